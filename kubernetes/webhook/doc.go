@@ -4,6 +4,7 @@
 //
 //   - review.go answers an AdmissionReview
 //   - handler.go takes it out of an HTTP request, with bounds
+//   - connections.go bounds connections and requests
 //   - memory.go bounds the memory of all reviews
 //   - server.go has the two listeners, and their end without a lost request
 //   - health.go has /livez, /readyz and /metrics

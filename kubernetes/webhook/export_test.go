@@ -9,5 +9,5 @@ import (
 
 // NewHandler returns the handler of both paths, without a server.
 func NewHandler(c *inject.Config, log *slog.Logger) http.Handler {
-	return (&handler{config: c, log: log, metrics: newMetrics("", nil), memory: newMemory()}).paths()
+	return newHandler(c, log, newMetrics("", nil)).paths()
 }

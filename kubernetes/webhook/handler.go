@@ -32,7 +32,13 @@ type handler struct {
 	config  *inject.Config
 	log     *slog.Logger
 	metrics *metrics
-	memory  memory
+
+	requests requests
+	memory   memory
+}
+
+func newHandler(c *inject.Config, log *slog.Logger, m *metrics) *handler {
+	return &handler{config: c, log: log, metrics: m, requests: requests{of: map[string]int{}}, memory: newMemory()}
 }
 
 func (h *handler) paths() http.Handler {
@@ -77,7 +83,7 @@ func statusOf(err error) int {
 
 // verdictOf returns the verdict on a request that was no review in time.
 func verdictOf(err error) verdict {
-	if errors.Is(err, errBusy) {
+	if statusOf(err) == http.StatusServiceUnavailable {
 		return busy
 	}
 	return malformed
@@ -87,6 +93,11 @@ func (h *handler) review(w http.ResponseWriter, r *http.Request, labels map[stri
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, malformed, &httpError{errors.New("the Content-Type isn't application/json"), http.StatusUnsupportedMediaType}
 	}
+	end, ok := h.requests.begin(r.RemoteAddr)
+	if !ok {
+		return nil, busy, errTooMany
+	}
+	defer end()
 	body, releaseBody, err := h.memory.body(w, r)
 	if err != nil {
 		return nil, verdictOf(err), err
@@ -104,7 +115,7 @@ func (h *handler) review(w http.ResponseWriter, r *http.Request, labels map[stri
 func (h *handler) decide(ctx context.Context, body []byte, labels map[string]string) (*admissionv1.AdmissionResponse, verdict, error) {
 	release, err := h.memory.pod(ctx, body)
 	if errors.Is(err, errTooManyParts) {
-		return h.refuseUnread(body, err)
+		return h.answerUnread(body, err)
 	}
 	if err != nil {
 		return nil, "", err

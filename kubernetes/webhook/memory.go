@@ -13,13 +13,17 @@ import (
 )
 
 // Bounds on the memory of reviews, for a container with 128 MiB, as the chart gives it.
-// The rest of the program takes up to 40 MiB.
+// The rest of the program takes up to 40 MiB, and connections and requests, which
+// connections.go bounds, as much.
 const (
-	// smallBytes is what each body may have without a share. Almost all reviews have less,
-	// so a client that sends a large one slowly, or not at all, doesn't keep them waiting.
-	smallBytes = 32 << 10
+	// A body below smallBytes needs no share. Almost all reviews are, so a client that sends
+	// a large one slowly, or not at all, doesn't keep them waiting.
+	smallBytes = 16 << 10
 	// bodiesBytes is for the larger bodies that have arrived or are arriving.
-	bodiesBytes = 5 * MaxReviewBytes
+	bodiesBytes = 3 * MaxReviewBytes
+	// maxWaiting is how many larger bodies may wait for memory. HTTP/2 buffers their
+	// beginnings.
+	maxWaiting = 100
 	// bodyTimeout is how long a body may hold its share before it has arrived. By our
 	// configuration the API server waits no longer.
 	bodyTimeout = 5 * time.Second
@@ -37,10 +41,11 @@ const (
 // then that for the pod. So the reviews that have a pod's share never wait.
 type memory struct {
 	bodies, pods *semaphore.Weighted
+	waiting      *semaphore.Weighted // counts those that wait for bodies
 }
 
 func newMemory() memory {
-	return memory{bodies: semaphore.NewWeighted(bodiesBytes), pods: semaphore.NewWeighted(podsBytes)}
+	return memory{waiting: semaphore.NewWeighted(maxWaiting), bodies: semaphore.NewWeighted(bodiesBytes), pods: semaphore.NewWeighted(podsBytes)}
 }
 
 // body reads the body of a request, when there is memory for it. The caller must call
@@ -61,10 +66,16 @@ func (m *memory) body(w http.ResponseWriter, r *http.Request) (body []byte, rele
 	if size < 0 { // unknown
 		size = MaxReviewBytes
 	}
-	if release, err = take(r.Context(), m.bodies, size); err != nil {
+	if !m.waiting.TryAcquire(1) {
+		return nil, nil, errQueue
+	}
+	release, err = take(r.Context(), m.bodies, size)
+	m.waiting.Release(1)
+	if err != nil {
 		return nil, nil, err
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test has no connection
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test has no connection
 	// With the room that ReadFrom wants at the end, the buffer never grows.
 	buffer := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
 	buffer.Write(head)
@@ -72,6 +83,7 @@ func (m *memory) body(w http.ResponseWriter, r *http.Request) (body []byte, rele
 		release()
 		return nil, nil, arrival(err)
 	}
+	_ = connection.SetReadDeadline(time.Time{}) // the review may wait for memory for its pod
 	return buffer.Bytes(), release, nil
 }
 
@@ -127,6 +139,8 @@ func parts(text []byte) int {
 var errTooManyParts = fmt.Errorf("the pod has more fields and list items than the limit of %d: make it smaller, or set its label culvert.dev/inject to disabled", MaxParts)
 
 var (
+	errTooMany  = &httpError{fmt.Errorf("too many requests at once: %d, and %d of one address, may be under way", maxRequests, maxOfAddress), http.StatusServiceUnavailable}
+	errQueue    = &httpError{fmt.Errorf("%d other large requests wait for memory", maxWaiting), http.StatusServiceUnavailable}
 	errTooLarge = &httpError{fmt.Errorf("the review is over the limit of %d bytes", MaxReviewBytes), http.StatusRequestEntityTooLarge}
 	errBusy     = &httpError{fmt.Errorf("the request ended before there was memory for it: reviews in progress may hold %d MiB", (bodiesBytes+podsBytes)>>20), http.StatusServiceUnavailable}
 )

@@ -37,6 +37,17 @@ func TestReviewWithTooManyParts(t *testing.T) {
 	}
 }
 
+// TestLargeReviewOfSomethingElse is about no pod: a mistake in the webhook's rules must keep
+// nothing out of the cluster.
+func TestLargeReviewOfSomethingElse(t *testing.T) {
+	server := serve(t, nil)
+	review := strings.Replace(creation(podOf(webhook.MaxParts)), `"resource":"pods"`, `"resource":"configmaps"`, 1)
+	status, answer := server.post(t, webhook.PodPath, "application/json", strings.NewReader(review))
+	if status != http.StatusOK || !strings.Contains(answer, `"uid":"1","allowed":true`) {
+		t.Errorf("%d %.200s", status, answer)
+	}
+}
+
 // TestManyLargestReviews sends more at once than there is memory for. Each gets its
 // answer.
 func TestManyLargestReviews(t *testing.T) {

@@ -25,7 +25,7 @@ const (
 	refused    verdict = "refused"    // the pod asks for culvert and can't have it
 	irrelevant verdict = "irrelevant" // not the creation of a pod
 	malformed  verdict = "malformed"  // not a review, or too large; it gets an HTTP error
-	busy       verdict = "busy"       // it ended before there was memory for it
+	busy       verdict = "busy"       // there were too many, or it ended before there was memory for it
 )
 
 var errNoReview = errors.New("the body isn't an AdmissionReview of admission.k8s.io/v1 with a request")
@@ -56,9 +56,9 @@ type reviewHead struct {
 	} `json:"request"`
 }
 
-// refuseUnread refuses a pod for which there is no memory. It reads no more than whose
-// request it is.
-func (h *handler) refuseUnread(body []byte, reason error) (*admissionv1.AdmissionResponse, verdict, error) {
+// answerUnread answers a review for which there is no memory. It refuses a new pod and
+// allows anything else. It reads only the fields that tell.
+func (h *handler) answerUnread(body []byte, reason error) (*admissionv1.AdmissionResponse, verdict, error) {
 	var review reviewHead
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &review); err != nil {
 		return nil, "", fmt.Errorf("%w: %w", errNoReview, err)

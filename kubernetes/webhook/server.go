@@ -31,7 +31,7 @@ const (
 	// Requests that wait for memory may fill their buffers. With less for the connection,
 	// they would keep bodies from arriving for which there is memory.
 	maxStreams  = 100
-	streamBytes = 64 << 10
+	streamBytes = 64 << 10 // HTTP/2 has no less at the beginning
 )
 
 var (
@@ -75,14 +75,15 @@ type Server struct {
 
 // A part is one of the two servers.
 type part struct {
-	server   http.Server
-	listener net.Listener
+	server      http.Server
+	listener    net.Listener
+	connections connections
 }
 
 // Listen opens both addresses.
 func Listen(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{options: o, metrics: newMetrics(o.Version, o.Certificate)}
-	h := &handler{config: o.Config, log: o.Log, metrics: s.metrics, memory: newMemory()}
+	h := newHandler(o.Config, o.Log, s.metrics)
 	s.main.server.Handler = h.paths()
 	s.health.server.Handler = s.healthPaths()
 	for _, p := range []*part{&s.main, &s.health} {
@@ -91,6 +92,8 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		p.server.WriteTimeout = answerTimeout
 		p.server.IdleTimeout = idleTimeout
 		p.server.MaxHeaderBytes = maxHeaderBytes
+		p.connections.waiting = map[net.Conn]time.Time{}
+		p.server.ConnState = p.connections.changed
 		p.server.ErrorLog = slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn)
 	}
 	var err error
