@@ -125,7 +125,7 @@ type patchClient struct {
 func (s *Source) readCA(ctx context.Context) (*x509.Certificate, error) {
 	secret, err := s.client.CoreV1().Secrets(s.options.Namespace).Get(ctx, s.options.Secret, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err): // the library makes it, if it has the right
+	case apierrors.IsNotFound(err): // the chart's Role doesn't let the library create it
 		return nil, fmt.Errorf("there is no Secret %s/%s: apply the chart or install.yaml again", s.options.Namespace, s.options.Secret)
 	case err != nil:
 		return nil, fmt.Errorf("Secret %s/%s: %w", s.options.Namespace, s.options.Secret, err) //nolint:staticcheck // Kubernetes' word

@@ -2,8 +2,10 @@ package check
 
 import (
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
@@ -12,6 +14,10 @@ import (
 func (c *checker) configMap(s *subject) {
 	name := s.pod.Annotations[configAnnotation]
 	if name == "" || c.snapshot.Unread["ConfigMap"] != "" {
+		return
+	}
+	if len(validation.IsDNS1123Subdomain(name)) > 0 { // nobody may copy it into a shell
+		c.add(Error, s.object, fmt.Sprintf("the annotation %s: %q isn't the name of a ConfigMap", configAnnotation, name), "")
 		return
 	}
 	remedy := fmt.Sprintf("kubectl create configmap %s -n %s --from-file=%s", name, s.ns.Name, inject.ConfigMapKey)
@@ -38,10 +44,10 @@ func (c *checker) configuration(s *subject, name, text string) {
 		Listen   yaml.Node `yaml:"listen"`
 	}
 	if err := yaml.Unmarshal([]byte(text), &keys); err != nil {
-		c.add(Error, s.object, fmt.Sprintf("%s in the ConfigMap %s: %v: pods don't start with it", inject.ConfigMapKey, name, err), "correct it: culvert validate names the mistakes")
+		c.add(Error, s.object, fmt.Sprintf("%s in the ConfigMap %s: %v: pods don't start with it", inject.ConfigMapKey, name, strings.Join(strings.Fields(err.Error()), " ")), "correct it: culvert validate names the mistakes")
 		return
 	}
-	if variable(s.sidecar, "CULVERT_BACKEND_ADDRESS") != "" && !keys.Backends.IsZero() {
+	if variable(s.sidecar, "CULVERT_BACKEND_ADDRESS") != "" && len(keys.Backends.Content) > 0 {
 		c.add(Error, s.object, fmt.Sprintf("%s in the ConfigMap %s has backends, and the injector sets backend.address: culvert doesn't start with both", inject.ConfigMapKey, name),
 			"remove backends: an injected culvert has one backend, the service of the pod")
 	}

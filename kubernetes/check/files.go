@@ -21,6 +21,7 @@ var kinds = map[[2]string]func() metav1.Object{
 	{"", "Pod"}:                            func() metav1.Object { return new(corev1.Pod) },
 	{"", "Service"}:                        func() metav1.Object { return new(corev1.Service) },
 	{"", "ConfigMap"}:                      func() metav1.Object { return new(corev1.ConfigMap) },
+	{"", "PodTemplate"}:                    func() metav1.Object { return new(corev1.PodTemplate) },
 	{"", "ReplicationController"}:          func() metav1.Object { return new(corev1.ReplicationController) },
 	{"apps", "DaemonSet"}:                  func() metav1.Object { return new(appsv1.DaemonSet) },
 	{"apps", "Deployment"}:                 func() metav1.Object { return new(appsv1.Deployment) },

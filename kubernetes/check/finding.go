@@ -49,7 +49,7 @@ type Summary struct {
 }
 
 func (s Summary) String() string {
-	return fmt.Sprintf("%s: injected %d, injected with new pods %d, refused %d. %s, %s, %s.",
+	return fmt.Sprintf("%s: injected %d, waiting for new pods %d, refused %d. %s, %s, %s.",
 		count(s.Workloads, "workload"), s.Injected, s.Waiting, s.Refused,
 		count(s.Errors, "error"), count(s.Warnings, "warning"), count(s.Notes, "note"))
 }

@@ -156,6 +156,9 @@ func (c *checker) outdated(s *subject) {
 	remedy := s.remake()
 	if s.templateHas {
 		remedy = "take culvert out of the manifest and put it in again: culvert-kube uninject -f FILE | culvert-kube inject -f - --sidecar-image " + cmp.Or(c.config.Image, "IMAGE")
+		if c.known {
+			remedy += " --config FILE, with the injector's configuration"
+		}
 	}
 	c.add(Warning, s.object, fmt.Sprintf("culvert is outdated: the injector now sets %s", strings.Join(differing, ", ")), remedy)
 }

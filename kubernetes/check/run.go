@@ -27,6 +27,12 @@ func Run(s *Snapshot, o Options) *Report {
 	subjects := s.subjects(c)
 	r.Summary.Workloads = s.Seen
 	checker := &checker{Report: r, snapshot: s, config: c, known: known, made: map[string]bool{}}
+	for _, svc := range s.services {
+		checker.made[objectName("Service", svc.Namespace, svc.Name)] = true
+	}
+	for _, p := range s.policies {
+		checker.made[objectName("NetworkPolicy", p.Namespace, p.Name)] = true
+	}
 	checker.webhooks(subjects)
 	for _, sub := range subjects {
 		checker.injection(sub)
@@ -76,7 +82,7 @@ type checker struct {
 	snapshot *Snapshot
 	config   *inject.Config
 	known    bool            // config is the injector's own
-	made     map[string]bool // names of the objects in the report's manifests
+	made     map[string]bool // Services and NetworkPolicies that exist, or are in the report
 }
 
 // missing is the severity of an object that isn't there.

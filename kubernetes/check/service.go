@@ -69,8 +69,8 @@ func (c *checker) services(s *subject) (past []string) {
 }
 
 // newName returns the name of an object that check makes for a subject. It fits a
-// Service, whose names are the strictest (RFC 1035). A Deployment and a StatefulSet of the
-// same name get two.
+// Service, whose names are the strictest (RFC 1035). Subjects of the same name, such as a
+// Deployment and a StatefulSet, get several.
 func (c *checker) newName(kind string, s *subject) string {
 	name := "culvert-" + strings.ReplaceAll(s.name, ".", "-")
 	ending := func(end string) string {
@@ -78,8 +78,8 @@ func (c *checker) newName(kind string, s *subject) string {
 		return strings.TrimRight(name[:min(len(name), longest-len(end))], "-") + end
 	}
 	unique := ending("")
-	if c.made[objectName(kind, s.ns.Name, unique)] {
-		unique = ending("-" + strings.ToLower(s.kind))
+	for i := 2; c.made[objectName(kind, s.ns.Name, unique)]; i++ {
+		unique = ending(fmt.Sprintf("-%d", i))
 	}
 	c.made[objectName(kind, s.ns.Name, unique)] = true
 	return unique

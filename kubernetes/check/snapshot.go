@@ -86,6 +86,8 @@ func (s *Snapshot) Add(object metav1.Object) bool {
 		if o.Spec.Template != nil {
 			s.addWorkload("ReplicationController", o.ObjectMeta, &metav1.LabelSelector{MatchLabels: o.Spec.Selector}, *o.Spec.Template)
 		}
+	case *corev1.PodTemplate:
+		s.addWorkload("PodTemplate", o.ObjectMeta, nil, o.Template)
 	case *batchv1.Job:
 		s.addJob(o)
 	case *batchv1.CronJob:

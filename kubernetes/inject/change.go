@@ -96,7 +96,7 @@ func Remove(pod *corev1.Pod) (*corev1.Pod, bool) {
 		return clean, false
 	}
 	spec := &clean.Spec
-	spec.InitContainers = cut(spec.InitContainers, isNative)
+	spec.InitContainers = cut(spec.InitContainers, isNativeCulvert)
 	spec.Containers = cut(spec.Containers, isCulvert)
 	spec.Volumes = cut(spec.Volumes, IsVolume)
 	if was, raised := clean.Annotations[GraceAnnotation]; raised {

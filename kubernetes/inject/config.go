@@ -1,16 +1,19 @@
 package inject
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
+	yamlv3 "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"github.com/culvert-grpc/culvert/config"
@@ -88,10 +91,20 @@ func DefaultConfig() Config {
 // calls [Config.Check].
 func ReadConfig(text []byte) (*Config, error) {
 	c := DefaultConfig()
-	if err := yaml.UnmarshalStrict(text, &c); err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: "))
+	documents := yamlv3.NewDecoder(bytes.NewReader(text))
+	for i := 0; ; i++ {
+		if err := documents.Decode(new(yamlv3.Node)); err != nil {
+			break // a mistake is reported below
+		} else if i > 0 {
+			return nil, errors.New("a second document follows ---: write all keys into one")
+		}
 	}
-	return &c, nil
+	whole, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, err
+	}
+	mistakes, err := kjson.UnmarshalStrict(whole, &c)
+	return &c, errors.Join(append(mistakes, err)...)
 }
 
 // Check returns an error with a line for each wrong value.
@@ -128,6 +141,21 @@ func (c *Config) Check() error {
 	}
 	if s := c.TLSSecret; s != "" && len(validation.IsDNS1123Subdomain(s)) > 0 {
 		wrong("tlsSecret: %q isn't the name of a Secret", s)
+	}
+	for _, name := range c.ExcludedNamespaces {
+		if len(validation.IsDNS1123Label(name)) > 0 {
+			wrong("excludedNamespaces: %q isn't the name of a namespace: write each in full", name)
+		}
+	}
+	for name, limit := range c.Resources.Limits {
+		if request := c.Resources.Requests[name]; request.Cmp(limit) > 0 {
+			wrong("resources: the request of %s is more than its limit", name)
+		}
+	}
+	for name, request := range c.Resources.Requests {
+		if request.Sign() < 0 {
+			wrong("resources: the request of %s is negative", name)
+		}
 	}
 	for i, a := range c.Allow {
 		if len(a.Namespaces) == 0 || len(a.Annotations) == 0 {

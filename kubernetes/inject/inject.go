@@ -97,7 +97,7 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 // at nothing that only says that a pod is injected. Somebody can copy an annotation
 // to a pod without the container.
 func Sidecar(spec *corev1.PodSpec) *corev1.Container {
-	if i := slices.IndexFunc(spec.InitContainers, isNative); i >= 0 {
+	if i := slices.IndexFunc(spec.InitContainers, isNativeCulvert); i >= 0 {
 		return &spec.InitContainers[i]
 	}
 	if i := slices.IndexFunc(spec.Containers, isCulvert); i >= 0 {
@@ -111,11 +111,11 @@ func isCulvert(c corev1.Container) bool {
 		slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == PortName })
 }
 
-// isNative reports whether an init container is culvert. An ordinary one keeps the pod
+// isNativeCulvert reports whether an init container is culvert. An ordinary one keeps the pod
 // from starting, because culvert doesn't end.
-func isNative(c corev1.Container) bool { return isCulvert(c) && runsOn(&c) }
+func isNativeCulvert(c corev1.Container) bool { return isCulvert(c) && isNative(&c) }
 
-// runsOn reports whether an init container is a native sidecar.
-func runsOn(c *corev1.Container) bool {
+// isNative reports whether an init container is a native sidecar.
+func isNative(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

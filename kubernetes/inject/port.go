@@ -22,7 +22,7 @@ func containersOf(pod *corev1.Pod) []namedContainer {
 	var all []namedContainer
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		all = append(all, namedContainer{c, runsOn(c)})
+		all = append(all, namedContainer{c, isNative(c)})
 	}
 	for i := range pod.Spec.Containers {
 		all = append(all, namedContainer{&pod.Spec.Containers[i], true})

@@ -213,8 +213,13 @@ func TestOtherInjectors(t *testing.T) {
 
 func TestConfigurationOfTheInjector(t *testing.T) {
 	for text, want := range map[string]string{
-		"immage: a":                      `unknown field "immage"`,
-		"image: a\nimage: b":             `already set`,
+		"immage: a":                              `unknown field "immage"`,
+		"image: a\nimage: b":                     `already set`,
+		"image: a\n---\nimage: b":                "a second document",
+		"image: a\nLISTENPORT: 99":               `unknown field "LISTENPORT"`,
+		"image: a\nexcludedNamespaces: [team-*]": "excludedNamespaces: \"team-*\" isn't the name of a namespace",
+		"image: a\nresources: {requests: {memory: 2Gi}, limits: {memory: 1Gi}}": "the request of memory is more than its limit",
+		"image: a\nresources: {requests: {foo: '-1'}}":                          "the request of foo is negative",
 		"{}":                             "no image for the sidecar",
 		"image: 'a b'":                   "isn't the name of an image",
 		"image: a\nlistenPort: 0":        "listenPort: 0 isn't a port",

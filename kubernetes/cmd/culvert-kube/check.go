@@ -213,8 +213,11 @@ func printReport(to io.Writer, r *check.Report, format string) error {
 // of a container's log, and control sequences could change what the reader sees.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
+		switch {
+		case unicode.IsPrint(r):
 			return r
+		case unicode.IsSpace(r):
+			return ' '
 		}
 		return unicode.ReplacementChar
 	}, text)

@@ -120,9 +120,9 @@ func rewrite(cmd *cobra.Command, files []string, change func([]byte) ([]byte, []
 		} else {
 			changed++
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "culvert-kube: %s\n", line)
+		fmt.Fprintf(cmd.ErrOrStderr(), "culvert-kube: %s\n", printable(line))
 		for _, w := range o.Warnings {
-			fmt.Fprintf(cmd.ErrOrStderr(), "culvert-kube: %s: warning: %s\n", o.Object, w)
+			fmt.Fprintf(cmd.ErrOrStderr(), "culvert-kube: %s: warning: %s\n", printable(o.Object), w)
 		}
 	}
 	if changed == 0 {

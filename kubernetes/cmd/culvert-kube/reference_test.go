@@ -129,7 +129,7 @@ var annotationTexts = map[string]string{
 	"image":            "the sidecar's image",
 	"listen-port":      "culvert's port for clients",
 	"mounts":           "more mounts of the pod's volumes: a list in JSON",
-	"security-context": "fields of the sidecar's security context in JSON. The others stay as they are",
+	"security-context": "fields of the sidecar's security context in JSON. The others stay as they are: to run as root, also set `runAsNonRoot` to `false`",
 	"tls-secret":       "a Secret of the type `kubernetes.io/tls`, for clients that use TLS",
 }
 
@@ -260,5 +260,5 @@ func writeMetrics(t *testing.T, b *bytes.Buffer) {
 	for _, m := range results {
 		names = append(names, "`"+m[1]+"`")
 	}
-	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` is a request that isn't about a new pod. `malformed` is no request of an API server, or one over 3328 KiB. It gets an HTTP error.\n`busy` is a request that ended before there was memory for it.\n", strings.Join(names, ", "))
+	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` is a request that isn't about a new pod. `malformed` is no request of an API server, or one over 3328 KiB. It gets an HTTP error.\n`busy` is a request too many, or one that ended before there was memory for it.\n", strings.Join(names, ", "))
 }

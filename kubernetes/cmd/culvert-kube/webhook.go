@@ -36,9 +36,9 @@ func newWebhookCommand() *cobra.Command {
 		Long: `webhook serves the API server over HTTPS. It answers each new pod with the change
 that puts culvert into it. It refuses a pod that asks for culvert and can't have it.
 
-webhook bounds the memory of requests, and further requests wait: a container with 128
-MiB is enough. It refuses a pod with more than 20000 fields and list items. Go's memory
-stays within nine tenths of the container's, unless GOMEMLIMIT is set.
+webhook bounds connections, requests and their memory: a container with 128 MiB is
+enough. It refuses a pod with more than 20000 fields and list items. Go's memory stays
+within nine tenths of the container's, unless GOMEMLIMIT is set.
 
 It makes its own serving certificate. The CA is kept in a Secret, and is added to the
 caBundle of the webhook's configuration. All replicas share it. It is replaced long
