@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -127,6 +128,36 @@ func TestSilentLargeBodies(t *testing.T) {
 		if err != nil || !strings.Contains(line, "408") {
 			t.Errorf("%q, %v, want 408", line, err)
 		}
+	}
+}
+
+// before is less than the 5 s after which the server closes silent connections by itself.
+const before = 4 * time.Second
+
+// TestSilentConnections has more clients than the server takes connections, and none of
+// them says anything.
+func TestSilentConnections(t *testing.T) {
+	server := serve(t, nil)
+	began := time.Now()
+	var first net.Conn
+	for range 400 {
+		conn, err := net.Dial("tcp", server.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if first == nil {
+			first = conn
+		}
+	}
+	if status, answer := server.post(t, webhook.PodPath, "application/json", strings.NewReader(creation(orders))); status != http.StatusOK {
+		t.Errorf("%d %s", status, answer)
+	}
+	if err := first.SetReadDeadline(began.Add(before)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the oldest connection isn't closed: %v", err)
 	}
 }
 
