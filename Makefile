@@ -148,7 +148,7 @@ e2e: build node_modules ## Test the real program with real clients, in Node and 
 # The programs of the cluster are fetched and built first: the tests have a network of
 # their own. The first build takes minutes.
 cluster:
-	@tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl helm $(if $(filter Linux,$(shell uname -s)),kubelet) >/dev/null
+	@tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl helm $(if $(filter Linux0,$(shell uname -s)$(shell id -u)),kubelet) >/dev/null
 
 test-kubernetes: deps cluster ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
 	$(call say,kubernetes: a real API server)

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"errors"
+	"fmt"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -47,6 +50,24 @@ func (l *Loaded) check() []error {
 		errs = append(errs, c(l)...)
 	}
 	return errs
+}
+
+// CheckTogether returns an error with a line for each value that culvert would refuse at
+// its start: out of its range, or in contradiction to another value. The values are those
+// of keys, by name, in the form of the keys' variables; each is valid by itself
+// ([Key.Check]). places has what an error calls their sources. The other keys have their
+// defaults. CheckTogether reads no file and no variable.
+func CheckTogether(values, places map[string]string) error {
+	l := &Loaded{Config: Defaults(), origins: map[string]origin{}, derived: map[string]string{}}
+	for name, value := range values {
+		k := fileKeys.byPath[name]
+		if err := k.set(reflect.ValueOf(&l.Config).Elem(), value); err != nil {
+			return fmt.Errorf("%s: %w", places[name], err)
+		}
+		l.origins[name] = origin{place: places[name]}
+	}
+	l.inherit()
+	return errors.Join(l.check()...)
 }
 
 func (l *Loaded) warn(key, text string) {

@@ -41,7 +41,8 @@ type settings struct {
 	mounts      []corev1.VolumeMount
 	security    *corev1.SecurityContext // with what the annotation doesn't set
 	drain       time.Duration
-	variables   []corev1.EnvVar // of keys of the configuration, in the order of their names
+	variables   []corev1.EnvVar   // of keys of the configuration, in the order of their names
+	values      map[string]string // the same by the keys' names
 
 	backend string // host:port, by findBackend
 	port    int32  // the backend's, by findBackend
@@ -123,7 +124,7 @@ func Restricted(name string) bool { return slices.Contains(restricted, name) }
 // readAnnotations returns the settings of the pod. The error has a line for each
 // wrong annotation.
 func readAnnotations(pod *corev1.Pod, namespace string, c *Config) (*settings, error) {
-	s := &settings{listenPort: c.ListenPort, image: c.Image, tlsSecret: c.TLSSecret, security: restrictedContext(), drain: c.DrainTimeout.Duration}
+	s := &settings{listenPort: c.ListenPort, image: c.Image, tlsSecret: c.TLSSecret, security: restrictedContext(), drain: c.DrainTimeout.Duration, values: map[string]string{}}
 	var errs []error
 	for _, full := range slices.Sorted(maps.Keys(pod.Annotations)) {
 		name, ours := strings.CutPrefix(full, AnnotationPrefix)
@@ -133,6 +134,13 @@ func readAnnotations(pod *corev1.Pod, namespace string, c *Config) (*settings, e
 		if err := s.read(name, pod.Annotations[full], namespace, c); err != nil {
 			errs = append(errs, fmt.Errorf("annotation %s: %w", full, err))
 		}
+	}
+	if len(errs) == 0 && s.configMap == "" { // the file's values may make them fit, or not
+		places := map[string]string{}
+		for name := range s.values {
+			places[name] = "annotation " + AnnotationPrefix + name
+		}
+		errs = append(errs, config.CheckTogether(s.values, places))
 	}
 	return s, errors.Join(errs...)
 }
@@ -166,6 +174,7 @@ func (s *settings) read(name, value, namespace string, c *Config) error {
 	if value == "" || len(values) == 0 {
 		return errors.New("empty: give it a value, or remove it")
 	}
+	s.values[name] = value
 	if name == drainKey {
 		d, err := time.ParseDuration(value)
 		if err != nil || d > maxDrain {

@@ -78,7 +78,7 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 	if err != nil {
 		return nil, Result{}, err
 	}
-	if err := errors.Join(findBackend(pod, s), clashes(pod, s, c)); err != nil {
+	if err := errors.Join(findBackend(pod, s), clashes(pod, s, c), resources(pod, c)); err != nil {
 		return nil, Result{}, err
 	}
 	change := &change{container: container(s, c), volumes: volumes(s)}

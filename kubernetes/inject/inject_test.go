@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
@@ -103,6 +104,9 @@ func TestRefusedPods(t *testing.T) {
 		"a malformed port":             {annotate("listen-port", "0"), "write a number from 1 to 65535"},
 		"an image without leave":       {annotate("image", "other:1"), `not allowed in namespace "shop"`},
 		"a limit that culvert refuses": {annotate("limits.message_bytes", "much"), "culvert.dev/limits.message_bytes"},
+		"a limit out of its range":     {annotate("limits.calls_per_connection", "1000000"), "annotation culvert.dev/limits.calls_per_connection: "},
+		"a limit below another one":    {annotate("limits.buffered_bytes", "64KiB"), "culvert.dev/limits.buffered_bytes: "},
+		"too little memory":            {annotate("limits.memory", "64KiB"), "culvert.dev/limits.memory: "},
 		"no port named grpc":           {func(p *corev1.Pod) { p.Spec.Containers[0].Ports[0].Name = "http" }, "set the annotation culvert.dev/backend-port"},
 		"several ports named grpc": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{Name: "grpc-admin", ContainerPort: 9001})
@@ -110,9 +114,11 @@ func TestRefusedPods(t *testing.T) {
 		"a port that culvert uses": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: 15080})
 		}, "port 15080 of container orders is also culvert's port for clients"},
-		"the rest of another pod":  {annotate("grace-period-was", "5"), "culvert.dev/grace-period-was: it is from a pod that the injector has changed: remove it"},
-		"an image without a name":  {restrictedly(annotate("image", "")), "isn't the name of an image"},
-		"text after the arguments": {restrictedly(annotate("args", `["a"]]`)), "text after the JSON"},
+		"the rest of another pod":    {annotate("grace-period-was", "5"), "culvert.dev/grace-period-was: it is from a pod that the injector has changed: remove it"},
+		"an image without a name":    {restrictedly(annotate("image", "")), "isn't the name of an image"},
+		"text after the arguments":   {restrictedly(annotate("args", `["a"]]`)), "text after the JSON"},
+		"a limit of the whole pod":   {resourcesOfThePod("128Mi", corev1.ResourceRequirements{Limits: corev1.ResourceList{"memory": resource.MustParse("128Mi")}}), "spec.resources.limits of the pod has 128Mi of memory, and culvert's own limit is 256Mi"},
+		"a request of the whole pod": {resourcesOfThePod("32Mi", corev1.ResourceRequirements{Requests: corev1.ResourceList{"memory": resource.MustParse("80Mi")}}), "spec.resources.requests of the pod has 80Mi of memory, and its containers with culvert request 96Mi"},
 		"an ordinary init container": {func(p *corev1.Pod) {
 			p.Spec.InitContainers = []corev1.Container{{Name: "culvert", Ports: []corev1.ContainerPort{{Name: "culvert", ContainerPort: 1}}}}
 		}, "the init container culvert has no restartPolicy: Always"},
@@ -129,6 +135,14 @@ func TestRefusedPods(t *testing.T) {
 				t.Errorf("the error is %v, want %q in it", err, row.want)
 			}
 		})
+	}
+}
+
+// resourcesOfThePod sets what the service requests, and the resources of the whole pod.
+func resourcesOfThePod(service string, whole corev1.ResourceRequirements) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"memory": resource.MustParse(service)}
+		p.Spec.Resources = &whole
 	}
 }
 
