@@ -8,8 +8,10 @@ import (
 	"time"
 )
 
-// maxConnections is the limit on connections to one listener. An API server has few.
-const maxConnections = 300
+// maxConnections is the limit on connections to one listener. An API server has few, but
+// opens one for each request until it has the first: hundreds, when hundreds of pods are
+// created at once.
+const maxConnections = 800
 
 // connections bounds the connections of a server. If there are too many, it closes the one
 // that has had no request for the longest time, so that silent clients keep nobody out.

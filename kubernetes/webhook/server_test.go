@@ -140,7 +140,7 @@ func TestSilentConnections(t *testing.T) {
 	server := serve(t, nil)
 	began := time.Now()
 	var first net.Conn
-	for range 400 {
+	for range 900 {
 		conn, err := net.Dial("tcp", server.Addr().String())
 		if err != nil {
 			t.Fatal(err)
