@@ -16,8 +16,8 @@ func GracePeriod(pod *corev1.Pod) int64 {
 
 // GraceNeeded returns how many seconds a pod with culvert needs at least: the longest
 // pause before an end, of which culvert's is delay, the drain, and two seconds to spare.
-// The pauses of all containers begin together. What an application needs after its
-// SIGTERM nobody but its author knows.
+// The pauses of all containers begin together. Only the author of an application knows
+// what it needs after its SIGTERM.
 func GraceNeeded(pod *corev1.Pod, delay, drain time.Duration) int64 {
 	pause := delay
 	for _, c := range containersOf(pod) {

@@ -160,8 +160,8 @@ func (w *workload) pod() (*corev1.Pod, error) {
 	return &corev1.Pod{ObjectMeta: t.Metadata, Spec: t.Spec}, nil
 }
 
-// is returns an error unless the workload's pod is the wanted one. What the tree has in
-// ways that nobody thought of must not become another pod.
+// is returns an error unless the workload's pod is the wanted one. It guards against forms
+// of YAML that the changes of the tree don't know.
 func (w *workload) is(want *corev1.Pod) error {
 	got, err := w.pod()
 	if err != nil {
