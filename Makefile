@@ -50,8 +50,7 @@ PACKAGES := e2e/node demo/web examples/duo-workflow/client
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
-# any module. "make test" skips them, "make test-long" runs them. In TestBlocks these
-# are the blocks of the pages in docs/.
+# any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
 	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
@@ -60,7 +59,9 @@ LONG_NAMES = \
 	TestSilentBackendHost TestSilentClient TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget \
 	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
 	TestTricklersAreClosed TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
-LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$|^TestBlocks$$/^docs$$
+LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$
+# The blocks of the pages in docs/. "make test" skips them too, "make test-docs" runs them.
+BLOCKS = ^TestBlocks$$/^docs$$
 space := $(subst ,, )
 
 # The programs of the public conformance suite (connectrpc.com/conformance).
@@ -69,9 +70,8 @@ CONFORMANCE = connectconformance grpcclient grpcserver referenceclient reference
 say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
-# e2e runs the tests with real clients, with go test's flags. They may have no network,
-# so everything that they build is fetched first, and culvert-kube is built. The tests of the pages run in a
-# package of their own, beside the others.
+# e2e runs the tests with real clients, with go test's flags and packages. They may have
+# no network, so everything that they build is fetched first, and culvert-kube is built.
 define e2e
 @go -C e2e mod download
 @go -C examples mod download
@@ -80,7 +80,7 @@ define e2e
 @go -C tools tool -n pebble >/dev/null
 @go -C tools tool -n protoc-gen-go >/dev/null
 @go -C tools tool -n protoc-gen-go-grpc >/dev/null
-@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1) ./...
+@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1)
 endef
 
 ##@ To begin with
@@ -101,15 +101,20 @@ test: deps ## Run all checks except the long tests (5 min on two cores, longer t
 	@$(call took,make test)
 
 # The packages of e2e run one after the other (-p 1): some tests measure time.
-test-long: deps vet build node_modules ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (13 min)
+test-long: deps vet build node_modules ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
 	$(call say,unit: the long tests)
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
 	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
-	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)')
+	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
 	$(call say,what each client can do)
 	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
 	@$(call took,make test-long)
+
+test-docs: deps build node_modules ## Run every block of the pages in docs/, with the race detector (3 min)
+	$(call say,e2e: the blocks of the pages)
+	$(call e2e,-race -timeout 20m -run '$(BLOCKS)' ./docs)
+	@$(call took,make test-docs)
 
 ##@ Single steps
 
@@ -143,7 +148,7 @@ unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)')
+	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)|$(BLOCKS)' ./...)
 
 # The programs of the cluster are fetched and built first: the tests have a network of
 # their own. The first build takes minutes.
@@ -246,4 +251,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-kubernetes test-kubelet deps lint vet tools unit e2e cluster fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-kubelet deps lint vet tools unit e2e cluster fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

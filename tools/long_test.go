@@ -10,28 +10,38 @@ import (
 )
 
 var (
-	// goTest finds a run of all packages of a module: "make -n" prints it.
-	goTest = regexp.MustCompile(`(?m)^(cd ([\w/]+) && )?.* -count=1 .*\./\.\.\.$`)
+	// goTest finds a run of a module's packages: "make -n" prints it.
+	goTest = regexp.MustCompile(`(?m)^(cd ([\w/]+) && )?.* -count=1 .*\./(\.\.\.|docs)$`)
 
 	selection = regexp.MustCompile(`-(run|skip) '([^']*)'`)
 	testName  = regexp.MustCompile(`Test\w+`)
 	testFunc  = regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 )
 
-// TestEachTestIsInOneOfTheTargets checks that "make test-long" runs exactly those
-// tests that "make test" skips, in both modules, and that they exist.
+// TestEachTestIsInOneOfTheTargets checks that "make test-long" and "make test-docs" run
+// exactly those tests that "make test" skips, in both modules, and that they exist.
 func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 	if text := dryRun(t, "test"); !strings.Contains(text, " unit e2e;") || !strings.Contains(text, " lint tools\n") {
 		t.Errorf("make test doesn't make unit, e2e, lint and tools:\n%s", text)
 	}
-	skipped, run := selections(t, "unit", "e2e", "tools"), selections(t, "test-long")
+	skipped, run, blocks := selections(t, "unit", "e2e", "tools"), selections(t, "test-long"), selections(t, "test-docs")
 	var names []string
 	for _, module := range []string{"", "e2e"} {
 		skip, long := skipped[module], run[module]
-		if len(skip) != 3 || len(long) != 3 || skip[1] != "skip" || long[1] != "run" || skip[2] != long[2] {
-			t.Fatalf("module %q: make test selects by %q, make test-long by %q: want -skip and -run of one list", module, skip, long)
+		if len(skip) != 3 || len(long) != 3 || skip[1] != "skip" || long[1] != "run" {
+			t.Fatalf("module %q: make test selects by %q, make test-long by %q: want -skip and -run", module, skip, long)
 		}
-		names = testName.FindAllString(long[2], -1)
+		want := long[2]
+		if module == "e2e" {
+			if len(blocks[module]) != 3 || blocks[module][1] != "run" {
+				t.Fatalf("make test-docs selects by %q, want -run", blocks[module])
+			}
+			want += "|" + blocks[module][2]
+		}
+		if skip[2] != want {
+			t.Errorf("module %q: make test skips %q, the others run %q: want the same", module, skip[2], want)
+		}
+		names = append(names, testName.FindAllString(want, -1)...)
 	}
 	for _, module := range []string{"examples", "kubernetes", "tools", "tools/helm", "tools/images"} {
 		if by, selected := skipped[module]; !selected || by != nil {
