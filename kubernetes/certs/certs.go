@@ -43,9 +43,15 @@ type Source struct {
 	authority *authority.DynamicAuthority
 	source    *cmtls.DynamicSource
 	trust     *trust
+
+	mu     sync.Mutex
+	served *tls.Certificate // the last one that was returned
 }
 
-var errNotYet = errors.New("no serving certificate yet")
+var (
+	errNotYet  = errors.New("no serving certificate yet")
+	errExpired = errors.New("the serving certificate has expired")
+)
 
 // New returns a source that has no certificate before [Source.Run].
 func New(o Options) (*Source, error) { return newSource(o, caLife, leafLife) }
@@ -86,16 +92,31 @@ func (s *Source) Run(ctx context.Context) error {
 }
 
 // Certificate returns the serving certificate, also after the end of Run. It returns
-// an error until the first one is made and trusted.
+// an error until the first one is made and trusted, and when the last one has expired.
 func (s *Source) Certificate() (*tls.Certificate, error) {
 	c, err := s.source.GetCertificate(nil)
 	if err == nil {
-		return c, nil
+		return s.serve(c)
 	}
 	if problem := s.trust.currentProblem(); problem != nil {
 		return nil, fmt.Errorf("%w: %w", errNotYet, problem)
 	}
 	return nil, errNotYet
+}
+
+// serve returns the new certificate, or for some time still the one before it. A new one
+// begins when it is made, and an API server whose clock is behind would refuse it.
+func (s *Source) serve(c *tls.Certificate) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.served == nil || now.Sub(c.Leaf.NotBefore) >= settle || now.After(s.served.Leaf.NotAfter) {
+		s.served = c
+	}
+	if now.After(s.served.Leaf.NotAfter) {
+		return nil, errExpired
+	}
+	return s.served, nil
 }
 
 // errorsOnly drops the library's other lines: they name cert-manager, and this
