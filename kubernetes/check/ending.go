@@ -3,7 +3,6 @@ package check
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +15,7 @@ const onTheWay = 5 * time.Second
 
 // ending checks what the pod needs to end without losing calls.
 func (c *checker) ending(s *subject) {
-	delay, drain := delayOf(s.sidecar), drainOf(s.sidecar)
+	delay, drain := inject.Pauses(s.sidecar)
 	if backend := s.backendContainer(); backend != nil && s.endsUnderLoad() {
 		if pause, known := pauseOf(backend); known && pause < delay {
 			c.add(Warning, s.object, fmt.Sprintf("the container %s gets SIGTERM %v after the pod begins to end, and culvert passes new calls for %v: some fail",
@@ -47,33 +46,6 @@ func pauseOf(c *corev1.Container) (time.Duration, bool) {
 		return time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second, true
 	}
 	return 0, false
-}
-
-// delayOf returns how long culvert passes new calls after the pod's end began.
-func delayOf(sidecar *corev1.Container) time.Duration {
-	l := sidecar.Lifecycle
-	if l == nil || l.PreStop == nil || l.PreStop.Exec == nil {
-		return 0
-	}
-	for i, word := range l.PreStop.Exec.Command {
-		value, joined := strings.CutPrefix(word, "--delay=")
-		if word == "--delay" && i+1 < len(l.PreStop.Exec.Command) {
-			value, joined = l.PreStop.Exec.Command[i+1], true
-		}
-		if d, err := time.ParseDuration(value); joined && err == nil {
-			return d
-		}
-	}
-	return 0
-}
-
-// drainOf returns how long culvert's drain may take; 0 if the container doesn't say.
-func drainOf(sidecar *corev1.Container) time.Duration {
-	d, err := time.ParseDuration(variable(sidecar, "CULVERT_DRAIN_TIMEOUT"))
-	if err != nil {
-		return 0
-	}
-	return d
 }
 
 // backendContainer returns the container of the gRPC service: the one with the port,

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -9,10 +10,26 @@ import (
 
 // A change is what injection adds to a pod.
 type change struct {
-	container corev1.Container
+	container *corev1.Container // nil: the pod has culvert already
 	volumes   []corev1.Volume
 	grace     *int64 // the new terminationGracePeriodSeconds; nil: the pod's own
-	graceWas  *int64 // the old one, if grace isn't nil; nil: it wasn't set
+	graceWas  string // the value of GraceAnnotation, if grace isn't nil
+}
+
+// raiseGrace lets the change raise the pod's grace period to what is needed, and returns
+// the warning about it.
+func (c *change) raiseGrace(pod *corev1.Pod, need int64) (warnings []string) {
+	have := GracePeriod(pod)
+	if have >= need {
+		return nil
+	}
+	c.grace = &need
+	if was, raised := pod.Annotations[GraceAnnotation]; raised {
+		c.graceWas = was
+	} else if own := pod.Spec.TerminationGracePeriodSeconds; own != nil {
+		c.graceWas = strconv.FormatInt(*own, 10)
+	}
+	return []string{fmt.Sprintf("terminationGracePeriodSeconds is raised from %d to %d, so that culvert can drain", have, need)}
 }
 
 // apply makes the change in the pod.
@@ -20,7 +37,9 @@ func (c *change) apply(pod *corev1.Pod) {
 	spec := &pod.Spec
 	// In front of the others: init containers and sidecars behind it have culvert, and
 	// it ends after them.
-	spec.InitContainers = append([]corev1.Container{*c.container.DeepCopy()}, spec.InitContainers...)
+	if c.container != nil {
+		spec.InitContainers = append([]corev1.Container{*c.container.DeepCopy()}, spec.InitContainers...)
+	}
 	for _, v := range c.volumes {
 		spec.Volumes = append(spec.Volumes, *v.DeepCopy())
 	}
@@ -29,15 +48,8 @@ func (c *change) apply(pod *corev1.Pod) {
 		if pod.Annotations == nil {
 			pod.Annotations = map[string]string{}
 		}
-		pod.Annotations[GraceAnnotation] = formatGrace(c.graceWas)
+		pod.Annotations[GraceAnnotation] = c.graceWas
 	}
-}
-
-func formatGrace(seconds *int64) string {
-	if seconds == nil {
-		return ""
-	}
-	return strconv.FormatInt(*seconds, 10)
 }
 
 // An Operation is one step of a JSON patch (RFC 6902).
@@ -65,12 +77,14 @@ func Operations(pod *corev1.Pod, ns Namespace, c *Config) ([]Operation, Result, 
 func (c *change) operations(pod *corev1.Pod) []Operation {
 	var ops []Operation
 	add := func(path string, value any) { ops = append(ops, Operation{"add", path, value}) }
-	if len(pod.Spec.InitContainers) == 0 {
-		add("/spec/initContainers", []corev1.Container{c.container})
-	} else {
-		add("/spec/initContainers/0", c.container)
+	switch {
+	case c.container == nil:
+	case len(pod.Spec.InitContainers) == 0:
+		add("/spec/initContainers", []corev1.Container{*c.container})
+	default:
+		add("/spec/initContainers/0", *c.container)
 	}
-	if len(pod.Spec.Volumes) == 0 {
+	if len(pod.Spec.Volumes) == 0 && len(c.volumes) > 0 {
 		add("/spec/volumes", c.volumes)
 	} else {
 		for _, v := range c.volumes {
@@ -80,9 +94,9 @@ func (c *change) operations(pod *corev1.Pod) []Operation {
 	if c.grace != nil {
 		add("/spec/terminationGracePeriodSeconds", *c.grace)
 		if len(pod.Annotations) == 0 {
-			add("/metadata/annotations", map[string]string{GraceAnnotation: formatGrace(c.graceWas)})
+			add("/metadata/annotations", map[string]string{GraceAnnotation: c.graceWas})
 		} else {
-			add("/metadata/annotations/culvert.dev~1"+graceWas, formatGrace(c.graceWas))
+			add("/metadata/annotations/culvert.dev~1"+graceWas, c.graceWas)
 		}
 	}
 	return ops
@@ -92,17 +106,22 @@ func (c *change) operations(pod *corev1.Pod) []Operation {
 // was one. It doesn't modify its argument.
 func Remove(pod *corev1.Pod) (*corev1.Pod, bool) {
 	clean := pod.DeepCopy()
-	if Sidecar(&clean.Spec) == nil {
+	sidecar := Sidecar(&clean.Spec)
+	if sidecar == nil {
 		return clean, false
 	}
 	spec := &clean.Spec
+	delay, drain := Pauses(sidecar)
+	raisedTo := GraceNeeded(clean, delay, drain)
 	spec.InitContainers = cut(spec.InitContainers, isNativeCulvert)
 	spec.Containers = cut(spec.Containers, isCulvert)
 	spec.Volumes = cut(spec.Volumes, IsVolume)
 	if was, raised := clean.Annotations[GraceAnnotation]; raised {
-		spec.TerminationGracePeriodSeconds = nil
-		if seconds, err := strconv.ParseInt(was, 10, 64); err == nil {
-			spec.TerminationGracePeriodSeconds = &seconds
+		if GracePeriod(clean) == raisedTo { // otherwise somebody has set it since
+			spec.TerminationGracePeriodSeconds = nil
+			if seconds, err := strconv.ParseInt(was, 10, 64); err == nil {
+				spec.TerminationGracePeriodSeconds = &seconds
+			}
 		}
 		delete(clean.Annotations, GraceAnnotation)
 		if len(clean.Annotations) == 0 {

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,4 +28,28 @@ func GraceNeeded(pod *corev1.Pod, delay, drain time.Duration) int64 {
 	}
 	const spare = 2 * time.Second
 	return int64((pause + drain + spare + time.Second - 1) / time.Second)
+}
+
+// Pauses returns how long culvert still passes new calls when the pod ends, and how long
+// its drain may take then; 0 for what the container doesn't say.
+func Pauses(sidecar *corev1.Container) (delay, drain time.Duration) {
+	if l := sidecar.Lifecycle; l != nil && l.PreStop != nil && l.PreStop.Exec != nil {
+		words := l.PreStop.Exec.Command
+		for i, word := range words {
+			value, joined := strings.CutPrefix(word, "--delay=")
+			if word == "--delay" && i+1 < len(words) {
+				value, joined = words[i+1], true
+			}
+			if d, err := time.ParseDuration(value); joined && err == nil {
+				delay = d
+				break
+			}
+		}
+	}
+	for _, v := range sidecar.Env {
+		if v.Name == keys[drainKey].Env {
+			drain, _ = time.ParseDuration(v.Value) // 0 if it is none
+		}
+	}
+	return delay, drain
 }

@@ -33,15 +33,15 @@ const (
 
 // A Result is a pod that wasn't refused.
 type Result struct {
-	Pod      *corev1.Pod // with culvert if Action is Injected, otherwise as it was
+	Pod      *corev1.Pod // with culvert if Action is Injected, otherwise as it was, but for a grace period that is too short
 	Action   Action
-	Reason   string   // why the pod isn't changed; empty if it is
+	Reason   string   // why the pod gets no container; empty if it does
 	Warnings []string // for whoever made the pod
 }
 
 // Pod returns the pod with culvert beside its containers, if the pod or its
 // namespace asks for it. It doesn't modify its argument. A pod that has culvert
-// already stays as it is.
+// already stays as it is, unless its grace period has become too short for culvert.
 //
 // An error means that the pod asks for culvert and can't have it. The text has a
 // line for each cause, with the remedy, for whoever wrote the pod.
@@ -71,8 +71,13 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 		}
 		return nil, result, nil
 	}
-	if Sidecar(&pod.Spec) != nil {
-		return nil, Result{Action: AlreadyInjected, Reason: "the pod has culvert already"}, nil
+	if sidecar := Sidecar(&pod.Spec); sidecar != nil {
+		change, result := new(change), Result{Action: AlreadyInjected, Reason: "the pod has culvert already"}
+		// A sidecar that another injector has added since may need a longer pause.
+		if delay, drain := Pauses(sidecar); isNative(sidecar) && drain > 0 {
+			result.Warnings = change.raiseGrace(pod, GraceNeeded(pod, delay, drain))
+		}
+		return change, result, nil
 	}
 	s, err := readAnnotations(pod, ns.Name, c)
 	if err != nil {
@@ -81,15 +86,17 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 	if err := errors.Join(findBackend(pod, s), clashes(pod, s, c), resources(pod, c)); err != nil {
 		return nil, Result{}, err
 	}
-	change := &change{container: container(s, c), volumes: volumes(s)}
-	result := Result{Action: Injected}
-	if need := GraceNeeded(pod, c.DrainDelay.Duration, s.drain); GracePeriod(pod) < need {
-		change.grace = &need
-		change.graceWas = pod.Spec.TerminationGracePeriodSeconds
-		result.Warnings = append(result.Warnings, fmt.Sprintf(
-			"terminationGracePeriodSeconds is raised from %d to %d, so that culvert can drain", GracePeriod(pod), need))
+	sidecar := container(s, c)
+	change := &change{container: &sidecar, volumes: volumes(s, pod)}
+	warnings := slices.Concat(
+		change.raiseGrace(pod, GraceNeeded(pod, c.DrainDelay.Duration, s.drain)),
+		shareRequests(pod, &sidecar),
+		lostQuality(pod, &sidecar),
+	)
+	if s.listenPort < 1024 {
+		warnings = append(warnings, fmt.Sprintf("culvert is to listen on port %d: not every container runtime allows ports below 1024 without privileges (containerd 2 does)", s.listenPort))
 	}
-	return change, result, nil
+	return change, Result{Action: Injected, Warnings: warnings}, nil
 }
 
 // Sidecar returns the container that is culvert, or nil: one named culvert, with a

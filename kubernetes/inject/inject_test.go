@@ -114,11 +114,10 @@ func TestRefusedPods(t *testing.T) {
 		"a port that culvert uses": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: 15080})
 		}, "port 15080 of container orders is also culvert's port for clients"},
-		"the rest of another pod":    {annotate("grace-period-was", "5"), "culvert.dev/grace-period-was: it is from a pod that the injector has changed: remove it"},
-		"an image without a name":    {restrictedly(annotate("image", "")), "isn't the name of an image"},
-		"text after the arguments":   {restrictedly(annotate("args", `["a"]]`)), "text after the JSON"},
-		"a limit of the whole pod":   {resourcesOfThePod("128Mi", corev1.ResourceRequirements{Limits: corev1.ResourceList{"memory": resource.MustParse("128Mi")}}), "spec.resources.limits of the pod has 128Mi of memory, and culvert's own limit is 256Mi"},
-		"a request of the whole pod": {resourcesOfThePod("32Mi", corev1.ResourceRequirements{Requests: corev1.ResourceList{"memory": resource.MustParse("80Mi")}}), "spec.resources.requests of the pod has 80Mi of memory, and its containers with culvert request 96Mi"},
+		"the rest of another pod":  {annotate("grace-period-was", "5"), "culvert.dev/grace-period-was: it is from a pod that the injector has changed: remove it"},
+		"an image without a name":  {restrictedly(annotate("image", "")), "isn't the name of an image"},
+		"text after the arguments": {restrictedly(annotate("args", `["a"]]`)), "text after the JSON"},
+		"a limit of the whole pod": {resourcesOfThePod("128Mi", corev1.ResourceRequirements{Limits: corev1.ResourceList{"memory": resource.MustParse("128Mi")}}), "spec.resources.limits of the pod has 128Mi of memory, and culvert's own limit is 256Mi"},
 		"an ordinary init container": {func(p *corev1.Pod) {
 			p.Spec.InitContainers = []corev1.Container{{Name: "culvert", Ports: []corev1.ContainerPort{{Name: "culvert", ContainerPort: 1}}}}
 		}, "the init container culvert has no restartPolicy: Always"},
@@ -166,6 +165,7 @@ func TestNeverInjected(t *testing.T) {
 		"Kubernetes' own namespace": {"kube-system", func(*corev1.Pod) {}},
 		"Windows":                   {"shop", func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }},
 		"Windows by node":           {"shop", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelOSStable: "windows"} }},
+		"Windows by affinity":       {"shop", onNodes([]string{"windows"}, []string{"windows"})},
 		"the node's network":        {"shop", func(p *corev1.Pod) { p.Spec.HostNetwork = true }},
 		"with a wrong label":        {"kube-system", func(p *corev1.Pod) { p.Labels[inject.Label] = "true" }},
 	} {
@@ -177,6 +177,150 @@ func TestNeverInjected(t *testing.T) {
 				t.Errorf("%+v, %v", result, err)
 			}
 		})
+	}
+}
+
+// onNodes lets a pod run on nodes with one of the operating systems of a term, by any of
+// the terms.
+func onNodes(terms ...[]string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		var of corev1.NodeSelector
+		for _, systems := range terms {
+			of.NodeSelectorTerms = append(of.NodeSelectorTerms, corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{
+				{Key: corev1.LabelArchStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"amd64"}},
+				{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn, Values: systems},
+			}})
+		}
+		p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &of}}
+	}
+}
+
+// TestMixedNodes injects pods that may run on Linux, too.
+func TestMixedNodes(t *testing.T) {
+	for name, change := range map[string]func(*corev1.Pod){
+		"either system in a term": onNodes([]string{"windows", "linux"}),
+		"either term":             onNodes([]string{"windows"}, []string{"linux"}),
+		"no required terms":       func(p *corev1.Pod) { p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := read(t, orders)
+			change(pod)
+			injected(t, pod, testConfig())
+		})
+	}
+}
+
+// TestSharedRequests has pods with requests of their own, for all containers together.
+func TestSharedRequests(t *testing.T) {
+	memory := func(q string) corev1.ResourceList { return corev1.ResourceList{"memory": resource.MustParse(q)} }
+	for name, row := range map[string]struct {
+		pod, service, first string // requests; first: of an init container
+		want                string // culvert's request
+	}{
+		"room":                   {"96Mi", "32Mi", "0", "64Mi"},
+		"no room":                {"95Mi", "32Mi", "0", "0"},
+		"as the API server does": {"32Mi", "32Mi", "0", "0"},
+		"room at the start":      {"128Mi", "32Mi", "64Mi", "64Mi"},
+		"no room at the start":   {"127Mi", "32Mi", "64Mi", "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := read(t, orders)
+			resourcesOfThePod(row.service, corev1.ResourceRequirements{Requests: memory(row.pod)})(pod)
+			pod.Spec.InitContainers = []corev1.Container{{Name: "first", Resources: corev1.ResourceRequirements{Requests: memory(row.first)}}}
+			result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := inject.Sidecar(&result.Pod.Spec).Resources.Requests["memory"], resource.MustParse(row.want)
+			if !got.Equal(want) || strings.Contains(strings.Join(result.Warnings, "\n"), "culvert requests no memory") != want.IsZero() {
+				t.Errorf("culvert requests %v, want %v; warnings %q", got.String(), row.want, result.Warnings)
+			}
+			if _, own := testConfig().Resources.Requests["cpu"]; !own {
+				t.Error("the configuration has changed")
+			}
+		})
+	}
+}
+
+// TestLostQuality has a pod whose class of service gets worse, and some whose doesn't.
+func TestLostQuality(t *testing.T) {
+	both := corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("64Mi")}
+	equal := testConfig()
+	equal.Resources = corev1.ResourceRequirements{Limits: both, Requests: both}
+	for name, row := range map[string]struct {
+		config  *inject.Config
+		service corev1.ResourceRequirements
+		warns   bool
+	}{
+		"a Guaranteed pod":       {testConfig(), corev1.ResourceRequirements{Limits: both}, true},
+		"culvert is as strict":   {equal, corev1.ResourceRequirements{Limits: both}, false},
+		"a Burstable pod":        {testConfig(), corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1")}}, false},
+		"requests below a limit": {testConfig(), corev1.ResourceRequirements{Limits: both, Requests: corev1.ResourceList{"cpu": resource.MustParse("1m")}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := read(t, orders)
+			pod.Spec.Containers[0].Resources = row.service
+			result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, row.config)
+			if err != nil || strings.Contains(strings.Join(result.Warnings, "\n"), "becomes Burstable") != row.warns {
+				t.Errorf("warnings %q, %v", result.Warnings, err)
+			}
+		})
+	}
+}
+
+func TestPortsBelow1024AreWarnedOf(t *testing.T) {
+	for port, warns := range map[string]bool{"443": true, "1024": false} {
+		pod := read(t, orders)
+		annotate("listen-port", port)(pod)
+		result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+		if err != nil || strings.Contains(strings.Join(result.Warnings, "\n"), "below 1024") != warns {
+			t.Errorf("port %s: warnings %q, %v", port, result.Warnings, err)
+		}
+	}
+}
+
+// TestGracePeriodIsRaisedLater has a pod with culvert, to which another injector adds a
+// sidecar with a pause.
+func TestGracePeriodIsRaisedLater(t *testing.T) {
+	ns := inject.Namespace{Name: "shop"}
+	for name, own := range map[string]*int64{"of 10 s": new(int64(10)), "of 40 s": new(int64(40)), "none": nil} {
+		t.Run(name, func(t *testing.T) {
+			before := read(t, orders)
+			before.Spec.TerminationGracePeriodSeconds = own
+			pod, _ := injected(t, before, testConfig())
+			always := corev1.ContainerRestartPolicyAlways
+			later := corev1.Container{Name: "mesh", RestartPolicy: &always, Lifecycle: &corev1.Lifecycle{
+				PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 60}},
+			}}
+			pod.Spec.InitContainers = append(pod.Spec.InitContainers, later)
+			result, err := inject.Pod(pod, ns, testConfig())
+			if err != nil || result.Action != inject.AlreadyInjected || inject.GracePeriod(result.Pod) != 82 || len(result.Warnings) != 1 {
+				t.Fatalf("%s, %v, %d s, %q: want 82 s and a warning", result.Action, err, inject.GracePeriod(result.Pod), result.Warnings)
+			}
+			if ops, _, err := inject.Operations(pod, ns, testConfig()); err != nil || len(ops) != 2 {
+				t.Errorf("the patch is %v (%v), want the grace period and an annotation", ops, err)
+			}
+			if again, err := inject.Pod(result.Pod, ns, testConfig()); err != nil || !equality.Semantic.DeepEqual(again.Pod, result.Pod) || again.Warnings != nil {
+				t.Errorf("the second time: %+v, %v", again, err)
+			}
+			before.Spec.InitContainers = append(before.Spec.InitContainers, later)
+			if clean, _ := inject.Remove(result.Pod); !equality.Semantic.DeepEqual(clean, before) {
+				t.Errorf("after removal: %+v, want %+v", clean, before)
+			}
+		})
+	}
+}
+
+// TestGracePeriodOfSomebodyElse sets another grace period after injection, which stays
+// when culvert is removed.
+func TestGracePeriodOfSomebodyElse(t *testing.T) {
+	pod := read(t, orders)
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(10))
+	pod, _ = injected(t, pod, testConfig())
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(90))
+	clean, _ := inject.Remove(pod)
+	if _, left := clean.Annotations[inject.GraceAnnotation]; left || inject.GracePeriod(clean) != 90 {
+		t.Errorf("after removal: %d s, annotations %v, want 90 s and none of culvert's", inject.GracePeriod(clean), clean.Annotations)
 	}
 }
 

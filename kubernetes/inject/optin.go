@@ -52,7 +52,7 @@ func neverInjected(pod *corev1.Pod, ns Namespace, c *Config) string {
 		return fmt.Sprintf("the namespace %s is Kubernetes' own", ns.Name)
 	case slices.Contains(c.ExcludedNamespaces, ns.Name):
 		return fmt.Sprintf("the injector's configuration excludes the namespace %s", ns.Name)
-	case spec.OS != nil && spec.OS.Name == corev1.Windows, spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows):
+	case forWindows(spec):
 		return "the pod is for Windows, and culvert's image is for Linux"
 	case spec.HostNetwork && !c.HostNetwork:
 		return "the pod has hostNetwork, so culvert's ports would be the node's: the injector's configuration doesn't allow that"
@@ -60,4 +60,21 @@ func neverInjected(pod *corev1.Pod, ns Namespace, c *Config) string {
 		return "it is the copy of a static pod, which the API server can't change"
 	}
 	return ""
+}
+
+// forWindows reports whether the pod runs on Windows only.
+func forWindows(spec *corev1.PodSpec) bool {
+	if spec.OS != nil && spec.OS.Name == corev1.Windows || spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows) {
+		return true
+	}
+	if spec.Affinity == nil || spec.Affinity.NodeAffinity == nil || spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return false
+	}
+	// A node fits that fits one of the terms.
+	terms := spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	return len(terms) > 0 && !slices.ContainsFunc(terms, func(term corev1.NodeSelectorTerm) bool {
+		return !slices.ContainsFunc(term.MatchExpressions, func(r corev1.NodeSelectorRequirement) bool {
+			return r.Key == corev1.LabelOSStable && r.Operator == corev1.NodeSelectorOpIn && slices.Equal(r.Values, []string{string(corev1.Windows)})
+		})
+	})
 }

@@ -20,6 +20,7 @@ func FuzzPatch(f *testing.F) {
 		`{"metadata":{"labels":{"culvert.dev/inject":"enabled"},"annotations":{"culvert.dev/backend-port":"1","culvert.dev/config":"c","culvert.dev/limits.calls":"7"}},"spec":{"terminationGracePeriodSeconds":3,"initContainers":[{"name":"i"}],"volumes":[{"name":"v","emptyDir":{}}],"containers":[{"name":"a","lifecycle":{"preStop":{"sleep":{"seconds":40}}}}]}}`,
 		`{"metadata":{"labels":{"culvert.dev/inject":"enabled"},"annotations":{"culvert.dev/tls-secret":"s","culvert.dev/image":"x:1","culvert.dev/args":"[\"--log-level\",\"debug\"]","culvert.dev/mounts":"[]","culvert.dev/security-context":"{}","culvert.dev/backend-host":"10.0.0.1"}},"spec":{"containers":[{"name":"a","ports":[{"name":"grpc-a","containerPort":9000}]}]}}`,
 		`{"metadata":{"annotations":{}},"spec":{"initContainers":null,"volumes":[]}}`,
+		`{"metadata":{"annotations":{"a":"b"}},"spec":{"initContainers":[{"name":"culvert","restartPolicy":"Always","ports":[{"name":"culvert","containerPort":1}],"env":[{"name":"CULVERT_DRAIN_TIMEOUT","value":"1m"}]}],"containers":[{"name":"a"}]}}`,
 		`{"metadata":{"annotations":{"culvert.dev/grace-period-was":"5"}},"spec":{"terminationGracePeriodSeconds":60,"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":9000}]}]}}`,
 		`{"metadata":{},"spec":{"initContainers":[{"name":"culvert","ports":[{"name":"culvert"}]}],"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":9000}]}]}}`,
 		`[]`,
@@ -39,11 +40,14 @@ func FuzzPatch(f *testing.F) {
 		if (err == nil) != (podErr == nil) {
 			t.Fatalf("Operations: %v, Pod: %v", err, podErr)
 		}
-		if err != nil || result.Action != inject.Injected {
-			if ops != nil {
-				t.Errorf("%s: a patch %v", result.Action, ops)
+		if err != nil || ops == nil {
+			if err == nil && (result.Action == inject.Injected || !equality.Semantic.DeepEqual(&pod, want.Pod)) {
+				t.Errorf("%s: no patch", result.Action)
 			}
 			return
+		}
+		if result.Action == inject.Skipped {
+			t.Errorf("%s: a patch %v", result.Action, ops)
 		}
 		patch, err := json.Marshal(ops)
 		if err != nil {
@@ -66,10 +70,10 @@ func FuzzPatch(f *testing.F) {
 			t.Errorf("the patch makes (%v)\n%+v\nwant\n%+v", err, got, want.Pod)
 		}
 		again, err := inject.Pod(want.Pod, ns, c)
-		if err != nil || again.Action != inject.AlreadyInjected {
+		if err != nil || again.Action != inject.AlreadyInjected || !equality.Semantic.DeepEqual(again.Pod, want.Pod) {
 			t.Errorf("a second time: %s, %v", again.Action, err)
 		}
-		if clean, _ := inject.Remove(want.Pod); !equality.Semantic.DeepEqual(clean, &pod) {
+		if clean, _ := inject.Remove(want.Pod); result.Action == inject.Injected && !equality.Semantic.DeepEqual(clean, &pod) {
 			t.Errorf("removal makes\n%+v\nwant\n%+v", clean, pod)
 		}
 	})

@@ -7,11 +7,11 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// resources returns an error with a line for each of the pod's own resources that has no
-// room for culvert. The API server would refuse some of these pods, without a word about
-// culvert.
+// resources returns an error with a line for each of the pod's own limits that has no
+// room for culvert. The API server would refuse the pod, without a word about culvert.
 func resources(pod *corev1.Pod, c *Config) error {
 	own := pod.Spec.Resources
 	if own == nil {
@@ -24,16 +24,66 @@ func resources(pod *corev1.Pod, c *Config) error {
 			errs = append(errs, fmt.Errorf("spec.resources.limits of the pod has %s of %s, and culvert's own limit is %s: raise it", limit.String(), name, ours.String()))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(own.Requests)) {
-		request, sum := own.Requests[name], c.Resources.Requests[name].DeepCopy()
-		for _, other := range containersOf(pod) {
-			if q, has := other.Resources.Requests[name]; has && other.sidecar {
-				sum.Add(q)
-			}
+	return errors.Join(errs...)
+}
+
+// shareRequests lets culvert request nothing of what the pod requests as a whole, where
+// the pod has no room for culvert's own request. The API server refuses containers that
+// request more than their pod. It makes up the pod's request itself, from the
+// containers', before it calls an injector, if the pod has only limits.
+func shareRequests(pod *corev1.Pod, sidecar *corev1.Container) (warnings []string) {
+	if pod.Spec.Resources == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(pod.Spec.Resources.Requests)) {
+		request, ours := pod.Spec.Resources.Requests[name], sidecar.Resources.Requests[name]
+		if sum := requestsWith(pod, name, ours); ours.IsZero() || sum.Cmp(request) <= 0 {
+			continue
 		}
-		if sum.Cmp(request) > 0 {
-			errs = append(errs, fmt.Errorf("spec.resources.requests of the pod has %s of %s, and its containers with culvert request %s: raise it", request.String(), name, sum.String()))
+		sidecar.Resources.Requests[name] = resource.Quantity{}
+		warnings = append(warnings, fmt.Sprintf("culvert requests no %s, because the pod has no more than %s of it in spec.resources.requests", name, request.String()))
+	}
+	return warnings
+}
+
+// requestsWith returns what the pod's containers request of a resource, with a sidecar in
+// front of them: all that run together, or an init container with the sidecars before it.
+func requestsWith(pod *corev1.Pod, name corev1.ResourceName, ours resource.Quantity) resource.Quantity {
+	running, most := ours.DeepCopy(), resource.Quantity{}
+	for _, c := range containersOf(pod) {
+		q := c.Resources.Requests[name]
+		if c.sidecar {
+			running.Add(q)
+			continue
+		}
+		if q.Add(running); q.Cmp(most) > 0 {
+			most = q
 		}
 	}
-	return errors.Join(errs...)
+	if running.Cmp(most) > 0 {
+		return running
+	}
+	return most
+}
+
+// lostQuality warns if the pod's class of service gets worse because of culvert.
+// https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
+func lostQuality(pod *corev1.Pod, sidecar *corev1.Container) (warnings []string) {
+	if pod.Spec.Resources != nil || guaranteed(sidecar) || slices.ContainsFunc(containersOf(pod), func(c namedContainer) bool { return !guaranteed(c.Container) }) {
+		return nil
+	}
+	return []string{"the pod's QoS class becomes Burstable instead of Guaranteed, because culvert's requests differ from its limits: both are in the injector's configuration, under resources"}
+}
+
+// guaranteed reports whether the container has limits of CPU and memory, and requests
+// that much. A request that isn't set is the limit.
+func guaranteed(c *corev1.Container) bool {
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		limit, limited := c.Resources.Limits[name]
+		request, requested := c.Resources.Requests[name]
+		if !limited || limit.IsZero() || requested && !request.Equal(limit) {
+			return false
+		}
+	}
+	return true
 }

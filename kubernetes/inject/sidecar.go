@@ -112,8 +112,10 @@ func mounts(s *settings) []corev1.VolumeMount {
 	return append(m, s.mounts...)
 }
 
-func volumes(s *settings) []corev1.Volume {
-	v := []corev1.Volume{{Name: noToken, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+func volumes(s *settings, pod *corev1.Pod) []corev1.Volume {
+	// It is empty, too, but no emptyDir: kubectl drain and the cluster autoscaler leave
+	// pods with an emptyDir on their node, because its data would be lost.
+	v := []corev1.Volume{{Name: noToken, VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{}}}}
 	if s.configMap != "" {
 		v = append(v, corev1.Volume{Name: configVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: s.configMap},
@@ -121,7 +123,11 @@ func volumes(s *settings) []corev1.Volume {
 		}}})
 	}
 	if s.tlsSecret != "" {
-		v = append(v, corev1.Volume{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.tlsSecret}}})
+		secret := &corev1.SecretVolumeSource{SecretName: s.tlsSecret}
+		if sc := pod.Spec.SecurityContext; sc != nil && sc.FSGroup != nil {
+			secret.DefaultMode = new(int32(0o440)) // the group is the kubelet's work
+		}
+		v = append(v, corev1.Volume{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: secret}})
 	}
 	return v
 }

@@ -77,6 +77,32 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGracePeriodIsRaisedLater edits an injected manifest, so that its grace period is too
+// short for culvert.
+func TestGracePeriodIsRaisedLater(t *testing.T) {
+	in, err := os.ReadFile("testdata/deployment.in.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := manifest.Inject(in, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const field = "terminationGracePeriodSeconds: "
+	if bytes.Contains(out, []byte(field)) {
+		t.Fatalf("it has a grace period already:\n%s", out)
+	}
+	edited := bytes.Replace(out, []byte("      containers:\n"), []byte("      "+field+"5 # of ours\n      containers:\n"), 1)
+	raised, outcomes, err := manifest.Inject(edited, options())
+	if err != nil || !bytes.Contains(raised, []byte(field+"27")) || len(outcomes[0].Warnings) != 1 {
+		t.Fatalf("%+v, %v: want 27 s and a warning\n%s", outcomes, err, raised)
+	}
+	back, _, err := manifest.Remove(raised)
+	if err != nil || !bytes.Contains(back, []byte(field+"5")) {
+		t.Errorf("after removal it isn't 5 s (%v):\n%s", err, back)
+	}
+}
+
 // content returns the documents without comments and style.
 func content(t *testing.T, text []byte) string {
 	t.Helper()
