@@ -19,7 +19,7 @@ import (
 func TestDrain(t *testing.T) {
 	const before, after = 3, 50
 	namespace := makeNamespace(t)
-	pod := createPod(t, namespace)
+	pod := createPod(t, namespace, nil)
 	at, backend := address(t, pod), control(t, pod)
 	calls := map[wire.Transport]wire.Call{}
 	for _, transport := range transports {

@@ -58,12 +58,12 @@ func template() corev1.PodTemplateSpec {
 	}
 }
 
-// createPod creates a pod, and returns it when it is ready.
-func createPod(t *testing.T, namespace string) *corev1.Pod {
+// createPod creates a pod with annotations, and returns it when it is ready.
+func createPod(t *testing.T, namespace string, annotations map[string]string) *corev1.Pod {
 	t.Helper()
 	from := template()
 	pod, err := kube.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "orders", Labels: from.Labels}, Spec: from.Spec,
+		ObjectMeta: metav1.ObjectMeta{Name: "orders", Labels: from.Labels, Annotations: annotations}, Spec: from.Spec,
 	}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)

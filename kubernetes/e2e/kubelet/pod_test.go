@@ -10,7 +10,7 @@ import (
 // TestInjectedPod calls the service of a pod that the kubelet has found to be ready, by
 // the probes of both containers.
 func TestInjectedPod(t *testing.T) {
-	pod := createPod(t, makeNamespace(t))
+	pod := createPod(t, makeNamespace(t), nil)
 	callAll(t, address(t, pod))
 	if c := statusOf(pod, sidecar); !c.Ready || c.Started == nil || !*c.Started || c.RestartCount != 0 {
 		t.Errorf("culvert's container: %+v", c)
@@ -20,7 +20,7 @@ func TestInjectedPod(t *testing.T) {
 // TestKilledSidecar kills culvert's process. The kubelet starts another one.
 func TestKilledSidecar(t *testing.T) {
 	namespace := makeNamespace(t)
-	pod := createPod(t, namespace)
+	pod := createPod(t, namespace, nil)
 	kill(t, pod, sidecar, syscall.SIGKILL)
 	pod = awaitPod(t, namespace, "ready again", func(p *corev1.Pod) bool {
 		c := statusOf(p, sidecar)
