@@ -126,7 +126,7 @@ func TestFindings(t *testing.T) {
 // TestManifestsOfRemedies applies the manifests that check prints, and checks again:
 // what they are for must be gone, and nothing else may be wrong.
 func TestManifestsOfRemedies(t *testing.T) {
-	for _, file := range []string{"testdata/reach.yaml", "testdata/policies.yaml"} {
+	for _, file := range []string{"testdata/reach.yaml", "testdata/policies.yaml", "testdata/headless.yaml", "testdata/order.yaml"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -10,9 +10,26 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
+
+// namespaces finds labels of namespaces that have no effect.
+func (c *checker) namespaces() {
+	for _, name := range slices.Sorted(maps.Keys(c.snapshot.namespaces)) {
+		label, labelled := c.snapshot.namespaces[name].Labels[inject.Label]
+		if !labelled || label == inject.Enabled || label == inject.Disabled {
+			continue
+		}
+		remedy := fmt.Sprintf("kubectl label namespace %s %s=%s --overwrite", name, inject.Label, inject.Enabled)
+		if len(validation.IsDNS1123Label(name)) > 0 { // nobody may copy it into a shell
+			remedy = ""
+		}
+		c.add(Warning, objectName("Namespace", "", name), fmt.Sprintf("label %s: %q is neither %q nor %q: its pods get no culvert, except those with a label of their own",
+			inject.Label, label, inject.Enabled, inject.Disabled), remedy)
+	}
+}
 
 // injection says which of the subject's pods have culvert, and which get it.
 func (c *checker) injection(s *subject) {
@@ -82,6 +99,27 @@ func (s *subject) remake() string {
 		return "delete the pod and make it again"
 	}
 	return "delete its pods, so that new ones are made"
+}
+
+// unready returns the steps after which all pods have culvert. Until then, pods without
+// it lose their clients to targetPort: culvert and to a closed backend's port.
+func (s *subject) unready() []string {
+	var steps []string
+	if s.workload && !s.asks() && !s.templateHas {
+		steps = append(steps, fmt.Sprintf("set the label %s: %s", inject.Label, inject.Enabled))
+	}
+	if s.lacking > 0 {
+		steps = append(steps, fmt.Sprintf("give all pods culvert (%s)", s.remake()))
+	}
+	return steps
+}
+
+// after returns a remedy that cuts clients off unless other steps come first.
+func after(steps []string, remedy string) string {
+	if len(steps) == 0 {
+		return remedy
+	}
+	return "first " + strings.Join(steps, ", then ") + ". Then " + remedy
 }
 
 // leftovers finds traces of culvert without culvert: someone removed the container

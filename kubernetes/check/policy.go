@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +20,9 @@ import (
 // it, it takes only those that some policy allows. Policies don't affect
 // connections inside the pod, such as culvert's to the backend.
 // https://kubernetes.io/docs/concepts/services-networking/network-policies/
-func (c *checker) policies(s *subject, past []string) {
+//
+// The steps must come before the backend's port is closed: clients need it until then.
+func (c *checker) policies(s *subject, steps []string) {
 	selecting := c.snapshot.policiesOf(s)
 	if len(selecting) > 0 && !s.pod.Spec.HostNetwork {
 		c.closed(s, selecting)
@@ -31,20 +34,20 @@ func (c *checker) policies(s *subject, past []string) {
 	switch {
 	case s.pod.Spec.HostNetwork:
 		c.add(Warning, s.object, fmt.Sprintf("the backend's port %d can be reached past culvert: the pod has hostNetwork, and no NetworkPolicy protects it", s.backend),
-			loopback+", if it doesn't yet")
+			after(steps, loopback+", if it doesn't yet"))
 	case len(selecting) == 0:
 		f := c.add(Warning, s.object, fmt.Sprintf("every pod of the cluster can reach the backend's port %d past culvert: no NetworkPolicy%s selects the pod",
 			s.backend, c.here()), "apply the NetworkPolicy below, or "+loopback)
-		if len(past) > 0 {
-			f.Remedy += ". Before, set targetPort: culvert in the Service " + strings.Join(past, ", ") + ", whose clients otherwise lose the backend"
-		}
-		if len(s.selector) > 0 {
+		switch {
+		case s.selector == nil:
+			f.Remedy = after(steps, "give the pod a label that a NetworkPolicy can select, or "+loopback)
+		case len(steps) > 0: // -o yaml prints manifests alone, for kubectl apply
+			f.Remedy = after(steps, "apply the NetworkPolicy that check prints, or "+loopback)
+		default:
 			f.Manifest = policyHead + toYAML(c.policy(s, true))
-		} else {
-			f.Remedy = "give the pod a label that a NetworkPolicy can select, or " + loopback
 		}
 	default:
-		if !c.opened(s, selecting) {
+		if !c.opened(s, selecting, steps) {
 			return
 		}
 	}
@@ -79,7 +82,7 @@ func (c *checker) closed(s *subject, selecting []*networkingv1.NetworkPolicy) {
 	by := "the NetworkPolicy " + strings.Join(names, ", ")
 	if _, _, open := s.rule(selecting, s.listen, false); !open {
 		f := c.add(Error, s.object, fmt.Sprintf("%s closes culvert's port %d: no client reaches it", by, s.listen), "apply the NetworkPolicy below, which opens it")
-		if len(s.selector) > 0 {
+		if s.selector != nil {
 			f.Manifest = toYAML(c.policy(s, false))
 		}
 	} else if _, _, open := s.rule(selecting, s.health, false); !open && s.health != 0 {
@@ -89,15 +92,15 @@ func (c *checker) closed(s *subject, selecting []*networkingv1.NetworkPolicy) {
 }
 
 // opened finds rules that let others reach the backend.
-func (c *checker) opened(s *subject, selecting []*networkingv1.NetworkPolicy) bool {
+func (c *checker) opened(s *subject, selecting []*networkingv1.NetworkPolicy, steps []string) bool {
 	if p, i, open := s.rule(selecting, s.backend, true); open {
 		c.add(Warning, s.object, fmt.Sprintf("the NetworkPolicy %s lets every pod reach the backend's port %d past culvert, by spec.ingress[%d]", p.Name, s.backend, i),
-			fmt.Sprintf("let the rule list its ports, with %d instead of %d", s.listen, s.backend))
+			after(steps, fmt.Sprintf("let the rule list its ports, with %d instead of %d", s.listen, s.backend)))
 		return true
 	}
 	if p, i, open := s.rule(selecting, s.backend, false); open {
 		c.add(Note, s.object, fmt.Sprintf("the NetworkPolicy %s lets some pods reach the backend's port %d past culvert, by spec.ingress[%d]", p.Name, s.backend, i),
-			fmt.Sprintf("if they needn't, let the rule list its ports, with %d instead of %d", s.listen, s.backend))
+			after(steps, fmt.Sprintf("if they needn't, let the rule list its ports, with %d instead of %d", s.listen, s.backend)))
 		return true
 	}
 	return false
@@ -139,17 +142,20 @@ func fromAll(peers []networkingv1.NetworkPolicyPeer) bool {
 	if len(peers) == 0 {
 		return true
 	}
-	empty := func(s *metav1.LabelSelector) bool { return s != nil && len(s.MatchLabels)+len(s.MatchExpressions) == 0 }
 	return slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
 		if b := p.IPBlock; b != nil {
 			return strings.HasSuffix(b.CIDR, "/0") && len(b.Except) == 0
 		}
-		return empty(p.NamespaceSelector) && (p.PodSelector == nil || empty(p.PodSelector))
+		return p.NamespaceSelector != nil && empty(p.NamespaceSelector) && (p.PodSelector == nil || empty(p.PodSelector))
 	})
 }
 
+// empty reports whether a selector matches everything.
+func empty(s *metav1.LabelSelector) bool { return len(s.MatchLabels)+len(s.MatchExpressions) == 0 }
+
 // policy opens culvert's ports. With others, it opens those of the other containers
-// too, so that only the backend's port becomes closed.
+// too, also undeclared ones that Prometheus and probes ask, so that only the backend's
+// port becomes closed.
 func (c *checker) policy(s *subject, others bool) *networkingv1.NetworkPolicy {
 	port := func(protocol corev1.Protocol, n int32) networkingv1.NetworkPolicyPort {
 		return networkingv1.NetworkPolicyPort{Protocol: &protocol, Port: new(intstr.FromInt32(n))}
@@ -172,6 +178,12 @@ func (c *checker) policy(s *subject, others bool) *networkingv1.NetworkPolicy {
 			for _, p := range other.Ports {
 				open(p.Protocol, p.ContainerPort)
 			}
+			for _, p := range probesOf(other) {
+				open(corev1.ProtocolTCP, s.asked(p.Probe))
+			}
+		}
+		if n, err := strconv.ParseUint(s.pod.Annotations[prometheusPort], 10, 16); err == nil {
+			open(corev1.ProtocolTCP, int32(n))
 		}
 		for _, svc := range c.snapshot.servicesOf(s) {
 			for _, p := range svc.Spec.Ports {
@@ -186,7 +198,7 @@ func (c *checker) policy(s *subject, others bool) *networkingv1.NetworkPolicy {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Name: c.newName("NetworkPolicy", s), Namespace: s.ns.Name},
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: s.selector},
+			PodSelector: *s.selector,
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 			Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: ports}},
 		},
@@ -199,15 +211,23 @@ func (c *checker) probes(s *subject) {
 	if backend == nil {
 		return
 	}
-	for _, p := range []struct {
-		name  string
-		probe *corev1.Probe
-	}{{"startupProbe", backend.StartupProbe}, {"livenessProbe", backend.LivenessProbe}, {"readinessProbe", backend.ReadinessProbe}} {
-		if p.probe != nil && s.asked(p.probe) == s.backend {
+	for _, p := range probesOf(backend) {
+		if s.asked(p.Probe) == s.backend {
 			c.add(Note, s.object, fmt.Sprintf("the %s of the container %s asks port %d from the node: most network plugins let it pass a NetworkPolicy, and it can't reach a backend on 127.0.0.1",
 				p.name, backend.Name, s.backend), "see that the pod stays ready; an exec probe works everywhere")
 		}
 	}
+}
+
+// A probe is one that a container has.
+type probe struct {
+	name string
+	*corev1.Probe
+}
+
+func probesOf(c *corev1.Container) []probe {
+	all := []probe{{"startupProbe", c.StartupProbe}, {"livenessProbe", c.LivenessProbe}, {"readinessProbe", c.ReadinessProbe}}
+	return slices.DeleteFunc(all, func(p probe) bool { return p.Probe == nil })
 }
 
 // asked returns the port that a probe asks; 0 if it is an exec probe.

@@ -33,6 +33,7 @@ func Run(s *Snapshot, o Options) *Report {
 	for _, p := range s.policies {
 		checker.made[objectName("NetworkPolicy", p.Namespace, p.Name)] = true
 	}
+	checker.namespaces()
 	checker.webhooks(subjects)
 	for _, sub := range subjects {
 		checker.injection(sub)

@@ -16,19 +16,29 @@ import (
 
 // reach finds who reaches culvert, and who reaches the backend past it.
 func (c *checker) reach(s *subject) {
-	var past []string
+	steps := append(s.unready(), c.hostPorts(s)...)
 	if c.snapshot.Unread["Service"] == "" {
-		past = c.services(s)
+		steps = append(steps, c.services(s)...)
 	}
 	if c.snapshot.Unread["NetworkPolicy"] == "" {
-		c.policies(s, past)
+		c.policies(s, steps)
 	}
 }
 
-// services returns the names of the Services that lead to the backend.
-func (c *checker) services(s *subject) (past []string) {
+// services finds Services that lead past culvert. It returns the steps after which their
+// clients don't need the backend's port.
+func (c *checker) services(s *subject) (steps []string) {
 	reached := false
+	var past []string
 	for _, svc := range c.snapshot.servicesOf(s) {
+		if svc.Spec.ClusterIP == corev1.ClusterIPNone {
+			to, by := c.headless(s, svc)
+			reached = reached || to
+			if by {
+				steps = append(steps, fmt.Sprintf("let the clients of the headless Service %s use port %d", svc.Name, s.listen))
+			}
+			continue
+		}
 		for _, p := range svc.Spec.Ports {
 			switch s.target(p) {
 			case 0:
@@ -45,27 +55,31 @@ func (c *checker) services(s *subject) (past []string) {
 			}
 		}
 	}
-	if reached || !s.endsUnderLoad() { // a Job serves nobody
-		return past
+	if len(past) > 0 {
+		steps = append(steps, fmt.Sprintf("set targetPort: %s in the Service %s", inject.PortName, strings.Join(past, ", ")))
 	}
+	if reached || !s.endsUnderLoad() { // a Job serves nobody
+		return steps
+	}
+	selector := s.serviceSelector()
 	remedy := "apply the Service below"
-	if len(s.selector) == 0 {
+	if len(selector) == 0 {
 		remedy = "give the pod a label that a Service can select"
 	} else if len(past) > 0 {
-		remedy = fmt.Sprintf("set targetPort: %s in the Service %s, or apply the Service below", inject.PortName, past[0])
+		remedy = after(s.unready(), fmt.Sprintf("set targetPort: %s in the Service %s, or apply the Service below", inject.PortName, past[0]))
 	}
 	f := c.add(c.missing(Warning), s.object, fmt.Sprintf("no Service%s leads to culvert's port", c.here()), remedy)
-	if len(s.selector) > 0 {
+	if len(selector) > 0 {
 		f.Manifest = toYAML(&corev1.Service{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 			ObjectMeta: metav1.ObjectMeta{Name: c.newName("Service", s), Namespace: s.ns.Name},
 			Spec: corev1.ServiceSpec{
-				Selector: s.selector,
+				Selector: selector,
 				Ports:    []corev1.ServicePort{{Name: "culvert", Port: servicePort, TargetPort: intstr.FromString(inject.PortName)}},
 			},
 		})
 	}
-	return past
+	return steps
 }
 
 // newName returns the name of an object that check makes for a subject. It fits a
@@ -104,7 +118,53 @@ func (c *checker) past(s *subject, svc *corev1.Service, p corev1.ServicePort) {
 	}
 	c.add(Warning, objectName("Service", svc.Namespace, svc.Name),
 		fmt.Sprintf("its port %d leads to port %d of %s, past culvert%s", p.Port, s.backend, s.object, where),
-		fmt.Sprintf("set targetPort: %s. culvert takes native gRPC on that port, too", inject.PortName))
+		after(s.unready(), fmt.Sprintf("set targetPort: %s. culvert takes native gRPC on that port, too", inject.PortName)))
+}
+
+// headless reports whether the clients of a headless Service reach culvert, and whether
+// they get past it. DNS gives them the pods' addresses. Only SRV records have ports, and
+// most clients use the one in their target: the Service's port shows which that is.
+// https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
+func (c *checker) headless(s *subject, svc *corev1.Service) (reached, past bool) {
+	srv := false // only clients that read SRV records reach culvert
+	for _, p := range svc.Spec.Ports {
+		target := s.target(p)
+		switch {
+		case p.Protocol != "" && p.Protocol != corev1.ProtocolTCP:
+		case s.backend != 0 && (p.Port == s.backend || target == s.backend):
+			past = true
+		case p.Port == s.listen:
+			reached = true
+		case target == s.listen || p.TargetPort.StrVal == inject.PortName:
+			srv = true
+		}
+	}
+	if past || srv && !reached {
+		c.add(Warning, objectName("Service", svc.Namespace, svc.Name),
+			fmt.Sprintf("it is headless: clients connect to pods of %s with the port in their target, and reach culvert only with %d. The Service's ports are only in SRV records", s.object, s.listen),
+			after(s.unready(), fmt.Sprintf("let the clients use port %d, and set port: %d in the Service. Or give culvert the clients' port by the annotation %slisten-port, and the backend another one",
+				s.listen, s.listen, inject.AnnotationPrefix)))
+	}
+	return reached, past
+}
+
+// hostPorts finds ports of nodes that lead to the backend. It returns the steps after
+// which no client uses them. With hostNetwork, every port is one of the node.
+func (c *checker) hostPorts(s *subject) (steps []string) {
+	if s.backend == 0 || s.pod.Spec.HostNetwork {
+		return nil
+	}
+	for _, other := range s.others() {
+		for _, p := range other.Ports {
+			if p.HostPort == 0 || p.ContainerPort != s.backend || p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+				continue
+			}
+			c.add(Warning, s.object, fmt.Sprintf("the container %s opens the backend's port %d on the node, as hostPort %d: clients reach it past culvert", other.Name, s.backend, p.HostPort),
+				"remove hostPort, or move it to the port of culvert's container if that is in your manifest")
+			steps = append(steps, "remove the hostPort of the container "+other.Name)
+		}
+	}
+	return steps
 }
 
 // servicesOf returns the Services that select the subject's pods.

@@ -58,7 +58,7 @@ type Snapshot struct {
 type workload struct {
 	kind     string
 	meta     metav1.ObjectMeta
-	selector map[string]string // finds its pods; nil: the template's labels do
+	selector *metav1.LabelSelector // finds its pods; nil: the template's labels do
 	template corev1.PodTemplateSpec
 }
 
@@ -185,6 +185,7 @@ const (
 	configAnnotation  = inject.AnnotationPrefix + "config"
 	managedByCronJob  = "CronJob"
 	hashOfReplicaSets = appsv1.DefaultDeploymentUniqueLabelKey
+	prometheusPort    = "prometheus.io/port" // the port that Prometheus reads, by its usual configuration
 )
 
 func (s *Snapshot) addJob(o *batchv1.Job) {
@@ -204,8 +205,8 @@ func (s *Snapshot) addWorkload(kind string, meta metav1.ObjectMeta, selector *me
 	}
 	w := &workload{kind: kind, template: template}
 	w.meta = metav1.ObjectMeta{Name: meta.Name, Namespace: meta.Namespace, UID: meta.UID}
-	if selector != nil {
-		w.selector = selector.MatchLabels
+	if selector != nil && !empty(selector) { // an empty one would select all pods of the namespace
+		w.selector = selector
 	}
 	trim(&w.template.ObjectMeta, &w.template.Spec)
 	s.workloads = append(s.workloads, w)
@@ -247,7 +248,7 @@ func (s *Snapshot) concerns(namespace string, meta metav1.ObjectMeta, spec *core
 // trim removes what a large cluster has much of and no check looks at.
 func trim(meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 	maps.DeleteFunc(meta.Annotations, func(name, _ string) bool {
-		return !strings.HasPrefix(name, inject.AnnotationPrefix) && name != corev1.MirrorPodAnnotationKey
+		return !strings.HasPrefix(name, inject.AnnotationPrefix) && name != corev1.MirrorPodAnnotationKey && name != prometheusPort
 	})
 	meta.ManagedFields = nil
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {

@@ -24,9 +24,9 @@ type subject struct {
 	template        *corev1.Pod // what new pods are made of; without a workload, one of the pods
 	workload        bool
 	pods            []*corev1.Pod
-	selector        map[string]string
-	err             error         // why culvert is refused
-	result          inject.Result // of the template without culvert
+	selector        *metav1.LabelSelector // nil: no label selects the pods
+	err             error                 // why culvert is refused
+	result          inject.Result         // of the template without culvert
 	sidecar         *corev1.Container
 	pod             *corev1.Pod // with the sidecar; nil: it has none and gets none
 	listen, health  int32
@@ -141,9 +141,21 @@ func (s *subject) inspect(c *inject.Config) {
 			s.backend = int32(n)
 		}
 	}
-	if s.selector == nil {
-		s.selector = withoutOurs(s.template.Labels)
+	if labels := withoutOurs(s.template.Labels); s.selector == nil && len(labels) > 0 {
+		s.selector = &metav1.LabelSelector{MatchLabels: labels}
 	}
+}
+
+// serviceSelector returns the labels by which a Service selects the pods. Services know
+// no expressions.
+func (s *subject) serviceSelector() map[string]string {
+	switch {
+	case s.selector == nil:
+		return nil
+	case len(s.selector.MatchExpressions) > 0:
+		return withoutOurs(s.template.Labels)
+	}
+	return s.selector.MatchLabels
 }
 
 // withoutOurs returns the labels that can select the pods of a workload.

@@ -174,6 +174,10 @@ func TestCheckOfACluster(t *testing.T) {
 	if made := kubectl(t, nil, "create", "configmap", "orders-proxy", "-n", namespace, "--from-literal=proxy.yaml="); made.err != nil {
 		t.Fatal(made)
 	}
+	if moved := kubectl(t, nil, "patch", "service", "orders", "-n", namespace, "--type=json",
+		"-p", `[{"op": "replace", "path": "/spec/ports/0/targetPort", "value": "culvert"}]`); moved.err != nil {
+		t.Fatal(moved)
+	}
 	remedies := runProgram(t, nil, "culvert-kube", "check", "--kubeconfig", cluster.Admin, "-n", namespace, "-o", "yaml", "--fail-on", "never")
 	makeObjects(t, namespace, remedies.stdout)
 	found, _, _ = runCheck(t, cluster.Admin, "-n", namespace)
