@@ -100,15 +100,7 @@ test: deps ## Run all checks except the long tests (5 min on two cores, longer t
 		$(steps) lint tools
 	@$(call took,make test)
 
-# The packages of e2e run one after the other (-p 1): some tests measure time.
-test-long: deps vet build node_modules ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
-	$(call say,unit: the long tests)
-	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
-	$(call say,e2e: the long tests)
-	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
-	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
-	$(call say,what each client can do)
-	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
+test-long: vet unit-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
 	@$(call took,make test-long)
 
 test-docs: deps build node_modules ## Run every block of the pages in docs/, with the race detector (3 min)
@@ -146,24 +138,36 @@ unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
 	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
 
+unit-long: deps ## Run the long ones of the unit tests, with the race detector
+	$(call say,unit: the long tests)
+	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
+
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)|$(BLOCKS)' ./...)
 
-# The programs of the cluster are fetched and built first: the tests have a network of
-# their own. The first build takes minutes.
-cluster:
-	@tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl helm $(if $(filter Linux0,$(shell uname -s)$(shell id -u)),kubelet) >/dev/null
+# The packages run one after the other (-p 1): some tests measure time.
+e2e-long: deps build node_modules ## Run the long tests with real clients, with the race detector
+	$(call say,e2e: the long tests)
+	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
+	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
+	$(call say,what each client can do)
+	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
 
-test-kubernetes: deps cluster ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
+test-kubernetes: test-apiserver test-kubelet ## Test culvert-kube against a real API server, and injected pods on a real kubelet
+
+# Programs are fetched and built before the tests, which have a network of their own. The
+# first build takes minutes.
+test-apiserver: deps ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
+	@tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl helm >/dev/null
 	$(call say,kubernetes: a real API server)
 	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -parallel 8 -timeout 20m .
-	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" -eq 0 ]; then $(steps) test-kubelet; else echo "only root on Linux can run a node: make test-kubelet was left out"; fi
 
-# Programs and images are built before the tests, in the machine's network.
-test-kubelet: deps cluster ## Test injected pods on a real kubelet, with containerd (Linux, as root)
-	$(call say,kubernetes: a real kubelet)
-	@cd kubernetes/e2e && PATH="$$PATH:/usr/sbin:/sbin" $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 20m ./kubelet
+test-kubelet: deps ## Test injected pods on a real kubelet, with containerd (Linux, as root)
+	@if [ "$$(uname -s)" != Linux ] || [ "$$(id -u)" -ne 0 ]; then echo "only root on Linux can run a node: make test-kubelet does nothing"; exit; fi; \
+	tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl kubelet >/dev/null; \
+	printf '\n==> %s\n' "kubernetes: a real kubelet"; \
+	cd kubernetes/e2e && PATH="$$PATH:/usr/sbin:/sbin" $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 20m ./kubelet
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting inputs
 	@tools/fuzz.sh $(FUZZTIME)
@@ -251,4 +255,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-kubelet deps lint vet tools unit e2e cluster fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-apiserver test-kubelet deps lint vet tools unit unit-long e2e e2e-long fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
