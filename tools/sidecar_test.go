@@ -295,6 +295,24 @@ func TestSidecarIsProbed(t *testing.T) {
 	}
 }
 
+// TestSidecarStartsBeforeItsService asks the probes while no service runs, with
+// health.depends_on. Kubernetes starts the service only after the startup probe succeeds.
+func TestSidecarStartsBeforeItsService(t *testing.T) {
+	m, program := readSidecar(t), buildProgram(t)
+	culvert := start(t, append(env(m.culvert), "CULVERT_LOG_FORMAT=json", "CULVERT_BACKEND_ADDRESS=127.0.0.1:1", "CULVERT_HEALTH_DEPENDS_ON=default"),
+		program, append(slices.Clone(m.culvert.Args), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0")...)
+	health := culvert.await(t, regexp.MustCompile(`"answering health checks","address":"([^"]+)"`))
+	for _, p := range []struct {
+		probe *corev1.Probe
+		want  int
+	}{{m.culvert.StartupProbe, http.StatusOK}, {m.culvert.ReadinessProbe, http.StatusServiceUnavailable}} {
+		path := p.probe.HTTPGet.Path
+		if code, text := request(t, http.MethodGet, "http://"+health+path, ""); code != p.want {
+			t.Errorf("%s: %d %s, want %d", path, code, text, p.want)
+		}
+	}
+}
+
 // request makes a request, with a body a call of gRPC-Web, and returns the answer.
 func request(t *testing.T, method, url, body string) (code int, text string) {
 	t.Helper()

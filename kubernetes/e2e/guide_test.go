@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -62,6 +63,13 @@ var steps = []step{
 		})
 		eventually(t, "pods get culvert", injects(makeNamespace(t, injectLabel, "enabled")))
 	}},
+	{"kubernetes-upgrades.md", "Change the certificate's source", func(t *testing.T, _ *reader, _ string) {
+		c, err := kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), "culvert-injector", metav1.GetOptions{})
+		if err != nil || *c.Webhooks[0].FailurePolicy != admissionv1.Fail || bundleOf(c) != string(read(t, cluster.CA.File("ca.crt"))) {
+			t.Errorf("want Fail and the CA of the file: %v, %+v", err, c)
+		}
+		eventually(t, "pods get culvert", injects(makeNamespace(t, injectLabel, "enabled")))
+	}},
 	{"kubernetes-upgrades.md", "Uninstall", nil},
 	{"kubernetes.md", "Without the injector", func(t *testing.T, r *reader, _ string) {
 		if text := r.sh(t, "kubectl -n shop get deployment orders -o jsonpath='{.spec.template.spec.initContainers[*].name}'"); text != "culvert" {
@@ -103,6 +111,7 @@ func TestGuides(t *testing.T) {
 			{"deployments,services", "orders", "-n", "shop"},
 			{"configmaps", "orders-culvert", "-n", "shop"},
 			{"deployments,services", "orders", "-n", metav1.NamespaceDefault},
+			{"secrets", "injector-tls", "-n", "culvert-system"},
 		} {
 			if text, err := r.try(context.Background(), "kubectl delete --ignore-not-found "+strings.Join(objects, " ")); err != nil {
 				t.Errorf("%v: %s", err, text)
@@ -155,6 +164,15 @@ func newReader(t *testing.T) *reader {
 	}
 	for _, n := range names {
 		if err := os.Symlink(filepath.Join(here, n.Name()), filepath.Join(r.dir, n.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The certificate that the operator brings.
+	if err := cluster.CA.Issue("tls", "culvert-injector", nil, []string{"culvert-injector.culvert-system.svc"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"tls.crt", "tls.key", "ca.crt"} {
+		if err := os.Symlink(cluster.CA.File(name), filepath.Join(r.dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -137,7 +137,7 @@ func hooks(t *testing.T, address, whose string) []admissionv1.MutatingWebhook {
 	expression := func(key string, operator metav1.LabelSelectorOperator, values ...string) metav1.LabelSelectorRequirement {
 		return metav1.LabelSelectorRequirement{Key: key, Operator: operator, Values: values}
 	}
-	hook := func(path string, namespaces, pods metav1.LabelSelectorOperator, podValue string) admissionv1.MutatingWebhook {
+	hook := func(path string, namespaces metav1.LabelSelectorOperator, pods ...metav1.LabelSelectorRequirement) admissionv1.MutatingWebhook {
 		return admissionv1.MutatingWebhook{
 			Name: path + ".inject.culvert.dev",
 			ClientConfig: admissionv1.WebhookClientConfig{
@@ -153,7 +153,7 @@ func hooks(t *testing.T, address, whose string) []admissionv1.MutatingWebhook {
 				expression(corev1.LabelMetadataName, metav1.LabelSelectorOpNotIn, "kube-system", "kube-public", "kube-node-lease"),
 				expression(own, metav1.LabelSelectorOpIn, whose),
 			}},
-			ObjectSelector:          &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{expression(injectLabel, pods, podValue)}},
+			ObjectSelector:          &metav1.LabelSelector{MatchExpressions: pods},
 			FailurePolicy:           new(admissionv1.Fail),
 			SideEffects:             new(admissionv1.SideEffectClassNone),
 			ReinvocationPolicy:      new(admissionv1.IfNeededReinvocationPolicy),
@@ -161,9 +161,10 @@ func hooks(t *testing.T, address, whose string) []admissionv1.MutatingWebhook {
 			AdmissionReviewVersions: []string{"v1"},
 		}
 	}
+	notDisabled := expression(injectLabel, metav1.LabelSelectorOpNotIn, "disabled")
 	return []admissionv1.MutatingWebhook{
-		hook("namespace", metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn, "disabled"),
-		hook("pod", metav1.LabelSelectorOpNotIn, metav1.LabelSelectorOpIn, "enabled"),
+		hook("namespace", metav1.LabelSelectorOpIn, notDisabled),
+		hook("pod", metav1.LabelSelectorOpNotIn, expression(injectLabel, metav1.LabelSelectorOpExists), notDisabled),
 	}
 }
 

@@ -115,12 +115,8 @@ func (n *nodes) forget(ctx context.Context, namespace, pod string) {
 func (n *nodes) runInjector(ctx context.Context, pod *corev1.Pod) error {
 	address := newAddress()
 	c := pod.Spec.Containers[0]
-	config, err := kube.CoreV1().ConfigMaps(pod.Namespace).Get(ctx, pod.Spec.Volumes[0].ConfigMap.Name, metav1.GetOptions{})
+	here, err := n.mount(ctx, pod, c.VolumeMounts)
 	if err != nil {
-		return err
-	}
-	file := filepath.Join(n.dir, pod.Name+".yaml")
-	if err := os.WriteFile(file, []byte(config.Data["injector.yaml"]), 0o600); err != nil {
 		return err
 	}
 	account := "system:serviceaccount:" + pod.Namespace + ":" + pod.Spec.ServiceAccountName
@@ -130,7 +126,7 @@ func (n *nodes) runInjector(ctx context.Context, pod *corev1.Pod) error {
 	}
 	argv := []string{programs[programOf(c.Image)]}
 	for _, arg := range c.Args {
-		argv = append(argv, strings.NewReplacer("listen=:", "listen="+address+":", c.VolumeMounts[0].MountPath+"/injector.yaml", file).Replace(arg))
+		argv = append(argv, strings.NewReplacer(append(here, "listen=:", "listen="+address+":")...).Replace(arg))
 	}
 	p, err := starter.Start("injector-"+pod.Name, []string{"KUBECONFIG=" + kubeconfig}, argv...)
 	if err != nil {
@@ -143,13 +139,50 @@ func (n *nodes) runInjector(ctx context.Context, pod *corev1.Pod) error {
 	if err := p.Until(patient, func(ctx context.Context) error { _, err := get(ctx, health); return err }); err != nil {
 		return fmt.Errorf("%w\n%s", err, p.Tail(20))
 	}
+	// The Service has the same name as the account.
 	_, err = kube.DiscoveryV1().EndpointSlices(pod.Namespace).Create(ctx, &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Name: pod.Name, Labels: map[string]string{discoveryv1.LabelServiceName: flagOf(c.Args, "service")}},
+		ObjectMeta:  metav1.ObjectMeta{Name: pod.Name, Labels: map[string]string{discoveryv1.LabelServiceName: pod.Spec.ServiceAccountName}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
 		Ports:       []discoveryv1.EndpointPort{{Name: new("webhook"), Port: new(int32(8443))}},
 	}, metav1.CreateOptions{})
 	return errors.Join(err, ready(ctx, pod))
+}
+
+// mount writes the files of the pod's ConfigMaps and Secrets. It returns each path of the
+// container with the folder here, as pairs.
+func (n *nodes) mount(ctx context.Context, pod *corev1.Pod, mounts []corev1.VolumeMount) (here []string, err error) {
+	for _, m := range mounts {
+		i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+		files := map[string][]byte{}
+		switch v := pod.Spec.Volumes[i]; {
+		case v.ConfigMap != nil:
+			c, err := kube.CoreV1().ConfigMaps(pod.Namespace).Get(ctx, v.ConfigMap.Name, metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			for name, text := range c.Data {
+				files[name] = []byte(text)
+			}
+		case v.Secret != nil:
+			s, err := kube.CoreV1().Secrets(pod.Namespace).Get(ctx, v.Secret.SecretName, metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			files = s.Data
+		}
+		dir := filepath.Join(n.dir, pod.Name, m.Name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+				return nil, err
+			}
+		}
+		here = append(here, m.MountPath, dir)
+	}
+	return here, nil
 }
 
 // The images of the next version.
@@ -164,16 +197,6 @@ func programOf(image string) string {
 		return "culvert-kube-next"
 	}
 	return "culvert-kube"
-}
-
-// flagOf returns the value of a flag among a container's arguments.
-func flagOf(args []string, name string) string {
-	for _, arg := range args {
-		if value, is := strings.CutPrefix(arg, "--"+name+"="); is {
-			return value
-		}
-	}
-	return ""
 }
 
 // ready says of a pod that it runs and is ready.

@@ -24,6 +24,7 @@ func TestOptIn(t *testing.T) {
 		"disabled": makeNamespace(t, injectLabel, "disabled", own, whose),
 		"none":     makeNamespace(t, own, whose),
 	}
+	const refused = -1
 	for _, c := range []struct {
 		namespace, pod string
 		injected       int
@@ -31,12 +32,15 @@ func TestOptIn(t *testing.T) {
 		{"enabled", "", 1},
 		{"enabled", "enabled", 1},
 		{"enabled", "disabled", 0},
+		{"enabled", "true", refused},
 		{"none", "", 0},
 		{"none", "enabled", 1},
 		{"none", "disabled", 0},
+		{"none", "true", refused},
 		{"disabled", "", 0},
 		{"disabled", "enabled", 1}, // the pod's label wins
 		{"disabled", "disabled", 0},
+		{"disabled", "true", refused},
 	} {
 		t.Run("namespace "+c.namespace+", pod "+c.pod, func(t *testing.T) {
 			pod := newPod()
@@ -44,6 +48,12 @@ func TestOptIn(t *testing.T) {
 				pod.Labels[injectLabel] = c.pod
 			}
 			made, err := create(t.Context(), namespaces[c.namespace], pod, metav1.CreateOptions{})
+			if c.injected == refused {
+				if err == nil || !has(err.Error(), `"true" is neither "enabled" nor "disabled"`) {
+					t.Errorf("%v: want a refusal that names the values", err)
+				}
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,14 +14,19 @@ import (
 	"sync"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -89,16 +94,21 @@ func documents(t *testing.T, text []byte) (all [][]byte) {
 	}
 }
 
-// foreign are the kinds that other projects define, so they are in no API server
-// without these projects.
+// foreign are kinds of cert-manager, whose types this module doesn't have. The tests with
+// an API server check them.
 var foreign = map[schema.GroupKind]bool{
-	{Group: "cert-manager.io", Kind: "Certificate"}:          true,
-	{Group: "cert-manager.io", Kind: "Issuer"}:               true,
-	{Group: "monitoring.coreos.com", Kind: "PodMonitor"}:     true,
-	{Group: "monitoring.coreos.com", Kind: "ServiceMonitor"}: true,
+	{Group: "cert-manager.io", Kind: "Certificate"}: true,
+	{Group: "cert-manager.io", Kind: "Issuer"}:      true,
 }
 
-var strict = serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+var strict = serializer.NewCodecFactory(types(), serializer.EnableStrict).UniversalDeserializer()
+
+// types returns the types of Kubernetes and of the Prometheus operator.
+func types() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(errors.Join(scheme.AddToScheme(s), monitoringv1.AddToScheme(s)))
+	return s
+}
 
 // objects decodes the documents into the API's types. An unknown or repeated field
 // fails the test. Foreign kinds are left out.
@@ -201,6 +211,53 @@ func TestLongestName(t *testing.T) {
 	for _, o := range objects(t, documents(t, []byte(out))) {
 		if s, ok := o.(*corev1.Service); ok && len(validation.IsDNS1035Label(s.Name)) > 0 {
 			t.Errorf("%q isn't the name of a Service", s.Name)
+		}
+	}
+}
+
+// TestWebhooksSelectPods matches the selectors with the labels of namespaces and pods. The
+// injector must see a value that it doesn't know, because it refuses the pod.
+func TestWebhooksSelectPods(t *testing.T) {
+	var hooks []admissionv1.MutatingWebhook
+	for _, o := range objects(t, manifests(t)) {
+		if c, ok := o.(*admissionv1.MutatingWebhookConfiguration); ok {
+			hooks = c.Webhooks
+		}
+	}
+	matches := func(s *metav1.LabelSelector, label string) bool {
+		t.Helper()
+		selector, err := metav1.LabelSelectorAsSelector(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := labels.Set{}
+		if label != "" {
+			set["culvert.dev/inject"] = label
+		}
+		return selector.Matches(set)
+	}
+	for _, c := range []struct{ namespace, pod, want string }{
+		{"", "", ""},
+		{"", "enabled", "pod"},
+		{"", "disabled", ""},
+		{"", "true", "pod"},
+		{"enabled", "", "namespace"},
+		{"enabled", "enabled", "namespace"},
+		{"enabled", "disabled", ""},
+		{"enabled", "true", "namespace"},
+		{"disabled", "", ""},
+		{"disabled", "enabled", "pod"},
+		{"disabled", "disabled", ""},
+		{"disabled", "true", "pod"},
+	} {
+		var called []string
+		for _, h := range hooks {
+			if matches(h.NamespaceSelector, c.namespace) && matches(h.ObjectSelector, c.pod) {
+				called = append(called, strings.TrimSuffix(h.Name, ".inject.culvert.dev"))
+			}
+		}
+		if got := strings.Join(called, " "); got != c.want {
+			t.Errorf("for a pod with the label %q in a namespace with %q, the API server calls %q, want %q", c.pod, c.namespace, got, c.want)
 		}
 	}
 }

@@ -48,6 +48,16 @@
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- end -}}
+{{- $volumes := list "config" -}}
+{{- if $v.tls.secretName -}}
+{{- $volumes = append $volumes "tls" -}}
+{{- end -}}
+{{- range $v.volumes -}}
+{{- if has .name $volumes -}}
+{{- fail (printf "gateway.volumes: %s is the chart's own or is there twice: use another name" .name) -}}
+{{- end -}}
+{{- $volumes = append $volumes .name -}}
+{{- end -}}
 {{- if and $v.service.externalTrafficPolicy (eq $v.service.type "ClusterIP") -}}
 {{- fail "gateway.service.externalTrafficPolicy: a Service of the type ClusterIP has none: set gateway.service.type to NodePort or LoadBalancer" -}}
 {{- end -}}
