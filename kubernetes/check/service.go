@@ -17,7 +17,12 @@ import (
 // reach finds who reaches culvert, and who reaches the backend past it.
 func (c *checker) reach(s *subject) {
 	steps := append(s.unready(), c.hostPorts(s)...)
-	if c.snapshot.Unread["Service"] == "" {
+	if c.snapshot.Unread["Pod"] != "" {
+		steps = append(steps, "let check list Pods")
+	}
+	if c.snapshot.Unread["Service"] != "" {
+		steps = append(steps, "let check list Services")
+	} else {
 		steps = append(steps, c.services(s)...)
 	}
 	if c.snapshot.Unread["NetworkPolicy"] == "" {

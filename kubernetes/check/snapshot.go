@@ -263,7 +263,12 @@ func trim(meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 			v.VolumeSource = corev1.VolumeSource{}
 		}
 	}
-	spec.Affinity, spec.Tolerations, spec.TopologySpreadConstraints = nil, nil, nil
+	if a := spec.Affinity; a != nil && a.NodeAffinity != nil { // it may keep the pod on Windows
+		spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution}}
+	} else {
+		spec.Affinity = nil
+	}
+	spec.Tolerations, spec.TopologySpreadConstraints = nil, nil
 }
 
 func objectName(kind, namespace, name string) string {

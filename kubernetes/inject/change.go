@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -13,7 +14,7 @@ type change struct {
 	container *corev1.Container // nil: the pod has culvert already
 	volumes   []corev1.Volume
 	grace     *int64 // the new terminationGracePeriodSeconds; nil: the pod's own
-	graceWas  string // the value of GraceAnnotation, if grace isn't nil
+	graceWas  string // the value of GraceAnnotation if grace isn't nil, such as "10 to 27"
 }
 
 // raiseGrace lets the change raise the pod's grace period to what is needed, and returns
@@ -24,12 +25,28 @@ func (c *change) raiseGrace(pod *corev1.Pod, need int64) (warnings []string) {
 		return nil
 	}
 	c.grace = &need
-	if was, raised := pod.Annotations[GraceAnnotation]; raised {
-		c.graceWas = was
-	} else if own := pod.Spec.TerminationGracePeriodSeconds; own != nil {
-		c.graceWas = strconv.FormatInt(*own, 10)
+	was, raised := graceBefore(pod)
+	if !raised {
+		was = notSet
+		if own := pod.Spec.TerminationGracePeriodSeconds; own != nil {
+			was = strconv.FormatInt(*own, 10)
+		}
 	}
+	c.graceWas = fmt.Sprintf("%s%s%d", was, raisedTo, need)
 	return []string{fmt.Sprintf("terminationGracePeriodSeconds is raised from %d to %d, so that culvert can drain", have, need)}
+}
+
+// The parts of GraceAnnotation's value: "10 to 27", "not set to 37".
+const (
+	notSet   = "not set"
+	raisedTo = " to "
+)
+
+// graceBefore returns the grace period before it was raised, if the pod still has the one
+// that it was raised to.
+func graceBefore(pod *corev1.Pod) (was string, raised bool) {
+	was, to, _ := strings.Cut(pod.Annotations[GraceAnnotation], raisedTo)
+	return was, to != "" && to == strconv.FormatInt(GracePeriod(pod), 10)
 }
 
 // apply makes the change in the pod.
@@ -106,23 +123,20 @@ func (c *change) operations(pod *corev1.Pod) []Operation {
 // was one. It doesn't modify its argument.
 func Remove(pod *corev1.Pod) (*corev1.Pod, bool) {
 	clean := pod.DeepCopy()
-	sidecar := Sidecar(&clean.Spec)
-	if sidecar == nil {
+	if Sidecar(&clean.Spec) == nil {
 		return clean, false
 	}
 	spec := &clean.Spec
-	delay, drain := Pauses(sidecar)
-	raisedTo := GraceNeeded(clean, delay, drain)
 	spec.InitContainers = cut(spec.InitContainers, isNativeCulvert)
 	spec.Containers = cut(spec.Containers, isCulvert)
 	spec.Volumes = cut(spec.Volumes, IsVolume)
-	if was, raised := clean.Annotations[GraceAnnotation]; raised {
-		if GracePeriod(clean) == raisedTo { // otherwise somebody has set it since
-			spec.TerminationGracePeriodSeconds = nil
-			if seconds, err := strconv.ParseInt(was, 10, 64); err == nil {
-				spec.TerminationGracePeriodSeconds = &seconds
-			}
+	if was, raised := graceBefore(clean); raised { // otherwise somebody has set another one since
+		spec.TerminationGracePeriodSeconds = nil
+		if seconds, err := strconv.ParseInt(was, 10, 64); err == nil {
+			spec.TerminationGracePeriodSeconds = &seconds
 		}
+	}
+	if _, noted := clean.Annotations[GraceAnnotation]; noted {
 		delete(clean.Annotations, GraceAnnotation)
 		if len(clean.Annotations) == 0 {
 			clean.Annotations = nil

@@ -222,12 +222,14 @@ func TestSharedRequests(t *testing.T) {
 		"as the API server does": {"32Mi", "32Mi", "0", "0"},
 		"room at the start":      {"128Mi", "32Mi", "64Mi", "64Mi"},
 		"no room at the start":   {"127Mi", "32Mi", "64Mi", "0"},
+		"a fraction":             {"4Gi", "32Mi", "1.5Gi", "64Mi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := read(t, orders)
 			resourcesOfThePod(row.service, corev1.ResourceRequirements{Requests: memory(row.pod)})(pod)
 			pod.Spec.InitContainers = []corev1.Container{{Name: "first", Resources: corev1.ResourceRequirements{Requests: memory(row.first)}}}
-			result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+			config, before := testConfig(), pod.DeepCopy()
+			result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -235,8 +237,32 @@ func TestSharedRequests(t *testing.T) {
 			if !got.Equal(want) || strings.Contains(strings.Join(result.Warnings, "\n"), "culvert requests no memory") != want.IsZero() {
 				t.Errorf("culvert requests %v, want %v; warnings %q", got.String(), row.want, result.Warnings)
 			}
-			if _, own := testConfig().Resources.Requests["cpu"]; !own {
-				t.Error("the configuration has changed")
+			if !equality.Semantic.DeepEqual(config, testConfig()) || !equality.Semantic.DeepEqual(pod, before) {
+				t.Errorf("the configuration or the argument has changed: %+v, %+v", config, pod)
+			}
+		})
+	}
+}
+
+// TestSharedLimits has pods without requests: the API server takes limits instead.
+func TestSharedLimits(t *testing.T) {
+	list := func(q string) corev1.ResourceList { return corev1.ResourceList{"memory": resource.MustParse(q)} }
+	for name, row := range map[string]struct {
+		pod, service corev1.ResourceRequirements
+		shares       bool
+	}{
+		"a container's limit":           {corev1.ResourceRequirements{Requests: list("128Mi")}, corev1.ResourceRequirements{Limits: list("128Mi")}, true},
+		"the pod's limit":               {corev1.ResourceRequirements{Limits: list("256Mi")}, corev1.ResourceRequirements{Requests: list("250Mi")}, true},
+		"room within the pod's limit":   {corev1.ResourceRequirements{Limits: list("256Mi")}, corev1.ResourceRequirements{Requests: list("192Mi")}, false},
+		"room beside a container's":     {corev1.ResourceRequirements{Requests: list("192Mi")}, corev1.ResourceRequirements{Limits: list("128Mi")}, false},
+		"the pod's request comes first": {corev1.ResourceRequirements{Requests: list("128Mi"), Limits: list("1Gi")}, corev1.ResourceRequirements{Requests: list("128Mi")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := read(t, orders)
+			pod.Spec.Resources, pod.Spec.Containers[0].Resources = &row.pod, row.service
+			_, sidecar := injected(t, pod, testConfig())
+			if q := sidecar.Resources.Requests["memory"]; q.IsZero() != row.shares {
+				t.Errorf("culvert requests %v", q.String())
 			}
 		})
 	}
@@ -321,6 +347,32 @@ func TestGracePeriodOfSomebodyElse(t *testing.T) {
 	clean, _ := inject.Remove(pod)
 	if _, left := clean.Annotations[inject.GraceAnnotation]; left || inject.GracePeriod(clean) != 90 {
 		t.Errorf("after removal: %d s, annotations %v, want 90 s and none of culvert's", inject.GracePeriod(clean), clean.Annotations)
+	}
+}
+
+// TestGracePeriodOfAnotherPause changes the pause of an application after injection: the
+// earlier grace period comes back all the same, when culvert is removed.
+func TestGracePeriodOfAnotherPause(t *testing.T) {
+	pod := read(t, orders)
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(10))
+	pause := func(seconds int64) *corev1.Lifecycle {
+		return &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: seconds}}}
+	}
+	pod.Spec.Containers[0].Lifecycle = pause(10)
+	pod, _ = injected(t, pod, testConfig())
+	pod.Spec.Containers[0].Lifecycle = pause(15)
+	if clean, _ := inject.Remove(pod); inject.GracePeriod(clean) != 10 {
+		t.Errorf("after removal it is %d s, want 10 s", inject.GracePeriod(clean))
+	}
+
+	// One that somebody has set, and that is too short, is raised and comes back.
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(20))
+	result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil || inject.GracePeriod(result.Pod) != 37 {
+		t.Fatalf("%d s, %v, want 37 s", inject.GracePeriod(result.Pod), err)
+	}
+	if clean, _ := inject.Remove(result.Pod); inject.GracePeriod(clean) != 20 {
+		t.Errorf("after removal it is %d s, want 20 s", inject.GracePeriod(clean))
 	}
 }
 

@@ -35,15 +35,32 @@ func shareRequests(pod *corev1.Pod, sidecar *corev1.Container) (warnings []strin
 	if pod.Spec.Resources == nil {
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(pod.Spec.Resources.Requests)) {
-		request, ours := pod.Spec.Resources.Requests[name], sidecar.Resources.Requests[name]
-		if sum := requestsWith(pod, name, ours); ours.IsZero() || sum.Cmp(request) <= 0 {
+	room := maps.Clone(pod.Spec.Resources.Limits)
+	if room == nil {
+		room = corev1.ResourceList{}
+	}
+	maps.Copy(room, pod.Spec.Resources.Requests)
+	for _, name := range slices.Sorted(maps.Keys(room)) {
+		most, ours := room[name], requestOf(sidecar, name)
+		if sum := requestsWith(pod, name, ours); ours.IsZero() || sum.Cmp(most) <= 0 {
 			continue
 		}
+		if sidecar.Resources.Requests == nil {
+			sidecar.Resources.Requests = corev1.ResourceList{}
+		}
 		sidecar.Resources.Requests[name] = resource.Quantity{}
-		warnings = append(warnings, fmt.Sprintf("culvert requests no %s, because the pod has no more than %s of it in spec.resources.requests", name, request.String()))
+		warnings = append(warnings, fmt.Sprintf("culvert requests no %s, because spec.resources of the pod has %s of it, and no room: raise that by %s", name, most.String(), ours.String()))
 	}
 	return warnings
+}
+
+// requestOf returns what a container requests. A request that isn't set is the limit.
+func requestOf(c *corev1.Container, name corev1.ResourceName) resource.Quantity {
+	q, has := c.Resources.Requests[name]
+	if !has {
+		q = c.Resources.Limits[name]
+	}
+	return q.DeepCopy() // Add may change a copy's original
 }
 
 // requestsWith returns what the pod's containers request of a resource, with a sidecar in
@@ -51,7 +68,7 @@ func shareRequests(pod *corev1.Pod, sidecar *corev1.Container) (warnings []strin
 func requestsWith(pod *corev1.Pod, name corev1.ResourceName, ours resource.Quantity) resource.Quantity {
 	running, most := ours.DeepCopy(), resource.Quantity{}
 	for _, c := range containersOf(pod) {
-		q := c.Resources.Requests[name]
+		q := requestOf(c.Container, name)
 		if c.sidecar {
 			running.Add(q)
 			continue

@@ -36,9 +36,9 @@ type Options struct {
 type Outcome struct {
 	Object   string // "Deployment shop/orders"
 	Action   inject.Action
-	Reason   string // why it isn't changed; empty if it is
+	Reason   string // why it gets no container, or loses none; empty otherwise
 	Warnings []string
-	changed  bool // the document isn't printed as it was
+	Changed  bool // it isn't printed as it was
 }
 
 // Removed is the action of [Remove] on a workload that had culvert.
@@ -73,7 +73,7 @@ func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
 				return Outcome{}, err
 			}
 		}
-		return Outcome{Action: result.Action, Reason: result.Reason, Warnings: result.Warnings, changed: len(ops) > 0}, nil
+		return Outcome{Action: result.Action, Reason: result.Reason, Warnings: result.Warnings, Changed: len(ops) > 0}, nil
 	})
 }
 
@@ -88,7 +88,7 @@ func Remove(text []byte) ([]byte, []Outcome, error) {
 		if !had {
 			return Outcome{Action: inject.Skipped, Reason: "it has no culvert"}, nil
 		}
-		return Outcome{Action: Removed, changed: true}, errors.Join(w.remove(pod, clean), w.is(clean))
+		return Outcome{Action: Removed, Changed: true}, errors.Join(w.remove(pod, clean), w.is(clean))
 	})
 }
 
@@ -113,7 +113,7 @@ func each(text []byte, change func(labels, *workload) (Outcome, error)) ([]byte,
 				errs = append(errs, prefixed(w.String(), err))
 				continue
 			}
-			d.changed = d.changed || outcome.changed
+			d.changed = d.changed || outcome.Changed
 			outcome.Object = w.String()
 			outcomes = append(outcomes, outcome)
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // TestHangingFile has a file that can be opened and gives no bytes, as on a network file
-// system that hangs. Who reads it waits. All others use the certificate that is there.
+// system that hangs. The request that reads it waits. All others use the certificate that is there.
 func TestHangingFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, ca := t.TempDir(), newAuthority(t)

@@ -117,6 +117,9 @@ func (h *handler) answer(r *admissionv1.AdmissionRequest, labels map[string]stri
 		return refusal(r.UID, err), refused, nil
 	}
 	response.Warnings = result.Warnings
+	if len(result.Warnings) > 0 {
+		facts = append(facts, slog.Any("warnings", result.Warnings))
+	}
 	if len(ops) > 0 {
 		if response.Patch, err = json.Marshal(ops); err != nil {
 			return nil, malformed, err

@@ -117,7 +117,8 @@ func rewrite(cmd *cobra.Command, files []string, change func([]byte) ([]byte, []
 		line := fmt.Sprintf("%s: %s", o.Object, o.Action)
 		if o.Reason != "" {
 			line += ": " + o.Reason
-		} else {
+		}
+		if o.Changed {
 			changed++
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert-kube: %s\n", printable(line))
