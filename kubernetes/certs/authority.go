@@ -11,15 +11,15 @@ import (
 	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
 )
 
-// settle is how long a new CA is in the caBundle before a replica serves a
-// certificate of it. Each API server hears of the change after some time, usually
-// under a second.
+// settle is how long a new CA is in the caBundle, and how old a certificate is, before a
+// replica serves it instead of an earlier one. Each API server hears of the change after
+// some time, usually under a second, and its clock may be behind.
 const settle = 30 * time.Second
 
 var errUntrusted = errors.New("the API server doesn't trust its CA yet")
 
-// A published authority signs only with a CA that the API servers trust. The library
-// asks again until it does, and serves the earlier certificate meanwhile.
+// A published authority signs only with a CA that is in the caBundle. The library asks
+// again until it does.
 type published struct {
 	cmtls.Authority
 	trust *trust
@@ -42,7 +42,6 @@ type trust struct {
 	mu      sync.Mutex
 	ca      *x509.Certificate // the newest one in the caBundle
 	since   time.Time         // when it was first seen there
-	serving bool              // there is a certificate, of this CA or an earlier one
 	problem error             // why the caBundle can't be kept
 }
 
@@ -55,19 +54,21 @@ func (t *trust) published(ca *x509.Certificate, now bool) {
 	}
 }
 
-// accepts returns an error if the certificate may not be served yet.
+// accepts returns an error if no API server can trust the certificate yet.
 func (t *trust) accepts(leaf *x509.Certificate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ca == nil || leaf.CheckSignatureFrom(t.ca) != nil {
 		return errUntrusted
 	}
-	// Without an earlier certificate nothing is gained by waiting.
-	if t.serving && time.Since(t.since) < settle {
-		return errUntrusted
-	}
-	t.serving = true
 	return nil
+}
+
+// settled reports whether all API servers accept the certificate.
+func (t *trust) settled(leaf *x509.Certificate) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.since) >= settle && time.Since(leaf.NotBefore) >= settle
 }
 
 // setProblem replaces the problem, and returns the earlier one.

@@ -104,13 +104,13 @@ func (s *Source) Certificate() (*tls.Certificate, error) {
 	return nil, errNotYet
 }
 
-// serve returns the new certificate, or for some time still the one before it. A new one
-// begins when it is made, and an API server whose clock is behind would refuse it.
+// serve returns the newest certificate, or the one before it until the newest has settled.
+// Without an earlier one nothing is gained by waiting.
 func (s *Source) serve(c *tls.Certificate) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if s.served == nil || now.Sub(c.Leaf.NotBefore) >= settle || now.After(s.served.Leaf.NotAfter) {
+	if s.served == nil || s.trust.settled(c.Leaf) || now.After(s.served.Leaf.NotAfter) {
 		s.served = c
 	}
 	if now.After(s.served.Leaf.NotAfter) {

@@ -186,7 +186,7 @@ func TestDeletedSecret(t *testing.T) {
 		if now, err := r.Certificate(); err != nil || now != before {
 			t.Errorf("it serves another certificate before the API servers know its CA (%v)", err)
 		}
-		time.Sleep(2 * settle) // once for the CA, and once for the certificate
+		time.Sleep(settle)
 		now, err := r.Certificate()
 		if err != nil || now == before {
 			t.Fatalf("it serves the earlier certificate (%v)\n%s", err, r.log)
