@@ -93,12 +93,11 @@ func lostQuality(pod *corev1.Pod, sidecar *corev1.Container) (warnings []string)
 }
 
 // guaranteed reports whether the container has limits of CPU and memory, and requests
-// that much. A request that isn't set is the limit.
+// that much.
 func guaranteed(c *corev1.Container) bool {
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-		limit, limited := c.Resources.Limits[name]
-		request, requested := c.Resources.Requests[name]
-		if !limited || limit.IsZero() || requested && !request.Equal(limit) {
+		limit := c.Resources.Limits[name]
+		if request := requestOf(c, name); limit.IsZero() || !request.Equal(limit) {
 			return false
 		}
 	}
