@@ -42,14 +42,15 @@ func shareRequests(pod *corev1.Pod, sidecar *corev1.Container) (warnings []strin
 	maps.Copy(room, pod.Spec.Resources.Requests)
 	for _, name := range slices.Sorted(maps.Keys(room)) {
 		most, ours := room[name], requestOf(sidecar, name)
-		if sum := requestsWith(pod, name, ours); ours.IsZero() || sum.Cmp(most) <= 0 {
+		sum := requestsWith(pod, name, ours)
+		if ours.IsZero() || sum.Cmp(most) <= 0 {
 			continue
 		}
 		if sidecar.Resources.Requests == nil {
 			sidecar.Resources.Requests = corev1.ResourceList{}
 		}
 		sidecar.Resources.Requests[name] = resource.Quantity{}
-		warnings = append(warnings, fmt.Sprintf("culvert requests no %s, because spec.resources of the pod has %s of it, and no room: raise that by %s", name, most.String(), ours.String()))
+		warnings = append(warnings, fmt.Sprintf("culvert requests no %s: spec.resources of the pod has %s, and the other containers need it. Raise it to %s", name, most.String(), sum.String()))
 	}
 	return warnings
 }
