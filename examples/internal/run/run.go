@@ -33,9 +33,16 @@ func Main(example func(ctx context.Context, check bool) error) {
 }
 
 func run(example func(ctx context.Context, check bool) error, check bool) error {
-	// SIGPIPE: the reader of our output is gone. It would end us, but not culvert.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	// SIGPIPE would end us and not culvert, when the process that reads our output ends.
+	// Notify isn't the remedy: it tells of sockets too. So Say sees the error, and ends all.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	saying.Lock()
+	unheard = end
+	saying.Unlock()
 	if check {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, checkTimeout, errors.New("the check took too long"))
@@ -44,13 +51,18 @@ func run(example func(ctx context.Context, check bool) error, check bool) error 
 	return example(ctx, check)
 }
 
-var saying sync.Mutex
+var (
+	saying  sync.Mutex
+	unheard context.CancelCauseFunc // ends the example; nil in tests of its parts
+)
 
-// Say prints a line about one part of the system.
+// Say prints a line about one part of the system. The example ends if nobody can read it.
 func Say(who, format string, args ...any) {
 	saying.Lock()
 	defer saying.Unlock()
-	fmt.Printf("%-10s %s\n", who, fmt.Sprintf(format, args...))
+	if _, err := fmt.Printf("%-10s %s\n", who, fmt.Sprintf(format, args...)); err != nil && unheard != nil {
+		unheard(err)
+	}
 }
 
 // A Server is a gRPC server or a web server on a free port of this machine.
