@@ -52,7 +52,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDifferentialForLong \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDemoPage TestDifferentialForLong \
 	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOriginsAreTriedOut \
 	TestPausedReaders TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
@@ -60,8 +60,9 @@ LONG_NAMES = \
 	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
 	TestTricklersAreClosed TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$
-# The blocks of the pages in docs/. "make test" skips them too, "make test-docs" runs them.
-BLOCKS = ^TestBlocks$$/^docs$$
+# Of the pages in docs/, every block, and the names and commands in the text. "make test"
+# skips them too, "make test-docs" runs them: they need culvert-kube.
+DOCS = ^TestBlocks$$/^docs$$|^(TestCommandsInTheTextAreUnderstood|TestNamesExist)$$
 space := $(subst ,, )
 
 # The programs of the public conformance suite (connectrpc.com/conformance).
@@ -71,11 +72,10 @@ say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
 # e2e runs the tests with real clients, with go test's flags and packages. They may have
-# no network, so everything that they build is fetched first, and culvert-kube is built.
+# no network, so everything that they build is fetched first.
 define e2e
 @go -C e2e mod download
 @go -C examples mod download
-@CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
 @go -C tools tool -n protoc-gen-go >/dev/null
@@ -83,29 +83,38 @@ define e2e
 @cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1)
 endef
 
+# What they install of Kubernetes is built before. Kubernetes' packages take a minute.
+kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
+
 ##@ To begin with
 
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-# The first build of the linter takes minutes of CPU time. It runs at the lowest
-# priority, while the tests wait for other things; lint waits for the build. The
-# recipe doesn't name $(MAKE) itself, because "make -n" runs recipes that do.
+# The linters run at the lowest priority beside the tests, which mostly wait for other
+# things: the first time, building them and linting take minutes of CPU time. They have a
+# process group of their own, which ends with the tests. The recipe doesn't name $(MAKE)
+# itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
-test: deps ## Run all checks except the long tests (5 min on two cores, longer the first time)
-	@nice -n 19 go -C tools tool -n golangci-lint >/dev/null 2>&1 & \
-		trap "kill $$! 2>/dev/null || true" EXIT; \
+test: deps node_modules ## Run all checks except the long tests and those of Kubernetes (5 min on two cores, longer the first time)
+	$(call say,lint: it runs beside the tests, and says at their end what it found)
+	@found=$$(mktemp); set -m; \
+		nice -n 19 tools/lint.sh proxy >"$$found" 2>&1 </dev/null & \
+		lint=$$!; set +m; \
+		trap 'kill -- "-$$lint" 2>/dev/null || true; rm -f "$$found"' EXIT; \
 		$(steps) unit e2e; \
-		wait; \
-		$(steps) lint tools
+		wait "$$lint" && clean=true || clean=false; \
+		printf '\n==> lint\n'; cat "$$found"; $$clean
+	@$(steps) tools
 	@$(call took,make test)
 
 test-long: vet unit-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
 	@$(call took,make test-long)
 
-test-docs: deps build node_modules ## Run every block of the pages in docs/, with the race detector (3 min)
-	$(call say,e2e: the blocks of the pages)
-	$(call e2e,-race -timeout 20m -run '$(BLOCKS)' ./docs)
+test-docs: deps build node_modules ## Run every block and command of the pages in docs/, with the race detector (3 min)
+	$(call say,e2e: the pages)
+	$(kube)
+	$(call e2e,-race -timeout 20m -run '$(DOCS)' ./docs)
 	@$(call took,make test-docs)
 
 ##@ Single steps
@@ -125,18 +134,15 @@ vet: ## Vet for the other systems that the demo and the examples support
 	GOOS=darwin go -C examples vet ./...
 	GOOS=windows go -C examples vet ./...
 
-tools: ## Test the lint rules, the images, the Helm chart and this file
+tools: ## Test the lint rules, the files in deploy/ and this file
 	$(call say,tools)
 	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
-	@cd tools/images && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
-	@cd tools/helm && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
 
 # The two slowest packages go first.
 unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	$(call say,unit)
 	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m -skip '$(LONG)' ./bridge ./tls ./...
 	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
-	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
 
 unit-long: deps ## Run the long ones of the unit tests, with the race detector
 	$(call say,unit: the long tests)
@@ -144,17 +150,28 @@ unit-long: deps ## Run the long ones of the unit tests, with the race detector
 
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)|$(BLOCKS)' ./...)
+	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)|$(DOCS)' ./...)
 
 # The packages run one after the other (-p 1): some tests measure time.
 e2e-long: deps build node_modules ## Run the long tests with real clients, with the race detector
 	$(call say,e2e: the long tests)
 	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
+	$(kube)
 	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
 	$(call say,what each client can do)
 	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
 
-test-kubernetes: test-apiserver test-kubelet ## Test culvert-kube against a real API server, and injected pods on a real kubelet
+test-kubernetes: test-kube test-apiserver test-kubelet ## Run all checks of Kubernetes (15 min the first time)
+	@$(call took,make test-kubernetes)
+
+test-kube: deps ## Lint and test culvert-kube, the Helm chart and the images
+	$(call say,kubernetes: unit tests)
+	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
+	$(call say,kubernetes: the Helm chart and the images)
+	@cd tools/helm && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
+	@cd tools/images && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
+	$(call say,kubernetes: lint)
+	@tools/lint.sh kubernetes
 
 # Programs are fetched and built before the tests, which have a network of their own. The
 # first build takes minutes.
@@ -255,4 +272,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-apiserver test-kubelet deps lint vet tools unit unit-long e2e e2e-long fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long e2e e2e-long fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -217,5 +218,36 @@ func TestEverySwitchedOffRuleHasAReason(t *testing.T) {
 		if entry.LineComment == "" && entry.HeadComment == "" {
 			t.Errorf("%s:%d: %s is switched off with no reason beside it", lintConfig, entry.Line, entry.Value)
 		}
+	}
+}
+
+// TestEachModuleIsLinted checks that lint.sh knows each module of the repository that has
+// Go code.
+func TestEachModuleIsLinted(t *testing.T) {
+	script, err := os.ReadFile("lint.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var linted []string
+	for _, m := range regexp.MustCompile(`(?m)^(?:proxy|kubernetes)=\((.*)\)$`).FindAllStringSubmatch(string(script), -1) {
+		linted = append(linted, strings.Fields(m[1])...)
+	}
+	slices.Sort(linted)
+	list := exec.CommandContext(t.Context(), "git", "ls-files", "--cached", "--others", "--exclude-standard", "go.mod", "*/go.mod")
+	list.Dir = ".."
+	files, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	withoutCode := []string{"tools/cluster", "tools/etcd"} // they pin programs
+	var modules []string
+	for _, file := range strings.Fields(string(files)) {
+		if dir := filepath.Dir(file); !slices.Contains(withoutCode, dir) {
+			modules = append(modules, dir)
+		}
+	}
+	slices.Sort(modules)
+	if !slices.Equal(linted, modules) {
+		t.Errorf("lint.sh has the modules %q, the repository %q", linted, modules)
 	}
 }
