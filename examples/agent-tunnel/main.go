@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	renewAfter  = 200 * time.Millisecond // minutes in a real system: a move may take as long
-	healthEvery = 500 * time.Millisecond
+	renewAfter     = 200 * time.Millisecond // minutes in a real system: a move may take as long
+	healthEvery    = 500 * time.Millisecond
+	healthPatience = 10 * time.Second // a busy machine isn't a sick one
 )
 
 // The agents of the example. A firewall stands between the last two and culvert.
@@ -75,7 +76,7 @@ func example(ctx context.Context, checking bool) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer stop()
-	parts.Go(func() { e.CheckAgents(running, healthEvery) })
+	parts.Go(func() { e.CheckAgents(running, healthEvery, healthPatience) })
 	webs := make(map[string]*web)
 	for _, name := range slices.Concat(agents, firewalled) {
 		w, way := newWeb(name), culvert.Address

@@ -3,8 +3,12 @@ package edge
 import (
 	"errors"
 	"fmt"
+	"io"
+	stdlog "log"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -155,4 +159,29 @@ func TestRequestMeetsADrain(t *testing.T) {
 		_ = res.Body.Close()
 	}
 	e.Wait()
+}
+
+// An answer that comes before the body was read ends its HTTP/1.1 connection alone.
+func TestAnswerBeforeTheBodyIsRead(t *testing.T) {
+	log := new(strings.Builder)
+	server := httptest.NewUnstartedServer(New(0).NewHandler()) // it has no agents
+	server.Config.ErrorLog = stdlog.New(log, "", 0)
+	server.Start()
+	for range 20 {
+		res, err := server.Client().Post(server.URL, "text/plain", strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			t.Error(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusServiceUnavailable || !res.Close {
+			t.Errorf("without an agent: %s, and the connection is closed: %v", res.Status, res.Close)
+		}
+	}
+	server.Close() // waits for its connections
+	if log.Len() > 0 {
+		t.Error(log)
+	}
 }

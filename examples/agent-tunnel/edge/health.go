@@ -9,14 +9,14 @@ import (
 
 // CheckAgents asks the web server behind each agent for /healthz, through the tunnel, at
 // each interval until the context ends. An agent that doesn't answer 200 within the
-// interval gets no requests until it does.
-func (e *Edge) CheckAgents(ctx context.Context, interval time.Duration) {
+// patience gets no requests until it does. The next check waits for all answers.
+func (e *Edge) CheckAgents(ctx context.Context, interval, patience time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			e.checkAll(ctx, interval)
+			e.checkAll(ctx, patience)
 		case <-ctx.Done():
 			return
 		}

@@ -2,10 +2,12 @@ package edge
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/examples/agent-tunnel/frames"
 	"github.com/culvert-grpc/culvert/examples/agent-tunnel/tunnelpb"
@@ -20,15 +22,45 @@ func (e *Edge) NewHandler() http.Handler {
 			p.Out.Trailer = p.In.Trailer // not a copy: the values come after the body
 			p.Out.Header.Del("Connection")
 			p.Out.Header.Del("Upgrade") // the frames have nothing for other protocols
+			if p.Out.Body != nil {
+				p.Out.Body = &requestBody{ReadCloser: p.Out.Body}
+			}
 		},
 		Transport:     roundTripper(e.roundTrip),
 		FlushInterval: -1, // at once
-		ErrorHandler:  answerError,
+		ModifyResponse: func(res *http.Response) error {
+			closeIfUnread(res.Header, res.Request)
+			return nil
+		},
+		ErrorHandler: answerError,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex() // a response may begin before the request's end; HTTP/2 allows this anyway
 		proxy.ServeHTTP(w, r)
 	})
+}
+
+// A requestBody knows whether it was read to its end.
+type requestBody struct {
+	io.ReadCloser
+	atEnd atomic.Bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.atEnd.Store(true)
+	}
+	return n, err
+}
+
+// closeIfUnread has the connection closed after a response that begins before its
+// request's end. net/http can't serve the next request behind a body that it reads to its
+// end after the handler. https://go.dev/issue/68560
+func closeIfUnread(response http.Header, r *http.Request) {
+	if body, has := r.Body.(*requestBody); has && r.ProtoMajor == 1 && !body.atEnd.Load() {
+		response.Set("Connection", "close")
+	}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -53,7 +85,8 @@ func (e *Edge) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-func answerError(w http.ResponseWriter, _ *http.Request, err error) {
+func answerError(w http.ResponseWriter, r *http.Request, err error) {
+	closeIfUnread(w.Header(), r)
 	code := http.StatusBadGateway
 	if errors.Is(err, errNoAgent) {
 		code = http.StatusServiceUnavailable
