@@ -213,8 +213,16 @@ func (e *Edge) listeners() []*boundedListener {
 	return all
 }
 
-// Cut makes every close from now on return at once, without the goodbye of TLS.
-func (e *Edge) Cut() { e.cut.Store(true) }
+// Cut makes every close return at once, without the goodbye of TLS: those from now on, and
+// those that wait for their client already. Nothing can be written to clients any more.
+func (e *Edge) Cut() {
+	e.cut.Store(true)
+	e.clients.mu.Lock()
+	defer e.clients.mu.Unlock()
+	for c := range e.clients.all {
+		_ = c.SetWriteDeadline(socket.LongAgo) // a closed connection needs none
+	}
+}
 
 // CutLingering closes the connections that linger, and waits for them. No connection
 // lingers afterwards.

@@ -75,10 +75,11 @@ func (c *clientConn) SyscallConn() (syscall.RawConn, error) {
 // SetWriteDeadline sets the deadline of writes. crypto/tls allows 5 s for the alert
 // with which it closes a connection. After Cut there is no time for that.
 func (c *clientConn) SetWriteDeadline(t time.Time) error {
-	if c.on.edge.cut.Load() {
-		t = socket.LongAgo
+	err := c.Conn.SetWriteDeadline(t)
+	if c.on.edge.cut.Load() { // not looked at before: Cut may come between
+		err = c.Conn.SetWriteDeadline(socket.LongAgo)
 	}
-	return c.Conn.SetWriteDeadline(t)
+	return err
 }
 
 // CloseWrite closes the sending side, if the connection has one.

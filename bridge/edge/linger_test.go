@@ -6,9 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
 // TestClientThatStillSendsReadsItsAnswer: a close with bytes unread would be a
@@ -174,5 +177,50 @@ func TestGreetedConnectionDoesNotLinger(t *testing.T) {
 	e.noteState(l, outer, http.StateActive)
 	if !c.linger.Load() {
 		t.Error("the next request took another's reason away")
+	}
+}
+
+// TestCutEndsTheGoodbyeOfTLS, also one that has begun: its client reads nothing.
+func TestCutEndsTheGoodbyeOfTLS(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			authority := parts.NewAuthority(t)
+			l := NewListening(Listener{TLS: &tls.Config{Certificates: []tls.Certificate{authority.Server(t, "localhost")}}})
+			e := testEdge(t, Options{})
+			near, far := net.Pipe()
+			defer func() { _ = far.Close() }() // it reads nothing any more
+			c := e.newClient(near, l, e.o.Bounds(l))
+			if err := c.admit(e.o.Bounds(l)); err != nil {
+				t.Fatal(err)
+			}
+			server := tls.Server(c, l.TLS)
+			var shaking sync.WaitGroup
+			shaking.Go(func() {
+				client := tls.Client(far, &tls.Config{RootCAs: authority.Pool, ServerName: "localhost"})
+				if err := client.Handshake(); err != nil {
+					t.Error(err)
+				}
+				_, _ = client.Read(make([]byte, 1)) // the session ticket, and the one byte
+			})
+			if _, err := server.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			shaking.Wait()
+
+			start := time.Now()
+			if !begun {
+				e.Cut()
+			}
+			var closing sync.WaitGroup
+			closing.Go(func() { _ = server.Close() }) // the alert isn't sent
+			synctest.Wait()
+			if begun {
+				e.Cut()
+			}
+			closing.Wait()
+			if took := time.Since(start); took > 0 {
+				t.Errorf("the goodbye had begun: %v, and the close took %v", begun, took)
+			}
+		})
 	}
 }
