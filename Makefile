@@ -52,7 +52,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDemoPage TestDifferentialForLong \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOriginsAreTriedOut \
 	TestPausedReaders TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
@@ -60,9 +60,10 @@ LONG_NAMES = \
 	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
 	TestTricklersAreClosed TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$
-# Of the pages in docs/, every block, and the names and commands in the text. "make test"
-# skips them too, "make test-docs" runs them: they need culvert-kube.
-DOCS = ^TestBlocks$$/^docs$$|^(TestCommandsInTheTextAreUnderstood|TestNamesExist)$$
+# Of the pages in docs/, every block, and the names and commands in the text; and the demo's
+# page at ten sizes. "make test" skips them too, "make test-docs" runs them: they take
+# minutes, and culvert-kube.
+DOCS = ^TestBlocks$$/^docs$$|^(TestCommandsInTheTextAreUnderstood|TestDemoPage|TestNamesExist)$$
 space := $(subst ,, )
 
 # The programs of the public conformance suite (connectrpc.com/conformance).
@@ -111,7 +112,7 @@ test: deps node_modules ## Run all checks except the long tests and those of Kub
 test-long: vet unit-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
 	@$(call took,make test-long)
 
-test-docs: deps build node_modules ## Run every block and command of the pages in docs/, with the race detector (3 min)
+test-docs: deps build node_modules ## Run every block and command of the pages in docs/, and look at the demo's page (4 min)
 	$(call say,e2e: the pages)
 	$(kube)
 	$(call e2e,-race -timeout 20m -run '$(DOCS)' ./docs)
