@@ -47,17 +47,56 @@ func text(n *yaml.Node, path ...string) string {
 	return n.Value
 }
 
+// says reports whether a value below a node is the text.
+func says(n *yaml.Node, text string) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == text || slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return says(c, text) })
+}
+
 // own returns the value of a key, or nil. If it is an alias, the value becomes a
-// copy, so that a change doesn't reach the other places with the same anchor.
+// copy, so that a change doesn't reach the other places with the same anchor. If a merge key
+// brings the value in, it is for reading only: alone refuses the change.
 func own(n *yaml.Node, key string) *yaml.Node {
 	i := find(n, key)
 	if i < 0 {
-		return nil
+		return merged(n, key, map[*yaml.Node]bool{})
 	}
 	if v := n.Content[i]; v.Kind == yaml.AliasNode {
 		n.Content[i] = duplicate(v.Alias)
 	}
 	return n.Content[i]
+}
+
+// merged returns the value of a key that a merge key (<<) brings in, or nil. seen has the
+// mappings that were looked at: aliases can make them endless.
+func merged(n *yaml.Node, key string, seen map[*yaml.Node]bool) *yaml.Node {
+	from := child(n, "<<")
+	if from == nil {
+		return nil
+	}
+	sources := []*yaml.Node{from}
+	if from.Kind == yaml.SequenceNode {
+		sources = from.Content
+	}
+	for _, source := range sources {
+		if source.Kind == yaml.AliasNode {
+			source = source.Alias
+		}
+		if seen[source] {
+			continue
+		}
+		seen[source] = true
+		value := child(source, key)
+		if value == nil {
+			value = merged(source, key, seen)
+		}
+		if value != nil && value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		if value != nil {
+			return value
+		}
+	}
+	return nil
 }
 
 // duplicate returns a deep copy without the anchors.

@@ -9,12 +9,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// parseJSON reads a document in JSON. The parser of YAML doesn't know all of JSON, such
-// as surrogate pairs ("\ud83d\ude00").
+// parseJSON reads a document in JSON. The parser of YAML doesn't know all of JSON, such as
+// surrogate pairs ("\ud83d\ude00"), and folds some characters that JSON keeps (U+0085).
 func (d *document) parseJSON() error {
-	decoder := json.NewDecoder(bytes.NewReader(d.body))
-	decoder.UseNumber()
-	value, err := readJSON(decoder)
+	r := &jsonReader{decoder: json.NewDecoder(bytes.NewReader(d.body)), body: d.body, line: 1}
+	r.decoder.UseNumber()
+	value, err := r.read()
 	if err != nil {
 		return err
 	}
@@ -22,39 +22,51 @@ func (d *document) parseJSON() error {
 	return nil
 }
 
-// readJSON reads one value as a tree.
-func readJSON(from *json.Decoder) (*yaml.Node, error) {
-	token, err := from.Token()
+// A jsonReader reads values as trees, with their lines.
+type jsonReader struct {
+	decoder *json.Decoder
+	body    []byte
+	offset  int // up to where line counts
+	line    int
+}
+
+func (r *jsonReader) read() (*yaml.Node, error) {
+	token, err := r.decoder.Token()
 	if err != nil {
 		return nil, err
 	}
+	end := int(r.decoder.InputOffset())
+	r.line += bytes.Count(r.body[r.offset:end], []byte("\n"))
+	r.offset = end
+	n := &yaml.Node{Kind: yaml.ScalarNode, Line: r.line}
 	switch v := token.(type) {
 	case json.Delim:
-		n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+		n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
 		if v == '{' {
-			n = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+			n.Kind, n.Tag = yaml.MappingNode, "!!map"
 		}
-		for from.More() { // keys are values, too
-			child, err := readJSON(from)
+		for r.decoder.More() { // keys are values, too
+			child, err := r.read()
 			if err != nil {
 				return nil, err
 			}
 			n.Content = append(n.Content, child)
 		}
-		_, err := from.Token() // its end
+		_, err := r.decoder.Token() // its end
 		return n, err
 	case string:
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: v}, nil
+		n.Tag, n.Style, n.Value = "!!str", yaml.DoubleQuotedStyle, v
 	case json.Number:
-		tag := "!!int"
-		if strings.ContainsAny(v.String(), ".eE") {
-			tag = "!!float"
+		n.Tag, n.Value = "!!int", v.String()
+		if strings.ContainsAny(n.Value, ".eE") {
+			n.Tag = "!!float"
 		}
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: v.String()}, nil
 	case bool:
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(v)}, nil
+		n.Tag, n.Value = "!!bool", fmt.Sprint(v)
+	default:
+		n.Tag, n.Value = "!!null", "null"
 	}
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
+	return n, nil
 }
 
 // jsonIndent returns the blanks in front of the first key.

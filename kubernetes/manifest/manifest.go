@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
@@ -50,11 +51,11 @@ const Removed inject.Action = "removed"
 // document that can't be read.
 func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
 	return each(text, func(labels labels, w *workload) (Outcome, error) {
+		ns := labels.namespace(w.namespace(o.Namespace), o.All)
 		pod, err := w.pod()
 		if err != nil {
-			return Outcome{}, err
+			return notAsking(w, ns, o.Config, err)
 		}
-		ns := labels.namespace(w.namespace(o.Namespace), o.All)
 		ops, result, err := inject.Operations(pod, ns, o.Config)
 		if err != nil {
 			return Outcome{}, err
@@ -77,10 +78,27 @@ func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
 	})
 }
 
+// notAsking is for a pod that can't be read. It returns the error if the pod asks for culvert.
+// Others may have placeholders, for a program that comes later.
+func notAsking(w *workload, ns inject.Namespace, c *inject.Config, unread error) (Outcome, error) {
+	pod, err := w.asks()
+	if err != nil {
+		return Outcome{}, unread
+	}
+	_, result, err := inject.Operations(pod, ns, c)
+	if err != nil || result.Action != inject.Skipped {
+		return Outcome{}, unread
+	}
+	return Outcome{Action: inject.Skipped, Reason: result.Reason}, nil
+}
+
 // Remove returns the manifest without what [Inject] added.
 func Remove(text []byte) ([]byte, []Outcome, error) {
 	return each(text, func(_ labels, w *workload) (Outcome, error) {
 		pod, err := w.pod()
+		if err != nil && !says(w.template, inject.ContainerName) {
+			return Outcome{Action: inject.Skipped, Reason: "it has no culvert"}, nil
+		}
 		if err != nil {
 			return Outcome{}, err
 		}
@@ -108,6 +126,10 @@ func each(text []byte, change func(labels, *workload) (Outcome, error)) ([]byte,
 			continue
 		}
 		for _, w := range workloads {
+			if w.template == nil {
+				outcomes = append(outcomes, Outcome{Object: w.String(), Action: inject.Skipped, Reason: "it has no " + strings.Join(templates[[2]string{w.group, w.kind}], ".")})
+				continue
+			}
 			outcome, err := change(labels, w)
 			if err != nil {
 				errs = append(errs, prefixed(w.String(), err))
@@ -146,9 +168,18 @@ func labelsIn(docs []*document) labels {
 	all := labels{}
 	for _, d := range docs {
 		for _, o := range d.objects() {
-			if o.group == "" && o.kind == "Namespace" {
-				all[o.name] = map[string]string{inject.Label: text(o.node, "metadata", "labels", inject.Label)}
+			if o.group != "" || o.kind != "Namespace" {
+				continue
 			}
+			var ns struct {
+				Metadata struct {
+					Labels map[string]string `json:"labels"`
+				} `json:"metadata"`
+			}
+			if err := decode(o.node, &ns); err != nil { // the API server says why
+				ns.Metadata.Labels = map[string]string{inject.Label: text(o.node, "metadata", "labels", inject.Label)}
+			}
+			all[o.name] = ns.Metadata.Labels
 		}
 	}
 	return all

@@ -140,6 +140,11 @@ func TestUntouched(t *testing.T) {
 		"- just\n- a list\n",
 		"--- text\n--- {a: 1}\n",
 		"a: 1\na: 2\nkind: ConfigMap\napiVersion: v1\n",
+		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicas: 3}\n", // a patch
+		"apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: migrate-}",
+		"x: &x {template: {spec: {containers: []}}}\napiVersion: apps/v1\nkind: Deployment\nspec: {<<: *x, replicas: 2}\n",
+		"apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, ports: [{containerPort: '${PORT}'}]}]}\n",
+		"a: &a {<<: {b: 1}}\nb: &b {<<: [*a, *a]}\napiVersion: apps/v1\nkind: Deployment\nspec: {<<: [*b, *b, *a]}\n",
 		`{"apiVersion": "v1", "kind": "ConfigMap", "data": {"smile": "\ud83d\ude00", "lone": "\ud83d"}}`,
 	} {
 		out, _, err := manifest.Inject([]byte(text), options())
@@ -157,11 +162,12 @@ func TestMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		"a: [\n":                   "document 1 (line 1)",
 		"---\na: 1\n---\n\tb: 2\n": "document 3 (line 3)",
-		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}": "Deployment a: it has no spec.template",
-		"apiVersion: v1\nkind: Pod\nspec: {containers: 5}\n":         "cannot unmarshal number",
+		asking + "spec: {containers: 5}\n": "cannot unmarshal number",
 		"{} {}": "document 1",
 		"apiVersion: v1\nkind: List\nitems: []\nitems: []\n":                                                                                                                                                               `mapping key "items" already defined`,
-		"apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: migrate-}":                                                                                                                                              "Job migrate-: it has no spec.template",
+		"&r {apiVersion: v1, kind: List, items: [*r]}": "List: its lists hold each other",
+		"a: &a {kind: List, items: []}\nb: &b {kind: List, items: [*a, *a, *a, *a, *a, *a]}\nc: &c {kind: List, items: [*b, *b, *b, *b, *b, *b]}\nd: &d {kind: List, items: [*c, *c, *c, *c, *c, *c]}\nkind: List\nitems: [*d, *d, *d, *d, *d, *d]\n": "List: its lists hold each other",
+		"x: &x {template: {metadata: {labels: {culvert.dev/inject: enabled}}, spec: {containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}}}\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {<<: *x, replicas: 2}\n": "Deployment a: line 5: it has a merge key",
 		"{\n\"apiVersion\": \"v1\",\n\"kind\": \"Pod\", \"kind\": \"Pod\"}":                                                                                                                                                "line 3: mapping key",
 		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: a, app: b}}\nspec: {}\n":                                                                                                                             `Pod a:   line 3: mapping key "app" already defined`,
 		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec:\n  template: {}\n  template: {}\n":                                                                                                              `Deployment a: line 6: the key "template" stands twice`,
@@ -209,7 +215,13 @@ func TestJoin(t *testing.T) {
 func TestLabelOfTheNamespace(t *testing.T) {
 	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: {1: a}, labels: {culvert.dev/inject: enabled}}\n---\n"
 	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop}\nspec: {containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}\n"
-	for text, want := range map[string]inject.Action{namespace + pod: inject.Injected, pod: inject.Skipped} {
+	const aliases = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: other, labels: &l {culvert.dev/inject: enabled}}}\n- {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: *l}}\n---\n"
+	const merges = "x: &x {culvert.dev/inject: enabled}\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {<<: *x}}\n---\n"
+	const list = "x: &x\n- {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {culvert.dev/inject: enabled}}}\napiVersion: v1\nkind: List\nitems: *x\n---\n"
+	for text, want := range map[string]inject.Action{
+		namespace + pod: inject.Injected, aliases + pod: inject.Injected, merges + pod: inject.Injected, list + pod: inject.Injected,
+		pod: inject.Skipped,
+	} {
 		out, outcomes, err := manifest.Inject([]byte(text), options())
 		if err != nil || len(outcomes) != 1 || outcomes[0].Action != want {
 			t.Errorf("%+v, %v, want %s", outcomes, err, want)
@@ -234,6 +246,8 @@ func FuzzManifest(f *testing.F) {
 		}
 		f.Add(text)
 	}
+	f.Add([]byte("&r {apiVersion: v1, kind: List, items: [*r]}"))
+	f.Add([]byte("x: &x {template: {spec: {containers: []}}}\napiVersion: apps/v1\nkind: Deployment\nspec: {<<: *x, replicas: 2}\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		out, outcomes, err := manifest.Inject(text, options())
 		if err != nil {

@@ -89,12 +89,12 @@ func (d *document) parse() error {
 	if blank(d.body) {
 		return nil
 	}
-	d.json = json.Valid(d.body)
+	if d.json = json.Valid(d.body); d.json {
+		return d.parseJSON()
+	}
 	var root yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(d.body))
-	if err := decoder.Decode(&root); d.json && err != nil {
-		return d.parseJSON()
-	} else if err != nil {
+	if err := decoder.Decode(&root); err != nil {
 		return err
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {

@@ -50,17 +50,28 @@ func (d *document) objects() []object {
 	if d.root == nil {
 		return nil
 	}
-	return objectsIn(d.root.Content[0], "", "")
+	return (&finder{left: len(d.body)}).objects(d.root.Content[0], "", "")
 }
 
-// objectsIn returns the objects at a node. The entries of a typed list, such as
+// A finder finds the objects of a document. Aliases can make lists of lists that never end,
+// or hold more objects than the document has bytes.
+type finder struct {
+	left int // nodes that it may look at
+}
+
+var errTooMany = errors.New("its lists hold each other by aliases, again and again: write them out")
+
+// objects returns the objects at a node. The entries of a typed list, such as
 // DeploymentList, may leave out what the list's type says.
-func objectsIn(n *yaml.Node, version, kind string) []object {
+func (f *finder) objects(n *yaml.Node, version, kind string) []object {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
 	if n.Kind != yaml.MappingNode {
 		return nil
+	}
+	if f.left--; f.left < 0 {
+		return []object{{node: n, kind: "List", wrong: errTooMany}}
 	}
 	var head struct {
 		APIVersion string `yaml:"apiVersion"`
@@ -81,10 +92,12 @@ func objectsIn(n *yaml.Node, version, kind string) []object {
 	if head.APIVersion != "" {
 		version = head.APIVersion
 	}
-	if items := child(n, "items"); wrong == nil && items != nil && items.Kind == yaml.SequenceNode && strings.HasSuffix(kind, "List") {
+	if items := list(n, kind); wrong == nil && items != nil {
 		var all []object
 		for _, item := range items.Content {
-			all = append(all, objectsIn(item, version, strings.TrimSuffix(kind, "List"))...)
+			if all = append(all, f.objects(item, version, strings.TrimSuffix(kind, "List"))...); f.left < 0 {
+				return all[len(all)-1:] // the error
+			}
 		}
 		return all
 	}
@@ -99,10 +112,21 @@ func objectsIn(n *yaml.Node, version, kind string) []object {
 	return []object{{node: n, group: group, kind: kind, name: name, nameSpace: head.Metadata.Namespace, wrong: wrong}}
 }
 
+// list returns the items if an object is a list, or nil.
+func list(n *yaml.Node, kind string) *yaml.Node {
+	if !strings.HasSuffix(kind, "List") {
+		return nil
+	}
+	if items := own(n, "items"); items != nil && items.Kind == yaml.SequenceNode {
+		return items
+	}
+	return nil
+}
+
 // A workload is an object with a pod.
 type workload struct {
 	object
-	template *yaml.Node   // has metadata and spec
+	template *yaml.Node   // has metadata and spec; nil: the object is a part of one, such as a patch
 	path     []*yaml.Node // from the object to the template
 	document *document
 }
@@ -133,7 +157,7 @@ func (d *document) workloads() ([]*workload, error) {
 			continue
 		}
 		if n == nil || n.Kind != yaml.MappingNode {
-			return nil, fmt.Errorf("%s: it has no %s", o, strings.Join(path, "."))
+			n = nil
 		}
 		all = append(all, &workload{o, n, through, d})
 	}
@@ -146,6 +170,15 @@ func (w *workload) namespace(otherwise string) string {
 		return w.nameSpace
 	}
 	return otherwise
+}
+
+// asks returns a pod that has only the metadata of the workload's pod.
+func (w *workload) asks() (*corev1.Pod, error) {
+	var t struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	err := decode(w.template, &t)
+	return &corev1.Pod{ObjectMeta: t.Metadata}, err
 }
 
 // pod returns the workload's pod.

@@ -21,8 +21,9 @@ is in the same manifests. With --all, each pod gets culvert unless its label is 
 Pods are found in Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob,
 ReplicationController, PodTemplate, and lists of these.
 
-Documents without such a pod pass byte for byte. In the others, comments and
-spelling of values stay, but blank lines don't. A second inject changes nothing.
+Documents without such a pod pass byte for byte. In the others, comments and values
+stay. Blank lines don't, and some texts get another form, for example "\U0001F680" for
+an emoji. A second inject changes nothing.
 
 inject says on standard error what it did with each object. It exits with 1, and
 prints no manifest, if a pod asks for culvert and can't have it.`,
