@@ -207,15 +207,17 @@ func (l *learned) ask(name string) *question {
 	l.question = q
 	conns := l.u.pool.readied.Load()
 	list := !l.names[name] || l.listing.err != nil || !l.listing.current(conns, false)
-	l.asking.Go(func() { l.run(q, list, conns) })
+	l.asking.Go(func() { l.run(q, list) })
 	return q
 }
 
 // run asks a question, and notes the answer.
-func (l *learned) run(q *question, list bool, conns int64) {
+func (l *learned) run(q *question, list bool) {
 	ctx, cancel := context.WithTimeout(l.ctx, askPatience)
 	defer cancel()
+	// In this order: a connection that becomes ready between the two is one of conns.
 	connected := l.u.pool.absent.Load() == 0
+	conns := l.u.pool.readied.Load()
 	var a fetched
 	a.err = l.u.reflect(ctx, false, func(r *reflectionStream) (err error) {
 		if !connected {
