@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -42,6 +43,7 @@ func (c *checker) configuration(s *subject, name, text string) {
 	var keys struct {
 		Backends yaml.Node `yaml:"backends"`
 		Listen   yaml.Node `yaml:"listen"`
+		Spread   string    `yaml:"drain_spread"`
 	}
 	if err := yaml.Unmarshal([]byte(text), &keys); err != nil {
 		c.add(Error, s.object, fmt.Sprintf("%s in the ConfigMap %s: %v: pods don't start with it", inject.ConfigMapKey, name, strings.Join(strings.Fields(err.Error()), " ")), "correct it: culvert validate names the mistakes")
@@ -54,5 +56,10 @@ func (c *checker) configuration(s *subject, name, text string) {
 	if variable(s.sidecar, "CULVERT_LISTEN") != "" && keys.Listen.Kind == yaml.SequenceNode {
 		c.add(Warning, s.object, fmt.Sprintf("%s in the ConfigMap %s has a list in listen, which the injector replaces by its own port: tls and all other keys in the list have no effect", inject.ConfigMapKey, name),
 			"set tls, trusted_proxies, proxy_protocol and allow_origins at the top of the file")
+	}
+	timeout, timeoutErr := time.ParseDuration(variable(s.sidecar, "CULVERT_DRAIN_TIMEOUT"))
+	if spread, err := time.ParseDuration(keys.Spread); err == nil && timeoutErr == nil && spread > timeout {
+		c.add(Error, s.object, fmt.Sprintf("%s in the ConfigMap %s has drain_spread: %s, and the injector sets drain_timeout to %v, of which it is a part: culvert doesn't start with both", inject.ConfigMapKey, name, keys.Spread, timeout),
+			fmt.Sprintf("lower drain_spread, or set the annotation %sdrain_timeout of the pod", inject.AnnotationPrefix))
 	}
 }

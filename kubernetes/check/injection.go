@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
@@ -77,6 +78,9 @@ func (c *checker) unasked(s *subject) {
 		for _, w := range s.result.Warnings {
 			c.add(Warning, s.object, w, "")
 		}
+	case s.result.Reason == inject.NoPort:
+		c.add(Note, s.object, "gets no culvert: "+inject.NoPort,
+			fmt.Sprintf("if it is a gRPC service, name its port grpc, or set the annotation %sbackend-port to the port's number", inject.AnnotationPrefix))
 	default:
 		for _, name := range slices.Sorted(maps.Keys(s.template.Annotations)) {
 			if strings.HasPrefix(name, inject.AnnotationPrefix) && name != inject.GraceAnnotation && s.template.Labels[inject.Label] != inject.Disabled {
@@ -279,18 +283,33 @@ func name(v any) (string, bool) {
 	return s, named
 }
 
-// nativeSince is the first minor version whose API server and kubelet start native
-// sidecars without a feature gate.
-const nativeSince = 29
+// The minor versions of Kubernetes that brought what injected pods need.
+const (
+	nativeSince = 29 // API server and kubelet start native sidecars without a feature gate
+	namedSince  = 33 // Services find ports of native sidecars by name: kubernetes/kubernetes#128850
+)
+
+// older reports whether the API server is known to be older than Kubernetes 1.minor.
+func (c *checker) older(minor int) bool {
+	var major, its int
+	n, _ := fmt.Sscanf(c.snapshot.Version, "v%d.%d", &major, &its) // n tells whether it failed
+	return n == 2 && major == 1 && its < minor
+}
 
 // version finds API servers that would drop restartPolicy from an init container,
 // which then never ends and keeps the pod from starting.
 func (c *checker) version(s *subject) {
-	var major, minor int
-	if n, _ := fmt.Sscanf(c.snapshot.Version, "v%d.%d", &major, &minor); n < 2 || major != 1 || minor >= nativeSince ||
-		s.sidecar == nil || s.sidecar.RestartPolicy == nil {
+	if !c.older(nativeSince) || s.sidecar == nil || s.sidecar.RestartPolicy == nil {
 		return
 	}
 	c.add(Error, s.object, fmt.Sprintf("the API server %s is older than 1.%d, which brought native sidecars: the pod would wait for culvert to end, forever",
 		c.snapshot.Version, nativeSince), "upgrade Kubernetes, or write culvert as an ordinary container into the pod")
+}
+
+// port is how a Service names culvert's port.
+func (c *checker) port(s *subject) intstr.IntOrString {
+	if s.sidecar.RestartPolicy != nil && c.older(namedSince) {
+		return intstr.FromInt32(s.listen)
+	}
+	return intstr.FromString(inject.PortName)
 }

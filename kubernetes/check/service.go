@@ -33,7 +33,7 @@ func (c *checker) reach(s *subject) {
 // services finds Services that lead past culvert. It returns the steps after which their
 // clients don't need the backend's port.
 func (c *checker) services(s *subject) (steps []string) {
-	reached := false
+	reached, port := false, c.port(s)
 	var past []string
 	for _, svc := range c.snapshot.servicesOf(s) {
 		if svc.Spec.ClusterIP == corev1.ClusterIPNone {
@@ -45,6 +45,14 @@ func (c *checker) services(s *subject) (steps []string) {
 			continue
 		}
 		for _, p := range svc.Spec.Ports {
+			if p.TargetPort.StrVal == inject.PortName && port.StrVal == "" {
+				reached = true // once it is corrected
+				steps = append(steps, fmt.Sprintf("set targetPort: %s in the Service %s", port.String(), svc.Name))
+				c.add(Error, objectName("Service", svc.Namespace, svc.Name),
+					fmt.Sprintf("its targetPort %s leads nowhere: the API server %s is older than 1.%d, and finds no ports of native sidecars by name", inject.PortName, c.snapshot.Version, namedSince),
+					"set targetPort: "+port.String())
+				continue
+			}
 			switch s.target(p) {
 			case 0:
 				if p.TargetPort.StrVal == inject.PortName {
@@ -61,7 +69,7 @@ func (c *checker) services(s *subject) (steps []string) {
 		}
 	}
 	if len(past) > 0 {
-		steps = append(steps, fmt.Sprintf("set targetPort: %s in the Service %s", inject.PortName, strings.Join(past, ", ")))
+		steps = append(steps, fmt.Sprintf("set targetPort: %s in the Service %s", port.String(), strings.Join(past, ", ")))
 	}
 	if reached || !s.endsUnderLoad() { // a Job serves nobody
 		return steps
@@ -71,7 +79,7 @@ func (c *checker) services(s *subject) (steps []string) {
 	if len(selector) == 0 {
 		remedy = "give the pod a label that a Service can select"
 	} else if len(past) > 0 {
-		remedy = after(s.unready(), fmt.Sprintf("set targetPort: %s in the Service %s, or apply the Service below", inject.PortName, past[0]))
+		remedy = after(s.unready(), fmt.Sprintf("set targetPort: %s in the Service %s, or apply the Service below", port.String(), past[0]))
 	}
 	f := c.add(c.missing(Warning), s.object, fmt.Sprintf("no Service%s leads to culvert's port", c.here()), remedy)
 	if len(selector) > 0 {
@@ -80,7 +88,7 @@ func (c *checker) services(s *subject) (steps []string) {
 			ObjectMeta: metav1.ObjectMeta{Name: c.newName("Service", s), Namespace: s.ns.Name},
 			Spec: corev1.ServiceSpec{
 				Selector: selector,
-				Ports:    []corev1.ServicePort{{Name: "culvert", Port: servicePort, TargetPort: intstr.FromString(inject.PortName)}},
+				Ports:    []corev1.ServicePort{{Name: "culvert", Port: servicePort, TargetPort: port}},
 			},
 		})
 	}
@@ -123,7 +131,7 @@ func (c *checker) past(s *subject, svc *corev1.Service, p corev1.ServicePort) {
 	}
 	c.add(Warning, objectName("Service", svc.Namespace, svc.Name),
 		fmt.Sprintf("its port %d leads to port %d of %s, past culvert%s", p.Port, s.backend, s.object, where),
-		after(s.unready(), fmt.Sprintf("set targetPort: %s. culvert takes native gRPC on that port, too", inject.PortName)))
+		after(s.unready(), fmt.Sprintf("set targetPort: %s. culvert takes native gRPC on that port, too", new(c.port(s)).String())))
 }
 
 // headless reports whether the clients of a headless Service reach culvert, and whether

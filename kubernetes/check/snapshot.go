@@ -224,7 +224,8 @@ func (s *Snapshot) addPod(pod *corev1.Pod) {
 	if owner == nil {
 		s.Seen++
 	}
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed ||
+	if pod.DeletionTimestamp != nil || // it drains: culvert isn't ready then, and new pods replace it
+		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed ||
 		!s.concerns(pod.Namespace, pod.ObjectMeta, &pod.Spec) {
 		return
 	}

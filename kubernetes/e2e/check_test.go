@@ -58,7 +58,7 @@ kind: CronJob
 metadata: {name: report}
 spec:
   schedule: "0 0 1 1 *"
-  jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: report, image: "report:1"}]}}}}
+  jobTemplate: {spec: {template: {metadata: {labels: {culvert.dev/inject: enabled}}, spec: {restartPolicy: Never, containers: [{name: report, image: "report:1"}]}}}}
 `
 
 // A finding is one of those that check prints in JSON.

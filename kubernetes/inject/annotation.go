@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -97,7 +98,20 @@ var keys = func() map[string]config.Key {
 	return m
 }()
 
-const drainKey = "drain_timeout"
+const (
+	drainKey  = "drain_timeout"
+	memoryKey = "limits.memory"
+)
+
+// fitsContainer returns an error if culvert would believe that it may use more memory than
+// its container has: the kernel would then end it, before it refuses calls.
+func fitsContainer(value string, c *Config) error {
+	limit, limited := c.Resources.Limits[corev1.ResourceMemory]
+	if size, err := units.RAMInBytes(value); err == nil && limited && size > limit.Value() { // otherwise it is auto
+		return fmt.Errorf("%q is more than the container has (%s): lower it, or raise resources in the injector's configuration", value, limit.String())
+	}
+	return nil
+}
 
 // maxDrain bounds what a drain may take.
 const maxDrain = time.Hour
@@ -175,6 +189,11 @@ func (s *settings) read(name, value, namespace string, c *Config) error {
 		return errors.New("empty: give it a value, or remove it")
 	}
 	s.values[name] = value
+	if name == memoryKey {
+		if err := fitsContainer(value, c); err != nil {
+			return err
+		}
+	}
 	if name == drainKey {
 		d, err := time.ParseDuration(value)
 		if err != nil || d > maxDrain {

@@ -104,7 +104,21 @@ func ReadConfig(text []byte) (*Config, error) {
 		return nil, err
 	}
 	mistakes, err := kjson.UnmarshalStrict(whole, &c)
-	return &c, errors.Join(append(mistakes, err)...)
+	if err := errors.Join(append(mistakes, err)...); err != nil {
+		return nil, err
+	}
+	var set Config
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(whole, &set); err != nil {
+		return nil, err
+	}
+	// A default request gives way to a lower limit.
+	for name, limit := range set.Resources.Limits {
+		request, has := c.Resources.Requests[name]
+		if _, chosen := set.Resources.Requests[name]; has && !chosen && request.Cmp(limit) > 0 {
+			c.Resources.Requests[name] = limit
+		}
+	}
+	return &c, nil
 }
 
 // Check returns an error with a line for each wrong value.

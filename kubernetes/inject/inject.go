@@ -79,6 +79,9 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 		}
 		return change, result, nil
 	}
+	if !asked.byPod && isOther(pod) {
+		return nil, Result{Action: Skipped, Reason: NoPort}, nil
+	}
 	s, err := readAnnotations(pod, ns.Name, c)
 	if err != nil {
 		return nil, Result{}, err

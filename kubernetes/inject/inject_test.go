@@ -94,6 +94,37 @@ func TestWhoAsks(t *testing.T) {
 	}
 }
 
+// TestOthersInTheNamespace: the namespace's label is for its gRPC services. A pod that says
+// more of culvert is a mistake without a port.
+func TestOthersInTheNamespace(t *testing.T) {
+	shop := inject.Namespace{Name: "shop", Labels: map[string]string{inject.Label: inject.Enabled}}
+	pod := read(t, orders)
+	delete(pod.Labels, inject.Label)
+	pod.Spec.Containers[0].Ports[0].Name = "redis"
+	result, err := inject.Pod(pod, shop, testConfig())
+	if err != nil || result.Action != inject.Skipped || result.Reason != inject.NoPort || len(result.Warnings) > 0 || !equality.Semantic.DeepEqual(result.Pod, pod) {
+		t.Errorf("%+v, %v", result, err)
+	}
+	for name, change := range map[string]func(*corev1.Pod){
+		"an annotation":   annotate("allow_origins", "https://app.example.com"),
+		"its own label":   func(p *corev1.Pod) { p.Labels[inject.Label] = inject.Enabled },
+		"several of them": func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "grpc-a", ContainerPort: 1}, {Name: "grpc-b", ContainerPort: 2}} },
+	} {
+		asking := pod.DeepCopy()
+		change(asking)
+		if result, err := inject.Pod(asking, shop, testConfig()); err == nil {
+			t.Errorf("%s: %+v, want an error", name, result)
+		}
+	}
+}
+
+func withVolume(change func(*corev1.Pod)) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "data"})
+		change(p)
+	}
+}
+
 func TestRefusedPods(t *testing.T) {
 	for name, row := range map[string]struct {
 		change func(*corev1.Pod)
@@ -107,6 +138,9 @@ func TestRefusedPods(t *testing.T) {
 		"a limit out of its range":     {annotate("limits.calls_per_connection", "1000000"), "annotation culvert.dev/limits.calls_per_connection: "},
 		"a limit below another one":    {annotate("limits.buffered_bytes", "64KiB"), "culvert.dev/limits.buffered_bytes: "},
 		"too little memory":            {annotate("limits.memory", "64KiB"), "culvert.dev/limits.memory: "},
+		"more memory than there is":    {annotate("limits.memory", "257MiB"), "more than the container has (256Mi)"},
+		"a mount without a path":       {restrictedly(withVolume(annotate("mounts", `[{"name": "data"}]`))), `mountPath "" of data isn't an absolute path`},
+		"a mount over culvert's own":   {restrictedly(withVolume(annotate("mounts", `[{"name": "data", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]`))), "something is mounted at /var/run/secrets/kubernetes.io/serviceaccount already"},
 		"no port named grpc":           {func(p *corev1.Pod) { p.Spec.Containers[0].Ports[0].Name = "http" }, "set the annotation culvert.dev/backend-port"},
 		"several ports named grpc": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{Name: "grpc-admin", ContainerPort: 9001})
@@ -128,7 +162,7 @@ func TestRefusedPods(t *testing.T) {
 			pod := read(t, orders)
 			row.change(pod)
 			c := testConfig()
-			c.Allow = []inject.Allowance{{Namespaces: []string{"free"}, Annotations: []string{"args", "image"}}}
+			c.Allow = []inject.Allowance{{Namespaces: []string{"free"}, Annotations: []string{"args", "image", "mounts"}}}
 			_, err := inject.Pod(pod, inject.Namespace{Name: cmp.Or(pod.Namespace, "shop")}, c)
 			if err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("the error is %v, want %q in it", err, row.want)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,12 +49,31 @@ func findBackend(pod *corev1.Pod, s *settings) error {
 	return nil
 }
 
+// NoPort is why a pod gets no culvert that says nothing of it, in a namespace that asks for it.
+const NoPort = "no container has a port named grpc or grpc-*, and the namespace alone asks for culvert"
+
+// isGRPC reports whether a port's name says that it is a gRPC service's.
+func isGRPC(p corev1.ContainerPort) bool {
+	return isTCP(p) && (p.Name == "grpc" || strings.HasPrefix(p.Name, "grpc-"))
+}
+
+// isOther reports whether a pod is none that culvert is for: no port is named grpc, and no
+// annotation is culvert's. Databases and Jobs share namespaces with gRPC services.
+func isOther(pod *corev1.Pod) bool {
+	for name := range pod.Annotations {
+		if strings.HasPrefix(name, AnnotationPrefix) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(containersOf(pod), func(c namedContainer) bool { return slices.ContainsFunc(c.Ports, isGRPC) })
+}
+
 func backendPort(pod *corev1.Pod, wanted string) (int32, error) {
 	const annotation = AnnotationPrefix + "backend-port"
 	if n, err := portNumber(wanted); wanted != "" && err == nil {
 		return n, nil
 	}
-	fits := func(p corev1.ContainerPort) bool { return p.Name == "grpc" || strings.HasPrefix(p.Name, "grpc-") }
+	fits := isGRPC
 	if wanted != "" {
 		fits = func(p corev1.ContainerPort) bool { return p.Name == wanted }
 	}
@@ -121,6 +141,16 @@ func clashes(pod *corev1.Pod, s *settings, c *Config) error {
 		if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) {
 			errs = append(errs, fmt.Errorf("annotation %smounts: the pod has no volume named %q", AnnotationPrefix, m.Name))
 		}
+		if path.Clean(m.MountPath) != m.MountPath || !path.IsAbs(m.MountPath) || strings.Contains(m.MountPath, ":") {
+			errs = append(errs, fmt.Errorf("annotation %smounts: mountPath %q of %s isn't an absolute path, such as /data", AnnotationPrefix, m.MountPath, m.Name))
+		}
+	}
+	taken := map[string]bool{}
+	for _, m := range mounts(s) {
+		if taken[m.MountPath] {
+			errs = append(errs, fmt.Errorf("annotation %smounts: something is mounted at %s already: choose another mountPath", AnnotationPrefix, m.MountPath))
+		}
+		taken[m.MountPath] = true
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package inject_test
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -245,5 +246,10 @@ func TestConfigurationOfTheInjector(t *testing.T) {
 	}
 	if err := testConfig().Check(); err != nil {
 		t.Errorf("the defaults: %v", err)
+	}
+	// A limit alone lowers the default request.
+	c, err := inject.ReadConfig([]byte("image: a\nresources: {limits: {cpu: 50m}}"))
+	if err != nil || c.Check() != nil || c.Resources.Requests.Cpu().String() != "50m" || c.Resources.Requests.Memory().String() != "64Mi" {
+		t.Errorf("a limit below the default request: %+v, %v", c.Resources, errors.Join(err, c.Check()))
 	}
 }
