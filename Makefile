@@ -60,9 +60,9 @@ LONG_NAMES = \
 	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
 	TestTricklersAreClosed TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$
-# Of the pages in docs/, every block, and the names and commands in the text; and the demo's
-# page at ten sizes. "make test" skips them too, "make test-docs" runs them: they take
-# minutes, and culvert-kube.
+# DOCS selects the tests that take minutes or need culvert-kube: the blocks of docs/, the
+# names and commands in the text of all pages, and the demo's page at ten sizes. "make test"
+# skips them too, "make test-docs" runs them.
 DOCS = ^TestBlocks$$/^docs$$|^(TestCommandsInTheTextAreUnderstood|TestDemoPage|TestNamesExist)$$
 space := $(subst ,, )
 
@@ -84,7 +84,7 @@ define e2e
 @cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1)
 endef
 
-# What they install of Kubernetes is built before. Kubernetes' packages take a minute.
+# kube compiles culvert-kube before tests that install it: its packages take a minute.
 kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 
 ##@ To begin with
@@ -97,8 +97,8 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 # process group of their own, which ends with the tests. The recipe doesn't name $(MAKE)
 # itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
-test: deps node_modules ## Run all checks except the long tests and those of Kubernetes (5 min on two cores, longer the first time)
-	$(call say,lint: it runs beside the tests, and says at their end what it found)
+test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, 7 the first time)
+	$(call say,lint runs beside the tests and tells its findings behind them)
 	@found=$$(mktemp); set -m; \
 		nice -n 19 tools/lint.sh proxy >"$$found" 2>&1 </dev/null & \
 		lint=$$!; set +m; \
@@ -112,7 +112,7 @@ test: deps node_modules ## Run all checks except the long tests and those of Kub
 test-long: vet unit-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
 	@$(call took,make test-long)
 
-test-docs: deps build node_modules ## Run every block and command of the pages in docs/, and look at the demo's page (4 min)
+test-docs: deps build node_modules ## Run the blocks of docs/, check the names and commands of all pages, look at the demo's page (4 min)
 	$(call say,e2e: the pages)
 	$(kube)
 	$(call e2e,-race -timeout 20m -run '$(DOCS)' ./docs)
@@ -165,7 +165,7 @@ e2e-long: deps build node_modules ## Run the long tests with real clients, with 
 test-kubernetes: test-kube test-apiserver test-kubelet ## Run all checks of Kubernetes (15 min the first time)
 	@$(call took,make test-kubernetes)
 
-test-kube: deps ## Lint and test culvert-kube, the Helm chart and the images
+test-kube: deps ## Lint and test culvert-kube, the Helm chart, the images, and the release's tests
 	$(call say,kubernetes: unit tests)
 	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
 	$(call say,kubernetes: the Helm chart and the images)

@@ -14,7 +14,11 @@ kubernetes=(kubernetes kubernetes/e2e tools/helm tools/images tools/release)
 case ${1-} in
 proxy) modules=("${proxy[@]}") ;;
 kubernetes) modules=("${kubernetes[@]}") ;;
-*) modules=("${proxy[@]}" "${kubernetes[@]}") ;;
+"") modules=("${proxy[@]}" "${kubernetes[@]}") ;;
+*)
+	echo "usage: tools/lint.sh [proxy|kubernetes]" >&2
+	exit 2
+	;;
 esac
 checked() { [[ " ${modules[*]} " == *" $1 "* ]]; } # checked MODULE
 
@@ -66,13 +70,14 @@ nowhere() {
 	[ -z "$lines" ] || { printf '%s\n%s\n' "$lines" "$1" && return 1; }
 }
 
-# vulnerabilities MODULE. An unreachable database is not a failure; a vulnerability is.
+# vulnerabilities MODULE. An unreachable database is not a failure; a vulnerability is. The
+# time is for a busy machine. In the foreground, it ends with this script.
 vulnerabilities() {
 	local output status=0 bounded=()
-	command -v timeout >/dev/null && bounded=(timeout 120)
+	command -v timeout >/dev/null && bounded=(timeout --foreground 600)
 	output=$(cd "$1" && ${bounded[@]+"${bounded[@]}"} "$govulncheck" ./... 2>&1) || status=$?
 	if [ $status -eq 124 ]; then
-		echo "    no answer in 120 s: not checked"
+		echo "    no answer in 10 minutes: not checked"
 	elif [ $status -ne 0 ] && grep -q 'fetching vulnerabilities: ' <<<"$output"; then
 		echo "    its database isn't reachable: not checked"
 	elif [ $status -ne 0 ]; then

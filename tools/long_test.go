@@ -19,12 +19,13 @@ var (
 )
 
 // TestEachTestIsInOneOfTheTargets checks that "make test-long" and "make test-docs" run
-// exactly those tests that "make test" skips, in both modules, and that they exist.
+// exactly those tests that "make test" skips, in both modules, that they exist, and that CI
+// runs each target.
 func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 	if text := dryRun(t, "test"); !strings.Contains(text, " unit e2e;") || !strings.Contains(text, " tools/lint.sh proxy ") || !strings.Contains(text, "-directory tools\n") {
 		t.Errorf("make test doesn't make unit, e2e, lint and tools:\n%s", text)
 	}
-	skipped, run, blocks := selections(t, "unit", "e2e", "tools", "test-kube"), selections(t, "test-long"), selections(t, "test-docs")
+	skipped, run, blocks := selections(t, "unit", "e2e", "tools"), selections(t, "test-long"), selections(t, "test-docs")
 	var names []string
 	for _, module := range []string{"", "e2e"} {
 		skip, long := skipped[module], run[module]
@@ -43,9 +44,27 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 		}
 		names = append(names, testName.FindAllString(want, -1)...)
 	}
-	for _, module := range []string{"examples", "kubernetes", "tools", "tools/helm", "tools/images"} {
-		if by, selected := skipped[module]; !selected || by != nil {
-			t.Errorf("the tests of the module %s are selected by %q, want all to run", module, by)
+	for target, modules := range map[string][]string{"test": {"examples", "tools"}, "test-kube": {"kubernetes", "tools/helm", "tools/images"}} {
+		runs := skipped
+		if target == "test-kube" {
+			runs = selections(t, target)
+		}
+		for _, module := range modules {
+			if by, selected := runs[module]; !selected || by != nil {
+				t.Errorf("make %s selects tests of the module %s by %q, want all to run", target, module, by)
+			}
+		}
+	}
+	if !strings.Contains(dryRun(t, "test-kube"), "tools/lint.sh kubernetes\n") {
+		t.Error("make test-kube doesn't lint the modules of Kubernetes")
+	}
+	ci, err := os.ReadFile("../.ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"test", "test-kube", "test-docs", "vet", "unit-long", "test-apiserver", "e2e-long"} {
+		if !regexp.MustCompile(`(?m)^\(?make (\S+ )*` + target + ` `).Match(ci) {
+			t.Errorf(".ci/run doesn't make %s", target)
 		}
 	}
 

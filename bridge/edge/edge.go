@@ -214,13 +214,14 @@ func (e *Edge) listeners() []*boundedListener {
 }
 
 // Cut makes every close return at once, without the goodbye of TLS: those from now on, and
-// those that wait for their client already. Nothing can be written to clients any more.
+// those that wait for their client already.
 func (e *Edge) Cut() {
 	e.cut.Store(true)
 	e.clients.mu.Lock()
-	defer e.clients.mu.Unlock()
-	for c := range e.clients.all {
-		_ = c.SetWriteDeadline(socket.LongAgo) // a closed connection needs none
+	all := slices.Collect(maps.Keys(e.clients.all))
+	e.clients.mu.Unlock()
+	for _, c := range all {
+		_ = c.Conn.SetWriteDeadline(socket.LongAgo) // a closed connection needs none
 	}
 }
 

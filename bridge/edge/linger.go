@@ -76,10 +76,15 @@ func (c *clientConn) SyscallConn() (syscall.RawConn, error) {
 // with which it closes a connection. After Cut there is no time for that.
 func (c *clientConn) SetWriteDeadline(t time.Time) error {
 	err := c.Conn.SetWriteDeadline(t)
-	if c.on.edge.cut.Load() { // not looked at before: Cut may come between
+	if c.on.edge.cut.Load() { // after t, which may have replaced Cut's deadline
 		err = c.Conn.SetWriteDeadline(socket.LongAgo)
 	}
 	return err
+}
+
+// SetDeadline sets both deadlines.
+func (c *clientConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // CloseWrite closes the sending side, if the connection has one.

@@ -106,9 +106,11 @@ func TestOthersInTheNamespace(t *testing.T) {
 		t.Errorf("%+v, %v", result, err)
 	}
 	for name, change := range map[string]func(*corev1.Pod){
-		"an annotation":   annotate("allow_origins", "https://app.example.com"),
-		"its own label":   func(p *corev1.Pod) { p.Labels[inject.Label] = inject.Enabled },
-		"several of them": func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "grpc-a", ContainerPort: 1}, {Name: "grpc-b", ContainerPort: 2}} },
+		"an annotation": annotate("allow_origins", "https://app.example.com"),
+		"its own label": func(p *corev1.Pod) { p.Labels[inject.Label] = inject.Enabled },
+		"several of them": func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "grpc-a", ContainerPort: 1}, {Name: "grpc-b", ContainerPort: 2}}
+		},
 	} {
 		asking := pod.DeepCopy()
 		change(asking)

@@ -160,14 +160,14 @@ func TestUntouched(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	const asking = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {culvert.dev/inject: enabled}}\n"
 	for text, want := range map[string]string{
-		"a: [\n":                   "document 1 (line 1)",
-		"---\na: 1\n---\n\tb: 2\n": "document 3 (line 3)",
+		"a: [\n":                           "document 1 (line 1)",
+		"---\na: 1\n---\n\tb: 2\n":         "document 3 (line 3)",
 		asking + "spec: {containers: 5}\n": "cannot unmarshal number",
-		"{} {}": "document 1",
-		"apiVersion: v1\nkind: List\nitems: []\nitems: []\n":                                                                                                                                                               `mapping key "items" already defined`,
-		"&r {apiVersion: v1, kind: List, items: [*r]}": "List: its lists hold each other",
+		"{} {}":                            "document 1",
+		"apiVersion: v1\nkind: List\nitems: []\nitems: []\n": `mapping key "items" already defined`,
+		"&r {apiVersion: v1, kind: List, items: [*r]}":       "List: its lists hold each other",
 		"a: &a {kind: List, items: []}\nb: &b {kind: List, items: [*a, *a, *a, *a, *a, *a]}\nc: &c {kind: List, items: [*b, *b, *b, *b, *b, *b]}\nd: &d {kind: List, items: [*c, *c, *c, *c, *c, *c]}\nkind: List\nitems: [*d, *d, *d, *d, *d, *d]\n": "List: its lists hold each other",
-		"x: &x {template: {metadata: {labels: {culvert.dev/inject: enabled}}, spec: {containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}}}\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {<<: *x, replicas: 2}\n": "Deployment a: line 5: it has a merge key",
+		"x: &x {template: {metadata: {labels: {culvert.dev/inject: enabled}}, spec: {containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}}}\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {<<: *x, replicas: 2}\n":  "Deployment a: line 5: it has a merge key",
 		"{\n\"apiVersion\": \"v1\",\n\"kind\": \"Pod\", \"kind\": \"Pod\"}":                                                                                                                                                "line 3: mapping key",
 		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: a, app: b}}\nspec: {}\n":                                                                                                                             `Pod a:   line 3: mapping key "app" already defined`,
 		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec:\n  template: {}\n  template: {}\n":                                                                                                              `Deployment a: line 6: the key "template" stands twice`,

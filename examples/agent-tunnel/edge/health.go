@@ -8,32 +8,35 @@ import (
 )
 
 // CheckAgents asks the web server behind each agent for /healthz, through the tunnel, at
-// each interval until the context ends. An agent that doesn't answer 200 within the
-// patience gets no requests until it does. The next check waits for all answers.
+// each interval until the context ends. An agent that doesn't answer 200 within patience
+// gets no requests until it does. Its next check waits for the answer; those of the other
+// agents don't.
 func (e *Edge) CheckAgents(ctx context.Context, interval, patience time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	var checks sync.WaitGroup
+	defer checks.Wait()
+	var waiting sync.Map // names of agents that haven't answered yet
 	for {
 		select {
 		case <-tick.C:
-			e.checkAll(ctx, patience)
 		case <-ctx.Done():
 			return
+		}
+		for _, a := range e.snapshot() {
+			if _, is := waiting.LoadOrStore(a.name, true); !is {
+				checks.Go(func() {
+					defer waiting.Delete(a.name)
+					e.check(ctx, a, patience)
+				})
+			}
 		}
 	}
 }
 
-func (e *Edge) checkAll(ctx context.Context, patience time.Duration) {
+func (e *Edge) check(ctx context.Context, a agent, patience time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var checks sync.WaitGroup
-	for _, a := range e.snapshot() {
-		checks.Go(func() { e.check(ctx, a) })
-	}
-	checks.Wait()
-}
-
-func (e *Edge) check(ctx context.Context, a agent) {
 	healthy := healthy(ctx, a)
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -54,9 +54,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// closeIfUnread has the connection closed after a response that begins before its
-// request's end. net/http can't serve the next request behind a body that it reads to its
-// end after the handler. https://go.dev/issue/68560
+// closeIfUnread closes an HTTP/1.1 connection after a response that begins before its
+// request's body was read. Otherwise net/http reads the rest after the handler, and panics
+// at the next request. https://go.dev/issue/68560
 func closeIfUnread(response http.Header, r *http.Request) {
 	if body, has := r.Body.(*requestBody); has && r.ProtoMajor == 1 && !body.atEnd.Load() {
 		response.Set("Connection", "close")

@@ -33,8 +33,9 @@ func Main(example func(ctx context.Context, check bool) error) {
 }
 
 func run(example func(ctx context.Context, check bool) error, check bool) error {
-	// SIGPIPE would end us and not culvert, when the process that reads our output ends.
-	// Notify isn't the remedy: it tells of sockets too. So Say sees the error, and ends all.
+	// SIGPIPE would end this process and not culvert when nobody reads the output any more.
+	// With signal.Notify, a broken socket would also end the example. So SIGPIPE is
+	// ignored, and Say ends the example when a write fails.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -70,6 +70,9 @@ func TestBrokenConnectionGoesOn(t *testing.T) {
 			return err
 		}
 		<-after
+		if !signal.Ignored(syscall.SIGPIPE) {
+			return errors.New("SIGPIPE isn't ignored")
+		}
 		return context.Cause(ctx)
 	}, false)
 	if err != nil {
