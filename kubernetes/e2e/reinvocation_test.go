@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -59,6 +61,37 @@ func TestBesideAnotherInjector(t *testing.T) {
 				t.Errorf("the other webhook was called %d times, want twice", got)
 			}
 		})
+	}
+}
+
+// TestLimitRange has a namespace whose containers get a limit of CPU time, which is less
+// than culvert requests. The API server sets it after the injector, and calls it again.
+func TestLimitRange(t *testing.T) {
+	t.Parallel()
+	_, namespace, _ := setup(t)
+	const limit = "50m"
+	limits := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "limits"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+		Type: corev1.LimitTypeContainer, Default: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(limit)},
+	}}}}
+	if _, err := kube.CoreV1().LimitRanges(namespace).Create(t.Context(), limits, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var pod *corev1.Pod
+	eventually(t, "the API server knows the LimitRange", func(ctx context.Context) (err error) {
+		pod, err = create(ctx, namespace, newPod(), onlyDry)
+		if err == nil && pod.Spec.Containers[0].Resources.Limits.Cpu().String() != limit {
+			err = errors.New("the container has no limit")
+		}
+		return err
+	})
+	at := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == "culvert" })
+	if at < 0 {
+		t.Fatalf("%+v: want culvert", pod.Spec)
+	}
+	sidecar := pod.Spec.InitContainers[at]
+	if sidecar.Resources.Limits.Cpu().String() != limit || sidecar.Resources.Requests.Cpu().String() != limit ||
+		!slices.Contains(sidecar.Env, corev1.EnvVar{Name: "GOMAXPROCS", Value: "1"}) {
+		t.Errorf("culvert is %+v: want a limit and a request of %s, and GOMAXPROCS", sidecar, limit)
 	}
 }
 

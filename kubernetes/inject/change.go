@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,30 @@ type change struct {
 	volumes   []corev1.Volume
 	grace     *int64 // the new terminationGracePeriodSeconds; nil: the pod's own
 	graceWas  string // the value of GraceAnnotation if grace isn't nil, such as "10 to 27"
+
+	// For a pod that has culvert already.
+	index    int                 // of culvert among the init containers
+	requests corev1.ResourceList // the requests that change; nil: none
+	oneCPU   *corev1.EnvVar      // GOMAXPROCS; nil: it isn't missing
+}
+
+// fit lets the change adapt the sidecar to limits that it got after it was injected: a
+// LimitRange sets them where the injector doesn't, and the API server then calls again. It
+// refuses a container that requests more than its limit.
+func (c *change) fit(pod *corev1.Pod, sidecar *corev1.Container) {
+	c.index = slices.IndexFunc(pod.Spec.InitContainers, isNativeCulvert)
+	for name, limit := range sidecar.Resources.Limits {
+		if request, has := sidecar.Resources.Requests[name]; has && request.Cmp(limit) > 0 {
+			if c.requests == nil {
+				c.requests = corev1.ResourceList{}
+			}
+			c.requests[name] = limit.DeepCopy()
+		}
+	}
+	isSet := func(v corev1.EnvVar) bool { return v.Name == processors }
+	if one := oneProcessor(sidecar.Resources.Limits); one != nil && !slices.ContainsFunc(sidecar.Env, isSet) {
+		c.oneCPU = one
+	}
 }
 
 // raiseGrace lets the change raise the pod's grace period to what is needed, and returns
@@ -60,6 +85,12 @@ func (c *change) apply(pod *corev1.Pod) {
 	for _, v := range c.volumes {
 		spec.Volumes = append(spec.Volumes, *v.DeepCopy())
 	}
+	for name, request := range c.requests {
+		spec.InitContainers[c.index].Resources.Requests[name] = request.DeepCopy()
+	}
+	if c.oneCPU != nil {
+		spec.InitContainers[c.index].Env = append(spec.InitContainers[c.index].Env, *c.oneCPU)
+	}
 	if c.grace != nil {
 		spec.TerminationGracePeriodSeconds = new(*c.grace)
 		if pod.Annotations == nil {
@@ -77,8 +108,9 @@ type Operation struct {
 }
 
 // Operations is [Pod] that returns the steps of a JSON patch for the pod, none if it
-// stays as it is. The patch adds, and touches nothing else, so fields of a newer API
-// that this program doesn't know stay as they are. The result's pod is the argument.
+// stays as it is. The patch adds and sets single fields, and touches nothing else, so fields
+// of a newer API that this program doesn't know stay as they are. The result's pod is the
+// argument.
 func Operations(pod *corev1.Pod, ns Namespace, c *Config) ([]Operation, Result, error) {
 	change, result, err := plan(pod, ns, c)
 	if err != nil {
@@ -107,6 +139,15 @@ func (c *change) operations(pod *corev1.Pod) []Operation {
 		for _, v := range c.volumes {
 			add("/spec/volumes/-", v)
 		}
+	}
+	sidecar := fmt.Sprintf("/spec/initContainers/%d", c.index)
+	for _, name := range slices.Sorted(maps.Keys(c.requests)) {
+		add(sidecar+"/resources/requests/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(string(name)), c.requests[name])
+	}
+	if c.oneCPU != nil && len(pod.Spec.InitContainers[c.index].Env) == 0 {
+		add(sidecar+"/env", []corev1.EnvVar{*c.oneCPU})
+	} else if c.oneCPU != nil {
+		add(sidecar+"/env/-", *c.oneCPU)
 	}
 	if c.grace != nil {
 		add("/spec/terminationGracePeriodSeconds", *c.grace)

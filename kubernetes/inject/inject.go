@@ -33,7 +33,7 @@ const (
 
 // A Result is a pod that wasn't refused.
 type Result struct {
-	Pod      *corev1.Pod // with culvert if Action is Injected, otherwise as it was, but for a grace period that is too short
+	Pod      *corev1.Pod // with culvert if Action is Injected, otherwise as it was, but for a grace period that is too short and for culvert's limits
 	Action   Action
 	Reason   string   // why the pod gets no container; empty if it does
 	Warnings []string // for whoever made the pod
@@ -41,7 +41,8 @@ type Result struct {
 
 // Pod returns the pod with culvert beside its containers, if the pod or its
 // namespace asks for it. It doesn't modify its argument. A pod that has culvert
-// already stays as it is, unless its grace period has become too short for culvert.
+// already stays as it is, unless its grace period has become too short for culvert, or
+// culvert has got limits that its requests and threads don't fit.
 //
 // An error means that the pod asks for culvert and can't have it. The text has a
 // line for each cause, with the remedy, for whoever wrote the pod.
@@ -76,6 +77,7 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 		// A sidecar that another injector has added since may need a longer pause.
 		if delay, drain := Pauses(sidecar); isNative(sidecar) && drain > 0 {
 			result.Warnings = change.raiseGrace(pod, GraceNeeded(pod, delay, drain))
+			change.fit(pod, sidecar)
 		}
 		return change, result, nil
 	}

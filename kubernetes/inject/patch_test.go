@@ -24,6 +24,7 @@ func FuzzPatch(f *testing.F) {
 		`{"metadata":{"annotations":{"culvert.dev/grace-period-was":"5"}},"spec":{"terminationGracePeriodSeconds":60,"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":9000}]}]}}`,
 		`{"metadata":{},"spec":{"initContainers":[{"name":"culvert","ports":[{"name":"culvert"}]}],"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":9000}]}]}}`,
 		`{"metadata":{"labels":{"culvert.dev/inject":"enabled"}},"spec":{"resources":{"requests":{"memory":"4Gi"},"limits":{"cpu":"1"}},"initContainers":[{"name":"i","resources":{"requests":{"memory":"1.5Gi"}}}],"containers":[{"name":"a","resources":{"limits":{"cpu":"950m"}},"ports":[{"name":"grpc","containerPort":9000}]}]}}`,
+		`{"metadata":{},"spec":{"initContainers":[{"name":"i"},{"name":"culvert","restartPolicy":"Always","ports":[{"name":"culvert","containerPort":1}],"env":[{"name":"CULVERT_DRAIN_TIMEOUT","value":"1m"}],"resources":{"limits":{"cpu":"50m","example.com/x":"-1"},"requests":{"cpu":"100m","example.com/x":"0"}}}],"containers":[{"name":"a"}]}}`,
 		`[]`,
 	} {
 		f.Add([]byte(pod))

@@ -93,12 +93,22 @@ func variables(s *settings, c *Config) []corev1.EnvVar {
 			corev1.EnvVar{Name: "CULVERT_TLS_KEY", Value: tlsDir + "/" + corev1.TLSPrivateKeyKey})
 	}
 	vars = append(vars, s.variables...)
-	// Go takes at least two threads, however small the limit is. With one CPU or
-	// less, the second one only uses up the quota.
-	if cpu, limited := c.Resources.Limits[corev1.ResourceCPU]; limited && cpu.Cmp(resource.MustParse("1")) <= 0 {
-		vars = append(vars, corev1.EnvVar{Name: "GOMAXPROCS", Value: "1"})
+	if one := oneProcessor(c.Resources.Limits); one != nil {
+		vars = append(vars, *one)
 	}
 	return vars
+}
+
+const processors = "GOMAXPROCS"
+
+// oneProcessor returns the variable for a container with these limits, or nil. Go takes at
+// least two threads, however small the limit is. With one CPU or less, the second one
+// only uses up the quota.
+func oneProcessor(limits corev1.ResourceList) *corev1.EnvVar {
+	if cpu, limited := limits[corev1.ResourceCPU]; limited && cpu.Cmp(resource.MustParse("1")) <= 0 {
+		return &corev1.EnvVar{Name: processors, Value: "1"}
+	}
+	return nil
 }
 
 func mounts(s *settings) []corev1.VolumeMount {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
@@ -96,6 +97,25 @@ func TestProcessors(t *testing.T) {
 		if _, sidecar := injected(t, read(t, orders), c); variable(sidecar, "GOMAXPROCS") != want {
 			t.Errorf("a limit of %q: GOMAXPROCS=%s, want %s", limit, variable(sidecar, "GOMAXPROCS"), want)
 		}
+	}
+}
+
+// TestLimitsOfALimitRange has limits that the API server sets after the injection.
+func TestLimitsOfALimitRange(t *testing.T) {
+	pod, _ := injected(t, read(t, orders), testConfig())
+	pod.Spec.InitContainers = append([]corev1.Container{{Name: "first"}}, pod.Spec.InitContainers...)
+	pod.Spec.InitContainers[1].Resources.Limits[corev1.ResourceCPU] = resource.MustParse("50m")
+	result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil || result.Action != inject.AlreadyInjected {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	sidecar := inject.Sidecar(&result.Pod.Spec)
+	if request := sidecar.Resources.Requests.Cpu().String(); request != "50m" || variable(sidecar, "GOMAXPROCS") != "1" || sidecar.Resources.Requests.Memory().String() != "64Mi" {
+		t.Errorf("%+v, GOMAXPROCS=%s", sidecar.Resources, variable(sidecar, "GOMAXPROCS"))
+	}
+	again, err := inject.Pod(result.Pod, inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil || !equality.Semantic.DeepEqual(again.Pod, result.Pod) {
+		t.Errorf("a second time it changes (%v): %+v", err, again.Pod)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -121,6 +122,9 @@ func (w *workload) add(op inject.Operation) error {
 	at := w.template
 	for _, key := range steps[:len(steps)-1] {
 		next := own(at, unescape(key))
+		if i, err := strconv.Atoi(key); err == nil && at.Kind == yaml.SequenceNode && i < len(at.Content) {
+			next = at.Content[i]
+		}
 		if next == nil || isNull(next) {
 			if next, err = newNode(map[string]any{}); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -100,6 +101,26 @@ func TestGracePeriodIsRaisedLater(t *testing.T) {
 	back, _, err := manifest.Remove(raised)
 	if err != nil || !bytes.Contains(back, []byte(field+"5")) {
 		t.Errorf("after removal it isn't 5 s (%v):\n%s", err, back)
+	}
+}
+
+// TestLimitsAreAddedLater edits an injected manifest, so that culvert has one CPU at most.
+func TestLimitsAreAddedLater(t *testing.T) {
+	in, err := os.ReadFile("testdata/deployment.in.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := manifest.Inject(in, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := regexp.MustCompile(`( +)limits:\n`).ReplaceAll(out, []byte("${1}limits:\n${1}  cpu: 50m # of ours\n"))
+	fitting, outcomes, err := manifest.Inject(edited, options())
+	if err != nil || !outcomes[0].Changed || !bytes.Contains(fitting, []byte("name: GOMAXPROCS")) || bytes.Count(fitting, []byte("cpu: 50m")) != 2 {
+		t.Fatalf("%+v, %v: want GOMAXPROCS, and a request of 50m\n%s", outcomes, err, fitting)
+	}
+	if again, _, err := manifest.Inject(fitting, options()); err != nil || !bytes.Equal(again, fitting) {
+		t.Errorf("a second inject changes it (%v):\n%s", err, again)
 	}
 }
 
