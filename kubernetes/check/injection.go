@@ -164,7 +164,15 @@ func (c *checker) outdated(s *subject) {
 			return
 		}
 		want := inject.Sidecar(&result.Pod.Spec)
-		d := c.differences(have, want)
+		for name, limit := range have.Resources.Limits { // a LimitRange may have set more
+			if _, has := want.Resources.Limits[name]; !has && want.Resources.Limits != nil {
+				want.Resources.Limits[name] = limit
+			}
+		}
+		if result, err = inject.Pod(result.Pod, asking, c.config); err != nil { // it fits the limits
+			return
+		}
+		d := c.differences(have, inject.Sidecar(&result.Pod.Spec))
 		if len(d) > 0 {
 			differ++
 		}
