@@ -172,6 +172,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"wrong type":             {[]string{"--set-string", "injector.replicas=three"}, []string{"/injector/replicas", "want integer"}},
 		"wrong word":             {[]string{"--set", "injector.failurePolicy=fail"}, []string{"/injector/failurePolicy", "'Fail', 'Ignore'"}},
 		"the injector's key":     {[]string{"--set", "injector.config.listen=1"}, []string{"/injector/config", "'listen' not allowed"}},
+		"a pattern of names":     {[]string{"--set", "injector.config.excludedNamespaces={team-*}"}, []string{"/injector/config/excludedNamespaces/0", "does not match pattern"}},
 		"not a port":             {[]string{"--set", "injector.config.listenPort=70000"}, []string{"/injector/config/listenPort", "want 65,535"}},
 		"not a duration":         {[]string{"--set", "injector.config.drainDelay=5"}, []string{"/injector/config/drainDelay", "want string"}},
 		"not a digest":           {[]string{"--set", "image.digest=abc"}, []string{"/image/digest", "sha256"}},
