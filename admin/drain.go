@@ -15,12 +15,12 @@ type Drain struct {
 	Refuse   func()      // refuses new calls; is called once, and calls no method of Drain
 	Refuses  func() bool // whether new calls are refused, for whatever reason
 	Calls    func() int  // that run
+	Gone     func() bool // whether no backend is left for new calls, so that a delay is for nothing
 
 	mu    sync.Mutex
-	begun bool
-	ended bool      // Stop was called
-	at    time.Time // when new calls are refused
-	timer *time.Timer
+	at    time.Time     // when new calls are refused; zero: no drain has begun
+	stop  chan struct{} // closed: the delay ends; nil: there is none
+	ended bool          // Stop was called
 	once  sync.Once
 	tasks sync.WaitGroup
 }
@@ -41,43 +41,60 @@ const (
 
 // Begin begins the drain. If it has begun, a shorter delay replaces what is left of
 // the earlier one, and a longer delay changes nothing. Without a delay, new calls are
-// refused when Begin returns.
+// refused when Begin returns. A delay ends early if no backend is left.
 func (d *Drain) Begin(delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ended {
 		return
 	}
+	begun := !d.at.IsZero()
 	at := time.Now().Add(delay)
-	if d.begun && !at.Before(d.at) {
+	if begun && !at.Before(d.at) {
 		return
 	}
-	if !d.begun {
-		d.begun = true
+	d.at = at
+	if !begun {
 		d.NotReady()
 	}
-	if d.timer != nil && d.timer.Stop() {
-		d.tasks.Done()
-	}
-	d.at = at
 	if delay <= 0 {
 		d.once.Do(d.Refuse)
 		return
 	}
-	d.tasks.Add(1)
-	d.timer = time.AfterFunc(delay, func() {
-		defer d.tasks.Done()
-		d.once.Do(d.Refuse)
-	})
+	if !begun {
+		d.stop = make(chan struct{})
+		d.tasks.Go(d.wait)
+	}
+}
+
+// lookEvery is the interval in which a delay looks at the backends.
+const lookEvery = 100 * time.Millisecond
+
+// wait refuses new calls after the delay.
+func (d *Drain) wait() {
+	for left := d.left(); left > 0 && !d.Gone(); left = d.left() {
+		select {
+		case <-time.After(min(left, lookEvery)):
+		case <-d.stop:
+			return
+		}
+	}
+	d.once.Do(d.Refuse)
+}
+
+func (d *Drain) left() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Until(d.at)
 }
 
 // Stop stops a delay and waits for Refuse. Begin does nothing after it.
 func (d *Drain) Stop() {
 	d.mu.Lock()
-	d.ended = true
-	if d.timer != nil && d.timer.Stop() {
-		d.tasks.Done()
+	if d.stop != nil && !d.ended {
+		close(d.stop)
 	}
+	d.ended = true
 	d.mu.Unlock()
 	d.tasks.Wait()
 }
@@ -90,7 +107,7 @@ func (d *Drain) State() DrainState {
 	switch {
 	case d.Refuses():
 		s.State = DrainRefusing
-	case d.begun:
+	case !d.at.IsZero():
 		s.State, s.RefusesIn = DrainDelayed, max(time.Until(d.at), 0).Seconds()
 	}
 	return s

@@ -16,6 +16,7 @@ func drainOf() (d *Drain, notReady, refused *atomic.Int32) {
 		Refuse:   func() { refused.Add(1) },
 		Refuses:  func() bool { return refused.Load() > 0 },
 		Calls:    func() int { return 3 },
+		Gone:     func() bool { return false },
 	}, notReady, refused
 }
 
@@ -50,6 +51,25 @@ func TestDrainGoesInSteps(t *testing.T) {
 			t.Errorf("readiness fell %d times, calls were refused %d times; want 1 and 1", notReady.Load(), refused.Load())
 		}
 	})
+}
+
+// TestDrainWithoutBackends: no delay goes on when the last backend has ended, whether
+// before it began or meanwhile.
+func TestDrainWithoutBackends(t *testing.T) {
+	for _, alive := range []time.Duration{0, 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			d, notReady, refused := drainOf()
+			start := time.Now()
+			d.Gone = func() bool { return time.Since(start) >= alive }
+			d.Begin(time.Hour)
+			time.Sleep(alive)
+			synctest.Wait()
+			if notReady.Load() != 1 || refused.Load() != 1 || d.State().State != DrainRefusing {
+				t.Errorf("%v after the last backend has ended: readiness fell %d times, calls were refused %d times", time.Since(start)-alive, notReady.Load(), refused.Load())
+			}
+			d.Stop()
+		})
+	}
 }
 
 // TestStoppedDrain: the end of culvert doesn't wait for a delay.

@@ -146,7 +146,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
 		return nil, err
 	}
-	if p.web, p.webURL, err = webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
+	if p.web, p.webURL, err = s.webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
 		return nil, err
 	}
 	methods, err := routing.NewMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)

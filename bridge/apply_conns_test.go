@@ -148,7 +148,7 @@ func TestApplyChangesLifetimes(t *testing.T) {
 	asks(old, reader)
 	stream := holdOpen(t, dial(t, address), testMethod)
 	for name, change := range map[string]func(l *Limits){
-		"idle": func(l *Limits) { l.ConnectionIdleTimeout = 20 * time.Millisecond },
+		"idle": func(l *Limits) { l.ConnectionIdleTimeout = 300 * time.Millisecond },
 		"age":  func(l *Limits) { l.ConnectionMaxAge = time.Nanosecond },
 	} {
 		now := cfg
@@ -207,7 +207,7 @@ func TestApplyChangesSlowConsumers(t *testing.T) {
 		return stream
 	}
 	before := slow()
-	cfg.Limits.SlowConsumerTimeout = 50 * time.Millisecond
+	cfg.Limits.SlowConsumerTimeout = time.Second
 	apply(t, s, cfg)
 	slow()
 	if end := await(t, "the end of the new call", obs.ended); end.Reason != report.ReasonSlowConsumer {

@@ -35,6 +35,8 @@ type arrival struct {
 	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
 	counted    bool   // it counts with the arrivals of its policy until its call does
+	served     bool   // its transport has it
+	call       *call  // that its transport has made; nil: none
 	protocol   string // "1.1" or "2", for via
 }
 
@@ -102,12 +104,16 @@ func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
 
 // asker returns what the request says about its page.
 func (a *arrival) asker(r *http.Request) gate.Asker {
+	secure := a.forward.Proto == "https"
+	get := r.Method == http.MethodGet && !a.tunnel && !gate.IsUpgrade(r)
 	return gate.Asker{
 		Origins: r.Header["Origin"],
 		Site:    r.Header.Get("Sec-Fetch-Site"),
 		Cookies: a.policy.forwardCookies && len(r.Header["Cookie"]) > 0,
 		Host:    r.Host,
-		Secure:  a.forward.Proto == "https",
+		Secure:  secure,
+		Get:     get,
+		Served:  get && !secure && a.listening.ServesHost(r.Host),
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -58,11 +57,6 @@ type Authenticator interface {
 
 // askWho asks the Authenticator about a call. The error is a fault.
 func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator panicked: %v\n%s", p, debug.Stack()))
-		}
-	}()
 	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
 	id, err = a.Authenticate(ctx, c.Method, c.Peer, c.Metadata)
 	if err != nil {

@@ -120,8 +120,10 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 		}
 		if b.Logger == nil {
 			b.Logger = s.log.With("backend", b.Name)
+		} else {
+			b.Logger = s.panics.GuardLog(b.Logger)
 		}
-		c.made[b.Name], err = upstream.New(b.Backend, messages, c.headerBytes, s.account)
+		c.made[b.Name], err = upstream.New(b.Backend, messages, c.headerBytes, s.account, s.panics)
 		if err != nil {
 			delete(c.made, b.Name)
 			c.drop()

@@ -16,6 +16,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A call is one RPC, whatever protocol carried it here.
@@ -58,6 +59,7 @@ type call struct {
 	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
 	held     *memory.Entry    // the memory counted for the call
 	evicted  atomic.Bool      // the call ends to free memory for others
+	blind    bool             // a write deadline that passes also cuts off a client that reads
 	ending   report.Reason    // why culvert itself ends the call; set before Finish
 	use      quota.Call       // the quotas that the call counts with
 	on       *edge.Conn       // the connection that it came in on
@@ -66,10 +68,18 @@ type call struct {
 // lastMoment returns how long the client has to accept the end of a call whose context
 // has ended.
 func (c *call) lastMoment() time.Duration {
-	if c.evicted.Load() {
+	if c.evicted.Load() && !c.blind {
 		return evictedGrace
 	}
 	return closeTimeout
+}
+
+// cutTime returns the write deadline that ends a write which has had its grace.
+func (c *call) cutTime() time.Time {
+	if c.blind { // on a busy machine the write may only be slow
+		return time.Now().Add(closeTimeout)
+	}
+	return socket.LongAgo
 }
 
 // A bodyCounted is a downstream whose transport buffers bytes of the client that nobody
@@ -82,7 +92,7 @@ type bodyCounted interface{ countBody(r *running) }
 // The end of the call's context makes a waiting Send return: nothing more can be sent
 // to that client, and Finish only closes. It must not make a waiting Recv return, since
 // on a WebSocket that would close the connection that Finish needs. Finish makes Recv
-// return. After Finish no method is called.
+// return. After Finish no method but Abort is called.
 type downstream interface {
 	// Bind ties the downstream to the call's context. It is called once, before
 	// the other methods.
@@ -109,8 +119,12 @@ type downstream interface {
 	Send(m mem.BufferSlice, more bool) error
 
 	// Finish sends the client the end of the call, and makes a waiting Recv return. It
-	// is called exactly once.
+	// is called exactly once, or not at all if Abort is.
 	Finish(st *status.Status, trailer metadata.MD) error
+
+	// Abort cuts the client off, and makes a waiting Recv return. It is called after a
+	// panic in Finish, or in place of Finish.
+	Abort()
 }
 
 // An opener is a downstream whose client learns only now that the call has begun.

@@ -40,9 +40,9 @@ type Config struct {
 	// all methods cross but those of routing.DeniedUnlessAllowed.
 	AllowMethods, DenyMethods []string
 
-	// PassConnectJSON lets JSON messages of the Connect protocol pass, with the content
-	// type application/grpc+json, which the backend must read. Otherwise culvert converts
-	// them to protobuf and back, by the backend's descriptors.
+	// PassConnectJSON lets JSON messages of the Connect protocol and of gRPC-Web pass, with
+	// the content type application/grpc+json, which the backend must read. Otherwise
+	// culvert converts them to protobuf and back, by the backend's descriptors.
 	PassConnectJSON bool
 
 	// ConnectGet are patterns of methods, as those of AllowMethods, that the Connect

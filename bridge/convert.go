@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -26,19 +27,27 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 		return nil
 	}
 	method, err := s.described(ctx, r)
-	if known := (*report.Fault)(nil); errors.As(err, &known) || err != nil && ctx.Err() != nil {
+	if known := (*report.Fault)(nil); errors.As(err, &known) {
+		return known
+	}
+	if err != nil && ctx.Err() != nil {
 		return err
 	}
 	switch {
 	case c.unlisted && (err != nil || !method.NoSideEffects):
 		return c.mistaken(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
-		return c.mistaken(c.jsonMistake(err), report.ReasonUnsupportedEncoding, remedyOfJSON, err)
+		return c.undescribed(err)
+	case c.oneReply && method.ServerStreams && !method.ClientStreams:
+		return errStreams
 	case c.json != nil:
 		c.oneRequest = c.oneRequest && !method.ClientStreams
-		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held}
+		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held, From: r.to}
 		if err := c.findEventID(method.Reply); err != nil {
 			return err
+		}
+		if method.ClientStreams && method.ServerStreams {
+			r.answered = &answered{more: make(chan struct{}, 1)}
 		}
 		return r.convertFirst()
 	}
@@ -80,16 +89,16 @@ func (c *call) findEventID(of descriptor.Message) error {
 // described returns what the backend says of the method. If a split's backend can't be
 // reached, another one gets the call, as in open.
 func (s *Server) described(ctx context.Context, r *running) (method descriptor.Method, err error) {
-	c, others := r.call, 0
-	if c.route != nil {
-		others = c.route.others()
-	}
-	for ; ; others-- {
+	c := r.call
+	var tried []string
+	for another := true; another; {
 		method, err = r.to.Described(ctx, c.Method)
-		if others == 0 || ctx.Err() != nil || !upstream.Unreached(err) || !s.changeBackend(r, c.Metadata[c.route.sticky]) {
-			return method, err
+		if c.route.others() == 0 || ctx.Err() != nil || !upstream.Unreached(err) {
+			break
 		}
+		tried, another = r.changeBackend(c.Metadata[c.route.sticky], tried)
 	}
+	return method, err
 }
 
 // mistaken returns the fault of a call that is a client's mistake. A protocol whose answers
@@ -99,28 +108,55 @@ func (c *call) mistaken(m *mistake, reason report.Reason, remedy string, cause e
 	return &report.Fault{Reason: reason, Code: codes.Unimplemented, Text: m.text, Remedy: remedy, Cause: cause}
 }
 
-const remedyOfJSON = "give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"
-
 // getMistake is the mistake of a GET of a method that may have side effects.
 func getMistake(method string) *mistake {
 	return &mistake{code: http.StatusMethodNotAllowed, text: "calls of " + method[1:] + " by GET aren't enabled here", headers: []string{"Allow", "POST"}}
 }
 
-// jsonMistake is the mistake of sending JSON for a method without descriptors.
-func (c *call) jsonMistake(err error) *mistake {
-	why := "the backend's descriptors can't be used"
+// undescribed returns the fault of JSON for a method without descriptors.
+func (c *call) undescribed(err error) error {
+	why, remedy := "the backend's descriptors can't be used", "see the log: it has the cause under this call id; or set backend.descriptors"
+	var missing *descriptor.MissingFileError
+	var isFalse *descriptor.FalseTypeError
+	var unknown *descriptor.UnknownMethodError
 	switch {
+	case errors.As(err, &isFalse): // the backend's messages aren't what the client reads
+		f := report.New(report.ReasonDescriptorMismatch, "the backend's descriptors define "+isFalse.Type+" in another way than protobuf").Because(err)
+		f.Remedy = "have the backend use protobuf's own " + isFalse.Type + ", or set backend.descriptors"
+		return f
+	case errors.As(err, &missing):
+		why = missing.ImportedBy + " imports " + missing.File + ", and the backend's server reflection doesn't have it"
+		remedy = "add " + missing.File + " to the backend's server reflection, or set backend.descriptors"
 	case errors.Is(err, upstream.ErrNoReflection):
-		why = "the backend has no server reflection"
+		why, remedy = "the backend has no server reflection", remedyOfJSON
+	case errors.As(err, &unknown):
+		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, remedyOfJSON
+		if meant := c.meant(unknown); meant != "" {
+			why, remedy = why+": did you mean "+meant+"?", "correct the method's name, or give culvert descriptors that have it"
+		}
 	case errors.Is(err, descriptor.ErrUnknown):
-		why = "the backend's descriptors don't have it"
+		why, remedy = "the backend's descriptors don't have it", remedyOfJSON
 	}
 	m := &mistake{code: http.StatusUnsupportedMediaType, text: "culvert can't convert JSON for this method: " + why}
 	if c.route.bare() == nil {
 		m.headers = []string{"Accept-Post", typesWithoutJSON}
 	}
-	return m
+	return c.mistaken(m, report.ReasonUnsupportedEncoding, remedy, err)
 }
+
+// meant returns the name of a method that the client may have meant, or "". It names none
+// that the client may not call: such a name is the client's to guess.
+func (c *call) meant(unknown *descriptor.UnknownMethodError) string {
+	service := strings.TrimSuffix(c.Method, unknown.Method)
+	for _, name := range unknown.Near() {
+		if c.policy.mayCall(c, service+name) {
+			return name
+		}
+	}
+	return ""
+}
+
+const remedyOfJSON = "give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"
 
 // backendSubtype returns the content-subtype for the backend.
 func (c *call) backendSubtype() string {

@@ -2,11 +2,13 @@ package bridge
 
 import (
 	"encoding/base64"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthserver "google.golang.org/grpc/health"
@@ -15,12 +17,15 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 const chatFile = `
@@ -102,10 +107,91 @@ func TestJSONIsConverted(t *testing.T) {
 	if res, answer := postJSON(t, address, packed, "Content-Encoding", "gzip"); res.StatusCode != 200 || !strings.Contains(answer, `"hello"`) {
 		t.Errorf("compressed: answered %d %q", res.StatusCode, answer)
 	}
+	wantBackend := func(how string) {
+		t.Helper()
+		if kind, m := await(t, "the call", types), await(t, "the message", got); kind != "application/grpc+proto" || m != lineHello {
+			t.Errorf("%s: the backend got %q by %q", how, m, kind)
+		}
+	}
+	wantBackend("compressed")
+	const reply = `{"text":"hello","lineNumber":"7","mood":"GLAD"}`
+	one := string(framed(0, []byte(`{"text":"hello"}`)))
+	for contentType, kind := range map[string]string{
+		"application/grpc-web+json": "application/grpc-web+json", "application/grpc-web+JSON; charset=utf-8": "application/grpc-web+json",
+		"application/grpc-web-text+json": "application/grpc-web-text+json",
+	} {
+		text, answer := strings.HasPrefix(kind, "application/grpc-web-text"), ""
+		body := one
+		if text {
+			body = base64.StdEncoding.EncodeToString([]byte(body))
+		}
+		res, answer := postUnary(t, address, body, "Content-Type", contentType)
+		if text {
+			answer = plainText(t, answer)
+		}
+		if !strings.Contains(blankless(answer), reply) || !strings.Contains(answer, "grpc-status: 0") || res.Header.Get("Content-Type") != kind {
+			t.Errorf("%s: answered %q %v", contentType, answer, res.Header)
+		}
+		wantBackend(contentType)
+	}
+	res, answer := postUnary(t, address, string(framed(0, []byte(`{"text":1}`))), "Content-Type", "application/grpc-web+json")
+	if res.StatusCode != 200 || !strings.Contains(answer, "grpc-status: 3") || !strings.Contains(answer, "column 9") {
+		t.Errorf("malformed JSON is answered %d %q", res.StatusCode, answer)
+	}
 	stream := string(framed(0, []byte(`{"text":"hello"}`))) + string(framed(0, []byte(`{"text":"hello"}`)))
-	_, answer := postUnary(t, address, stream, "Content-Type", "application/connect+json")
+	_, answer = postUnary(t, address, stream, "Content-Type", "application/connect+json")
 	if n := strings.Count(blankless(answer), `{"text":"hello","lineNumber":"7","mood":"GLAD"}`); n != 2 || !strings.HasSuffix(answer, "\x02\x00\x00\x00\x02{}") {
 		t.Errorf("a stream was answered with %q", answer)
+	}
+}
+
+// plainText decodes an answer of gRPC-Web-text.
+func plainText(t *testing.T, answer string) string {
+	t.Helper()
+	b, err := io.ReadAll(codec.NewTextReader(strings.NewReader(answer)))
+	if err != nil {
+		t.Errorf("the answer %q isn't text: %v", answer, err)
+	}
+	return string(b)
+}
+
+// TestJSONOnWebSocket: the first message of grpc-websockets names JSON, and culvert
+// converts each message.
+func TestJSONOnWebSocket(t *testing.T) {
+	types := make(chan string, 1)
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		types <- md.Get("content-type")[0]
+		return echo(ss)
+	})
+	for pass, want := range map[bool]string{false: "application/grpc+proto", true: "application/grpc+json"} {
+		address := serve(t, newServer(t, Config{Backend: Backend{Target: backend, Descriptors: describedChat(t)}, PassConnectJSON: pass}))
+		ctx := within(t, patience)
+		ws := way{}.socket(ctx, t, address, "grpc-websockets", nil)
+		request := "\x00" + string(framed(0, []byte(`{ "text" : "hello", "new": 1 }`)))
+		for _, m := range []string{"content-type: application/grpc-web+json\r\n", request, request, "\x01"} {
+			if err := ws.Write(ctx, websocket.MessageBinary, []byte(m)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []string
+		for {
+			_, b, err := ws.Read(ctx)
+			if err != nil {
+				break // the close
+			}
+			got = append(got, blankless(string(b[5:])))
+		}
+		reply := `{"text":"hello"}`
+		if pass {
+			reply = `{"text":"hello","new":1}`
+		}
+		if len(got) != 4 || !strings.Contains(got[0], "content-type:application/grpc-web+json\r\n") || got[1] != reply || got[2] != reply || !strings.HasPrefix(got[3], "grpc-status:0") {
+			t.Errorf("passing %v: the client got %q", pass, got)
+		}
+		if kind := await(t, "the call", types); kind != want {
+			t.Errorf("passing %v: the backend got %q, want %q", pass, kind, want)
+		}
 	}
 }
 
@@ -135,8 +221,8 @@ func TestBadJSON(t *testing.T) {
 		{"a long text", `{"lineNumber":"` + strings.Repeat("ä", 4000) + `"}`, "…"},
 		{"no UTF-8", "{\"text\":\"\xff\"}", "UTF-8"},
 		{"half a surrogate", `{"text":"\ud800"}`, "text"},
-		{"depth", strings.Repeat(`{"parts":[`, 200) + strings.Repeat(`]}`, 200), "depth"},
-		{"depth of what is unknown", `{"new":` + strings.Repeat(`[`, 4000) + strings.Repeat(`]`, 4000) + `}`, "depth"},
+		{"depth", strings.Repeat(`{"parts":[`, 200) + strings.Repeat(`]}`, 200), "100 levels"},
+		{"depth of what is unknown", `{"new":` + strings.Repeat(`[`, 4000) + strings.Repeat(`]`, 4000) + `}`, "100 levels"},
 	} {
 		res, body := postJSON(t, address, c.body)
 		if res.StatusCode != 400 || len(body) > 1000 || !strings.Contains(body, `"invalid_argument"`) || !strings.Contains(body, c.says) || !strings.Contains(body, "JSON") {
@@ -150,6 +236,59 @@ func TestBadJSON(t *testing.T) {
 		if res, answer := postJSON(t, address, body); res.StatusCode != 200 || blankless(answer) != body {
 			t.Errorf("%s: answered %d %q", body, res.StatusCode, answer)
 		}
+	}
+}
+
+// TestRepliesBeforeAMistakeArrive: what a client gets for its messages before a malformed
+// one doesn't depend on when the mistake is noticed, however slow the backend is. A backend
+// that owes a reply can't hold the mistake for long.
+func TestRepliesBeforeAMistakeArrive(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	ended := make(chan error, 1)
+	var silent atomic.Bool
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		var m []byte
+		for {
+			if err := ss.RecvMsg(&m); err != nil {
+				ended <- err
+				return err
+			}
+			if silent.Load() {
+				continue
+			}
+			if problem := parts.PollFor(patience, func() string {
+				if !strings.Contains(string(stacks()), "awaitReplies(") {
+					return "culvert hasn't read the mistake"
+				}
+				return ""
+			}); problem != "" {
+				t.Error(problem)
+			}
+			if err := ss.SendMsg(m); err != nil {
+				ended <- err
+				return err
+			}
+		}
+	})
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: backend, Descriptors: describedChat(t)}, Limits: Limits{MessageBytes: 1000}}))
+	good := string(framed(0, []byte(`{"text":"hello"}`)))
+	for name, bad := range map[string]string{
+		"malformed": string(framed(0, []byte(`{"text":`))), "empty": string(framed(0, nil)), "another kind of value": string(framed(0, []byte(`{"text":1}`))),
+		"a wrong flag": "\x04\x00\x00\x00\x00", "too large": string(framed(0, []byte(`{"text":"`+strings.Repeat("a", 2000)+`"}`))), "cut": good[:9],
+	} {
+		for _, contentType := range []string{"application/connect+json", "application/grpc-web+json"} {
+			_, answer := postUnary(t, address, good+good+bad, "Content-Type", contentType)
+			if n := strings.Count(blankless(answer), `{"text":"hello"}`); n != 2 || !strings.Contains(answer, `"invalid_argument"`) && !strings.Contains(answer, `"resource_exhausted"`) && !strings.Contains(answer, "grpc-status: 3") && !strings.Contains(answer, "grpc-status: 8") {
+				t.Errorf("%s, %s: answered %q, want two replies and the mistake", name, contentType, answer)
+			}
+			if err := await(t, "the backend's end", ended); status.Code(err) != codes.Canceled {
+				t.Errorf("%s, %s: the backend's call ended with %v, want CANCELED", name, contentType, err)
+			}
+		}
+	}
+	silent.Store(true)
+	if _, answer := postUnary(t, address, good+string(framed(0, nil)), "Content-Type", "application/connect+json"); !strings.Contains(answer, `"invalid_argument"`) {
+		t.Errorf("behind a backend that doesn't reply: answered %q", answer)
 	}
 }
 
@@ -190,11 +329,62 @@ func TestSizesOfJSON(t *testing.T) {
 // the backend sent.
 func TestRepliesThatArentAsDescribed(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	for _, reply := range []string{"\x0a\x05hel", "\x0a\x01\xff", "\x22\x01\x0a"} {
+	for _, reply := range []string{"\x0a\x05hel", "\x22\x01\x0a"} {
 		backend := startBackend(t, replying(nil, nil, nil, reply))
 		address := serve(t, newServer(t, Config{Backend: Backend{Target: backend, Descriptors: describedChat(t)}}))
 		if res, body := postJSON(t, address, `{}`); res.StatusCode != 500 || !strings.Contains(body, `"internal"`) || !strings.Contains(body, "descriptors") {
 			t.Errorf("%q: answered %d %q", reply, res.StatusCode, body)
+		}
+	}
+}
+
+// TestRepliesThatJSONCantHave end the call, and the answer says which field is wrong. It
+// doesn't advise to look at the descriptors.
+func TestRepliesThatJSONCantHave(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	for reply, says := range map[string]string{
+		"\x0a\x01\xff":         "the string test.Line.text isn't valid UTF-8",
+		"\x22\x03\x0a\x01\xff": "the string test.Line.text isn't valid UTF-8",
+		string(deepLine(101)):  "is nested more than 100 levels deep",
+	} {
+		backend := startBackend(t, replying(nil, nil, nil, reply))
+		address := serve(t, newServer(t, Config{Backend: Backend{Target: backend, Descriptors: describedChat(t)}}))
+		if res, body := postJSON(t, address, `{}`); res.StatusCode != 500 || !strings.Contains(body, `"internal"`) || !strings.Contains(body, says) ||
+			!strings.Contains(body, report.ReasonResponseNotJSON.Row().Remedy) || strings.Contains(body, "descriptors") {
+			t.Errorf("%.20q: answered %d %q, want %q", reply, res.StatusCode, body, says)
+		}
+	}
+}
+
+// deepLine is a Line of so many levels.
+func deepLine(levels int) (wire []byte) {
+	for range levels - 1 {
+		wire = append([]byte{0x22}, protowire.AppendBytes(nil, wire)...)
+	}
+	return wire
+}
+
+// TestDepthOfJSON: a request that is taken comes back.
+func TestDepthOfJSON(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, echo), Descriptors: describedChat(t)}}))
+	for depth, code := range map[int]int{50: 200, 99: 200, 100: 400, 500: 400} {
+		text := strings.Repeat(`{"parts":[`, depth) + "{}" + strings.Repeat("]}", depth)
+		if res, body := postJSON(t, address, text); res.StatusCode != code || code == 200 && blankless(body) != text || code == 400 && !strings.Contains(body, "more than 100 levels") {
+			t.Errorf("%d deep: answered %d %.300q, want %d", depth, res.StatusCode, body, code)
+		}
+	}
+}
+
+// TestUnknownFieldsOfJSONCostNothing: culvert takes a request with as many as its size lets in,
+// however little memory conversions have.
+func TestUnknownFieldsOfJSONCostNothing(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, echo), Descriptors: describedChat(t)}, Limits: Limits{BufferedBytes: 8 << 20}}))
+	for _, unknown := range []string{"{}", `""`, "[[]]", `{"a":{}}`} {
+		body := `{"text":"hello","parts":[{"new":[` + unknown + strings.Repeat(","+unknown, 450_000/(len(unknown)+1)) + `]}]}`
+		if res, answer := postJSON(t, address, string(parts.Gzipped([]byte(body))), "Content-Encoding", "gzip"); res.StatusCode != 200 || blankless(answer) != `{"text":"hello","parts":[{}]}` {
+			t.Errorf("%d bytes of %s: answered %d %.300q", len(body), unknown, res.StatusCode, answer)
 		}
 	}
 }
@@ -215,6 +405,19 @@ func TestJSONWithoutDescriptors(t *testing.T) {
 			if res.StatusCode != 415 || !strings.Contains(body, c.says) || !strings.Contains(body, "backend.descriptors") ||
 				!strings.Contains(res.Header.Get("Accept-Post"), "application/proto") || strings.Contains(res.Header.Get("Accept-Post"), "json") {
 				t.Errorf("%s, %s: answered %d %q %v", name, contentType, res.StatusCode, body, res.Header)
+			}
+		}
+		for _, contentType := range []string{"application/grpc-web+json", "application/grpc-web-text+json"} {
+			body := framed(0, []byte("{}"))
+			if strings.Contains(contentType, "-text") {
+				body = []byte(base64.StdEncoding.EncodeToString(body))
+			}
+			res, answer := postUnary(t, address, string(body), "Content-Type", contentType)
+			if strings.Contains(contentType, "-text") {
+				answer = plainText(t, answer)
+			}
+			if res.StatusCode != 200 || !strings.Contains(answer, "grpc-status: 12") || !strings.Contains(answer, c.says) || !strings.Contains(answer, "backend.descriptors") {
+				t.Errorf("%s, %s: answered %d %q", name, contentType, res.StatusCode, answer)
 			}
 		}
 		if res, body := postUnary(t, address, lineHello); res.StatusCode != 200 || body != lineHello {

@@ -58,6 +58,7 @@
 //	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	serveMessage, the call     Server.Close (tasks)      likewise, also of serveOpAMP
+//	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
 //	sessionPoll.start          Server.Close (tasks)      the session of an agent that polls has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
@@ -69,6 +70,9 @@
 // Some timers run a function: the registry's look and its relief, a socket.Guard's
 // grace, and a WebSocket's timers (websocket/doc.go). Their owner stops these timers
 // and the functions of contexts, and waits for those that run.
+//
+// Each goroutine and timer catches its panics (panics.go, report.Panics): a panic ends the
+// call or the connection, and not the process.
 //
 // A call costs two goroutines, one when its request is complete, and one more
 // once its upstream has sent a burst; grpc-go adds one.

@@ -82,7 +82,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	for _, hs := range s.edge.TakeServers() {
-		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
+		goodbyes.Go(func() {
+			defer s.panics.Catch("the goodbyes of a drain", nil)
+			_ = hs.Shutdown(farewell)
+		})
 	}
 	if s.finishBy(ctx, t.first) || s.endCalls(ctx, &t) {
 		t.sooner()

@@ -46,12 +46,16 @@ func (r *running) recvFirst() (mem.BufferSlice, error) {
 	return m, err
 }
 
+// awaitEnd waits for the client's end, or for stop.
+func (e *earlyRead) awaitEnd(r *running) error {
+	defer close(e.stopped)
+	return r.awaitEnd(e.down)
+}
+
 // awaitOpen waits until the stream is open, or returns why the call ends before.
 func (r *running) awaitOpen(e *earlyRead) error {
 	if !e.decided.Swap(true) {
-		err := r.awaitEnd(e.down)
-		close(e.stopped)
-		if err != nil {
+		if err := e.awaitEnd(r); err != nil {
 			return err
 		}
 	}

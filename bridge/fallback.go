@@ -11,6 +11,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // This file decides which requests go to the fallback, and with which header: to a web
@@ -45,6 +46,16 @@ func (a *arrival) attemptsCall(r *http.Request) bool {
 // meansMethod reports whether a path like that of a method is one. JSON and protobuf are a
 // call if the backend has the method, as far as its descriptors are known.
 func (a *arrival) meansMethod(r *http.Request, method string) bool {
+	if to := a.backend(); to != nil && r.Method == http.MethodPost && isUnaryType(gate.MediaType(r)) {
+		if has, known := to.Knows(method); has || known {
+			return has
+		}
+	}
+	return routing.NamesService(method)
+}
+
+// backend returns the backend of the request if it is a call, or nil.
+func (a *arrival) backend() *upstream.Upstream {
 	backend := a.policy.router.unrouted
 	if a.route != nil {
 		backend = a.route.backend
@@ -52,12 +63,26 @@ func (a *arrival) meansMethod(r *http.Request, method string) bool {
 			backend = split.Targets()[0].Backend // all have the same methods
 		}
 	}
-	if to := a.policy.router.upstreams.Get(backend); to != nil && r.Method == http.MethodPost && isUnaryType(gate.MediaType(r)) {
-		if has, known := to.Knows(method); has || known {
-			return has
-		}
+	return a.policy.router.upstreams.Get(backend)
+}
+
+// hintAtMethod logs that the fallback gets what is probably a call: the backend has the
+// service of its path, and not the method.
+func (s *Server) hintAtMethod(r *http.Request, a *arrival) {
+	method, ok := a.pathMethod(r)
+	to := a.backend()
+	if !ok || to == nil || r.Method != http.MethodPost || !isUnaryType(gate.MediaType(r)) {
+		return
 	}
-	return routing.NamesService(method)
+	unknown := to.Lacks(method)
+	if unknown == nil {
+		return
+	}
+	hint := "the backend has no method " + unknown.Method
+	if near := unknown.Near(); len(near) > 0 {
+		hint += ": did the client mean " + near[0] + "?"
+	}
+	s.mistakes.Hint("the fallback gets a request that looks like a call", a.peer.Addr, r.Method+" "+method[:min(len(method), 256)]+" "+gate.MediaType(r), hint)
 }
 
 // isCallType reports whether a content type is one of calls, also with a mistake in it.

@@ -48,6 +48,17 @@ func TestWebServerGetsTheRequest(t *testing.T) {
 			map[string]string{"X-Forwarded-For": "198.51.100.7, 127.0.0.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "app.example", "X-Real-Ip": "198.51.100.7", "X-User": "alice", "X_user": "", "X-Forwarded-Port": "443", "X-Forwarded-Client-Cert": ""},
 		},
 		{
+			"a liar to web programs", "GET / HTTP/1.1\r\nhost: a\r\nproxy: http://evil.example\r\nx-rewrite-url: /admin\r\nx-original-url: /admin\r\nx_rewrite_url: /admin\r\nx.rewrite.url: /admin\r\nx-script-name: /admin\r\nx-host: evil.example\r\nx-http-host-override: evil.example\r\n" +
+				"x-scheme: https\r\nfront-end-https: on\r\nx-sendfile-type: X-Accel-Redirect\r\nx-accel-mapping: /=/\r\nx-middleware-subrequest: middleware\r\nremote-user: root\r\nx-remote-user: root\r\nx_remote_user: root\r\nclient-ip: 10.0.0.1\r\nx-http-method-override: DELETE\r\nx-hostname: mine\r\n\r\n",
+			false, "GET /", "a", "",
+			map[string]string{"Proxy": "", "X-Rewrite-Url": "", "X-Original-Url": "", "X_rewrite_url": "", "X.rewrite.url": "", "X-Script-Name": "", "X-Host": "", "X-Http-Host-Override": "", "X-Scheme": "", "Front-End-Https": "", "X-Sendfile-Type": "", "X-Accel-Mapping": "", "X-Middleware-Subrequest": "", "Remote-User": "", "X-Remote-User": "", "X_remote_user": "", "Client-Ip": "", "X-Http-Method-Override": "DELETE", "X-Hostname": "mine"},
+		},
+		{
+			"a trusted proxy of web programs", "GET / HTTP/1.1\r\nhost: a\r\nproxy: http://evil.example\r\nx-rewrite-url: /page\r\nx_rewrite_url: /admin\r\nremote-user: alice\r\nx-accel-mapping: /=/\r\n\r\n",
+			true, "GET /", "a", "",
+			map[string]string{"Proxy": "", "X-Rewrite-Url": "/page", "X_rewrite_url": "", "Remote-User": "alice", "X-Accel-Mapping": ""},
+		},
+		{
 			"fields of one connection", "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-forwarded-for, X-Real-IP, x-request-id, via, x-hop, upgrade, http2-settings, te\r\nte: trailers\r\nx-hop: 1\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nproxy-authorization: x\r\nkeep-alive: 3\r\n\r\n",
 			false, "GET /", "a", "",
 			map[string]string{"X-Forwarded-For": "127.0.0.1", "X-Real-Ip": "127.0.0.1", "Via": "1.1 culvert", "X-Hop": "", "Upgrade": "", "Connection": "", "Http2-Settings": "", "Proxy-Authorization": "", "Keep-Alive": "", "Te": "trailers"},

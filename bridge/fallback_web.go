@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,7 +32,7 @@ const webTransport = "web"
 const webBytes = 64 << 10
 
 // webProxy returns the Proxy for a Config's web server, or that of the policy before.
-func webProxy(cfg *Config, headerBytes int, before *policy) (*fallback.Proxy, string, error) {
+func (s *Server) webProxy(cfg *Config, headerBytes int, before *policy) (*fallback.Proxy, string, error) {
 	switch {
 	case cfg.FallbackURL == "":
 		return nil, "", nil
@@ -41,7 +41,7 @@ func webProxy(cfg *Config, headerBytes int, before *policy) (*fallback.Proxy, st
 	case before != nil && before.webURL == cfg.FallbackURL && before.limits.HeaderBytes == headerBytes:
 		return before.web, before.webURL, nil
 	}
-	p, err := fallback.New(cfg.FallbackURL, int64(looseHeaderBytes(headerBytes)))
+	p, err := fallback.New(cfg.FallbackURL, int64(looseHeaderBytes(headerBytes)), s.panics)
 	if err != nil {
 		return nil, "", fmt.Errorf("fallback: %w", err)
 	}
@@ -68,6 +68,7 @@ type webExchange struct {
 	fault    *report.Fault // why culvert refused the request or ended it; nil: it didn't
 	aborted  bool          // half an answer must not pass for a whole one
 	lost     atomic.Bool   // the client accepts nothing more
+	writeCut bool          // writes have a deadline; known after the last one
 }
 
 // serveWeb hands a request to the web server. It never panics but to abort the answer.
@@ -78,10 +79,11 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 	a.peer.Transport = webTransport
 	x := s.newExchange(ctx, w, r, a)
 	x.run = s.runningWeb(a, cancel)
-	x.run.call.info.ID = x.info.ID
-	x.body = &fallback.Body{Body: progress.NewBody(r.Body, r.ContentLength), Of: &x.run.call.progress, Bytes: &x.run.in.bytes}
+	x.run.call.info.ID, x.run.call.blind = x.info.ID, a.on.CutsReaders(r)
+	x.body = &fallback.Body{Body: progress.NewBody(r.Body, r.ContentLength), Of: &x.run.call.progress, Bytes: &x.run.in.bytes, Panicked: x.Panicked}
 	defer x.end()
 	defer x.use.End()
+	defer x.liftCut()
 	defer x.run.call.held.Settle()
 	s.registry.add(x.run)
 	defer s.registry.remove(x.run)
@@ -131,9 +133,6 @@ func (x *webExchange) admit() (http.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	if gate.IsUpgrade(r) && r.ContentLength != 0 { // else the body and the WebSocket would be read at the same time
-		return nil, report.New(report.ReasonBadRequest, "a WebSocket handshake has a body")
-	}
 	if size, limit := headers.Size(metadata.MD(r.Header)), x.a.policy.limits.HeaderBytes; size > limit {
 		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.KeyHeaderBytes).UnlessRaised(report.KeyHeaderBytes)
 	}
@@ -165,8 +164,21 @@ func (x *webExchange) admit() (http.Header, error) {
 
 // cut interrupts the blocked reads and writes of the client's end.
 func (x *webExchange) cut() {
-	_ = x.rc.SetWriteDeadline(time.Now().Add(writeGrace)) // a stream that is gone needs none
+	defer x.s.panics.Catch(cutting, nil)
+	x.writeCut = true
+	grace := writeGrace
+	if x.run.call.blind {
+		grace = closeTimeout
+	}
+	_ = x.rc.SetWriteDeadline(time.Now().Add(grace)) // a stream that is gone needs none
 	x.stopReading()
+}
+
+// liftCut removes the deadline of cut: the connection may go on.
+func (x *webExchange) liftCut() {
+	if x.writeCut && x.r.ProtoMajor == 1 {
+		_ = x.rc.SetWriteDeadline(time.Time{}) // a foreign ResponseWriter may have none
+	}
 }
 
 // stopReading makes a waiting read of the body return.
@@ -182,6 +194,17 @@ func (x *webExchange) stopReading() {
 
 // Broke implements fallback.Exchange.
 func (x *webExchange) Broke(err error) { x.noteFault(err) }
+
+// Panicked implements fallback.Exchange.
+func (x *webExchange) Panicked(v any) error {
+	f := x.panicked(v)
+	x.run.cancel(f)
+	return f
+}
+
+func (x *webExchange) panicked(v any) *report.Fault {
+	return x.s.panics.Note("a request to the web server", v, slog.String("request_id", x.info.ID), slog.String("peer", x.info.Peer))
+}
 
 // noteFault notes why the exchange ended: the end of the context and the client's own
 // mistakes come before what followed from them.
@@ -208,7 +231,7 @@ func (x *webExchange) noteFault(err error) {
 func (x *webExchange) end() {
 	p := recover()
 	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it likewise
-		x.fault = report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("%v\n%s", p, debug.Stack()))
+		x.fault = x.panicked(p)
 	}
 	aborts := p != nil || x.aborted
 	if aborts || x.info.WebSocket && context.Cause(x.ctx) != nil {

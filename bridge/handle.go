@@ -22,7 +22,7 @@ import (
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
 	c := &call{policy: a.policy, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
-	c.arriving, a.counted = a.counted, false
+	c.arriving, a.counted, a.call = a.counted, false, c
 	use, method := a.use()
 	c.use = use
 	c.messages, c.headers = a.route.sizes(a.policy.sizes(a.listening, method))
@@ -44,11 +44,9 @@ func (s *Server) newCall(a *arrival, id string) *call {
 func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
 	r, ctx := s.begin(parent, c, down, conn)
 	defer s.end(r)
+	defer s.catchRest(r)
 	if refused == nil {
 		refused = s.take(r)
-	}
-	if down, ok := down.(opener); ok && refused == nil {
-		refused = down.Open()
 	}
 	c.arrived()
 	if refused != nil || c.posted {
@@ -62,6 +60,7 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 func (s *Server) begin(parent context.Context, c *call, down downstream, conn net.Conn) (*running, context.Context) {
 	ctx, cancel := context.WithCancelCause(parent)
 	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
+	c.held.Call = r
 	down.Bind(ctx, cancel)
 	s.registry.add(r)
 	r.limitTime(ctx)
@@ -70,27 +69,52 @@ func (s *Server) begin(parent context.Context, c *call, down downstream, conn ne
 
 // endEarly ends a call without a stream at the upstream: refused, unless refused is nil.
 func (s *Server) endEarly(r *running, refused error) {
-	s.tellBegan(r)
+	if err := s.tellBegan(r); err != nil {
+		refused = err
+	}
 	s.finish(r, refused, nil)
 	r.cancel(errFinished) // a read may wait for memory
 	r.others.Wait()
 	r.first.Free()
 }
 
-// end undoes begin. Nothing of the call runs any more.
+// end undoes begin, from the last line to the first, also behind a panic. Nothing of the
+// call runs any more.
 func (s *Server) end(r *running) {
+	defer r.cancel(errFinished)
+	defer s.report(r)
+	defer r.call.arrived()
+	defer r.call.use.End()
+	defer r.call.held.Settle()
+	defer s.registry.remove(r)
+	defer r.stopTime()
 	r.releaseUpstream()
-	r.stopTime()
-	s.registry.remove(r)
-	r.call.held.Settle()
-	r.call.use.End()
-	r.call.arrived()
-	s.report(r)
-	r.cancel(errFinished)
 }
 
-// finish tells the client how the call ended and notes it.
+// finish tells the client how the call ended and notes it. After a panic before the client
+// was told anything it is told of that; otherwise it is cut off.
 func (s *Server) finish(r *running, err error, trailer metadata.MD) {
+	panicked := s.tellEnd(r, err, trailer)
+	if panicked != nil && !r.telling {
+		panicked = s.tellEnd(r, panicked, nil)
+	}
+	if panicked != nil {
+		s.abort(r, panicked)
+	}
+}
+
+// abort cuts off a client that can't be told the end.
+func (s *Server) abort(r *running, panicked error) {
+	defer s.catch(r, cutting, &panicked)
+	r.telling = true
+	v := judge(panicked, r.call.info.ID, false)
+	s.noteEnd(r, v, nil)
+	r.down.Abort()
+}
+
+// tellEnd is finish up to a panic, which it returns as a fault.
+func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked error) {
+	defer s.catch(r, "ending a call", &panicked)
 	info := r.call.info
 	if r.call.late != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = r.call.late // grpc-go was first, which reads the clock itself
@@ -110,6 +134,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 		r.call.on.EndFor(err)
 	}
 	r.call.ending = v.reason
+	r.telling = true
 	ferr := r.finish(v.status, trailer)
 	switch {
 	case ferr == nil:
@@ -118,6 +143,13 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}
+	s.noteEnd(r, v, trailer)
+	return nil
+}
+
+// noteEnd notes for the Observer how the call ended.
+func (*Server) noteEnd(r *running, v verdict, trailer metadata.MD) {
+	info := r.call.info
 	info.Duration = time.Since(info.Begin)
 	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer
 	info.Origin, info.Reason, info.Limit, info.Cause = v.origin, v.reason, v.limit, v.cause
@@ -125,6 +157,8 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 
 // report tells the Observer that the call is over. Nothing of the call runs any more.
 func (s *Server) report(r *running) {
+	var told error
+	defer s.catch(r, "the Observer", &told)
 	info := r.call.info
 	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
 	info.MessagesOut, info.BytesOut = r.out.messages.Load(), r.out.bytes.Load()

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -44,6 +45,9 @@ func (s *Server) h2Hooks(rules connRules) h2.Hooks {
 		},
 		TooLarge:     s.refuseHeader,
 		SlowConsumer: rules.slowConsumer,
-		Ended:        func(c net.Conn, why h2.End) { s.edge.Settle(c, string(why)) },
+		Panicked: func(c net.Conn, v any) {
+			_ = s.panics.Note("an HTTP/2 connection", v, slog.String("peer", c.RemoteAddr().String()))
+		},
+		Ended: func(c net.Conn, why h2.End) { s.edge.Settle(c, string(why)) },
 	}
 }

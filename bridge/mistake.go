@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
@@ -31,7 +32,13 @@ func (a *arrival) mistakeIn(r *http.Request) *mistake {
 	}
 	switch {
 	case r.Method == http.MethodGet:
-		return &mistake{http.StatusUpgradeRequired, strippedUpgrade, []string{"Upgrade", "websocket"}, false}
+		name := routing.LastElements(r.URL.EscapedPath())[1:]
+		if len(name) > 256 {
+			name = "of its last two elements"
+		}
+		m := noUpgrade(r, "this is the path of the gRPC method "+name+", not of a page: call it by POST or WebSocket, for example by a POST of JSON with the content type application/json")
+		m.likely = false
+		return m
 	case r.Method != http.MethodPost:
 		return &mistake{http.StatusMethodNotAllowed, "a call must be a POST", []string{"Allow", "POST"}, false}
 	default:
@@ -39,8 +46,25 @@ func (a *arrival) mistakeIn(r *http.Request) *mistake {
 	}
 }
 
-const strippedUpgrade = "call this path by POST or WebSocket. If the client asked for a WebSocket, a proxy on the way has removed " +
-	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
+// noUpgrade returns the mistake of a GET without an upgrade. what describes the path.
+func noUpgrade(r *http.Request, what string) *mistake {
+	m := &mistake{http.StatusUpgradeRequired, what, []string{"Upgrade", "websocket"}, !isOpened(r)}
+	if m.likely {
+		m.text += ". If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there"
+	}
+	return m
+}
+
+// isOpened reports whether a browser asks for a page: its address bar, or a link.
+func isOpened(r *http.Request) bool {
+	if len(r.Header["Sec-Websocket-Key"])+len(r.Header["Sec-Websocket-Protocol"])+len(r.Header["Sec-Websocket-Version"]) > 0 {
+		return false
+	}
+	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" { // over HTTPS, and to localhost
+		return mode == "navigate"
+	}
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
 
 // wrongPath returns the mistake of a path that isn't a method's. call reports whether
 // the rest of the request looks like a call.

@@ -9,6 +9,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // A policy has the rules that judge requests and calls. It never changes. A request
@@ -41,6 +42,20 @@ type policy struct {
 	drainSpread    time.Duration
 
 	forwardCookies, forwardSetCookies, forwardClientCert bool
+}
+
+// mayCall reports whether a client that has made a call may call another method in the
+// same way.
+func (p *policy) mayCall(c *call, method string) bool {
+	switch m := c.route.bare(); {
+	case !p.router.policy.Allows(method):
+		return false
+	case p.routes == nil, m != nil && m.method == "":
+		return true
+	}
+	facts := routing.Facts{Host: routedHost(c.Authority), Listener: c.info.Listener, Transport: c.info.Transport, Path: method}
+	to, same := p.routes.choose(&facts)
+	return to == c.route && same == method
 }
 
 // listening returns the rules for connections accepted by l.

@@ -28,7 +28,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	default:
 		r.others.Go(func() { s.passRequests(r) })
 	}
-	from := replies.New(r.up, r.call.held, &r.others)
+	from := replies.New(r.up, r.call.held, &r.others, s.panics)
 	trailer, err := s.copyResponses(ctx, r, from)
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
@@ -60,12 +60,14 @@ func (s *Server) passRequests(r *running) {
 
 // copyRequests returns nil when the upstream has the end of the requests or has ended
 // the call itself, else why the call must end.
-func (s *Server) copyRequests(r *running) error {
+func (s *Server) copyRequests(r *running) (err error) {
+	defer s.catch(r, "copying a call's requests", &err)
 	for m, err := r.firstRequest(); ; m, err = r.converted(r.recv()) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
+			r.awaitReplies(err)
 			return err
 		}
 		s.noteMessage(r, report.Request, m.Len())
@@ -110,7 +112,8 @@ func (r *running) awaitGoodbye() error {
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Queue) (metadata.MD, error) {
+func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Queue) (trailer metadata.MD, err error) {
+	defer s.catch(r, "copying a call's replies", &err)
 	if err := s.copyHeader(ctx, r, from); err != nil {
 		return nil, err
 	}
@@ -166,6 +169,7 @@ func (s *Server) copyMessages(ctx context.Context, r *running, from *replies.Que
 		}
 		err = r.send(m, more)
 		from.Sent(bytes, more)
+		r.answered.note()
 		if errors.Is(err, opamp.ErrEnough) {
 			return nil, err
 		}
@@ -198,5 +202,10 @@ func clientWriteError(ctx context.Context, err error) error {
 	if errors.As(err, &f) {
 		return f
 	}
+	return writeFault(err)
+}
+
+// writeFault is why a call ends whose client can't be written to.
+func writeFault(err error) *report.Fault {
 	return &report.Fault{Reason: report.ReasonClientGone, Text: report.ClientGone, Cause: err, Mute: true}
 }

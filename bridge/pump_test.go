@@ -113,6 +113,9 @@ func (d *channelDown) Finish(st *status.Status, trailer metadata.MD) error {
 	return nil
 }
 
+// Abort implements downstream.
+func (d *channelDown) Abort() { close(d.finished) }
+
 // pumped runs a call between the client and a backend's handler until it has
 // ended. It returns a function that waits for that.
 func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error, further ...report.Observer) (wait func() *report.CallInfo) {

@@ -61,11 +61,13 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 	refuse(w, r, a.on, code, text, headers...)
 }
 
+const textPlain = "text/plain; charset=utf-8"
+
 // refuse answers a request that isn't a call. On HTTP/1.1 the connection closes.
 func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, text string, headers ...string) {
 	h := w.Header()
 	setHeaders(h, headers)
-	contentType, body := "text/plain; charset=utf-8", "culvert: "+text+"\n"
+	contentType, body := textPlain, "culvert: "+text+"\n"
 	if connect := connectRefusal(r, code, text); connect != "" {
 		contentType, body = "application/json", connect
 	}

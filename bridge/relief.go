@@ -64,22 +64,42 @@ func (g *registry) armRelief(after time.Duration) {
 
 // relieve ends calls, and runs again later if somebody still waits.
 func (g *registry) relieve() {
-	g.mu.Lock()
-	g.relief = nil
-	if g.over {
-		g.changed.Broadcast()
-		g.mu.Unlock()
+	calls, over := g.beginRelief()
+	if over {
 		return
 	}
-	g.relieving, g.pressed = true, false
-	calls := slices.Collect(maps.Keys(g.calls))
-	g.mu.Unlock()
-	g.noting.Lock()
-	victims, urgent := g.account.Choose(g.noteAll(calls), time.Now())
-	g.noting.Unlock()
+	urgent := false
+	defer func() { g.endRelief(urgent) }()
+	defer g.panics.Catch("freeing memory", nil)
+	var victims []*memory.Candidate
+	victims, urgent = g.choose(calls)
 	for _, v := range victims {
 		v.Of.Evict()
 	}
+}
+
+// choose returns what must end.
+func (g *registry) choose(calls []*running) (victims []*memory.Candidate, urgent bool) {
+	g.noting.Lock()
+	defer g.noting.Unlock()
+	return g.account.Choose(g.noteAll(calls), time.Now())
+}
+
+// beginRelief returns the calls to choose from.
+func (g *registry) beginRelief() (calls []*running, over bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.relief = nil
+	if g.over {
+		g.changed.Broadcast()
+		return nil, true
+	}
+	g.relieving, g.pressed = true, false
+	return slices.Collect(maps.Keys(g.calls)), false
+}
+
+// endRelief ends relieve, and has it run again later if somebody still waits.
+func (g *registry) endRelief(urgent bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.relieving, g.relieved = false, time.Now()

@@ -58,7 +58,7 @@ func waitFor(t *testing.T, g *testRegistry, o *memory.Address, n int) error {
 const some = 64 << 10
 
 func registryWith(room int64) *testRegistry {
-	return &testRegistry{newRegistry(memory.New(room, 0), noneIdle), withDefaults(Limits{})}
+	return &testRegistry{newRegistry(memory.New(room, 0), nil, noneIdle), withDefaults(Limits{})}
 }
 
 // TestLargestAddressMakesRoom: calls end of the address that holds most, those that

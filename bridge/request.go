@@ -16,15 +16,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.edge.Of(r).BeginRequest(w, r)
 	p := s.takePolicy()
 	counted := true
+	var a *arrival
+	var t *transport
 	defer func() {
 		if counted {
 			p.arrivals.end()
 		}
 	}()
+	defer func() {
+		if v := recover(); v != nil {
+			s.caught(v, w, r, a, t, &counted)
+		}
+	}()
 	claimed := r
 	r = s.throughTunnel(r, p)
-	t := transportFor(r)
-	a := s.arrive(r, p, t)
+	t = transportFor(r)
+	a = s.arrive(r, p, t)
 	t = a.transportOf(t)
 	if t != nil && s.fallsBack(r, a) {
 		t = nil
@@ -53,7 +60,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t == nil {
-		counted = false // it needs no backend, and may take long
+		counted, a.served = false, true // it needs no backend, and may take long
 		p.arrivals.end()
 		s.serveOther(w, r, a)
 		return
@@ -69,13 +76,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuseMistake(w, r, a, m)
 		return
 	}
-	a.peer.Transport = t.name
-	if a.tunnel {
-		a.peer.Transport = tunnelName + "+" + t.name
-	}
+	a.peer.Transport = a.transportName(t)
 	a.refused = s.transportAllowed(a, t)
 	a.counted, counted = t.needsMethod, !t.needsMethod // a call ends its count itself
+	a.served = true
 	t.serve(s, w, r, a)
+}
+
+// transportName returns the transport's name, as logs have it.
+func (a *arrival) transportName(t *transport) string {
+	if a.tunnel {
+		return tunnelName + "+" + t.name
+	}
+	return t.name
 }
 
 // readMethod reads the method in a call's path, unless its route has set it. It reports
@@ -97,6 +110,9 @@ func malformed(r *http.Request, host string) *mistake {
 	case r.ProtoMajor == 1 && r.URL.Host != "":
 		// Here net/http drops the Host line, so culvert can't compare it.
 		return &mistake{code: http.StatusBadRequest, text: "the request target is a whole URL; send its path only"}
+	case gate.IsUpgrade(r) && (r.ContentLength != 0 || len(r.TransferEncoding) > 0):
+		// The body would be read as frames, here or by another hop.
+		return &mistake{code: http.StatusBadRequest, text: "a WebSocket handshake has no body: send no Content-Length and no Transfer-Encoding", likely: true}
 	case r.ProtoMajor == 2 && !gate.LengthHolds(r):
 		return &mistake{code: http.StatusBadRequest, text: "the content-length does not match the content"}
 	}
@@ -114,7 +130,11 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 		return true
 	}
 	key, hint := a.route.originHint(a.origin)
-	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: a.policy.tryOrigins}, hint)
+	detail := a.origin.Origin
+	if key == "hosts" {
+		detail = a.host
+	}
+	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: key, Peer: a.peer.Addr, Detail: detail, ReportOnly: a.policy.tryOrigins}, hint)
 	if a.policy.tryOrigins {
 		a.origin.Allowed = true
 		return true
@@ -127,16 +147,21 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
-	case s.fallsBack(r, a) && a.policy.web != nil:
-		s.serveWeb(w, r, a)
 	case s.fallsBack(r, a):
-		s.cfg.Fallback.ServeHTTP(w, r)
+		s.hintAtMethod(r, a)
+		if a.policy.web == nil {
+			s.cfg.Fallback.ServeHTTP(w, r)
+			return
+		}
+		s.serveWeb(w, r, a)
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusNotFound, text: "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls", likely: true})
 	case gate.IsUpgrade(r):
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"})
 	case offersSocket:
-		s.refuseMistake(w, r, a, &mistake{code: http.StatusUpgradeRequired, text: strippedUpgrade, headers: []string{"Upgrade", "websocket"}, likely: true})
+		m := noUpgrade(r, "call this path by POST or WebSocket")
+		m.text += ", or use gRPC-Web"
+		s.refuseMistake(w, r, a, m)
 	default:
 		s.refuseMistake(w, r, a, a.mistakeIn(r))
 	}

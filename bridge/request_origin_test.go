@@ -1,15 +1,18 @@
 package bridge
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -55,7 +58,7 @@ func TestOriginsAreJudgedAlike(t *testing.T) {
 	}
 	upgrade := func(subprotocol string) func(*http.Request) {
 		return func(r *http.Request) {
-			r.Method, r.Body = http.MethodGet, http.NoBody
+			r.Method, r.Body, r.ContentLength = http.MethodGet, http.NoBody, 0
 			r.Header.Set("Connection", "Upgrade")
 			r.Header.Set("Upgrade", "websocket")
 			r.Header.Set("Sec-Websocket-Protocol", subprotocol)
@@ -107,7 +110,7 @@ func TestVary(t *testing.T) {
 		return r
 	}
 	upgrade := webCall(t, "Origin", "https://evil.example", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Protocol", tunnelName)
-	upgrade.Method = http.MethodGet
+	upgrade.Method, upgrade.Body, upgrade.ContentLength = http.MethodGet, http.NoBody, 0
 	for name, c := range map[string]struct {
 		r    *http.Request
 		code int
@@ -337,6 +340,74 @@ func TestPreflightOverTheWire(t *testing.T) {
 	for _, a := range answers {
 		if a.StatusCode != http.StatusNoContent || a.Header.Get("Access-Control-Allow-Origin") != "https://app.example.com" || a.Header.Get("Access-Control-Allow-Headers") != "x-grpc-web, x-a" {
 			t.Errorf("got %s %v", a.Status, a.Header)
+		}
+	}
+}
+
+// TestGetsOfForeignNames: over plaintext, a page whose name points here can't read what
+// GET returns, and nothing else changes.
+func TestGetsOfForeignNames(t *testing.T) {
+	reached := make(chan struct{}, 9)
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		reached <- struct{}{}
+		return echo(ss)
+	})
+	const query = "?connect=v1&encoding=proto&message=x"
+	overTLS := func(r *http.Request) { r.TLS = &tls.ConnectionState{} }
+	field := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
+	for name, c := range map[string]struct {
+		host     string
+		change   func(*http.Request)
+		open     func(*Config)
+		accepted bool
+	}{
+		"a foreign name":                  {"evil.example:8080", nil, nil, false},
+		"of another port":                 {"grpc.example.com:1", nil, nil, true},
+		"an address":                      {"10.1.2.3:8080", nil, nil, true},
+		"over TLS":                        {"evil.example", overTLS, nil, true},
+		"of a stranger's proxy":           {"evil.example", field("X-Forwarded-Proto", "https"), nil, false},
+		"of a proxy":                      {"evil.example", field("X-Forwarded-Proto", "https"), func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")} }, true},
+		"of a proxy in plaintext":         {"evil.example", field("X-Forwarded-Proto", "http"), func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")} }, false},
+		"of the same origin":              {"evil.example", field("Sec-Fetch-Site", "same-origin"), nil, true},
+		"while hosts is empty":            {"evil.example", nil, func(c *Config) { c.Hosts = nil }, true},
+		"while origins are tried out":     {"evil.example", nil, func(c *Config) { c.TryOrigins = true }, true},
+		"while all origins may call":      {"evil.example", nil, func(c *Config) { c.AllowOrigins = []string{"*"} }, false},
+		"that pretends to be a WebSocket": {"evil.example", field("Upgrade", "websocket"), nil, false},
+	} {
+		for _, framing := range []string{"", FramingSSE, FramingNDJSON} {
+			cfg := Config{Backend: Backend{Target: backend, Descriptors: describedChat(t)}, ConnectGet: []string{"*/*"}, Hosts: []string{"grpc.example.com"}}
+			target := "/test.Service/Pure" + query
+			if framing != "" {
+				cfg.Routes = chat(func(r *Route) { r.Message.Framing, r.Message.Method = framing, "test.Service/Pure" })
+				target = "/ws/chat"
+			}
+			if c.open != nil {
+				c.open(&cfg)
+			}
+			r := httptest.NewRequestWithContext(within(t, patience), http.MethodGet, target, nil)
+			r.Host = c.host
+			if c.change != nil {
+				c.change(r)
+			}
+			w := answerTo(newServer(t, cfg), r)
+			if c.accepted != (w.Code == http.StatusOK) || len(reached) != map[bool]int{true: 1}[c.accepted] || !c.accepted && (w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "hosts")) {
+				t.Errorf("%s, framing %q: answered %d %q, want it accepted: %v", name, framing, w.Code, w.Body, c.accepted)
+			}
+			for len(reached) > 0 {
+				<-reached
+			}
+			if c.accepted || framing == "" {
+				continue
+			}
+			post := httptest.NewRequestWithContext(within(t, patience), http.MethodPost, target, strings.NewReader("{}"))
+			post.Host = c.host
+			post.Header.Set("Content-Type", "application/json")
+			if w := answerTo(newServer(t, cfg), post); w.Code != http.StatusOK {
+				t.Errorf("%s, framing %q, by POST: answered %d %q", name, framing, w.Code, w.Body)
+			}
+			<-reached
 		}
 	}
 }

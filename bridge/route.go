@@ -38,18 +38,23 @@ func (rt *router) authorize(method, peer string) error {
 	return report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", method)
 }
 
-// route acquires the upstream of that name for a call of the peer, or returns a fault.
-// The call releases it at its end.
-func (rt *router) route(backend, method, peer string) (*upstream.Upstream, error) {
-	u, err := rt.upstreams.AcquireWithin(backend, rt.maxCalls[backend])
-	if err == nil {
-		return u, nil
-	}
+// acquire acquires the upstream of that name for a call, or returns a fault. The call
+// releases it at its end.
+func (rt *router) acquire(backend string) (*upstream.Upstream, error) {
+	return rt.upstreams.AcquireWithin(backend, rt.maxCalls[backend])
+}
+
+// takes reports whether acquire can succeed, and the backend serves.
+func (rt *router) takes(backend string) bool {
+	return rt.upstreams.Takes(backend, rt.maxCalls[backend])
+}
+
+// noteFull notes that a call of the peer ends because its backend has as many as it may.
+func (rt *router) noteFull(err error, backend, method, peer string) {
 	var f *report.Fault
 	if errors.As(err, &f) && f.Limit != "" {
 		rt.refusals.Note(report.Refusal{Reason: f.Reason, Key: f.Limit, Peer: peer, Detail: method}, "raise "+f.Limit+" of the backend "+backend)
 	}
-	return nil, err
 }
 
 // tries reports whether a refused method crosses because the policy is only tried out.

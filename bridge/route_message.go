@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -39,6 +40,7 @@ func (c *routeCompiler) compileMessage(r *Route, made *route) {
 	made.message.method, made.message.poll = own.Check(binding.Surroundings{
 		Match: r.Match, Rewrite: r.Rewrite, Vouched: c.vouched, Subprotocols: []string{tunnelName, "grpc-websockets"},
 	}, c.wrong)
+	own.Heartbeat = cmp.Or(own.Heartbeat, binding.DefaultHeartbeat)
 }
 
 // bind selects the route of messages for a request, if there is one, and reports whether

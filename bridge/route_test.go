@@ -17,7 +17,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	only, err := upstream.New(nowhere, report.SizeLimit{}, 1<<10, memory.New(1<<20, 0))
+	only, err := upstream.New(nowhere, report.SizeLimit{}, 1<<10, memory.New(1<<20, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	if err := rt.authorize(testMethod, "192.0.2.1"); err != nil {
 		t.Errorf("a method that no pattern denies: %v", err)
 	}
-	if got, err := rt.route(DefaultBackend, testMethod, "192.0.2.1"); err != nil || got != only {
+	if got, err := rt.acquire(DefaultBackend); err != nil || got != only {
 		t.Errorf("got %p, %v; want the upstream", got, err)
 	} else {
 		got.Release()

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -121,6 +122,39 @@ type routes struct {
 	of       []route // by the table's index
 	messages bool    // some are for bare messages
 	own      []*gate.Origins
+	asked    headers.Asked // by some route; nil: none
+}
+
+// askedFor returns the names of metadata that routes ask for. Of nil there are none.
+func (rs *routes) askedFor() headers.Asked {
+	if rs == nil {
+		return nil
+	}
+	return rs.asked
+}
+
+// ask notes the metadata that a route asks for: what it matches by, what keeps a client
+// with a backend, and what comes in another way than in a header.
+func (rs *routes) ask(r *Route) {
+	names := []string{r.Sticky}
+	for _, m := range r.Match.Metadata {
+		names = append(names, m.Name)
+	}
+	if m := r.Message; m != nil {
+		names = append(append(names, m.FirstMessage), m.Query...)
+		if m.Framing == FramingSSE {
+			names = append(names, "last-event-id")
+		}
+	}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if rs.asked == nil {
+			rs.asked = make(headers.Asked)
+		}
+		rs.asked[strings.ToLower(name)] = true
+	}
 }
 
 // routeCounts has the counts of routes, by name. It outlives the policies.
@@ -154,6 +188,7 @@ func newRoutes(cfg *Config) (*routes, error) {
 		taken[r.Name] = i
 		rs.of[i] = c.compile(r)
 		rs.messages = rs.messages || r.Message != nil
+		rs.ask(r)
 		mistakes = append(mistakes, c.mistakes...)
 	}
 	if rs.messages && len(mistakes) > 0 {

@@ -128,7 +128,8 @@ func (s *Server) noRoute(p *policy, ch *choice, peer string) error {
 // Until here the call had the route that matches without metadata. If another one
 // wins, all that the first decided is decided again: the method, the limits and
 // whether the page may call.
-func (s *Server) settle(c *call) error {
+func (s *Server) settle(c *call) (err error) {
+	defer s.catchMaking(c, &err)
 	ch := c.choice
 	if ch == nil {
 		return nil
@@ -224,9 +225,9 @@ func (r *route) backendFor(key []string, serves func(backend string) bool) strin
 	return r.split.Pick(rand.Uint64(), serves) //nolint:gosec // a share of the calls is no secret
 }
 
-// others returns how many backends besides the call's the route has.
+// others returns how many backends besides the call's the route has. r may be nil.
 func (r *route) others() int {
-	if r.split == nil {
+	if r == nil || r.split == nil {
 		return 0
 	}
 	return len(r.split.Targets()) - 1

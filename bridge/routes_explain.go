@@ -60,7 +60,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	if _, _, ok := gate.ParseAuthority(r.URL.Host); !ok {
 		return nil, fmt.Errorf("%q is no host: %s", r.URL.Host, malformedAuthority)
 	}
-	md, err := headers.Request(r.Header, false, cfg.ForwardCookies, report.SizeLimit{Bytes: quota.NoLimit, Key: report.KeyHeaderBytes})
+	md, _, err := headers.Request(r.Header, false, cfg.ForwardCookies, report.SizeLimit{Bytes: quota.NoLimit, Key: report.KeyHeaderBytes}, rs.askedFor())
 	if err != nil {
 		return nil, err
 	}

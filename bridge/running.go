@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,9 +39,11 @@ type running struct {
 	timed    context.Context // the call's, with its deadline
 	stopTime func()          // ends timed
 	told     bool            // the Observer knows of the call
+	telling  bool            // the client is being told the end, or was
 	to       *upstream.Upstream
 	up       *upstream.Stream
 	first    mem.BufferSlice // the message of a complete request, if it is converted already
+	answered *answered       // nil: replies aren't waited for
 
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open
@@ -66,6 +69,7 @@ type traffic struct{ messages, bytes atomic.Int64 }
 // second: this one timer replaces all the timers that calls would need.
 type registry struct {
 	account *memory.Account
+	panics  *report.Panics
 	clock   atomic.Int64 // seconds of looks so far, from 1; a coarse clock that is cheap to read
 
 	mu      sync.Mutex
@@ -88,8 +92,8 @@ type registry struct {
 
 // newRegistry returns a registry without calls. idle adds the connections without calls
 // to those that may be ended.
-func newRegistry(account *memory.Account, idle func([]*memory.Candidate) []*memory.Candidate) *registry {
-	g := &registry{account: account, idle: idle, calls: make(map[*running]struct{}), traffic: make(map[trafficKey]*Traffic)}
+func newRegistry(account *memory.Account, panics *report.Panics, idle func([]*memory.Candidate) []*memory.Candidate) *registry {
+	g := &registry{account: account, panics: panics, idle: idle, calls: make(map[*running]struct{}), traffic: make(map[trafficKey]*Traffic)}
 	g.changed.L = &g.mu
 	account.OnPressed = g.press
 	g.clock.Store(1)
@@ -128,20 +132,46 @@ func (g *registry) remove(r *running) {
 // look checks each call for a reason to end. It copies the calls first: questions to
 // the kernel must not delay calls that begin and end.
 func (g *registry) look() {
+	defer g.looked()
+	defer g.panics.Catch("the look at all calls", nil)
 	now := g.clock.Add(1)
-	g.mu.Lock()
-	g.timer, g.looking = nil, true
-	calls := slices.Collect(maps.Keys(g.calls))
-	g.mu.Unlock()
+	beats := 0
+	calls := g.beginLook()
 	for _, r := range calls {
-		if cause := r.look(now, r.limits); cause != nil {
-			r.cancel(cause)
+		if g.lookAt(r, now) {
+			if beats++; beats%beatsAtOnce == 0 {
+				runtime.Gosched()
+			}
 		}
 	}
 	g.countBlocked(calls)
 	g.noting.Lock()
+	defer g.noting.Unlock()
 	g.account.Count(g.noteAll(calls), time.Now())
-	g.noting.Unlock()
+}
+
+// beginLook returns the calls to look at.
+func (g *registry) beginLook() []*running {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.timer, g.looking = nil, true
+	return slices.Collect(maps.Keys(g.calls))
+}
+
+// lookAt ends a call that has a reason to end, or in which the look panics. It reports
+// whether it has begun a beat.
+func (g *registry) lookAt(r *running, now int64) (beats bool) {
+	defer g.panics.Catch("the look at a call", func(f *report.Fault) { r.cancel(f) })
+	if cause := r.look(now, r.limits); cause != nil {
+		r.cancel(cause)
+		return false
+	}
+	b := r.quiet(now)
+	return b != nil && b.startBeat(r)
+}
+
+// looked ends look, and has it run again later.
+func (g *registry) looked() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.looking = false
@@ -149,6 +179,13 @@ func (g *registry) look() {
 		g.timer = time.AfterFunc(lookInterval, g.look)
 	}
 	g.changed.Broadcast()
+}
+
+// list returns the calls under way.
+func (g *registry) list() []*running {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.calls))
 }
 
 // cancelAll ends every call with the cause.
@@ -163,9 +200,7 @@ func (g *registry) cancelAll(cause error) {
 // cancelOver ends the calls with the cause, in random order and at random times from now
 // to last. It returns when it has ended all of them, or with the context.
 func (g *registry) cancelOver(ctx context.Context, last time.Time, cause error, random func() float64) {
-	g.mu.Lock()
-	calls := slices.Collect(maps.Keys(g.calls))
-	g.mu.Unlock()
+	calls := g.list()
 	for i := len(calls) - 1; i > 0; i-- { // Fisher and Yates
 		j := int(random() * float64(i+1))
 		calls[i], calls[j] = calls[j], calls[i]
@@ -188,10 +223,7 @@ func (g *registry) cancelOver(ctx context.Context, last time.Time, cause error, 
 
 // cutConns closes the connections that calls have for themselves.
 func (g *registry) cutConns() {
-	g.mu.Lock()
-	calls := slices.Collect(maps.Keys(g.calls))
-	g.mu.Unlock()
-	for _, r := range calls {
+	for _, r := range g.list() {
 		if r.conn != nil {
 			_ = r.conn.Close() // it is over either way
 		}

@@ -24,11 +24,16 @@ func watched(t testing.TB, g *testRegistry) (*running, context.Context) {
 
 func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, context.Context) {
 	t.Helper()
+	return watchedBy(t, g, apart, &g.limits)
+}
+
+func watchedBy(t testing.TB, g *testRegistry, apart edge.Spread, limits *Limits) (*running, context.Context) {
+	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
 	held := g.account.NewEntry()
 	held.Own(new(memory.Address))
-	r := &running{call: &call{held: held, info: &report.CallInfo{}}, cancel: cancel, limits: &g.limits, spread: apart}
+	r := &running{call: &call{held: held, info: &report.CallInfo{}}, cancel: cancel, limits: limits, spread: apart}
 	r.call.progress.Clock = &g.clock
 	g.add(r)
 	return r, ctx
@@ -64,7 +69,7 @@ type testRegistry struct {
 }
 
 func registryOf(limits Limits) *testRegistry {
-	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes, 0), noneIdle), withDefaults(limits)}
+	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes, 0), nil, noneIdle), withDefaults(limits)}
 }
 
 // wantEnd holds that the call is ended for the reason after the time: not a

@@ -42,9 +42,12 @@ type Server struct {
 	upstreams *upstream.Set
 	account   *memory.Account
 	registry  *registry
-	refusals  *report.Refusals
-	mistakes  *report.Refusals // for requests that aren't calls; apart, so that they hide no refusal
-	edge      *edge.Edge       // its clients' connections
+	panics    *report.Panics
+
+	droppedValues atomic.Int64 // of metadata
+	refusals      *report.Refusals
+	mistakes      *report.Refusals // for requests that aren't calls; apart, so that they hide no refusal
+	edge          *edge.Edge       // its clients' connections
 
 	refusing atomic.Bool    // no call begins any more
 	draining atomic.Bool    // nor any connection
@@ -57,7 +60,7 @@ type Server struct {
 	tunnels *tunnel.Listener // the listener of the HTTP/2 inside of WebSockets
 	loop    string           // tells that a request for the web server has come back
 	polls   *opamp.Table     // the agents that poll
-	sockets tasks.Group      // calls and tunnels on WebSockets, and of polls' sessions, which outlive their HTTP handlers
+	sockets tasks.Group      // calls and tunnels on WebSockets, and of polls' sessions, which outlive their HTTP handlers; and heart-beats
 	workers sync.WaitGroup   // that serves the tunnels
 }
 
@@ -72,6 +75,8 @@ func New(cfg Config) (*Server, error) {
 	if s.obs == nil {
 		s.obs = report.Discard()
 	}
+	s.panics = report.NewPanics(s.log)
+	s.log, s.obs = s.panics.GuardLog(s.log), s.panics.Guard(s.obs)
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
@@ -94,9 +99,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.backends, s.headerBytes = change.to, change.headerBytes
 	s.loop = newID()
-	s.registry = newRegistry(s.account, s.edge.Idle)
+	s.registry = newRegistry(s.account, s.panics, s.edge.Idle)
 	s.serveTunnels()
-	s.polls = opamp.NewTable(opamp.DefaultOptions(func() int { return s.policy.Load().limits.Connections }, report.KeyConnections))
+	s.polls = opamp.NewTable(opamp.DefaultOptions(func() int { return s.policy.Load().limits.Connections }, report.KeyConnections).With(s.panics))
 	return s, nil
 }
 
@@ -148,7 +153,7 @@ func ListenConfig() *net.ListenConfig { return edge.ListenConfig() }
 // newEdge returns the connections of the server's clients.
 func (s *Server) newEdge() *edge.Edge {
 	return edge.New(edge.Options{
-		Log: s.log, Observer: s.obs, Refusals: s.refusals,
+		Log: s.log, Observer: s.obs, Refusals: s.refusals, Panics: s.panics,
 		Own: Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
 		Bounds: func(l *edge.Listening) edge.Bounds {
 			p := s.policy.Load()
@@ -254,7 +259,7 @@ func (s *Server) boundHTTP(hs *http.Server, rules connRules) (leave func()) {
 	hs.IdleTimeout = cmp.Or(rules.idle, rules.age) // an HTTP/1.1 connection has no goodbye that an idle client would see
 	hs.MaxHeaderBytes = looseHeaderBytes(rules.headerBytes)
 	hs.DisableGeneralOptionsHandler = true
-	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
+	hs.ErrorLog = s.httpLog()
 	streams := min(rules.calls, 1<<16)
 	hs.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams:      streams,

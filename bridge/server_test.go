@@ -380,7 +380,7 @@ func TestShutdownEndsWhatIsLeft(t *testing.T) {
 	if err := await(t, "Shutdown's return", drained(s, over)); err != nil {
 		t.Errorf("Shutdown returned %v", err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > patience/2 { // the calls would be held for ever
 		t.Errorf("Shutdown took %v with 0.2 s of patience", took)
 	}
 	for i, stream := range streams {

@@ -23,6 +23,10 @@ type Snapshot struct {
 
 	Evicted int64 // calls so far that were ended because others needed the memory; without connections
 
+	Panics int64 // recovered so far: each is a defect of culvert, or of what its embedder gave it
+
+	DroppedValues int64 // of metadata so far, that gRPC can't carry
+
 	Upstreams []UpstreamState // sorted by name; a replaced one until its last call has ended
 
 	Draining bool // the Server accepts no new calls
@@ -40,16 +44,18 @@ type CallCount struct {
 func (s *Server) Snapshot() Snapshot {
 	calls, traffic := s.registry.count()
 	return Snapshot{
-		Calls:       calls,
-		Connections: s.edge.Tally(),
-		Traffic:     traffic,
-		HeldBytes:   s.account.Used(),
-		HeldLimit:   s.account.Messages(),
-		ClientBytes: s.account.Held(),
-		ClientLimit: s.account.Total(),
-		Evicted:     s.registry.evicted.Load(),
-		Upstreams:   s.upstreams.States(),
-		Draining:    s.refusing.Load(),
+		Calls:         calls,
+		Connections:   s.edge.Tally(),
+		Traffic:       traffic,
+		HeldBytes:     s.account.Used(),
+		HeldLimit:     s.account.Messages(),
+		ClientBytes:   s.account.Held(),
+		ClientLimit:   s.account.Total(),
+		Evicted:       s.registry.evicted.Load(),
+		Panics:        s.panics.Count(),
+		DroppedValues: s.droppedValues.Load(),
+		Upstreams:     s.upstreams.States(),
+		Draining:      s.refusing.Load(),
 	}
 }
 

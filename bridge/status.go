@@ -25,6 +25,7 @@ var (
 	errStalled     = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
 	errRefusing    = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}
 	errNoReply     = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend ended the call with OK and without a message, and a unary call needs one"}
+	errStreams     = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the method streams its replies, and this call takes one", Remedy: "use a route for messages with the framing sse (Server-Sent Events) or ndjson (NDJSON), or a stream of the Connect protocol (application/connect+json)"}
 	errManyReplies = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend sent more than one message, and a unary call takes one"}
 	errDraining    = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: report.SentMaybe, Retry: report.AnyMoment}
 )

@@ -53,6 +53,7 @@ func TestReasons(t *testing.T) {
 		"CLIENT_GONE":          {codes.Canceled, 499},
 		"FALLBACK_LOOP":        {codes.Unavailable, 508},
 		"DESCRIPTOR_MISMATCH":  {codes.Internal, 502},
+		"RESPONSE_NOT_JSON":    {codes.Internal, 502},
 		"CLIENT_SILENT":        {codes.Unavailable, 408},
 		"IDLE_TIMEOUT":         {codes.Unavailable, 408},
 		"MAX_AGE":              {codes.Unavailable, 503},

@@ -44,13 +44,17 @@ type step struct {
 	run  func(*Server, context.Context, *running) error
 }
 
-// take takes a call through the steps. It returns why one of them refused the
-// call, or nil.
-func (s *Server) take(r *running) error {
+// take takes a call through the steps, and then tells its client that it has begun. It
+// returns why one of the steps refused the call, or nil.
+func (s *Server) take(r *running) (err error) {
+	defer s.catch(r, "the steps of a call", &err)
 	for _, step := range steps {
 		if err := step.run(s, r.timed, r); err != nil {
 			return err
 		}
+	}
+	if down, ok := r.down.(opener); ok {
+		return down.Open()
 	}
 	return nil
 }
@@ -85,7 +89,9 @@ func (s *Server) read(ctx context.Context, r *running) error {
 	if r.call.Timeout != before {
 		r.limitTime(ctx)
 	}
-	s.tellBegan(r)
+	if panicked := s.tellBegan(r); panicked != nil {
+		return panicked
+	}
 	r.call.held.Add(memory.Fixed, headers.Size(r.call.Metadata))
 	return err
 }
@@ -100,69 +106,56 @@ func (s *Server) authorize(_ context.Context, r *running) error {
 
 // route selects the backend, and acquires its upstream.
 func (*Server) route(_ context.Context, r *running) (err error) {
-	c := r.call
-	backend := c.policy.router.unrouted
+	c, rt := r.call, &r.call.policy.router
+	c.info.Backend = rt.unrouted
 	if c.route != nil {
 		r.route.Store(c.route)
-		backend = c.route.backendFor(c.Metadata[c.route.sticky], c.policy.router.upstreams.Serves)
+		c.info.Backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
-	c.info.Backend = backend
-	r.to, err = c.policy.router.route(backend, c.Method, c.Peer.Addr)
+	if r.to, err = rt.acquire(c.info.Backend); err == nil {
+		return nil
+	}
+	if c.route.others() > 0 {
+		if _, ok := r.changeBackend(c.Metadata[c.route.sticky], nil); ok { // others were faster
+			return nil
+		}
+	}
+	rt.noteFull(err, c.info.Backend, c.Method, c.Peer.Addr)
 	return err
 }
 
 // open makes the metadata what the route wants it to be, and opens the stream at the
-// upstream. If a split's backend can't be reached or is full, the call goes to another one.
+// upstream. If a split's backend can't be reached or is full, the call goes to another
+// one with room. If none has any, it waits.
 func (s *Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
 	if c.posted {
 		return nil
 	}
-	var key []string
-	others := 0
+	var key, tried []string
 	if c.route != nil {
 		key = c.Metadata[c.route.sticky]
 		c.route.edit(c.Metadata)
 		c.held.Add(memory.Fixed, c.route.setBytes)
-		others = c.route.others()
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
 	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
-	for ; ; others-- {
-		request.Elsewhere = others > 0
+	request.Elsewhere = c.route.others() > 0
+	for {
 		r.up, err = r.to.Open(ctx, r.cancel, request)
-		full := upstream.Overloaded(err)
-		if err == nil || others == 0 || ctx.Err() != nil || !full && !upstream.Unreached(err) {
+		if err == nil || !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
 			return err
 		}
-		if !s.changeBackend(r, key) {
-			if full {
-				return err // the call has waited for a place as long as it may
+		before := c.info.Backend
+		if tried, request.Elsewhere = r.changeBackend(key, tried); !request.Elsewhere {
+			r.returnToBackend(key, tried) // the last attempt has all its patience
+		}
+		if c.info.Backend != before {
+			if err = s.describe(ctx, r); err != nil {
+				return err
 			}
-			others = 1 // the last attempt is at this backend, with all its patience
-		} else if err = s.describe(ctx, r); err != nil {
-			return err
 		}
 	}
-}
-
-// changeBackend gives a call whose backend can't be reached or is full another one that
-// serves. It reports whether there is one.
-func (s *Server) changeBackend(r *running, key []string) bool {
-	c := r.call
-	failed := c.info.Backend
-	serves := func(backend string) bool { return backend != failed && s.upstreams.Serves(backend) }
-	backend := c.route.backendFor(key, serves)
-	if !serves(backend) {
-		return false
-	}
-	to, err := c.policy.router.route(backend, c.Method, c.Peer.Addr)
-	if err != nil {
-		return false
-	}
-	r.to.Release()
-	r.to, c.info.Backend = to, backend
-	return true
 }
 
 // limitTime derives the context that gives the upstream the deadline, and lets the
@@ -192,7 +185,7 @@ func (r *running) releaseUpstream() {
 }
 
 // authenticate asks the Authenticator, if there is one.
-func (s *Server) authenticate(ctx context.Context, r *running) error {
+func (s *Server) authenticate(ctx context.Context, r *running) (err error) {
 	c := r.call
 	if s.cfg.Authenticator == nil || c.authenticated {
 		return nil
@@ -202,6 +195,7 @@ func (s *Server) authenticate(ctx context.Context, r *running) error {
 		r.others.Go(func() { s.passRequests(r) }) // pump waits for it, or handle
 		defer r.early.stop()
 	}
+	defer s.catch(r, "the Authenticator", &err)
 	id, err := askWho(ctx, s.cfg.Authenticator, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -213,12 +207,13 @@ func (s *Server) authenticate(ctx context.Context, r *running) error {
 	return nil
 }
 
-// tellBegan tells the Observer of the call, once.
-func (s *Server) tellBegan(r *running) {
+// tellBegan tells the Observer of the call, once. It returns a panic of the Observer.
+func (s *Server) tellBegan(r *running) (err error) {
 	if r.told {
-		return
+		return nil
 	}
 	r.told = true
+	defer s.catch(r, "the Observer", &err)
 	if r.call.Metadata == nil {
 		r.call.Metadata = metadata.MD{}
 	}
@@ -232,4 +227,5 @@ func (s *Server) tellBegan(r *running) {
 	if s.cfg.Authenticator != nil {
 		r.call.observed = max(headers.Size(r.call.Metadata)-sent, 0)
 	}
+	return nil
 }

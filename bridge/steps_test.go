@@ -49,7 +49,7 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, report.ReasonUpstreamUnreachable, DefaultBackend},
-		"describe": {keep, func(_ *Server, _ *channelDown, c *call) { c.json = connectJSON }, report.ReasonUpstreamUnreachable, "refused by the test"},
+		"describe": {keep, func(_ *Server, _ *channelDown, c *call) { c.json = plainJSON }, report.ReasonUpstreamUnreachable, "refused by the test"},
 		"open":     {keep, leave, report.ReasonUpstreamUnreachable, "refused by the test"},
 	}
 	for i, step := range steps {

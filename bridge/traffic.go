@@ -92,14 +92,18 @@ func (g *registry) countBlocked(calls []*running) {
 		if !in && !out {
 			continue
 		}
-		g.mu.Lock()
-		if in {
-			r.totals.In.Blocked += lookInterval
-		}
-		if out {
-			r.totals.Out.Blocked += lookInterval
-		}
-		g.mu.Unlock()
+		g.noteBlocked(r, in, out)
+	}
+}
+
+func (g *registry) noteBlocked(r *running, in, out bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if in {
+		r.totals.In.Blocked += lookInterval
+	}
+	if out {
+		r.totals.Out.Blocked += lookInterval
 	}
 }
 

@@ -21,7 +21,7 @@ const connectName = "connect" // among the transports
 
 // connectRules are what a policy says about the Connect protocol.
 type connectRules struct {
-	pass bool                   // messages in JSON go to the backend as they are
+	pass bool                   // messages in JSON go to the backend as they are, those of gRPC-Web, too
 	get  routing.MethodPatterns // of the methods that may be called by GET
 }
 
@@ -46,11 +46,16 @@ func isStreamType(mediaType string) bool {
 	return strings.HasPrefix(mediaType, connectStream.contentType+"+")
 }
 
-// hasConnectQuery reports whether a URL is that of a unary call by GET.
-func hasConnectQuery(r *http.Request) bool { return hasQuery(r, "connect=v1") }
-
-func hasQuery(r *http.Request, parameter string) bool {
-	return strings.Contains("&"+r.URL.RawQuery+"&", "&"+parameter+"&")
+// hasConnectQuery reports whether a URL is that of a unary call by GET, in any version of
+// the protocol.
+func hasConnectQuery(r *http.Request) bool {
+	for parameter := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		version, ok := strings.CutPrefix(parameter, "connect=v")
+		if ok && version != "" && strings.Trim(version, "0123456789") == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // connectMistake returns why culvert can't serve a request of the Connect protocol for a
@@ -83,8 +88,9 @@ func (c *call) readConnectHeader(h http.Header) error {
 	return c.readTimeout(h["Connect-Timeout-Ms"], codec.ParseConnectTimeout)
 }
 
-// connectJSON is how the Connect protocol writes JSON.
-var connectJSON = new(descriptor.JSON)
+// plainJSON is how culvert writes JSON where no route says it: in the Connect protocol and
+// in gRPC-Web.
+var plainJSON = new(descriptor.JSON)
 
 // convertJSON has the messages of a call in JSON converted, unless they pass.
 func (c *call) convertJSON() {
@@ -92,20 +98,20 @@ func (c *call) convertJSON() {
 	case c.route.bare() != nil:
 		c.json = &c.route.message.JSON
 	case c.subtype == "json" && !c.policy.connect.pass:
-		c.json = connectJSON
+		c.json = plainJSON
 	}
 }
 
 // connectRefusal returns the body of an HTTP refusal in the form whose status a Connect
-// client shows. It returns "" if the request isn't a unary Connect call.
-// https://connectrpc.com/docs/protocol#error-end-stream
+// client shows. It returns "" if the request isn't a unary Connect call, or for 405, which
+// no code of Connect goes with. https://connectrpc.com/docs/protocol#error-end-stream
 func connectRefusal(r *http.Request, httpStatus int, text string) (body string) {
 	post := r.Header.Get("Connect-Protocol-Version") != "" && isUnaryType(gate.MediaType(r))
-	if !post && (r.Method != http.MethodGet || !hasConnectQuery(r)) {
+	if !post && (r.Method != http.MethodGet || !hasConnectQuery(r)) || httpStatus == http.StatusMethodNotAllowed {
 		return ""
 	}
 	code := codec.CodeFromHTTP(httpStatus)
-	if httpStatus == http.StatusUnsupportedMediaType || httpStatus == http.StatusMethodNotAllowed { // connectMistake's: this isn't enabled
+	if httpStatus == http.StatusUnsupportedMediaType { // connectMistake's
 		code = codes.Unimplemented
 	}
 	_, json := codec.ConnectError(status.New(code, "culvert: "+text))

@@ -136,6 +136,13 @@ func TestConnectJSON(t *testing.T) {
 	if got := await(t, "the call", types); got != "application/grpc+json" {
 		t.Errorf("the backend got %q", got)
 	}
+	res, body = postUnary(t, address, "\x00\x00\x00\x00\x02{}", "Content-Type", "application/grpc-web+json")
+	if !strings.HasPrefix(body, "\x00\x00\x00\x00\x02{}\x80") || res.Header.Get("Content-Type") != "application/grpc-web+json" {
+		t.Errorf("gRPC-Web is answered %q %v", body, res.Header)
+	}
+	if got := await(t, "the call", types); got != "application/grpc+json" {
+		t.Errorf("of gRPC-Web the backend got %q", got)
+	}
 	res, body = postUnary(t, address, "\x00\x00\x00\x00\x02{}", "Content-Type", "application/connect+json")
 	if body != "\x00\x00\x00\x00\x02{}\x02\x00\x00\x00\x02{}" || res.Header.Get("Content-Type") != "application/connect+json" {
 		t.Errorf("a stream was answered with %q %v", body, res.Header)
@@ -175,12 +182,20 @@ func TestConnectGet(t *testing.T) {
 		{testMethod, "connect=v1&encoding=proto&compression=gzip&message=x", 400, "gzip"},
 		{testMethod, "connect=v1&encoding=proto&base64=1&message=!", 400, "base64"},
 		{testMethod, "connect=v1&encoding=proto", 400, "message"},
-		{testMethod, "connect=v1&encoding=json&message={}", 415, "server reflection"},
+		{testMethod, "connect=v1&message=x", 400, "encoding=proto"},
+		{testMethod, "connect=v2&encoding=proto&message=hello", 400, "connect=v1"},
+		{testMethod, "encoding=proto&message=hello&connect=v10", 400, "connect=v1"},
+		{testMethod, "connect=v1&encoding=xml&message=x", 415, "encoding=json"},
+		{testMethod, "connect=v1&encoding=PROTO&message=x", 415, "encoding=json"},
+		{testMethod, "connect=v1&encoding=proto&compression=GZIP&base64=1&message=" + base64.URLEncoding.EncodeToString(parts.Gzipped([]byte(long))), 200, long},
+		{testMethod, "connect=v1&encoding=proto&compression=x-gzip&base64=1&message=" + base64.URLEncoding.EncodeToString(parts.Gzipped([]byte(long))), 200, long},
+		{testMethod, "connect=v1&encoding=proto&compression=Identity&message=hello", 200, "hello"},
+		{testMethod, "connect=v1&encoding=json&message={}", 415, "backend.descriptors"},
 		{"/test.Other/Method", "connect=v1&encoding=proto&message=x", 405, "connect.get"},
 	} {
 		res, body := send(t, http.DefaultClient, newRequest(t, http.MethodGet, "http://"+address+c.method+"?"+c.query, ""))
 		if res.StatusCode != c.code || !strings.Contains(body, c.says) || c.code == 200 && body != c.says {
-			t.Errorf("%s: answered %d %.100q, want %d %.100q", c.query, res.StatusCode, body, c.code, c.says)
+			t.Errorf("%s: answered %d %.300q, want %d %.100q", c.query, res.StatusCode, body, c.code, c.says)
 		}
 		vary := strings.Join(res.Header.Values("Vary"), ", ")
 		if c.code == 200 && (!strings.Contains(vary, "Accept-Encoding") || !strings.Contains(vary, "Origin, Sec-Fetch-Site") || res.Header.Get("X-Accel-Buffering") != "") {
@@ -191,6 +206,9 @@ func TestConnectGet(t *testing.T) {
 		}
 		if allow := res.Header.Get("Allow"); (c.code == 405) != (allow == "POST") {
 			t.Errorf("%s: Allow is %q", c.query, allow)
+		}
+		if kind := res.Header.Get("Content-Type"); c.code == 405 && kind != "text/plain; charset=utf-8" || (c.code == 400 || c.code == 415) && kind != "application/json" {
+			t.Errorf("%s: answered %d with the content type %q", c.query, c.code, kind)
 		}
 	}
 	r := newRequest(t, http.MethodGet, "http://"+address+testMethod+"?connect=v1&encoding=proto&message=x", "a body")

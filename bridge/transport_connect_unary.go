@@ -76,7 +76,11 @@ func (u *unaryStream) readHeader() (query codec.ConnectGet, err error) {
 	if !u.answer.get {
 		return query, c.readCodings(h["Content-Encoding"], h["Accept-Encoding"])
 	}
-	if query, err = codec.ParseConnectGet(u.r.URL.RawQuery); err != nil {
+	query, err = codec.ParseConnectGet(u.r.URL.RawQuery)
+	if errors.Is(err, codec.ErrConnectEncoding) {
+		return query, c.mistaken(&mistake{code: http.StatusUnsupportedMediaType, text: err.Error()}, report.ReasonUnsupportedEncoding, "", nil)
+	}
+	if err != nil {
 		return query, report.New(report.ReasonBadRequest, err.Error())
 	}
 	c.subtype = query.Encoding
@@ -128,6 +132,9 @@ func (e *unaryAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD)
 	if m := h.call.mistake; m != nil {
 		code = m.code
 		setHeaders(h.w.Header(), m.headers)
+	}
+	if code == http.StatusMethodNotAllowed { // as in connectRefusal
+		contentType, body = textPlain, mem.BufferSlice{mem.SliceBuffer("culvert: " + st.Message() + "\n")}
 	}
 	if e.packed && st.Code() == codes.OK {
 		h.w.Header()["Content-Encoding"] = gzipped // before, so that a page may read it

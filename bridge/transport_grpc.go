@@ -13,6 +13,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -73,16 +74,14 @@ var errCoding = report.New(report.ReasonUnsupportedEncoding, "culvert doesn't su
 
 // readCodings reads the compression that the client uses, and those that it can read.
 func (c *call) readCodings(encoding, accepted []string) error {
-	if len(encoding) > 0 {
-		switch encoding[0] {
-		case "", "identity":
-		case "gzip":
-			c.coding = "gzip"
-		default:
-			return errCoding
-		}
+	coding, ok := packing.Coding(encoding)
+	if !ok {
+		return errCoding
 	}
-	c.takesGzip = gate.HasToken(accepted, "gzip")
+	if coding != "" { // a WebSocket may name one in its upgrade request, too
+		c.coding = coding
+	}
+	c.takesGzip = packing.Accepted(accepted)
 	return nil
 }
 
@@ -115,7 +114,7 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 		refused = s.settle(c)
 	}
 	c.subtype, _ = gate.ContentSubtype(r.Header.Get("Content-Type"), d.contentType)
-	if d.connect {
+	if d != native { // which may have codecs of its own
 		c.convertJSON()
 	}
 	g := newGRPCStream(s, d, w, r, c, a)
@@ -214,7 +213,7 @@ func (g *grpcStream) decodeBody() (err error) {
 func (g *grpcStream) Prepare(ctx context.Context) error {
 	g.received = true
 	length := g.r.ContentLength
-	if g.d == native || length <= 0 || g.r.Header.Get("Content-Encoding") != "" {
+	if g.d == native || length <= 0 || g.body.Packed != nil {
 		return nil
 	}
 	return g.early(func() error { return g.readSingle(ctx, length) })

@@ -134,7 +134,7 @@ func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) 
 		e.writeTrailers(h, st, trailer)
 		return nil
 	}
-	if h.call.mistake != nil && !h.out.begun {
+	if e.d.connect && h.call.mistake != nil && !h.out.begun {
 		return e.refuse(h, st)
 	}
 	return e.writeTrailersFrame(h, st, trailer)
@@ -144,7 +144,7 @@ func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) 
 func (e *grpcAnswer) refuse(h *httpStream, st *status.Status) error {
 	header := h.makeWebHeader(codec.Fields(nil))
 	text := "culvert: " + st.Message() + "\n"
-	header["Content-Type"] = []string{"text/plain; charset=utf-8"}
+	header["Content-Type"] = []string{textPlain}
 	header["Content-Length"] = []string{strconv.Itoa(len(text))}
 	setHeaders(header, h.call.mistake.headers)
 	h.begin(h.call.mistake.code, false)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -23,19 +24,32 @@ import (
 // newHTTPCall makes the call of an HTTP request from facts of HTTP and not of the
 // client's protocol: id, metadata, the headers that culvert adds. The call is usable
 // even with an error, since the call's own protocol reports it.
-func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*call, error) {
-	c := s.newCall(a, r.Header.Get("X-Request-Id"))
+func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
+	c = s.newCall(a, r.Header.Get("X-Request-Id"))
+	defer s.catchMaking(c, &err)
+	c.blind = a.on.CutsReaders(r)
 	if a.refused != nil {
 		return c, a.refused
 	}
-	md, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers)
+	md, dropped, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers, a.policy.routes.askedFor())
 	if err != nil {
 		return c, err
 	}
+	s.noteDropped(c, dropped)
 	a.policy.vouched.Strike(md, a.trusted)
 	headers.SetUserAgent(md, r.Header)
 	c.Metadata = md
 	return c, a.vouch(md, r.Header, c.headers)
+}
+
+// noteDropped counts metadata that is dropped, since gRPC can't carry its values, and logs
+// the names.
+func (s *Server) noteDropped(c *call, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	s.droppedValues.Add(int64(len(names)))
+	s.log.Debug("metadata is dropped: its values aren't printable ASCII", slog.String("peer", c.Peer.Addr), slog.String("call_id", c.info.ID), slog.String("detail", strings.Join(names[:min(len(names), 10)], " ")))
 }
 
 // vouch sets the metadata that culvert itself confirms about the client, whose request
@@ -78,6 +92,7 @@ type httpStream struct {
 	source   *progress.Body
 	received bool // the body is being read from here on
 	readCut  bool // a past deadline broke off the reading: net/http then ends the connection's context
+	writeCut bool // writes have a deadline; known after the last one
 
 	out     httpAnswer
 	aborted bool
@@ -128,27 +143,31 @@ func (h *httpStream) close() {
 
 // Bind implements downstream.
 func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
-	h.guard.Watch(ctx, graceOf, func() { _ = h.rc.SetWriteDeadline(socket.LongAgo) }) // a stream that is gone needs none
+	h.guard.Watch(ctx, graceOf, func() {
+		defer h.s.panics.Catch(cutting, nil) // a foreign ResponseWriter's
+		h.writeCut = true
+		_ = h.rc.SetWriteDeadline(h.call.cutTime()) // a stream that is gone needs none
+	})
 }
 
 // unpacked returns the body without its content coding, and the decoder if there is
 // one. The content coding is the outermost of a body's. RFC 9110 §8.4.
 func (h *httpStream) unpacked() (io.Reader, *packing.Body, error) {
-	switch strings.ToLower(h.r.Header.Get("Content-Encoding")) {
-	case "", "identity":
-		return h.source, nil, nil
-	case "gzip":
-		g := packing.NewBody(h.source, &h.call.use, 2*int64(h.call.messages.Bytes)) // it may be base64
-		return g, g, nil
-	default:
+	switch coding, ok := packing.Coding(h.r.Header["Content-Encoding"]); {
+	case !ok:
 		return h.source, nil, report.New(report.ReasonUnsupportedEncoding, "culvert doesn't support this encoding of the body: use gzip or identity")
+	case coding == "":
+		return h.source, nil, nil
 	}
+	g := packing.NewBody(h.source, &h.call.use, 2*int64(h.call.messages.Bytes)) // it may be base64
+	return g, g, nil
 }
 
 // early runs a read of the body before the pump starts. The end of the call's context
 // cuts it.
 func (h *httpStream) early(read func() error) error {
 	cut := func() {
+		defer h.s.panics.Catch(cutting, nil)
 		h.readCut = true
 		_ = h.rc.SetReadDeadline(socket.LongAgo) // a stream that is gone needs none
 	}

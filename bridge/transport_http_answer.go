@@ -127,7 +127,7 @@ func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 		}
 	}
 	if more && h.r.ProtoMajor == 1 {
-		h.on.HoldWrites(h.s.account.Pool)
+		h.on.HoldWrites(h.call.held.Buffers())
 	}
 	return h.w, nil
 }
@@ -209,13 +209,23 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 		if h.r.Context().Err() != nil && isGone(st) {
 			return socket.ErrEnded
 		}
+		h.writeCut = true
 		_ = h.rc.SetWriteDeadline(time.Now().Add(h.call.lastMoment())) // a foreign ResponseWriter may have none
-		err := h.encoder.end(h, st, trailer)
-		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on
-		return err
+		return h.encoder.end(h, st, trailer)
 	})
+	if h.writeCut {
+		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on
+	}
 	h.aborted = err != nil
 	return err
+}
+
+// Abort implements downstream: close ends the request so that no client takes the answer
+// for whole.
+func (h *httpStream) Abort() {
+	h.aborted = true
+	h.guard.Stop()
+	h.stopReading()
 }
 
 // isGone reports whether no client is left to receive the status.

@@ -41,7 +41,7 @@ func messageMistake(r *http.Request, a *arrival) *mistake {
 	case r.Method != http.MethodGet:
 		return &mistake{http.StatusMethodNotAllowed, "this path takes only WebSockets", []string{"Allow", "GET"}, true}
 	default:
-		return &mistake{http.StatusUpgradeRequired, "this path takes only WebSockets. If the client asked for one, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there", []string{"Upgrade", "websocket"}, true}
+		return noUpgrade(r, "this path takes only WebSockets")
 	}
 }
 
@@ -64,13 +64,17 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 		refused = err
 	}
 	w.Header().Set("X-Request-Id", c.info.ID)
-	ws, err := s.accept(w, r, m.Subprotocol)
+	ws, err := s.accept(w, r, m.Subprotocol, c.held)
 	if err != nil {
 		c.arrived()
 		return // it was answered
 	}
 	on := a.on
 	if !s.sockets.Start(func() {
+		defer s.panics.Catch("a call on a WebSocket", func(*report.Fault) {
+			c.arrived()
+			ws.Drop()
+		})
 		growStack(0)
 		s.serveMessages(ws, on, m, c, refused)
 	}) {
@@ -120,8 +124,8 @@ type messageDown struct {
 
 // Bind implements downstream.
 func (d *messageDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(socket.LongAgo) })  // a closed connection needs none
-	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
+	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(d.call.cutTime()) }) // a closed connection needs none
+	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) }))  //nolint:contextcheck // pings end with the WebSocket
 	c := d.call
 	d.body = message.Reader{Ctx: ctx, Body: d.frames.Body(), Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: &d.frames}
 }
@@ -269,6 +273,17 @@ func (d *messageDown) Finish(st *status.Status, _ metadata.MD) error {
 		return socket.ErrEnded // the status, too
 	}
 	return nil
+}
+
+// Abort implements downstream.
+func (d *messageDown) Abort() {
+	select {
+	case <-d.finished:
+	default:
+		close(d.finished)
+	}
+	d.guard.Stop()
+	d.ws.Drop()
 }
 
 // closing returns the code and the text of the close frame. Some reasons of culvert's own

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -37,7 +38,7 @@ func plainMistake(r *http.Request, m *messageRoute) *mistake {
 	case get:
 		return &mistake{http.StatusMethodNotAllowed, "this path takes GET and POST", []string{"Allow", "GET, POST"}, true}
 	case r.Method == http.MethodGet:
-		return &mistake{http.StatusUpgradeRequired, "this path takes WebSockets and POST. If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there", []string{"Upgrade", "websocket"}, true}
+		return noUpgrade(r, "this path takes WebSockets and POST")
 	default:
 		return &mistake{http.StatusMethodNotAllowed, "this path takes WebSockets and POST", []string{"Allow", "GET, POST"}, true}
 	}
@@ -52,7 +53,8 @@ func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) 
 		refused = c.readCodings(r.Header["Content-Encoding"], nil)
 	}
 	c.json = &m.JSON
-	l := &linesStream{answer: linesAnswer{of: m, codingRefused: errors.Is(refused, errCoding)}}
+	l := new(linesStream)
+	l.answer.of, l.answer.codingRefused = m, errors.Is(refused, errCoding)
 	l.open(s, w, r, c, a, &l.answer)
 	l.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
 	l.readWhole()
@@ -78,11 +80,15 @@ type linesStream struct {
 // A linesAnswer is the encoder of events and of lines.
 type linesAnswer struct {
 	of            *messageRoute
-	codingRefused bool // so the client is told what can be read
+	codingRefused bool         // so the client is told what can be read
+	sent          atomic.Int64 // when something was last sent, on the progress's clock
 }
 
-// header implements encoder.
+// header implements encoder. Behind a heart-beat it is too late for metadata.
 func (e *linesAnswer) header(h *httpStream, md metadata.MD, more bool) error {
+	if h.out.begun {
+		return nil
+	}
 	e.begin(h, codec.Fields(md), more)
 	if more {
 		return nil
@@ -98,11 +104,19 @@ func (e *linesAnswer) begin(h *httpStream, fields iter.Seq2[string, string], mor
 	header := h.makeWebHeader(fields)
 	header["Content-Type"] = []string{contentType}
 	h.begin(http.StatusOK, more)
+	e.noteSent(h)
+}
+
+// noteSent notes that the client gets a part of the answer.
+func (e *linesAnswer) noteSent(h *httpStream) {
+	h.call.progress.SentPiece()
+	e.sent.Store(h.call.progress.Clock.Load())
 }
 
 // message implements encoder. JSON text that culvert writes has no line break.
 func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
 	defer m.Free()
+	h.call.progress.SentPiece() // a heart-beat that was under way is over
 	if !h.out.begun {
 		e.begin(h, codec.Fields(nil), more)
 	}
@@ -120,7 +134,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 			return err
 		}
 	}
-	h.call.progress.SentPiece()
+	e.noteSent(h)
 	if more {
 		return nil
 	}
@@ -131,6 +145,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 // status, as a unary call of the Connect protocol does. Otherwise the last event, or a last
 // line, has the status.
 func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
+	h.call.progress.SentPiece() // likewise
 	if !h.out.begun && st.Code() != codes.OK {
 		return h.fail(st, e.codingRefused)
 	}

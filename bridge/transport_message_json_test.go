@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	coder "github.com/coder/websocket"
 	"google.golang.org/grpc"
@@ -361,15 +362,16 @@ func TestLinesThatFailAtOnce(t *testing.T) {
 // TestMistakesInRoutesOfJSON: what a framing can't do is refused.
 func TestMistakesInRoutesOfJSON(t *testing.T) {
 	for want, change := range map[string]func(*MessageRoute){
-		"message.unknown_fields is for messages in JSON": func(m *MessageRoute) { m.JSON.RejectUnknown = true },
-		"message.field_names is for messages in JSON":    func(m *MessageRoute) { m.JSON.ProtoNames = true },
-		"message.enums is for messages in JSON":          func(m *MessageRoute) { m.JSON.EnumNumbers = true },
-		"message.defaults is for messages in JSON":       func(m *MessageRoute) { m.JSON.Defaults = true },
-		"message.json_out is for the framing json":       func(m *MessageRoute) { m.Framing, m.BinaryOut = FramingSSE, true },
-		"message.event_id is for the framing sse":        func(m *MessageRoute) { m.Framing, m.EventID = FramingJSON, "text" },
-		"message.half_close is for WebSockets":           func(m *MessageRoute) { m.Framing, m.HalfClose = FramingSSE, "done" },
-		"message.first_message is for WebSockets":        func(m *MessageRoute) { m.Framing, m.FirstMessage = FramingNDJSON, "authorization" },
-		"message.subprotocol is for WebSockets":          func(m *MessageRoute) { m.Framing, m.Subprotocol = FramingNDJSON, "chat" },
+		"message.unknown_fields is for messages in JSON":       func(m *MessageRoute) { m.JSON.RejectUnknown = true },
+		"message.field_names is for messages in JSON":          func(m *MessageRoute) { m.JSON.ProtoNames = true },
+		"message.enums is for messages in JSON":                func(m *MessageRoute) { m.JSON.EnumNumbers = true },
+		"message.defaults is for messages in JSON":             func(m *MessageRoute) { m.JSON.Defaults = true },
+		"message.json_out is for the framing json":             func(m *MessageRoute) { m.Framing, m.BinaryOut = FramingSSE, true },
+		"message.event_id is for the framing sse":              func(m *MessageRoute) { m.Framing, m.EventID = FramingJSON, "text" },
+		"message.heartbeat is for the framings sse and ndjson": func(m *MessageRoute) { m.Heartbeat = time.Second },
+		"message.half_close is for WebSockets":                 func(m *MessageRoute) { m.Framing, m.HalfClose = FramingSSE, "done" },
+		"message.first_message is for WebSockets":              func(m *MessageRoute) { m.Framing, m.FirstMessage = FramingNDJSON, "authorization" },
+		"message.subprotocol is for WebSockets":                func(m *MessageRoute) { m.Framing, m.Subprotocol = FramingNDJSON, "chat" },
 	} {
 		_, err := New(Config{Backend: nowhere, Routes: chat(func(r *Route) { change(r.Message) })})
 		if err == nil || !strings.Contains(err.Error(), want) {

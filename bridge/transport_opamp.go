@@ -30,7 +30,7 @@ func opampMistake(r *http.Request) *mistake {
 	case r.Method != http.MethodGet:
 		return &mistake{http.StatusMethodNotAllowed, "this path takes only WebSockets and the polls of OpAMP", []string{"Allow", "GET, POST"}, true}
 	default:
-		return &mistake{http.StatusUpgradeRequired, "this path takes WebSockets and the polls of OpAMP. If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there", []string{"Upgrade", "websocket"}, true}
+		return noUpgrade(r, "this path takes WebSockets and the polls of OpAMP")
 	}
 }
 
@@ -51,6 +51,10 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 	d.downstream = d.socket
 	conn := a.conn
 	if !s.sockets.Start(func() {
+		defer s.panics.Catch("an agent's call", func(*report.Fault) {
+			c.arrived()
+			d.Abort()
+		})
 		growStack(0)
 		s.handle(context.Background(), c, d, conn, refused)
 	}) {
@@ -59,6 +63,9 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 		return
 	}
 	<-d.answered // until then the call uses w and r
+	if d.aborted {
+		panic(http.ErrAbortHandler) // a cut connection
+	}
 }
 
 // agentDown is the client's end of an agent's call on a WebSocket. It opens the WebSocket
@@ -70,6 +77,7 @@ type agentDown struct {
 	w        http.ResponseWriter // nil once it is answered
 	r        *http.Request       // likewise
 	answered chan struct{}       // then closed
+	aborted  bool                // it was not answered; set before answered is closed
 	bind     func()              // binds the socket
 	unwatch  func() bool         // of the request
 }
@@ -90,7 +98,7 @@ func (d *agentDown) Open() error {
 		return errGone
 	}
 	d.w.Header().Set("X-Request-Id", d.socket.call.info.ID)
-	ws, err := d.socket.s.accept(d.w, d.r, d.socket.of.Subprotocol)
+	ws, err := d.socket.s.accept(d.w, d.r, d.socket.of.Subprotocol, d.socket.call.held)
 	defer d.answer()
 	if err != nil {
 		return report.New(report.ReasonBadRequest, "the WebSocket's handshake failed").Because(err)
@@ -119,6 +127,20 @@ func (d *agentDown) Finish(st *status.Status, trailer metadata.MD) error {
 	d.unwatch()
 	defer d.answer()
 	return d.refuse(st, d.socket.call.ending)
+}
+
+// Abort implements downstream.
+func (d *agentDown) Abort() {
+	switch {
+	case d.socket.ws != nil:
+		d.socket.Abort()
+	case d.w != nil:
+		if d.unwatch != nil {
+			d.unwatch()
+		}
+		d.aborted = true
+		d.answer()
+	}
 }
 
 // refuse answers the upgrade with an HTTP status.

@@ -53,7 +53,7 @@ type pollStream struct {
 	agent  codec.AgentToServer
 }
 
-// Prepare reads the message, and checks who sends it.
+// Prepare reads the message, which says whose poll it is.
 func (p *pollStream) Prepare(ctx context.Context) error {
 	err := p.wholeStream.Prepare(ctx)
 	if err != nil {
@@ -62,7 +62,9 @@ func (p *pollStream) Prepare(ctx context.Context) error {
 	if p.agent, err = codec.ParseAgentToServer(p.first); err != nil {
 		return report.New(report.ReasonBadRequest, err.Error())
 	}
-	return opamp.CheckHeader(p.r.Header.Get("Opamp-Instance-Uid"), p.agent)
+	// The header is for load balancers, and those of some agents differ from their messages'.
+	p.call.Metadata["opamp-instance-uid"] = []string{p.agent.UID.String()}
+	return nil
 }
 
 // A sessionPoll is the client's end of a poll whose message is for its agent's session.
@@ -82,7 +84,7 @@ func (p *sessionPoll) Open() error {
 	p.first, p.ahead = nil, false
 	held.Own(c.use.Memory()) // before the session holds anything
 	return p.s.polls.Post(p.body.Ctx, opamp.Poll{
-		Scope: c.route.name + " " + c.Method, Agent: p.agent, Owner: p.owner,
+		Scope: c.route.name + " " + c.Method, Address: c.use.AddressKey(), Agent: p.agent, Owner: p.owner,
 		Message: m, Held: held, Deliver: p.deliver,
 		Start: func(session *opamp.Session) error { return p.start(session, held) },
 	})

@@ -35,20 +35,46 @@ type sessionDown struct {
 
 // open takes the call through the steps. It is handle up to the pump.
 func (d *sessionDown) open() {
+	defer d.s.panics.Catch("the beginning of a session", d.abandon)
 	d.running, d.ctx = d.s.begin(context.Background(), d.call, d, nil)
 	if err := d.s.take(d.running); err != nil {
+		defer d.leave()
+		defer d.s.catchRest(d.running)
 		d.s.endEarly(d.running, err)
-		d.leave()
 		return
 	}
-	d.from = replies.New(d.running.up, d.call.held, &d.running.others)
+	d.from = replies.New(d.running.up, d.call.held, &d.running.others, d.s.panics)
 	d.unwatch = context.AfterFunc(d.ctx, d.conclude)
-	d.Ready(d.pass, d.receive)
+	d.Ready(d.pass, d.receive, d.running.up.Waiting)
 }
 
-// pass passes messages to the backend.
+// abandon ends a call after a panic in open that take and endEarly haven't caught.
+func (d *sessionDown) abandon(panicked *report.Fault) {
+	if d.running == nil { // there is no call yet
+		d.Abort()
+		d.call.held.Settle()
+		d.call.arrived()
+		d.s.sockets.Leave()
+		return
+	}
+	if d.unwatch == nil {
+		d.unwatch = context.AfterFunc(d.ctx, d.conclude)
+	}
+	d.running.cancel(panicked) // has conclude end it
+}
+
+// pass passes messages to the backend. It ends the call if that fails.
 func (d *sessionDown) pass() error {
+	err := d.passMessages()
+	if report.IsPanic(err) {
+		d.running.cancel(err)
+	}
+	return err
+}
+
+func (d *sessionDown) passMessages() (err error) {
 	r := d.running
+	defer d.s.catch(r, "copying a session's requests", &err)
 	for {
 		m, err := r.recv()
 		if errors.Is(err, io.EOF) {
@@ -73,16 +99,8 @@ func (d *sessionDown) pass() error {
 }
 
 // receive sends replies to the session, and ends the call when the backend does.
-func (d *sessionDown) receive() (err error) {
-	r := d.running
-	if !d.headed {
-		d.headed = true
-		err = d.s.copyHeader(d.ctx, r, d.from)
-	}
-	var trailer metadata.MD
-	if err == nil {
-		trailer, err = d.s.copyMessages(d.ctx, r, d.from)
-	}
+func (d *sessionDown) receive() error {
+	trailer, err := d.copyReplies()
 	if errors.Is(err, opamp.ErrEnough) {
 		return err
 	}
@@ -93,8 +111,23 @@ func (d *sessionDown) receive() (err error) {
 	return io.EOF
 }
 
+// copyReplies is the part of receive that copies.
+func (d *sessionDown) copyReplies() (trailer metadata.MD, err error) {
+	r := d.running
+	defer d.s.catch(r, "copying a session's replies", &err)
+	if !d.headed {
+		d.headed = true
+		if err := d.s.copyHeader(d.ctx, r, d.from); err != nil {
+			return nil, err
+		}
+	}
+	return d.s.copyMessages(d.ctx, r, d.from)
+}
+
 // conclude ends the call. It is the pump's end.
 func (d *sessionDown) conclude() {
+	defer d.leave()
+	defer d.s.catchRest(d.running)
 	d.Stop()
 	if !d.ended {
 		d.err = context.Cause(d.ctx)
@@ -103,12 +136,12 @@ func (d *sessionDown) conclude() {
 	d.running.cancel(errFinished)
 	d.from.Drop()
 	d.running.others.Wait()
-	d.leave()
 }
 
 func (d *sessionDown) leave() {
+	defer d.s.panics.Catch("the end of a session", nil)
+	defer d.s.sockets.Leave()
 	d.s.end(d.running)
-	d.s.sockets.Leave()
 }
 
 // Finish implements downstream.

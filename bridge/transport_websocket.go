@@ -4,15 +4,17 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
 // accept upgrades a request whose Origin is already judged, and counts the connection
-// until it closes. It answers requests that it refuses.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
+// until it closes. Frames that wait for the client count with held. It answers requests
+// that it refuses.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string, held *memory.Entry) (*websocket.Conn, error) {
 	on := s.edge.Of(r)
 	return websocket.Accept(w, r, websocket.Options{
-		Subprotocol: subprotocol, Pool: s.account.Pool,
+		Subprotocol: subprotocol, Pool: s.account.Pool, Out: held.Buffers(), Panics: s.panics,
 		Refused: func() { on.CloseBehindRefusal(w, r) }, Closed: on.Taken(),
 	})
 }

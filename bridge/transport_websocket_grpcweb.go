@@ -34,7 +34,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
 		refused = err
 	}
-	ws, err := s.accept(w, r, "grpc-websockets")
+	ws, err := s.accept(w, r, "grpc-websockets", c.held)
 	if err != nil {
 		c.arrived()
 		return // it was answered
@@ -42,6 +42,10 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	// The call outlives the HTTP handler, which gives its memory back.
 	on := a.on
 	if !s.sockets.Start(func() {
+		defer s.panics.Catch("a call on a WebSocket", func(*report.Fault) {
+			c.arrived()
+			ws.Drop()
+		})
 		growStack(0)
 		s.serveSocketCall(ws, on, c, refused)
 	}) {
@@ -76,8 +80,8 @@ type socketDown struct {
 
 // Bind implements downstream.
 func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(socket.LongAgo) })  // a closed connection needs none
-	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
+	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(d.call.cutTime()) }) // a closed connection needs none
+	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) }))  //nolint:contextcheck // pings end with the WebSocket
 }
 
 // Prepare implements downstream.
@@ -105,10 +109,11 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	md, err := headers.Block(block)
+	md, dropped, err := headers.Block(block, c.policy.routes.askedFor())
 	if err != nil {
 		return err
 	}
+	d.s.noteDropped(c, dropped)
 	c.policy.vouched.Strike(md, false)
 	maps.Copy(c.Metadata, md)
 	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
@@ -130,7 +135,11 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	if err := c.readTimeout(block["grpc-timeout"], codec.ParseTimeout); err != nil {
 		return err
 	}
-	return d.s.settle(c)
+	if err := d.s.settle(c); err != nil {
+		return err
+	}
+	c.convertJSON()
+	return nil
 }
 
 func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, error) {
@@ -260,6 +269,12 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 		return socket.ErrEnded // the status, too
 	}
 	return nil
+}
+
+// Abort implements downstream.
+func (d *socketDown) Abort() {
+	d.guard.Stop()
+	d.ws.Drop()
 }
 
 // smallTrailers always fit when the socket is writable at all.

@@ -14,7 +14,7 @@ import (
 func socketPair(t testing.TB, s *Server, holds int) (*websocket.Conn, *wstest.Client) {
 	t.Helper()
 	ws, c := wstest.Pair(t, holds, tunnelName, func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
-		return s.accept(w, r, tunnelName)
+		return s.accept(w, r, tunnelName, s.account.NewEntry())
 	})
 	t.Cleanup(ws.Drop) // a test may have closed it
 	return ws, c

@@ -17,7 +17,7 @@ import (
 // replaceBackend has new calls of the Server go to the address.
 func replaceBackend(t testing.TB, s *Server, address string) {
 	t.Helper()
-	u, err := upstream.New(Backend{Target: address}, report.SizeLimit{Bytes: DefaultLimits().MessageBytes, Key: report.KeyMessageBytes}, DefaultLimits().HeaderBytes, s.account)
+	u, err := upstream.New(Backend{Target: address}, report.SizeLimit{Bytes: DefaultLimits().MessageBytes, Key: report.KeyMessageBytes}, DefaultLimits().HeaderBytes, s.account, s.panics)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,12 +26,16 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		s.refuseOverLimit(w, r, a, http.StatusTooManyRequests, err)
 		return
 	}
-	ws, err := s.accept(w, r, tunnelName)
+	held := s.edge.Of(r).Held()
+	if held == nil {
+		held = s.account.NewEntry() // of no address: an embedder's server has accepted the connection
+	}
+	ws, err := s.accept(w, r, tunnelName, held)
 	if err != nil {
 		return // it was answered
 	}
-	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(r))
-	if !s.sockets.Start(c.Run) {
+	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(r), held.Buffers())
+	if !s.sockets.Start(func() { defer held.SettleMessages(); c.Run() }) {
 		ws.Drop() // Close cuts what is left
 		return
 	}
@@ -42,7 +46,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 // serveTunnels starts the server inside the tunnels: prior-knowledge HTTP/2
 // and nothing else, so there is no upgrade within an upgrade.
 func (s *Server) serveTunnels() {
-	s.tunnels = tunnel.NewListener(tunnel.Options{Pool: s.account.Pool, Goodbye: s.goodbye, Closing: s.closing.Load, StandardHTTP2: s.cfg.StandardHTTP2})
+	s.tunnels = tunnel.NewListener(tunnel.Options{Panics: s.panics, Goodbye: s.goodbye, Closing: s.closing.Load, StandardHTTP2: s.cfg.StandardHTTP2})
 	own := s.edge.Own() // a tunnel names its listener itself
 	current := s.current(own, func(rules connRules) *edge.Server {
 		hs := &http.Server{Protocols: new(http.Protocols)} //nolint:gosec // boundHTTP sets the time-outs

@@ -18,6 +18,9 @@ type ConnectGet struct {
 
 var errConnectVersion = errors.New(`the query needs connect=v1`)
 
+// ErrConnectEncoding reports that a query has another encoding of the message.
+var ErrConnectEncoding = errors.New("the query's encoding isn't one of messages: use encoding=proto or encoding=json")
+
 // ParseConnectGet parses the query of a GET request, in any order of its parameters. It
 // ignores other parameters, and refuses one of Connect's that occurs twice. It accepts
 // base64 with and without padding.
@@ -35,8 +38,10 @@ func ParseConnectGet(query string) (ConnectGet, error) {
 	switch {
 	case values.Get("connect") != "v1":
 		return ConnectGet{}, errConnectVersion
-	case g.Encoding != "proto" && g.Encoding != "json":
+	case g.Encoding == "":
 		return ConnectGet{}, errors.New("the query needs encoding=proto or encoding=json")
+	case g.Encoding != "proto" && g.Encoding != "json":
+		return ConnectGet{}, ErrConnectEncoding
 	case len(values["message"]) == 0:
 		return ConnectGet{}, errors.New("the query has no message")
 	}

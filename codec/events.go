@@ -4,15 +4,18 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/status"
 )
 
-// EventID returns the line with the id of a server-sent event, or "" if it has none. Bytes
-// that would end the line can't be in an id.
+// EventID returns the line with the id of a server-sent event, or "" if it has none. An id
+// that a client couldn't send back in a header isn't sent: one with a control character, a
+// blank at either end, or bytes that aren't UTF-8.
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 func EventID(id string) string {
-	if id == "" || strings.ContainsAny(id, "\r\n\x00") {
+	isControl := func(r rune) bool { return r < 0x20 || r == 0x7F }
+	if id == "" || !utf8.ValidString(id) || strings.ContainsFunc(id, isControl) || strings.Trim(id, " ") != id {
 		return ""
 	}
 	return "id: " + id + "\n"

@@ -7,7 +7,7 @@ import (
 )
 
 func TestEventID(t *testing.T) {
-	for id, want := range map[string]string{"": "", "7": "id: 7\n", "a\nb": "", "a\rb": "", "a\x00": "", "ä b": "id: ä b\n"} {
+	for id, want := range map[string]string{"": "", "7": "id: 7\n", "a\nb": "", "a\rb": "", "a\x00": "", "a\tb": "", "\x01": "", "a\x7f": "", " a": "", "a ": "", " ": "", "\xff": "", "a b": "id: a b\n", "ä b": "id: ä b\n"} {
 		if got := EventID(id); got != want {
 			t.Errorf("%q: %q, want %q", id, got, want)
 		}

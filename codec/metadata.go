@@ -162,6 +162,25 @@ func ValidValue(v string) bool {
 	return true
 }
 
+// EncodeValue returns a value that may be that of such metadata, for one that may not: each
+// byte outside 0x20–0x7E and each % is written as % and two hexadecimal digits. A valid
+// value stays as it is.
+func EncodeValue(v string) string {
+	if ValidValue(v) {
+		return v
+	}
+	const digits = "0123456789ABCDEF"
+	b := make([]byte, 0, 3*len(v))
+	for i := range len(v) {
+		if c := v[i]; c < 0x20 || c > 0x7E || c == '%' {
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
 // FieldBytes returns the size of a field as HTTP/2 counts it for limits: name,
 // value as on the wire and 32 more. RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
 func FieldBytes(name, value string) int {

@@ -3,6 +3,7 @@ package codec
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -283,4 +284,26 @@ func BenchmarkDecodeMetadata(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func TestEncodeValue(t *testing.T) {
+	for v, want := range map[string]string{"": "", "a b~": "a b~", "50%": "50%", "caf\u00e9-7": "caf%C3%A9-7", "50% \u00e9": "50%25 %C3%A9", "\xe9\t\x7f": "%E9%09%7F"} {
+		if got := EncodeValue(v); got != want || !ValidValue(got) {
+			t.Errorf("%q: %q, want %q", v, got, want)
+		}
+	}
+}
+
+// FuzzEncodeValue: every value can be sent and, if it had to be encoded, be read again.
+func FuzzEncodeValue(f *testing.F) {
+	f.Add("caf\u00e9 %")
+	f.Fuzz(func(t *testing.T, v string) {
+		got := EncodeValue(v)
+		if !ValidValue(got) {
+			t.Errorf("%q: %q can't be sent", v, got)
+		}
+		if back, err := url.PathUnescape(got); got != v && (err != nil || back != v) {
+			t.Errorf("%q: %q is read as %q, %v", v, got, back, err)
+		}
+	})
 }

@@ -2,7 +2,6 @@ package codec
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -38,21 +37,41 @@ func ParseOpAMPHeader(b []byte) (n int, err error) {
 	return 0, nil
 }
 
-// An OpAMPUID is the instance_uid of an agent.
-type OpAMPUID [16]byte
+// An OpAMPUID is the instance_uid of an agent, as it stands in messages: 16 bytes, or the
+// 26 letters of a ULID, as in OpAMP before 0.9. Empty: none.
+// https://github.com/open-telemetry/opamp-spec/pull/186
+type OpAMPUID string
 
-// String returns the UUID's usual form, as in the header OpAMP-Instance-UID. RFC 4122 §3.
+// The lengths of an instance_uid.
+const (
+	uuidBytes = 16
+	ulidBytes = 26
+)
+
+// String returns a UUID's usual form, as in the header OpAMP-Instance-UID, or the letters
+// of a ULID. RFC 4122 §3.
 func (u OpAMPUID) String() string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+	if len(u) != uuidBytes {
+		return string(u)
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", string(u[:4]), string(u[4:6]), string(u[6:8]), string(u[8:10]), string(u[10:]))
 }
 
-// ParseOpAMPUID reads the form that String returns, in either case.
-func ParseOpAMPUID(s string) (u OpAMPUID, err error) {
-	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	if err != nil || copy(u[:], b) < len(u) || !strings.EqualFold(u.String(), s) {
-		return OpAMPUID{}, errors.New("an instance id isn't a UUID in its usual form")
+// readOpAMPUID reads an id of this many bytes.
+func readOpAMPUID(r io.Reader, size int) (OpAMPUID, error) {
+	var b [ulidBytes]byte
+	if size != uuidBytes && size != ulidBytes {
+		return "", fmt.Errorf("the instance_uid has %d bytes, and must have %d, or the %d of a ULID", size, uuidBytes, ulidBytes)
 	}
-	return u, nil
+	if _, err := io.ReadFull(r, b[:size]); err != nil {
+		return "", err
+	}
+	for _, c := range b[:size] {
+		if size == ulidBytes && (c <= ' ' || c > '~') {
+			return "", fmt.Errorf("the instance_uid of %d bytes isn't a ULID: it has the byte %#02x", ulidBytes, c)
+		}
+	}
+	return OpAMPUID(b[:size]), nil
 }
 
 // The fields of OpAMP's messages that culvert reads or writes.
@@ -62,6 +81,8 @@ const (
 	agentDisconnect  protowire.Number = 9 // AgentToServer.agent_disconnect
 	serverUID        protowire.Number = 1 // ServerToAgent.instance_uid
 	serverError      protowire.Number = 2 // ServerToAgent.error_response
+	serverFlags      protowire.Number = 6 // ServerToAgent.flags
+	serverCan        protowire.Number = 7 // ServerToAgent.capabilities
 	serverNames      protowire.Number = 8 // ServerToAgent.agent_identification
 	newUID           protowire.Number = 1 // AgentIdentification.new_instance_uid
 	errorType        protowire.Number = 1 // ServerErrorResponse.type
@@ -81,21 +102,18 @@ type AgentToServer struct {
 func ParseAgentToServer(m mem.BufferSlice) (a AgentToServer, err error) {
 	r := m.Reader()
 	defer r.Close()
-	known := false
-	err = eachField(r, m.Len(), func(f protowire.Number, size int) (bool, error) {
+	err = eachField(r, m.Len(), func(f protoField) (bool, error) {
 		switch {
-		case f == agentDisconnect:
+		case f.is(agentDisconnect, protowire.BytesType):
 			a.Disconnects = true
-		case f == agentUID && size != len(a.UID):
-			return false, fmt.Errorf("the instance_uid has %d bytes, and must have %d", size, len(a.UID))
-		case f == agentUID:
-			known = true
-			_, err := io.ReadFull(r, a.UID[:])
+		case f.is(agentUID, protowire.BytesType):
+			var err error
+			a.UID, err = readOpAMPUID(r, f.size)
 			return true, err
 		}
 		return false, nil
 	})
-	if err == nil && !known {
+	if err == nil && a.UID == "" {
 		err = errors.New("it has no instance_uid")
 	}
 	if err != nil {
@@ -104,92 +122,117 @@ func ParseAgentToServer(m mem.BufferSlice) (a AgentToServer, err error) {
 	return a, nil
 }
 
-// NewOpAMPUID returns the instance_uid that a ServerToAgent gives its agent, if it does.
-// A malformed message gives none: the agent won't be able to read it either.
-func NewOpAMPUID(m mem.BufferSlice) (u OpAMPUID, given bool) {
+// A ServerToAgent is what culvert knows of a server's message.
+type ServerToAgent struct {
+	NewUID       OpAMPUID // the instance_uid that it gives its agent; empty: none
+	Capabilities uint64   // of the server; 0: not given
+	SaysNothing  bool     // it has nothing but an instance_uid, capabilities, and flags that aren't set
+}
+
+// ParseServerToAgent reads a ServerToAgent, its outermost fields alone. A malformed message
+// is the zero value: the agent won't be able to read it either.
+func ParseServerToAgent(m mem.BufferSlice) ServerToAgent {
 	r := m.Reader()
 	defer r.Close()
-	err := eachField(r, m.Len(), func(f protowire.Number, size int) (bool, error) {
-		if f != serverNames {
-			return false, nil
+	s := ServerToAgent{SaysNothing: true}
+	err := eachField(r, m.Len(), func(f protoField) (bool, error) {
+		switch {
+		case f.is(serverUID, protowire.BytesType):
+		case f.is(serverCan, protowire.VarintType):
+			s.Capabilities = f.value
+		case f.is(serverFlags, protowire.VarintType) && f.value == 0:
+		case f.is(serverNames, protowire.BytesType):
+			s.SaysNothing = false
+			return true, eachField(r, f.size, func(f protoField) (taken bool, err error) {
+				if taken = f.is(newUID, protowire.BytesType); taken {
+					s.NewUID, err = readOpAMPUID(r, f.size)
+				}
+				return taken, err
+			})
+		default:
+			s.SaysNothing = false
 		}
-		return true, eachField(r, size, func(f protowire.Number, size int) (bool, error) {
-			if f != newUID || size != len(u) {
-				return false, nil
-			}
-			given = true
-			_, err := io.ReadFull(r, u[:])
-			return true, err
-		})
+		return false, nil
 	})
-	return u, given && err == nil
+	if err != nil {
+		return ServerToAgent{}
+	}
+	return s
 }
 
 // errFieldCut means that a message ends inside a field.
 var errFieldCut = errors.New("it ends inside a field")
 
-// eachField calls read for each field of length-prefixed type in the next size bytes of
-// r. read returns true if it has read the field's value, which has this many bytes;
-// otherwise eachField skips the value.
-func eachField(r *mem.Reader, size int, read func(f protowire.Number, size int) (bool, error)) error {
+// A protoField is a field of a message. The reader stands before the size bytes of its value.
+type protoField struct {
+	number protowire.Number
+	kind   protowire.Type
+	value  uint64 // of a varint, whose size is 0
+	size   int
+}
+
+func (f protoField) is(n protowire.Number, kind protowire.Type) bool {
+	return f.number == n && f.kind == kind
+}
+
+// eachField calls read for each field in the next size bytes of r. read returns true if it
+// has read the field's value; otherwise eachField skips the value.
+func eachField(r *mem.Reader, size int, read func(f protoField) (bool, error)) error {
 	end := r.Remaining() - size
 	for r.Remaining() > end {
-		tag, err := binary.ReadUvarint(r)
-		if err != nil {
-			return errFieldCut
-		}
-		f, kind := protowire.DecodeTag(tag)
-		if f < protowire.MinValidNumber || f > protowire.MaxValidNumber {
-			return errors.New("a field has a number that can't be")
-		}
-		n, err := valueSize(r, kind)
+		f, err := nextField(r)
 		if err != nil {
 			return err
 		}
-		if n > r.Remaining()-end {
+		if f.size > r.Remaining()-end {
 			return errFieldCut
 		}
-		if kind == protowire.BytesType {
-			if taken, err := read(f, n); err != nil || taken {
-				if err != nil {
-					return err
-				}
-				continue
-			}
+		taken, err := read(f)
+		if err != nil {
+			return err
 		}
-		_, _ = r.Discard(n) // there are n bytes
+		if !taken {
+			_, _ = r.Discard(f.size) // there are so many bytes
+		}
 	}
 	return nil
 }
 
-// valueSize reads up to a field's value, and returns the value's length. It reads the
-// whole value of a varint.
-func valueSize(r *mem.Reader, kind protowire.Type) (int, error) {
-	switch kind {
+// nextField reads up to a field's value, and the whole value of a varint.
+func nextField(r *mem.Reader) (f protoField, err error) {
+	tag, err := binary.ReadUvarint(r)
+	if err != nil {
+		return protoField{}, errFieldCut
+	}
+	f.number, f.kind = protowire.DecodeTag(tag)
+	if f.number < protowire.MinValidNumber || f.number > protowire.MaxValidNumber {
+		return protoField{}, errors.New("a field has a number that can't be")
+	}
+	switch f.kind {
 	case protowire.VarintType:
-		if _, err := binary.ReadUvarint(r); err != nil {
-			return 0, errFieldCut
+		if f.value, err = binary.ReadUvarint(r); err != nil {
+			return protoField{}, errFieldCut
 		}
-		return 0, nil
 	case protowire.Fixed32Type:
-		return 4, nil
+		f.size = 4
 	case protowire.Fixed64Type:
-		return 8, nil
+		f.size = 8
 	case protowire.BytesType:
 		n, err := binary.ReadUvarint(r)
 		if err != nil || n > uint64(r.Remaining()) {
-			return 0, errFieldCut
+			return protoField{}, errFieldCut
 		}
-		return int(n), nil
+		f.size = int(n)
 	default: // proto3 has no groups
-		return 0, errors.New("a field has a type that can't be")
+		return protoField{}, errors.New("a field has a type that can't be")
 	}
+	return f, nil
 }
 
 // AppendServerToAgent appends a ServerToAgent that has nothing to say.
 func AppendServerToAgent(b []byte, u OpAMPUID) []byte {
 	b = protowire.AppendTag(b, serverUID, protowire.BytesType)
-	return protowire.AppendBytes(b, u[:])
+	return protowire.AppendString(b, string(u))
 }
 
 // An OpAMPError is the error_response of a ServerToAgent.
@@ -210,10 +253,10 @@ const (
 	OpAMPUnavailable OpAMPErrorType = 2
 )
 
-// AppendTo appends the ServerToAgent with the error. A zero u is left out: the agent
+// AppendTo appends the ServerToAgent with the error. An empty u is left out: the agent
 // hasn't said its own yet.
 func (e OpAMPError) AppendTo(b []byte, u OpAMPUID) []byte {
-	if u != (OpAMPUID{}) {
+	if u != "" {
 		b = AppendServerToAgent(b, u)
 	}
 	var inner []byte

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -26,9 +27,11 @@ type opampVectors struct {
 		Disconnects bool
 	}
 	AgentToServerRefuse []opampRefused
-	NewUID              []struct {
-		Name, UID string // no UID: none is given
-		Hex       hexBytes
+	Replies             []struct {
+		Name, NewUID string // no NewUID: none is given
+		Capabilities uint64
+		SaysNothing  bool
+		Hex          hexBytes
 	}
 	ServerToAgent []struct {
 		Name, UID string
@@ -40,7 +43,6 @@ type opampVectors struct {
 		Seconds            int64
 		Hex                hexBytes
 	}
-	UIDRefuse []string
 }
 
 type opampRefused struct {
@@ -52,11 +54,15 @@ func readOpAMPVectors(t testing.TB) opampVectors {
 	return readVectors[opampVectors](t, "opamp.json")
 }
 
+// opampUID returns the id that has this text, as String has.
 func opampUID(t *testing.T, text string) OpAMPUID {
 	t.Helper()
-	u, err := ParseOpAMPUID(text)
-	if err != nil || u.String() != text {
-		t.Fatalf("the id %q is %v, %v", text, u, err)
+	u := OpAMPUID(text)
+	if b, err := hex.DecodeString(strings.ReplaceAll(text, "-", "")); err == nil && text != "" {
+		u = OpAMPUID(b)
+	}
+	if u.String() != text {
+		t.Fatalf("the id %q is %v", text, u)
 	}
 	return u
 }
@@ -83,20 +89,6 @@ func TestOpAMPHeader(t *testing.T) {
 	}
 }
 
-func TestOpAMPUIDs(t *testing.T) {
-	want := OpAMPUID{0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x11, 0xd0, 0xa7, 0x65, 0x00, 0xa0, 0xc9, 0x1e, 0x6b, 0xf6}
-	for _, text := range []string{"f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6"} {
-		if u, err := ParseOpAMPUID(text); u != want || err != nil {
-			t.Errorf("%s is %v, %v", text, u, err)
-		}
-	}
-	for _, text := range readOpAMPVectors(t).UIDRefuse {
-		if u, err := ParseOpAMPUID(text); err == nil {
-			t.Errorf("%q is %v, want an error", text, u)
-		}
-	}
-}
-
 // TestAgentToServer: the pieces that a message is in make no difference.
 func TestAgentToServer(t *testing.T) {
 	v := readOpAMPVectors(t)
@@ -116,12 +108,12 @@ func TestAgentToServer(t *testing.T) {
 	}
 }
 
-func TestNewOpAMPUID(t *testing.T) {
-	for _, c := range readOpAMPVectors(t).NewUID {
+func TestReplies(t *testing.T) {
+	for _, c := range readOpAMPVectors(t).Replies {
 		for _, size := range []int{1, 1 << 10} {
-			u, given := NewOpAMPUID(inPieces(c.Hex, size))
-			if given != (c.UID != "") || given && u != opampUID(t, c.UID) {
-				t.Errorf("%s, in pieces of %d bytes: %v, %v, want %q", c.Name, size, u, given, c.UID)
+			want := ServerToAgent{opampUID(t, c.NewUID), c.Capabilities, c.SaysNothing}
+			if got := ParseServerToAgent(inPieces(c.Hex, size)); got != want {
+				t.Errorf("%s, in pieces of %d bytes: %+v, want %+v", c.Name, size, got, want)
 			}
 		}
 	}
@@ -140,7 +132,7 @@ func TestServerToAgent(t *testing.T) {
 			t.Errorf("%s: %x, want %x after an x", c.Name, got, c.Hex)
 		}
 	}
-	broken := OpAMPError{Type: OpAMPBadRequest, Message: "\xff"}.AppendTo(nil, OpAMPUID{})
+	broken := OpAMPError{Type: OpAMPBadRequest, Message: "\xff"}.AppendTo(nil, "")
 	if err := proto.Unmarshal(broken, new(emptypb.Empty)); err != nil || !bytes.Contains(broken, []byte("\uFFFD")) {
 		t.Errorf("an error whose text isn't UTF-8 became %x (%v)", broken, err)
 	}
@@ -206,41 +198,49 @@ func agentByProtobuf(b []byte) (a AgentToServer, ok bool) {
 		case f == agentDisconnect:
 			a.Disconnects = true
 		case f == agentUID:
-			if ok = copy(a.UID[:], value) == len(value) && len(value) == len(a.UID); !ok {
+			if ok = len(value) == 16 || len(value) == 26 && !bytes.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }); !ok {
 				return AgentToServer{}, false
 			}
+			a.UID = OpAMPUID(value)
 		}
 		b = b[n+protowire.ConsumeFieldValue(f, kind, b[n:]):]
 	}
 	return a, ok
 }
 
-// FuzzNewOpAMPUID: a message that gives an id can be decoded, and its pieces make no
-// difference.
-func FuzzNewOpAMPUID(f *testing.F) {
-	for _, c := range readOpAMPVectors(f).NewUID {
+// FuzzParseServerToAgent compares the reader with the protobuf library, and with itself on
+// the same message in other pieces.
+func FuzzParseServerToAgent(f *testing.F) {
+	for _, c := range readOpAMPVectors(f).Replies {
 		f.Add([]byte(c.Hex), uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
-		u, given := NewOpAMPUID(mem.BufferSlice{mem.SliceBuffer(b)})
-		again, givenAgain := NewOpAMPUID(inPieces(b, int(size)+1))
-		if given != givenAgain || given && u != again {
-			t.Errorf("%x gives %v, %v, and in pieces %v, %v", b, u, given, again, givenAgain)
+		got := ParseServerToAgent(inPieces(b, 1<<20))
+		if again := ParseServerToAgent(inPieces(b, int(size)+1)); got != again {
+			t.Errorf("%x is %+v, and in pieces %+v", b, got, again)
 		}
-		if given && (!bytes.Contains(b, u[:]) || proto.Unmarshal(b, new(emptypb.Empty)) != nil) {
-			t.Errorf("%x gives %v", b, u)
+		if got == (ServerToAgent{}) {
+			return
 		}
-	})
-}
-
-func FuzzParseOpAMPUID(f *testing.F) {
-	f.Add("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
-	for _, text := range readOpAMPVectors(f).UIDRefuse {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		if u, err := ParseOpAMPUID(text); err == nil && !strings.EqualFold(u.String(), text) {
-			t.Errorf("%q is %v", text, u)
+		if proto.Unmarshal(b, new(emptypb.Empty)) != nil || !bytes.Contains(b, []byte(got.NewUID)) || got.SaysNothing && got.NewUID != "" {
+			t.Errorf("%x is %+v", b, got)
+		}
+		var can uint64
+		says := false
+		for rest := b; len(rest) > 0; {
+			number, kind, n := protowire.ConsumeTag(rest)
+			value, _ := protowire.ConsumeVarint(rest[n:])
+			switch {
+			case number == 7 && kind == protowire.VarintType:
+				can = value
+			case number == 6 && kind == protowire.VarintType && value == 0, number == 1 && kind == protowire.BytesType:
+			default:
+				says = true
+			}
+			rest = rest[n+protowire.ConsumeFieldValue(number, kind, rest[n:]):]
+		}
+		if got.Capabilities != can || got.SaysNothing == says {
+			t.Errorf("%x is %+v, and by the protobuf library it has the capabilities %d, and says something: %v", b, got, can, says)
 		}
 	})
 }

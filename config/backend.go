@@ -82,13 +82,14 @@ type Backend struct {
 	// --include_imports --descriptor_set_out, or a Buf image. It may be compressed
 	// with gzip. culvert reads it again when it changes, and running calls
 	// continue. Empty: culvert asks the backend by server reflection.
-	Descriptors string `key:"descriptors" is:"file"`
+	Descriptors string `key:"descriptors" flag:"backend-descriptors" is:"file"`
 }
 
 // BackendLimits are the limits of one backend.
 type BackendLimits struct {
 	// Concurrent calls; 0 is no limit. A further call ends at once with
-	// UNAVAILABLE (OVERLOADED). limits.enforce doesn't change that.
+	// UNAVAILABLE (OVERLOADED), unless its route splits calls and another
+	// backend has room. limits.enforce doesn't change that.
 	Calls int `key:"calls"`
 
 	// The maximum number of calls that wait because the backend is full or

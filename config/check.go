@@ -29,6 +29,7 @@ var checks = []func(*Loaded) []error{
 	checkSocketTrust,
 	checkTLS,
 	checkPlaintext,
+	checkNamesOfGets,
 	checkReachableByCA,
 	checkDevelopmentCertificate,
 	checkDetailedErrors,

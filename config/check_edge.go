@@ -10,9 +10,7 @@ import (
 // harmless by themselves.
 
 // checkPlaintext warns of plaintext that clients reach without TLS. It assumes
-// that proxies which the configuration names have TLS. It doesn't warn of the
-// default address: nobody chose it, and in a container only a proxy or a
-// service reaches it.
+// that proxies which the configuration names have TLS.
 func checkPlaintext(l *Loaded) []error {
 	for i, ln := range l.Listen {
 		key := Entry("listen", i) + ".address"
@@ -22,14 +20,19 @@ func checkPlaintext(l *Loaded) []error {
 			l.warn(key, "is plaintext on a public address, where anyone on the path can read and change it: "+plaintextRemedy)
 		case l.speaksTLS() && ln.beyondThisHost():
 			l.warn(key, "is plaintext for other hosts, while other listeners use TLS: "+plaintextRemedy)
-		case ln.everywhere() && l.IsSet(l.Source(key)) && !l.IsSet(Entry("listen", i)+".tls.enabled"):
-			l.warn(key, "is plaintext on every address of this host, including public ones if it has any: "+plaintextRemedy+"; if only a proxy with TLS connects to it, set tls: {enabled: false} for the listener")
+		case ln.everywhere() && !l.IsSet("listen"): // the default, which nobody chose
+			l.warn("listen", "the default "+ln.Address+" "+everywhere+plaintextRemedy+" (--listen 127.0.0.1"+ln.Address+")")
+		case ln.everywhere() && !l.IsSet(Entry("listen", i)+".tls.enabled"):
+			l.warn(key, everywhere+plaintextRemedy+"; if only a proxy with TLS connects to it, set tls: {enabled: false} for the listener")
 		}
 	}
 	return nil
 }
 
-const plaintextRemedy = "set a certificate (tls), name the proxies with TLS in front of it (trusted_proxies, proxy_protocol), or listen on 127.0.0.1"
+const (
+	everywhere      = "is plaintext on every address of this host, including public ones if it has any: "
+	plaintextRemedy = "set a certificate (tls), name the proxies with TLS in front of it (trusted_proxies, proxy_protocol), or listen on 127.0.0.1"
+)
 
 // isPublic reports whether clients from the internet reach the listener: it
 // has a public address, or it has a default port of browsers on all addresses.

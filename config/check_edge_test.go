@@ -27,7 +27,6 @@ func TestDangers(t *testing.T) {
 		}},
 		{"plaintext on every address of one listener", "listen: :8080", nil, []string{"p.yaml:1: listen" + everywhere}},
 		{"plaintext on addresses of the inside", "listen: ['10.1.2.3:80', '[fd00::1]:80', '100.64.0.1:80', 'localhost:80', '[::1]:80', 'unix:/run/x']", nil, nil},
-		{"plaintext on the default address", "log: {level: info}", nil, nil},
 		{"plaintext behind a proxy", "listen: [{address: ':80', trusted_proxies: [203.0.113.9]}]", nil, nil},
 		{"plaintext behind a proxy of all", "listen: ':80'\ntrusted_proxies: [203.0.113.9]", nil, nil},
 		{"plaintext beside TLS", "tls: {cert: /c, key: /k}\nlisten:\n- :8443\n- {address: 10.1.2.3:8080, tls: {enabled: false}}\n- {address: 127.0.0.1:8081, tls: {enabled: false}}\n- {address: unix:/run/x, tls: {enabled: false}}", nil, []string{
@@ -133,14 +132,14 @@ func TestDangers(t *testing.T) {
 }
 
 // TestPlaintextEverywhereByName checks that the warning names the flag or the
-// variable that set the address.
+// variable that set the address, or the default.
 func TestPlaintextEverywhereByName(t *testing.T) {
 	for _, c := range []struct {
 		variable string
 		flags    map[string]any
 		want     string
 	}{
-		{"", nil, ""},
+		{"", nil, "listen: … default … :8080 … plaintext … every address … tls … trusted_proxies … proxy_protocol … --listen 127.0.0.1:8080"},
 		{":8080", nil, "CULVERT_LISTEN: … plaintext … every address"},
 		{"", map[string]any{"listen": ":8080"}, "--listen: … plaintext … every address"},
 	} {
@@ -154,6 +153,23 @@ func TestPlaintextEverywhereByName(t *testing.T) {
 		}
 		if got := strings.Join(l.Warnings, "\n"); !says(got, c.want) {
 			t.Errorf("CULVERT_LISTEN=%s, flags %v: warned of %q, want %q", c.variable, c.flags, got, c.want)
+		}
+	}
+}
+
+// TestDefaultListenerIsWarnedOf unless it has TLS or proxies in front of it.
+func TestDefaultListenerIsWarnedOf(t *testing.T) {
+	for file, want := range map[string]bool{
+		"log: {level: info}":                                  true,
+		"tls: {self_signed: true}":                            false,
+		"trusted_proxies: [10.0.0.9]":                         false,
+		"proxy_protocol: [10.0.0.9]":                          false,
+		"listen: [{address: ':8080', tls: {enabled: false}}]": false,
+	} {
+		clearEnvironment(t)
+		l := loadText(t, file)
+		if got := len(l.Warnings) > len(withoutDefault(l.Warnings)); got != want {
+			t.Errorf("%s: warned of the default listener: %v, want %v: %q", file, got, want, l.Warnings)
 		}
 	}
 }

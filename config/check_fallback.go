@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"path"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/zone"
 )
 
 // checkWebServer accepts the address of a web server.
@@ -33,6 +35,7 @@ func checkWebServer(s string) error {
 	case after != "" || strings.ContainsAny(rest, "?#"):
 		return fmt.Errorf("has a path or a query, but the web server gets those of each request: write %q", scheme+"://"+strings.TrimRight(strings.FieldsFunc(host+" ", func(r rune) bool { return r == '?' || r == '#' })[0], " "))
 	}
+	host = zone.Remove(host)
 	u, err := url.Parse(scheme + "://" + host)
 	if err != nil || u.Hostname() == "" || strings.ContainsAny(host, " \t%") {
 		return errors.New(`has no valid host: write "http://localhost:3000"`)

@@ -62,6 +62,40 @@ func checkRouteOrigins(l *Loaded, r *Route, at string) []error {
 	return nil
 }
 
+// checkNamesOfGets warns of calls by GET that a page may read by DNS rebinding. On
+// loopback and over TLS it can't.
+func checkNamesOfGets(l *Loaded) []error {
+	if len(l.Hosts) > 0 {
+		return nil
+	}
+	warn := func(key string, listeners []string, takes string) {
+		if at := l.foreignNames(listeners); at >= 0 {
+			l.warn(key, takes+" GET over plaintext ("+l.Place(Entry("listen", at)+".address")+"), so any page can read the answers by a DNS name that points to culvert: list culvert's own names in hosts (--host)")
+		}
+	}
+	if len(l.Connect.Get) > 0 {
+		warn("connect.get", nil, "lets clients call by")
+	}
+	for i, r := range l.Routes {
+		if r.Message.Framing == "sse" || r.Message.Framing == "ndjson" {
+			warn(Entry("routes", i)+".message.framing", r.Match.Listeners, "takes")
+		}
+	}
+	return nil
+}
+
+// foreignNames returns the index of a listener among the named, or among all, that a page
+// can reach by a name of its own, or -1.
+func (l *Loaded) foreignNames(listeners []string) int {
+	names := l.ListenerNames()
+	for i, ln := range l.Listen {
+		if !ln.TLS.Enabled && ln.beyondThisHost() && (len(listeners) == 0 || slices.Contains(listeners, names[i])) {
+			return i
+		}
+	}
+	return -1
+}
+
 // checkRemovedPrefix warns of a prefix that repeats the file's path_prefix. It reports
 // whether it did.
 func checkRemovedPrefix(l *Loaded, r *Route, at string) bool {

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -94,5 +96,56 @@ func TestTooManyEntriesInAll(t *testing.T) {
 	file := "routes:\n- &r {name: r, backend: a, split: &s [" + strings.Repeat("{backend: a, weight: 1},", 9000) + "]}\n" + strings.Repeat("- {name: r, split: *s}\n", 20)
 	if _, err := Load(Options{}, write(t, "c.yaml", file), nil); err == nil || !strings.Contains(err.Error(), "more than 100000 entries") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestRoutesByGetNeedHosts, where a page could reach them by a name of its own.
+func TestRoutesByGetNeedHosts(t *testing.T) {
+	clearEnvironment(t)
+	const routes = "\nbackend: {address: a:1}\nroutes: [{name: r, backend: default, message: {path: /r, method: a.B/C, framing: %s}}, {name: s, match: {listeners: [one]}, backend: default, message: {path: /s, method: a.B/C, framing: %[1]s}}]"
+	const two = "listen: [{name: one, address: '127.0.0.1:1'}, {name: two, address: '10.0.0.1:2'}]"
+	for _, c := range []struct {
+		file, framing string
+		warned        []bool
+	}{
+		{"listen: [{name: one, address: ':8080', tls: {enabled: false}}]", "sse", []bool{true, true}},
+		{"listen: [{name: one, address: ':8080', tls: {enabled: false}}]", "ndjson", []bool{true, true}},
+		{"listen: [{name: one, address: ':8080', tls: {enabled: false}}]", "json", []bool{false, false}},
+		{"hosts: [grpc.example.com]\nlisten: [{name: one, address: ':8080', tls: {enabled: false}}]", "sse", []bool{false, false}},
+		{"listen: [{name: one, address: 'unix:/run/x'}]", "sse", []bool{false, false}},
+		{"tls: {self_signed: true}\nlisten: [{name: one, address: ':8080'}]", "sse", []bool{false, false}},
+		{two, "sse", []bool{true, false}},
+		{"trusted_proxies: [10.0.0.9]\n" + two, "sse", []bool{true, false}},
+	} {
+		l := loadText(t, c.file+fmt.Sprintf(routes, c.framing))
+		got := make([]bool, len(c.warned))
+		for _, w := range l.Warnings {
+			for i := range got {
+				got[i] = got[i] || strings.Contains(w, fmt.Sprintf(": routes[%d].message.framing: takes GET over plaintext", i)) && strings.Contains(w, "hosts")
+			}
+		}
+		if !slices.Equal(got, c.warned) {
+			t.Errorf("%s, %s: warned of the routes %v, want %v: %q", c.file, c.framing, got, c.warned, l.Warnings)
+		}
+	}
+}
+
+// TestConnectByGetNeedsHosts, as routes do.
+func TestConnectByGetNeedsHosts(t *testing.T) {
+	clearEnvironment(t)
+	const get = "\nconnect: {get: [a.B/C]}"
+	for file, want := range map[string]string{
+		"listen: [{address: ':8080', tls: {enabled: false}}]" + get:                            "p.yaml:2: connect.get: … GET over plaintext … p.yaml:1: listen … hosts",
+		"listen: ['127.0.0.1:1', {address: '10.0.0.1:2', trusted_proxies: [10.0.0.9]}]" + get:  "p.yaml:2: connect.get: … GET over plaintext … p.yaml:1: listen[1].address … hosts",
+		"hosts: [grpc.example.com]\nlisten: [{address: ':8080', tls: {enabled: false}}]" + get: "",
+		"listen: '127.0.0.1:8080'" + get:                                                       "",
+		"tls: {self_signed: true}\nlisten: ':8080'" + get:                                      "",
+		"listen: [{address: ':8080', tls: {enabled: false}}]\nconnect: {get: []}":              "",
+	} {
+		var warnings []string
+		if want != "" {
+			warnings = []string{want}
+		}
+		loadSays(t, "p.yaml", file, nil, warnings)
 	}
 }

@@ -78,12 +78,15 @@ type Config struct {
 
 	// Refuse pages of other origins. With false, culvert only logs and counts
 	// these pages, and they call without cookies. Use false to try out a
-	// stricter list.
+	// stricter list. It also lets calls by GET over plaintext pass whose host
+	// isn't in hosts.
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
 	// Pages from these hosts may call, loopback addresses answer to these names,
-	// and tls.http_listen redirects them to HTTPS. A name without a port matches
+	// and tls.http_listen redirects them to HTTPS. If there are names, culvert
+	// refuses calls by GET over plaintext for another name, unless it is an IP
+	// address, localhost or a name of a certificate. A name without a port matches
 	// pages on the scheme's default port (443 or 80) and on the port in the
 	// request's Host. If a proxy serves another port and drops it from Host,
 	// name the port: "grpc.example.com:8443".
@@ -199,10 +202,11 @@ type Methods struct {
 // Connect configures the Connect protocol. culvert serves it with protobuf messages
 // without configuration.
 type Connect struct {
-	// What culvert does with messages in JSON:
+	// What culvert does with messages in JSON, also of gRPC-Web:
 	//
 	//   - "convert": culvert converts them to protobuf and back, by the backend's
-	//     descriptors. Without descriptors culvert answers 415.
+	//     descriptors. Without descriptors culvert answers 415, or UNIMPLEMENTED in
+	//     gRPC-Web.
 	//   - "pass": culvert forwards them unchanged, as application/grpc+json. Most
 	//     backends can't read them.
 	JSON string `key:"json" one:"convert,pass"`

@@ -254,6 +254,42 @@ func TestEveryPlainKeyHasAVariable(t *testing.T) {
 	}
 }
 
+// TestCommasInVariables separate values, except where a value may hold one.
+func TestCommasInVariables(t *testing.T) {
+	for _, c := range []struct {
+		key, text string
+		want      []string
+	}{
+		{"allow_origins", "https://a.example.com,https://b.example.com", []string{"https://a.example.com", "https://b.example.com"}},
+		{"allow_origins", " https://a.example.com, https://b.example.com ,,\nnull,", []string{"https://a.example.com", "https://b.example.com", "null"}},
+		{"allow_origins", `~https://pr-[0-9]{1,3}\.example\.com,~https://[a,b]\.example\.com,https://c.example.com`, []string{`~https://pr-[0-9]{1,3}\.example\.com`, `~https://[a,b]\.example\.com`, "https://c.example.com"}},
+		{"allow_origins", `~https://a\{,https://b.example.com`, []string{`~https://a\{`, "https://b.example.com"}},
+		{"allow_origins", `~https://a{1,https://b.example.com https://c.example.com,null`, []string{"~https://a{1,https://b.example.com", "https://c.example.com", "null"}},
+		{"hosts", "a.example.com,[::1]:8080,b.example.com", []string{"a.example.com", "[::1]:8080", "b.example.com"}},
+		{"trusted_proxies", "10.0.0.0/8,192.0.2.1", []string{"10.0.0.0/8", "192.0.2.1"}},
+		{"methods.allow", "a.B/*,c.D/E", []string{"a.B/*", "c.D/E"}},
+		{"metadata.vouched", "x-a,x-b", []string{"x-a", "x-b"}},
+		{"tls.acme.domains", "a.example.com,b.example.com", []string{"a.example.com", "b.example.com"}},
+		{"tls.acme.dns_resolvers", "192.0.2.53:53,[2001:db8::53]:53", []string{"192.0.2.53:53", "[2001:db8::53]:53"}},
+		{"tls.crls", "/a,b.crl /c.crl", []string{"/a,b.crl", "/c.crl"}},
+		{"hosts", " , ", nil},
+	} {
+		if got := fileKeys.byPath[c.key].split(c.text); !slices.Equal(got, c.want) {
+			t.Errorf("%s=%s is %q, want %q", c.key, c.text, got, c.want)
+		}
+	}
+	clearEnvironment(t)
+	t.Setenv("CULVERT_ALLOW_ORIGINS", "https://a.example.com,https://b.example.com")
+	l, err := Load(Options{}, "", nil)
+	if err != nil || !slices.Equal(l.AllowOrigins, []string{"https://a.example.com", "https://b.example.com"}) {
+		t.Errorf("%q, %v", l.AllowOrigins, err)
+	}
+	t.Setenv("CULVERT_ALLOW_ORIGINS", "https://a.example.com,b.example.com")
+	if _, err := Load(Options{}, "", nil); err == nil || !strings.Contains(err.Error(), `CULVERT_ALLOW_ORIGINS: "b.example.com"`) {
+		t.Errorf("a wrong value among commas: %v", err)
+	}
+}
+
 // A list in a variable is split at blanks, since a pattern may hold commas.
 func TestListsInVariables(t *testing.T) {
 	clearEnvironment(t)

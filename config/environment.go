@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 const envPrefix = "CULVERT_"
@@ -42,7 +43,7 @@ func checkEnvironment(environ []string) []error {
 		if k, ok := byVariable[name]; ok {
 			values := []string{value}
 			if k.List {
-				values = strings.Fields(value)
+				values = k.split(value)
 			}
 			for _, v := range values {
 				if err := k.Check(v); err != nil {
@@ -58,6 +59,35 @@ func checkEnvironment(environ []string) []error {
 		}
 	}
 	return errs
+}
+
+// split returns the values of a list in a variable. They are separated by blanks, and by
+// commas where no value can hold one: the name of a file can, and an expression for origins
+// in its brackets ("{1,3}").
+func (k Key) split(text string) []string {
+	if k.file {
+		return strings.Fields(text)
+	}
+	depth, escaped := 0, false
+	return strings.FieldsFunc(text, func(r rune) bool {
+		switch {
+		case unicode.IsSpace(r):
+			depth, escaped = 0, false
+			return true
+		case escaped:
+			escaped = false
+		case r == '\\':
+			escaped = true
+		case strings.ContainsRune("[{(", r):
+			depth++
+		case strings.ContainsRune("]})", r):
+			depth--
+		case r == ',' && depth <= 0:
+			depth = 0
+			return true
+		}
+		return false
+	})
 }
 
 // suggestVariable ends the error about an unknown variable. It suggests the

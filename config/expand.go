@@ -18,48 +18,54 @@ type world struct {
 // ${NAME:-default} with a variable, and $$ with $. A text with the prefix
 // file: becomes the content of that file, without a newline at its end.
 //
-// expand doesn't look for references in the replacement. It also returns the
-// file that it read or couldn't read, or "".
-func (w world) expand(text, dir string) (value, file string, err error) {
+// expand doesn't look for references in the replacement. The text itself has no part that
+// referred reports: the value of a variable, or of a file.
+func (w world) expand(text, dir string) (e expansion, err error) {
 	name, isFile := strings.CutPrefix(text, "file:")
-	value, err = w.variables(name)
+	e.value, e.referred, err = w.variables(name)
 	if err != nil || !isFile {
-		return value, "", err
+		return e, err
 	}
-	file = value
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(dir, file)
+	e.file, e.referred = e.value, true
+	if !filepath.IsAbs(e.file) {
+		e.file = filepath.Join(dir, e.file)
 	}
-	content, err := w.read(file)
-	if err != nil {
-		return "", file, err
-	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), file, nil
+	content, err := w.read(e.file)
+	e.value = strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	return e, err
+}
+
+// An expansion is a text without references.
+type expansion struct {
+	value    string
+	file     string // that expand read or couldn't read, or ""
+	referred bool   // a part of value comes from a variable or a file, and may be a secret
 }
 
 var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // variables replaces ${NAME}, ${NAME:-default} and $$.
-func (w world) variables(text string) (string, error) {
+func (w world) variables(text string) (value string, referred bool, err error) {
 	var out strings.Builder
 	for {
 		before, after, found := strings.Cut(text, "$")
 		out.WriteString(before)
 		switch {
 		case !found:
-			return out.String(), nil
+			return out.String(), referred, nil
 		case strings.HasPrefix(after, "$"):
 			out.WriteByte('$')
 			text = after[1:]
 		case strings.HasPrefix(after, "{"):
 			reference, rest, closed := strings.Cut(after[1:], "}")
 			if !closed {
-				return "", fmt.Errorf(`"${" has no "}": write ${NAME}, or $$ for a dollar sign`)
+				return "", false, fmt.Errorf(`"${" has no "}": write ${NAME}, or $$ for a dollar sign`)
 			}
-			value, err := w.variable(reference)
+			value, isDefault, err := w.variable(reference)
 			if err != nil {
-				return "", err
+				return "", false, err
 			}
+			referred = referred || !isDefault
 			out.WriteString(value)
 			text = rest
 		default:
@@ -71,17 +77,17 @@ func (w world) variables(text string) (string, error) {
 
 // variable resolves the text inside one ${…}. As in a shell, the default in
 // ${NAME:-default} also replaces an empty value.
-func (w world) variable(reference string) (string, error) {
+func (w world) variable(reference string) (value string, isDefault bool, err error) {
 	name, fallback, hasFallback := strings.Cut(reference, ":-")
 	if !variableForm.MatchString(name) {
-		return "", fmt.Errorf("${%s} is not the name of a variable: write ${NAME} or ${NAME:-default}", withoutUser(reference))
+		return "", false, fmt.Errorf("${%s} is not the name of a variable: write ${NAME} or ${NAME:-default}", withoutUser(reference))
 	}
 	value, set := w.lookup(name)
 	switch {
 	case hasFallback && value == "":
-		return fallback, nil
+		return fallback, true, nil
 	case !set:
-		return "", fmt.Errorf("${%s} is not set in the environment: set it, or write ${%s:-default}", name, name)
+		return "", false, fmt.Errorf("${%s} is not set in the environment: set it, or write ${%s:-default}", name, name)
 	}
-	return value, nil
+	return value, false, nil
 }

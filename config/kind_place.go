@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"net/url"
 	"path"
 	"regexp"
 	"strconv"
@@ -11,6 +13,8 @@ import (
 	"unicode"
 
 	"golang.org/x/net/idna"
+
+	"github.com/culvert-grpc/culvert/zone"
 )
 
 // Below are the kinds of text that name a place: an address, a backend, an
@@ -34,7 +38,7 @@ func checkAddress(s string) error {
 	}
 	host, port, err := net.SplitHostPort(s)
 	switch {
-	case err != nil && net.ParseIP(s) != nil && strings.Contains(s, ":"):
+	case err != nil && isBareIPv6(s):
 		return fmt.Errorf("is an IPv6 address without a port: write %q", "["+s+"]:8080")
 	case err != nil && !strings.Contains(s, ":"):
 		return fmt.Errorf("has no port: write %q", s+":8080")
@@ -46,6 +50,12 @@ func checkAddress(s string) error {
 	return nil
 }
 
+// isBareIPv6 reports whether s is an IPv6 address without brackets and without a port.
+func isBareIPv6(s string) bool {
+	ip, err := netip.ParseAddr(s)
+	return err == nil && ip.Is6()
+}
+
 func isPort(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 16)
 	return err == nil
@@ -55,6 +65,8 @@ func isPort(s string) bool {
 func checkTarget(s string) error {
 	scheme, rest, found := strings.Cut(s, ":")
 	switch {
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return errors.New(`has a control character: write "host:port", "dns:///host:port" or "unix:///path"`)
 	case found && (scheme == "http" || scheme == "grpc" || scheme == "h2c"):
 		return fmt.Errorf("is a URL: write %q", hostAndPort(rest, "80"))
 	case found && (scheme == "https" || scheme == "grpcs"):
@@ -68,6 +80,9 @@ func checkTarget(s string) error {
 		if name := rest[strings.LastIndexByte(rest, '/')+1:]; name == "" {
 			return errors.New(`has no name: write "dns:///host:port"`)
 		}
+		if _, err := url.Parse(zone.Remove(s)); err != nil || strings.Contains(zone.Remove(s), "%") {
+			return errors.New(`is not an address: write "dns:///host:port"`)
+		}
 		return nil
 	case strings.Contains(s, "://"):
 		return errors.New(`has an unknown scheme: write "host:port", "dns:///host:port" or "unix:///path"`)
@@ -76,11 +91,11 @@ func checkTarget(s string) error {
 	}
 	host, port, err := net.SplitHostPort(s)
 	switch {
-	case err != nil && net.ParseIP(s) != nil && strings.Contains(s, ":"):
+	case err != nil && isBareIPv6(s):
 		return fmt.Errorf("is an IPv6 address without a port: write %q", "["+s+"]:50051")
 	case err != nil && !strings.Contains(s, ":"):
 		return fmt.Errorf("has no port: write %q", s+":50051")
-	case err != nil || strings.ContainsAny(host, "/ "):
+	case err != nil || strings.ContainsAny(host, "/ ?#") || strings.Contains(zone.Remove(s), "%"):
 		return errors.New(`is not an address: write "host:port", "dns:///host:port" or "unix:///path"`)
 	case host == "":
 		return fmt.Errorf("has no host: write %q", "localhost:"+port)

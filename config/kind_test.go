@@ -51,7 +51,7 @@ func TestValuesByKind(t *testing.T) {
 		},
 		"backend address": {
 			"backend.address",
-			[]string{"", "localhost:9000", "10.0.0.1:9000", "[::1]:9000", "dns:///orders:9000", "dns://8.8.8.8/orders", "unix:///run/orders", "unix:orders.sock", "unix-abstract:orders"},
+			[]string{"", "localhost:9000", "10.0.0.1:9000", "[::1]:9000", "dns:///orders:9000", "dns://8.8.8.8/orders", "unix:///run/orders", "unix:orders.sock", "unix-abstract:orders", "[fe80::1%eth0]:9000", "[fe80::1%25eth0]:9000", "dns:///[fe80::1%eth0]:9000", "unix:///run/50%.sock", "unix:///run/a%20b"},
 			map[string]string{
 				"http://localhost:9000":     `URL … "localhost:9000"`,
 				"grpc://orders":             `URL … "orders:80"`,
@@ -66,6 +66,13 @@ func TestValuesByKind(t *testing.T) {
 				"orders:0":                  `port … 1 … 65535`,
 				"fe80::1":                   `IPv6 … "[fe80::1]:50051"`,
 				"a:b:c":                     `"host:port" … "dns:///host:port" … "unix:///path"`,
+				"fe80::1%eth0":              `IPv6 … "[fe80::1%eth0]:50051"`,
+				"[fe80::1%]:9000":           `"host:port"`,
+				"a%b:9000":                  `"host:port"`,
+				"a?b:9000":                  `"host:port"`,
+				"a\x7f:9000":                `control … "host:port"`,
+				"dns:///a%zz:9000":          `"dns:///host:port"`,
+				"dns://8.8.8.8:x/orders":    `"dns:///host:port"`,
 			},
 		},
 		"origin": {
@@ -129,7 +136,7 @@ func TestValuesByKind(t *testing.T) {
 		},
 		"web server": {
 			"fallback",
-			[]string{"", "http://localhost:3000", "http://localhost:3000/", "https://app.internal", "http://[::1]:3000", "https://192.0.2.1:8443", "unix:/run/app.sock", "unix:///run/app.sock"},
+			[]string{"", "http://localhost:3000", "http://localhost:3000/", "https://app.internal", "http://[::1]:3000", "https://192.0.2.1:8443", "http://[fe80::1%eth0]:3000", "http://[fe80::1%25eth0]", "unix:/run/app.sock", "unix:///run/app.sock"},
 			map[string]string{
 				"3000":                            `port … "http://localhost:3000"`,
 				":3000":                           `host … "http://localhost:3000"`,

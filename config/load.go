@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/viper"
 )
@@ -43,6 +44,7 @@ type Reference struct{ Key, File string }
 type origin struct {
 	place  string
 	inFile bool
+	secret bool   // the file has a reference there, to a variable or to another file
 	name   string // what stands in the file there, if not the key's name
 }
 
@@ -244,7 +246,7 @@ func originOf(k Key, file string, doc document, flags map[string]any) (o origin,
 		return origin{place: k.Env}, true
 	}
 	if line, ok := doc.lines[k.Name]; ok {
-		return origin{place: file + ":" + strconv.Itoa(line), inFile: true}, true
+		return origin{place: file + ":" + strconv.Itoa(line), inFile: true, secret: doc.referred[k.Name]}, true
 	}
 	return origin{}, false
 }
@@ -280,8 +282,8 @@ func (k Key) set(of reflect.Value, value any) error {
 		return nil
 	}
 	texts, ok := value.([]string)
-	if text, variable := value.(string); variable { // patterns may hold commas, and no blanks
-		texts, ok = strings.Fields(text), true
+	if text, variable := value.(string); variable {
+		texts, ok = k.split(text), true
 	}
 	if !ok {
 		return fmt.Errorf("%T is no list", value)
@@ -321,13 +323,45 @@ func (k Key) text(of reflect.Value) any {
 const maxFileBytes = 8 << 20
 
 func readBounded(name string) ([]byte, error) {
-	f, err := os.Open(name) //nolint:gosec // the operator names the file, in a flag or in the configuration
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator names the file, in a flag or in the configuration
 	if err != nil {
 		return nil, fileError(name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
+	if info, err := f.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return readPipe(name, f, pipePatience)
+	}
 	return readOpen(name, f)
 }
+
+// pipePatience limits how long a pipe may take, since its writer may never come. A shell's
+// "--config <(…)" is a pipe.
+const pipePatience = 5 * time.Second
+
+// readPipe reads a pipe that was opened without waiting for its writer.
+func readPipe(name string, f *os.File, patience time.Duration) ([]byte, error) {
+	late := func() error {
+		return fmt.Errorf("%s: is a pipe, and no program has written it to its end within %v: start the writer first, or name a regular file", name, patience)
+	}
+	end := time.Now().Add(patience)
+	if err := f.SetReadDeadline(end); err != nil {
+		return nil, fileError(name, err)
+	}
+	for {
+		data, err := readOpen(name, f)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, late()
+		case err != nil || len(data) > 0:
+			return data, err
+		case time.Now().After(end):
+			return nil, late()
+		}
+		time.Sleep(pipePause) // an end without data: the writer isn't there yet, and nothing tells when it comes
+	}
+}
+
+const pipePause = 20 * time.Millisecond
 
 // readRegular is readBounded for a regular file that other programs may write
 // to meanwhile. It never waits for the writer of a pipe.

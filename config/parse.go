@@ -21,7 +21,8 @@ type document struct {
 	lines  map[string]int // by the key's whole name; that of a list's entry by "listen[1]"
 
 	references []Reference
-	warnings   []string // about unknown keys, each with file and line
+	referred   map[string]bool // the keys whose values have parts from variables or files
+	warnings   []string        // about unknown keys, each with file and line
 }
 
 // value returns the text of a key with a single value. ok is false if the file
@@ -43,7 +44,7 @@ func (d document) value(name string) (text string, ok bool) {
 // It walks the nodes instead of decoding into the struct. Only nodes have
 // lines, duplicate keys and the exact case.
 func parse(o Options, keys *table, name string, data []byte, w world) (document, []error) {
-	p := &reader{name: name, data: data, world: w, lines: map[string]int{}, skipUnknown: o.SkipUnknownKeys}
+	p := &reader{name: name, data: data, world: w, lines: map[string]int{}, referred: map[string]bool{}, skipUnknown: o.SkipUnknownKeys}
 	doc := document{values: map[string]any{}, lines: p.lines}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var file yaml.Node
@@ -54,7 +55,7 @@ func parse(o Options, keys *table, name string, data []byte, w world) (document,
 		return doc, []error{p.syntax(err)}
 	}
 	doc.values = p.mapping(file.Content[0], scope{keys, ""}, "")
-	doc.references, doc.warnings = p.references, p.warnings
+	doc.references, doc.referred, doc.warnings = p.references, p.referred, p.warnings
 	var second yaml.Node
 	switch err := decoder.Decode(&second); {
 	case errors.Is(err, io.EOF):
@@ -72,7 +73,8 @@ type reader struct {
 	world      world
 	lines      map[string]int
 	references []Reference
-	entries    int // of all lists of sections so far
+	referred   map[string]bool // the keys whose values have parts from variables or files
+	entries    int             // of all lists of sections so far
 	errs       []error
 
 	skipUnknown bool
@@ -180,11 +182,11 @@ func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bo
 	}
 	k, known := in.byPath[path]
 	if !known && p.skipUnknown {
-		p.warnings = append(p.warnings, fmt.Sprintf("%s:%d: culvert ignores the unknown key %q%s", p.name, key.Line, key.Value, suggestKey(key.Value, in.table, section)))
+		p.warnings = append(p.warnings, fmt.Sprintf("%s:%d: culvert ignores the unknown key %q%s", p.name, key.Line, key.Value, suggestKey(key.Value, value.Kind, in.table, section)))
 		return nil, false
 	}
 	if !known {
-		p.errorf(key, "unknown key %q%s", key.Value, suggestKey(key.Value, in.table, section))
+		p.errorf(key, "unknown key %q%s", key.Value, suggestKey(key.Value, value.Kind, in.table, section))
 		return nil, false
 	}
 	t := target{k, in.name(path)}
@@ -200,21 +202,25 @@ func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bo
 	}
 }
 
-// suggestKey ends the error about an unknown key. It suggests the most similar
-// key of the section, or a key of another section with the same name.
-func suggestKey(word string, in *table, section string) string {
-	var siblings, elsewhere []string
+// suggestKey ends the error about an unknown key whose value is of the kind. It suggests the
+// most similar key of the section, or a key of another section with the same name. For what
+// other proxies have, it says what culvert has in its place.
+func suggestKey(word string, kind yaml.Kind, in *table, section string) string {
+	var siblings, fitting, elsewhere []string
 	for _, k := range in.keys {
 		rest, inside := k.path, section == ""
 		if !inside {
 			rest, inside = strings.CutPrefix(k.path, section+".")
 		}
-		sibling, _, _ := strings.Cut(rest, ".")
+		sibling, _, isSection := strings.Cut(rest, ".")
 		if inside && plain(sibling) == plain(word) {
 			return fmt.Sprintf(": did you mean %q?", sibling)
 		}
 		if inside {
 			siblings = append(siblings, sibling)
+			if isSection && kind == yaml.MappingNode || !isSection && k.takes(kind) {
+				fitting = append(fitting, sibling)
+			}
 		}
 		if last := k.last(); plain(last) == plain(word) {
 			elsewhere = append(elsewhere, k.Name)
@@ -223,10 +229,24 @@ func suggestKey(word string, in *table, section string) string {
 	if len(elsewhere) == 1 {
 		return fmt.Sprintf(": did you mean %q?", elsewhere[0])
 	}
+	if said := wishes[strings.TrimSuffix(plain(word), "s")]; said != "" {
+		return ": " + said
+	}
+	if near := didYouMean(word, fitting, "%q"); near != "" {
+		return near
+	}
 	if near := didYouMean(word, siblings, "%q"); near != "" {
 		return near
 	}
 	return ": the keys here are " + strings.Join(slices.Compact(siblings), ", ")
+}
+
+// takes reports whether the key, which is no section, has values of the kind.
+func (k Key) takes(kind yaml.Kind) bool {
+	if k.List || k.entries != nil {
+		return kind == yaml.SequenceNode || kind == yaml.ScalarNode && k.short != ""
+	}
+	return kind == yaml.ScalarNode
 }
 
 // sectionList reads a list of sections, or the single value in its place.
@@ -329,16 +349,20 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		return "", false
 	}
 	dir := filepath.Dir(p.name)
-	value, file, err := p.world.expand(node.Value, dir)
-	if file != "" {
-		p.references = append(p.references, Reference{t.name, file})
+	e, err := p.world.expand(node.Value, dir)
+	if e.file != "" {
+		p.references = append(p.references, Reference{t.name, e.file})
 	}
+	if e.referred {
+		p.referred[t.name] = true
+	}
+	value := e.value
 	if err != nil {
 		p.errorf(node, "%s: %w", t.name, err)
 		return "", false
 	}
 	if _, err := t.kind.parse(value); err != nil {
-		if file != "" || strings.Contains(node.Value, "${") {
+		if e.file != "" || strings.Contains(node.Value, "${") {
 			err = withoutValue(err, t.Key)
 		}
 		p.errorf(node, "%s: %w", t.name, t.wrong(node.Value, err))

@@ -157,7 +157,7 @@ func TestErrorsHideReferences(t *testing.T) {
 						lookup: func(string) (string, bool) { return secret, true },
 						read:   func(string) ([]byte, error) { return []byte(secret), nil },
 					}
-					p := &reader{name: fileName, world: w, lines: map[string]int{}}
+					p := &reader{name: fileName, world: w, lines: map[string]int{}, referred: map[string]bool{}}
 					p.scalar(&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: reference}, target{k, k.Name})
 					for _, err := range p.errs {
 						refused++
@@ -231,4 +231,43 @@ func parsed(t *testing.T, data string) (Loaded, bool) {
 		t.Errorf("%q: %v", data, err)
 	}
 	return l, true
+}
+
+// TestUnknownKeysOfItsKind: the suggestion fits the value, and what culvert doesn't have is
+// said.
+func TestUnknownKeysOfItsKind(t *testing.T) {
+	for data, want := range map[string]string{
+		"backned:\n- name: a\n  address: a:1\n":          `unknown key "backned": did you mean "backends"?`,
+		"backned: {address: a:1}\n":                      `unknown key "backned": did you mean "backend"?`,
+		"backned: a:1\n":                                 `unknown key "backned": did you mean "backend"?`,
+		"backnd:\n- a:1\n":                               `did you mean "backends"?`,
+		"jwt: {issuer: x}\n":                             `unknown key "jwt": culvert checks no tokens`,
+		"JWKS: x\n":                                      "culvert checks no tokens",
+		"tracing: {provider: x}\n":                       `unknown key "tracing": culvert has no tracing`,
+		"open_telemetry: {}\n":                           "culvert has no tracing",
+		"statsd: {listen: x}\n":                          "/metrics of health.listen",
+		"cors: {origins: [x]}\n":                         "allow_origins",
+		"rate_limits: {}\n":                              "limits has all limits",
+		"rate-limit: {}\n":                               "limits has all limits",
+		"clusters: []\n":                                 "backends",
+		"http_filters: []\n":                             "no plugins",
+		"cache: true\n":                                  "neither caches nor compresses",
+		"routes: [{name: a, jwt: {issuer: x}}]\n":        "culvert checks no tokens",
+		"listen: [{address: ':1', access_log: true}]\n":  "a line in the log",
+		"backend: {address: a:1, circuit_breaker: {}}\n": "no such thing",
+		"listeners: [':1']\n":                            "in listen",
+		"limts: {}\n":                                    `did you mean "limits"?`,
+	} {
+		_, errs := parse(Options{}, fileKeys, fileName, []byte(data), small)
+		if err := errors.Join(errs...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", data, err, want)
+		}
+	}
+	for word := range wishes {
+		for _, k := range fileKeys.keys {
+			if first, _, _ := strings.Cut(k.path, "."); plain(first) == word || plain(first) == word+"s" {
+				t.Errorf("%s is said not to be, and is a key", word)
+			}
+		}
+	}
 }

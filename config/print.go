@@ -26,7 +26,8 @@ const hidden = "(hidden)"
 // gives the source of each value: a flag, a variable, a line of the file, or
 // the default. Keys that nothing sets are commented out ("#key: value"),
 // because some checks and defaults depend on IsSet. Secrets are replaced: values
-// of keys that hold one, and values that the file reads from another file.
+// of keys that hold one, and values that the file takes from a variable (${NAME}) or from
+// another file.
 func (l *Loaded) Print(w io.Writer) error {
 	lines := l.print(fileKeys, reflect.ValueOf(&l.Config).Elem(), "")
 	column := 0
@@ -187,11 +188,8 @@ func (l *Loaded) sourceOf(name string) string {
 }
 
 // isSecret reports whether Print must hide a value: the key is for secrets, or
-// the value is in a file of its own, and neither a flag nor a variable replaces
-// it.
-func (l *Loaded) isSecret(k Key, name string) bool {
-	return k.secret || l.origins[name].inFile && slices.ContainsFunc(l.References, func(r Reference) bool { return r.Key == name })
-}
+// the file has a reference there, and neither a flag nor a variable replaces it.
+func (l *Loaded) isSecret(k Key, name string) bool { return k.secret || l.origins[name].secret }
 
 // absolute makes paths absolute. A printed file may be in any directory, and
 // culvert takes its relative paths from there.

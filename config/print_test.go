@@ -68,7 +68,7 @@ limits: {calls: "file:limit"}
 		`certificates: # proxy.yaml:8 - cert: "/a" # proxy.yaml:8 key: "/b" # proxy.yaml:8 trusted_proxies: [] # proxy.yaml:9 # inherits tls.min_version, trusted_header tls: cert:`,
 		`key_id: me # proxy.yaml:16 hmac_key: "(hidden)" # proxy.yaml:16`,
 		`- name: token # proxy.yaml:18 value: "(hidden)" # proxy.yaml:18`,
-		`address: "orders:9000" # proxy.yaml:20`,
+		`address: "(hidden)" # proxy.yaml:20`,
 		`#enabled: true # derived: backend.tls.ca is set`,
 		`#min_version: 1.2 # default`,
 		`allow_origins: ["~https://x\\.example\\.com$$"] # proxy.yaml:23`,
@@ -84,7 +84,7 @@ limits: {calls: "file:limit"}
 			t.Errorf("the output lacks %s", want)
 		}
 	}
-	if strings.Contains(text, "hunter") || strings.Contains(text, "77") {
+	if strings.Contains(text, "hunter") || strings.Contains(text, "77") || strings.Contains(text, "orders") {
 		t.Error("the output has a secret")
 	}
 	if t.Failed() {
@@ -274,5 +274,63 @@ func TestPrintCommentsOutBytes(t *testing.T) {
 	}
 	if text, want := strings.Join(strings.Fields(out.String()), " "), `#cert: "/a\xff" # --tls-cert, not UTF-8, so a file can't hold it`; !strings.Contains(text, want) {
 		t.Errorf("the output lacks %s:\n%s", want, &out)
+	}
+}
+
+// TestReferencesAreHidden: what comes from a variable or a file may be a secret, in every
+// place that a value can have.
+func TestReferencesAreHidden(t *testing.T) {
+	clearEnvironment(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("s3cret.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SECRET", "s3cret.example")
+	t.Setenv("EMPTY", "")
+	for _, reference := range []string{"${SECRET}", "${SECRET:-other.example}", "file:secret", "file:${SECRETS_NAME}"} {
+		t.Setenv("SECRETS_NAME", "secret")
+		for name, file := range map[string]string{
+			"a value":                  "backend: {address: a:1, authority: '@'}",
+			"a part of a value":        "backend: {address: 'dns:///@:9000'}",
+			"a list":                   "hosts: [grpc.example.com, '@']",
+			"metadata of a condition":  "backend: {address: a:1}\nroutes: [{name: r, backend: default, match: {metadata: [{name: x-key, value: '@'}]}}, {name: s, backend: default}]",
+			"metadata that is set":     "backend: {address: a:1}\nroutes: [{name: r, backend: default, metadata: {set: [{name: x-key, value: 'Bearer @'}]}}]",
+			"a list of a route":        "backend: {address: a:1}\nroutes: [{name: r, backend: default, match: {hosts: ['@']}}]",
+			"an entry of a list":       "backends: [{name: a, address: a:1, tls: {server_name: '@'}}]",
+			"a URL":                    "fallback: 'http://@:80'",
+			"an only entry in short":   "listen: 'unix:/@'",
+			"an entry in short":        "listen: ['127.0.0.1:1', 'unix:/@']",
+			"an only entry, in a list": "listen: ['unix:/@']",
+			"a file":                   "backend: {address: a:1, descriptors: '/run/@'}",
+		} {
+			if strings.HasPrefix(reference, "file:") && !strings.Contains(file, "'@'") {
+				continue // it must be the whole value
+			}
+			path := filepath.Join(dir, "proxy.yaml")
+			if err := os.WriteFile(path, []byte(strings.ReplaceAll(file, "@", reference)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l, err := Load(Options{}, path, nil)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			for what, l := range map[string]*Loaded{"as loaded": l, "compact": l.Compact().Whole()} {
+				var out bytes.Buffer
+				if err := l.Print(&out); err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(out.String(), "s3cret") || !strings.Contains(out.String(), hidden) {
+					t.Errorf("%s by %s, %s:\n%s", name, reference, what, &out)
+				}
+			}
+		}
+	}
+	var out bytes.Buffer
+	if err := loadText(t, "hosts: ['${NONE:-a.example}', '${EMPTY:-b.example}']").Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "hosts: [a.example, b.example") {
+		t.Errorf("defaults are in the file itself, and hidden:\n%s", &out)
 	}
 }

@@ -40,7 +40,8 @@ default.
 - **Variables**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot:
   ` + "`backend.tls.ca`" + ` is ` + "`CULVERT_BACKEND_TLS_CA`" + `. An empty variable counts as unset.
   An unknown variable is an error, except for those that Kubernetes sets for a
-  service named culvert. Separate the values of a list with blanks. Lists of
+  service named culvert. Separate the values of a list with blanks or
+  commas, and names of files with blanks. Lists of
   sections have no variable.
 - **Flags**: repeat the flag of a list for each value. These values replace the
   list in the file.

@@ -138,6 +138,11 @@ type RouteMessage struct {
 	// whose text or number is the id of the event. A browser that connects again
 	// names the last one in Last-Event-ID. Empty: events have no id.
 	EventID string `key:"event_id" is:"word"`
+
+	// For sse and ndjson: the time without a message after which culvert sends a
+	// comment (sse) or an empty line (ndjson). Proxies then don't end a quiet answer.
+	// 0s: never. Default: 15s.
+	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
 
 // RouteMatch has the conditions of a route.

@@ -119,7 +119,7 @@ func (l *Loaded) entryOrigins(k Key, o origin, doc document) {
 	inside := false
 	for name, line := range doc.lines {
 		if o.inFile && strings.HasPrefix(name, k.Name+"[") {
-			l.origins[name] = origin{place: l.File + ":" + strconv.Itoa(line), inFile: true}
+			l.origins[name] = origin{place: l.File + ":" + strconv.Itoa(line), inFile: true, secret: doc.referred[name]}
 			inside = true
 		}
 	}

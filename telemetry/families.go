@@ -66,6 +66,9 @@ var (
 	clientMemoryLimit  = family("culvert_client_memory_limit_bytes", Gauge, "the limit of that memory (limits.memory); 0: none")
 	evictedCalls       = family("culvert_evicted_calls_total", Counter, "calls that were ended because others needed the memory")
 
+	droppedValues = family("culvert_metadata_dropped_values_total", Counter, "values of metadata from clients that culvert dropped, because they aren't printable ASCII; at debug, the log has the names")
+	panics        = family("culvert_panics_total", Counter, "panics that culvert has recovered, each of which is a defect; the log has their stacks")
+
 	backendConnected = family("culvert_backend_connected", Gauge, "1 if a connection to the backend is up, else 0", "backend")
 	backendAddrs     = family("culvert_backend_addresses", Gauge, "addresses of the backend, by state", "backend", "state")
 	backendWaiting   = family("culvert_backend_waiting_calls", Gauge, "calls that wait for a connection to the backend, or for a place on one", "backend")

@@ -20,7 +20,7 @@ func (f Family) desc() *prometheus.Desc { return prometheus.NewDesc(f.Name, f.He
 var (
 	stateFamilies = []Family{
 		openCalls, messages, messageBytes, blocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
-		clientMemoryLimit, evictedCalls, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls, draining, droppedLogs,
+		clientMemoryLimit, evictedCalls, droppedValues, panics, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls, draining, droppedLogs,
 	}
 	descs = func() map[string]*prometheus.Desc {
 		all := make(map[string]*prometheus.Desc)
@@ -75,6 +75,8 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 	tell(clientMemory, float64(now.ClientBytes))
 	tell(clientMemoryLimit, float64(now.ClientLimit))
 	tell(evictedCalls, float64(now.Evicted))
+	tell(droppedValues, float64(now.DroppedValues))
+	tell(panics, float64(now.Panics))
 	tell(draining, number(now.Draining))
 	calls := make(map[string]int) // by name: a replaced backend stays until its last call ends
 	for _, u := range now.Upstreams {

@@ -62,7 +62,7 @@ func everything(t *testing.T) *Metrics {
 			Calls:       []bridge.CallCount{{Listener: "public", Transport: "grpc", Calls: 3}},
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
 			Connections: []edge.Connections{{Listener: "public", Transport: "h2", Open: 2}},
-			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5,
+			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5, Panics: 6,
 			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: upstream.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Unhealthy: true}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
@@ -201,6 +201,7 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_limits_hit_total key=limits.slow_consumer_timeout":                                             1,
 		"culvert_client_memory_bytes":                                                                           3,
 		"culvert_evicted_calls_total":                                                                           5,
+		"culvert_panics_total":                                                                                  6,
 		"culvert_backend_connected backend=default":                                                             1,
 		"culvert_backend_lost_pings_total backend=default":                                                      2,
 		"culvert_backend_waiting_calls backend=default":                                                         9,

@@ -121,6 +121,7 @@ func (c *checker) effects() {
 		{"message.defaults", c.JSON.Defaults && !inJSON, needsJSON},
 		{"message.json_out", c.BinaryOut && c.Framing != JSON, "is for the framing " + JSON},
 		{"message.event_id", c.EventID != "" && c.Framing != SSE, "is for the framing " + SSE},
+		{"message.heartbeat", c.Heartbeat != 0 && !overHTTP, "is for the framings " + SSE + " and " + NDJSON + ": remove it"},
 		{"message.poll_method", c.PollMethod != "" && !agents, "is for the framing " + OpAMP},
 		{"message.subprotocol", c.Subprotocol != "" && overHTTP, needsSocket},
 		{"message.first_message", c.FirstMessage != "" && overHTTP, needsSocket},

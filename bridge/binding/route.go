@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
 )
@@ -48,7 +49,15 @@ type Route struct {
 	JSON      descriptor.JSON // of the framings in JSON
 	BinaryOut bool            // of JSON: the messages to the client are binary
 	EventID   string          // of SSE: the field of the replies that is the id of each event; empty: events have none
+
+	// Heartbeat is for SSE and NDJSON: after this time without anything sent, culvert sends
+	// a comment or an empty line. If zero, DefaultHeartbeat is used; if negative, culvert
+	// sends none.
+	Heartbeat time.Duration
 }
+
+// DefaultHeartbeat is well below the time-outs of proxies in front of culvert.
+const DefaultHeartbeat = 15 * time.Second
 
 // InJSON reports whether the messages are JSON.
 func (r *Route) InJSON() bool {

@@ -36,7 +36,7 @@ type backend struct {
 }
 
 // startBackend listens on address, or on a free port of loopback if it is empty.
-func startBackend(address string, handle handler, f *framing) (*backend, error) {
+func startBackend(address string, handle handler, f *framing, opts ...grpc.ServerOption) (*backend, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
@@ -46,13 +46,13 @@ func startBackend(address string, handle handler, f *framing) (*backend, error) 
 	}
 	b := &backend{address: ln.Addr().String(), framing: f, began: make(chan *backendCall, 4096)}
 	b.handleNext(handle)
-	b.server = grpc.NewServer(
+	b.server = grpc.NewServer(append(opts,
 		grpc.ForceServerCodecV2(bytesCodec{}),
 		grpc.UnknownServiceHandler(b.serve),
 		grpc.StatsHandler(wireStats{}),
 		grpc.MaxRecvMsgSize(64<<20),
 		grpc.WaitForHandlers(true),
-	)
+	)...)
 	healthpb.RegisterHealthServer(b.server, health.NewServer())
 	b.serving.Go(func() { _ = b.server.Serve(ln) }) // it always returns the error of a stopped server
 	return b, nil

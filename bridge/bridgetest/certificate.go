@@ -38,13 +38,15 @@ var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 
 // tlsListener serves TLS with culvert's usual protocols: HTTP/2 first, HTTP/1.1 for
 // WebSockets.
-func tlsListener(ln net.Listener) net.Listener {
+func tlsListener(ln net.Listener) net.Listener { return tls.NewListener(ln, serverTLS()) }
+
+func serverTLS() *tls.Config {
 	cert, _ := certificate()
-	return tls.NewListener(ln, &tls.Config{
+	return &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{cert},
 		NextProtos:   []string{"h2", "http/1.1"},
-	})
+	}
 }
 
 func clientTLS() *tls.Config {

@@ -29,7 +29,8 @@ type call struct {
 	method   string      // "/package.Service/Method"; empty: defaultMethod
 	metadata metadata.MD // -bin values are raw bytes here
 	timeout  string      // the text of grpc-timeout; empty: none
-	encoding string      // "gzip": messages are sent compressed; other names are only announced
+	encoding string      // "gzip", in any spelling: messages are sent compressed; other names are only announced
+	accepts  string      // the codings that it can read, if it writes its header by hand; empty: gzip
 	// contentType replaces the dialect's own; it needs rawHeaders.
 	contentType string
 	// lines are header fields that are sent unchanged, name and value, beside the

@@ -225,6 +225,8 @@ func closesWith(code websocket.StatusCode, st codes.Code, reason report.Reason) 
 		return reason == report.ReasonBadRequest
 	case websocket.StatusMessageTooBig:
 		return reason == report.ReasonRequestTooLarge
+	case websocket.StatusInternalError:
+		return reason == report.ReasonInternal
 	}
 	return st != codes.OK && code == 4000+websocket.StatusCode(min(st, 999))
 }

@@ -130,6 +130,23 @@ func (c *fakeConn) cutAt(n int, how cut) {
 	cutConn(c.Conn, how)
 }
 
+// body reads a request's body to its end.
+func (c *fakeConn) body(stream uint32) (b []byte) {
+	for {
+		fr, err := c.framer.ReadFrame()
+		if err != nil {
+			return b
+		}
+		d, ok := fr.(*http2.DataFrame)
+		if !ok || d.StreamID != stream {
+			continue
+		}
+		if b = append(b, d.Data()...); d.StreamEnded() {
+			return b
+		}
+	}
+}
+
 // headers writes a HEADERS frame of names and values in turn.
 func (c *fakeConn) headers(stream uint32, end bool, fields ...string) {
 	c.block.Reset()

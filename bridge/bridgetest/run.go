@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
@@ -26,8 +28,10 @@ type scenario struct {
 
 // Run runs every scenario over every transport, and those on HTTP/2 also with
 // net/http's HTTP/2 server. The transports run at the same time, since a scenario
-// mostly waits; the scenarios of one transport run one after another.
-func Run(t *testing.T) {
+// mostly waits; the scenarios of one transport run one after another. stages returns the
+// panics in the stages of calls, for the test of package bridge.
+func Run(t *testing.T, stages func(*bridge.Server) StagePanics) {
+	newStagePanics = stages
 	t.Cleanup(noneLinger) // for a goleak at the end of the whole test
 	var rows sync.WaitGroup
 	defer rows.Wait()
@@ -67,9 +71,9 @@ func (tr transport) lacks(needs need) string {
 	return strings.Join(why, "; ")
 }
 
-// patience bounds events that should come at once. It is long, since two cores
-// under the race detector are sometimes slow.
-const patience = 10 * time.Second
+// patience bounds events that should come at once. It is long, since other programs may
+// keep the processors busy, and costs nothing if the event comes.
+const patience = 2 * time.Minute
 
 // A trial is one scenario over one transport, with its surroundings.
 type trial struct {
@@ -86,6 +90,9 @@ type trial struct {
 	d        *dialer
 	client   client
 	log      syncBuffer
+
+	staged bool        // the server has stages
+	stages StagePanics // of the server
 
 	calls []*backendCall // that the scenario asked for
 	onEnd []func()       // run backwards
@@ -109,7 +116,7 @@ func surround(t *testing.T, tr transport, sc scenario) {
 		}
 	}()
 	label.do(func() {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		one := &trial{T: t, transport: tr, ctx: ctx, label: label}
 		defer one.end()
@@ -172,9 +179,9 @@ func (t *trial) serveScripts(configure ...func(*bridge.Config)) (next func(func(
 
 func (t *trial) atEnd(f func()) { t.onEnd = append(t.onEnd, f) }
 
-func (t *trial) startBackend(address string, h handler) {
+func (t *trial) startBackend(address string, h handler, opts ...grpc.ServerOption) {
 	t.Helper()
-	b, err := startBackend(address, h, t.transport.framing)
+	b, err := startBackend(address, h, t.transport.framing, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +210,9 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 		t.Fatalf("bridge.New: %v", err)
 	}
 	t.server = s
+	if t.staged {
+		t.stages = newStagePanics(s)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

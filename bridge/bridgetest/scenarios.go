@@ -17,4 +17,5 @@ var scenarios = slices.Concat(
 	policyScenarios,
 	drainScenarios,
 	chaosScenarios,
+	panicScenarios,
 )

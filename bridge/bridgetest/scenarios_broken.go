@@ -300,10 +300,6 @@ func breaksHTTP2(t *trial) {
 			c.ok(stream)
 			c.headers(stream, false, "x-again", "1")
 		}, codes.Internal, report.ReasonUpstreamReset},
-		{"bad binary metadata", func(c *fakeConn, stream uint32) {
-			c.ok(stream, "x-b-bin", "!!!")
-			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, report.ReasonUpstreamReset},
 		{"garbage instead of frames", func(c *fakeConn, _ uint32) {
 			c.out.WriteString("HTTP/1.1 400 Bad Request\r\n\r\n")
 		}, codes.Unavailable, report.ReasonUpstreamReset},

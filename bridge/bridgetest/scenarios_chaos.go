@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc/codes"
 )
@@ -33,7 +32,7 @@ func backendCutOften(t *trial) {
 	ended := make(map[codes.Code]int)
 	for round := range 15 {
 		r.how.Store(int32(round % 2))
-		t.wantServedWithin(10*time.Second, want...)
+		t.wantServedWithin(servedAgain, want...)
 		r.backLeft.Store(int64(50 + 190*round)) // four answers have some 2200
 		var calls []*callT
 		for range 4 {
@@ -61,7 +60,7 @@ func backendCutOften(t *trial) {
 	if ended[codes.OK] == 0 || ended[codes.Unavailable] == 0 {
 		t.Errorf("calls ended as %v, want some OK and some cut", ended)
 	}
-	t.wantServedWithin(2*time.Second, want...)
+	t.wantServedWithin(servedAgain, want...)
 }
 
 // clientCutLate: wherever the request is cut, the backend either sees all of its

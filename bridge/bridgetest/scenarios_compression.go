@@ -16,6 +16,10 @@ import (
 
 var compressionScenarios = []scenario{
 	{"gzip requests", codings, gzipRequests},
+	{"codings in any case", codings, codingsInAnyCase},
+	{"no coding in any case", rawHeaders | codings, noCodingInAnyCase},
+	{"accepted codings in any case", nativeReplies, acceptedInAnyCase},
+	{"codings of replies in any case", 0, replyCodingsInAnyCase},
 	{"plain requests", 0, plainRequests},
 	{"requests with mixed flags", rawFrames | manyRequests, mixedFlags},
 	{"gzip replies for clients that read them", nativeReplies, gzipReplies},
@@ -24,6 +28,7 @@ var compressionScenarios = []scenario{
 	{"gzip bomb in the request", rawFrames, requestBomb},
 	{"gzip bomb in the reply", 0, replyBomb},
 	{"more compressed bytes than a second's", codings, muchToExpand},
+	{"empty messages with the compressed flag", rawFrames, emptyCompressed},
 	{"requests that aren't gzip", rawFrames, badGzipRequests},
 	{"replies that aren't gzip", 0, badGzipReplies},
 	{"a compressed request without a coding", rawFrames, compressedWithoutCoding},
@@ -46,6 +51,70 @@ func gzipRequests(t *trial) {
 	}
 }
 
+// spelledGzip is some of gzip's names.
+var spelledGzip = []string{"GZIP", "Gzip", "gZIP", "x-gzip", "X-GZip"}
+
+// codingsInAnyCase: a coding's name is the same in any case, and x-gzip is gzip.
+func codingsInAnyCase(t *trial) {
+	t.serve(echo)
+	for _, name := range spelledGzip {
+		t.wantOK(t.unary(call{encoding: name}, compressible), compressible)
+		if got := t.nextCall().encoding; got != "gzip" {
+			t.Errorf("a request in %q: the backend got grpc-encoding %q, want gzip", name, got)
+		}
+	}
+}
+
+func noCodingInAnyCase(t *trial) {
+	t.serve(echo)
+	for _, name := range []string{"identity", "Identity", "IDENTITY"} {
+		t.wantOK(t.unary(call{encoding: name}, compressible), compressible)
+		if got := t.nextCall().encoding; got != "" && got != "identity" {
+			t.Errorf("a request in %q: the backend got grpc-encoding %q, want none", name, got)
+		}
+	}
+}
+
+// acceptedInAnyCase: a client's list of codings is read likewise.
+func acceptedInAnyCase(t *trial) {
+	t.serve(compressing(echo))
+	for _, list := range append(spelledGzip, "br, GZip;q=0.5") {
+		r := t.unary(call{accepts: list}, compressible)
+		t.wantOK(r, compressible)
+		if r.compressed != 1 {
+			t.Errorf("the reply for a client that reads %q came as it is", list)
+		}
+	}
+	r := t.unary(call{accepts: "gzip;q=0"}, compressible)
+	t.wantOK(r, compressible)
+	if r.compressed != 0 {
+		t.Error("a client that excludes gzip got it")
+	}
+}
+
+// replyCodingsInAnyCase: so is what a backend says.
+func replyCodingsInAnyCase(t *trial) {
+	answer := t.serveScripts()
+	for _, name := range spelledGzip {
+		answer(func(c *fakeConn, stream uint32) {
+			c.ok(stream, "grpc-encoding", name)
+			c.data(stream, false, frame(flagCompressed, gzipped(hello)))
+			c.headers(stream, true, "grpc-status", "0")
+		})
+		t.wantOK(t.unary(call{}, hello), hello)
+	}
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream, "grpc-encoding", "Identity")
+		c.data(stream, false, frame(0, hello))
+		c.headers(stream, true, "grpc-status", "0")
+	})
+	r := t.unary(call{}, hello)
+	t.wantOK(r, hello)
+	if r.compressed != 0 {
+		t.Error("a reply without a coding came compressed")
+	}
+}
+
 func plainRequests(t *trial) {
 	t.serve(echo)
 	t.wantOK(t.unary(call{}, compressible), compressible)
@@ -64,6 +133,31 @@ func mixedFlags(t *trial) {
 	}
 	s.closeSend()
 	t.wantOK(s.end(), hello, compressible, nil, nil, compressible)
+}
+
+// emptyCompressed: an empty message is one, whatever its flag says of the coding. The
+// backend gets it without the flag.
+func emptyCompressed(t *trial) {
+	wires := make(chan []byte, 8)
+	answer := t.serveScripts()
+	for _, encoding := range []string{"gzip", "X-GZIP"} {
+		answer(func(c *fakeConn, stream uint32) {
+			wires <- c.body(stream)
+			wholeAnswer(c, stream)
+		})
+		s := t.open(call{encoding: encoding})
+		if err := s.sendRaw(frame(flagCompressed, nil)); err != nil {
+			t.Fatal(err)
+		}
+		s.closeSend()
+		r := s.end()
+		if t.wantOK(r, hello); r.status.Code() != codes.OK {
+			return // the backend has no body
+		}
+		if got, want := <-wires, frame(0, nil); !bytes.Equal(got, want) {
+			t.Errorf("the backend got %x, want %x", got, want)
+		}
+	}
 }
 
 // muchToExpand: a message is decompressed whole, and the next one only when the
@@ -115,12 +209,14 @@ func gzipRepliesExpanded(t *trial) {
 
 func mixedReplies(t *trial) {
 	answer := t.serveScripts()
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream, "grpc-encoding", "gzip")
-		c.data(stream, false, slices.Concat(frame(0, hello), frame(flagCompressed, gzipped(hello)), frame(0, nil), frame(flagCompressed, gzipped(nil))))
-		c.headers(stream, true, "grpc-status", "0")
-	})
-	t.wantOK(t.unary(call{}, hello), hello, hello, nil, nil)
+	for _, name := range []string{"gzip", "GZip", "x-gzip"} {
+		answer(func(c *fakeConn, stream uint32) {
+			c.ok(stream, "grpc-encoding", name)
+			c.data(stream, false, slices.Concat(frame(0, hello), frame(flagCompressed, nil), frame(flagCompressed, gzipped(hello)), frame(0, nil), frame(flagCompressed, gzipped(nil))))
+			c.headers(stream, true, "grpc-status", "0")
+		})
+		t.wantOK(t.unary(call{}, hello), hello, nil, hello, nil, nil)
+	}
 }
 
 // bomb is small and decompresses to much more than the limit that is set for it.
@@ -156,7 +252,7 @@ func badGzipRequests(t *trial) {
 	whole := gzipped(compressible)
 	wrongSum := slices.Clone(whole)
 	wrongSum[len(wrongSum)-5] ^= 0xff
-	for _, bad := range [][]byte{[]byte("no gzip"), {}, whole[:5], whole[:len(whole)/2], whole[:len(whole)-1], wrongSum} {
+	for _, bad := range [][]byte{[]byte("no gzip"), whole[:5], whole[:len(whole)/2], whole[:len(whole)-1], wrongSum} {
 		s := t.open(call{encoding: "gzip"})
 		if err := s.sendRaw(frame(flagCompressed, bad)); err != nil {
 			t.Fatal(err)
@@ -171,7 +267,7 @@ func badGzipRequests(t *trial) {
 func badGzipReplies(t *trial) {
 	whole := gzipped(compressible)
 	var cases []broken
-	for _, bad := range [][]byte{[]byte("no gzip"), {}, whole[:5], whole[:len(whole)/2], whole[:len(whole)-1]} {
+	for _, bad := range [][]byte{[]byte("no gzip"), whole[:1], whole[:5], whole[:len(whole)/2], whole[:len(whole)-1]} {
 		cases = append(cases, broken{fmt.Sprintf("gzip of %d bytes", len(bad)), func(c *fakeConn, stream uint32) {
 			c.ok(stream, "grpc-encoding", "gzip")
 			c.data(stream, false, frame(flagCompressed, bad))
@@ -185,15 +281,17 @@ func badGzipReplies(t *trial) {
 // compression.md.
 func compressedWithoutCoding(t *trial) {
 	t.serve(untilCancelled)
-	for _, encoding := range []string{"", "identity"} {
-		s := t.open(call{encoding: encoding})
-		if err := s.sendRaw(frame(flagCompressed, gzipped(hello))); err != nil {
-			t.Fatal(err)
-		}
-		_ = s.stream.closeSend() // refused already, maybe
-		r := s.end()
-		if r.status.Code() != codes.Internal || r.info().GetReason() != string(report.ReasonBadRequest) {
-			t.Errorf("grpc-encoding %q: status %v with %v, want INTERNAL with %s", encoding, r.status, r.info(), report.ReasonBadRequest)
+	for _, encoding := range []string{"", "identity", "Identity"} {
+		for _, message := range [][]byte{gzipped(hello), nil} {
+			s := t.open(call{encoding: encoding})
+			if err := s.sendRaw(frame(flagCompressed, message)); err != nil {
+				t.Fatal(err)
+			}
+			_ = s.stream.closeSend() // refused already, maybe
+			r := s.end()
+			if r.status.Code() != codes.Internal || r.info().GetReason() != string(report.ReasonBadRequest) {
+				t.Errorf("grpc-encoding %q, %d bytes: status %v with %v, want INTERNAL with %s", encoding, len(message), r.status, r.info(), report.ReasonBadRequest)
+			}
 		}
 	}
 	t.neverWhole(t.backend.seen(), 0)

@@ -123,7 +123,7 @@ func contentTypes(t *trial) {
 	}
 	base, _, _ := strings.Cut(t.transport.dialect().contentType(), "+")
 	for asked, want := range map[string]string{
-		base: base, base + "+proto": base + "+proto", base + "+json": base + "+json", base + "+proto; charset=utf-8": base + "+proto",
+		base: base, base + "+proto": base + "+proto", base + "+thrift": base + "+thrift", base + "+proto; charset=utf-8": base + "+proto",
 		base + `+"json"`: base, base + "+<b>": base, base + "+a b": base, base + "+a/b": base, base + "+\xe9": base, // no tokens
 	} {
 		if want == base && t.transport.dialect() == dialectWeb {
@@ -170,7 +170,12 @@ func compressedBodies(t *trial) {
 	}
 	t.backend.handleNext(echo)
 	t.wantOK(send("gzip", gzipped(text(frame(0, hello)))), hello)
-	t.wantOK(send("identity", text(frame(0, hello))), hello)
+	for _, coding := range []string{"GZIP", "x-gzip", "X-Gzip", "identity, gzip"} {
+		t.wantOK(send(coding, gzipped(text(frame(0, hello)))), hello)
+	}
+	for _, coding := range []string{"identity", "Identity"} {
+		t.wantOK(send(coding, text(frame(0, hello))), hello)
+	}
 	t.allEnded(t.observer)
 	t.backend.handleNext(untilCancelled)
 	t.wantTooLarge(send("gzip", gzipped(text(frame(0, make([]byte, 100*small))))), report.ReasonRequestTooLarge)

@@ -4,11 +4,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -25,6 +27,7 @@ var statusScenarios = []scenario{
 	{"details byte for byte", detailBytes, detailsByteForByte},
 	{"details that a backend made", 0, detailsOfGRPC},
 	{"details that contradict the code", 0, contradictingDetails},
+	{"a status beside binary metadata that is joined or not base64", answerTrailer, besideOddMetadata},
 	{"a status in words that culvert's upstream uses itself", 0, statusInLibraryWords},
 	{"a status that claims to be culvert's", 0, statusClaimsCulvert},
 }
@@ -197,6 +200,24 @@ func contradictingDetails(t *trial) {
 	r := t.unary(call{}, hello)
 	if r.status.Code() == codes.OK {
 		t.Errorf("status %v, want an error", r.status)
+	}
+}
+
+// besideOddMetadata: HTTP may join the values of a name. A value that can't be read costs
+// only itself.
+func besideOddMetadata(t *trial) {
+	t.serveFake(func(c *fakeConn, stream uint32) {
+		c.ok(stream, "x-a-bin", "AAEC,/w==", "x-b-bin", "!!!", "x-c", "1")
+		c.data(stream, false, frame(0, hello))
+		c.headers(stream, true, "x-d-bin", "AA, AQ", "x-e-bin", "A", "grpc-status", "5", "grpc-message", "gone", "grpc-status-details-bin", "not base64")
+	})
+	r := t.unary(call{}, hello)
+	t.wantUpstream(r, codes.NotFound, "gone")
+	md := metadata.Join(r.header, r.trailer)
+	for name, want := range map[string][]string{"x-a-bin": {"\x00\x01\x02", "\xff"}, "x-b-bin": nil, "x-c": {"1"}, "x-d-bin": {"\x00", "\x01"}, "x-e-bin": nil} {
+		if !slices.Equal(md[name], want) {
+			t.Errorf("%s is %q, want %q", name, md[name], want)
+		}
 	}
 }
 

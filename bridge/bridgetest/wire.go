@@ -62,11 +62,11 @@ func (d dialect) message(encoding string, message []byte) []byte {
 		message = jsonFraming.encode(message)
 	}
 	switch {
-	case (d == dialectUnary || d.isPlain()) && encoding == "gzip" && len(message) > 0:
+	case (d == dialectUnary || d.isPlain()) && isGzip(encoding) && len(message) > 0:
 		return gzipped(message)
 	case d == dialectUnary || d.isPlain():
 		return message
-	case encoding == "gzip":
+	case isGzip(encoding):
 		return frame(flagCompressed, gzipped(message))
 	}
 	return frame(0, message)
@@ -90,6 +90,11 @@ func (d dialect) encodingHeaders() (encoding, accepts string) {
 		return "content-encoding", "accept-encoding"
 	}
 	return "grpc-encoding", "grpc-accept-encoding"
+}
+
+// isGzip reports whether a coding is gzip. RFC 9110 §8.4.1.
+func isGzip(coding string) bool {
+	return strings.EqualFold(coding, "gzip") || strings.EqualFold(coding, "x-gzip")
 }
 
 func gzipped(b []byte) []byte {
@@ -233,7 +238,7 @@ func metadataLines(c call) (lines [][2]string) {
 func grpcLines(c call, d dialect) [][2]string {
 	lines := [][2]string{{"content-type", cmp.Or(c.contentType, d.contentType())}}
 	if d == dialectGRPC {
-		lines = append(lines, [2]string{"te", "trailers"}, [2]string{"grpc-accept-encoding", "gzip"})
+		lines = append(lines, [2]string{"te", "trailers"}, [2]string{"grpc-accept-encoding", cmp.Or(c.accepts, "gzip")})
 	} else {
 		lines = append(lines, [2]string{"x-grpc-web", "1"}, [2]string{"x-user-agent", userAgent})
 	}

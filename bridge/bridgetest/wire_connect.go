@@ -90,7 +90,7 @@ func connectLines(c call, d dialect) [][2]string {
 	if d == dialectUnary {
 		encoding, accept = "content-encoding", "accept-encoding"
 	}
-	lines := [][2]string{{"content-type", cmp.Or(c.contentType, d.contentType())}, {"connect-protocol-version", "1"}, {accept, "gzip"}}
+	lines := [][2]string{{"content-type", cmp.Or(c.contentType, d.contentType())}, {"connect-protocol-version", "1"}, {accept, cmp.Or(c.accepts, "gzip")}}
 	if c.timeout != "" {
 		lines = append(lines, [2]string{"connect-timeout-ms", milliseconds(c.timeout)})
 	}

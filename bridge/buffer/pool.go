@@ -1,14 +1,16 @@
-// Package buffer reuses memory: a pool of buffers of a few sizes, and pooled buffers
+// Package buffer reuses memory: a pool of buffers of some sizes, and pooled buffers
 // that grow.
 package buffer
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/mem"
 )
 
-// A Pool is a mem.BufferPool of a few sizes. grpc-go's own pools clear each buffer
+// A Pool is a mem.BufferPool of some sizes. grpc-go's own pools clear each buffer
 // before its reuse, in vain: every user fills the buffer before reading it. Several
 // goroutines may use a Pool at once.
 type Pool []tier
@@ -20,40 +22,42 @@ type tier struct {
 
 var _ mem.BufferPool = Pool(nil)
 
-// NewPool returns a pool with these sizes in bytes, in rising order.
-func NewPool(sizes ...int) Pool {
-	p := make(Pool, len(sizes))
-	for i, size := range sizes {
-		p[i] = tier{size, new(sync.Pool)}
+// NewPool returns a pool of buffers of smallest to largest bytes. Each size is at most a
+// quarter more than the one before, so that a buffer is hardly larger than what it holds:
+// that alone is counted. smallest is at least 4, and largest is smallest times a power of two.
+func NewPool(smallest, largest int) (p Pool) {
+	for size := smallest; size < largest; size *= 2 {
+		for quarter := range 4 {
+			p = append(p, tier{size + quarter*size/4, new(sync.Pool)})
+		}
 	}
-	return p
+	return append(p, tier{largest, new(sync.Pool)})
+}
+
+// from returns the index of the smallest size of at least n bytes, and whether it is n.
+func (p Pool) from(n int) (int, bool) {
+	return slices.BinarySearchFunc(p, n, func(t tier, n int) int { return cmp.Compare(t.size, n) })
 }
 
 // Get returns a buffer of the length, with the smallest capacity that is large
 // enough. It allocates one larger than the largest size. The contents are undefined.
 func (p Pool) Get(length int) *[]byte {
-	for _, tier := range p {
-		if length > tier.size {
-			continue
-		}
-		if buf, ok := tier.pool.Get().(*[]byte); ok {
+	size := length
+	if i, _ := p.from(length); i < len(p) {
+		if buf, ok := p[i].pool.Get().(*[]byte); ok {
 			*buf = (*buf)[:length]
 			return buf
 		}
-		buf := make([]byte, length, tier.size)
-		return &buf
+		size = p[i].size
 	}
-	buf := make([]byte, length)
+	buf := make([]byte, length, size)
 	return &buf
 }
 
 // Put takes a buffer back. It leaves a buffer of any other size to the garbage
 // collector.
 func (p Pool) Put(buf *[]byte) {
-	for _, tier := range p {
-		if cap(*buf) == tier.size {
-			tier.pool.Put(buf)
-			return // it comes from elsewhere
-		}
+	if i, pooled := p.from(cap(*buf)); pooled { // else it comes from elsewhere
+		p[i].pool.Put(buf)
 	}
 }

@@ -5,11 +5,21 @@ import (
 	"testing"
 )
 
+// TestPoolsBuffersFit: a buffer is at most a quarter larger than what it was asked for.
+func TestPoolsBuffersFit(t *testing.T) {
+	b := NewPool(256, 1<<20)
+	for n := 256; n <= 1<<20; n += 1 + n/50 {
+		if got := cap(*b.Get(n)); got < n || got > n+n/4+1 {
+			t.Fatalf("asked for %d: a capacity of %d", n, got)
+		}
+	}
+}
+
 // TestPool: of the length that was asked for, in the smallest size that
 // fits, and each is had by one at a time.
 func TestPool(t *testing.T) {
 	b := NewPool(256, 4<<10)
-	for _, c := range []struct{ length, capacity int }{{0, 256}, {1, 256}, {256, 256}, {257, 4 << 10}, {4 << 10, 4 << 10}, {5000, 5000}} {
+	for _, c := range []struct{ length, capacity int }{{0, 256}, {1, 256}, {256, 256}, {257, 320}, {1025, 1280}, {3585, 4 << 10}, {4 << 10, 4 << 10}, {5000, 5000}} {
 		for range 2 { // the second time it may be one that was used
 			buf := b.Get(c.length)
 			if len(*buf) != c.length || cap(*buf) < c.length || c.length <= 4<<10 && cap(*buf) != c.capacity {

@@ -1,6 +1,9 @@
 package descriptor
 
 import (
+	"fmt"
+	"unicode/utf8"
+
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -20,30 +23,6 @@ const (
 	memberCost  = 128 // a further field of a message, or an entry of a map
 )
 
-// ReadCost estimates how many bytes Read takes beside the text.
-func (j JSON) ReadCost(of Message, text []byte) int {
-	object, list, value, member := messageCost+fieldCost+memberCost, listCost, valueCost, memberCost
-	if of.set.boxes(of.descriptor) {
-		list, value, member = list+2*(messageCost+fieldCost), value+messageCost+fieldCost, member+messageCost+fieldCost
-	}
-	cost := object + 3*len(text)
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '"':
-			i += lengthOfString(text[i+1:])
-		case '{':
-			cost += object
-		case '[':
-			cost += list
-		case ',':
-			cost += value
-		case ':':
-			cost += member
-		}
-	}
-	return cost
-}
-
 // lengthOfString returns the length of a JSON string after the quote that begins it.
 func lengthOfString(text []byte) int {
 	for i := 0; i < len(text); i++ {
@@ -59,34 +38,42 @@ func lengthOfString(text []byte) int {
 
 const wellKnown = "google.protobuf"
 
-// boxes reports whether the JSON of a type may have values that are no objects, but are
-// messages: those of google.protobuf.Value and of the wrappers, and all that Any may have.
-func (s *Set) boxes(d protoreflect.MessageDescriptor) bool {
-	if yes, known := s.boxing.Load(d.FullName()); known {
-		return yes.(bool)
+// A form is how JSON has a type: some types of google.protobuf have one of their own.
+type form int
+
+const (
+	formOwn    form = iota // an object with the type's own fields
+	formAny                // an object with the fields of another type
+	formStruct             // an object with any members
+	formList               // a list of any values
+	formValue              // any value
+	formText               // one value that is neither an object nor a list
+	formEmpty              // an object without fields, which is a member of its own in an Any
+)
+
+var forms = map[protoreflect.Name]form{
+	"Any": formAny, "Struct": formStruct, "ListValue": formList, "Value": formValue,
+	"Timestamp": formText, "Duration": formText, "FieldMask": formText,
+	"BoolValue": formText, "Int32Value": formText, "Int64Value": formText, "UInt32Value": formText, "UInt64Value": formText,
+	"Empty": formEmpty, "FloatValue": formText, "DoubleValue": formText, "StringValue": formText, "BytesValue": formText,
+}
+
+func formOf(d protoreflect.MessageDescriptor) form {
+	if d.FullName().Parent() != wellKnown {
+		return formOwn
 	}
-	seen := map[protoreflect.FullName]bool{d.FullName(): true}
-	found := false
-	for queue := []protoreflect.MessageDescriptor{d}; len(queue) > 0 && !found; queue = queue[1:] {
-		found = queue[0].ParentFile().Package() == wellKnown || queue[0].ExtensionRanges().Len() > 0
-		fields := queue[0].Fields()
-		for i := range fields.Len() {
-			if next := fields.Get(i).Message(); next != nil && !seen[next.FullName()] {
-				seen[next.FullName()] = true
-				queue = append(queue, next)
-			}
-		}
-	}
-	s.boxing.Store(d.FullName(), found)
-	return found
+	return forms[d.Name()]
 }
 
 // WriteCost estimates how many bytes Write takes beside the message: the message in
-// memory, and its text.
-func (j JSON) WriteCost(of Message, wire []byte) int {
+// memory, and its text. An error is a *WriteError: JSON can't have the message.
+func (j JSON) WriteCost(of Message, wire []byte) (int, error) {
 	c := costs{j: j, set: of.set}
-	c.message(of.descriptor, wire, maxDepth+1)
-	return 256 + c.memory + 3*c.text // the text's buffer grows
+	c.message(of.descriptor, wire, maxDepth)
+	if c.cant != "" {
+		return 0, &WriteError{Text: c.cant}
+	}
+	return 256 + c.memory + 3*c.text, nil // the text's buffer grows
 }
 
 // costs adds up what a message and its text take.
@@ -94,11 +81,22 @@ type costs struct {
 	j            JSON
 	set          *Set
 	memory, text int
+	anys         int                           // the Any around this place
+	cant         string                        // why JSON can't have the message
 	defaults     map[protoreflect.FullName]int // the text of all fields of a type
 }
 
-// message adds a message in the wire form. Write fails for one that is nested more deeply.
-func (c *costs) message(d protoreflect.MessageDescriptor, wire []byte, depth int) {
+// message adds a message in the wire form.
+func (c *costs) message(d protoreflect.MessageDescriptor, wire []byte, levels int) {
+	if levels--; levels < 0 {
+		c.cant = "a message " + tooDeep
+		return
+	}
+	c.content(d, wire, levels)
+}
+
+// content adds a message that isn't a level of its own.
+func (c *costs) content(d protoreflect.MessageDescriptor, wire []byte, levels int) {
 	c.memory += messageCost
 	c.text += 3 // with a comma
 	if d.ParentFile().Package() == wellKnown {
@@ -107,37 +105,41 @@ func (c *costs) message(d protoreflect.MessageDescriptor, wire []byte, depth int
 	if c.j.Defaults {
 		c.text += c.textOfDefaults(d)
 	}
-	if depth > 0 {
-		if len(wire) > 0 {
-			c.memory += fieldCost
-		}
-		c.fields(d, wire, depth)
+	if len(wire) > 0 {
+		c.memory += fieldCost
 	}
-	if depth > 0 && d.FullName() == "google.protobuf.Any" {
-		c.inAny(wire, depth-1)
+	c.fields(d, wire, levels)
+	if c.cant == "" && formOf(d) == formAny {
+		c.inAny(wire, levels)
 	}
 }
 
 // fields adds the fields of a message. It stops where the bytes are no message: there
 // Write fails.
-func (c *costs) fields(d protoreflect.MessageDescriptor, wire []byte, depth int) {
-	for before := protowire.Number(0); len(wire) > 0; {
-		number, kind, n := protowire.ConsumeTag(wire)
-		if n < 0 {
+func (c *costs) fields(d protoreflect.MessageDescriptor, wire []byte, levels int) {
+	before := protowire.Number(0)
+	for field, err := range WireFields(wire) {
+		if err != nil || c.cant != "" {
 			return
 		}
-		wire = wire[n:]
-		if n = protowire.ConsumeFieldValue(number, kind, wire); n < 0 {
-			return
-		}
-		value := wire[:n]
-		wire = wire[n:]
-		if f := c.field(d, number); f != nil {
-			c.value(f, kind, value, number != before, depth)
+		if f := c.field(d, field.Number); f != nil && mayBe(f, field.Kind) {
+			c.value(f, field.Kind, field.Value, field.Number != before, levels)
 		} else {
-			c.memory += 3 * (len(value) + 2) // unknown fields are kept
+			c.memory += 3 * (len(field.Value) + 3) // unknown fields are kept
 		}
-		before = number
+		before = field.Number
+	}
+}
+
+// mayBe reports whether a field may have that wire type. With another one it is unknown.
+func mayBe(f protoreflect.FieldDescriptor, kind protowire.Type) bool {
+	switch f.Kind() {
+	case protoreflect.GroupKind:
+		return kind == protowire.StartGroupType
+	case protoreflect.MessageKind, protoreflect.StringKind, protoreflect.BytesKind:
+		return kind == protowire.BytesType
+	default:
+		return true
 	}
 }
 
@@ -154,19 +156,16 @@ func (c *costs) field(d protoreflect.MessageDescriptor, number protowire.Number)
 
 // value adds one value of a field, or several that are packed. first reports whether the
 // value before it was of another field.
-func (c *costs) value(f protoreflect.FieldDescriptor, kind protowire.Type, value []byte, first bool, depth int) {
+func (c *costs) value(f protoreflect.FieldDescriptor, kind protowire.Type, value []byte, first bool, levels int) {
 	if first {
 		c.text += nameLength(f)
-	}
-	if kind == protowire.BytesType {
-		value, _ = protowire.ConsumeBytes(value)
 	}
 	switch {
 	case f.IsMap():
 		if first {
 			c.memory += mapCost
 		}
-		c.entry(f, value, depth)
+		c.entry(f, value, levels)
 		return
 	case !f.IsList():
 		c.memory += memberCost
@@ -176,13 +175,20 @@ func (c *costs) value(f protoreflect.FieldDescriptor, kind protowire.Type, value
 	switch f.Kind() {
 	case protoreflect.MessageKind:
 		c.memory += valueCost
-		c.message(f.Message(), value, depth-1)
+		if formOf(f.ContainingMessage()) == formValue { // an object or a list of a Value, which is a level itself
+			c.content(f.Message(), value, levels)
+		} else {
+			c.message(f.Message(), value, levels)
+		}
 	case protoreflect.GroupKind:
 		c.memory += valueCost
 		if group, n := protowire.ConsumeGroup(f.Number(), value); n >= 0 {
-			c.message(f.Message(), group, depth-1)
+			c.message(f.Message(), group, levels)
 		}
 	case protoreflect.StringKind:
+		if !utf8.Valid(value) {
+			c.cant = "the string " + nameOfField(f) + " isn't valid UTF-8"
+		}
 		c.memory += valueCost + len(value)
 		c.text += quotedLength(value)
 	case protoreflect.BytesKind:
@@ -195,27 +201,40 @@ func (c *costs) value(f protoreflect.FieldDescriptor, kind protowire.Type, value
 	}
 }
 
+// nameOfField returns the full name of a field. The key of a map is no field to its users.
+func nameOfField(f protoreflect.FieldDescriptor) string {
+	entry := f.ContainingMessage()
+	around, ok := entry.Parent().(protoreflect.MessageDescriptor)
+	if !entry.IsMapEntry() || !ok {
+		return string(f.FullName())
+	}
+	for i := range around.Fields().Len() {
+		if of := around.Fields().Get(i); of.Message() == entry {
+			return fmt.Sprintf("%s (a map's %s)", of.FullName(), f.Name())
+		}
+	}
+	return string(f.FullName())
+}
+
 // entry adds an entry of a map. A key or a value that is absent is the default one, which
 // takes text all the same.
-func (c *costs) entry(f protoreflect.FieldDescriptor, wire []byte, depth int) {
+func (c *costs) entry(f protoreflect.FieldDescriptor, wire []byte, levels int) {
 	c.memory += memberCost
 	c.text += len(`"false":`)
 	if of := f.MapValue(); !hasField(wire, of.Number()) {
 		c.text += scalarLength(of)
 		if of.Message() != nil {
-			c.message(of.Message(), nil, 0)
+			c.message(of.Message(), nil, levels)
 		}
 	}
-	c.fields(f.Message(), wire, depth)
+	c.fields(f.Message(), wire, levels)
 }
 
 func hasField(wire []byte, number protowire.Number) bool {
-	for len(wire) > 0 {
-		found, _, n := protowire.ConsumeField(wire)
-		if found == number || n < 0 {
-			return n >= 0
+	for field, err := range WireFields(wire) {
+		if err == nil && field.Number == number {
+			return true
 		}
-		wire = wire[n:]
 	}
 	return false
 }
@@ -241,7 +260,8 @@ func numbers(of protoreflect.Kind, kind protowire.Type, value []byte) int {
 	}
 }
 
-// nameLength returns the length of a field's name, quoted, and of what is around its value.
+// nameLength returns the length of a field's name, quoted, and of the punctuation around
+// its value.
 func nameLength(f protoreflect.FieldDescriptor) int {
 	if f.IsExtension() {
 		return len(f.FullName()) + 8
@@ -300,27 +320,34 @@ func (c *costs) textOfDefaults(d protoreflect.MessageDescriptor) int {
 }
 
 // inAny adds the message in an Any, which Write reads, too.
-func (c *costs) inAny(wire []byte, depth int) {
+func (c *costs) inAny(wire []byte, levels int) {
 	var url string
 	var value []byte
-	for len(wire) > 0 {
-		number, kind, n := protowire.ConsumeField(wire)
-		if n < 0 {
-			return
-		}
-		_, _, tag := protowire.ConsumeTag(wire)
-		field, _ := protowire.ConsumeBytes(wire[tag:n])
+	for field, err := range WireFields(wire) {
 		switch {
-		case kind != protowire.BytesType:
-		case number == 1:
-			url = string(field)
-		case number == 2:
-			value = field
+		case err != nil:
+			return
+		case field.Kind != protowire.BytesType:
+		case field.Number == 1:
+			url = string(field.Value)
+		case field.Number == 2:
+			value = field.Value
 		}
-		wire = wire[n:]
 	}
-	if of, err := c.set.types.FindMessageByURL(url); err == nil {
-		c.text += quotedLength([]byte(url)) + len(`"@type":,"value":`)
-		c.message(of.Descriptor(), value, depth)
+	of, err := c.set.types.FindMessageByURL(url)
+	switch {
+	case err != nil:
+		return
+	case c.anys == maxInAny:
+		c.cant = tooDeepInAny
+		return
 	}
+	c.anys++
+	c.text += quotedLength([]byte(url)) + len(`"@type":,"value":`)
+	if formOf(of.Descriptor()) == formOwn {
+		c.message(of.Descriptor(), value, levels)
+	} else {
+		c.content(of.Descriptor(), value, levels)
+	}
+	c.anys--
 }

@@ -33,19 +33,10 @@ func (m Message) Field(name string) (Field, error) {
 // Of returns the field's value in a message in the wire form, as text, or "" if the message
 // doesn't have it. Of a field that occurs several times, the last one counts.
 func (f Field) Of(wire []byte) (value string) {
-	for len(wire) > 0 {
-		number, kind, n := protowire.ConsumeTag(wire)
-		if n < 0 {
-			return value
+	for field, err := range WireFields(wire) {
+		if err == nil && field.Number == f.number {
+			value = f.text(field.Kind, field.Value)
 		}
-		wire = wire[n:]
-		if n = protowire.ConsumeFieldValue(number, kind, wire); n < 0 {
-			return value
-		}
-		if number == f.number {
-			value = f.text(kind, wire[:n])
-		}
-		wire = wire[n:]
 	}
 	return value
 }
@@ -54,8 +45,7 @@ func (f Field) text(kind protowire.Type, b []byte) string {
 	var v uint64
 	switch kind {
 	case protowire.BytesType:
-		text, _ := protowire.ConsumeBytes(b)
-		return string(text)
+		return string(b)
 	case protowire.VarintType:
 		v, _ = protowire.ConsumeVarint(b)
 	case protowire.Fixed32Type:

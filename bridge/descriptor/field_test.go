@@ -28,7 +28,7 @@ func TestFields(t *testing.T) {
 	if err := prototext.Unmarshal([]byte(strings.NewReplacer(" number: 0", " number: ").Replace(text.String())), file); err != nil {
 		t.Fatal(err)
 	}
-	set, err := newSet([]*descriptorpb.FileDescriptorProto{file})
+	set, err := newSet([]*descriptorpb.FileDescriptorProto{file}, &quota{maxMemory: maxSetMemory, maxWork: maxSetWork})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestFields(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wire, err := (JSON{}).Read(m.Reply, []byte(`{"many":[1,2],"half":0.5,"`+name+`":"`+value+`"}`))
+		wire, err := (JSON{}).Read(m.Reply, []byte(`{"many":[1,2],"half":0.5,"`+name+`":"`+value+`"}`), new(Unknowns))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,13 +7,19 @@ import (
 	"fmt"
 	"io"
 
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 // MaxSetBytes is the most that a set of descriptors may have, not compressed. The
 // descriptors of all of Google's public APIs have about 20 MiB.
 const MaxSetBytes = 64 << 20
+
+// The bounds of a set's memory, and of the names that are looked up in it.
+const (
+	maxSetMemory = 1 << 30
+	maxSetWork   = 20_000_000
+)
 
 // Parse returns the Set of a file: a FileDescriptorSet as protoc and buf write it
 // with all imports, or a Buf image, also compressed with gzip.
@@ -27,22 +33,39 @@ func Parse(data []byte) (*Set, error) {
 	if len(data) > MaxSetBytes {
 		return nil, errTooLarge
 	}
-	all := &descriptorpb.FileDescriptorSet{}
-	// An image of Buf is a set with more fields in each file, which are unknown here.
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, all); err != nil {
-		return nil, errors.New("not a FileDescriptorSet or a Buf image: write one with protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE")
+	q := &quota{maxMemory: maxSetMemory, maxWork: maxSetWork}
+	var files []*descriptorpb.FileDescriptorProto
+	for f, err := range WireFields(data) {
+		if err != nil || f.Number == 1 && f.Kind != protowire.BytesType {
+			return nil, errNoSet
+		}
+		if f.Number != 1 {
+			continue
+		}
+		// An image of Buf is a set with more fields in each file, which are unknown here.
+		file, err := q.readFile(f.Value)
+		if errors.Is(err, errNoFile) {
+			return nil, errNoSet
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file)
 	}
-	if len(all.GetFile()) == 0 {
+	if len(files) == 0 {
 		return nil, errors.New("has no descriptors: write the set with protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE")
 	}
-	s, err := newSet(all.GetFile())
-	if err != nil {
+	s, err := newSet(files, q)
+	if missing := (*MissingFileError)(nil); errors.As(err, &missing) {
 		return nil, fmt.Errorf("%w: write the set with its imports (protoc --include_imports)", err)
 	}
-	return s, nil
+	return s, err
 }
 
-var errTooLarge = fmt.Errorf("larger than %d MiB", MaxSetBytes>>20)
+var (
+	errTooLarge = fmt.Errorf("larger than %d MiB", MaxSetBytes>>20)
+	errNoSet    = errors.New("not a FileDescriptorSet or a Buf image: write one with protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE")
+)
 
 func unzipped(data []byte) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(data))

@@ -4,26 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// A Set is what a set of descriptors says. Several goroutines may use it.
+// A Set has the methods and messages of a set of descriptors. Several goroutines may use it.
 type Set struct {
 	files *protoregistry.Files
-	types *dynamicpb.Types
+	types types
 	size  int
-
-	boxing sync.Map // by name of a message's type: what boxes has found
 }
 
-// Size returns how many bytes the descriptors have in their wire form. Of nil it is 0.
+// Size estimates how many bytes the descriptors take in memory. Of nil it is 0.
 func (s *Set) Size() int {
 	if s == nil {
 		return 0
@@ -53,31 +47,6 @@ func (m Message) Name() string { return string(m.descriptor.FullName()) }
 // ErrUnknown reports that a Set has no such method.
 var ErrUnknown = errors.New("the descriptors don't have it")
 
-// newSet links the files, each of which may come before those that it imports. Files
-// of the same name count once.
-func newSet(files []*descriptorpb.FileDescriptorProto) (*Set, error) {
-	byName := make(map[string]*descriptorpb.FileDescriptorProto, len(files))
-	all := &descriptorpb.FileDescriptorSet{}
-	for _, f := range files {
-		if byName[f.GetName()] == nil {
-			byName[f.GetName()] = f
-			all.File = append(all.File, f)
-		}
-	}
-	for _, f := range all.File {
-		for _, name := range f.GetDependency() {
-			if byName[name] == nil {
-				return nil, fmt.Errorf("%s imports %s, which is missing", f.GetName(), name)
-			}
-		}
-	}
-	linked, err := protodesc.NewFiles(all)
-	if err != nil {
-		return nil, fmt.Errorf("the descriptors contradict each other: %w", err)
-	}
-	return &Set{files: linked, types: dynamicpb.NewTypes(linked), size: proto.Size(all)}, nil
-}
-
 // Method returns the method of a path, "/package.Service/Method", or an error that
 // wraps ErrUnknown.
 func (s *Set) Method(path string) (Method, error) {
@@ -95,7 +64,7 @@ func (s *Set) Method(path string) (Method, error) {
 	}
 	m := of.Methods().ByName(protoreflect.Name(name))
 	if m == nil {
-		return Method{}, fmt.Errorf("the method %s of the service %s: %w", name, service, ErrUnknown)
+		return Method{}, &UnknownMethodError{Method: name, of: of}
 	}
 	options, _ := m.Options().(*descriptorpb.MethodOptions)
 	return Method{

@@ -152,7 +152,8 @@ func TestSetsOfFiles(t *testing.T) {
 		{"twice the same", append(slices.Clone(set), set...), ""},
 		{"a Buf image", image, ""},
 		{"compressed", zipped(set), ""},
-		{"without an import", shopSet(t, files[:3]), "imports google/protobuf/struct.proto, which is missing"},
+		{"without the files of protobuf", shopSet(t, files[:1]), ""},
+		{"without an import", shopSet(t, []*descriptorpb.FileDescriptorProto{aFile(t, `name: "a.proto" dependency: "b.proto"`)}), "a.proto imports b.proto, which is missing: write the set with its imports"},
 		{"empty", nil, "has no descriptors"},
 		{"text", []byte(shop), "not a FileDescriptorSet"},
 		{"cut", set[:len(set)-1], "not a FileDescriptorSet"},
@@ -210,7 +211,18 @@ func (s *shelf) answer(is func(*descriptorpb.FileDescriptorProto) bool) ([][]byt
 
 func (s *shelf) FilesOf(_ context.Context, symbol string) ([][]byte, error) {
 	return s.answer(func(f *descriptorpb.FileDescriptorProto) bool {
-		return slices.ContainsFunc(f.GetService(), func(s *descriptorpb.ServiceDescriptorProto) bool { return f.GetPackage()+"."+s.GetName() == symbol })
+		named := func(d interface{ GetName() string }) bool { return f.GetPackage()+"."+d.GetName() == symbol }
+		return slices.ContainsFunc(f.GetService(), func(s *descriptorpb.ServiceDescriptorProto) bool { return named(s) }) ||
+			slices.ContainsFunc(f.GetMessageType(), func(m *descriptorpb.DescriptorProto) bool { return named(m) }) ||
+			slices.ContainsFunc(f.GetExtension(), func(x *descriptorpb.FieldDescriptorProto) bool { return named(x) })
+	})
+}
+
+func (s *shelf) FilesOfExtension(_ context.Context, message string, number int32) ([][]byte, error) {
+	return s.answer(func(f *descriptorpb.FileDescriptorProto) bool {
+		return slices.ContainsFunc(f.GetExtension(), func(x *descriptorpb.FieldDescriptorProto) bool {
+			return strings.TrimPrefix(x.GetExtendee(), ".") == message && x.GetNumber() == number
+		})
 	})
 }
 
@@ -228,10 +240,11 @@ func TestFetch(t *testing.T) {
 	}{
 		{"with all imports", &shelf{files: files, whole: true}, 1, ""},
 		{"file by file", &shelf{files: files}, len(files), ""},
-		{"without an import", &shelf{files: files[:3]}, 4, "the descriptors of the file google/protobuf/struct.proto: not there"},
+		{"without protobuf's files", &shelf{files: files[:3]}, len(files), ""},
+		{"without an import", &shelf{files: []*descriptorpb.FileDescriptorProto{aFile(t, `name: "a" package: "shop.v1" dependency: "b" service: {name: "Orders"}`)}}, 2, "a imports b, which is missing: not there"},
 		{"without the service", &shelf{files: files[1:]}, 1, "the descriptors of shop.v1.Orders: not there"},
 	} {
-		s, err := Fetch(t.Context(), c.from, "shop.v1.Orders")
+		s, err := Fetch(t.Context(), c.from, nil, "shop.v1.Orders")
 		if c.want != "" {
 			if err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, errNotThere) {
 				t.Errorf("%s: %v, want %q", c.name, err, c.want)
@@ -252,11 +265,13 @@ type endless struct{ size, asked int }
 
 func (e *endless) FilesOf(context.Context, string) ([][]byte, error) { return e.next() }
 
+func (e *endless) FilesOfExtension(context.Context, string, int32) ([][]byte, error) { return e.next() }
+
 func (e *endless) File(context.Context, string) ([][]byte, error) { return e.next() }
 
 func (e *endless) next() ([][]byte, error) {
 	file := &descriptorpb.FileDescriptorProto{
-		Name: proto.String(fmt.Sprint(e.asked)), Dependency: []string{fmt.Sprint(e.asked + 1)}, Package: proto.String(strings.Repeat("a", e.size)),
+		Name: proto.String(fmt.Sprint(e.asked)), Dependency: []string{fmt.Sprint(e.asked + 1)}, Options: &descriptorpb.FileOptions{JavaPackage: proto.String(strings.Repeat("a", e.size))},
 	}
 	e.asked++
 	data, err := proto.Marshal(file)
@@ -268,12 +283,12 @@ func TestFetchIsBounded(t *testing.T) {
 		from *endless
 		want string
 	}{{&endless{size: 1}, "more than 2000 files"}, {&endless{size: 1 << 20}, "more than 16 MiB"}} {
-		if _, err := Fetch(t.Context(), c.from, "x"); err == nil || !strings.Contains(err.Error(), c.want) || c.from.asked > 2001 {
+		if _, err := Fetch(t.Context(), c.from, nil, "x"); err == nil || !strings.Contains(err.Error(), c.want) || c.from.asked > 2001 {
 			t.Errorf("%v after %d questions, want %q", err, c.from.asked, c.want)
 		}
 	}
 	liar := &shelf{files: []*descriptorpb.FileDescriptorProto{{Name: proto.String("a"), Package: proto.String("p"), Dependency: []string{"b"}, Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("S")}}}}}
-	if _, err := Fetch(t.Context(), &lying{liar}, "p.S"); err == nil || !strings.Contains(err.Error(), "the answer doesn't have it") {
+	if _, err := Fetch(t.Context(), &lying{liar}, nil, "p.S"); err == nil || !strings.Contains(err.Error(), "the answer doesn't have it") {
 		t.Errorf("an answer with another file: %v", err)
 	}
 }
@@ -291,13 +306,48 @@ func FuzzParse(f *testing.F) {
 	f.Add(zipped(set))
 	f.Add(set[:200])
 	f.Add([]byte{})
+	f.Add(shopSet(f, []*descriptorpb.FileDescriptorProto{aFile(f, clock)}))
+	f.Add(shopSet(f, []*descriptorpb.FileDescriptorProto{aFile(f, `name: "a" package: "google.protobuf" message_type: {name: "Any"} message_type: {name: "Struct"} enum_type: {name: "NullValue" value: {name: "A" number: 0}}`)}))
+	f.Add(shopSet(f, []*descriptorpb.FileDescriptorProto{aFile(f, `name: "a" syntax: "editions" edition: EDITION_2023 options: {features: {field_presence: LEGACY_REQUIRED message_encoding: DELIMITED}}
+		message_type: {name: "M" field: {name: "m" number: 1 type: TYPE_MESSAGE type_name: ".M" label: LABEL_OPTIONAL} field: {name: "b" number: 2 type: TYPE_BYTES default_value: "\\001" label: LABEL_OPTIONAL} extension_range: {start: 100 end: 200}}
+		extension: {name: "x" number: 100 type: TYPE_ENUM type_name: "E" extendee: "M" label: LABEL_REPEATED options: {packed: true}} enum_type: {name: "E" value: {name: "A" number: 0}}
+		service: {name: "S" method: {name: "Get" input_type: ".M" output_type: "M"}}`)}))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		s, err := Parse(data)
 		if err != nil {
 			return
 		}
+		s.files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+			for i := range file.Messages().Len() {
+				use(Message{file.Messages().Get(i), s})
+			}
+			return true
+		})
 		for _, name := range s.Services() {
 			_, _ = s.Method("/" + name + "/Get") // it may not have one
 		}
 	})
+}
+
+// use converts messages of a type, of which many are none.
+func use(of Message) {
+	var wire, text []byte
+	text = append(text, '{')
+	fields := of.descriptor.Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		wire = protowire.AppendVarint(protowire.AppendTag(wire, f.Number(), protowire.VarintType), 1)
+		wire = protowire.AppendString(protowire.AppendTag(wire, f.Number(), protowire.BytesType), "\x08\x01")
+		text = fmt.Appendf(text, `%q:[{"":1},%[1]q,1,null,{}],`, f.JSONName())
+		for _, value := range []string{`{}`, `{"a":{}}`, `[]`, `[{}]`, `1`, `"1"`, `null`, `true`, `[1,2]`, `["A"]`, `"A"`} {
+			_, _ = read(JSON{}, of, fmt.Sprintf(`{%q:%s}`, f.JSONName(), value)) // the outcome doesn't matter here
+		}
+	}
+	for _, b := range [][]byte{nil, wire, []byte("\x08\x01"), []byte("\x0a\x00"), []byte("\x0b\x0c")} {
+		for _, j := range []JSON{{}, {Defaults: true, ProtoNames: true}} {
+			_, _ = j.Write(nil, of, b, new(Unknowns))
+			_, _ = j.WriteCost(of, b)
+		}
+	}
+	_, _ = read(JSON{}, of, string(append(text, '}')))
 }

@@ -23,7 +23,7 @@ import (
 // TestAsGeneratedCode: culvert converts random messages of every type in this program as
 // protojson does with generated code, and refuses the same texts.
 func TestAsGeneratedCode(t *testing.T) {
-	s, err := newSet(allFiles())
+	s, err := newSet(allFiles(), &quota{maxMemory: maxSetMemory, maxWork: maxSetWork})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestAsGeneratedCode(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", of.Name(), err)
 			}
-			got, err := JSON{}.Write(nil, of, wire)
+			got, err := JSON{}.Write(nil, of, wire, new(Unknowns))
 			if (err == nil) != (wantErr == nil) {
 				t.Errorf("%s: %x: %v, with generated code %v", of.Name(), wire, err, wantErr)
 			}
@@ -60,7 +60,7 @@ func TestAsGeneratedCode(t *testing.T) {
 			for _, text := range [][]byte{want, mutated(random, want)} {
 				back := kind.New().Interface()
 				wantErr := protojson.UnmarshalOptions{RecursionLimit: maxDepth}.Unmarshal(text, back)
-				wire, err := JSON{RejectUnknown: true}.Read(of, text)
+				wire, err := JSON{RejectUnknown: true}.Read(of, text, new(Unknowns))
 				if (err == nil) != (wantErr == nil) {
 					t.Errorf("%s: %s: %v, with generated code %v", of.Name(), text, err, wantErr)
 				}

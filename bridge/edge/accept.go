@@ -16,9 +16,11 @@ import (
 // Descriptors keep a reserve of the process's file descriptors from clients: for
 // connections to the backend, files, and health checks. The kernel gives the lowest
 // free number, so a connection with a number in the reserve shows that all numbers
-// below are taken. Then culvert accepts no connection for a while, or until one closes.
+// below are taken. Then culvert refuses it at once. Only when the kernel gives none at all,
+// culvert accepts no connection for a while, or until one closes.
 type descriptors struct {
 	refusals *report.Refusals
+	panics   *report.Panics
 	log      *slog.Logger
 	reserve  int           // the first number of the reserve
 	freed    chan struct{} // one place: one more or fewer makes no difference
@@ -28,8 +30,8 @@ type descriptors struct {
 	last  time.Time // when one was missing
 }
 
-func newDescriptors(refusals *report.Refusals, log *slog.Logger, limit int) *descriptors {
-	return &descriptors{refusals: refusals, log: log, reserve: limit - min(descriptorReserve/2, limit/4), freed: make(chan struct{}, 1)}
+func newDescriptors(refusals *report.Refusals, panics *report.Panics, log *slog.Logger, limit int) *descriptors {
+	return &descriptors{refusals: refusals, panics: panics, log: log, reserve: limit - min(descriptorReserve/2, limit/4), freed: make(chan struct{}, 1)}
 }
 
 const (
@@ -49,11 +51,11 @@ func DefaultConnections() int {
 }
 
 // accept accepts the next connection for which there is a descriptor, and hands the
-// others to refuse. While there are no descriptors, it waits until there are, or until
+// others to refuse. While the kernel gives no descriptors, it waits until it does, or until
 // closed, the listener's end.
 func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve int, refuse func(net.Conn)) (net.Conn, error) {
 	for {
-		c, err := ln.Accept()
+		c, err := d.next(ln)
 		if err != nil && !lacksDescriptors(err) {
 			return nil, err
 		}
@@ -65,13 +67,11 @@ func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve in
 			if number < reserve {
 				return c, nil
 			}
-		}
-		peer := ""
-		if err == nil {
-			peer = c.RemoteAddr().String()
+			d.lacking(c.RemoteAddr().String())
 			refuse(c)
+			continue // the next one waits for its refusal
 		}
-		d.lacking(peer)
+		d.lacking("")
 		impatient := time.NewTimer(acceptPause)
 		select {
 		case <-d.freed:
@@ -80,6 +80,12 @@ func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve in
 		}
 		impatient.Stop()
 	}
+}
+
+// next accepts a connection. A panic of the listener is its end.
+func (d *descriptors) next(ln net.Listener) (c net.Conn, err error) {
+	defer d.panics.Catch("a listener", func(f *report.Fault) { err = f })
+	return ln.Accept()
 }
 
 // free notes that a connection has closed.
@@ -92,13 +98,25 @@ func (d *descriptors) free() {
 
 // lacking logs that descriptors have run out, once until recovered.
 func (d *descriptors) lacking(peer string) {
-	d.mu.Lock()
-	d.last = time.Now()
-	d.mu.Unlock()
+	d.note()
 	if !d.short.Swap(true) {
 		d.log.Warn("not accepting connections: out of file descriptors", slog.Int("descriptors_before_the_reserve", d.reserve), slog.String("hint", descriptorHint))
 	}
 	d.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: peer, Detail: "out of file descriptors"}, descriptorHint)
+}
+
+// note notes that a descriptor is missing now.
+func (d *descriptors) note() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last = time.Now()
+}
+
+// calm reports whether none has been missing for acceptCalm.
+func (d *descriptors) calm() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Since(d.last) >= acceptCalm
 }
 
 // recovered logs that the shortage is over.
@@ -106,10 +124,7 @@ func (d *descriptors) recovered() {
 	if !d.short.Load() {
 		return
 	}
-	d.mu.Lock()
-	calm := time.Since(d.last) >= acceptCalm
-	d.mu.Unlock()
-	if calm && d.short.Swap(false) {
+	if d.calm() && d.short.Swap(false) {
 		d.log.Info("accepting connections again: file descriptors are free")
 	}
 }

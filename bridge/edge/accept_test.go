@@ -43,7 +43,7 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
 		obs := newObserver()
-		d := newDescriptors(report.NewRefusals(slog.New(slog.DiscardHandler), obs), log, 1000)
+		d := newDescriptors(report.NewRefusals(slog.New(slog.DiscardHandler), obs), nil, log, 1000)
 		ln := &scriptedListener{accepts: make(chan any, 100)} // more than the test has
 		accept := func() (net.Conn, error) {
 			return d.accept(ln, make(chan struct{}), d.reserve, func(net.Conn) { t.Error("a connection is refused") })
@@ -99,6 +99,27 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		ln.accepts <- net.ErrClosed
 		if _, err := accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("a closed listener: %v", err)
+		}
+	})
+}
+
+// TestCrowdIsRefusedAtOnce: each connection beyond the reserve is refused with no pause, or
+// the last of a crowd would hear nothing for seconds.
+func TestCrowdIsRefusedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const crowd = 600
+		d := newDescriptors(report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()), nil, slog.New(slog.DiscardHandler), 256)
+		ln := &scriptedListener{accepts: make(chan any, crowd+1)}
+		conn, other := net.Pipe()
+		defer func() { _, _ = conn.Close(), other.Close() }() // pipes
+		for range crowd {
+			ln.accepts <- conn
+		}
+		ln.accepts <- net.ErrClosed
+		refused, began := 0, time.Now()
+		_, err := d.accept(ln, make(chan struct{}), 0, func(net.Conn) { refused++ })
+		if took := time.Since(began); !errors.Is(err, net.ErrClosed) || refused != crowd || took != 0 {
+			t.Errorf("%d were refused in %v (%v), want %d at once", refused, took, err, crowd)
 		}
 	})
 }

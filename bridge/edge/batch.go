@@ -4,6 +4,8 @@ import (
 	"net"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A batch gathers the parts of an HTTP/1.1 answer that net/http writes while more of
@@ -30,17 +32,18 @@ func (b *batch) hold(pool mem.BufferPool) {
 // write passes p on, or holds it.
 func (b *batch) write(c net.Conn, p []byte) (int, error) {
 	if b.held == nil {
-		return c.Write(p)
+		n, err := c.Write(p)
+		return socket.WriteLate(c, p, n, err)
 	}
 	if len(*b.held)+len(p) <= cap(*b.held) {
 		*b.held = append(*b.held, p...)
 		return len(p), nil
 	}
 	both := net.Buffers{*b.held, p}
-	n, err := both.WriteTo(c)
-	n -= int64(len(*b.held))
+	n, err := socket.WriteAll(c, both)
+	n -= len(*b.held)
 	*b.held = (*b.held)[:0]
-	return int(max(n, 0)), err
+	return max(n, 0), err
 }
 
 // end sends the held bytes.
@@ -54,7 +57,8 @@ func (b *batch) end(c net.Conn) error {
 	if len(*held) == 0 {
 		return nil
 	}
-	_, err := c.Write(*held)
+	n, err := c.Write(*held)
+	_, err = socket.WriteLate(c, *held, n, err)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/tls"
 	"net"
 	"sync"
 	"time"
@@ -70,24 +71,40 @@ func (l *boundedListener) Close() error {
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
-	refuse := func(c net.Conn) { refuseConn(l.wrap(c, l.edge.o.Bounds(l.of)), errNoDescriptor) }
+	refuse := func(c net.Conn) {
+		defer l.edge.catch(c)
+		wrapped := l.wrap(c, l.edge.o.Bounds(l.of))
+		if client, ok := wrapped.(*clientConn); ok {
+			client.scarce = true
+		}
+		refuseConn(wrapped, errNoDescriptor)
+	}
 	for {
 		c, err := l.edge.files.accept(l.Listener, l.closed, l.edge.files.reserve, refuse)
 		if err != nil {
 			return nil, err
 		}
-		socket.Probe(c, probes)
-		b := l.edge.o.Bounds(l.of)
-		c = l.wrap(c, b)
-		if err := l.admit(c, b); err != nil {
-			refuseConn(c, err)
-			continue
+		if c = l.begin(c); c != nil {
+			return c, nil
 		}
-		return c, nil
 	}
 }
 
-// wrap lets a connection linger. net/http must see a tls.Conn unwrapped.
+// begin prepares a connection that was accepted. It returns nil if it has refused it.
+func (l *boundedListener) begin(c net.Conn) (begun net.Conn) {
+	defer l.edge.catch(c)
+	socket.Probe(c, probes)
+	b := l.edge.o.Bounds(l.of)
+	client := l.wrap(c, b)
+	if err := l.admit(client, b); err != nil {
+		refuseConn(client, err)
+		return nil
+	}
+	return client
+}
+
+// wrap lets a socket linger, and makes errors of the panics of an embedder's connection.
+// net/http must see a tls.Conn unwrapped.
 func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -97,8 +114,11 @@ func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 		}
 		client.linger.Store(l.of.TLS != nil) // until greet
 		return client
+	case *tls.Conn:
+		return c
+	default:
+		return l.edge.safe(c)
 	}
-	return c
 }
 
 var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "too many connections: out of file descriptors")
@@ -117,12 +137,12 @@ func (l *boundedListener) admit(c net.Conn, b Bounds) error {
 
 // admit counts a connection with its address, which must be known, and its listener.
 func (c *clientConn) admit(b Bounds) error {
-	tls := c.on.listening.TLS != nil
-	if err := c.use.Begin(b.Quotas, c.address().String(), b.Listener.Scope(), tls); err != nil {
+	overTLS := c.on.listening.TLS != nil
+	if err := c.use.Begin(b.Quotas, c.address().String(), b.Listener.Scope(), overTLS); err != nil {
 		return err
 	}
 	cost := int64(memory.ConnBytes)
-	if tls {
+	if overTLS {
 		cost += memory.TLSBytes
 	}
 	held := c.use.Hold(c.on.edge.o.Memory, cost)

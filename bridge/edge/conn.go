@@ -12,6 +12,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A Conn is one connection of a client, with the facts that its requests share. Its
@@ -143,6 +144,20 @@ func (c *Conn) Tunnel() *Tunnel { return c.tunnel }
 // NetConn returns the HTTP server's connection, so that package socket can inspect it.
 // It is nil in an http.Server that Watch hasn't seen.
 func (c *Conn) NetConn() net.Conn { return c.conn }
+
+// CutsReaders reports whether a write deadline that passes also ends a write to a client that
+// reads, as when a busy machine is slow. net/http's HTTP/2 resets the stream then, whatever
+// the write waits for.
+func (c *Conn) CutsReaders(r *http.Request) bool {
+	switch {
+	case c.conn == nil:
+		return true
+	case r.ProtoMajor == 1:
+		return c.client == nil || !socket.WritesLate(c.client.Conn)
+	default:
+		return c.edge.o.StandardHTTP2
+	}
+}
 
 // Peer returns the address of a request's client, and the state of its TLS or nil.
 // Inside a tunnel both are the WebSocket's.

@@ -16,8 +16,9 @@
 // net/http). lifetime.go bounds idle time and age, phase.go infers what net/http is
 // doing, idle.go finds connections without a request, which can end to free memory for
 // others, and conn_end.go finds out why a connection ended. closing.go decides when
-// HTTP/1.1 closes. linger.go closes a socket so that its client gets the last answer.
-// batch.go gathers the writes of an answer.
+// HTTP/1.1 closes. linger.go closes a socket so that its client gets the last answer
+// (linger_tls.go: under TLS). batch.go gathers the writes of an answer, spread.go keeps
+// connections from ending all at once, and panic.go ends a connection for a panic.
 //
 // A tunnel is HTTP/2 inside a WebSocket. Its net.Conn isn't here: it has a Conn from
 // [Edge.NewTunnel], which names the WebSocket's own connection. ConnState and the hooks

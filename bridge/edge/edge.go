@@ -19,9 +19,10 @@ import (
 )
 
 // Options are the settings and functions that connections need from their server.
-// StandardHTTP2 may be zero; all others are required.
+// StandardHTTP2 and Panics may be zero; all others are required.
 type Options struct {
 	Log      *slog.Logger
+	Panics   *report.Panics
 	Observer report.Observer
 	Refusals *report.Refusals
 
@@ -78,7 +79,9 @@ func New(o Options) *Edge {
 	e := &Edge{o: o, own: NewListening(o.Own), servers: make(map[*Server]struct{})}
 	e.clients.all = make(map[*clientConn]struct{})
 	e.unknown = &Conn{edge: e, listening: e.own}
-	e.files = newDescriptors(o.Refusals, o.Log, socket.DescriptorLimit())
+	limit := socket.DescriptorLimit()
+	e.files = newDescriptors(o.Refusals, o.Panics, o.Log, limit)
+	e.lingering.most = min(descriptorReserve/2, limit/8) // within the reserve, beside the rest of the program
 	return e
 }
 
@@ -101,7 +104,9 @@ func (e *Edge) IdleMutex() *sync.Mutex { return &e.clients.mu }
 func (e *Edge) Watch(hs *http.Server, l *Listening) *Server {
 	s := &Server{HTTP: hs}
 	connContext := hs.ConnContext
-	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+	hs.ConnContext = func(ctx context.Context, c net.Conn) (with context.Context) {
+		with = ctx
+		defer e.catch(c)
 		if connContext != nil {
 			ctx = connContext(ctx, c)
 		}
@@ -109,11 +114,12 @@ func (e *Edge) Watch(hs *http.Server, l *Listening) *Server {
 	}
 	connState := hs.ConnState
 	hs.ConnState = func(c net.Conn, state http.ConnState) {
+		defer e.note(s, state)
+		defer e.catch(c)
 		e.noteState(l, c, state)
 		if connState != nil {
 			connState(c, state)
 		}
-		e.note(s, state)
 	}
 	return s
 }
@@ -217,10 +223,7 @@ func (e *Edge) listeners() []*boundedListener {
 // those that wait for their client already.
 func (e *Edge) Cut() {
 	e.cut.Store(true)
-	e.clients.mu.Lock()
-	all := slices.Collect(maps.Keys(e.clients.all))
-	e.clients.mu.Unlock()
-	for _, c := range all {
+	for _, c := range e.clients.list() {
 		_ = c.Conn.SetWriteDeadline(socket.LongAgo) // a closed connection needs none
 	}
 }

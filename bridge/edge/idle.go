@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,11 +50,26 @@ func (s *clients) add(c *clientConn, held *memory.Entry) {
 	}
 }
 
+func (s *clients) list() []*clientConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.all))
+}
+
 func (s *clients) remove(c *clientConn) {
 	c.idle.closed.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, c)
+}
+
+// Held returns the memory that counts for the connection until it is closed, or nil if Serve
+// didn't accept the connection.
+func (c *Conn) Held() *memory.Entry {
+	if c.client == nil {
+		return nil
+	}
+	return c.client.idle.relief.Held
 }
 
 // Idle adds the connections without requests, which may be ended to free memory for

@@ -77,9 +77,7 @@ func (l *life) why(draining bool) string {
 	if l == nil {
 		return report.EndedOrderly
 	}
-	l.mu.Lock()
-	ended := l.ended
-	l.mu.Unlock()
+	ended := l.endedAs()
 	late, left := l.late.Load(), l.left.Load()
 	switch p := phase(l.phase.Load()); {
 	case ended != report.EndedOrderly || l.settled.Load():

@@ -23,6 +23,7 @@ type clientConn struct {
 	on      Conn
 	life    life
 	linger  atomic.Bool
+	scarce  bool        // it was refused because descriptors are scarce
 	greeted atomic.Bool // TLS: the handshake was done
 	given   atomic.Bool // an embedder's handler took it over
 	once    sync.Once
@@ -44,11 +45,12 @@ func (e *Edge) newClient(c net.Conn, l *Listening, b Bounds) *clientConn {
 func (c *clientConn) EdgeConn() *Conn { return &c.on }
 
 // Read reads the bytes after a PROXY header, and notes how the reading ends.
-func (c *clientConn) Read(p []byte) (int, error) {
-	if err := c.awaitHeader(); err != nil {
+func (c *clientConn) Read(p []byte) (n int, err error) {
+	defer c.fail(&err)
+	if err = c.awaitHeader(); err != nil {
 		return 0, err
 	}
-	n, err := c.Conn.Read(p)
+	n, err = c.Conn.Read(p)
 	if n > 0 && !c.life.heard.Load() {
 		c.life.heard.Store(true)
 	}
@@ -59,7 +61,10 @@ func (c *clientConn) Read(p []byte) (int, error) {
 }
 
 // Write writes, or holds the part of a batch.
-func (c *clientConn) Write(p []byte) (int, error) { return c.batch.write(c.Conn, p) }
+func (c *clientConn) Write(p []byte) (n int, err error) {
+	defer c.fail(&err)
+	return c.batch.write(c.Conn, p)
+}
 
 // NetConn returns the connection underneath.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
@@ -96,7 +101,8 @@ func (c *clientConn) CloseWrite() error {
 }
 
 // Close doesn't wait for the lingering; the server's Close waits for it and cuts it.
-func (c *clientConn) Close() error {
+func (c *clientConn) Close() (err error) {
+	defer c.fail(&err)
 	if c.given.Swap(false) {
 		defer c.on.noteEnd(c.on.conn)
 	}
@@ -146,12 +152,15 @@ const (
 	userTimeout   = 20 * time.Second // TCP, of a closed connection: bytes that its client doesn't acknowledge or accept
 )
 
-// maxLingering bounds the connections that linger; culvert cuts the others. They use
-// the reserve of descriptors, since they no longer count as open.
-const maxLingering = descriptorReserve / 2
+// scarcePart leaves the reserve to others than refused connections.
+const scarcePart = 4
 
-// lingering is the set of connections that linger.
+// lingering is the set of connections that linger. They use the reserve of descriptors,
+// since they no longer count as open. So their number is bounded, and culvert cuts the
+// others.
 type lingering struct {
+	most int // a scarcePart of it while descriptors are scarce
+
 	mu      sync.Mutex
 	stopped bool
 	conns   map[*clientConn]struct{}
@@ -161,7 +170,11 @@ type lingering struct {
 func (l *lingering) start(c *clientConn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped || len(l.conns) >= maxLingering {
+	most := l.most
+	if c.scarce {
+		most /= scarcePart
+	}
+	if l.stopped || len(l.conns) >= most {
 		return false
 	}
 	if l.conns == nil {
@@ -169,9 +182,10 @@ func (l *lingering) start(c *clientConn) bool {
 	}
 	l.conns[c] = struct{}{}
 	l.running.Go(func() {
+		defer c.on.edge.files.free()
+		defer l.forget(c)
+		defer c.on.edge.catch(c.Conn)
 		c.drop()
-		l.forget(c)
-		c.on.edge.files.free()
 	})
 	return true
 }
@@ -184,13 +198,17 @@ func (l *lingering) forget(c *clientConn) {
 
 // stop cuts the remaining connections and waits for them.
 func (l *lingering) stop() {
+	l.cut()
+	l.running.Wait()
+}
+
+func (l *lingering) cut() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.stopped = true
 	for c := range l.conns {
 		_ = c.Conn.Close() // it is over either way
 	}
-	l.mu.Unlock()
-	l.running.Wait()
 }
 
 // lingerOn lets the client read the answer when the connection closes with bytes

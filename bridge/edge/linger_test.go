@@ -140,13 +140,13 @@ func TestFewLinger(t *testing.T) {
 		if !closeOne(false) {
 			t.Error("a connection without a reason lingers")
 		}
-		for i := range maxLingering {
+		for i := range e.lingering.most {
 			if closeOne(true) {
 				t.Fatalf("connection %d was cut", i)
 			}
 		}
 		if !closeOne(true) {
-			t.Errorf("more than %d connections linger", maxLingering)
+			t.Errorf("more than %d connections linger", e.lingering.most)
 		}
 		for _, c := range clients {
 			_ = c.Close() // so that its other end does

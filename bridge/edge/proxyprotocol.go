@@ -44,6 +44,10 @@ func (c *clientConn) awaitHeader() error {
 // learnClient reads the header. It runs once.
 func (c *clientConn) learnClient() {
 	p := c.proxied
+	defer c.on.edge.o.Panics.Catch("a PROXY header", func(*report.Fault) {
+		p.err = io.EOF
+		c.on.edge.shut(c.Conn)
+	})
 	_ = c.Conn.SetReadDeadline(time.Now().Add(HandshakeTimeout)) // a closed connection needs none
 	client, local, err := gate.ReadPROXYHeader(c.Conn)
 	_ = c.Conn.SetReadDeadline(time.Time{}) // likewise

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Server is an http.Server that Watch has seen.
@@ -48,7 +50,7 @@ func (t *turn) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := t.current(t.server)
+	next := t.choose()
 	if next == t.server {
 		return c, nil
 	}
@@ -62,6 +64,12 @@ func (t *turn) Accept() (net.Conn, error) {
 	t.next, t.left = next, c
 	t.server.over.Store(true)
 	return nil, errTurnOver
+}
+
+// choose returns the server of the next connection: this one, if the choice panics.
+func (t *turn) choose() (next *Server) {
+	defer t.edge.o.Panics.Catch("the choice of a server", func(*report.Fault) { next = t.server })
+	return t.current(t.server)
 }
 
 // Close closes the listener, unless another Server has it now: http.Server.Serve closes
@@ -154,15 +162,18 @@ func (e *Edge) Servers() int {
 // get none, because their clients would only open another one at once.
 func (e *Edge) Leave() {
 	e.left.Store(true)
+	for _, leave := range e.leaves() {
+		leave()
+	}
+}
+
+func (e *Edge) leaves() (all []func()) {
 	e.mu.Lock()
-	var all []func()
+	defer e.mu.Unlock()
 	for s := range e.servers {
 		if s.Leave != nil {
 			all = append(all, s.Leave)
 		}
 	}
-	e.mu.Unlock()
-	for _, leave := range all {
-		leave()
-	}
+	return all
 }

@@ -16,21 +16,35 @@ type Body struct {
 	Of    *progress.Record
 	Bytes *atomic.Int64 // counts what was read
 
+	// Panicked is told of a panic in Read, which http.Transport calls on a goroutine of its
+	// own. It returns the error of Read.
+	Panicked func(v any) error
+
 	mu     sync.Mutex
 	failed error
 }
 
-func (b *Body) Read(p []byte) (int, error) {
+func (b *Body) Read(p []byte) (n int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			n, err = 0, b.Panicked(v)
+			b.fail(err)
+		}
+	}()
 	b.Of.BeginBody()
-	n, err := b.Body.Read(p)
+	n, err = b.Body.Read(p)
 	b.Of.EndBody(n)
 	b.Bytes.Add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.mu.Lock()
-		b.failed = err
-		b.mu.Unlock()
+		b.fail(err)
 	}
 	return n, err
+}
+
+func (b *Body) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed = err
 }
 
 // Err returns why the body could not be read, or nil.

@@ -11,12 +11,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -29,6 +31,8 @@ func TestParseTarget(t *testing.T) {
 		"http://app":             {"http", "app", "tcp", "app:80"},
 		"https://app.internal":   {"https", "app.internal", "tcp", "app.internal:443"},
 		"https://[::1]:8443":     {"https", "[::1]:8443", "tcp", "[::1]:8443"},
+		"http://[fe80::1%eth0]":  {"http", "[fe80::1]", "tcp", "[fe80::1%eth0]:80"},
+		"http://[fe80::1%25e]:8": {"http", "[fe80::1]:8", "tcp", "[fe80::1%e]:8"},
 		"unix:/run/app.sock":     {"http", "localhost", "unix", "/run/app.sock"},
 		"unix:///run/app.sock":   {"http", "localhost", "unix", "/run/app.sock"},
 	} {
@@ -70,6 +74,9 @@ type exchange struct {
 	failed error
 	broke  error
 }
+
+// Panicked implements Exchange.
+func (*exchange) Panicked(v any) error { panic(v) }
 
 func (x *exchange) Fail(err error)                   { x.failed = err }
 func (x *exchange) Broke(err error)                  { x.broke = err }
@@ -146,7 +153,7 @@ func TestSilentWebServer(t *testing.T) {
 	for name, body := range map[string]io.Reader{"it doesn't answer": http.NoBody, "it doesn't read": strings.NewReader(strings.Repeat("x", 1<<20))} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, err := New("http://app.internal", 1<<10)
+				p, err := New("http://app.internal", 1<<10, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -182,7 +189,7 @@ func TestRetiredProxyKeepsNoConnection(t *testing.T) {
 	}
 	web.Start()
 	defer web.Close()
-	p, err := New(web.URL, 1<<20)
+	p, err := New(web.URL, 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,4 +208,16 @@ func TestRetiredProxyKeepsNoConnection(t *testing.T) {
 	<-closed
 	get(t.Context(), p, &exchange{ResponseRecorder: httptest.NewRecorder()}) // it may still begin
 	<-closed
+}
+
+// A badReader is the body of a client that panics.
+type badReader struct{ io.ReadCloser }
+
+// TestBodyThatPanics is an error of Read, which http.Transport calls on its own goroutine.
+func TestBodyThatPanics(t *testing.T) {
+	var caught any
+	b := &Body{Body: progress.NewBody(badReader{}, 10), Of: new(progress.Record), Bytes: new(atomic.Int64), Panicked: func(v any) error { caught = v; return errors.New("it panicked") }}
+	if n, err := b.Read(make([]byte, 1)); n != 0 || err == nil || !errors.Is(b.Err(), err) || caught == nil {
+		t.Errorf("%d bytes with %v, the body's error is %v, told of %v", n, err, b.Err(), caught)
+	}
 }

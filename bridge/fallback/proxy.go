@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -51,6 +52,10 @@ type Exchange interface {
 	// http.ErrAbortHandler, so that half an answer doesn't pass for a whole one.
 	Broke(err error)
 
+	// Panicked notes a panic on a goroutine of the exchange, which it has ended. It may
+	// run beside the other methods.
+	Panicked(v any) error
+
 	// Switch takes the client's connection over, for a WebSocket, and adds culvert's
 	// fields to the header of the answer. Close makes waiting reads and writes return.
 	Switch(answer http.Header) (Conn, error)
@@ -67,6 +72,7 @@ type Conn interface {
 type Proxy struct {
 	target    target
 	transport *http.Transport
+	panics    *report.Panics  // of dials, which run on goroutines of the transport
 	closed    context.Context // ends the dials under way
 	close     context.CancelFunc
 
@@ -76,13 +82,13 @@ type Proxy struct {
 
 // New returns a Proxy for the web server at "http://host:port", "https://host:port" or
 // "unix:/path". headerBytes bounds the header of an answer. Nothing is dialled yet.
-// The system's CAs verify the certificate of an HTTPS server.
-func New(address string, headerBytes int64) (*Proxy, error) {
+// The system's CAs verify the certificate of an HTTPS server. panics may be nil.
+func New(address string, headerBytes int64, panics *report.Panics) (*Proxy, error) {
 	to, err := parseTarget(address)
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{target: to}
+	p := &Proxy{target: to, panics: panics}
 	p.closed, p.close = context.WithCancel(context.Background())
 	p.transport = &http.Transport{
 		DialContext:            p.dial,
@@ -123,7 +129,8 @@ func (p *Proxy) rest() {
 var ErrDescriptors = errors.New("too few file descriptors are left for a connection to the web server")
 
 // dial connects to the web server, whatever address the request names.
-func (p *Proxy) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (p *Proxy) dial(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+	defer p.panics.Catch("a connection to the web server", func(f *report.Fault) { err = f })
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.closed, cancel)() //nolint:contextcheck // the Proxy may be closed first

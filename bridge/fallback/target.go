@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/url"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/zone"
 )
 
 // A target is the address of a web server.
@@ -29,7 +31,7 @@ func parseTarget(s string) (target, error) {
 		}
 		return target{"http", "localhost", "unix", path}, nil
 	}
-	u, err := url.Parse(s)
+	u, err := url.Parse(zone.Escape(s))
 	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return target{}, errTarget
 	}
@@ -42,5 +44,5 @@ func parseTarget(s string) (target, error) {
 	case port == "":
 		port = "443"
 	}
-	return target{u.Scheme, u.Host, "tcp", net.JoinHostPort(u.Hostname(), port)}, nil
+	return target{u.Scheme, zone.Remove(u.Host), "tcp", net.JoinHostPort(u.Hostname(), port)}, nil
 }

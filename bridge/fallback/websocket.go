@@ -62,9 +62,15 @@ func carry(x Exchange, r *http.Request, res *http.Response) error {
 	var both sync.WaitGroup
 	ends := make(chan struct{}, 2) // one place for each direction
 	oneWay := func(to, from Conn) {
+		defer func() { ends <- struct{}{} }()
+		defer func() {
+			if v := recover(); v != nil {
+				_ = x.Panicked(v) // which has ended the exchange
+				closeBoth()
+			}
+		}()
 		pass(to, from)
 		halfClosed(to)
-		ends <- struct{}{}
 	}
 	both.Go(func() { oneWay(server, client) })
 	both.Go(func() { oneWay(client, server) })

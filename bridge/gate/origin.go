@@ -63,6 +63,8 @@ type Asker struct {
 	Cookies bool     // it has cookies, and they would reach the backend
 	Host    string   // the request's Host
 	Secure  bool     // it came over TLS, to culvert or to a trusted proxy
+	Get     bool     // it is a GET outside a tunnel, and no upgrade
+	Served  bool     // a certificate of this server has the Host; only read of a GET in plaintext
 }
 
 // A Verdict is the decision on an origin.
@@ -91,6 +93,7 @@ var (
 	severalOrigins = &Denial{"allow_origins", "the request must have exactly one Origin header, and a value in it", "a client or a proxy on the way sets Origin wrongly"}
 	unnamedOrigin  = &Denial{"allow_origins", "a page sent this request without the browser's Origin header", "a proxy on the way removes Origin: configure it to pass Origin on"}
 	foreignOwn     = &Denial{"allow_origins", "the Origin header contradicts the browser's Sec-Fetch-Site header: send the browser's own Origin", "a proxy on the way rewrites Origin: configure it to pass Origin on unchanged"}
+	unknownHost    = &Denial{"hosts", "this server doesn't know the name in Host: call by an IP address or over TLS, or add the name to hosts if it is this server's", "add the name to hosts if it is this server's"}
 	cookiesAlone   = &Denial{"metadata.forward_cookies", "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies"}
 )
 
@@ -99,7 +102,7 @@ var (
 func (p *Origins) Judge(a Asker) Verdict {
 	switch {
 	case len(a.Origins) == 0:
-		return judgeAbsent(a)
+		return p.judgeAbsent(a)
 	case len(a.Origins) > 1 || a.Origins[0] == "":
 		return Verdict{Origin: strings.Join(a.Origins, ", "), Denial: severalOrigins}
 	}
@@ -133,18 +136,32 @@ func (p *Origins) Judge(a Asker) Verdict {
 }
 
 // judgeAbsent decides if the request names no page. Browsers name the page in each
-// POST and each WebSocket, so a request without comes from a program, with two
-// exceptions: Sec-Fetch-Site shows a page, or cookies show that the request uses a
-// browser's trust. https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
-func judgeAbsent(a Asker) Verdict {
+// POST and each WebSocket, so a request without comes from a program, with three
+// exceptions: Sec-Fetch-Site shows a page, cookies show that the request uses a
+// browser's trust, or it is a GET. https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
+//
+// Over plaintext, a browser sends neither header with a GET of a page's own origin, and
+// the page may have the name of anybody who points it here (DNS rebinding). So if this
+// server knows its names, Host must be one of them. Over TLS the name needs a
+// certificate.
+func (p *Origins) judgeAbsent(a Asker) Verdict {
 	switch {
 	case a.Site == "same-origin":
 	case a.Site == "cross-site" || a.Site == "same-site":
 		return Verdict{Denial: unnamedOrigin}
 	case a.Cookies:
 		return Verdict{Denial: cookiesAlone}
+	case a.Get && !a.Secure && len(p.hosts) > 0 && !a.Served && !p.isOwnName(a.Host):
+		return Verdict{Denial: unknownHost}
 	}
 	return Verdict{Allowed: true, Credentials: true}
+}
+
+// isOwnName reports whether nobody else can point a Host here: it is a configured name,
+// on any port, an IP address or localhost. Behind a proxy, Host may lack the port.
+func (p *Origins) isOwnName(host string) bool {
+	called := placeOf(host, "").host
+	return unforgeable(called) || called != "" && slices.ContainsFunc(p.hosts, func(own place) bool { return own.host == called })
 }
 
 // parseOrigin parses an origin as browsers write it, in any case: scheme, host and

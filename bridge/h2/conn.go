@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -61,6 +62,7 @@ type conn struct {
 
 	goodbye goodbye
 	onEnd   func(net.Conn, End) // Hooks.Ended; nil: not set, or already called
+	onPanic func(net.Conn, any) // Hooks.Panicked; may be nil
 	useless flood.Allowance     // frames that carried nothing
 	wasted  flood.Allowance     // streams that achieved nothing
 	closed  bool                // everything has ended
@@ -81,6 +83,7 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		remote:   nc.RemoteAddr().String(),
 		settings: settingsOf(hs),
 		onEnd:    hooks.Ended,
+		onPanic:  hooks.Panicked,
 		tooLarge: hooks.TooLarge,
 		try:      socket.TryWriter(nc),
 		streams:  make(map[uint32]*stream),
@@ -124,24 +127,53 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 // serve runs the connection until it is over and everything that it started has ended.
 func (c *conn) serve(sawPreface bool) {
 	defer c.end()
-	c.mu.Lock()
-	c.arm()
-	c.releaseToFlush()
-	c.mu.Unlock()
+	defer c.catch()
+	c.greet()
 	if c.tls != nil && !goodTLS(c.tls) {
 		c.failed(connError{http2.ErrCodeInadequateSecurity, "HTTP/2 needs TLS 1.2 or newer, and a cipher suite that RFC 9113 allows"})
 	}
 	if !sawPreface && !c.readPreface() {
 		return
 	}
-	c.mu.Lock()
-	c.clock.preface = time.Time{}
-	c.clock.settings, c.clock.doubts = time.Now().Add(settingsTime), 0
-	c.arm()
-	c.mu.Unlock()
+	c.awaitSettings()
 	c.tell(http.StateActive)
 	c.tell(http.StateIdle)
 	c.readFrames()
+}
+
+// greet sends the settings.
+func (c *conn) greet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.arm()
+	c.releaseToFlush()
+}
+
+// awaitSettings bounds the time until the client's SETTINGS, which follow its preface.
+func (c *conn) awaitSettings() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock.preface = time.Time{}
+	c.clock.settings, c.clock.doubts = time.Now().Add(settingsTime), 0
+	c.arm()
+}
+
+// catch ends a panic on a goroutine of the connection, and closes the connection. It must
+// be deferred itself. mu isn't held.
+func (c *conn) catch() {
+	if v := recover(); v != nil {
+		c.tellPanic(v)
+		_ = c.nc.Close() // the reader notices the close, and ends the rest
+	}
+}
+
+// tellPanic reports a panic that a deferred function has recovered.
+func (c *conn) tellPanic(v any) {
+	if c.onPanic != nil {
+		c.onPanic(c.nc, v)
+	} else {
+		c.logf("h2: panic serving %s: %v\n%s", c.remote, v, debug.Stack())
+	}
 }
 
 func (c *conn) readPreface() bool {
@@ -161,13 +193,7 @@ func (c *conn) readPreface() bool {
 
 // end gives up the remaining streams, and waits for their handlers to notice.
 func (c *conn) end() {
-	c.mu.Lock()
-	c.closed = true
-	c.closeStreams(errConnClosed)
-	c.unstarted = nil
-	c.setAlarm(&c.clock.alarm, time.Time{}, nil)
-	c.setAlarm(&c.out.later, time.Time{}, nil)
-	c.mu.Unlock()
+	c.closeAll()
 	c.tellEnded()
 	_ = c.nc.Close() // it is over either way; this frees a write
 	c.cancel(nil)
@@ -179,6 +205,17 @@ func (c *conn) end() {
 	if c.goodbye.fault != nil {
 		c.logf("h2: %s: %v", c.remote, c.goodbye.fault)
 	}
+}
+
+// closeAll ends the streams and the alarms.
+func (c *conn) closeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.closeStreams(errConnClosed)
+	c.unstarted = nil
+	c.setAlarm(&c.clock.alarm, time.Time{}, nil)
+	c.setAlarm(&c.out.later, time.Time{}, nil)
 }
 
 // closeStreams ends every stream with an error. The caller holds mu.
@@ -231,7 +268,7 @@ func (c *conn) logf(format string, args ...any) {
 	if c.hs.ErrorLog != nil {
 		c.hs.ErrorLog.Printf(format, args...)
 	} else {
-		log.Printf(format, args...)
+		log.Printf(format, args...) //nolint:gosec // as net/http logs without an ErrorLog
 	}
 }
 

@@ -137,26 +137,29 @@ func (c *conn) takeReset(h frameHeader, p []byte) error {
 	if len(p) != 4 {
 		return connError{http2.ErrCodeFrameSize, "RST_STREAM is not 4 bytes"}
 	}
-	c.mu.Lock()
-	st, idle := c.streams[h.stream], c.idle(h.stream)
-	if !idle {
-		c.ended.add(h.stream, endReset) // also if this side cut it: now the client knows
-	}
-	var wasted error
-	if st != nil {
-		if !st.answered && c.clock.read.Sub(st.begun) < rapidTime {
-			wasted = c.countWasted()
-		}
-		st.close(resetError(binary.BigEndian.Uint32(p)))
-	}
-	c.mu.Unlock()
-	if idle {
-		return connError{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
-	}
-	if st != nil {
-		return wasted
+	if known, err := c.endReset(h.stream, resetError(binary.BigEndian.Uint32(p))); known || err != nil {
+		return err
 	}
 	return c.noteUseless(1)
+}
+
+// endReset ends a stream that the client has reset. It reports whether there is one.
+func (c *conn) endReset(id uint32, why error) (known bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle(id) {
+		return false, connError{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
+	}
+	c.ended.add(id, endReset) // also if this side cut it: now the client knows
+	st := c.streams[id]
+	if st == nil {
+		return false, nil
+	}
+	if !st.answered && c.clock.read.Sub(st.begun) < rapidTime {
+		err = c.countWasted()
+	}
+	st.close(why)
+	return true, err
 }
 
 func (c *conn) takeSettings(h frameHeader, p []byte) error {

@@ -34,6 +34,7 @@ func (g *goodbye) finished() bool { return g.stage == stageShut || g.fault != ni
 
 // shutdown lets the streams end, and accepts no new ones.
 func (c *conn) shutdown(why End) {
+	defer c.catch()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.announce(why)
@@ -46,6 +47,7 @@ func (c *conn) shutdown(why End) {
 
 // leave is shutdown for a server that continues to serve.
 func (c *conn) leave() {
+	defer c.catch()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.announce(EndShutdown)

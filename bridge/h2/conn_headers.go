@@ -186,29 +186,33 @@ func (c *conn) takeFragment(h frameHeader, p []byte) error {
 	return c.takeBlock()
 }
 
+// beginBlock processes trailers. It reports whether the block is a request's instead, which
+// may begin.
+func (c *conn) beginBlock(b *headerBlock) (fresh bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st := c.streams[b.stream]; st != nil {
+		c.useless.Earn(framesForMore, 0)
+		return false, st.takeTrailers(b)
+	}
+	if fresh, err = c.admit(b.stream); fresh {
+		c.useless.Earn(framesForMore, 0)
+	}
+	return fresh, err
+}
+
 // takeBlock processes a whole header block: a request or its trailers.
 func (c *conn) takeBlock() error {
 	b := &c.block
 	c.blocks++
-	c.mu.Lock()
-	st := c.streams[b.stream]
-	if st != nil {
-		defer c.mu.Unlock()
-		c.useless.Earn(framesForMore, 0)
-		return st.takeTrailers(b)
-	}
-	fresh, err := c.admit(b.stream)
-	if fresh {
-		c.useless.Earn(framesForMore, 0)
-	}
-	c.mu.Unlock()
+	fresh, err := c.beginBlock(b)
 	if err != nil || !fresh {
 		return err
 	}
 	if b.invalid != "" {
 		return streamError{b.stream, http2.ErrCodeProtocol, b.invalid}
 	}
-	st, err = c.newStream(b)
+	st, err := c.newStream(b)
 	if err != nil {
 		return err
 	}

@@ -109,11 +109,7 @@ func (in *input) next() (h frameHeader, payload []byte, whole bool) {
 func (c *conn) readFrames() {
 	for {
 		err := c.in.fill(c)
-		c.mu.Lock()
-		c.heard()
-		broken := c.goodbye.fault != nil
-		c.mu.Unlock()
-		if broken {
+		if c.noteRead() {
 			c.in.r = c.in.w // the client may still be sending
 		} else {
 			c.parse()
@@ -122,6 +118,14 @@ func (c *conn) readFrames() {
 			return
 		}
 	}
+}
+
+// noteRead notes that the client was heard, and reports whether the connection is broken.
+func (c *conn) noteRead() (broken bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard()
+	return c.goodbye.fault != nil
 }
 
 // parse processes all complete frames, up to one that ends the connection, and then

@@ -104,7 +104,11 @@ func (c *conn) judgeSilence(now time.Time) {
 		k.read, k.pinged, k.missed = now, time.Time{}, time.Time{}
 		return
 	}
-	k.silence = c.pulse.Missed(now, c.sent, c.sent == c.sentBefore && !c.waitsForWindow())
+	// Without a call, the client may still have to read its last answer, and holds nothing else.
+	unread := len(c.streams) == 0 && c.sent != c.sentBefore
+	k.silence = c.pulse.Missed(now, c.sent, socket.Unheard{
+		Since: k.read, Bytes: c.sent - c.sentBefore, Blocked: c.out.writing || c.waitsForWindow() || unread,
+	})
 	k.missed = now.Add(socket.PulseAgain)
 }
 

@@ -137,6 +137,7 @@ func (c *conn) cut(why End) {
 	c.goroutines.Add(1)
 	go func() {
 		defer c.goroutines.Done()
+		defer c.catch()
 		c.tellEnded()
 		_ = c.nc.Close() // serve does it again
 	}()
@@ -215,6 +216,7 @@ func (c *conn) setAlarm(a *alarm, t time.Time, f func()) {
 	c.goroutines.Add(1)
 	a.timer = time.AfterFunc(time.Until(t), func() {
 		defer c.goroutines.Done()
+		defer c.catch()
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if a.turn == turn && !c.closed {

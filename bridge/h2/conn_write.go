@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"net"
 	"runtime"
 	"sync"
 	"time"
@@ -125,9 +126,7 @@ func (c *conn) releaseToFlush() {
 		return
 	}
 	c.out.writing = true
-	c.mu.Unlock()
-	n, err := c.try(b.b)
-	c.mu.Lock()
+	n, err := c.releaseToTry(b.b)
 	c.out.writing = false
 	switch {
 	case err != nil:
@@ -144,6 +143,28 @@ func (c *conn) releaseToFlush() {
 	}
 }
 
+// releaseToTry writes as much as it can without waiting. The caller holds mu, which is free
+// meanwhile.
+func (c *conn) releaseToTry(b []byte) (n int, err error) {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	defer func() {
+		if v := recover(); v != nil {
+			c.tellPanic(v)
+			err = net.ErrClosed // nothing can follow half a frame
+		}
+	}()
+	return c.try(b)
+}
+
+// releaseToCloseWrite closes the sending side likewise.
+func (c *conn) releaseToCloseWrite() {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	defer c.catch()
+	socket.CloseWrite(c.nc)
+}
+
 // startWriter starts the goroutine that writes b, and then all waiting frames. The
 // caller holds mu.
 func (c *conn) startWriter(b *box) {
@@ -158,6 +179,7 @@ func (c *conn) startWriter(b *box) {
 // write is the writer. It ends when nothing is left to write.
 func (c *conn) write(b *box) {
 	defer c.goroutines.Done()
+	defer c.catch()
 	for {
 		if b == nil {
 			if b = c.nextBox(); b == nil {
@@ -176,12 +198,12 @@ func (c *conn) write(b *box) {
 // nextBox returns the next box to write, or nil when the writer has ended.
 func (c *conn) nextBox() *box {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.streams) > 1 && c.room() {
 		c.mu.Unlock()
 		runtime.Gosched() // frames that others are about to add leave with it
 		c.mu.Lock()
 	}
-	defer c.mu.Unlock()
 	b := c.unbox()
 	if b != nil {
 		return b
@@ -189,9 +211,7 @@ func (c *conn) nextBox() *box {
 	c.out.writing = false
 	if c.goodbye.stage == stageEnding {
 		c.goodbye.stage = stageShut
-		c.mu.Unlock()
-		socket.CloseWrite(c.nc)
-		c.mu.Lock()
+		c.releaseToCloseWrite()
 		c.closeSoon()
 	}
 	return nil

@@ -144,13 +144,7 @@ func (w *response) send(data []byte, flush bool) error {
 		p.fields = w.fields.fields
 		p.end = w.st.req.Method == http.MethodHead
 	}
-	c := w.st.c
-	c.mu.Lock()
-	err := w.st.put(p)
-	if flush || c.out.size() > maxOutput/2 {
-		c.releaseToFlush()
-	}
-	c.mu.Unlock()
+	err := w.st.send(p, flush)
 	w.release()
 	return err
 }
@@ -211,7 +205,8 @@ func (w *response) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline sets the deadline of the whole answer: the stream is reset then.
+// SetWriteDeadline sets the deadline of the whole answer. The stream is reset if the answer
+// waits for the client then, or later.
 func (w *response) SetWriteDeadline(t time.Time) error {
 	w.st.setWriteDeadline(t)
 	return nil

@@ -64,6 +64,10 @@ type Hooks struct {
 	// are missing. If nil, the answer is 431.
 	TooLarge http.HandlerFunc
 
+	// Panicked is told of a panic that ended the connection, or one of its streams: on the
+	// goroutine that panicked, with debug.Stack there. If nil, ErrorLog has it.
+	Panicked func(nc net.Conn, v any)
+
 	// Ended is called once with the reason why a connection ends, before its close. It
 	// may be nil.
 	Ended func(nc net.Conn, why End)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,15 +20,17 @@ import (
 )
 
 // TestPingBehindData: a client that was sent data since it was last heard may be
-// reading that. It is given up when it has taken nothing for too long.
+// reading that. Behind little it has 45 s to answer; behind much it is given up when it has
+// taken nothing for too long.
 func TestPingBehindData(t *testing.T) {
 	const patience = 2 * time.Minute
 	var ends []End
 	hooks := Hooks{SlowConsumer: patience, Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
 	var causes []error
+	bytes := 33 << 10
 	answer := func(w http.ResponseWriter, r *http.Request) {
 		<-time.After(15 * time.Second)
-		_, _ = w.Write([]byte("some data"))
+		_, _ = w.Write(make([]byte, bytes))
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 		causes = append(causes, context.Cause(r.Context()))
@@ -36,7 +39,7 @@ func TestPingBehindData(t *testing.T) {
 		p.hello()
 		p.headers(1, true)
 		p.flush()
-		wantCame(t, p.elapse(20*time.Second), "HEADERS", "DATA", "PING alive")
+		wantCame(t, p.elapse(20*time.Second), "HEADERS", "DATA", "DATA", "DATA", "PING alive")
 		wantCame(t, p.elapse(30*time.Second))
 		p.must(p.framer.WritePing(true, keepAlivePing)) // it has read all
 		p.flush()
@@ -49,16 +52,27 @@ func TestPingBehindData(t *testing.T) {
 		p.hello()
 		p.headers(1, true)
 		p.flush()
-		wantCame(t, p.elapse(20*time.Second), "HEADERS", "DATA", "PING alive")
+		wantCame(t, p.elapse(20*time.Second), "HEADERS", "DATA", "DATA", "DATA", "PING alive")
 		wantCame(t, p.elapse(patience-1))
 		wantCame(t, p.elapse(1), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR", "DATA")
 		p.elapse(goodbyeTime)
 		p.wantClosed(20*time.Second + patience + goodbyeTime)
 	})
-	if want := []End{EndSilent, EndSlow}; !slices.Equal(ends, want) {
+	bytes = 9
+	inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, true)
+		p.flush()
+		wantCame(t, p.elapse(20*time.Second), "HEADERS", "DATA", "PING alive")
+		wantCame(t, p.elapse(25*time.Second-1))
+		wantCame(t, p.elapse(1), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR", "DATA")
+		p.elapse(goodbyeTime)
+		p.wantClosed(45*time.Second + goodbyeTime)
+	})
+	if want := []End{EndSilent, EndSlow, EndSilent}; !slices.Equal(ends, want) {
 		t.Errorf("the connections ended as %q, want %q", ends, want)
 	}
-	if len(causes) != 2 || !errors.Is(causes[0], socket.ErrNoPong) || !errors.Is(causes[1], socket.ErrStalled) {
+	if len(causes) != 3 || !errors.Is(causes[0], socket.ErrNoPong) || !errors.Is(causes[1], socket.ErrStalled) || !errors.Is(causes[2], socket.ErrNoPong) {
 		t.Errorf("the requests' contexts ended with %v", causes)
 	}
 }
@@ -141,7 +155,7 @@ func TestWaitingBytesAreReadFirst(t *testing.T) {
 		"pong": {"\x00\x00\x00\x04\x00\x00\x00\x00\x00", func(p *peer) {
 			p.wantPing(keepAlivePing)
 			p.must(p.framer.WritePing(true, keepAlivePing))
-		}, time.Second},
+		}, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,7 +164,7 @@ func TestWaitingBytesAreReadFirst(t *testing.T) {
 			ends := make(chan End, 1)
 			hooks := Hooks{Ended: func(_ net.Conn, why End) { ends <- why }}
 			serveWith(t, heldListener{ln, h}, hooks, stuck, func(hs *http.Server) {
-				hs.HTTP2.SendPingTimeout, hs.HTTP2.PingTimeout = 300*time.Millisecond, 300*time.Millisecond
+				hs.HTTP2.SendPingTimeout, hs.HTTP2.PingTimeout = 2*time.Second, 2*time.Second // in which a busy machine answers
 			})
 			var d net.Dialer
 			conn, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
@@ -298,7 +312,8 @@ func TestClientThatOnlySpeaks(t *testing.T) {
 	}
 	filled := make(chan struct{})
 	serveWith(t, ln, hooks, func(w http.ResponseWriter, _ *http.Request) {
-		wrote := time.AfterFunc(time.Second, func() { close(filled) })
+		full := sync.OnceFunc(func() { close(filled) })
+		wrote := time.AfterFunc(time.Second, full)
 		for piece := make([]byte, 64<<10); ; wrote.Reset(time.Second) {
 			if _, err := w.Write(piece); err != nil {
 				return

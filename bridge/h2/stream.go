@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A stream is one request and its answer. RFC 9113 §5.
@@ -54,6 +55,7 @@ type stream struct {
 	prev, next *stream
 	writable   sync.Cond
 	writeAlarm alarm
+	late       bool // the write deadline has passed
 }
 
 func newStream(c *conn, id uint32) *stream {
@@ -70,31 +72,35 @@ func newStream(c *conn, id uint32) *stream {
 func (c *conn) start(st *stream) error {
 	c.hookMu.Lock() // a handler that ends early waits before it reports that
 	defer c.hookMu.Unlock()
+	served, err := c.add(st)
+	if served && !c.busy {
+		c.busy = true
+		c.tell(http.StateActive)
+	}
+	return err
+}
+
+// add is start under mu. It reports whether the stream is served.
+func (c *conn) add(st *stream) (served bool, err error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.goodbye.stage >= stageNamed || c.closed {
-		c.mu.Unlock()
 		st.cancel() // the client knows that it isn't served
-		return nil
+		return false, nil
 	}
 	c.taken = st.id
 	st.begun = c.clock.read
 	st.window = outflow(c.initial)
 	c.streams[st.id] = st
-	var err error
 	switch {
 	case c.handlers < c.settings.streams:
 		c.run(st)
 	case len(c.unstarted) < 4*c.settings.streams:
 		c.unstarted = append(c.unstarted, st)
 	default:
-		err = connError{http2.ErrCodeEnhanceYourCalm, "streams are reset faster than they are served"}
+		return true, connError{http2.ErrCodeEnhanceYourCalm, "streams are reset faster than they are served"}
 	}
-	c.mu.Unlock()
-	if !c.busy {
-		c.busy = true
-		c.tell(http.StateActive)
-	}
-	return err
+	return true, nil
 }
 
 // run starts a handler. The caller holds mu.
@@ -107,6 +113,7 @@ func (c *conn) run(st *stream) {
 // run is the handler's goroutine.
 func (st *stream) run() {
 	defer st.c.goroutines.Done()
+	defer st.c.catch()
 	whole := false
 	defer func() {
 		if !whole {
@@ -122,7 +129,7 @@ func (st *stream) run() {
 // aborted resets the stream of a handler that panicked.
 func (st *stream) aborted(v any) {
 	if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
-		st.c.logf("h2: panic serving %s: %v\n%s", st.c.remote, v, debug.Stack())
+		st.c.tellPanic(v)
 	}
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
@@ -132,11 +139,18 @@ func (st *stream) aborted(v any) {
 
 // leave ends the stream of a handler that has ended, and lets others begin.
 func (st *stream) leave() {
-	c := st.c
 	if st.req.MultipartForm != nil {
 		_ = st.req.MultipartForm.RemoveAll() // as net/http does
 	}
+	st.handled()
+	st.c.tellBusy()
+}
+
+// handled is leave under mu.
+func (st *stream) handled() {
+	c := st.c
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if st.counter != nil {
 		st.counter.Unread(-st.uncredited)
 		st.counter = nil
@@ -161,8 +175,6 @@ func (st *stream) leave() {
 	}
 	c.endIfDone()
 	c.releaseToFlush()
-	c.mu.Unlock()
-	c.tellBusy()
 }
 
 // complete ends the stream as both sides meant to. The caller holds mu.
@@ -215,6 +227,8 @@ var errDeadline = fmt.Errorf("h2: %w", os.ErrDeadlineExceeded)
 
 // setReadDeadline makes reads fail from then on, after the received data.
 func (st *stream) setReadDeadline(t time.Time) {
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
 	st.setDeadline(&st.readAlarm, t, func() {
 		if st.readErr == nil {
 			st.readErr = errDeadline
@@ -223,18 +237,39 @@ func (st *stream) setReadDeadline(t time.Time) {
 	})
 }
 
-// setWriteDeadline resets the stream at that time: part of a frame can't be taken back.
+// setWriteDeadline resets the stream when its answer waits for the client after that time:
+// part of a frame can't be taken back.
 func (st *stream) setWriteDeadline(t time.Time) {
-	st.setDeadline(&st.writeAlarm, t, func() {
-		st.reset(http2.ErrCodeInternal, errDeadline)
-		st.c.releaseToFlush()
-	})
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	st.late = false
+	st.setDeadline(&st.writeAlarm, t, st.expireWrite)
 }
 
+func (st *stream) expireWrite() {
+	st.late = true
+	st.judgeLate()
+	st.c.releaseToFlush()
+}
+
+// lateAgain is the time until a late stream is judged again.
+const lateAgain = 50 * time.Millisecond
+
+// judgeLate resets a late stream whose answer waits for the client. On a busy machine it may
+// only wait for the connection's writer, or for its handler. The caller holds mu.
+func (st *stream) judgeLate() {
+	switch {
+	case st.closed || st.pending.empty():
+	case st.waitsForWindow() || socket.Blocked(st.c.nc):
+		st.reset(http2.ErrCodeInternal, errDeadline)
+	default:
+		st.c.setAlarm(&st.writeAlarm, time.Now().Add(lateAgain), st.expireWrite)
+	}
+}
+
+// setDeadline runs expire at that time. The caller holds mu.
 func (st *stream) setDeadline(a *alarm, t time.Time, expire func()) {
 	c := st.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if st.closed {
 		return
 	}

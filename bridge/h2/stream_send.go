@@ -34,6 +34,11 @@ func (st *stream) put(p pending) error {
 		if st.pending.empty() || st.closed { // changed while mu was released
 			break
 		}
+		if st.late {
+			if st.judgeLate(); st.closed {
+				break
+			}
+		}
 		st.waitWritable()
 	}
 	if st.closed && !st.pending.empty() {
@@ -41,6 +46,18 @@ func (st *stream) put(p pending) error {
 		return st.err
 	}
 	return nil
+}
+
+// send is put, and a flush if that is asked for or much waits.
+func (st *stream) send(p pending, flush bool) error {
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := st.put(p)
+	if flush || c.out.size() > maxOutput/2 {
+		c.releaseToFlush()
+	}
+	return err
 }
 
 // waitWritable waits until some of the pending data is sent, and tells the counter. The
@@ -94,13 +111,20 @@ func (st *stream) sendFrame() bool {
 // sent notes that the end is in the buffer.
 func (st *stream) sent() { st.pending, st.localClosed = pending{}, true }
 
+// waitsForWindow reports whether pending data waits for the client to open a window. The
+// caller holds mu.
+func (st *stream) waitsForWindow() bool {
+	p := &st.pending
+	return p.fields == nil && p.size() > 0 && (st.window <= 0 || st.c.send <= 0)
+}
+
 // queue has the writer send the pending data, if the windows allow; when they open, it
 // is queued again. The caller holds mu.
 func (st *stream) queue() {
 	if st.queued || st.closed || st.pending.empty() {
 		return
 	}
-	if p := &st.pending; p.fields == nil && p.size() > 0 && (st.window <= 0 || st.c.send <= 0) {
+	if st.waitsForWindow() {
 		return
 	}
 	o := &st.c.out

@@ -406,6 +406,40 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// TestLateAnswers: a write deadline that has passed resets no stream whose answer needn't
+// wait for the client. On a busy machine it may be over before the handler gets to write.
+func TestLateAnswers(t *testing.T) {
+	for name, before := range map[string]func(w http.ResponseWriter){
+		"nothing before": func(http.ResponseWriter) {},
+		"a header before": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush() // never fails here
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w http.ResponseWriter, _ *http.Request) {
+				before(w)
+				rc := http.NewResponseController(w)
+				_ = rc.SetWriteDeadline(time.Now().Add(time.Second)) // never fails here
+				<-time.After(5 * time.Second)
+				_ = rc.SetWriteDeadline(time.Unix(1, 0))
+				if _, err := io.WriteString(w, "late"); err != nil {
+					t.Error(err)
+				}
+				w.Header().Set(http.TrailerPrefix+"Status", "0")
+			}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+				p.hello()
+				p.headers(1, true)
+				p.flush()
+				p.elapse(time.Second)
+				if got := p.elapse(10 * time.Second); slices.Contains(got, "RST_STREAM") || len(got) == 0 || got[len(got)-1] != "HEADERS" {
+					t.Errorf("got %v, want the whole answer with its trailers", got)
+				}
+			})
+		})
+	}
+}
+
 // TestDeadlinesThatWereTakenBack do nothing.
 func TestDeadlinesThatWereTakenBack(t *testing.T) {
 	inBubble(t, func(w http.ResponseWriter, r *http.Request) {

@@ -10,9 +10,14 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
+// Asked are lower-case names of metadata that the configuration asks for. Their values
+// always cross: those that gRPC can't carry cross encoded, as codec.EncodeValue does.
+type Asked map[string]bool
+
 // Request makes a call's metadata from the headers of its request. Names listed
-// in Connection belong to that connection, so they don't cross.
-func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit) (metadata.MD, error) {
+// in Connection belong to that connection, so they don't cross. dropped are the names of
+// values that gRPC can't carry, once for each.
+func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked Asked) (md metadata.MD, dropped []string, err error) {
 	hop := ConnectionNames(h)
 	size := 0
 	kept := make(map[string][]string, len(h))
@@ -40,27 +45,33 @@ func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit) (meta
 		kept[name] = append(kept[name], values...)
 	}
 	if size > limit.Bytes {
-		return nil, TooLarge("request", size, limit)
+		return nil, nil, TooLarge("request", size, limit)
 	}
-	return sane(kept)
+	md, dropped, err = sane(kept, asked)
+	if len(asked) > 0 && err == nil { // encoded values are larger
+		if size := Size(md); size > limit.Bytes {
+			return nil, nil, TooLarge("request", size, limit)
+		}
+	}
+	return md, dropped, err
 }
 
-// Block makes metadata from the header block in a WebSocket's first message.
+// Block makes metadata from the header block in a WebSocket's first message, likewise.
 // The block can't set headers that only the upgrade request can.
-func Block(block map[string][]string) (metadata.MD, error) {
+func Block(block map[string][]string, asked Asked) (md metadata.MD, dropped []string, err error) {
 	kept := make(map[string][]string, len(block))
 	for name, values := range block {
 		if Crosses(name) {
 			kept[name] = values
 		}
 	}
-	return sane(kept)
+	return sane(kept, asked)
 }
 
 // sane decodes binary values and removes metadata for which grpc-go would refuse the
 // whole call: names that it can't send, and ASCII values with other characters (tab,
-// UTF-8). CR, LF and NUL can only be an attack.
-func sane(h map[string][]string) (metadata.MD, error) {
+// UTF-8) unless they are asked for. CR, LF and NUL can only be an attack.
+func sane(h map[string][]string, asked Asked) (md metadata.MD, dropped []string, err error) {
 	for name, values := range h {
 		if !codec.ValidName(name) {
 			delete(h, name)
@@ -72,10 +83,15 @@ func sane(h map[string][]string) (metadata.MD, error) {
 		kept := values[:0:0]
 		for _, v := range values {
 			if strings.ContainsAny(v, "\r\n\x00") {
-				return nil, report.Newf(report.ReasonBadRequest, "the metadata %q contains a line end or NUL", name)
+				return nil, nil, report.Newf(report.ReasonBadRequest, "the metadata %q contains a line end or NUL", name)
 			}
-			if codec.ValidValue(v) {
+			switch {
+			case codec.ValidValue(v):
 				kept = append(kept, v)
+			case asked[name]:
+				kept = append(kept, codec.EncodeValue(v))
+			default:
+				dropped = append(dropped, name)
 			}
 		}
 		if len(kept) == 0 {
@@ -84,11 +100,10 @@ func sane(h map[string][]string) (metadata.MD, error) {
 		}
 		h[name] = kept
 	}
-	md, err := codec.DecodeMetadata(h)
-	if err != nil {
-		return nil, report.New(report.ReasonBadRequest, "the metadata can't be read: "+err.Error())
+	if md, err = codec.DecodeMetadata(h); err != nil {
+		return nil, nil, report.New(report.ReasonBadRequest, "the metadata can't be read: "+err.Error())
 	}
-	return md, nil
+	return md, dropped, nil
 }
 
 // Response returns the part of an upstream's header or trailer that may reach

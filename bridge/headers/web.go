@@ -5,6 +5,36 @@ import (
 	"strings"
 )
 
+// webRows are what else doesn't reach a web server: programs there take it for the word of
+// the proxy in front of them. X-Http-Method-Override and its like pass: the client may send
+// any method anyway.
+var webRows = compile([]Row{
+	{"proxy", "drop", "a CGI program takes it for its variable HTTP_PROXY (https://httpoxy.org)"},
+	{"x-sendfile-type", "drop", ofFront}, // CVE-2025-61780
+	{"x-accel-*", "drop", ofFront},
+	{"x-middleware-subrequest", "drop", "the web server's own"}, // CVE-2025-29927
+	{"x-rewrite-url", "vouched", "replaces the path"},
+	{"x-script-name", "vouched", "replaces the path"},
+	{"script-name", "vouched", "replaces the path"},
+	{"x-host", "vouched", "replaces the host"},
+	{"x-http-host-override", "vouched", "replaces the host"},
+	{"x-scheme", "vouched", "replaces the scheme"},
+	{"x-url-scheme", "vouched", "replaces the scheme"},
+	{"front-end-https", "vouched", "replaces the scheme"},
+	{"x-originating-ip", "vouched", vouch},
+	{"x-proxyuser-ip", "vouched", vouch},
+	{"x-azure-clientip", "vouched", vouch},
+	{"x-azure-socketip", "vouched", vouch},
+	{"x-appengine-*", "vouched", vouch},
+	{"cf-connecting-ipv6", "vouched", vouch},
+	{"fly-client-ip", "vouched", vouch},
+	{"wl-proxy-*", "vouched", vouch},
+	{"client-ip", "vouched", vouch},
+	{"x-remote-*", "vouched", vouch},
+	{"remote-*", "vouched", vouch},
+	{"x-webauth-*", "vouched", vouch},
+})
+
 // Web returns the fields of a request's header that reach the web server: all but those
 // of one connection, and those that only culvert and trusted proxies may set.
 func Web(h http.Header, trusted bool, vouched VouchedNames) http.Header {
@@ -12,7 +42,7 @@ func Web(h http.Header, trusted bool, vouched VouchedNames) http.Header {
 	header := make(http.Header, len(h)+8)
 	for name, values := range h {
 		lower := strings.ToLower(name)
-		if (!hop[lower] || lower == "te") && reachesWeb(lower, trusted) && !vouched.Strikes(lower, trusted) {
+		if (!hop[lower] || lower == "te") && reachesWeb(lower, trusted) && webRows.lets(lower, trusted) && !vouched.Strikes(lower, trusted) {
 			header[name] = values
 		}
 	}
@@ -30,4 +60,17 @@ func reachesWeb(name string, trusted bool) bool {
 		return false
 	}
 	return !toUpstream.imitated(name) || trusted && toUpstream.of(name) == Vouched
+}
+
+// lets reports whether a field of the name reaches the web server by this table. A name with
+// underscores or dots is the same CGI variable as the one with hyphens.
+func (rs ruleset) lets(name string, trusted bool) bool {
+	switch rs.of(hyphened(name)) {
+	case Pass:
+		return true
+	case Vouched:
+		return trusted && hyphened(name) == name
+	default:
+		return false
+	}
 }

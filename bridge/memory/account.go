@@ -65,10 +65,8 @@ const (
 
 // New returns an account. If total is 0, only messages have a bound.
 func New(messages, total int64) *Account {
-	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
-	// whole MiB.
-	a := &Account{Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
-	a.conversions = newConversions()
+	a := &Account{Pool: buffer.NewPool(256, 1<<20)}
+	a.initConversions()
 	a.sharers.Store(1)
 	a.SetBounds(messages, total)
 	return a
@@ -165,8 +163,8 @@ func (a *Account) release(o *Address, of Class, n int64) {
 	a.add(o, of, -n)
 	if a.awaited() {
 		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.grant()
-		a.mu.Unlock()
 	}
 }
 

@@ -509,3 +509,25 @@ func TestCountedAheadRacesWithTheEnd(t *testing.T) {
 	}
 	wantUsed(t, a, 0)
 }
+
+// TestBuffersCount: the buffers of an entry count with it while they are out, by what they
+// take and not by what they hold.
+func TestBuffersCount(t *testing.T) {
+	a := New(1<<20, 0)
+	e := a.NewEntry()
+	pool := e.Buffers()
+	first, second := pool.Get(10<<10), pool.Get(17<<10)
+	if got, want := e.Messages(), int64(cap(*first)+cap(*second)); got != want || want < 27<<10 {
+		t.Errorf("%d bytes are counted for two buffers, want %d", got, want)
+	}
+	pool.Put(first)
+	if got, want := e.Messages(), int64(cap(*second)); got != want {
+		t.Errorf("%d bytes are counted for one buffer, want %d", got, want)
+	}
+	e.Settle()
+	pool.Put(second)
+	pool.Put(pool.Get(10 << 10))
+	if got := a.Used(); got != 0 {
+		t.Errorf("%d bytes are counted after the end, want 0", got)
+	}
+}

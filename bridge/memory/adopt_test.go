@@ -47,3 +47,33 @@ func TestAdoptedMessage(t *testing.T) {
 		}
 	}
 }
+
+// A badPool takes no buffers back.
+type badPool struct{ mem.BufferPool }
+
+func (badPool) Put(*[]byte) { panic("a test panics in Put") }
+
+// caught counts the panics that a call is told of.
+type caught int
+
+func (c *caught) Panicked(any) { *c++ }
+
+// TestFreeingThatPanics tells the call, and gives the room back.
+func TestFreeingThatPanics(t *testing.T) {
+	const size = 100 << 10
+	a := New(1<<20, 0)
+	a.Pool = badPool{a.Pool}
+	from, to := a.NewEntry(), a.NewEntry()
+	first, second := new(caught), new(caught)
+	from.Call, to.Call = first, second
+	c := NewClaim(from)
+	if err := c.Reserve(t.Context(), Request, size); err != nil {
+		t.Fatal(err)
+	}
+	m := to.Adopt(mem.BufferSlice{c.Buffer(size)})
+	c.Done()
+	m.Free()
+	if *first != 1 || *second != 0 || a.Held() != 0 {
+		t.Errorf("the calls are told of %d and %d panics, and %d bytes are held; want 1, 0 and 0", *first, *second, a.Held())
+	}
+}

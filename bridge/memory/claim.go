@@ -57,10 +57,11 @@ func (c *Claim) Get(length int) *[]byte {
 	return c.entry.account.Pool.Get(length)
 }
 
-// Put implements mem.BufferPool.
+// Put implements mem.BufferPool. grpc-go calls it on a goroutine of the connection.
 func (c *Claim) Put(buf *[]byte) {
+	defer c.entry.catch()
+	defer c.Done()
 	c.entry.account.Pool.Put(buf)
-	c.Done()
 }
 
 // Trim gives back the reserved bytes of a class beyond n. Only the reader calls it,
@@ -124,6 +125,7 @@ func (adopted) Get(int) *[]byte { panic("BUG: an adopted message has no buffers 
 
 // Put implements mem.BufferPool.
 func (a adopted) Put(*[]byte) {
+	defer a.claim.entry.catch()
+	defer a.claim.Done()
 	a.of.Free()
-	a.claim.Done()
 }

@@ -4,8 +4,9 @@
 // memory of one client address, a [Claim] is the room of one request message, and a
 // [Candidate] may be ended.
 //
-// Begin with account.go. entry.go and ahead.go count, share.go and wait.go decide who
-// gets room, and relief.go decides who gives it up.
+// Begin with account.go. entry.go and ahead.go count, and claim.go has the buffers of
+// requests. share.go and wait.go decide who gets room, convert.go does so for conversions,
+// and relief.go decides who gives room up.
 //
 // It is a leaf. Readers of requests, the connections to backends, quota and edge count
 // with it. bridge/relief.go ends the candidates that it chooses.

@@ -4,12 +4,18 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/mem"
 )
 
 // An Entry is the memory of one call or one connection. grpc-go doesn't free the queued
 // messages of a cancelled stream, so a call's entry is settled at the call's end, with
 // whatever is still in use.
 type Entry struct {
+	// Call is told of a panic in freeing one of the entry's requests, also after its end. It
+	// is set before there is one.
+	Call interface{ Panicked(v any) }
+
 	account *Account
 	owner   atomic.Pointer[Address]
 	held    [classes]atomic.Int64
@@ -24,6 +30,14 @@ func (a *Account) NewEntry() *Entry {
 	e := &Entry{account: a}
 	e.owner.Store(&a.unknown)
 	return e
+}
+
+// catch ends a panic in freeing a request, which grpc-go may do on a goroutine of its own.
+// It must be deferred itself.
+func (e *Entry) catch() {
+	if v := recover(); v != nil {
+		e.Call.Panicked(v)
+	}
 }
 
 // Own sets the entry's address. It is called before anything is counted.
@@ -137,8 +151,20 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 	return true
 }
 
+// Keep counts n bytes that nobody ends for, if there is room, and reports whether there is.
+func (e *Entry) Keep(n int64) bool {
+	if !e.account.fits(Fixed, n) {
+		return false
+	}
+	e.account.add(e.Owner(), Fixed, n)
+	e.keep(Fixed, n)
+	return true
+}
+
 // Enter is Begin without waiting: an address within its share gets in, and others end
-// for it, as long as the bound isn't far exceeded.
+// for it, as long as calls and connections exceed their part by at most an eighth of the
+// total, and everything exceeds the total by at most half. Small replies of others come
+// unasked, and may exceed it by more than an eighth.
 func (e *Entry) Enter(n int64) bool {
 	a := e.account
 	if !a.fits(Fixed, n) {
@@ -146,7 +172,7 @@ func (e *Entry) Enter(n int64) bool {
 			return false
 		}
 		a.borrow(e.Owner()) // also if this one is refused: then the next one gets in
-		if total := a.total.Load(); a.Held()+n > total+total/overrunPart {
+		if total := a.total.Load(); a.fixed.Load()+n > total-a.messagesReserve()+total/overrunPart || a.Held()+n > total+total/2 {
 			return false
 		}
 	}
@@ -188,6 +214,34 @@ func (e *Entry) Add(of Class, n int) {
 	} else if e.held[of].Add(int64(n)) >= 0 {
 		e.account.add(e.Owner(), of, int64(n))
 	}
+}
+
+// Buffers returns the account's pool, whose buffers of more than uncountedBytes count with
+// the entry while they are out: what a peer that reads slowly leaves in them would count
+// nowhere else.
+func (e *Entry) Buffers() mem.BufferPool { return buffers{e} }
+
+type buffers struct{ of *Entry }
+
+// uncountedBytes is what a buffer may have as a part of CallBytes or ConnBytes.
+const uncountedBytes = 4 << 10
+
+// Get implements mem.BufferPool.
+func (b buffers) Get(length int) *[]byte {
+	buf := b.of.account.Pool.Get(length)
+	if cap(*buf) > uncountedBytes {
+		b.of.Add(Small, cap(*buf))
+	}
+	return buf
+}
+
+// Put implements mem.BufferPool.
+func (b buffers) Put(buf *[]byte) {
+	if cap(*buf) > uncountedBytes {
+		b.of.Sub(Small, cap(*buf))
+		b.of.Trim() // a connection has no other use for bytes counted ahead
+	}
+	b.of.account.Pool.Put(buf)
 }
 
 // Unread counts n more bytes, or fewer if n is negative, that a client has sent and

@@ -339,7 +339,7 @@ func TestTurnedAwayIsCounted(t *testing.T) {
 	var much, little Address
 	crowd := &Candidate{Held: entryOf(a, &much), Moved: time.Now()}
 	crowd.Held.Begin(t.Context(), 1200)
-	crowd.Held.Add(Small, 650)
+	crowd.Held.Add(Fixed, 195)
 	if entryOf(a, &little).Enter(10) {
 		t.Fatal("a connection is let in more than an eighth over the bound")
 	}
@@ -348,6 +348,26 @@ func TestTurnedAwayIsCounted(t *testing.T) {
 		t.Errorf("%d calls end for a connection that was turned away, urgent: %v", len(victims), urgent)
 	}
 	crowd.Held.Settle()
+}
+
+// TestRepliesOfOthersKeepNobodyOut: small replies come unasked. Until they exceed the bound
+// by half, an address within its share gets its connection.
+func TestRepliesOfOthersKeepNobodyOut(t *testing.T) {
+	a := New(400, 1600)
+	a.setSharers(2)
+	var much, little Address
+	crowd, newcomer := entryOf(a, &much), entryOf(a, &little)
+	crowd.Begin(t.Context(), 1200)
+	crowd.Add(Small, 1000)
+	if !newcomer.Enter(10) {
+		t.Error("a connection is refused because of the replies of another address")
+	}
+	crowd.Add(Small, 190)
+	if newcomer.Enter(10) {
+		t.Error("a connection is let in more than half over the bound")
+	}
+	crowd.Settle()
+	newcomer.Settle()
 }
 
 // TestOthersWaitBehindThoseWithinTheirShare, also where they wait for another class.

@@ -38,7 +38,7 @@ func TestGzipBody(t *testing.T) {
 		{"by bytes", iotest.OneByteReader(bytes.NewReader(whole)), ""},
 		{"two members", bytes.NewReader(append(bytes.Clone(parts.Gzipped(want[:500])), parts.Gzipped(want[500:])...)), ""},
 		{"plain", strings.NewReader("not gzip, by any means"), report.ReasonBadRequest},
-		{"nothing", strings.NewReader(""), report.ReasonBadRequest},
+		{"one byte", strings.NewReader("\x1f"), report.ReasonBadRequest},
 		{"half its head", bytes.NewReader(whole[:5]), report.ReasonBadRequest},
 		{"half of it", bytes.NewReader(whole[:len(whole)/2]), report.ReasonBadRequest},
 		{"without its sum", bytes.NewReader(whole[:len(whole)-8]), report.ReasonBadRequest},

@@ -9,4 +9,5 @@
 //   - opamp.go: the header before each of them, on OpAMP's WebSockets
 //   - socket.go: the body that grpc-websockets sends in a WebSocket's messages
 //   - body.go: what a broken body means
+//   - json.go: the conversion of messages from JSON and to JSON
 package message

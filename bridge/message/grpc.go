@@ -51,7 +51,7 @@ func (f *GRPC) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err er
 		payload.Free()
 		return nil, false, errUncoded
 	}
-	return payload, true, nil
+	return payload, f.Length > 0, nil // nothing is an empty message in any coding
 }
 
 // readPrefix reads the rest of a prefix after its first n bytes.

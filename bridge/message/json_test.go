@@ -103,6 +103,7 @@ func FuzzConverter(f *testing.F) {
 		"", "{}", `{"a":[1,null,"x",{"b":true}]}`, `{"name":"T","fields":[{"kind":"TYPE_INT64","number":7,"packed":true}],"syntax":"SYNTAX_EDITIONS"}`,
 		`{"options":[{"name":"o","value":{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.5s"}}],"oneofs":["` + strings.Repeat("long", 80) + `"]}`,
 		`{"options":[{"value":{"@type":"type.googleapis.com/google.protobuf.Struct","value":{"a":{}}}}]}`, `{"a":` + strings.Repeat("[", 120),
+		`{"a":` + strings.Repeat("[", 50) + strings.Repeat("]", 50) + `}`, `{"a":` + strings.Repeat(`{"":`, 97) + `{}` + strings.Repeat("}", 97) + `}`,
 		"{\"a\":\"\xff\"}", "\x0a\x01T\x12\x04\x08\x03\x18\x07", "\x0a\x09\x0a\x01a\x12\x04\x1a\x02hi", "\x0a\x05ab",
 		`{"a":"` + strings.Repeat("a", 1500) + `"}`, "\x0a\xe0\x0f" + strings.Repeat("n", 2016),
 	} {
@@ -210,7 +211,7 @@ func roomFor(t *testing.T, e *memory.Entry, of memory.Class, b []byte) mem.Buffe
 func TestConversionsWaitForNoOther(t *testing.T) {
 	free, _ := described(t)
 	text := []byte(`{"a":"` + strings.Repeat("x", 11<<20) + `"}`)
-	wire, err := (descriptor.JSON{}).Read(free.Request, text)
+	wire, err := (descriptor.JSON{}).Read(free.Request, text, new(descriptor.Unknowns))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,25 +267,61 @@ func TestConvertedMessagesCountWithTheirDirection(t *testing.T) {
 	}
 }
 
-// TestConversionsAreBounded: one that needs more than half of the memory for messages is
-// refused, and others wait for their turn.
+// TestConversionsAreBounded: one that needs more than the memory for conversions is refused,
+// and others wait for their turn.
 func TestConversionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		account := memory.New(1<<20, 0)
-		if _, fits, err := account.Convert(t.Context(), 1<<20); fits || err != nil {
-			t.Errorf("all of the memory: fits %v, %v", fits, err)
+		held := account.NewEntry()
+		const most = 15 << 15 // fifteen sixteenths of half of it
+		if _, fits, err := held.Convert(t.Context(), most+1); fits || err != nil {
+			t.Errorf("more than there is: fits %v, %v", fits, err)
 		}
-		done, fits, err := account.Convert(t.Context(), 512<<10)
+		done, fits, err := held.Convert(t.Context(), most)
 		if !fits || err != nil {
-			t.Fatalf("half of the memory: fits %v, %v", fits, err)
+			t.Fatalf("all of it: fits %v, %v", fits, err)
 		}
 		var fault *report.Fault
-		if _, _, err := account.Convert(t.Context(), 1); !errors.As(err, &fault) || fault.Limit != report.KeyBufferedBytes {
+		if _, _, err := held.Convert(t.Context(), most/2); !errors.As(err, &fault) || fault.Limit != report.KeyBufferedBytes {
 			t.Errorf("beside it: %v", err)
 		}
 		done()
-		if done, _, err = account.Convert(t.Context(), 512<<10); err != nil {
+		if done, _, err = held.Convert(t.Context(), most); err != nil {
 			t.Errorf("after it: %v", err)
+		}
+		done()
+	})
+}
+
+// TestLargeMessagesAreEstimatedInTurn: what takes a processor for long waits for its turn, also
+// before the message is known to be converted. A panic of the estimate leaves no turn taken.
+func TestLargeMessagesAreEstimatedInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		account := memory.New(256<<20, 0)
+		c := Converter{Held: account.NewEntry()}
+		estimates := make(chan int, 2)
+		estimate := func(n int) {
+			_, _ = c.estimated(t.Context(), n, func() (int, error) { estimates <- n; return 0, nil })
+		}
+		done, _, err := c.Held.Convert(t.Context(), 100<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go estimate(30 << 20)
+		go estimate(memory.SmallBytes)
+		if n := <-estimates; n != memory.SmallBytes {
+			t.Errorf("%d bytes are estimated beside a conversion that has the room", n)
+		}
+		done()
+		<-estimates
+		synctest.Wait()
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = c.estimated(t.Context(), 100<<20, func() (int, error) { panic("a test's") })
+		}()
+		began := time.Now()
+		if done, _, err = c.Held.Convert(t.Context(), 100<<20); err != nil || time.Since(began) > 0 {
+			t.Fatalf("after a panic a conversion waits %v, and ends with %v", time.Since(began), err)
 		}
 		done()
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 
 	"google.golang.org/grpc/mem"
 
@@ -269,6 +270,11 @@ func (m *Reader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 	if err := m.Use.MayExpand(); err != nil {
 		return nil, err
 	}
+	turn := turn{m: m}
+	defer turn.end()
+	if err := turn.take(declaredSize(packed)); err != nil {
+		return nil, err
+	}
 	src := packed.Reader()
 	defer src.Close()
 	z, err := packing.NewReader(src)
@@ -277,7 +283,11 @@ func (m *Reader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 	}
 	defer z.Release()
 	return m.gather(memory.Reply, m.roomToExpand, func(chunk []byte) (int, error) {
+		if err := turn.take(turn.read); err != nil {
+			return 0, err
+		}
 		n, err := io.ReadFull(z, chunk)
+		turn.read += n
 		if over := m.Use.Expanded(n, int64(m.Limit.Bytes)); over != nil {
 			return n, over
 		}
@@ -291,6 +301,44 @@ func (m *Reader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 	}, func() error {
 		return report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
 	})
+}
+
+// A turn is a message's right to be decompressed beyond one chunk. A message that declares
+// more waits for its turn before any work, so that a refusal after the wait costs nothing.
+// One that has declared less than it holds waits when that shows.
+type turn struct {
+	m    *Reader
+	read int    // decompressed bytes
+	done func() // nil: the turn hasn't come
+}
+
+// take waits for the turn, if a message of this size needs one.
+func (t *turn) take(size int) (err error) {
+	if t.done != nil || size < memory.ChunkBytes {
+		return nil
+	}
+	t.m.Gets.EndParts() // the client doesn't count as slow meanwhile
+	t.done, err = t.m.Use.ExpandLarge(t.m.Ctx)
+	return err
+}
+
+func (t *turn) end() {
+	if t.done != nil {
+		t.done()
+	}
+}
+
+// declaredSize returns the size in the last four bytes of a gzip stream. RFC 1952 §2.3.1.
+func declaredSize(packed mem.BufferSlice) int {
+	size, shift := uint32(0), 32
+	for _, b := range slices.Backward(packed) {
+		data := b.ReadOnlyData()
+		for i := len(data) - 1; i >= 0 && shift > 0; i-- {
+			shift -= 8
+			size |= uint32(data[i]) << shift
+		}
+	}
+	return int(size)
 }
 
 // trimmed cuts a buffer to its first n bytes and frees the rest with it.

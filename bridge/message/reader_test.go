@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -109,7 +112,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"one over the limit", "\x00\x00\x00\x00\x65", "", report.ReasonRequestTooLarge, report.KeyMessageBytes},
 		{"4 GiB announced", "\x00\xff\xff\xff\xff", "", report.ReasonRequestTooLarge, "4294967295"},
 		{"compressed without a coding", string(parts.Framed(1, cut)), "", report.ReasonBadRequest, "grpc-encoding"},
-		{"compressed and empty", "\x01\x00\x00\x00\x00", "gzip", report.ReasonBadRequest, "gzip"},
+		{"compressed and empty without a coding", "\x01\x00\x00\x00\x00", "", report.ReasonBadRequest, "grpc-encoding"},
 		{"not gzip", string(parts.Framed(1, []byte("not gzip, by any means"))), "gzip", report.ReasonBadRequest, "gzip"},
 		{"gzip without its end", string(parts.Framed(1, cut[:len(cut)-9])), "gzip", report.ReasonBadRequest, "decompressed"},
 		{"gzip with a wrong sum", string(parts.Framed(1, parts.Flip(cut, len(cut)-6))), "gzip", report.ReasonBadRequest, "decompressed"},
@@ -431,5 +434,59 @@ func TestMessagesNeverWaitForEachOther(t *testing.T) {
 				parts.WantUsed(t, account, 0)
 			})
 		})
+	}
+}
+
+// TestBombsTakeTurns: of many messages that expand a lot and come together from one address,
+// the first are whole, and the others are refused before any work.
+func TestBombsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const messages, size = 300, 15 << 20
+		turns := max(2, runtime.GOMAXPROCS(0))
+		bomb := parts.Framed(codec.FlagCompressed, parts.Gzipped(make([]byte, size)))
+		q := quota.New(quota.Quota{}, quota.Quota{DecompressedPerSecond: turns * size}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
+		listener := quota.NewListenerScope(quota.Quota{})
+		var passed, refused atomic.Int64
+		var all sync.WaitGroup
+		for range messages {
+			all.Go(func() {
+				use := q.Call(listener, nil, "192.0.2.1:1", nil)
+				if err := use.Begin("/a.B/C"); err != nil {
+					t.Error(err)
+					return
+				}
+				defer use.End()
+				m := newReader(bytes.NewReader(bomb), 16<<20, "gzip")
+				m.Use = &use
+				switch got, err := m.Next(); reasonOf(err) {
+				case "":
+					passed.Add(1)
+					got.Free()
+				case report.ReasonLimitExceeded:
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+				parts.WantUsed(t, m.Held.Account(), 0)
+			})
+		}
+		all.Wait()
+		if n := int(passed.Load()); n < turns || n > turns+1 || n+int(refused.Load()) != messages { // one may be a debt
+			t.Errorf("%d passed and %d were refused, want %d of %d to pass", n, refused.Load(), turns, messages)
+		}
+	})
+}
+
+// TestDeclaredSize is read across the buffers of a message.
+func TestDeclaredSize(t *testing.T) {
+	packed := parts.Gzipped(make([]byte, 0x012345))
+	for cut := range 6 {
+		at := len(packed) - cut
+		if got := declaredSize(mem.BufferSlice{mem.SliceBuffer(packed[:at]), mem.SliceBuffer(packed[at:])}); got != 0x012345 {
+			t.Errorf("cut %d bytes before the end: %#x, want 0x12345", cut, got)
+		}
+	}
+	if got := declaredSize(mem.BufferSlice{mem.SliceBuffer{1, 2}}); got != 0x0201_0000 {
+		t.Errorf("two bytes declare %#x", got)
 	}
 }

@@ -56,5 +56,5 @@ func Failure(st *status.Status, reason report.Reason) []byte {
 	case codes.InvalidArgument, codes.NotFound, codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented:
 		e.Type = codec.OpAMPBadRequest
 	}
-	return e.AppendTo(nil, codec.OpAMPUID{})
+	return e.AppendTo(nil, "")
 }

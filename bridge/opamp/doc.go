@@ -4,8 +4,9 @@
 // agents, by the agents' instance ids.
 //
 // Begin with table.go, which finds, opens and replaces sessions. poll.go has what one
-// poll waits for, session.go the side of the call, and expiry.go the end of sessions
-// that nobody polls. answer.go has what agents are told of errors, on any way.
+// poll waits for, session.go the side of the call, expiry.go the end of sessions that
+// nobody polls, and share.go the places of addresses. answer.go has what agents are told
+// of errors, on any way.
 //
 // # Who waits for whom
 //

@@ -1,46 +1,67 @@
 package opamp
 
 import (
+	"context"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A list has the sessions without a poll, the one that has waited longest first.
-type list struct{ first, last *Session }
+// A list has sessions in the order of push.
+type list struct {
+	first, last *Session
+	of          func(*Session) *links // those of this list
+}
+
+// links are a session's neighbours in a list.
+type links struct {
+	in            *list // nil: none
+	before, after *Session
+}
 
 func (l *list) push(s *Session) {
-	s.isIdle, s.before = true, l.last
+	*l.of(s) = links{in: l, before: l.last}
 	if l.last == nil {
 		l.first = s
 	} else {
-		l.last.after = s
+		l.of(l.last).after = s
 	}
 	l.last = s
 }
 
 // remove removes the session if it is there.
 func (l *list) remove(s *Session) {
-	if !s.isIdle {
+	at := *l.of(s)
+	if at.in != l {
 		return
 	}
-	if s.before == nil {
-		l.first = s.after
+	if at.before == nil {
+		l.first = at.after
 	} else {
-		s.before.after = s.after
+		l.of(at.before).after = at.after
 	}
-	if s.after == nil {
-		l.last = s.before
+	if at.after == nil {
+		l.last = at.before
 	} else {
-		s.after.before = s.before
+		l.of(at.after).before = at.before
 	}
-	s.isIdle, s.before, s.after = false, nil, nil
+	*l.of(s) = links{}
+}
+
+// work begins a poll of the session. The caller holds mu.
+func (t *Table) work(s *Session) {
+	s.poll = &turn{news: make(chan struct{}, 1), done: make(chan struct{})}
+	t.idle.remove(s)
+	s.address.idle.remove(s)
+	s.address.busy.push(s)
 }
 
 // rest lets the session wait for its next poll. The caller holds mu.
 func (t *Table) rest(s *Session) {
 	s.polled = time.Now()
 	t.idle.push(s)
+	s.address.busy.remove(s)
+	s.address.idle.push(s)
 	t.watch()
 }
 
@@ -56,18 +77,23 @@ func (t *Table) watch() {
 // expire ends the sessions that nobody polls.
 func (t *Table) expire() {
 	defer t.expiring.Done()
-	var expired []*Session
+	defer t.options.Panics.Catch("the end of idle sessions", nil)
+	for _, s := range t.expired() {
+		s.leave(report.New(report.ReasonClientGone, "the agent sent no poll for "+t.options.Expiry.String()))
+	}
+}
+
+// expired removes the sessions that have been idle for too long, and returns them.
+func (t *Table) expired() (expired []*Session) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer t.watch()
 	t.timer = nil
 	for s := t.idle.first; s != nil && time.Since(s.polled) >= t.options.Expiry; s = t.idle.first {
 		t.remove(s)
 		expired = append(expired, s)
 	}
-	t.watch()
-	t.mu.Unlock()
-	for _, s := range expired {
-		s.leave(report.New(report.ReasonClientGone, "the agent sent no poll for "+t.options.Expiry.String()))
-	}
+	return expired
 }
 
 // leave ends the call of a session that is no longer in the table. s may be nil.
@@ -75,19 +101,33 @@ func (s *Session) leave(cause error) {
 	if s == nil {
 		return
 	}
-	s.table.mu.Lock()
-	s.over = cause // for a Bind that is to come
-	cancel := s.cancel
-	s.table.mu.Unlock()
-	if cancel != nil {
+	if cancel := s.mark(cause); cancel != nil {
 		cancel(cause)
 	}
+}
+
+// mark notes that the session is over, for a Bind that is to come. It returns what ends the
+// call; nil: there is none yet.
+func (s *Session) mark(cause error) context.CancelCauseFunc {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	s.over = cause
+	return s.cancel
 }
 
 // Close ends the table with a cause. Post opens no more sessions. Those that there are end:
 // at once, or once their poll is answered. Close doesn't wait for their calls.
 func (t *Table) Close(cause error) {
+	for _, s := range t.end(cause) {
+		s.leave(cause)
+	}
+	t.expiring.Wait()
+}
+
+// end begins no more sessions, and returns the idle ones.
+func (t *Table) end(cause error) (idle []*Session) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.closed == nil {
 		t.closed = cause
 	}
@@ -95,14 +135,9 @@ func (t *Table) Close(cause error) {
 		t.expiring.Done()
 	}
 	t.timer = nil
-	var idle []*Session
 	for s := t.idle.first; s != nil; s = t.idle.first {
 		t.remove(s)
 		idle = append(idle, s)
 	}
-	t.mu.Unlock()
-	for _, s := range idle {
-		s.leave(cause)
-	}
-	t.expiring.Wait()
+	return idle
 }

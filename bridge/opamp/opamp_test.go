@@ -10,12 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/codec"
 )
 
 // inBubble runs a test whose time stands still while anything runs.
@@ -90,7 +90,7 @@ func TestRepliesStayWithTheBackend(t *testing.T) {
 				t.Errorf("the backend could send %d replies for %d polls", sent, polls)
 			}
 			w.table.mu.Lock()
-			s := w.table.sessions[key{"/v1/opamp", agent(1)}]
+			s := w.table.sessions[key{"/v1/opamp", NewOwner("token"), agent(1)}]
 			if s.passing || s.receiving || len(s.replies) > 0 {
 				t.Errorf("a goroutine or a reply is left after poll %d", polls)
 			}
@@ -126,6 +126,7 @@ func TestSessionExpires(t *testing.T) {
 }
 
 // TestForeignPollReachesNothing: neither the replies of another's session, nor its time.
+// It has a session of its own, at once: an agent whose token changes looks like that.
 func TestForeignPollReachesNothing(t *testing.T) {
 	inBubble(t, func(s *stream) *status.Status {
 		s.recv()
@@ -136,15 +137,17 @@ func TestForeignPollReachesNothing(t *testing.T) {
 		time.Sleep(w.table.options.Expiry / 2)
 		foreign := w.poll(1, "what is there?")
 		foreign.Owner = NewOwner("another token")
-		w.refused(foreign, report.ReasonPermissionDenied, 0, 0)
+		w.hears(foreign, "first", 0)
 		elsewhere := w.poll(1, "hello")
 		elsewhere.Scope, elsewhere.Owner = "/another", foreign.Owner
 		w.hears(elsewhere, "first", 0)
 		w.hears(w.poll(1, "hello"), "secret", 0)
-		w.expire()
-		foreign = w.poll(1, "hello")
+		foreign = w.poll(1, "and now?")
 		foreign.Owner = NewOwner("another token")
-		w.hears(foreign, "first", 0)
+		w.hears(foreign, "secret", 0)
+		if w.opened != 3 {
+			t.Errorf("%d calls, want 3", w.opened)
+		}
 		w.expire()
 	})
 }
@@ -189,7 +192,7 @@ func TestOnePollAtATime(t *testing.T) {
 // renaming is a reply that gives the agent a new id.
 func renaming(n byte) string {
 	u := agent(n)
-	return "\x42\x12\x0a\x10" + string(u[:])
+	return "\x42\x12\x0a\x10" + string(u)
 }
 
 // TestNewInstanceID: the agent is found by both ids until it uses the new one.
@@ -219,11 +222,15 @@ func TestNewInstanceID(t *testing.T) {
 		}
 		foreign := w.poll(8, "what is there?")
 		foreign.Owner = NewOwner()
-		w.refused(foreign, report.ReasonPermissionDenied, 0, 0)
+		w.hears(foreign, "what is there?", 0)
 		w.hears(w.poll(7, "rename\x09"), renaming(9), 0)
 		foreign = w.poll(9, "what is there?")
 		foreign.Owner = NewOwner()
-		w.refused(foreign, report.ReasonPermissionDenied, 0, 0)
+		w.hears(foreign, "what is there?", 0)
+		if w.opened != 5 {
+			t.Errorf("%d calls, want 5", w.opened)
+		}
+		w.hears(w.poll(9, "mine"), "mine", 0)
 		w.expire()
 	})
 }
@@ -237,6 +244,112 @@ func TestTableIsFull(t *testing.T) {
 		w.hears(w.poll(1, "hello"), "hello", 0)
 		w.expire()
 		w.hears(w.poll(3, "hello"), "hello", 0)
+		w.expire()
+	})
+}
+
+// from is a poll of an agent at an address.
+func (w *world) from(address uint64, n byte, text string) Poll {
+	p := w.poll(n, text)
+	p.Address = address
+	return p
+}
+
+// wantSessions checks which agents have sessions.
+func (w *world) wantSessions(want ...byte) {
+	w.t.Helper()
+	w.table.mu.Lock()
+	defer w.table.mu.Unlock()
+	counts := map[uint64]int{}
+	for _, n := range want {
+		s := w.table.sessions[key{"/v1/opamp", NewOwner("token"), agent(n)}]
+		if s == nil {
+			w.t.Errorf("agent %d has no session", n)
+			continue
+		}
+		counts[s.address.key]++
+	}
+	if len(w.table.sessions) != len(want) || w.table.count != len(want) || len(w.table.addresses) != len(counts) || len(w.table.most) != len(counts) {
+		w.t.Errorf("%d sessions of %d addresses, want those of %d", w.table.count, len(w.table.addresses), want)
+	}
+	for a, n := range counts {
+		if got := w.table.addresses[a].count; got != n {
+			w.t.Errorf("address %d has %d sessions, want %d", a, got, n)
+		}
+	}
+}
+
+// TestAddressesShareTheSessions: an address with fewer sessions takes the place of one that
+// has waited longest, where most are.
+func TestAddressesShareTheSessions(t *testing.T) {
+	inBubble(t, echo, func(w *world) {
+		w.table.options.Sessions = func() int { return 6 }
+		for n := range byte(6) {
+			w.hears(w.from(1, n, "hello"), "hello", 0)
+			time.Sleep(time.Second)
+		}
+		w.refused(w.from(1, 6, "hello"), report.ReasonOverloaded, Retry, 0) // an address takes nothing from itself
+		w.hears(w.from(1, 0, "hello"), "hello", 0)
+		w.hears(w.from(2, 10, "hello"), "hello", 0)
+		synctest.Wait()
+		w.ended(report.ReasonOverloaded)
+		w.wantSessions(0, 2, 3, 4, 5, 10)
+		w.hears(w.from(2, 11, "hello"), "hello", 0)
+		w.hears(w.from(3, 20, "hello"), "hello", 0)
+		w.wantSessions(0, 4, 5, 10, 11, 20)
+		w.hears(w.from(3, 21, "hello"), "hello", 0)
+		w.wantSessions(0, 5, 10, 11, 20, 21)
+		for a := range uint64(3) { // all have two
+			w.refused(w.from(a+1, 50, "hello"), report.ReasonOverloaded, Retry, 0)
+		}
+		w.hears(w.from(4, 30, "hello"), "hello", 0)
+		w.refused(w.from(4, 31, "hello"), report.ReasonOverloaded, Retry, 0) // it would take, and lose, by turns
+		w.hears(w.from(4, 30, "goodbye and back"), "goodbye and back", 0)
+		w.expire()
+		if w.opened != 11 || len(w.table.addresses) != 0 || len(w.table.most) != 0 {
+			t.Errorf("%d calls, want 11; %d addresses are left", w.opened, len(w.table.addresses))
+		}
+	})
+}
+
+// TestBusySessionsMakeRoom: polls that follow each other, or whose answers nobody reads,
+// keep no place from other addresses. A poll that still waits is told.
+func TestBusySessionsMakeRoom(t *testing.T) {
+	inBubble(t, silent, func(w *world) {
+		w.table.options.Sessions = func() int { return 4 }
+		stalled, read := make(chan struct{}), make(chan struct{})
+		p := w.from(1, 0, "hello")
+		p.Deliver = func(mem.BufferSlice) error {
+			close(stalled)
+			<-read
+			return nil
+		}
+		var polls sync.WaitGroup
+		polls.Go(func() {
+			if err := w.table.Post(w.t.Context(), p); err != nil {
+				t.Error(err)
+			}
+		})
+		<-stalled
+		polls.Go(func() {
+			got, err := w.post(w.from(1, 1, "hello"))
+			if end := (*Ended)(nil); !errors.As(err, &end) || got != "" {
+				t.Errorf("%q, %v, want the end of the session", got, err)
+			}
+		})
+		synctest.Wait()
+		for n := byte(2); n < 4; n++ {
+			polls.Go(func() { w.hears(w.from(1, n, "hello"), nothingFor(n), time.Second) })
+		}
+		synctest.Wait()
+		for n := byte(10); n < 12; n++ {
+			polls.Go(func() { w.hears(w.from(2, n, "hello"), nothingFor(n), time.Second) })
+			synctest.Wait()
+		}
+		w.ended(report.ReasonOverloaded, report.ReasonOverloaded)
+		w.wantSessions(2, 3, 10, 11)
+		close(read)
+		polls.Wait()
 		w.expire()
 	})
 }
@@ -492,22 +605,66 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-func TestCheckHeader(t *testing.T) {
-	a := codec.AgentToServer{UID: agent(1)}
-	for header, want := range map[string]string{
-		"":                    "",
-		agent(1).String():     "",
-		agent(2).String():     "the header opamp-instance-uid is " + agent(2).String() + ", and the message's instance_uid is " + agent(1).String(),
-		"no":                  "isn't a UUID",
-		agent(1).String()[1:]: "isn't a UUID",
+// TestAbortedCall: the poll that waits gets a status of culvert's own.
+func TestAbortedCall(t *testing.T) {
+	inBubble(t, silent, func(w *world) {
+		p := w.poll(1, "hello")
+		p.Start = func(s *Session) error {
+			w.calls.Go(func() {
+				defer s.held.Settle()
+				s.Abort()
+			})
+			return nil
+		}
+		var ended *Ended
+		if _, err := w.post(p); !errors.As(err, &ended) || ended.Reason != report.ReasonInternal || ended.Status.Code() != codes.Internal {
+			w.t.Fatalf("the poll ended with %v, want %s", err, report.ReasonInternal)
+		}
+		if info, ok := ended.Status.Details()[0].(*errdetails.ErrorInfo); !ok || info.GetDomain() != report.ErrorDomain || info.GetReason() != string(report.ReasonInternal) {
+			w.t.Errorf("the status has the details %v", ended.Status.Details())
+		}
+	})
+}
+
+// TestPollThatPanics leaves no lock, no turn and no message, wherever it does.
+func TestPollThatPanics(t *testing.T) {
+	for name, spoil := range map[string]func(p *Poll){
+		"as the call starts":  func(p *Poll) { p.Start = func(*Session) error { panic("no call") } },
+		"as it tells a reply": func(p *Poll) { p.Deliver = func(mem.BufferSlice) error { panic("no client") } },
+		"as it counts what waits": func(p *Poll) {
+			start := p.Start
+			p.Start = func(s *Session) error {
+				s.waiting = func() int64 {
+					s.waiting = nil
+					panic("no count")
+				}
+				return start(s)
+			}
+		},
 	} {
-		err := CheckHeader(header, a)
-		f := (*report.Fault)(nil)
-		if want == "" && err == nil {
-			continue
-		}
-		if !errors.As(err, &f) || f.Reason != report.ReasonBadRequest || !strings.Contains(f.Text, want) || want == "" {
-			t.Errorf("%q: %v, want %q", header, err, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, echo, func(w *world) {
+				p := w.poll(1, "hello")
+				p.Deliver = func(mem.BufferSlice) error { return nil }
+				spoil(&p)
+				want, after := "again", time.Duration(0)
+				switch name {
+				case "as it tells a reply":
+					want = "hello" // the next poll gets it
+				case "as it counts what waits":
+					w.delay, after = time.Second, time.Second // until then the count is the test's
+				}
+				func() {
+					defer func() {
+						if recover() == nil {
+							t.Error("it doesn't panic")
+						}
+					}()
+					_ = w.table.Post(w.t.Context(), p)
+				}()
+				w.hears(w.poll(1, "again"), want, after)
+				w.expire()
+			})
+		})
 	}
 }

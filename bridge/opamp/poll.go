@@ -49,16 +49,15 @@ func (t *Table) Post(ctx context.Context, p Poll) error {
 
 // begin begins a turn of the poll's session, and reports whether the session is new.
 func (t *Table) begin(ctx context.Context, p *Poll) (s *Session, started bool, err error) {
-	k := key{p.Scope, p.Agent.UID}
+	k := key{p.Scope, p.Owner, p.Agent.UID}
 	patience := time.NewTimer(t.options.Patience)
 	defer patience.Stop()
-	t.mu.Lock()
+	var left, displaced *Session
 	for {
-		if s, err = t.find(k, p.Owner); err != nil || s == nil || s.poll == nil {
+		var before <-chan struct{}
+		if s, left, displaced, before, err = t.turn(k, p); before == nil {
 			break
 		}
-		before := s.poll.done
-		t.mu.Unlock()
 		select {
 		case <-before:
 		case <-patience.C:
@@ -66,28 +65,43 @@ func (t *Table) begin(ctx context.Context, p *Poll) (s *Session, started bool, e
 		case <-ctx.Done():
 			return nil, false, context.Cause(ctx)
 		}
-		t.mu.Lock()
 	}
-	var left *Session
-	if err == nil && (s == nil || s.end != nil || s.said) {
-		left = s
-		s, err = t.add(k, p, left)
-		started = true
-	}
-	if err == nil {
-		t.idle.remove(s)
-		s.poll = &turn{news: make(chan struct{}, 1), done: make(chan struct{})}
-	}
-	t.mu.Unlock()
-	if err != nil || !started {
+	if err != nil || s == left {
 		return s, false, err
 	}
+	defer func(added *Session) {
+		if !started { // there is no call, for an error or a panic
+			t.drop(added)
+		}
+	}(s)
 	left.leave(errBack)
-	if err := p.Start(s); err != nil {
-		t.drop(s)
+	if displaced != nil {
+		displaced.leave(t.errDisplaced())
+	}
+	if err = p.Start(s); err != nil {
 		return nil, false, err
 	}
 	return s, true, nil
+}
+
+// turn begins a turn of the poll's session, or returns what is closed when the poll before
+// has ended. left is the session that the poll has found: the same, or one that has ended
+// and that a new one replaces, or nil. The caller calls leave of displaced, as for add.
+func (t *Table) turn(k key, p *Poll) (s, left, displaced *Session, before <-chan struct{}, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s = t.find(k)
+	if s != nil && s.poll != nil {
+		return nil, nil, nil, s.poll.done, nil
+	}
+	left = s
+	if s == nil || s.end != nil || s.said {
+		if s, displaced, err = t.add(k, p, left); err != nil {
+			return nil, nil, nil, nil, err
+		}
+	}
+	t.work(s)
+	return s, left, displaced, nil, nil
 }
 
 // errBack ends the call of an agent that has said goodbye and polls again.
@@ -97,13 +111,7 @@ var errBack = report.New(report.ReasonClientGone, "the agent said goodbye, and h
 func (t *Table) drop(s *Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for len(s.replies) > 0 {
-		s.pop().Free()
-	}
-	s.first.Free()
-	s.first = nil
-	t.remove(s)
-	t.count--
+	s.forget()
 	close(s.poll.done)
 	s.poll = nil
 }
@@ -139,16 +147,43 @@ func nothing(u codec.OpAMPUID) mem.BufferSlice {
 // hasn't taken the message, p has it again.
 func (s *Session) await(ctx context.Context, p *Poll) (end *status.Status, err error) {
 	t := s.table
-	patience := time.NewTimer(t.options.Patience)
-	defer patience.Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	err = s.exchange(ctx, p)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.stage() == ended && len(s.replies) == 0 || p.Message != nil && s.end != nil:
+		return s.end, nil
+	case p.Message != nil:
+		return nil, errBlocked(t.options.Patience)
+	default:
+		return nil, nil
+	}
+}
+
+// exchange is await up to its end. The caller holds mu, which exchange unlocks while it
+// waits.
+func (s *Session) exchange(ctx context.Context, p *Poll) (err error) {
+	t := s.table
+	patience := time.NewTimer(t.options.Patience)
+	defer patience.Stop()
 	s.message, s.goodbye, s.awaits, p.Message = p.Message, p.Agent.Disconnects, true, nil
+	defer func() {
+		p.Message, s.message, s.awaits, s.lent = s.message, nil, false, false
+		s.seeks = false
+	}()
+	if s.waiting != nil {
+		s.old = s.waiting() // before the call has the message
+	}
+	if s.seeks = len(s.replies) == 1 && s.replies[0].of.SaysNothing; s.seeks {
+		s.changed.Broadcast() // Send may wait with the next one
+	}
 	s.kick()
 	for was := opening; ; {
 		now := s.stage()
 		if now == answered || now == ended {
-			break
+			return nil
 		}
 		if now != was {
 			patience.Reset(t.options.Patience)
@@ -170,19 +205,8 @@ func (s *Session) await(ctx context.Context, p *Poll) (end *status.Status, err e
 		}
 		t.mu.Lock()
 		if late && s.stage() == was || err != nil {
-			break
+			return err
 		}
-	}
-	p.Message, s.message, s.awaits, s.lent = s.message, nil, false, false
-	switch {
-	case err != nil:
-		return nil, err
-	case s.stage() == ended && len(s.replies) == 0 || p.Message != nil && s.end != nil:
-		return s.end, nil
-	case p.Message != nil:
-		return nil, errBlocked(t.options.Patience)
-	default:
-		return nil, nil
 	}
 }
 
@@ -192,7 +216,7 @@ type stage int
 const (
 	opening  stage = iota // the call isn't open yet
 	leaving               // the call hasn't taken the message
-	waiting               // it has, and there is no reply yet
+	waiting               // it has, and there is no reply yet, or one that yields to the next
 	answered              // there is one
 	ended                 // the call has ended: none will come
 )
@@ -201,7 +225,7 @@ const (
 func (s *Session) stage() stage {
 	taken := s.message == nil
 	switch {
-	case taken && len(s.replies) > 0:
+	case taken && len(s.replies) > 0 && !s.seeks:
 		return answered
 	case s.end != nil:
 		return ended
@@ -216,47 +240,73 @@ func (s *Session) stage() stage {
 
 // deliver delivers the oldest reply. The end of the call may free the session's own
 // reference to it meanwhile.
-func (s *Session) deliver(p *Poll) error {
-	t := s.table
-	t.mu.Lock()
-	if len(s.replies) == 0 {
-		t.mu.Unlock()
+func (s *Session) deliver(p *Poll) (err error) {
+	r, there := s.oldest()
+	if !there {
 		return p.Deliver(nothing(p.Agent.UID))
 	}
-	m := s.replies[0]
-	m.Ref()
-	defer m.Free()
-	t.rename(s, m) // before the agent can poll with the new id
-	t.mu.Unlock()
-	if err := p.Deliver(m); err != nil {
-		return err
-	}
+	defer r.m.Free()
+	delivered := false
+	defer func() { s.delivered(r, delivered) }()
+	err = p.Deliver(r.m)
+	delivered = err == nil
+	return err
+}
+
+// oldest returns the oldest reply, which is being delivered from now on, with a reference
+// for the caller.
+func (s *Session) oldest() (r reply, there bool) {
+	t := s.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(s.replies) == 0 {
+		return reply{}, false
+	}
+	r = s.replies[0]
+	r.m.Ref()
+	t.rename(s, r) // before the agent can poll with the new id
+	s.delivering = true
+	return r, true
+}
+
+// delivered ends the delivery of a reply. yes: the agent has it.
+func (s *Session) delivered(r reply, yes bool) {
+	t := s.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.delivering = false
+	if !yes {
+		return
+	}
+	s.told = s.told || r.of.Capabilities != 0
 	if len(s.replies) > 0 {
-		s.pop().Free()
+		s.pop().m.Free()
 		s.changed.Broadcast() // there is room, or Finish waited for this
 	}
-	return nil
 }
 
 // endTurn lets the next poll begin.
 func (s *Session) endTurn() {
+	if closed := s.free(); closed != nil {
+		s.leave(closed)
+	}
+}
+
+// free is endTurn under the table's mu. It returns why the session ends, or nil.
+func (s *Session) free() error {
 	t := s.table
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	close(s.poll.done)
 	s.poll = nil
-	closed := t.closed
 	switch {
 	case t.sessions[s.key] != s:
-		closed = nil // it ends already
-	case closed != nil:
+		return nil // it ends already
+	case t.closed != nil:
 		t.remove(s)
+		return t.closed
 	default:
 		t.rest(s)
-	}
-	t.mu.Unlock()
-	if closed != nil {
-		s.leave(closed)
+		return nil
 	}
 }

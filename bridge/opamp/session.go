@@ -13,16 +13,16 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // A Session is the client's end of one call, for an agent that polls. Its exported
 // methods are those of a downstream of bridge, and only the call calls them.
 type Session struct {
-	// Reason is why bridge itself ends the call. It is set before Finish.
+	// Reason is why bridge itself ends the call. Abort sets it; bridge does before Finish.
 	Reason report.Reason
 
 	table *Table
-	owner Owner
 	held  *memory.Entry  // the call's
 	work  sync.WaitGroup // pass and receive
 
@@ -34,6 +34,7 @@ type Session struct {
 	unwatch      func() bool
 
 	pass, receive      func() error // see Ready; nil: the call isn't open yet
+	waiting            func() int64 // see Ready
 	passing, receiving bool         // they run, or nothing is left to do for them
 	stopped            bool         // they don't begin any more
 
@@ -44,28 +45,36 @@ type Session struct {
 	lent    bool            // Recv has returned the message of the poll that waits
 	refused bool            // the call takes no more messages: it has ended
 
-	replies []mem.BufferSlice
-	end     *status.Status // of the call; nil: it goes on
-	over    error          // why the session ends before the call has; nil: it doesn't
+	replies    []reply
+	old        int64          // bytes that waited when the last poll began, and that Send hasn't had
+	seeks      bool           // a poll waits for a reply that the only one here yields to
+	delivering bool           // the first reply is being delivered
+	told       bool           // the agent knows the server's capabilities
+	end        *status.Status // of the call; nil: it goes on
+	over       error          // why the session ends before the call has; nil: it doesn't
 
 	poll   *turn // nil: none is under way
 	awaits bool  // it waits for a reply
 	polled time.Time
-	before *Session // in the list of idle sessions
-	after  *Session
-	isIdle bool // it is in that list
+
+	unasked links    // in Table.idle
+	address *address // nil: it isn't in the table any more
+	beside  links    // in the address's lists
 }
 
 // Bind implements downstream.
 func (s *Session) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	s.table.mu.Lock()
-	s.ctx, s.cancel = ctx, cancel
-	over := s.over
-	s.unwatch = context.AfterFunc(ctx, s.wake) // of a Send or a Finish
-	s.table.mu.Unlock()
-	if over != nil {
+	if over := s.bind(ctx, cancel); over != nil {
 		cancel(over)
 	}
+}
+
+func (s *Session) bind(ctx context.Context, cancel context.CancelCauseFunc) (over error) {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	s.ctx, s.cancel = ctx, cancel
+	s.unwatch = context.AfterFunc(ctx, s.wake) // of a Send or a Finish
+	return s.over
 }
 
 func (s *Session) wake() {
@@ -77,11 +86,12 @@ func (s *Session) wake() {
 // Ready tells that the call is open. From now on each poll starts pass, which passes on what
 // Recv returns, and receive, which sends replies. They end with the error of Recv or Send;
 // after ErrEnough the next poll starts them again. So a call costs no goroutine between two
-// polls.
-func (s *Session) Ready(pass, receive func() error) {
+// polls. waiting returns how many bytes of replies have arrived from the backend and aren't
+// sent yet; each counts prefixBytes more than it has.
+func (s *Session) Ready(pass, receive func() error, waiting func() int64) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	s.pass, s.receive = pass, receive
+	s.pass, s.receive, s.waiting = pass, receive, waiting
 	s.tell()
 	s.kick()
 }
@@ -98,7 +108,7 @@ func (s *Session) kick() {
 		s.passing = true
 		s.work.Go(func() { s.run(s.pass, &s.passing) })
 	}
-	if !s.receiving && (s.said || s.refused || s.awaits && len(s.replies) == 0) {
+	if !s.receiving && (s.said || s.refused || s.awaits && (len(s.replies) == 0 || s.seeks)) {
 		s.receiving = true
 		s.work.Go(func() { s.run(s.receive, &s.receiving) })
 	}
@@ -167,21 +177,26 @@ func (s *Session) Return(m mem.BufferSlice) {
 func (*Session) SendHeader(metadata.MD, bool) error { return nil }
 
 // Send implements downstream. It keeps one reply; further ones wait where they are, and in
-// the end so does the backend.
+// the end so does the backend. A reply that yields to the next one is the exception.
 func (s *Session) Send(m mem.BufferSlice, _ bool) error {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	for len(s.replies) > 0 && !s.refused && s.ctx.Err() == nil {
+	for len(s.replies) > 0 && !s.seeks && !s.refused && s.ctx.Err() == nil {
 		s.changed.Wait()
 	}
 	if s.ctx.Err() != nil {
 		m.Free()
 		return context.Cause(s.ctx)
 	}
-	s.push(m)
+	r := reply{m, codec.ParseServerToAgent(m)}
+	size := int64(m.Len()) + prefixBytes
+	isOld := s.old > 0
+	s.old -= size
+	s.push(r)
+	s.seeks = s.awaits && len(s.replies) == 1 && r.of.SaysNothing && (isOld || s.waiting() > size)
 	s.tell()
-	if s.said || s.refused {
-		return nil // the call's end is near
+	if s.seeks || s.said || s.refused { // in the last two, the call's end is near
+		return nil
 	}
 	return ErrEnough
 }
@@ -200,34 +215,88 @@ func (s *Session) Finish(st *status.Status, _ metadata.MD) error {
 	for len(s.replies) > 0 && s.ctx.Err() == nil {
 		s.changed.Wait()
 	}
-	t.remove(s)
-	t.count--
-	s.unwatch()
 	var err error
-	for len(s.replies) > 0 {
-		s.pop().Free()
+	if len(s.replies) > 0 {
 		err = errLeft
 	}
-	s.first.Free()
-	s.first = nil
+	s.forget()
 	return err
 }
 
+// Abort implements downstream. A poll that waits is told that the call has failed.
+func (s *Session) Abort() {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	if s.end == nil {
+		f := report.New(report.ReasonInternal, "internal error")
+		s.Reason, s.end = f.Reason, f.Status("", false)
+	}
+	s.tell()
+	s.changed.Broadcast()
+	s.forget()
+}
+
+// forget removes a session whose call has ended, and frees what is left there. The caller
+// holds mu.
+func (s *Session) forget() {
+	s.table.remove(s)
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	for len(s.replies) > 0 {
+		s.pop().m.Free()
+	}
+	s.first.Free()
+	s.first = nil
+}
+
+// A reply waits for a poll.
+type reply struct {
+	m  mem.BufferSlice
+	of codec.ServerToAgent
+}
+
+// prefixBytes is the size of the prefix of each message. gRPC PROTOCOL-HTTP2,
+// "Length-Prefixed-Message".
+const prefixBytes = 5
+
+// yields reports whether the last reply yields to next: it says nothing, and the agent
+// knows the server's capabilities, or next has them. docs/decisions/0048-empty-answers-yield.md
+func (s *Session) yields(next reply) bool {
+	n := len(s.replies)
+	if n == 0 || n == 1 && s.delivering {
+		return false
+	}
+	last := s.replies[n-1].of
+	return last.SaysNothing && (s.told || last.Capabilities == 0 || next.of.Capabilities != 0)
+}
+
 // push adds a reply, which counts with the call from then on.
-func (s *Session) push(m mem.BufferSlice) {
-	s.replies = append(s.replies, m)
-	s.held.Add(memory.ClassOf(m.Len()), m.Len())
+func (s *Session) push(r reply) {
+	if s.yields(r) {
+		last := len(s.replies) - 1
+		s.release(s.replies[last]).Free()
+		s.replies = s.replies[:last]
+	}
+	s.replies = append(s.replies, r)
+	s.held.Add(memory.ClassOf(r.m.Len()), r.m.Len())
 }
 
 // pop removes the oldest reply and returns it.
-func (s *Session) pop() mem.BufferSlice {
-	m := s.replies[0]
-	s.replies[0] = nil
+func (s *Session) pop() reply {
+	r := s.replies[0]
+	s.replies[0] = reply{}
 	if s.replies = s.replies[1:]; len(s.replies) == 0 {
 		s.replies = nil
 	}
-	s.held.Sub(memory.ClassOf(m.Len()), m.Len())
-	return m
+	s.release(r)
+	return r
+}
+
+// release undoes the counting of a reply, and returns its message.
+func (s *Session) release(r reply) mem.BufferSlice {
+	s.held.Sub(memory.ClassOf(r.m.Len()), r.m.Len())
+	return r.m
 }
 
 // tell wakes the poll that is under way.

@@ -13,12 +13,13 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// Options bound the sessions of a Table. All are required.
+// Options bound the sessions of a Table. All but Panics are required.
 type Options struct {
-	Sessions func() int    // how many there may be at once; it may change
-	Key      string        // the configuration key that sets Sessions
-	Expiry   time.Duration // a session ends when no poll came for so long
-	Patience time.Duration // how long a poll waits for a reply, and for the poll before it
+	Panics   *report.Panics // catches those of the timer
+	Sessions func() int     // how many there may be at once, of all addresses; it may change
+	Key      string         // the configuration key that sets Sessions
+	Expiry   time.Duration  // a session ends when no poll came for so long
+	Patience time.Duration  // how long a poll waits for a reply, and for the poll before it
 }
 
 // Interval is how often an agent polls that has nothing to say.
@@ -28,6 +29,12 @@ const Interval = 30 * time.Second
 // Retry is how soon a refused agent may come again: the least that OpAMP recommends.
 // https://opentelemetry.io/docs/specs/opamp/#throttling
 const Retry = 30 * time.Second
+
+// With returns the options with the Panics of a server.
+func (o Options) With(panics *report.Panics) Options {
+	o.Panics = panics
+	return o
+}
 
 // DefaultOptions returns the options of OpAMP's defaults, for this many sessions.
 func DefaultOptions(sessions func() int, key string) Options {
@@ -40,22 +47,30 @@ type Table struct {
 
 	mu       sync.Mutex // guards the sessions, too
 	sessions map[key]*Session
-	count    int // of sessions whose call hasn't ended
-	idle     list
+	idle     list        // the sessions without a poll, the one that has waited longest first
 	timer    *time.Timer // ends idle sessions; nil: none is idle
 	expiring sync.WaitGroup
 	closed   error // why there are no sessions any more; nil: there are
+
+	count     int                 // of sessions
+	addresses map[uint64]*address // of these
+	most      addresses           // the same
 }
 
-// A key finds a session.
+// A key finds a session. An agent whose credentials change has another key: culvert can't
+// tell it from another client that uses its id.
 type key struct {
 	scope string
+	owner Owner
 	uid   codec.OpAMPUID
 }
 
 // NewTable returns a table without sessions.
 func NewTable(o Options) *Table {
-	return &Table{options: o, sessions: make(map[key]*Session)}
+	return &Table{
+		options: o, sessions: make(map[key]*Session), addresses: make(map[uint64]*address),
+		idle: list{of: func(s *Session) *links { return &s.unasked }},
+	}
 }
 
 // An Owner stands for the credentials that came with a session's first poll. It keeps
@@ -76,6 +91,7 @@ func NewOwner(credentials ...string) (o Owner) {
 // A Poll is one request of an agent. All fields are required.
 type Poll struct {
 	Scope   string // sessions of different scopes have nothing in common
+	Address uint64 // of the client; sessions count by it, and it may change
 	Agent   codec.AgentToServer
 	Owner   Owner
 	Message mem.BufferSlice // Post takes it over
@@ -88,35 +104,6 @@ type Poll struct {
 	// Deliver sends the agent the reply, which stays the caller's. If it returns an
 	// error, the next poll gets the reply.
 	Deliver func(reply mem.BufferSlice) error
-}
-
-// CheckHeader returns why a poll's header OpAMP-Instance-UID, which agents may leave out,
-// doesn't go with its message.
-func CheckHeader(header string, a codec.AgentToServer) error {
-	if header == "" {
-		return nil
-	}
-	u, err := codec.ParseOpAMPUID(header)
-	switch {
-	case err != nil:
-		return report.New(report.ReasonBadRequest, "the header opamp-instance-uid isn't a UUID")
-	case u != a.UID:
-		return report.Newf(report.ReasonBadRequest, "the header opamp-instance-uid is %v, and the message's instance_uid is %v", u, a.UID)
-	default:
-		return nil
-	}
-}
-
-func (t *Table) errFull(limit int) error {
-	f := report.Newf(report.ReasonOverloaded, "%d agents poll here already (%s)", limit, t.options.Key)
-	f.Limit, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+t.options.Key, Retry
-	return f
-}
-
-func errForeign(expiry time.Duration) error {
-	f := report.New(report.ReasonPermissionDenied, "another client polls with this instance id: its credentials differ from this poll's")
-	f.Remedy = "give each agent an instance id of its own; the other client's session ends " + expiry.String() + " after its last poll"
-	return f
 }
 
 func errBusy() error {
@@ -134,47 +121,45 @@ func errBlocked(patience time.Duration) error {
 
 // find returns the session for a poll, or nil. A poll with the id that a reply has given
 // the agent settles that the agent has it. The caller holds mu.
-func (t *Table) find(k key, owner Owner) (*Session, error) {
+func (t *Table) find(k key) *Session {
 	s := t.sessions[k]
-	if s == nil {
-		return nil, nil
-	}
-	if s.owner != owner {
-		return nil, errForeign(t.options.Expiry)
-	}
-	if k == s.renamed {
+	if s != nil && k == s.renamed {
 		delete(t.sessions, s.key)
 		s.key, s.renamed = k, key{}
 	}
-	return s, nil
+	return s
 }
 
-// add makes a session. It takes the place of one whose call takes no messages any more,
-// with the replies that are left there, and a message that the call got too late. The caller holds mu.
-func (t *Table) add(k key, p *Poll, before *Session) (*Session, error) {
-	limit := t.options.Sessions()
-	switch {
-	case t.closed != nil:
-		return nil, t.closed
-	case t.count >= limit && (before == nil || before.end == nil):
-		return nil, t.errFull(limit)
+// add makes a session. It takes the place of before, whose call takes no messages any more,
+// with the replies that are left there, and a message that the call got too late. Without
+// before, it may take the place of a session that is displaced. The caller holds mu, and
+// calls leave of both afterwards.
+func (t *Table) add(k key, p *Poll, before *Session) (s, displaced *Session, err error) {
+	if t.closed != nil {
+		return nil, nil, t.closed
 	}
-	s := &Session{table: t, key: k, owner: p.Owner, held: p.Held}
+	if before == nil {
+		if displaced, err = t.makeRoom(p.Address); err != nil {
+			return nil, nil, err
+		}
+	}
+	s = &Session{table: t, key: k, held: p.Held}
 	s.changed.L = &t.mu
 	if before != nil {
 		t.remove(before)
 		for len(before.replies) > 0 {
 			s.push(before.pop())
 		}
+		s.told = before.told
 		s.first, before.first = before.first, nil
 		before.changed.Broadcast() // its Finish waits for that
 	}
 	t.sessions[k] = s
-	t.count++
-	return s, nil
+	t.enter(s, p.Address)
+	return s, displaced, nil
 }
 
-// remove forgets the session's ids. The caller holds mu.
+// remove takes a session out of the table, if it is there. The caller holds mu.
 func (t *Table) remove(s *Session) {
 	for _, k := range [...]key{s.key, s.renamed} {
 		if t.sessions[k] == s {
@@ -182,15 +167,18 @@ func (t *Table) remove(s *Session) {
 		}
 	}
 	t.idle.remove(s)
+	t.exit(s)
 }
 
 // rename lets the session be found by the id that a reply gives the agent, too: the
 // agent has the id only once the reply has arrived. An id that another session has
 // stays that session's. The caller holds mu.
-func (t *Table) rename(s *Session, reply mem.BufferSlice) {
-	u, given := codec.NewOpAMPUID(reply)
-	k := key{s.key.scope, u}
-	if !given || k == s.key || t.sessions[k] != nil {
+func (t *Table) rename(s *Session, r reply) {
+	k := key{s.key.scope, s.key.owner, r.of.NewUID}
+	if s.address == nil { // it has left the table
+		return
+	}
+	if k.uid == "" || k == s.key || t.sessions[k] != nil {
 		return
 	}
 	delete(t.sessions, s.renamed)
@@ -198,7 +186,7 @@ func (t *Table) rename(s *Session, reply mem.BufferSlice) {
 	t.sessions[k] = s
 }
 
-// Sessions returns how many sessions have a call.
+// Sessions returns how many sessions there are.
 func (t *Table) Sessions() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -2,10 +2,15 @@ package packing
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
 // TestPackedMessagesComeBack, and the end of the stream is told from a cut.
@@ -30,5 +35,20 @@ func TestPackedMessagesComeBack(t *testing.T) {
 			t.Errorf("without the last %d bytes: %d bytes with %v, at the end: %v", cut, len(got), err, r.AtEnd())
 		}
 		r.Release()
+	}
+}
+
+// TestEmptyBodyIsNotPacked: nothing has no coding, also if the header names one.
+func TestEmptyBodyIsNotPacked(t *testing.T) {
+	use := new(quota.Call)
+	if got, err := io.ReadAll(NewBody(bytes.NewReader(nil), use, 1000)); len(got) > 0 || err != nil {
+		t.Errorf("an empty body gave %q and %v", got, err)
+	}
+	cut := errors.New("cut")
+	if _, err := io.ReadAll(NewBody(iotest.ErrReader(cut), use, 1000)); !errors.Is(err, cut) {
+		t.Errorf("a cut before the first byte gave %v", err)
+	}
+	if _, err := io.ReadAll(NewBody(strings.NewReader("\x1f"), use, 1000)); err == nil {
+		t.Error("a body of one byte passed as gzip")
 	}
 }

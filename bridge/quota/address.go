@@ -20,6 +20,7 @@ import (
 // refused that their own entry would let in, but the table takes no more memory.
 type addressTable struct {
 	seed   maphash.Seed // secret, so that nobody can fill one shard
+	turns  turns
 	shards [1 << addressShardBits]addressShard
 }
 

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sync"
@@ -271,6 +272,10 @@ func (u *Call) Begin(method string) error {
 	return nil
 }
 
+// AddressKey returns a key of the call's address: the same for all addresses that count as
+// one.
+func (u *Call) AddressKey() uint64 { return addressKey(u.peer) }
+
 // Memory returns the memory of the call's address. It is valid from Begin to End.
 func (u *Call) Memory() *memory.Address { return &u.address.memory }
 
@@ -351,6 +356,26 @@ func (u *Call) MayExpand() error {
 		}
 	}
 	return nil
+}
+
+// ExpandLarge waits for the call's turn to decompress a message that may be large, and then
+// judges it like MayExpand. The caller must call done after it. Only so many messages of an
+// address are decompressed at one time as there are processors, at least two: if hundreds
+// began together, each would use a part of the limit and of the processor, and none would be
+// done before the limit is reached.
+func (u *Call) ExpandLarge(ctx context.Context) (done func(), err error) {
+	if !u.begun {
+		return func() {}, nil
+	}
+	done, err = u.quotas.addresses.turns.take(ctx, u.address)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.MayExpand(); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
 // Expanded counts n decompressed bytes of a message that may have at most most. A

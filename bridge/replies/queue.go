@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -26,8 +27,9 @@ type Queue struct {
 	// Packed is set before Next if the upstream compresses its messages.
 	Packed bool
 
-	up   *upstream.Stream
-	held *memory.Entry
+	up     *upstream.Stream
+	held   *memory.Entry
+	panics *report.Panics
 
 	done struct{ messages, bytes int } // sent, and not yet given back
 
@@ -47,9 +49,10 @@ type Queue struct {
 }
 
 // New returns the Queue of a stream. The messages count with held. The goroutine that
-// reads ahead counts with reader: its owner waits for it after Drop.
-func New(up *upstream.Stream, held *memory.Entry, reader *sync.WaitGroup) *Queue {
-	q := &Queue{up: up, held: held, reader: reader}
+// reads ahead counts with reader: its owner waits for it after Drop. If it panics, Next
+// returns the fault.
+func New(up *upstream.Stream, held *memory.Entry, reader *sync.WaitGroup, panics *report.Panics) *Queue {
+	q := &Queue{up: up, held: held, reader: reader, panics: panics}
 	q.changed.L = &q.mu
 	return q
 }
@@ -124,34 +127,47 @@ func (q *Queue) Sent(bytes int, more bool) {
 
 // readAhead reads until the upstream's end, or until Drop.
 func (q *Queue) readAhead(ctx context.Context) {
+	defer q.panics.Catch("reading a backend's replies", func(f *report.Fault) { q.end(f) })
 	for {
 		m, err := q.recv(ctx)
-		q.mu.Lock()
 		if err != nil {
-			q.err = err
-			q.changed.Signal()
-			q.mu.Unlock()
+			q.end(err)
 			return
 		}
-		if q.err != nil { // dropped
-			q.mu.Unlock()
-			m.Free()
-			return
-		}
-		q.queue[(q.first+q.count)%aheadMessages] = m
-		q.count++
-		q.bytes += m.Len()
-		q.changed.Signal()
-		q.full = q.count == aheadMessages || q.bytes >= aheadBytes
-		for q.full && q.err == nil {
-			q.changed.Wait()
-		}
-		stop := q.err != nil
-		q.mu.Unlock()
-		if stop {
+		if !q.put(m) {
 			return
 		}
 	}
+}
+
+// end notes why nothing follows the queue.
+func (q *Queue) end(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil {
+		q.err = err
+	}
+	q.changed.Signal()
+}
+
+// put queues a message, and waits until there is room for another one. It returns false
+// after Drop.
+func (q *Queue) put(m mem.BufferSlice) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil { // dropped
+		m.Free()
+		return false
+	}
+	q.queue[(q.first+q.count)%aheadMessages] = m
+	q.count++
+	q.bytes += m.Len()
+	q.changed.Signal()
+	q.full = q.count == aheadMessages || q.bytes >= aheadBytes
+	for q.full && q.err == nil {
+		q.changed.Wait()
+	}
+	return q.err == nil
 }
 
 // take returns what the reader has read.

@@ -28,7 +28,7 @@ func queueOf(t *testing.T, handler func(ss grpc.ServerStream) error) (*Queue, *m
 	budget := memory.New(1<<30, 0)
 	t.Cleanup(stop)
 	t.Cleanup(gs.Stop)
-	up, err := upstream.New(backend, report.SizeLimit{Bytes: 1 << 20, Key: report.KeyMessageBytes}, 64<<10, budget)
+	up, err := upstream.New(backend, report.SizeLimit{Bytes: 1 << 20, Key: report.KeyMessageBytes}, 64<<10, budget, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func queueOf(t *testing.T, handler func(ss grpc.ServerStream) error) (*Queue, *m
 		t.Fatal(err)
 	}
 	var reader sync.WaitGroup
-	q := New(stream, l, &reader)
+	q := New(stream, l, &reader, nil)
 	t.Cleanup(func() {
 		cancel(errDropped)
 		q.Drop()

@@ -1,10 +1,12 @@
 // Package report defines how culvert reports events:
 //
 //   - to a client: a [Fault] is why culvert itself ended a call, and becomes the
-//     client's status. Its [Reason] is a row of the table of [Reasons].
+//     client's status (fault.go). Its [Reason] is a row of the table of [Reasons]
+//     (reasons.go). keys.go has the configuration keys that a text names.
 //   - to the operator: [Refusals] logs refusals by a rule or a limit, with the
-//     configuration key that decides.
-//   - to an [Observer]: the source of logs, metrics and traces.
+//     configuration key that decides (refusals.go). [Panics] logs panics (panics.go).
+//   - to an [Observer]: the source of logs, metrics and traces (observe.go; web.go: requests
+//     to the web server). guard.go catches its panics, and those of a logger.
 //
 // It is a leaf: calls, connections and upstreams share these definitions and nothing
 // else.

@@ -13,9 +13,8 @@ import (
 // An Observer gets the events of a server. Its methods are called concurrently, on
 // the path of the calls, so they must return quickly. They may read their arguments
 // only until they return, except a CallInfo after Ended, which no longer changes.
-// They must not panic, nor may the methods of a CallObserver: the HTTP server
-// recovers a panic on the goroutine of a request, but on any other goroutine, such as
-// a WebSocket's, a panic ends the process.
+// If CallBegan or a method of a CallObserver other than Ended panics, culvert ends the call
+// INTERNAL. Any other panic costs its own event. culvert logs and counts each (Panics).
 type Observer interface {
 	ConnBegan(c ConnInfo)
 	ConnEnded(c ConnInfo)
@@ -108,9 +107,13 @@ func (os *callObservers) Message(d Direction, bytes int) {
 	}
 }
 
-func (os *callObservers) Ended(c *CallInfo) {
-	for _, o := range os.all {
-		o.Ended(c)
+func (os *callObservers) Ended(c *CallInfo) { tellEnded(os.all, c) }
+
+// tellEnded tells all, also if one panics.
+func tellEnded(all []CallObserver, c *CallInfo) {
+	if len(all) > 0 {
+		defer tellEnded(all[1:], c)
+		all[0].Ended(c)
 	}
 }
 

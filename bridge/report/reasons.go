@@ -26,6 +26,7 @@ const (
 	ReasonUpstreamNotGRPC     Reason = "UPSTREAM_NOT_GRPC"
 	ReasonMissingTrailers     Reason = "MISSING_TRAILERS"
 	ReasonDescriptorMismatch  Reason = "DESCRIPTOR_MISMATCH"
+	ReasonResponseNotJSON     Reason = "RESPONSE_NOT_JSON"
 	ReasonBadCardinality      Reason = "BAD_CARDINALITY"
 	ReasonFallbackLoop        Reason = "FALLBACK_LOOP"
 	ReasonDeadlineExceeded    Reason = "DEADLINE_EXCEEDED"
@@ -69,8 +70,9 @@ var reasons = []ReasonInfo{
 	{ReasonUpstreamSilent, codes.Unavailable, 504, "the backend doesn't answer, not even a ping", "try again: calls use a new connection; check whether the backend's process hangs"},
 	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "the server at the backend's address does not speak gRPC", "check the backend's address and whether it needs TLS; the log has its answer under this call id"},
 	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "check whether the backend or a proxy in front of it drops trailers; the log has the cause under this call id"},
-	{ReasonDescriptorMismatch, codes.Internal, 502, "a reply of the backend isn't the message that its descriptors say", "check that the descriptors are those of the program that runs at the backend; the log has the cause under this call id"},
-	{ReasonBadCardinality, codes.Unimplemented, 501, "a unary call of the Connect protocol didn't get exactly one reply message", "call a method that streams with the client's function for streams; else check the backend"},
+	{ReasonDescriptorMismatch, codes.Internal, 502, "a message isn't what the backend's descriptors say, or they contradict protobuf's own types", "check that the descriptors are those of the program that runs at the backend; the log has the cause under this call id"},
+	{ReasonResponseNotJSON, codes.Internal, 502, "a reply of the backend can't be written as JSON", "correct what the backend sends; the message says what is wrong with it"},
+	{ReasonBadCardinality, codes.Unimplemented, 501, "a call for one reply is of a method that streams replies, or didn't get exactly one", "call a method that streams with the client's function for streams; else check the backend"},
 	{ReasonFallbackLoop, codes.Unavailable, 508, "a request to the web server (fallback) came back to culvert", "set fallback to the web server's own address"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find the slow part"},
 	{ReasonClientGone, codes.Canceled, 499, "the client went away", "none if the client cancelled; otherwise find out why it lost its connection"},

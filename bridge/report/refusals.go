@@ -27,6 +27,23 @@ func NewRefusals(log *slog.Logger, obs Observer) *Refusals {
 // Note reports a refusal. The hint tells how to allow it.
 func (l *Refusals) Note(r Refusal, hint string) {
 	l.obs.Refused(r)
+	what := "refused"
+	if r.ReportOnly {
+		what = "would be refused"
+	}
+	facts := []any{slog.String("reason", string(r.Reason))}
+	if r.Key != "" {
+		facts = append(facts, slog.String("key", r.Key))
+	}
+	l.warn(what, append(facts, slog.String("peer", r.Peer), slog.String("detail", r.Detail), slog.String("hint", hint)))
+}
+
+// Hint warns of a request that isn't refused, in the same bounds.
+func (l *Refusals) Hint(what, peer, detail, hint string) {
+	l.warn(what, []any{slog.String("peer", peer), slog.String("detail", detail), slog.String("hint", hint)})
+}
+
+func (l *Refusals) warn(what string, facts []any) {
 	l.mu.Lock()
 	if !l.limit.Allow() {
 		l.skipped++
@@ -36,16 +53,7 @@ func (l *Refusals) Note(r Refusal, hint string) {
 	skipped := l.skipped
 	l.skipped = 0
 	l.mu.Unlock()
-	what := "refused"
-	if r.ReportOnly {
-		what = "would be refused"
-	}
-	facts := []any{slog.String("reason", string(r.Reason))}
-	if r.Key != "" {
-		facts = append(facts, slog.String("key", r.Key))
-	}
-	facts = append(facts, slog.String("peer", r.Peer), slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
-	l.log.Warn(what, facts...) //nolint:sloglint // one of two constants
+	l.log.Warn(what, append(facts, slog.Int("not_logged", skipped))...) //nolint:sloglint // a constant of the caller's
 }
 
 // memoryRetry is the retry delay after a refusal for lack of memory.

@@ -15,6 +15,7 @@
 //   - listen_linux.go: the end of a listener; the number of descriptors.
 //   - read_linux.go: a Reader.
 //   - guard.go: reads and writes that end with a context.
+//   - safe.go: an embedder's connection, whose panics are errors.
 //   - other.go: replacements for systems other than Linux.
 //   - write_unix.go: writes that don't wait. write_other.go has them elsewhere.
 package socket

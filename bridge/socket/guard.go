@@ -14,9 +14,12 @@ type Guard struct {
 	cut func() // makes a blocked write return, for good
 
 	mu      sync.Mutex
-	cutRead func() // makes the read under way return; nil: none is
+	cutRead func()        // makes the read under way return; nil: none is
+	between chan struct{} // closed at the end of the WriteBetween under way; nil: none is
+	last    bool          // LastWrite has begun
 	ended   bool
 	writing bool
+	late    bool // the write under way has had its time
 	broken  bool
 	done    bool
 	timer   *time.Timer
@@ -25,7 +28,9 @@ type Guard struct {
 }
 
 // Watch ties the guard to the context until LastWrite. grace returns how long a blocked
-// write may go on after the context has ended with the cause. Then cut makes it return.
+// write may go on after the context has ended with the cause. Then cut makes it return. A
+// write that doesn't wait for the client isn't blocked, however long it takes on a busy
+// machine: cut must leave that alone.
 func (g *Guard) Watch(ctx context.Context, grace func(cause error) time.Duration, cut func()) {
 	g.cut = cut
 	g.unwatch = context.AfterFunc(ctx, func() { g.contextEnded(grace(context.Cause(ctx))) })
@@ -38,25 +43,46 @@ var ErrEnded = errors.New("the call ended before the write")
 // Write runs a write to the client. If the context had already ended, it runs nothing
 // and returns ErrEnded. It also returns ErrEnded if the context's end cut the write.
 func (g *Guard) Write(do func() error) error {
-	if !g.begin() {
+	if !g.begin(false) {
 		return ErrEnded
 	}
-	err := do()
-	if !g.end() {
-		return ErrEnded
+	return g.end(do())
+}
+
+// WriteBetween runs a write beside the owner of the others: they wait for it. If one of
+// them is under way, or the last one was, or if the context has ended, it runs nothing.
+func (g *Guard) WriteBetween(do func() error) error {
+	done, ok := g.beginBetween()
+	if !ok {
+		return nil
 	}
-	return err
+	defer g.endBetween(done)
+	return g.end(do())
+}
+
+func (g *Guard) beginBetween() (done chan struct{}, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.writing || g.last || g.ended || g.between != nil {
+		return nil, false
+	}
+	g.writing, g.between = true, make(chan struct{})
+	return g.between, true
+}
+
+func (g *Guard) endBetween(done chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.between = nil
+	close(done)
 }
 
 // LastWrite runs the write of the end, and stops watching. If the context has
 // ended, late is true: then only do itself bounds its time. If an earlier write was
 // cut, LastWrite runs nothing and returns ErrEnded.
 func (g *Guard) LastWrite(do func(late bool) error) error {
-	if g.begin() {
-		err := do(false)
-		if !g.end() {
-			err = ErrEnded
-		}
+	if g.begin(true) {
+		err := g.end(do(false))
 		g.release()
 		return err
 	}
@@ -91,23 +117,35 @@ func (g *Guard) endRead() {
 }
 
 // begin announces a write. It returns false when the context has ended: then only the
-// end may be written.
-func (g *Guard) begin() bool {
+// end may be written, and not even that after a write that was broken off.
+func (g *Guard) begin(last bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ended {
+	g.last = last
+	for g.between != nil {
+		between := g.between
+		g.mu.Unlock()
+		<-between // the end of the context cuts it
+		g.mu.Lock()
+	}
+	g.broken = g.broken || g.writing // a panic broke the last write off
+	if g.ended || g.broken {
 		return false
 	}
 	g.writing = true
 	return true
 }
 
-// end reports whether the write was not cut.
-func (g *Guard) end() bool {
+// end notes how the write ended, and returns its error. That is ErrEnded if it was cut.
+func (g *Guard) end(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.writing = false
-	return !g.broken
+	if g.late && err != nil {
+		g.broken = true
+		return ErrEnded
+	}
+	return err
 }
 
 func (g *Guard) contextEnded(grace time.Duration) {
@@ -126,10 +164,26 @@ func (g *Guard) contextEnded(grace time.Duration) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.writing && !g.done {
-			g.broken = true
+			g.late = true
 			g.cut()
 		}
 	})
+}
+
+// Stop stops watching, in place of LastWrite. It cuts a WriteBetween that is under way.
+func (g *Guard) Stop() {
+	g.mu.Lock()
+	g.last = true
+	between := g.between
+	if between != nil {
+		g.late = true
+		g.cut()
+	}
+	g.mu.Unlock()
+	if between != nil {
+		<-between
+	}
+	g.release()
 }
 
 // release stops watching: from now on only the caller writes. It reports whether the

@@ -46,6 +46,9 @@ func Sent(net.Conn) (acked, pending uint64) { return 0, 0 }
 // Writable returns true.
 func Writable(net.Conn) bool { return true }
 
+// Blocked returns true: it may be.
+func Blocked(net.Conn) bool { return true }
+
 // AwaitWritable doesn't wait.
 func AwaitWritable(net.Conn) error { return nil }
 

@@ -86,13 +86,34 @@ func Probe(c net.Conn, p net.KeepAliveConfig) {
 
 // Cut closes the connection at the bottom, under TLS and each wrapper. It writes
 // nothing first, unlike TLS, so it doesn't wait for the peer.
-func Cut(c net.Conn) { _ = bottom(c).Close() } // it is of no use any more
+func Cut(c net.Conn) {
+	var err error // the connection is of no use any more
+	if s := safeAbove(c); s != nil {
+		defer s.fail(&err)
+	}
+	err = bottom(c).Close()
+}
 
 // CloseWrite closes the sending side, if the connection has one.
 func CloseWrite(c net.Conn) {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite() // the client may be gone
 	}
+}
+
+// WriteAll writes the pieces with one call, if c is a socket. It consumes them.
+func WriteAll(c net.Conn, pieces net.Buffers) (n int, err error) {
+	done, err := pieces.WriteTo(c)
+	n = int(done)
+	for err != nil && len(pieces) > 0 {
+		m, late := WriteLate(c, pieces[0], 0, err)
+		n += m
+		if late != nil {
+			return n, late
+		}
+		pieces = pieces[1:]
+	}
+	return n, nil
 }
 
 // TimedOut reports whether a read deadline has passed. The errors of bufconn, which tests

@@ -93,8 +93,9 @@ var (
 
 // A Pulse judges a peer that leaves a ping unanswered. If data was sent since the
 // peer was last heard, the ping waits behind that data, and a peer that doesn't read
-// for a while can't answer. Then the peer counts as gone only if its kernel is
-// silent, too, or if it has accepted nothing for Patience.
+// for a while can't answer. If it was little, and the peer's kernel has all of it, the
+// peer has longer for its answer. If it was more, the peer counts as gone only if its
+// kernel is silent, too, or if it has accepted nothing for Patience.
 type Pulse struct {
 	Conn     net.Conn
 	Patience time.Duration // limits.slow_consumer_timeout; 0: no bound
@@ -114,19 +115,37 @@ func (p *Pulse) Ping(now time.Time, sent uint64) {
 	p.behind, p.sent = p.watch.Look(p.Conn, now, true).Outstanding, sent
 }
 
+// A peer that was sent at most littleBytes since it was last heard has littleTime from then
+// to answer. Programs that are only busy answer behind so little: Chromium, with its main
+// thread blocked, answers behind 192 KiB and not behind 512 KiB.
+const (
+	littleBytes = 32 << 10
+	littleTime  = 45 * time.Second
+)
+
+// Unheard is what was sent since a peer was last heard.
+type Unheard struct {
+	Since   time.Time // when it was last heard
+	Bytes   uint64    // of data
+	Blocked bool      // a write waits, or data waits for the peer to open a window
+}
+
 // Missed returns why the peer is given up, or nil: then ask again after PulseAgain.
 // The caller has heard nothing since Ping for the ping's time-out, and has sent this
-// many bytes of data by now. quiet means that none of them was sent since the peer
-// was last heard.
-func (p *Pulse) Missed(now time.Time, sent uint64, quiet bool) error {
-	if s := p.watch.Look(p.Conn, now, true); !s.Known && sent != p.sent {
+// many bytes of data by now.
+func (p *Pulse) Missed(now time.Time, sent uint64, unheard Unheard) error {
+	s := p.watch.Look(p.Conn, now, true)
+	if !s.Known && sent != p.sent {
 		p.watch.moved = now // the sent bytes are all that is known
 	}
 	p.sent = sent
+	blocked := unheard.Blocked || s.Outstanding
 	switch {
 	case p.watch.Silent():
 		return ErrSilent
-	case quiet && !p.behind:
+	case unheard.Bytes == 0 && !unheard.Blocked && !p.behind:
+		return ErrNoPong
+	case unheard.Bytes <= littleBytes && !blocked && now.Sub(unheard.Since) >= littleTime:
 		return ErrNoPong
 	case p.Patience > 0 && p.watch.Stalled(now) >= p.Patience:
 		return ErrStalled

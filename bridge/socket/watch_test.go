@@ -89,25 +89,35 @@ func TestPulse(t *testing.T) {
 	defer one.Close()
 	defer other.Close()
 	begun := time.Unix(1000, 0)
+	const little, much = 32 << 10, 32<<10 + 1
 	for name, c := range map[string]struct {
 		patience time.Duration
 		sent     func(second int) uint64
-		quiet    bool
+		unheard  uint64
+		blocked  bool
 		at       int // seconds after the ping; 0: never
 		want     error
 	}{
-		"a quiet stream":                 {time.Minute, func(int) uint64 { return 5 }, true, 10, ErrNoPong},
-		"data before the ping":           {time.Minute, func(int) uint64 { return 5 }, false, 60, ErrStalled},
-		"data that goes on":              {time.Minute, func(second int) uint64 { return uint64(second) }, false, 0, nil},
-		"data that stops":                {time.Minute, func(second int) uint64 { return uint64(min(second, 100)) }, false, 160, ErrStalled},
-		"patience without a bound":       {0, func(int) uint64 { return 5 }, false, 0, nil},
-		"patience shorter than a ping's": {time.Second, func(int) uint64 { return 5 }, false, 10, ErrStalled},
+		"a quiet stream":                   {time.Minute, func(int) uint64 { return 5 }, 0, false, 10, ErrNoPong},
+		"a quiet stream that waits":        {time.Minute, func(int) uint64 { return 5 }, 0, true, 60, ErrStalled},
+		"little data":                      {time.Minute, func(int) uint64 { return 5 }, 1, false, 25, ErrNoPong},
+		"the most that is little":          {time.Minute, func(int) uint64 { return 5 }, little, false, 25, ErrNoPong},
+		"little data that goes on":         {time.Minute, func(second int) uint64 { return uint64(second) }, little, false, 25, ErrNoPong},
+		"little data that waits":           {time.Minute, func(int) uint64 { return 5 }, little, true, 60, ErrStalled},
+		"little data, and no bound":        {0, func(int) uint64 { return 5 }, little, false, 25, ErrNoPong},
+		"data before the ping":             {time.Minute, func(int) uint64 { return 5 }, much, false, 60, ErrStalled},
+		"data that goes on":                {time.Minute, func(second int) uint64 { return uint64(second) }, much, false, 0, nil},
+		"data that stops":                  {time.Minute, func(second int) uint64 { return uint64(min(second, 100)) }, much, false, 160, ErrStalled},
+		"patience without a bound":         {0, func(int) uint64 { return 5 }, much, false, 0, nil},
+		"patience shorter than a ping's":   {time.Second, func(int) uint64 { return 5 }, much, false, 10, ErrStalled},
+		"patience shorter than for little": {time.Second, func(int) uint64 { return 5 }, little, false, 10, ErrStalled},
 	} {
 		p := Pulse{Conn: one, Patience: c.patience}
 		p.Ping(begun, c.sent(0))
 		at, got := 0, error(nil)
 		for second := 10; second < 1000 && got == nil; second++ {
-			at, got = second, p.Missed(begun.Add(time.Duration(second)*time.Second), c.sent(second), c.quiet)
+			unheard := Unheard{Since: begun.Add(-20 * time.Second), Bytes: c.unheard, Blocked: c.blocked}
+			at, got = second, p.Missed(begun.Add(time.Duration(second)*time.Second), c.sent(second), unheard)
 		}
 		if !errors.Is(got, c.want) || got != nil && at != c.at {
 			t.Errorf("%s: %v after %d s, want %v after %d s", name, got, at, c.want, c.at)

@@ -5,8 +5,43 @@ package socket
 import (
 	"errors"
 	"net"
+	"os"
 	"syscall"
 )
+
+// WritesLate reports whether WriteLate can continue a write to the connection.
+func WritesLate(c net.Conn) bool { return Plain(c) != nil }
+
+// WriteLate continues a write that has ended with n and err, if its deadline had passed: a
+// deadline bounds how long a write waits for the peer, not when it may begin. On a busy
+// machine a write can begin late although the peer reads. So WriteLate sends what the socket
+// accepts at once, and returns the results for the whole write. It works for plain sockets:
+// TLS must call it for the connection underneath.
+func WriteLate(c net.Conn, p []byte, n int, err error) (int, error) {
+	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	raw := rawConn(Plain(c))
+	if raw == nil {
+		return n, err
+	}
+	late := err
+	controlErr := raw.Control(func(fd uintptr) { // RawConn.Write would heed the deadline
+		w := rawWriter{p: p}
+		for late != nil && n < len(p) {
+			w.p, w.n, w.err = p[n:], 0, nil
+			if w.write(fd); w.n == 0 {
+				return
+			}
+			n += w.n
+		}
+		late = nil
+	})
+	if controlErr != nil {
+		return n, err // it is closed
+	}
+	return n, late
+}
 
 // TryWriter returns a function that writes as much to a socket as it accepts at once,
 // or nil if the connection is more than a socket.

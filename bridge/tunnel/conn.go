@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/mem"
+
 	"github.com/culvert-grpc/culvert/bridge/buffer"
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -25,7 +27,8 @@ type Conn struct {
 	of   *Listener
 	ws   *websocket.Conn
 	on   *edge.Conn
-	open bool // a message is being read; Read's own
+	pool mem.BufferPool // of pending
+	open bool           // a message is being read; Read's own
 
 	writeMu sync.Mutex // held for a whole Write
 
@@ -53,8 +56,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if !c.beginRead() {
 		return 0, net.ErrClosed
 	}
-	n, err := c.readMessages(p)
-	closed := c.endRead()
+	n, closed, err := c.readOnce(p)
 	switch {
 	case err == nil:
 	case errors.Is(err, errText):
@@ -65,6 +67,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 		err = c.readError(err)
 	}
 	return n, err
+}
+
+// readOnce is Read after its beginning. net/http's HTTP/2 calls Read, and Write, on goroutines
+// that recover nothing.
+func (c *Conn) readOnce(p []byte) (n int, closed bool, err error) {
+	defer func() { closed = c.endRead() }()
+	defer c.of.o.Panics.Catch("a tunnel", func(f *report.Fault) { n, err = 0, f })
+	n, err = c.readMessages(p)
+	return n, false, err
 }
 
 // beginRead returns false if the tunnel is closed.
@@ -123,12 +134,12 @@ func (c *Conn) readError(err error) error {
 
 // Write takes the bytes over, and returns before they are sent unless the buffer is
 // full.
-func (c *Conn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (written int, err error) {
+	defer c.of.o.Panics.Catch("a tunnel", func(f *report.Fault) { err = f })
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	written := 0
 	for len(p) > 0 {
 		for c.writeErr == nil && !c.done && buffer.Len(c.pending) >= maxMessage {
 			c.cond.Wait()
@@ -140,7 +151,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 			return written, net.ErrClosed
 		}
 		n := min(len(p), maxMessage-buffer.Len(c.pending))
-		c.pending = buffer.WithRoom(c.of.o.Pool, c.pending, n)
+		c.pending = buffer.WithRoom(c.pool, c.pending, n)
 		*c.pending = append(*c.pending, p[:n]...)
 		p = p[n:]
 		written += n
@@ -153,24 +164,38 @@ func (c *Conn) Write(p []byte) (int, error) {
 // closes, and then closes the WebSocket: net/http must not wait for a peer when it closes
 // a connection.
 func (c *Conn) Run() {
+	defer c.of.o.Panics.Catch("a tunnel", func(f *report.Fault) {
+		c.broke(f)
+		c.ws.Drop()
+		c.of.forget(c)
+	})
 	for {
 		out := c.next()
 		if out == nil {
 			break
 		}
 		err := c.ws.WriteMessage(websocket.Binary, nil, false, *out)
-		c.of.o.Pool.Put(out)
+		c.pool.Put(out)
 		if err != nil {
-			c.mu.Lock()
-			c.writeErr, c.pending = err, nil
-			c.stop(c.code)
-			c.mu.Unlock()
+			c.broke(err)
 		}
 	}
 	c.awaitReader()
 	_, patience := c.of.o.Goodbye()
 	c.ws.Close(c.code, "", min(patience, closeTimeout), c.of.o.Closing)
 	c.of.forget(c)
+}
+
+// broke notes that nothing can be written any more.
+func (c *Conn) broke(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writeErr = err
+	if c.pending != nil {
+		c.pool.Put(c.pending)
+		c.pending = nil
+	}
+	c.stop(c.code)
 }
 
 // awaitReader waits until the running Read returns. No other Read begins.

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -16,9 +17,9 @@ import (
 const Name = "h2ts"
 
 // Options are what the connections of a Listener need from their server. StandardHTTP2
-// may be zero; all others are required.
+// and Panics may be zero; all others are required.
 type Options struct {
-	Pool mem.BufferPool // of the buffers for data on its way
+	Panics *report.Panics // catches those of Run
 
 	// Goodbye returns the code that closes a WebSocket without another reason, and how
 	// long its client has to answer.
@@ -48,24 +49,29 @@ func NewListener(o Options) *Listener {
 	return &Listener{o: o, conns: make(chan *Conn), closed: make(chan struct{}), open: make(map[*Conn]struct{})}
 }
 
-// NewConn returns a WebSocket as a tunnel, which on describes. Its owner runs Run on a
-// goroutine before it offers the Conn.
-func (l *Listener) NewConn(ws *websocket.Conn, on *edge.Conn) *Conn {
-	c := &Conn{of: l, ws: ws, on: on, code: websocket.StatusGoingAway}
+// NewConn returns a WebSocket as a tunnel, which on describes. pool lends buffers for data on
+// its way to the client. The owner of the Conn runs Run on a goroutine before it offers it.
+func (l *Listener) NewConn(ws *websocket.Conn, on *edge.Conn, pool mem.BufferPool) *Conn {
+	c := &Conn{of: l, ws: ws, on: on, pool: pool, code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
 	return c
 }
 
 // Offer hands a tunnel to the server, or closes it if the server has ended.
 func (l *Listener) Offer(c *Conn) {
-	l.mu.Lock()
-	l.open[c] = struct{}{}
-	l.mu.Unlock()
+	l.remember(c)
 	select {
 	case l.conns <- c:
 	case <-l.closed:
 		_ = c.Close() // the close code tells the client
 	}
+}
+
+// remember adds a tunnel that begins.
+func (l *Listener) remember(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open[c] = struct{}{}
 }
 
 // forget removes a tunnel that has ended.

@@ -46,7 +46,6 @@ func newServer() *server {
 		Draining: s.leaving.Load,
 	})
 	s.tunnels = NewListener(Options{
-		Pool: mem.DefaultBufferPool(),
 		Goodbye: func() (websocket.StatusCode, time.Duration) {
 			if s.leaving.Load() {
 				return websocket.StatusGoingAway, s.patience
@@ -66,7 +65,7 @@ func pair(t testing.TB, holds int) (*server, *Conn, *wstest.Client) {
 	ws, end := wstest.Pair(t, holds, Name, func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 		return websocket.Accept(w, r, websocket.Options{Subprotocol: Name, Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }})
 	})
-	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(new(http.Request)))
+	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(new(http.Request)), mem.DefaultBufferPool())
 	var running sync.WaitGroup
 	running.Go(c.Run)
 	t.Cleanup(func() {

@@ -42,7 +42,7 @@ const fewAddresses = 2
 type retried struct {
 	upstream *Upstream
 	open     func(previous int) error // begins an attempt
-	policy   *Retry                   // nil: only what the backend has refused unseen is sent again
+	policy   *Retry                   // nil: the call is sent again only if the backend has refused it unseen
 	most     int                      // of keptBytes
 	entry    *memory.Entry            // counts the kept messages; may be nil
 
@@ -60,7 +60,7 @@ type retried struct {
 
 	mu        sync.Mutex
 	kept      []mem.BufferSlice // sent so far
-	keptBytes int               // what they take
+	keptBytes int               // their memory
 	counted   int               // of these, with entry: a large message counts by itself
 	committed bool              // nothing is kept, so the call can't be sent again
 }
@@ -128,18 +128,28 @@ func (s *Stream) retry(end error, trailer metadata.MD) error {
 		if last != nil {
 			return last
 		}
-		a.sending.Lock()
-		if a.isCommitted() { // by what was sent meanwhile
-			a.sending.Unlock()
+		committed := false
+		if committed, last = s.reopenUnlessCommitted(); committed {
 			return a.last(end)
 		}
-		end, trailer = s.reopen(), nil
-		a.sending.Unlock()
+		end, trailer = last, nil
 		if end == nil {
 			counter.Add(1)
 		}
 	}
 	return nil
+}
+
+// reopenUnlessCommitted begins an attempt, unless the call can't be sent again because of
+// what was sent meanwhile.
+func (s *Stream) reopenUnlessCommitted() (committed bool, err error) {
+	a := s.again
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	if a.isCommitted() {
+		return true, nil
+	}
+	return false, s.reopen()
 }
 
 // reopen begins an attempt, and sends what was sent before. sending is held.

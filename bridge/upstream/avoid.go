@@ -38,7 +38,7 @@ func (a *backendAddress) avoid() {
 func (p *pool) rechoose() {
 	p.ready = p.choose(nil)
 	p.grant()
-	p.grow()
+	p.growOrDismiss()
 }
 
 // refusedBy notes that the address has refused the call. The pool's mu is held.

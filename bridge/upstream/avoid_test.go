@@ -339,38 +339,34 @@ func TestRotationBesideARefusedCall(t *testing.T) {
 // TestWaitForAPlaceThatIsLost: a call that waits for a place when the last connection is
 // lost waits for another one only as long as a new call does.
 func TestWaitForAPlaceThatIsLost(t *testing.T) {
-	for elsewhere, want := range map[bool]time.Duration{true: connectGrace, false: connectPatience} {
-		t.Run(fmt.Sprintf("elsewhere=%v", elsewhere), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b, held := holdingFrames(t, 1)
-				connect, gone := b.Dial, false
-				b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
-					if gone {
-						<-ctx.Done()
-						return nil, ctx.Err()
-					}
-					return connect(ctx, address)
-				}
-				u := upstreamTo(t, b)
-				synctest.Wait()
-				start(t.Context(), t, u)
-				full := <-held[0]
-				full.only(1)
-				gone = true
-				lost := time.AfterFunc(2*connectPatience, func() {
-					full.end(func(c *frameConn, id uint32) { _ = c.framer.WriteGoAway(id, http2.ErrCodeNo, nil) })
-				})
-				defer lost.Stop()
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(errFinished)
-				begin := time.Now()
-				_, err := u.Open(ctx, cancel, Request{Method: testMethod, Elsewhere: elsewhere})
-				if took := time.Since(begin) - 2*connectPatience; !Unreached(err) || took != want {
-					t.Errorf("ended with %v, %v after the loss, want %v", err, took, want)
-				}
-			})
+	synctest.Test(t, func(t *testing.T) {
+		b, held := holdingFrames(t, 1)
+		connect, gone := b.Dial, false
+		b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			if gone {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return connect(ctx, address)
+		}
+		u := upstreamTo(t, b)
+		synctest.Wait()
+		start(t.Context(), t, u)
+		full := <-held[0]
+		full.only(1)
+		gone = true
+		lost := time.AfterFunc(2*connectPatience, func() {
+			full.end(func(c *frameConn, id uint32) { _ = c.framer.WriteGoAway(id, http2.ErrCodeNo, nil) })
 		})
-	}
+		defer lost.Stop()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(errFinished)
+		begin := time.Now()
+		_, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		if took := time.Since(begin) - 2*connectPatience; !Unreached(err) || took != connectPatience {
+			t.Errorf("ended with %v, %v after the loss, want %v", err, took, connectPatience)
+		}
+	})
 }
 
 // TestWaitForAPlaceOutlastsALoss: the connection is lost and made again, and is full then.
@@ -389,7 +385,7 @@ func TestWaitForAPlaceOutlastsALoss(t *testing.T) {
 		for range 2 {
 			go func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
-				if _, err := u.Open(ctx, cancel, Request{Method: testMethod, Elsewhere: true}); err != nil {
+				if _, err := u.Open(ctx, cancel, Request{Method: testMethod}); err != nil {
 					t.Errorf("a call: %v", err)
 				}
 				opened <- func() { cancel(errFinished) }

@@ -148,7 +148,7 @@ func TestFullAddress(t *testing.T) {
 }
 
 func TestUnknownPolicy(t *testing.T) {
-	_, err := New(Backend{Target: "localhost:1", Balance: "ring_hash"}, testMessages, testHeaderBytes, memory.New(1<<30, 0))
+	_, err := New(Backend{Target: "localhost:1", Balance: "ring_hash"}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err == nil {
 		t.Fatal("balance: ring_hash is taken")
 	}

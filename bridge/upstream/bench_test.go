@@ -18,7 +18,7 @@ func BenchmarkCall(b *testing.B) {
 	backend, stop := InProcess(gs)
 	defer gs.Stop()
 	defer stop()
-	u, err := New(backend, testMessages, testHeaderBytes, memory.New(1<<30, 0))
+	u, err := New(backend, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

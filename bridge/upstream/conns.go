@@ -7,6 +7,8 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A backendAddress is one address of the backend. The pool's mu guards its fields.
@@ -62,6 +64,11 @@ func (a *backendAddress) connect() {
 // changed follows the state of one connection.
 func (c *backendConn) changed(s balancer.SubConnState) {
 	p := c.address.pool
+	defer p.panics.Catch("the balancer", func(*report.Fault) {
+		p.mu.Lock()
+		defer p.unlock()
+		c.restart()
+	})
 	p.mu.Lock()
 	defer p.unlock()
 	if c.closed {
@@ -90,6 +97,8 @@ func (c *backendConn) changed(s balancer.SubConnState) {
 
 // reconnect connects again after the pause. mu is held.
 func (c *backendConn) reconnect(pause time.Duration) {
+	c.address.pool.stop(c.pause)
+	c.pause = nil
 	if pause <= 0 {
 		c.sub.Connect()
 		return

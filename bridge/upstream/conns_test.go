@@ -609,7 +609,7 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 				})
 			}
 		})
-		u, err := New(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30, 0))
+		u, err := New(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

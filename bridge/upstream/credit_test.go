@@ -40,7 +40,7 @@ func receiveAll(t *testing.T, up *Upstream, calls, size int) (received *atomic.I
 func TestConnectionsWindowWaitsForRoom(t *testing.T) {
 	const size, calls = 60 << 10, 90
 	a := memory.New(16<<20, 0)
-	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, a)
+	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestMessageWithRoomNeedsNoMore(t *testing.T) {
 	for _, room := range []int{16 << 20, 256 << 20} { // a window of 64 KiB and one of 1 MiB
 		const size = 4 << 20 // many times the connection's window
 		a := memory.New(int64(room), 0)
-		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, a)
+		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, a, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestMessageWithRoomNeedsNoMore(t *testing.T) {
 // TestClosedConnectionWaitsForNothing: what a connection waits for is given up with it.
 func TestClosedConnectionWaitsForNothing(t *testing.T) {
 	a := memory.New(16<<20, 0)
-	up, err := New(serveLarge(t, 60<<10), largeMessages, testHeaderBytes, a)
+	up, err := New(serveLarge(t, 60<<10), largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

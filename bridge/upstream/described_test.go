@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +17,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -51,6 +53,29 @@ func describing(t *testing.T, ln net.Listener, register ...func(*grpc.Server)) (
 func withHealth(gs *grpc.Server) { healthpb.RegisterHealthServer(gs, healthserver.NewServer()) }
 
 func withReflection(gs *grpc.Server) { reflection.Register(gs) }
+
+// A bubbleBackend is a backend in a bubble, whose program is replaced by another one.
+type bubbleBackend struct {
+	t    *testing.T
+	here atomic.Pointer[parts.PipeListener]
+}
+
+func (b *bubbleBackend) backend() Backend {
+	return Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+		if ln := b.here.Load(); ln != nil {
+			return ln.DialContext(ctx)
+		}
+		return nil, errors.New("connection refused")
+	}}
+}
+
+func (b *bubbleBackend) serve(register ...func(*grpc.Server)) (streams *atomic.Int32, stop func()) {
+	b.t.Helper()
+	ln := parts.ListenPipe(b.t)
+	streams, stop = describing(b.t, ln, register...)
+	b.here.Store(ln)
+	return streams, stop
+}
 
 // TestDescribed: a backend is asked once, by whoever is first.
 func TestDescribed(t *testing.T) {
@@ -178,6 +203,47 @@ func TestAnotherProgramDescribesItself(t *testing.T) {
 	}
 }
 
+// TestReturnedBackendIsAsked at once, also after many questions in vain in the same minute.
+func TestReturnedBackendIsAsked(t *testing.T) {
+	for name, before := range map[string][]func(*grpc.Server){
+		"a backend that was away":        nil,
+		"a backend without the service":  {withReflection},
+		"a backend without reflection":   {withHealth},
+		"a backend that gives no answer": {withHealth, withHangingReflection},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &bubbleBackend{t: t}
+				u := upstreamTo(t, b.backend())
+				stop := func() {}
+				if before != nil {
+					_, stop = b.serve(before...)
+				}
+				for start := time.Now(); time.Since(start) < 50*time.Second; elapse(askAgain) {
+					if m, err := u.Described(t.Context(), checkHealth); err == nil {
+						t.Fatalf("before: %+v", m)
+					}
+				}
+				conns := u.pool.readied.Load()
+				stop()
+				_, stop = b.serve(withHealth, withReflection)
+				for start := time.Now(); u.pool.readied.Load() == conns; elapse(10 * time.Millisecond) {
+					if time.Since(start) > 2*time.Second {
+						t.Fatal("no connection 2 s after the backend's return")
+					}
+				}
+				if known, certain := u.Knows(checkHealth); known || certain {
+					t.Errorf("knows %v, certain %v before the new backend was asked", known, certain)
+				}
+				if _, err := u.Described(t.Context(), checkHealth); err != nil {
+					t.Errorf("after the return: %v", err)
+				}
+				stop()
+			})
+		})
+	}
+}
+
 // withHangingReflection has reflection that never answers.
 func withHangingReflection(gs *grpc.Server) {
 	gs.RegisterService(&grpc.ServiceDesc{ServiceName: "grpc.reflection.v1.ServerReflection", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{
@@ -206,14 +272,14 @@ func TestFailingReflectionDelaysNobodyAgain(t *testing.T) {
 	l := u.learned
 	l.mu.Lock() // what an answer and a later attempt in vain have left
 	l.names = map[string]bool{"grpc.health.v1.Health": true}
-	l.services["grpc.health.v1.Health"] = &service{attempt{long, conns, nil}, set}
-	l.listing = attempt{long, conns, errors.New("no answer")}
+	l.services["grpc.health.v1.Health"] = &service{attempt: attempt{at: long, conns: conns}, set: set}
+	l.listing = attempt{at: long, conns: conns, err: errors.New("no answer")}
 	l.mu.Unlock()
 	before := time.Now()
-	if _, err := u.Described(within(t, patience), checkHealth); err != nil || time.Since(before) > askPatience/2 {
+	if _, err := u.Described(within(t, patience), checkHealth); err != nil || time.Since(before) >= askPatience {
 		t.Errorf("%v after %v", err, time.Since(before))
 	}
-	if _, err := u.Described(within(t, patience), watchHealth); err != nil || time.Since(before) > askPatience/2 {
+	if _, err := u.Described(within(t, patience), watchHealth); err != nil || time.Since(before) >= askPatience {
 		t.Errorf("%v after %v", err, time.Since(before))
 	}
 }
@@ -233,7 +299,7 @@ func TestDescribedWaitsNoLongerThanItsCall(t *testing.T) {
 		<-ss.Context().Done()
 		return nil
 	})
-	u, err := New(Backend{Target: address}, testMessages, testHeaderBytes, memory.New(1<<30, 0))
+	u, err := New(Backend{Target: address}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

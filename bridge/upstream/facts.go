@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/grpc/stats"
 
+	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // callFacts has facts that grpc-go's own status doesn't have: what really came from
@@ -20,16 +22,17 @@ type callFacts struct {
 	header     chan struct{}
 	in, out    packedBytes // of the last message; only Recv and Send use them
 
-	flow     flow                         // the bytes of the call in grpc-go, both ways
-	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
-	patience *time.Timer                  // gives up a call that gets no stream
-	limit    time.Duration                // of patience
-	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
-	replayed atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
-	written  atomic.Bool                  // on link
-	refused  []*backendAddress            // that have refused the call, in earlier attempts too; guarded by the pool's mu
-	waits    bool                         // the pool counts it as waiting, until it began
-	began    bool                         // Open has ended; a later attempt isn't counted as waiting
+	flow      flow                         // the bytes of the call in grpc-go, both ways
+	link      atomic.Pointer[backendLink]  // the connection that the call has a place on
+	patience  *time.Timer                  // gives up a call that gets no stream
+	limit     time.Duration                // of patience
+	refusal   atomic.Pointer[report.Fault] // why it got no place, if it got none
+	replayed  atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
+	written   atomic.Bool                  // on link
+	refused   []*backendAddress            // that have refused the call, in earlier attempts too; guarded by the pool's mu
+	elsewhere bool                         // another backend may have room for the call; until it began
+	waits     bool                         // the pool counts it as waiting, until it began
+	began     bool                         // Open has ended; a later attempt isn't counted as waiting
 }
 
 // suspendPatience stops the timer. It reports whether the timer was running, as it does
@@ -53,11 +56,11 @@ func (p *packedBytes) take(plain int) int {
 type factsKey struct{}
 
 // facts is the stats.Handler that fills callFacts.
-type facts struct{}
+type facts struct{ panics *report.Panics }
 
 func (facts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
-func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
+func (h facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	switch s := s.(type) { // most events are messages: those cost nothing extra
 	case *stats.OutHeader:
 		if known := factsOf(ctx); known != nil {
@@ -66,12 +69,7 @@ func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
 		}
 	case *stats.InHeader:
 		if known := factsOf(ctx); known != nil {
-			select {
-			case <-known.header: // a stream has one; never trust a peer with a panic
-			default:
-				known.compressed = s.Compression != "" && s.Compression != "identity"
-				close(known.header)
-			}
+			h.noteHeader(known, s)
 		}
 	case *stats.InPayload:
 		if s.CompressedLength != s.Length {
@@ -89,6 +87,21 @@ func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
 		if known := factsOf(ctx); known != nil {
 			known.trailer.Store(true)
 		}
+	}
+}
+
+// noteHeader runs on the goroutine that reads from the connection.
+func (h facts) noteHeader(known *callFacts, s *stats.InHeader) {
+	defer h.panics.Catch("the header of a backend's answer", func(f *report.Fault) {
+		if l := known.link.Load(); l != nil {
+			socket.Cut(l.wire)
+		}
+	})
+	select {
+	case <-known.header: // a stream has one; never trust a peer with a panic
+	default:
+		known.compressed = !packing.IsIdentity(s.Compression)
+		close(known.header)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // A flow counts the bytes of a call's replies that have arrived and aren't sent on
 // yet: in grpc-go, and with their receiver. They count with the call from the moment
 // of their arrival. A flow also counts the memory that grpc-go takes for queued
-// requests, except what already has room of its own.
+// requests, except those that already have room of their own.
 type flow struct {
 	entry        *memory.Entry
 	id           string                  // the call's
@@ -103,7 +103,7 @@ func (f *flow) costs() [2]queuedCost {
 	return [2]queuedCost{{&f.queued.small, memory.Small}, {&f.queued.large, memory.Request}}
 }
 
-// came notes bytes that arrived unasked, with the prefixes of messages and with padding.
+// came notes bytes that arrived unasked, with the prefixes of messages.
 func (f *flow) came(n int64) {
 	f.entry.Add(memory.Small, int(n)) // before anything can take it
 	f.small.Add(n)
@@ -121,7 +121,7 @@ func (f *flow) taken(messages, bytes int) {
 
 // take takes up to n bytes from a count, and returns how many.
 func (f *flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
-	if left := count.Add(-n); left < 0 { // the backend has sent padding
+	if left := count.Add(-n); left < 0 { // the rest isn't in this count
 		count.Add(-left)
 		n += left
 	}
@@ -145,12 +145,15 @@ type streamState struct {
 
 // sentData tells the call about a DATA frame that is being sent.
 func (c *windowConn) sentData(f h2Frame) {
-	c.mu.Lock()
-	of := c.streams[f.stream].flow
-	c.mu.Unlock()
-	if of != nil {
+	if of := c.flowOf(f.stream); of != nil {
 		of.wrote(int64(f.length))
 	}
+}
+
+func (c *windowConn) flowOf(stream uint32) *flow {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streams[stream].flow
 }
 
 // countArrived counts the DATA that was read: for one stream at a time, in any number

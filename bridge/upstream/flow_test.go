@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func TestFlowsFindTheirStreams(t *testing.T) {
 			}
 		}
 		return nil
-	})}, largeMessages, testHeaderBytes, a)
+	})}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestFlowsOfOneID(t *testing.T) {
 			}
 		}
 		return nil
-	})}, largeMessages, testHeaderBytes, a)
+	})}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestQueuedRequestsCount(t *testing.T) {
 				return nil //nolint:nilerr // the client's end
 			}
 		}
-	})}, largeMessages, testHeaderBytes, a)
+	})}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +190,42 @@ func TestQueuedRequestsCount(t *testing.T) {
 	close(read)
 	sending.Wait()
 	wantAllSent(t, call, held)
+}
+
+// TestPaddingDoesNotCount: grpc-go drops it at once. What counts of a message is gone when
+// the message is taken, so opamp sees that nothing waits behind it.
+func TestPaddingDoesNotCount(t *testing.T) {
+	a := memory.New(64<<20, 0)
+	near, far := net.Pipe()
+	c := newWindowConn(near, a, nil)
+	defer c.Close()
+	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+	f := &flow{entry: a.NewEntry(), id: "one"}
+	askFor(t, c, f, 1)
+	const size = 100
+	var sent bytes.Buffer
+	backend := http2.NewFramer(&sent, nil)
+	_ = backend.WriteSettings() // to memory
+	for _, padding := range [][]byte{nil, {}, make([]byte, 1), make([]byte, 255)} {
+		_ = backend.WriteDataPadded(1, false, make([]byte, size+prefixBytes), padding)
+	}
+	_ = backend.WriteDataPadded(1, false, nil, make([]byte, 255))
+	_ = backend.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, 1, nil)
+	go far.Write(sent.Bytes()) //nolint:errcheck // Read meets the error
+	for left := sent.Len(); left > 0; {
+		n, err := c.Read(make([]byte, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		left -= n
+	}
+	if got := f.entry.Messages(); got != 4*(size+prefixBytes) {
+		t.Errorf("%d bytes of 4 messages count, want %d", got, 4*(size+prefixBytes))
+	}
+	f.taken(4, 4*size)
+	if got, used := f.small.Load(), f.entry.Messages(); got != 0 || used != 0 {
+		t.Errorf("once they are taken %d bytes wait and %d count", got, used)
+	}
 }
 
 // TestHeaderBlocksComeInPieces: a header block is read whole however it is cut into frames
@@ -269,7 +306,7 @@ func TestPackedRequestsCount(t *testing.T) {
 	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		<-read
 		return ss.RecvMsg(new([]byte))
-	})}, largeMessages, testHeaderBytes, a)
+	})}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +364,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 			}
 		}
 		return nil
-	})}, largeMessages, testHeaderBytes, a)
+	})}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +405,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 func TestCallWithoutAStreamIsForgotten(t *testing.T) {
 	a := memory.New(16<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a)
+	c := newWindowConn(near, a, nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	first := &flow{entry: a.NewEntry(), id: "one"}

@@ -13,6 +13,7 @@ type h2Frame struct {
 	flags     http2.Flags
 	stream    uint32
 	increment uint32 // of a WINDOW_UPDATE
+	padding   uint32 // of DATA, with the byte that has its length
 	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
 	settings  bool
 }
@@ -48,8 +49,10 @@ type h2Frames struct {
 	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: not needed
 	header h2Frame                                     // the frame whose payload is passed to fields, if that is set
 
+	before []byte // pass sets it: frames to hand on before the one that it has
+
 	skip  int    // bytes of the frame under way, or of the preface
-	carry []byte // a header, or a WINDOW_UPDATE, that isn't complete yet
+	carry []byte // the beginning of a frame, too short for parseFrame
 	block bool   // the last frame was of a header block that continues in the next
 }
 
@@ -81,7 +84,12 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 			break
 		}
 		s.block = f.goesOn()
-		if !pass(f) {
+		wanted := pass(f)
+		if s.before != nil {
+			parts = append(parts, p[start:at], s.before)
+			start, s.before = at, nil
+		}
+		if !wanted {
 			parts = append(parts, p[start:at])
 			start = at + n
 		}
@@ -104,9 +112,9 @@ func (s *h2Frames) passFields(part []byte) {
 	s.fields(s.header.stream, part, s.skip == 0 && !s.block)
 }
 
-// parseFrame parses a frame's header, and with it a WINDOW_UPDATE's increment and the
-// MAX_CONCURRENT_STREAMS of SETTINGS. It returns the number of bytes used, 0 if b has
-// too few.
+// parseFrame parses a frame's header, and with it a WINDOW_UPDATE's increment, the length of
+// DATA's padding and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the number of bytes
+// used, 0 if b has too few.
 func parseFrame(b []byte) (f h2Frame, n int) {
 	if len(b) < frameHeaderBytes {
 		return h2Frame{}, 0
@@ -119,6 +127,13 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 	}
 	if f.kind == http2.FrameSettings && f.stream == 0 && 0 < f.length && f.length <= maxSettingsBytes {
 		return f.parseSettings(b)
+	}
+	if f.kind == http2.FrameData && f.flags.Has(http2.FlagDataPadded) && f.length > 0 {
+		if len(b) == frameHeaderBytes {
+			return h2Frame{}, 0
+		}
+		f.padding = min(1+uint32(b[frameHeaderBytes]), f.length)
+		return f, frameHeaderBytes + 1
 	}
 	if f.kind != http2.FrameWindowUpdate || f.length != 4 {
 		return f, frameHeaderBytes

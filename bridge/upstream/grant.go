@@ -75,19 +75,24 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 // only while there is no other one, or not at all: a reload may have lowered the limit
 // since it asked.
 func (c *windowConn) judgeWait(g *grant, n int64) {
-	var giveUp context.CancelCauseFunc
+	defer c.catch()
+	if giveUp := c.waitsInVain(g, n); giveUp != nil {
+		giveUp(c.account.NoRoom(n))
+	}
+}
+
+// waitsInVain returns what ends the call if it does.
+func (c *windowConn) waitsInVain(g *grant, n int64) context.CancelCauseFunc {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case !g.waits || g.sent.Load():
 	case c.account.NeedsAll(memory.Reply, n):
-		giveUp = g.flow.giveUp
+		return g.flow.giveUp
 	default:
 		g.long.Reset(memory.Patience)
 	}
-	c.mu.Unlock()
-	if giveUp != nil {
-		giveUp(c.account.NoRoom(n))
-	}
+	return nil
 }
 
 // letIn opens a grant whose update is sent.

@@ -44,7 +44,7 @@ func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
 			others := a.NewEntry()
 			others.Add(memory.Reply, 6<<20)
 			near, far := net.Pipe()
-			c := newWindowConn(near, a)
+			c := newWindowConn(near, a, nil)
 			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 			ctx, cancel := context.WithCancelCause(t.Context())
 			held := a.NewEntry()
@@ -91,7 +91,7 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 				others := a.NewEntry()
 				others.Add(memory.Reply, 6<<20)
 				near, far := net.Pipe()
-				conn := newWindowConn(near, a)
+				conn := newWindowConn(near, a, nil)
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 				ctx, cancel := context.WithCancelCause(t.Context())
 				held := a.NewEntry()
@@ -133,7 +133,7 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	const size, came = 1 << 20, 300_000
 	a := memory.New(64<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a)
+	c := newWindowConn(near, a, nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	held := a.NewEntry()
@@ -171,8 +171,8 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	}
 	go func() { sending <- backend.WriteSettings() }()
 	read(frameHeaderBytes)
-	go func() { sending <- backend.WriteData(1, false, make([]byte, came)) }()
-	read(frameHeaderBytes + came)
+	go func() { sending <- backend.WriteDataPadded(1, false, make([]byte, came), make([]byte, 255)) }()
+	read(frameHeaderBytes + came + 256)
 	want("behind a part", granted, came)
 	go func() { sending <- backend.WriteRSTStream(1, http2.ErrCodeCancel) }()
 	read(frameHeaderBytes + 4)

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// grow opens the connections that the calls in the queue need. mu is held.
-func (p *pool) grow() {
-	coming := 0 // places on connections that are being opened, or wait for their first health answer
+// grow opens the connections that the calls in the queue need. It returns the number of
+// places on connections that are being opened, or wait for their first health answer. mu
+// is held.
+func (p *pool) grow() (coming int) {
 	for _, a := range p.ready {
 		for _, c := range a.conns {
 			switch {
@@ -22,11 +23,12 @@ func (p *pool) grow() {
 	for coming < p.queue.Len() {
 		a := p.growable()
 		if a == nil {
-			return
+			break
 		}
 		a.connect()
 		coming += a.streams
 	}
+	return coming
 }
 
 // growable returns the address with the fewest connections among the full ones that may
@@ -85,7 +87,7 @@ func (p *pool) trim() {
 			p.startTrimming()
 		}
 	}
-	p.grow() // in place of unhealthy ones
+	p.growOrDismiss() // in place of unhealthy ones
 }
 
 // trim gives no further calls to connections that the last interval didn't need. It

@@ -76,6 +76,7 @@ func (l *backendLink) startWatch() {
 	conn, release := l.conn.sub.GetOrBuildProducer(onConn{})
 	p.checks.Go(func() {
 		defer release()
+		defer l.wire.catch() // another connection gets another check
 		w.run(ctx, healthpb.NewHealthClient(conn.(grpc.ClientConnInterface)), p.config.health.Service)
 	})
 }
@@ -243,7 +244,7 @@ func (p *pool) noteUnchecked(remedy string) {
 	}
 	p.warned = true
 	p.notes = append(p.notes, func() {
-		p.log.Warn("culvert can't check the backend's health, and takes it for healthy", slog.String("remedy", remedy))
+		p.log.Warn("culvert can't check the backend's health, and takes it for healthy", slog.String("hint", remedy))
 	})
 }
 

@@ -84,3 +84,18 @@ func BenchmarkGzip(b *testing.B) {
 		})
 	}
 }
+
+// TestGzipInEverySpelling: gzip is found by every spelling of its name, and by none
+// that only looks like one. Whatever it is found by, it has one name.
+func TestGzipInEverySpelling(t *testing.T) {
+	for _, name := range []string{"gzip", "GZIP", "gZiP", "x-gzip", "X-Gzip", "X-GZIP"} {
+		if c := encoding.GetCompressor(name); c == nil || c.Name() != grpcgzip.Name {
+			t.Errorf("%q isn't gzip: %v", name, c)
+		}
+	}
+	for _, name := range []string{"", "identity", "gzi", "xgzip", "x-gzi\u017a"} {
+		if encoding.GetCompressor(name) != nil {
+			t.Errorf("%q is a coding", name)
+		}
+	}
+}

@@ -77,7 +77,7 @@ func (l *backendLink) allow(streams uint32) {
 			p.publish()
 		}
 		p.grant()
-		p.grow()
+		p.growOrDismiss()
 	}
 }
 
@@ -94,6 +94,7 @@ func (l *backendLink) places() int {
 func (l *backendLink) release(done balancer.DoneInfo) {
 	refused := done.Err != nil && isRefusal(done.Err)
 	p := l.conn.address.pool
+	defer l.wire.catch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.calls--
@@ -123,6 +124,7 @@ func (l *backendLink) result(k *callFacts) balancer.PickResult {
 type placeWaiter struct {
 	refused   []*backendAddress // as in callFacts
 	suspended *callFacts        // whose patience the wait suspends; nil: it has none
+	guest     *callFacts        // of a call that another backend may have room for; nil: it waits until a call ends
 	place     *list.Element
 	ended     chan struct{} // closed once link or err is set
 	link      *backendLink
@@ -139,42 +141,67 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 // When all places are taken, Pick itself waits, against grpc-go's advice: an error
 // would make grpc-go wake all calls for each place, in no order. grpc-go holds no
 // lock meanwhile, and the call's context ends the wait.
-func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
 	k := factsOf(info.Ctx)
+	var l *backendLink
+	var w *placeWaiter
+	defer p.catchPick(k, &l, &err)
+	if l, w, err = p.tryPick(k); w != nil {
+		patience := p.config.queueTimeout
+		if w.guest != nil {
+			patience = min(patience, connectGrace)
+		}
+		l, err = p.wait(info.Ctx, k, w, patience)
+	}
+	if err != nil {
+		return balancer.PickResult{}, err
+	}
+	return l.result(k), nil
+}
+
+// tryPick takes a place, or puts the call among those that wait for one.
+func (p *pool) tryPick(k *callFacts) (*backendLink, *placeWaiter, error) {
 	var refused []*backendAddress
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if k != nil {
 		k.repick()
 		refused = k.refused
 	}
 	if len(p.ready) == 0 && p.failure != nil {
-		defer p.mu.Unlock()
-		return balancer.PickResult{}, p.failure
+		return nil, nil, p.failure
 	}
 	if len(p.ready) > 0 {
 		p.grant() // those that wait come first, unless they can't use what is free
 		if l := p.take(refused); l != nil {
-			p.mu.Unlock()
-			return l.result(k), nil
+			return l, nil, nil
 		}
 	}
 	if err := p.startWaiting(k); err != nil {
-		p.mu.Unlock()
-		return balancer.PickResult{}, err
+		return nil, nil, err
 	}
 	if len(p.ready) == 0 {
-		p.mu.Unlock()
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+		return nil, nil, balancer.ErrNoSubConnAvailable
 	}
 	w := &placeWaiter{refused: refused, ended: make(chan struct{})}
+	if k != nil && k.elsewhere && !k.began {
+		w.guest = k
+	}
+	w.place = p.queue.PushBack(w)
+	waits := false
+	defer func() {
+		if !waits { // a place would be given to nobody
+			p.queue.Remove(w.place)
+		}
+	}()
+	if coming := p.grow(); w.guest != nil && coming < p.queue.Len() {
+		return nil, nil, p.dismiss(w)
+	}
 	if k.suspendPatience() {
 		w.suspended = k
 	}
-	w.place = p.queue.PushBack(w)
-	p.grow()
-	patience := p.config.queueTimeout
-	p.mu.Unlock()
-	return p.wait(info.Ctx, k, w, patience)
+	waits = true
+	return nil, w, nil
 }
 
 // repick notes that grpc-go tries a call again, which its backend has surely not seen.
@@ -290,6 +317,28 @@ func (p *pool) suspendPatience() {
 	}
 }
 
+// dismiss takes a call out of the queue for whose place another call would have to end:
+// another backend may have room. It returns the status. mu is held.
+func (p *pool) dismiss(w *placeWaiter) error {
+	p.queue.Remove(w.place)
+	f := p.noPlace(0)
+	w.guest.refusal.Store(f)
+	return status.Error(codes.Unavailable, f.Text)
+}
+
+// growOrDismiss opens the connections that the queue needs. It dismisses the calls of
+// other backends' routes that get no place on them. mu is held.
+func (p *pool) growOrDismiss() {
+	coming := p.grow()
+	for e := p.queue.Front(); e != nil; coming-- {
+		w := e.Value.(*placeWaiter)
+		e = e.Next()
+		if w.guest != nil && coming <= 0 {
+			w.end(nil, p.dismiss(w))
+		}
+	}
+}
+
 // fail ends the wait of all calls. mu is held.
 func (p *pool) fail(err error) {
 	for p.queue.Len() > 0 {
@@ -298,7 +347,7 @@ func (p *pool) fail(err error) {
 }
 
 // wait returns when the call has its place, or will never get one.
-func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patience time.Duration) (balancer.PickResult, error) {
+func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patience time.Duration) (*backendLink, error) {
 	if w.suspended != nil {
 		defer w.suspended.resumePatience()
 	}
@@ -315,10 +364,7 @@ func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patie
 	defer p.mu.Unlock()
 	select {
 	case <-w.ended:
-		if w.err != nil {
-			return balancer.PickResult{}, w.err
-		}
-		return w.link.result(known), nil
+		return w.link, w.err
 	default:
 		p.queue.Remove(w.place)
 	}
@@ -329,7 +375,7 @@ func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patie
 		}
 		err = status.Error(codes.Unavailable, f.Text)
 	}
-	return balancer.PickResult{}, err
+	return nil, err
 }
 
 // noPlace returns the fault of a call that got no place in time. mu is held.

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Defaults for zero fields of a Backend.
@@ -99,7 +101,12 @@ func (poolBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balanc
 type pool struct {
 	cc     balancer.ClientConn
 	config poolConfig
+	panics *report.Panics
 	log    *slog.Logger
+
+	headerBytes int          // of a header block that grpc-go takes
+	leftOut     atomic.Int64 // when noteLeftOut last logged, in nanoseconds of Unix time
+
 	timers sync.WaitGroup // until they have run or are stopped
 	checks sync.WaitGroup // health checks that run
 
@@ -137,51 +144,54 @@ func (p *pool) unlock() {
 	unused, notes := p.unused, p.notes
 	p.unused, p.notes = nil, nil
 	p.mu.Unlock()
+	defer func() {
+		for _, sub := range unused {
+			sub.Shutdown() // the calls on it continue
+		}
+	}()
 	for _, log := range notes {
 		log()
-	}
-	for _, sub := range unused {
-		sub.Shutdown() // the calls on it continue
 	}
 }
 
 // UpdateClientConnState sets the addresses that the target now resolves to.
-func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
+func (p *pool) UpdateClientConnState(s balancer.ClientConnState) (err error) {
+	defer p.panics.Catch("the balancer", func(f *report.Fault) {
+		err = f
+		p.broke(f)
+	})
 	p.mu.Lock()
 	defer p.unlock()
 	p.watcher, _ = s.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
-	before := p.addresses
+	known := append(p.gone, p.addresses...)
 	p.addresses = nil
 	for _, e := range s.ResolverState.Endpoints {
 		key := endpointKey(e)
 		if p.find(p.addresses, key) != nil {
 			continue // named twice
 		}
-		a := p.find(before, key)
+		a := p.find(known, key)
 		if a == nil {
-			a = p.find(p.gone, key)
-			if a == nil {
-				a = &backendAddress{pool: p, key: key, endpoint: e}
-			}
-			a.connect()
+			a = &backendAddress{pool: p, key: key, endpoint: e}
 		}
 		a.place = len(p.addresses)
 		p.addresses = append(p.addresses, a)
 	}
 	p.size.Store(int32(len(p.addresses)))
-	for _, a := range before {
-		if p.find(p.addresses, a.key) == nil {
-			for _, c := range a.conns {
-				c.close()
-			}
-			p.stop(a.avoided)
-			a.avoided = nil
-			p.gone = append(p.gone, a)
+	p.gone = slices.DeleteFunc(known, func(a *backendAddress) bool { return p.find(p.addresses, a.key) != nil })
+	for _, a := range p.addresses {
+		if len(a.conns) == 0 {
+			a.connect()
 		}
 	}
-	p.gone = slices.DeleteFunc(p.gone, func(a *backendAddress) bool {
-		return a.open == 0 || p.find(p.addresses, a.key) != nil
-	})
+	for _, a := range p.gone {
+		for _, c := range a.conns {
+			c.close()
+		}
+		p.stop(a.avoided)
+		a.avoided = nil
+	}
+	p.gone = slices.DeleteFunc(p.gone, func(a *backendAddress) bool { return a.open == 0 })
 	p.publish()
 	if len(p.addresses) == 0 {
 		return balancer.ErrBadResolverState
@@ -208,6 +218,7 @@ func endpointKey(e resolver.Endpoint) string {
 
 // ResolverError sets why there is no address. Known addresses stay.
 func (p *pool) ResolverError(err error) {
+	defer p.panics.Catch("the balancer", p.broke)
 	p.mu.Lock()
 	defer p.unlock()
 	if len(p.addresses) == 0 {
@@ -224,7 +235,16 @@ func (p *pool) ExitIdle() {}
 
 // Close ends the pool's work. grpc-go closes the connections.
 func (p *pool) Close() {
+	defer p.panics.Catch("the balancer", nil)
+	p.end()
+	p.timers.Wait()
+	p.checks.Wait()
+}
+
+// end is Close up to its waits.
+func (p *pool) end() {
 	p.mu.Lock()
+	defer p.unlock()
 	p.closed = true
 	p.stop(p.trimTimer)
 	for _, a := range p.addresses {
@@ -234,9 +254,6 @@ func (p *pool) Close() {
 		}
 	}
 	p.fail(errors.New("the upstream is closed"))
-	p.unlock()
-	p.timers.Wait()
-	p.checks.Wait()
 }
 
 // after calls f later with mu held, unless the timer is stopped first. mu is held.
@@ -244,6 +261,7 @@ func (p *pool) after(d time.Duration, f func()) *time.Timer {
 	p.timers.Add(1)
 	return time.AfterFunc(d, func() {
 		defer p.timers.Done()
+		defer p.panics.Catch("a timer of the balancer", p.broke)
 		p.mu.Lock()
 		defer p.unlock()
 		f()
@@ -320,5 +338,5 @@ func (p *pool) publish() {
 		p.fail(p.failure)
 	}
 	p.grant()
-	p.grow()
+	p.growOrDismiss()
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ func (u *Upstream) Services(ctx context.Context) (names []string, err error) {
 // server reflection. It waits like Services.
 func (u *Upstream) Descriptors(ctx context.Context, symbols ...string) (set *descriptor.Set, err error) {
 	err = u.reflect(ctx, true, func(r *reflectionStream) (err error) {
-		set, err = descriptor.Fetch(ctx, r, symbols...)
+		set, err = descriptor.Fetch(ctx, r, nil, symbols...)
 		return err
 	})
 	return set, err
@@ -62,7 +63,8 @@ func (u *Upstream) reflect(ctx context.Context, wait bool, questions func(*refle
 func (u *Upstream) reflectAt(ctx context.Context, path string, wait bool, questions func(*reflectionStream) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
-	stream, err := u.cc.NewStream(ctx, &reflectionpb.ServerReflection_ServiceDesc.Streams[0], path, grpc.ForceCodecV2(protoCodec()), grpc.WaitForReady(wait))
+	stream, err := u.cc.NewStream(ctx, &reflectionpb.ServerReflection_ServiceDesc.Streams[0], path,
+		grpc.ForceCodecV2(reflectionCodec{protoCodec()}), grpc.MaxCallRecvMsgSize(min(maxAnswer, u.limit.Bytes)), grpc.WaitForReady(wait))
 	if err != nil && !wait {
 		return noConnection(causeOf(err))
 	}
@@ -70,28 +72,37 @@ func (u *Upstream) reflectAt(ctx context.Context, path string, wait bool, questi
 		err = questions(&reflectionStream{stream})
 	}
 	if err != nil {
-		return fmt.Errorf("server reflection: %w", causeOf(err))
+		return fmt.Errorf("server reflection: %w", whyUseless(err))
 	}
 	// Let the backend end the call, as in any call: otherwise it would see a
 	// cancelled one.
-	_ = stream.CloseSend()                                         // an error shows in RecvMsg, and the answers have arrived
-	_ = stream.RecvMsg(new(reflectionpb.ServerReflectionResponse)) // likewise
+	_ = stream.CloseSend()                    // an error shows in RecvMsg, and the answers have arrived
+	_ = stream.RecvMsg(new(reflectionAnswer)) // likewise
 	return nil
+}
+
+// whyUseless returns the cause of an error of grpc-go. Errors about the answers stay.
+func whyUseless(err error) error {
+	missing := (*descriptor.MissingFileError)(nil)
+	if _, ofCall := status.FromError(err); ofCall && !errors.As(err, &missing) {
+		return causeOf(err)
+	}
+	return err
 }
 
 // A reflectionStream is a stream of server reflection. It implements descriptor.Source.
 type reflectionStream struct{ stream grpc.ClientStream }
 
-func (r *reflectionStream) ask(question *reflectionpb.ServerReflectionRequest) (*reflectionpb.ServerReflectionResponse, error) {
-	answer := new(reflectionpb.ServerReflectionResponse)
+func (r *reflectionStream) ask(question *reflectionpb.ServerReflectionRequest) (*reflectionAnswer, error) {
+	answer := new(reflectionAnswer)
 	if err := r.stream.SendMsg(question); err != nil { // io.EOF: RecvMsg has the status
 		return nil, r.stream.RecvMsg(answer)
 	}
 	if err := r.stream.RecvMsg(answer); err != nil {
 		return nil, err
 	}
-	if e := answer.GetErrorResponse(); e != nil {
-		return nil, errors.New(e.GetErrorMessage())
+	if answer.failed {
+		return nil, errors.New(cmp.Or(answer.failure, "the backend gives no reason"))
 	}
 	return answer, nil
 }
@@ -102,20 +113,22 @@ func (r *reflectionStream) services() (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	services := answer.GetListServicesResponse().GetService()
-	if len(services) > maxServices {
-		return nil, fmt.Errorf("the backend has more than %d services", maxServices)
+	if answer.services == nil {
+		return map[string]bool{}, nil
 	}
-	names := make(map[string]bool, len(services))
-	for _, service := range services {
-		names[service.GetName()] = true
-	}
-	return names, nil
+	return answer.services, nil
 }
 
 // FilesOf implements descriptor.Source. The context is the stream's.
 func (r *reflectionStream) FilesOf(_ context.Context, symbol string) ([][]byte, error) {
 	return r.files(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol}})
+}
+
+// FilesOfExtension implements descriptor.Source.
+func (r *reflectionStream) FilesOfExtension(_ context.Context, message string, number int32) ([][]byte, error) {
+	return r.files(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingExtension{
+		FileContainingExtension: &reflectionpb.ExtensionRequest{ContainingType: message, ExtensionNumber: number},
+	}})
 }
 
 // File implements descriptor.Source.
@@ -125,7 +138,10 @@ func (r *reflectionStream) File(_ context.Context, name string) ([][]byte, error
 
 func (r *reflectionStream) files(question *reflectionpb.ServerReflectionRequest) ([][]byte, error) {
 	answer, err := r.ask(question)
-	return answer.GetFileDescriptorResponse().GetFileDescriptorProto(), err
+	if err != nil {
+		return nil, err
+	}
+	return answer.files, nil
 }
 
 // protoCodec returns grpc-go's own codec. An upstream's connection has another one.

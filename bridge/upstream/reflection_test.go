@@ -13,8 +13,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/reflection"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
 func TestServicesOfABackendWithoutReflection(t *testing.T) {
@@ -116,4 +119,57 @@ func TestDescriptorsByReflection(t *testing.T) {
 			t.Errorf("%s: a service that isn't there: %v", name, err)
 		}
 	}
+}
+
+// TestBloatedAnswers: what an answer becomes in memory is bounded before it is read.
+func TestBloatedAnswers(t *testing.T) {
+	message := func(number protowire.Number, of string) []byte {
+		return protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), of)
+	}
+	for name, answer := range map[string][]byte{
+		"empty services":   message(6, strings.Repeat("\x0a\x00", 5<<20)),
+		"empty files":      message(4, strings.Repeat("\x0a\x00", 5<<20)),
+		"long names":       message(6, string(message(1, string(message(1, strings.Repeat("a", 2<<20)))))),
+		"a cut one":        []byte("\x32\x05a"),
+		"a long complaint": message(7, string(message(2, strings.Repeat("\xff", 5<<20)))),
+	} {
+		address := startBackend(t, func(ss grpc.ServerStream) error {
+			if err := ss.RecvMsg(new([]byte)); err != nil {
+				return err
+			}
+			return ss.SendMsg(answer)
+		})
+		u := upstreamTo(t, Backend{Target: address})
+		if got, err := u.Services(within(t, patience)); err == nil || len(got) > 0 && name != "empty files" || len(err.Error()) > 500 {
+			t.Errorf("%s: %d services, %.600v", name, len(got), err)
+		}
+		if n := testing.AllocsPerRun(1, func() { _ = new(reflectionAnswer).read(answer) }); n > 3*maxAnswerFiles {
+			t.Errorf("%s: reading took %v allocations", name, n)
+		}
+	}
+}
+
+// FuzzReflectionAnswer: as protobuf-go reads it, or not at all.
+func FuzzReflectionAnswer(f *testing.F) {
+	for _, seed := range []string{"\x22\x03\x0a\x01a", "\x32\x05\x0a\x03\x0a\x01a", "\x3a\x05\x08\x05\x12\x01a", "\x32\x05a", ""} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var got reflectionAnswer
+		var want reflectionpb.ServerReflectionResponse
+		if got.read(data) != nil || proto.Unmarshal(data, &want) != nil {
+			return
+		}
+		if files := want.GetFileDescriptorResponse().GetFileDescriptorProto(); len(got.files) < len(files) {
+			t.Errorf("%x: %d files, want %d", data, len(got.files), len(files))
+		}
+		for _, s := range want.GetListServicesResponse().GetService() {
+			if !got.services[s.GetName()] {
+				t.Errorf("%x: no service %q", data, s.GetName())
+			}
+		}
+		if got.failed != (want.GetErrorResponse() != nil) && !got.failed {
+			t.Errorf("%x: failed %v", data, got.failed)
+		}
+	})
 }

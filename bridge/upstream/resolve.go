@@ -14,6 +14,9 @@ import (
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // Bounds of the lookups of one name.
@@ -28,6 +31,7 @@ const (
 // most every 30 s.
 type nameBuilder struct {
 	interval time.Duration // 0: only while there is no connection
+	panics   *report.Panics
 }
 
 // Scheme returns the scheme of targets such as "dns:///host:port". Targets without a
@@ -41,10 +45,10 @@ func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ res
 	if err != nil {
 		return nil, err
 	}
-	r := &nameResolver{cc: cc, host: host, port: port, interval: b.interval, lookup: newLookup(""), changed: make(chan struct{}, 1)}
+	r := &nameResolver{cc: cc, host: host, port: port, interval: b.interval, panics: b.panics, lookup: newLookup("", b.panics), changed: make(chan struct{}, 1)}
 	if _, err := netip.ParseAddr(host); err == nil {
 		r.cancel = func() {}
-		r.update([]string{host})
+		_ = r.update([]string{host}) // the log has it
 		return r, nil
 	}
 	if target.URL.Host != "" {
@@ -52,7 +56,7 @@ func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ res
 		if err != nil {
 			return nil, err
 		}
-		r.lookup = newLookup(net.JoinHostPort(server, port))
+		r.lookup = newLookup(net.JoinHostPort(server, port), b.panics)
 	}
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(context.Background()) // ended by Close
@@ -63,15 +67,17 @@ func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ res
 // newLookup returns the lookup function of a name server, or of the system's if
 // server is empty. The lookup ends with its context, unlike Go's own, which waits for
 // the answer.
-func newLookup(server string) func(ctx context.Context, host string) ([]string, error) {
+func newLookup(server string, panics *report.Panics) func(ctx context.Context, host string) ([]string, error) {
 	own := &net.Resolver{PreferGo: server != "" || net.DefaultResolver.PreferGo, StrictErrors: net.DefaultResolver.StrictErrors}
 	dial := net.DefaultResolver.Dial
 	if dial == nil || server != "" {
 		dial = new(net.Dialer).DialContext
 	}
-	own.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, cmp.Or(server, address))
+	own.Dial = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		defer panics.Catch("the resolver's dialer", func(f *report.Fault) { err = f })
+		conn, err = dial(ctx, network, cmp.Or(server, address))
 		if err == nil {
+			conn = socket.Safe(conn, func(v any) error { return panics.Note("the resolver's connection", v) })
 			context.AfterFunc(ctx, func() { _ = conn.Close() }) // it is over either way
 		}
 		return conn, err
@@ -110,6 +116,7 @@ type nameResolver struct {
 	cc         resolver.ClientConn
 	host, port string
 	interval   time.Duration
+	panics     *report.Panics
 	lookup     func(ctx context.Context, host string) ([]string, error)
 	cancel     context.CancelFunc
 	watching   sync.WaitGroup
@@ -156,23 +163,38 @@ func (r *nameResolver) watch(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		began := time.Now()
-		found, err := r.resolve(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
+		if r.look(ctx, &known) != nil {
 			failures++
-			if known == nil {
-				r.cc.ReportError(err)
-			}
-		default:
+		} else {
 			failures = 0
-			if !slices.Equal(found, known) {
-				known = found
-				r.update(found)
-			}
 		}
 		r.rest(ctx, began, failures)
+	}
+}
+
+// look resolves the name, and tells grpc-go of a change.
+func (r *nameResolver) look(ctx context.Context, known *[]string) (err error) {
+	defer r.panics.Catch("the resolver", func(f *report.Fault) {
+		err = f
+		r.failed(f, *known)
+	})
+	found, err := r.resolve(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		r.failed(err, *known)
+	case !slices.Equal(found, *known):
+		if err = r.update(found); !report.IsPanic(err) {
+			*known, err = found, nil
+		}
+	}
+	return err
+}
+
+// failed tells grpc-go why no address is known.
+func (r *nameResolver) failed(why error, known []string) {
+	if known == nil {
+		r.cc.ReportError(why)
 	}
 }
 
@@ -232,13 +254,14 @@ func compareHosts(a, b string) int {
 	return cmp.Or(x.Compare(y), cmp.Compare(a, b))
 }
 
-// update gives grpc-go the addresses, and the pool its connectionWatcher.
-func (r *nameResolver) update(hosts []string) {
+// update gives grpc-go the addresses, and the pool its connectionWatcher. It returns the
+// pool's error: a panic, or that the list has no addresses.
+func (r *nameResolver) update(hosts []string) error {
 	s := resolver.State{Attributes: attributes.New(watcherKey{}, r)}
 	for _, host := range hosts {
 		a := resolver.Address{Addr: net.JoinHostPort(host, r.port)}
 		s.Addresses = append(s.Addresses, a)
 		s.Endpoints = append(s.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}})
 	}
-	_ = r.cc.UpdateState(s) // an error means a list without addresses
+	return r.cc.UpdateState(s)
 }

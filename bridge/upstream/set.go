@@ -81,6 +81,13 @@ func (s *Set) Serves(name string) bool {
 	return u != nil && u.pool.serves()
 }
 
+// Takes reports whether the upstream of that name serves, and AcquireWithin doesn't
+// refuse a call. It takes no lock.
+func (s *Set) Takes(name string, most int) bool {
+	u := (*s.byName.Load())[name]
+	return u != nil && !u.holders.full(most) && u.pool.serves()
+}
+
 // Release ends what Acquire began. The caller uses no stream of the upstream
 // afterwards.
 func (u *Upstream) Release() { u.holders.release() }
@@ -164,10 +171,13 @@ func (s *Set) retire(name string, u *Upstream) {
 		case <-u.holders.none:
 		case <-s.closing:
 		}
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.draining, u)
+		}()
+		defer u.pool.panics.Catch("the end of a backend", nil)
 		_ = u.Close() // only that it is closed already
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.draining, u)
 	})
 }
 
@@ -205,12 +215,17 @@ func (h *holders) acquire(most int) (yes, full bool) {
 		switch {
 		case n == 0:
 			return false, false
-		case most > 0 && n-h.others.Load() > int64(most): // the Set is one of n
+		case h.full(most):
 			return false, true
 		case h.n.CompareAndSwap(n, n+1):
 			return true, false
 		}
 	}
+}
+
+// full reports whether most calls are counted; 0 is no limit.
+func (h *holders) full(most int) bool {
+	return most > 0 && h.n.Load()-h.others.Load() > int64(most) // the Set is one of n
 }
 
 // borrow counts a holder that isn't a call. It returns false if the upstream is being

@@ -71,7 +71,7 @@ func newSet(t testing.TB) *Set {
 // newUpstream returns an upstream for a Set to close.
 func newUpstream(t testing.TB, b *labelled) *Upstream {
 	t.Helper()
-	u, err := New(Backend{Target: b.address}, testMessages, testHeaderBytes, memory.New(1<<30, 0))
+	u, err := New(Backend{Target: b.address}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

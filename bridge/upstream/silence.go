@@ -192,15 +192,15 @@ func (w *silenceWatch) sent() {
 // heard notes a read, and whether it had HEADERS or DATA.
 func (w *silenceWatch) heard(message bool) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.s.heard(message)
-	w.mu.Unlock()
 }
 
 // streams notes how many streams are open.
 func (w *silenceWatch) streams(n int) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.s.open = n
-	w.mu.Unlock()
 }
 
 // wants reports whether the requested PING must still be written.
@@ -261,17 +261,7 @@ func (w *silenceWatch) untilDue() time.Duration {
 func (w *silenceWatch) look() time.Time {
 	unread := socket.Readable(w.conn)
 	acked, _ := socket.Sent(w.conn)
-	w.mu.Lock()
-	step := w.s.look(time.Now(), acked, unread)
-	next := w.s.next()
-	if step == silenceGiveUp {
-		next = time.Time{}
-		if w.lost != nil {
-			w.lost.Add(1)
-		}
-	}
-	w.armed = !next.IsZero()
-	w.mu.Unlock()
+	step, next := w.decide(acked, unread)
 	switch step {
 	case silenceAsk:
 		w.asks()
@@ -281,4 +271,19 @@ func (w *silenceWatch) look() time.Time {
 	case silenceNothing:
 	}
 	return next
+}
+
+func (w *silenceWatch) decide(acked uint64, unread bool) (silenceStep, time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	step := w.s.look(time.Now(), acked, unread)
+	next := w.s.next()
+	if step == silenceGiveUp {
+		next = time.Time{}
+		if w.lost != nil {
+			w.lost.Add(1)
+		}
+	}
+	w.armed = !next.IsZero()
+	return step, next
 }

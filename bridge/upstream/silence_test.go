@@ -364,7 +364,7 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 			return
 		}
 		conn := &recordingConn{}
-		c := newWindowConn(conn, memory.New(1<<30, 0))
+		c := newWindowConn(conn, memory.New(1<<30, 0), nil)
 		in := slices.Concat([]byte(http2.ClientPreface), one, two, one)
 		for rest := in; len(rest) > 0; {
 			n := len(rest)

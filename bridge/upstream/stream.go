@@ -52,8 +52,8 @@ type Request struct {
 	Retry *Retry
 
 	// Elsewhere says that another backend may take the call if this one can't be
-	// reached, or has no place. Open then doesn't wait for a connection for long, and
-	// makes no other attempts.
+	// reached, or has no place. Open then doesn't wait for a connection for long, nor
+	// for the end of other calls, and makes no other attempts.
 	Elsewhere bool
 }
 
@@ -89,7 +89,7 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 	known.limit = connectPatience
 	if r.Elsewhere { // the call goes on
 		ctx, giveUp = context.WithCancelCause(ctx)
-		known.limit = connectGrace
+		known.limit, known.elsewhere = connectGrace, true
 	}
 	patience := time.AfterFunc(known.limit, func() { giveUp(errPatience) })
 	known.patience = patience
@@ -228,6 +228,10 @@ func (s *Stream) Sent(messages, bytes int) {
 		s.facts.flow.taken(messages, bytes)
 	}
 }
+
+// Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with
+// the prefixes of messages.
+func (s *Stream) Waiting() int64 { return s.facts.flow.small.Load() + s.facts.flow.large.Load() }
 
 // Arrivals counts the reads of the stream's connection that brought messages. If the
 // count is unchanged after Recv, the message had already arrived.

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/url"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/zone"
 )
 
 // A Backend describes where calls go.
@@ -148,8 +151,9 @@ type Upstream struct {
 }
 
 // New begins to connect to the backend. messages limits each message of an answer.
-// headerBytes is the limit of a block of metadata, which the caller must check.
-func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.Account) (*Upstream, error) {
+// headerBytes is the limit of a block of metadata, which the caller must check. panics may
+// be nil.
+func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.Account, panics *report.Panics) (*Upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -164,23 +168,23 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	p := &pool{config: config, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler))}
+	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes))}
 	p.absent.Store(time.Now().UnixNano())
 	target, dial := b.dialer()
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),
-		grpc.WithContextDialer(dial),
+		grpc.WithContextDialer(safely(dial, panics)),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
-		grpc.WithResolvers(nameBuilder{b.resolveInterval()}),
+		grpc.WithResolvers(nameBuilder{b.resolveInterval(), panics}),
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(int32(connWindow(account))),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
-		grpc.WithStatsHandler(facts{}),
+		grpc.WithStatsHandler(facts{panics}),
 		grpc.WithIdleTimeout(0),
-		experimental.WithBufferPool(account.Pool),
+		experimental.WithBufferPool(safePool{account.Pool, p}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// Use a backend that comes back within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
@@ -195,21 +199,55 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 			grpc.MaxRetryRPCBufferSize(maxUnseenBytes),
 		),
 	}
-	if b.Authority != "" {
+	switch own := creds.Info().ServerName; { //nolint:staticcheck // deprecated for those who set it; grpc-go refuses an authority beside another one
+	case b.Authority != "":
 		opts = append(opts, grpc.WithAuthority(b.Authority))
+	case own == "":
+		if place := placeOf(target); zone.Remove(place) != place {
+			opts = append(opts, grpc.WithAuthority(zone.Remove(place)))
+		}
 	}
 	if b.Keepalive > 0 {
 		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: b.Keepalive, Timeout: pingTimeout}))
 	}
-	cc, err := grpc.NewClient(target, opts...)
+	cc, err := grpc.NewClient(escapeTarget(target), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
 	u := &Upstream{cc: cc, pool: p, limit: messages, holders: holders{none: make(chan struct{})}, source: b.Descriptors}
-	u.learned = newLearned(u, p.log)
+	u.learned = newLearned(u, account, p.log)
 	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil
+}
+
+// escapeTarget returns the target as grpc-go wants it: a URL. A path may have a "%" that
+// escapes nothing.
+func escapeTarget(target string) string {
+	if place := placeOf(target); place != "" {
+		server := strings.TrimSuffix(target, place)
+		if server == "dns:" {
+			server = "dns:///" // else the rest is no path, and grpc-go leaves it escaped
+		}
+		before, after, _ := strings.Cut(server, "//")
+		if after != "" {
+			server = before + "//" + zone.Escape(after)
+		}
+		return server + zone.Escape(place)
+	}
+	if _, err := url.PathUnescape(target); err != nil {
+		return strings.ReplaceAll(target, "%", "%25")
+	}
+	return target
+}
+
+// placeOf returns the host and the port of a target, or "" for a path.
+func placeOf(target string) string {
+	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
+		return ""
+	}
+	target = target[strings.LastIndexByte(target, '/')+1:]
+	return strings.TrimPrefix(target, "dns:")
 }
 
 // looseHeaderBytes returns the limit of a block of metadata for grpc-go. For a block
@@ -221,6 +259,6 @@ func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt
 func (u *Upstream) Close() error {
 	u.learned.close()
 	err := u.cc.Close()
-	u.learned.asking.Wait()
+	u.learned.wait()
 	return err
 }

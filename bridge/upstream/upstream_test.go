@@ -50,12 +50,12 @@ func TestBackendThatIsDown(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	_ = ln.Close() // its port refuses now
 	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
-	start := time.Now()
 	for range 3 {
+		start := time.Now()
 		wantUnreachable(t, callUpstream(within(t, patience), t, u, nil))
-	}
-	if took := time.Since(start); took > connectPatience {
-		t.Errorf("three calls to a port that refuses took %v", took)
+		if took := time.Since(start); took >= connectPatience {
+			t.Errorf("a call to a port that refuses took %v", took)
+		}
 	}
 }
 
@@ -338,7 +338,7 @@ func TestHeaderIsNeverLost(t *testing.T) {
 }
 
 func TestBackendWithoutAnAddress(t *testing.T) {
-	if u, err := New(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30, 0)); err == nil {
+	if u, err := New(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil); err == nil {
 		t.Error("no error")
 		_ = u.Close() // it should not be there
 	}

@@ -3,7 +3,9 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // windowCredentials puts a windowConn on every connection to a backend, above
@@ -22,15 +25,23 @@ type windowCredentials struct {
 	pool    *pool // the upstream's (poolBuilder)
 }
 
-func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
+	var c *windowConn
+	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
+		made, err = nil, f
+		if c != nil {
+			_ = c.Close() // it is over either way
+		}
+	})
 	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
 		return nil, nil, err
 	}
-	c := newWindowConn(conn, w.account)
+	c = newWindowConn(conn, w.account, w.pool.panics)
 	c.link = newBackendLink(ctx, c)
 	c.plaintext = w.Info().SecurityProtocol == "insecure"
 	c.watch.countIn(&w.pool.lostPings)
+	c.answers.left, c.answers.most = w.pool.noteLeftOut, w.pool.headerBytes
 	return c, info, nil
 }
 
@@ -55,11 +66,13 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 type windowConn struct {
 	net.Conn
 	account *memory.Account
+	panics  *report.Panics
 	window  *memory.Entry // the connection's window
 
 	watch *silenceWatch // sends a PING if the backend is silent
 	link  *backendLink  // learns how many streams the backend allows; may be nil
 
+	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
 	inMessage bool     // the read had HEADERS or DATA; only Read uses it
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
@@ -94,21 +107,25 @@ type windowConn struct {
 	sender sync.WaitGroup
 }
 
-// An ownFrame is a frame of culvert's own: WINDOW_UPDATE or PING.
+// An ownFrame is a frame of culvert's own: WINDOW_UPDATE, PING or RST_STREAM.
 type ownFrame struct {
 	bytes []byte
 	then  func() // called once the frame is sent; may be nil
 }
 
-func newWindowConn(conn net.Conn, a *memory.Account) *windowConn {
-	c := &windowConn{Conn: conn, account: a, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+func newWindowConn(conn net.Conn, a *memory.Account, panics *report.Panics) *windowConn {
+	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, connWindow(a))
+	c.answers = answers{left: func(string) {}, ended: c.reset, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields = c.readFields
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
 	c.sender.Go(c.send)
-	c.sender.Go(func() { c.watch.run(c.closed.Done()) })
+	c.sender.Go(func() {
+		defer c.catch()
+		c.watch.run(c.closed.Done())
+	})
 	return c
 }
 
@@ -116,8 +133,10 @@ func newWindowConn(conn net.Conn, a *memory.Account) *windowConn {
 func (c *windowConn) NetConn() net.Conn { return c.Conn }
 
 // Close also gives back the memory of the connection's streams.
-func (c *windowConn) Close() error {
-	err := c.Conn.Close()
+func (c *windowConn) Close() (err error) {
+	defer c.fail(&err)
+	defer c.window.Settle()
+	err = c.Conn.Close()
 	c.close()
 	c.sender.Wait()
 	c.mu.Lock()
@@ -129,18 +148,12 @@ func (c *windowConn) Close() error {
 		c.account.Drop(cr.waiter)
 	}
 	clear(c.credits)
-	c.window.Settle()
 	return err
 }
 
-func (c *windowConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if !c.greeted.Load() && (n > 0 || err != nil) {
-		c.greeted.Store(n > 0)
-		if odd := checkGreeting(p[:n], err, c.plaintext); odd != nil {
-			return 0, odd
-		}
-	}
+func (c *windowConn) Read(p []byte) (n int, err error) {
+	defer c.fail(&err)
+	n, err = c.answers.read(p, c.receive)
 	if n > 0 {
 		c.inMessage = false
 		c.in.scan(p[:n], c.received)
@@ -156,6 +169,18 @@ func (c *windowConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// receive reads what the backend has sent.
+func (c *windowConn) receive(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.greeted.Load() && (n > 0 || err != nil) {
+		c.greeted.Store(n > 0)
+		if odd := checkGreeting(p[:n], err, c.plaintext); odd != nil {
+			return 0, odd
+		}
+	}
+	return n, err
+}
+
 // received follows the streams to their end.
 func (c *windowConn) received(f h2Frame) bool {
 	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
@@ -167,7 +192,7 @@ func (c *windowConn) received(f h2Frame) bool {
 			c.countArrived()
 			c.came.stream = f.stream
 		}
-		c.came.bytes += int64(f.length)
+		c.came.bytes += int64(f.length - f.padding) // grpc-go drops padding at once
 	}
 	if f.ends() {
 		c.countArrived()
@@ -178,7 +203,8 @@ func (c *windowConn) received(f h2Frame) bool {
 	return true
 }
 
-func (c *windowConn) Write(p []byte) (int, error) {
+func (c *windowConn) Write(p []byte) (n int, err error) {
+	defer c.fail(&err)
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	for _, part := range c.out.scan(p, c.sending) {
@@ -206,6 +232,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
+			c.out.before = c.takeResets() // the stream may have the place of one that is to be reset
 			c.streams[f.stream] = streamState{}
 			c.watch.streams(len(c.streams))
 		}
@@ -227,31 +254,77 @@ func (c *windowConn) sending(f h2Frame) bool {
 // grpc-go, which uses it only for its own keepalive. RFC 9113 §6.7.
 var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "culvert?"...)
 
+// reset ends a stream at the backend that has ended for grpc-go, which resets only streams
+// that it still sends on. RFC 9113 §6.4.
+func (c *windowConn) reset(stream uint32) {
+	c.countArrived()
+	if c.forgetOpen(stream) { // once: the backend could send such headers for ever
+		frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
+		c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
+	}
+}
+
 // offer sends a frame as soon as no other is being written.
 func (c *windowConn) offer(frame ownFrame) {
-	c.readyMu.Lock()
-	c.ready = append(c.ready, frame)
-	c.isReady.Store(true)
-	c.readyMu.Unlock()
+	c.addReady(frame)
 	select {
 	case c.wake <- struct{}{}:
 	default: // it is awake already
 	}
 }
 
+func (c *windowConn) addReady(frame ownFrame) {
+	c.readyMu.Lock()
+	defer c.readyMu.Unlock()
+	c.ready = append(c.ready, frame)
+	c.isReady.Store(true)
+}
+
+func (c *windowConn) takeReady() []ownFrame {
+	c.readyMu.Lock()
+	defer c.readyMu.Unlock()
+	ready := c.ready
+	c.ready = nil
+	c.isReady.Store(false)
+	return ready
+}
+
+// takeResets takes the RST_STREAMs out of ready. It returns nil if there is none.
+func (c *windowConn) takeResets() (frames []byte) {
+	if !c.isReady.Load() {
+		return nil
+	}
+	c.readyMu.Lock()
+	defer c.readyMu.Unlock()
+	c.ready = slices.DeleteFunc(c.ready, func(f ownFrame) bool {
+		reset := f.bytes[frameKindAt] == byte(http2.FrameRSTStream)
+		if reset {
+			frames = append(frames, f.bytes...)
+		}
+		return reset
+	})
+	c.isReady.Store(len(c.ready) > 0)
+	return frames
+}
+
 // send is the connection's goroutine: it writes frames that became ready while
 // grpc-go had nothing to write.
 func (c *windowConn) send() {
+	defer c.catch()
 	for {
 		select {
 		case <-c.wake:
 		case <-c.closed.Done():
 			return
 		}
-		c.writeMu.Lock()
-		_ = c.sendReady() // grpc-go meets the same error
-		c.writeMu.Unlock()
+		c.sendNow()
 	}
+}
+
+func (c *windowConn) sendNow() {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	_ = c.sendReady() // grpc-go meets the same error
 }
 
 // sendReady writes the ready frames, unless it would do so inside a frame; then the
@@ -260,12 +333,7 @@ func (c *windowConn) sendReady() error {
 	if !c.out.between() {
 		return nil
 	}
-	c.readyMu.Lock()
-	ready := c.ready
-	c.ready = nil
-	c.isReady.Store(false)
-	c.readyMu.Unlock()
-	for _, frame := range ready {
+	for _, frame := range c.takeReady() {
 		isPing := frame.bytes[frameKindAt] == byte(http2.FramePing)
 		if isPing && !c.watch.wants() { // something was heard meanwhile
 			continue
@@ -281,6 +349,17 @@ func (c *windowConn) sendReady() error {
 		}
 	}
 	return nil
+}
+
+// forgetOpen forgets a stream, and reports whether it was open.
+func (c *windowConn) forgetOpen(stream uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, open := c.streams[stream]
+	if open {
+		c.forget(stream)
+	}
+	return open
 }
 
 // forget forgets a stream. mu is held.

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -51,7 +50,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	const size, calls = 4 << 20, 32
 	const budget = 16 << 20
 	b := memory.New(budget, 0)
-	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b)
+	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +62,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range calls {
 		all.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 			defer cancel()
 			held, id := b.NewEntry(), strconv.Itoa(n)
 			defer held.Settle()
@@ -110,7 +109,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 // calls that wait for it.
 func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 	b := memory.New(4<<20, 0)
-	up, err := New(serveLarge(t, 2<<20), largeMessages, testHeaderBytes, b)
+	up, err := New(serveLarge(t, 2<<20), largeMessages, testHeaderBytes, b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,8 +155,9 @@ func FuzzH2Frames(f *testing.F) {
 	f.Add([]byte("\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x10\x00\x00"), uint8(3))
 	f.Add([]byte("\x00\x00\x05\x00\x01\x00\x00\x00\x01hello\x00\x00\x04\x08\x00\x00\x00\x00\x03\x00\x00\x00\x07"), uint8(1))
 	f.Add([]byte("\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08\x00"), uint8(7))
-	f.Add([]byte("\x00\x00\x0c\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x10\x00\x00\x03\x00\x00\x00\x64\x00\x00\x00\x04\x01\x00\x00\x00\x00"), uint8(6)) // SETTINGS and their acknowledgement
-	f.Add([]byte("\x00\x00\x02\x01\x00\x00\x00\x00\x01ab\x00\x00\x00\x09\x00\x00\x00\x00\x01\x00\x00\x01\x09\x04\x00\x00\x00\x01c"), uint8(2))          // HEADERS and CONTINUATION
+	f.Add([]byte("\x00\x00\x0c\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x10\x00\x00\x03\x00\x00\x00\x64\x00\x00\x00\x04\x01\x00\x00\x00\x00"), uint8(6))       // SETTINGS and their acknowledgement
+	f.Add([]byte("\x00\x00\x02\x01\x00\x00\x00\x00\x01ab\x00\x00\x00\x09\x00\x00\x00\x00\x01\x00\x00\x01\x09\x04\x00\x00\x00\x01c"), uint8(2))                // HEADERS and CONTINUATION
+	f.Add([]byte("\x00\x00\x05\x00\x08\x00\x00\x00\x01\x02hi\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x01\x00\x08\x00\x00\x00\x01\x09"), uint8(8)) // DATA with padding
 	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
 		step := int(cut)%16 + 1
 		var limits []uint32
@@ -207,7 +207,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	near, far := net.Pipe()
 	b := memory.New(8<<20, 0)
 	w, _ := b.Ask(nil, memory.Reply, 3<<20, func() {}) // all that replies may fill
-	c := newWindowConn(near, b)
+	c := newWindowConn(near, b, nil)
 	defer c.Close()
 	got := make(chan []byte, 1)
 	go func() { // ends with the pipe
@@ -251,6 +251,36 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	}
 }
 
+// TestResetsLeaveBeforeNewStreams, which may have their places: inside a frame they would wait.
+func TestResetsLeaveBeforeNewStreams(t *testing.T) {
+	near, far := net.Pipe()
+	got := make(chan []byte, 1)
+	go func() {
+		all, _ := io.ReadAll(far) // to the close
+		got <- all
+	}()
+	c := newWindowConn(near, memory.New(1<<20, 0), nil)
+	headers := func(id byte) []byte {
+		return []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, id}
+	}
+	data := append([]byte{0, 0, 10, byte(http2.FrameData), 0, 0, 0, 0, 1}, "0123456789"...)
+	reset := []byte{0, 0, 4, byte(http2.FrameRSTStream), 0, 0, 0, 0, 1, 0, 0, 0, byte(http2.ErrCodeCancel)}
+	write := func(p ...[]byte) {
+		if _, err := c.Write(slices.Concat(p...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write([]byte(http2.ClientPreface), headers(1), data[:12])
+	c.reset(1)
+	c.reset(1) // once is enough
+	write(data[12:], headers(3), headers(5))
+	_ = c.Close()
+	want := slices.Concat([]byte(http2.ClientPreface), headers(1), data, reset, headers(3), headers(5))
+	if all := <-got; !bytes.Equal(all, want) {
+		t.Errorf("sent %q, want %q", all, want)
+	}
+}
+
 // TestReplyJustOverTheWindowComes holds that a reply of which the most comes
 // in the fixed window isn't forgotten while it waits for room.
 func TestReplyJustOverTheWindowComes(t *testing.T) {
@@ -260,11 +290,11 @@ func TestReplyJustOverTheWindowComes(t *testing.T) {
 		if !atOnce {
 			t.Fatal("the budget isn't empty at the beginning")
 		}
-		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b)
+		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
 		if err != nil {
 			t.Fatal(err)

@@ -9,17 +9,24 @@ import (
 
 	coder "github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Options are the parameters of Accept besides the request.
 type Options struct {
 	Subprotocol string         // chosen if the client offers it
-	Pool        mem.BufferPool // lends buffers for frames on their way
+	Pool        mem.BufferPool // lends buffers for bytes that were read
+	Out         mem.BufferPool // lends those for frames on their way to the client; nil: Pool does
 
 	// Refused is called before a refused upgrade is answered. It is required: it must
 	// make the connection close after the answer, so that nothing after the upgrade
 	// is served.
 	Refused func()
+
+	// Panics catches the panics of the WebSocket's timers, which then close the
+	// connection. It may be nil.
+	Panics *report.Panics
 
 	// Closed is called once, when the connection under the WebSocket is closed. It
 	// may be nil.
@@ -30,7 +37,7 @@ type Options struct {
 // it refuses, after Refused. The caller must close or drop the WebSocket. RFC 6455
 // §4.2.
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
-	t := &takeover{ResponseWriter: w, pool: o.Pool, refused: o.Refused}
+	t := &takeover{ResponseWriter: w, pool: o.Pool, out: o.Out, refused: o.Refused}
 	hs, err := coder.Accept(t, r, &coder.AcceptOptions{
 		Subprotocols:       []string{o.Subprotocol},
 		InsecureSkipVerify: true, // the caller has judged the Origin
@@ -40,7 +47,9 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 		return nil, err
 	}
 	_ = hs.CloseNow() // it has done its part; it doesn't own the connection
-	return newConn(t.line, o.Closed), nil
+	c := newConn(t.line, o.Closed)
+	c.panics = o.Panics
+	return c, nil
 }
 
 func newConn(l *line, closed func(net.Conn)) *Conn {
@@ -56,6 +65,7 @@ func newConn(l *line, closed func(net.Conn)) *Conn {
 type takeover struct {
 	http.ResponseWriter
 	pool    mem.BufferPool
+	out     mem.BufferPool
 	refused func()
 	line    *line
 }
@@ -79,6 +89,9 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // it has as many
 	t.line = newLine(conn, t.pool, unread)
+	if t.out != nil {
+		t.line.out = t.out
+	}
 	return notItsOwn{conn}, rw, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -18,6 +19,7 @@ import (
 type Conn struct {
 	line   *line
 	closed func() // tells the owner that the connection is gone
+	panics *report.Panics
 
 	in      messageSource
 	reading atomic.Bool // a reader waits, so pongs would be seen
@@ -41,6 +43,7 @@ type Conn struct {
 // nothing can follow.
 func (c *Conn) WriteMessage(kind Opcode, wrote func(), more bool, pieces ...[]byte) error {
 	c.line.mu.Lock()
+	defer c.line.abandon()
 	c.writing.Store(true)
 	err := c.line.message(kind, wrote, more, pieces)
 	if err == nil && c.line.held == nil {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -19,11 +20,34 @@ type pongDue struct {
 // answer notes a ping, and answers it now if the line is free. Otherwise the message
 // that is being written goes first.
 func (c *Conn) answer(payload []byte) {
-	c.pong.mu.Lock()
-	c.pong.length = copy(c.pong.payload[:], payload)
-	c.pong.due = true
-	c.pong.mu.Unlock()
+	c.pong.note(payload)
 	c.tryPong()
+}
+
+// note notes a ping.
+func (p *pongDue) note(payload []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.length = copy(p.payload[:], payload)
+	p.due = true
+}
+
+// is reports whether a ping needs an answer.
+func (p *pongDue) is() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.due
+}
+
+// take returns the frame of the answer, once, or nil.
+func (p *pongDue) take() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.due {
+		return nil
+	}
+	p.due = false
+	return appendControl(nil, opPong, p.payload[:p.length])
 }
 
 // pongRetry is the delay before another try of a pong that found the line taken.
@@ -32,38 +56,37 @@ const pongRetry = 250 * time.Millisecond
 // tryPong sends the due pong if the line is free. Otherwise it tries again, unless a
 // message that is written meanwhile brings the pong along.
 func (c *Conn) tryPong() {
-	if c.line.mu.TryLock() {
-		free := c.line.free()
-		if free {
-			_ = c.sendPong() // the reader meets the same error
-		}
-		c.line.leave()
-		if free {
-			return
-		}
+	if c.pongNow() {
+		return
 	}
 	c.schedule(&c.pongAt, pongRetry, func() {
-		c.pong.mu.Lock()
-		due := c.pong.due
-		c.pong.mu.Unlock()
-		if due {
+		if c.pong.is() {
 			c.tryPong()
 		}
 	})
 }
 
+// pongNow sends the due pong if the line is free, and reports whether it was.
+func (c *Conn) pongNow() (free bool) {
+	if !c.line.mu.TryLock() {
+		return false
+	}
+	defer c.line.abandon()
+	if free = c.line.free(); free {
+		_ = c.sendPong() // the reader meets the same error
+	}
+	c.line.leave()
+	return free
+}
+
 // sendPong answers the latest ping, unless that is done or the last frame was sent.
 // The connection's mu is held.
 func (c *Conn) sendPong() error {
-	c.pong.mu.Lock()
-	due := c.pong.due && !c.line.ended.Load()
-	var frame []byte
-	if due {
-		frame = appendControl(nil, opPong, c.pong.payload[:c.pong.length])
-		c.pong.due = false
+	if c.line.ended.Load() {
+		return nil
 	}
-	c.pong.mu.Unlock()
-	if !due {
+	frame := c.pong.take()
+	if frame == nil {
 		return nil
 	}
 	c.line.hold(frame)
@@ -129,9 +152,12 @@ func (w *watch) missed() {
 		w.c.schedulePing(w.Interval-w.Timeout, w.ping)
 		return
 	}
-	sent := w.c.line.sent.Load()
-	quiet := sent == w.c.line.sentBefore.Load() && !w.c.writing.Load()
-	why := w.pulse.Missed(now, sent, quiet)
+	line := w.c.line
+	before := line.sentBefore.Load() // first: it never exceeds what is sent
+	sent := line.sent.Load()
+	why := w.pulse.Missed(now, sent, socket.Unheard{
+		Since: line.begun.Add(time.Duration(line.heard.Load())), Bytes: sent - before, Blocked: w.c.writing.Load(),
+	})
 	w.missedIn(now, socket.PulseAgain)
 	if why != nil {
 		w.c.doubt(func() { w.c.schedulePing(0, func() { w.Gone(why) }) })
@@ -184,6 +210,7 @@ func (c *Conn) ping() bool {
 	if !c.line.mu.TryLock() {
 		return false
 	}
+	defer c.line.abandon()
 	sent := false
 	if c.line.free() && !c.line.ended.Load() {
 		c.line.hold(appendControl(nil, opPing, nil))
@@ -209,18 +236,25 @@ func (c *Conn) schedule(at **time.Timer, after time.Duration, f func()) {
 	c.pinging.Add(1)
 	*at = time.AfterFunc(after, func() {
 		defer c.pinging.Done()
+		defer c.panics.Catch("a WebSocket's timer", func(*report.Fault) {
+			socket.Cut(c.line.conn) // the reader meets the end
+		})
 		f()
 	})
 }
 
 func (c *Conn) stopPings() {
+	c.stopTimers()
+	c.pinging.Wait() // none of them blocks
+}
+
+func (c *Conn) stopTimers() {
 	c.pingMu.Lock()
+	defer c.pingMu.Unlock()
 	c.pingsOff = true
 	for _, at := range []*time.Timer{c.pingAt, c.pongAt} {
 		if at != nil && at.Stop() {
 			c.pinging.Done()
 		}
 	}
-	c.pingMu.Unlock()
-	c.pinging.Wait() // none of them blocks
 }

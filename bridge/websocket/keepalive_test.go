@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -274,17 +276,22 @@ func TestControlFrameLeavesHeldMessages(t *testing.T) {
 }
 
 // TestPingBehindMessages: a client that was sent a message since it was last
-// heard may be reading that. It is given up when it has taken nothing for too
-// long.
+// heard may be reading that. Behind little it has 45 s to answer; behind much it is given up
+// when it has taken nothing for too long.
 func TestPingBehindMessages(t *testing.T) {
 	const slow = 2 * time.Minute
 	for name, c := range map[string]struct {
+		bytes  int
 		answer time.Duration // when the client answers; 0: never
 		want   time.Duration
 		why    error
 	}{
-		"it reads nothing":           {0, interval + slow, socket.ErrStalled},
-		"it reads, and falls silent": {interval + time.Minute, interval + time.Minute + interval, socket.ErrNoPong},
+		"it reads nothing":               {64 << 10, 0, interval + slow, socket.ErrStalled},
+		"it reads, and falls silent":     {64 << 10, interval + time.Minute, interval + time.Minute + interval, socket.ErrNoPong},
+		"it was sent little":             {4, 0, 45 * time.Second, socket.ErrNoPong},
+		"it was sent the most of little": {32<<10 - 1, 0, 45 * time.Second, socket.ErrNoPong}, // the message itself counts, too
+		"it was sent a byte more":        {32 << 10, 0, interval + slow, socket.ErrStalled},
+		"it answers late behind little":  {4, 40 * time.Second, 40*time.Second + interval, socket.ErrNoPong},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -294,7 +301,7 @@ func TestPingBehindMessages(t *testing.T) {
 				ws.Watch(KeepAlive{Interval: interval, Timeout: patience, SlowConsumer: slow, Gone: func(err error) { gone <- err }})
 				go readAll(ws)
 				elapse(interval - time.Second)
-				if err := ws.WriteMessage(Binary, nil, false, []byte("data")); err != nil {
+				if err := ws.WriteMessage(Binary, nil, false, make([]byte, c.bytes)); err != nil {
 					t.Fatal(err)
 				}
 				if c.answer > 0 {
@@ -336,14 +343,14 @@ func TestPongThatWaitsIsReadFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	_ = client.SetDeadline(time.Now().Add(time.Minute)) // a test that hangs fails
+	_ = client.SetDeadline(time.Now().Add(2 * time.Minute)) // a test that hangs fails
 	server, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	held := heldConn{server, make(chan struct{})}
 	ws := &Conn{line: newLine(held, mem.DefaultBufferPool(), nil), closed: func() {}}
-	const every = 300 * time.Millisecond
+	const every = 2 * time.Second // in which a busy machine hears of a ping
 	gone := make(chan error, 1)
 	ws.Watch(KeepAlive{Interval: every, Timeout: every, Gone: func(err error) { gone <- err }})
 	var reading sync.WaitGroup
@@ -368,4 +375,42 @@ func TestPongThatWaitsIsReadFirst(t *testing.T) {
 	}
 	ws.Drop()
 	reading.Wait()
+}
+
+// TestTimerThatPanics closes the connection: the reader ends, and so does Close.
+func TestTimerThatPanics(t *testing.T) {
+	ws, _ := pair(t, 1<<20)
+	ws.panics = report.NewPanics(slog.New(slog.DiscardHandler))
+	ws.schedulePing(0, func() { panic("no ping") })
+	if _, err := ws.NextMessage(); err == nil {
+		t.Error("a message came")
+	}
+	ws.Close(StatusNormalClosure, "", time.Second, func() bool { return false })
+	if got := ws.panics.Count(); got != 1 {
+		t.Errorf("%d panics are counted, want 1", got)
+	}
+}
+
+// A badPool has no buffers.
+type badPool struct{ mem.BufferPool }
+
+func (badPool) Get(int) *[]byte { panic("no buffer") }
+
+// TestWriteThatPanics leaves the line free, and nothing can follow.
+func TestWriteThatPanics(t *testing.T) {
+	ws, _ := pair(t, 1<<20)
+	out := ws.line.out
+	write := func() (v any, err error) {
+		defer func() { v = recover() }()
+		return nil, ws.WriteMessage(Binary, nil, false, []byte("hello"))
+	}
+	ws.line.out = badPool{}
+	if v, _ := write(); v != "no buffer" {
+		t.Fatalf("the write panicked with %v", v)
+	}
+	ws.line.out = out
+	if v, err := write(); v != nil || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the next write panicked with %v and returned %v, want %v", v, err, net.ErrClosed)
+	}
+	ws.Drop()
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -18,10 +19,13 @@ import (
 // read with one system call.
 type line struct {
 	conn  net.Conn
-	plain net.Conn // the socket, if nothing is between; else nil
-	pool  mem.BufferPool
+	plain net.Conn       // the socket, if nothing is between; else nil
+	pool  mem.BufferPool // of what is read
+	out   mem.BufferPool // of held
 
 	received   atomic.Int64  // bytes
+	heard      atomic.Int64  // when the client was last heard, since begun
+	begun      time.Time     // when the WebSocket was taken over
 	sent       atomic.Uint64 // bytes of messages
 	sentBefore atomic.Uint64 // those before the client was last heard
 
@@ -51,7 +55,7 @@ const maxHeld = 32 << 10
 
 // newLine takes a connection over, with its unread bytes.
 func newLine(conn net.Conn, pool mem.BufferPool, unread []byte) *line {
-	l := &line{conn: conn, plain: socket.Plain(conn), pool: pool, reader: socket.NewReader(conn, pool)}
+	l := &line{begun: time.Now(), conn: conn, plain: socket.Plain(conn), pool: pool, out: pool, reader: socket.NewReader(conn, pool)}
 	if len(unread) > 0 {
 		l.lent = pool.Get(len(unread))
 		l.unread = *l.lent
@@ -87,6 +91,7 @@ func (l *line) fill(p []byte) (direct int, err error) {
 	if n > 0 {
 		err = nil // it comes again
 		l.received.Add(int64(n))
+		l.heard.Store(int64(time.Since(l.begun)))
 		l.sentBefore.Store(l.sent.Load())
 	}
 	return direct, err
@@ -106,7 +111,20 @@ func (l *line) consume(n int) {
 func (l *line) sendClose(code StatusCode, reason string) error {
 	l.sayClose(code, reason)
 	l.mu.Lock()
-	return l.unlock()
+	defer l.abandon()
+	err := l.unlock()
+	return err
+}
+
+// abandon unlocks the line for a panic, which has left it locked, and lets the panic go on:
+// nothing can follow half a frame. It must be deferred itself.
+func (l *line) abandon() {
+	if v := recover(); v != nil {
+		l.lost.Store(true)
+		l.held = nil
+		l.mu.Unlock()
+		panic(v)
+	}
 }
 
 // answerClose is sendClose for the reader, which must not wait for the line: if the
@@ -114,6 +132,7 @@ func (l *line) sendClose(code StatusCode, reason string) error {
 func (l *line) answerClose(code StatusCode) {
 	l.sayClose(code, "")
 	if l.mu.TryLock() {
+		defer l.abandon()
 		l.leave()
 	}
 }
@@ -190,7 +209,7 @@ func (l *line) message(kind Opcode, wrote func(), more bool, pieces [][]byte) er
 }
 
 // reserve makes room for n more bytes in held.
-func (l *line) reserve(n int) { l.held = buffer.WithRoom(l.pool, l.held, n) }
+func (l *line) reserve(n int) { l.held = buffer.WithRoom(l.out, l.held, n) }
 
 func (l *line) hold(b []byte) {
 	l.reserve(len(b))
@@ -204,8 +223,10 @@ func (l *line) free() bool { return l.held == nil && socket.Writable(l.conn) }
 // waiting returns how many bytes are held.
 func (l *line) waiting() int {
 	l.mu.Lock()
-	defer func() { _ = l.unlock() }() // lost remembers it
-	return buffer.Len(l.held)
+	defer l.abandon()
+	n := buffer.Len(l.held)
+	_ = l.unlock() // lost remembers it
+	return n
 }
 
 // flush writes the held frames.
@@ -215,9 +236,12 @@ func (l *line) flush() error {
 	}
 	err := net.ErrClosed // nothing can follow an incomplete frame
 	if !l.lost.Load() {
-		_, err = l.conn.Write(*l.held)
+		var n int
+		if n, err = l.conn.Write(*l.held); err != nil && l.plain != nil {
+			_, err = socket.WriteLate(l.plain, *l.held, n, err)
+		}
 	}
-	l.pool.Put(l.held)
+	l.out.Put(l.held)
 	l.held = nil
 	if err != nil {
 		l.lost.Store(true)
@@ -230,7 +254,7 @@ func (l *line) writeLarge(wrote func(), pieces [][]byte) error {
 	if l.held != nil {
 		pieces = slices.Insert(pieces, 0, *l.held)
 		defer func() {
-			l.pool.Put(l.held)
+			l.out.Put(l.held)
 			l.held = nil
 		}()
 	}
@@ -244,8 +268,7 @@ func (l *line) writeLarge(wrote func(), pieces [][]byte) error {
 			size += len(pieces[n])
 			n++
 		}
-		group := net.Buffers(pieces[:n])
-		if _, err := group.WriteTo(to); err != nil {
+		if _, err := socket.WriteAll(to, pieces[:n]); err != nil {
 			l.lost.Store(true)
 			return err
 		}

@@ -56,6 +56,7 @@ func (p *program) control() *admin.Control {
 		},
 		Refuses: p.bridge.RefusesCalls,
 		Calls:   p.bridge.RunningCalls,
+		Gone:    p.backendsGone,
 	}
 	return &admin.Control{Log: p.log, Level: &p.logs.level, Version: thisBuild().Version, Configuration: p.configuration, Drain: &p.draining}
 }

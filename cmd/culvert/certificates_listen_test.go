@@ -204,7 +204,7 @@ func TestSlowFilesDelayNoReadiness(t *testing.T) {
 	}()
 	select {
 	case <-answered:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("readiness waits for the reading of a certificate")
 	}
 	close(o.goOn)

@@ -50,8 +50,9 @@ The output is a configuration file with the same effect, except that it hides
 secrets.
 
 Secrets are tls.acme.eab.hmac_key, the values in tls.acme.dns_settings and in
-metadata.set of routes, the query of tls.acme.directory, and values that the
-configuration takes from another file ("file:/path"). Paths of files are absolute, so you can save the output in any
+metadata.set of routes, and the query of tls.acme.directory. So is each value that
+the configuration takes from a variable (${NAME}) or from another file ("file:/path").
+Paths of files are absolute, so you can save the output in any
 directory. print reports errors as validate does, but no warnings.`,
 		Example: `  culvert config print proxy.yaml
   culvert config print --config proxy.yaml --log-level debug

@@ -25,7 +25,8 @@ func newDrainCommand() *cobra.Command {
 		Long: `drain asks the culvert on this host, at its admin address, for the first steps of
 its end. Readiness (/readyz) falls at once, so that load balancers send new calls
 elsewhere. culvert serves new calls for the time in --delay, and then refuses them
-with UNAVAILABLE (DRAINING). Running calls continue until culvert gets SIGTERM.
+with UNAVAILABLE (DRAINING). Running calls continue until culvert gets SIGTERM. The
+delay ends early if culvert can connect to no backend, and has no fallback.
 
 drain ends when culvert refuses new calls. A second drain changes nothing, unless
 its delay is shorter than what is left of the first one's. drain takes the admin
@@ -173,13 +174,14 @@ func drain(ctx context.Context, out io.Writer, c *adminClient, delay time.Durati
 	if err != nil {
 		return err
 	}
-	for s.State == admin.DrainDelayed {
+	for reported := (time.Time{}); s.State == admin.DrainDelayed; {
 		left := time.Duration(s.RefusesIn * float64(time.Second)).Round(100 * time.Millisecond)
-		if left > 0 {
+		if left > 0 && time.Since(reported) >= drainEvery {
+			reported = time.Now()
 			_, _ = fmt.Fprintf(out, "culvert isn't ready, and refuses new calls in %v; running calls: %d\n", left, s.Calls) // what counts is the drain
 		}
 		select {
-		case <-time.After(min(max(left, drainEvery/10), drainEvery)):
+		case <-time.After(drainEvery / 10): // the delay may end early
 		case <-ctx.Done():
 			return ctx.Err()
 		}

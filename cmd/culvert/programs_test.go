@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -140,7 +139,7 @@ func fetchMain() {
 	field := flag.String("header", "", "a name, a colon and a value")
 	socket := flag.String("socket", "", "the unix socket to connect to")
 	flag.Parse()
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{Timeout: patience}
 	if *socket != "" {
 		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", *socket)

@@ -21,6 +21,27 @@ func (p *program) backends() []admin.Backend {
 	return all
 }
 
+// backendsGone reports whether a new call would reach nothing: culvert can connect to no
+// backend. A web server behind fallback may be there.
+func (p *program) backendsGone() bool {
+	for _, u := range p.bridge.Upstreams() {
+		if !u.Draining && !unreachable(u) {
+			return false
+		}
+	}
+	return p.reloads.current().Fallback == ""
+}
+
+// unreachable reports whether the last attempt to connect failed at each address.
+func unreachable(u bridge.UpstreamState) bool {
+	for _, a := range u.Addresses {
+		if a.Accepts || a.Unhealthy || a.Failure == "" {
+			return false
+		}
+	}
+	return len(u.Addresses) > 0
+}
+
 // takesCalls reports whether a connection of the upstream takes calls, or why none does.
 func takesCalls(u bridge.UpstreamState) (yes bool, cause string) {
 	for _, a := range u.Addresses {

@@ -97,7 +97,7 @@ func (w *watchTest) rejects(words string) {
 
 func (w *watchTest) until(what string, is func(*configState) bool) {
 	w.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(patience)
 	for {
 		select {
 		case s := <-w.told:

@@ -18,8 +18,8 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "culvert",
 		Short: "Carry gRPC from browsers and through firewalls to an unmodified gRPC server",
-		Long: `culvert takes gRPC, gRPC-Web and gRPC over WebSocket on one port and sends each
-call to an unmodified gRPC server.
+		Long: `culvert takes gRPC, gRPC-Web, Connect, JSON and gRPC over WebSocket on one port
+and sends each call to an unmodified gRPC server.
 
 Documentation: ` + documents,
 		Example: `  culvert demo

@@ -39,7 +39,7 @@ import (
 //	                            descriptors of the backend's two services
 
 // patience is for what takes no time: a test that waits so long has failed.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // A job is a program that runs beside a script.
 type job struct {

@@ -179,7 +179,11 @@ func (p *program) open(ctx context.Context) error {
 		return err
 	}
 	for i, ln := range p.listeners {
-		p.policies[i].LoopbackOnly = isLoopback(ln.Addr())
+		l := &p.policies[i]
+		l.LoopbackOnly = isLoopback(ln.Addr())
+		if l.TLS != nil || !l.LoopbackOnly { // else only the names in hosts count, which unansweredHosts knows
+			l.Serves = p.keys.serves
+		}
 	}
 	boundMemory(&cfg, p.memory.bytes, p.config)
 	p.memory.warn(p.log, &cfg)
@@ -231,7 +235,7 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 		var certificates *listenerTLS
 		if provider != nil {
 			certificates = newListenerTLS(provider)
-			policy.TLS, policy.SamePolicy, policy.Serves = certificates.config, certificates.samePolicy, p.keys.serves
+			policy.TLS, policy.SamePolicy = certificates.config, certificates.samePolicy
 		}
 		p.certificates = append(p.certificates, certificates)
 		p.policies = append(p.policies, policy)

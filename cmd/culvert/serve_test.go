@@ -92,7 +92,7 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 	signals <- syscall.SIGTERM
 	select {
 	case <-draining:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Error("TERM waits for what HUP began")
 	}
 	close(goOn)

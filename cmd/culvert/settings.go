@@ -38,6 +38,7 @@ var usages = map[string]string{
 	"backend-cert":        "`file` with the client certificate (PEM) for the backend; turns TLS on",
 	"backend-key":         "`file` with the private key (PEM) of --backend-cert; turns TLS on",
 	"backend-server-name": "`name` in the backend's certificate; turns TLS on",
+	"backend-descriptors": "`file` with the descriptors of the backend's methods, for messages in JSON; for backends without server reflection",
 	"allow-origin":        "`origin` of pages that may call, such as https://app.example.com, https://*.example.com or http://localhost:*; repeatable",
 	"host":                "host `name` that clients use for culvert, such as grpc.example.com; pages from this host may call; repeatable",
 	"allow-method":        "`pattern` of the only methods that clients can call, such as shop.v1.Orders/*; repeatable",

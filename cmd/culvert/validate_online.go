@@ -92,7 +92,7 @@ func openBackends(loaded *config.Loaded) (backends []*askedBackend, closeAll fun
 	}
 	messages := report.SizeLimit{Bytes: cfg.Limits.MessageBytes, Key: report.KeyMessageBytes}
 	for i, b := range loaded.BackendSections() {
-		u, err := upstream.New(cfg.Backends[i].Backend, messages, cfg.Limits.HeaderBytes, memory.New(1<<30, 0))
+		u, err := upstream.New(cfg.Backends[i].Backend, messages, cfg.Limits.HeaderBytes, memory.New(1<<30, 0), nil)
 		if err != nil {
 			closeAll()
 			return nil, nil, loaded.Errorf(b.Section+".address", "%w", err)

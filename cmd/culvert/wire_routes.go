@@ -63,6 +63,9 @@ func bridgeRoutes(c *config.Loaded) []bridge.Route {
 			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue{Name: v.Name, Value: v.Value})
 		}
 		to.Message = bridgeMessageRoute(&r.Message)
+		if at := config.Entry("routes", i); c.IsSet(at + ".message.heartbeat") {
+			to.Message.Heartbeat = orNone(r.Message.Heartbeat)
+		}
 		routes = append(routes, to)
 	}
 	return routes

@@ -1,0 +1,60 @@
+package bridge
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A client that sends messages in JSON by hand makes mistakes in them, often in one body
+// that it has written before. What it gets for the messages before the mistake must not
+// depend on whether culvert finds the mistake before the backend replies.
+
+// replyPatience is how long a mistake in a message waits for the replies to the messages
+// before it. The backend may not owe one for each.
+const replyPatience = time.Second
+
+// answered counts the replies of a two-way call in JSON that the client was sent.
+type answered struct {
+	replies atomic.Int64
+	more    chan struct{} // one element: there are more
+}
+
+// note counts one. Nil counts none.
+func (a *answered) note() {
+	if a == nil {
+		return
+	}
+	a.replies.Add(1)
+	select {
+	case a.more <- struct{}{}:
+	default: // nobody waits, or knows already
+	}
+}
+
+// awaitReplies waits for as many replies as the backend has messages, if the error is the
+// client's mistake in a message. The backend doesn't get the half-close meanwhile: it
+// would take the request for complete.
+func (r *running) awaitReplies(err error) {
+	if r.answered == nil || r.in.messages.Load() == 0 || !isMistake(err) {
+		return
+	}
+	patience := time.NewTimer(replyPatience)
+	defer patience.Stop()
+	for r.answered.replies.Load() < r.in.messages.Load() {
+		select {
+		case <-r.answered.more:
+		case <-patience.C:
+			return
+		case <-r.timed.Done():
+			return
+		}
+	}
+}
+
+func isMistake(err error) bool {
+	f := (*report.Fault)(nil)
+	return errors.As(err, &f) && (f.Reason == report.ReasonBadRequest || f.Reason == report.ReasonRequestTooLarge)
+}

@@ -1,0 +1,207 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/fallback"
+)
+
+// A slowListener has the connections of a busy machine: each write begins late.
+type slowListener struct {
+	net.Listener
+	delay *atomic.Int64
+}
+
+type slowConn struct {
+	net.Conn
+	delay *atomic.Int64
+}
+
+func (l slowListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return slowConn{c, l.delay}, err
+}
+
+func (c slowConn) Write(p []byte) (int, error) {
+	<-time.After(time.Duration(c.delay.Load()))
+	return c.Conn.Write(p)
+}
+
+// slowBubble serves calls in a bubble. It returns the server, and a client.
+// Each write of the server takes the delay.
+func slowBubble(t *testing.T, http2 bool, delay *atomic.Int64, handle func(grpc.ServerStream) error) (*Server, *http.Client) {
+	t.Helper()
+	backend, front := parts.ListenPipe(t), parts.ListenPipe(t)
+	stop := parts.ServeBackend(t, backend, handle)
+	cfg := Config{StandardHTTP2: true, Backend: Backend{
+		Target: "passthrough:///slow", Dial: func(ctx context.Context, _ string) (net.Conn, error) { return backend.DialContext(ctx) },
+	}}
+	s := newServer(t, cfg)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.Serve(slowListener{front, delay}) }) // it always returns the error of a closed server
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!http2)
+	protocols.SetUnencryptedHTTP2(http2)
+	client := &http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return front.DialContext(ctx) }}
+	t.Cleanup(func() {
+		client.CloseIdleConnections()
+		_ = s.Close()
+		_ = front.Close()
+		serving.Wait()
+		stop()
+	})
+	return s, &http.Client{Transport: client}
+}
+
+// slowCall makes a call of one message, and returns the replies and the code that it ended
+// with.
+func slowCall(t *testing.T, client *http.Client, contentType, timeout string) (replies int, code string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://culvert"+testMethod, bytes.NewReader(framed(0, []byte("hello"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Te", "trailers")
+	r.Header.Set("Grpc-Timeout", timeout)
+	res, err := client.Do(r)
+	if err != nil {
+		t.Errorf("%s: %v", contentType, err)
+		return 0, ""
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Errorf("%s: %q and then %v", contentType, body, err)
+		return 0, ""
+	}
+	code = res.Header.Get("Grpc-Status") + res.Trailer.Get("Grpc-Status")
+	if _, text, ok := bytes.Cut(body, []byte("grpc-status:")); ok {
+		line, _, _ := strings.Cut(string(text), "\r\n")
+		code = strings.TrimSpace(line)
+	}
+	return bytes.Count(body, []byte("reply")), code
+}
+
+// TestLateWritesHaveAStatus: where culvert can't see whether a write waits for its client or
+// only for a busy machine, the end of a call doesn't cut it before 5 s.
+func TestLateWritesHaveAStatus(t *testing.T) {
+	reply := func(ss grpc.ServerStream) error {
+		_ = ss.SendHeader(nil) // SendMsg returns the error
+		<-time.After(900 * time.Millisecond)
+		return ss.SendMsg([]byte("reply"))
+	}
+	for name, c := range map[string]struct {
+		handle  func(ss grpc.ServerStream) error
+		evicted bool
+		want    string // the replies and the code
+	}{
+		"a message is being written": {func(ss grpc.ServerStream) error {
+			if err := reply(ss); err != nil {
+				return err
+			}
+			return hold(ss)
+		}, false, "1 4"},
+		"the end is being written": {func(grpc.ServerStream) error {
+			<-time.After(900 * time.Millisecond)
+			return status.Error(codes.Aborted, "its own end")
+		}, false, "0 10"},
+		"nothing was written": {hold, false, "0 4"},
+		"it ends to free memory": {func(ss grpc.ServerStream) error {
+			if err := reply(ss); err != nil {
+				return err
+			}
+			return hold(ss)
+		}, true, "1 8"},
+	} {
+		for _, over := range []struct {
+			http2       bool
+			contentType string
+		}{{true, "application/grpc"}, {true, "application/grpc-web+proto"}, {false, "application/grpc-web+proto"}} {
+			t.Run(fmt.Sprintf("%s/%s http2=%v", name, over.contentType, over.http2), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var delay atomic.Int64
+					s, client := slowBubble(t, over.http2, &delay, c.handle)
+					if over.http2 { // its SETTINGS cross before
+						slowCall(t, client, over.contentType, "100m")
+					}
+					time.AfterFunc(800*time.Millisecond, func() { delay.Store(int64(3 * time.Second)) })
+					if c.evicted {
+						time.AfterFunc(time.Second, func() {
+							for _, r := range s.registry.list() {
+								r.Evict()
+							}
+						})
+					}
+					replies, code := slowCall(t, client, over.contentType, map[bool]string{false: "1S", true: "1M"}[c.evicted])
+					if got := fmt.Sprint(replies, " ", code); got != c.want {
+						t.Errorf("replies and code %q, want %q", got, c.want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestLateWriteLeavesNoDeadline for the next call on its connection.
+func TestLateWriteLeavesNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var delay atomic.Int64
+		_, client := slowBubble(t, false, &delay, func(grpc.ServerStream) error {
+			<-time.After(900 * time.Millisecond)
+			return status.Error(codes.Aborted, "its own end")
+		})
+		time.AfterFunc(800*time.Millisecond, func() { delay.Store(int64(3 * time.Second)) })
+		for range 2 {
+			if _, code := slowCall(t, client, "application/grpc-web+proto", "1S"); code != "10" {
+				t.Errorf("the call ended with %q, want 10", code)
+			}
+			delay.Store(0)
+			<-time.After(50 * time.Second) // less than limits.connection_idle_timeout
+		}
+	})
+}
+
+// A deadlines is a ResponseWriter that remembers the last write deadline.
+type deadlines struct {
+	http.ResponseWriter
+	write time.Time
+}
+
+func (*deadlines) SetReadDeadline(time.Time) error { return nil }
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	d.write = at
+	return nil
+}
+
+// TestCutOfWebRequestLeavesNoDeadline likewise.
+func TestCutOfWebRequestLeavesNoDeadline(t *testing.T) {
+	w := &deadlines{}
+	r := &http.Request{ProtoMajor: 1}
+	x := &webExchange{s: newServer(t, Config{Backend: nowhere}), rc: http.NewResponseController(w), r: r, run: &running{call: new(call)}, body: new(fallback.Body)}
+	x.cut()
+	if w.write.IsZero() {
+		t.Fatal("the cut sets no deadline")
+	}
+	x.liftCut()
+	if !w.write.IsZero() {
+		t.Errorf("the deadline %v stays", w.write)
+	}
+}

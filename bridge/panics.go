@@ -1,0 +1,119 @@
+package bridge
+
+import (
+	"bytes"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+)
+
+// A panic ends the call that it happens in, and nothing else. Each part of a call's way
+// catches its own, so that the parts behind it run as after any error: the client is told
+// INTERNAL, the upstream's stream ends, the call's goroutines are waited for, and what the
+// call holds is given back.
+
+// cutting is where the end of a call's context interrupts what waits for the client.
+const cutting = "cutting a client off"
+
+// catch ends a panic on a goroutine of the call, and puts it into err. It must be deferred
+// itself.
+func (s *Server) catch(r *running, where string, err *error) {
+	if v := recover(); v != nil {
+		*err = s.panics.Note(where, v, r.call.facts()...)
+	}
+}
+
+// catchRest ends a panic that no other catch of the call has seen. It must be deferred
+// itself, behind end.
+func (s *Server) catchRest(r *running) {
+	if v := recover(); v != nil {
+		f := s.panics.Note("a call", v, r.call.facts()...)
+		s.abort(r, f)
+		r.cancel(f)
+		r.others.Wait()
+	}
+}
+
+// Panicked ends a call whose request could not be freed. It implements the Call of its
+// memory.Entry.
+func (r *running) Panicked(v any) {
+	r.cancel(r.among.panics.Note("freeing a message", v, r.call.facts()...))
+}
+
+// catchMaking is catch for a call that isn't registered yet. It must be deferred itself.
+func (s *Server) catchMaking(c *call, err *error) {
+	if v := recover(); v != nil {
+		*err = s.panics.Note("the beginning of a call", v, c.facts()...)
+	}
+}
+
+// facts are those of a call in a line of the log.
+func (c *call) facts() []slog.Attr {
+	return []slog.Attr{
+		slog.String("call_id", c.info.ID),
+		slog.String("transport", c.info.Transport),
+		slog.String("method", c.info.Method),
+		slog.String("peer", c.info.Peer),
+	}
+}
+
+// caught answers a request whose handler has panicked with v, if nothing was answered yet,
+// and otherwise cuts it off. a has what is known of it; nil: nothing. If it makes a call, that
+// ends the request's count among the arrivals, and counted becomes false.
+func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arrival, t *transport, counted *bool) {
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it likewise
+		panic(v)
+	}
+	var facts []slog.Attr
+	if a != nil {
+		facts = append(facts, slog.String("peer", a.peer.Addr), slog.String("method", a.method))
+	}
+	f := s.panics.Note("a request", v, facts...)
+	switch {
+	case a == nil || a.served:
+		switch {
+		case a == nil:
+		case a.call != nil:
+			a.call.arrived()
+		case a.counted:
+			a.policy.arrivals.end()
+		}
+		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
+	case t == nil || !t.needsMethod:
+		s.refuse(w, r, a, f.HTTP(), "internal error")
+	default: // the call's own protocol tells it
+		*counted = false // also if the client has gone, and serve panics
+		a.counted, a.served, a.refused = true, true, f
+		a.readMethod(r)
+		a.peer.Transport = a.transportName(t)
+		t.serve(s, w, r, a)
+	}
+}
+
+// httpLog returns the log of an http.Server. What the server says of its clients is for
+// debugging; the panics that it has recovered are for the operator.
+func (s *Server) httpLog() *log.Logger {
+	return log.New(httpLog{s, slog.NewLogLogger(s.log.Handler(), slog.LevelDebug).Writer()}, "", 0)
+}
+
+type httpLog struct {
+	s     *Server
+	debug io.Writer
+}
+
+// panicPrefixes begin a panic's lines of net/http and of its HTTP/2: the peer, the value,
+// and the stack in the lines below.
+var panicPrefixes = [...]string{"http: panic serving ", "http2: panic serving "}
+
+func (l httpLog) Write(p []byte) (int, error) {
+	for _, prefix := range panicPrefixes {
+		if told, ok := bytes.CutPrefix(p, []byte(prefix)); ok {
+			what, stack, _ := bytes.Cut(told, []byte("\n"))
+			peer, value, _ := bytes.Cut(what, []byte(": "))
+			l.s.panics.Tell("a connection", string(value), string(stack), slog.String("peer", string(peer)))
+			return len(p), nil
+		}
+	}
+	return l.debug.Write(p)
+}

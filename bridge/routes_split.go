@@ -1,0 +1,61 @@
+package bridge
+
+import "slices"
+
+// backendFor returns the backend of a new call of the route: one that takes it, else one
+// that serves, else any. Its failure tells the client why. key is as in route.backendFor.
+func (rt *router) backendFor(r *route, key []string) string {
+	backend := r.backendFor(key, rt.takes)
+	if r.others() > 0 && !rt.takes(backend) {
+		return r.backendFor(key, rt.upstreams.Serves)
+	}
+	return backend
+}
+
+// changeBackend gives the call another backend that takes it, by the weights of those that
+// weren't tried. It returns which ones are tried then. If there is no other one, ok is
+// false, and the call keeps its own.
+func (r *running) changeBackend(key, tried []string) (_ []string, ok bool) {
+	c := r.call
+	if tried == nil {
+		tried = append(make([]string, 0, 1+c.route.others()), c.info.Backend)
+	}
+	takes := func(backend string) bool {
+		return !slices.Contains(tried, backend) && c.policy.router.takes(backend)
+	}
+	for {
+		backend := c.route.backendFor(key, takes)
+		if slices.Contains(tried, backend) {
+			return tried, false
+		}
+		able := takes(backend)
+		tried = append(tried, backend)
+		if able && r.moveTo(backend) { // else other calls were faster, or none is able
+			return tried, true
+		}
+	}
+}
+
+// returnToBackend gives the call the backend to wait at when none has room at once: its
+// first one, or another one if that can't be reached or has as many calls as it may.
+func (r *running) returnToBackend(key, tried []string) {
+	c := r.call
+	backend := tried[0]
+	if !c.policy.router.takes(backend) {
+		backend = c.route.backendFor(key, c.policy.router.takes)
+	}
+	if backend != c.info.Backend && c.policy.router.takes(backend) {
+		r.moveTo(backend)
+	}
+}
+
+// moveTo gives the call the backend in place of its own, if it acquires it.
+func (r *running) moveTo(backend string) bool {
+	to, err := r.call.policy.router.acquire(backend)
+	if err != nil {
+		return false
+	}
+	r.releaseUpstream()
+	r.to, r.call.info.Backend = to, backend
+	return true
+}

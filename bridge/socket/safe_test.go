@@ -1,0 +1,55 @@
+package socket
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"testing"
+	"time"
+)
+
+// A badConn panics in each method.
+type badConn struct{ net.Conn }
+
+// A badPacketConn does, too.
+type badPacketConn struct {
+	badConn
+	net.PacketConn
+}
+
+func (badPacketConn) Close() error                     { panic("no network") }
+func (badPacketConn) LocalAddr() net.Addr              { panic("no network") }
+func (badPacketConn) SetDeadline(time.Time) error      { panic("no network") }
+func (badPacketConn) SetReadDeadline(time.Time) error  { panic("no network") }
+func (badPacketConn) SetWriteDeadline(time.Time) error { panic("no network") }
+
+// TestSafe: each panic is told and an error, and Cut ends.
+func TestSafe(t *testing.T) {
+	told, errPanicked := 0, errors.New("it panicked")
+	caught := func(any) error { told++; return errPanicked }
+	safe, packets := Safe(badConn{}, caught), Safe(badPacketConn{}, caught)
+	p := make([]byte, 1)
+	for name, do := range map[string]func() error{
+		"Read":             func() error { _, err := safe.Read(p); return err },
+		"Write":            func() error { _, err := safe.Write(p); return err },
+		"Close":            safe.Close,
+		"SetDeadline":      func() error { return safe.SetDeadline(time.Time{}) },
+		"SetReadDeadline":  func() error { return safe.SetReadDeadline(time.Time{}) },
+		"SetWriteDeadline": func() error { return safe.SetWriteDeadline(time.Time{}) },
+		"ReadFrom":         func() error { _, _, err := packets.(net.PacketConn).ReadFrom(p); return err },
+		"WriteTo":          func() error { _, err := packets.(net.PacketConn).WriteTo(p, nil); return err },
+		"Cut":              func() error { Cut(safe); return errPanicked },
+		"Cut under TLS":    func() error { Cut(tls.Client(safe, new(tls.Config))); return errPanicked },
+	} {
+		told = 0
+		if err := do(); !errors.Is(err, errPanicked) || told != 1 {
+			t.Errorf("%s: %v, told %d times", name, err, told)
+		}
+	}
+	if _, ok := safe.(net.PacketConn); ok {
+		t.Error("a stream passes for packets")
+	}
+	if c := Safe(new(net.UDPConn), nil); c.(*net.UDPConn) == nil {
+		t.Error("a socket is wrapped")
+	}
+}
