@@ -546,7 +546,8 @@ func TestACMEByDNS(t *testing.T) {
 	const token = "a/token+of=dns"
 	s := newSite(t)
 	c := s.newCA(caOptions{life: time.Hour})
-	RegisterDNSProvider("test", func(settings map[string]string) (certmagic.DNSProvider, error) {
+	provider := s.dns.conn.LocalAddr().String() // a name is taken once in a process
+	RegisterDNSProvider(provider, func(settings map[string]string) (certmagic.DNSProvider, error) {
 		if settings["token"] == "" {
 			return nil, errors.New("token is missing")
 		}
@@ -554,7 +555,7 @@ func TestACMEByDNS(t *testing.T) {
 	})
 	var log syncBuffer
 	o := c.options(t.TempDir(), "*.culvert.test")
-	o.DNSProvider, o.DNSResolvers = "test", []string{s.dns.conn.LocalAddr().String()}
+	o.DNSProvider, o.DNSResolvers = provider, []string{s.dns.conn.LocalAddr().String()}
 	o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 
 	_, err := NewACME(o)

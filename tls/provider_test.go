@@ -249,7 +249,7 @@ func TestProblemsAreKnownDuringALook(t *testing.T) {
 		if len(problems) != 1 {
 			t.Errorf("the problems are %v, want one", problems)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Error("whoever asks for problems waits for the look")
 	}
 }

@@ -30,7 +30,7 @@ func TestRedirectEndsConnectionsOfHTTP10(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(time.Minute)) // just opened
+		_ = conn.SetDeadline(time.Now().Add(2 * time.Minute)) // just opened
 		_, err = io.WriteString(conn, "GET "+path+" HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"+
 			"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		if err != nil {
