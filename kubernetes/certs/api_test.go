@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +28,7 @@ type api struct {
 	config  *admissionregistrationv1.MutatingWebhookConfiguration
 	changed chan struct{} // closed and replaced with each change of the Secret
 	refuse  string        // the method that is answered with 403
+	behind  time.Duration // of its clock
 }
 
 func newAPI() *api {
@@ -44,17 +46,21 @@ func newAPI() *api {
 // client returns the configuration of a client.
 func (a *api) client() *rest.Config {
 	return &rest.Config{
-		Host: "http://api", Transport: roundTripper{a}, QPS: -1,
+		Host: "http://api", Transport: roundTripper{a, a.behind}, QPS: -1,
 		ContentConfig: rest.ContentConfig{AcceptContentTypes: "application/json", ContentType: "application/json"},
 	}
 }
 
-// A roundTripper calls a handler.
-type roundTripper struct{ http.Handler }
+// A roundTripper calls a handler, and dates its answers.
+type roundTripper struct {
+	http.Handler
+	behind time.Duration
+}
 
 func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !r.URL.Query().Has("watch") {
 		w := httptest.NewRecorder()
+		w.Header().Set("Date", time.Now().Add(-t.behind).UTC().Format(http.TimeFormat))
 		t.ServeHTTP(w, r)
 		return w.Result(), nil
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -43,7 +44,30 @@ type trust struct {
 	ca      *x509.Certificate // the newest one in the caBundle
 	since   time.Time         // when it was first seen there
 	problem error             // why the caBundle can't be kept
+	behind  time.Duration     // of the API server's clock, when it last answered
 }
+
+// A clockReader tells how far the clock of the API server is behind. A certificate begins
+// at the time of the replica that makes it, so a server with another time may refuse it.
+type clockReader struct {
+	next  http.RoundTripper
+	trust *trust
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (c clockReader) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := c.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+		c.trust.clockBehind(time.Since(date))
+	}
+	return res, nil
+}
+
+// WrappedRoundTripper is for client-go, which looks for the transport.
+func (c clockReader) WrappedRoundTripper() http.RoundTripper { return c.next }
 
 // published notes that the caBundle has the CA, and whether it got it just now.
 func (t *trust) published(ca *x509.Certificate, now bool) {
@@ -68,7 +92,25 @@ func (t *trust) accepts(leaf *x509.Certificate) error {
 func (t *trust) settled(leaf *x509.Certificate) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return time.Since(t.since) >= settle && time.Since(leaf.NotBefore) >= settle
+	return time.Since(t.since) >= settle && time.Since(leaf.NotBefore)-t.behind >= settle
+}
+
+// clockBehind notes how far the clock of the API server is behind.
+func (t *trust) clockBehind(behind time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.behind = max(behind, 0)
+}
+
+// early returns for how long the API server's clock refuses the certificate or its CA.
+func (t *trust) early(leaf *x509.Certificate) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	begins := leaf.NotBefore
+	if t.ca != nil && t.ca.NotBefore.After(begins) {
+		begins = t.ca.NotBefore
+	}
+	return t.behind - time.Since(begins)
 }
 
 // setProblem replaces the problem, and returns the earlier one.

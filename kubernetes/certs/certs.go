@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ type Source struct {
 
 var (
 	errNotYet  = errors.New("no serving certificate yet")
+	errClock   = errors.New("the serving certificate isn't valid yet by the clock of the API server")
 	errExpired = errors.New("the serving certificate has expired")
 )
 
@@ -60,18 +62,21 @@ func newSource(o Options, caLife, leafLife time.Duration) (*Source, error) {
 	if err := o.find(); err != nil {
 		return nil, err
 	}
-	client, err := kubernetes.NewForConfig(o.API)
-	if err != nil {
+	s := &Source{options: o, trust: new(trust)}
+	o.API = rest.CopyConfig(o.API)
+	o.API.Wrap(func(next http.RoundTripper) http.RoundTripper { return clockReader{next, s.trust} })
+	var err error
+	if s.client, err = kubernetes.NewForConfig(o.API); err != nil {
 		return nil, fmt.Errorf("the API server: %w", err)
 	}
-	s := &Source{options: o, client: client, trust: new(trust), authority: &authority.DynamicAuthority{
+	s.authority = &authority.DynamicAuthority{
 		SecretNamespace: o.Namespace,
 		SecretName:      o.Secret,
 		RESTConfig:      o.API,
 		CommonName:      "culvert-injector",
 		CADuration:      caLife,
 		LeafDuration:    leafLife,
-	}}
+	}
 	s.source = &cmtls.DynamicSource{
 		DNSNames:      []string{o.Service + "." + o.Namespace + ".svc"}, // by which the API server calls it
 		Authority:     &published{s.authority, s.trust},
@@ -105,11 +110,14 @@ func (s *Source) Certificate() (*tls.Certificate, error) {
 }
 
 // serve returns the newest certificate, or the one before it until the newest has settled.
-// Without an earlier one nothing is gained by waiting.
+// Without an earlier one, the newest is served as soon as the API server's clock accepts it.
 func (s *Source) serve(c *tls.Certificate) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	if behind := s.trust.early(c.Leaf); s.served == nil && behind > 0 {
+		return nil, fmt.Errorf("%w: it will be in %v; set the clocks of the nodes", errClock, behind.Round(time.Second))
+	}
 	if s.served == nil || s.trust.settled(c.Leaf) || now.After(s.served.Leaf.NotAfter) {
 		s.served = c
 	}

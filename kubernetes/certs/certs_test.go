@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -92,6 +93,32 @@ func TestCertificateIsMadeAndTrusted(t *testing.T) {
 		}
 		if strings.Contains(r.log.String(), "PRIVATE") || strings.Contains(r.log.String(), "level=ERROR") {
 			t.Errorf("the log is\n%s", r.log)
+		}
+	})
+}
+
+// TestNotServedBeforeItIsValid: a replica whose clock is ahead isn't ready until the API
+// server's clock accepts its certificate.
+func TestNotServedBeforeItIsValid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		a.behind = 30 * time.Second
+		r := start(t, a, caLife, leafLife)
+		began := time.Now()
+		for {
+			time.Sleep(time.Second)
+			c, err := r.Certificate()
+			if err == nil {
+				if err := verify(c, a.bundles()[0], a.behind); err != nil {
+					t.Errorf("served after %v, but the API server refuses it: %v", time.Since(began), err)
+				}
+				break
+			}
+			if took := time.Since(began); took > time.Minute {
+				t.Fatalf("not served after %v: %v", took, err)
+			} else if took > 5*time.Second && !errors.Is(err, errClock) {
+				t.Errorf("%v: want the clock in the error", err)
+			}
 		}
 	})
 }

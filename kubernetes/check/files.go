@@ -19,6 +19,7 @@ import (
 var kinds = map[[2]string]func() metav1.Object{
 	{"", "Namespace"}:                      func() metav1.Object { return new(corev1.Namespace) },
 	{"", "Pod"}:                            func() metav1.Object { return new(corev1.Pod) },
+	{"", "LimitRange"}:                     func() metav1.Object { return new(corev1.LimitRange) },
 	{"", "Service"}:                        func() metav1.Object { return new(corev1.Service) },
 	{"", "ConfigMap"}:                      func() metav1.Object { return new(corev1.ConfigMap) },
 	{"", "PodTemplate"}:                    func() metav1.Object { return new(corev1.PodTemplate) },

@@ -57,9 +57,25 @@ func (c *checker) injection(s *subject) {
 			c.add(Note, s.object, "when injected: "+w, "")
 		}
 	}
+	if _, own := s.template.Labels[inject.Label]; s.label != "" && !own && !(s.label == inject.Enabled && s.asks()) {
+		c.add(Warning, s.object, fmt.Sprintf("its label %s: %s has no effect: only those of the pod and of the namespace have one", inject.Label, s.label),
+			"move the label to "+s.templateLabels())
+	}
+	c.limitRanges(s)
 	c.leftovers(s)
 	c.outdated(s)
 	c.version(s)
+}
+
+// templateLabels returns the field with the labels of a workload's pods.
+func (s *subject) templateLabels() string {
+	switch s.kind {
+	case "CronJob":
+		return "spec.jobTemplate.spec.template.metadata.labels"
+	case "PodTemplate":
+		return "template.metadata.labels"
+	}
+	return "spec.template.metadata.labels"
 }
 
 // unasked is for a subject whose labels don't ask.
@@ -156,23 +172,11 @@ func (c *checker) outdated(s *subject) {
 			return
 		}
 		images[have.Image]++
-		clean, _ := inject.Remove(pod)
-		asking := s.ns
-		asking.Labels = map[string]string{inject.Label: inject.Enabled} // if it has culvert, compare it
-		result, err := inject.Pod(clean, asking, c.config)
-		if err != nil || result.Action != inject.Injected {
+		want := c.wanted(pod, have, s.ns.Name)
+		if want == nil {
 			return
 		}
-		want := inject.Sidecar(&result.Pod.Spec)
-		for name, limit := range have.Resources.Limits { // a LimitRange may have set more
-			if _, has := want.Resources.Limits[name]; !has && want.Resources.Limits != nil {
-				want.Resources.Limits[name] = limit
-			}
-		}
-		if result, err = inject.Pod(result.Pod, asking, c.config); err != nil { // it fits the limits
-			return
-		}
-		d := c.differences(have, inject.Sidecar(&result.Pod.Spec))
+		d := c.differences(have, want)
 		if len(d) > 0 {
 			differ++
 		}
@@ -211,6 +215,27 @@ func (c *checker) outdated(s *subject) {
 		}
 	}
 	c.add(Warning, s.object, fmt.Sprintf("culvert is outdated: the injector now sets %s", strings.Join(differing, ", ")), remedy)
+}
+
+// wanted returns the sidecar that the injector now gives to a pod with culvert; nil if none.
+func (c *checker) wanted(pod *corev1.Pod, have *corev1.Container, namespace string) *corev1.Container {
+	asking := inject.Namespace{Name: namespace, Labels: map[string]string{inject.Label: inject.Enabled}} // if it has culvert, compare it
+	clean, _ := inject.Remove(pod)
+	result, err := inject.Pod(clean, asking, c.config)
+	if err != nil || result.Action != inject.Injected {
+		return nil
+	}
+	// Limits that the injector doesn't set are a LimitRange's. It fits the sidecar to them
+	// when the API server calls again.
+	want := inject.Sidecar(&result.Pod.Spec)
+	limits := corev1.ResourceList{}
+	maps.Copy(limits, have.Resources.Limits)
+	maps.Copy(limits, want.Resources.Limits)
+	want.Resources.Limits = limits
+	if result, err = inject.Pod(result.Pod, asking, c.config); err != nil {
+		return nil
+	}
+	return inject.Sidecar(&result.Pod.Spec)
 }
 
 // differences returns what of the sidecar isn't as the injector makes it. Fields that

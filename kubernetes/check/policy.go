@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
 
 // policies checks which ports of the pod other pods reach.
@@ -27,7 +29,7 @@ func (c *checker) policies(s *subject, steps []string) {
 	if len(selecting) > 0 && !s.pod.Spec.HostNetwork {
 		c.closed(s, selecting)
 	}
-	if s.backend == 0 {
+	if s.backend == 0 || s.onLoopback() && !s.pod.Spec.HostNetwork {
 		return
 	}
 	const loopback = "let the backend listen on 127.0.0.1 only"
@@ -126,7 +128,7 @@ func (s *subject) covers(ports []networkingv1.NetworkPolicyPort, port int32) boo
 	}
 	return slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool {
 		switch {
-		case p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP:
+		case p.Protocol != nil && !inject.IsTCP(*p.Protocol):
 			return false
 		case p.Port == nil:
 			return true

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
 
@@ -57,6 +58,8 @@ func (c *checker) services(s *subject) (steps []string) {
 			case 0:
 				if p.TargetPort.StrVal == inject.PortName {
 					reached = true // the number is another one in other pods
+				} else if p.TargetPort.StrVal != "" && inject.IsTCP(p.Protocol) {
+					reached = c.nowhere(s, svc, p) || reached
 				}
 			case s.listen:
 				reached = true
@@ -93,6 +96,25 @@ func (c *checker) services(s *subject) (steps []string) {
 		})
 	}
 	return steps
+}
+
+// nowhere tells of a Service's port that names a port which the pods don't have. It reports
+// whether that should be culvert's.
+func (c *checker) nowhere(s *subject, svc *corev1.Service, p corev1.ServicePort) (culverts bool) {
+	names := []string{inject.PortName}
+	for _, other := range s.others() {
+		for _, p := range other.Ports {
+			names = append(names, p.Name)
+		}
+	}
+	near := config.Nearest(p.TargetPort.StrVal, names)
+	remedy := "write the name of one of their ports: " + strings.Join(slices.DeleteFunc(names, func(n string) bool { return n == "" }), ", ")
+	if near != "" {
+		remedy = "set targetPort: " + near
+	}
+	c.add(Error, objectName("Service", svc.Namespace, svc.Name),
+		fmt.Sprintf("its targetPort %s leads nowhere in the pods of %s: no container has a port of that name", p.TargetPort.StrVal, s.object), remedy)
+	return near == inject.PortName
 }
 
 // newName returns the name of an object that check makes for a subject. It fits a
@@ -143,7 +165,7 @@ func (c *checker) headless(s *subject, svc *corev1.Service) (reached, past bool)
 	for _, p := range svc.Spec.Ports {
 		target := s.target(p)
 		switch {
-		case p.Protocol != "" && p.Protocol != corev1.ProtocolTCP:
+		case !inject.IsTCP(p.Protocol):
 		case s.backend != 0 && (p.Port == s.backend || target == s.backend):
 			past = true
 		case p.Port == s.listen:
@@ -169,7 +191,7 @@ func (c *checker) hostPorts(s *subject) (steps []string) {
 	}
 	for _, other := range s.others() {
 		for _, p := range other.Ports {
-			if p.HostPort == 0 || p.ContainerPort != s.backend || p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+			if p.HostPort == 0 || p.ContainerPort != s.backend || !inject.IsTCP(p.Protocol) {
 				continue
 			}
 			c.add(Warning, s.object, fmt.Sprintf("the container %s opens the backend's port %d on the node, as hostPort %d: clients reach it past culvert", other.Name, s.backend, p.HostPort),
@@ -195,7 +217,7 @@ func (s *Snapshot) servicesOf(sub *subject) []*corev1.Service {
 // target returns the pod's port that a Service's port leads to; 0 if the pod has none
 // of that name.
 func (s *subject) target(p corev1.ServicePort) int32 {
-	if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+	if !inject.IsTCP(p.Protocol) {
 		return 0
 	}
 	if p.TargetPort == (intstr.IntOrString{}) {

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,7 @@ type Snapshot struct {
 	workloads  []*workload
 	pods       []*corev1.Pod
 	services   []*corev1.Service
+	limits     []*corev1.LimitRange
 	slices     []*discoveryv1.EndpointSlice
 	policies   []*networkingv1.NetworkPolicy
 	ingresses  []*networkingv1.Ingress
@@ -94,6 +96,8 @@ func (s *Snapshot) Add(object metav1.Object) bool {
 		s.addWorkload("CronJob", o.ObjectMeta, nil, o.Spec.JobTemplate.Spec.Template)
 	case *corev1.Service:
 		s.services = append(s.services, o)
+	case *corev1.LimitRange:
+		s.limits = append(s.limits, o)
 	case *discoveryv1.EndpointSlice:
 		s.slices = append(s.slices, o)
 	case *networkingv1.NetworkPolicy:
@@ -200,11 +204,16 @@ func (s *Snapshot) addJob(o *batchv1.Job) {
 
 func (s *Snapshot) addWorkload(kind string, meta metav1.ObjectMeta, selector *metav1.LabelSelector, template corev1.PodTemplateSpec) {
 	s.Seen++
-	if !s.concerns(meta.Namespace, template.ObjectMeta, &template.Spec) {
+	_, labelled := meta.Labels[inject.Label]
+	labelled = labelled && kind != "Pod"
+	if !labelled && !s.concerns(meta.Namespace, template.ObjectMeta, &template.Spec) {
 		return
 	}
 	w := &workload{kind: kind, template: template}
 	w.meta = metav1.ObjectMeta{Name: meta.Name, Namespace: meta.Namespace, UID: meta.UID}
+	if labelled {
+		w.meta.Labels = map[string]string{inject.Label: meta.Labels[inject.Label]}
+	}
 	if selector != nil && !empty(selector) { // an empty one would select all pods of the namespace
 		w.selector = selector
 	}
@@ -255,12 +264,14 @@ func trim(meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range list {
 			if c := &list[i]; c.Name != inject.ContainerName {
-				c.Env, c.EnvFrom, c.VolumeMounts, c.Command, c.Args = nil, nil, nil, nil, nil
+				loopback := slices.Concat(onLoopback(c.Command), onLoopback(c.Args), onLoopback(values(c.Env)))
+				c.Env, c.EnvFrom, c.Command, c.Args = nil, nil, nil, loopback
+				c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return !strings.HasPrefix(m.Name, ownVolumes) })
 			}
 		}
 	}
 	for i := range spec.Volumes {
-		if v := &spec.Volumes[i]; !strings.HasPrefix(v.Name, "culvert-") {
+		if v := &spec.Volumes[i]; !strings.HasPrefix(v.Name, ownVolumes) {
 			v.VolumeSource = corev1.VolumeSource{}
 		}
 	}
@@ -270,6 +281,28 @@ func trim(meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 		spec.Affinity = nil
 	}
 	spec.Tolerations, spec.TopologySpreadConstraints = nil, nil
+}
+
+// ownVolumes begins the names of the injector's volumes.
+const ownVolumes = "culvert-"
+
+var loopbackAddress = regexp.MustCompile(`(?:^|[^0-9A-Za-z.])(?:127\.0\.0\.1|localhost|\[::1\]):([0-9]+)\b`)
+
+// onLoopback returns the addresses of the loopback in a container's texts.
+func onLoopback(texts []string) []string {
+	var all []string
+	for _, text := range texts {
+		all = append(all, loopbackAddress.FindAllString(text, -1)...)
+	}
+	return all
+}
+
+func values(env []corev1.EnvVar) []string {
+	all := make([]string, len(env))
+	for i, v := range env {
+		all[i] = v.Value
+	}
+	return all
 }
 
 func objectName(kind, namespace, name string) string {

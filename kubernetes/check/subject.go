@@ -23,6 +23,7 @@ type subject struct {
 	ns              inject.Namespace
 	template        *corev1.Pod // what new pods are made of; without a workload, one of the pods
 	workload        bool
+	label           string // the workload's own label, which has no effect; empty: it has none
 	pods            []*corev1.Pod
 	selector        *metav1.LabelSelector // nil: no label selects the pods
 	err             error                 // why culvert is refused
@@ -55,7 +56,7 @@ func (s *Snapshot) subjects(c *inject.Config) []*subject {
 		pod := &corev1.Pod{ObjectMeta: *w.template.ObjectMeta.DeepCopy(), Spec: w.template.Spec}
 		pod.Namespace = w.meta.Namespace
 		sub := add(w.kind, w.meta.Namespace, w.meta.Name, pod, true)
-		sub.selector = w.selector
+		sub.selector, sub.label = w.selector, w.meta.Labels[inject.Label]
 	}
 	for _, pod := range s.pods {
 		kind, name := "Pod", cmp.Or(pod.Name, pod.GenerateName)
@@ -180,6 +181,19 @@ func variable(c *corev1.Container, name string) string {
 		}
 	}
 	return ""
+}
+
+// onLoopback reports whether a container's command or variables name the backend's port on the
+// loopback. It then listens there alone, or else is a client, which is unusual.
+func (s *subject) onLoopback() bool {
+	for _, c := range s.others() {
+		for _, text := range c.Args {
+			if m := loopbackAddress.FindStringSubmatch(text); m != nil && m[1] == strconv.Itoa(int(s.backend)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // others returns the containers that run with the application, except culvert.

@@ -117,14 +117,12 @@ func TestLargeReviewsFitTheContainer(t *testing.T) {
 				`"resource":{"version":"v1","resource":"pods"},"object":{"metadata":{"labels":{"culvert.dev/inject":"enabled"}},"spec":{` + c.spec + `}}}}`
 			for range 15 {
 				posting.Go(func() {
-					response, err := client.Post("https://"+address+":8443/inject/pod", "application/json", strings.NewReader(body))
-					if err != nil {
-						t.Error(err)
-						return
+					status, text := http.StatusRequestTimeout, ""
+					for status == http.StatusRequestTimeout && t.Context().Err() == nil { // a busy machine doesn't send all in time
+						status, text = postReview(t, client, address, body)
 					}
-					defer response.Body.Close()
-					if text, err := io.ReadAll(response.Body); err != nil || !has(string(text), c.want) {
-						t.Errorf("round %d: %s %v %.200s: want %q", round, response.Status, err, text, c.want)
+					if !has(text, c.want) {
+						t.Errorf("round %d: %d %.200s: want %q", round, status, text, c.want)
 					}
 				})
 			}
@@ -145,6 +143,21 @@ func TestLargeReviewsFitTheContainer(t *testing.T) {
 	if _, err := create(t.Context(), namespace, pod, onlyDry); err == nil || !has(err.Error(), "denied the request", "the limit of 20000: make it smaller") {
 		t.Errorf("%.300v: want the limit", err)
 	}
+}
+
+// postReview returns the answer to a review: its code and body.
+func postReview(t *testing.T, client *http.Client, address, body string) (status int, text string) {
+	response, err := client.Post("https://"+address+":8443/inject/pod", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	defer response.Body.Close()
+	all, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return response.StatusCode, string(all)
 }
 
 // reviewClient returns a client that presents the API server's certificate.

@@ -145,6 +145,9 @@ func readAnnotations(pod *corev1.Pod, namespace string, c *Config) (*settings, e
 		if !ours {
 			continue
 		}
+		if _, raised := graceBefore(pod); raised && name == graceWas {
+			continue // of a copy of an injected pod
+		}
 		if err := s.read(name, pod.Annotations[full], namespace, c); err != nil {
 			errs = append(errs, fmt.Errorf("annotation %s: %w", full, err))
 		}

@@ -120,6 +120,75 @@ func TestOthersInTheNamespace(t *testing.T) {
 	}
 }
 
+// TestInitContainerIsNoBackend: an init container has ended when culvert could call it, so
+// its port says nothing in a namespace that asks for culvert.
+func TestInitContainerIsNoBackend(t *testing.T) {
+	shop := inject.Namespace{Name: "shop", Labels: map[string]string{inject.Label: inject.Enabled}}
+	pod := read(t, orders)
+	delete(pod.Labels, inject.Label)
+	pod.Spec.InitContainers = []corev1.Container{{Name: "prepare", Image: "i", Ports: pod.Spec.Containers[0].Ports}}
+	pod.Spec.Containers[0].Ports = nil
+	result, err := inject.Pod(pod, shop, testConfig())
+	if err != nil || result.Action != inject.Skipped || result.Reason != inject.NoPort {
+		t.Errorf("%+v, %v", result, err)
+	}
+	pod.Labels[inject.Label] = inject.Enabled
+	if result, err := inject.Pod(pod, shop, testConfig()); err == nil {
+		t.Errorf("with its own label: %+v, want an error", result)
+	}
+}
+
+// TestCopiedPod copies an injected pod without its init containers, as
+// "kubectl debug --copy-to --keep-init-containers=false" does, and injects the copy.
+func TestCopiedPod(t *testing.T) {
+	free := inject.Namespace{Name: "free", Labels: map[string]string{inject.Label: inject.Enabled}} // it may have all annotations
+	for name, row := range map[string]struct{ before, after func(*corev1.Pod) }{
+		"labels and annotations are lost": {func(*corev1.Pod) {}, func(p *corev1.Pod) { p.Labels, p.Annotations = nil, nil }},
+		"annotations are kept":            {func(*corev1.Pod) {}, func(*corev1.Pod) {}},
+		"with a configuration of its own, which is lost": {
+			annotate("config", "orders-culvert"), func(p *corev1.Pod) { p.Labels, p.Annotations = nil, nil },
+		},
+		"with a grace period that was raised": {
+			func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = new(int64(5)) }, func(*corev1.Pod) {},
+		},
+		"with a certificate": {annotate("tls-secret", "orders-tls"), func(*corev1.Pod) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, config := read(t, orders), testConfig()
+			row.before(pod)
+			config.Allow = []inject.Allowance{{Namespaces: []string{"free"}, Annotations: []string{"config", "tls-secret"}}}
+			injected, err := inject.Pod(pod, free, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fromAPIServer := injected.Pod.DeepCopy()
+			fromAPIServer.Spec.InitContainers = nil
+			for i := range fromAPIServer.Spec.Volumes {
+				if d := fromAPIServer.Spec.Volumes[i].DownwardAPI; d != nil {
+					d.DefaultMode = new(int32(0o644))
+				}
+			}
+			row.after(fromAPIServer)
+			again, err := inject.Pod(fromAPIServer, free, config)
+			if err != nil || again.Action != inject.Injected {
+				t.Fatalf("%+v, %v", again, err)
+			}
+			names := map[string]bool{}
+			for _, v := range again.Pod.Spec.Volumes {
+				if names[v.Name] {
+					t.Errorf("two volumes are named %s", v.Name)
+				}
+				names[v.Name] = true
+			}
+			for _, m := range inject.Sidecar(&again.Pod.Spec).VolumeMounts {
+				if !names[m.Name] {
+					t.Errorf("culvert mounts %s, which the pod doesn't have", m.Name)
+				}
+			}
+		})
+	}
+}
+
 func withVolume(change func(*corev1.Pod)) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "data"})

@@ -31,7 +31,8 @@ func containersOf(pod *corev1.Pod) []namedContainer {
 	return all
 }
 
-func isTCP(p corev1.ContainerPort) bool { return p.Protocol == "" || p.Protocol == corev1.ProtocolTCP }
+// IsTCP reports whether the protocol of a port is TCP, which is the default.
+func IsTCP(p corev1.Protocol) bool { return p == "" || p == corev1.ProtocolTCP }
 
 // findBackend sets the backend of the settings: the port in the annotation, or the
 // only port named grpc or grpc-*.
@@ -54,18 +55,19 @@ const NoPort = "no container has a port named grpc or grpc-*, and the namespace 
 
 // isGRPC reports whether a port's name says that it is a gRPC service's.
 func isGRPC(p corev1.ContainerPort) bool {
-	return isTCP(p) && (p.Name == "grpc" || strings.HasPrefix(p.Name, "grpc-"))
+	return IsTCP(p.Protocol) && (p.Name == "grpc" || strings.HasPrefix(p.Name, "grpc-"))
 }
 
-// isOther reports whether a pod is none that culvert is for: no port is named grpc, and no
-// annotation is culvert's. Databases and Jobs share namespaces with gRPC services.
+// isOther reports whether a pod is none that culvert is for: no port that can be a backend's
+// is named grpc, and no annotation is culvert's. Databases and Jobs share namespaces with
+// gRPC services.
 func isOther(pod *corev1.Pod) bool {
 	for name := range pod.Annotations {
 		if strings.HasPrefix(name, AnnotationPrefix) {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(containersOf(pod), func(c namedContainer) bool { return slices.ContainsFunc(c.Ports, isGRPC) })
+	return !slices.ContainsFunc(containersOf(pod), func(c namedContainer) bool { return c.sidecar && slices.ContainsFunc(c.Ports, isGRPC) })
 }
 
 func backendPort(pod *corev1.Pod, wanted string) (int32, error) {
@@ -81,7 +83,7 @@ func backendPort(pod *corev1.Pod, wanted string) (int32, error) {
 	var numbers []int32
 	for _, c := range containersOf(pod) {
 		for _, p := range c.Ports {
-			if c.sidecar && isTCP(p) && fits(p) {
+			if c.sidecar && IsTCP(p.Protocol) && fits(p) {
 				found = append(found, fmt.Sprintf("%s (%d, container %s)", p.Name, p.ContainerPort, c.Name))
 				numbers = append(numbers, p.ContainerPort)
 			}
@@ -127,13 +129,13 @@ func clashes(pod *corev1.Pod, s *settings, c *Config) error {
 			if p.Name == PortName || p.Name == HealthPortName {
 				errs = append(errs, fmt.Errorf("a port of container %s is named %s, like culvert's: rename it", other.Name, p.Name))
 			}
-			if use, taken := ours[p.ContainerPort]; taken && isTCP(p) && p.ContainerPort != s.port {
+			if use, taken := ours[p.ContainerPort]; taken && IsTCP(p.Protocol) && p.ContainerPort != s.port {
 				errs = append(errs, fmt.Errorf("port %d of container %s is also %s", p.ContainerPort, other.Name, use))
 			}
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
-		if strings.HasPrefix(v.Name, volumePrefix) {
+		if strings.HasPrefix(v.Name, volumePrefix) && !isLeft(v, pod, s) {
 			errs = append(errs, fmt.Errorf("a volume is named %s: names with %s are for the injector: rename it", v.Name, volumePrefix))
 		}
 	}

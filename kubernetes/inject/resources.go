@@ -42,7 +42,8 @@ func shareRequests(pod *corev1.Pod, sidecar *corev1.Container) (warnings []strin
 	maps.Copy(room, pod.Spec.Resources.Requests)
 	for _, name := range slices.Sorted(maps.Keys(room)) {
 		most, ours := room[name], requestOf(sidecar, name)
-		sum := requestsWith(pod, name, ours)
+		sum := Together(pod, func(c *corev1.Container) resource.Quantity { return requestOf(c, name) })
+		sum.Add(ours) // it stands in front of the others
 		if ours.IsZero() || sum.Cmp(most) <= 0 {
 			continue
 		}
@@ -61,15 +62,15 @@ func requestOf(c *corev1.Container, name corev1.ResourceName) resource.Quantity 
 	if !has {
 		q = c.Resources.Limits[name]
 	}
-	return q.DeepCopy() // Add may change a copy's original
+	return q
 }
 
-// requestsWith returns what the pod's containers request of a resource, with a sidecar in
-// front of them: all that run together, or an init container with the sidecars before it.
-func requestsWith(pod *corev1.Pod, name corev1.ResourceName, ours resource.Quantity) resource.Quantity {
-	running, most := ours.DeepCopy(), resource.Quantity{}
+// Together returns how much of a resource a pod's containers use at most, by what each uses:
+// all that run together, or an init container with the sidecars before it.
+func Together(pod *corev1.Pod, of func(*corev1.Container) resource.Quantity) resource.Quantity {
+	var running, most resource.Quantity
 	for _, c := range containersOf(pod) {
-		q := requestOf(c.Container, name)
+		q := of(c.Container).DeepCopy() // Add may change a copy's original
 		if c.sidecar {
 			running.Add(q)
 			continue

@@ -122,14 +122,43 @@ func mounts(s *settings) []corev1.VolumeMount {
 	return append(m, s.mounts...)
 }
 
+// volumes returns the volumes that the sidecar needs. The pod doesn't have them.
 func volumes(s *settings, pod *corev1.Pod) []corev1.Volume {
+	return slices.DeleteFunc(needed(s, pod), func(v corev1.Volume) bool {
+		return slices.ContainsFunc(pod.Spec.Volumes, func(had corev1.Volume) bool { return had.Name == v.Name })
+	})
+}
+
+// isLeft reports whether a volume is left of an earlier sidecar: kubectl debug can copy a
+// pod without its init containers. No container uses it, and the new sidecar either doesn't
+// need it, or needs the same.
+func isLeft(v corev1.Volume, pod *corev1.Pod, s *settings) bool {
+	uses := func(m corev1.VolumeMount) bool { return m.Name == v.Name }
+	if slices.ContainsFunc(containersOf(pod), func(c namedContainer) bool { return slices.ContainsFunc(c.VolumeMounts, uses) }) {
+		return false
+	}
+	switch { // the API server adds modes
+	case v.Name == noToken && v.DownwardAPI != nil:
+		return len(v.DownwardAPI.Items) == 0
+	case v.Name == configVolume && v.ConfigMap != nil:
+		return s.configMap == "" || s.configMap == v.ConfigMap.Name && slices.Equal(v.ConfigMap.Items, configItems)
+	case v.Name == tlsVolume && v.Secret != nil:
+		return s.tlsSecret == "" || s.tlsSecret == v.Secret.SecretName && len(v.Secret.Items) == 0
+	}
+	return false
+}
+
+// configItems is the file of a ConfigMap that culvert reads.
+var configItems = []corev1.KeyToPath{{Key: ConfigMapKey, Path: ConfigMapKey}}
+
+func needed(s *settings, pod *corev1.Pod) []corev1.Volume {
 	// It is empty, too, but no emptyDir: kubectl drain and the cluster autoscaler leave
 	// pods with an emptyDir on their node, because its data would be lost.
 	v := []corev1.Volume{{Name: noToken, VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{}}}}
 	if s.configMap != "" {
 		v = append(v, corev1.Volume{Name: configVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: s.configMap},
-			Items:                []corev1.KeyToPath{{Key: ConfigMapKey, Path: ConfigMapKey}},
+			Items:                configItems,
 		}}})
 	}
 	if s.tlsSecret != "" {

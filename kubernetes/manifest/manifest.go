@@ -49,8 +49,11 @@ const Removed inject.Action = "removed"
 // a label of the pod, or of its namespace if that is in the same manifest. An error
 // has a line for each workload that asks and can't have culvert, and for each
 // document that can't be read.
+//
+// A custom resource that makes pods, such as a Rollout, stays as it is. If its pods ask for
+// culvert, its outcome has a warning.
 func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
-	return each(text, func(labels labels, w *workload) (Outcome, error) {
+	out, outcomes, err := each(text, func(labels labels, w *workload) (Outcome, error) {
 		ns := labels.namespace(w.namespace(o.Namespace), o.All)
 		pod, err := w.pod()
 		if err != nil {
@@ -76,12 +79,50 @@ func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
 		}
 		return Outcome{Action: result.Action, Reason: result.Reason, Warnings: result.Warnings, Changed: len(ops) > 0}, nil
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	unknown, err := customResources(text, o)
+	return out, append(outcomes, unknown...), err
+}
+
+// customResources returns an outcome for each object of a kind that isn't Kubernetes' own and
+// whose pods ask for culvert.
+func customResources(text []byte, o Options) ([]Outcome, error) {
+	docs, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	labels := labelsIn(docs)
+	var outcomes []Outcome
+	for _, d := range docs {
+		for _, object := range d.objects() {
+			pod := object.customTemplate()
+			if pod == nil || object.wrong != nil {
+				continue
+			}
+			w := &workload{object, pod, nil, d}
+			read, err := w.podMetadata()
+			if err != nil {
+				continue
+			}
+			ns := labels.namespace(w.namespace(o.Namespace), o.All)
+			if read.Labels[inject.Label] != inject.Enabled && (read.Labels[inject.Label] != "" || ns.Labels[inject.Label] != inject.Enabled) {
+				continue
+			}
+			outcomes = append(outcomes, Outcome{
+				Object: w.String(), Action: inject.Skipped, Reason: "it is no kind of Kubernetes' own",
+				Warnings: []string{"its pods ask for culvert, and inject doesn't change this kind: let the cluster's injector change its pods, or write culvert into the template by hand"},
+			})
+		}
+	}
+	return outcomes, nil
 }
 
 // notAsking is for a pod that can't be read. It returns the error if the pod asks for culvert.
 // Others may have placeholders, for a program that comes later.
 func notAsking(w *workload, ns inject.Namespace, c *inject.Config, unread error) (Outcome, error) {
-	pod, err := w.asks()
+	pod, err := w.podMetadata()
 	if err != nil {
 		return Outcome{}, unread
 	}

@@ -78,9 +78,9 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestGracePeriodIsRaisedLater edits an injected manifest, so that its grace period is too
-// short for culvert.
-func TestGracePeriodIsRaisedLater(t *testing.T) {
+// injectedDeployment returns a manifest with culvert, for a test that edits it.
+func injectedDeployment(t *testing.T) []byte {
+	t.Helper()
 	in, err := os.ReadFile("testdata/deployment.in.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +89,13 @@ func TestGracePeriodIsRaisedLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return out
+}
+
+// TestGracePeriodIsRaisedLater edits an injected manifest, so that its grace period is too
+// short for culvert.
+func TestGracePeriodIsRaisedLater(t *testing.T) {
+	out := injectedDeployment(t)
 	const field = "terminationGracePeriodSeconds: "
 	if bytes.Contains(out, []byte(field)) {
 		t.Fatalf("it has a grace period already:\n%s", out)
@@ -106,14 +113,7 @@ func TestGracePeriodIsRaisedLater(t *testing.T) {
 
 // TestLimitsAreAddedLater edits an injected manifest, so that culvert has one CPU at most.
 func TestLimitsAreAddedLater(t *testing.T) {
-	in, err := os.ReadFile("testdata/deployment.in.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, _, err := manifest.Inject(in, options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := injectedDeployment(t)
 	edited := regexp.MustCompile(`( +)limits:\n`).ReplaceAll(out, []byte("${1}limits:\n${1}  cpu: 50m # of ours\n"))
 	fitting, outcomes, err := manifest.Inject(edited, options())
 	if err != nil || !outcomes[0].Changed || !bytes.Contains(fitting, []byte("name: GOMAXPROCS")) || bytes.Count(fitting, []byte("cpu: 50m")) != 2 {
@@ -204,6 +204,9 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%q: %q, %v, want %q in the error", text, out, err, want)
 		}
 	}
+	if objects, err := manifest.Objects([]byte("&r {apiVersion: v1, kind: List, items: [*r]}")); err == nil {
+		t.Errorf("a list that holds itself has the objects %v, want an error", objects)
+	}
 	shared, err := os.ReadFile("testdata/alias.in.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -292,4 +295,45 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("removal: %v", err)
 		}
 	})
+}
+
+// TestCustomResources: inject doesn't know what other kinds make of a template, and says so
+// if their pods ask for culvert.
+func TestCustomResources(t *testing.T) {
+	const rollout = `apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: orders, namespace: shop}
+spec:
+  template:
+    metadata: {labels: {LABEL}}
+    spec: {containers: [{name: orders, image: "orders:1", ports: [{name: grpc, containerPort: 9000}]}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {NAMESPACE}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: rollouts.argoproj.io}
+spec: {versions: [{schema: {openAPIV3Schema: {properties: {metadata: {type: object}, spec: {properties: {containers: {type: array}}}}}}}]}
+`
+	for name, row := range map[string]struct {
+		label, namespace string
+		warned           bool
+	}{
+		"a label of the pods":          {"culvert.dev/inject: enabled", "", true},
+		"a label of the namespace":     {"", "culvert.dev/inject: enabled", true},
+		"pods that opt out":            {"culvert.dev/inject: disabled", "culvert.dev/inject: enabled", false},
+		"pods that don't say anything": {"", "", false},
+	} {
+		in := strings.NewReplacer("LABEL", row.label, "NAMESPACE", row.namespace).Replace(rollout)
+		out, outcomes, err := manifest.Inject([]byte(in), options())
+		if err != nil || string(out) != in {
+			t.Errorf("%s: it is changed (%v):\n%s", name, err, out)
+		}
+		warned := len(outcomes) == 1 && outcomes[0].Object == "Rollout shop/orders" && len(outcomes[0].Warnings) == 1
+		if warned != row.warned || len(outcomes) > 1 {
+			t.Errorf("%s: the outcomes are %+v, want a warning: %v", name, outcomes, row.warned)
+		}
+	}
 }

@@ -19,17 +19,22 @@ func (o Object) String() string { return o.read.String() }
 func (o Object) Decode(to any) error { return decode(o.read.node, to) }
 
 // Objects returns the objects of a manifest, also those in lists. An error has a
-// line for each document that can't be read.
+// line for each document or list that can't be read.
 func Objects(text []byte) ([]Object, error) {
 	docs, err := parse(text)
 	if err != nil {
 		return nil, err
 	}
 	var all []Object
+	var errs []error
 	for _, d := range docs {
 		for _, o := range d.objects() {
+			errs = append(errs, o.unread())
 			all = append(all, Object{Group: o.group, Kind: o.kind, Namespace: o.nameSpace, Name: o.name, read: o})
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return all, nil
 }

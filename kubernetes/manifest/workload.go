@@ -112,6 +112,14 @@ func (f *finder) objects(n *yaml.Node, version, kind string) []object {
 	return []object{{node: n, group: group, kind: kind, name: name, nameSpace: head.Metadata.Namespace, wrong: wrong}}
 }
 
+// unread returns why a list can't be read: what it holds isn't known then.
+func (o object) unread() error {
+	if o.wrong != nil && strings.HasSuffix(o.kind, "List") {
+		return fmt.Errorf("%s: %w", o, o.wrong)
+	}
+	return nil
+}
+
 // list returns the items if an object is a list, or nil.
 func list(n *yaml.Node, kind string) *yaml.Node {
 	if !strings.HasSuffix(kind, "List") {
@@ -135,8 +143,11 @@ type workload struct {
 func (d *document) workloads() ([]*workload, error) {
 	var all []*workload
 	for _, o := range d.objects() {
+		if err := o.unread(); err != nil {
+			return nil, err
+		}
 		path, known := templates[[2]string{o.group, o.kind}]
-		if !known && (o.wrong == nil || !strings.HasSuffix(o.kind, "List")) {
+		if !known {
 			continue
 		}
 		if o.wrong != nil {
@@ -156,12 +167,41 @@ func (d *document) workloads() ([]*workload, error) {
 		if n == nil && o.kind == "ReplicationController" { // it makes no pods
 			continue
 		}
-		if n == nil || n.Kind != yaml.MappingNode {
+		if n != nil && n.Kind != yaml.MappingNode {
 			n = nil
 		}
 		all = append(all, &workload{o, n, through, d})
 	}
 	return all, nil
+}
+
+// customTemplate returns the first pod template in an object of a kind that isn't in
+// templates, or nil.
+func (o object) customTemplate() *yaml.Node {
+	if _, known := templates[[2]string{o.group, o.kind}]; known {
+		return nil
+	}
+	const deepest = 8 // the template of a CronJob's pods is 3 deep
+	return podTemplate(o.node, deepest)
+}
+
+// podTemplate returns the first mapping with metadata and a spec with containers. Aliases are
+// not followed.
+func podTemplate(n *yaml.Node, depth int) *yaml.Node {
+	if n.Kind != yaml.MappingNode || depth == 0 {
+		return nil
+	}
+	if spec := child(n, "spec"); spec != nil && child(n, "metadata") != nil {
+		if list := child(spec, "containers"); list != nil && list.Kind == yaml.SequenceNode {
+			return n
+		}
+	}
+	for i := 1; i < len(n.Content); i += 2 {
+		if found := podTemplate(n.Content[i], depth-1); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // namespace returns the workload's namespace.
@@ -172,8 +212,8 @@ func (w *workload) namespace(otherwise string) string {
 	return otherwise
 }
 
-// asks returns a pod that has only the metadata of the workload's pod.
-func (w *workload) asks() (*corev1.Pod, error) {
+// podMetadata returns a pod that has only the metadata of the workload's pod.
+func (w *workload) podMetadata() (*corev1.Pod, error) {
 	var t struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
 	}

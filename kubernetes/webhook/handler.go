@@ -121,9 +121,5 @@ func (h *handler) decide(ctx context.Context, body []byte, labels map[string]str
 		return nil, "", err
 	}
 	defer release()
-	request, err := readReview(body)
-	if err != nil {
-		return nil, "", err
-	}
-	return h.answer(request, labels)
+	return h.answer(body, labels)
 }

@@ -198,6 +198,38 @@ func BenchmarkReview(b *testing.B) {
 	}
 }
 
+// largePod returns a pod of 200 KiB: containers with variables, mounts and probes, and
+// annotations, as generators write them.
+func largePod() string {
+	var containers []string
+	for i := range 20 {
+		var env, mounts []string
+		for j := range 60 {
+			env = append(env, fmt.Sprintf(`{"name":"SETTING_%d_%d","valueFrom":{"configMapKeyRef":{"name":"orders-settings-%d","key":"setting-%d"}}}`, i, j, i, j))
+			mounts = append(mounts, fmt.Sprintf(`{"name":"volume-%d","mountPath":"/var/lib/orders/%d"}`, j, j))
+		}
+		ports := ""
+		if i == 0 {
+			ports = `"ports":[{"name":"grpc","containerPort":9000}],`
+		}
+		containers = append(containers, fmt.Sprintf(`{"name":"c%d","image":"registry.example.com/orders:%d",%s"env":[%s],"volumeMounts":[%s],
+			"resources":{"requests":{"cpu":"100m","memory":"64Mi"}}}`, i, i, ports, strings.Join(env, ","), strings.Join(mounts, ",")))
+	}
+	return `{"metadata":{"name":"orders","labels":{"culvert.dev/inject":"enabled"}},"spec":{"containers":[` + strings.Join(containers, ",") + `]}}`
+}
+
+// BenchmarkLargeReview measures a review of 200 KiB.
+func BenchmarkLargeReview(b *testing.B) {
+	h, body := handler(), []byte(creation(largePod()))
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if w := answerOf(h, webhook.PodPath, body); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "JSONPatch") {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
+
 // BenchmarkRequest measures a request over HTTPS from several clients at once.
 func BenchmarkRequest(b *testing.B) {
 	server := serve(b, func(o *webhook.Options, _ *tlsConfig) { o.Log = slog.New(slog.DiscardHandler) })

@@ -37,6 +37,7 @@ var (
 	}
 	others = []resource{
 		{"Service", "", "services", false, func() list { return new(corev1.ServiceList) }},
+		{"LimitRange", "", "limitranges", false, func() list { return new(corev1.LimitRangeList) }},
 		{"Ingress", "networking.k8s.io", "ingresses", false, func() list { return new(networkingv1.IngressList) }},
 		{"NetworkPolicy", "networking.k8s.io", "networkpolicies", false, func() list { return new(networkingv1.NetworkPolicyList) }},
 		{

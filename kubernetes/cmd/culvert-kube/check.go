@@ -46,8 +46,8 @@ the port, and the Service that leads to culvert.
 
 Without -f, check reads the cluster that kubectl uses, and changes nothing there. It
 needs the verbs get and list on pods, deployments, statefulsets, daemonsets, jobs,
-cronjobs, services, ingresses, networkpolicies, configmaps, endpointslices, namespaces
-and mutatingwebhookconfigurations. It says which right is missing, and goes on with the
+cronjobs, services, limitranges, ingresses, networkpolicies, configmaps, endpointslices,
+namespaces and mutatingwebhookconfigurations. It says which right is missing, and goes on with the
 rest. It reads no Secrets.
 
 With -f, check reads manifests, and asks no cluster. Objects that aren't in the

@@ -13,11 +13,23 @@ import (
 )
 
 // TestJob runs a Job whose pod has culvert. The kubelet ends culvert after the work is
-// done, and the Job is complete.
+// done, and the Job is complete. culvert's delay is an hour, so that the test fails if it
+// goes on without the service.
 func TestJob(t *testing.T) {
 	namespace := makeNamespace(t)
 	pod := template()
 	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+	injected, err := kube.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "dry", Labels: pod.Labels}, Spec: pod.Spec,
+	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := injected.Spec.InitContainers[0]
+	own.Lifecycle.PreStop.Exec.Command = []string{"/culvert", "drain", "--delay", "1h"}
+	own.VolumeMounts = nil // the empty volume in the token's place
+	pod.Spec.InitContainers = []corev1.Container{own}
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(7200))
 	jobs := kube.BatchV1().Jobs(namespace)
 	if _, err := jobs.Create(t.Context(), &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Name: "orders"},
