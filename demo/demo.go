@@ -82,7 +82,15 @@ func RunBackend(ctx context.Context, cfg Config) error {
 	newTerminal(cfg.Out, cfg.Colour).welcomeBackend(ln.Addr())
 	server := NewServer()
 	defer context.AfterFunc(ctx, server.Stop)()
-	return server.Serve(ln)
+	return serveGRPC(server, ln)
+}
+
+// serveGRPC serves until the server stops. It returns nil if the server was stopped before.
+func serveGRPC(server *grpc.Server, ln net.Listener) error {
+	if err := server.Serve(ln); !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
 }
 
 // A stage is all that the demo runs: the backend, culvert in front of it, and an
@@ -116,7 +124,9 @@ func withStage(ctx context.Context, cfg Config, tell BridgeConfig, backend *grpc
 			cancel(err)
 		}
 	}
-	serving.Go(func() { serve("the backend", s.backend.Serve, s.backendListener) })
+	serving.Go(func() {
+		serve("the backend", func(ln net.Listener) error { return serveGRPC(s.backend, ln) }, s.backendListener)
+	})
 	serving.Go(func() { serve("the page", s.culvert.Serve, s.pageListener) })
 	serving.Go(func() { serve("the inspecting proxy", s.inspector.serve, s.proxyListener) })
 	serving.Go(func() {

@@ -138,6 +138,19 @@ func TestBackendServesAlone(t *testing.T) {
 	}
 }
 
+// TestStoppedBeforeItServes: an interrupt at that moment isn't a failure.
+func TestStoppedBeforeItServes(t *testing.T) {
+	ln, err := net.Listen("tcp", freePorts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := NewServer()
+	server.Stop()
+	if err := serveGRPC(server, ln); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOriginsAreTheDemosOwn(t *testing.T) {
 	got := origins(net.IPv4(127, 0, 0, 1), 80, 81)
 	want := []string{"http://localhost:80", "http://localhost:81", "http://127.0.0.1:80", "http://127.0.0.1:81"}

@@ -55,7 +55,7 @@ func (t *terminal) welcome(s *stage) {
 	t.out.Printf(`
   %s   open this page and flip its switch
 
-  culvert  %-21s  gRPC, gRPC-Web, gRPC over WebSocket and HTTP/2 in a WebSocket
+  culvert  %-21s  gRPC, gRPC-Web, Connect, JSON, gRPC over WebSocket, HTTP/2 in a WebSocket
   backend  %-21s  the example service, a plain grpc-go server
   proxy    %-21s  culvert behind an inspecting proxy that speaks only HTTP/1.1
   proxy    %-21s  the backend behind the same kind of proxy

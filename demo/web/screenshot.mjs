@@ -48,7 +48,17 @@ async function takeFrames(page, direct) {
     frames.push({ ...last, state: await page.locator(".lane").evaluateAll((lanes) => lanes.map((l) => l.dataset.state).join(" ")) });
   };
   await take(1500);
+  // No call begins before the first frame behind the click was taken: on a busy machine,
+  // a frame takes longer than the calls, and there would be none of them.
+  let begin;
+  const taken = new Promise((resolve) => {
+    begin = resolve;
+  });
+  await page.route("**", (route) => taken.then(() => route.continue()));
   await page.getByTestId("path-switch").click();
+  await take(0);
+  begin();
+  await page.unrouteAll({ behavior: "wait" });
   do {
     await take(0);
   } while (frames.at(-1).state !== `${direct} ok` || (await page.getByTestId("chat-stop").isEnabled()));
@@ -60,7 +70,7 @@ async function takeFrames(page, direct) {
 const browser = await launch();
 try {
   const page = await browser.newPage({ ...size, colorScheme: "light" });
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(120_000); // for a busy machine
   const verdict = (direct) =>
     page.locator(`[data-testid="lane-direct"][data-state="${direct}"] + [data-testid="lane-culvert"][data-state="ok"]`).waitFor();
   await page.goto(url);
