@@ -42,9 +42,9 @@ ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --
 	echo 4096 131072 6291456 >/proc/sys/net/ipv4/tcp_rmem || \
 	echo "e2e: the kernel buffers of readers have no bound: TestPausedReaders may fail" >&2; } && exec "$$@"' sh
 
-# "go test" with progress, the output of failed tests, and a summary at the end.
-# Without vet: "make lint" runs it.
-TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg
+# "go test" with progress, the output of failed tests, and a summary at the end, and
+# without most of the stacks of a time-out. Without vet: "make lint" runs it.
+TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n shorten)" "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg $(if $(MAKE_TERMOUT),--no-color=false)
 
 PACKAGES := e2e/node demo/web examples/duo-workflow/client
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
@@ -52,9 +52,9 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDifferentialForLong \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
-	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOriginsAreTriedOut \
+	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
 	TestPausedReaders TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
 	TestSilentBackendHost TestSilentClient TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget \
 	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
@@ -92,21 +92,24 @@ kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-# The linters run at the lowest priority beside the tests, which mostly wait for other
-# things: the first time, building them and linting take minutes of CPU time. They have a
-# process group of their own, which ends with the tests. The recipe doesn't name $(MAKE)
+# The linters run beside the tests, which often wait for other things: the first time,
+# building them and linting take minutes of CPU time. They have the tests' priority, since
+# a busy machine has no time for a lower one, and a process group of their own, which ends
+# with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
 # itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
+linters = tools/lint.sh proxy
 test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, 7 the first time)
 	$(call say,lint runs beside the tests and tells its findings behind them)
-	@found=$$(mktemp); set -m; \
-		nice -n 19 tools/lint.sh proxy >"$$found" 2>&1 </dev/null & \
+	@found=$$(mktemp); failed=; set -m; \
+		$(linters) >"$$found" 2>&1 </dev/null & \
 		lint=$$!; set +m; \
 		trap 'kill -- "-$$lint" 2>/dev/null || true; rm -f "$$found"' EXIT; \
-		$(steps) unit e2e; \
-		wait "$$lint" && clean=true || clean=false; \
-		printf '\n==> lint\n'; cat "$$found"; $$clean
-	@$(steps) tools
+		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
+		wait "$$lint" || failed="$$failed lint"; \
+		printf '\n==> lint\n'; cat "$$found"; \
+		$(steps) tools || failed="$$failed tools"; \
+		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 
 test-long: vet unit-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
@@ -137,13 +140,14 @@ vet: ## Vet for the other systems that the demo and the examples support
 
 tools: ## Test the lint rules, the files in deploy/ and this file
 	$(call say,tools)
-	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
+	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
 
-# The two slowest packages go first.
+# The two slowest packages go first. The time-outs end what hangs: a busy machine needs
+# many times what a quiet one does.
 unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	$(call say,unit)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m -skip '$(LONG)' ./bridge ./tls ./...
-	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 40m -skip '$(LONG)' ./bridge ./tls ./...
+	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
 
 unit-long: deps ## Run the long ones of the unit tests, with the race detector
 	$(call say,unit: the long tests)
@@ -151,12 +155,13 @@ unit-long: deps ## Run the long ones of the unit tests, with the race detector
 
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)|$(DOCS)' ./...)
+	$(call e2e,$(RACE) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
 
 # The packages run one after the other (-p 1): some tests measure time.
 e2e-long: deps build node_modules ## Run the long tests with real clients, with the race detector
 	$(call say,e2e: the long tests)
 	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
+	@e2e/testdata/opampagent/release.sh fetch
 	$(kube)
 	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
 	$(call say,what each client can do)
@@ -165,12 +170,12 @@ e2e-long: deps build node_modules ## Run the long tests with real clients, with 
 test-kubernetes: test-kube test-apiserver test-kubelet ## Run all checks of Kubernetes (15 min the first time)
 	@$(call took,make test-kubernetes)
 
-test-kube: deps ## Lint and test culvert-kube, the Helm chart, the images, and the release's tests
+test-kube: deps ## Lint and test culvert-kube, the Helm chart and the images
 	$(call say,kubernetes: unit tests)
-	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
+	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
 	$(call say,kubernetes: the Helm chart and the images)
-	@cd tools/helm && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
-	@cd tools/images && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
+	@cd tools/helm && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
+	@cd tools/images && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
 	$(call say,kubernetes: lint)
 	@tools/lint.sh kubernetes
 

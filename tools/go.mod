@@ -9,6 +9,7 @@ tool (
 	connectrpc.com/conformance/cmd/referenceclient
 	connectrpc.com/conformance/cmd/referenceserver
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	github.com/culvert-grpc/culvert/tools/shorten
 	github.com/letsencrypt/pebble/v2/cmd/pebble
 	github.com/summerwind/h2spec/cmd/h2spec
 	golang.org/x/vuln/cmd/govulncheck

@@ -3,6 +3,7 @@ package tools
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,8 +23,8 @@ var (
 // exactly those tests that "make test" skips, in both modules, that they exist, and that CI
 // runs each target.
 func TestEachTestIsInOneOfTheTargets(t *testing.T) {
-	if text := dryRun(t, "test"); !strings.Contains(text, " unit e2e;") || !strings.Contains(text, " tools/lint.sh proxy ") || !strings.Contains(text, "-directory tools\n") {
-		t.Errorf("make test doesn't make unit, e2e, lint and tools:\n%s", text)
+	if text := dryRun(t, "test"); !strings.Contains(text, "tools/lint.sh proxy ") || strings.Contains(text, "nice ") {
+		t.Errorf("make test doesn't lint, or at a low priority:\n%s", text)
 	}
 	skipped, run, blocks := selections(t, "unit", "e2e", "tools"), selections(t, "test-long"), selections(t, "test-docs")
 	var names []string
@@ -76,13 +77,53 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 	}
 }
 
+// TestEveryStepRuns runs "make test" with other programs for its steps: each step runs
+// whichever others fail, lint's findings are shown, and the end names what failed.
+func TestEveryStepRuns(t *testing.T) {
+	const steps = `#!/bin/sh
+echo "step $1 runs"
+case " $FAILING " in *" $1 "*) exit 3;; esac
+`
+	const lint = `#!/bin/sh
+echo "this is a finding"
+case " $FAILING " in *" lint "*) exit 1;; esac
+`
+	dir := t.TempDir()
+	for name, text := range map[string]string{"steps": steps, "lint": lint} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, failing := range []string{"", "unit", "e2e", "lint", "tools", "unit e2e lint tools"} {
+		cmd := exec.CommandContext(t.Context(), "make", "-o", "deps", "-o", "node_modules", "test", "steps="+filepath.Join(dir, "steps"), "linters="+filepath.Join(dir, "lint"))
+		cmd.Dir, cmd.Env = "..", append(cleanEnvironment(), "FAILING="+failing)
+		text, err := cmd.CombinedOutput()
+		if (err == nil) != (failing == "") {
+			t.Errorf("with %q failing make ends with %v", failing, err)
+		}
+		want := "make test: all passed"
+		if failing != "" {
+			want = "make test: failed: " + failing + "\n"
+		}
+		for _, part := range []string{"step unit runs\n", "step e2e runs\n", "==> lint\nthis is a finding\n", "step tools runs\n", want} {
+			if !strings.Contains(string(text), part) {
+				t.Errorf("with %q failing, the output lacks %q:\n%s", failing, part, text)
+			}
+		}
+	}
+}
+
+// cleanEnvironment is one without the flags and RACE of a make that runs this test.
+func cleanEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+}
+
 // dryRun returns what "make -n" prints.
 func dryRun(t *testing.T, targets ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "make", append([]string{"-n"}, targets...)...)
 	cmd.Dir = ".."
-	// Else a make that runs this test passes its own flags and RACE on.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+	cmd.Env = cleanEnvironment()
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("make -n %s: %v\n%s", targets, err, text)

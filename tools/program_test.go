@@ -64,17 +64,3 @@ func configOf(t *testing.T, program string, env ...string) effectiveConfig {
 // afterDrain is a reserve for a busy machine: the process needs no time after
 // drain_timeout.
 const afterDrain = 2 * time.Second
-
-// block returns the first fenced block of a page in the language.
-func block(t *testing.T, page, language string) string {
-	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?ms)^```" + language + "\n(.*?)^```$").FindSubmatch(text)
-	if found == nil {
-		t.Fatalf("%s has no block of %s", page, language)
-	}
-	return string(found[1])
-}

@@ -2,7 +2,7 @@ package tools
 
 import (
 	"bufio"
-	"fmt"
+	"bytes"
 	"io"
 	"net"
 	"os"
@@ -47,9 +47,14 @@ func TestUnit(t *testing.T) {
 			t.Errorf("the guide doesn't have %q, which the unit needs", shown)
 		}
 	}
-	// Other types send no notifications, and the watchdog would end culvert.
-	if is := setting(t, unit, "Type"); is != "notify-reload" {
-		t.Errorf("Type=%s, want notify-reload: culvert tells systemd when it serves and reloads", is)
+	// Of the types that read notifications, systemd 252 and older know only this one. Without
+	// notifications the watchdog would end culvert.
+	if is := setting(t, unit, "Type"); is != "notify" {
+		t.Errorf("Type=%s, want notify: culvert tells systemd when it serves and reloads", is)
+	}
+	checks := "ExecReload=" + installed + " validate --config " + config + "\nExecReload=/bin/kill -HUP $MAINPID\n"
+	if !strings.Contains(unit, checks) {
+		t.Errorf("a reload doesn't check the file first: want\n%s", checks)
 	}
 	if watchdog, err := time.ParseDuration(setting(t, unit, "WatchdogSec")); err != nil || watchdog < 10*time.Second {
 		t.Errorf("WatchdogSec=%v (%v): a busy machine needs 10 s at least", watchdog, err)
@@ -62,12 +67,7 @@ func TestUnit(t *testing.T) {
 	}
 
 	// Of the unit as it is, systemd would want the program to be installed.
-	unit = strings.Replace(unit, installed, program, 1)
-	if version(t) < 253 { // it doesn't know notify-reload: the guide says what to take instead
-		older := block(t, "../docs/guides/systemd.md", "ini")
-		_, older, _ = strings.Cut(older, "[Service]\n")
-		unit = strings.Replace(unit, "Type=notify-reload\n", older, 1)
-	}
+	unit = strings.ReplaceAll(unit, installed, program)
 	file := filepath.Join(t.TempDir(), "culvert.service")
 	if err := os.WriteFile(file, []byte(unit), 0o600); err != nil {
 		t.Fatal(err)
@@ -115,11 +115,7 @@ func TestTwoInstances(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		unit := strings.Replace(string(text), "/usr/local/bin/culvert", program, 1)
-		if version(t) < 253 {
-			unit = strings.Replace(unit, "Type=notify-reload\n", "Type=notify\n", 1)
-		}
-		write(as, []byte(unit))
+		write(as, bytes.ReplaceAll(text, []byte("/usr/local/bin/culvert"), []byte(program)))
 	}
 	for _, unit := range []string{"culvert.socket", "culvert@a.service", "culvert@b.service"} {
 		out := run(t, []string{"SYSTEMD_UNIT_PATH=" + dir + ":"}, "systemd-analyze", "verify", filepath.Join(dir, unit))
@@ -190,14 +186,4 @@ func setting(t *testing.T, unit, name string) string {
 		t.Fatalf("the unit has no %s", name)
 	}
 	return all[len(all)-1][1]
-}
-
-// version returns systemd's.
-func version(t *testing.T) (number int) {
-	t.Helper()
-	out := run(t, nil, "systemd-analyze", "--version")
-	if _, err := fmt.Sscanf(out, "systemd %d", &number); err != nil {
-		t.Fatalf("%q: %v", out, err)
-	}
-	return number
 }

@@ -20,7 +20,7 @@ for program in culvert culvert-kube; do
 	done
 done
 
-sed 's,^ExecStart=/usr/local/bin/,ExecStart=/usr/bin/,' deploy/systemd/culvert.service >"$out/culvert.service"
+sed 's,^\(Exec[A-Za-z]*\)=/usr/local/bin/,\1=/usr/bin/,' deploy/systemd/culvert.service >"$out/culvert.service"
 if ! grep -q '^ExecStart=/usr/bin/culvert ' "$out/culvert.service"; then
 	echo "prepare.sh: deploy/systemd/culvert.service has no ExecStart=/usr/local/bin/culvert" >&2
 	exit 1
