@@ -28,7 +28,7 @@ func TestBackendThatReadsNothingStopsTheClient(t *testing.T) {
 	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
 		t.Parallel()
 		c := startCulvert(t, b.address, culvertOptions{})
-		if err := works(t, transport, c.address, 10*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		before := c.rss(t)
@@ -54,7 +54,7 @@ func TestBackendThatReadsNothingStopsTheClient(t *testing.T) {
 		if grown > 4*mib {
 			t.Errorf("culvert grew by %d KiB", grown/kib)
 		}
-		if r := b.record(t, call.id, probe.Began, time.Second); r.Received != 0 {
+		if r := b.record(t, call.id, probe.Began, patience); r.Received != 0 {
 			t.Errorf("the backend read %d requests, want none", r.Received)
 		}
 		conn.Reset() // nothing less frees a writer for certain
@@ -69,13 +69,13 @@ func TestClientThatReadsNothingStopsTheBackend(t *testing.T) {
 	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
 		t.Parallel()
 		c := startCulvert(t, b.address, culvertOptions{})
-		if err := works(t, transport, c.address, 10*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		before := c.rss(t)
 		conn := dial(t, transport, c.address)
 		call := post(t, conn, wire.ServerStream, probe.Script{Replies: 1 << 20, ReplyBytes: 64 * kib})
-		b.record(t, call.id, probe.Began, 5*time.Second)
+		b.record(t, call.id, probe.Began, patience)
 		sent := func() int64 { r, _ := b.saw(t, call.id); return r.SentBytes }
 		stopped := settled(t, sent)
 		grown := c.peak(t) - before
@@ -93,7 +93,7 @@ func TestClientThatReadsNothingStopsTheBackend(t *testing.T) {
 			}
 		}
 		call.Close()
-		b.record(t, call.id, probe.Cancelled, 5*time.Second)
+		b.record(t, call.id, probe.Cancelled, cutIsSeen)
 	})
 }
 
@@ -138,7 +138,7 @@ func TestEarlyAnswerArrivesBesideAnUpload(t *testing.T) {
 			for i := uint64(0); call.Send(wire.Request(i, 64*kib)) == nil; i++ {
 			}
 		}()
-		b.record(t, call.id, probe.Ended, 5*time.Second)
+		b.record(t, call.id, probe.Ended, patience)
 		<-time.After(1500 * time.Millisecond) // a client that is slow, or far away
 		if e := finish(call, 0); e.status == nil || e.status.Code != codes.Aborted || e.replies != replies {
 			t.Errorf("%v, want %d replies and ABORTED", e, replies)

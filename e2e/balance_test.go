@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -28,7 +27,7 @@ func TestPickFirst(t *testing.T) {
 		}
 		return nil
 	}
-	if err := eventually(5*time.Second, func() error { return reaches(first, wire.GRPC) }); err != nil {
+	if err := eventually(patience, func() error { return reaches(first, wire.GRPC) }); err != nil {
 		t.Fatal(err) // the second may be connected before the first
 	}
 	for _, transport := range wire.All {
@@ -37,7 +36,7 @@ func TestPickFirst(t *testing.T) {
 		}
 	}
 	first.kill(t)
-	if err := eventually(5*time.Second, func() error { // a call may still be written to its connection
+	if err := eventually(patience, func() error { // a call may still be written to its connection
 		if n := c.metric(t, `culvert_backend_addresses{backend="default",state="accepts"}`); n != 1 {
 			return fmt.Errorf("%v addresses accept calls", n)
 		}
@@ -76,7 +75,7 @@ func TestUnhealthyBackend(t *testing.T) {
 		if accepts {
 			readyz, state = http.StatusOK, "accepts"
 		}
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(patience, func() error {
 			n, code := c.metric(t, `culvert_backend_addresses{backend="default",state="`+state+`"}`), c.ask("/readyz")
 			if n != 1 || code != readyz {
 				return fmt.Errorf("%v addresses are in the state %s, and readyz is %d; want 1 and %d", n, state, code, readyz)

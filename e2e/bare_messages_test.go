@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/protobuf/proto"
@@ -30,7 +29,7 @@ routes:
   - name: calls
     backend: default
 `})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ws, id := openMessages(ctx, t, c.address+"/ws/probe", probe.Script{Echo: true, Code: 5, Message: "no such room"})
 	for i, text := range []string{"one", "two", "three"} {

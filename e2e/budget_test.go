@@ -20,7 +20,7 @@ func TestStalledLargeMessagesStayWithinTheBudget(t *testing.T) {
 	transports := []wire.Transport{wire.GRPC, wire.Web, wire.WebSocket}
 	perTransport(t, transports, func(t *testing.T, transport wire.Transport) {
 		c := startCulvert(t, b.address, culvertOptions{})
-		if err := works(t, transport, c.address, 10*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		before, descriptors := c.rss(t), c.descriptors(t)
@@ -54,7 +54,7 @@ func TestStalledLargeMessagesStayWithinTheBudget(t *testing.T) {
 			t.Errorf("culvert grew by %d MiB, want up to %d", grown/mib, limit/mib)
 		}
 		// What is left for others is little, but never nothing.
-		if err := works(t, transport, c.address, 5*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Errorf("an ordinary call meanwhile: %v", err)
 		}
 
@@ -63,7 +63,7 @@ func TestStalledLargeMessagesStayWithinTheBudget(t *testing.T) {
 		}
 		work.Wait()
 		b.idle(t, 45*time.Second)
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(patience, func() error {
 			if n := c.descriptors(t); n > descriptors+8 {
 				return fmt.Errorf("%d file descriptors are open, %d were", n, descriptors)
 			}

@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestConnectInNode makes calls with the Connect transports of connect-node and
@@ -14,7 +13,7 @@ func TestConnectInNode(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "connect.js", "http://"+c.address)
 	cmd.Dir = "node"

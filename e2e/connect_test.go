@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -50,7 +49,7 @@ func TestConnectGo(t *testing.T) {
 	for _, way := range connectWays(plain.address, secure.address, ca.trusting()) {
 		t.Run(way.name, func(t *testing.T) {
 			t.Cleanup(way.client.CloseIdleConnections)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			for name, options := range map[string][]connect.ClientOption{"": nil, " with gzip": {connect.WithSendGzip()}, " as JSON": {connect.WithProtoJSON(), connect.WithSendGzip()}, " by GET": {connect.WithHTTPGet(), connect.WithIdempotency(connect.IdempotencyNoSideEffects)}} {
 				unary := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/Unary", options...)

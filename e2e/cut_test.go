@@ -44,7 +44,7 @@ func downloads(transport wire.Transport, address, prefix string, n int) (ends []
 			if conn, err = wire.Dial(context.Background(), transport, address); err != nil {
 				return ends, err
 			}
-			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			conn.SetDeadline(time.Now().Add(patience))
 		}
 		md := wire.Metadata(fmt.Sprintf("%s/%d", prefix, i), probe.Script{
 			Replies: downloadReplies, ReplyBytes: 2 * kib, Trailer: []probe.Field{{Name: "x-tail", Value: strings.Repeat("t", 100)}},
@@ -159,7 +159,7 @@ func TestCutClientIsNeverOK(t *testing.T) {
 		if untold == 0 {
 			t.Error("the cuts have tested nothing")
 		}
-		b.idle(t, 10*time.Second)
+		b.idle(t, cutIsSeen)
 	})
 }
 
@@ -181,11 +181,11 @@ func TestCutUploadIsNeverAHalfClose(t *testing.T) {
 			if err != nil {
 				continue // the handshake of a tunnel was cut
 			}
-			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			conn.SetDeadline(time.Now().Add(patience))
 			told[id] = upload(conn, id, requests)
 			conn.Close()
 		}
-		b.idle(t, 10*time.Second)
+		b.idle(t, cutIsSeen)
 		began, cut := 0, 0
 		for id, r := range b.records(t) {
 			if _, ours := told[id]; !ours {
@@ -261,7 +261,7 @@ func TestBackendKilledUnderLoadIsNeverOK(t *testing.T) {
 	for range kills {
 		count := func() int { mu.Lock(); defer mu.Unlock(); return len(all[wire.GRPC]) }
 		before := count()
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(patience, func() error {
 			if n := count() - before; n < 20 {
 				return fmt.Errorf("%d calls since the last kill", n)
 			}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
@@ -79,7 +78,7 @@ func postJSON(t testing.TB, c *culvert, message string) (status int, body string
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set(probe.ScriptKey, probe.Script{Echo: true}.String())
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)

@@ -17,9 +17,9 @@ import (
 )
 
 // earlyBound is when a page must have the answer to a call that has ended before
-// its request. It is far from what a busy machine needs, and from the 5 s after
-// which silent streams are reset.
-const earlyBound = 2 * time.Second
+// its request. Without the reset that tells it, it would have it 5 s after the answer,
+// when silent streams are reset.
+const earlyBound = 4 * time.Second
 
 // firstCalls aren't timed: they pay for the connection and the preflights.
 const firstCalls = "first"

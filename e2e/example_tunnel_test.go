@@ -75,7 +75,7 @@ func TestExampleTunnelCarriesGigabytes(t *testing.T) {
 				t.Errorf("culvert grew by %d KiB, want less than 10 MiB", grown/kib)
 			}
 			p.signal(t, syscall.SIGTERM)
-			if code := p.wait(t, 20*time.Second); code != 0 {
+			if code := p.wait(t, patience); code != 0 {
 				t.Errorf("after SIGTERM the example ended with %d", code)
 			}
 		})

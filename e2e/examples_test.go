@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // One WebSocket with one token carries all calls to four services; a service that is
@@ -173,7 +172,7 @@ func TestExampleEndsOnSIGTERM(t *testing.T) {
 		t.Errorf("the metrics have no calls:\n%s", body)
 	}
 	p.signal(t, syscall.SIGTERM)
-	if code := p.wait(t, 10*time.Second); code != 0 {
+	if code := p.wait(t, patience); code != 0 {
 		t.Errorf("after SIGTERM it ended with %d", code)
 	}
 	if conn, err := net.Dial("tcp", address); err == nil {

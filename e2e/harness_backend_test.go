@@ -61,7 +61,7 @@ func (b *backend) start(t testing.TB, listen string) {
 	t.Helper()
 	argv := append([]string{backendProgram, "-listen", listen, "-control", b.socket}, b.args...)
 	b.process = startProcess(t, "backend", b.namespace, argv...)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	line, _, err := b.output.find(ctx, 0, func(l string) bool { return strings.HasPrefix(l, "listening ") })
 	if err != nil {
@@ -102,7 +102,7 @@ func (b *backend) record(t testing.TB, id, state string, patience time.Duration)
 // saw returns the record of a call as it is now. ok is false if it never began.
 func (b *backend) saw(t testing.TB, id string) (r probe.Record, ok bool) {
 	t.Helper()
-	r = b.record(t, id, probe.Now, 10*time.Second)
+	r = b.record(t, id, probe.Now, patience)
 	return r, r.Attempts > 0
 }
 
@@ -110,7 +110,7 @@ func (b *backend) saw(t testing.TB, id string) (r probe.Record, ok bool) {
 // run.
 func (b *backend) sent(t testing.TB) int64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	n, err := b.control.Sent(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (b *backend) sent(t testing.TB) int64 {
 
 func (b *backend) records(t testing.TB) map[string]probe.Record {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	all, err := b.control.Records(ctx)
 	if err != nil {

@@ -15,16 +15,25 @@ import (
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
 
+// patience bounds events that should come at once. It is long, since other programs may
+// keep the processors busy, and costs nothing if the event comes.
+const patience = 5 * time.Minute
+
+// cutIsSeen bounds the time until the end of one side has reached the other: far more
+// than a busy machine needs, and less than the time-outs and pings that would end the call
+// in any case.
+const cutIsSeen = 25 * time.Second
+
 // dial connects to culvert over a transport. The connection ends with the test.
 func dial(t testing.TB, transport wire.Transport, address string) *wire.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := wire.Dial(ctx, transport, address)
 	if err != nil {
 		t.Fatalf("%s: %v", transport, err)
 	}
-	conn.SetDeadline(time.Now().Add(2 * time.Minute)) // no test takes so long: one that hangs shall fail
+	conn.SetDeadline(time.Now().Add(5 * time.Minute)) // no test takes so long: one that hangs shall fail
 	t.Cleanup(conn.Close)
 	return conn
 }
@@ -166,7 +175,7 @@ func eventually(patience time.Duration, try func() error) error {
 func settled(t testing.TB, count func() int64) int64 {
 	t.Helper()
 	const quiet = time.Second
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
 	last, since := count(), time.Now()
@@ -174,7 +183,7 @@ func settled(t testing.TB, count func() int64) int64 {
 		select {
 		case <-look.C:
 		case <-deadline:
-			t.Fatalf("still moving after 30 s, at %d", last)
+			t.Fatalf("still moving after %v, at %d", patience, last)
 		}
 		if n := count(); n != last {
 			last, since = n, time.Now()

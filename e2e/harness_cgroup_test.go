@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // A memoryGroup is a memory cgroup, as a container is in: of version 2 where the
@@ -38,7 +37,7 @@ func newMemoryGroup(t testing.TB, limit int64) *memoryGroup {
 	}
 	t.Cleanup(func() {
 		// Its last process may have ended just now, and the kernel may not be through.
-		if err := eventually(10*time.Second, func() error { return os.Remove(g.dir) }); err != nil {
+		if err := eventually(patience, func() error { return os.Remove(g.dir) }); err != nil {
 			t.Error(err)
 		}
 	})

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 )
 
@@ -81,7 +80,7 @@ func startOnTerminal(t testing.TB, target string, args ...string) *culvert {
 	cmd.Env = append(environment(), "TERM=xterm-256color")
 	c := &culvert{process: &process{name: "culvert", cmd: cmd, output: newOutput(), exited: make(chan struct{})}}
 	c.follow(t, master, slave)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	found := regexp.MustCompile(`listening.* address=(\S+)`)
 	line, _, err := c.output.find(ctx, 0, found.MatchString)
@@ -123,7 +122,7 @@ func (c *culvert) logged(t testing.TB, words string, fields ...string) map[strin
 // loggedLike waits for a log line that is wanted and returns its fields.
 func (c *culvert) loggedLike(t testing.TB, wanted func(line map[string]any) bool) map[string]any {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var found map[string]any
 	_, _, err := c.output.find(ctx, 0, func(text string) bool {

@@ -22,7 +22,7 @@ func startExample(t *testing.T, name string, args ...string) *process {
 	p := startProcess(t, name, "", append(argv, args...)...)
 	t.Cleanup(func() { // before startProcess kills it, which its culvert would outlive
 		_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already if the test stopped it
-		p.wait(t, 10*time.Second)
+		p.wait(t, patience)
 	})
 	return p
 }

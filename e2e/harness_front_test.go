@@ -25,7 +25,7 @@ const (
 // dialFrom connects over a transport from an address of the loopback.
 func dialFrom(t testing.TB, transport wire.Transport, from, address string) *wire.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	tcp, err := d.DialContext(ctx, "tcp", address)
@@ -36,7 +36,7 @@ func dialFrom(t testing.TB, transport wire.Transport, from, address string) *wir
 	if err != nil {
 		t.Fatalf("%s: %v", transport, err)
 	}
-	conn.SetDeadline(time.Now().Add(2 * time.Minute)) // no test takes so long: one that hangs shall fail
+	conn.SetDeadline(time.Now().Add(5 * time.Minute)) // no test takes so long: one that hangs shall fail
 	t.Cleanup(conn.Close)
 	return conn
 }
@@ -64,7 +64,7 @@ func wantPeer(t *testing.T, conn *wire.Conn, b *backend, c *culvert, peer string
 	if e := finish(call, 0); e.status == nil || e.status.Code != 0 {
 		t.Fatal(e)
 	}
-	r = b.record(t, id, probe.Ended, 30*time.Second)
+	r = b.record(t, id, probe.Ended, patience)
 	if got := r.Values("x-forwarded-for"); !slices.Equal(got, chain) {
 		t.Errorf("the backend is told x-forwarded-for: %q, want %q", got, chain)
 	}

@@ -20,7 +20,7 @@ func (c *culvert) goroutines(t testing.TB) map[string]int {
 	t.Helper()
 	settled(t, func() int64 { return int64(c.processor(t)) }) // what is ending has ended
 	c.signal(t, syscall.SIGQUIT)
-	c.wait(t, 10*time.Second)
+	c.wait(t, patience)
 	header := regexp.MustCompile(`^goroutine [1-9]\d* .*\[`) // 0 is a thread's own
 	kinds := map[string]int{}
 	kind := ""
@@ -70,7 +70,7 @@ func goroutinesAtRest(t testing.TB, b *backend) map[string]int {
 func warm(t testing.TB, c *culvert) {
 	t.Helper()
 	for _, transport := range wire.All {
-		if err := works(t, transport, c.address, 5*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Fatalf("%s: %v", transport, err)
 		}
 	}

@@ -56,6 +56,7 @@ func newNetwork(t testing.TB) *network {
 	command(t, "ip", "netns", "add", n.name)
 	networks.all = append(networks.all, n)
 	command(t, "ip", "link", "add", ours, "type", "veth", "peer", "name", n.device, "netns", n.name)
+	command(t, "ip", "link", "set", ours, "addrgenmode", "none") // else an IPv6 address comes after 2 s, beside the parallel tests
 	command(t, "ip", "address", "add", n.outside+"/30", "dev", ours)
 	command(t, "ip", "link", "set", ours, "up")
 	command(t, "ip", "-n", n.name, "address", "add", n.inside+"/30", "dev", n.device)

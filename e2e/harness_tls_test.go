@@ -30,7 +30,7 @@ import (
 
 // tlsPatience is for what another program does on a busy machine: files are
 // looked at every 5 s.
-const tlsPatience = time.Minute
+const tlsPatience = patience
 
 // An issuer is an authority of tests.
 type issuer struct {
@@ -173,7 +173,7 @@ func dialTLS(t testing.TB, transport wire.Transport, address string, config *tls
 	if err != nil {
 		t.Fatalf("%s: %v", transport, err)
 	}
-	conn.SetDeadline(time.Now().Add(3 * time.Minute)) // no test takes so long: one that hangs shall fail
+	conn.SetDeadline(time.Now().Add(5 * time.Minute)) // no test takes so long: one that hangs shall fail
 	t.Cleanup(conn.Close)
 	return conn
 }

@@ -35,7 +35,7 @@ func TestMutatedBytes(t *testing.T) {
 				}
 				f.throw(t, c.address, mutated(dice, text), dice)
 				if n := sent.Add(1); n%100 == 0 {
-					if err := works(t, f.after, c.address, 10*time.Second); err != nil {
+					if err := works(t, f.after, c.address, 20*time.Second); err != nil {
 						t.Errorf("a call meanwhile: %v", err)
 					}
 				}
@@ -45,7 +45,7 @@ func TestMutatedBytes(t *testing.T) {
 	senders.Wait()
 	t.Logf("%d connections", sent.Load())
 	b.idle(t, time.Minute) // a client that is held back is noticed within 45 s
-	if err := eventually(time.Minute, func() error { return sameDescriptors(t, c, descriptors) }); err != nil {
+	if err := eventually(patience, func() error { return sameDescriptors(t, c, descriptors) }); err != nil {
 		t.Error(err)
 	}
 	for _, line := range c.output.all() {

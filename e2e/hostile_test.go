@@ -51,8 +51,9 @@ var hostileFamilies = []hostileFamily{
 	{name: "h2ts_HTTP-2_odd", table: oddHTTP2, after: wire.Tunnel, begin: beginTunnel, end: h2(http2.FramePing, 0, 0, areYouThere), inTunnel: true, look: throughWebSocket(lookHTTP2)},
 }
 
-// hostileTime is how long an answer, or the connection's end, may take.
-const hostileTime = 3 * time.Second
+// hostileTime is how long an answer, or the connection's end, may take: less than the ten
+// seconds after which culvert closes a connection that says nothing.
+const hostileTime = 9 * time.Second
 
 // Hostile bytes cost their sender its call or its connection, with a precise
 // error, in time. The next call is served, and at the end nothing of it is left:
@@ -83,8 +84,8 @@ func TestHostileBytes(t *testing.T) {
 			}
 		}
 	})
-	b.idle(t, 5*time.Second)
-	if err := eventually(10*time.Second, func() error { return sameDescriptors(t, c, descriptors) }); err != nil {
+	b.idle(t, cutIsSeen)
+	if err := eventually(patience, func() error { return sameDescriptors(t, c, descriptors) }); err != nil {
 		t.Error(err)
 	}
 	grown := c.rss(t) - before

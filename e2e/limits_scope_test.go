@@ -75,9 +75,9 @@ func TestAddressLimits(t *testing.T) {
 	for _, talk := range running {
 		say(t, talk, 1)
 		talk.Close()
-		b.record(t, talk.id, probe.Ended, 30*time.Second)
+		b.record(t, talk.id, probe.Ended, patience)
 	}
-	if err := eventually(30*time.Second, func() error {
+	if err := eventually(patience, func() error {
 		talk := asClient(t, wire.Web, c.address, "2001:db8:1:2::3", wire.Bidi)
 		defer talk.Close()
 		if err := talk.Send(wire.Request(0, 100)); err != nil {
@@ -141,7 +141,7 @@ routes:
 	hold := func(method string) *call {
 		t.Helper()
 		call := open(t, dial(t, wire.GRPC, c.address), method, probe.Script{Echo: true})
-		b.record(t, call.id, probe.Began, 10*time.Second)
+		b.record(t, call.id, probe.Began, patience)
 		return call
 	}
 	const general, ofRoute = "limits.calls", "routes[].limits.calls"
@@ -162,7 +162,7 @@ routes:
 				want += fmt.Sprintf("culvert_limits_hit_total{key=%q} %d\n", key, hits[key])
 			}
 		}
-		if err := eventually(10*time.Second, func() error { // a call counts after the client got its end
+		if err := eventually(patience, func() error { // a call counts after the client got its end
 			if got := strings.Join(limitsHit.FindAllString(c.metrics(t), -1), ""); got != want {
 				return fmt.Errorf("the metric says\n%swant\n%s", got, want)
 			}
@@ -177,7 +177,7 @@ routes:
 	refused(general) // one of the route's two calls is running
 	c.loggedLike(t, func(l map[string]any) bool { return l["msg"] == "refused" && l["key"] == general })
 	over.Close()
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(patience, func() error {
 		if n := c.metric(t, `culvert_backend_calls{backend="default"}`); n != 2 {
 			return fmt.Errorf("%v calls are running, want 2", n)
 		}

@@ -122,7 +122,7 @@ func TestCallLimit(t *testing.T) {
 	var running []*call
 	for _, transport := range []wire.Transport{wire.GRPC, wire.WebSocket, wire.Web} {
 		call := open(t, dial(t, transport, c.address), wire.Bidi, probe.Script{Echo: true})
-		b.record(t, call.id, probe.Began, 5*time.Second)
+		b.record(t, call.id, probe.Began, patience)
 		running = append(running, call)
 	}
 	for _, transport := range wire.All {
@@ -130,8 +130,8 @@ func TestCallLimit(t *testing.T) {
 		wantLimit(t, transport, e, codes.ResourceExhausted, "LIMIT_EXCEEDED", "limits.calls")
 	}
 	running[0].Close()
-	b.record(t, running[0].id, probe.Ended, 5*time.Second)
-	if err := eventually(2*time.Second, func() error { return works(t, wire.Web, c.address, time.Second) }); err != nil {
+	b.record(t, running[0].id, probe.Ended, patience)
+	if err := eventually(patience, func() error { return works(t, wire.Web, c.address, 20*time.Second) }); err != nil {
 		t.Errorf("with a place free again: %v", err)
 	}
 }
@@ -184,9 +184,9 @@ func TestConnectionLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second)) // just opened
-		text, _ := io.ReadAll(conn)                           // refused, maybe with a reset
-		_ = conn.Close()                                      // by the other side
+		_ = conn.SetDeadline(time.Now().Add(patience)) // just opened
+		text, _ := io.ReadAll(conn)                    // refused, maybe with a reset
+		_ = conn.Close()                               // by the other side
 		if len(text) > 0 && (!strings.HasPrefix(string(text), "HTTP/1.1 503 ") || !strings.Contains(string(text), "limits.connections")) {
 			t.Errorf("a connection too many was told %q", text)
 		}
@@ -196,7 +196,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 	c.loggedLike(t, func(l map[string]any) bool { return l["key"] == "limits.connections" })
 	talks[0].conn.Close()
-	if err := eventually(5*time.Second, func() error { return works(t, wire.Web, c.address, time.Second) }); err != nil {
+	if err := eventually(patience, func() error { return works(t, wire.Web, c.address, 20*time.Second) }); err != nil {
 		t.Errorf("with a place free again: %v", err)
 	}
 }
@@ -205,7 +205,7 @@ func TestConnectionLimit(t *testing.T) {
 // 429.
 func TestHandshakeLimit(t *testing.T) {
 	b := startBackend(t, backendOptions{})
-	c := startCulvert(t, b.address, culvertOptions{config: "limits: {handshakes_per_second: 5}\n"})
+	c := startCulvert(t, b.address, culvertOptions{config: "limits: {handshakes_per_second: 1}\n"}) // a busy machine makes more of them in a second
 	ok, refused := 0, 0
 	for range 30 {
 		e := finish(post(t, dial(t, wire.WebSocket, c.address), wire.Unary, probe.Script{}), 0)
@@ -216,13 +216,20 @@ func TestHandshakeLimit(t *testing.T) {
 		refused++
 		wantLimit(t, wire.WebSocket, e, codes.ResourceExhausted, "LIMIT_EXCEEDED", "limits.handshakes_per_second")
 	}
-	if ok < 4 || refused == 0 {
+	if ok == 0 || refused == 0 {
 		t.Errorf("%d WebSockets were let in, %d refused", ok, refused)
 	}
-	if e := upgradeFrom(t, c.address, c.address, "", "/", "h2ts"); e.status != http.StatusTooManyRequests || !strings.Contains(e.body, "limits.handshakes_per_second") {
+	e := upgradeFrom(t, c.address, c.address, "", "/", "h2ts")
+	for range 30 {
+		if e.status != http.StatusSwitchingProtocols {
+			break
+		}
+		e = upgradeFrom(t, c.address, c.address, "", "/", "h2ts") // a second had passed
+	}
+	if e.status != http.StatusTooManyRequests || !strings.Contains(e.body, "limits.handshakes_per_second") {
 		t.Errorf("a tunnel was answered %d %q", e.status, e.body)
 	}
-	if err := works(t, wire.Web, c.address, time.Second); err != nil {
+	if err := works(t, wire.Web, c.address, 20*time.Second); err != nil {
 		t.Errorf("a call without a handshake: %v", err)
 	}
 }
@@ -289,15 +296,15 @@ func TestIdleAndAgeLimits(t *testing.T) {
 			calls = append(calls, post(t, dial(t, transport, c.address), wire.ServerStream, l.script))
 		}
 		begun := time.Since(began)
-		for i, e := range await(t, finishing(calls), 20*time.Second, "the calls' ends") {
+		for i, e := range await(t, finishing(calls), patience, "the calls' ends") {
 			wantLimit(t, calls[i].conn.Transport, e, codes.Unavailable, l.reason, "limits."+l.key)
-			if begun+e.after < 1500*time.Millisecond || e.after > 10*time.Second {
+			if begun+e.after < 1500*time.Millisecond || e.after > cutIsSeen {
 				t.Errorf("%s: %s after %v, want 2 s", calls[i].conn.Transport, l.key, e.after)
 			}
 		}
 		// With messages passing, nothing is idle.
 		if l.key == "idle_timeout" {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			call, err := dial(t, wire.Web, c.address).Post(ctx, wire.ServerStream, wire.Metadata(newID(t), probe.Script{Replies: 6, ReplyEvery: 700}), wire.Request(0, 0))
 			if err != nil {

@@ -85,7 +85,7 @@ func (l *heldLog) until(t *testing.T, words string, fields ...string) map[string
 // callAll makes n calls over one connection, each of which has a log line.
 func callAll(t *testing.T, c *culvert, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	conn := dial(t, wire.GRPC, c.address)
 	for i := range n {
@@ -164,7 +164,7 @@ func TestUnreadLogStopsNoCall(t *testing.T) { // alone: thousands of calls take 
 	if err := log.pipe.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	dropped := await(t, told, 30*time.Second, "the count of dropped lines")
+	dropped := await(t, told, patience, "the count of dropped lines")
 	if ids != calls {
 		t.Errorf("%d of %d calls that were made before the log was full are in it", ids, calls)
 	}
@@ -173,7 +173,7 @@ func TestUnreadLogStopsNoCall(t *testing.T) { // alone: thousands of calls take 
 		t.Error("no lines were dropped: the test doesn't fill the log")
 	}
 	c.signal(t, syscall.SIGTERM)
-	if code := c.wait(t, 10*time.Second); code != 0 {
+	if code := c.wait(t, patience); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	for more := range told {
@@ -202,7 +202,7 @@ func TestUnreadLogDoesntHoldUpTheEnd(t *testing.T) { // likewise
 			began := time.Now()
 			c.signal(t, syscall.SIGTERM)
 			if signals == 2 {
-				if err := eventually(5*time.Second, func() error {
+				if err := eventually(patience, func() error {
 					if code := c.ask("/readyz"); code != http.StatusServiceUnavailable {
 						return fmt.Errorf("readyz is %d", code)
 					}
@@ -212,10 +212,10 @@ func TestUnreadLogDoesntHoldUpTheEnd(t *testing.T) { // likewise
 				}
 				c.signal(t, syscall.SIGINT)
 			}
-			if code := c.wait(t, 15*time.Second); code != want {
+			if code := c.wait(t, patience); code != want {
 				t.Errorf("exit code %d, want %d", code, want)
 			}
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > cutIsSeen {
 				t.Errorf("the end took %v", took)
 			}
 		})
@@ -239,7 +239,7 @@ func TestUnreadLogDoesntHoldUpAFailure(t *testing.T) {
 	cmd.Stderr, cmd.Env = w, environment()
 	p := &process{name: "culvert", cmd: cmd, output: newOutput(), exited: make(chan struct{})}
 	p.follow(t, io.NopCloser(strings.NewReader("")), w)
-	if code := p.wait(t, 15*time.Second); code != 1 {
+	if code := p.wait(t, patience); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 }
@@ -259,7 +259,7 @@ func TestClosedLogEndsNothing(t *testing.T) {
 	}
 	wantHealthy(t, c)
 	c.signal(t, syscall.SIGTERM)
-	if code := c.wait(t, 10*time.Second); code != 0 {
+	if code := c.wait(t, patience); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 }
@@ -283,7 +283,7 @@ func TestChattyMethodsHaveFewLines(t *testing.T) {
 	c.becomes(t, "log.sample")
 	calls(2, probe.Script{})
 	c.signal(t, syscall.SIGTERM)
-	c.wait(t, 10*time.Second)
+	c.wait(t, patience)
 	var got []string
 	for _, text := range c.output.all() {
 		var line map[string]any

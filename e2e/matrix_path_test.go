@@ -75,7 +75,7 @@ const nginxServer = `
 		location / {
 			proxy_pass http://%s;
 			proxy_http_version 1.1;
-			proxy_set_header Host $host;
+			proxy_set_header Host $http_host;
 			proxy_set_header Upgrade $http_upgrade;
 			proxy_set_header Connection $connection_header;
 		}
@@ -121,7 +121,7 @@ func startPathProcess(t *testing.T, program, address string, args ...string) {
 		t.Fatalf("%s is not installed: make deps", program)
 	}
 	startProcess(t, program, "", append([]string{path}, args...)...)
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(patience, func() error {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return err

@@ -102,7 +102,7 @@ func (s scenario) job(t testing.TB, client string) job {
 		Client: client, Scenario: s.name, ID: newID(t), Method: s.method, Requests: s.requests,
 		TimeoutMS: s.timeout.Milliseconds(), Compress: s.compress, PingPong: s.pingPong, RepliesFirst: s.repliesFirst,
 		CancelAfter: s.cancelAt, CancelOnHeader: s.cancelOnHeader, PauseMS: s.pause.Milliseconds(),
-		PatienceMS: (2 * time.Minute).Milliseconds(), // megabytes take a busy machine long
+		PatienceMS: patience.Milliseconds(), // megabytes take a busy machine long
 	}
 	if slices.Contains(phases, s.place) {
 		j.Phase = s.place
@@ -213,7 +213,7 @@ func (s scenario) judge(t testing.TB, o observation, b *backend) verdict {
 		v.errorf("the backend has not seen the call")
 		return v
 	case began:
-		r = b.record(t, o.ID, probe.Ended, 5*time.Second)
+		r = b.record(t, o.ID, probe.Ended, patience)
 		if r.Attempts != 1 {
 			v.errorf("the call began %d times at the backend", r.Attempts)
 		}

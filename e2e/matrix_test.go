@@ -183,7 +183,7 @@ func (m *matrix) awaitReplies(t *testing.T, phase place) {
 		if j.Phase != phase {
 			continue
 		}
-		if err := eventually(20*time.Second, func() error {
+		if err := eventually(patience, func() error {
 			if r, _ := b.saw(t, j.ID); r.Sent == 0 {
 				return errors.New("no reply was sent")
 			}
@@ -226,7 +226,7 @@ func (m *matrix) judge(t *testing.T, gone time.Time) results {
 // judgeLeft says what is wrong with a call whose client has gone.
 func judgeLeft(t *testing.T, b *backend, j job, gone time.Time) verdict {
 	var v verdict
-	r := b.record(t, j.ID, probe.Ended, 15*time.Second)
+	r := b.record(t, j.ID, probe.Ended, patience)
 	// A browser takes its time to close all its pages.
 	if after := r.Cancelled.Sub(gone); r.Cancelled.IsZero() || after > 5*time.Second+soon(j.Client) {
 		v.errorf("the backend's call was cancelled %v after its client had gone (%s)", after, r.Cause)

@@ -70,7 +70,7 @@ func TestSlowReadersAreNotBufferedFor(t *testing.T) {
 	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
 		t.Parallel()
 		c := startCulvert(t, b.address, culvertOptions{})
-		if err := works(t, transport, c.address, 10*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		before := c.rss(t)
@@ -110,7 +110,7 @@ func TestLengthPrefixAllocatesNothing(t *testing.T) {
 	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
 		t.Parallel()
 		c := startCulvert(t, b.address, culvertOptions{})
-		if err := works(t, transport, c.address, 10*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		before := c.rss(t)

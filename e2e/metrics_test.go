@@ -41,7 +41,7 @@ func startPrometheus(t *testing.T, c *culvert) *prometheus {
 	}
 	p := &prometheus{address: freeAddress(t)}
 	p.process = startProcess(t, "prometheus", "", "prometheus", "--config.file="+file, "--storage.tsdb.path="+dir, "--web.listen-address="+p.address, "--log.level=warn")
-	if err := eventually(20*time.Second, func() error { return p.get(t, "/-/ready", nil) }); err != nil {
+	if err := eventually(patience, func() error { return p.get(t, "/-/ready", nil) }); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -49,7 +49,7 @@ func startPrometheus(t *testing.T, c *culvert) *prometheus {
 
 // get asks Prometheus. If data isn't nil, the answer is that of its API.
 func (p *prometheus) get(t *testing.T, path string, data any) error {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
 	if err != nil {
@@ -193,7 +193,7 @@ fallback: http://%s
 	if len(missing) < 30 {
 		t.Fatalf("the dashboard has %d queries", len(missing))
 	}
-	err := eventually(60*time.Second, func() error {
+	err := eventually(patience, func() error {
 		makeTraffic(t, c)
 		missing = slices.DeleteFunc(missing, func(expr string) bool {
 			err := p.query(t, expr)
@@ -235,7 +235,7 @@ fallback: http://%s
 		t.Errorf("with a backend CulvertBackendDown is %q", state)
 	}
 	b.kill(t)
-	if err := eventually(20*time.Second, func() error {
+	if err := eventually(patience, func() error {
 		if state := alerts()["CulvertBackendDown"].State; state != "pending" && state != "firing" {
 			return fmt.Errorf("CulvertBackendDown is %q", state)
 		}

@@ -158,7 +158,12 @@ func (f *fleet) offer(t *testing.T, id, text string) {
 // await waits until the fleet knows something of an agent.
 func (f *fleet) await(t *testing.T, what, id string, known func(a *managed) bool) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	f.awaitFor(t, 20*time.Second, what, id, known)
+}
+
+func (f *fleet) awaitFor(t *testing.T, patience time.Duration, what, id string, known func(a *managed) bool) {
+	t.Helper()
+	timeout := time.After(patience)
 	for {
 		f.mu.Lock()
 		changed := f.changed

@@ -58,7 +58,7 @@ routes:
 				if command.GetType() != protobufs.CommandType_CommandType_Restart {
 					t.Errorf("the command is %v", command)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the agent got no command")
 			}
 			f.await(t, "the agent's health", a.id, func(m *managed) bool { return m.state.GetHealth().GetLastError() == "restart me" })
@@ -68,7 +68,7 @@ routes:
 				c.kill(t)
 			} else {
 				c.signal(t, syscall.SIGTERM)
-				c.wait(t, 10*time.Second)
+				c.wait(t, patience)
 			}
 			f.forget(a.id)
 			o.listen = c.address
@@ -167,7 +167,7 @@ func (a *agent) stop(t *testing.T) {
 		return
 	}
 	a.stopped = true
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := a.client.Stop(ctx); err != nil {
 		t.Error(err)

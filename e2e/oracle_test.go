@@ -7,14 +7,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // startOracle starts improbable-eng's wrapper before the backend.
 func startOracle(t *testing.T, b *backend) string {
 	t.Helper()
 	p := startProcess(t, "oracle", "", oracleProgram, "-backend", b.address)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	line, _, err := p.output.find(ctx, 0, func(l string) bool { return strings.HasPrefix(l, "listening ") })
 	if err != nil {

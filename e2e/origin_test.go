@@ -30,8 +30,8 @@ func send(t testing.TB, address, body string, head ...string) exchange {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }()                    // read as far as it matters
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second)) // just opened
+	defer func() { _ = conn.Close() }()            // read as far as it matters
+	_ = conn.SetDeadline(time.Now().Add(patience)) // just opened
 	if _, err := conn.Write([]byte(strings.Join(head, "\r\n") + "\r\n\r\n" + body)); err != nil {
 		t.Fatal(err)
 	}

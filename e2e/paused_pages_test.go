@@ -12,7 +12,7 @@ import (
 type pagePause struct {
 	// Jobs of the same group share a page, which is paused once.
 	Group    string `json:"group"`
-	LeadMS   int64  `json:"lead_ms"` // after the page's jobs began
+	LeadMS   int64  `json:"lead_ms"` // after the page's calls were answered
 	PauseMS  int64  `json:"pause_ms"`
 	Debugger bool   `json:"debugger"`
 }

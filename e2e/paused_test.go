@@ -57,7 +57,7 @@ var pauses = []time.Duration{30 * time.Second, 75 * time.Second}
 const (
 	pauseEvery = 200 * time.Millisecond
 	pauseLead  = 4 * time.Second // the stream runs so long before the reader stops
-	pauseTail  = 4 * time.Second // and so long after it goes on
+	pauseTail  = 8 * time.Second // and so long after it goes on
 	// patience for the rest, on a machine that does much else.
 	pausePatience = 3 * time.Minute
 )

@@ -53,7 +53,7 @@ func TestLimitsChangeWithoutARestart(t *testing.T) {
 	goodbye := func() error {
 		conn := dialRaw(t, r.address)
 		defer func() { _ = conn.Close() }()                    // it is over
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // an idle connection lives for a minute by default
+		_ = conn.SetDeadline(time.Now().Add(45 * time.Second)) // an idle connection lives for a minute by default
 		if err := beginHTTP2(conn); err != nil {
 			return err
 		}

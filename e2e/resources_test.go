@@ -68,12 +68,12 @@ func TestConnectionsLeaveDescriptors(t *testing.T) {
 	if used := c.descriptors(t); used > openFiles*4/5 {
 		t.Errorf("%d of %d descriptors are used", used, openFiles)
 	}
-	if err := eventually(30*time.Second, func() error { return isReady(c) }); err != nil {
+	if err := eventually(patience, func() error { return isReady(c) }); err != nil {
 		t.Errorf("health without descriptors to spare: %v", err)
 	}
 	stop()
 	for _, transport := range []wire.Transport{wire.Web, wire.WebSocket} {
-		if err := eventually(30*time.Second, func() error { return works(t, transport, c.address, 10*time.Second) }); err != nil {
+		if err := eventually(patience, func() error { return works(t, transport, c.address, 20*time.Second) }); err != nil {
 			t.Errorf("%s: after the others have left: %v", transport, err)
 		}
 	}
@@ -101,10 +101,10 @@ func TestPlainPortLeavesDescriptors(t *testing.T) {
 		t.Errorf("%d of %d descriptors are used", used, openFiles)
 	}
 	stop()
-	if err := eventually(30*time.Second, func() error { return isReady(c) }); err != nil {
+	if err := eventually(patience, func() error { return isReady(c) }); err != nil {
 		t.Errorf("health after the others have left: %v", err)
 	}
-	if err := eventually(30*time.Second, func() error { return works(t, wire.Web, c.address, 10*time.Second) }); err != nil {
+	if err := eventually(patience, func() error { return works(t, wire.Web, c.address, 20*time.Second) }); err != nil {
 		t.Errorf("after the others have left: %v", err)
 	}
 	awaitAgain(t, c)
@@ -114,8 +114,8 @@ func TestPlainPortLeavesDescriptors(t *testing.T) {
 // it does with a connection that comes after a calm.
 func awaitAgain(t *testing.T, c *culvert) {
 	t.Helper()
-	err := eventually(30*time.Second, func() error {
-		if err := works(t, wire.Web, c.address, 10*time.Second); err != nil {
+	err := eventually(patience, func() error {
+		if err := works(t, wire.Web, c.address, 20*time.Second); err != nil {
 			return err
 		}
 		return c.said("again descriptors")
@@ -127,7 +127,7 @@ func awaitAgain(t *testing.T, c *culvert) {
 
 // isReady asks culvert's /readyz on a connection of its own.
 func isReady(c *culvert) error {
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + c.health + "/readyz")
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		if err != nil {
 			t.Errorf("with descriptors again: %v", err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Error("with descriptors again the connection that waited isn't served")
 	}
 	awaitAgain(t, c)
@@ -231,7 +231,7 @@ func TestMemoryLimit(t *testing.T) {
 	for _, conn := range conns {
 		conn.Close()
 	}
-	if err := eventually(time.Minute, func() error { return works(t, wire.Web, c.address, 10*time.Second) }); err != nil {
+	if err := eventually(patience, func() error { return works(t, wire.Web, c.address, 20*time.Second) }); err != nil {
 		t.Errorf("with memory again: %v", err)
 	}
 }
@@ -280,7 +280,7 @@ func TestMemoryLimitOfConnections(t *testing.T) {
 	}
 	say(t, talk, 1)
 	leave()
-	if err := eventually(time.Minute, func() error { return worksTLS(t, wire.Web, c.address, config) }); err != nil {
+	if err := eventually(patience, func() error { return worksTLS(t, wire.Web, c.address, config) }); err != nil {
 		t.Errorf("with memory again: %v", err)
 	}
 	say(t, talk, 2)

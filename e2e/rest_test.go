@@ -19,11 +19,11 @@ func TestNothingWakesCulvertAtRest(t *testing.T) {
 	const window = 2 * time.Second
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})
-	if err := works(t, wire.GRPC, c.address, 5*time.Second); err != nil {
+	if err := works(t, wire.GRPC, c.address, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	woken := c.wakeUps(t)
-	if err := eventually(30*time.Second, func() error {
+	if err := eventually(patience, func() error {
 		<-time.After(window)
 		before := woken
 		if woken = c.wakeUps(t); woken != before {

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -67,7 +66,7 @@ func TestRestartsFailNoCallOfKeptConnections(t *testing.T) {
 		for i := range answered {
 			before[i] = answered[i].Load()
 		}
-		if err := eventually(20*time.Second, func() error {
+		if err := eventually(patience, func() error {
 			for i := range answered {
 				if n := answered[i].Load() - before[i]; n < 100 {
 					return fmt.Errorf("%d calls of the client %d were answered", n, i)
@@ -85,7 +84,7 @@ func TestRestartsFailNoCallOfKeptConnections(t *testing.T) {
 		}
 		next := h.generation(t, b.address, config)
 		old.signal(t, syscall.SIGTERM)
-		if code := old.wait(t, 30*time.Second); code != 0 { // the clients call all the time
+		if code := old.wait(t, patience); code != 0 { // the clients call all the time
 			t.Errorf("exit code %d, want 0", code)
 		}
 		old = next

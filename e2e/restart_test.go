@@ -125,7 +125,7 @@ func TestRestartsRefuseNoConnection(t *testing.T) {
 	more := func() {
 		t.Helper()
 		before := answered.Load()
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(patience, func() error {
 			if n := answered.Load() - before; n < 200 {
 				return fmt.Errorf("%d calls were answered", n)
 			}
@@ -155,7 +155,7 @@ func TestRestartsRefuseNoConnection(t *testing.T) {
 				t.Errorf("%s: a call that began before the restart: %v", talk.conn.Transport, e)
 			}
 		}
-		if code := old.wait(t, 10*time.Second); code != 0 {
+		if code := old.wait(t, patience); code != 0 {
 			t.Errorf("exit code %d, want 0", code)
 		}
 		if code := next.ask("/readyz"); code != 200 {
@@ -165,7 +165,7 @@ func TestRestartsRefuseNoConnection(t *testing.T) {
 	}
 	// Nobody accepts between the old culvert and the new one.
 	old.signal(t, syscall.SIGTERM)
-	if code := old.wait(t, 10*time.Second); code != 0 {
+	if code := old.wait(t, patience); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	h.generation(t, b.address, config)
@@ -181,7 +181,7 @@ func TestRestartsRefuseNoConnection(t *testing.T) {
 // callOnce makes one ordinary call over a new connection. drains reports whether
 // culvert refused it because it drains, so that a client may try again.
 func callOnce(id string, transport wire.Transport, address string) (drains bool, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := wire.Dial(ctx, transport, address)
 	if err != nil {
@@ -191,7 +191,7 @@ func callOnce(id string, transport wire.Transport, address string) (drains bool,
 		return false, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	c, err := conn.Post(ctx, wire.Unary, wire.Metadata(id, probe.Script{}), wire.Request(0, 16))
 	if err != nil {
 		return false, err
@@ -213,7 +213,7 @@ func askOnce(socket string) (drains bool, err error) {
 		return false, err
 	}
 	defer func() { _ = conn.Close() }() // the answer was read
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); err != nil {
 		return false, err
 	}
@@ -259,7 +259,7 @@ func TestWrongSocketsEndTheStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := c.holder(t).start(t, culvertProgram, "serve", "--backend", "localhost:1", "--listen", "127.0.0.1:0", "--health-listen", "off")
-			if code := p.wait(t, 10*time.Second); code != 1 {
+			if code := p.wait(t, patience); code != 1 {
 				t.Errorf("exit code %d, want 1", code)
 			}
 			if got := p.output.tail(5); !strings.Contains(got, c.want) {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -142,7 +141,7 @@ func TestRetriedMessagesCount(t *testing.T) {
 	for n := 0; n < messages; n = <-f.read {
 	}
 	held := func(wanted func(bytes float64) bool) error {
-		return eventually(5*time.Second, func() error {
+		return eventually(patience, func() error {
 			if got := c.metric(t, "culvert_message_memory_bytes"); !wanted(got) {
 				return fmt.Errorf("%v bytes are held", got)
 			}

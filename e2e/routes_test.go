@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -69,7 +68,7 @@ routes:
 // routed makes one call over a connection of its own.
 func routed(t *testing.T, transport wire.Transport, address, path string, canary bool) (*wire.Status, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	id := newID(t)
 	md := wire.Metadata(id, probe.Script{})

@@ -26,7 +26,7 @@ func TestServesAnUnmodifiedBackend(t *testing.T) {
 	c := startCulvert(t, b.address, culvertOptions{})
 	c.loggedLike(t, func(l map[string]any) bool { return strings.Contains(fmt.Sprint(l), "culvert.e2e.v1.Probe") })
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cc := grpcClient(t, c.address)
 	health, err := healthpb.NewHealthClient(cc).Check(ctx, &healthpb.HealthCheckRequest{})
@@ -75,7 +75,7 @@ func TestUnixSocketBackend(t *testing.T) {
 	b := startBackend(t, backendOptions{listen: "unix:"})
 	c := startCulvert(t, b.address, culvertOptions{})
 	for _, transport := range wire.All {
-		if err := works(t, transport, c.address, 5*time.Second); err != nil {
+		if err := works(t, transport, c.address, 20*time.Second); err != nil {
 			t.Errorf("%s: %v", transport, err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestIdleCallsLive(t *testing.T) {
 			t.Errorf("%s: after 42 s without a message: %v", talk.conn.Transport, err)
 			continue
 		}
-		if err := await(t, replies[i], 5*time.Second, "a reply over "+string(talk.conn.Transport)); err != nil {
+		if err := await(t, replies[i], patience, "a reply over "+string(talk.conn.Transport)); err != nil {
 			t.Errorf("%s: after 42 s without a message: %v (%v)", talk.conn.Transport, err, talk.Status())
 		}
 	}
@@ -144,7 +144,7 @@ func TestCallIsOneLineOfTheLog(t *testing.T) {
 	finish(post(t, dial(t, wire.GRPC, c.address), wire.ServerStream, probe.Script{Replies: 3, ReplyBytes: 100, Code: 10}), 0)
 	finish(post(t, dial(t, wire.Web, c.address), "/grpc.channelz.v1.Channelz/X", probe.Script{}), 0)
 	gone := open(t, dial(t, wire.WebSocket, c.address), wire.Bidi, probe.Script{})
-	b.record(t, gone.id, probe.Began, 5*time.Second)
+	b.record(t, gone.id, probe.Began, patience)
 	gone.conn.Reset()
 	for _, want := range []map[string]any{
 		{"transport": "grpc", "method": wire.ServerStream, "code": "ABORTED", "origin": "upstream", "messages_in": 1.0, "messages_out": 3.0},

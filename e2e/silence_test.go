@@ -30,7 +30,7 @@ func TestSilentBackendHost(t *testing.T) {
 		calls = append(calls, post(t, dial(t, transport, idle.address), wire.ServerStream, probe.Script{HeaderEarly: true, Hang: true}))
 	}
 	for _, call := range calls {
-		b.record(t, call.id, probe.Began, 5*time.Second)
+		b.record(t, call.id, probe.Began, patience)
 	}
 	ends := finishing(calls)
 	n.silence(t)
@@ -40,7 +40,7 @@ func TestSilentBackendHost(t *testing.T) {
 	late := post(t, dial(t, wire.Web, busy.address), wire.Unary, probe.Script{})
 	lateEnd := finishing([]*call{late})
 
-	for i, e := range await(t, ends, time.Minute, "the calls' ends") {
+	for i, e := range await(t, ends, patience, "the calls' ends") {
 		if e.status == nil || e.status.Code != codes.Unavailable {
 			t.Errorf("%s %s: %v, want UNAVAILABLE", calls[i].conn.Transport, calls[i].id, e)
 		} else if e.after > 30*time.Second {
@@ -48,13 +48,13 @@ func TestSilentBackendHost(t *testing.T) {
 		}
 	}
 	t.Logf("the last call ended after %v", time.Since(began).Round(100*time.Millisecond))
-	if e := await(t, lateEnd, time.Minute, "the end of a call begun in the silence")[0]; e.status == nil || e.status.Code != codes.Unavailable || e.after > 35*time.Second {
+	if e := await(t, lateEnd, patience, "the end of a call begun in the silence")[0]; e.status == nil || e.status.Code != codes.Unavailable || e.after > 35*time.Second {
 		t.Errorf("a call begun in the silence: %v after %v", e, e.after)
 	}
 
 	n.restore(t)
 	for _, c := range []*culvert{busy, idle} {
-		if err := eventually(8*time.Second, func() error { return works(t, wire.GRPC, c.address, 2*time.Second) }); err != nil {
+		if err := eventually(patience, func() error { return works(t, wire.GRPC, c.address, 20*time.Second) }); err != nil {
 			t.Errorf("after the host's return: %v", err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestSilentClient(t *testing.T) {
 	c := startCulvert(t, b.address, culvertOptions{namespace: n.name, listen: n.inside + ":0"})
 	calls := every(t, c.address)
 	for _, call := range calls {
-		b.record(t, call.id, probe.Began, 5*time.Second)
+		b.record(t, call.id, probe.Began, patience)
 	}
 	// Their clients read, as clients do, so that pings are answered until then.
 	finishing(calls)

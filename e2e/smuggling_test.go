@@ -175,7 +175,7 @@ func TestCompleteRequestKeepsItsConnection(t *testing.T) {
 	for _, id := range ids {
 		text.WriteString(smuggled(c.address, id))
 	}
-	got, closed := answers(t, c.address, text.String(), time.Second)
+	got, closed := answers(t, c.address, text.String(), 4*time.Second)
 	if len(got) != len(ids) || closed {
 		t.Fatalf("%d answers of %d (closed: %v)", len(got), len(ids), closed)
 	}
@@ -183,7 +183,7 @@ func TestCompleteRequestKeepsItsConnection(t *testing.T) {
 		if e.status != http.StatusOK || !strings.Contains(e.body, "grpc-status: 0\r\n") {
 			t.Errorf("call %d: %d %q", i, e.status, e.body)
 		}
-		b.record(t, ids[i], probe.Ended, time.Second)
+		b.record(t, ids[i], probe.Ended, patience)
 	}
 }
 
@@ -196,8 +196,8 @@ func TestBytesBehindAnUpgradeAreItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }()                    // read to its end
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second)) // just opened
+	defer func() { _ = conn.Close() }()            // read to its end
+	_ = conn.SetDeadline(time.Now().Add(patience)) // just opened
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: grpc-websockets\r\n\r\n", wire.Unary, c.address)
@@ -228,5 +228,5 @@ func TestBytesBehindAnUpgradeAreItsOwn(t *testing.T) {
 	if !bytes.Contains(rest, []byte("grpc-status: 0\r\n")) {
 		t.Errorf("the call ended with %q", rest)
 	}
-	b.record(t, id, probe.Ended, time.Second)
+	b.record(t, id, probe.Ended, patience)
 }

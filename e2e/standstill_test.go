@@ -110,7 +110,7 @@ func TestReaderThatStandsStill(t *testing.T) {
 	}
 	ends := finishing(calls)
 	for _, call := range calls {
-		b.record(t, call.id, probe.Began, 5*time.Second)
+		b.record(t, call.id, probe.Began, patience)
 	}
 	<-time.After(5 * time.Second) // in the middle of the streams
 	plainPath.still.Lock()
@@ -118,7 +118,7 @@ func TestReaderThatStandsStill(t *testing.T) {
 	<-time.After(45 * time.Second)
 	plainPath.still.Unlock()
 	securePath.still.Unlock()
-	for i, e := range await(t, ends, time.Minute, "the calls' ends") {
+	for i, e := range await(t, ends, patience, "the calls' ends") {
 		if !e.is(codes.OK, "") || e.replies != replies {
 			t.Errorf("%s (TLS %v): %v, want %d replies and OK", calls[i].conn.Transport, i%2 == 1, e, replies)
 		}

@@ -118,7 +118,7 @@ func TestHostilePageIsEscapedOnATerminal(t *testing.T) {
 func wantClean(t *testing.T, c *culvert, shown string) {
 	t.Helper()
 	c.signal(t, unix.SIGTERM)
-	c.wait(t, 10*time.Second)
+	c.wait(t, patience)
 	log := c.output.all()
 	if !strings.Contains(strings.Join(log, ""), shown) {
 		t.Errorf("nothing was escaped: there is no %s in the log", shown)

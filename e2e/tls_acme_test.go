@@ -29,7 +29,7 @@ const acmeName = "grpc.culvert.test"
 
 // acmePatience is for an order: the CA and culvert are other programs on a
 // machine that does other things, too.
-const acmePatience = time.Minute
+const acmePatience = patience
 
 // An acmeWorld is a CA and what culvert is told of it.
 type acmeWorld struct {

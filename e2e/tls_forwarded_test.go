@@ -36,7 +36,7 @@ http {
 			proxy_pass http://%[3]s;
 			proxy_bind %[4]s;
 			proxy_http_version 1.1;
-			proxy_set_header Host $host;
+			proxy_set_header Host $http_host;
 			proxy_set_header Upgrade $http_upgrade;
 			proxy_set_header Connection $connection_header;
 			%[5]s

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
@@ -45,7 +44,7 @@ func TestClientsCannotVouchForThemselves(t *testing.T) {
 		if e := finish(call, 0); e.status == nil || e.status.Code != 0 {
 			t.Fatal(e)
 		}
-		r := b.record(t, id, probe.Ended, 5*time.Second)
+		r := b.record(t, id, probe.Ended, patience)
 		for name := range forged {
 			for _, v := range r.Values(name) {
 				if strings.Contains(v, "6.6.6.6") || strings.Contains(v, "evil") || v == "root" || v == "6" {
@@ -80,7 +79,7 @@ func TestTrustedProxyVouches(t *testing.T) {
 	if err := cc.Invoke(ctx, wire.Unary, j.request(0), j.request(0)); err != nil {
 		t.Fatal(err)
 	}
-	r := b.record(t, j.ID, probe.Ended, 5*time.Second)
+	r := b.record(t, j.ID, probe.Ended, patience)
 	if got := strings.Join(r.Values("x-forwarded-for"), ", "); got != "203.0.113.7, 127.0.0.1" {
 		t.Errorf("x-forwarded-for is %q", got)
 	}

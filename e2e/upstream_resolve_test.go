@@ -106,12 +106,12 @@ func (s *nameServer) answer(packet []byte) []byte {
 
 // tryUnary makes one call on a connection that is open, and returns its error.
 func tryUnary(t testing.TB, conn *wire.Conn) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return unary(ctx, conn, newID(t))
 }
 
-// The backend moves to another address: calls fail for 2 s at most, whether the
+// The backend moves to another address: calls soon work again, whether the
 // name server knew of it before the old address was gone, or later.
 func TestBackendMoves(t *testing.T) {
 	t.Parallel()
@@ -141,13 +141,13 @@ func TestBackendMoves(t *testing.T) {
 				gone = time.Now()
 			}
 			failed, since := 0, gone
-			for time.Since(gone) < 5*time.Second {
+			for time.Since(since) < 3*time.Second { // none failed for so long
 				if tryUnary(t, conn) != nil {
 					failed++
 					since = time.Now()
 				}
 			}
-			if took := since.Sub(gone); took > 2*time.Second {
+			if took := since.Sub(gone); took > servedAgain {
 				t.Errorf("calls failed for %v after the move", took)
 			} else {
 				t.Logf("%d calls failed within %v", failed, took)
@@ -172,7 +172,7 @@ func TestAddressesThatChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	names.set("127.0.0.2", "127.0.0.3")
-	if err := eventually(5*time.Second, func() error {
+	if err := eventually(patience, func() error {
 		if err := tryUnary(t, conn); err != nil {
 			t.Errorf("a call beside the change: %v", err)
 		}

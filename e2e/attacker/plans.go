@@ -11,13 +11,12 @@ import (
 
 // kinds are the attacks by name.
 var kinds = map[string]plan{
-	// A reply of 250 KB for each call, and no window for it.
-	"stalled": {
-		method:  wire.Bidi,
-		script:  probe.Script{Read: probe.ReadOne, Replies: 1, ReplyBytes: 250_000, Hang: true}.String(),
-		stalled: true,
-		first:   newPiece(wire.Frame(nil)),
-	},
+	// A reply of 40 KB for each call, and no window for it. Backends may send that much
+	// without asking.
+	"stalled": stalled(40_000),
+	// A reply of 250 KB for each call, and no window for it. Backends may send most of it
+	// only when culvert has memory for it.
+	"withheld": stalled(250_000),
 	// 1 KiB of a message of 64 KiB, and then 1 KiB in 5 s, which is as much as a slow
 	// client may.
 	"trickled": {
@@ -45,6 +44,16 @@ var kinds = map[string]plan{
 		every:  time.Second,
 		spread: true,
 	},
+}
+
+// stalled has a reply of that size come for each call, and gives no window for it.
+func stalled(replyBytes int) plan {
+	return plan{
+		method:  wire.Bidi,
+		script:  probe.Script{Read: probe.ReadOne, Replies: 1, ReplyBytes: replyBytes, Hang: true}.String(),
+		stalled: true,
+		first:   newPiece(wire.Frame(nil)),
+	}
 }
 
 // A piece is bytes of a request's stream of messages, as each protocol frames them.

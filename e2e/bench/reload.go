@@ -11,6 +11,12 @@ import (
 	"time"
 )
 
+// culvert's messages in its log.
+const (
+	loggedReloaded    = "configuration reloaded"
+	loggedNotReloaded = "configuration not reloaded: culvert continues with the old one"
+)
+
 // culvert with and without open streams.
 const (
 	manyStreams = "10,000 streams"
@@ -102,9 +108,9 @@ func (o *operated) reload(ctx context.Context, content string) (time.Duration, e
 				return 0, fmt.Errorf("%w: %s", err, line)
 			}
 			switch entry.Msg {
-			case "configuration reloaded":
+			case loggedReloaded:
 				return entry.Time.Sub(began), nil
-			case "configuration not reloaded":
+			case loggedNotReloaded:
 				return 0, fmt.Errorf("%s", line)
 			}
 		}

@@ -66,7 +66,6 @@ var notRun = []struct {
 	{"docs/guides/acme.md", "dns_provider:", nil, "it takes the program that is built with the file above it, which judges it"},
 	{"docs/guides/certificates.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
 	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
-	{"docs/guides/systemd.md", "ExecReload", nil, "tools/systemd_linux_test.go puts it into the unit, where systemd is older"},
 	{"docs/guides/systemd.md", "culvert@", nil, "tools/systemd_linux_test.go has systemd judge both instances"},
 	{"docs/guides/packages.md", "gpg --verify", nil, "it takes a release: tools/release/verify_test.go verifies the signature and the checksums of a snapshot"},
 	{"docs/guides/packages.md", "apt install", nil, "it takes a package: tools/release/packages_linux_test.go installs it"},

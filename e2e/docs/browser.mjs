@@ -53,7 +53,7 @@ try {
     page.on("console", (message) => console.log(message.text()));
     page.on("pageerror", (error) => console.log(String(error)));
     const end = withResolvers();
-    const patience = setTimeout(() => end.resolve("the module has not ended"), 20_000);
+    const patience = setTimeout(() => end.resolve("the module has not ended"), 120_000);
     await page.exposeFunction("ended", end.resolve);
     await page.goto(`http://localhost:5173/${n}`);
     const error = await end.promise;

@@ -19,7 +19,7 @@ const question = "What time is it, and how big is my window?";
 async function look(browser, colorScheme, width) {
   const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme, permissions: ["clipboard-read", "clipboard-write"] });
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(120_000);
   const findings = [];
   page.on("pageerror", (error) => findings.push(`error: ${error}`));
   let broken = false; // whether requests are to fail

@@ -436,6 +436,9 @@ func noCalls(w witness) {
 		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Sec-Fetch-Site", "cross-site", "Content-Type", "application/grpc-web")
 		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Origin", "http://localhost:8080", "Sec-Fetch-Site", "cross-site", "Content-Type", "application/grpc-web")
 	})
+	w.with([]string{"--listen", ":8080", "--host", "grpc.example.com"}, func() {
+		w.get("GET", "http://localhost:8080/culvert.demo.v1.Demo/Echo?connect=v1&encoding=json&message=%7B%7D", "Host", "evil.example")
+	})
 	file := filepath.Join(w.TempDir(), "proxy.yaml")
 	if err := os.WriteFile(file, []byte("metadata: {forward_cookies: true}\n"), 0o600); err != nil {
 		w.Fatal(err)

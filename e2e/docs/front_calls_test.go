@@ -126,7 +126,15 @@ var (
 		{"a unary call by gRPC-Web over HTTP/2", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http2, "Unary", 1) }},
 		{"a server stream by gRPC-Web over HTTP/1.1", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http1, "Watch", 2) }},
 		{"a server stream by gRPC-Web over HTTP/2", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http2, "Watch", 2) }},
-		{"a two-way stream over a WebSocket", func(ctx context.Context, c *frontClient) ([]string, error) { return c.chatWebSocket(ctx) }},
+		{"a two-way stream over a WebSocket", func(ctx context.Context, c *frontClient) ([]string, error) { return c.chatWebSocket(ctx, "") }},
+	}
+	// pageCalls are those of pages that the front's host has served, one of them at a port
+	// that is forwarded to the front.
+	pageCalls = []frontCall{
+		{"a page's WebSocket", func(ctx context.Context, c *frontClient) ([]string, error) { return c.chatWebSocket(ctx, c.host) }},
+		{"a page's WebSocket at another port", func(ctx context.Context, c *frontClient) ([]string, error) {
+			return c.chatWebSocket(ctx, c.host+":8443")
+		}},
 	}
 	nativeCalls = []frontCall{{"a two-way stream by native gRPC", func(ctx context.Context, c *frontClient) ([]string, error) { return c.chatNative(ctx) }}}
 )
@@ -250,10 +258,15 @@ func readFrame(body io.Reader) (kind byte, message []byte, err error) {
 	return head[0], message, err
 }
 
-// chatWebSocket sends its second message after the answer to the first.
-func (c *frontClient) chatWebSocket(ctx context.Context) (told []string, err error) {
+// chatWebSocket sends its second message after the answer to the first. With an authority,
+// it calls as a page that was loaded from there.
+func (c *frontClient) chatWebSocket(ctx context.Context, authority string) (told []string, err error) {
+	header := c.claims.Clone()
+	if authority != "" {
+		header.Set("Origin", "https://"+authority)
+	}
 	ws, res, err := websocket.Dial(ctx, "wss://"+c.host+"/front.v1.Front/Chat", &websocket.DialOptions{
-		Subprotocols: []string{"grpc-websockets"}, HTTPClient: &http.Client{Transport: c.http1}, HTTPHeader: c.claims,
+		Subprotocols: []string{"grpc-websockets"}, HTTPClient: &http.Client{Transport: c.http1}, HTTPHeader: header, Host: authority,
 	})
 	if err != nil && res != nil {
 		err = fmt.Errorf("%s: %w", res.Status, err)
@@ -262,12 +275,12 @@ func (c *frontClient) chatWebSocket(ctx context.Context) (told []string, err err
 		return nil, err
 	}
 	defer func() { _ = ws.CloseNow() }() // closed already if all went well
-	const header, message, halfClose = "content-type: application/grpc-web+proto\r\n", "\x00\x00\x00\x00\x00\x00", "\x01"
+	const first, message, halfClose = "content-type: application/grpc-web+proto\r\n", "\x00\x00\x00\x00\x00\x00", "\x01"
 	var last []byte
 	for _, step := range []struct {
 		send    string
 		answers int
-	}{{header, 0}, {message, 2}, {message, 1}, {halfClose, 1}} { // the backend's header comes first, its trailers come last
+	}{{first, 0}, {message, 2}, {message, 1}, {halfClose, 1}} { // the backend's header comes first, its trailers come last
 		if len(told) == 1 {
 			c.stayQuiet(ctx)
 		}

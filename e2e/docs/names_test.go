@@ -18,11 +18,12 @@ type names struct {
 	attributes                               []string // of log lines
 	metrics                                  []string // and their labels
 	tests                                    map[string]bool
+	literals                                 map[string]bool // the strings in the program's code, log messages among them
 }
 
 func readNames(t testing.TB) names {
 	t.Helper()
-	n := names{tests: map[string]bool{}}
+	n := names{tests: map[string]bool{}, literals: map[string]bool{}}
 	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "drain", "routes explain"} {
 		help, err := output(t, root, 10*time.Second, append(append([]string{culvertProgram}, strings.Fields(command)...), "--help")...)
 		if err != nil {
@@ -51,6 +52,15 @@ func readNames(t testing.TB) names {
 				}
 			}
 		}
+		if p.path == "docs/reference/log.md" { // held to the program by a test of telemetry
+			for _, l := range p.prose {
+				if cells := strings.Split(l.text, "|"); len(cells) > 2 {
+					for _, m := range codeSpan.FindAllStringSubmatch(cells[1], -1) {
+						n.attributes = append(n.attributes, m[1])
+					}
+				}
+			}
+		}
 		if p.path == "docs/reference/errors.md" { // made from the program's table, and held to it
 			for _, h := range p.headings {
 				n.reasons = append(n.reasons, strings.ToUpper(h.anchor))
@@ -64,7 +74,7 @@ func readNames(t testing.TB) names {
 	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):`).FindAllStringSubmatch(string(makefile), -1) {
 		n.targets = append(n.targets, m[1])
 	}
-	n.readTests(t)
+	n.readCode(t)
 	return n
 }
 
@@ -94,9 +104,10 @@ func (n *names) readKeys(t testing.TB) {
 	n.variables = append(n.variables, "CULVERT_CONFIG", "CULVERT_", "CULVERT_BIN") // the last is the tests'
 }
 
-// readTests takes the names of all tests and fuzz targets, and of the scenarios
-// that every transport passes.
-func (n *names) readTests(t testing.TB) {
+// readCode takes the names of all tests and fuzz targets, of the scenarios that every
+// transport passes, and the strings in the program's code.
+func (n *names) readCode(t testing.TB) {
+	literal := regexp.MustCompile(`"((?:[^"\\\n]|\\.)*)"`)
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
 	scenarios := regexp.MustCompile(`(?ms)^var \w+ = \[\]scenario\{$.*?^\}$`)
 	scenario := regexp.MustCompile(`(?m)^\t\{"([^"]+)", `)
@@ -116,6 +127,11 @@ func (n *names) readTests(t testing.TB) {
 		for _, m := range function.FindAllStringSubmatch(string(text), -1) {
 			n.tests[m[1]] = true
 		}
+		if !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, filepath.Join(root, "e2e")) {
+			for _, m := range literal.FindAllStringSubmatch(string(text), -1) {
+				n.literals[m[1]] = true
+			}
+		}
 		if strings.Contains(path, "bridgetest") {
 			for _, m := range scenario.FindAllStringSubmatch(strings.Join(scenarios.FindAllString(string(text), -1), "\n"), -1) {
 				n.tests[m[1]] = true
@@ -134,7 +150,7 @@ var foreign = map[string]string{
 	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker", "CAP_NET_BIND_SERVICE": "Linux",
 	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "LISTEN_FDNAMES": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
-	"rule_files": "Prometheus", "rpc_response_status_code": "OpenTelemetry", "ssl_bump": "Squid", "http_upgrade_request_protocols": "Squid",
+	"instance_uid": "OpAMP", "rule_files": "Prometheus", "rpc_response_status_code": "OpenTelemetry", "ssl_bump": "Squid", "http_upgrade_request_protocols": "Squid",
 	"proxy_read_timeout": "nginx", "grpc_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",
 	"flush_interval": "Caddy", "stream_close_delay": "Caddy", "stream_timeout": "Caddy", "read_timeout": "Caddy", "read_body": "Caddy", "write_timeout": "Caddy",
 	"--enable-ssl-passthrough": "ingress-nginx",
@@ -177,8 +193,12 @@ var codeNames = []string{
 	"FAILED_PRECONDITION", "OUT_OF_RANGE", "DATA_LOSS",
 }
 
+// logged is a message of the log in a page.
+var logged = regexp.MustCompile("\\b(?:logs?|log says|log lines?) `([^`]+)`")
+
 // TestNamesExist holds what the documents name to what there is: culvert's flags,
-// keys, variables and reasons, make's targets, and tests.
+// keys, variables, reasons and log messages, make's targets, and tests. The benchmarks
+// read the log, too.
 func TestNamesExist(t *testing.T) {
 	known := readNames(t)
 	used := map[string]bool{}
@@ -188,6 +208,11 @@ func TestNamesExist(t *testing.T) {
 			text := l.text
 			if strings.HasPrefix(p.path, "docs/guides/from-") && strings.HasPrefix(text, "|") {
 				_, text, _ = strings.Cut(text[1:], "|") // the first column is the other program's
+			}
+			for _, m := range logged.FindAllStringSubmatch(text, -1) {
+				if !known.literals[m[1]] {
+					t.Errorf("%s:%d: %s: no such log message", p.path, l.number, m[1])
+				}
 			}
 			for _, m := range codeSpan.FindAllStringSubmatch(text, -1) {
 				word, _, _ := strings.Cut(m[1], " ")
@@ -204,6 +229,19 @@ func TestNamesExist(t *testing.T) {
 					t.Errorf("%s:%d: %s: no such %s", p.path, l.number, m[1], kind)
 				}
 			}
+		}
+	}
+	code, err := os.ReadFile(filepath.Join(root, "e2e", "bench", "reload.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := regexp.MustCompile(`(?m)^\tlogged\w+ += "(.+)"$`).FindAllStringSubmatch(string(code), -1)
+	if len(messages) == 0 {
+		t.Error("e2e/bench/reload.go has no log messages")
+	}
+	for _, m := range messages {
+		if !known.literals[m[1]] {
+			t.Errorf("e2e/bench/reload.go: %s: no such log message", m[1])
 		}
 	}
 	for word := range foreign {

@@ -25,11 +25,14 @@ import (
 func startPath(t testing.TB, b block) {
 	t.Helper()
 	startDemoBackend(t)
-	culvert := startCulvert(t, "--config", writeFile(t, "proxy.yaml", `
-allow_origins: [http://localhost:5173]
+	config := `
 hosts: [grpc.example.com]
 trusted_proxies: [127.0.0.1]
-`))
+`
+	if slices.Contains(b.options, "configured") {
+		config = savedAs(t, b, "proxy.yaml")
+	}
+	culvert := startCulvert(t, "--allow-origin", "http://localhost:5173", "--config", writeFile(t, "proxy.yaml", config))
 	if strings.Contains(b.text, "grpc.example.com") {
 		startNginx(t, frontConfig(t))
 	}
@@ -42,6 +45,18 @@ trusted_proxies: [127.0.0.1]
 			t.Errorf("the snippet went past the proxy:\n%s\n%s", proxy.output(), culvert.output())
 		}
 	})
+}
+
+// savedAs returns the text of the block above that a reader saves as the file.
+func savedAs(t testing.TB, b block, file string) string {
+	t.Helper()
+	for _, above := range b.before {
+		if fileOf(above) == file {
+			return above.text
+		}
+	}
+	t.Fatalf("%s: no block above is saved as %s", b.place(), file)
+	return ""
 }
 
 // environmentOf is what a snippet's user has set before: the company's CA and,

@@ -8,6 +8,17 @@ import (
 	"time"
 )
 
+// warns reports whether culvert warns of a configuration. A part without listen is about
+// something else, so the warning of the default listener doesn't count.
+func warns(said string) bool {
+	for line := range strings.Lines(said) {
+		if strings.Contains(line, "warning") && !strings.Contains(line, "warning: listen: the default") {
+			return true
+		}
+	}
+	return false
+}
+
 // runYAML has culvert check the block as its configuration.
 func runYAML(t *testing.T, b block) {
 	if fetchesCertificates(b) {
@@ -22,8 +33,8 @@ func runYAML(t *testing.T, b block) {
 	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(culvertFiles(b.text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text, err := output(t, dir, 10*time.Second, culvertProgram, "validate", "--partial", "proxy.yaml")
-	if err != nil || strings.Contains(text, "warning") {
+	text, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", "proxy.yaml")
+	if err != nil || warns(text) {
 		t.Errorf("culvert validate: %v\n%s", err, text)
 	}
 }

@@ -124,6 +124,9 @@ func wantFront(t *testing.T, backend *frontBackend, culvert *process, told strin
 	awaitPort(t, "127.0.0.1:443")
 	callThroughFront(t)
 	wantFrontPasses(t, backend, "grpc.example.com", told, quiet, slices.Concat(webCalls, nativeCalls))
+	if told == toldByForwarded { // it terminates TLS, and its guide sets hosts
+		wantFrontPasses(t, backend, "grpc.example.com", told, 0, pageCalls)
+	}
 	wantManyStreams(t, backend, "grpc.example.com")
 	wantClient(t, culvert, someClient, "127.0.0.1:443", "")
 }

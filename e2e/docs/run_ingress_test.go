@@ -150,7 +150,7 @@ func runIngressNginx(t *testing.T, b block) {
 	startNginx(t, "map $http_upgrade $connection_upgrade {\n\tdefault upgrade;\n\t'' '';\n}\n"+
 		"client_body_timeout "+settingsOf(t, all[2].Data, "")["client-body-timeout"]+"s;\n"+
 		ingressServer(t, all[0])+ingressServer(t, all[1]))
-	wantFrontPasses(t, backend, all[0].Spec.Rules[0].Host, toldByForwarded, 1500*time.Millisecond, webCalls)
+	wantFrontPasses(t, backend, all[0].Spec.Rules[0].Host, toldByForwarded, 1500*time.Millisecond, slices.Concat(webCalls, pageCalls))
 	wantFrontPasses(t, backend, all[1].Spec.Rules[0].Host, toldByForwarded, 1500*time.Millisecond, nativeCalls)
 	wantPeerLogged(t, culvert)
 }

@@ -28,6 +28,7 @@ func commands(text string) []string {
 var (
 	isCulvert = regexp.MustCompile(`^(?:\w+=\S* )*(?:culvert|go run \./cmd/culvert) (\w+)`)
 	isExample = regexp.MustCompile(`^go -C examples run \./[\w-]+( --check)?$`)
+	isClone   = regexp.MustCompile(`^(git clone https://github\.com/culvert-grpc/culvert|cd culvert)$`)
 	isMake    = regexp.MustCompile(`^(?:\w+=\S* )*make\b`)
 )
 
@@ -41,11 +42,17 @@ func runShell(t *testing.T, b block) {
 	}
 	needKube(t, b.text)
 	for _, c := range commands(b.text) {
+		if flag := "--backend-descriptors "; strings.Contains(c, flag) { // a block above writes the file
+			c = strings.Replace(c, flag, flag+project(t, b.before)+"/", 1)
+		}
 		m := isCulvert.FindStringSubmatch(c)
 		switch {
+		case isClone.MatchString(c): // this very clone
 		case isMake.MatchString(c):
 			// make test runs this very test: what it would do is enough here.
 			wantOK(t, strings.Replace(c, "make", "make -n", 1))
+		case m != nil && m[1] == "serve" && strings.Contains(c, "--config proxy.yaml") && slices.ContainsFunc(b.before, func(above block) bool { return fileOf(above) == "proxy.yaml" }):
+			useServe(t, strings.Replace(c, "proxy.yaml", writeFile(t, "proxy.yaml", savedAs(t, b, "proxy.yaml")), 1))
 		case m != nil && m[1] == "serve" && !strings.Contains(c, "localhost:9000") && !strings.Contains(c, "--config"):
 			// A backend that isn't here: the command line is checked as serve would.
 			wantOK(t, strings.Replace(c, " serve ", " validate ", 1))
@@ -145,7 +152,11 @@ func useDemo(t *testing.T, command string) {
 // they write to the lines below each, up to what differs from run to run.
 func runConsole(t *testing.T, b block) {
 	startDemoBackend(t)
-	startCulvert(t, "--allow-origin", "https://app.example.com")
+	args := []string{"--allow-origin", "https://app.example.com"}
+	if slices.Contains(b.options, "configured") {
+		args = append(args, "--config", writeFile(t, "proxy.yaml", savedAs(t, b, "proxy.yaml")))
+	}
+	startCulvert(t, args...)
 	needKube(t, b.text)
 	command, want := "", []string{}
 	check := func() {

@@ -183,7 +183,7 @@ func runTLS(t *testing.T, b block) {
 	text := tlsFile.ReplaceAllStringFunc(b.text, func(file string) string { return dir + file })
 	file := writeFile(t, "proxy.yaml", text)
 	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)
-	if err != nil || strings.Contains(said, "warning") {
+	if err != nil || warns(said) {
 		t.Errorf("culvert validate: %v\n%s", err, said)
 	}
 	if !strings.Contains(text, "address: "+demoBackend) || !strings.Contains(text, `listen: ":443"`) || strings.Contains(text, "proxy_protocol") {

@@ -11,7 +11,7 @@ try {
   page.on("pageerror", (error) => console.log(String(error)));
   await page.goto(url);
   await page
-    .waitForFunction((wanted) => document.body.innerText.trim() === wanted, text, { timeout: 30_000 })
+    .waitForFunction((wanted) => document.body.innerText.trim() === wanted, text, { timeout: 120_000 })
     .catch(async (error) => {
       console.log(await page.innerText("body"));
       throw error;

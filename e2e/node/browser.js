@@ -5,6 +5,8 @@ import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { chromium } from "playwright-core";
 
+const patience = 120_000; // in ms: on a busy machine a page takes more than the 30 s that are the default
+
 /** Starts it, with further arguments. */
 export async function launch(further = []) {
   const executablePath = (process.env.PATH ?? "")
@@ -14,8 +16,9 @@ export async function launch(further = []) {
   if (executablePath === undefined) {
     throw new Error("there is no chromium on PATH: install the package chromium");
   }
-  return chromium.launch({
+  const browser = await chromium.launch({
     executablePath,
+    timeout: patience,
     args: [
       "--headless",
       "--no-sandbox",
@@ -28,4 +31,11 @@ export async function launch(further = []) {
       ...further,
     ],
   });
+  const newContext = browser.newContext.bind(browser); // newPage calls it, too
+  browser.newContext = async (options) => {
+    const context = await newContext(options);
+    context.setDefaultTimeout(patience);
+    return context;
+  };
+  return browser;
 }

@@ -24,7 +24,7 @@ async function* requests() {
 
 for (const [name, transport] of Object.entries(transports)) {
   const client = createClient(Probe, transport);
-  const script = (s) => ({ headers: { "probe-script": JSON.stringify(s) }, timeoutMs: 10_000 });
+  const script = (s) => ({ headers: { "probe-script": JSON.stringify(s) }, timeoutMs: 120_000 });
   const code = async (call) => {
     try {
       await call();

@@ -18,7 +18,6 @@ const plan = JSON.parse(Buffer.concat(chunks).toString());
 const browser = await launch(["--host-resolver-rules=MAP *.test 127.0.0.1", "--ignore-certificate-errors"]);
 try {
   const user = await browser.newContext();
-  user.setDefaultTimeout(120_000); // a busy machine
   const login = await user.newPage();
   await login.goto(plan.login);
   await login.close();

@@ -16,9 +16,22 @@ try {
   for (const [job] of groups) {
     pages.push(await open(job.page));
   }
-  await Promise.all(groups.map((group, i) => runGroup(pages[i], group)));
+  // Start one page's calls, and wait for their replies, before the next page's.
+  const ends = [];
+  for (const [i, group] of groups.entries()) {
+    const calls = group.map((job) => reported(runCall(pages[i], job)));
+    await pages[i].evaluate((n) => window.answered(n), group.length);
+    ends.push(reported(pauseGroup(pages[i], group, calls)));
+  }
+  await Promise.all(ends);
 } finally {
   await browser.close();
+}
+
+/** Returns the promise, whose failure may be awaited late. */
+function reported(promise) {
+  promise.catch(() => {});
+  return promise;
 }
 
 async function open(url) {
@@ -28,12 +41,13 @@ async function open(url) {
   return page;
 }
 
-async function runGroup(page, jobs) {
+async function runCall(page, job) {
+  process.stdout.write(`${JSON.stringify(await page.evaluate((j) => window.runJob(j), job))}\n`);
+}
+
+async function pauseGroup(page, jobs, calls) {
   const { page_pause: pause } = jobs[0];
-  const calls = jobs.map(async (job) => {
-    process.stdout.write(`${JSON.stringify(await page.evaluate((j) => window.runJob(j), job))}\n`);
-  });
-  await Promise.all([sleep(pause.lead_ms), page.evaluate((n) => window.answered(n), jobs.length)]);
+  await sleep(pause.lead_ms);
   const paused = () => {
     for (const { id } of jobs) {
       process.stdout.write(`${JSON.stringify({ id, paused: true })}\n`);

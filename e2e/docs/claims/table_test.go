@@ -56,6 +56,10 @@ var sections = []section{
 			[]string{"TestHostsOfALoopbackListener"},
 		},
 		{
+			"With `hosts`, culvert answers a call by `GET` over plaintext only for a known host: an IP address, localhost, a name in `hosts` or one of a certificate. Calls with an `Origin` or `Sec-Fetch-Site: same-origin` are exempt.",
+			[]string{"TestGetsOverPlaintextNeedAKnownHost", "TestGetsOfForeignNames"},
+		},
+		{
 			"On a loopback address, `health.listen` answers only if `Host` is an IP address or localhost, for the same reason.",
 			[]string{"TestHealthOnLoopbackChecksHost"},
 		},
