@@ -96,7 +96,7 @@ func startMatrix(t *testing.T, scenarios []scenario, all bool) *matrix {
 	whole := startCulvert(t, m.backend.address, culvertOptions{args: args})
 	low := startCulvert(t, m.backend.address, culvertOptions{args: args, config: "limits: {message_bytes: 1MiB}\n"})
 	dying := startCulvert(t, m.dying.address, culvertOptions{args: args})
-	m.draining = startCulvert(t, m.backend.address, culvertOptions{args: args, config: "drain_timeout: 500ms\n"})
+	m.draining = startCulvert(t, m.backend.address, culvertOptions{args: args, config: "drain_timeout: 3s\n"})
 	m.address = map[place]string{
 		ordinary: whole.address, calm: whole.address, slow: whole.address, foreign: whole.address, left: whole.address,
 		small: low.address, doomed: dying.address, drained: m.draining.address,
