@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"bytes"
 	"io"
 	"iter"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/buffer"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
@@ -35,7 +35,20 @@ type httpAnswer struct {
 	// one piece, with its length and without chunks.
 	gathering bool
 	code      int // of the gathered answer
-	gathered  bytes.Buffer
+	gathered  gathered
+}
+
+// gathered is what was gathered, in a buffer of the pool.
+type gathered struct {
+	pool mem.BufferPool
+	buf  *[]byte
+}
+
+// Write implements io.Writer. It never fails.
+func (g *gathered) Write(p []byte) (int, error) {
+	g.buf = buffer.WithRoom(g.pool, g.buf, len(p))
+	*g.buf = append(*g.buf, p...)
+	return len(p), nil
 }
 
 // gatherBytes is the most that is gathered of an answer, base64 and trailers aside.
@@ -109,7 +122,7 @@ func (h *httpStream) makeWebHeader(fields iter.Seq2[string, string]) http.Header
 func (h *httpStream) begin(code int, gather bool) {
 	h.out.begun = true
 	if gather && h.r.ProtoMajor == 1 {
-		h.out.gathering, h.out.code = true, code
+		h.out.gathering, h.out.code, h.out.gathered.pool = true, code, h.s.account.Pool
 		return
 	}
 	h.w.WriteHeader(code)
@@ -119,8 +132,9 @@ func (h *httpStream) begin(code int, gather bool) {
 // no more follows at once, the caller flushes.
 func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 	if h.out.gathering {
-		if more && h.out.gathered.Len()+bytes <= gatherBytes {
-			return &h.out.gathered, nil
+		if g := &h.out.gathered; more && buffer.Len(g.buf)+bytes <= gatherBytes {
+			g.buf = buffer.WithRoom(g.pool, g.buf, bytes+usualTrailers)
+			return g, nil
 		}
 		if err := h.stopGathering(); err != nil {
 			return nil, err
@@ -143,7 +157,7 @@ func (h *httpStream) last() io.Writer {
 // endBody sends the rest of the body. A gathered body has its length in the header.
 func (h *httpStream) endBody() error {
 	if h.out.gathering {
-		h.w.Header()["Content-Length"] = []string{strconv.Itoa(h.out.gathered.Len())}
+		h.w.Header()["Content-Length"] = []string{strconv.Itoa(buffer.Len(h.out.gathered.buf))}
 		if err := h.stopGathering(); err != nil {
 			return err
 		}
@@ -181,7 +195,13 @@ func (h *httpStream) trailers(fields iter.Seq2[string, string]) {
 func (h *httpStream) stopGathering() error {
 	h.out.gathering = false
 	h.w.WriteHeader(h.out.code)
-	_, err := h.out.gathered.WriteTo(h.w)
+	g := &h.out.gathered
+	if g.buf == nil {
+		return nil
+	}
+	_, err := h.w.Write(*g.buf)
+	g.pool.Put(g.buf)
+	g.buf = nil
 	return err
 }
 

@@ -15,6 +15,10 @@ import (
 // binSuffix ends the names of metadata whose values are bytes, not text.
 const binSuffix = "-bin"
 
+// usuallyAdded is how many names the caller usually adds to an MD, so that it needn't grow:
+// those of the client, of the way that the request took, and of its program.
+const usuallyAdded = 5
+
 // fieldOverhead is the size that HTTP/2 adds for a field to its name and value.
 const fieldOverhead = 32
 
@@ -29,7 +33,7 @@ const fieldOverhead = 32
 // value slices, but appending to one of its values doesn't change h. An error names
 // the key. https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 func DecodeMetadata(h map[string][]string) (metadata.MD, error) {
-	md := make(metadata.MD, len(h))
+	md := make(metadata.MD, len(h)+usuallyAdded)
 	for name, values := range h {
 		if err := decodeField(md, lower(name), values); err != nil {
 			return nil, err

@@ -28,16 +28,12 @@ func SetUserAgent(md metadata.MD, h http.Header) {
 // SetForwarding sets the facts that culvert itself confirms about the way of a request.
 func SetForwarding(md metadata.MD, f gate.Forwarding) {
 	delete(md, "forwarded") // a trusted proxy's, which culvert sends on anew
-	for _, field := range [...]struct{ name, value string }{
-		{"x-forwarded-for", f.For},
-		{"x-forwarded-proto", f.Proto},
-		{"x-forwarded-host", f.Host},
-		{"via", f.Via},
-	} {
-		if codec.ValidValue(field.value) && field.value != "" {
-			md[field.name] = []string{field.value}
+	values := []string{f.For, f.Proto, f.Host, f.Via}
+	for i, name := range [...]string{"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"} {
+		if codec.ValidValue(values[i]) && values[i] != "" {
+			md[name] = values[i : i+1 : i+1]
 		} else {
-			delete(md, field.name)
+			delete(md, name)
 		}
 	}
 }

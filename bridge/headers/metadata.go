@@ -22,7 +22,7 @@ func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked
 	size := 0
 	kept := make(map[string][]string, len(h))
 	for name, values := range h {
-		name = strings.ToLower(name)
+		name = lower(name)
 		for _, v := range values {
 			size += codec.FieldBytes(name, v)
 		}

@@ -1,6 +1,7 @@
 package headers
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -26,6 +27,24 @@ func OfRequest(name string) Rule { return toUpstream.of(name) }
 
 // Crosses reports whether any client may send metadata of the name.
 func Crosses(name string) bool { return OfRequest(name) == Pass }
+
+// lowered has the names of the tables as net/http writes them: most requests have no
+// other, and to look one up allocates nothing.
+var lowered = func() map[string]string {
+	names := make(map[string]string)
+	for _, row := range requestRows {
+		names[http.CanonicalHeaderKey(row.Name)] = row.Name
+	}
+	return names
+}()
+
+// lower returns a header's name in lower case.
+func lower(name string) string {
+	if known, ok := lowered[name]; ok {
+		return known
+	}
+	return strings.ToLower(name)
+}
 
 // A ruleset is a table that is quick to look up.
 type ruleset struct {

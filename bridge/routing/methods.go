@@ -26,11 +26,28 @@ func NewMethodPatterns(list []string) (MethodPatterns, error) {
 func (ps MethodPatterns) Match(method string) bool {
 	name := strings.TrimPrefix(method, "/")
 	for _, p := range ps {
+		if !beginsAlike(p, name) {
+			continue
+		}
 		if ok, err := path.Match(p, name); err == nil && ok {
 			return true
 		}
 	}
 	return false
+}
+
+// beginsAlike reports whether a name begins with the part of a pattern before its first
+// special character. Each call asks for several patterns, and few match.
+func beginsAlike(pattern, name string) bool {
+	for i := range len(pattern) {
+		if strings.IndexByte(`*?[\`, pattern[i]) >= 0 {
+			return true
+		}
+		if i == len(name) || name[i] != pattern[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // matchService reports whether a pattern could match some method of the service.

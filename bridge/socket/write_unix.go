@@ -21,6 +21,12 @@ func WriteLate(c net.Conn, p []byte, n int, err error) (int, error) {
 	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, err
 	}
+	return writeRest(c, p, n, err)
+}
+
+// writeRest is WriteLate behind its condition, which is all that most writes need: what it
+// keeps on the heap costs the others nothing.
+func writeRest(c net.Conn, p []byte, n int, err error) (int, error) {
 	raw := rawConn(Plain(c))
 	if raw == nil {
 		return n, err
