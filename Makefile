@@ -215,6 +215,12 @@ bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, vanguard, 
 	@go -C e2e build -o "$(CURDIR)/bin/vanguard" ./bench/vanguard
 	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(if $(OLDER),-older "$(OLDER)") $(BENCHFLAGS)
 
+# REV is the commit of an older culvert. BENCHFLAGS='-only unary' selects rows.
+bench-since: build ## Measure culvert beside that of the commit REV, by turns (an hour; needs valgrind)
+	@[ -n "$(REV)" ] || { echo 'bench-since: say which commit: make bench-since REV=COMMIT' >&2; exit 2; }
+	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
+	@bin/bench -since -older "$(REV)" $(BENCHFLAGS)
+
 # Installed by name, since culvert doesn't depend on it.
 bin/grpcwebproxy:
 	GOBIN="$(CURDIR)/bin" go install github.com/improbable-eng/grpc-web/go/grpcwebproxy@v0.15.0
@@ -278,4 +284,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long e2e e2e-long fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long e2e e2e-long fuzz differential bench bench-since soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

@@ -27,11 +27,14 @@ func init() {
 	http.HandleFunc("/counters", func(w http.ResponseWriter, _ *http.Request) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		json.NewEncoder(w).Encode(map[string]any{"Mallocs": m.Mallocs, "TotalAlloc": m.TotalAlloc, "Goroutines": runtime.NumGoroutine()})
+		json.NewEncoder(w).Encode(map[string]any{"Mallocs": m.Mallocs, "TotalAlloc": m.TotalAlloc, "NumGC": m.NumGC, "Goroutines": runtime.NumGoroutine()})
 	})
 	go http.ListenAndServe(os.Getenv("BENCH_COUNTERS"), nil)
 }
 `
+
+// countersVariable begins the variable that says where they are told.
+const countersVariable = "BENCH_COUNTERS="
 
 // buildOlder builds culvert from an older commit, also with countersFile in it.
 func buildOlder(dir, source, commit string) (bin, counting string, err error) {

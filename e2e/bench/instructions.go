@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // A tally is a load of so many messages, one after another, whose instructions and
@@ -127,20 +128,28 @@ func (t tally) run(ctx context.Context, a *arena) (map[string]count, error) {
 	return counts, nil
 }
 
-// start starts a culvert for the tally by a command, which may be valgrind and its
-// arguments.
-func (t tally) start(ctx context.Context, a *arena, name string, env []string, command ...string) (*peer, error) {
-	p := &peer{name: name, address: freeAddress()}
-	health := "off"
+// ofAnyTime starts a culvert by a command, which may be valgrind and its arguments, with
+// only the flags that the older one has, too. One that is built with counters tells them at
+// the address in env.
+func (a *arena) ofAnyTime(ctx context.Context, name string, env []string, command ...string) (*peer, error) {
+	p := &peer{name: name, address: freeAddress(), health: "off"}
 	if name == tallyMetrics {
-		health = freeAddress()
+		p.health = freeAddress()
 	}
-	args := append(command[1:], "serve", "--backend", a.backend.line, "--listen", p.address, "--health-listen", health)
+	for _, variable := range env {
+		if address, ok := strings.CutPrefix(variable, countersVariable); ok {
+			p.counters = address
+		}
+	}
+	args := append(command[1:], "serve", "--backend", a.backend.line, "--listen", p.address, "--health-listen", p.health)
 	var err error
 	if p.proc, err = start(ctx, a.dir, append(env, unreached...), command[0], false, args...); err != nil {
 		return nil, err
 	}
-	return awaited(ctx, p)
+	if p, err = awaited(ctx, p); err != nil || p.health == "off" {
+		return p, err
+	}
+	return awaitedAt(ctx, p, p.health)
 }
 
 // instructions runs the load against a culvert in callgrind, and returns the
@@ -154,7 +163,7 @@ func (t tally) instructions(ctx context.Context, a *arena, name string) (float64
 	out := filepath.Join(a.dir, "callgrind.out")
 	// With one thread and without preemption, the count depends least on time.
 	env := []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1"}
-	p, err := t.start(ctx, a, name, env, "valgrind", "--tool=callgrind", "--callgrind-out-file="+out, bin)
+	p, err := a.ofAnyTime(ctx, name, env, "valgrind", "--tool=callgrind", "--callgrind-out-file="+out, bin)
 	if err != nil {
 		return 0, err
 	}
@@ -197,13 +206,11 @@ func (t tally) mallocs(ctx context.Context, a *arena, name string) (float64, err
 	if name == tallyOlder {
 		bin = a.bins.olderCounting
 	}
-	counters := freeAddress()
-	p, err := t.start(ctx, a, name, []string{"GOMAXPROCS=1", "BENCH_COUNTERS=" + counters}, bin)
+	p, err := a.ofAnyTime(ctx, name, []string{"GOMAXPROCS=1", countersVariable + freeAddress()}, bin)
 	if err != nil {
 		return 0, err
 	}
 	defer p.stop()
-	p.counters = counters
 	c := t.client(p)
 	defer c.close()
 	if err := t.do(ctx, c, t.messages/2); err != nil {

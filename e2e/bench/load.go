@@ -40,6 +40,7 @@ type figure struct {
 	p50, p99   time.Duration // zero where a shape has none
 	mallocs    float64       // a message
 	allocated  float64       // bytes a message
+	collected  float64       // collections of garbage in 1,000 messages
 }
 
 // run lets the load warm up, measures it for the time, and ends it.
@@ -102,6 +103,7 @@ func (l *load) measure(ctx context.Context, p *peer, d time.Duration) (f figure,
 	f.perMessage = time.Duration(float64(after.cpu-before.cpu) / messages)
 	f.mallocs = float64(after.mallocs-before.mallocs) / messages
 	f.allocated = float64(after.allocated-before.allocated) / messages
+	f.collected = 1000 * float64(after.collected-before.collected) / messages
 	f.rate = messages / took.Seconds()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,6 +119,7 @@ type snapshot struct {
 	cpu       time.Duration
 	mallocs   uint64
 	allocated uint64 // bytes
+	collected uint64 // how often
 }
 
 func (p *peer) snapshot() (s snapshot, err error) {
@@ -125,7 +128,7 @@ func (p *peer) snapshot() (s snapshot, err error) {
 		if err != nil {
 			return s, err
 		}
-		s.mallocs, s.allocated = c.Mallocs, c.TotalAlloc
+		s.mallocs, s.allocated, s.collected = c.Mallocs, c.TotalAlloc, c.NumGC
 	}
 	s.cpu, err = p.cpu()
 	return s, err

@@ -29,6 +29,7 @@ type options struct {
 	measure time.Duration
 	only    *regexp.Regexp
 	older   string
+	since   bool
 	out     string
 	profile string
 }
@@ -42,6 +43,7 @@ func run() error {
 	flag.StringVar(&o.bins.nginx, "nginx", "nginx", "nginx's program")
 	flag.StringVar(&o.bins.source, "source", ".", "culvert's source, for the build that counts allocations, and its benchmarks")
 	flag.StringVar(&o.older, "older", "", "commit of an older culvert, to compare instructions and allocations with; needs valgrind")
+	flag.BoolVar(&o.since, "since", false, "compare culvert with the older one, by turns, and measure nothing else")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each cell is run with each program")
 	flag.DurationVar(&o.measure, "time", 2*time.Second, "how long each run is measured")
 	only := flag.String("only", "", "run only the cells whose names this regular expression matches")
@@ -55,7 +57,14 @@ func run() error {
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return err
 	}
-	for _, bin := range []*string{&o.bins.culvert, &o.bins.grpcwebproxy, &o.bins.vanguard, &o.bins.nginx} {
+	bins := []*string{&o.bins.culvert}
+	switch {
+	case !o.since:
+		bins = append(bins, &o.bins.grpcwebproxy, &o.bins.vanguard, &o.bins.nginx)
+	case o.older == "":
+		return errors.New("-since needs -older, the commit to compare with")
+	}
+	for _, bin := range bins {
 		if *bin, err = program(*bin); err != nil {
 			return err
 		}
@@ -88,6 +97,10 @@ func run() error {
 		}
 	}
 	page := &page{o: o}
+	if o.since {
+		page.since(ctx, a)
+		return errors.Join(append(page.failed, ctx.Err())...)
+	}
 	for _, c := range slices.Concat(table, tlsTable, sweep()) {
 		if o.only.MatchString(c.name) {
 			r, err := c.run(ctx, a, o)
@@ -103,20 +116,28 @@ func run() error {
 	page.weights(ctx, a, connectCosts, &page.costs)
 	page.weights(ctx, a, convertCosts, &page.converts)
 	page.weights(ctx, a, messageCosts, &page.bare)
-	for _, t := range tallies {
-		if o.older != "" && o.only.MatchString(t.name) {
-			counts, err := t.run(ctx, a)
-			if err != nil {
-				page.lost(t.name, err)
-				continue
-			}
-			page.tally(t, counts)
-		}
+	if o.older != "" {
+		page.tallies(ctx, a)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err() // a page of half a run would look like a whole one
 	}
 	return errors.Join(page.write(a), errors.Join(page.failed...))
+}
+
+// tallies counts instructions and allocations, beside the older culvert.
+func (p *page) tallies(ctx context.Context, a *arena) {
+	for _, t := range tallies {
+		if !p.o.only.MatchString(t.name) {
+			continue
+		}
+		counts, err := t.run(ctx, a)
+		if err != nil {
+			p.lost(t.name, err)
+			continue
+		}
+		p.tally(t, counts)
+	}
 }
 
 // lost notes a row that couldn't be measured. The others are measured all the same, and

@@ -52,12 +52,12 @@ func moreCPUThan(c cell, than side) func(context.Context, *arena, string) (float
 	return func(ctx context.Context, a *arena, name string) (float64, error) {
 		var ratios []float64
 		for range moreStarts {
-			turns, err := c.takeTurns(ctx, a, than, side{name, c.client})
+			turns, _, err := c.takeTurns(ctx, a, than, side{name, c.client})
 			if err != nil {
 				return 0, err
 			}
 			for _, took := range turns {
-				ratios = append(ratios, took[1]/took[0])
+				ratios = append(ratios, float64(took[1].perMessage)/float64(took[0].perMessage))
 			}
 		}
 		return 100 * (median(ratios) - 1), nil
@@ -65,29 +65,31 @@ func moreCPUThan(c cell, than side) func(context.Context, *arena, string) (float
 }
 
 // takeTurns starts the programs of two sides and loads one after the other. It returns
-// the CPU time of a message with each, for each turn.
-func (c cell) takeTurns(ctx context.Context, a *arena, sides ...side) ([][2]float64, error) {
+// what each had in each turn, and the most memory that each has had in bytes.
+func (c cell) takeTurns(ctx context.Context, a *arena, sides ...side) (turns [][2]figure, peaks [2]int64, err error) {
 	var peers []*peer
 	for _, s := range sides {
 		p, err := peerStarts[s.name](ctx, a)
 		if err != nil {
-			return nil, err
+			return nil, peaks, err
 		}
 		defer p.stop()
 		peers = append(peers, p)
 	}
-	var turns [][2]float64
 	for turn := range moreTurns {
-		var took [2]float64
+		var took [2]figure
 		for i := range took {
 			at := (turn + i) % 2 // each is first as often
-			f, err := c.load(ctx, a, peers[at], sides[at].client, moreTime)
-			if err != nil {
-				return nil, err
+			if took[at], err = c.load(ctx, a, peers[at], sides[at].client, moreTime); err != nil {
+				return nil, peaks, err
 			}
-			took[at] = float64(f.perMessage)
 		}
 		turns = append(turns, took)
 	}
-	return turns, nil
+	for i, p := range peers {
+		if peaks[i], err = p.proc.peak(); err != nil {
+			return nil, peaks, err
+		}
+	}
+	return turns, peaks, nil
 }

@@ -19,6 +19,7 @@ type peer struct {
 	behind   *peer       // the proxy that it passes on to; nil: the backend
 	tls      *tls.Config // how clients reach it; nil: in plaintext
 	counters string      // where it tells its counters; empty: nowhere
+	health   string      // where it tells its metrics; empty or off: nowhere
 	scraper  *scraper    // reads its metrics; nil: nobody does
 }
 
@@ -26,6 +27,7 @@ type peer struct {
 type counters struct {
 	Mallocs    uint64
 	TotalAlloc uint64
+	NumGC      uint64
 	Goroutines int
 }
 
@@ -96,6 +98,10 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	"vanguard":           func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx) },
 	vanguardDescriptors:  func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx, "-descriptors") },
 	"nginx":              func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
+	older1:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceOlder(ctx, 1) },
+	older2:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceOlder(ctx, 2) },
+	today1:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceToday(ctx, 1) },
+	today2:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceToday(ctx, 2) },
 	"direct":             func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
 }
 
@@ -171,7 +177,7 @@ func (a *arena) culvertOne(ctx context.Context) (*peer, error) {
 // culvertCounting is culvert built with a file more, which tells its counters.
 func (a *arena) culvertCounting(ctx context.Context, args ...string) (*peer, error) {
 	address := freeAddress()
-	p, err := a.culvert(ctx, a.bins.culvertCounting, []string{"BENCH_COUNTERS=" + address}, args...)
+	p, err := a.culvert(ctx, a.bins.culvertCounting, []string{countersVariable + address}, args...)
 	if err != nil {
 		return nil, err
 	}

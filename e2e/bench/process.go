@@ -133,6 +133,12 @@ func (p *process) resident() (int64, error) {
 	return sum, nil
 }
 
+// peak is the most memory that the process has had, in bytes.
+func (p *process) peak() (int64, error) {
+	kib, err := number(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), "VmHWM:")
+	return kib << 10, err
+}
+
 // median of figures; 0 of none.
 func median(figures []float64) float64 {
 	if len(figures) == 0 {

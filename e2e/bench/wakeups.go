@@ -80,7 +80,7 @@ func number(file, name string) (int64, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		if n, ok := strings.CutPrefix(lines.Text(), name); ok {
-			return strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+			return strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(n), " kB"), 10, 64)
 		}
 	}
 	return 0, errors.Join(fmt.Errorf("%s has no %s", file, strings.TrimSuffix(name, ":")), lines.Err())
