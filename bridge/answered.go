@@ -55,6 +55,6 @@ func (r *running) awaitReplies(err error) {
 }
 
 func isMistake(err error) bool {
-	f := (*report.Fault)(nil)
-	return errors.As(err, &f) && (f.Reason == report.ReasonBadRequest || f.Reason == report.ReasonRequestTooLarge)
+	f, ok := errors.AsType[*report.Fault](err)
+	return ok && (f.Reason == report.ReasonBadRequest || f.Reason == report.ReasonRequestTooLarge)
 }

@@ -27,7 +27,7 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 		return nil
 	}
 	method, err := s.described(ctx, r)
-	if known := (*report.Fault)(nil); errors.As(err, &known) {
+	if known, ok := errors.AsType[*report.Fault](err); ok {
 		return known
 	}
 	if err != nil && ctx.Err() != nil {

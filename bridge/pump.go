@@ -30,7 +30,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	}
 	from := replies.New(r.up, r.call.held, &r.others, s.panics)
 	trailer, err := s.copyResponses(ctx, r, from)
-	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
+	if f, ok := errors.AsType[*report.Fault](err); ok && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	err = endOf(ctx, err)
@@ -44,9 +44,10 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 
 // endOf returns why a call ends whose copying ended with an error, or nil.
 func endOf(ctx context.Context, err error) error {
-	var own upstream.Status
-	if cause := context.Cause(ctx); cause != nil && err != nil && !upstream.GaveUp(cause) && !errors.As(err, &own) {
-		return cause // a status that came with real trailers always wins
+	if cause := context.Cause(ctx); cause != nil && err != nil && !upstream.GaveUp(cause) {
+		if _, ok := errors.AsType[upstream.Status](err); !ok {
+			return cause // a status that came with real trailers always wins
+		}
 	}
 	return err
 }
@@ -198,8 +199,7 @@ func clientWriteError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	var f *report.Fault
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
 		return f
 	}
 	return writeFault(err)

@@ -85,7 +85,7 @@ func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, tex
 // the limit is its client's, with 503 if it is everybody's. RFC 6585 §4.
 func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arrival, code int, err error) {
 	retry := report.AnyMoment
-	if f := (*report.Fault)(nil); errors.As(err, &f) {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
 		retry = f.Retry
 	}
 	seconds := (retry + time.Second - 1) / time.Second

@@ -51,8 +51,7 @@ func (rt *router) takes(backend string) bool {
 
 // noteFull notes that a call of the peer ends because its backend has as many as it may.
 func (rt *router) noteFull(err error, backend, method, peer string) {
-	var f *report.Fault
-	if errors.As(err, &f) && f.Limit != "" {
+	if f, ok := errors.AsType[*report.Fault](err); ok && f.Limit != "" {
 		rt.refusals.Note(report.Refusal{Reason: f.Reason, Key: f.Limit, Peer: peer, Detail: method}, "raise "+f.Limit+" of the backend "+backend)
 	}
 }

@@ -46,8 +46,7 @@ func silenceFault(err error) *report.Fault {
 
 // graceOf returns how long a blocked write of a call that ends with the cause may go on.
 func graceOf(cause error) time.Duration {
-	var f *report.Fault
-	if errors.As(cause, &f) {
+	if f, ok := errors.AsType[*report.Fault](cause); ok {
 		return max(writeGrace, time.Until(f.WriteBy))
 	}
 	return writeGrace
@@ -65,21 +64,22 @@ type verdict struct {
 // judge is the only function that makes a status from an error. nil is the upstream's
 // OK. io.EOF is never the end of a call, so it is a defect here.
 func judge(err error, callID string, detailed bool) verdict {
-	var up upstream.Status
-	var f *report.Fault
-	var ended *opamp.Ended
-	switch {
-	case err == nil:
+	if err == nil {
 		return verdict{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
-	case errors.As(err, &up):
+	}
+	if up, ok := errors.AsType[upstream.Status](err); ok {
 		return verdict{status: up.Status, origin: report.OriginUpstream}
-	case errors.As(err, &ended):
+	}
+	if ended, ok := errors.AsType[*opamp.Ended](err); ok {
 		v := verdict{status: ended.Status, origin: report.OriginUpstream, reason: ended.Reason}
 		if v.reason != "" {
 			v.origin = report.OriginCulvert
 		}
 		return v
-	case errors.As(err, &f):
+	}
+	f, ok := errors.AsType[*report.Fault](err)
+	switch {
+	case ok:
 	case silenceFault(err) != nil:
 		f = silenceFault(err)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -197,7 +197,7 @@ func (d *messageDown) AwaitEnd() error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	if f := (*report.Fault)(nil); errors.As(err, &f) && socket.TimedOut(f.Cause) {
+	if f, ok := errors.AsType[*report.Fault](err); ok && socket.TimedOut(f.Cause) {
 		return nil
 	}
 	return err

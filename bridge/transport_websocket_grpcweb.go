@@ -179,7 +179,7 @@ func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.Next() }
 // AwaitEnd implements endAwaiter.
 func (d *socketDown) AwaitEnd() error {
 	err := d.stream.Await()
-	if f := (*report.Fault)(nil); errors.As(err, &f) && socket.TimedOut(f.Cause) {
+	if f, ok := errors.AsType[*report.Fault](err); ok && socket.TimedOut(f.Cause) {
 		return nil // StopAwaiting
 	}
 	return err

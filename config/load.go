@@ -399,8 +399,7 @@ func readStill(name string, f fs.File) ([]byte, error) {
 
 // fileError returns "name: cause" instead of "open name: cause".
 func fileError(name string, err error) error {
-	var perr *fs.PathError
-	if errors.As(err, &perr) {
+	if perr, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%s: %w", name, perr.Err)
 	}
 	return err

@@ -47,12 +47,10 @@ func pauseAfter(failures int, err error, before *kept) time.Duration {
 const unreachable = "unreachable"
 
 func kindOf(err error) string {
-	var problem acme.Problem
-	if errors.As(err, &problem) {
+	if problem, ok := errors.AsType[acme.Problem](err); ok {
 		return problem.Type
 	}
-	var network *url.Error
-	if errors.As(err, &network) {
+	if _, ok := errors.AsType[*url.Error](err); ok {
 		return unreachable
 	}
 	return "other"
@@ -84,8 +82,7 @@ func (a *ACME) tellFailure(m *managed, before *kept, err error) {
 // explain describes what went wrong between us and the CA, without the chain of
 // callers.
 func (a *ACME) explain(err error) string {
-	var order *orderError
-	if errors.As(err, &order) {
+	if order, ok := errors.AsType[*orderError](err); ok {
 		err = order.error
 	}
 	text := err.Error()

@@ -23,8 +23,7 @@ func keyErrorf(key, format string, args ...any) error {
 
 // cause removes the file's name from an error that will be reported with it.
 func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

@@ -179,8 +179,7 @@ func (w *watcher) tell(now time.Time) {
 func stays(failed error) []error {
 	var errs []error
 	for _, err := range split(failed) {
-		var about *KeyError
-		if errors.As(err, &about) {
+		if about, ok := errors.AsType[*KeyError](err); ok {
 			err = keyErrorf(about.Key, "%w: the version loaded before stays in use", about.Err)
 		}
 		errs = append(errs, err)

@@ -50,7 +50,7 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 	}
 	s := &messageStream{ctx: ctx, d: c.d, framing: c.framing}
 	conn, answer, err := upgrade(ctx, c.d, rq.method, &websocket.DialOptions{HTTPHeader: header})
-	if refused := (*httpError)(nil); errors.As(err, &refused) {
+	if _, ok := errors.AsType[*httpError](err); ok {
 		s.err = err
 		return s, nil
 	}

@@ -56,7 +56,7 @@ func Parse(data []byte) (*Set, error) {
 		return nil, errors.New("has no descriptors: write the set with protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE")
 	}
 	s, err := newSet(files, q)
-	if missing := (*MissingFileError)(nil); errors.As(err, &missing) {
+	if _, ok := errors.AsType[*MissingFileError](err); ok {
 		return nil, fmt.Errorf("%w: write the set with its imports (protoc --include_imports)", err)
 	}
 	return s, err

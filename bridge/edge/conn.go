@@ -209,8 +209,7 @@ func (c *Conn) End(why string) { c.life.end(why) }
 // EndFor notes why the connection ends, if the error that ended a call ends the
 // connection too.
 func (c *Conn) EndFor(err error) {
-	var f *report.Fault
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
 		c.life.end(f.Ends)
 	}
 }

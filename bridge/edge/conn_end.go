@@ -41,11 +41,11 @@ func (c *Conn) why() (ended, cause string) {
 // handshakeCause returns the cause that ended a handshake. Go calls each alert from the
 // client a remote error.
 func handshakeCause(err error) string {
-	var op *net.OpError
-	switch {
-	case err == nil:
+	if err == nil {
 		return ""
-	case !errors.As(err, &op) || op.Op != "remote error":
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" {
 		return strings.TrimPrefix(err.Error(), "tls: ")
 	}
 	alert := strings.TrimPrefix(op.Err.Error(), "tls: ")

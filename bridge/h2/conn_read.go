@@ -145,8 +145,7 @@ func (c *conn) parse() {
 		}
 		data = data || h.kind == http2.FrameData && h.length > 0
 		if err := c.take(h, payload); err != nil {
-			var e connError
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[connError](err); ok {
 				c.failed(e)
 				c.in.r = c.in.w
 				break
@@ -169,8 +168,7 @@ func (c *conn) parse() {
 func (c *conn) refuse(e streamError) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var flood connError
-	if errors.As(c.countWasted(), &flood) {
+	if flood, ok := errors.AsType[connError](c.countWasted()); ok {
 		c.fail(flood)
 		return false
 	}

@@ -70,7 +70,7 @@ func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err er
 		payload, err = b.text(payload)
 	}
 	if err != nil { // f is garbage
-		if f := (*report.Fault)(nil); errors.As(err, &f) && f.Reason == report.ReasonRequestTooLarge {
+		if f, ok := errors.AsType[*report.Fault](err); ok && f.Reason == report.ReasonRequestTooLarge {
 			b.code.Store(int32(websocket.StatusMessageTooBig))
 		}
 	}
@@ -202,11 +202,11 @@ func (b bareBody) Read(p []byte) (int, error) {
 
 // SocketFault returns the fault of a failed read of a WebSocket.
 func SocketFault(err error) error {
-	if f := (*report.Fault)(nil); errors.As(err, &f) {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
 		return f
 	}
-	var broken websocket.RuleError
-	if !errors.As(err, &broken) {
+	broken, ok := errors.AsType[websocket.RuleError](err)
+	if !ok {
 		return report.New(report.ReasonClientGone, report.ClientGone).Because(err)
 	}
 	ended := broken.Ended()

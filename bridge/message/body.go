@@ -13,7 +13,7 @@ import (
 // connection. net/http's errors have no types, so Malformed looks for parts of
 // their texts. A new text counts as a client that has gone away.
 func Malformed(err error) bool {
-	if errors.As(err, new(*h2.LengthError)) {
+	if _, ok := errors.AsType[*h2.LengthError](err); ok {
 		return true
 	}
 	text := err.Error()
@@ -33,8 +33,7 @@ func Malformed(err error) bool {
 // Fault returns what a broken body means: a fault when the bytes are wrong, else that the
 // client has gone away.
 func Fault(err error) error {
-	var f *report.Fault
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
 		return f
 	}
 	if errors.Is(err, codec.ErrTextTruncated) || errors.Is(err, codec.ErrTextMalformed) {

@@ -69,9 +69,9 @@ func (c *Converter) Request(ctx context.Context, text mem.BufferSlice) (mem.Buff
 		return nil, report.New(report.ReasonBadRequest, "an empty request isn't JSON: send {} for a message without fields")
 	}
 	out, err := c.knowing(ctx, b, (*Converter).read)
-	var mistake *descriptor.ReadError
+	mistake, ok := errors.AsType[*descriptor.ReadError](err)
 	switch {
-	case errors.As(err, &mistake):
+	case ok:
 		return nil, report.Newf(report.ReasonBadRequest, "a request isn't the JSON of a %s: %v", c.Method.Request.Name(), mistake)
 	case err != nil:
 		return nil, err
@@ -87,7 +87,7 @@ func (c *Converter) read(ctx context.Context, b []byte, unknown *descriptor.Unkn
 	cost := func() (int, error) { return c.JSON.ReadCost(of, b) }
 	return c.convert(ctx, memory.RequestClass, len(b), cost, func() ([]byte, error) {
 		wire, err := c.JSON.Read(of, b, unknown)
-		if mistake := (*descriptor.ReadError)(nil); err != nil && !errors.As(err, &mistake) {
+		if _, ok := errors.AsType[*descriptor.ReadError](err); err != nil && !ok {
 			err = report.New(report.ReasonDescriptorMismatch, "a request can't be converted from JSON by the descriptors").Because(err)
 		}
 		return wire, err
@@ -99,7 +99,7 @@ func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.Buffer
 	b, done := joined(wire, c.Held.Account().Pool)
 	defer done()
 	out, err := c.knowing(ctx, b, (*Converter).write)
-	if cant := (*descriptor.WriteError)(nil); errors.As(err, &cant) {
+	if cant, ok := errors.AsType[*descriptor.WriteError](err); ok {
 		f := report.Newf(report.ReasonResponseNotJSON, "a reply can't be written as the JSON of a %s: %v", c.Method.Reply.Name(), cant)
 		if cant.UnknownType {
 			f.Remedy = "add the type's file to the backend's server reflection or to backend.descriptors"
@@ -121,7 +121,7 @@ func (c *Converter) write(ctx context.Context, b []byte, unknown *descriptor.Unk
 	cost := func() (int, error) { return c.JSON.WriteCost(of, b) }
 	return c.convert(ctx, memory.ClassOf, len(b), cost, func() ([]byte, error) {
 		text, err := c.JSON.Write(nil, of, b, unknown)
-		if cant := (*descriptor.WriteError)(nil); err != nil && !errors.As(err, &cant) {
+		if _, ok := errors.AsType[*descriptor.WriteError](err); err != nil && !ok {
 			err = report.New(report.ReasonDescriptorMismatch, "a reply of the backend can't be converted to JSON by the descriptors").Because(err)
 		}
 		return text, err

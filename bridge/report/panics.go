@@ -97,6 +97,10 @@ func (e panicError) Unwrap() error {
 
 // IsPanic reports whether a fault is a panic's.
 func IsPanic(err error) bool {
-	var f *Fault
-	return errors.As(err, &f) && errors.As(f.Cause, new(panicError))
+	f, ok := errors.AsType[*Fault](err)
+	if !ok {
+		return false
+	}
+	_, ok = errors.AsType[panicError](f.Cause)
+	return ok
 }

@@ -119,11 +119,8 @@ func WriteAll(c net.Conn, pieces net.Buffers) (n int, err error) {
 // TimedOut reports whether a read deadline has passed. The errors of bufconn, which tests
 // listen on, aren't os.ErrDeadlineExceeded.
 func TimedOut(err error) bool {
-	if err == nil {
-		return false // before the next line makes garbage
-	}
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // bottom returns the connection under TLS and each wrapper.

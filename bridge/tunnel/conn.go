@@ -124,8 +124,7 @@ func (c *Conn) readError(err error) error {
 	if websocket.CloseStatus(err) != -1 {
 		return io.EOF
 	}
-	var broken websocket.RuleError
-	if errors.As(err, &broken) {
+	if broken, ok := errors.AsType[websocket.RuleError](err); ok {
 		c.on.Tunnel().Outer.End(broken.Ended())
 		c.closeWith(broken.Code)
 	}

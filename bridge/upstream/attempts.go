@@ -258,8 +258,8 @@ func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, l
 		return nil, a.last(context.Cause(s.ctx))
 	}
 	a.attempts++
-	var f *report.Fault
-	a.reached = a.reached || !errors.As(end, &f) || !f.Unseen()
+	f, ok := errors.AsType[*report.Fault](end)
+	a.reached = a.reached || !ok || !f.Unseen()
 	return &a.upstream.sentAgain.byPolicy, nil
 }
 
@@ -275,8 +275,8 @@ func (s *Stream) goesElsewhere(end error) bool {
 // last returns how the call ends if the last attempt ended so: culvert's own status
 // tells whether any attempt may have reached the backend.
 func (a *retried) last(end error) error {
-	var f *report.Fault
-	if !a.reached || !errors.As(end, &f) || f.Sent == report.SentMaybe {
+	f, ok := errors.AsType[*report.Fault](end)
+	if !a.reached || !ok || f.Sent == report.SentMaybe {
 		return end
 	}
 	ofAll := *f

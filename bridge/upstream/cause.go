@@ -131,8 +131,8 @@ func noConnection(cause error) *report.Fault {
 // Unreached reports whether a call ended because there was no connection to the
 // backend, which has surely not seen it.
 func Unreached(err error) bool {
-	var f *report.Fault
-	if !errors.As(err, &f) || f.Sent == report.SentMaybe {
+	f, ok := errors.AsType[*report.Fault](err)
+	if !ok || f.Sent == report.SentMaybe {
 		return false
 	}
 	switch f.Reason {
@@ -146,8 +146,8 @@ func Unreached(err error) bool {
 // Overloaded reports whether a call ended because the backend had no place for it. The
 // backend has surely not seen it.
 func Overloaded(err error) bool {
-	var f *report.Fault
-	return errors.As(err, &f) && f.Reason == report.ReasonOverloaded
+	f, ok := errors.AsType[*report.Fault](err)
+	return ok && f.Reason == report.ReasonOverloaded
 }
 
 // saysOtherProtocol begins the cause if something answers, but not in HTTP/2.

@@ -61,7 +61,7 @@ func (u *Upstream) Lacks(path string) (unknown *descriptor.UnknownMethodError) {
 		return nil
 	}
 	_, err := set.Method(path)
-	errors.As(err, &unknown)
+	unknown, _ = errors.AsType[*descriptor.UnknownMethodError](err)
 	return unknown
 }
 

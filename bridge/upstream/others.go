@@ -183,7 +183,7 @@ func (l *learned) noteOther(unknown descriptor.Unknown, by *memory.Address, a fe
 		return nil
 	}
 	a.held.Settle()
-	if unasked := (*report.Fault)(nil); errors.As(a.err, &unasked) {
+	if unasked, ok := errors.AsType[*report.Fault](a.err); ok {
 		if unasked.Reason != report.ReasonLimitExceeded { // else it is a want of room here, which is another name's no more
 			o.failure, o.failed = unasked, of.at
 		}

@@ -83,8 +83,10 @@ func (u *Upstream) reflectAt(ctx context.Context, path string, wait bool, questi
 
 // whyUseless returns the cause of an error of grpc-go. Errors about the answers stay.
 func whyUseless(err error) error {
-	missing := (*descriptor.MissingFileError)(nil)
-	if _, ofCall := status.FromError(err); ofCall && !errors.As(err, &missing) {
+	if _, missing := errors.AsType[*descriptor.MissingFileError](err); missing {
+		return err
+	}
+	if _, ofCall := status.FromError(err); ofCall {
 		return causeOf(err)
 	}
 	return err

@@ -236,9 +236,9 @@ func (r *nameResolver) resolve(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	found, err := r.lookup(ctx, r.host)
-	var dns *net.DNSError
+	dns, ok := errors.AsType[*net.DNSError](err)
 	switch {
-	case errors.As(err, &dns) && dns.IsNotFound, err == nil && len(found) == 0:
+	case ok && dns.IsNotFound, err == nil && len(found) == 0:
 		return nil, fmt.Errorf("%s: no such host", r.host)
 	case err != nil:
 		return nil, err

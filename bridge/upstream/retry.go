@@ -31,12 +31,12 @@ const (
 
 // wants reports whether a call that ended so is sent again.
 func (r *Retry) wants(end error) bool {
-	var own Status
-	var f *report.Fault
-	switch {
-	case errors.As(end, &own):
+	if own, ok := errors.AsType[Status](end); ok {
 		return slices.Contains(r.Codes, own.Code())
-	case !errors.As(end, &f) || f.Limit != "": // a limit that was reached isn't raised by another attempt
+	}
+	f, ok := errors.AsType[*report.Fault](end)
+	switch {
+	case !ok || f.Limit != "": // a limit that was reached isn't raised by another attempt
 		return false
 	case f.Unseen():
 		return true

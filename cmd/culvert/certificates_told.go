@@ -124,8 +124,7 @@ func placedIn(c *config.Loaded, err error, name func(key string) string) error {
 		}
 		return errors.Join(errs...)
 	}
-	var about *proxytls.KeyError
-	if errors.As(err, &about) {
+	if about, ok := errors.AsType[*proxytls.KeyError](err); ok {
 		return c.Errorf(name(about.Key), "%w", about.Err)
 	}
 	return err

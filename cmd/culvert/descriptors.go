@@ -240,8 +240,7 @@ func readDescriptors(path string) ([]byte, error) {
 
 // withoutPath returns the cause of an error about a file.
 func withoutPath(err error) error {
-	var about *fs.PathError
-	if errors.As(err, &about) {
+	if about, ok := errors.AsType[*fs.PathError](err); ok {
 		return about.Err
 	}
 	return err

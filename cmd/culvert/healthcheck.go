@@ -147,12 +147,10 @@ func noAnswer(ctx context.Context, address string, err error) error {
 		return fmt.Errorf("%s doesn't answer in time: check that culvert runs, or raise --timeout", address)
 	}
 	// The URL in the error isn't the address.
-	var inURL *url.Error
-	if errors.As(err, &inURL) {
+	if inURL, ok := errors.AsType[*url.Error](err); ok {
 		err = inURL.Err
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = listenCause(op)
 	}
 	return fmt.Errorf("%s: %w: check that culvert runs, and that health.listen (--health-listen) is the same for both", address, err)

@@ -36,12 +36,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	var told *reported
-	if !errors.As(err, &told) {
+	if _, ok := errors.AsType[*reported](err); !ok {
 		_, _ = io.WriteString(stderr, errorText(err)) // there is no other place to report it
 	}
-	var failed *failure
-	if errors.As(err, &failed) {
+	if _, ok := errors.AsType[*failure](err); ok {
 		return exitFailed
 	}
 	fmt.Fprintf(stderr, "culvert: see \"%s --help\"\n", cmd.CommandPath())

@@ -279,8 +279,7 @@ func (r *reloader) reject(running *configState, err error, asked bool) {
 	news := running.rejected == nil || running.rejected.cause.Error() != err.Error()
 	s := *running
 	s.rejected = &rejection{at: time.Now(), cause: err}
-	var restart *restartError
-	if errors.As(err, &restart) {
+	if restart, ok := errors.AsType[*restartError](err); ok {
 		s.rejected.keys = restart.keys
 	}
 	r.state.Store(&s)

@@ -29,8 +29,7 @@ func needRestart(next *config.Loaded, keys []string) *restartError {
 // withPlaces adds the places of the keys to a RestartError of the bridge. Usually
 // config.NeedsRestart has found them before.
 func withPlaces(err error, next *config.Loaded) error {
-	var restart *bridge.RestartError
-	if errors.As(err, &restart) {
+	if restart, ok := errors.AsType[*bridge.RestartError](err); ok {
 		return needRestart(next, restart.Keys)
 	}
 	return err
