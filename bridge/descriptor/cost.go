@@ -175,7 +175,7 @@ func (c *costs) value(f protoreflect.FieldDescriptor, kind protowire.Type, value
 	switch f.Kind() {
 	case protoreflect.MessageKind:
 		c.memory += valueCost
-		if formOf(f.ContainingMessage()) == formValue { // an object or a list of a Value, which is a level itself
+		if formOf(f.ContainingMessage()) == formValue && formOf(f.Message()) != formValue { // an object or a list of a Value, which is a level itself
 			c.content(f.Message(), value, levels)
 		} else {
 			c.message(f.Message(), value, levels)

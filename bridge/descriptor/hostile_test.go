@@ -187,6 +187,12 @@ func TestSpecialTypesAreProtobufs(t *testing.T) {
 		{"a false one in another file", files{bundle, timestamp(other, `field: {name: "seconds" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL}`)}, true},
 		{"an enum of that name", files{aFile(t, `name: "a" package: "google.protobuf" enum_type: {name: "Timestamp" value: {name: "A" number: 0}}`)}, true},
 		{"a message in place of an enum", files{aFile(t, `name: "a" package: "google.protobuf" message_type: {name: "NullValue"}`)}, true},
+		{"a message in the message google.protobuf", files{aFile(t, `name: "a" package: "google" message_type: {name: "protobuf" nested_type: {name: "Value"
+			field: {name: "v" number: 1 type: TYPE_MESSAGE type_name: ".google.protobuf.Value" label: LABEL_OPTIONAL}}}`)}, true},
+		{"an enum there", files{aFile(t, `name: "a" package: "google" message_type: {name: "protobuf" enum_type: {name: "Any" value: {name: "A" number: 0}}}`)}, true},
+		{"a message in messages", files{aFile(t, `name: "a" message_type: {name: "google" nested_type: {name: "protobuf" nested_type: {name: "Any"}}}`)}, true},
+		{"a service there", files{aFile(t, `name: "a" package: "google.protobuf" service: {name: "Duration"}`)}, true},
+		{"other messages there", files{aFile(t, clock), aFile(t, `name: "a" package: "google" message_type: {name: "protobufs" nested_type: {name: "Value"}}`)}, false},
 	} {
 		s, err := Parse(shopSet(t, c.files))
 		if c.fails {

@@ -72,7 +72,21 @@ func newSet(files []*descriptorpb.FileDescriptorProto, q *quota) (*Set, error) {
 			return nil, err
 		}
 	}
+	if err := l.falseType(); err != nil {
+		return nil, err
+	}
 	return &Set{files: l.linked, types: types{Types: dynamicpb.NewTypes(l.linked)}, size: q.memory}, nil
+}
+
+// falseType returns an error if something has the full name of a special type and isn't
+// protobuf-go's. A message "protobuf" of the package google can have such types, too.
+func (l *linker) falseType() error {
+	for name, own := range special {
+		if d, err := l.linked.FindDescriptorByName(name); err == nil && d.ParentFile() != own.ParentFile() {
+			return &FalseTypeError{Type: string(name), File: readable(d.ParentFile().Path()), Cause: errPlace}
+		}
+	}
+	return nil
 }
 
 // link links a file after those that it imports. by is the file that imports it.

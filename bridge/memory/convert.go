@@ -15,7 +15,7 @@ import (
 // Small conversions have a part of the room for themselves, so they never wait behind large
 // ones. Conversions do nothing but compute, so as many large ones run as there are
 // processors, and a few times as many small ones: more would only slow down everything else.
-// Besides, each address may run one of them.
+// An address that runs none needs no free place once it is its turn.
 type conversions [2]turns
 
 const (

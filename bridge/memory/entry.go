@@ -239,7 +239,7 @@ func (b buffers) Get(length int) *[]byte {
 func (b buffers) Put(buf *[]byte) {
 	if cap(*buf) > uncountedBytes {
 		b.of.Sub(Small, cap(*buf))
-		b.of.Trim() // a connection has no other use for bytes counted ahead
+		b.of.Trim() // what was counted ahead for the buffer: a call counts ahead anew for its next message
 	}
 	b.of.account.Pool.Put(buf)
 }

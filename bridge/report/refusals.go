@@ -27,6 +27,10 @@ func NewRefusals(log *slog.Logger, obs Observer) *Refusals {
 // Note reports a refusal. The hint tells how to allow it.
 func (l *Refusals) Note(r Refusal, hint string) {
 	l.obs.Refused(r)
+	skipped, ok := l.allow()
+	if !ok {
+		return
+	}
 	what := "refused"
 	if r.ReportOnly {
 		what = "would be refused"
@@ -35,25 +39,27 @@ func (l *Refusals) Note(r Refusal, hint string) {
 	if r.Key != "" {
 		facts = append(facts, slog.String("key", r.Key))
 	}
-	l.warn(what, append(facts, slog.String("peer", r.Peer), slog.String("detail", r.Detail), slog.String("hint", hint)))
+	l.log.Warn(what, append(facts, slog.String("peer", r.Peer), slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))...) //nolint:sloglint // one of two constants
 }
 
-// Hint warns of a request that isn't refused, in the same bounds.
-func (l *Refusals) Hint(what, peer, detail, hint string) {
-	l.warn(what, []any{slog.String("peer", peer), slog.String("detail", detail), slog.String("hint", hint)})
+// Hint warns of a request that isn't refused, in the same bounds. Only what is logged has
+// its hint made.
+func (l *Refusals) Hint(what, peer, detail string, hint func() string) {
+	if skipped, ok := l.allow(); ok {
+		l.log.Warn(what, slog.String("peer", peer), slog.String("detail", detail), slog.String("hint", hint()), slog.Int("not_logged", skipped)) //nolint:sloglint // a constant of the caller's
+	}
 }
 
-func (l *Refusals) warn(what string, facts []any) {
+// allow reports whether a line may be logged now, and how many were not since the last one.
+func (l *Refusals) allow() (skipped int, ok bool) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.limit.Allow() {
 		l.skipped++
-		l.mu.Unlock()
-		return
+		return 0, false
 	}
-	skipped := l.skipped
-	l.skipped = 0
-	l.mu.Unlock()
-	l.log.Warn(what, append(facts, slog.Int("not_logged", skipped))...) //nolint:sloglint // a constant of the caller's
+	skipped, l.skipped = l.skipped, 0
+	return skipped, true
 }
 
 // memoryRetry is the retry delay after a refusal for lack of memory.

@@ -98,6 +98,31 @@ func (c *safeConn) SetWriteDeadline(t time.Time) (err error) {
 	return c.Conn.SetWriteDeadline(t)
 }
 
+// LocalAddr implements net.Conn. It is never nil.
+func (c *safeConn) LocalAddr() (a net.Addr) {
+	defer c.named(&a)
+	return c.Conn.LocalAddr()
+}
+
+// RemoteAddr implements net.Conn. It is never nil.
+func (c *safeConn) RemoteAddr() (a net.Addr) {
+	defer c.named(&a)
+	return c.Conn.RemoteAddr()
+}
+
+// named puts an address in the place of one that is missing, also for a panic. It must be
+// deferred itself.
+func (c *safeConn) named(a *net.Addr) {
+	if v := recover(); v != nil {
+		_ = c.caught(v) // it is logged
+		defer func() { _ = recover() }()
+		defer c.Conn.Close()
+	}
+	if *a == nil {
+		*a = &net.UnixAddr{} // as a socket without a name has
+	}
+}
+
 func (c *safeConn) CloseWrite() (err error) {
 	defer c.fail(&err)
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -17,6 +17,9 @@ type badPacketConn struct {
 	net.PacketConn
 }
 
+func (badConn) LocalAddr() net.Addr  { return nil }
+func (badConn) RemoteAddr() net.Addr { panic("no network") }
+
 func (badPacketConn) Close() error                     { panic("no network") }
 func (badPacketConn) LocalAddr() net.Addr              { panic("no network") }
 func (badPacketConn) SetDeadline(time.Time) error      { panic("no network") }
@@ -44,6 +47,12 @@ func TestSafe(t *testing.T) {
 		told = 0
 		if err := do(); !errors.Is(err, errPanicked) || told != 1 {
 			t.Errorf("%s: %v, told %d times", name, err, told)
+		}
+	}
+	for name, address := range map[string]func() net.Addr{"LocalAddr": safe.LocalAddr, "RemoteAddr": safe.RemoteAddr} {
+		told = 0
+		if a := address(); a.String() != "" || (told == 1) != (name == "RemoteAddr") {
+			t.Errorf("%s: %v, told %d times", name, a, told)
 		}
 	}
 	if _, ok := safe.(net.PacketConn); ok {

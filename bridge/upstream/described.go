@@ -355,6 +355,9 @@ func (l *learned) run(q *question, list bool) {
 	if l.answer(q, list, a, of) {
 		l.log.Warn("the backend's descriptors can't be fetched again: messages are converted by those from before", slog.Any("error", a.err))
 	}
+	if f, ok := errors.AsType[*report.Fault](q.err); ok && f.Reason == report.ReasonDescriptorMismatch {
+		l.log.Warn("descriptors of a type that messages use can't be used", slog.String("detail", q.unknown.String()), slog.Any("error", a.err))
+	}
 }
 
 // fetch asks the backend. A panic is an answer that came to nothing.

@@ -18,6 +18,7 @@ import (
 const (
 	maxNamedAsked = 10 // questions a minute
 	maxUnknown    = 1000
+	maxOthers     = 128 // known ones: a name that no descriptors have is looked for in all of them
 )
 
 // others are types and extensions that messages use and the files of services don't import.
@@ -26,9 +27,9 @@ type others struct {
 	known map[descriptor.Unknown]*other
 	until time.Time // the first of known that are lent must be asked for again; zero: none is
 
-	conns   int64                                  // the connections that had become ready before the answers
-	unknown map[descriptor.Unknown]*memory.Address // not known to the backend, by the address that asked
-	order   []descriptor.Unknown                   // of unknown, oldest first
+	conns   int64                           // the connections that had become ready before the answers
+	unknown map[descriptor.Unknown]negative // culvert can't have them
+	order   []descriptor.Unknown            // of unknown, oldest first
 
 	failure error // of the last question, if the backend couldn't be asked
 	failed  time.Time
@@ -36,10 +37,25 @@ type others struct {
 	asked []asked // in the last minute
 }
 
+// A negative is why culvert can't have a type or an extension.
+type negative struct {
+	by  *memory.Address // that asked
+	why *report.Fault   // what is wrong with the backend's descriptors; nil: it has none
+}
+
+// err returns what Learn returns.
+func (n negative) err(unknown descriptor.Unknown) error {
+	if n.why != nil {
+		return n.why
+	}
+	return fmt.Errorf("%s: %w", unknown, descriptor.ErrUnknown)
+}
+
 // An other is a type or an extension that the backend knows.
 type other struct {
 	service
-	lent time.Time // the descriptors from before a new connection stay in use for a minute
+	by   *memory.Address // that asked first
+	lent time.Time       // the descriptors from before a new connection stay in use for a minute
 }
 
 // An asked is a question that was asked.
@@ -51,7 +67,7 @@ type asked struct {
 // Learn asks the backend for a type or an extension that a message of a client at the
 // address uses and the descriptors don't have. Without an error, the descriptors have it from now on, and the
 // message can be converted again. The error is the cause of ctx, a *report.Fault if the
-// backend can't be asked now, or it wraps descriptor.ErrUnknown.
+// backend can't be asked now or its descriptors can't be used, or it wraps descriptor.ErrUnknown.
 func (u *Upstream) Learn(ctx context.Context, by *memory.Address, unknown descriptor.Unknown) error {
 	if u.source != nil {
 		return fmt.Errorf("%s: %w", unknown, descriptor.ErrUnknown)
@@ -84,9 +100,9 @@ func (l *learned) lookFor(unknown descriptor.Unknown, by *memory.Address) (*ques
 	o.renew(l.u.pool.readied.Load())
 	s := o.known[unknown]
 	var refused error
-	switch _, negative := o.unknown[unknown]; {
+	switch n, negative := o.unknown[unknown]; {
 	case negative:
-		return nil, fmt.Errorf("%s: %w", unknown, descriptor.ErrUnknown)
+		return nil, n.err(unknown)
 	case s != nil && o.has(s):
 		return nil, nil
 	case o.failure != nil && time.Since(o.failed) < time.Minute: // no message waits for a silent backend again and again
@@ -171,7 +187,10 @@ func (l *learned) noteOther(unknown descriptor.Unknown, by *memory.Address, a fe
 	}
 	if a.err == nil {
 		if s == nil {
-			s = new(other)
+			if len(o.known) == maxOthers {
+				o.evict(l)
+			}
+			s = &other{by: by}
 			if o.known == nil {
 				o.known = make(map[descriptor.Unknown]*other)
 			}
@@ -193,35 +212,79 @@ func (l *learned) noteOther(unknown descriptor.Unknown, by *memory.Address, a fe
 		}
 		return unasked
 	}
+	n := negative{by, unusable(unknown, a.err)}
+	if s != nil && n.why != nil {
+		o.lend(s)
+		return nil
+	}
 	if s != nil {
 		s.drop(l)
 		delete(o.known, unknown)
 	}
-	o.doesntKnow(unknown, by)
-	return fmt.Errorf("%s: %w", unknown, descriptor.ErrUnknown)
+	o.doesntKnow(unknown, n)
+	return n.err(unknown)
 }
 
-// doesntKnow notes that the backend doesn't know it. mu is held.
-func (o *others) doesntKnow(unknown descriptor.Unknown, by *memory.Address) {
+// unusable returns the fault of descriptors that the backend has and culvert can't use, or
+// nil if err is about something else.
+func unusable(unknown descriptor.Unknown, err error) *report.Fault {
+	f := report.Newf(report.ReasonDescriptorMismatch, "the backend's descriptors of %s can't be used", unknown).Because(err)
+	missing, lacks := errors.AsType[*descriptor.MissingFileError](err)
+	isFalse, contradicts := errors.AsType[*descriptor.FalseTypeError](err)
+	switch {
+	case lacks:
+		f.Text += ": " + missing.ImportedBy + " imports " + missing.File + ", and the backend's server reflection doesn't have it"
+		f.Remedy = "add " + missing.File + " to the backend's server reflection, or set backend.descriptors"
+	case contradicts:
+		f.Text += ": they define " + isFalse.Type + " in another way than protobuf"
+		f.Remedy = "have the backend use protobuf's own " + isFalse.Type + ", or set backend.descriptors"
+	case errors.Is(err, errTooLarge):
+		f.Text += ": with them, all of the backend's take more memory than culvert gives them"
+		f.Remedy = "set backend.descriptors"
+	default:
+		return nil
+	}
+	return f
+}
+
+// evict drops the oldest of the address that has most. mu is held.
+func (o *others) evict(l *learned) {
+	counts := make(map[*memory.Address]int)
+	for _, s := range o.known {
+		counts[s.by]++
+	}
+	var oldest descriptor.Unknown
+	var out *other
+	for unknown, s := range o.known {
+		if out == nil || counts[s.by] > counts[out.by] || s.by == out.by && s.at.Before(out.at) {
+			oldest, out = unknown, s
+		}
+	}
+	out.drop(l)
+	delete(o.known, oldest)
+}
+
+// doesntKnow notes that culvert can't have it. mu is held.
+func (o *others) doesntKnow(unknown descriptor.Unknown, n negative) {
 	if len(o.order) == maxUnknown {
 		o.forget()
 	}
 	if o.unknown == nil {
-		o.unknown = make(map[descriptor.Unknown]*memory.Address)
+		o.unknown = make(map[descriptor.Unknown]negative)
 	}
-	o.unknown[unknown] = by
+	o.unknown[unknown] = n
 	o.order = append(o.order, unknown)
 }
 
 // forget removes the oldest of the address that has most. mu is held.
 func (o *others) forget() {
-	counts, most := make(map[*memory.Address]int), o.unknown[o.order[0]]
-	for _, by := range o.unknown {
-		if counts[by]++; counts[by] > counts[most] {
-			most = by
+	counts, most := make(map[*memory.Address]int), o.unknown[o.order[0]].by
+	for _, n := range o.unknown {
+		if counts[n.by]++; counts[n.by] > counts[most] {
+			most = n.by
 		}
 	}
-	i := slices.IndexFunc(o.order, func(u descriptor.Unknown) bool { return o.unknown[u] == most })
+	i := slices.IndexFunc(o.order, func(u descriptor.Unknown) bool { return o.unknown[u].by == most })
 	delete(o.unknown, o.order[i])
 	o.order = slices.Delete(o.order, i, i+1)
 }

@@ -4,10 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/reflection"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -113,9 +123,9 @@ func TestInventedTypesAskSeldom(t *testing.T) {
 func TestNamesThatNobodyKnowsAreBounded(t *testing.T) {
 	var o others
 	var many, few memory.Address
-	o.doesntKnow(typeNamed("few"), &few)
+	o.doesntKnow(typeNamed("few"), negative{by: &few})
 	for i := range 3 * maxUnknown {
-		o.doesntKnow(typeNamed(fmt.Sprint("many", i)), &many)
+		o.doesntKnow(typeNamed(fmt.Sprint("many", i)), negative{by: &many})
 	}
 	if len(o.unknown) != maxUnknown || len(o.order) != maxUnknown {
 		t.Errorf("%d, in order %d", len(o.unknown), len(o.order))
@@ -125,6 +135,75 @@ func TestNamesThatNobodyKnowsAreBounded(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
+}
+
+// TestOthersAreBounded: the address that had most of them fetched loses its oldest.
+func TestOthersAreBounded(t *testing.T) {
+	l := &learned{}
+	o := &l.others
+	o.known = make(map[descriptor.Unknown]*other)
+	var many, few memory.Address
+	fetched := time.Now()
+	know := func(name string, by *memory.Address, age time.Duration) {
+		s := &other{by: by}
+		s.at, s.set = fetched.Add(-age), new(descriptor.Set)
+		o.known[typeNamed(name)] = s
+	}
+	know("few", &few, time.Hour)
+	for i := range 3 {
+		know(fmt.Sprint("many", i), &many, time.Duration(i)*time.Minute)
+	}
+	o.evict(l)
+	if o.known[typeNamed("many2")] != nil || len(o.known) != 3 {
+		t.Errorf("%d are left: %v", len(o.known), o.known)
+	}
+}
+
+// TestUnusableDescriptorsHaveTheirCause: the backend knows the type, and its file imports
+// one that the backend doesn't have.
+func TestUnusableDescriptorsHaveTheirCause(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	half, err := protodesc.FileOptions{AllowUnresolvable: true}.New(&descriptorpb.FileDescriptorProto{
+		Name: proto.String("half.proto"), Package: proto.String("half"), Dependency: []string{"lost.proto"},
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Event")}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := new(protoregistry.Files)
+	if err := files.RegisterFile(half); err != nil {
+		t.Fatal(err)
+	}
+	describing(t, ln, withHealth, func(gs *grpc.Server) {
+		reflectionpb.RegisterServerReflectionServer(gs, reflection.NewServerV1(reflection.ServerOptions{Services: gs, DescriptorResolver: bothFiles{files}}))
+	})
+	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	if _, err := u.Described(within(t, patience), checkHealth); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second answer is remembered
+		err := u.Learn(within(t, patience), nil, typeNamed("half.Event"))
+		if f, ok := errors.AsType[*report.Fault](err); !ok || f.Reason != report.ReasonDescriptorMismatch || !strings.Contains(f.Text, "half.proto imports lost.proto") || !strings.Contains(f.Remedy, "add lost.proto") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// bothFiles are files, and those of the test's program.
+type bothFiles struct{ files *protoregistry.Files }
+
+func (b bothFiles) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
+	if f, err := b.files.FindFileByPath(path); err == nil {
+		return f, nil
+	}
+	return protoregistry.GlobalFiles.FindFileByPath(path)
+}
+
+func (b bothFiles) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	if d, err := b.files.FindDescriptorByName(name); err == nil {
+		return d, nil
+	}
+	return protoregistry.GlobalFiles.FindDescriptorByName(name)
 }
 
 // TestReconnectingBackendIsntAskedAgainAndAgain, but again after a minute.

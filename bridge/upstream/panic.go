@@ -60,7 +60,8 @@ func (c *backendConn) restart() {
 		return
 	}
 	if c.next != nil {
-		p.notes = append(p.notes, func() { socket.Cut(c.next.wire.Conn) })
+		broken := c.next.wire.Conn // the next one when the notes are worked off is another
+		p.notes = append(p.notes, func() { socket.Cut(broken) })
 	}
 	c.reconnect(unusedPause)
 }
