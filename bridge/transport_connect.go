@@ -49,13 +49,18 @@ func isStreamType(mediaType string) bool {
 // hasConnectQuery reports whether a URL is that of a unary call by GET, in any version of
 // the protocol.
 func hasConnectQuery(r *http.Request) bool {
+	var version, more bool
 	for parameter := range strings.SplitSeq(r.URL.RawQuery, "&") {
-		version, ok := strings.CutPrefix(parameter, "connect=v")
-		if ok && version != "" && strings.Trim(version, "0123456789") == "" {
-			return true
+		name, value, _ := strings.Cut(parameter, "=")
+		switch name {
+		case "connect":
+			version = true
+			more = more || len(value) > 1 && value[0] == 'v' && strings.Trim(value[1:], "0123456789") == ""
+		case "encoding", "message":
+			more = true
 		}
 	}
-	return false
+	return version && more
 }
 
 // connectMistake returns why culvert can't serve a request of the Connect protocol for a

@@ -185,6 +185,8 @@ func TestConnectGet(t *testing.T) {
 		{testMethod, "connect=v1&message=x", 400, "encoding=proto"},
 		{testMethod, "connect=v2&encoding=proto&message=hello", 400, "connect=v1"},
 		{testMethod, "encoding=proto&message=hello&connect=v10", 400, "connect=v1"},
+		{testMethod, "connect=V1&encoding=proto&message=hello", 400, "connect=v1"},
+		{testMethod, "connect=&message=hello", 400, "connect=v1"},
 		{testMethod, "connect=v1&encoding=xml&message=x", 415, "encoding=json"},
 		{testMethod, "connect=v1&encoding=PROTO&message=x", 415, "encoding=json"},
 		{testMethod, "connect=v1&encoding=proto&compression=GZIP&base64=1&message=" + base64.URLEncoding.EncodeToString(parts.Gzipped([]byte(long))), 200, long},

@@ -25,10 +25,14 @@ import (
 func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
 	asked, m := r, a.route.bare()
+	lost := false
 	if m != nil {
-		asked = m.WithQuery(r)
+		asked, lost = m.WithQuery(r)
 	}
 	c, refused := s.newHTTPCall(asked, a)
+	if refused == nil && lost {
+		refused = errQuery
+	}
 	c.oneReply = true
 	u := &unaryStream{answer: unaryAnswer{get: r.Method == http.MethodGet}}
 	u.open(s, w, r, c, a, &u.answer)

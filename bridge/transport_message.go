@@ -45,6 +45,8 @@ func messageMistake(r *http.Request, a *arrival) *mistake {
 	}
 }
 
+var errQuery = report.New(report.ReasonBadRequest, codec.ErrQuery.Error())
+
 // serveMessage serves one call of bare messages.
 func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival) {
 	m := a.route.bare()
@@ -59,7 +61,7 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 		s.serveUnary(w, r, a)
 		return
 	}
-	c, refused := s.newMessageCall(m.WithQuery(r), a)
+	c, refused := s.newMessageCall(r, a)
 	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
 		refused = err
 	}
@@ -85,7 +87,11 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 
 // newMessageCall makes the call of a request at a path for messages.
 func (s *Server) newMessageCall(r *http.Request, a *arrival) (c *call, refused error) {
+	r, lost := a.route.bare().WithQuery(r)
 	c, refused = s.newHTTPCall(r, a)
+	if refused == nil && lost {
+		refused = errQuery
+	}
 	if refused == nil {
 		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
 	}
@@ -155,7 +161,7 @@ func (d *messageDown) readFirst() error {
 		return message.SocketFault(err)
 	case len(value) > d.call.headers.Bytes:
 		return headers.TooLarge("request", len(value), d.call.headers)
-	case value == "" || !codec.ValidValue(value):
+	case value == "" || codec.EncodeValue(value) != value:
 		return report.New(report.ReasonBadRequest, "the first message isn't text that can be the value of "+d.of.FirstMessage)
 	}
 	d.call.Metadata[d.of.FirstMessage] = []string{value}

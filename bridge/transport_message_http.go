@@ -48,7 +48,7 @@ func plainMistake(r *http.Request, m *messageRoute) *mistake {
 func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
 	m := a.route.bare()
-	c, refused := s.newMessageCall(m.WithQuery(r), a)
+	c, refused := s.newMessageCall(r, a)
 	if refused == nil {
 		refused = c.readCodings(r.Header["Content-Encoding"], nil)
 	}

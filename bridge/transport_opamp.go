@@ -42,7 +42,7 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 		return
 	}
 	m := a.route.bare()
-	c, refused := s.newMessageCall(m.WithQuery(r), a)
+	c, refused := s.newMessageCall(r, a)
 	if err := c.use.Handshake(c.Method); refused == nil {
 		refused = err
 	}

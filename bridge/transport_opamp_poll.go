@@ -23,7 +23,6 @@ import (
 func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
 	m := a.route.bare()
-	r = m.WithQuery(r)
 	c, refused := s.newMessageCall(r, a)
 	if refused == nil {
 		refused = c.readCodings(r.Header["Content-Encoding"], r.Header["Accept-Encoding"])

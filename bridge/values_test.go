@@ -89,6 +89,20 @@ func TestAskedValuesReachTheService(t *testing.T) {
 		request(t, "POST", "http://"+address+target, "{}", "X-User", value, "X-Other", value)
 		check("a header of "+target, "x-user")
 	}
+	for query, code := range map[string]int{
+		"?X-User=a;b": 400, "?X-User=50%": 400, "?a=1;X-User=b": 400, "?%58-User=50%&b=1": 400,
+		"?a=1;b&X-User=c": 200, "?a=50%": 200, "": 200,
+	} {
+		for _, target := range []string{"/lines", "/post"} {
+			res, body := request(t, "POST", "http://"+address+target+query, "{}")
+			if res.StatusCode != code || code == 400 && !strings.Contains(body, "%3B") {
+				t.Errorf("%s: %s %q, want %d", target+query, res.Status, body, code)
+			}
+			if code == 200 {
+				await(t, "the call of "+target+query, got)
+			}
+		}
+	}
 	request(t, "POST", "http://"+address+"/test.Service/Pure", "{}", "X-Tenant", value, "X-Other", value)
 	check("a header that a route matches", "x-tenant")
 	if n := s.Snapshot().DroppedValues; n != 5 {
@@ -110,7 +124,7 @@ func TestAskedValuesReachTheService(t *testing.T) {
 		t.Errorf("%d values were counted as dropped, want 7", n)
 	}
 
-	for first, refused := range map[string]bool{value: true, "token": false} {
+	for first, refused := range map[string]bool{value: true, "token ": true, "token": false} {
 		ws, res, err := websocket.Dial(ctx, "ws://"+address+"/ws"+strings.Replace(query, "X-User", "x-user", 1), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -26,13 +26,16 @@ func LastEvent(st *status.Status) string {
 	return "event: status\ndata: " + string(MessageStatus(st)) + "\n\n"
 }
 
+// ErrQuery reports that a query can't be read.
+var ErrQuery = errors.New("the query can't be read: write %3B for a semicolon, and %25 for a percent sign")
+
 // ParseMessageQuery returns the message in the query of a URL, which is its parameter
 // "message", or "{}" if there is none.
 func ParseMessageQuery(raw string) (string, error) {
 	query, err := url.ParseQuery(raw)
 	switch messages := query["message"]; {
 	case err != nil:
-		return "", errors.New("the query can't be read: write %3B for a semicolon, and %25 for a percent sign")
+		return "", ErrQuery
 	case len(messages) > 1:
 		return "", errors.New("the query has more than one message")
 	case len(messages) == 0:

@@ -167,16 +167,18 @@ func ValidValue(v string) bool {
 }
 
 // EncodeValue returns a value that may be that of such metadata, for one that may not: each
-// byte outside 0x20–0x7E and each % is written as % and two hexadecimal digits. A valid
-// value stays as it is.
+// byte outside 0x20–0x7E, each % and a blank at either end is written as % and two
+// hexadecimal digits. A valid value without such a blank stays as it is. A peer may take the
+// blanks away, or refuse the field for them. RFC 9113 §8.2.1.
 func EncodeValue(v string) string {
-	if ValidValue(v) {
+	isEnd := func(i int) bool { return v[i] == ' ' && (i == 0 || i == len(v)-1) }
+	if ValidValue(v) && (v == "" || !isEnd(0) && !isEnd(len(v)-1)) {
 		return v
 	}
 	const digits = "0123456789ABCDEF"
 	b := make([]byte, 0, 3*len(v))
 	for i := range len(v) {
-		if c := v[i]; c < 0x20 || c > 0x7E || c == '%' {
+		if c := v[i]; c < 0x20 || c > 0x7E || c == '%' || isEnd(i) {
 			b = append(b, '%', digits[c>>4], digits[c&15])
 		} else {
 			b = append(b, c)

@@ -287,7 +287,7 @@ func BenchmarkDecodeMetadata(b *testing.B) {
 }
 
 func TestEncodeValue(t *testing.T) {
-	for v, want := range map[string]string{"": "", "a b~": "a b~", "50%": "50%", "caf\u00e9-7": "caf%C3%A9-7", "50% \u00e9": "50%25 %C3%A9", "\xe9\t\x7f": "%E9%09%7F"} {
+	for v, want := range map[string]string{"": "", "a b~": "a b~", "50%": "50%", "caf\u00e9-7": "caf%C3%A9-7", "50% \u00e9": "50%25 %C3%A9", " a b%  ": "%20a b%25 %20", " ": "%20", "\xe9\t\x7f": "%E9%09%7F"} {
 		if got := EncodeValue(v); got != want || !ValidValue(got) {
 			t.Errorf("%q: %q, want %q", v, got, want)
 		}

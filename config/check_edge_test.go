@@ -22,8 +22,8 @@ func TestDangers(t *testing.T) {
 		{"plaintext where browsers come", "listen:\n- 127.0.0.1:8080\n- address: :443", nil, []string{
 			"p.yaml:3: listen[1].address: … public address" + plaintext,
 		}},
-		{"plaintext on every address", "listen: [':8080', '0.0.0.0:8081', '[::]:8082', {address: ':8083', tls: {enabled: false}}, {address: '0.0.0.0:8084', trusted_proxies: [10.0.0.1]}]", nil, []string{
-			"p.yaml:1: listen[0].address" + everywhere, "p.yaml:1: listen[1].address" + everywhere, "p.yaml:1: listen[2].address" + everywhere,
+		{"plaintext on every address", "listen: [':8080', '0.0.0.0:8081', '[::]:8082', '[::ffff:0.0.0.0]:8085', {address: ':8083', tls: {enabled: false}}, {address: '0.0.0.0:8084', trusted_proxies: [10.0.0.1]}]", nil, []string{
+			"p.yaml:1: listen[0].address" + everywhere, "p.yaml:1: listen[1].address" + everywhere, "p.yaml:1: listen[2].address" + everywhere, "p.yaml:1: listen[3].address" + everywhere,
 		}},
 		{"plaintext on every address of one listener", "listen: :8080", nil, []string{"p.yaml:1: listen" + everywhere}},
 		{"plaintext on addresses of the inside", "listen: ['10.1.2.3:80', '[fd00::1]:80', '100.64.0.1:80', 'localhost:80', '[::1]:80', 'unix:/run/x']", nil, nil},

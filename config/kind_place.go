@@ -39,7 +39,7 @@ func checkAddress(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	switch {
 	case err != nil && isBareIPv6(s):
-		return fmt.Errorf("is an IPv6 address without a port: write %q", "["+s+"]:8080")
+		return fmt.Errorf("is an IPv6 address without brackets or without a port: write %q", bracketed(s, "8080"))
 	case err != nil && !strings.Contains(s, ":"):
 		return fmt.Errorf("has no port: write %q", s+":8080")
 	case err != nil || strings.ContainsAny(host, "/ "):
@@ -50,10 +50,23 @@ func checkAddress(s string) error {
 	return nil
 }
 
-// isBareIPv6 reports whether s is an IPv6 address without brackets and without a port.
+// isBareIPv6 reports whether s is an IPv6 address without brackets, or without a port.
 func isBareIPv6(s string) bool {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		s = strings.TrimSuffix(inner, "]")
+	}
 	ip, err := netip.ParseAddr(s)
 	return err == nil && ip.Is6()
+}
+
+// bracketed writes such an address with brackets and with its port, or else with port. What
+// looks like a zone may end with the port: no interface has a name with a colon.
+func bracketed(s, port string) string {
+	s = strings.Trim(s, "[]")
+	if at := strings.LastIndexByte(s, ':'); strings.Contains(s[:at], "%") {
+		s, port = s[:at], s[at+1:]
+	}
+	return "[" + s + "]:" + port
 }
 
 func isPort(s string) bool {
@@ -75,6 +88,10 @@ func checkTarget(s string) error {
 		if strings.Trim(rest, "/") == "" {
 			return errors.New(`has no path: write "unix:///path/to/socket"`)
 		}
+		if path, slashes := strings.CutPrefix(rest, "//"); slashes && path[0] != '/' { // grpc-go takes it for a host
+			right := map[string]string{"unix": "unix:///", "unix-abstract": "unix-abstract:"}
+			return fmt.Errorf("has two slashes before its path: write %q", right[scheme]+path)
+		}
 		return nil
 	case found && scheme == "dns":
 		if name := rest[strings.LastIndexByte(rest, '/')+1:]; name == "" {
@@ -92,7 +109,7 @@ func checkTarget(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	switch {
 	case err != nil && isBareIPv6(s):
-		return fmt.Errorf("is an IPv6 address without a port: write %q", "["+s+"]:50051")
+		return fmt.Errorf("is an IPv6 address without brackets or without a port: write %q", bracketed(s, "50051"))
 	case err != nil && !strings.Contains(s, ":"):
 		return fmt.Errorf("has no port: write %q", s+":50051")
 	case err != nil || strings.ContainsAny(host, "/ ?#") || strings.Contains(zone.Remove(s), "%"):

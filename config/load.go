@@ -328,10 +328,25 @@ func readBounded(name string) ([]byte, error) {
 		return nil, fileError(name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	if info, err := f.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.Mode()&fs.ModeNamedPipe != 0:
 		return readPipe(name, f, pipePatience)
+	case info.Mode()&fs.ModeCharDevice != 0:
+		return readDevice(name, f, pipePatience)
 	}
 	return readOpen(name, f)
+}
+
+// readDevice reads a device, such as a terminal, on which somebody may type or not.
+func readDevice(name string, f *os.File, patience time.Duration) ([]byte, error) {
+	_ = f.SetReadDeadline(time.Now().Add(patience)) // a device that has none never waits, such as /dev/null
+	data, err := readOpen(name, f)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("%s: is a device, and its end hasn't come within %v: name a regular file", name, patience)
+	}
+	return data, err
 }
 
 // pipePatience limits how long a pipe may take, since its writer may never come. A shell's

@@ -61,3 +61,19 @@ func TestPipesAreReadWithPatience(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDevicesAreReadWithPatience: nobody may type on a terminal.
+func TestDevicesAreReadWithPatience(t *testing.T) {
+	const terminal = "/dev/ptmx"
+	f, err := os.OpenFile(terminal, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if data, err := readDevice(terminal, f, 100*time.Millisecond); err == nil || !strings.Contains(err.Error(), terminal+": is a device, and its end hasn't come within 100ms") {
+		t.Errorf("%q, %v", data, err)
+	}
+	if data, err := readBounded(os.DevNull); err != nil || len(data) > 0 {
+		t.Errorf("%s: %q, %v", os.DevNull, data, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -224,6 +225,11 @@ func suggestKey(word string, kind yaml.Kind, in *table, section string) string {
 		}
 		if last := k.last(); plain(last) == plain(word) {
 			elsewhere = append(elsewhere, k.Name)
+		}
+	}
+	for _, path := range slices.Concat(slices.Sorted(maps.Keys(in.sections)), slices.Sorted(maps.Keys(in.byPath))) {
+		if strings.Contains(path, ".") && plain(strings.ReplaceAll(path, ".", "")) == plain(word) { // backend_tls is backend.tls
+			return fmt.Sprintf(": did you mean %q?", path)
 		}
 	}
 	if len(elsewhere) == 1 {

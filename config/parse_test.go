@@ -256,6 +256,9 @@ func TestUnknownKeysOfItsKind(t *testing.T) {
 		"listen: [{address: ':1', access_log: true}]\n":  "a line in the log",
 		"backend: {address: a:1, circuit_breaker: {}}\n": "no such thing",
 		"listeners: [':1']\n":                            "in listen",
+		"backend_tls: {}\n":                              `did you mean "backend.tls"?`,
+		"admin_listen: a\n":                             `did you mean "admin.listen"?`,
+		"jwtAuth: {}\n":                                 "culvert checks no tokens",
 		"limts: {}\n":                                    `did you mean "limits"?`,
 	} {
 		_, errs := parse(Options{}, fileKeys, fileName, []byte(data), small)

@@ -82,5 +82,5 @@ func classicAddr(text string) netip.Addr {
 
 func isWildcard(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return host == "" || err == nil && addr.IsUnspecified()
+	return host == "" || err == nil && addr.Unmap().WithZone("").IsUnspecified()
 }

@@ -82,18 +82,37 @@ func (r *Route) Methods() []string {
 }
 
 // WithQuery returns the request with the parameters of its URL that become metadata as
-// fields of its header. A field that the header has counts more.
-func (r *Route) WithQuery(in *http.Request) *http.Request {
+// fields of its header. A field that the header has counts more. lost reports that one of
+// these parameters can't be read.
+func (r *Route) WithQuery(in *http.Request) (out *http.Request, lost bool) {
 	if len(r.Query) == 0 || in.URL.RawQuery == "" {
-		return in
+		return in, false
 	}
-	query, _ := url.ParseQuery(in.URL.RawQuery) // what can't be read isn't there
-	out := in.WithContext(in.Context())
+	query, err := url.ParseQuery(in.URL.RawQuery)
+	if err != nil && slices.ContainsFunc(strings.Split(in.URL.RawQuery, "&"), r.losesIn) {
+		return in, true
+	}
+	out = in.WithContext(in.Context())
 	out.Header = in.Header.Clone()
 	for _, name := range r.Query {
 		if field := http.CanonicalHeaderKey(name); len(out.Header[field]) == 0 && len(query[name]) > 0 {
 			out.Header[field] = slices.Clone(query[name])
 		}
 	}
-	return out
+	return out, false
+}
+
+// losesIn reports whether net/url leaves a part of a query out that has a parameter which
+// becomes metadata. A semicolon separated parameters once.
+func (r *Route) losesIn(part string) bool {
+	if _, err := url.ParseQuery(part); err == nil {
+		return false
+	}
+	for one := range strings.SplitSeq(part, ";") {
+		name, _, _ := strings.Cut(one, "=")
+		if plain, err := url.QueryUnescape(name); err == nil && slices.Contains(r.Query, plain) {
+			return true
+		}
+	}
+	return false
 }

@@ -86,10 +86,10 @@ func sane(h map[string][]string, asked Asked) (md metadata.MD, dropped []string,
 				return nil, nil, report.Newf(report.ReasonBadRequest, "the metadata %q contains a line end or NUL", name)
 			}
 			switch {
-			case codec.ValidValue(v):
-				kept = append(kept, v)
 			case asked[name]:
 				kept = append(kept, codec.EncodeValue(v))
+			case codec.ValidValue(v):
+				kept = append(kept, v)
 			default:
 				dropped = append(dropped, name)
 			}

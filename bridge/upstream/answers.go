@@ -36,8 +36,8 @@ import (
 //   - A content-type of gRPC becomes lower case, without blanks. An answer that isn't of
 //     gRPC, but has a status in its header, becomes an answer of this status alone:
 //     "If grpc-status was provided, it must be used." gRPC http-grpc-status-mapping.md.
-//   - gzip gets the name of the namesake that takes an empty message with the compressed
-//     flag.
+//   - A coding becomes lower case, and gzip gets the name of the namesake that takes an
+//     empty message with the compressed flag.
 //
 // Only the connection's Read uses it.
 type answers struct {
@@ -374,7 +374,7 @@ func (a *answers) isOdd(f hpack.HeaderField) bool {
 	case detailsName:
 		return true
 	case "grpc-encoding":
-		return f.Value == grpcgzip.Name
+		return plainCoding(f.Value) != f.Value
 	default:
 		return strings.HasSuffix(f.Name, "-bin") && !isBase64(f.Value)
 	}
@@ -420,8 +420,10 @@ func (a *answers) repair(ends bool) (end, changed bool) {
 			if plain := plainGRPC(f.Value); plain != f.Value {
 				f.Value, changed = plain, true
 			}
-		case f.Name == "grpc-encoding" && f.Value == grpcgzip.Name:
-			f.Value, changed = gzipOrEmpty, true
+		case f.Name == "grpc-encoding":
+			if plain := plainCoding(f.Value); plain != f.Value {
+				f.Value, changed = plain, true
+			}
 		case f.Name == "grpc-status":
 			if plain := plainNumber(f.Value); plain != f.Value {
 				f.Value, changed = plain, true
@@ -527,6 +529,15 @@ func plainGRPC(contentType string) string {
 		return contentType
 	}
 	return kind
+}
+
+// plainCoding returns a coding as grpc-go compares it. Names of codings have no case. RFC
+// 9110 §8.4.1.
+func plainCoding(name string) string {
+	if name = strings.ToLower(name); name == grpcgzip.Name {
+		return gzipOrEmpty
+	}
+	return name
 }
 
 // plainNumber returns a number without blanks and repetitions, and others as they are.
