@@ -33,7 +33,10 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
+	_, mistyped := errors.AsType[*descriptor.UnknownMethodError](err)
 	switch {
+	case c.json != nil && mistyped:
+		return c.undescribed(err)
 	case c.unlisted && (err != nil || !method.NoSideEffects):
 		return c.mistaken(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
@@ -130,12 +133,12 @@ func (c *call) undescribed(err error) error {
 	case errors.Is(err, upstream.ErrNoReflection):
 		why, remedy = "the backend has no server reflection", remedyOfJSON
 	case errors.As(err, &unknown):
-		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, remedyOfJSON
+		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, "correct the method's name, or set backend.descriptors to descriptors that have it"
 		if meant := c.meant(unknown); meant != "" {
 			why, remedy = why+": did you mean "+meant+"?", "correct the method's name, or give culvert descriptors that have it"
 		}
 	case errors.Is(err, descriptor.ErrUnknown):
-		why, remedy = "the backend's descriptors don't have it", remedyOfJSON
+		why, remedy = "the backend's descriptors don't have it", "correct the service's name, or set backend.descriptors to descriptors that have it"
 	}
 	m := &mistake{code: http.StatusUnsupportedMediaType, text: "culvert can't convert JSON for this method: " + why}
 	if c.route.bare() == nil {

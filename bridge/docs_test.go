@@ -103,8 +103,11 @@ the domain 'culvert', one of the reasons below, and metadata:
 `))
 	for _, r := range report.Reasons() {
 		code := r.Code.String()
-		if r.Reason == report.ReasonBadRequest { // gRPC's rule of compressed messages
+		switch r.Reason {
+		case report.ReasonBadRequest: // gRPC's rule of compressed messages
 			code += "; Internal for a compressed message without `grpc-encoding`"
+		case report.ReasonUpstreamReset: // gRPC's rules
+			code += "; for RST_STREAM the code that [gRPC's rules](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors) give, such as Internal or Canceled; Internal for a malformed frame or coding"
 		}
 		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- Remedy: %s.\n\n",
 			r.Reason, sentence(r.Meaning), code, r.Remedy)

@@ -257,8 +257,8 @@ func TestUnknownKeysOfItsKind(t *testing.T) {
 		"backend: {address: a:1, circuit_breaker: {}}\n": "no such thing",
 		"listeners: [':1']\n":                            "in listen",
 		"backend_tls: {}\n":                              `did you mean "backend.tls"?`,
-		"admin_listen: a\n":                             `did you mean "admin.listen"?`,
-		"jwtAuth: {}\n":                                 "culvert checks no tokens",
+		"admin_listen: a\n":                              `did you mean "admin.listen"?`,
+		"jwtAuth: {}\n":                                  "culvert checks no tokens",
 		"limts: {}\n":                                    `did you mean "limits"?`,
 	} {
 		_, errs := parse(Options{}, fileKeys, fileName, []byte(data), small)

@@ -124,7 +124,7 @@ func (l *learned) lookFor(unknown descriptor.Unknown, by *memory.Address) (*ques
 }
 
 var errAskedOften = func() *report.Fault {
-	f := report.Newf(report.ReasonLimitExceeded, "messages name types that the descriptors of the service don't have, and culvert asks the backend for %d a minute", maxNamedAsked)
+	f := report.Newf(report.ReasonLimitExceeded, "messages name types that the descriptors of the service don't have, and culvert asks the backend for %d a minute, and for one client address for %d", maxNamedAsked, maxNamedAsked/2)
 	f.Retry = time.Minute
 	f.Remedy = "try again in a minute; or import the types' files in the service's, or set backend.descriptors"
 	return f
