@@ -126,6 +126,13 @@ func TestMistypedMethod(t *testing.T) {
 			t.Errorf("%s: answered %d %q, want %q", name, res.StatusCode, body, c.want)
 		}
 	}
+	address := serve(t, newServer(t, Config{Backend: backend}))
+	if res, body := request(t, "GET", "http://"+address+"/shop.Orders/Gett?connect=v1&encoding=json&message={}", ""); res.StatusCode != 415 || !strings.Contains(body, "did you mean Get?") {
+		t.Errorf("a GET: answered %d %q", res.StatusCode, body)
+	}
+	if _, body := request(t, "POST", "http://"+address+"/shop.Order/Get", "{}"); !strings.Contains(body, "correct the service's name") || strings.Contains(body, "turn on") {
+		t.Errorf("another service: %q", body)
+	}
 }
 
 // TestMethodInTheAddressBar: a browser that opens a method's path reads what the path is,
