@@ -94,9 +94,12 @@ func TestCutBackendIsNeverOK(t *testing.T) {
 	cuts := startRelay(t, b.address, func(n int) relay.Fate {
 		random := rand.New(rand.NewPCG(uint64(n), 1)) // the same cuts in every run
 		f := relay.Fate{Reset: n%2 == 0}
-		if n%5 == 0 {
+		switch {
+		case n%5 == 0:
 			f.AfterUp = 100 + random.Int64N(3000)
-		} else {
+		case n%3 == 0: // calls of all transports share a connection, and some of each shall end
+			f.AfterDown = 50 + random.Int64N(6<<20)
+		default:
 			f.AfterDown = 50 + random.Int64N(300*kib)
 		}
 		return f
