@@ -9,7 +9,7 @@ import (
 )
 
 // A client that sends messages in JSON by hand makes mistakes in them, often in one body
-// that it has written before. What it gets for the messages before the mistake must not
+// that it has written before. The replies to the messages before the mistake must not
 // depend on whether culvert finds the mistake before the backend replies.
 
 // replyPatience is how long a mistake in a message waits for the replies to the messages

@@ -40,7 +40,7 @@ func beatBubble(t *testing.T, framing string, handle func(grpc.ServerStream) err
 func about(got, want time.Duration) bool { return want <= got && got <= want+2*lookInterval }
 
 // TestHeartbeats: a quiet answer begins after 15 s, and goes on with a comment or an empty
-// line. What follows is the same as without.
+// line. The replies are the same as without heart-beats.
 func TestHeartbeats(t *testing.T) {
 	for framing, want := range map[string]struct{ beat, reply, end string }{
 		FramingSSE:    {":\n", "data: " + inJSON + "\n\n", "event: status\ndata: " + `{"@status":{"code":9,"status":"FAILED_PRECONDITION","message":"late"}}` + "\n\n"},

@@ -91,8 +91,8 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 	}
 }
 
-// httpLog returns the log of an http.Server. What the server says of its clients is for
-// debugging; the panics that it has recovered are for the operator.
+// httpLog returns the log of an http.Server. Its lines about clients are for
+// debugging, and those about panics that it has recovered are for the operator.
 func (s *Server) httpLog() *log.Logger {
 	return log.New(httpLog{s, slog.NewLogLogger(s.log.Handler(), slog.LevelDebug).Writer()}, "", 0)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // TestTurns: an address has as many as there are processors, at least two, and takes none of
-// another one's. Who gives up waiting takes none, and nothing is kept behind the last.
+// another one's. One that gives up waiting takes none, and nothing is kept after the last turn.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all turns

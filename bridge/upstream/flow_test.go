@@ -192,8 +192,8 @@ func TestQueuedRequestsCount(t *testing.T) {
 	wantAllSent(t, call, held)
 }
 
-// TestPaddingDoesNotCount: grpc-go drops it at once. What counts of a message is gone when
-// the message is taken, so opamp sees that nothing waits behind it.
+// TestPaddingDoesNotCount: grpc-go drops it at once. A message no longer counts when it
+// is taken, so opamp sees that nothing waits behind it.
 func TestPaddingDoesNotCount(t *testing.T) {
 	a := memory.New(64<<20, 0)
 	near, far := net.Pipe()
