@@ -246,6 +246,7 @@ func (c *conn) appendData(st *stream, n int, end bool) {
 	k := min(n, len(p.head))
 	f.b = append(append(f.b, p.head[:k]...), p.data[:n-k]...)
 	p.head, p.data = p.head[k:], p.data[n-k:]
+	st.part = st.part || n > 0
 	st.window -= outflow(n)
 	c.send -= outflow(n)
 	c.sent += uint64(n)

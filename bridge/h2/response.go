@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -145,6 +146,9 @@ func (w *response) send(data []byte, flush bool) error {
 		p.end = w.st.req.Method == http.MethodHead
 	}
 	err := w.st.send(p, flush)
+	if errors.Is(err, errDropped) {
+		w.written -= int64(p.size())
+	}
 	w.release()
 	return err
 }
@@ -196,6 +200,10 @@ func (w *response) finish() {
 		w.st.reset(http2.ErrCodeInternal, errHandlerEnded) // half an answer must not pass for a whole one
 		return
 	}
+	if w.st.dropped {
+		w.st.reset(http2.ErrCodeInternal, errDropped) // likewise
+		return
+	}
 	_ = w.st.put(p) // the handler is gone, and there is nobody to tell
 }
 
@@ -205,8 +213,11 @@ func (w *response) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline sets the deadline of the whole answer. The stream is reset if the answer
-// waits for the client then, or later.
+// SetWriteDeadline sets the deadline of the whole answer. If the answer waits for the client
+// then, or later, the stream is reset. But if none of it was sent since the last Flush, because
+// the client's window is shut, only the write fails, with an error that has
+// socket.ErrNothingSent. The handler can then set a later deadline and go on with something
+// else; otherwise its end resets the stream.
 func (w *response) SetWriteDeadline(t time.Time) error {
 	w.st.setWriteDeadline(t)
 	return nil

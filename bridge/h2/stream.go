@@ -56,6 +56,8 @@ type stream struct {
 	writable   sync.Cond
 	writeAlarm alarm
 	late       bool // the write deadline has passed
+	part       bool // data was sent since the last flush
+	dropped    bool // a late write was given up before any of it was sent
 }
 
 func newStream(c *conn, id uint32) *stream {
@@ -222,8 +224,11 @@ func (st *stream) close(err error) {
 	}
 }
 
-// errDeadline is the error of reads and writes after a deadline.
-var errDeadline = fmt.Errorf("h2: %w", os.ErrDeadlineExceeded)
+// These are the errors of reads and writes after a deadline.
+var (
+	errDeadline = fmt.Errorf("h2: %w", os.ErrDeadlineExceeded)
+	errDropped  = fmt.Errorf("%w: %w", errDeadline, socket.ErrNothingSent)
+)
 
 // setReadDeadline makes reads fail from then on, after the received data.
 func (st *stream) setReadDeadline(t time.Time) {
@@ -237,12 +242,12 @@ func (st *stream) setReadDeadline(t time.Time) {
 	})
 }
 
-// setWriteDeadline resets the stream when its answer waits for the client after that time:
-// part of a frame can't be taken back.
+// setWriteDeadline ends a write that waits for the client after that time.
 func (st *stream) setWriteDeadline(t time.Time) {
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
 	st.late = false
+	st.dropped = st.dropped && !t.After(time.Now())
 	st.setDeadline(&st.writeAlarm, t, st.expireWrite)
 }
 
@@ -255,11 +260,17 @@ func (st *stream) expireWrite() {
 // lateAgain is the time until a late stream is judged again.
 const lateAgain = 50 * time.Millisecond
 
-// judgeLate resets a late stream whose answer waits for the client. On a busy machine it may
-// only wait for the connection's writer, or for its handler. The caller holds mu.
+// judgeLate resets a late stream whose answer waits for the client: a part of it can't be
+// taken back. If the client's window let none of it through, only the write fails, since the
+// handler may end the answer with trailers, which need no window. On a busy machine an answer
+// may only wait for the connection's writer, or for its handler. The caller holds mu.
 func (st *stream) judgeLate() {
 	switch {
 	case st.closed || st.pending.empty():
+	case st.waitsForWindow() && !st.part && !st.pending.end:
+		st.pending, st.dropped = pending{}, true
+		st.unqueue()
+		st.writable.Broadcast()
 	case st.waitsForWindow() || socket.Blocked(st.c.nc):
 		st.reset(http2.ErrCodeInternal, errDeadline)
 	default:

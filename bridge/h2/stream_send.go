@@ -23,6 +23,9 @@ func (st *stream) put(p pending) error {
 	if st.closed {
 		return st.err
 	}
+	if st.dropped {
+		return errDropped
+	}
 	st.pending = p
 	if st.c.out.first == nil { // else it is others' turn
 		for st.c.room() && st.sendFrame() {
@@ -35,7 +38,7 @@ func (st *stream) put(p pending) error {
 			break
 		}
 		if st.late {
-			if st.judgeLate(); st.closed {
+			if st.judgeLate(); st.pending.empty() || st.closed {
 				break
 			}
 		}
@@ -44,6 +47,9 @@ func (st *stream) put(p pending) error {
 	if st.closed && !st.pending.empty() {
 		st.pending = pending{}
 		return st.err
+	}
+	if st.dropped {
+		return errDropped
 	}
 	return nil
 }
@@ -54,6 +60,9 @@ func (st *stream) send(p pending, flush bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := st.put(p)
+	if flush {
+		st.part = false
+	}
 	if flush || c.out.size() > maxOutput/2 {
 		c.releaseToFlush()
 	}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // inBubble runs a test of one connection in a bubble. The client's end of it
@@ -434,6 +436,84 @@ func TestLateAnswers(t *testing.T) {
 				p.elapse(time.Second)
 				if got := p.elapse(10 * time.Second); slices.Contains(got, "RST_STREAM") || len(got) == 0 || got[len(got)-1] != "HEADERS" {
 					t.Errorf("got %v, want the whole answer with its trailers", got)
+				}
+			})
+		})
+	}
+}
+
+// TestLateWritesOfWhichNothingWasSent: a client that opens no window gets the end of the
+// answer all the same, if the handler has one, and no answer that misses something.
+func TestLateWritesOfWhichNothingWasSent(t *testing.T) {
+	const window = 10
+	flush := func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
+	write := func(w http.ResponseWriter, s string) error {
+		_, err := io.WriteString(w, s)
+		return errors.Join(err, flush(w))
+	}
+	end := func(w http.ResponseWriter, text string) {
+		rc := http.NewResponseController(w)
+		_ = rc.SetWriteDeadline(time.Now().Add(time.Second)) // never fails here
+		_, _ = io.WriteString(w, text)                       // the end has the result
+		if text != "" {
+			_ = flush(w) // likewise
+		}
+		_ = rc.SetWriteDeadline(time.Time{})
+		w.Header().Set(http.TrailerPrefix+"Status", "8")
+	}
+	large := strings.Repeat("x", 20<<10)
+	for name, c := range map[string]struct {
+		before string // is sent whole
+		late   string
+		after  func(w http.ResponseWriter)
+		length string
+		want   []string
+	}{
+		"one write":                 {"", large, func(w http.ResponseWriter) { end(w, "") }, "", []string{"HEADERS"}},
+		"one small write":           {"", "x", func(w http.ResponseWriter) { end(w, "") }, "", []string{"HEADERS"}},
+		"behind others":             {strings.Repeat("x", window), large, func(w http.ResponseWriter) { end(w, "") }, "", []string{"HEADERS"}},
+		"a part was sent":           {strings.Repeat("x", window-1), large, func(w http.ResponseWriter) { end(w, "") }, "", []string{"RST_STREAM"}},
+		"the end needs a window":    {"", large, func(w http.ResponseWriter) { end(w, "end") }, "", []string{"RST_STREAM"}},
+		"with a length":             {"", "12345", func(w http.ResponseWriter) { end(w, "") }, "5", []string{"RST_STREAM"}},
+		"the handler says no more":  {"", large, func(http.ResponseWriter) {}, "", []string{"RST_STREAM"}},
+		"the handler says the next": {"", large, func(w http.ResponseWriter) { _ = write(w, "more") }, "", []string{"RST_STREAM"}},
+		"the handler lifts the bound": {"", large, func(w http.ResponseWriter) {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // never fails here
+		}, "", []string{"RST_STREAM"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inBubble(t, func(w http.ResponseWriter, _ *http.Request) {
+				if c.length != "" {
+					w.Header().Set("Content-Length", c.length)
+				}
+				w.WriteHeader(http.StatusOK)
+				if err := write(w, c.before); err != nil {
+					t.Error(err)
+				}
+				_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Second)) // never fails here
+				err := write(w, c.late)
+				if part := len(c.before)%window > 0; !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, socket.ErrNothingSent) == part {
+					t.Errorf("the late write returned %v; a part of it was sent: %v", err, part)
+				}
+				c.after(w)
+			}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+				initial := uint32(0)
+				if c.before != "" {
+					initial = window
+				}
+				p.out.WriteString(http2.ClientPreface)
+				p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: initial}))
+				p.headers(1, true)
+				p.flush()
+				if got := p.elapse(time.Second - 1); len(got) == 0 || got[0] != "HEADERS" {
+					t.Errorf("it begins with %q", got)
+				}
+				wantCame(t, p.elapse(5*time.Second), c.want...)
+				p.must(p.framer.WriteWindowUpdate(1, 1<<20))
+				p.headers(3, true) // the connection goes on
+				p.flush()
+				if got := p.elapse(time.Second); !slices.Contains(got, "HEADERS") {
+					t.Errorf("the next stream got %q", got)
 				}
 			})
 		})

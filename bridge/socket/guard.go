@@ -40,6 +40,10 @@ func (g *Guard) Watch(ctx context.Context, grace func(cause error) time.Duration
 // ended.
 var ErrEnded = errors.New("the call ended before the write")
 
+// ErrNothingSent is in the error of a write that was cut while its peer accepted nothing: no
+// part of it was sent, and the end can follow.
+var ErrNothingSent = errors.New("none of it was sent")
+
 // Write runs a write to the client. If the context had already ended, it runs nothing
 // and returns ErrEnded. It also returns ErrEnded if the context's end cut the write.
 func (g *Guard) Write(do func() error) error {
@@ -79,7 +83,7 @@ func (g *Guard) endBetween(done chan struct{}) {
 
 // LastWrite runs the write of the end, and stops watching. If the context has
 // ended, late is true: then only do itself bounds its time. If an earlier write was
-// cut, LastWrite runs nothing and returns ErrEnded.
+// cut in its middle, LastWrite runs nothing and returns ErrEnded.
 func (g *Guard) LastWrite(do func(late bool) error) error {
 	if g.begin(true) {
 		err := g.end(do(false))
@@ -142,7 +146,7 @@ func (g *Guard) end(err error) error {
 	defer g.mu.Unlock()
 	g.writing = false
 	if g.late && err != nil {
-		g.broken = true
+		g.broken = !errors.Is(err, ErrNothingSent)
 		return ErrEnded
 	}
 	return err
