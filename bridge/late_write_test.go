@@ -14,12 +14,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/fallback"
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // A slowListener has the connections of a busy machine: each write begins late.
@@ -43,13 +46,13 @@ func (c slowConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// slowBubble serves calls in a bubble. It returns the server, and a client.
-// Each write of the server takes the delay.
-func slowBubble(t *testing.T, http2 bool, delay *atomic.Int64, handle func(grpc.ServerStream) error) (*Server, *http.Client) {
+// slowBubble serves calls in a bubble, over HTTP/2 with net/http's own if standard. It returns
+// the server, and a client. Each write of the server takes the delay.
+func slowBubble(t *testing.T, http2, standard bool, delay *atomic.Int64, handle func(grpc.ServerStream) error) (*Server, *http.Client) {
 	t.Helper()
 	backend, front := parts.ListenPipe(t), parts.ListenPipe(t)
 	stop := parts.ServeBackend(t, backend, handle)
-	cfg := Config{StandardHTTP2: true, Backend: Backend{
+	cfg := Config{StandardHTTP2: standard, Backend: Backend{
 		Target: "passthrough:///slow", Dial: func(ctx context.Context, _ string) (net.Conn, error) { return backend.DialContext(ctx) },
 	}}
 	s := newServer(t, cfg)
@@ -137,7 +140,7 @@ func TestLateWritesHaveAStatus(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s http2=%v", name, over.contentType, over.http2), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var delay atomic.Int64
-					s, client := slowBubble(t, over.http2, &delay, c.handle)
+					s, client := slowBubble(t, over.http2, true, &delay, c.handle)
 					if over.http2 { // its SETTINGS cross before
 						slowCall(t, client, over.contentType, "100m")
 					}
@@ -163,7 +166,7 @@ func TestLateWritesHaveAStatus(t *testing.T) {
 func TestLateWriteLeavesNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var delay atomic.Int64
-		_, client := slowBubble(t, false, &delay, func(grpc.ServerStream) error {
+		_, client := slowBubble(t, false, true, &delay, func(grpc.ServerStream) error {
 			<-time.After(900 * time.Millisecond)
 			return status.Error(codes.Aborted, "its own end")
 		})
@@ -203,5 +206,118 @@ func TestCutOfWebRequestLeavesNoDeadline(t *testing.T) {
 	x.liftCut()
 	if !w.write.IsZero() {
 		t.Errorf("the deadline %v stays", w.write)
+	}
+}
+
+// TestEndsBehindAShutWindow: a client that opens no window, and so gets none of a reply, is
+// told why the call ended, if its protocol has the status in trailers. Otherwise the status
+// would need a window, too.
+func TestEndsBehindAShutWindow(t *testing.T) {
+	for name, c := range map[string]struct {
+		contentType string
+		evicted     bool
+		replies     int // that the window lets through
+		want        string
+	}{
+		"gRPC, at the deadline":                  {"application/grpc", false, 0, "trailers 4"},
+		"gRPC, to free memory":                   {"application/grpc", true, 0, "trailers 8"},
+		"gRPC, to free memory, behind replies":   {"application/grpc", true, 2, "trailers 8"},
+		"gRPC-Web, at the deadline":              {"application/grpc-web+proto", false, 0, "reset"},
+		"gRPC-Web, to free memory":               {"application/grpc-web+proto", true, 0, "reset"},
+		"Connect, to free memory":                {"application/connect+proto", true, 0, "reset"},
+		"gRPC-Web, at the deadline, and a reply": {"application/grpc-web+proto", false, 1, "reset"},
+	} {
+		for _, size := range []int{10, 3 << 10, 40 << 10} {
+			t.Run(fmt.Sprintf("%s/%d bytes", name, size), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s, client := slowBubble(t, true, false, new(atomic.Int64), func(ss grpc.ServerStream) error {
+						for range 5 {
+							if err := ss.SendMsg(make([]byte, size)); err != nil {
+								return err
+							}
+						}
+						return hold(ss)
+					})
+					if c.evicted {
+						time.AfterFunc(30*time.Second, func() {
+							for _, r := range s.registry.list() {
+								r.Evict()
+							}
+						})
+					}
+					conn, err := client.Transport.(*http.Transport).DialContext(t.Context(), "", "")
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer conn.Close()
+					got, body := callBehindWindow(t, conn, c.contentType, map[bool]string{false: "30S", true: "1H"}[c.evicted], uint32(c.replies*(codec.FrameHeaderBytes+size)))
+					if got != c.want || body != c.replies*(codec.FrameHeaderBytes+size) {
+						t.Errorf("it ended with %s behind %d bytes, want %s behind %d replies", got, body, c.want, c.replies)
+					}
+				})
+			})
+		}
+	}
+}
+
+// callBehindWindow makes a call over HTTP/2 that has this window, for good. It returns its end
+// and the number of bytes before it.
+func callBehindWindow(t *testing.T, conn net.Conn, contentType, timeout string, window uint32) (end string, body int) {
+	t.Helper()
+	var block, out bytes.Buffer
+	fields := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{
+		{":method", "POST"},
+		{":scheme", "http"},
+		{":path", testMethod},
+		{":authority", "localhost"},
+		{"content-type", contentType},
+		{"te", "trailers"},
+		{"grpc-timeout", timeout},
+	} {
+		_ = fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // to memory
+	}
+	out.WriteString(http2.ClientPreface)
+	framer := http2.NewFramer(&out, conn)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	send := func() {
+		if _, err := conn.Write(out.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		out.Reset()
+	}
+	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})                      // to memory
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // likewise
+	_ = framer.WriteWindowUpdate(0, 1<<20)                                                                        // likewise
+	_ = framer.WriteData(1, true, framed(0, []byte("hello")))                                                     // likewise
+	send()
+	for {
+		f, err := framer.ReadFrame()
+		if err != nil {
+			return err.Error(), body
+		}
+		switch f := f.(type) {
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				_ = framer.WritePing(true, f.Data) // likewise
+				send()
+			}
+		case *http2.DataFrame:
+			body += len(f.Data())
+			if f.StreamEnded() {
+				return "a whole answer", body
+			}
+		case *http2.MetaHeadersFrame:
+			if f.StreamEnded() {
+				for _, f := range f.Fields {
+					if f.Name == "grpc-status" {
+						return "trailers " + f.Value, body
+					}
+				}
+				return "trailers without a status", body
+			}
+		case *http2.RSTStreamFrame:
+			return "reset", body
+		}
 	}
 }
