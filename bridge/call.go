@@ -89,8 +89,8 @@ type bodyCounted interface{ countBody(r *running) }
 // A downstream is the client's end of one call. Recv may run beside the others; no
 // method runs beside itself.
 //
-// The end of the call's context makes a waiting Send return: nothing more can be sent
-// to that client, and Finish only closes. It must not make a waiting Recv return, since
+// The end of the call's context makes a waiting Send return. If a part of the message was
+// sent, nothing more can be sent to that client, and Finish only closes. It must not make a waiting Recv return, since
 // on a WebSocket that would close the connection that Finish needs. Finish makes Recv
 // return. After Finish no method but Abort is called.
 type downstream interface {
@@ -133,6 +133,10 @@ type opener interface {
 	// error ends the call.
 	Open() error
 }
+
+// A settler is a downstream whose end needs less of its client than messages do. Settle waits
+// until the client has taken all messages, as a Send of the last one would without more.
+type settler interface{ Settle() error }
 
 // An endAwaiter is a downstream that notices only by reading that its client goes away.
 type endAwaiter interface {

@@ -129,8 +129,10 @@ func (x *webExchange) Fail(err error) {
 	x.info.Status = f.HTTP()
 	_ = x.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
 	x.s.refuse(x.w, x.r, x.a, x.info.Status, text, headers...)
-	_ = x.rc.Flush() // the client may be gone
-	_ = x.rc.SetWriteDeadline(time.Time{})
+	if x.r.ProtoMajor == 1 { // else the stream's own deadline bounds the end
+		_ = x.rc.Flush() // the client may be gone
+		_ = x.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
 // Switch implements fallback.Exchange.

@@ -2,10 +2,12 @@ package bridge
 
 import (
 	"encoding/base64"
+	"errors"
 	"io"
 	"iter"
 	"net/http"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -104,6 +107,14 @@ func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error 
 	return h.flush()
 }
 
+// Settle implements settler: trailers need no window, and the last message may.
+func (g *grpcStream) Settle() error {
+	if !g.d.trailers || !g.out.begun {
+		return nil
+	}
+	return g.guard.Write(func() error { return g.settle(false) })
+}
+
 // writeFrame writes one frame; as text it is one chunk of base64, padded.
 func (e *grpcAnswer) writeFrame(h *httpStream, w io.Writer, flag byte, m mem.BufferSlice) error {
 	var text io.WriteCloser
@@ -131,8 +142,7 @@ func (e *grpcAnswer) writeFrame(h *httpStream, w io.Writer, flag byte, m mem.Buf
 // end implements encoder.
 func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) error {
 	if e.d.trailers {
-		e.writeTrailers(h, st, trailer)
-		return nil
+		return e.writeTrailers(h, st, trailer)
 	}
 	if e.d.connect && h.call.mistake != nil && !h.out.begun {
 		return e.refuse(h, st)
@@ -160,14 +170,21 @@ func (e *grpcAnswer) refuse(h *httpStream, st *status.Status) error {
 
 // writeTrailers writes the status as HTTP trailers. Without a header before, the answer
 // is Trailers-Only: one HEADERS frame. gRPC PROTOCOL-HTTP2, "Responses".
-func (e *grpcAnswer) writeTrailers(h *httpStream, st *status.Status, trailer metadata.MD) {
+func (e *grpcAnswer) writeTrailers(h *httpStream, st *status.Status, trailer metadata.MD) error {
 	fields := codec.Trailers(st, trailer)
-	if h.out.begun {
-		h.trailers(fields)
-		return
+	if !h.out.begun {
+		h.w.Header()["Content-Length"] = nil // net/http would add "0", which the client sees as metadata
+		e.begin(h, fields, false)
+		_, err := h.settleHTTP2(true)
+		return err
 	}
-	h.w.Header()["Content-Length"] = nil // net/http would add "0", which the client sees as metadata
-	e.begin(h, fields, false)
+	h.trailers(fields)
+	err := h.settle(true)
+	if errors.Is(err, socket.ErrNothingSent) { // of the last message: the call was cut, and st says so
+		_ = h.rc.SetWriteDeadline(time.Now().Add(h.call.lastMoment())) // it is h2's
+		err = h.settle(true)
+	}
+	return err
 }
 
 // writeTrailersFrame ends the body of gRPC-Web and of a Connect stream: the status is in

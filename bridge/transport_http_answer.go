@@ -13,6 +13,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/buffer"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -162,7 +163,7 @@ func (h *httpStream) endBody() error {
 			return err
 		}
 	}
-	return h.flush()
+	return h.settle(true)
 }
 
 // whole sends the header and a whole body, with its length.
@@ -179,7 +180,7 @@ func (h *httpStream) whole(code int, body mem.BufferSlice) error {
 		}
 		h.call.progress.SentPiece()
 	}
-	return h.flush()
+	return h.settle(true)
 }
 
 // trailers sets HTTP trailers, which net/http sends when the handler returns.
@@ -203,6 +204,27 @@ func (h *httpStream) stopGathering() error {
 	g.pool.Put(g.buf)
 	g.buf = nil
 	return err
+}
+
+// settle waits until the client takes what was written. With end, nothing but the end follows.
+func (h *httpStream) settle(end bool) error {
+	if served, err := h.settleHTTP2(end); served {
+		return err
+	}
+	return h.flush()
+}
+
+// settleHTTP2 is settle on culvert's own HTTP/2, where the handler's return sends what was
+// written together with the end. A call that was refused doesn't wait for its client: it is in
+// no account, which could end it.
+func (h *httpStream) settleHTTP2(end bool) (served bool, err error) {
+	if h.r.ProtoMajor == 1 {
+		return false, nil
+	}
+	if h.call.held.Total() == 0 {
+		return true, nil
+	}
+	return h2.Settle(h.w, end)
 }
 
 // flush sends all that was written.

@@ -118,7 +118,8 @@ func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
 func (p *sessionPoll) deliver(reply mem.BufferSlice) error {
 	err := p.guard.Write(func() error {
 		p.answer.sent = true
-		return p.answer.send(&p.httpStream, reply)
+		p.answer.failed = p.answer.send(&p.httpStream, reply)
+		return p.answer.failed
 	})
 	if err != nil {
 		return clientWriteError(p.body.Ctx, err)
@@ -130,13 +131,14 @@ func (p *sessionPoll) deliver(reply mem.BufferSlice) error {
 // the call's end.
 type pollAnswer struct {
 	unaryAnswer
-	sent bool // the whole answer was, as far as possible
+	sent   bool  // the whole answer was, or failed
+	failed error // then
 }
 
 // end implements encoder.
 func (e *pollAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
 	if e.sent {
-		return nil
+		return e.failed
 	}
 	if e.codingRefused {
 		h.w.Header()["Accept-Encoding"] = canRead

@@ -134,6 +134,46 @@ func (w *response) FlushError() error {
 	return w.send(nil, true)
 }
 
+// Settle is like Flush, but the data leaves with the next flush or with the end of the answer.
+// It returns when the client's windows let the data through. With end, nothing but the end of
+// the answer follows, and Settle returns when the connection has room for that, too: so the
+// handler waits for a slow client here, where SetWriteDeadline bounds the wait, and not in its
+// return. served is false if w isn't this package's; it may be wrapped as for
+// http.ResponseController.
+func Settle(w http.ResponseWriter, end bool) (served bool, err error) {
+	for {
+		switch v := w.(type) {
+		case *response:
+			return true, v.settle(end)
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return false, nil
+		}
+	}
+}
+
+func (w *response) settle(end bool) error {
+	if w.ended {
+		return errHandlerEnded
+	}
+	if w.kept != nil {
+		if err := w.send(nil, false); err != nil {
+			return err
+		}
+	}
+	if !end {
+		return nil
+	}
+	size := frameHeaderBytes
+	for name, values := range w.header { // also what is sent already: an upper bound will do
+		for _, v := range values {
+			size += len(name) + len(v)
+		}
+	}
+	return w.st.send(pending{reserve: size}, false)
+}
+
 // send sends the header, unless it is sent already, and the kept data, and data.
 func (w *response) send(data []byte, flush bool) error {
 	p := pending{data: data}
@@ -204,7 +244,7 @@ func (w *response) finish() {
 		w.st.reset(http2.ErrCodeInternal, errDropped) // likewise
 		return
 	}
-	_ = w.st.put(p) // the handler is gone, and there is nobody to tell
+	w.st.putEnd(p)
 }
 
 // SetReadDeadline sets the deadline of reads of the body.

@@ -58,6 +58,7 @@ type stream struct {
 	late       bool // the write deadline has passed
 	part       bool // data was sent since the last flush
 	dropped    bool // a late write was given up before any of it was sent
+	reserved   int  // bytes of room in the buffer for the end
 }
 
 func newStream(c *conn, id uint32) *stream {
@@ -209,6 +210,7 @@ func (st *stream) close(err error) {
 		c.lingering--
 	}
 	st.unqueue()
+	st.release()
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)
 	if st.readErr == nil || st.head != nil { // otherwise the end would make the part look like the whole

@@ -11,11 +11,14 @@ type pending struct {
 	head, data []byte
 	trailer    []hpack.HeaderField
 	end        bool // nothing follows it
+	reserve    int  // bytes of room that the end needs
 }
 
 func (p *pending) size() int { return len(p.head) + len(p.data) }
 
-func (p *pending) empty() bool { return p.fields == nil && p.size() == 0 && !p.end }
+func (p *pending) empty() bool {
+	return p.fields == nil && p.size() == 0 && !p.end && p.reserve == 0
+}
 
 // put appends p to the connection's buffer, and waits until that is done. The caller
 // holds mu.
@@ -52,6 +55,35 @@ func (st *stream) put(p pending) error {
 		return errDropped
 	}
 	return nil
+}
+
+// maxLeft is how many streams of a connection may wait for a client that accepts nothing, once
+// their handlers have returned: nothing counts what they hold, or can end them.
+const maxLeft = 4
+
+// putEnd is put for a handler that has returned. The caller holds mu.
+func (st *stream) putEnd(p pending) {
+	c := st.c
+	if st.closed {
+		return
+	}
+	st.pending = p
+	for st.reserved > 0 && st.sendFrame() {
+	}
+	st.release()
+	if st.pending.empty() {
+		return
+	}
+	c.left++
+	st.late = st.late || c.left > maxLeft
+	_ = st.put(st.pending) // there is nobody to tell
+	c.left--
+}
+
+// release gives back the room that was reserved. The caller holds mu.
+func (st *stream) release() {
+	st.c.out.reserved -= st.reserved
+	st.reserved = 0
 }
 
 // send is put, and a flush if that is asked for or much waits.
@@ -111,6 +143,10 @@ func (st *stream) sendFrame() bool {
 	case p.end:
 		c.appendData(st, 0, true)
 		st.sent()
+	case p.reserve > 0:
+		c.out.reserved += p.reserve
+		st.reserved = p.reserve
+		p.reserve = 0
 	default:
 		return false
 	}

@@ -520,6 +520,90 @@ func TestLateWritesOfWhichNothingWasSent(t *testing.T) {
 	}
 }
 
+// TestSettle waits, up to the write deadline, for a client that accepts nothing. What follows
+// it needs nothing of the client.
+func TestSettle(t *testing.T) {
+	for name, c := range map[string]struct {
+		window uint32
+		opens  time.Duration // its window, after that time; 0: never
+		body   string
+		want   []string
+		took   time.Duration
+	}{
+		"it has a window":     {window: 10, body: "0123456789", want: []string{"HEADERS", "DATA", "HEADERS"}},
+		"it opens one":        {opens: time.Second, body: "0123456789", want: []string{"HEADERS", "DATA", "HEADERS"}, took: time.Second},
+		"it opens none":       {body: "0123456789", want: []string{"HEADERS", "HEADERS"}, took: 3 * time.Second},
+		"it opens a part":     {window: 5, body: "0123456789", want: []string{"HEADERS", "DATA", "RST_STREAM"}, took: 3 * time.Second},
+		"it needs no window":  {want: []string{"HEADERS", "HEADERS"}},
+		"a body and the rest": {window: 1 << 20, body: strings.Repeat("x", 10<<10), want: []string{"HEADERS", "DATA", "HEADERS"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inBubble(t, func(w http.ResponseWriter, _ *http.Request) {
+				begun, rc := time.Now(), http.NewResponseController(w)
+				_ = rc.SetWriteDeadline(begun.Add(3 * time.Second)) // never fails here
+				w.Header().Set("Content-Type", "text/plain")
+				_, _ = io.WriteString(w, c.body) // kept, or Settle has the result
+				served, err := Settle(w, false)
+				if took := time.Since(begun); !served || took != c.took || errors.Is(err, os.ErrDeadlineExceeded) != (c.took == 3*time.Second) {
+					t.Errorf("served: %v after %v with %v, want %v", served, took, err, c.took)
+				}
+				_ = rc.SetWriteDeadline(time.Now().Add(time.Second)) // likewise
+				w.Header().Set(http.TrailerPrefix+"Status", "0")
+				if _, err := Settle(w, true); err != nil && c.want[len(c.want)-1] != "RST_STREAM" {
+					t.Errorf("there is no room for the end: %v", err)
+				}
+			}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+				p.out.WriteString(http2.ClientPreface)
+				p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: c.window}))
+				p.headers(1, true)
+				p.flush()
+				if c.opens > 0 {
+					time.AfterFunc(c.opens, func() {
+						p.must(p.framer.WriteWindowUpdate(1, 1<<20))
+						p.flush()
+					})
+				}
+				wantCame(t, p.elapse(10*time.Second), c.want...)
+			})
+		})
+	}
+}
+
+// TestFewWaitBehindTheirHandlers: what a handler leaves behind is counted nowhere, so only a few
+// streams of a client that accepts nothing may wait. One that accepts gets all.
+func TestFewWaitBehindTheirHandlers(t *testing.T) {
+	const streams = 3 * maxLeft
+	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "no such page") }
+	for window, want := range map[uint32][2]int{0: {maxLeft, streams - maxLeft}, 100: {streams, 0}} {
+		inBubble(t, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+			p.out.WriteString(http2.ClientPreface)
+			p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}))
+			for i := range uint32(streams) {
+				p.headers(2*i+1, true)
+			}
+			p.flush()
+			came := p.elapse(time.Second)
+			if window == 0 {
+				p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100}))
+				p.flush()
+				came = append(came, p.elapse(time.Second)...)
+			}
+			var got [2]int
+			for _, c := range came {
+				switch c {
+				case "DATA":
+					got[0]++
+				case "RST_STREAM":
+					got[1]++
+				}
+			}
+			if got != want {
+				t.Errorf("with a window of %d, %d answers came and %d resets, want %d", window, got[0], got[1], want)
+			}
+		})
+	}
+}
+
 // TestDeadlinesThatWereTakenBack do nothing.
 func TestDeadlinesThatWereTakenBack(t *testing.T) {
 	inBubble(t, func(w http.ResponseWriter, r *http.Request) {

@@ -98,6 +98,9 @@ func (a *attack) run(from, ca string) error {
 	select {
 	case <-attacks:
 		for i, c := range carriers {
+			if plan.atOnce {
+				break
+			}
 			offset := plan.every * time.Duration(i) / time.Duration(len(carriers))
 			go a.send(c, plan, offset) // ends with the process
 		}
@@ -166,6 +169,9 @@ func (a *attack) open(p plan) []carrier {
 				all[i] = c
 				if !p.stalled || a.transport.Multiplexed() {
 					go c.read() // ends with the connection
+				}
+				if p.atOnce {
+					_ = c.send(p.first) // read counts the end
 				}
 			}
 		})
@@ -274,6 +280,7 @@ type plan struct {
 	stalled bool // the client's window is 0, or it reads nothing
 	first   *piece
 	then    *piece
+	atOnce  bool          // each connection begins as soon as it is open
 	every   time.Duration // 0: never
 	spread  bool          // the first pieces don't go all at once
 }

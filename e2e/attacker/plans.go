@@ -17,6 +17,16 @@ var kinds = map[string]plan{
 	// A reply of 250 KB for each call, and no window for it. Backends may send most of it
 	// only when culvert has memory for it.
 	"withheld": stalled(250_000),
+	// A reply of 4 KB for each call, and its end, and no window for them.
+	"answered": {
+		method:  wire.Bidi,
+		script:  probe.Script{Read: probe.ReadOne, Replies: 1, ReplyBytes: 4000}.String(),
+		stalled: true,
+		first:   newPiece(wire.Frame(nil)),
+		atOnce:  true,
+	},
+	// A request that is no call, and no window for its answer.
+	"refused": {method: "/", stalled: true, first: new(piece), atOnce: true},
 	// 1 KiB of a message of 64 KiB, and then 1 KiB in 5 s, which is as much as a slow
 	// client may.
 	"trickled": {
