@@ -215,17 +215,21 @@ func TestCutOfWebRequestLeavesNoDeadline(t *testing.T) {
 func TestEndsBehindAShutWindow(t *testing.T) {
 	for name, c := range map[string]struct {
 		contentType string
-		evicted     bool
-		replies     int // that the window lets through
+		evicted     bool // else its deadline passes
+		ends        bool // the backend has ended the call
+		replies     int  // that the window lets through
 		want        string
 	}{
-		"gRPC, at the deadline":                  {"application/grpc", false, 0, "trailers 4"},
-		"gRPC, to free memory":                   {"application/grpc", true, 0, "trailers 8"},
-		"gRPC, to free memory, behind replies":   {"application/grpc", true, 2, "trailers 8"},
-		"gRPC-Web, at the deadline":              {"application/grpc-web+proto", false, 0, "reset"},
-		"gRPC-Web, to free memory":               {"application/grpc-web+proto", true, 0, "reset"},
-		"Connect, to free memory":                {"application/connect+proto", true, 0, "reset"},
-		"gRPC-Web, at the deadline, and a reply": {"application/grpc-web+proto", false, 1, "reset"},
+		"gRPC, at the deadline":                  {"application/grpc", false, false, 0, "trailers 4"},
+		"gRPC, to free memory":                   {"application/grpc", true, false, 0, "trailers 8"},
+		"gRPC, to free memory, behind replies":   {"application/grpc", true, false, 2, "trailers 8"},
+		"gRPC, ended, at the deadline":           {"application/grpc", false, true, 0, "trailers 4"},
+		"gRPC, ended, to free memory":            {"application/grpc", true, true, 0, "trailers 8"},
+		"gRPC-Web, at the deadline":              {"application/grpc-web+proto", false, false, 0, "reset"},
+		"gRPC-Web, to free memory":               {"application/grpc-web+proto", true, false, 0, "reset"},
+		"gRPC-Web, ended, to free memory":        {"application/grpc-web+proto", true, true, 0, "reset"},
+		"Connect, to free memory":                {"application/connect+proto", true, false, 0, "reset"},
+		"gRPC-Web, at the deadline, and a reply": {"application/grpc-web+proto", false, false, 1, "reset"},
 	} {
 		for _, size := range []int{10, 3 << 10, 40 << 10} {
 			t.Run(fmt.Sprintf("%s/%d bytes", name, size), func(t *testing.T) {
@@ -235,6 +239,9 @@ func TestEndsBehindAShutWindow(t *testing.T) {
 							if err := ss.SendMsg(make([]byte, size)); err != nil {
 								return err
 							}
+						}
+						if c.ends {
+							return nil
 						}
 						return hold(ss)
 					})
