@@ -86,7 +86,7 @@ func (t *turn) Close() error {
 func (e *Edge) serveInTurn(ln net.Listener, of *boundedListener, config *tls.Config, current Current) error {
 	t := &turn{Listener: ln, edge: e, server: current(nil), current: current}
 	t.server.of = of
-	if !e.take(t.server, true) {
+	if !e.take(t.server, of != nil) { // tunnels are as old as the Server, and their server may begin late
 		_ = ln.Close() // nobody will serve it
 		return http.ErrServerClosed
 	}
