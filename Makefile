@@ -147,6 +147,7 @@ tools: ## Test the lint rules, the files in deploy/ and this file
 unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	$(call say,unit)
 	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 40m -skip '$(LONG)' ./bridge ./tls ./...
+	@$(if $(RACE),$(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m -run '^TestAllocations$$' ./bridge)
 	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
 
 unit-long: deps ## Run the long ones of the unit tests, with the race detector
