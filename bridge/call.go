@@ -90,9 +90,9 @@ type bodyCounted interface{ countBody(r *running) }
 // method runs beside itself.
 //
 // The end of the call's context makes a waiting Send return. If a part of the message was
-// sent, nothing more can be sent to that client, and Finish only closes. It must not make a waiting Recv return, since
-// on a WebSocket that would close the connection that Finish needs. Finish makes Recv
-// return. After Finish no method but Abort is called.
+// sent, nothing more can be sent to that client, and Finish only closes. The context's end must
+// not make a waiting Recv return, since on a WebSocket that would close the connection that
+// Finish needs. Finish makes Recv return. After Finish no method but Abort is called.
 type downstream interface {
 	// Bind ties the downstream to the call's context. It is called once, before
 	// the other methods.
@@ -119,7 +119,9 @@ type downstream interface {
 	Send(m mem.BufferSlice, more bool) error
 
 	// Finish sends the client the end of the call, and makes a waiting Recv return. It
-	// is called exactly once, or not at all if Abort is.
+	// is called exactly once, or not at all if Abort is. If it returns
+	// socket.ErrNothingSent, the last messages are lost with the end, and it is called once
+	// more with why.
 	Finish(st *status.Status, trailer metadata.MD) error
 
 	// Abort cuts the client off, and makes a waiting Recv return. It is called after a
@@ -133,10 +135,6 @@ type opener interface {
 	// error ends the call.
 	Open() error
 }
-
-// A settler is a downstream whose end needs less of its client than messages do. Settle waits
-// until the client has taken all messages, as a Send of the last one would without more.
-type settler interface{ Settle() error }
 
 // An endAwaiter is a downstream that notices only by reading that its client goes away.
 type endAwaiter interface {

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // newCall makes the call of a request. Its transport adds the facts that the protocol
@@ -136,6 +138,13 @@ func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked e
 	r.call.ending = v.reason
 	r.telling = true
 	ferr := r.finish(v.status, trailer)
+	if errors.Is(ferr, socket.ErrNothingSent) { // nor the last replies: the client is told why they don't come
+		if v.origin == report.OriginUpstream {
+			v = judge(cmp.Or(context.Cause(r.timed), ferr), info.ID, r.call.policy.detailedErrors)
+			r.call.ending = v.reason
+		}
+		ferr = r.finish(v.status, nil)
+	}
 	switch {
 	case ferr == nil:
 	case v.origin == report.OriginUpstream: // a status that did not reach the client is not how the call ended

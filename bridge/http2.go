@@ -8,6 +8,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // configureHTTP2 chooses the server of an http.Server's HTTP/2, and returns what sends
@@ -45,6 +46,7 @@ func (s *Server) h2Hooks(rules connRules) h2.Hooks {
 		},
 		TooLarge:     s.refuseHeader,
 		SlowConsumer: rules.slowConsumer,
+		Left:         func(c net.Conn, n int) bool { return s.edge.Count(c, n*memory.RestBytes) },
 		Panicked: func(c net.Conn, v any) {
 			_ = s.panics.Note("an HTTP/2 connection", v, slog.String("peer", c.RemoteAddr().String()))
 		},

@@ -28,27 +28,37 @@ import (
 // A slowListener has the connections of a busy machine: each write begins late.
 type slowListener struct {
 	net.Listener
-	delay *atomic.Int64
+	writing *slowWriting
 }
+
+type slowWriting struct {
+	delay  atomic.Int64 // of each write, a time.Duration
+	writes atomic.Int64 // but those of an acknowledgement alone
+}
+
+const acknowledgement = "\x00\x00\x00\x04\x01\x00\x00\x00\x00" // of SETTINGS. RFC 9113 §6.5
 
 type slowConn struct {
 	net.Conn
-	delay *atomic.Int64
+	of *slowWriting
 }
 
 func (l slowListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	return slowConn{c, l.delay}, err
+	return slowConn{c, l.writing}, err
 }
 
 func (c slowConn) Write(p []byte) (int, error) {
-	<-time.After(time.Duration(c.delay.Load()))
+	if len(p) > len(acknowledgement) {
+		c.of.writes.Add(1)
+	}
+	<-time.After(time.Duration(c.of.delay.Load()))
 	return c.Conn.Write(p)
 }
 
 // slowBubble serves calls in a bubble, over HTTP/2 with net/http's own if standard. It returns
-// the server, and a client. Each write of the server takes the delay.
-func slowBubble(t *testing.T, http2, standard bool, delay *atomic.Int64, handle func(grpc.ServerStream) error) (*Server, *http.Client) {
+// the server, and a client. writing has the server's writes.
+func slowBubble(t *testing.T, http2, standard bool, writing *slowWriting, handle func(grpc.ServerStream) error) (*Server, *http.Client) {
 	t.Helper()
 	backend, front := parts.ListenPipe(t), parts.ListenPipe(t)
 	stop := parts.ServeBackend(t, backend, handle)
@@ -57,7 +67,7 @@ func slowBubble(t *testing.T, http2, standard bool, delay *atomic.Int64, handle 
 	}}
 	s := newServer(t, cfg)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(slowListener{front, delay}) }) // it always returns the error of a closed server
+	serving.Go(func() { _ = s.Serve(slowListener{front, writing}) }) // it always returns the error of a closed server
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!http2)
 	protocols.SetUnencryptedHTTP2(http2)
@@ -139,12 +149,12 @@ func TestLateWritesHaveAStatus(t *testing.T) {
 		}{{true, "application/grpc"}, {true, "application/grpc-web+proto"}, {false, "application/grpc-web+proto"}} {
 			t.Run(fmt.Sprintf("%s/%s http2=%v", name, over.contentType, over.http2), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var delay atomic.Int64
-					s, client := slowBubble(t, over.http2, true, &delay, c.handle)
+					var writing slowWriting
+					s, client := slowBubble(t, over.http2, true, &writing, c.handle)
 					if over.http2 { // its SETTINGS cross before
 						slowCall(t, client, over.contentType, "100m")
 					}
-					time.AfterFunc(800*time.Millisecond, func() { delay.Store(int64(3 * time.Second)) })
+					time.AfterFunc(800*time.Millisecond, func() { writing.delay.Store(int64(3 * time.Second)) })
 					if c.evicted {
 						time.AfterFunc(time.Second, func() {
 							for _, r := range s.registry.list() {
@@ -165,17 +175,17 @@ func TestLateWritesHaveAStatus(t *testing.T) {
 // TestLateWriteLeavesNoDeadline for the next call on its connection.
 func TestLateWriteLeavesNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var delay atomic.Int64
-		_, client := slowBubble(t, false, true, &delay, func(grpc.ServerStream) error {
+		var writing slowWriting
+		_, client := slowBubble(t, false, true, &writing, func(grpc.ServerStream) error {
 			<-time.After(900 * time.Millisecond)
 			return status.Error(codes.Aborted, "its own end")
 		})
-		time.AfterFunc(800*time.Millisecond, func() { delay.Store(int64(3 * time.Second)) })
+		time.AfterFunc(800*time.Millisecond, func() { writing.delay.Store(int64(3 * time.Second)) })
 		for range 2 {
 			if _, code := slowCall(t, client, "application/grpc-web+proto", "1S"); code != "10" {
 				t.Errorf("the call ended with %q, want 10", code)
 			}
-			delay.Store(0)
+			writing.delay.Store(0)
 			<-time.After(50 * time.Second) // less than limits.connection_idle_timeout
 		}
 	})
@@ -234,7 +244,7 @@ func TestEndsBehindAShutWindow(t *testing.T) {
 		for _, size := range []int{10, 3 << 10, 40 << 10} {
 			t.Run(fmt.Sprintf("%s/%d bytes", name, size), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					s, client := slowBubble(t, true, false, new(atomic.Int64), func(ss grpc.ServerStream) error {
+					s, client := slowBubble(t, true, false, new(slowWriting), func(ss grpc.ServerStream) error {
 						for range 5 {
 							if err := ss.SendMsg(make([]byte, size)); err != nil {
 								return err
@@ -325,6 +335,65 @@ func callBehindWindow(t *testing.T, conn net.Conn, contentType, timeout string, 
 			}
 		case *http2.RSTStreamFrame:
 			return "reset", body
+		}
+	}
+}
+
+// TestOwnEndBehindTheDeadline: a backend's end passes if its replies do, although the deadline
+// passes while they wait for the client.
+func TestOwnEndBehindTheDeadline(t *testing.T) {
+	for want, end := range map[string]error{"trailers 0": nil, "trailers 10": status.Error(codes.Aborted, "its own end")} {
+		for _, size := range []int{10, 40 << 10} {
+			synctest.Test(t, func(t *testing.T) {
+				_, client := slowBubble(t, true, false, new(slowWriting), func(ss grpc.ServerStream) error {
+					_ = ss.SendMsg(make([]byte, size)) // the client's end fails if it is missing
+					return end
+				})
+				conn, err := client.Transport.(*http.Transport).DialContext(t.Context(), "", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				time.AfterFunc(time.Second+writeGrace/2, func() {
+					var out bytes.Buffer
+					_ = http2.NewFramer(&out, nil).WriteWindowUpdate(1, 1<<20) // to memory
+					_, _ = conn.Write(out.Bytes())                             // likewise
+				})
+				got, body := callBehindWindow(t, conn, "application/grpc", "1S", 0)
+				if got != want || body != codec.FrameHeaderBytes+size {
+					t.Errorf("%d bytes: it ended with %s behind %d bytes, want %s", size, got, body, want)
+				}
+			})
+		}
+	}
+}
+
+// TestUnaryAnswersAreOneWrite over HTTP/2, whatever the protocol, but those whose end comes later
+// than their message.
+func TestUnaryAnswersAreOneWrite(t *testing.T) {
+	const calls = 20
+	for _, contentType := range []string{"application/grpc", "application/grpc-web+proto", "application/proto", "application/connect+proto"} {
+		var writing slowWriting
+		for range calls {
+			synctest.Test(t, func(t *testing.T) {
+				_, client := slowBubble(t, true, false, &writing, func(ss grpc.ServerStream) error {
+					if err := ss.RecvMsg(new([]byte)); err != nil {
+						return err
+					}
+					return ss.SendMsg([]byte("reply"))
+				})
+				conn, err := client.Transport.(*http.Transport).DialContext(t.Context(), "", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if got, _ := callBehindWindow(t, conn, contentType, "1S", 1<<10); got != "trailers 0" && got != "a whole answer" {
+					t.Errorf("%s: it ended with %s", contentType, got)
+				}
+			})
+		}
+		if answers := writing.writes.Load() - calls; answers > calls+calls/2 { // calls are those of SETTINGS
+			t.Errorf("%s: %d answers were written in %d pieces", contentType, calls, answers)
 		}
 	}
 }

@@ -52,17 +52,6 @@ func (r *running) send(m mem.BufferSlice, more bool) error {
 	return r.down.Send(m, more)
 }
 
-// settle waits until the client has taken what was sent.
-func (r *running) settle() error {
-	down, ok := r.down.(settler)
-	if !ok {
-		return nil
-	}
-	r.call.progress.BeginSend()
-	defer r.call.progress.EndSend()
-	return down.Settle()
-}
-
 // finish tells the client the end.
 func (r *running) finish(st *status.Status, trailer metadata.MD) error {
 	r.call.progress.BeginSend()

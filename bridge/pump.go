@@ -118,13 +118,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Qu
 	if err := s.copyHeader(ctx, r, from); err != nil {
 		return nil, err
 	}
-	trailer, err = s.copyMessages(ctx, r, from)
-	if _, ended := errors.AsType[upstream.Status](err); err == nil || ended {
-		if cut := r.settle(); cut != nil {
-			return nil, clientWriteError(ctx, cut)
-		}
-	}
-	return trailer, err
+	return s.copyMessages(ctx, r, from)
 }
 
 // copyHeader copies the header of the response, if it has one.

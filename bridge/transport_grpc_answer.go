@@ -2,12 +2,10 @@ package bridge
 
 import (
 	"encoding/base64"
-	"errors"
 	"io"
 	"iter"
 	"net/http"
 	"strconv"
-	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -107,14 +104,6 @@ func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error 
 	return h.flush()
 }
 
-// Settle implements settler: trailers need no window, and the last message may.
-func (g *grpcStream) Settle() error {
-	if !g.d.trailers || !g.out.begun {
-		return nil
-	}
-	return g.guard.Write(func() error { return g.settle(false) })
-}
-
 // writeFrame writes one frame; as text it is one chunk of base64, padded.
 func (e *grpcAnswer) writeFrame(h *httpStream, w io.Writer, flag byte, m mem.BufferSlice) error {
 	var text io.WriteCloser
@@ -165,7 +154,7 @@ func (e *grpcAnswer) refuse(h *httpStream, st *status.Status) error {
 	if _, err := io.WriteString(w, text); err != nil {
 		return err
 	}
-	return h.flush()
+	return h.settle(true)
 }
 
 // writeTrailers writes the status as HTTP trailers. Without a header before, the answer
@@ -178,13 +167,11 @@ func (e *grpcAnswer) writeTrailers(h *httpStream, st *status.Status, trailer met
 		_, err := h.settleHTTP2(true)
 		return err
 	}
-	h.trailers(fields)
-	err := h.settle(true)
-	if errors.Is(err, socket.ErrNothingSent) { // of the last message: the call was cut, and st says so
-		_ = h.rc.SetWriteDeadline(time.Now().Add(h.call.lastMoment())) // it is h2's
-		err = h.settle(true)
+	if err := h.settle(false); err != nil {
+		return err // without trailers yet: Finish may be called again
 	}
-	return err
+	h.trailers(fields)
+	return h.settle(true)
 }
 
 // writeTrailersFrame ends the body of gRPC-Web and of a Connect stream: the status is in

@@ -146,7 +146,7 @@ func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
 	h.guard.Watch(ctx, graceOf, func() {
 		defer h.s.panics.Catch(cutting, nil) // a foreign ResponseWriter's
 		h.writeCut = true
-		_ = h.rc.SetWriteDeadline(h.call.cutTime()) // a stream that is gone needs none
+		h.cutWrites(h.call.cutTime())
 	})
 }
 

@@ -168,6 +168,9 @@ func (h *httpStream) endBody() error {
 
 // whole sends the header and a whole body, with its length.
 func (h *httpStream) whole(code int, body mem.BufferSlice) error {
+	if h.out.begun {
+		return socket.ErrEnded // nothing can replace the answer that was begun
+	}
 	h.w.Header()["Content-Length"] = []string{strconv.Itoa(body.Len())}
 	h.begin(code, false)
 	w, err := h.room(body.Len(), true)
@@ -206,7 +209,9 @@ func (h *httpStream) stopGathering() error {
 	return err
 }
 
-// settle waits until the client takes what was written. With end, nothing but the end follows.
+// settle waits until the client's windows let through what was written. With end, nothing but
+// the end follows, and settle waits for room for that, too. On culvert's own HTTP/2 all of it
+// leaves when the handler returns; elsewhere settle is flush.
 func (h *httpStream) settle(end bool) error {
 	if served, err := h.settleHTTP2(end); served {
 		return err
@@ -214,9 +219,8 @@ func (h *httpStream) settle(end bool) error {
 	return h.flush()
 }
 
-// settleHTTP2 is settle on culvert's own HTTP/2, where the handler's return sends what was
-// written together with the end. A call that was refused doesn't wait for its client: it is in
-// no account, which could end it.
+// settleHTTP2 is settle on culvert's own HTTP/2. A call that was refused doesn't wait for its
+// client: it is in no account, which could end it.
 func (h *httpStream) settleHTTP2(end bool) (served bool, err error) {
 	if h.r.ProtoMajor == 1 {
 		return false, nil
@@ -225,6 +229,13 @@ func (h *httpStream) settleHTTP2(end bool) (served bool, err error) {
 		return true, nil
 	}
 	return h2.Settle(h.w, end)
+}
+
+// cutWrites sets the time from which no write waits for the client.
+func (h *httpStream) cutWrites(t time.Time) {
+	if !h2.CutWrites(h.w, t) {
+		_ = h.rc.SetWriteDeadline(t) // a foreign ResponseWriter may have none, and a stream that is gone needs none
+	}
 }
 
 // flush sends all that was written.
@@ -252,7 +263,7 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 			return socket.ErrEnded
 		}
 		h.writeCut = true
-		_ = h.rc.SetWriteDeadline(time.Now().Add(h.call.lastMoment())) // a foreign ResponseWriter may have none
+		h.cutWrites(time.Now().Add(h.call.lastMoment()))
 		return h.encoder.end(h, st, trailer)
 	})
 	if h.writeCut {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -242,6 +243,23 @@ func (e *Edge) ListenerOf(c net.Conn) *Listening {
 		return on.listening
 	}
 	return e.own // Serve didn't accept it
+}
+
+// Count counts n more bytes with a connection, or with the one around a tunnel, or fewer if n is
+// negative. It returns false if there is no room for them.
+func (e *Edge) Count(c net.Conn, n int) bool {
+	on := find(c)
+	if on != nil && on.tunnel != nil {
+		on = on.tunnel.Outer
+	}
+	if on == nil || on.Held() == nil {
+		return true // Serve didn't accept it
+	}
+	if n < 0 {
+		on.Held().Sub(memory.Fixed, -n)
+		return true
+	}
+	return on.Held().Enter(int64(n))
 }
 
 // Settle notes why an HTTP/2 connection ends. The HTTP/2 server knows best.

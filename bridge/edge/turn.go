@@ -86,7 +86,7 @@ func (t *turn) Close() error {
 func (e *Edge) serveInTurn(ln net.Listener, of *boundedListener, config *tls.Config, current Current) error {
 	t := &turn{Listener: ln, edge: e, server: current(nil), current: current}
 	t.server.of = of
-	if !e.take(t.server, of != nil) { // tunnels are as old as the Server, and their server may begin late
+	if !e.take(t.server, of != nil) { // tunnels come as long as connections do
 		_ = ln.Close() // nobody will serve it
 		return http.ErrServerClosed
 	}
@@ -107,7 +107,7 @@ func (e *Edge) serveInTurn(ln net.Listener, of *boundedListener, config *tls.Con
 	}
 }
 
-// take notes a server, unless TakeServers was called. A drain takes no listener's first
+// take notes a server, unless TakeServers was called. A drain takes no socket's first
 // server, but while CloseListeners empties the kernel's queue, the queue's connections
 // still get another one.
 func (e *Edge) take(s *Server, first bool) bool {

@@ -62,11 +62,12 @@ type conn struct {
 	initial int64 // the window of a new stream
 
 	goodbye goodbye
-	onEnd   func(net.Conn, End) // Hooks.Ended; nil: not set, or already called
-	onPanic func(net.Conn, any) // Hooks.Panicked; may be nil
-	useless flood.Allowance     // frames that carried nothing
-	wasted  flood.Allowance     // streams that achieved nothing
-	closed  bool                // everything has ended
+	onEnd   func(net.Conn, End)      // Hooks.Ended; nil: not set, or already called
+	onPanic func(net.Conn, any)      // Hooks.Panicked; may be nil
+	onLeft  func(net.Conn, int) bool // Hooks.Left; may be nil
+	useless flood.Allowance          // frames that carried nothing
+	wasted  flood.Allowance          // streams that achieved nothing
+	closed  bool                     // everything has ended
 
 	clock clock
 
@@ -84,6 +85,7 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		remote:   nc.RemoteAddr().String(),
 		settings: settingsOf(hs),
 		onEnd:    hooks.Ended,
+		onLeft:   hooks.Left,
 		onPanic:  hooks.Panicked,
 		tooLarge: hooks.TooLarge,
 		try:      socket.TryWriter(nc),
@@ -253,7 +255,7 @@ func (c *conn) tellBusy() {
 	c.hookMu.Lock()
 	defer c.hookMu.Unlock()
 	c.mu.Lock()
-	busy := len(c.streams) > c.lingering
+	busy := len(c.streams) > c.lingering+c.left
 	c.mu.Unlock()
 	switch {
 	case busy == c.busy:

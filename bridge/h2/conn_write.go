@@ -37,7 +37,6 @@ type output struct {
 	box         *box    // nil: nothing
 	first, last *stream // the streams that wait for room or for the writer
 	writing     bool    // a goroutine is writing
-	reserved    int     // bytes of room that streams have for their ends
 	acks        int     // answers in the box that the client required
 	later       alarm   // flushes the waiting frames
 
@@ -74,7 +73,7 @@ func (c *conn) frames() *box {
 }
 
 // room reports whether a frame may be appended for a stream.
-func (c *conn) room() bool { return c.out.size()+c.out.reserved < maxOutput }
+func (c *conn) room() bool { return c.out.size() < maxOutput }
 
 // unbox returns the box to write, or nil. The caller holds mu.
 func (c *conn) unbox() *box {

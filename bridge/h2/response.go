@@ -137,20 +137,14 @@ func (w *response) FlushError() error {
 // Settle is like Flush, but the data leaves with the next flush or with the end of the answer.
 // It returns when the client's windows let the data through. With end, nothing but the end of
 // the answer follows, and Settle returns when the connection has room for that, too: so the
-// handler waits for a slow client here, where SetWriteDeadline bounds the wait, and not in its
-// return. served is false if w isn't this package's; it may be wrapped as for
-// http.ResponseController.
+// handler waits for a slow client here, where deadlines bound the wait, and not behind its
+// return. served is false if w isn't this package's.
 func Settle(w http.ResponseWriter, end bool) (served bool, err error) {
-	for {
-		switch v := w.(type) {
-		case *response:
-			return true, v.settle(end)
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = v.Unwrap()
-		default:
-			return false, nil
-		}
+	of, ok := w.(*response)
+	if !ok {
+		return false, nil
 	}
+	return true, of.settle(end)
 }
 
 func (w *response) settle(end bool) error {
@@ -165,13 +159,20 @@ func (w *response) settle(end bool) error {
 	if !end {
 		return nil
 	}
-	size := frameHeaderBytes
-	for name, values := range w.header { // also what is sent already: an upper bound will do
-		for _, v := range values {
-			size += len(name) + len(v)
-		}
+	return w.st.send(pending{settle: true}, false)
+}
+
+// CutWrites is SetWriteDeadline for a handler that has something else to say when a write is
+// late. If none of what was written since the last Flush is sent, because the client's window is
+// shut, the stream isn't reset: only the write fails, with an error that has
+// socket.ErrNothingSent, and what was written is dropped. served is false if w isn't this
+// package's.
+func CutWrites(w http.ResponseWriter, t time.Time) (served bool) {
+	of, ok := w.(*response)
+	if ok {
+		of.st.setWriteDeadline(t, true)
 	}
-	return w.st.send(pending{reserve: size}, false)
+	return ok
 }
 
 // send sends the header, unless it is sent already, and the kept data, and data.
@@ -229,22 +230,25 @@ func (w *response) finish() {
 		p.trailer = trailers.fields
 	}
 	w.ended = true
+	defer w.release()
+	if !w.end(p, !head && w.length >= 0 && w.written < w.length && bodyAllowed(w.status)) {
+		w.st.waitBehind()
+	}
+}
+
+// end is finish under the connection's mu. It returns false if the rest must wait.
+func (w *response) end(p pending, half bool) (done bool) {
 	c := w.st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	defer w.release()
-	if w.st.localClosed {
-		return // the answer to HEAD
+	switch {
+	case w.st.localClosed: // the answer to HEAD
+		return true
+	case half: // it must not pass for a whole one
+		w.st.reset(http2.ErrCodeInternal, errHandlerEnded)
+		return true
 	}
-	if !head && w.length >= 0 && w.written < w.length && bodyAllowed(w.status) {
-		w.st.reset(http2.ErrCodeInternal, errHandlerEnded) // half an answer must not pass for a whole one
-		return
-	}
-	if w.st.dropped {
-		w.st.reset(http2.ErrCodeInternal, errDropped) // likewise
-		return
-	}
-	w.st.putEnd(p)
+	return w.st.finish(p)
 }
 
 // SetReadDeadline sets the deadline of reads of the body.
@@ -253,13 +257,10 @@ func (w *response) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline sets the deadline of the whole answer. If the answer waits for the client
-// then, or later, the stream is reset. But if none of it was sent since the last Flush, because
-// the client's window is shut, only the write fails, with an error that has
-// socket.ErrNothingSent. The handler can then set a later deadline and go on with something
-// else; otherwise its end resets the stream.
+// SetWriteDeadline sets the deadline of the whole answer. The stream is reset if the answer
+// waits for the client then, or later.
 func (w *response) SetWriteDeadline(t time.Time) error {
-	w.st.setWriteDeadline(t)
+	w.st.setWriteDeadline(t, false)
 	return nil
 }
 

@@ -64,6 +64,11 @@ type Hooks struct {
 	// are missing. If nil, the answer is 431.
 	TooLarge http.HandlerFunc
 
+	// Left is told that n more streams wait for the client behind handlers that have
+	// returned, or fewer if n is negative. If it returns false, the stream is reset instead.
+	// It may be nil.
+	Left func(nc net.Conn, n int) bool
+
 	// Panicked is told of a panic that ended the connection, or one of its streams: on the
 	// goroutine that panicked, with debug.Stack there. If nil, ErrorLog has it.
 	Panicked func(nc net.Conn, v any)

@@ -57,8 +57,9 @@ type stream struct {
 	writeAlarm alarm
 	late       bool // the write deadline has passed
 	part       bool // data was sent since the last flush
-	dropped    bool // a late write was given up before any of it was sent
-	reserved   int  // bytes of room in the buffer for the end
+	sparing    bool // a write that is late only fails, if none of it is sent (CutWrites)
+	settled    bool // only the end follows, and there was room for it
+	left       bool // the handler has returned, and the client hasn't taken the answer
 }
 
 func newStream(c *conn, id uint32) *stream {
@@ -158,6 +159,9 @@ func (st *stream) handled() {
 		st.counter.Unread(-st.uncredited)
 		st.counter = nil
 	}
+	if st.left {
+		c.left--
+	}
 	switch {
 	case st.closed:
 	case st.remoteClosed:
@@ -210,7 +214,6 @@ func (st *stream) close(err error) {
 		c.lingering--
 	}
 	st.unqueue()
-	st.release()
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)
 	if st.readErr == nil || st.head != nil { // otherwise the end would make the part look like the whole
@@ -245,11 +248,10 @@ func (st *stream) setReadDeadline(t time.Time) {
 }
 
 // setWriteDeadline ends a write that waits for the client after that time.
-func (st *stream) setWriteDeadline(t time.Time) {
+func (st *stream) setWriteDeadline(t time.Time, sparing bool) {
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
-	st.late = false
-	st.dropped = st.dropped && !t.After(time.Now())
+	st.late, st.sparing = false, sparing
 	st.setDeadline(&st.writeAlarm, t, st.expireWrite)
 }
 
@@ -263,14 +265,14 @@ func (st *stream) expireWrite() {
 const lateAgain = 50 * time.Millisecond
 
 // judgeLate resets a late stream whose answer waits for the client: a part of it can't be
-// taken back. If the client's window let none of it through, only the write fails, since the
-// handler may end the answer with trailers, which need no window. On a busy machine an answer
-// may only wait for the connection's writer, or for its handler. The caller holds mu.
+// taken back. If sparing, and the client's window let none of it through, only the write fails.
+// On a busy machine an answer may only wait for the connection's writer, or for its handler.
+// The caller holds mu.
 func (st *stream) judgeLate() {
 	switch {
 	case st.closed || st.pending.empty():
-	case st.waitsForWindow() && !st.part && !st.pending.end:
-		st.pending, st.dropped = pending{}, true
+	case st.sparing && st.waitsForWindow() && !st.part && !st.pending.end:
+		st.pending = pending{dropped: true}
 		st.unqueue()
 		st.writable.Broadcast()
 	case st.waitsForWindow() || socket.Blocked(st.c.nc):

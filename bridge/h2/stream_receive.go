@@ -253,7 +253,7 @@ func (b *body) Close() error {
 	c := st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if st.closed || errors.Is(st.readErr, errBodyClosed) {
+	if st.closed || errors.Is(st.readErr, errBodyClosed) || st.head == nil && errors.Is(st.readErr, io.EOF) {
 		return nil
 	}
 	st.closeBody()

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
 
@@ -11,13 +12,14 @@ type pending struct {
 	head, data []byte
 	trailer    []hpack.HeaderField
 	end        bool // nothing follows it
-	reserve    int  // bytes of room that the end needs
+	settle     bool // only the end follows it, and needs room
+	dropped    bool // it was late, and none of it is sent
 }
 
 func (p *pending) size() int { return len(p.head) + len(p.data) }
 
 func (p *pending) empty() bool {
-	return p.fields == nil && p.size() == 0 && !p.end && p.reserve == 0
+	return p.fields == nil && p.size() == 0 && !p.end && !p.settle
 }
 
 // put appends p to the connection's buffer, and waits until that is done. The caller
@@ -25,9 +27,6 @@ func (p *pending) empty() bool {
 func (st *stream) put(p pending) error {
 	if st.closed {
 		return st.err
-	}
-	if st.dropped {
-		return errDropped
 	}
 	st.pending = p
 	if st.c.out.first == nil { // else it is others' turn
@@ -51,39 +50,68 @@ func (st *stream) put(p pending) error {
 		st.pending = pending{}
 		return st.err
 	}
-	if st.dropped {
+	if st.pending.dropped {
+		st.pending = pending{}
 		return errDropped
 	}
 	return nil
 }
 
-// maxLeft is how many streams of a connection may wait for a client that accepts nothing, once
-// their handlers have returned: nothing counts what they hold, or can end them.
-const maxLeft = 4
-
-// putEnd is put for a handler that has returned. The caller holds mu.
-func (st *stream) putEnd(p pending) {
-	c := st.c
+// finish is put for a handler that has returned. It returns false, with the rest pending, if
+// that must wait. The caller holds mu.
+func (st *stream) finish(p pending) (done bool) {
 	if st.closed {
-		return
+		return true
 	}
 	st.pending = p
-	for st.reserved > 0 && st.sendFrame() {
+	// After Settle there was room. If others have taken it meanwhile, a short end exceeds it.
+	short := st.settled && p.fieldBytes() <= shortEnd
+	for (short || st.c.out.first == nil && st.c.room()) && st.sendFrame() {
 	}
-	st.release()
-	if st.pending.empty() {
-		return
-	}
-	c.left++
-	st.late = st.late || c.left > maxLeft
-	_ = st.put(st.pending) // there is nobody to tell
-	c.left--
+	return st.pending.empty()
 }
 
-// release gives back the room that was reserved. The caller holds mu.
-func (st *stream) release() {
-	st.c.out.reserved -= st.reserved
-	st.reserved = 0
+// shortEnd is how many bytes of fields may be sent without room: no more than one such end for
+// each stream.
+const shortEnd = 1 << 10
+
+// fieldBytes returns the bytes of the header and of the trailers.
+func (p *pending) fieldBytes() (n int) {
+	for _, fields := range [][]hpack.HeaderField{p.fields, p.trailer} {
+		for _, f := range fields {
+			n += len(f.Name) + len(f.Value)
+		}
+	}
+	return n
+}
+
+// waitBehind waits until the rest of the answer is in the buffer, behind a handler that has
+// returned. So that the owner can bound what such streams hold, it is told of them.
+func (st *stream) waitBehind() {
+	c := st.c
+	if c.onLeft != nil {
+		if !c.onLeft(c.nc, 1) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			st.reset(http2.ErrCodeEnhanceYourCalm, errHandlerEnded)
+			return
+		}
+		defer c.onLeft(c.nc, -1)
+	}
+	st.noteLeft()
+	c.tellBusy()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = st.put(st.pending) // there is nobody to tell
+}
+
+// noteLeft counts the stream as left, until handled.
+func (st *stream) noteLeft() {
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st.left = true
+	c.left++
 }
 
 // send is put, and a flush if that is asked for or much waits.
@@ -143,10 +171,8 @@ func (st *stream) sendFrame() bool {
 	case p.end:
 		c.appendData(st, 0, true)
 		st.sent()
-	case p.reserve > 0:
-		c.out.reserved += p.reserve
-		st.reserved = p.reserve
-		p.reserve = 0
+	case p.settle:
+		p.settle, st.settled = false, true
 	default:
 		return false
 	}

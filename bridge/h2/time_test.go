@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +51,8 @@ type bubblePeer struct {
 
 	mu     sync.Mutex
 	came   []string
+	ended  int           // streams, by DATA
+	reset  int           // streams
 	closed time.Duration // when; 0: not yet
 }
 
@@ -69,6 +72,12 @@ func (p *bubblePeer) read() {
 			if f.LastStreamID == maxWindow {
 				name += " for all"
 			}
+		case *http2.DataFrame:
+			if f.StreamEnded() {
+				p.ended++
+			}
+		case *http2.RSTStreamFrame:
+			p.reset++
 		case *http2.PingFrame:
 			name += " " + string(bytes.TrimRight(f.Data[:], "\x00"))
 		}
@@ -442,44 +451,30 @@ func TestLateAnswers(t *testing.T) {
 	}
 }
 
-// TestLateWritesOfWhichNothingWasSent: a client that opens no window gets the end of the
-// answer all the same, if the handler has one, and no answer that misses something.
+// TestLateWritesOfWhichNothingWasSent only fail behind CutWrites, so that the handler can end the
+// answer otherwise. Behind SetWriteDeadline they reset the stream.
 func TestLateWritesOfWhichNothingWasSent(t *testing.T) {
 	const window = 10
-	flush := func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
 	write := func(w http.ResponseWriter, s string) error {
 		_, err := io.WriteString(w, s)
-		return errors.Join(err, flush(w))
+		return errors.Join(err, http.NewResponseController(w).Flush())
 	}
-	end := func(w http.ResponseWriter, text string) {
-		rc := http.NewResponseController(w)
-		_ = rc.SetWriteDeadline(time.Now().Add(time.Second)) // never fails here
-		_, _ = io.WriteString(w, text)                       // the end has the result
-		if text != "" {
-			_ = flush(w) // likewise
-		}
-		_ = rc.SetWriteDeadline(time.Time{})
-		w.Header().Set(http.TrailerPrefix+"Status", "8")
-	}
+	trailers := func(w http.ResponseWriter) { w.Header().Set(http.TrailerPrefix+"Status", "8") }
 	large := strings.Repeat("x", 20<<10)
 	for name, c := range map[string]struct {
-		before string // is sent whole
-		late   string
-		after  func(w http.ResponseWriter)
-		length string
-		want   []string
+		before, late, length string // before is sent whole
+		plain                bool   // with SetWriteDeadline
+		after                func(w http.ResponseWriter)
+		want                 []string
 	}{
-		"one write":                 {"", large, func(w http.ResponseWriter) { end(w, "") }, "", []string{"HEADERS"}},
-		"one small write":           {"", "x", func(w http.ResponseWriter) { end(w, "") }, "", []string{"HEADERS"}},
-		"behind others":             {strings.Repeat("x", window), large, func(w http.ResponseWriter) { end(w, "") }, "", []string{"HEADERS"}},
-		"a part was sent":           {strings.Repeat("x", window-1), large, func(w http.ResponseWriter) { end(w, "") }, "", []string{"RST_STREAM"}},
-		"the end needs a window":    {"", large, func(w http.ResponseWriter) { end(w, "end") }, "", []string{"RST_STREAM"}},
-		"with a length":             {"", "12345", func(w http.ResponseWriter) { end(w, "") }, "5", []string{"RST_STREAM"}},
-		"the handler says no more":  {"", large, func(http.ResponseWriter) {}, "", []string{"RST_STREAM"}},
-		"the handler says the next": {"", large, func(w http.ResponseWriter) { _ = write(w, "more") }, "", []string{"RST_STREAM"}},
-		"the handler lifts the bound": {"", large, func(w http.ResponseWriter) {
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // never fails here
-		}, "", []string{"RST_STREAM"}},
+		"one write":             {late: large, after: trailers, want: []string{"HEADERS"}},
+		"one small write":       {late: "x", after: trailers, want: []string{"HEADERS"}},
+		"behind others":         {before: strings.Repeat("x", window), late: large, after: trailers, want: []string{"HEADERS"}},
+		"a part was sent":       {before: strings.Repeat("x", window-1), late: large, after: trailers, want: []string{"RST_STREAM"}},
+		"with a length":         {late: "12345", length: "5", after: trailers, want: []string{"RST_STREAM"}},
+		"a plain deadline":      {late: large, plain: true, after: trailers, want: []string{"RST_STREAM"}},
+		"the end is late, too":  {late: large, after: func(w http.ResponseWriter) { _, _ = io.WriteString(w, "end") }, want: []string{"RST_STREAM"}},
+		"the next is late, too": {late: large, after: func(w http.ResponseWriter) { _ = write(w, "next"); trailers(w) }, want: []string{"HEADERS"}},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			inBubble(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -490,10 +485,14 @@ func TestLateWritesOfWhichNothingWasSent(t *testing.T) {
 				if err := write(w, c.before); err != nil {
 					t.Error(err)
 				}
-				_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Second)) // never fails here
+				if at := time.Now().Add(time.Second); c.plain {
+					_ = http.NewResponseController(w).SetWriteDeadline(at) // never fails here
+				} else {
+					CutWrites(w, at)
+				}
 				err := write(w, c.late)
-				if part := len(c.before)%window > 0; !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, socket.ErrNothingSent) == part {
-					t.Errorf("the late write returned %v; a part of it was sent: %v", err, part)
+				if resets := c.plain || len(c.before)%window > 0; !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, socket.ErrNothingSent) == resets {
+					t.Errorf("the late write returned %v; it resets the stream: %v", err, resets)
 				}
 				c.after(w)
 			}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
@@ -508,14 +507,45 @@ func TestLateWritesOfWhichNothingWasSent(t *testing.T) {
 				if got := p.elapse(time.Second - 1); len(got) == 0 || got[0] != "HEADERS" {
 					t.Errorf("it begins with %q", got)
 				}
-				wantCame(t, p.elapse(5*time.Second), c.want...)
+				came := p.elapse(5 * time.Second)
 				p.must(p.framer.WriteWindowUpdate(1, 1<<20))
 				p.headers(3, true) // the connection goes on
 				p.flush()
-				if got := p.elapse(time.Second); !slices.Contains(got, "HEADERS") {
-					t.Errorf("the next stream got %q", got)
+				next := p.elapse(time.Minute)
+				if i := slices.Index(next, "HEADERS"); i >= 0 {
+					came, next = append(came, next[:i]...), next[i:]
+				}
+				wantCame(t, came, c.want...)
+				if len(next) == 0 {
+					t.Error("the next stream gets nothing")
 				}
 			})
+		})
+	}
+}
+
+// TestLateWriteThatIsForgiven: a deadline that is set while a write fails doesn't make it pass for
+// sent.
+func TestLateWriteThatIsForgiven(t *testing.T) {
+	for range 20 {
+		inBubble(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			rc := http.NewResponseController(w)
+			_ = rc.Flush() // never fails here
+			time.AfterFunc(time.Second, func() {
+				CutWrites(w, time.Now())
+				_ = rc.SetWriteDeadline(time.Now().Add(time.Minute)) // likewise
+			})
+			_, err := io.WriteString(w, "lost")
+			if err = errors.Join(err, rc.Flush()); !errors.Is(err, socket.ErrNothingSent) {
+				t.Errorf("the write that was cut returned %v", err)
+			}
+		}, func(_ *testing.T, _ *http.Server, p *bubblePeer) {
+			p.out.WriteString(http2.ClientPreface)
+			p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+			p.headers(1, true)
+			p.flush()
+			p.elapse(5 * time.Second)
 		})
 	}
 }
@@ -539,15 +569,15 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			inBubble(t, func(w http.ResponseWriter, _ *http.Request) {
-				begun, rc := time.Now(), http.NewResponseController(w)
-				_ = rc.SetWriteDeadline(begun.Add(3 * time.Second)) // never fails here
+				begun := time.Now()
+				CutWrites(w, begun.Add(3*time.Second))
 				w.Header().Set("Content-Type", "text/plain")
 				_, _ = io.WriteString(w, c.body) // kept, or Settle has the result
 				served, err := Settle(w, false)
 				if took := time.Since(begun); !served || took != c.took || errors.Is(err, os.ErrDeadlineExceeded) != (c.took == 3*time.Second) {
 					t.Errorf("served: %v after %v with %v, want %v", served, took, err, c.took)
 				}
-				_ = rc.SetWriteDeadline(time.Now().Add(time.Second)) // likewise
+				_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Second)) // never fails here
 				w.Header().Set(http.TrailerPrefix+"Status", "0")
 				if _, err := Settle(w, true); err != nil && c.want[len(c.want)-1] != "RST_STREAM" {
 					t.Errorf("there is no room for the end: %v", err)
@@ -569,39 +599,85 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// TestFewWaitBehindTheirHandlers: what a handler leaves behind is counted nowhere, so only a few
-// streams of a client that accepts nothing may wait. One that accepts gets all.
-func TestFewWaitBehindTheirHandlers(t *testing.T) {
-	const streams = 3 * maxLeft
-	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "no such page") }
-	for window, want := range map[uint32][2]int{0: {maxLeft, streams - maxLeft}, 100: {streams, 0}} {
-		inBubble(t, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
-			p.out.WriteString(http2.ClientPreface)
-			p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}))
-			for i := range uint32(streams) {
-				p.headers(2*i+1, true)
-			}
-			p.flush()
-			came := p.elapse(time.Second)
-			if window == 0 {
-				p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100}))
-				p.flush()
-				came = append(came, p.elapse(time.Second)...)
-			}
-			var got [2]int
-			for _, c := range came {
-				switch c {
-				case "DATA":
-					got[0]++
-				case "RST_STREAM":
-					got[1]++
+// TestLeft: the owner is told of the streams that wait behind their handlers, and may refuse them.
+// A client that reads gets all of them, however slowly.
+func TestLeft(t *testing.T) {
+	const streams, most = 12, 4
+	for name, c := range map[string]struct {
+		window, later  uint32
+		answers, reset int
+	}{
+		"no window":       {0, 100, most, streams - most},
+		"a window":        {100, 100, streams, 0},
+		"a window of one": {1, 100, most, streams - most},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var left, highest, all atomic.Int64
+			hooks := Hooks{Left: func(_ net.Conn, n int) bool {
+				if n > 0 && left.Load() == most {
+					return false
 				}
-			}
-			if got != want {
-				t.Errorf("with a window of %d, %d answers came and %d resets, want %d", window, got[0], got[1], want)
-			}
+				all.Add(1)
+				highest.Store(max(highest.Load(), left.Add(int64(n))))
+				return true
+			}}
+			inHookedBubble(t, hooks, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "no such page") }, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+				p.out.WriteString(http2.ClientPreface)
+				p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: c.window}))
+				for i := range uint32(streams) {
+					p.headers(2*i+1, true)
+				}
+				p.flush()
+				p.elapse(time.Second)
+				for i := range uint32(streams) {
+					p.must(p.framer.WriteWindowUpdate(2*i+1, c.later))
+				}
+				p.flush()
+				p.elapse(time.Second)
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if p.ended != c.answers || p.reset != c.reset {
+					t.Errorf("%d answers came and %d resets, want %d and %d", p.ended, p.reset, c.answers, c.reset)
+				}
+				if left.Load() != 0 || highest.Load() > most || c.reset > 0 != (all.Load() > 0) {
+					t.Errorf("the owner was told of %d streams, then %d, and %d are left", all.Load(), highest.Load(), left.Load())
+				}
+			})
 		})
 	}
+}
+
+// TestLeftIsIdle: a connection whose handlers have all returned does nothing, whatever its
+// client leaves unread.
+func TestLeftIsIdle(t *testing.T) {
+	states := make(chan http.ConnState, 100)
+	address := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "no such page") }, func(hs *http.Server) {
+		hs.ConnState = func(_ net.Conn, s http.ConnState) { states <- s }
+	})
+	wantStates := func(all ...http.ConnState) {
+		t.Helper()
+		for _, want := range all {
+			if got := await(t, want.String(), states); got != want {
+				t.Errorf("the state is %v, want %v", got, want)
+			}
+		}
+	}
+	p := dialPeer(t, address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	wantStates(http.StateNew, http.StateActive, http.StateIdle) // net/http has read the preface
+	for _, stream := range []uint32{1, 3} {
+		p.headers(stream, true)
+		p.flush()
+		wantStates(http.StateActive, http.StateIdle)
+	}
+	p.must(p.framer.WriteWindowUpdate(1, 100))
+	p.flush()
+	for ended := false; !ended; {
+		if f, ok := p.next().(*http2.DataFrame); ok {
+			ended = f.StreamEnded()
+		}
+	}
+	_ = p.conn.Close()
+	wantStates(http.StateClosed)
 }
 
 // TestDeadlinesThatWereTakenBack do nothing.

@@ -62,6 +62,10 @@ const (
 	TLSBytes  = 16 << 10
 )
 
+// RestBytes is the cost of an answer over HTTP/2 that waits for its client after its request
+// has been handled.
+const RestBytes = 12 << 10
+
 // RoomlessBytes is the largest request that is read without reserved room.
 const RoomlessBytes = 1 << 10
 

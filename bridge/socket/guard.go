@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -41,8 +42,11 @@ func (g *Guard) Watch(ctx context.Context, grace func(cause error) time.Duration
 var ErrEnded = errors.New("the call ended before the write")
 
 // ErrNothingSent is in the error of a write that was cut while its peer accepted nothing: no
-// part of it was sent, and the end can follow.
-var ErrNothingSent = errors.New("none of it was sent")
+// part of it was sent, and the end can follow. The guard adds ErrEnded.
+var (
+	ErrNothingSent = errors.New("none of it was sent")
+	errEndedBefore = fmt.Errorf("%w: %w", ErrEnded, ErrNothingSent)
+)
 
 // Write runs a write to the client. If the context had already ended, it runs nothing
 // and returns ErrEnded. It also returns ErrEnded if the context's end cut the write.
@@ -146,7 +150,10 @@ func (g *Guard) end(err error) error {
 	defer g.mu.Unlock()
 	g.writing = false
 	if g.late && err != nil {
-		g.broken = !errors.Is(err, ErrNothingSent)
+		if errors.Is(err, ErrNothingSent) {
+			return errEndedBefore
+		}
+		g.broken = true
 		return ErrEnded
 	}
 	return err
