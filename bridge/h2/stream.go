@@ -143,11 +143,16 @@ func (st *stream) aborted(v any) {
 
 // leave ends the stream of a handler that has ended, and lets others begin.
 func (st *stream) leave() {
-	if st.req.MultipartForm != nil {
-		_ = st.req.MultipartForm.RemoveAll() // as net/http does
-	}
+	st.dropForm()
 	st.handled()
 	st.c.tellBusy()
+}
+
+// dropForm removes the files of a form, as net/http does.
+func (st *stream) dropForm() {
+	if r := st.req; r != nil && r.MultipartForm != nil {
+		_ = r.MultipartForm.RemoveAll() // likewise
+	}
 }
 
 // handled is leave under mu.

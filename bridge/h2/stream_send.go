@@ -105,13 +105,15 @@ func (st *stream) waitBehind() {
 	_ = st.put(st.pending) // there is nobody to tell
 }
 
-// noteLeft counts the stream as left, until handled.
+// noteLeft counts the stream as left, until handled, and frees its request.
 func (st *stream) noteLeft() {
+	st.dropForm()
 	c := st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st.left = true
 	c.left++
+	st.req, st.handler = nil, nil
 }
 
 // send is put, and a flush if that is asked for or much waits.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"golang.org/x/net/http2"
 
@@ -648,10 +650,14 @@ func TestLeft(t *testing.T) {
 }
 
 // TestLeftIsIdle: a connection whose handlers have all returned does nothing, whatever its
-// client leaves unread.
+// client leaves unread. It holds no request.
 func TestLeftIsIdle(t *testing.T) {
 	states := make(chan http.ConnState, 100)
-	address := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "no such page") }, func(hs *http.Server) {
+	var requests []weak.Pointer[http.Request]
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		requests = append(requests, weak.Make(r))
+		_, _ = io.WriteString(w, "no such page")
+	}, func(hs *http.Server) {
 		hs.ConnState = func(_ net.Conn, s http.ConnState) { states <- s }
 	})
 	wantStates := func(all ...http.ConnState) {
@@ -668,6 +674,9 @@ func TestLeftIsIdle(t *testing.T) {
 		p.headers(stream, true)
 		p.flush()
 		wantStates(http.StateActive, http.StateIdle)
+		if runtime.GC(); requests[len(requests)-1].Value() != nil {
+			t.Errorf("the request of stream %d is held", stream)
+		}
 	}
 	p.must(p.framer.WriteWindowUpdate(1, 100))
 	p.flush()
