@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -140,8 +139,8 @@ func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked e
 	ferr := r.finish(v.status, trailer)
 	if errors.Is(ferr, socket.ErrNothingSent) { // nor the last replies: the client is told why they don't come
 		if v.origin == report.OriginUpstream {
-			v = judge(cmp.Or(context.Cause(r.timed), ferr), info.ID, r.call.policy.detailedErrors)
-			r.call.ending = v.reason
+			v = judge(context.Cause(r.timed), info.ID, r.call.policy.detailedErrors)
+			r.call.ending, trailer = v.reason, nil
 		}
 		ferr = r.finish(v.status, nil)
 	}

@@ -397,3 +397,29 @@ func TestUnaryAnswersAreOneWrite(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalsBehindAShutWindow: no call is left that could end it, so a refusal that needs a window
+// has a time.
+func TestRefusalsBehindAShutWindow(t *testing.T) {
+	for contentType, want := range map[string]string{
+		"application/grpc":           "trailers 14",
+		"application/grpc-web+proto": "reset",
+		"application/proto":          "reset",
+		"application/connect+proto":  "reset",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, client := slowBubble(t, true, false, new(slowWriting), hold)
+			s.refusing.Store(true)
+			conn, err := client.Transport.(*http.Transport).DialContext(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			began := time.Now()
+			got, body := callBehindWindow(t, conn, contentType, "1H", 0)
+			if took := time.Since(began); got != want || body > 0 || took > closeTimeout {
+				t.Errorf("%s ended with %s after %v, want %s within %v", contentType, got, took, want, closeTimeout)
+			}
+		})
+	}
+}

@@ -193,6 +193,7 @@ func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request
 		g.answer.text = true
 	}
 	g.open(s, w, r, c, a, &g.answer)
+	g.trailing = d.trailers
 	g.frames.Coding = c.coding
 	g.read(&g.frames)
 	return g

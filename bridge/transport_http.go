@@ -93,6 +93,7 @@ type httpStream struct {
 	received bool // the body is being read from here on
 	readCut  bool // a past deadline broke off the reading: net/http then ends the connection's context
 	writeCut bool // writes have a deadline; known after the last one
+	trailing bool // the status is in trailers, which need no window
 
 	out     httpAnswer
 	aborted bool

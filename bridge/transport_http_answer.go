@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"errors"
 	"io"
 	"iter"
 	"net/http"
@@ -219,16 +220,19 @@ func (h *httpStream) settle(end bool) error {
 	return h.flush()
 }
 
-// settleHTTP2 is settle on culvert's own HTTP/2. A call that was refused doesn't wait for its
-// client: it is in no account, which could end it.
+// settleHTTP2 is settle on culvert's own HTTP/2. A call that was refused before it was counted
+// doesn't wait for its client, since nothing could end it: its stream has a deadline.
 func (h *httpStream) settleHTTP2(end bool) (served bool, err error) {
 	if h.r.ProtoMajor == 1 {
 		return false, nil
 	}
-	if h.call.held.Total() == 0 {
-		return true, nil
+	if h.call.held.Total() > 0 {
+		return h2.Settle(h.w, end)
 	}
-	return h2.Settle(h.w, end)
+	if served = h2.Serves(h.w); served {
+		_ = h.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // h2 has one
+	}
+	return served, nil
 }
 
 // cutWrites sets the time from which no write waits for the client.
@@ -264,9 +268,13 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 		}
 		h.writeCut = true
 		h.cutWrites(time.Now().Add(h.call.lastMoment()))
-		return h.encoder.end(h, st, trailer)
+		err := h.encoder.end(h, st, trailer)
+		if errors.Is(err, socket.ErrNothingSent) && !h.trailing {
+			return socket.ErrEnded // another end would wait for the same window
+		}
+		return err
 	})
-	if h.writeCut {
+	if h.writeCut && h.r.ProtoMajor == 1 {
 		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on
 	}
 	h.aborted = err != nil

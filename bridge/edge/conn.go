@@ -249,13 +249,10 @@ func (e *Edge) ListenerOf(c net.Conn) *Listening {
 // negative. It returns false if there is no room for them.
 func (e *Edge) Count(c net.Conn, n int) bool {
 	on := find(c)
-	if on != nil && on.tunnel != nil {
-		on = on.tunnel.Outer
-	}
-	if on == nil || on.Held() == nil {
-		return true // Serve didn't accept it
-	}
-	if n < 0 {
+	switch {
+	case on == nil || on.Held() == nil: // Serve didn't accept it
+		return true
+	case n < 0:
 		on.Held().Sub(memory.Fixed, -n)
 		return true
 	}

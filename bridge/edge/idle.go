@@ -17,6 +17,7 @@ type idleness struct {
 	since  atomic.Int64 // of epoch, as a time.Duration; 0: it has one
 	closed atomic.Bool
 	spared atomic.Bool // Evict found a request
+	held   *memory.Entry
 	relief memory.Candidate
 }
 
@@ -42,7 +43,8 @@ type clients struct {
 
 // add adds a connection, unless it has been closed.
 func (s *clients) add(c *clientConn, held *memory.Entry) {
-	c.idle.relief.Of, c.idle.relief.Held = c, held
+	c.idle.held = held
+	c.idle.relief = memory.Candidate{Of: c, Held: held}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !c.idle.closed.Load() {
@@ -69,7 +71,7 @@ func (c *Conn) Held() *memory.Entry {
 	if c.client == nil {
 		return nil
 	}
-	return c.client.idle.relief.Held
+	return c.client.idle.held
 }
 
 // Idle adds the connections without requests, which may be ended to free memory for
@@ -83,7 +85,7 @@ func (e *Edge) Idle(all []*memory.Candidate) []*memory.Candidate {
 	for c := range e.clients.all {
 		if since := c.idle.since.Load(); since > 0 {
 			if c.idle.spared.Swap(false) {
-				c.idle.relief = memory.Candidate{Of: c, Held: c.idle.relief.Held}
+				c.idle.relief = memory.Candidate{Of: c, Held: c.idle.held}
 			}
 			c.idle.relief.Moved = epoch.Add(time.Duration(since))
 			all = append(all, &c.idle.relief)

@@ -53,7 +53,7 @@ type conn struct {
 	ended     endedStreams
 	handlers  int       // running handlers, also those of streams that are over
 	lingering int       // streams whose handlers have ended before the request
-	left      int       // streams whose handlers have ended before the client took the answer
+	left      int       // streams whose answers wait for the client behind their handlers
 	unstarted []*stream // streams that wait for a handler's place
 	recv      inflow
 

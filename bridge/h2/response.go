@@ -137,8 +137,8 @@ func (w *response) FlushError() error {
 // Settle is like Flush, but the data leaves with the next flush or with the end of the answer.
 // It returns when the client's windows let the data through. With end, nothing but the end of
 // the answer follows, and Settle returns when the connection has room for that, too: so the
-// handler waits for a slow client here, where deadlines bound the wait, and not behind its
-// return. served is false if w isn't this package's.
+// handler waits for a slow client here, and not behind its return, unless it has more than 1 KiB
+// of trailers. served is false if w isn't this package's.
 func Settle(w http.ResponseWriter, end bool) (served bool, err error) {
 	of, ok := w.(*response)
 	if !ok {
@@ -160,6 +160,12 @@ func (w *response) settle(end bool) error {
 		return nil
 	}
 	return w.st.send(pending{settle: true}, false)
+}
+
+// Serves reports whether w is this package's.
+func Serves(w http.ResponseWriter) bool {
+	_, ok := w.(*response)
+	return ok
 }
 
 // CutWrites is SetWriteDeadline for a handler that has something else to say when a write is

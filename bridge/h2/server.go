@@ -65,8 +65,8 @@ type Hooks struct {
 	TooLarge http.HandlerFunc
 
 	// Left is told that n more streams wait for the client behind handlers that have
-	// returned, or fewer if n is negative. If it returns false, the stream is reset instead.
-	// It may be nil.
+	// returned, or fewer if n is negative. If it returns false, there is no room for one
+	// more: it is reset, or has a few seconds if the client opens windows. Left may be nil.
 	Left func(nc net.Conn, n int) bool
 
 	// Panicked is told of a panic that ended the connection, or one of its streams: on the

@@ -59,7 +59,7 @@ type stream struct {
 	part       bool // data was sent since the last flush
 	sparing    bool // a write that is late only fails, if none of it is sent (CutWrites)
 	settled    bool // only the end follows, and there was room for it
-	left       bool // the handler has returned, and the client hasn't taken the answer
+	left       bool // the handler has returned, and the rest of the answer waits for the client
 }
 
 func newStream(c *conn, id uint32) *stream {
@@ -122,10 +122,12 @@ func (st *stream) run() {
 	defer func() {
 		if !whole {
 			st.aborted(recover())
+			st.dropForm()
 		}
 		st.leave()
 	}()
 	st.handler.ServeHTTP(&st.w, st.req)
+	st.dropForm()
 	st.w.finish()
 	whole = true
 }
@@ -143,7 +145,6 @@ func (st *stream) aborted(v any) {
 
 // leave ends the stream of a handler that has ended, and lets others begin.
 func (st *stream) leave() {
-	st.dropForm()
 	st.handled()
 	st.c.tellBusy()
 }
@@ -151,7 +152,7 @@ func (st *stream) leave() {
 // dropForm removes the files of a form, as net/http does.
 func (st *stream) dropForm() {
 	if r := st.req; r != nil && r.MultipartForm != nil {
-		_ = r.MultipartForm.RemoveAll() // likewise
+		_ = r.MultipartForm.RemoveAll() // net/http ignores the error, too
 	}
 }
 
@@ -164,9 +165,7 @@ func (st *stream) handled() {
 		st.counter.Unread(-st.uncredited)
 		st.counter = nil
 	}
-	if st.left {
-		c.left--
-	}
+	st.leaveNoMore()
 	switch {
 	case st.closed:
 	case st.remoteClosed:
@@ -187,6 +186,14 @@ func (st *stream) handled() {
 	}
 	c.endIfDone()
 	c.releaseToFlush()
+}
+
+// leaveNoMore ends what blockedBehind has begun. The caller holds mu.
+func (st *stream) leaveNoMore() {
+	if st.left {
+		st.left = false
+		st.c.left--
+	}
 }
 
 // complete ends the stream as both sides meant to. The caller holds mu.
@@ -218,6 +225,7 @@ func (st *stream) close(err error) {
 	if st.lingers {
 		c.lingering--
 	}
+	st.leaveNoMore()
 	st.unqueue()
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)

@@ -247,7 +247,7 @@ func (b *body) giveBack() {
 }
 
 // Close makes reads fail, including one that waits, and drops the unread data. Later
-// data of the body is dropped, too.
+// data of the body is dropped, too. It does nothing to a body that has come and was taken whole.
 func (b *body) Close() error {
 	st := b.st
 	c := st.c

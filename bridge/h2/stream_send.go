@@ -1,8 +1,12 @@
 package h2
 
 import (
+	"time"
+
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // pending is the data that a handler waits to have in the connection's buffer. The
@@ -86,34 +90,61 @@ func (p *pending) fieldBytes() (n int) {
 }
 
 // waitBehind waits until the rest of the answer is in the buffer, behind a handler that has
-// returned. So that the owner can bound what such streams hold, it is told of them.
+// returned. The owner is told of a stream that waits for its client, so that it can bound what
+// such streams hold: without room for one, a client that opens no window gets a reset, and
+// another one, which may only be slow, a deadline.
 func (st *stream) waitBehind() {
 	c := st.c
-	if c.onLeft != nil {
-		if !c.onLeft(c.nc, 1) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			st.reset(http2.ErrCodeEnhanceYourCalm, errHandlerEnded)
-			return
-		}
+	switch blocked := st.blockedBehind(); {
+	case blocked == notBlocked || c.onLeft == nil:
+	case c.onLeft(c.nc, 1):
 		defer c.onLeft(c.nc, -1)
+	case blocked == byWindow:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		st.reset(http2.ErrCodeEnhanceYourCalm, errHandlerEnded)
+		return
+	default:
+		st.setWriteDeadline(time.Now().Add(leftTime), false)
 	}
-	st.noteLeft()
 	c.tellBusy()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = st.put(st.pending) // there is nobody to tell
 }
 
-// noteLeft counts the stream as left, until handled, and frees its request.
-func (st *stream) noteLeft() {
-	st.dropForm()
+// leftTime is how long a stream waits behind its handler if the owner has no room for it.
+const leftTime = 5 * time.Second
+
+// A blockage is what the rest of an answer waits for.
+type blockage int
+
+const (
+	notBlocked blockage = iota // other streams, or the connection's writer
+	byWindow                   // the client's windows
+	bySocket                   // the client, to read what was sent
+)
+
+// blockedBehind returns what the rest of an answer waits for. If that is the client, it counts
+// the stream as left, until handled or close, and frees its request.
+func (st *stream) blockedBehind() (b blockage) {
 	c := st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch {
+	case st.closed || st.pending.empty():
+		return notBlocked
+	case st.waitsForWindow():
+		b = byWindow
+	case socket.Blocked(c.nc):
+		b = bySocket
+	default:
+		return notBlocked
+	}
 	st.left = true
 	c.left++
 	st.req, st.handler = nil, nil
+	return b
 }
 
 // send is put, and a flush if that is asked for or much waits.

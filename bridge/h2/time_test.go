@@ -689,6 +689,86 @@ func TestLeftIsIdle(t *testing.T) {
 	wantStates(http.StateClosed)
 }
 
+// TestLeftIsNoneThatOnlyWaitsInTurn: while a client reads a download, small answers beside it
+// have no room for moments. They aren't left, and all of them come.
+func TestLeftIsNoneThatOnlyWaitsInTurn(t *testing.T) {
+	const answers = 20
+	hooks := Hooks{Left: func(net.Conn, int) bool { return false }}
+	inHookedBubble(t, hooks, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Download") == "" {
+			_, _ = io.WriteString(w, "no such page")
+			return
+		}
+		_, _ = w.Write(make([]byte, 20<<20)) // the client misses it
+	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.out.WriteString(http2.ClientPreface)
+		p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow}))
+		p.must(p.framer.WriteWindowUpdate(0, maxWindow-defaultWindow))
+		p.headers(1, true, "download", "1")
+		p.flush()
+		for i := range uint32(answers) {
+			p.headers(2*i+3, true)
+			p.flush()
+		}
+		p.elapse(time.Minute)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.ended != answers+1 || p.reset != 0 {
+			t.Errorf("%d answers came and %d resets, want %d and none", p.ended, p.reset, answers+1)
+		}
+	})
+}
+
+// TestLeftAndReset: a connection with a running handler isn't idle, although its client resets a
+// stream that is left.
+func TestLeftAndReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pipes, goOn := newPipes(), make(chan bool)
+		var mu sync.Mutex
+		var states []http.ConnState
+		hooks := Hooks{Left: func(_ net.Conn, n int) bool {
+			if n > 0 {
+				<-goOn
+			}
+			return true
+		}}
+		serveWith(t, pipes, hooks, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Runs") != "" {
+				<-r.Context().Done()
+				return
+			}
+			_, _ = io.WriteString(w, "no such page")
+		}, func(hs *http.Server) {
+			hs.ConnState = func(_ net.Conn, s http.ConnState) {
+				mu.Lock()
+				defer mu.Unlock()
+				states = append(states, s)
+			}
+		})
+		p := &bubblePeer{peer: newPeer(t, pipes.dial()), begun: time.Now()}
+		p.reading.Go(p.read)
+		p.out.WriteString(http2.ClientPreface)
+		p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+		p.headers(3, true, "runs", "1")
+		p.headers(5, true)
+		p.flush()
+		p.elapse(time.Second)
+		p.must(p.framer.WriteRSTStream(5, http2.ErrCodeCancel))
+		p.flush()
+		p.elapse(time.Second)
+		close(goOn)
+		p.elapse(time.Second)
+		mu.Lock()
+		last := states[len(states)-1]
+		mu.Unlock()
+		if last != http.StateActive {
+			t.Errorf("the state is %v while a handler runs", last)
+		}
+		_ = p.conn.Close() // the server may have
+		p.reading.Wait()
+	})
+}
+
 // TestDeadlinesThatWereTakenBack do nothing.
 func TestDeadlinesThatWereTakenBack(t *testing.T) {
 	inBubble(t, func(w http.ResponseWriter, r *http.Request) {

@@ -36,7 +36,7 @@ type Observer interface {
 type CallObserver interface {
 	Header(header metadata.MD) // the backend's, before the first reply; not called if there is none
 	Message(d Direction, bytes int)
-	Ended(c *CallInfo)
+	Ended(c *CallInfo) // over HTTP/2, before the end of the answer leaves
 }
 
 // Observers returns an Observer that calls all of them, in their order. It leaves out
