@@ -366,6 +366,10 @@ var sections = []section{
 			[]string{"TestSlowReadersAreNotBufferedFor", "TestSlowConsumerLimit"},
 		},
 		{
+			"A client that opens no window gets the status of its call all the same, if its protocol has the status in trailers. culvert keeps `limits.memory` whatever such clients leave unread: the answers of running calls, of ended ones and of refused requests.",
+			[]string{"TestEndsBehindAShutWindow", "TestMemoryAttacks"},
+		},
+		{
 			"A call that nobody reads doesn't stall the other calls on its connection.",
 			[]string{"TestUnreadCallsLeaveTheirConnectionAlone"},
 		},
