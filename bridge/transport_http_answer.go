@@ -274,8 +274,8 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 		}
 		return err
 	})
-	if h.writeCut && h.r.ProtoMajor == 1 {
-		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on
+	if h.writeCut && !h2.Serves(h.w) {
+		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on; on HTTP/2 the end may still wait for the writer
 	}
 	h.aborted = err != nil
 	return err
