@@ -137,7 +137,7 @@ func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked e
 	r.call.ending = v.reason
 	r.telling = true
 	ferr := r.finish(v.status, trailer)
-	if errors.Is(ferr, socket.ErrNothingSent) { // nor the last replies: the client is told why they don't come
+	if errors.Is(ferr, socket.ErrNothingSent) { // the last replies are lost, so the backend's status would be false
 		if v.origin == report.OriginUpstream {
 			v = judge(context.Cause(r.timed), info.ID, r.call.policy.detailedErrors)
 			r.call.ending, trailer = v.reason, nil

@@ -398,8 +398,8 @@ func TestUnaryAnswersAreOneWrite(t *testing.T) {
 	}
 }
 
-// TestRefusalsBehindAShutWindow: no call is left that could end it, so a refusal that needs a window
-// has a time.
+// TestRefusalsBehindAShutWindow: a refused call isn't counted, so nothing ends its wait for a window
+// but a deadline.
 func TestRefusalsBehindAShutWindow(t *testing.T) {
 	for contentType, want := range map[string]string{
 		"application/grpc":           "trailers 14",

@@ -165,7 +165,7 @@ func (st *stream) handled() {
 		st.counter.Unread(-st.uncredited)
 		st.counter = nil
 	}
-	st.leaveNoMore()
+	st.endLeft()
 	switch {
 	case st.closed:
 	case st.remoteClosed:
@@ -188,8 +188,8 @@ func (st *stream) handled() {
 	c.releaseToFlush()
 }
 
-// leaveNoMore ends what blockedBehind has begun. The caller holds mu.
-func (st *stream) leaveNoMore() {
+// endLeft undoes what blockedBehind has counted. The caller holds mu.
+func (st *stream) endLeft() {
 	if st.left {
 		st.left = false
 		st.c.left--
@@ -225,7 +225,7 @@ func (st *stream) close(err error) {
 	if st.lingers {
 		c.lingering--
 	}
-	st.leaveNoMore()
+	st.endLeft()
 	st.unqueue()
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)

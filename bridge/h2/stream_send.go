@@ -75,8 +75,7 @@ func (st *stream) finish(p pending) (done bool) {
 	return st.pending.empty()
 }
 
-// shortEnd is how many bytes of fields may be sent without room: no more than one such end for
-// each stream.
+// shortEnd is how many bytes of fields may exceed the room. Each stream has one end.
 const shortEnd = 1 << 10
 
 // fieldBytes returns the bytes of the header and of the trailers.

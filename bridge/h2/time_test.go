@@ -552,8 +552,8 @@ func TestLateWriteThatIsForgiven(t *testing.T) {
 	}
 }
 
-// TestSettle waits, up to the write deadline, for a client that accepts nothing. What follows
-// it needs nothing of the client.
+// TestSettle: Settle waits for the client's window, until the write deadline at the latest. The
+// end of the answer then needs no window.
 func TestSettle(t *testing.T) {
 	for name, c := range map[string]struct {
 		window uint32
