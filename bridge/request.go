@@ -13,6 +13,7 @@ const malformedAuthority = "the request's host is invalid: want a name or an IP 
 // ServeHTTP serves one request: a call in any of the protocols, a WebSocket upgrade, a
 // browser's preflight, or anything else.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	growStack(0)
 	s.edge.Of(r).BeginRequest(w, r)
 	p := s.takePolicy()
 	counted := true

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -210,11 +211,16 @@ func (g *grpcStream) decodeBody() (err error) {
 
 // Prepare reads a request that is one message of known length. Then the call needs one
 // goroutine, and net/http, which looks for a disconnect only after the body's end, can
-// notice one. Native gRPC doesn't show where the request ends.
+// notice one. A length that a native client announces doesn't count: it may wait for a
+// reply before it sends the rest. But the whole request of a unary call has usually arrived
+// by now.
 func (g *grpcStream) Prepare(ctx context.Context) error {
 	g.received = true
 	length := g.r.ContentLength
-	if g.d == native || length <= 0 || g.body.Packed != nil {
+	if g.d == native || length < 0 {
+		length = h2.Whole(g.r)
+	}
+	if length <= 0 || g.body.Packed != nil {
 		return nil
 	}
 	return g.early(func() error { return g.readSingle(ctx, length) })

@@ -64,51 +64,58 @@ func (o call) Ended(c *report.CallInfo) {
 	if !write {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 18)
-	attrs = append(attrs,
-		slog.String("call_id", c.ID),
-		slog.String("transport", c.Transport),
-		slog.String("method", c.Method),
-		slog.String("peer", c.Peer),
-	)
-	if c.Client != "" {
-		attrs = append(attrs, slog.String("client", c.Client))
+	l := newLine()
+	l.add(slog.String("call_id", c.ID))
+	l.add(slog.String("transport", c.Transport))
+	l.add(slog.String("method", c.Method))
+	l.add(slog.String("peer", c.Peer))
+	l.addSet(slog.String("client", c.Client))
+	l.addSet(slog.String("identity", bounded(c.Identity)))
+	l.addSet(slog.String("listener", c.Listener))
+	l.addSet(slog.String("route", c.Route))
+	if c.Backend != report.DefaultBackend {
+		l.addSet(slog.String("backend", c.Backend))
 	}
-	if c.Identity != "" {
-		attrs = append(attrs, slog.String("identity", bounded(c.Identity)))
-	}
-	if c.Listener != "" {
-		attrs = append(attrs, slog.String("listener", c.Listener))
-	}
-	if c.Route != "" {
-		attrs = append(attrs, slog.String("route", c.Route))
-	}
-	if c.Backend != "" && c.Backend != report.DefaultBackend {
-		attrs = append(attrs, slog.String("backend", c.Backend))
-	}
-	attrs = append(attrs,
-		slog.String("code", code.Code(c.Code).String()),
-		slog.String("origin", c.Origin),
-	)
-	if c.Reason != "" {
-		attrs = append(attrs, slog.String("reason", string(c.Reason)))
-	}
-	attrs = append(attrs,
-		slog.Int64("messages_in", c.MessagesIn),
-		slog.Int64("messages_out", c.MessagesOut),
-		slog.Int64("bytes_in", c.BytesIn),
-		slog.Int64("bytes_out", c.BytesOut),
-		slog.Float64("duration_ms", float64(c.Duration.Microseconds())/1000),
-	)
-	if c.Cause != "" {
-		attrs = append(attrs, slog.String("cause", c.Cause))
-	}
+	l.add(slog.String("code", code.Code(c.Code).String()))
+	l.add(slog.String("origin", c.Origin))
+	l.addSet(slog.String("reason", string(c.Reason)))
+	l.add(slog.Int64("messages_in", c.MessagesIn))
+	l.add(slog.Int64("messages_out", c.MessagesOut))
+	l.add(slog.Int64("bytes_in", c.BytesIn))
+	l.add(slog.Int64("bytes_out", c.BytesOut))
+	l.add(slog.Float64("duration_ms", float64(c.Duration.Microseconds())/1000))
+	l.addSet(slog.String("cause", c.Cause))
 	if notLogged.Key != "" {
-		attrs = append(attrs, notLogged)
+		l.add(notLogged)
 	}
-	r := slog.NewRecord(time.Now(), level, "call", 0) // the line of the program that wrote it doesn't matter
-	r.AddAttrs(attrs...)
-	_ = o.log.Handler().Handle(ctx, r) // like slog.Logger: there is nowhere to report it
+	l.write(o.log, level, "call")
+}
+
+// A line is made of its attributes. Few are made at a time, and calls' goroutines would
+// need a large stack for them.
+type line struct{ attrs []slog.Attr }
+
+var linePool = sync.Pool{New: func() any { return &line{make([]slog.Attr, 0, 20)} }}
+
+func newLine() *line { return linePool.Get().(*line) } //nolint:forcetypeassert // nothing else is in the pool
+
+func (l *line) add(a slog.Attr) { l.attrs = append(l.attrs, a) }
+
+// addSet adds a string that isn't empty.
+func (l *line) addSet(a slog.Attr) {
+	if a.Value.String() != "" {
+		l.add(a)
+	}
+}
+
+// write writes the line, and gives it back.
+func (l *line) write(to *slog.Logger, level slog.Level, msg string) {
+	r := slog.NewRecord(time.Now(), level, msg, 0) // the line of the program that wrote it doesn't matter
+	r.AddAttrs(l.attrs...)
+	_ = to.Handler().Handle(context.Background(), r) // the call's own has ended; like slog.Logger, there is nowhere to report it
+	clear(l.attrs)
+	l.attrs = l.attrs[:0]
+	linePool.Put(l)
 }
 
 // WebEnded implements report.Observer. It writes the line of a request to the web server.
@@ -121,30 +128,21 @@ func (o *Log) WebEnded(w *report.WebInfo) {
 	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 13)
-	attrs = append(attrs, slog.String("request_id", w.ID), slog.String("request", w.Request), slog.String("peer", w.Peer))
-	if w.Client != "" {
-		attrs = append(attrs, slog.String("client", w.Client))
-	}
-	if w.Listener != "" {
-		attrs = append(attrs, slog.String("listener", w.Listener))
-	}
-	attrs = append(attrs, slog.Int("status", w.Status), slog.String("origin", w.Origin))
-	if w.Reason != "" {
-		attrs = append(attrs, slog.String("reason", string(w.Reason)))
-	}
-	attrs = append(attrs,
-		slog.Bool("websocket", w.WebSocket),
-		slog.Int64("bytes_in", w.BytesIn),
-		slog.Int64("bytes_out", w.BytesOut),
-		slog.Float64("duration_ms", float64(w.Duration.Microseconds())/1000),
-	)
-	if w.Cause != "" {
-		attrs = append(attrs, slog.String("cause", w.Cause))
-	}
-	r := slog.NewRecord(time.Now(), level, "web request", 0) // as for a call
-	r.AddAttrs(attrs...)
-	_ = o.log.Handler().Handle(ctx, r)
+	l := newLine()
+	l.add(slog.String("request_id", w.ID))
+	l.add(slog.String("request", w.Request))
+	l.add(slog.String("peer", w.Peer))
+	l.addSet(slog.String("client", w.Client))
+	l.addSet(slog.String("listener", w.Listener))
+	l.add(slog.Int64("status", int64(w.Status)))
+	l.add(slog.String("origin", w.Origin))
+	l.addSet(slog.String("reason", string(w.Reason)))
+	l.add(slog.Bool("websocket", w.WebSocket))
+	l.add(slog.Int64("bytes_in", w.BytesIn))
+	l.add(slog.Int64("bytes_out", w.BytesOut))
+	l.add(slog.Float64("duration_ms", float64(w.Duration.Microseconds())/1000))
+	l.addSet(slog.String("cause", w.Cause))
+	l.write(o.log, level, "web request")
 }
 
 // identityBytes is the most that a line holds of an identity.
@@ -232,12 +230,14 @@ func ofConn(c report.ConnInfo) []slog.Attr {
 
 // CallBegan writes a debug line, for calls that last.
 func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
-	o.log.LogAttrs(ctx, slog.LevelDebug, "call began",
-		slog.String("call_id", c.ID),
-		slog.String("transport", c.Transport),
-		slog.String("method", c.Method),
-		slog.String("peer", c.Peer),
-	)
+	if o.log.Enabled(ctx, slog.LevelDebug) { // here, since LogAttrs needs much of the stack
+		o.log.LogAttrs(ctx, slog.LevelDebug, "call began",
+			slog.String("call_id", c.ID),
+			slog.String("transport", c.Transport),
+			slog.String("method", c.Method),
+			slog.String("peer", c.Peer),
+		)
+	}
 	return call{o}
 }
 

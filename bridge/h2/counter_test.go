@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,40 @@ type sum struct {
 func (s *sum) Unread(n int) bool { return s.Add(int64(n)) <= s.most.Load() || s.most.Load() == 0 }
 func (s *sum) SentPart(n int)    { s.parts.Add(int64(n)) }
 func (s *sum) Blocked(b bool)    { s.blocked.Store(b) }
+
+// TestWholeBody: a body's length is known once its end has come, without its padding.
+func TestWholeBody(t *testing.T) {
+	ask, lengths := make(chan bool), make(chan int64)
+	p := dialPeer(t, serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		for range ask {
+			lengths <- Whole(r)
+		}
+	}))
+	defer close(ask)
+	whole := func(want int64) {
+		t.Helper()
+		p.must(p.framer.WritePing(false, [8]byte{1})) // answered behind what came before it
+		p.flush()
+		for {
+			if f, ok := p.next().(*http2.PingFrame); ok && f.IsAck() {
+				break
+			}
+		}
+		ask <- true
+		if got := await(t, "the handler", lengths); got != want {
+			t.Errorf("the body has %d bytes, want %d", got, want)
+		}
+	}
+	p.headers(1, false)
+	whole(-1)
+	p.data(1, false, "abc")
+	whole(-1)
+	p.must(p.framer.WriteDataPadded(1, true, []byte("de"), make([]byte, 7)))
+	whole(5)
+	if got := Whole(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("abc"))); got != -1 {
+		t.Errorf("a body of another server has %d bytes, want -1: not known", got)
+	}
+}
 
 // TestUnreadBodyIsCounted from when it comes until it is read, and nothing of it once
 // the handler has ended.

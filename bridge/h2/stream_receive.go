@@ -119,6 +119,23 @@ func CountBody(r *http.Request, counter Counter) {
 	}
 }
 
+// Whole returns the length of a request's body of which nothing is read yet, if all of it
+// has arrived. It returns -1 while the client may send more, and if this package doesn't
+// serve the request.
+func Whole(r *http.Request) int64 {
+	b, ok := r.Body.(*body)
+	if !ok {
+		return -1
+	}
+	st := b.st
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	if !errors.Is(st.readErr, io.EOF) {
+		return -1
+	}
+	return st.got
+}
+
 // hold notes n more bytes that were received and not given back, and reports whether
 // they are wanted. The caller holds mu.
 func (st *stream) hold(n int) (wanted bool) {

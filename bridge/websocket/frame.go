@@ -97,10 +97,18 @@ func (h *frameHead) control() bool { return h.op&opClose != 0 }
 // unmask sets dst to src without its mask, and returns the mask for the bytes after
 // it. The two may be the same. RFC 6455 §5.3.
 func unmask(dst, src []byte, mask uint32) uint32 {
-	if len(src) < 4<<10 {
-		var pattern [256]byte
-		return unmaskWith(pattern[:], dst, src, mask)
+	if len(src) >= 4<<10 {
+		return unmaskLarge(dst, src, mask)
 	}
+	var pattern [256]byte
+	return unmaskWith(pattern[:], dst, src, mask)
+}
+
+// unmaskLarge isn't part of unmask, so that the stacks of calls with small messages
+// don't need room for its pattern.
+//
+//go:noinline
+func unmaskLarge(dst, src []byte, mask uint32) uint32 {
 	var pattern [2 << 10]byte
 	return unmaskWith(pattern[:], dst, src, mask)
 }

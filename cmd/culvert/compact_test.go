@@ -29,7 +29,7 @@ routes: [{name: one, backend: a}]
 	file, kept := loaded.File, map[string]weak.Pointer[config.Loaded]{"at the start": weak.Make(loaded)}
 	logs := openLog(io.Discard, loaded.Log)
 	defer logs.close()
-	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
 	loaded = nil
 	round := ""
 	p.again = func() (*config.Loaded, error) {

@@ -25,6 +25,7 @@ const someMemory = 1 << 50
 // of the container's limit. For the garbage collector GOMEMLIMIT wins over both.
 type memoryLimit struct {
 	before    int64             // the garbage collector's, without culvert
+	block     int64             // bytes that the garbage collector counts, and that take no memory
 	container memlimit.Provider // reads the container's limit
 	bytes     int64             // 0: none
 	source    string
@@ -32,8 +33,8 @@ type memoryLimit struct {
 	tooLarge  [2]int64 // the largest message and the memory for clients, if it can't pass, as the log tells
 }
 
-func newMemoryLimit() memoryLimit {
-	return memoryLimit{before: debug.SetMemoryLimit(-1), container: memlimit.FromCgroup}
+func newMemoryLimit(block int64) memoryLimit {
+	return memoryLimit{before: debug.SetMemoryLimit(-1), block: block, container: memlimit.FromCgroup}
 }
 
 // A foundLimit is a limit for a configuration.
@@ -80,13 +81,14 @@ func (m *memoryLimit) set(log *slog.Logger, found foundLimit) {
 		return
 	}
 	m.bytes, m.source = bytes, found.source
-	if os.Getenv("GOMEMLIMIT") == "" {
-		limit := m.before
-		if bytes > 0 {
-			limit = bytes
-		}
-		debug.SetMemoryLimit(limit)
+	limit := m.before
+	if bytes > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		limit = bytes
 	}
+	if limit < someMemory {
+		limit += m.block
+	}
+	debug.SetMemoryLimit(limit)
 	if bytes > 0 {
 		log.Info("memory is limited", slog.String("limit", config.Size(bytes).String()), slog.String("by", m.source))
 	} else {

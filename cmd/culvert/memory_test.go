@@ -22,7 +22,7 @@ func TestMemoryLimitSettings(t *testing.T) {
 	defer debug.SetMemoryLimit(before)
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
-	m := newMemoryLimit()
+	m := newMemoryLimit(0)
 	set := func(configured config.Size) {
 		m.set(log, m.find(configured))
 	}
@@ -50,7 +50,7 @@ func TestMemoryLimitSettings(t *testing.T) {
 	}
 	t.Setenv("GOMEMLIMIT", "1GiB")
 	debug.SetMemoryLimit(1 << 30) // as the runtime does at the start
-	m = newMemoryLimit()
+	m = newMemoryLimit(0)
 	set(512 << 20)
 	if m.bytes != 512<<20 || debug.SetMemoryLimit(-1) != 1<<30 {
 		t.Errorf("beside GOMEMLIMIT: %d, the runtime's is %d", m.bytes, debug.SetMemoryLimit(-1))
@@ -59,9 +59,15 @@ func TestMemoryLimitSettings(t *testing.T) {
 	if m.bytes != 1<<30 || m.source != "GOMEMLIMIT" {
 		t.Errorf("GOMEMLIMIT alone gives %d by %s, want %d", m.bytes, m.source, 1<<30)
 	}
+	m = newMemoryLimit(8 << 20)
+	set(0)
+	if got := debug.SetMemoryLimit(-1); m.bytes != 1<<30 || got != 1<<30+8<<20 {
+		t.Errorf("beside a block that takes no memory the runtime's limit is %d", got)
+	}
+	m.remove()
 	debug.SetMemoryLimit(math.MaxInt64)
 	t.Setenv("GOMEMLIMIT", "off")
-	m = newMemoryLimit()
+	m = newMemoryLimit(0)
 	set(0) // the container's, if this runs in one
 	if m.bytes < 0 || debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		t.Errorf("GOMEMLIMIT=off: %d, the runtime's is %d", m.bytes, debug.SetMemoryLimit(-1))
@@ -90,7 +96,7 @@ func TestMemoryLimitSurvivesAFailedRead(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
-		m := newMemoryLimit()
+		m := newMemoryLimit(0)
 		m.container = func() (uint64, error) { return 10 << 30, nil }
 		m.set(log, m.find(c.configured))
 		m.container = func() (uint64, error) { return 0, c.err }
@@ -109,7 +115,7 @@ func TestMemoryLimitSurvivesAFailedRead(t *testing.T) {
 			t.Errorf("limits.memory after %v gives %+v", c.err, got)
 		}
 		m.remove()
-		fresh := newMemoryLimit()
+		fresh := newMemoryLimit(0)
 		fresh.container = m.container
 		if got := fresh.find(0); got.bytes != 0 || got.source != "" {
 			t.Errorf("%v at the start gives %+v, want none", c.err, got)
@@ -173,7 +179,7 @@ func TestTheLargestMessageIsToldOfOnce(t *testing.T) {
 			rejected++
 		}
 	}})
-	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
 	defer p.memory.remove()
 	p.memory.container = func() (uint64, error) { return 1 << 30, nil } // clients get less
 	p.memory.set(p.log, p.memory.find(0))

@@ -97,7 +97,7 @@ func TestRejectedCertificatesHaveNoSeries(t *testing.T) {
 			told = append(told, message)
 		}
 	}})
-	p := &program{config: loaded, log: logs.Logger, calls: calls, logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p := &program{config: loaded, log: logs.Logger, calls: calls, logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)

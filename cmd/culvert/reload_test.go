@@ -206,7 +206,7 @@ func TestReloadWarnsOnceOfRoutes(t *testing.T) {
 			warned++
 		}
 	}})
-	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)

@@ -75,13 +75,14 @@ Documentation: ` + documents,
 		if lacksBackend(loaded) {
 			return &misuse{errNoBackend}
 		}
-		defer setCollector()()
+		block, stopCollector := setCollector()
+		defer stopCollector()
 		log := openLog(cmd.ErrOrStderr(), loaded.Log)
 		defer func() { err = log.end(err) }()
 		for _, w := range loaded.Warnings {
 			log.Warn("configuration", "warning", w)
 		}
-		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: newMemoryLimit()}
+		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: newMemoryLimit(block)}
 		defer p.memory.remove()
 		p.memory.set(p.log, p.memory.find(loaded.Limits.Memory))
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })

@@ -77,7 +77,7 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 	}})
 	logs := openLog(io.Discard, loaded.Log)
 	defer logs.close()
-	p := &program{config: loaded, log: log, calls: calls, logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p := &program{config: loaded, log: log, calls: calls, logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestDrainLeavesPassedSocketsToTheNextCulvert(t *testing.T) {
 	loaded := loadFile(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"127.0.0.1:0\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key, http_listen: \"127.0.0.1:0\"}\n", "DIR", dir))
 	logs := openLog(io.Discard, loaded.Log)
 	defer logs.close()
-	p := &program{config: loaded, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p := &program{config: loaded, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	var answers []string
 	p.log = slog.New(watchedLog{slog.DiscardHandler, func(message string) {
