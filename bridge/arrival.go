@@ -30,7 +30,7 @@ type arrival struct {
 	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
 	forward    gate.Forwarding // what culvert confirms to the backend
 	unreadable error           // why forward isn't known
-	origin     gate.Verdict    // the verdict on the page
+	origin     gate.Access     // of the page
 	refused    error           // why no call can follow, if the call's own protocol must say it
 	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool

@@ -36,7 +36,6 @@ type call struct {
 	convert     *message.Converter // made of it; nil likewise
 	oneRequest  bool               // once the descriptors say so, the backend gets the half-close after one message
 	unlisted    bool               // a GET of a method that connect.get doesn't list: it must have no side effects
-	mistake     *mistake           // the answer's HTTP status and headers, in place of those of the status; nil: none
 	coding      string             // the client's compression: "" or "gzip"
 	takesGzip   bool               // the client can read compressed messages
 	packReplies bool               // and the upstream compresses its messages
@@ -61,8 +60,18 @@ type call struct {
 	evicted  atomic.Bool      // the call ends to free memory for others
 	blind    bool             // a write deadline that passes also cuts off a client that reads
 	ending   report.Reason    // why culvert itself ends the call; set before Finish
+	fault    *report.Fault    // likewise, whole; nil: the backend has ended it, or a session of polls
 	use      quota.Call       // the quotas that the call counts with
 	on       *edge.Conn       // the connection that it came in on
+}
+
+// httpFault returns the fault that ends the call if it has an HTTP status of its own, in
+// place of that of the call's status, or nil.
+func (c *call) httpFault() *report.Fault {
+	if c.fault == nil || c.fault.HTTP == 0 {
+		return nil
+	}
+	return c.fault
 }
 
 // lastMoment returns how long the client has to accept the end of a call whose context

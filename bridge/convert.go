@@ -38,7 +38,7 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 	case c.json != nil && mistyped:
 		return c.undescribed(err)
 	case c.unlisted && (err != nil || !method.NoSideEffects):
-		return c.mistaken(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
+		return unimplemented(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
 		return c.undescribed(err)
 	case c.oneReply && method.ServerStreams && !method.ClientStreams:
@@ -104,35 +104,35 @@ func (s *Server) described(ctx context.Context, r *running) (method descriptor.M
 	return method, err
 }
 
-// mistaken returns the fault of a call that is a client's mistake. A protocol whose answers
-// have an HTTP status gets the mistake's.
-func (c *call) mistaken(m *mistake, reason report.Reason, remedy string, cause error) error {
-	c.mistake = m
-	return &report.Fault{Reason: reason, Code: codes.Unimplemented, Text: m.text, Remedy: remedy, Cause: cause}
+// unimplemented makes a mistake the fault of a call. A protocol whose answers have an HTTP
+// status gets the mistake's.
+func unimplemented(f *report.Fault, reason report.Reason, remedy string, cause error) error {
+	f.Reason, f.Code, f.Remedy, f.Cause = reason, codes.Unimplemented, remedy, cause
+	return f
 }
 
 // getMistake is the mistake of a GET of a method that may have side effects.
-func getMistake(method string) *mistake {
-	return &mistake{code: http.StatusMethodNotAllowed, text: "calls of " + method[1:] + " by GET aren't enabled here", headers: []string{"Allow", "POST"}}
+func getMistake(method string) *report.Fault {
+	return mistake(http.StatusMethodNotAllowed, "calls of "+method[1:]+" by GET aren't enabled here", "Allow", "POST")
 }
 
 // undescribed returns the fault of JSON for a method without descriptors.
 func (c *call) undescribed(err error) error {
-	why, remedy := "the backend's descriptors can't be used", "see the log: it has the cause under this call id; or set backend.descriptors"
-	var missing *descriptor.MissingFileError
-	var isFalse *descriptor.FalseTypeError
-	var unknown *descriptor.UnknownMethodError
-	switch {
-	case errors.As(err, &isFalse): // the backend's messages aren't what the client reads
-		f := report.New(report.ReasonDescriptorMismatch, "the backend's descriptors define "+isFalse.Type+" in another way than protobuf").Because(err)
-		f.Remedy = "have the backend use protobuf's own " + isFalse.Type + ", or set backend.descriptors"
+	if wrong, ok := errors.AsType[*descriptor.FalseTypeError](err); ok { // the backend's messages aren't what the client reads
+		f := report.New(report.ReasonDescriptorMismatch, "the backend's descriptors define "+wrong.Type+" in another way than protobuf").Because(err)
+		f.Remedy = "have the backend use protobuf's own " + wrong.Type + ", or set backend.descriptors"
 		return f
-	case errors.As(err, &missing):
+	}
+	why, remedy := "the backend's descriptors can't be used", "see the log: it has the cause under this call id; or set backend.descriptors"
+	missing, lacks := errors.AsType[*descriptor.MissingFileError](err)
+	unknown, mistyped := errors.AsType[*descriptor.UnknownMethodError](err)
+	switch {
+	case lacks:
 		why = missing.ImportedBy + " imports " + missing.File + ", and the backend's server reflection doesn't have it"
 		remedy = "add " + missing.File + " to the backend's server reflection, or set backend.descriptors"
 	case errors.Is(err, upstream.ErrNoReflection):
 		why, remedy = "the backend has no server reflection", remedyOfJSON
-	case errors.As(err, &unknown):
+	case mistyped:
 		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, "correct the method's name, or set backend.descriptors to descriptors that have it"
 		if meant := c.meant(unknown); meant != "" {
 			why, remedy = why+": did you mean "+meant+"?", "correct the method's name, or give culvert descriptors that have it"
@@ -140,11 +140,11 @@ func (c *call) undescribed(err error) error {
 	case errors.Is(err, descriptor.ErrUnknown):
 		why, remedy = "the backend's descriptors don't have it", "correct the service's name, or set backend.descriptors to descriptors that have it"
 	}
-	m := &mistake{code: http.StatusUnsupportedMediaType, text: "culvert can't convert JSON for this method: " + why}
+	m := mistake(http.StatusUnsupportedMediaType, "culvert can't convert JSON for this method: "+why)
 	if c.route.bare() == nil {
-		m.headers = []string{"Accept-Post", typesWithoutJSON}
+		m.Header = []string{"Accept-Post", typesWithoutJSON}
 	}
-	return c.mistaken(m, report.ReasonUnsupportedEncoding, remedy, err)
+	return unimplemented(m, report.ReasonUnsupportedEncoding, remedy, err)
 }
 
 // meant returns the name of a method that the client may have meant, or "". It names none

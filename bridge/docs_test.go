@@ -52,11 +52,11 @@ func TestAnswersForTheWebServer(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| ([0-9, ]+) \\| `([A-Z_]+)` \\|").FindAllStringSubmatch(string(page), -1)
 	for _, row := range rows {
 		f := report.New(report.Reason(row[2]), "")
-		f.Limit = report.KeyCalls
-		want := strconv.Itoa(f.HTTP())
+		f.Key = report.KeyCalls
+		want := strconv.Itoa(f.HTTPStatus())
 		if f.Reason == report.ReasonLimitExceeded {
-			f.Limit = report.KeyAddressLimits + "calls"
-			want = strconv.Itoa(f.HTTP()) + ", " + want
+			f.Key = report.KeyAddressLimits + "calls"
+			want = strconv.Itoa(f.HTTPStatus()) + ", " + want
 		}
 		if row[1] != want {
 			t.Errorf("the guide has %s for %s, want %s", row[1], row[2], want)

@@ -78,7 +78,7 @@ func (s *Server) hintAtMethod(r *http.Request, a *arrival) {
 	if unknown == nil {
 		return
 	}
-	s.mistakes.Hint("the fallback gets a request that looks like a call", a.peer.Addr, r.Method+" "+method[:min(len(method), 256)]+" "+gate.MediaType(r), func() string {
+	s.refusals.Hint("the fallback gets a request that looks like a call", a.peer.Addr, r.Method+" "+method[:min(len(method), 256)]+" "+gate.MediaType(r), func() string {
 		hint := "the backend has no method " + unknown.Method
 		if near := unknown.Near(); len(near) > 0 {
 			hint += ": did the client mean " + near[0] + "?"

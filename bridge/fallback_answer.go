@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/fallback"
@@ -115,20 +114,21 @@ func (x *webExchange) Fail(err error) {
 		x.aborted = true // it takes no answer
 		return
 	}
-	text := f.Text
-	if f.Cause != nil {
-		text += " (the log has the cause under the id " + x.info.ID + ")"
-		if x.a.policy.detailedErrors {
-			text = f.Error()
-		}
+	if f.Hint != "" {
+		x.s.refusals.Note(f, x.a.peer.Addr)
 	}
-	headers := []string{"X-Request-Id", x.info.ID}
-	if f.Retry > 0 {
-		headers = append(headers, "Retry-After", strconv.Itoa(int((f.Retry+time.Second-1)/time.Second)))
+	told := *f
+	switch {
+	case f.Cause == nil:
+	case x.a.policy.detailedErrors:
+		told.Text = f.Error()
+	default:
+		told.Text += " (the log has the cause under the id " + x.info.ID + ")"
 	}
-	x.info.Status = f.HTTP()
+	told.Header = []string{"X-Request-Id", x.info.ID}
+	x.info.Status = f.HTTPStatus()
 	_ = x.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
-	x.s.refuse(x.w, x.r, x.a, x.info.Status, text, headers...)
+	x.s.answer(x.w, x.r, x.a, &told)
 	if x.r.ProtoMajor == 1 { // else the stream's own deadline bounds the end
 		_ = x.rc.Flush() // the client may be gone
 		_ = x.rc.SetWriteDeadline(time.Time{})

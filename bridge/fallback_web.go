@@ -156,7 +156,7 @@ func (x *webExchange) admit() (http.Header, error) {
 		return nil, cause // the client has sent too much
 	}
 	if !held.Begin(x.ctx, webBytes) {
-		return nil, s.refusals.NoMemory(x.a.peer.Addr, x.info.Request, "requests")
+		return nil, report.NoMemory("requests", x.info.Request)
 	}
 	header[fallback.LoopHeader] = []string{tokens}
 	return header, nil
@@ -255,7 +255,7 @@ func (x *webExchange) report() {
 	i.Duration, i.Origin = time.Since(i.Begin), report.OriginUpstream
 	i.BytesIn, i.BytesOut = x.run.in.bytes.Load(), x.run.out.bytes.Load()
 	if f := x.fault; f != nil {
-		i.Origin, i.Reason, i.Limit = report.OriginCulvert, f.Reason, f.Limit
+		i.Origin, i.Reason, i.Limit = report.OriginCulvert, f.Reason, f.Limit()
 		if f.Reason == report.ReasonClientGone {
 			i.Origin = report.OriginClient
 		}

@@ -134,13 +134,16 @@ func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked e
 	if r.conn != nil {
 		r.call.on.EndFor(err)
 	}
-	r.call.ending = v.reason
+	r.call.ending, r.call.fault = v.reason, v.fault
+	if v.fault != nil && v.fault.Hint != "" {
+		s.refusals.Note(v.fault, r.call.Peer.Addr)
+	}
 	r.telling = true
 	ferr := r.finish(v.status, trailer)
 	if errors.Is(ferr, socket.ErrNothingSent) { // the last replies are lost, so the backend's status would be false
 		if v.origin == report.OriginUpstream {
 			v = judge(context.Cause(r.timed), info.ID, r.call.policy.detailedErrors)
-			r.call.ending, trailer = v.reason, nil
+			r.call.ending, r.call.fault, trailer = v.reason, v.fault, nil
 		}
 		ferr = r.finish(v.status, nil)
 	}
@@ -156,7 +159,7 @@ func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked e
 }
 
 // noteEnd notes for the Observer how the call ended.
-func (*Server) noteEnd(r *running, v verdict, trailer metadata.MD) {
+func (*Server) noteEnd(r *running, v outcome, trailer metadata.MD) {
 	info := r.call.info
 	info.Duration = time.Since(info.Begin)
 	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer

@@ -4,29 +4,30 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
-// A mistake is the answer to a request that isn't a call.
-type mistake struct {
-	code    int
-	text    string
-	headers []string // names and values in turn
-
-	// likely reports whether a client of this server probably made the mistake. Every
-	// web server gets the other kind of request.
-	likely bool
+// mistake returns the fault of a request that isn't a call, as every web server gets them.
+// header has names and values in turn.
+func mistake(status int, text string, header ...string) *report.Fault {
+	reason := report.ReasonBadRequest
+	if status == http.StatusNotFound {
+		reason = report.ReasonNoRoute
+	}
+	return &report.Fault{Reason: reason, Text: text, HTTP: status, Header: header}
 }
 
-// setHeaders sets names and values in turn.
-func setHeaders(h http.Header, pairs []string) {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		h.Set(pairs[i], pairs[i+1])
-	}
+// likely is mistake for a request that a client of this server has probably meant as a
+// call.
+func likely(status int, text string, header ...string) *report.Fault {
+	f := mistake(status, text, header...)
+	f.Likely = true
+	return f
 }
 
 // mistakeIn returns the mistake in a request that matches no transport.
-func (a *arrival) mistakeIn(r *http.Request) *mistake {
+func (a *arrival) mistakeIn(r *http.Request) *report.Fault {
 	if _, isMethod := a.pathMethod(r); !isMethod {
 		return a.policy.wrongPath(r, false)
 	}
@@ -37,20 +38,20 @@ func (a *arrival) mistakeIn(r *http.Request) *mistake {
 			name = "of its last two elements"
 		}
 		m := noUpgrade(r, "this is the path of the gRPC method "+name+", not of a page: call it by POST or WebSocket, for example by a POST of JSON with the content type application/json")
-		m.likely = false
+		m.Likely = false
 		return m
 	case r.Method != http.MethodPost:
-		return &mistake{http.StatusMethodNotAllowed, "a call must be a POST", []string{"Allow", "POST"}, false}
+		return mistake(http.StatusMethodNotAllowed, "a call must be a POST", "Allow", "POST")
 	default:
-		return &mistake{http.StatusUnsupportedMediaType, "this content type is not a call's: use " + a.policy.callTypes(), a.policy.acceptPost(), false}
+		return mistake(http.StatusUnsupportedMediaType, "this content type is not a call's: use "+a.policy.callTypes(), a.policy.acceptPost()...)
 	}
 }
 
 // noUpgrade returns the mistake of a GET without an upgrade. what describes the path.
-func noUpgrade(r *http.Request, what string) *mistake {
-	m := &mistake{http.StatusUpgradeRequired, what, []string{"Upgrade", "websocket"}, !isOpened(r)}
-	if m.likely {
-		m.text += ". If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there"
+func noUpgrade(r *http.Request, what string) *report.Fault {
+	m := mistake(http.StatusUpgradeRequired, what, "Upgrade", "websocket")
+	if m.Likely = !isOpened(r); m.Likely {
+		m.Text += ". If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there"
 	}
 	return m
 }
@@ -68,13 +69,13 @@ func isOpened(r *http.Request) bool {
 
 // wrongPath returns the mistake of a path that isn't a method's. call reports whether
 // the rest of the request looks like a call.
-func (p *policy) wrongPath(r *http.Request, call bool) *mistake {
+func (p *policy) wrongPath(r *http.Request, call bool) *report.Fault {
 	want := p.pathPrefix + "/package.Service/Method"
 	if meant := routing.DidYouMean(r.URL.EscapedPath(), p.pathPrefix, call); meant != "" {
-		return &mistake{http.StatusNotFound, "the path is not a method's: did you mean " + meant + "? Check the client's base URL for a path or a slash at its end (path_prefix)", nil, true}
+		return likely(http.StatusNotFound, "the path is not a method's: did you mean "+meant+"? Check the client's base URL for a path or a slash at its end (path_prefix)")
 	}
 	if call {
-		return &mistake{http.StatusNotFound, "the path is not a method's: want " + want, nil, false}
+		return mistake(http.StatusNotFound, "the path is not a method's: want "+want)
 	}
-	return &mistake{http.StatusNotFound, "there is nothing here: calls go to " + want, nil, false}
+	return mistake(http.StatusNotFound, "there is nothing here: calls go to "+want)
 }

@@ -81,7 +81,7 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 		}
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
 	case t == nil || !t.needsMethod:
-		s.refuse(w, r, a, f.HTTP(), "internal error")
+		s.answer(w, r, a, f)
 	default: // the call's own protocol tells it
 		*counted = false // also if the client has gone, and serve panics
 		a.counted, a.served, a.refused = true, true, f

@@ -124,7 +124,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		obs := newObserver()
 		l := report.NewRefusals(slog.New(slog.NewTextHandler(&out, nil)), obs)
 		for range 100 {
-			l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "allow_origins", Peer: "peer", Detail: "https://evil.example"}, "to allow it: --allow-origin https://evil.example")
+			l.Note(&report.Fault{Reason: report.ReasonOriginDenied, Key: "allow_origins", Detail: "https://evil.example", Hint: "to allow it: --allow-origin https://evil.example"}, "peer")
 		}
 		lines := strings.Count(out.String(), "\n")
 		if lines == 0 || lines > 10 {
@@ -137,7 +137,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		}
 		out.Reset()
 		elapse(time.Minute)
-		l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "allow_origins", Peer: "peer"}, "")
+		l.Note(&report.Fault{Reason: report.ReasonOriginDenied, Key: "allow_origins"}, "peer")
 		if want := fmt.Sprintf("not_logged=%d\n", 100-lines); !strings.HasSuffix(out.String(), want) {
 			t.Errorf("a minute later the log says %q, want %q at its end", out.String(), want)
 		}
@@ -151,7 +151,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 func TestHostileTextStaysOnItsLine(t *testing.T) {
 	var out bytes.Buffer
 	l := report.NewRefusals(slog.New(slog.NewTextHandler(&out, nil)), report.Discard())
-	l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: "peer", Detail: "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J"}, "h")
+	l.Note(&report.Fault{Reason: report.ReasonOriginDenied, Key: "hosts", Detail: "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J", Hint: "h"}, "peer")
 	if got := strings.Count(out.String(), "\n"); got != 1 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("the log has %d lines: %q", got, out.String())
 	}

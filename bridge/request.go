@@ -38,22 +38,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		t = nil
 	}
 	if m := malformed(claimed, r.Host); m != nil {
-		s.refuseMistake(w, r, a, m)
+		s.refuse(w, r, a, m)
 		return
 	}
-	if a.unreadable != nil {
-		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "configure the proxy to remove this header from its clients' requests")
-		s.refuse(w, r, a, http.StatusBadRequest, "a proxy's header about the client is malformed: "+a.unreadable.Error())
-		return
-	}
-	if a.misdirected() {
-		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyCertificates, Peer: a.peer.Addr, Detail: a.host}, "the client must open a connection for this host")
-		s.refuse(w, r, a, http.StatusMisdirectedRequest, misdirectedText)
-		return
-	}
-	if a.listening.LoopbackOnly && !p.origins.AllowsHost(a.host) && !a.listening.ServesHost(a.host) {
-		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
-		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and doesn't know the name in Host; add the name to hosts if it is yours")
+	if f := a.stranger(); f != nil {
+		s.refuse(w, r, a, f)
 		return
 	}
 	if isPreflight(r) && (a.forCall(r) || !s.fallsBack(r, a)) {
@@ -70,18 +59,41 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.needsMethod && !a.readMethod(r) {
-		s.refuseMistake(w, r, a, p.wrongPath(r, a.attemptsCall(r)))
+		s.refuse(w, r, a, p.wrongPath(r, a.attemptsCall(r)))
 		return
 	}
 	if m := t.mistakeIn(r, a); m != nil {
-		s.refuseMistake(w, r, a, m)
+		s.refuse(w, r, a, m)
 		return
 	}
 	a.peer.Transport = a.transportName(t)
-	a.refused = s.transportAllowed(a, t)
+	a.refused = a.transportAllowed(t)
 	a.counted, counted = t.needsMethod, !t.needsMethod // a call ends its count itself
 	a.served = true
 	t.serve(s, w, r, a)
+}
+
+// stranger returns the fault of a request whose host or proxy can't be trusted, or nil.
+func (a *arrival) stranger() *report.Fault {
+	switch {
+	case a.unreadable != nil:
+		return &report.Fault{
+			Reason: report.ReasonBadRequest, Key: report.KeyTrustedProxies, Detail: a.unreadable.Error(),
+			Text: "a proxy's header about the client is malformed: " + a.unreadable.Error(),
+			Hint: "configure the proxy to remove this header from its clients' requests",
+		}
+	case a.misdirected():
+		return &report.Fault{
+			Reason: report.ReasonBadRequest, Key: report.KeyCertificates, Detail: a.host, HTTP: http.StatusMisdirectedRequest,
+			Text: misdirectedText, Hint: "the client must open a connection for this host",
+		}
+	case a.listening.LoopbackOnly && !a.policy.origins.AllowsHost(a.host) && !a.listening.ServesHost(a.host):
+		return &report.Fault{
+			Reason: report.ReasonOriginDenied, Key: keyHosts, Detail: a.host,
+			Text: "this server listens on loopback and doesn't know the name in Host; add the name to hosts if it is yours", Hint: "add the name to hosts",
+		}
+	}
+	return nil
 }
 
 // transportName returns the transport's name, as logs have it.
@@ -104,21 +116,21 @@ func (a *arrival) readMethod(r *http.Request) (ok bool) {
 
 // malformed returns the mistake in a request that culvert can't serve on any path, or
 // nil. host is the request's host.
-func malformed(r *http.Request, host string) *mistake {
+func malformed(r *http.Request, host string) *report.Fault {
 	switch {
 	case r.Method == http.MethodConnect || r.RequestURI == "*":
-		return &mistake{code: http.StatusMethodNotAllowed, text: "culvert is not a forward proxy", headers: []string{"Allow", "GET, POST, OPTIONS"}}
+		return mistake(http.StatusMethodNotAllowed, "culvert is not a forward proxy", "Allow", "GET, POST, OPTIONS")
 	case r.ProtoMajor == 1 && r.URL.Host != "":
 		// Here net/http drops the Host line, so culvert can't compare it.
-		return &mistake{code: http.StatusBadRequest, text: "the request target is a whole URL; send its path only"}
+		return mistake(http.StatusBadRequest, "the request target is a whole URL; send its path only")
 	case gate.IsUpgrade(r) && (r.ContentLength != 0 || len(r.TransferEncoding) > 0):
 		// The body would be read as frames, here or by another hop.
-		return &mistake{code: http.StatusBadRequest, text: "a WebSocket handshake has no body: send no Content-Length and no Transfer-Encoding", likely: true}
+		return likely(http.StatusBadRequest, "a WebSocket handshake has no body: send no Content-Length and no Transfer-Encoding")
 	case r.ProtoMajor == 2 && !gate.LengthHolds(r):
-		return &mistake{code: http.StatusBadRequest, text: "the content-length does not match the content"}
+		return mistake(http.StatusBadRequest, "the content-length does not match the content")
 	}
 	if _, _, ok := gate.ParseAuthority(host); !ok && host != "" { // HTTP/1.0 allows none
-		return &mistake{code: http.StatusBadRequest, text: malformedAuthority}
+		return mistake(http.StatusBadRequest, malformedAuthority)
 	}
 	return nil
 }
@@ -126,23 +138,22 @@ func malformed(r *http.Request, host string) *mistake {
 // originAllowed answers a page that may not call. If origins are only tried out, it
 // lets the page pass without cookies.
 func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
-	why := a.origin.Denial
-	if why == nil {
+	if a.origin.Denial == nil {
 		return true
 	}
-	key, hint := a.route.originHint(a.origin)
-	detail := a.origin.Origin
-	if key == "hosts" {
-		detail = a.host
+	f := a.route.denied(a.origin)
+	if f.Key == keyHosts {
+		f.Detail = a.host
 	}
-	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: key, Peer: a.peer.Addr, Detail: detail, ReportOnly: a.policy.tryOrigins}, hint)
-	if a.policy.tryOrigins {
+	if s.refusals.Unless(a.policy.tryOrigins, f, a.peer.Addr) == nil {
 		a.origin.Allowed = true
 		return true
 	}
-	s.refuse(w, r, a, http.StatusForbidden, why.Text)
+	s.refuse(w, r, a, f)
 	return false
 }
+
+const keyHosts = "hosts"
 
 // serveOther answers a request that isn't a call.
 func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
@@ -156,14 +167,14 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) 
 		}
 		s.serveWeb(w, r, a)
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
-		s.refuseMistake(w, r, a, &mistake{code: http.StatusNotFound, text: "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls", likely: true})
+		s.refuse(w, r, a, likely(http.StatusNotFound, "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
 	case gate.IsUpgrade(r):
-		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"})
+		s.refuse(w, r, a, mistake(http.StatusBadRequest, "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"))
 	case offersSocket:
 		m := noUpgrade(r, "call this path by POST or WebSocket")
-		m.text += ", or use gRPC-Web"
-		s.refuseMistake(w, r, a, m)
+		m.Text += ", or use gRPC-Web"
+		s.refuse(w, r, a, m)
 	default:
-		s.refuseMistake(w, r, a, a.mistakeIn(r))
+		s.refuse(w, r, a, a.mistakeIn(r))
 	}
 }

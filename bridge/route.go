@@ -1,8 +1,6 @@
 package bridge
 
 import (
-	"errors"
-
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -30,12 +28,8 @@ func (rt *router) authorize(method, peer string) error {
 	if rt.policy.DeniedBy(method) == "methods.deny" {
 		key, hint = "methods.deny", "to allow it: remove the pattern that matches it from methods.deny"
 	}
-	try := rt.tries(method)
-	rt.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: key, Peer: peer, Detail: method, ReportOnly: try}, hint)
-	if try {
-		return nil
-	}
-	return report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", method)
+	f := &report.Fault{Reason: report.ReasonNoRoute, Key: key, Detail: method, Text: "the method " + method + " is not exposed here", Hint: hint}
+	return rt.refusals.Unless(rt.tries(method), f, peer)
 }
 
 // acquire acquires the upstream of that name for a call, or returns a fault. The call
@@ -47,13 +41,6 @@ func (rt *router) acquire(backend string) (*upstream.Upstream, error) {
 // takes reports whether acquire can succeed, and the backend serves.
 func (rt *router) takes(backend string) bool {
 	return rt.upstreams.Takes(backend, rt.maxCalls[backend])
-}
-
-// noteFull notes that a call of the peer ends because its backend has as many as it may.
-func (rt *router) noteFull(err error, backend, method, peer string) {
-	if f, ok := errors.AsType[*report.Fault](err); ok && f.Limit != "" {
-		rt.refusals.Note(report.Refusal{Reason: f.Reason, Key: f.Limit, Peer: peer, Detail: method}, "raise "+f.Limit+" of the backend "+backend)
-	}
 }
 
 // tries reports whether a refused method crosses because the policy is only tried out.

@@ -88,7 +88,7 @@ func (p *policy) originsOf(r *route) *gate.Origins {
 // judgeTunnel judges the page that opens a tunnel. The calls inside may have any
 // route, and each is judged by its own. So a tunnel may be opened by every page that
 // some route allows.
-func (a *arrival) judgeTunnel(asker gate.Asker) gate.Verdict {
+func (a *arrival) judgeTunnel(asker gate.Asker) gate.Access {
 	v := a.policy.origins.Judge(asker)
 	for _, o := range a.policy.routes.own {
 		if v.Allowed {
@@ -103,15 +103,15 @@ func (a *arrival) judgeTunnel(asker gate.Asker) gate.Verdict {
 
 // noRoute returns why a call has no route. Only authorize asks: a client that may not
 // call here isn't told which routes there are.
-func (s *Server) noRoute(p *policy, ch *choice, peer string) error {
+func (p *policy) noRoute(ch *choice) error {
 	host, path := ch.facts.Host, ch.facts.Path
 	calls := ch.facts.Transport
 	if ch.facts.Listener != "" { // there are several
 		calls += " on the listener " + ch.facts.Listener
 	}
-	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Peer: peer, Detail: host + path}, "add a route that matches calls by "+calls+", or correct the address in the client")
 	f := &report.Fault{
-		Reason: report.ReasonNoRoute,
+		Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Detail: host + path,
+		Hint:   "add a route that matches calls by " + calls + ", or correct the address in the client",
 		Text:   fmt.Sprintf("no route matches the host %q and the path %q (%s)", host, path, report.KeyRoutes),
 		Remedy: "call another host or method, or add a route",
 	}
@@ -180,10 +180,8 @@ func (s *Server) reroute(c *call, to *route, method string) error {
 func (s *Server) judgeAgain(c *call, by *gate.Origins) error {
 	v := by.Judge(c.choice.asker)
 	if v.Denial != nil {
-		key, hint := c.route.originHint(v)
-		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: key, Peer: c.Peer.Addr, Detail: v.Origin, ReportOnly: c.policy.tryOrigins}, hint)
-		if !c.policy.tryOrigins {
-			return report.New(report.ReasonOriginDenied, v.Denial.Text)
+		if err := s.refusals.Unless(c.policy.tryOrigins, c.route.denied(v), c.Peer.Addr); err != nil {
+			return err
 		}
 	}
 	if !v.Credentials {
@@ -193,16 +191,19 @@ func (s *Server) judgeAgain(c *call, by *gate.Origins) error {
 	return nil
 }
 
-// originHint returns the key that denies a page the calls of a route, which may be nil,
-// and what the operator can do.
-func (r *route) originHint(v gate.Verdict) (key, hint string) {
+// denied returns the fault of a page that may not make the calls of a route, which may be
+// nil.
+func (r *route) denied(v gate.Access) *report.Fault {
+	f := *v.Denial
+	f.Detail = v.Origin
 	switch {
-	case v.Denial.Hint != "":
-		return v.Denial.Key, v.Denial.Hint
+	case f.Hint != "":
 	case r != nil && r.origins != nil:
-		return report.KeyRouteOrigins, "to allow it: add " + v.Origin + " to allow_origins of the route " + r.name + ", or of the route that it has them from"
+		f.Key, f.Hint = report.KeyRouteOrigins, "to allow it: add "+v.Origin+" to allow_origins of the route "+r.name+", or of the route that it has them from"
+	default:
+		f.Hint = "to allow it: --allow-origin " + v.Origin
 	}
-	return v.Denial.Key, "to allow it: --allow-origin " + v.Origin
+	return &f
 }
 
 // sizes returns the lower of the limits and the route's. r may be nil.

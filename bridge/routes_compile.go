@@ -36,7 +36,7 @@ func (c *routeCompiler) compile(r *Route) route {
 	}}
 	if r.Timeout > 0 {
 		f := report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.KeyRouteTimeout+")")
-		f.Limit, f.Remedy = report.KeyRouteTimeout, "find the slow part, or raise "+report.KeyRouteTimeout
+		f.Key, f.Remedy = report.KeyRouteTimeout, "find the slow part, or raise "+report.KeyRouteTimeout
 		made.timeout = &routeTimeout{r.Timeout, f}
 	}
 	c.compileMessage(r, &made)

@@ -46,8 +46,7 @@ type Server struct {
 
 	droppedValues atomic.Int64 // of metadata
 	refusals      *report.Refusals
-	mistakes      *report.Refusals // for requests that aren't calls; apart, so that they hide no refusal
-	edge          *edge.Edge       // its clients' connections
+	edge          *edge.Edge // its clients' connections
 
 	refusing atomic.Bool    // no call begins any more
 	draining atomic.Bool    // nor any connection
@@ -79,7 +78,6 @@ func New(cfg Config) (*Server, error) {
 	s.log, s.obs = s.panics.GuardLog(s.log), s.panics.Guard(s.obs)
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
-	s.mistakes = report.NewRefusals(s.log, report.Discard())
 	s.methods, s.routes = make(methodCounts), make(routeCounts)
 	s.quotas = quota.New(limits.Shared(), limits.Address, cfg.TryLimits, s.refusals)
 	p, err := s.newPolicy(&cfg, nil)

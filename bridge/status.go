@@ -52,26 +52,27 @@ func graceOf(cause error) time.Duration {
 	return writeGrace
 }
 
-// A verdict is how a call ended, for the client and for the log.
-type verdict struct {
+// An outcome is how a call ended, for the client and for the log.
+type outcome struct {
 	status *status.Status
 	origin string
 	reason report.Reason
 	limit  string // the key of the limit that was reached
 	cause  string
+	fault  *report.Fault // culvert's own; nil: none
 }
 
 // judge is the only function that makes a status from an error. nil is the upstream's
 // OK. io.EOF is never the end of a call, so it is a defect here.
-func judge(err error, callID string, detailed bool) verdict {
+func judge(err error, callID string, detailed bool) outcome {
 	if err == nil {
-		return verdict{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
+		return outcome{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
 	}
 	if up, ok := errors.AsType[upstream.Status](err); ok {
-		return verdict{status: up.Status, origin: report.OriginUpstream}
+		return outcome{status: up.Status, origin: report.OriginUpstream}
 	}
 	if ended, ok := errors.AsType[*opamp.Ended](err); ok {
-		v := verdict{status: ended.Status, origin: report.OriginUpstream, reason: ended.Reason}
+		v := outcome{status: ended.Status, origin: report.OriginUpstream, reason: ended.Reason}
 		if v.reason != "" {
 			v.origin = report.OriginCulvert
 		}
@@ -91,7 +92,7 @@ func judge(err error, callID string, detailed bool) verdict {
 	default:
 		f = report.New(report.ReasonInternal, "internal error").Because(err)
 	}
-	v := verdict{status: f.Status(callID, detailed), origin: report.OriginCulvert, reason: f.Reason, limit: f.Limit}
+	v := outcome{status: f.Status(callID, detailed), origin: report.OriginCulvert, reason: f.Reason, limit: f.Limit(), fault: f}
 	if f.Reason == report.ReasonClientGone {
 		v.origin = report.OriginClient
 	}

@@ -113,7 +113,7 @@ func TestEveryReasonAsAStatus(t *testing.T) {
 			origin = report.OriginClient
 		}
 		if v.origin != origin || v.reason != row.Reason || v.cause != "" {
-			t.Errorf("%s: got the verdict %+v, want the origin %s and no cause", row.Reason, v, origin)
+			t.Errorf("%s: got the outcome %+v, want the origin %s and no cause", row.Reason, v, origin)
 		}
 	}
 }

@@ -3,11 +3,13 @@ package bridge
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -76,7 +78,7 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 		}
 	}
 	if !c.held.Begin(ctx, memory.CallBytes) {
-		return s.refusals.NoMemory(c.Peer.Addr, c.Method, "calls")
+		return report.NoMemory("calls", c.Method)
 	}
 	return nil
 }
@@ -97,9 +99,9 @@ func (s *Server) read(ctx context.Context, r *running) error {
 }
 
 // authorize refuses a call without a route, and a method that isn't exposed.
-func (s *Server) authorize(_ context.Context, r *running) error {
+func (*Server) authorize(_ context.Context, r *running) error {
 	if c := r.call; c.choice != nil { // settle found no route, or wasn't asked
-		return s.noRoute(c.policy, c.choice, c.Peer.Addr)
+		return c.policy.noRoute(c.choice)
 	}
 	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
 }
@@ -120,7 +122,9 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 			return nil
 		}
 	}
-	rt.noteFull(err, c.info.Backend, c.Method, c.Peer.Addr)
+	if f, ok := errors.AsType[*report.Fault](err); ok && f.Hint != "" {
+		f.Detail = c.Method
+	}
 	return err
 }
 

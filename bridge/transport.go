@@ -14,7 +14,7 @@ type transport struct {
 	needsMethod bool // the path names a method
 	accepts     func(r *http.Request) bool
 	serve       func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival)
-	mistakeIn   func(r *http.Request, a *arrival) *mistake // why a request of the protocol can't be a call; nil: none is known
+	mistakeIn   func(r *http.Request, a *arrival) *report.Fault // why a request of the protocol can't be a call; nil: none is known
 }
 
 // transports are asked in this order.
@@ -36,7 +36,7 @@ func init() { // the entries refer to functions that refer to the table
 	}
 }
 
-func noMistake(*http.Request, *arrival) *mistake { return nil }
+func noMistake(*http.Request, *arrival) *report.Fault { return nil }
 
 // callTypes returns the content types that the transports accept.
 func (p *policy) callTypes() string {
@@ -60,7 +60,7 @@ func Transports() []string {
 // transportAllowed returns nil, or why a listener doesn't accept the request's
 // protocol. Inside a tunnel it judges the tunnel, too: the tunnel may have been allowed
 // only when it was opened.
-func (s *Server) transportAllowed(a *arrival, t *transport) error {
+func (a *arrival) transportAllowed(t *transport) error {
 	refused := ""
 	switch {
 	case a.tunnel && !a.listening.Takes(tunnelName):
@@ -70,9 +70,9 @@ func (s *Server) transportAllowed(a *arrival, t *transport) error {
 	default:
 		return nil
 	}
-	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyTransports, Peer: a.peer.Addr, Detail: a.peer.Transport}, "add "+refused+" to "+report.KeyTransports)
 	return &report.Fault{
-		Reason: report.ReasonNoRoute,
+		Reason: report.ReasonNoRoute, Key: report.KeyTransports, Detail: a.peer.Transport,
+		Hint:   "add " + refused + " to " + report.KeyTransports,
 		Text:   "this address accepts no calls by " + refused + " (" + report.KeyTransports + ")",
 		Remedy: "call another address of this server, or have " + refused + " allowed here",
 	}

@@ -65,13 +65,13 @@ func hasConnectQuery(r *http.Request) bool {
 
 // connectMistake returns why culvert can't serve a request of the Connect protocol for a
 // method's path, or nil.
-func connectMistake(r *http.Request, a *arrival) *mistake {
+func connectMistake(r *http.Request, a *arrival) *report.Fault {
 	p, t := a.policy, gate.MediaType(r)
 	switch {
 	case r.Method == http.MethodGet && r.ContentLength > 0:
-		return &mistake{http.StatusUnsupportedMediaType, "a GET request of the Connect protocol has no body", nil, true}
+		return likely(http.StatusUnsupportedMediaType, "a GET request of the Connect protocol has no body")
 	case isStreamType(t) && t != "application/connect+proto" && t != "application/connect+json":
-		return &mistake{http.StatusUnsupportedMediaType, "this content type is not a call's: use " + p.callTypes(), p.acceptPost(), true}
+		return likely(http.StatusUnsupportedMediaType, "this content type is not a call's: use "+p.callTypes(), p.acceptPost()...)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func (u *unaryStream) readHeader() (query codec.ConnectGet, err error) {
 	}
 	query, err = codec.ParseConnectGet(u.r.URL.RawQuery)
 	if errors.Is(err, codec.ErrConnectEncoding) {
-		return query, c.mistaken(&mistake{code: http.StatusUnsupportedMediaType, text: err.Error()}, report.ReasonUnsupportedEncoding, "", nil)
+		return query, unimplemented(mistake(http.StatusUnsupportedMediaType, err.Error()), report.ReasonUnsupportedEncoding, "", nil)
 	}
 	if err != nil {
 		return query, report.New(report.ReasonBadRequest, err.Error())
@@ -133,9 +133,9 @@ func (e *unaryAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD)
 		code, failure = codec.ConnectError(st)
 		contentType, body = "application/json", mem.BufferSlice{mem.SliceBuffer(failure)}
 	}
-	if m := h.call.mistake; m != nil {
-		code = m.code
-		setHeaders(h.w.Header(), m.headers)
+	if f := h.call.httpFault(); f != nil {
+		code = f.HTTP
+		setHeaders(h.w.Header(), f.Header)
 	}
 	if code == http.StatusMethodNotAllowed { // as in connectRefusal
 		contentType, body = textPlain, mem.BufferSlice{mem.SliceBuffer("culvert: " + st.Message() + "\n")}

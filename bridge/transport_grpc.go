@@ -43,11 +43,11 @@ func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *
 }
 
 // nativeMistake returns the mistake of a native call over HTTP/1.1.
-func nativeMistake(r *http.Request, _ *arrival) *mistake {
+func nativeMistake(r *http.Request, _ *arrival) *report.Fault {
 	if r.ProtoMajor != 1 {
 		return nil
 	}
-	return &mistake{code: http.StatusHTTPVersionNotSupported, text: "native gRPC needs HTTP/2 all the way, and a proxy on the way speaks HTTP/1.1: use gRPC-Web or a WebSocket", likely: true}
+	return likely(http.StatusHTTPVersionNotSupported, "native gRPC needs HTTP/2 all the way, and a proxy on the way speaks HTTP/1.1: use gRPC-Web or a WebSocket")
 }
 
 // readTimeout reads a time-out, if there is one. The shorter of two counts: a WebSocket

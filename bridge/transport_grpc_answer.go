@@ -133,7 +133,7 @@ func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) 
 	if e.d.trailers {
 		return e.writeTrailers(h, st, trailer)
 	}
-	if e.d.connect && h.call.mistake != nil && !h.out.begun {
+	if e.d.connect && h.call.httpFault() != nil && !h.out.begun {
 		return e.refuse(h, st)
 	}
 	return e.writeTrailersFrame(h, st, trailer)
@@ -145,8 +145,9 @@ func (e *grpcAnswer) refuse(h *httpStream, st *status.Status) error {
 	text := "culvert: " + st.Message() + "\n"
 	header["Content-Type"] = []string{textPlain}
 	header["Content-Length"] = []string{strconv.Itoa(len(text))}
-	setHeaders(header, h.call.mistake.headers)
-	h.begin(h.call.mistake.code, false)
+	f := h.call.httpFault()
+	setHeaders(header, f.Header)
+	h.begin(f.HTTP, false)
 	w, err := h.room(len(text), true)
 	if err != nil {
 		return err

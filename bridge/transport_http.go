@@ -85,7 +85,7 @@ type httpStream struct {
 	r       *http.Request
 	on      *edge.Conn
 	call    *call
-	origin  gate.Verdict
+	origin  gate.Access
 	guard   socket.Guard
 	encoder encoder
 

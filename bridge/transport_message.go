@@ -27,7 +27,7 @@ const messageName = binding.Transport
 
 // messageMistake returns why culvert can't serve a request at the path of a route for
 // messages, or nil.
-func messageMistake(r *http.Request, a *arrival) *mistake {
+func messageMistake(r *http.Request, a *arrival) *report.Fault {
 	m := a.route.bare()
 	switch {
 	case m.Framing == FramingOpAMP && !gate.IsUpgrade(r):
@@ -37,9 +37,9 @@ func messageMistake(r *http.Request, a *arrival) *mistake {
 	case gate.IsUpgrade(r) && (m.Subprotocol == "" || gate.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
 		return nil
 	case gate.IsUpgrade(r):
-		return &mistake{http.StatusBadRequest, "this path needs the WebSocket subprotocol " + m.Subprotocol, nil, true}
+		return likely(http.StatusBadRequest, "this path needs the WebSocket subprotocol "+m.Subprotocol)
 	case r.Method != http.MethodGet:
-		return &mistake{http.StatusMethodNotAllowed, "this path takes only WebSockets", []string{"Allow", "GET"}, true}
+		return likely(http.StatusMethodNotAllowed, "this path takes only WebSockets", "Allow", "GET")
 	default:
 		return noUpgrade(r, "this path takes only WebSockets")
 	}
@@ -62,9 +62,7 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 		return
 	}
 	c, refused := s.newMessageCall(r, a)
-	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
-		refused = err
-	}
+	refused = s.handshake(c, refused)
 	w.Header().Set("X-Request-Id", c.info.ID)
 	ws, err := s.accept(w, r, m.Subprotocol, c.held)
 	if err != nil {

@@ -24,23 +24,23 @@ import (
 // protocol (serveUnary).
 
 // plainMistake returns why a plain HTTP request at a path for JSON isn't a call, or nil.
-func plainMistake(r *http.Request, m *messageRoute) *mistake {
+func plainMistake(r *http.Request, m *messageRoute) *report.Fault {
 	get := m.OverHTTP()
 	switch {
 	case gate.IsUpgrade(r):
-		return &mistake{http.StatusBadRequest, "this path takes no WebSockets (message.framing is " + m.Framing + ")", nil, true}
+		return likely(http.StatusBadRequest, "this path takes no WebSockets (message.framing is "+m.Framing+")")
 	case r.Method == http.MethodPost && gate.MediaType(r) == "application/json", r.Method == http.MethodGet && get && r.ContentLength <= 0:
 		return nil
 	case r.Method == http.MethodPost:
-		return &mistake{http.StatusUnsupportedMediaType, "this path takes messages in JSON: send the content type application/json", []string{"Accept-Post", "application/json"}, true}
+		return likely(http.StatusUnsupportedMediaType, "this path takes messages in JSON: send the content type application/json", "Accept-Post", "application/json")
 	case r.Method == http.MethodGet && get:
-		return &mistake{http.StatusUnsupportedMediaType, "a GET request of this path has no body: send a POST, or the message in the query", nil, true}
+		return likely(http.StatusUnsupportedMediaType, "a GET request of this path has no body: send a POST, or the message in the query")
 	case get:
-		return &mistake{http.StatusMethodNotAllowed, "this path takes GET and POST", []string{"Allow", "GET, POST"}, true}
+		return likely(http.StatusMethodNotAllowed, "this path takes GET and POST", "Allow", "GET, POST")
 	case r.Method == http.MethodGet:
 		return noUpgrade(r, "this path takes WebSockets and POST")
 	default:
-		return &mistake{http.StatusMethodNotAllowed, "this path takes WebSockets and POST", []string{"Allow", "GET, POST"}, true}
+		return likely(http.StatusMethodNotAllowed, "this path takes WebSockets and POST", "Allow", "GET, POST")
 	}
 }
 
@@ -174,9 +174,9 @@ func (h *httpStream) fail(st *status.Status, codingRefused bool) error {
 	if codingRefused {
 		header["Accept-Encoding"] = canRead
 	}
-	if m := h.call.mistake; m != nil {
-		code = m.code
-		setHeaders(header, m.headers)
+	if f := h.call.httpFault(); f != nil {
+		code = f.HTTP
+		setHeaders(header, f.Header)
 	}
 	return h.whole(code, mem.BufferSlice{mem.SliceBuffer(body)})
 }

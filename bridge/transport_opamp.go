@@ -21,14 +21,14 @@ var opampHeader = []byte{codec.OpAMPHeader}
 
 // opampMistake returns why a request at an agents' path is neither a WebSocket's nor a
 // poll, or nil.
-func opampMistake(r *http.Request) *mistake {
+func opampMistake(r *http.Request) *report.Fault {
 	switch {
 	case r.Method == http.MethodPost && gate.MediaType(r) == opamp.ContentType:
 		return nil
 	case r.Method == http.MethodPost:
-		return &mistake{http.StatusUnsupportedMediaType, "this path takes polls of OpAMP, of the content type " + opamp.ContentType, []string{"Accept-Post", opamp.ContentType}, true}
+		return likely(http.StatusUnsupportedMediaType, "this path takes polls of OpAMP, of the content type "+opamp.ContentType, "Accept-Post", opamp.ContentType)
 	case r.Method != http.MethodGet:
-		return &mistake{http.StatusMethodNotAllowed, "this path takes only WebSockets and the polls of OpAMP", []string{"Allow", "GET, POST"}, true}
+		return likely(http.StatusMethodNotAllowed, "this path takes only WebSockets and the polls of OpAMP", "Allow", "GET, POST")
 	default:
 		return noUpgrade(r, "this path takes WebSockets and the polls of OpAMP")
 	}
@@ -43,9 +43,7 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 	}
 	m := a.route.bare()
 	c, refused := s.newMessageCall(r, a)
-	if err := c.use.Handshake(c.Method); refused == nil {
-		refused = err
-	}
+	refused = s.handshake(c, refused)
 	d := &agentDown{w: w, r: r, answered: make(chan struct{})}
 	d.socket = &messageDown{s: s, on: a.on, call: c, of: m, finished: make(chan struct{})}
 	d.downstream = d.socket

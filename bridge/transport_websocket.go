@@ -1,10 +1,12 @@
 package bridge
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -17,6 +19,19 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 		Subprotocol: subprotocol, Pool: s.account.Pool, Out: held.Buffers(), Panics: s.panics,
 		Refused: func() { on.CloseBehindRefusal(w, r) }, Closed: on.Taken(),
 	})
+}
+
+// handshake counts the WebSocket of a call, which a refused call opens, too. It returns
+// why the call is refused.
+func (s *Server) handshake(c *call, refused error) error {
+	err := c.use.Handshake(c.Method)
+	if refused == nil {
+		return err
+	}
+	if f, ok := errors.AsType[*report.Fault](err); ok {
+		s.refusals.Note(f, c.Peer.Addr) // the client is told of the other
+	}
+	return refused
 }
 
 // keepAlive returns how culvert watches a WebSocket's client.

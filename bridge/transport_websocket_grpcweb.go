@@ -31,9 +31,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	if refused == nil {
 		refused = c.readHeader(r.Header)
 	}
-	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
-		refused = err
-	}
+	refused = s.handshake(c, refused)
 	ws, err := s.accept(w, r, "grpc-websockets", c.held)
 	if err != nil {
 		c.arrived()

@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/tunnel"
 )
 
@@ -13,17 +15,16 @@ const tunnelName = tunnel.Name // among the transports
 // call inside passes the gate like any other call.
 func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival) {
 	if s.refusing.Load() {
-		w.Header().Set("Retry-After", "1")
-		s.refuse(w, r, a, http.StatusServiceUnavailable, "this server is shutting down")
+		s.answer(w, r, a, &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down", Retry: report.AnyMoment})
 		return
 	}
 	if a.refused != nil {
-		s.refuse(w, r, a, http.StatusForbidden, a.refused.Error())
+		s.refuseTunnel(w, r, a, a.refused, http.StatusForbidden)
 		return
 	}
 	use, _ := a.use()
 	if err := use.Handshake(""); err != nil {
-		s.refuseOverLimit(w, r, a, http.StatusTooManyRequests, err)
+		s.refuseTunnel(w, r, a, err, http.StatusTooManyRequests)
 		return
 	}
 	held := s.edge.Of(r).Held()
@@ -41,6 +42,14 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	}
 	ws.Watch(a.policy.keepAlive(func(err error) { c.End(silenceFault(err).Ends) }))
 	s.tunnels.Offer(c)
+}
+
+// refuseTunnel refuses a tunnel with a fault, and an HTTP status in place of the fault's.
+func (s *Server) refuseTunnel(w http.ResponseWriter, r *http.Request, a *arrival, err error, status int) {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
+		f.HTTP = status
+		s.refuse(w, r, a, f)
+	}
 }
 
 // serveTunnels starts the server inside the tunnels: prior-knowledge HTTP/2

@@ -102,7 +102,7 @@ func (d *descriptors) lacking(peer string) {
 	if !d.short.Swap(true) {
 		d.log.Warn("not accepting connections: out of file descriptors", slog.Int("descriptors_before_the_reserve", d.reserve), slog.String("hint", descriptorHint))
 	}
-	d.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: peer, Detail: "out of file descriptors"}, descriptorHint)
+	d.refusals.Note(&report.Fault{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Detail: "out of file descriptors", Hint: descriptorHint}, peer)
 }
 
 // note notes that a descriptor is missing now.

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -97,6 +98,7 @@ func (l *boundedListener) begin(c net.Conn) (begun net.Conn) {
 	b := l.edge.o.Bounds(l.of)
 	client := l.wrap(c, b)
 	if err := l.admit(client, b); err != nil {
+		l.edge.refused(err, addressOf(client).String())
 		refuseConn(client, err)
 		return nil
 	}
@@ -126,8 +128,9 @@ var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "
 // admit counts a connection, or returns why there are too many.
 func (l *boundedListener) admit(c net.Conn, b Bounds) error {
 	if l.edge.open.Load() >= int64(b.Connections) {
-		l.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
-		return report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
+		f := report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
+		f.Hint = "raise " + report.KeyConnections
+		return f
 	}
 	if c, ok := c.(*clientConn); ok && c.proxied == nil {
 		return c.admit(b)
@@ -148,7 +151,7 @@ func (c *clientConn) admit(b Bounds) error {
 	held := c.use.Hold(c.on.edge.o.Memory, cost)
 	if held == nil {
 		c.use.End()
-		return c.on.edge.o.Refusals.NoMemory(c.address().String(), "", "connections")
+		return report.NoMemory("connections", "")
 	}
 	c.on.edge.clients.add(c, held)
 	return nil
@@ -176,6 +179,13 @@ func ListenConfig() *net.ListenConfig {
 // the look at each call and the pings watch the peer. Once the connection is closed,
 // boundRest does.
 var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
+
+// refused notes the refusal of a peer's connection.
+func (e *Edge) refused(err error, peer string) {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
+		e.o.Refusals.Note(f, peer)
+	}
+}
 
 // refuseConn ends a connection before reading from it.
 func refuseConn(c net.Conn, why error) {

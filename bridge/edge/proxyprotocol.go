@@ -60,6 +60,7 @@ func (c *clientConn) learnClient() {
 	p.client, p.local = client, local
 	if err := c.admit(c.on.edge.o.Bounds(c.on.listening)); err != nil {
 		p.err = io.EOF
+		c.on.edge.refused(err, c.address().String())
 		c.tellRefusal(err)
 		return
 	}
@@ -76,6 +77,8 @@ func (c *clientConn) refuseHeader(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("no complete PROXY header arrived within %v", HandshakeTimeout)
 	}
-	c.on.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyProxyProtocol, Peer: c.address().String(), Detail: err.Error()},
-		"configure the peer to send a PROXY header, or remove it from "+report.KeyProxyProtocol)
+	c.on.edge.o.Refusals.Note(&report.Fault{
+		Reason: report.ReasonBadRequest, Key: report.KeyProxyProtocol, Detail: err.Error(),
+		Hint: "configure the peer to send a PROXY header, or remove it from " + report.KeyProxyProtocol,
+	}, c.address().String())
 }

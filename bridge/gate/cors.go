@@ -9,7 +9,7 @@ import (
 
 // CORSHeaders allows the browser's page to read the answer, and says whether the
 // request may have cookies.
-func CORSHeaders(h http.Header, v Verdict) {
+func CORSHeaders(h http.Header, v Access) {
 	switch {
 	case v.Origin == "":
 	case v.Any:
@@ -51,7 +51,7 @@ const preflightMaxAge = "7200"
 // protocols and those that crosses allows, whose names are in lower case. It never
 // allows "*": in the request "*" is a name, and in the answer it means every name.
 // https://fetch.spec.whatwg.org/#cors-preflight-request
-func Preflight(w http.ResponseWriter, r *http.Request, v Verdict, crosses func(name string) bool) {
+func Preflight(w http.ResponseWriter, r *http.Request, v Access, crosses func(name string) bool) {
 	h := w.Header()
 	VaryAnswer(h)
 	CORSHeaders(h, v)

@@ -15,13 +15,13 @@ func crosses(name string) bool {
 }
 
 func TestPreflight(t *testing.T) {
-	listed := Verdict{Allowed: true, Credentials: true, Origin: "https://app.example.com"}
+	listed := Access{Allowed: true, Credentials: true, Origin: "https://app.example.com"}
 	for _, c := range []struct {
-		name    string
-		verdict Verdict
-		asks    []string
-		grants  string // of Allow-Headers
-		want    map[string]string
+		name   string
+		access Access
+		asks   []string
+		grants string // of Allow-Headers
+		want   map[string]string
 	}{
 		{
 			"what web clients send", listed,
@@ -35,11 +35,11 @@ func TestPreflight(t *testing.T) {
 		{"an application's own, in any case and several lines", listed, []string{"X-Tenant , x-trace-bin", "X-B"}, "x-tenant, x-trace-bin, x-b", nil},
 		{"what may not cross", listed, []string{"cookie, host, te, x-real-ip, culvert-identity"}, "", nil},
 		{"what is no name", listed, []string{"x a, x\tb, (, , x-\u00e9, x:y"}, "", nil},
-		{"every name, which a wildcard would be", Verdict{Allowed: true, Any: true, Origin: "https://a.example"}, []string{"*, x-a", "*"}, "x-a", nil},
+		{"every name, which a wildcard would be", Access{Allowed: true, Any: true, Origin: "https://a.example"}, []string{"*, x-a", "*"}, "x-a", nil},
 		{"Connect's", listed, []string{"connect-protocol-version, connect-timeout-ms"}, "connect-protocol-version, connect-timeout-ms", nil},
 		{
 			"from anywhere",
-			Verdict{Allowed: true, Any: true, Origin: "null"},
+			Access{Allowed: true, Any: true, Origin: "null"},
 			[]string{"x-a"},
 			"x-a",
 			map[string]string{"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": ""},
@@ -48,7 +48,7 @@ func TestPreflight(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, "/a.B/C", http.NoBody)
 		r.Header["Access-Control-Request-Headers"] = c.asks
 		w := httptest.NewRecorder()
-		Preflight(w, r, c.verdict, crosses)
+		Preflight(w, r, c.access, crosses)
 		if w.Code != http.StatusNoContent || w.Body.Len() != 0 {
 			t.Errorf("%s: got %d with %d bytes, want 204 with none", c.name, w.Code, w.Body.Len())
 		}
@@ -67,7 +67,7 @@ func TestPreflightGrantsNoMoreThanItReads(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, "/a.B/C", http.NoBody)
 	r.Header.Set("Access-Control-Request-Headers", strings.Repeat("x-a,", 100_000))
 	w := httptest.NewRecorder()
-	Preflight(w, r, Verdict{Allowed: true, Origin: "https://app.example.com"}, crosses)
+	Preflight(w, r, Access{Allowed: true, Origin: "https://app.example.com"}, crosses)
 	if got := len(w.Header().Get("Access-Control-Allow-Headers")); got > 1<<10 {
 		t.Errorf("100000 names asked for are answered with %d bytes, want few", got)
 	}
@@ -75,22 +75,22 @@ func TestPreflightGrantsNoMoreThanItReads(t *testing.T) {
 
 func TestAnswersNameTheOrigin(t *testing.T) {
 	for _, c := range []struct {
-		verdict Verdict
-		want    http.Header
+		access Access
+		want   http.Header
 	}{
-		{Verdict{Allowed: true}, http.Header{}},
-		{Verdict{Allowed: true, Credentials: true}, http.Header{}}, // no browser
-		{Verdict{Allowed: true, Any: true, Origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"*"}}},
-		{Verdict{Allowed: true, Origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"https://a.example"}}},
+		{Access{Allowed: true}, http.Header{}},
+		{Access{Allowed: true, Credentials: true}, http.Header{}}, // no browser
+		{Access{Allowed: true, Any: true, Origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"*"}}},
+		{Access{Allowed: true, Origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"https://a.example"}}},
 		{
-			Verdict{Allowed: true, Credentials: true, Origin: "https://a.example"},
+			Access{Allowed: true, Credentials: true, Origin: "https://a.example"},
 			http.Header{"Access-Control-Allow-Origin": {"https://a.example"}, "Access-Control-Allow-Credentials": {"true"}},
 		},
 	} {
 		got := http.Header{}
-		CORSHeaders(got, c.verdict)
+		CORSHeaders(got, c.access)
 		if !maps.EqualFunc(got, c.want, slices.Equal) {
-			t.Errorf("%+v: got %v, want %v", c.verdict, got, c.want)
+			t.Errorf("%+v: got %v, want %v", c.access, got, c.want)
 		}
 	}
 }

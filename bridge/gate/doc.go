@@ -12,8 +12,8 @@
 //   - client_names.go: the names in a client's verified certificate.
 //   - origin.go, origin_pattern.go: the one function that judges pages, and its list
 //     of allowed origins.
-//   - cors.go: the headers that tell a browser the verdict.
+//   - cors.go: the headers that tell a browser of its access.
 //
 // Nothing here sends a refusal: malformed input is an error, a page that may not call
-// gets a Denial, and the owner answers and reports both.
+// gets a fault, and the owner answers and reports both.
 package gate

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Origins decide which pages may call, and which hosts this server answers to. The
@@ -67,8 +69,8 @@ type Asker struct {
 	Served  bool     // a certificate of this server has the Host; only read of a GET in plaintext
 }
 
-// A Verdict is the decision on an origin.
-type Verdict struct {
+// An Access says whether a page may call.
+type Access struct {
 	Origin  string // as the browser sent it; empty: not a browser
 	Allowed bool
 	Any     bool // only the wildcard allowed it: everybody may read the answer
@@ -78,35 +80,32 @@ type Verdict struct {
 	// one that the operator has named.
 	Credentials bool
 
-	Denial *Denial // why it isn't allowed
-}
-
-// A Denial is why a page may not call.
-type Denial struct {
-	Key  string // the setting that decided
-	Text string // for the client
-	Hint string // for the operator; empty: list the origin
+	Denial *report.Fault // why it isn't allowed. Without a hint, the operator has to list the origin
 }
 
 var (
-	unlistedOrigin = &Denial{"allow_origins", "pages of this origin may not call this server (allow_origins)", ""}
-	severalOrigins = &Denial{"allow_origins", "the request must have exactly one Origin header, and a value in it", "a client or a proxy on the way sets Origin wrongly"}
-	unnamedOrigin  = &Denial{"allow_origins", "a page sent this request without the browser's Origin header", "a proxy on the way removes Origin: configure it to pass Origin on"}
-	foreignOwn     = &Denial{"allow_origins", "the Origin header contradicts the browser's Sec-Fetch-Site header: send the browser's own Origin", "a proxy on the way rewrites Origin: configure it to pass Origin on unchanged"}
-	unknownHost    = &Denial{"hosts", "this server doesn't know the name in Host: call by an IP address or over TLS, or add the name to hosts if it is this server's", "add the name to hosts if it is this server's"}
-	cookiesAlone   = &Denial{"metadata.forward_cookies", "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies"}
+	unlistedOrigin = denial("allow_origins", "pages of this origin may not call this server (allow_origins)", "")
+	severalOrigins = denial("allow_origins", "the request must have exactly one Origin header, and a value in it", "a client or a proxy on the way sets Origin wrongly")
+	unnamedOrigin  = denial("allow_origins", "a page sent this request without the browser's Origin header", "a proxy on the way removes Origin: configure it to pass Origin on")
+	foreignOwn     = denial("allow_origins", "the Origin header contradicts the browser's Sec-Fetch-Site header: send the browser's own Origin", "a proxy on the way rewrites Origin: configure it to pass Origin on unchanged")
+	unknownHost    = denial("hosts", "this server doesn't know the name in Host: call by an IP address or over TLS, or add the name to hosts if it is this server's", "add the name to hosts if it is this server's")
+	cookiesAlone   = denial("metadata.forward_cookies", "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies")
 )
+
+func denial(key, text, hint string) *report.Fault {
+	return &report.Fault{Reason: report.ReasonOriginDenied, Key: key, Text: text, Hint: hint}
+}
 
 // Judge decides whether the page of a request may call. It is the only function that
 // decides, for upgrades, calls and preflights alike.
-func (p *Origins) Judge(a Asker) Verdict {
+func (p *Origins) Judge(a Asker) Access {
 	switch {
 	case len(a.Origins) == 0:
 		return p.judgeAbsent(a)
 	case len(a.Origins) > 1 || a.Origins[0] == "":
-		return Verdict{Origin: strings.Join(a.Origins, ", "), Denial: severalOrigins}
+		return Access{Origin: strings.Join(a.Origins, ", "), Denial: severalOrigins}
 	}
-	v := Verdict{Origin: a.Origins[0]}
+	v := Access{Origin: a.Origins[0]}
 	u, ok := parseOrigin(v.Origin)
 	switch {
 	case v.Origin == "null":
@@ -144,17 +143,17 @@ func (p *Origins) Judge(a Asker) Verdict {
 // the page may have the name of anybody who points it here (DNS rebinding). So if this
 // server knows its names, Host must be one of them. Over TLS the name needs a
 // certificate.
-func (p *Origins) judgeAbsent(a Asker) Verdict {
+func (p *Origins) judgeAbsent(a Asker) Access {
 	switch {
 	case a.Site == "same-origin":
 	case a.Site == "cross-site" || a.Site == "same-site":
-		return Verdict{Denial: unnamedOrigin}
+		return Access{Denial: unnamedOrigin}
 	case a.Cookies:
-		return Verdict{Denial: cookiesAlone}
+		return Access{Denial: cookiesAlone}
 	case a.Get && !a.Secure && len(p.hosts) > 0 && !a.Served && !p.isOwnName(a.Host):
-		return Verdict{Denial: unknownHost}
+		return Access{Denial: unknownHost}
 	}
-	return Verdict{Allowed: true, Credentials: true}
+	return Access{Allowed: true, Credentials: true}
 }
 
 // isOwnName reports whether nobody else can point a Host here: it is a configured name,

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func policy(t testing.TB, allow, hosts []string) *Origins {
@@ -109,7 +111,7 @@ func TestOriginThatIsAbsent(t *testing.T) {
 	for _, c := range []struct {
 		site    string
 		cookies bool
-		want    *Denial
+		want    *report.Fault
 	}{
 		{"", false, nil},
 		{"none", false, nil}, // a person's doing
@@ -257,7 +259,7 @@ func TestOriginExpressions(t *testing.T) {
 // TestOriginExpressionTakesNoTime that its author didn't think of.
 func TestOriginExpressionTakesNoTime(t *testing.T) {
 	p := policy(t, []string{`~https://(a+)+(a|aa)*(a*)*\.example\.com`}, nil)
-	done := make(chan Verdict, 1)
+	done := make(chan Access, 1)
 	go func() { done <- p.Judge(from("https://"+strings.Repeat("a", 32<<10)+".example.net", "h")) }()
 	select {
 	case v := <-done:
@@ -560,7 +562,7 @@ func TestGetsOverPlaintextNeedAKnownHost(t *testing.T) {
 	for _, c := range []struct {
 		asker Asker
 		hosts []string
-		want  *Denial
+		want  *report.Fault
 	}{
 		{Asker{Get: true, Host: "evil.example"}, hosts, unknownHost},
 		{Asker{Get: true, Host: "evil.example:8080"}, hosts, unknownHost},

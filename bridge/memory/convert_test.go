@@ -180,7 +180,7 @@ func TestConversionsThatGiveUp(t *testing.T) {
 		}
 		began := time.Now()
 		var fault *report.Fault
-		if err := <-late.err; !errors.As(err, &fault) || fault.Limit != report.KeyBufferedBytes || time.Since(began) != Patience {
+		if err := <-late.err; !errors.As(err, &fault) || fault.Key != report.KeyBufferedBytes || time.Since(began) != Patience {
 			t.Errorf("one without room ended with %v after %v, want %s after %v", err, time.Since(began), report.KeyBufferedBytes, Patience)
 		}
 		if mark := a.conversions[largeConversions].of[&one].mark; mark != 112<<20 {

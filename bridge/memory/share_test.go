@@ -484,7 +484,7 @@ func TestShareHasRoomForACall(t *testing.T) {
 func TestNoRoomSaysTheKey(t *testing.T) {
 	a := New(100, 1000)
 	for n, key := range map[int64]string{1000: report.KeyBufferedBytes, 1001: report.KeyMemory} {
-		if f := a.NoRoom(n); f.Reason != report.ReasonLimitExceeded || f.Limit != key || (f.Retry > 0) != (key == report.KeyBufferedBytes) {
+		if f := a.NoRoom(n); f.Reason != report.ReasonLimitExceeded || f.Key != key || (f.Retry > 0) != (key == report.KeyBufferedBytes) {
 			t.Errorf("a message of %d bytes is refused by %+v, want %s", n, f, key)
 		} else if key == report.KeyMemory && (strings.Contains(f.Text, fmt.Sprint(n)) || !strings.Contains(f.Remedy, report.KeyMessageBytes)) {
 			t.Errorf("%q and %q: want no size, and what helps compressed messages", f.Text, f.Remedy)

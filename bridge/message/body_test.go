@@ -231,7 +231,7 @@ func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
 		}
 		payload.Free()
 		_, err = m.Next()
-		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Limit != "limits.decompressed_bytes_per_second" {
+		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Key != "limits.decompressed_bytes_per_second" {
 			t.Errorf("the second message: %v, want it over the limit", err)
 		}
 		use.End()

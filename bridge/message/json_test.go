@@ -282,7 +282,7 @@ func TestConversionsAreBounded(t *testing.T) {
 			t.Fatalf("all of it: fits %v, %v", fits, err)
 		}
 		var fault *report.Fault
-		if _, _, err := held.Convert(t.Context(), most/2); !errors.As(err, &fault) || fault.Limit != report.KeyBufferedBytes {
+		if _, _, err := held.Convert(t.Context(), most/2); !errors.As(err, &fault) || fault.Key != report.KeyBufferedBytes {
 			t.Errorf("beside it: %v", err)
 		}
 		done()

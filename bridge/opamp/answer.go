@@ -26,7 +26,7 @@ func Refuse(h http.Header, st *status.Status, reason report.Reason) (code int, b
 	for _, detail := range st.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			f.Limit = detail.GetMetadata()["limit"]
+			f.Key = detail.GetMetadata()["limit"]
 		case *errdetails.RetryInfo:
 			retry = max(retry, detail.GetRetryDelay().AsDuration())
 		}
@@ -35,7 +35,7 @@ func Refuse(h http.Header, st *status.Status, reason report.Reason) (code int, b
 	case st.Code() == codes.Unavailable:
 		code = http.StatusServiceUnavailable
 	case reason != "":
-		code = f.HTTP()
+		code = f.HTTPStatus()
 	default:
 		code, _ = codec.ConnectError(st)
 	}

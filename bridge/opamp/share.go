@@ -104,13 +104,13 @@ func (t *Table) makeRoom(key uint64) (displaced *Session, err error) {
 
 func (t *Table) errFull(limit int) error {
 	f := report.Newf(report.ReasonOverloaded, "%d agents poll here already (%s)", limit, t.options.Key)
-	f.Limit, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+t.options.Key, Retry
+	f.Key, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+t.options.Key, Retry
 	return f
 }
 
 // errDisplaced returns why a session ended for that of another address.
 func (t *Table) errDisplaced() error {
 	f := report.Newf(report.ReasonOverloaded, "most of the agents that poll here have this agent's address, and another address needed a place (%s)", t.options.Key)
-	f.Limit, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+t.options.Key, Retry
+	f.Key, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+t.options.Key, Retry
 	return f
 }

@@ -45,7 +45,7 @@ func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 }
 
 // beginConn counts a connection, or returns why it is refused.
-func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
+func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *report.Fault {
 	take, give := Scope.beginConn, Scope.endConn
 	if tls {
 		take, give = Scope.beginTLS, Scope.cancelTLS
@@ -56,7 +56,7 @@ func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
 
 // beginConn counts a connection, or returns why it is refused: then it counts
 // nothing.
-func (s Scope) beginConn(clock) *excess {
+func (s Scope) beginConn(clock) *report.Fault {
 	if limit := s.rules.connections; !enter(&s.tally.connections, limit) {
 		return s.excess("connections", report.AnyMoment, "%d connections%s are open, which is the limit", limit)
 	}
@@ -65,7 +65,7 @@ func (s Scope) beginConn(clock) *excess {
 
 // beginTLS is beginConn for a connection that begins with a handshake, which
 // counts too.
-func (s Scope) beginTLS(now clock) *excess {
+func (s Scope) beginTLS(now clock) *report.Fault {
 	if x := s.beginConn(now); x != nil {
 		return x
 	}

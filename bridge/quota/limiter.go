@@ -155,23 +155,19 @@ func (q *Limiter) shares(from *Address, l *Scope) [3]Scope {
 	return [...]Scope{{&q.address, &from.tally}, *l, q.server}
 }
 
-// An excess is a limit that was reached.
-type excess struct {
-	key, text string
-	entry     string        // as in rules
-	wait      time.Duration // until there may be room
-}
-
-// excess returns the excess of one of the scope's limits. The text gets the limit and
-// its owner.
-func (s Scope) excess(key string, wait time.Duration, text string, limit any) *excess {
-	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), s.entry, wait}
+// excess returns the fault of one of the scope's limits that was reached. The text gets the
+// limit and the limit's owner.
+func (s Scope) excess(key string, wait time.Duration, text string, limit any) *report.Fault {
+	key = s.section + key
+	f := report.OverLimit(key, wait, fmt.Sprintf(text, limit, s.of))
+	f.Hint = "raise " + key + s.entry
+	return f
 }
 
 // takeAll takes quota from each of the scopes, in order. If one refuses, takeAll
 // gives back the quota of those before, and returns the excess: a refused call uses
 // no quota.
-func takeAll(scopes []Scope, now clock, take func(Scope, clock) *excess, give func(Scope)) *excess {
+func takeAll(scopes []Scope, now clock, take func(Scope, clock) *report.Fault, give func(Scope)) *report.Fault {
 	for i, s := range scopes {
 		x := take(s, now)
 		if x == nil {
@@ -188,12 +184,9 @@ func takeAll(scopes []Scope, now clock, take func(Scope, clock) *excess, give fu
 // refuse reports an excess. If limits are only tried out, it returns nil. The caller
 // then stops counting the call or connection that it let pass: otherwise limits that
 // are tried out would report more than real ones would refuse.
-func (q *Limiter) refuse(x *excess, peer, detail string) error {
-	q.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key+x.entry)
-	if q.tryOut {
-		return nil
-	}
-	return report.OverLimit(x.key, x.wait, x.text)
+func (q *Limiter) refuse(f *report.Fault, peer, detail string) error {
+	f.Detail = detail
+	return q.refusals.Unless(q.tryOut, f, peer)
 }
 
 // A Call is a call's usage, from Begin to End. A call that hasn't begun counts
@@ -280,7 +273,7 @@ func (u *Call) AddressKey() uint64 { return addressKey(u.peer) }
 func (u *Call) Memory() *memory.Address { return &u.address.memory }
 
 // beginCall counts a call, or returns why it is refused: then it counts nothing.
-func (s Scope) beginCall(now clock) *excess {
+func (s Scope) beginCall(now clock) *report.Fault {
 	if limit := s.rules.calls; !enter(&s.tally.calls, limit) {
 		return s.excess("calls", report.AnyMoment, "%d calls%s are running, which is the limit", limit)
 	}
@@ -428,7 +421,7 @@ func (u *Call) Handshake(method string) error {
 }
 
 // beginUpgrade counts a WebSocket that opens, or returns why it is refused.
-func (s Scope) beginUpgrade(now clock) *excess {
+func (s Scope) beginUpgrade(now clock) *report.Fault {
 	if wait := s.upgrading.take(s.handshakes, now); wait > 0 {
 		return s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.handshakes)
 	}

@@ -55,7 +55,7 @@ func (u *WebRequest) End() {
 
 func (u *WebRequest) shares() [3]Scope { return u.quotas.shares(u.address, u.listener) }
 
-func (s Scope) beginWeb(clock) *excess {
+func (s Scope) beginWeb(clock) *report.Fault {
 	if limit := s.rules.webRequests; !enter(&s.tally.webRequests, limit) {
 		return s.excess("fallback_requests", report.AnyMoment, "%d requests%s to the web server are running, which is the limit", limit)
 	}

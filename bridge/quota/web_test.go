@@ -20,7 +20,7 @@ func TestWebRequestsCountApart(t *testing.T) {
 		switch {
 		case limit == "" && err != nil:
 			t.Fatalf("%s: %v", peer, err)
-		case limit != "" && (!errors.As(err, &f) || f.Limit != limit || f.Reason != report.ReasonLimitExceeded):
+		case limit != "" && (!errors.As(err, &f) || f.Key != limit || f.Reason != report.ReasonLimitExceeded):
 			t.Fatalf("%s: got %v, want a refusal by %s", peer, err, limit)
 		}
 		return &u

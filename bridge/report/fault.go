@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,18 +19,29 @@ import (
 // carries. The statuses of an upstream never get one.
 const ErrorDomain = "culvert"
 
-// A Fault is why culvert itself ends a call.
+// A Fault is why culvert itself refuses a request or a connection, or ends a call: one
+// value from the place that noticed it to the client, the log and the metrics.
 type Fault struct {
 	Reason Reason
-	Code   codes.Code    // codes.OK: the code of the reason
-	Text   string        // for the client
-	Remedy string        // empty: the remedy of the reason's row
-	Sent   string        // for UNAVAILABLE: SentNo, SentMaybe, or empty for SentNo
+	Key    string        // the setting that decided, such as a limit that was reached; empty: none
+	Text   string        // what happened, for the client
+	Remedy string        // what the client should do; empty: the remedy of the reason's row
+	Hint   string        // what the operator should do; empty: nothing, so the log has no line but the call's
+	Detail string        // the origin, host or method that was refused, for the log; text of the peer
 	Cause  error         // for the log only
-	Limit  string        // the key of the limit that was reached
+	Code   codes.Code    // codes.OK: the code of the reason
+	Sent   string        // for UNAVAILABLE: SentNo, SentMaybe, or empty for SentNo
 	Retry  time.Duration // when to retry; 0: not given
-	Mute   bool          // the client can't be reached any more
-	Ends   string        // why the call's connection ends with it; empty: it doesn't, or for another reason
+
+	// HTTP is the status of an answer that isn't a call's, and Header its fields: names and
+	// values in turn. 0: the status of the reason.
+	HTTP   int
+	Header []string
+
+	Likely     bool   // a request that isn't a call was probably meant as one: every web server gets others
+	ReportOnly bool   // the rule is only tried out: nothing is refused
+	Mute       bool   // the client can't be reached any more
+	Ends       string // why the call's connection ends with it; empty: it doesn't, or for another reason
 
 	// WriteBy is until when a message that is being written may take. Zero, or a time that
 	// is too soon: culvert waits as long as for other faults.
@@ -62,13 +74,13 @@ const AnyMoment = time.Second
 // OverLimit returns the fault of a limit that was reached, with its key and the retry
 // delay (0: not given).
 func OverLimit(key string, retry time.Duration, text string) *Fault {
-	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + key + ")", Limit: key, Retry: retry}
+	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + key + ")", Key: key, Retry: retry}
 }
 
 // UnlessRaised notes the limit that was reached, and makes the remedy name it: a
 // listener's, a route's or a method's own, where the reason's row names the general one.
 func (f *Fault) UnlessRaised(key string) *Fault {
-	f.Limit = key
+	f.Key = key
 	instead, _, _ := strings.Cut(f.Row().Remedy, " or raise ")
 	f.Remedy = instead + " or raise " + key
 	return f
@@ -97,14 +109,35 @@ func (f *Fault) Error() string {
 // Row returns the fault's row of the table.
 func (f *Fault) Row() ReasonInfo { return f.Reason.Row() }
 
-// HTTP returns the HTTP status of an answer that isn't a call's. A limit is the client's
-// own, as those without a key are, or everybody's: then another instance may have room.
-// RFC 6585 §4.
-func (f *Fault) HTTP() int {
-	if f.Reason == ReasonLimitExceeded && f.Limit != "" && !strings.HasPrefix(f.Limit, KeyAddressLimits) {
+// Limit returns the key of the limit that was reached, or "": other keys are those of
+// rules.
+func (f *Fault) Limit() string {
+	switch f.Reason {
+	case ReasonNoRoute, ReasonOriginDenied, ReasonBadRequest:
+		return ""
+	}
+	return f.Key
+}
+
+// HTTPStatus returns the HTTP status of an answer that isn't a call's. A limit is the
+// client's own, as those without a key are, or everybody's: then another instance may have
+// room. RFC 6585 §4.
+func (f *Fault) HTTPStatus() int {
+	switch {
+	case f.HTTP != 0:
+		return f.HTTP
+	case f.Reason == ReasonLimitExceeded && f.Key != "" && !strings.HasPrefix(f.Key, KeyAddressLimits):
 		return http.StatusServiceUnavailable
 	}
 	return f.Row().HTTP
+}
+
+// RetrySeconds is the value of a Retry-After header, or "" if there is none.
+func (f *Fault) RetrySeconds() string {
+	if f.Retry <= 0 {
+		return ""
+	}
+	return strconv.Itoa(int((f.Retry + time.Second - 1) / time.Second))
 }
 
 // StatusCode returns the code of the client's status.
@@ -144,8 +177,8 @@ func (f *Fault) Status(callID string, detailed bool) *status.Status {
 	if code == codes.Unavailable {
 		info.Metadata["sent"] = cmp.Or(f.Sent, SentNo)
 	}
-	if f.Limit != "" {
-		info.Metadata["limit"] = f.Limit
+	if limit := f.Limit(); limit != "" {
+		info.Metadata["limit"] = limit
 	}
 	details := []protoadapt.MessageV1{info}
 	if f.Retry > 0 {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"log/slog"
 	"sync"
 	"time"
@@ -8,50 +9,82 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Refusals logs refusals, each with the key that would allow it, at a rate that a
+// Refusals notes refusals: it tells the Observer of each, and logs them at a rate that a
 // person can read.
 type Refusals struct {
-	log   *slog.Logger
-	obs   Observer
+	log      *slog.Logger
+	obs      Observer
+	rules    paced // refusals by a rule or a limit
+	mistakes paced // requests that aren't calls; apart, so that they hide no refusal
+}
+
+// NewRefusals returns a Refusals.
+func NewRefusals(log *slog.Logger, obs Observer) *Refusals {
+	return &Refusals{log: log, obs: obs, rules: newPaced(), mistakes: newPaced()}
+}
+
+// Note notes a refusal of the peer's call, request or connection. A fault without a key is
+// a mistake of a client's: the Observer isn't told, and only a likely one is worth a
+// warning.
+func (l *Refusals) Note(f *Fault, peer string) {
+	if f.Key == "" && !f.Likely {
+		l.log.Debug("refused", slog.String("peer", peer), slog.String("detail", f.Detail), slog.String("hint", f.hint()))
+		return
+	}
+	pace := &l.mistakes
+	if f.Key != "" {
+		pace = &l.rules
+		l.obs.Refused(Refusal{Reason: f.Reason, Key: f.Key, Peer: peer, Detail: f.Detail, ReportOnly: f.ReportOnly})
+	}
+	skipped, ok := pace.allow()
+	if !ok {
+		return
+	}
+	what := "refused"
+	if f.ReportOnly {
+		what = "would be refused"
+	}
+	facts := []any{slog.String("reason", string(f.Reason))}
+	if f.Key != "" {
+		facts = append(facts, slog.String("key", f.Key))
+	}
+	l.log.Warn(what, append(facts, slog.String("peer", peer), slog.String("detail", f.Detail), slog.String("hint", f.hint()), slog.Int("not_logged", skipped))...) //nolint:sloglint // one of two constants
+}
+
+// hint returns what the log says of the fault. What a client does wrong is told to both.
+func (f *Fault) hint() string { return cmp.Or(f.Hint, f.Text) }
+
+// Unless returns the fault, or nil if its rule is only tried out: then nobody answers with
+// it, so it is noted here.
+func (l *Refusals) Unless(tryOut bool, f *Fault, peer string) error {
+	if !tryOut {
+		return f
+	}
+	f.ReportOnly = true
+	l.Note(f, peer)
+	return nil
+}
+
+// Hint warns of a request that isn't refused, as often as of mistakes. Only what is logged
+// has its hint made.
+func (l *Refusals) Hint(what, peer, detail string, hint func() string) {
+	if skipped, ok := l.mistakes.allow(); ok {
+		l.log.Warn(what, slog.String("peer", peer), slog.String("detail", detail), slog.String("hint", hint()), slog.Int("not_logged", skipped)) //nolint:sloglint // a constant of the caller's
+	}
+}
+
+// A paced is a kind of lines that anybody can cause.
+type paced struct {
 	limit *rate.Limiter
 
 	mu      sync.Mutex
 	skipped int
 }
 
-// NewRefusals returns a Refusals that also reports each refusal to the Observer.
-func NewRefusals(log *slog.Logger, obs Observer) *Refusals {
-	return &Refusals{log: log, obs: obs, limit: rate.NewLimiter(rate.Every(5*time.Second), 5)}
-}
-
-// Note reports a refusal. The hint tells how to allow it.
-func (l *Refusals) Note(r Refusal, hint string) {
-	l.obs.Refused(r)
-	skipped, ok := l.allow()
-	if !ok {
-		return
-	}
-	what := "refused"
-	if r.ReportOnly {
-		what = "would be refused"
-	}
-	facts := []any{slog.String("reason", string(r.Reason))}
-	if r.Key != "" {
-		facts = append(facts, slog.String("key", r.Key))
-	}
-	l.log.Warn(what, append(facts, slog.String("peer", r.Peer), slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))...) //nolint:sloglint // one of two constants
-}
-
-// Hint warns of a request that isn't refused, in the same bounds. Only what is logged has
-// its hint made.
-func (l *Refusals) Hint(what, peer, detail string, hint func() string) {
-	if skipped, ok := l.allow(); ok {
-		l.log.Warn(what, slog.String("peer", peer), slog.String("detail", detail), slog.String("hint", hint()), slog.Int("not_logged", skipped)) //nolint:sloglint // a constant of the caller's
-	}
-}
+func newPaced() paced { return paced{limit: rate.NewLimiter(rate.Every(5*time.Second), 5)} }
 
 // allow reports whether a line may be logged now, and how many were not since the last one.
-func (l *Refusals) allow() (skipped int, ok bool) {
+func (l *paced) allow() (skipped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.limit.Allow() {
@@ -65,13 +98,13 @@ func (l *Refusals) allow() (skipped int, ok bool) {
 // memoryRetry is the retry delay after a refusal for lack of memory.
 const memoryRetry = 5 * time.Second
 
-// NoMemory reports that a peer's call or connection is refused for lack of memory,
-// and returns the fault.
-func (l *Refusals) NoMemory(peer, detail, what string) *Fault {
-	l.Note(Refusal{Reason: ReasonLimitExceeded, Key: KeyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+KeyMemory)
-	return OverLimit(KeyMemory, memoryRetry, "this server has no memory for more "+what)
+// NoMemory returns the fault of a call, request or connection for which there is no memory.
+func NoMemory(what, detail string) *Fault {
+	f := OverLimit(KeyMemory, memoryRetry, "this server has no memory for more "+what)
+	f.Hint, f.Detail = "give culvert more memory, or raise "+KeyMemory, detail
+	return f
 }
 
 // Mutex returns the log's lock, for a watchdog that checks whether it is held for
 // ever.
-func (l *Refusals) Mutex() *sync.Mutex { return &l.mu }
+func (l *Refusals) Mutex() *sync.Mutex { return &l.rules.mu }

@@ -111,7 +111,7 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 					t.Errorf("the call ended: %v", cause)
 				case c.key == "" && c.freed && held.Waiting():
 					t.Error("the call waits for room that there is")
-				case c.key != "" && (!errors.As(cause, &f) || f.Limit != c.key || f.Reason != report.ReasonLimitExceeded):
+				case c.key != "" && (!errors.As(cause, &f) || f.Key != c.key || f.Reason != report.ReasonLimitExceeded):
 					t.Errorf("the call ended because of %v, want %s", cause, c.key)
 				}
 				_ = conn.Close() // of a pipe

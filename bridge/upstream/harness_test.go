@@ -48,8 +48,8 @@ var (
 	errDeadline = report.New(report.ReasonDeadlineExceeded, "the deadline passed")
 )
 
-// A verdict is what an error of a stream says.
-type verdict struct {
+// An outcome is what an error of a stream says.
+type outcome struct {
 	status *status.Status
 	origin string
 	reason report.Reason
@@ -59,21 +59,21 @@ type verdict struct {
 // judge tells apart the kinds of errors that a stream returns: the backend's status,
 // a fault, or context.DeadlineExceeded. Any other kind is a defect. nil is the
 // backend's OK.
-func judge(err error) verdict {
+func judge(err error) outcome {
 	var own Status
 	var f *report.Fault
 	switch {
 	case err == nil:
-		return verdict{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
+		return outcome{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
 	case errors.As(err, &own):
-		return verdict{status: own.Status, origin: report.OriginUpstream}
+		return outcome{status: own.Status, origin: report.OriginUpstream}
 	case errors.As(err, &f):
 	case errors.Is(err, context.DeadlineExceeded):
 		f = errDeadline
 	default:
 		f = report.New(report.ReasonInternal, "BUG: neither a status nor a fault").Because(err)
 	}
-	v := verdict{status: f.Status("id", false), origin: report.OriginCulvert, reason: f.Reason}
+	v := outcome{status: f.Status("id", false), origin: report.OriginCulvert, reason: f.Reason}
 	if f.Cause != nil {
 		v.cause = f.Cause.Error()
 	}

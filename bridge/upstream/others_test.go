@@ -365,7 +365,7 @@ func TestDescriptorsCount(t *testing.T) {
 		}
 	}
 	var f *report.Fault
-	if _, err := u.Described(within(t, patience), checkHealth); !errors.As(err, &f) || f.Limit != report.KeyMemory {
+	if _, err := u.Described(within(t, patience), checkHealth); !errors.As(err, &f) || f.Key != report.KeyMemory {
 		t.Errorf("without room: %v", err)
 	}
 	full.Settle()

@@ -86,7 +86,7 @@ func callRetried(ctx context.Context, t *testing.T, u *Upstream, r *Retry, messa
 	}()
 	up, err := u.Open(ctx, cancel, Request{Method: testMethod, Metadata: metadata.MD{"x-request-id": {"a"}, "x-own": {"b"}}, Held: entry, ID: "a", Retry: r})
 	if err != nil {
-		return ending{verdict: judge(err)}
+		return ending{outcome: judge(err)}
 	}
 	if err := up.Send(mem.BufferSlice{mem.SliceBuffer(message)}); err != nil && !errors.Is(err, io.EOF) {
 		t.Errorf("send: %v", err)
@@ -104,7 +104,7 @@ func callRetried(ctx context.Context, t *testing.T, u *Upstream, r *Retry, messa
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
-		e.verdict, e.trailer = judge(err), up.Trailer()
+		e.outcome, e.trailer = judge(err), up.Trailer()
 		return e
 	}
 }

@@ -51,7 +51,7 @@ func (s *Set) AcquireWithin(name string, most int) (*Upstream, error) {
 			return u, nil
 		case full:
 			f := report.Newf(report.ReasonOverloaded, "%d calls of the backend are running, which is the limit (%s)", most, report.KeyBackendCalls)
-			f.Limit = report.KeyBackendCalls
+			f.Key, f.Hint = report.KeyBackendCalls, "raise "+report.KeyBackendCalls+" of the backend "+name
 			return nil, f
 		}
 		// It was replaced and released after the lookup: the map is another one now.

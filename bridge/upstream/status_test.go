@@ -159,7 +159,7 @@ func (c *frameConn) end(stream uint32, fields ...string) { c.headers(stream, tru
 
 // An ending is what culvert made of a call.
 type ending struct {
-	verdict
+	outcome
 	header   metadata.MD
 	hasHead  bool
 	messages [][]byte
@@ -174,7 +174,7 @@ func callUpstream(ctx context.Context, t testing.TB, u *Upstream, md metadata.MD
 	defer cancel(errFinished)
 	up, err := openCall(ctx, u, Request{Method: testMethod, Metadata: md})
 	if err != nil {
-		e.verdict = judge(err)
+		e.outcome = judge(err)
 		return e
 	}
 	if err := up.Send(mem.BufferSlice{mem.SliceBuffer("hello")}); err != nil && !errors.Is(err, io.EOF) {
@@ -192,7 +192,7 @@ func callUpstream(ctx context.Context, t testing.TB, u *Upstream, md metadata.MD
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
-		e.verdict, e.trailer = judge(err), up.Trailer()
+		e.outcome, e.trailer = judge(err), up.Trailer()
 		return e
 	}
 }

@@ -36,9 +36,9 @@ func compareSequences(t *testing.T, n int) {
 	for _, d := range differences {
 		table = append(table, differential.Difference{Name: d.name, RFC: d.rfc, Why: d.why})
 	}
-	differential.Run(t, n, table, func(_ *testing.T, seed uint64) differential.Verdict {
+	differential.Run(t, n, table, func(_ *testing.T, seed uint64) differential.Access {
 		s := newSequence(seed)
-		v := differential.Verdict{Sequence: s.String()}
+		v := differential.Access{Sequence: s.String()}
 		ours, theirs := s.playCulvert(), s.playCoder()
 		v.Known, v.Fault = explain(ours, theirs)
 		return v
