@@ -27,12 +27,12 @@ func compareSequences(t *testing.T, n int) {
 	for _, d := range differences {
 		table = append(table, differential.Difference{Name: d.name, RFC: d.rfc, Why: d.why})
 	}
-	differential.Run(t, n, table, func(t *testing.T, seed uint64) differential.Access {
+	differential.Run(t, n, table, func(t *testing.T, seed uint64) differential.Verdict {
 		s := newSequence(seed)
 		steps := s.steps()
 		ours := playWith(t, s, steps, func(hs *http.Server) { Configure(hs, Hooks{}) })
 		theirs := playWith(t, s, steps, func(*http.Server) {})
-		v := differential.Access{Sequence: s.String()}
+		v := differential.Verdict{Sequence: s.String()}
 		v.Known, v.Fault = explain(steps, ours, theirs)
 		if v.Fault == "" && s.hold {
 			v.Fault = sameInPieces(t, s, seed, steps, ours)

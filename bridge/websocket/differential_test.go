@@ -36,9 +36,9 @@ func compareSequences(t *testing.T, n int) {
 	for _, d := range differences {
 		table = append(table, differential.Difference{Name: d.name, RFC: d.rfc, Why: d.why})
 	}
-	differential.Run(t, n, table, func(_ *testing.T, seed uint64) differential.Access {
+	differential.Run(t, n, table, func(_ *testing.T, seed uint64) differential.Verdict {
 		s := newSequence(seed)
-		v := differential.Access{Sequence: s.String()}
+		v := differential.Verdict{Sequence: s.String()}
 		ours, theirs := s.playCulvert(), s.playCoder()
 		v.Known, v.Fault = explain(ours, theirs)
 		return v

@@ -26,8 +26,8 @@ type Difference struct {
 	Why  string // culvert differs
 }
 
-// A Access is the result of comparing two implementations in one sequence.
-type Access struct {
+// A Verdict is the result of comparing two implementations in one sequence.
+type Verdict struct {
 	Known    []string // names of the differences that explain the result
 	Fault    string   // an unexplained difference; "": none
 	Sequence string   // for a reader
@@ -42,7 +42,7 @@ const enough = 300_000
 
 // Run compares n sequences, or the number in -sequences, on all processors. If they
 // are enough, every difference of the table must explain something in one of them.
-func Run(t *testing.T, n int, table []Difference, compare func(t *testing.T, seed uint64) Access) {
+func Run(t *testing.T, n int, table []Difference, compare func(t *testing.T, seed uint64) Verdict) {
 	t.Helper()
 	if *sequences > 0 {
 		n = *sequences
@@ -80,7 +80,7 @@ type run struct {
 }
 
 // work compares sequence after sequence.
-func (r *run) work(t *testing.T, compare func(*testing.T, uint64) Access) {
+func (r *run) work(t *testing.T, compare func(*testing.T, uint64) Verdict) {
 	for {
 		r.mu.Lock()
 		s := r.next
@@ -93,7 +93,7 @@ func (r *run) work(t *testing.T, compare func(*testing.T, uint64) Access) {
 	}
 }
 
-func (r *run) note(t *testing.T, s uint64, v Access) {
+func (r *run) note(t *testing.T, s uint64, v Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.compared++
