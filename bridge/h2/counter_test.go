@@ -38,13 +38,7 @@ func TestWholeBody(t *testing.T) {
 	defer close(ask)
 	whole := func(want int64) {
 		t.Helper()
-		p.must(p.framer.WritePing(false, [8]byte{1})) // answered behind what came before it
-		p.flush()
-		for {
-			if f, ok := p.next().(*http2.PingFrame); ok && f.IsAck() {
-				break
-			}
-		}
+		p.awaitServer()
 		ask <- true
 		if got := await(t, "the handler", lengths); got != want {
 			t.Errorf("the body has %d bytes, want %d", got, want)
@@ -78,13 +72,7 @@ func TestUnreadBodyIsCounted(t *testing.T) {
 	}))
 	came := func(want int64) {
 		t.Helper()
-		p.must(p.framer.WritePing(false, [8]byte{1})) // answered behind what came before it
-		p.flush()
-		for {
-			if f, ok := p.next().(*http2.PingFrame); ok && f.IsAck() {
-				break
-			}
-		}
+		p.awaitServer()
 		if got := unread.Load(); got != want {
 			t.Errorf("%d bytes are counted as unread, want %d", got, want)
 		}

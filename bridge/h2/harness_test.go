@@ -203,6 +203,18 @@ func (p *peer) must(err error) {
 	}
 }
 
+// awaitServer waits until the server has processed all frames before.
+func (p *peer) awaitServer() {
+	p.t.Helper()
+	p.must(p.framer.WritePing(false, [8]byte{1})) // its answer comes behind them
+	p.flush()
+	for {
+		if f, ok := p.next().(*http2.PingFrame); ok && f.IsAck() {
+			return
+		}
+	}
+}
+
 // flush sends what was written.
 func (p *peer) flush() {
 	p.t.Helper()

@@ -51,11 +51,12 @@ func (l *Refusals) Note(f *Fault, peer string) {
 	l.log.Warn(what, append(facts, slog.String("peer", peer), slog.String("detail", f.Detail), slog.String("hint", f.hint()), slog.Int("not_logged", skipped))...) //nolint:sloglint // one of two constants
 }
 
-// hint returns what the log says of the fault. What a client does wrong is told to both.
+// hint returns what the log tells the operator: the fault's hint, or the text for the client
+// if there is none.
 func (f *Fault) hint() string { return cmp.Or(f.Hint, f.Text) }
 
-// Unless returns the fault, or nil if its rule is only tried out: then nobody answers with
-// it, so it is noted here.
+// Unless returns the fault of a rule in force, for the caller to answer with. If the rule is
+// only tried out, Unless notes the fault and returns nil.
 func (l *Refusals) Unless(tryOut bool, f *Fault, peer string) error {
 	if !tryOut {
 		return f
@@ -73,7 +74,7 @@ func (l *Refusals) Hint(what, peer, detail string, hint func() string) {
 	}
 }
 
-// A paced is a kind of lines that anybody can cause.
+// paced bounds the rate of log lines that clients cause.
 type paced struct {
 	limit *rate.Limiter
 

@@ -36,7 +36,7 @@ func (r *Retry) wants(end error) bool {
 	}
 	f, ok := errors.AsType[*report.Fault](end)
 	switch {
-	case !ok || f.Key != "": // a limit that was reached isn't raised by another attempt
+	case !ok || f.Limit() != "": // a limit that was reached isn't raised by another attempt
 		return false
 	case f.Unseen():
 		return true
