@@ -116,6 +116,12 @@ func _(ctx context.Context, l *slog.Logger, attr slog.Attr, with []any) {
 	r.AddAttrs(slog.GroupAttrs("group_attrs", slog.Bool("in_group_attrs", true)))
 	r.AddAttrs(attrs...)
 	attr.Key = "set_later"
+	made := slog.Int("made", 1)
+	made.Key = "made_and_set_later"
+	var named slog.Attr
+	named.Key = "set_in_a_variable"
+	var other struct{ Key string }
+	other.Key = "no_attribute"
 }
 `,
 	} {
@@ -127,7 +133,7 @@ func _(ctx context.Context, l *slog.Logger, attr slog.Attr, with []any) {
 		"in_a_foreign_constant", "in_a_constant_of_another_file", "in_a_constant", "in_a_variable", "in_a_local_constant", "with", "assigned",
 		"string", "any", "group", "in_group", "attr_in_group", "pair", "after_an_attr", "attr", "after_a_call", "parenthesized", "context", "log",
 		"literal", "unkeyed", "with_group", "parentheses", "package_function", "package_with", "elided", "elided_unkeyed", "in_a_list",
-		"attr_in_a_list", "later_in_a_list", "appended", "appended_to_a_parameter", "added", "group_attrs", "in_group_attrs", "set_later",
+		"attr_in_a_list", "later_in_a_list", "appended", "appended_to_a_parameter", "added", "group_attrs", "in_group_attrs", "set_later", "made", "made_and_set_later", "set_in_a_variable",
 	}
 	got := slices.Sorted(maps.Keys(p.attributes()))
 	if slices.Sort(want); !slices.Equal(got, want) {
@@ -214,7 +220,7 @@ func textOf(e ast.Expr) (string, bool) {
 func (p *logParser) attributes() map[string]token.Position {
 	found := map[string]token.Position{}
 	for i, file := range p.files {
-		f := &logFile{logParser: p, folder: filepath.Base(filepath.Dir(p.paths[i])), found: found, records: map[string]bool{}, lists: map[string]bool{}}
+		f := &logFile{logParser: p, folder: filepath.Base(filepath.Dir(p.paths[i])), found: found, records: map[string]bool{}, attrs: map[string]bool{}, lists: map[string]bool{}}
 		ast.Inspect(file, f.declared)
 		ast.Inspect(file, f.visit)
 	}
@@ -227,6 +233,7 @@ type logFile struct {
 	folder  string
 	found   map[string]token.Position
 	records map[string]bool // names of slog.Records
+	attrs   map[string]bool // names of slog.Attrs
 	lists   map[string]bool // names of []any
 }
 
@@ -239,7 +246,7 @@ var firstPair = map[string]int{
 // makers are the functions of slog whose first argument is a key.
 var makers = []string{"Any", "Bool", "Duration", "Float64", "Group", "GroupAttrs", "Int", "Int64", "String", "Time", "Uint64"}
 
-// declared notes the names of records and lists.
+// declared notes the names of records, attributes and lists.
 func (f *logFile) declared(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.AssignStmt:
@@ -249,16 +256,19 @@ func (f *logFile) declared(n ast.Node) bool {
 				f.records[id.Name] = f.records[id.Name] || calls && isOfSlog(call.Fun, "NewRecord")
 				list, literal := n.Rhs[i].(*ast.CompositeLit)
 				f.lists[id.Name] = f.lists[id.Name] || literal && isListOfAny(list.Type)
+				f.attrs[id.Name] = f.attrs[id.Name] || literal && isOfSlog(list.Type, "Attr") || calls && isOneOfSlog(call.Fun, makers)
 			}
 		}
 	case *ast.Field:
 		for _, id := range n.Names {
 			f.lists[id.Name] = f.lists[id.Name] || isListOfAny(n.Type)
 			f.records[id.Name] = f.records[id.Name] || isOfSlog(n.Type, "Record")
+			f.attrs[id.Name] = f.attrs[id.Name] || isOfSlog(n.Type, "Attr")
 		}
 	case *ast.ValueSpec:
 		for _, id := range n.Names {
 			f.lists[id.Name] = f.lists[id.Name] || isListOfAny(n.Type)
+			f.attrs[id.Name] = f.attrs[id.Name] || isOfSlog(n.Type, "Attr")
 		}
 	}
 	return true
@@ -284,7 +294,11 @@ func (f *logFile) visit(n ast.Node) bool {
 		}
 	case *ast.AssignStmt: // attr.Key = "…"
 		for i := range min(len(n.Lhs), len(n.Rhs)) {
-			if s, is := n.Lhs[i].(*ast.SelectorExpr); is && s.Sel.Name == "Key" {
+			s, is := n.Lhs[i].(*ast.SelectorExpr)
+			if !is || s.Sel.Name != "Key" {
+				continue
+			}
+			if of, is := s.X.(*ast.Ident); is && f.attrs[of.Name] {
 				f.key(n.Rhs[i])
 			}
 		}
@@ -375,13 +389,15 @@ func (f *logFile) texts(e ast.Expr) []string {
 	return nil
 }
 
-func isOfSlog(e ast.Expr, name string) bool {
+func isOfSlog(e ast.Expr, name string) bool { return isOneOfSlog(e, []string{name}) }
+
+func isOneOfSlog(e ast.Expr, names []string) bool {
 	s, is := e.(*ast.SelectorExpr)
 	if !is {
 		return false
 	}
 	of, _ := s.X.(*ast.Ident)
-	return of != nil && of.Name == "slog" && s.Sel.Name == name
+	return of != nil && of.Name == "slog" && slices.Contains(names, s.Sel.Name)
 }
 
 // isListOfAny reports whether a type is []any or …any.
