@@ -22,7 +22,7 @@ import (
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
+	c := &call{policy: a.policy, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
 	c.arriving, a.counted, a.call = a.counted, false, c
 	use, method := a.use()
 	c.use = use
@@ -60,10 +60,11 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 // begin begins a call, up to the steps. end must follow.
 func (s *Server) begin(parent context.Context, c *call, down downstream, conn net.Conn) (*running, context.Context) {
 	ctx, cancel := context.WithCancelCause(parent)
-	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
-	c.held.Call = r
+	c.cancel, c.conn = cancel, conn
+	c.held.Call = c
+	r := &running{call: c, down: down, obs: report.DiscardCall(), stopTime: func() {}}
 	down.Bind(ctx, cancel)
-	s.registry.add(r)
+	s.registry.add(&c.watched, trafficKey{c.info.Listener, c.info.Transport})
 	r.limitTime(ctx)
 	return r, ctx
 }
@@ -87,7 +88,7 @@ func (s *Server) end(r *running) {
 	defer r.call.arrived()
 	defer r.call.use.End()
 	defer r.call.held.Settle()
-	defer s.registry.remove(r)
+	defer s.registry.remove(&r.watched)
 	defer r.stopTime()
 	r.releaseUpstream()
 }
@@ -106,7 +107,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 
 // abort cuts off a client that can't be told the end.
 func (s *Server) abort(r *running, panicked error) {
-	defer s.catch(r, cutting, &panicked)
+	defer s.catch(r.call, cutting, &panicked)
 	r.telling = true
 	v := judge(panicked, r.call.info.ID, false)
 	s.noteEnd(r, v, nil)
@@ -115,7 +116,7 @@ func (s *Server) abort(r *running, panicked error) {
 
 // tellEnd is finish up to a panic, which it returns as a fault.
 func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked error) {
-	defer s.catch(r, "ending a call", &panicked)
+	defer s.catch(r.call, "ending a call", &panicked)
 	info := r.call.info
 	if r.call.late != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = r.call.late // grpc-go was first, which reads the clock itself
@@ -169,7 +170,7 @@ func (*Server) noteEnd(r *running, v outcome, trailer metadata.MD) {
 // report tells the Observer that the call is over. Nothing of the call runs any more.
 func (s *Server) report(r *running) {
 	var told error
-	defer s.catch(r, "the Observer", &told)
+	defer s.catch(r.call, "the Observer", &told)
 	info := r.call.info
 	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
 	info.MessagesOut, info.BytesOut = r.out.messages.Load(), r.out.bytes.Load()

@@ -62,7 +62,7 @@ func (s *Server) passRequests(r *running) {
 // copyRequests returns nil when the upstream has the end of the requests or has ended
 // the call itself, else why the call must end.
 func (s *Server) copyRequests(r *running) (err error) {
-	defer s.catch(r, "copying a call's requests", &err)
+	defer s.catch(r.call, "copying a call's requests", &err)
 	for m, err := r.firstRequest(); ; m, err = r.converted(r.recv()) {
 		if errors.Is(err, io.EOF) {
 			break
@@ -114,7 +114,7 @@ func (r *running) awaitGoodbye() error {
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // else why the call ends.
 func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Queue) (trailer metadata.MD, err error) {
-	defer s.catch(r, "copying a call's replies", &err)
+	defer s.catch(r.call, "copying a call's replies", &err)
 	if err := s.copyHeader(ctx, r, from); err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func (p *policy) noRoute(ch *choice) error {
 // wins, all that the first decided is decided again: the method, the limits and
 // whether the page may call.
 func (s *Server) settle(c *call) (err error) {
-	defer s.catchMaking(c, &err)
+	defer s.catch(c, "the beginning of a call", &err)
 	ch := c.choice
 	if ch == nil {
 		return nil

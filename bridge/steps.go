@@ -49,7 +49,7 @@ type step struct {
 // take takes a call through the steps, and then tells its client that it has begun. It
 // returns why one of the steps refused the call, or nil.
 func (s *Server) take(r *running) (err error) {
-	defer s.catch(r, "the steps of a call", &err)
+	defer s.catch(r.call, "the steps of a call", &err)
 	for _, step := range steps {
 		if err := step.run(s, r.timed, r); err != nil {
 			return err
@@ -72,7 +72,7 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 	}
 	c.held.Own(c.use.Memory())
 	if down, ok := r.down.(bodyCounted); ok {
-		down.countBody(r) // also while the call waits for room
+		down.countBody(&c.watched) // also while the call waits for room
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // the client has sent too much
 		}
@@ -111,7 +111,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 	c, rt := r.call, &r.call.policy.router
 	c.info.Backend = rt.unrouted
 	if c.route != nil {
-		r.route.Store(c.route)
+		c.chosen.Store(c.route)
 		c.info.Backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
 	if r.to, err = rt.acquire(c.info.Backend); err == nil {
@@ -199,7 +199,7 @@ func (s *Server) authenticate(ctx context.Context, r *running) (err error) {
 		r.others.Go(func() { s.passRequests(r) }) // pump waits for it, or handle
 		defer r.early.stop()
 	}
-	defer s.catch(r, "the Authenticator", &err)
+	defer s.catch(r.call, "the Authenticator", &err)
 	id, err := askWho(ctx, s.cfg.Authenticator, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -217,7 +217,7 @@ func (s *Server) tellBegan(r *running) (err error) {
 		return nil
 	}
 	r.told = true
-	defer s.catch(r, "the Observer", &err)
+	defer s.catch(r.call, "the Observer", &err)
 	if r.call.Metadata == nil {
 		r.call.Metadata = metadata.MD{}
 	}

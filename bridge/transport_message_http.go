@@ -56,6 +56,7 @@ func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) 
 	l := new(linesStream)
 	l.answer.of, l.answer.codingRefused = m, errors.Is(refused, errCoding)
 	l.open(s, w, r, c, a, &l.answer)
+	c.beats = l
 	l.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
 	l.readWhole()
 	if r.Method == http.MethodGet {

@@ -74,7 +74,7 @@ func (d *sessionDown) pass() error {
 
 func (d *sessionDown) passMessages() (err error) {
 	r := d.running
-	defer d.s.catch(r, "copying a session's requests", &err)
+	defer d.s.catch(r.call, "copying a session's requests", &err)
 	for {
 		m, err := r.recv()
 		if errors.Is(err, io.EOF) {
@@ -114,7 +114,7 @@ func (d *sessionDown) receive() error {
 // copyReplies is the part of receive that copies.
 func (d *sessionDown) copyReplies() (trailer metadata.MD, err error) {
 	r := d.running
-	defer d.s.catch(r, "copying a session's replies", &err)
+	defer d.s.catch(r.call, "copying a session's replies", &err)
 	if !d.headed {
 		d.headed = true
 		if err := d.s.copyHeader(d.ctx, r, d.from); err != nil {
