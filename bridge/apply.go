@@ -8,6 +8,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
@@ -171,7 +172,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if p.routes, err = newRoutes(cfg); err != nil {
 		return nil, err
 	}
-	p.quotas = s.quotas.With(p.limits.Shared(), p.limits.Address, cfg.TryLimits)
+	p.quotas = s.quotas.With(quota.Shared(&p.limits), p.limits.Address, cfg.TryLimits)
 	var named methodLimits
 	var routed *routes
 	if before != nil {

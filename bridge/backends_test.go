@@ -93,7 +93,7 @@ func TestCallsWithoutARouteGoToTheDefault(t *testing.T) {
 	}
 }
 
-func namesOf(states []upstream.State) string {
+func namesOf(states []report.UpstreamState) string {
 	var names []string
 	for _, u := range states {
 		names = append(names, u.Name)
@@ -350,7 +350,7 @@ func TestBackendsAreTheSame(t *testing.T) {
 		{Backend{TLS: &source.config}, Backend{TLS: &source.config}, true},
 		{Backend{TLS: &source.config}, Backend{TLS: source.config.Clone()}, false},
 	} {
-		if got := c.a.Same(c.b); got != c.want {
+		if got := upstream.Same(c.a, c.b); got != c.want {
 			t.Errorf("%+v and %+v are the same: %v", c.a, c.b, got)
 		}
 	}
@@ -360,7 +360,7 @@ func TestBackendsAreTheSame(t *testing.T) {
 	defer closeFirst()
 	second, closeSecond := InProcess(server)
 	defer closeSecond()
-	if first.Same(second) || !first.Same(first) {
+	if upstream.Same(first, second) || !upstream.Same(first, first) {
 		t.Error("two ways to servers in this process are the same")
 	}
 }

@@ -52,7 +52,7 @@ const lineHello = "\x0a\x05hello"
 // described are the descriptors of chatFile.
 type described struct{ set *descriptor.Set }
 
-func (d described) Descriptors() *descriptor.Set { return d.set }
+func (d described) Descriptors() report.Descriptors { return d.set }
 
 func describedChat(t testing.TB) described {
 	t.Helper()

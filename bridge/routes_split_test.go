@@ -19,7 +19,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/routing"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // TestSplitFollowsTheKey: a call without the key goes by weight, others stay.
@@ -85,7 +84,7 @@ func startSickly(t *testing.T, name string) *sickly {
 			}
 		}
 	})
-	b.Backend = Backend{Target: ln.Addr().String(), HealthCheck: upstream.HealthCheck{Enabled: true}, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+	b.Backend = Backend{Target: ln.Addr().String(), HealthCheck: HealthCheck{Enabled: true}, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		if b.dials.Add(1) > 1 {
 			select {
 			case <-b.fail:
