@@ -9,7 +9,6 @@
 //     configuration key that decides (refusals.go). [Panics] logs panics (panics.go).
 //   - to an [Observer]: the source of logs, metrics and traces (observe.go; web.go: requests
 //     to the web server). guard.go catches its panics, and those of a logger.
-//
 //   - on request: state.go has parts of bridge.Snapshot.
 //
 // It is a leaf: calls, connections and upstreams share these definitions and nothing
