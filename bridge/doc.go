@@ -14,7 +14,8 @@
 //     that may not call are refused. Package gate interprets these facts.
 //   - transport.go: the table of client protocols. The one that accepts the
 //     request turns it into a call and a downstream (call.go). transport_http.go
-//     and transport_http_answer.go have the parts that all share over HTTP; each
+//     and transport_http_answer.go have the parts that all share over HTTP,
+//     transport_websocket.go those that all with a WebSocket for each call share; each
 //     protocol has files of its own. Package headers decides which metadata crosses.
 //     Package tunnel makes connections of the WebSockets with HTTP/2 inside.
 //   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
