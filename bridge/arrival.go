@@ -45,7 +45,7 @@ type arrival struct {
 type Peer struct {
 	Addr      string               // the client's address: an IP, with a port when the connection is its own
 	TLS       *tls.ConnectionState // nil: the connection is plaintext
-	Client    *report.ClientNames    // from its certificate; nil: it showed none, or none that was verified
+	Client    *report.ClientNames  // from its certificate; nil: it showed none, or none that was verified
 	Transport string               // the transport's name, as in logs: "grpc-web"
 	Identity  Identity             // as Config.Authenticator returned it
 }

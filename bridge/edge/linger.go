@@ -28,8 +28,8 @@ type clientConn struct {
 	once    sync.Once
 	use     quota.Conn
 	idle    idleness
-	batch   batch                            // gathers writes
-	proxied *proxied                         // nil: no PROXY header is expected
+	batch   batch                              // gathers writes
+	proxied *proxied                           // nil: no PROXY header is expected
 	names   atomic.Pointer[report.ClientNames] // from its certificate, once something asks for them
 }
 
