@@ -20,7 +20,6 @@ import (
 type call struct {
 	watched
 
-	Method    string        // "/package.Service/Method", the bytes of the request target
 	Authority string        // the host that the client asked for; inside a tunnel the outer one
 	Metadata  metadata.MD   // request metadata, decoded; reserved and hop-by-hop names removed
 	Timeout   time.Duration // 0: none; an expired one is 1 ns
@@ -47,18 +46,16 @@ type call struct {
 	setCookies bool // the backend's set-cookie may cross
 	arriving   bool // it counts with the arrivals of its policy
 
-	policy   *policy          // the policy at the arrival of its request
-	route    *route           // nil: the policy has no routes, or none has matched yet
-	choice   *choice          // nil: the policy has no routes
-	late     error            // why the call ends at its deadline; nil: the client has set it
-	messages report.SizeLimit // the limit of each message; zero: the upstream's
-	headers  report.SizeLimit // the limit of the metadata, either way
-	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
-	blind    bool             // a write deadline that passes also cuts off a client that reads
-	ending   report.Reason    // why culvert itself ends the call; set before Finish
-	fault    *report.Fault    // likewise, whole; nil: the backend has ended it, or a session of polls
-	use      quota.Call       // the quotas that the call counts with
-	on       *edge.Conn       // the connection that it came in on
+	policy *policy // the policy at the arrival of its request
+	decision
+	unsettled *facts        // that the call is decided by again; nil: it is settled, or the policy has no routes
+	late      error         // why the call ends at its deadline; nil: the client has set it
+	observed  int           // bytes of metadata that the Observer added; known only if there is an Authenticator
+	blind     bool          // a write deadline that passes also cuts off a client that reads
+	ending    report.Reason // why culvert itself ends the call; set before Finish
+	fault     *report.Fault // likewise, whole; nil: the backend has ended it, or a session of polls
+	use       quota.Call    // the quotas that the call counts with
+	on        *edge.Conn    // the connection that it came in on
 }
 
 // httpFault returns the fault that ends the call if it has an HTTP status of its own, in

@@ -23,9 +23,10 @@
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
 //     count in package quota: with their address, method, route, listener, and the
 //     server.
-//   - routes.go, routes_choose.go: the routes, which package routing selects: by the
-//     facts of the arrival, and again once the call's metadata is known. Package binding
-//     checks the routes of bare messages (route_message.go).
+//   - decision.go: the policy decides by the facts of the arrival which route the request
+//     has, which limits, and whether its page may call. settle.go: it decides again once the
+//     call's metadata is known. Package routing selects the routes (routes.go), and package
+//     binding checks those of bare messages (route_message.go).
 //   - handle.go, steps.go: the call is registered, its deadline set, and it
 //     passes the steps, each of which may refuse it. routing.MethodPolicy decides which
 //     methods are exposed, and the router (route.go) finds the upstream.

@@ -22,17 +22,18 @@ import (
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
+	c := &call{policy: a.policy, decision: a.decision, Authority: a.host, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
+	if a.policy.routes != nil {
+		c.unsettled = &a.facts
+	}
 	c.arriving, a.counted, a.call = a.counted, false, c
-	use, method := a.use()
-	c.use = use
-	c.messages, c.headers = a.route.sizes(a.policy.sizes(a.listening, method))
+	c.use = a.use()
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
 	c.progress.Clock = &s.registry.clock
 	if !saneID(id) {
 		id = newID()
 	}
-	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.Method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
 	if a.route != nil {
 		c.info.Route = a.route.name // settle may find another one
 	}

@@ -60,7 +60,7 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 	}
 	var facts []slog.Attr
 	if a != nil {
-		facts = append(facts, slog.String("peer", a.peer.Addr), slog.String("method", a.method))
+		facts = append(facts, slog.String("peer", a.peer.Addr), slog.String("method", a.Method))
 	}
 	f := s.panics.Note("a request", v, facts...)
 	switch {
@@ -78,7 +78,6 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 	default: // the call's own protocol tells it
 		*counted = false // also if the client has gone, and serve panics
 		a.counted, a.served, a.refused = true, true, f
-		a.readMethod(r)
 		a.peer.Transport = a.transportName(t)
 		t.serve(s, w, r, a)
 	}

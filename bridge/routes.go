@@ -107,6 +107,15 @@ type treatment struct {
 	message      *messageRoute // nil: the route is for calls
 }
 
+// edit sets and removes metadata. The values are the route's own: nobody may write to
+// them.
+func (r *route) edit(md metadata.MD) {
+	r.struck.Strike(md, false)
+	for name, values := range r.set {
+		md[name] = values
+	}
+}
+
 // plain is the treatment of routes that only name a backend.
 var plain treatment
 

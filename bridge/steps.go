@@ -100,8 +100,8 @@ func (s *Server) read(ctx context.Context, r *running) error {
 
 // authorize refuses a call without a route, and a method that isn't exposed.
 func (*Server) authorize(_ context.Context, r *running) error {
-	if c := r.call; c.choice != nil { // settle found no route, or wasn't asked
-		return c.policy.noRoute(c.choice)
+	if c := r.call; c.unsettled != nil { // settle found no route, or wasn't asked
+		return c.policy.noRoute(c.unsettled)
 	}
 	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
 }
@@ -137,14 +137,14 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 		return nil
 	}
 	var key, tried []string
+	request := upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID}
 	if c.route != nil {
 		key = c.Metadata[c.route.sticky]
 		c.route.edit(c.Metadata)
 		c.held.Add(memory.Fixed, c.route.setBytes)
+		request.Authority, request.Retry, request.Elsewhere = c.route.authority, c.route.retry, c.route.others() > 0
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
-	request.Elsewhere = c.route.others() > 0
 	for {
 		r.up, err = r.to.Open(ctx, r.cancel, request)
 		if err == nil || !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
