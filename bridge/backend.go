@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -33,19 +32,6 @@ type DescriptorSource = report.DescriptorSource
 
 // Descriptors are those of methods.
 type Descriptors = report.Descriptors
-
-// ParseDescriptors reads the descriptors in a FileDescriptorSet, as protoc and buf write
-// it, of at most MaxDescriptorBytes. An error says what is wrong with it.
-func ParseDescriptors(set []byte) (Descriptors, error) {
-	parsed, err := descriptor.Parse(set)
-	if err != nil {
-		return nil, err
-	}
-	return parsed, nil
-}
-
-// MaxDescriptorBytes is the most that a FileDescriptorSet may have.
-const MaxDescriptorBytes = descriptor.MaxSetBytes
 
 // DefaultBackend is the name of Config.Backend.
 const DefaultBackend = report.DefaultBackend

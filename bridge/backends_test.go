@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -374,7 +373,7 @@ func (l listSource) Config() *tls.Config { return l[0].Config() }
 func TestCallsOfABackendAreBounded(t *testing.T) {
 	one, other := startNamed(t, "one"), startNamed(t, "other")
 	obs := newObserver()
-	toOther := Route{Name: "other", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-other"}}}, Backend: "other"}
+	toOther := Route{Name: "other", Match: report.Match{Metadata: []report.Condition{{Name: "x-other"}}}, Backend: "other"}
 	with := func(most int) Config {
 		return Config{
 			Observer: obs,

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/quota"
@@ -30,7 +29,7 @@ type call struct {
 	Complete bool
 
 	subtype     string             // content-subtype of the messages: "", "proto", "json"
-	json        *descriptor.JSON   // how its messages are converted; nil: they pass as they are
+	json        *report.JSON       // how its messages are converted; nil: they pass as they are
 	convert     *message.Converter // made of it; nil likewise
 	oneRequest  bool               // once the descriptors say so, the backend gets the half-close after one message
 	unlisted    bool               // a GET of a method that connect.get doesn't list: it must have no side effects

@@ -24,7 +24,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -495,7 +494,7 @@ func TestGetWithoutSideEffects(t *testing.T) {
 // TestJSONOfASplitMovesOn: a backend that can't be asked has no calls of JSON either.
 func TestJSONOfASplitMovesOn(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	targets := []routing.Target{{Backend: "away", Weight: 1_000_000}, {Backend: "live", Weight: 1}}
+	targets := []report.Target{{Backend: "away", Weight: 1_000_000}, {Backend: "live", Weight: 1}}
 	address := serve(t, newServer(t, Config{
 		Backends: []NamedBackend{{Name: "away", Backend: refusing}, {Name: "live", Backend: Backend{Target: reflectingBackend(t)}}},
 		Routes:   []Route{{Name: "all", Split: targets}},

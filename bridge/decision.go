@@ -64,8 +64,8 @@ func (p *policy) decide(f *facts) decision {
 func (p *policy) find(f *facts) (*route, string) {
 	if f.bare && p.routes.messages {
 		if r, method := p.routes.choose(p.asked(f, messageName)); r != nil {
-			if f.post && r.message.poll != "" {
-				method = r.message.poll
+			if f.post && r.message.PollPath != "" {
+				method = r.message.PollPath
 			}
 			return r, method
 		}
@@ -100,8 +100,8 @@ func (rs *routes) choose(q routing.Facts) (r *route, method string) {
 		return nil, ""
 	}
 	method = rs.table.Rewrite(i, q.Path)
-	if m := rs.of[i].message; m != nil && m.method != "" {
-		method = m.method
+	if m := rs.of[i].message; m != nil && m.MethodPath != "" {
+		method = m.MethodPath
 	} else if _, ok := routing.ParseMethod(method, ""); m != nil && !ok {
 		return nil, "" // the rest of its path names no method
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // rulesOf returns the policy of a configuration without a Server.
@@ -47,12 +46,12 @@ func TestDecisions(t *testing.T) {
 	routed := rulesOf(t, Config{
 		AllowOrigins: []string{listedPage}, MethodLimits: limits, PathPrefix: "/api",
 		Routes: []Route{
-			{Name: "plain", Match: routing.Match{Methods: []string{"a.*/*"}}},
-			{Name: "canary", Match: routing.Match{Methods: []string{"a.*/*"}, Metadata: []routing.Condition{{Name: "x-canary"}}}, MessageBytes: 80, HeaderBytes: 70},
-			{Name: "renamed", Match: routing.Match{PathPrefix: "/old"}, Rewrite: "/", AllowOrigins: []string{routesPage}, MessageBytes: 200},
-			{Name: "inside", Match: routing.Match{Methods: []string{"a.*/*"}, Transports: []string{tunnelName}}},
-			{Name: "small", Match: routing.Match{Methods: []string{"a.*/*"}, Listeners: []string{"small"}}, MessageBytes: 40},
-			{Name: "host", Match: routing.Match{Hosts: []string{"2001:db8::1"}}},
+			{Name: "plain", Match: report.Match{Methods: []string{"a.*/*"}}},
+			{Name: "canary", Match: report.Match{Methods: []string{"a.*/*"}, Metadata: []report.Condition{{Name: "x-canary"}}}, MessageBytes: 80, HeaderBytes: 70},
+			{Name: "renamed", Match: report.Match{PathPrefix: "/old"}, Rewrite: "/", AllowOrigins: []string{routesPage}, MessageBytes: 200},
+			{Name: "inside", Match: report.Match{Methods: []string{"a.*/*"}, Transports: []string{tunnelName}}},
+			{Name: "small", Match: report.Match{Methods: []string{"a.*/*"}, Listeners: []string{"small"}}, MessageBytes: 40},
+			{Name: "host", Match: report.Match{Hosts: []string{"2001:db8::1"}}},
 			{Name: "chat", Message: &MessageRoute{Path: "/ws/chat", Method: "a.Chat/Talk", Framing: FramingProtobuf}},
 			{Name: "fleet", Message: &MessageRoute{Path: "/opamp", Method: "a.Fleet/Stream", PollMethod: "a.Fleet/Poll", Framing: FramingOpAMP}},
 			{Name: "named", Message: &MessageRoute{Path: "/ws/{service}/{method}", Framing: FramingProtobuf}},
@@ -149,7 +148,7 @@ func TestDecisionIsFinalIfNoRouteAsksForMetadata(t *testing.T) {
 
 // TestDecidingCostsNoAllocation: with routes that match metadata, too.
 func TestDecidingCostsNoAllocation(t *testing.T) {
-	p := rulesOf(t, Config{Routes: []Route{{Name: "a", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-a"}}}}}})
+	p := rulesOf(t, Config{Routes: []Route{{Name: "a", Match: report.Match{Metadata: []report.Condition{{Name: "x-a"}}}}}})
 	f := facts{listening: edge.NewListening(Listener{}), host: "a.example.com", path: "/a.B/C", transport: "grpc", metadata: metadata.MD{"x-a": {"1"}}}
 	if n := testing.AllocsPerRun(100, func() { p.decide(&f) }); n != 0 {
 		t.Errorf("a decision allocates %v times", n)

@@ -49,7 +49,7 @@ func (p *policy) mayCall(c *call, method string) bool {
 	switch m := c.route.bare(); {
 	case !p.router.policy.Allows(method):
 		return false
-	case p.routes == nil, m != nil && m.method == "":
+	case p.routes == nil, m != nil && m.MethodPath == "":
 		return true
 	}
 	to, same := p.routes.choose(routing.Facts{Host: routedHost(c.Authority), Listener: c.info.Listener, Transport: c.info.Transport, Path: method})

@@ -28,9 +28,9 @@ type RouteRequest struct {
 
 // A RouteAnswer is what a configuration does with a request.
 type RouteAnswer struct {
-	Host, Path  string              // as routes compare them; Path is empty if it isn't a method's
-	UnknownHost bool                // a listener on loopback refuses the request for its host
-	Candidates  []routing.Candidate // all routes; see routing.Table.Explain
+	Host, Path  string             // as routes compare them; Path is empty if it isn't a method's
+	UnknownHost bool               // a listener on loopback refuses the request for its host
+	Candidates  []report.Candidate // all routes; see routing.Table.Explain
 
 	Route   int    // the index of the call's route; -1: the configuration has no routes, or none matches
 	Method  string // as the backend receives it; "": no route matches

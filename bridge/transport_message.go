@@ -86,7 +86,7 @@ func (s *Server) newMessageCall(r *http.Request, a *arrival) (c *call, refused e
 // A bareSocket is a socketStream whose WebSocket messages are those of the method.
 type bareSocket struct {
 	socketStream
-	of     *messageRoute
+	of     *binding.Route
 	frames message.Bare
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/binding"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -24,7 +25,7 @@ import (
 // protocol (serveUnary).
 
 // plainMistake returns why a plain HTTP request at a path for JSON isn't a call, or nil.
-func plainMistake(r *http.Request, m *messageRoute) *report.Fault {
+func plainMistake(r *http.Request, m *binding.Route) *report.Fault {
 	get := m.OverHTTP()
 	switch {
 	case gate.IsUpgrade(r):
@@ -80,7 +81,7 @@ type linesStream struct {
 
 // A linesAnswer is the encoder of events and of lines.
 type linesAnswer struct {
-	of            *messageRoute
+	of            *binding.Route
 	codingRefused bool         // so the client is told what can be read
 	sent          atomic.Int64 // when something was last sent, on the progress's clock
 }

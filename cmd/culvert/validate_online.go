@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -179,7 +179,7 @@ func streamed(is bool) string {
 }
 
 // isTarget reports whether a route's split names the backend.
-func (b *askedBackend) isTarget(t routing.Target) bool { return t.Backend == b.Name }
+func (b *askedBackend) isTarget(t report.Target) bool { return t.Backend == b.Name }
 
 // remedy says what to do about descriptors that can't be found.
 func (b *askedBackend) remedy(err error) string {
