@@ -198,7 +198,7 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting input
 
 # With this many, each difference that the tests know must occur.
 differential: ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (5 min)
-	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/h2 ./bridge/websocket -args -sequences $(SEQUENCES)
+	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/internal/h2 ./bridge/internal/websocket -args -sequences $(SEQUENCES)
 
 soak: build ## Run load, cuts, stalls and backend restarts for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)

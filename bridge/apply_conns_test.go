@@ -18,9 +18,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
-	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // wantEcho passes a message through a stream that is open.
@@ -39,7 +39,7 @@ func wantEcho(t testing.TB, what string, stream grpc.ClientStream) {
 // and it can begin more.
 func TestApplyChangesNewConnections(t *testing.T) {
 	backend := startBackend(t, echo)
-	for name, standard := range map[string]bool{"bridge/h2": false, "net/http": true} {
+	for name, standard := range map[string]bool{"bridge/internal/h2": false, "net/http": true} {
 		cfg := Config{Backend: Backend{Target: backend}, StandardHTTP2: standard}
 		cfg.Limits.ConnectionIdleTimeout = time.Hour // else tunnels of net/http outlive the test's patience
 		s := newServer(t, cfg)

@@ -105,7 +105,7 @@ type Config struct {
 	// end, each at a random moment. Zero: all end a second before the deadline.
 	DrainSpread time.Duration
 
-	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of bridge/h2: on all
+	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of bridge/internal/h2: on all
 	// listeners, inside tunnels, and in every http.Server that ConfigureHTTP prepares.
 	// docs/guides/http2-server.md lists what is lost.
 	StandardHTTP2 bool

@@ -12,9 +12,9 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/internal/headers"
+	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 var update = flag.Bool("update", false, "write the pages of docs/ and the file of config/ that are made from tables")
@@ -120,7 +120,7 @@ func metadataPage() []byte {
 	var b bytes.Buffer
 	b.WriteString(quoted(`# Which metadata culvert forwards
 
-For people who miss a header. This page is generated from 'bridge/headers/table.go'.
+For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
 
 culvert forwards metadata unchanged and in order, in both directions, unless a table below names it. Names are in lower case, and a
 '*' stands for any rest. A name that ends in '-bin' has a binary value, which is base64 on the wire.

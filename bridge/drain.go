@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 )
 
 // lastWords is the time that clients have at the end of Shutdown to receive the end of
@@ -15,7 +15,7 @@ import (
 const lastWords = time.Second
 
 // leaving has the functions that send goodbyes on the HTTP/2 connections of each
-// http.Server that ConfigureHTTP has prepared. All of them belong to bridge/h2:
+// http.Server that ConfigureHTTP has prepared. All of them belong to bridge/internal/h2:
 // net/http's own server has none, and sends its goodbye with the next answer (edge.Leave),
 // but not in an embedder's http.Server.
 type leaving struct {

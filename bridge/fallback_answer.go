@@ -7,8 +7,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/fallback"
-	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/internal/fallback"
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 

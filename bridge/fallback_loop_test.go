@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge/fallback"
+	"github.com/culvert-grpc/culvert/bridge/internal/fallback"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 

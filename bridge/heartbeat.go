@@ -3,7 +3,7 @@ package bridge
 import (
 	"errors"
 
-	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/codec"
 )
 

@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/edge"
-	"github.com/culvert-grpc/culvert/bridge/h2"
-	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/edge"
+	"github.com/culvert-grpc/culvert/bridge/internal/h2"
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
 
 // configureHTTP2 chooses the server of an http.Server's HTTP/2, and returns what sends
@@ -22,7 +22,7 @@ func (s *Server) configureHTTP2(hs *http.Server, rules connRules) (leave func())
 }
 
 // configureStandardHTTP2 gives net/http's HTTP/2 server the settings that a hook gives
-// to bridge/h2. It doesn't serve tunnels: there all listeners share one http.Server,
+// to bridge/internal/h2. It doesn't serve tunnels: there all listeners share one http.Server,
 // and a tunnel's Write never waits for its client.
 func (s *Server) configureStandardHTTP2(hs *http.Server, rules connRules) {
 	if !s.cfg.StandardHTTP2 {

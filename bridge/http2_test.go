@@ -14,12 +14,12 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestStandardHTTP2: StandardHTTP2 decides who serves HTTP/2, wherever a
-// connection comes in. net/http announces MAX_FRAME_SIZE, and bridge/h2 doesn't.
+// connection comes in. net/http announces MAX_FRAME_SIZE, and bridge/internal/h2 doesn't.
 func TestStandardHTTP2(t *testing.T) {
 	ca := parts.NewAuthority(t)
 	for _, standard := range []bool{false, true} {

@@ -20,9 +20,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
-	"github.com/culvert-grpc/culvert/bridge/fallback"
+	"github.com/culvert-grpc/culvert/bridge/internal/fallback"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // A slowListener has the connections of a busy machine: each write begins late.

@@ -3,8 +3,8 @@ package bridge
 import (
 	"slices"
 
-	"github.com/culvert-grpc/culvert/bridge/quota"
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/internal/quota"
+	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 )
 
 // methodLimits are the limits of Config.MethodLimits, in their order.

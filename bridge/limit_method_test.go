@@ -3,7 +3,7 @@ package bridge
 import (
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 )
 
 func TestFirstMethodThatMatchesCounts(t *testing.T) {

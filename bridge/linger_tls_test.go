@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestRefusedHandshakeReadsWhy: a client of TLS 1.3 believes that it is done

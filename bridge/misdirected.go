@@ -1,6 +1,6 @@
 package bridge
 
-import "github.com/culvert-grpc/culvert/bridge/gate"
+import "github.com/culvert-grpc/culvert/bridge/internal/gate"
 
 const misdirectedText = "this connection's SNI name has other rules for client certificates than this host: open a new connection for this host"
 

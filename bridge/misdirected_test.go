@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestMisdirectedRequests: a connection that was made for one name carries no

@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // mistake returns the fault of a request that isn't a call, as every web server gets them.

@@ -14,8 +14,8 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestPeerAddress: who calls is right in the log and at the backend, whatever

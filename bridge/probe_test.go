@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // Probe hangs for as long as one of the locks is held.

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
-	"github.com/culvert-grpc/culvert/bridge/progress"
+	"github.com/culvert-grpc/culvert/bridge/internal/progress"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // A lookingDown is a downstream that looks at the call's progress while the call

@@ -8,11 +8,11 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/headers"
-	"github.com/culvert-grpc/culvert/bridge/opamp"
-	"github.com/culvert-grpc/culvert/bridge/replies"
+	"github.com/culvert-grpc/culvert/bridge/internal/headers"
+	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
+	"github.com/culvert-grpc/culvert/bridge/internal/replies"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // pump carries one call's messages both ways and sends the client the end. The caller's

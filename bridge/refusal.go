@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 

@@ -3,7 +3,7 @@ package bridge
 import (
 	"net/http"
 
-	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 

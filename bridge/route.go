@@ -1,9 +1,9 @@
 package bridge
 
 import (
+	"github.com/culvert-grpc/culvert/bridge/internal/routing"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // A router finds the upstream of a call.

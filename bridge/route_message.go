@@ -1,7 +1,7 @@
 package bridge
 
 import (
-	"github.com/culvert-grpc/culvert/bridge/binding"
+	"github.com/culvert-grpc/culvert/bridge/internal/binding"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 

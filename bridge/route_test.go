@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/routing"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 func TestRefusedMethodIsNamed(t *testing.T) {

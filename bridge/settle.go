@@ -1,6 +1,6 @@
 package bridge
 
-import "github.com/culvert-grpc/culvert/bridge/headers"
+import "github.com/culvert-grpc/culvert/bridge/internal/headers"
 
 // settle decides about a call again, now that its metadata is known. It is called once,
 // after the metadata is read and before a message is.

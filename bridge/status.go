@@ -9,10 +9,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/opamp"
+	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/socket"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // Causes that end a call's context.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 )
 
 // A Traffic is what the calls of one transport on one listener have carried since the

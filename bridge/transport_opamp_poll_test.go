@@ -18,10 +18,10 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
-	"github.com/culvert-grpc/culvert/bridge/opamp"
+	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // sessionsOf sets the options of a server's sessions that differ from the defaults.

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/opamp"
-	"github.com/culvert-grpc/culvert/bridge/replies"
+	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
+	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 

@@ -20,10 +20,10 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
-	"github.com/culvert-grpc/culvert/bridge/opamp"
+	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 const (

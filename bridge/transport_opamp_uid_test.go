@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 const ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/internal/edge"
+	"github.com/culvert-grpc/culvert/bridge/internal/tunnel"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/tunnel"
 )
 
 const tunnelName = tunnel.Name // among the transports

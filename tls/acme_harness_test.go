@@ -24,7 +24,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // patience is for what takes no time: a test that waits so long has failed.

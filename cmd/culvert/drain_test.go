@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestDrainKnowsWhoAnswers gives drain one answer after the other. Only "refusing" is

@@ -32,7 +32,7 @@ var convertCosts = []weight{
 func conversion(unit string) func(context.Context, *arena, string) (float64, error) {
 	figure := regexp.MustCompile(`([\d.]+) %` + unit)
 	return func(ctx context.Context, a *arena, _ string) (float64, error) {
-		run := exec.CommandContext(ctx, "go", "-C", a.bins.source, "test", "-run", "^$", "-bench", "^BenchmarkConverter$", "-count", "9", "./bridge/message")
+		run := exec.CommandContext(ctx, "go", "-C", a.bins.source, "test", "-run", "^$", "-bench", "^BenchmarkConverter$", "-count", "9", "./bridge/internal/message")
 		run.Stderr = os.Stderr
 		said, err := run.Output()
 		if err != nil {

@@ -60,7 +60,7 @@ func TestClaimsPage(t *testing.T) {
 // TestMissingTestsAreErrors checks that a claim needs tests that exist, each in
 // one place.
 func TestMissingTestsAreErrors(t *testing.T) {
-	at := index{"TestHere": {"tls/here_test.go"}, "TestTwice": {"e2e/twice_test.go", "bridge/h2/twice_test.go"}}
+	at := index{"TestHere": {"tls/here_test.go"}, "TestTwice": {"e2e/twice_test.go", "bridge/internal/h2/twice_test.go"}}
 	for name, want := range map[string]string{
 		"TestHere":               "",
 		"e2e.TestTwice":          "",

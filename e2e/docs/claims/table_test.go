@@ -5,7 +5,7 @@ var sections = []section{
 	{"Pages of other origins", []claim{
 		{
 			"culvert answers 403 to a page whose origin isn't listed. One function judges calls, upgrades and preflights, and denies by default. It also covers WebSockets, to which browsers don't apply CORS.",
-			[]string{"e2e.TestOrigins", "bridge/gate.TestOrigins", "TestOriginsAreJudgedAlike"},
+			[]string{"e2e.TestOrigins", "bridge/internal/gate.TestOrigins", "TestOriginsAreJudgedAlike"},
 		},
 		{
 			"`https://*.example.com` doesn't match `evilexample.com`. Only a lone `*` allows every host; no pattern for `http` or `https` does.",
@@ -407,7 +407,7 @@ var sections = []section{
 		},
 		{
 			"Floods of frames that advance no call end their HTTP/2 connection or WebSocket, even if useful frames are mixed in. So do streams that are reset as soon as they begin.",
-			[]string{"bridge/h2.TestFloods", "TestFloodsBesideWork", "TestStreamsForNothing", "TestFramesThatCarryNothing"},
+			[]string{"bridge/internal/h2.TestFloods", "TestFloodsBesideWork", "TestStreamsForNothing", "TestFramesThatCarryNothing"},
 		},
 		{
 			"Calls that a client cancels in ordinary use are no flood.",

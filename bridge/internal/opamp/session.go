@@ -1,0 +1,310 @@
+package opamp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// A Session is the client's end of one call, for an agent that polls. Its exported
+// methods are those of a downstream of bridge, and only the call calls them.
+type Session struct {
+	// Reason is why bridge itself ends the call. Abort sets it; bridge does before Finish.
+	Reason report.Reason
+
+	table *Table
+	held  *memory.Entry  // the call's
+	work  sync.WaitGroup // pass and receive
+
+	// The table's mu guards the rest.
+	key, renamed key
+	changed      sync.Cond       // Send and Finish wait
+	ctx          context.Context // the call's, from Bind on: it ends with the session
+	cancel       context.CancelCauseFunc
+	unwatch      func() bool
+
+	pass, receive      func() error // see Ready; nil: the call isn't open yet
+	waiting            func() int64 // see Ready
+	passing, receiving bool         // they run, or nothing is left to do for them
+	stopped            bool         // they don't begin any more
+
+	message mem.BufferSlice // from a poll, until Recv takes it; nil: none
+	first   mem.BufferSlice // of an earlier poll, which a call couldn't pass on; Recv takes it before message
+	goodbye bool            // the message is the agent's last
+	said    bool            // Recv has returned that one
+	lent    bool            // Recv has returned the message of the poll that waits
+	refused bool            // the call takes no more messages: it has ended
+
+	replies    []reply
+	old        int64          // bytes that waited when the last poll began, and that Send hasn't had
+	seeks      bool           // a poll waits for a reply that the only one here yields to
+	delivering bool           // the first reply is being delivered
+	told       bool           // the agent knows the server's capabilities
+	end        *status.Status // of the call; nil: it goes on
+	over       error          // why the session ends before the call has; nil: it doesn't
+
+	poll   *turn // nil: none is under way
+	awaits bool  // it waits for a reply
+	polled time.Time
+
+	unasked links    // in Table.idle
+	address *address // nil: it isn't in the table any more
+	beside  links    // in the address's lists
+}
+
+// Bind implements downstream.
+func (s *Session) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
+	if over := s.bind(ctx, cancel); over != nil {
+		cancel(over)
+	}
+}
+
+func (s *Session) bind(ctx context.Context, cancel context.CancelCauseFunc) (over error) {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	s.ctx, s.cancel = ctx, cancel
+	s.unwatch = context.AfterFunc(ctx, s.wake) // of a Send or a Finish
+	return s.over
+}
+
+func (s *Session) wake() {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	s.changed.Broadcast()
+}
+
+// Ready tells that the call is open. From now on each poll starts pass, which passes on what
+// Recv returns, and receive, which sends replies. They end with the error of Recv or Send;
+// after ErrEnough the next poll starts them again. So a call costs no goroutine between two
+// polls. waiting returns how many bytes of replies have arrived from the backend and aren't
+// sent yet; each counts prefixBytes more than it has.
+func (s *Session) Ready(pass, receive func() error, waiting func() int64) {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	s.pass, s.receive, s.waiting = pass, receive, waiting
+	s.tell()
+	s.kick()
+}
+
+// ErrEnough is the error of Recv and Send that nothing is left to do until the next poll.
+var ErrEnough = errors.New("no poll waits")
+
+// kick starts pass and receive if there is something to do for them. The caller holds mu.
+func (s *Session) kick() {
+	if s.pass == nil || s.stopped {
+		return
+	}
+	if !s.passing && s.message != nil {
+		s.passing = true
+		s.work.Go(func() { s.run(s.pass, &s.passing) })
+	}
+	if !s.receiving && (s.said || s.refused || s.awaits && (len(s.replies) == 0 || s.seeks)) {
+		s.receiving = true
+		s.work.Go(func() { s.run(s.receive, &s.receiving) })
+	}
+}
+
+func (s *Session) run(f func() error, active *bool) {
+	if err := f(); !errors.Is(err, ErrEnough) {
+		return
+	}
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	*active = false
+	s.kick() // for what has come meanwhile
+}
+
+// Stop waits for pass and receive, and lets none begin. The call must have ended.
+func (s *Session) Stop() {
+	s.table.mu.Lock()
+	s.stopped = true
+	s.table.mu.Unlock()
+	s.work.Wait()
+}
+
+// Prepare implements downstream. The message comes by Recv.
+func (*Session) Prepare(context.Context) error { return nil }
+
+// Recv returns the message of a poll, or ErrEnough. The agent's last one is followed by
+// io.EOF.
+func (s *Session) Recv() (mem.BufferSlice, error) {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	if m := s.first; m != nil {
+		s.first = nil
+		return s.held.Adopt(m), nil
+	}
+	switch {
+	case s.message == nil && s.said:
+		return nil, io.EOF
+	case s.message == nil:
+		return nil, ErrEnough
+	}
+	m := s.message
+	s.message, s.said, s.lent = nil, s.goodbye, true
+	s.tell()
+	s.kick()
+	return s.held.Adopt(m), nil
+}
+
+// Return takes back the message that Recv has returned: the call had ended before. Another
+// call gets the message: at once if its poll still waits, otherwise with the next poll.
+func (s *Session) Return(m mem.BufferSlice) {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	s.refused = true
+	if s.lent {
+		s.message = m
+	} else {
+		s.first = m
+	}
+	s.changed.Broadcast() // Send
+	s.tell()
+	s.kick()
+}
+
+// SendHeader implements downstream. A poll's answer has no room for metadata.
+func (*Session) SendHeader(metadata.MD, bool) error { return nil }
+
+// Send implements downstream. It keeps one reply; further ones wait where they are, and in
+// the end so does the backend. A reply that yields to the next one is the exception.
+func (s *Session) Send(m mem.BufferSlice, _ bool) error {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	for len(s.replies) > 0 && !s.seeks && !s.refused && s.ctx.Err() == nil {
+		s.changed.Wait()
+	}
+	if s.ctx.Err() != nil {
+		m.Free()
+		return context.Cause(s.ctx)
+	}
+	r := reply{m, codec.ParseServerToAgent(m)}
+	size := int64(m.Len()) + prefixBytes
+	isOld := s.old > 0
+	s.old -= size
+	s.push(r)
+	s.seeks = s.awaits && len(s.replies) == 1 && r.of.SaysNothing && (isOld || s.waiting() > size)
+	s.tell()
+	if s.seeks || s.said || s.refused { // in the last two, the call's end is near
+		return nil
+	}
+	return ErrEnough
+}
+
+// errLeft reports that an agent has come for none of the last replies.
+var errLeft = errors.New("the agent didn't fetch its last replies")
+
+// Finish implements downstream. Replies that are left keep the session for the next
+// polls, as long as the call's context lives.
+func (s *Session) Finish(st *status.Status, _ metadata.MD) error {
+	t := s.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.end = st
+	s.tell()
+	for len(s.replies) > 0 && s.ctx.Err() == nil {
+		s.changed.Wait()
+	}
+	var err error
+	if len(s.replies) > 0 {
+		err = errLeft
+	}
+	s.forget()
+	return err
+}
+
+// Abort implements downstream. A poll that waits is told that the call has failed.
+func (s *Session) Abort() {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	if s.end == nil {
+		f := report.New(report.ReasonInternal, "internal error")
+		s.Reason, s.end = f.Reason, f.Status("", false)
+	}
+	s.tell()
+	s.changed.Broadcast()
+	s.forget()
+}
+
+// forget removes a session whose call has ended, and frees what is left there. The caller
+// holds mu.
+func (s *Session) forget() {
+	s.table.remove(s)
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	for len(s.replies) > 0 {
+		s.pop().m.Free()
+	}
+	s.first.Free()
+	s.first = nil
+}
+
+// A reply waits for a poll.
+type reply struct {
+	m  mem.BufferSlice
+	of codec.ServerToAgent
+}
+
+// prefixBytes is the size of the prefix of each message. gRPC PROTOCOL-HTTP2,
+// "Length-Prefixed-Message".
+const prefixBytes = 5
+
+// yields reports whether the last reply yields to next: it says nothing, and the agent
+// knows the server's capabilities, or next has them. docs/decisions/0048-empty-answers-yield.md
+func (s *Session) yields(next reply) bool {
+	n := len(s.replies)
+	if n == 0 || n == 1 && s.delivering {
+		return false
+	}
+	last := s.replies[n-1].of
+	return last.SaysNothing && (s.told || last.Capabilities == 0 || next.of.Capabilities != 0)
+}
+
+// push adds a reply, which counts with the call from then on.
+func (s *Session) push(r reply) {
+	if s.yields(r) {
+		last := len(s.replies) - 1
+		s.release(s.replies[last]).Free()
+		s.replies = s.replies[:last]
+	}
+	s.replies = append(s.replies, r)
+	s.held.Add(memory.ClassOf(r.m.Len()), r.m.Len())
+}
+
+// pop removes the oldest reply and returns it.
+func (s *Session) pop() reply {
+	r := s.replies[0]
+	s.replies[0] = reply{}
+	if s.replies = s.replies[1:]; len(s.replies) == 0 {
+		s.replies = nil
+	}
+	s.release(r)
+	return r
+}
+
+// release undoes the counting of a reply, and returns its message.
+func (s *Session) release(r reply) mem.BufferSlice {
+	s.held.Sub(memory.ClassOf(r.m.Len()), r.m.Len())
+	return r.m
+}
+
+// tell wakes the poll that is under way.
+func (s *Session) tell() {
+	if s.poll != nil {
+		select {
+		case s.poll.news <- struct{}{}:
+		default: // it has to look already
+		}
+	}
+}

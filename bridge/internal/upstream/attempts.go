@@ -1,0 +1,318 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+const (
+	// maxRetriedBytes bounds the messages that are kept for another attempt. It is less
+	// than HTTP/2's initial window, so that sending them again doesn't wait for the
+	// backend.
+	maxRetriedBytes = 32 << 10
+
+	// maxUnseenBytes is that bound without a policy: grpc-go keeps as much, for the
+	// second attempt that it makes by itself.
+	maxUnseenBytes = 16 << 10
+
+	// keptMessageBytes is about what a kept message takes besides its bytes.
+	keptMessageBytes = 64
+)
+
+// fewAddresses is how many grpc-go tries by itself if a backend refuses a call unseen.
+// gRFC A6, "Transparent Retries".
+const fewAddresses = 2
+
+// A retried is the part of a Stream whose call may be sent again.
+//
+// The goroutine that receives begins each attempt. It does so with sending locked, so
+// that the goroutine that sends continues with the new stream.
+type retried struct {
+	upstream *Upstream
+	open     func(previous int) error // begins an attempt
+	policy   *report.Retry            // nil: the call is sent again only if the backend has refused it unseen
+	most     int                      // of keptBytes
+	entry    *memory.Entry            // counts the kept messages; may be nil
+
+	// Only the receiver uses these.
+	attempts  int   // so far, as the policy counts them
+	elsewhere int   // further ones, after refusals
+	settled   bool  // an answer has begun, or no other attempt is due
+	end       error // how the call ended, if no answer has begun
+	unopened  bool  // the last attempt got no stream
+	reached   bool  // an attempt before the last one may have reached the backend
+
+	sending sync.Mutex // held to send, and to change the stream, until final
+	closed  bool       // the client has half-closed; guarded by sending
+	final   atomic.Bool
+
+	mu        sync.Mutex
+	kept      []mem.BufferSlice // sent so far
+	keptBytes int               // their memory
+	counted   int               // of these, with entry: a large message counts by itself
+	committed bool              // nothing is kept, so the call can't be sent again
+}
+
+// mayRetry reports whether a call may need an attempt that grpc-go doesn't make.
+func (u *Upstream) mayRetry(r *report.Retry) bool {
+	return r != nil && r.Attempts > 1 || u.pool.size.Load() > fewAddresses
+}
+
+// openRetried opens a stream that may be replaced until an answer begins.
+func (u *Upstream) openRetried(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
+	plain := r.Metadata
+	a := &retried{upstream: u, most: maxUnseenBytes, entry: r.Held, attempts: 1}
+	if r.Retry != nil && r.Retry.Attempts > 1 {
+		a.policy, a.most = r.Retry, maxRetriedBytes
+	}
+	s.again = a
+	a.open = func(previous int) error {
+		if previous > 0 {
+			r.Metadata = plain.Copy()
+			r.Metadata["grpc-previous-rpc-attempts"] = []string{strconv.Itoa(previous)}
+		}
+		return u.attempt(s, giveUp, r)
+	}
+	end := a.open(0)
+	if end == nil || r.Elsewhere {
+		r.Elsewhere = false // the call stays here
+		return end
+	}
+	return s.retry(end, nil)
+}
+
+// settle returns when an answer has begun, or no other attempt is due.
+func (s *Stream) settle() {
+	a := s.again
+	if a.settled {
+		return
+	}
+	a.settled = true
+	defer a.final.Store(true)
+	defer a.commit()
+	for {
+		if len(s.header()) > 0 {
+			a.succeeded()
+			return
+		}
+		var end error
+		for end == nil { // without a header, there is no message
+			var m mem.BufferSlice
+			m, end = s.recv()
+			m.Free()
+		}
+		if a.end = s.retry(end, s.stream.Trailer()); a.end != nil {
+			return
+		}
+	}
+}
+
+// retry begins other attempts after the end of one. It returns nil as soon as there is
+// a stream, else how the call ends.
+func (s *Stream) retry(end error, trailer metadata.MD) error {
+	a := s.again
+	for end != nil {
+		counter, last := s.pause(end, trailer)
+		if last != nil {
+			return last
+		}
+		committed := false
+		if committed, last = s.reopenUnlessCommitted(); committed {
+			return a.last(end)
+		}
+		end, trailer = last, nil
+		if end == nil {
+			counter.Add(1)
+		}
+	}
+	return nil
+}
+
+// reopenUnlessCommitted begins an attempt, unless the call can't be sent again because of
+// what was sent meanwhile.
+func (s *Stream) reopenUnlessCommitted() (committed bool, err error) {
+	a := s.again
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	if a.isCommitted() {
+		return true, nil
+	}
+	return false, s.reopen()
+}
+
+// reopen begins an attempt, and sends what was sent before. sending is held.
+func (s *Stream) reopen() error {
+	a := s.again
+	if s.facts != nil { // else no attempt has had a stream
+		s.facts.flow.unborn.Store(true)
+		s.facts.flow.unqueueAll()
+	}
+	err := a.open(a.attempts - 1)
+	a.unopened = err != nil
+	if err != nil {
+		return err
+	}
+	for _, m := range a.kept { // only Send adds to it, and only settle commits from here on
+		m.Ref()
+		if s.send(m) != nil {
+			break // Recv has the status
+		}
+	}
+	if a.closed {
+		_ = s.stream.CloseSend() // always nil; the status comes from Recv
+	}
+	return nil
+}
+
+// sendRetried keeps the message for another attempt, if it can, and sends it.
+func (s *Stream) sendRetried(m mem.BufferSlice) error {
+	a := s.again
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	kept := a.keep(m)
+	err := s.send(m)
+	if kept && errors.Is(err, io.EOF) {
+		return nil // Recv decides whether there is another attempt, which sends it
+	}
+	return err
+}
+
+// keep reports whether the message is kept for another attempt.
+func (a *retried) keep(m mem.BufferSlice) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	bytes := m.Len() + keptMessageBytes
+	if a.keptBytes+bytes > a.most {
+		a.commitLocked()
+	}
+	if a.committed {
+		return false
+	}
+	m.Ref()
+	a.kept = append(a.kept, slices.Clone(m)) // who sends may use the slice again
+	a.keptBytes += bytes
+	if a.entry == nil {
+		return true
+	}
+	if m.Len() > memory.RoomlessBytes { // its claim counts it until it is freed
+		bytes = keptMessageBytes
+	}
+	a.entry.Add(memory.Small, bytes)
+	a.counted += bytes
+	return true
+}
+
+func (a *retried) isCommitted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.committed
+}
+
+// commit gives up any other attempt, and what is kept for it.
+func (a *retried) commit() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.commitLocked()
+}
+
+func (a *retried) commitLocked() {
+	a.committed = true
+	for _, m := range a.kept {
+		m.Free()
+	}
+	if a.counted > 0 {
+		a.entry.Sub(memory.Small, a.counted)
+	}
+	a.kept, a.keptBytes, a.counted = nil, 0, 0
+}
+
+// pause waits until another attempt is due after one that ended so. It returns the
+// counter of such attempts then, or how the call ends if there is none.
+func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, last error) {
+	a := s.again
+	if s.goesElsewhere(end) {
+		a.elsewhere++
+		return &a.upstream.sentAgain.elsewhere, nil
+	}
+	pause, ok := a.due(s.ctx, end, trailer)
+	if !ok {
+		return nil, a.last(end)
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ctx.Done():
+		return nil, a.last(context.Cause(s.ctx))
+	}
+	a.attempts++
+	f, ok := errors.AsType[*report.Fault](end)
+	a.reached = a.reached || !ok || !f.Unseen()
+	return &a.upstream.sentAgain.byPolicy, nil
+}
+
+// goesElsewhere reports whether a call that its backend has refused unseen is sent
+// again at once, to an address that hasn't refused it. The policy doesn't count these
+// attempts. There are at most maxRefusals, also if connections come and go.
+func (s *Stream) goesElsewhere(end error) bool {
+	a := s.again
+	return refusal(end) != nil && a.elsewhere < maxRefusals &&
+		s.ctx.Err() == nil && !a.isCommitted() && a.upstream.pool.mayServe(s.facts)
+}
+
+// last returns how the call ends if the last attempt ended so: culvert's own status
+// tells whether any attempt may have reached the backend.
+func (a *retried) last(end error) error {
+	f, ok := errors.AsType[*report.Fault](end)
+	if !a.reached || !ok || f.Sent == report.SentMaybe {
+		return end
+	}
+	ofAll := *f
+	ofAll.Sent = report.SentMaybe
+	return &ofAll
+}
+
+// due returns the pause before the next attempt by the policy. ok is false if there is
+// none.
+func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (pause time.Duration, ok bool) {
+	if ctx.Err() != nil || a.policy == nil || !wantsRetry(a.policy, end) {
+		if errors.Is(end, io.EOF) {
+			a.succeeded()
+		}
+		return 0, false
+	}
+	inBudget := a.upstream.budget.failed()
+	pause, ok = pushback(trailer)
+	if a.attempts >= a.policy.Attempts || a.isCommitted() || !ok {
+		return 0, false
+	}
+	if !inBudget {
+		a.upstream.sentAgain.withheld.Add(1)
+		return 0, false
+	}
+	if pause < 0 {
+		pause = pauseAfter(a.policy, a.attempts)
+	}
+	// The status of the backend says more than a deadline that passes in the pause.
+	deadline, has := ctx.Deadline()
+	return pause, !has || time.Until(deadline) >= pause
+}
+
+// succeeded notes a success for the budget, which only calls with a policy use.
+func (a *retried) succeeded() {
+	if a.policy != nil {
+		a.upstream.budget.succeeded()
+	}
+}

@@ -1,0 +1,86 @@
+package upstream
+
+import (
+	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+)
+
+// A credit is an update of the connection's window that waits for room. The room is
+// given back once the update is sent: the window counts for as long as the connection
+// lasts.
+type credit struct {
+	waiter *memory.Waiter
+	left   atomic.Int64 // bytes that wait
+}
+
+// askCredit reports whether the backend may have the increment of the connection's
+// window now. If there isn't room for all of it, the rest waits until there is.
+func (c *windowConn) askCredit(f h2Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Err() != nil || !c.began {
+		c.began = true // the first one releases the bytes that newWindowConn has counted
+		return true
+	}
+	paid := max(min(c.covered, int64(f.increment)), 0)
+	c.covered -= paid
+	rest := int64(f.increment) - paid
+	if rest == 0 {
+		return true
+	}
+	cr := new(credit)
+	cr.left.Store(rest)
+	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() { c.pay(cr) })
+	if atOnce {
+		c.account.Drop(w)
+		return true
+	}
+	cr.waiter = w
+	c.credits[cr] = struct{}{}
+	if paid > 0 {
+		c.offer(ownFrame{bytes: connUpdate(paid)})
+	}
+	return false
+}
+
+// connUpdate returns a WINDOW_UPDATE of the connection.
+func connUpdate(n int64) []byte {
+	return h2Frame{increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
+}
+
+// pay sends the part of an update that still waits.
+func (c *windowConn) pay(cr *credit) {
+	if n := cr.left.Swap(0); n > 0 {
+		c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
+	}
+}
+
+// cover notes bytes of a message that already has its room: the connection's window
+// gets the same number back without any. mu is held.
+func (c *windowConn) cover(n int64) {
+	c.covered += n
+	for cr := range c.credits {
+		left := cr.left.Load()
+		part := min(c.covered, left)
+		if part <= 0 || !cr.left.CompareAndSwap(left, left-part) {
+			continue // there is room for it now
+		}
+		c.covered -= part
+		c.offer(ownFrame{bytes: connUpdate(part)})
+		if part == left {
+			delete(c.credits, cr)
+			c.account.Drop(cr.waiter)
+		}
+	}
+}
+
+// giveBack ends the wait of a credit.
+func (c *windowConn) giveBack(cr *credit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, waits := c.credits[cr]; waits {
+		delete(c.credits, cr)
+		c.account.Drop(cr.waiter)
+	}
+}

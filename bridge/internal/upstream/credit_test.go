@@ -1,0 +1,124 @@
+package upstream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+)
+
+// receiveAll begins so many calls, and returns how many have their reply. done waits
+// for all.
+func receiveAll(t *testing.T, up *Upstream, calls, size int) (received *atomic.Int64, done func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	received = new(atomic.Int64)
+	var all sync.WaitGroup
+	for range calls {
+		all.Go(func() {
+			call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			call.CloseSend()
+			m, err := call.Recv()
+			if err != nil || m.Len() != size {
+				t.Errorf("a reply of %d bytes with %v, want %d", m.Len(), err, size)
+			}
+			m.Free()
+			received.Add(1)
+		})
+	}
+	return received, func() { all.Wait(); cancel() }
+}
+
+// TestConnectionsWindowWaitsForRoom: while the account is full a backend may send what
+// its connection's window has, on all streams together, and the rest when there is room.
+func TestConnectionsWindowWaitsForRoom(t *testing.T) {
+	const size, calls = 60 << 10, 90
+	a := memory.New(16<<20, 0)
+	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	others := a.NewEntry()
+	others.Add(memory.Small, 16<<20)
+	received, done := receiveAll(t, up, calls, size)
+	poll(t, waitsForRoom(a))
+	if n := received.Load(); n > minConnWindow/size {
+		t.Errorf("%d replies of %d bytes have come without room", n, size)
+	}
+	if got := a.Held() - 16<<20; got < minConnWindow || got > 2*minConnWindow {
+		t.Errorf("%d bytes are counted besides those of others, want a window of %d, and what came in it", got, minConnWindow)
+	}
+	others.Settle()
+	done()
+	if n := received.Load(); n != calls {
+		t.Errorf("%d of %d replies came", n, calls)
+	}
+	if err := up.Close(); err != nil {
+		t.Error(err)
+	}
+	if held := a.Held(); held != 0 {
+		t.Errorf("%d bytes are still counted", held)
+	}
+}
+
+// TestMessageWithRoomNeedsNoMore: the bytes of a large message that has its room come,
+// though the account is full.
+func TestMessageWithRoomNeedsNoMore(t *testing.T) {
+	for _, room := range []int{16 << 20, 256 << 20} { // a window of 64 KiB and one of 1 MiB
+		const size = 4 << 20 // many times the connection's window
+		a := memory.New(int64(room), 0)
+		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		others := a.NewEntry()
+		others.Add(memory.Small, room)
+		_, done := receiveAll(t, up, 1, size)
+		done()
+		others.Settle()
+		if err := up.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestClosedConnectionWaitsForNothing: what a connection waits for is given up with it.
+func TestClosedConnectionWaitsForNothing(t *testing.T) {
+	a := memory.New(16<<20, 0)
+	up, err := New(serveLarge(t, 60<<10), largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := a.NewEntry()
+	others.Add(memory.Small, 16<<20)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for range 3 {
+		call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.CloseSend()
+	}
+	poll(t, waitsForRoom(a))
+	if err := up.Close(); err != nil {
+		t.Error(err)
+	}
+	poll(t, func() string {
+		if a.Pressed() {
+			return "somebody waits for room"
+		}
+		return ""
+	})
+	others.Settle()
+	if held := a.Held(); held != 0 {
+		t.Errorf("%d bytes are still counted", held)
+	}
+}

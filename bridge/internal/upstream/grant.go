@@ -1,0 +1,193 @@
+package upstream
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+)
+
+// A grant is the room that one stream's large message has, or waits for. The room
+// belongs to the call: the bytes of the message that have arrived stay counted with
+// it, and the rest is given back when it can no longer arrive.
+type grant struct {
+	flow   *flow          // of the call; nil: not known, and the room is the connection's
+	waiter *memory.Waiter // until the grant is open
+	waits  bool           // flow knows that its call waits
+	long   *time.Timer    // for judgeWait, while waits is true
+	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
+	open   bool           // its WINDOW_UPDATE is sent
+	left   int64          // bytes that must arrive before the rest fits the fixed window
+	owed   uint32         // the increment of the WINDOW_UPDATE
+}
+
+// askRoom reserves a message's room, and reports whether it got the room.
+func (c *windowConn) askRoom(f h2Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, open := c.streams[f.stream]
+	if !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
+		return true
+	}
+	g := &grant{flow: s.flow, left: int64(f.increment) - streamWindow, owed: f.increment}
+	// The message before has arrived, and was taken.
+	c.window.Sub(memory.Reply, int(s.large))
+	s.large = 0
+	if before := s.grant; before != nil {
+		if before.sent.CompareAndSwap(false, true) {
+			g.owed += before.owed // grpc-go relies on it
+		}
+		c.drop(f.stream)
+	}
+	update := h2Frame{stream: f.stream, increment: g.owed}.append(make([]byte, 0, windowUpdateBytes))
+	s.grant = g
+	c.streams[f.stream] = s
+	var owner *memory.Entry
+	if g.flow != nil {
+		owner = g.flow.entry
+	}
+	w, atOnce := c.account.Ask(owner, memory.Reply, int64(f.increment), func() {
+		if g.sent.CompareAndSwap(false, true) {
+			c.offer(ownFrame{update, func() { c.letIn(f.stream, g) }})
+		}
+	})
+	g.waiter = w
+	if atOnce {
+		g.sent.Store(true)
+		c.open(g)
+		if g.owed == f.increment {
+			return true
+		}
+		c.offer(ownFrame{bytes: update})
+		return false
+	}
+	if g.flow == nil {
+		return false
+	}
+	g.waits = true
+	g.flow.entry.NoteWaiting(1)
+	g.long = time.AfterFunc(memory.Patience, func() { c.judgeWait(g, int64(f.increment)) })
+	return false
+}
+
+// judgeWait ends the call of a message of n bytes that has waited for long, if it gets in
+// only while there is no other one, or not at all: a reload may have lowered the limit
+// since it asked.
+func (c *windowConn) judgeWait(g *grant, n int64) {
+	defer c.catch()
+	if giveUp := c.waitsInVain(g, n); giveUp != nil {
+		giveUp(c.account.NoRoom(n))
+	}
+}
+
+// waitsInVain returns what ends the call if it does.
+func (c *windowConn) waitsInVain(g *grant, n int64) context.CancelCauseFunc {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !g.waits || g.sent.Load():
+	case c.account.NeedsAll(memory.Reply, n):
+		return g.flow.giveUp
+	default:
+		g.long.Reset(memory.Patience)
+	}
+	return nil
+}
+
+// letIn opens a grant whose update is sent.
+func (c *windowConn) letIn(stream uint32, g *grant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[stream].grant == g {
+		c.open(g)
+	}
+}
+
+// open counts the bytes of a message that are still on their way. Those that fit the
+// fixed window may have arrived already. mu is held.
+func (c *windowConn) open(g *grant) {
+	g.open = true
+	c.payer(g).Promise(g.left)
+	c.stopWaiting(g)
+	c.cover(streamWindow)
+}
+
+// payer returns the entry that the grant counts with. mu is held.
+func (c *windowConn) payer(g *grant) *memory.Entry {
+	if g.flow != nil {
+		return g.flow.entry
+	}
+	return c.window
+}
+
+// disown has the connection count the rest of a message whose call turned out to be
+// another one. g may be nil. mu is held.
+func (c *windowConn) disown(g *grant) {
+	if g == nil || g.flow == nil {
+		return
+	}
+	if g.open {
+		c.window.Promise(g.left)
+	} else {
+		c.waitNoMore(g)
+	}
+	g.flow = nil
+}
+
+// waitNoMore tells the call that it no longer waits for the grant. mu is held.
+func (*windowConn) waitNoMore(g *grant) {
+	if g.waits {
+		g.waits = false
+		g.long.Stop()
+		g.flow.entry.NoteWaiting(-1)
+	}
+}
+
+// stopWaiting removes a grant from the account's queue, or gives back its reservation
+// there. mu is held.
+func (c *windowConn) stopWaiting(g *grant) {
+	c.account.Drop(g.waiter)
+	c.waitNoMore(g)
+}
+
+// takeFromGrant counts n bytes of DATA, and returns how many of them the stream's grant
+// covers. mu is held.
+func (c *windowConn) takeFromGrant(s *streamState, n int64) int64 {
+	g := s.grant
+	if g == nil || !g.open {
+		return 0
+	}
+	n = min(n, g.left)
+	g.left -= n
+	c.payer(g).Came(n)
+	c.cover(n)
+	if g.flow != nil {
+		g.flow.large.Add(n)
+	} else {
+		s.large += n
+	}
+	if g.left == 0 {
+		s.grant = nil
+	}
+	return n
+}
+
+// drop ends a stream's grant. mu is held.
+func (c *windowConn) drop(stream uint32) {
+	s := c.streams[stream]
+	g := s.grant
+	switch {
+	case g == nil:
+		return
+	case g.open:
+		c.payer(g).Break(g.left)
+		if g.left > 0 {
+			c.covered -= streamWindow // open has covered the missing bytes, as far as it knows
+		}
+	default:
+		c.stopWaiting(g)
+	}
+	s.grant = nil
+	c.streams[stream] = s
+}

@@ -1,0 +1,182 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// askFor has grpc-go's side of a connection begin a stream of a call, and ask for a
+// window for a message.
+func askFor(t *testing.T, c *windowConn, f *flow, window uint32) {
+	t.Helper()
+	c.expect(f)
+	var block, sent bytes.Buffer
+	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: f.id}); err != nil {
+		t.Fatal(err)
+	}
+	sent.WriteString(http2.ClientPreface)
+	client := http2.NewFramer(&sent, nil)
+	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
+	_ = client.WriteWindowUpdate(1, window)                                                                       // likewise
+	if _, err := c.Write(sent.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReplyThatNeedsAllEndsInTime: a reply that is larger than all large replies together
+// may be gets in alone. If others are there for long, its call ends and says why.
+func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
+	for _, size := range []uint32{1 << 20, 8 << 20} { // 6 MiB are for large replies
+		synctest.Test(t, func(t *testing.T) {
+			a := memory.New(16<<20, 0)
+			others := a.NewEntry()
+			others.Add(memory.Reply, 6<<20)
+			near, far := net.Pipe()
+			c := newWindowConn(near, a, nil)
+			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+			ctx, cancel := context.WithCancelCause(t.Context())
+			held := a.NewEntry()
+			askFor(t, c, &flow{entry: held, id: "one", giveUp: cancel}, size)
+			if !held.Waiting() {
+				t.Errorf("the call of a reply of %d bytes doesn't wait", size)
+			}
+			time.Sleep(memory.Patience + time.Second)
+			var f *report.Fault
+			ended := errors.As(context.Cause(ctx), &f) && f.Reason == report.ReasonLimitExceeded
+			if want := size > 6<<20; ended != want {
+				t.Errorf("a reply of %d bytes: its call ended %v, because of %v", size, ended, context.Cause(ctx))
+			}
+			_ = c.Close() // of a pipe
+			_ = far.Close()
+			others.Settle()
+			held.Settle()
+			if used := a.Used(); used != 0 || held.Waiting() {
+				t.Errorf("%d bytes are still counted, waiting: %v", used, held.Waiting())
+			}
+		})
+	}
+}
+
+// TestReplyThatWaitsWhileMemoryShrinks: a reload may lower the memory below what a reply
+// needs that waits already. The reply goes on once it has room, or its call ends and names
+// the limit.
+func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
+	const size = 4 << 20
+	for name, c := range map[string]struct {
+		total int64  // after the reload, when others hold the room for replies
+		freed bool   // the others give it back
+		key   string // that the call's end names; "": it goes on
+	}{
+		"never again":             {2 << 20, true, report.KeyMemory},
+		"only alone":              {8 << 20, false, report.KeyBufferedBytes},
+		"only alone, and it is":   {8 << 20, true, ""},
+		"the others have it":      {16 << 20, false, ""},
+		"the others give it back": {16 << 20, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := memory.New(16<<20, 0)
+				others := a.NewEntry()
+				others.Add(memory.Reply, 6<<20)
+				near, far := net.Pipe()
+				conn := newWindowConn(near, a, nil)
+				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+				ctx, cancel := context.WithCancelCause(t.Context())
+				held := a.NewEntry()
+				askFor(t, conn, &flow{entry: held, id: "one", giveUp: cancel}, size)
+				time.Sleep(memory.Patience / 2)
+				if !held.Waiting() {
+					t.Error("the call doesn't wait")
+				}
+				a.SetBounds(16<<20, c.total)
+				if c.freed {
+					others.SettleMessages()
+				}
+				time.Sleep(3 * memory.Patience)
+				var f *report.Fault
+				switch cause := context.Cause(ctx); {
+				case c.key == "" && cause != nil:
+					t.Errorf("the call ended: %v", cause)
+				case c.key == "" && c.freed && held.Waiting():
+					t.Error("the call waits for room that there is")
+				case c.key != "" && (!errors.As(cause, &f) || f.Key != c.key || f.Reason != report.ReasonLimitExceeded):
+					t.Errorf("the call ended because of %v, want %s", cause, c.key)
+				}
+				_ = conn.Close() // of a pipe
+				_ = far.Close()
+				others.Settle()
+				held.Settle()
+				if used := a.Used(); used != 0 || held.Waiting() {
+					t.Errorf("%d bytes are still counted, waiting: %v", used, held.Waiting())
+				}
+			})
+		})
+	}
+}
+
+// TestGrantedReplyCountsWithItsCall: from the moment a backend may send a large message
+// its call holds all of it, and the account nothing besides. If the rest can't come, the
+// call holds what came.
+func TestGrantedReplyCountsWithItsCall(t *testing.T) {
+	const size, came = 1 << 20, 300_000
+	a := memory.New(64<<20, 0)
+	near, far := net.Pipe()
+	c := newWindowConn(near, a, nil)
+	defer c.Close()
+	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+	held := a.NewEntry()
+	f := &flow{entry: held, id: "one"}
+	askFor(t, c, f, size)
+	want := func(when string, all, arrived int64) {
+		t.Helper()
+		if got := held.Messages(); got != all {
+			t.Errorf("%s the call holds %d bytes, want %d", when, got, all)
+		}
+		if got := held.Arrived(); got != arrived {
+			t.Errorf("%s %d bytes have arrived, want %d", when, got, arrived)
+		}
+		if got := a.Used(); got != all {
+			t.Errorf("%s the account has %d bytes, want the call's %d", when, got, all)
+		}
+	}
+	const granted = size - streamWindow
+	want("before anything has come", granted, 0)
+
+	sending := make(chan error, 2)
+	backend := http2.NewFramer(far, nil)
+	read := func(bytes int) {
+		t.Helper()
+		for buf := make([]byte, bytes); bytes > 0; {
+			n, err := c.Read(buf[:bytes])
+			if err != nil {
+				t.Fatal(err)
+			}
+			bytes -= n
+		}
+		if err := <-sending; err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() { sending <- backend.WriteSettings() }()
+	read(frameHeaderBytes)
+	go func() { sending <- backend.WriteDataPadded(1, false, make([]byte, came), make([]byte, 255)) }()
+	read(frameHeaderBytes + came + 256)
+	want("behind a part", granted, came)
+	go func() { sending <- backend.WriteRSTStream(1, http2.ErrCodeCancel) }()
+	read(frameHeaderBytes + 4)
+	want("once the rest can't come", came, came)
+	f.taken(1, came-prefixBytes)
+	want("once it is taken", 0, 0)
+}

@@ -1,0 +1,119 @@
+package upstream
+
+import (
+	"context"
+	"log/slog"
+	"net"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// grpc-go calls parts of this package on its own goroutines, which recover nothing: dialers,
+// handshakes, the connections themselves, the balancer, the stats handler, the buffers. A
+// panic in one of them ends its connection, and the calls on it end as with any lost
+// connection. If it is in what all connections of a backend share, all of them end.
+
+// catch ends a panic beside the connection, and ends the connection. It must be deferred
+// itself.
+func (c *windowConn) catch() {
+	if v := recover(); v != nil {
+		_ = c.caught(v) // the log has it
+	}
+}
+
+// fail is catch in a method that returns an error.
+func (c *windowConn) fail(err *error) {
+	if v := recover(); v != nil {
+		*err = c.caught(v)
+	}
+}
+
+func (c *windowConn) caught(v any) *report.Fault {
+	f := c.panics.Note("a connection to a backend", v, slog.String("peer", c.RemoteAddr().String()))
+	socket.Cut(c.Conn)
+	return f
+}
+
+// broke ends the connections to the backend after a panic in what they share. Those that
+// replace them bring the pool up to date. mu isn't held.
+func (p *pool) broke(*report.Fault) {
+	p.mu.Lock()
+	defer p.unlock()
+	for _, a := range p.addresses {
+		for _, c := range a.conns {
+			c.restart()
+		}
+	}
+}
+
+// restart ends the connection after a panic, and has another one opened: by grpc-go, which
+// tells of the lost one, or later if there was none. The pool's mu is held.
+func (c *backendConn) restart() {
+	p := c.address.pool
+	if c.closed || p.closed {
+		return
+	}
+	if c.next != nil {
+		broken := c.next.wire.Conn // the next one when the notes are worked off is another
+		p.notes = append(p.notes, func() { socket.Cut(broken) })
+	}
+	c.reconnect(unusedPause)
+}
+
+// safely returns a dialer that doesn't panic, nor do its connections.
+func safely(dial dialer, panics *report.Panics) dialer {
+	return func(ctx context.Context, address string) (c net.Conn, err error) {
+		defer panics.Catch("a dialer", func(f *report.Fault) { err = f })
+		if c, err = dial(ctx, address); err != nil {
+			return nil, err
+		}
+		return socket.Safe(c, func(v any) error { return panics.Note("a dialer's connection", v, slog.String("peer", address)) }), nil
+	}
+}
+
+type dialer = func(context.Context, string) (net.Conn, error)
+
+// A safePool is the pool that grpc-go reads into, on all connections to a backend. It
+// can't tell for which of them it is asked.
+type safePool struct {
+	mem.BufferPool
+	of *pool
+}
+
+// Get implements mem.BufferPool.
+func (p safePool) Get(length int) (buf *[]byte) {
+	defer p.of.panics.Catch("a buffer pool", func(f *report.Fault) {
+		b := make([]byte, length)
+		buf = &b
+		p.of.broke(f)
+	})
+	return p.BufferPool.Get(length)
+}
+
+// Put implements mem.BufferPool.
+func (p safePool) Put(buf *[]byte) {
+	defer p.of.panics.Catch("a buffer pool", p.of.broke)
+	p.BufferPool.Put(buf)
+}
+
+// catchPick ends a panic of Pick: the call ends with it, and so does the connection of its
+// place. l is the place that the call has got; nil: none. It must be deferred itself.
+func (p *pool) catchPick(k *callFacts, l **backendLink, err *error) {
+	if v := recover(); v != nil {
+		f := p.panics.Note("the choice of a connection", v)
+		if k != nil {
+			k.refusal.Store(f)
+		}
+		*err = status.Error(codes.Unavailable, f.Text)
+		if *l != nil {
+			(*l).release(balancer.DoneInfo{})
+			socket.Cut((*l).wire.Conn)
+		}
+	}
+}

@@ -1,0 +1,326 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+func quietPanics() *report.Panics { return report.NewPanics(slog.New(slog.DiscardHandler)) }
+
+// TestDescriptorsThatPanic end the question, and not those that come later.
+func TestDescriptorsThatPanic(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	describing(t, ln, withHealth, withReflection)
+	account, panics := memory.New(1<<30, 0), quietPanics()
+	u, err := New(report.Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, panics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := u.Close(); err != nil || account.Held() != 0 {
+			t.Errorf("closed with %v and %d bytes held", err, account.Held())
+		}
+	})
+	u.learned.reading = nil
+	if _, err := u.Described(within(t, patience), checkHealth); !report.IsPanic(err) {
+		t.Errorf("%v, want a panic's fault", err)
+	}
+	u.learned.reading = rate.NewLimiter(readingRate, readingBurst)
+	if _, err := u.Described(within(t, patience), reflects); err != nil {
+		t.Errorf("another service: %v", err)
+	}
+	if got := panics.Count(); got != 1 {
+		t.Errorf("%d panics are counted, want 1", got)
+	}
+}
+
+// A badBalancer opens no connection.
+type badBalancer struct{ balancer.ClientConn }
+
+// TestPickThatPanics ends its call, which waits for no place any more.
+func TestPickThatPanics(t *testing.T) {
+	p := &pool{panics: quietPanics(), config: poolConfig{maxConnections: 2, maxWaiting: 1}, cc: badBalancer{}}
+	a := &backendAddress{pool: p, streams: 1}
+	p.addresses, p.ready = []*backendAddress{a}, []*backendAddress{a}
+	for i := range int64(3) {
+		k := new(callFacts)
+		ctx := context.WithValue(within(t, patience), factsKey{}, k)
+		if _, err := p.Pick(balancer.PickInfo{Ctx: ctx}); status.Code(err) != codes.Unavailable || !report.IsPanic(k.refusal.Load()) {
+			t.Fatalf("%v because of %v, want a panic's fault", err, k.refusal.Load())
+		}
+		p.began(k)
+		if p.queue.Len() > 0 || p.waiting > 0 || p.panics.Count() != i+1 {
+			t.Fatalf("%d calls are in the queue, %d wait, %d panics are counted", p.queue.Len(), p.waiting, p.panics.Count())
+		}
+	}
+}
+
+// TestDialerThatPanics has failed.
+func TestDialerThatPanics(t *testing.T) {
+	panics := quietPanics()
+	dial := safely(func(context.Context, string) (net.Conn, error) { panic("no network") }, panics)
+	if c, err := dial(t.Context(), "localhost:1"); c != nil || !report.IsPanic(err) || panics.Count() != 1 {
+		t.Errorf("%v, %v, %d panics", c, err, panics.Count())
+	}
+}
+
+// A onceBad panics once when it is armed, in one of its methods.
+type onceBad struct {
+	mem.BufferPool
+	method atomic.Pointer[string]
+}
+
+func (p *onceBad) arm(method string) { p.method.Store(&method) }
+
+func (p *onceBad) reach(method string) {
+	if armed := p.method.Load(); armed != nil && *armed == method && p.method.CompareAndSwap(armed, nil) {
+		panic("a test panics in " + method)
+	}
+}
+
+func (p *onceBad) Get(length int) *[]byte {
+	p.reach("Get")
+	return p.BufferPool.Get(length)
+}
+
+func (p *onceBad) Put(b *[]byte) {
+	p.reach("Put")
+	p.BufferPool.Put(b)
+}
+
+// TestBuffersThatPanic end the connections that read into them.
+func TestBuffersThatPanic(t *testing.T) {
+	for _, method := range []string{"Get", "Put"} {
+		account, panics := memory.New(1<<30, 0), quietPanics()
+		buffers := &onceBad{BufferPool: account.Pool}
+		account.Pool = buffers
+		u, err := New(serveLarge(t, 40<<10), testMessages, testHeaderBytes, account, panics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		callUpstream(within(t, patience), t, u, nil)
+		before := u.pool.readied.Load()
+		buffers.arm(method)
+		callUpstream(within(t, patience), t, u, nil) // its reply may have arrived before
+		poll(t, func() string {
+			if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK || u.pool.readied.Load() == before {
+				return fmt.Sprintf("%s: %d connections after %d, and a call ends with %v", method, u.pool.readied.Load(), before, e.status)
+			}
+			return ""
+		})
+		if err := u.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
+			t.Errorf("%s: closed with %v, %d bytes held and %d panics", method, err, account.Held(), panics.Count())
+		}
+	}
+}
+
+// TestBalancerThatPanics ends the connections that it was at, and goes on with others. All
+// places are given back.
+func TestBalancerThatPanics(t *testing.T) {
+	for name, reach := range map[string]func(s *several, p *pool){
+		"in new addresses":       func(s *several, _ *pool) { s.resolveTo(1, 0) },
+		"in a connection's loss": func(s *several, _ *pool) { s.each[0].crash() },
+		"in a timer": func(_ *several, p *pool) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.after(0, p.rechoose)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, account, panics := newSeveral(t, 2, 100), memory.New(1<<30, 0), quietPanics()
+				u, err := New(b.Backend, testMessages, testHeaderBytes, account, panics)
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				before, ends := u.pool.readied.Load(), holding(t, u, 2)
+				armed, among := true, u.pool.config.balance.among
+				u.pool.mu.Lock()
+				u.pool.config.balance.among = func(ready []*backendAddress) []*backendAddress {
+					if armed {
+						armed = false
+						panic("a test panics in the balancer")
+					}
+					return among(ready)
+				}
+				u.pool.mu.Unlock()
+				reach(b, u.pool)
+				synctest.Wait()
+				b.each[0].up()
+				time.Sleep(2 * unusedPause)
+				if got := b.calls(); u.pool.readied.Load() == before || slices.Equal(got, []int{1, 1}) {
+					t.Errorf("%d connections after %d, with %v calls", u.pool.readied.Load(), before, got)
+				}
+				endAll(append(ends, holding(t, u, 4)...))
+				wantNoCalls(t, u.pool)
+				if err := u.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
+					t.Errorf("closed with %v, %d bytes held and %d panics", err, account.Held(), panics.Count())
+				}
+			})
+		})
+	}
+}
+
+// wantNoCalls wants all places of a pool free.
+func wantNoCalls(t *testing.T, p *pool) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range append(p.addresses, p.gone...) {
+		if a.calls != 0 || a.open != 0 {
+			t.Errorf("address %v has %d calls, %d of them on connections that accept more", a, a.open, a.calls)
+		}
+	}
+	if p.queue.Len() != 0 || p.waiting != 0 {
+		t.Errorf("%d calls are in the queue, and %d wait", p.queue.Len(), p.waiting)
+	}
+}
+
+// TestResolverThatPanics asks again.
+func TestResolverThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		panics, looks := quietPanics(), 0
+		r := &nameResolver{panics: panics, host: "backend.test", port: "1", changed: make(chan struct{}, 1)}
+		r.lookup = func(context.Context, string) ([]string, error) {
+			looks++
+			if looks < 3 {
+				panic("a test panics in the lookup")
+			}
+			return []string{"192.0.2.1"}, nil
+		}
+		cc := &panickyConn{panics: panics}
+		r.cc = cc
+		ctx, cancel := context.WithCancel(t.Context())
+		r.watching.Go(func() { r.watch(ctx) })
+		time.Sleep(10 * time.Second)
+		cancel()
+		r.watching.Wait()
+		if got := panics.Count(); got != 5 || cc.updates != 2 {
+			t.Errorf("%d panics are counted, and %d updates came; want 5 and 2", got, cc.updates)
+		}
+	})
+}
+
+// A panickyConn panics on the goroutine that resolves, and once in its pool.
+type panickyConn struct {
+	resolver.ClientConn
+	panics  *report.Panics
+	updates int
+}
+
+func (c *panickyConn) ReportError(error) { panic("a test panics in ReportError") }
+
+func (c *panickyConn) UpdateState(resolver.State) (err error) {
+	c.updates++
+	defer c.panics.Catch("the balancer", func(f *report.Fault) { err = f })
+	if c.updates == 1 {
+		panic("a test panics in UpdateState")
+	}
+	return nil
+}
+
+// badCredentials panic behind the handshake.
+type badCredentials struct {
+	credentials.TransportCredentials
+}
+
+func (badCredentials) Info() credentials.ProtocolInfo { panic("a test panics in Info") }
+
+// TestHandshakeThatPanics leaves no goroutine and no memory behind.
+func TestHandshakeThatPanics(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	a, p := memory.New(16<<20, 0), &pool{panics: quietPanics()}
+	w := windowCredentials{badCredentials{insecure.NewCredentials()}, a, p}
+	c, _, err := w.ClientHandshake(t.Context(), "", near)
+	if c != nil || !report.IsPanic(err) || p.panics.Count() != 1 || a.Held() != 0 {
+		t.Errorf("%v, %v, %d panics and %d bytes held", c, err, p.panics.Count(), a.Held())
+	}
+}
+
+// TestPanicBesideAConnection cuts it, and Close still ends.
+func TestPanicBesideAConnection(t *testing.T) {
+	for name, fail := range map[string]func(t *testing.T, c *windowConn){
+		"on its goroutine": func(_ *testing.T, c *windowConn) {
+			_, _ = c.Write([]byte(http2.ClientPreface)) // frames come behind it
+			c.offer(ownFrame{bytes: connUpdate(1), then: func() { panic("sent") }})
+		},
+		"in a timer": func(_ *testing.T, c *windowConn) { c.judgeWait(nil, 1) },
+		"in a call's header": func(t *testing.T, c *windowConn) {
+			known := new(callFacts) // without a channel
+			known.link.Store(&backendLink{wire: c})
+			facts{c.panics}.HandleRPC(context.WithValue(t.Context(), factsKey{}, known), &stats.InHeader{})
+		},
+		"in a call's end": func(_ *testing.T, c *windowConn) {
+			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: &pool{addresses: []*backendAddress{nil}}}}}
+			l.conn.address.pool.queue.PushBack("no waiter")
+			l.release(balancer.DoneInfo{})
+			l.conn.address.pool.mu.Lock() // it isn't held
+			defer l.conn.address.pool.mu.Unlock()
+		},
+		"in a call's choice": func(t *testing.T, c *windowConn) {
+			var err error
+			p := &pool{panics: c.panics}
+			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
+			func() {
+				defer p.catchPick(nil, &l, &err)
+				panic("a test panics in Pick")
+			}()
+			if l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
+				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.conn.address.open, err)
+			}
+		},
+		"in its end": func(_ *testing.T, c *windowConn) {
+			c.mu.Lock()
+			c.credits[nil] = struct{}{}
+			c.mu.Unlock()
+			_ = c.Close()
+			c.mu.Lock() // it isn't held
+			defer c.mu.Unlock()
+			clear(c.credits)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, panics := memory.New(16<<20, 0), quietPanics()
+			near, far := net.Pipe()
+			c := newWindowConn(near, a, panics)
+			ended := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(io.Discard, far)
+				ended <- err
+			}()
+			fail(t, c)
+			if err := await(t, "the connection's end", ended); err != nil && !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+			_ = c.Close() // it is closed
+			if panics.Count() != 1 || a.Held() != 0 {
+				t.Errorf("%d panics are counted, and %d bytes held; want 1 and 0", panics.Count(), a.Held())
+			}
+		})
+	}
+}

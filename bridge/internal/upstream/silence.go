@@ -1,0 +1,289 @@
+package upstream
+
+import (
+	"errors"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+)
+
+// A backend is suspected once it has sent nothing for silencePatience after culvert
+// sent HEADERS or DATA; then culvert sends a PING. Stock servers end a connection at
+// the third PING in a row that they consider too early, and forgive the earlier ones
+// when they send HEADERS or DATA: grpc-go's handlePing, grpc-java's
+// KeepAliveEnforcer, C++'s PingAbusePolicy. One PING in 5 minutes is never too early.
+// Of the two early ones here, one may cross the backend's HEADERS or DATA on the way
+// and count after them.
+const (
+	silencePatience = 10 * time.Second
+	silenceLook     = 2 * time.Second // between looks at an unanswered PING
+	earlyPings      = 2
+	latePingEvery   = 5*time.Minute + 10*time.Second
+)
+
+// errBackendSilent is what grpc-go reads from a connection that was closed because
+// the backend is silent. Calls that end with it are recognized by its text.
+var errBackendSilent = errors.New("culvert: the backend sent nothing, not even the answer to a ping")
+
+// A silence decides when culvert must ping a backend, and when it gives the backend
+// up. It has no clock: its owner passes the time.
+type silence struct {
+	open  int       // streams
+	since time.Time // when the first HEADERS or DATA was sent without any read since; zero: something was read
+
+	pings    int // pings since the backend last sent HEADERS or DATA
+	lastPing time.Time
+
+	asked    bool      // the backend was pinged, or will be as soon as the connection takes a PING
+	position uint64    // the PING's place in the bytes sent, as acked counts them
+	acked    uint64    // acknowledged bytes at the last look
+	answerBy time.Time // when the backend is given up
+	nextLook time.Time
+}
+
+// A silenceStep is the action that a look asks of its caller.
+type silenceStep int
+
+const (
+	silenceNothing silenceStep = iota
+	silenceAsk                 // send a PING
+	silenceGiveUp              // close the connection
+)
+
+// sent notes that HEADERS or DATA are being sent.
+func (s *silence) sent(now time.Time) {
+	if s.since.IsZero() {
+		s.since = now
+	}
+}
+
+// heard notes that the backend sent something. Its HEADERS and DATA forgive
+// the pings before them.
+func (s *silence) heard(message bool) {
+	s.since = time.Time{}
+	s.asked = false
+	if message {
+		s.pings = 0
+	}
+}
+
+// pinged notes that a PING was sent, culvert's or grpc-go's own.
+func (s *silence) pinged(now time.Time) {
+	s.pings++
+	s.lastPing = now
+}
+
+// next returns when to look, or the zero time if there is no reason to.
+func (s *silence) next() time.Time {
+	switch {
+	case s.since.IsZero():
+		return time.Time{}
+	case s.asked:
+		return s.nextLook
+	case s.open == 0: // nobody waits: the next stream's HEADERS begin it
+		return time.Time{}
+	}
+	return s.due()
+}
+
+// due returns when the PING may be sent.
+func (s *silence) due() time.Time {
+	due := s.since.Add(silencePatience)
+	if s.pings < earlyPings {
+		return due
+	}
+	if allowed := s.lastPing.Add(latePingEvery); allowed.After(due) {
+		return allowed
+	}
+	return due
+}
+
+// look decides the next action. acked is how many of the sent bytes the backend's
+// kernel has acknowledged. If unread is set, bytes wait to be read: then the backend
+// isn't silent, but culvert is late to read.
+func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
+	next := s.next()
+	if next.IsZero() || now.Before(next) {
+		return silenceNothing
+	}
+	if !s.asked {
+		s.asked = true
+		s.position = math.MaxUint64 // it isn't sent
+		s.wait(now, acked)
+		return silenceAsk
+	}
+	// A PING behind other bytes on a slow path has not arrived yet. And a process
+	// that was stopped for a while has not yet read the bytes that arrived meanwhile.
+	onItsWay := s.acked < s.position && acked > s.acked
+	wasStopped := now.Sub(s.nextLook) > silenceLook
+	if onItsWay || wasStopped || unread {
+		s.wait(now, acked)
+		return silenceNothing
+	}
+	if !now.Before(s.answerBy) {
+		return silenceGiveUp
+	}
+	s.acked = acked
+	s.lookAgain(now)
+	return silenceNothing
+}
+
+// wait gives the backend the full time to answer.
+func (s *silence) wait(now time.Time, acked uint64) {
+	s.acked = acked
+	s.answerBy = now.Add(pingTimeout)
+	s.lookAgain(now)
+}
+
+func (s *silence) lookAgain(now time.Time) {
+	s.nextLook = now.Add(silenceLook)
+	if s.answerBy.Before(s.nextLook) {
+		s.nextLook = s.answerBy
+	}
+}
+
+// A silenceWatch is the silence of one connection with its clock: it pings the
+// backend and gives it up.
+type silenceWatch struct {
+	conn   net.Conn
+	asks   func()        // makes the connection send a PING, if the watch still wants one then
+	wake   chan struct{} // one element: there is a reason to look
+	silent atomic.Bool   // the connection was closed because of it
+
+	mu    sync.Mutex
+	s     silence
+	armed bool          // run has a timer, or is about to
+	lost  *atomic.Int64 // counts backends that were given up; may be nil
+}
+
+func newSilenceWatch(conn net.Conn, asks func()) *silenceWatch {
+	return &silenceWatch{conn: conn, asks: asks, wake: make(chan struct{}, 1)}
+}
+
+// countIn has the watch count there when it gives the backend up.
+func (w *silenceWatch) countIn(lost *atomic.Int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = lost
+}
+
+// sent notes that HEADERS or DATA are about to be written. It is called for each, so
+// it reads the clock only for the first after something was heard.
+func (w *silenceWatch) sent() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.s.since.IsZero() {
+		w.s.sent(time.Now())
+	}
+	if w.armed || w.s.open == 0 {
+		return
+	}
+	w.armed = true
+	select {
+	case w.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// heard notes a read, and whether it had HEADERS or DATA.
+func (w *silenceWatch) heard(message bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.heard(message)
+}
+
+// streams notes how many streams are open.
+func (w *silenceWatch) streams(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.open = n
+}
+
+// wants reports whether the requested PING must still be written.
+func (w *silenceWatch) wants() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.s.asked && w.s.position == math.MaxUint64
+}
+
+// pinged notes that the PING was written.
+func (w *silenceWatch) pinged() {
+	acked, pending := socket.Sent(w.conn)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.pinged(time.Now())
+	w.s.position = acked + pending
+}
+
+// grpcPinged notes that grpc-go writes a PING of its own (backend.keepalive).
+func (w *silenceWatch) grpcPinged() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.pinged(time.Now())
+}
+
+// run looks at the connection when that is due, until done. In between, it sleeps
+// without a timer unless something was sent and nothing heard.
+func (w *silenceWatch) run(done <-chan struct{}) {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.wake:
+			timer.Reset(w.untilDue())
+		case <-timer.C:
+			if next := w.look(); !next.IsZero() {
+				timer.Reset(time.Until(next))
+			}
+		case <-done:
+			return
+		}
+	}
+}
+
+// untilDue returns how long run can sleep. Usually the backend has answered
+// meanwhile; the timer is set anyway, since more will be sent.
+func (w *silenceWatch) untilDue() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if next := w.s.next(); !next.IsZero() {
+		return time.Until(next)
+	}
+	return silencePatience
+}
+
+// look does the due actions, and returns when to look again.
+func (w *silenceWatch) look() time.Time {
+	unread := socket.Readable(w.conn)
+	acked, _ := socket.Sent(w.conn)
+	step, next := w.decide(acked, unread)
+	switch step {
+	case silenceAsk:
+		w.asks()
+	case silenceGiveUp:
+		w.silent.Store(true)
+		socket.Cut(w.conn)
+	case silenceNothing:
+	}
+	return next
+}
+
+func (w *silenceWatch) decide(acked uint64, unread bool) (silenceStep, time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	step := w.s.look(time.Now(), acked, unread)
+	next := w.s.next()
+	if step == silenceGiveUp {
+		next = time.Time{}
+		if w.lost != nil {
+			w.lost.Add(1)
+		}
+	}
+	w.armed = !next.IsZero()
+	return step, next
+}

@@ -1,0 +1,330 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A Stream is one call to a backend. As with any grpc.ClientStream,
+// one goroutine may send while another receives.
+type Stream struct {
+	stream grpc.ClientStream
+	facts  *callFacts
+	limit  report.SizeLimit // of a message
+	ctx    context.Context  // the call's: it ends with the stream
+	again  *retried         // nil: the call isn't sent again
+
+	wire    int             // bytes of the last message from Recv, as they arrived
+	in, out mem.BufferSlice // only Recv and Send use them: grpc-go gets their addresses, so that no message needs an allocation
+}
+
+// A Request is what the backend gets of a call before the first message.
+type Request struct {
+	Method   string // as in the path: "/package.Service/Method"
+	Metadata metadata.MD
+
+	Authority string // the :authority, in place of the backend's; empty: the backend's
+
+	Subtype string // of the content-type; empty: it is plain application/grpc
+	Coding  string // of the messages that are marked as compressed: empty or "gzip"
+
+	// Messages limits the messages of the answer. If zero, the upstream's limit
+	// is used.
+	Messages report.SizeLimit
+
+	// Held is the entry that counts the call's replies from their arrival until Sent,
+	// and its requests while they are in grpc-go's queue. If nil, nothing counts. If
+	// set, ID is the x-request-id in Metadata.
+	Held *memory.Entry
+	ID   string
+
+	// Retry says when a call is sent again. If nil, only a call that the backend has
+	// surely not seen is sent again, at once, to other addresses.
+	Retry *report.Retry
+
+	// Elsewhere says that another backend may take the call if this one can't be
+	// reached, or has no place. Open then doesn't wait for a connection for long, nor
+	// for the end of other calls, and makes no other attempts.
+	Elsewhere bool
+}
+
+// Open starts the call at the backend. It waits for a connection, but not for long:
+// then it ends the call with giveUp, which cancels ctx. The pool waits for a place on
+// a connection, with its own bound. The end of ctx releases the stream.
+func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r Request) (*Stream, error) {
+	s := &Stream{ctx: ctx, limit: u.limit}
+	if r.Messages.Bytes > 0 {
+		s.limit = r.Messages
+	}
+	open := u.attempt
+	if u.mayRetry(r.Retry) {
+		open = u.openRetried
+	}
+	if err := open(s, giveUp, r); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// attempt opens the stream of s, and sets its facts. It returns why that failed.
+func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
+	known := &callFacts{header: make(chan struct{})}
+	if s.facts != nil {
+		known.refused = s.facts.refused
+	}
+	if r.Held != nil {
+		known.flow.entry, known.flow.id = r.Held, r.ID
+		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
+	}
+	ctx := s.ctx
+	known.limit = connectPatience
+	if r.Elsewhere { // the call goes on
+		ctx, giveUp = context.WithCancelCause(ctx)
+		known.limit, known.elsewhere = connectGrace, true
+	}
+	patience := time.AfterFunc(known.limit, func() { giveUp(errPatience) })
+	known.patience = patience
+	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
+	opts := make([]grpc.CallOption, 0, 4)
+	if s.limit != u.limit {
+		opts = append(opts, grpc.MaxCallRecvMsgSize(s.limit.Bytes))
+	}
+	if r.Authority != "" {
+		opts = append(opts, grpc.CallAuthority(r.Authority))
+	}
+	if r.Subtype != "" {
+		opts = append(opts, grpc.CallContentSubtype(r.Subtype))
+	}
+	if r.Coding == "gzip" {
+		opts = append(opts, grpc.UseCompressor("gzip"))
+	}
+	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
+	u.pool.began(known)
+	inTime := patience.Stop()
+	if inTime && err == nil {
+		s.stream, s.facts = stream, known
+		return nil
+	}
+	known.flow.unborn.Store(true)
+	if f := known.refusal.Load(); f != nil {
+		return f
+	}
+	if !inTime {
+		giveUp(errPatience) // the timer is about to
+	}
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errPatience) {
+		return known.unreachable(err)
+	}
+	if cause != nil {
+		return cause
+	}
+	return known.openError(err)
+}
+
+var (
+	bidi        = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	errPatience = errors.New("no stream became free in time")
+)
+
+// GaveUp reports whether this package ended the call with giveUp, because no connection
+// was there in time. The stream's own error says more then.
+func GaveUp(cause error) bool { return errors.Is(cause, errPatience) }
+
+// Header waits for the upstream's header. It returns false when there is none: the
+// answer is trailers-only, or the call failed. A header always has a content-type, so
+// it is never empty.
+func (s *Stream) Header() (metadata.MD, bool) {
+	if s.again != nil {
+		s.settle()
+	}
+	md := s.header()
+	return md, len(md) > 0
+}
+
+// header waits for the header of the attempt. It asks grpc-go twice where recvMsg does.
+func (s *Stream) header() metadata.MD {
+	md, err := s.stream.Header()
+	if len(md) == 0 && s.facts.replayed.Load() {
+		md, err = s.stream.Header()
+	}
+	if err != nil {
+		return nil // Recv has it
+	}
+	return md
+}
+
+// Compressed reports, once there is a header, whether the upstream names a coding for
+// its messages. grpc-go hands out a header a moment before the rest of its facts,
+// hence the wait.
+func (s *Stream) Compressed() bool {
+	select {
+	case <-s.facts.header:
+		return s.facts.compressed
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+// Ended reports, once there is a header, whether the upstream's end has arrived and
+// the rest can be received without a wait. (A compressed message waits for room for
+// its decompression.)
+func (s *Stream) Ended() bool { return s.facts.trailer.Load() && !s.Compressed() }
+
+// Recv returns one message, which the caller frees. At the end it returns
+// io.EOF for the upstream's OK, a Status, or a fault.
+func (s *Stream) Recv() (mem.BufferSlice, error) {
+	if s.again != nil {
+		s.settle()
+		if s.again.end != nil {
+			return nil, s.again.end
+		}
+	}
+	return s.recv()
+}
+
+func (s *Stream) recv() (mem.BufferSlice, error) {
+	err := s.recvMsg()
+	m := s.in
+	s.in = nil
+	if err == nil {
+		s.wire = s.facts.in.take(m.Len())
+		return m, nil
+	}
+	err = s.facts.classify(s.ctx, err, s.limit)
+	s.facts.noteRefusal(err)
+	return nil, err
+}
+
+// recvMsg receives a message into s.in. If the backend ends the call while grpc-go still
+// sends it again, grpc-go returns io.EOF for whatever has arrived. When asked again, it
+// returns what has arrived.
+func (s *Stream) recvMsg() error {
+	err := s.stream.RecvMsg(&s.in)
+	if errors.Is(err, io.EOF) && s.facts.replayed.Load() {
+		err = s.stream.RecvMsg(&s.in)
+	}
+	return err
+}
+
+// Wire returns the size of the last message from Recv as it came from the backend,
+// perhaps compressed. It must not run beside Recv.
+func (s *Stream) Wire() int { return s.wire }
+
+// Sent notes that messages of this many bytes, as they arrived, are no longer held,
+// or are counted elsewhere. A message of more than memory.UnaskedBytes is noted
+// alone.
+func (s *Stream) Sent(messages, bytes int) {
+	if s.facts.flow.entry != nil {
+		s.facts.flow.taken(messages, bytes)
+	}
+}
+
+// Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with
+// the prefixes of messages.
+func (s *Stream) Waiting() int64 { return s.facts.flow.small.Load() + s.facts.flow.large.Load() }
+
+// Arrivals counts the reads of the stream's connection that brought messages. If the
+// count is unchanged after Recv, the message had already arrived.
+func (s *Stream) Arrivals() uint64 {
+	l := s.facts.link.Load()
+	if l == nil {
+		return 0
+	}
+	return l.arrivals.Load()
+}
+
+// Send takes the message over. io.EOF means that the upstream ended the call and that
+// Recv has the status.
+func (s *Stream) Send(m mem.BufferSlice) error {
+	if s.again != nil && !s.again.final.Load() {
+		return s.sendRetried(m)
+	}
+	return s.send(m)
+}
+
+func (s *Stream) send(m mem.BufferSlice) error {
+	n, f := m.Len(), &s.facts.flow
+	counts := f.entry != nil
+	switch {
+	case counts && f.packs: // there are two copies, until grpc-go has queued the second
+		f.entry.Add(memory.RequestClass(n), n)
+	case counts:
+		f.queue(n)
+	}
+	s.out = m
+	err := s.stream.SendMsg(&s.out)
+	s.out = nil
+	if counts && f.packs {
+		if err == nil {
+			f.queuePacked(s.facts.out.take(n))
+		}
+		f.entry.Sub(memory.RequestClass(n), n)
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	if s.facts.replayed.Load() && s.ctx.Err() == nil {
+		return io.EOF // grpc-go couldn't send the call again; Recv has the status of the attempt that was refused
+	}
+	return s.facts.classify(s.ctx, err, s.limit)
+}
+
+// streamQueueBytes is how much of a stream grpc-go queues before SendMsg waits: its
+// defaultWriteQuota.
+const streamQueueBytes = 64 << 10
+
+// Full reports whether Send would wait until the backend accepts more.
+func (s *Stream) Full() bool {
+	if s.again != nil && !s.again.final.Load() {
+		if !s.again.sending.TryLock() {
+			return true // the call is being sent again, and may wait for a connection
+		}
+		defer s.again.sending.Unlock()
+	}
+	return s.facts.flow.queued.bytes.Load() >= streamQueueBytes
+}
+
+// CloseSend passes the client's half-close on.
+func (s *Stream) CloseSend() {
+	if s.again != nil {
+		s.again.sending.Lock()
+		defer s.again.sending.Unlock()
+		s.again.closed = true
+	}
+	_ = s.stream.CloseSend() // always nil; the status comes from Recv
+}
+
+// Trailer is valid after Recv returned an error.
+func (s *Stream) Trailer() metadata.MD {
+	if s.again != nil && s.again.unopened {
+		return nil // the stream is that of the attempt before
+	}
+	return s.stream.Trailer()
+}
+
+// rawCodec passes messages through as bytes.
+type rawCodec struct{}
+
+// Name is empty so that the content-type is plain application/grpc; if the client
+// named a subtype, the call sets it.
+func (rawCodec) Name() string { return "" }
+
+// Marshal passes the reference that SendMsg was given on to grpc-go, which
+// frees it.
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return *v.(*mem.BufferSlice), nil }
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	data.Ref() // grpc-go frees its own reference on return
+	*v.(*mem.BufferSlice) = data
+	return nil
+}

@@ -1,0 +1,376 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// windowCredentials puts a windowConn on every connection to a backend, above
+// TLS if there is any.
+type windowCredentials struct {
+	credentials.TransportCredentials
+	account *memory.Account
+	pool    *pool // the upstream's (poolBuilder)
+}
+
+func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
+	var c *windowConn
+	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
+		made, err = nil, f
+		if c != nil {
+			_ = c.Close() // it is over either way
+		}
+	})
+	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	c = newWindowConn(conn, w.account, w.pool.panics)
+	c.link = newBackendLink(ctx, c)
+	c.plaintext = w.Info().SecurityProtocol == "insecure"
+	c.watch.countIn(&w.pool.lostPings)
+	c.answers.left, c.answers.most = w.pool.noteLeftOut, w.pool.headerBytes
+	return c, info, nil
+}
+
+func (w windowCredentials) Clone() credentials.TransportCredentials {
+	return windowCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
+}
+
+// A windowConn keeps the data from a backend within the account, and pings a silent
+// backend (silence).
+//
+// As soon as grpc-go has read a message's length, it gives the stream the whole
+// window that the message needs; from then on nothing stops the upstream until the
+// message is held in full. That permission is a WINDOW_UPDATE larger than the
+// stream's fixed window. So windowConn withholds it on its way out until the account
+// has room for the message (grant.go). The room counts with the call.
+//
+// Data that fits the fixed window comes unasked, and grpc-go gives the connection's
+// window back as soon as bytes have arrived, before anybody reads them. So the
+// connection's WINDOW_UPDATEs are withheld while the account has no room for the same
+// amount again (credit.go). Bytes of a message that has its room need no more. RFC
+// 9113 §6.9.
+type windowConn struct {
+	net.Conn
+	account *memory.Account
+	panics  *report.Panics
+	window  *memory.Entry // the connection's window
+
+	watch *silenceWatch // sends a PING if the backend is silent
+	link  *backendLink  // learns how many streams the backend allows; may be nil
+
+	answers   answers  // only Read uses it
+	in        h2Frames // of reads; only Read uses it
+	inMessage bool     // the read had HEADERS or DATA; only Read uses it
+	came      struct { // DATA of reads that isn't counted yet; only Read uses it
+		stream uint32
+		bytes  int64
+	}
+	greeted   atomic.Bool // something was read
+	plaintext bool        // without TLS
+
+	writeMu sync.Mutex // held for a Write, and for frames that are put in between
+	out     h2Frames
+	fields  *hpack.Decoder // of request headers; only Write uses it
+	id      string         // in the current header; only Write uses it
+	lost    bool           // the headers can't be read; only Write uses it
+	began   bool           // grpc-go has raised the connection's window to the counted size
+
+	mu        sync.Mutex
+	streams   map[uint32]streamState // those that the upstream may still send on
+	expected  map[string][]*flow     // calls whose streams are about to begin, by their ids
+	expecting int                    // how many
+	purgeAt   int                    // the number at which ended ones are looked for
+	covered   int64                  // bytes that arrived of messages with a grant, and are not given back to the connection's window; below 0: too many were
+	credits   map[*credit]struct{}   // updates of the connection's window that wait for room
+
+	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
+	ready   []ownFrame  // frames that may be sent now
+	isReady atomic.Bool // there are some; readable without readyMu
+
+	wake   chan struct{} // one element: there is something in ready
+	closed context.Context
+	close  context.CancelFunc
+	sender sync.WaitGroup
+}
+
+// An ownFrame is a frame of culvert's own: WINDOW_UPDATE, PING or RST_STREAM.
+type ownFrame struct {
+	bytes []byte
+	then  func() // called once the frame is sent; may be nil
+}
+
+func newWindowConn(conn net.Conn, a *memory.Account, panics *report.Panics) *windowConn {
+	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c.window.Add(memory.Fixed, connWindow(a))
+	c.answers = answers{left: func(string) {}, ended: c.reset, most: maxFrameBytes}
+	c.out.skip = len(http2.ClientPreface)
+	c.out.fields = c.readFields
+	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
+	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
+	c.sender.Go(c.send)
+	c.sender.Go(func() {
+		defer c.catch()
+		c.watch.run(c.closed.Done())
+	})
+	return c
+}
+
+// NetConn returns the connection underneath.
+func (c *windowConn) NetConn() net.Conn { return c.Conn }
+
+// Close also gives back the memory of the connection's streams.
+func (c *windowConn) Close() (err error) {
+	defer c.fail(&err)
+	defer c.window.Settle()
+	err = c.Conn.Close()
+	c.close()
+	c.sender.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.streams {
+		c.drop(id)
+	}
+	for cr := range c.credits {
+		c.account.Drop(cr.waiter)
+	}
+	clear(c.credits)
+	return err
+}
+
+func (c *windowConn) Read(p []byte) (n int, err error) {
+	defer c.fail(&err)
+	n, err = c.answers.read(p, c.receive)
+	if n > 0 {
+		c.inMessage = false
+		c.in.scan(p[:n], c.received)
+		c.countArrived()
+		c.watch.heard(c.inMessage)
+		if c.inMessage && c.link != nil {
+			c.link.arrivals.Add(1) // before grpc-go hands out the data
+		}
+	}
+	if err != nil && c.watch.silent.Load() {
+		err = errBackendSilent
+	}
+	return n, err
+}
+
+// receive reads what the backend has sent.
+func (c *windowConn) receive(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.greeted.Load() && (n > 0 || err != nil) {
+		c.greeted.Store(n > 0)
+		if odd := checkGreeting(p[:n], err, c.plaintext); odd != nil {
+			return 0, odd
+		}
+	}
+	return n, err
+}
+
+// received follows the streams to their end.
+func (c *windowConn) received(f h2Frame) bool {
+	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
+	if f.settings && c.link != nil {
+		c.link.allow(f.streams)
+	}
+	if f.kind == http2.FrameData {
+		if f.stream != c.came.stream {
+			c.countArrived()
+			c.came.stream = f.stream
+		}
+		c.came.bytes += int64(f.length - f.padding) // grpc-go drops padding at once
+	}
+	if f.ends() {
+		c.countArrived()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.forget(f.stream)
+	}
+	return true
+}
+
+func (c *windowConn) Write(p []byte) (n int, err error) {
+	defer c.fail(&err)
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	for _, part := range c.out.scan(p, c.sending) {
+		if _, err := c.Conn.Write(part); err != nil {
+			if !c.greeted.Load() {
+				err = cmp.Or(checkGreeting(nil, err, c.plaintext), err)
+			}
+			return 0, err
+		}
+	}
+	if !c.isReady.Load() {
+		return len(p), nil
+	}
+	return len(p), c.sendReady()
+}
+
+// sending reports whether a frame may be sent.
+func (c *windowConn) sending(f h2Frame) bool {
+	switch {
+	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
+		return c.askCredit(f)
+	case f.kind == http2.FrameWindowUpdate && f.increment > streamWindow:
+		return c.askRoom(f)
+	case f.kind == http2.FrameHeaders:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if _, known := c.streams[f.stream]; !known { // and no trailers
+			c.out.before = c.takeResets() // the stream may have the place of one that is to be reset
+			c.streams[f.stream] = streamState{}
+			c.watch.streams(len(c.streams))
+		}
+		c.watch.sent()
+	case f.kind == http2.FrameData:
+		c.watch.sent()
+		c.sentData(f)
+	case f.kind == http2.FramePing && !f.flags.Has(http2.FlagPingAck):
+		c.watch.grpcPinged()
+	case f.kind == http2.FrameRSTStream:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.forget(f.stream)
+	}
+	return true
+}
+
+// silencePing is a PING whose payload grpc-go never sends. Its answer is passed on to
+// grpc-go, which uses it only for its own keepalive. RFC 9113 §6.7.
+var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "culvert?"...)
+
+// reset ends a stream at the backend that has ended for grpc-go, which resets only streams
+// that it still sends on. RFC 9113 §6.4.
+func (c *windowConn) reset(stream uint32) {
+	c.countArrived()
+	if c.forgetOpen(stream) { // once: the backend could send such headers for ever
+		frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
+		c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
+	}
+}
+
+// offer sends a frame as soon as no other is being written.
+func (c *windowConn) offer(frame ownFrame) {
+	c.addReady(frame)
+	select {
+	case c.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+func (c *windowConn) addReady(frame ownFrame) {
+	c.readyMu.Lock()
+	defer c.readyMu.Unlock()
+	c.ready = append(c.ready, frame)
+	c.isReady.Store(true)
+}
+
+func (c *windowConn) takeReady() []ownFrame {
+	c.readyMu.Lock()
+	defer c.readyMu.Unlock()
+	ready := c.ready
+	c.ready = nil
+	c.isReady.Store(false)
+	return ready
+}
+
+// takeResets takes the RST_STREAMs out of ready. It returns nil if there is none.
+func (c *windowConn) takeResets() (frames []byte) {
+	if !c.isReady.Load() {
+		return nil
+	}
+	c.readyMu.Lock()
+	defer c.readyMu.Unlock()
+	c.ready = slices.DeleteFunc(c.ready, func(f ownFrame) bool {
+		reset := f.bytes[frameKindAt] == byte(http2.FrameRSTStream)
+		if reset {
+			frames = append(frames, f.bytes...)
+		}
+		return reset
+	})
+	c.isReady.Store(len(c.ready) > 0)
+	return frames
+}
+
+// send is the connection's goroutine: it writes frames that became ready while
+// grpc-go had nothing to write.
+func (c *windowConn) send() {
+	defer c.catch()
+	for {
+		select {
+		case <-c.wake:
+		case <-c.closed.Done():
+			return
+		}
+		c.sendNow()
+	}
+}
+
+func (c *windowConn) sendNow() {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	_ = c.sendReady() // grpc-go meets the same error
+}
+
+// sendReady writes the ready frames, unless it would do so inside a frame; then the
+// Write that ends that frame does. writeMu is held.
+func (c *windowConn) sendReady() error {
+	if !c.out.between() {
+		return nil
+	}
+	for _, frame := range c.takeReady() {
+		isPing := frame.bytes[frameKindAt] == byte(http2.FramePing)
+		if isPing && !c.watch.wants() { // something was heard meanwhile
+			continue
+		}
+		if _, err := c.Conn.Write(frame.bytes); err != nil {
+			return err
+		}
+		if frame.then != nil {
+			frame.then()
+		}
+		if isPing {
+			c.watch.pinged()
+		}
+	}
+	return nil
+}
+
+// forgetOpen forgets a stream, and reports whether it was open.
+func (c *windowConn) forgetOpen(stream uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, open := c.streams[stream]
+	if open {
+		c.forget(stream)
+	}
+	return open
+}
+
+// forget forgets a stream. mu is held.
+func (c *windowConn) forget(stream uint32) {
+	c.drop(stream)
+	s := c.streams[stream]
+	if s.small > 0 {
+		c.window.Sub(memory.Small, int(s.small))
+		c.window.Trim()
+	}
+	c.window.Sub(memory.Reply, int(s.large))
+	delete(c.streams, stream)
+	c.watch.streams(len(c.streams))
+}

@@ -1,0 +1,260 @@
+package websocket
+
+import (
+	"sync"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// pongDue is the ping that still needs an answer. RFC 6455 §5.5.3: only the latest
+// does.
+type pongDue struct {
+	mu      sync.Mutex
+	due     bool
+	payload [maxControl]byte
+	length  int
+}
+
+// answer notes a ping, and answers it now if the line is free. Otherwise the message
+// that is being written goes first.
+func (c *Conn) answer(payload []byte) {
+	c.pong.note(payload)
+	c.tryPong()
+}
+
+// note notes a ping.
+func (p *pongDue) note(payload []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.length = copy(p.payload[:], payload)
+	p.due = true
+}
+
+// is reports whether a ping needs an answer.
+func (p *pongDue) is() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.due
+}
+
+// take returns the frame of the answer, once, or nil.
+func (p *pongDue) take() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.due {
+		return nil
+	}
+	p.due = false
+	return appendControl(nil, opPong, p.payload[:p.length])
+}
+
+// pongRetry is the delay before another try of a pong that found the line taken.
+const pongRetry = 250 * time.Millisecond
+
+// tryPong sends the due pong if the line is free. Otherwise it tries again, unless a
+// message that is written meanwhile brings the pong along.
+func (c *Conn) tryPong() {
+	if c.pongNow() {
+		return
+	}
+	c.schedule(&c.pongAt, pongRetry, func() {
+		if c.pong.is() {
+			c.tryPong()
+		}
+	})
+}
+
+// pongNow sends the due pong if the line is free, and reports whether it was.
+func (c *Conn) pongNow() (free bool) {
+	if !c.line.mu.TryLock() {
+		return false
+	}
+	defer c.line.abandon()
+	if free = c.line.free(); free {
+		_ = c.sendPong() // the reader meets the same error
+	}
+	c.line.leave()
+	return free
+}
+
+// sendPong answers the latest ping, unless that is done or the last frame was sent.
+// The connection's mu is held.
+func (c *Conn) sendPong() error {
+	if c.line.ended.Load() {
+		return nil
+	}
+	frame := c.pong.take()
+	if frame == nil {
+		return nil
+	}
+	c.line.hold(frame)
+	return c.line.flush()
+}
+
+// KeepAlive sets how pings watch a client.
+type KeepAlive struct {
+	Interval time.Duration // between pings
+	Timeout  time.Duration // for an answer
+
+	// SlowConsumer is how long a client may leave unanswered a ping that waits behind
+	// messages, without accepting any of them. 0 means no bound.
+	SlowConsumer time.Duration
+
+	// Gone is called once, with an error of package socket, when the client is
+	// given up. It must not block, nor close the WebSocket, which waits for it.
+	Gone func(error)
+}
+
+// Watch pings the client until the WebSocket is closed. Silence counts only while a
+// reader waits: the reader decides, once it has read everything. It costs a timer and
+// no goroutine.
+func (c *Conn) Watch(k KeepAlive) {
+	c.slowConsumer = k.SlowConsumer
+	w := &watch{c: c, KeepAlive: k, pulse: socket.Pulse{Conn: c.line.conn, Patience: k.SlowConsumer}}
+	c.schedulePing(k.Interval, w.ping)
+}
+
+// A watch runs a WebSocket's KeepAlive. Its functions run one at a time, on the
+// WebSocket's timer.
+type watch struct {
+	KeepAlive
+	c        *Conn
+	pulse    socket.Pulse
+	received int64     // when the ping was sent
+	due      time.Time // when its answer is overdue
+}
+
+func (w *watch) ping() {
+	now := time.Now()
+	w.received = w.c.line.received.Load()
+	w.pulse.Ping(now, w.c.line.sent.Load())
+	if !w.c.ping() {
+		w.c.schedulePing(w.Interval, w.ping)
+		return
+	}
+	w.missedIn(now, w.Timeout)
+}
+
+func (w *watch) missedIn(now time.Time, d time.Duration) {
+	w.due = now.Add(d)
+	w.c.schedulePing(d, w.missed)
+}
+
+// stoodStill is the delay of a timer that shows that this process stood still. Data
+// that the client sent meanwhile may be lost, and on its way again.
+const stoodStill = 2 * time.Second
+
+func (w *watch) missed() {
+	now := time.Now()
+	if w.c.line.received.Load() != w.received || !w.c.reading.Load() || now.Sub(w.due) >= stoodStill {
+		w.c.schedulePing(w.Interval-w.Timeout, w.ping)
+		return
+	}
+	line := w.c.line
+	before := line.sentBefore.Load() // first: it never exceeds what is sent
+	sent := line.sent.Load()
+	why := w.pulse.Missed(now, sent, socket.Unheard{
+		Since: line.begun.Add(time.Duration(line.heard.Load())), Bytes: sent - before, Blocked: w.c.writing.Load(),
+	})
+	w.missedIn(now, socket.PulseAgain)
+	if why != nil {
+		w.c.doubt(func() { w.c.schedulePing(0, func() { w.Gone(why) }) })
+	}
+}
+
+// doubts let the timer ask the reader about a client that hasn't answered its ping:
+// the reader calls confirm if nothing is left to read.
+type doubts struct {
+	mu      sync.Mutex
+	until   time.Time // the read deadline of the WebSocket's owner
+	confirm func()    // nil: no doubt
+}
+
+// setReadDeadline sets the owner's deadline.
+func (c *Conn) setReadDeadline(t time.Time) error {
+	c.doubts.mu.Lock()
+	defer c.doubts.mu.Unlock()
+	c.doubts.until = t
+	return c.line.conn.SetReadDeadline(t)
+}
+
+// doubt makes the reader call confirm if nothing is left to read.
+func (c *Conn) doubt(confirm func()) {
+	c.doubts.mu.Lock()
+	defer c.doubts.mu.Unlock()
+	c.doubts.confirm = confirm
+	_ = c.line.conn.SetReadDeadline(socket.LongAgo) // a closed connection needs none
+}
+
+// settleDoubt is called by the reader when a deadline has passed. It returns false if
+// the deadline was the owner's.
+func (c *Conn) settleDoubt() bool {
+	c.doubts.mu.Lock()
+	defer c.doubts.mu.Unlock()
+	confirm := c.doubts.confirm
+	if confirm == nil {
+		return false
+	}
+	c.doubts.confirm = nil
+	_ = c.line.conn.SetReadDeadline(c.doubts.until) // likewise
+	if !socket.Readable(c.line.conn) {
+		confirm()
+	}
+	return true
+}
+
+// ping writes a ping unless a message is in its way.
+func (c *Conn) ping() bool {
+	if !c.line.mu.TryLock() {
+		return false
+	}
+	defer c.line.abandon()
+	sent := false
+	if c.line.free() && !c.line.ended.Load() {
+		c.line.hold(appendControl(nil, opPing, nil))
+		sent = c.line.flush() == nil // else the reader meets the same error
+	}
+	c.line.leave()
+	return sent
+}
+
+func (c *Conn) schedulePing(after time.Duration, f func()) { c.schedule(&c.pingAt, after, f) }
+
+// schedule runs f later, in place of the timer's earlier function, unless stopPings
+// comes first.
+func (c *Conn) schedule(at **time.Timer, after time.Duration, f func()) {
+	c.pingMu.Lock()
+	defer c.pingMu.Unlock()
+	if c.pingsOff {
+		return
+	}
+	if *at != nil && (*at).Stop() {
+		c.pinging.Done()
+	}
+	c.pinging.Add(1)
+	*at = time.AfterFunc(after, func() {
+		defer c.pinging.Done()
+		defer c.panics.Catch("a WebSocket's timer", func(*report.Fault) {
+			socket.Cut(c.line.conn) // the reader meets the end
+		})
+		f()
+	})
+}
+
+func (c *Conn) stopPings() {
+	c.stopTimers()
+	c.pinging.Wait() // none of them blocks
+}
+
+func (c *Conn) stopTimers() {
+	c.pingMu.Lock()
+	defer c.pingMu.Unlock()
+	c.pingsOff = true
+	for _, at := range []*time.Timer{c.pingAt, c.pongAt} {
+		if at != nil && at.Stop() {
+			c.pinging.Done()
+		}
+	}
+}
