@@ -39,12 +39,13 @@ func (s *Server) newCall(a *arrival, id string) *call {
 	return c
 }
 
-// handle carries one call from its beginning to its end. refused is why the
+// handle carries one call from its beginning to its end, or until it parks. refused is why the
 // transport can't make the call, or nil. conn is the connection that the call
 // has for itself, if it has.
 func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
 	r, ctx := s.begin(parent, c, down, conn)
-	defer s.end(r)
+	parked := false
+	defer s.end(r, &parked)
 	defer s.catchRest(r)
 	if refused == nil {
 		refused = s.take(r)
@@ -54,7 +55,7 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 		s.endEarly(r, refused)
 		return
 	}
-	s.pump(ctx, r.cancel, r)
+	parked = s.pump(ctx, r)
 }
 
 // begin begins a call, up to the steps. end must follow.
@@ -80,8 +81,11 @@ func (s *Server) endEarly(r *running, refused error) {
 }
 
 // end undoes begin, from the last line to the first, also behind a panic. Nothing of the
-// call runs any more.
-func (s *Server) end(r *running) {
+// call runs any more. A call that is parked goes on.
+func (s *Server) end(r *running, parked *bool) {
+	if *parked {
+		return
+	}
 	defer r.cancel(errFinished)
 	defer s.report(r)
 	defer r.call.arrived()

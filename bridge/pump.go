@@ -9,36 +9,96 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/headers"
-	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/replies"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/tasks"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // pump carries one call's messages both ways and sends the client the end. The caller's
 // goroutine copies responses, and a second one requests; a complete request needs no
 // second. A third goroutine reads ahead while the upstream sends in bursts. pump
-// returns when all have ended.
-func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running) {
+// returns when all have ended, or at once with true if the client's end parks.
+func (s *Server) pump(ctx context.Context, r *running) (parked bool) {
+	down, parks := r.down.(parker)
 	switch {
+	case parks:
+		s.park(ctx, r, down)
+		return true
 	case r.early != nil:
 		close(r.early.opened)
 	case r.call.Complete:
-		s.passRequests(r)
+		_ = s.passRequests(r) // it has ended the call
 	default:
-		r.others.Go(func() { s.passRequests(r) })
+		r.others.Go(func() { _ = s.passRequests(r) }) // likewise
 	}
-	from := replies.New(r.up, r.call.held, &r.others, s.panics)
-	trailer, err := s.copyResponses(ctx, r, from)
+	trailer, err := s.copyResponses(ctx, r)
+	s.conclude(ctx, r, trailer, err)
+	return false
+}
+
+// A parker is a downstream that has nothing to do for most of its call's time. No
+// goroutine waits for it meanwhile: its Recv and Send return tasks.ErrParked, which ends the
+// copying, and the downstream has it begin again.
+type parker interface {
+	// Park is called once, when the stream at the upstream is open. Requests copies what Recv
+	// returns, and replies what Send takes, each on a goroutine of its own that ends with
+	// done: with tasks.ErrParked they may be called again, and with another error or nil they
+	// have ended. Replies is also called when the call's context ends: it then ends the call.
+	// waiting returns how many bytes of replies have arrived and aren't sent yet, with the
+	// prefixes of messages.
+	Park(requests, replies func(done func(error)), waiting func() int64)
+}
+
+// park leaves the copying to the downstream. s.sockets waits for the call, which outlives
+// the caller.
+func (s *Server) park(ctx context.Context, r *running, down parker) {
+	s.sockets.Stay()
+	down.Park(
+		func(done func(error)) { r.others.Go(func() { done(s.passRequests(r)) }) },
+		func(done func(error)) { go s.resume(ctx, r, done) },
+		r.up.Waiting)
+}
+
+// resume copies the replies of a parked call until it parks again. Otherwise it ends the
+// call, as handle does.
+func (s *Server) resume(ctx context.Context, r *running, done func(error)) {
+	if s.resumed(ctx, r) {
+		done(tasks.ErrParked)
+		return
+	}
+	s.sockets.Leave()
+}
+
+// resumed is resume up to done.
+func (s *Server) resumed(ctx context.Context, r *running) (parked bool) {
+	defer s.panics.Catch("the end of a call", nil)
+	defer s.end(r, &parked)
+	defer s.catchRest(r)
+	trailer, err := metadata.MD(nil), context.Cause(ctx)
+	if err == nil {
+		trailer, err = s.copyResponses(ctx, r)
+	}
+	if errors.Is(err, tasks.ErrParked) {
+		return true
+	}
+	s.conclude(ctx, r, trailer, err)
+	return false
+}
+
+// conclude ends a call whose replies have ended with copyResponses' results.
+func (s *Server) conclude(ctx context.Context, r *running, trailer metadata.MD, err error) {
 	if f, ok := errors.AsType[*report.Fault](err); ok && f.Mute {
-		cancel(err) // at once: Finish may take seconds with a silent peer
+		r.cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	err = endOf(ctx, err)
 	// Keep this order: the client gets the end, the upstream's stream is released, and
 	// the other goroutines end before the caller continues.
 	s.finish(r, err, trailer)
-	cancel(errFinished)
-	from.Drop()
+	r.cancel(errFinished)
+	if r.from != nil {
+		r.from.Drop()
+	}
 	r.others.Wait()
 }
 
@@ -52,15 +112,18 @@ func endOf(ctx context.Context, err error) error {
 	return err
 }
 
-// passRequests copies the requests, and ends the call if that fails.
-func (s *Server) passRequests(r *running) {
-	if err := s.copyRequests(r); err != nil {
+// passRequests copies the requests, and ends the call if that fails. It returns
+// copyRequests' error.
+func (s *Server) passRequests(r *running) error {
+	err := s.copyRequests(r)
+	if err != nil && !errors.Is(err, tasks.ErrParked) {
 		r.cancel(err)
 	}
+	return err
 }
 
 // copyRequests returns nil when the upstream has the end of the requests or has ended
-// the call itself, else why the call must end.
+// the call itself, tasks.ErrParked when more may come later, else why the call must end.
 func (s *Server) copyRequests(r *running) (err error) {
 	defer s.catch(r, "copying a call's requests", &err)
 	for m, err := r.firstRequest(); ; m, err = r.converted(r.recv()) {
@@ -112,17 +175,20 @@ func (r *running) awaitGoodbye() error {
 }
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
-// else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Queue) (trailer metadata.MD, err error) {
+// tasks.ErrParked when the client takes no more for now, else why the call ends.
+func (s *Server) copyResponses(ctx context.Context, r *running) (trailer metadata.MD, err error) {
 	defer s.catch(r, "copying a call's replies", &err)
-	if err := s.copyHeader(ctx, r, from); err != nil {
-		return nil, err
+	if r.from == nil { // otherwise the call has been parked
+		r.from = replies.New(r.up, r.call.held, &r.others, s.panics)
+		if err := s.copyHeader(ctx, r); err != nil {
+			return nil, err
+		}
 	}
-	return s.copyMessages(ctx, r, from)
+	return s.copyMessages(ctx, r)
 }
 
 // copyHeader copies the header of the response, if it has one.
-func (*Server) copyHeader(ctx context.Context, r *running, from *replies.Queue) error {
+func (*Server) copyHeader(ctx context.Context, r *running) error {
 	up := r.up
 	header, ok := up.Header()
 	if !ok {
@@ -131,8 +197,8 @@ func (*Server) copyHeader(ctx context.Context, r *running, from *replies.Queue) 
 	if size := headers.Size(header); size > r.call.headers.Bytes {
 		return headers.TooLarge("response", size, r.call.headers)
 	}
-	from.Packed = up.Compressed()
-	r.call.packReplies = r.call.takesGzip && from.Packed
+	r.from.Packed = up.Compressed()
+	r.call.packReplies = r.call.takesGzip && r.from.Packed
 	header = headers.Response(header, r.call.setCookies)
 	delete(header, "grpc-status-details-bin") // a status is only in the trailers
 	r.obs.Header(header)
@@ -145,10 +211,9 @@ func (*Server) copyHeader(ctx context.Context, r *running, from *replies.Queue) 
 	return nil
 }
 
-// copyMessages copies the messages of the response, with the results of copyResponses. It
-// returns opamp.ErrEnough when a session wants no more for now.
-func (s *Server) copyMessages(ctx context.Context, r *running, from *replies.Queue) (metadata.MD, error) {
-	up := r.up
+// copyMessages copies the messages of the response, with the results of copyResponses.
+func (s *Server) copyMessages(ctx context.Context, r *running) (metadata.MD, error) {
+	up, from := r.up, r.from
 	for {
 		m, more, err := from.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -171,9 +236,6 @@ func (s *Server) copyMessages(ctx context.Context, r *running, from *replies.Que
 		err = r.send(m, more)
 		from.Sent(bytes, more)
 		r.answered.note()
-		if errors.Is(err, opamp.ErrEnough) {
-			return nil, err
-		}
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}
@@ -193,11 +255,14 @@ func (r *running) replied(want int64) error {
 	}
 }
 
-// clientWriteError returns why a message could not be written: the cause that ended the
-// call's context, if that interrupted the write, else the client's fault.
+// clientWriteError returns why no message can be written: the cause that ended the
+// call's context, if that interrupted the write, or tasks.ErrParked, else the client's fault.
 func clientWriteError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
+	}
+	if errors.Is(err, tasks.ErrParked) {
+		return err
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok {
 		return f

@@ -20,6 +20,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/tasks"
 )
 
 // A channelDown is the smallest downstream that keeps the contract: a client that
@@ -313,6 +314,92 @@ func TestPumpAfterTheBackendsEnd(t *testing.T) {
 		t.Errorf("the client is told %v", end.status)
 	}
 	wait()
+}
+
+// A parkingDown is a channelDown whose client comes and goes: it has at most one message, and
+// takes one reply at a time.
+type parkingDown struct {
+	*channelDown
+	message           string // "": none
+	halfClosed        bool
+	reply             string
+	requests, replies func(done func(error))
+}
+
+// Park implements parker.
+func (d *parkingDown) Park(requests, replies func(done func(error)), _ func() int64) {
+	d.requests, d.replies = requests, replies
+}
+
+// Recv returns the message, if there is one.
+func (d *parkingDown) Recv() (mem.BufferSlice, error) {
+	m := d.message
+	d.message = ""
+	switch {
+	case m != "":
+		return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+	case d.halfClosed:
+		return nil, io.EOF
+	}
+	return nil, tasks.ErrParked
+}
+
+// Send keeps the reply.
+func (d *parkingDown) Send(m mem.BufferSlice, _ bool) error {
+	d.reply = string(m.Materialize())
+	m.Free()
+	return tasks.ErrParked
+}
+
+// TestPumpParks: a parked call has no goroutine, and goes on where it was. It ends as any
+// other, also by its context, and the server waits for that.
+func TestPumpParks(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(d *parkingDown)
+		want codes.Code
+	}{
+		"the client half-closes":  {func(d *parkingDown) { d.halfClosed = true }, codes.OK},
+		"the call's context ends": {func(d *parkingDown) { d.cancel(errDraining) }, codes.Unavailable},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
+				grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return echo(ss) }))
+			backend, stop := InProcess(gs)
+			defer stop()
+			defer gs.Stop()
+			obs := newObserver()
+			s := newServer(t, Config{Backend: backend, Observer: obs})
+			d := &parkingDown{channelDown: newChannelDown(t)}
+			handled, requests, replies := make(chan struct{}), make(chan error, 1), make(chan error, 1)
+			s.sockets.Start(func() {
+				defer close(handled)
+				s.handle(context.Background(), newCallOf(s), d, nil, nil)
+			})
+			<-handled
+			for _, m := range []string{"one", "two"} {
+				d.message = m
+				d.requests(func(err error) { requests <- err })
+				d.replies(func(err error) { replies <- err })
+				if in, out := <-requests, <-replies; d.reply != m || !errors.Is(in, tasks.ErrParked) || !errors.Is(out, tasks.ErrParked) {
+					t.Errorf("%s: the reply is %q, and the copying ended with %v and %v, want %q and that it parks", name, d.reply, in, out, m)
+				}
+			}
+			if n := s.RunningCalls(); n != 1 || len(d.headers) != 1 {
+				t.Errorf("%s: %d calls and %d headers, want one", name, n, len(d.headers))
+			}
+			c.end(d)
+			d.requests(func(err error) { requests <- err })
+			d.replies(func(err error) { replies <- err })
+			if end := <-d.end; end.status.Code() != c.want {
+				t.Errorf("%s: it ended with %v, want %v", name, end.status, c.want)
+			}
+			<-obs.ended
+			s.sockets.Stop()
+			if len(replies) > 0 || len(requests) != 1 {
+				t.Errorf("%s: %d and %d reports of copying, want one of the requests", name, len(requests), len(replies))
+			}
+		})
+	}
 }
 
 // A tracer is an Observer that adds to each call's metadata.

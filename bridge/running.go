@@ -14,6 +14,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/replies"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -42,6 +43,7 @@ type running struct {
 	telling  bool            // the client is being told the end, or was
 	to       *upstream.Upstream
 	up       *upstream.Stream
+	from     *replies.Queue  // the replies of up; nil: the client doesn't have the header yet
 	first    mem.BufferSlice // the message of a complete request, if it is converted already
 	answered *answered       // nil: replies aren't waited for
 

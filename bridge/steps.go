@@ -196,7 +196,7 @@ func (s *Server) authenticate(ctx context.Context, r *running) (err error) {
 	}
 	if down, ok := r.down.(endAwaiter); ok {
 		r.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
-		r.others.Go(func() { s.passRequests(r) }) // pump waits for it, or handle
+		r.others.Go(func() { _ = s.passRequests(r) }) // pump waits for it, or handle; it has ended the call if it fails
 		defer r.early.stop()
 	}
 	defer s.catch(r, "the Authenticator", &err)

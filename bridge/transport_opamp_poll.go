@@ -107,10 +107,9 @@ func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
 	}
 	c.Metadata, c.Peer, c.info.Identity = maps.Clone(p.call.Metadata), p.call.Peer, p.call.info.Identity
 	c.held, c.on, c.authenticated = held, nil, true
-	if !p.s.sockets.Enter() {
+	if !p.s.sockets.Start(func() { p.s.serveSession(&sessionDown{session, c}) }) {
 		return errRefusing
 	}
-	go (&sessionDown{Session: session, s: p.s, call: c}).open()
 	return nil
 }
 

@@ -10,10 +10,9 @@
 //
 // # Who waits for whom
 //
-// Polls run on the goroutines of their HTTP requests. They start the goroutines that pass
-// a message to the call and receive a reply, for which Session.Stop waits: an idle session
-// has none. One timer of the table ends sessions; Close waits
-// for its function.
+// Polls run on the goroutines of their HTTP requests. They have the call start the goroutines
+// that pass on a message and receive a reply, for which the call waits: an idle session has
+// none. One timer of the table ends sessions; Close waits for its function.
 //
 // It is a leaf: it knows no calls, and bridge starts them.
 // https://opentelemetry.io/docs/specs/opamp/#plain-http-transport

@@ -170,7 +170,7 @@ func (s *Session) exchange(ctx context.Context, p *Poll) (err error) {
 	defer patience.Stop()
 	s.message, s.goodbye, s.awaits, p.Message = p.Message, p.Agent.Disconnects, true, nil
 	defer func() {
-		p.Message, s.message, s.awaits, s.lent = s.message, nil, false, false
+		p.Message, s.message, s.awaits, s.lentNow = s.message, nil, false, false
 		s.seeks = false
 	}()
 	if s.waiting != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/tasks"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -23,8 +24,7 @@ type Session struct {
 	Reason report.Reason
 
 	table *Table
-	held  *memory.Entry  // the call's
-	work  sync.WaitGroup // pass and receive
+	held  *memory.Entry // the call's
 
 	// The table's mu guards the rest.
 	key, renamed key
@@ -33,16 +33,16 @@ type Session struct {
 	cancel       context.CancelCauseFunc
 	unwatch      func() bool
 
-	pass, receive      func() error // see Ready; nil: the call isn't open yet
-	waiting            func() int64 // see Ready
-	passing, receiving bool         // they run, or nothing is left to do for them
-	stopped            bool         // they don't begin any more
+	pass, receive      func(done func(error)) // see Park; nil: the call isn't open yet
+	waiting            func() int64           // see Park
+	passing, receiving bool                   // they run, or nothing is left to do for them
 
 	message mem.BufferSlice // from a poll, until Recv takes it; nil: none
 	first   mem.BufferSlice // of an earlier poll, which a call couldn't pass on; Recv takes it before message
 	goodbye bool            // the message is the agent's last
 	said    bool            // Recv has returned that one
-	lent    bool            // Recv has returned the message of the poll that waits
+	lent    mem.BufferSlice // what Recv has returned, until the call has passed it on; nil: nothing
+	lentNow bool            // it is the message of the poll that waits
 	refused bool            // the call takes no more messages: it has ended
 
 	replies    []reply
@@ -73,22 +73,26 @@ func (s *Session) bind(ctx context.Context, cancel context.CancelCauseFunc) (ove
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.ctx, s.cancel = ctx, cancel
-	s.unwatch = context.AfterFunc(ctx, s.wake) // of a Send or a Finish
+	s.unwatch = context.AfterFunc(ctx, s.wake)
 	return s.over
 }
 
+// wake has a Send or a Finish return, and the call end that is parked.
 func (s *Session) wake() {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.changed.Broadcast()
+	s.kick()
 }
 
-// Ready tells that the call is open. From now on each poll starts pass, which passes on what
-// Recv returns, and receive, which sends replies. They end with the error of Recv or Send;
-// after ErrEnough the next poll starts them again. So a call costs no goroutine between two
-// polls. waiting returns how many bytes of replies have arrived from the backend and aren't
-// sent yet; each counts prefixBytes more than it has.
-func (s *Session) Ready(pass, receive func() error, waiting func() int64) {
+// Park tells that the call is open. From now on each poll starts pass, which passes on what
+// Recv returns, and receive, which hands replies to Send, each on a goroutine of its own. They
+// call done in the end: after tasks.ErrParked, which is the error of Recv and Send when
+// nothing is left to do until the next poll, the next poll starts them again. So a call costs
+// no goroutine between two polls. The end of the call's context starts receive, too. waiting
+// returns how many bytes of replies have arrived from the backend and aren't sent yet; each
+// counts prefixBytes more than it has.
+func (s *Session) Park(pass, receive func(done func(error)), waiting func() int64) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.pass, s.receive, s.waiting = pass, receive, waiting
@@ -96,81 +100,96 @@ func (s *Session) Ready(pass, receive func() error, waiting func() int64) {
 	s.kick()
 }
 
-// ErrEnough is the error of Recv and Send that nothing is left to do until the next poll.
-var ErrEnough = errors.New("no poll waits")
-
 // kick starts pass and receive if there is something to do for them. The caller holds mu.
 func (s *Session) kick() {
-	if s.pass == nil || s.stopped {
+	if s.pass == nil || s.end != nil {
 		return
 	}
 	if !s.passing && s.message != nil {
 		s.passing = true
-		s.work.Go(func() { s.run(s.pass, &s.passing) })
+		s.pass(s.passed)
 	}
-	if !s.receiving && (s.said || s.refused || s.awaits && (len(s.replies) == 0 || s.seeks)) {
+	if !s.receiving && (s.said || s.refused || s.ctx.Err() != nil || s.awaits && (len(s.replies) == 0 || s.seeks)) {
 		s.receiving = true
-		s.work.Go(func() { s.run(s.receive, &s.receiving) })
+		s.receive(s.received)
 	}
 }
 
-func (s *Session) run(f func() error, active *bool) {
-	if err := f(); !errors.Is(err, ErrEnough) {
-		return
-	}
+// passed notes the end of pass. If the backend has ended the call before it got the message
+// that Recv has returned, another call gets the message: at once if its poll still waits,
+// otherwise with the next poll.
+func (s *Session) passed(err error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	*active = false
-	s.kick() // for what has come meanwhile
+	if errors.Is(err, tasks.ErrParked) {
+		s.passing = false
+		s.kick() // for what has come meanwhile
+		return
+	}
+	m := s.lent
+	s.lent = nil
+	switch {
+	case m == nil:
+	case err != nil:
+		m.Free()
+	case s.lentNow:
+		s.refused, s.message = true, m
+	default:
+		s.refused, s.first = true, m
+	}
+	s.changed.Broadcast() // Send and Finish
+	s.tell()
+	s.kick()
 }
 
-// Stop waits for pass and receive, and lets none begin. The call must have ended.
-func (s *Session) Stop() {
+// received notes the end of receive.
+func (s *Session) received(err error) {
 	s.table.mu.Lock()
-	s.stopped = true
-	s.table.mu.Unlock()
-	s.work.Wait()
+	defer s.table.mu.Unlock()
+	if errors.Is(err, tasks.ErrParked) {
+		s.receiving = false
+		s.kick() // likewise
+	}
 }
 
 // Prepare implements downstream. The message comes by Recv.
 func (*Session) Prepare(context.Context) error { return nil }
 
-// Recv returns the message of a poll, or ErrEnough. The agent's last one is followed by
-// io.EOF.
+// Recv returns the message of a poll, or tasks.ErrParked. The agent's last one is followed by
+// io.EOF. Called again, Recv takes the message before for passed on.
 func (s *Session) Recv() (mem.BufferSlice, error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	if m := s.first; m != nil {
+	if s.lent != nil {
+		s.lent.Free()
+		s.lent = nil
+		s.changed.Broadcast() // Finish
+	}
+	if m := s.first; m != nil && s.end == nil {
 		s.first = nil
-		return s.held.Adopt(m), nil
+		return s.lend(m, false), nil
 	}
 	switch {
+	case s.end != nil:
+		return nil, tasks.ErrParked
 	case s.message == nil && s.said:
 		return nil, io.EOF
 	case s.message == nil:
-		return nil, ErrEnough
+		return nil, tasks.ErrParked
 	}
 	m := s.message
-	s.message, s.said, s.lent = nil, s.goodbye, true
+	s.message, s.said = nil, s.goodbye
 	s.tell()
 	s.kick()
-	return s.held.Adopt(m), nil
+	return s.lend(m, true), nil
 }
 
-// Return takes back the message that Recv has returned: the call had ended before. Another
-// call gets the message: at once if its poll still waits, otherwise with the next poll.
-func (s *Session) Return(m mem.BufferSlice) {
-	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
-	s.refused = true
-	if s.lent {
-		s.message = m
-	} else {
-		s.first = m
-	}
-	s.changed.Broadcast() // Send
-	s.tell()
-	s.kick()
+// lend returns a message of which the session keeps a reference until the call has passed it
+// on.
+func (s *Session) lend(m mem.BufferSlice, now bool) mem.BufferSlice {
+	s.lent, s.lentNow = s.held.Adopt(m), now
+	s.lent.Ref()
+	return s.lent
 }
 
 // SendHeader implements downstream. A poll's answer has no room for metadata.
@@ -198,7 +217,7 @@ func (s *Session) Send(m mem.BufferSlice, _ bool) error {
 	if s.seeks || s.said || s.refused { // in the last two, the call's end is near
 		return nil
 	}
-	return ErrEnough
+	return tasks.ErrParked
 }
 
 // errLeft reports that an agent has come for none of the last replies.
@@ -210,6 +229,9 @@ func (s *Session) Finish(st *status.Status, _ metadata.MD) error {
 	t := s.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for s.lent != nil { // it may come back, and another call gets it
+		s.changed.Wait()
+	}
 	s.end = st
 	s.tell()
 	for len(s.replies) > 0 && s.ctx.Err() == nil {
