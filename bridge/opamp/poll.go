@@ -26,6 +26,9 @@ type Ended struct {
 
 func (e *Ended) Error() string { return e.Status.String() }
 
+// End returns how the call has ended.
+func (e *Ended) End() (*status.Status, report.Reason) { return e.Status, e.Reason }
+
 // Post passes the message of a poll to the agent's call, and one reply to Deliver: the
 // oldest that waits there, or the first that comes within Options.Patience, or one that
 // has nothing to say. It opens a session if the agent has none.
