@@ -60,7 +60,7 @@
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	serveMessage, the call     Server.Close (tasks)      likewise, also of serveOpAMP
 //	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
-//	sessionPoll.start          Server.Close (tasks)      the call of the session has parked, or has ended
+//	handleNext                 Server.Close (tasks)      the call has parked, or has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	connections that linger    Server.Close              see edge/doc.go

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -22,7 +23,7 @@ import (
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
+	c := &call{policy: a.policy, authenticator: s.cfg.Authenticator, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
 	c.arriving, a.counted, a.call = a.counted, false, c
 	use, method := a.use()
 	c.use = use
@@ -51,11 +52,30 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 		refused = s.take(r)
 	}
 	c.arrived()
-	if refused != nil || c.posted {
+	if refused != nil || r.up == nil {
 		s.endEarly(r, refused)
 		return
 	}
 	parked = s.pump(ctx, r)
+}
+
+// handleNext carries another call for the client of c, on a goroutine of its own. It needs
+// no authentication: c has passed that step. It outlives c, and the client's connection.
+// Unless it is carried, next has not begun.
+func (s *Server) handleNext(c, next *call, down downstream) error {
+	next.Metadata, next.Peer, next.info.Identity = maps.Clone(c.Metadata), c.Peer, c.info.Identity
+	next.authenticator, next.on = nil, nil
+	if !s.sockets.Start(func() {
+		defer s.panics.Catch("a call without a connection", func(*report.Fault) {
+			down.Abort()
+			next.held.Settle()
+			next.arrived()
+		})
+		s.handle(context.Background(), next, down, nil, nil)
+	}) {
+		return errRefusing
+	}
+	return nil
 }
 
 // begin begins a call, up to the steps. end must follow.

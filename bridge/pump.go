@@ -142,7 +142,7 @@ func (s *Server) copyRequests(r *running) (err error) {
 		if err != nil {
 			return err
 		}
-		if r.call.oneRequest {
+		if r.call.rules.oneRequest {
 			r.up.CloseSend()
 			return r.awaitGoodbye()
 		}
@@ -156,22 +156,6 @@ func (s *Server) copyRequests(r *running) (err error) {
 		return err // the client went away, or broke the protocol
 	}
 	return nil
-}
-
-// awaitGoodbye waits for the client's end behind the only message that its method takes.
-func (r *running) awaitGoodbye() error {
-	m, err := r.recv()
-	if errors.Is(err, io.EOF) { // a half-close that the client needn't have sent
-		m, err = r.recv()
-	}
-	if err == nil {
-		m.Free()
-		return report.New(report.ReasonBadRequest, "the method takes one message, and a second one came")
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
@@ -239,19 +223,6 @@ func (s *Server) copyMessages(ctx context.Context, r *running) (metadata.MD, err
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}
-	}
-}
-
-// replied returns a fault if the client's protocol needs exactly one reply, and the
-// backend has sent another number of them than want.
-func (r *running) replied(want int64) error {
-	switch {
-	case !r.call.oneReply || r.out.messages.Load() == want:
-		return nil
-	case want == 0:
-		return errManyReplies
-	default:
-		return errNoReply
 	}
 }
 

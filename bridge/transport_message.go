@@ -103,7 +103,7 @@ func (s *Server) serveMessages(ws *websocket.Conn, on *edge.Conn, m *messageRout
 	d := &messageDown{s: s, ws: ws, on: on, call: c, of: m, finished: make(chan struct{})}
 	d.frames.WS, d.frames.HalfClose, d.frames.Text = ws, m.HalfClose, m.InJSON()
 	if m.InJSON() {
-		c.json, c.oneRequest = &m.JSON, true
+		c.json, c.rules.oneRequest = &m.JSON, true
 	}
 	s.handle(context.Background(), c, d, ws.NetConn(), refused)
 }
