@@ -3,10 +3,10 @@
 // one message there and takes at most one reply along. A [Table] has the sessions of all
 // agents, by the agents' instance ids.
 //
-// Begin with table.go, which finds, opens and replaces sessions. poll.go has what one
-// poll waits for, session.go the side of the call, expiry.go the end of sessions that
-// nobody polls, and share.go the places of addresses. answer.go has what agents are told
-// of errors, on any way.
+// Begin with table.go, which finds, opens and replaces sessions. state.go has the states of a
+// session's two sides, poll.go what one poll waits for, session.go the side of the call,
+// expiry.go the end of sessions that nobody polls, and share.go the places of addresses.
+// answer.go has what agents are told of errors, on any way.
 //
 // # Who waits for whom
 //

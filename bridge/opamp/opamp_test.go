@@ -91,7 +91,7 @@ func TestRepliesStayWithTheBackend(t *testing.T) {
 			}
 			w.table.mu.Lock()
 			s := w.table.sessions[key{"/v1/opamp", NewOwner("token"), agent(1)}]
-			if s.passing || s.receiving || len(s.replies) > 0 {
+			if s.state != (state{parked, parked, away}) || len(s.replies) > 0 {
 				t.Errorf("a goroutine or a reply is left after poll %d", polls)
 			}
 			w.table.mu.Unlock()

@@ -33,28 +33,22 @@ type Session struct {
 	cancel       context.CancelCauseFunc
 	unwatch      func() bool
 
-	pass, receive      func(done func(error)) // see Park; nil: the call isn't open yet
-	waiting            func() int64           // see Park
-	passing, receiving bool                   // they run, or nothing is left to do for them
+	pass, receive func(done func(error)) // see Park
+	waiting       func() int64           // see Park; nil: the call isn't open yet
 
-	message mem.BufferSlice // from a poll, until Recv takes it; nil: none
+	state   state
+	message mem.BufferSlice // of the poll that waits, until Recv takes it; nil: none
 	first   mem.BufferSlice // of an earlier poll, which a call couldn't pass on; Recv takes it before message
-	goodbye bool            // the message is the agent's last
-	said    bool            // Recv has returned that one
 	lent    mem.BufferSlice // what Recv has returned, until the call has passed it on; nil: nothing
-	lentNow bool            // it is the message of the poll that waits
-	refused bool            // the call takes no more messages: it has ended
+	lentBy  *turn           // whose message that is; nil: an earlier poll's
 
-	replies    []reply
-	old        int64          // bytes that waited when the last poll began, and that Send hasn't had
-	seeks      bool           // a poll waits for a reply that the only one here yields to
-	delivering bool           // the first reply is being delivered
-	told       bool           // the agent knows the server's capabilities
-	end        *status.Status // of the call; nil: it goes on
-	over       error          // why the session ends before the call has; nil: it doesn't
+	replies []reply
+	old     int64          // bytes that waited when the last poll began, and that Send hasn't had
+	told    bool           // the agent knows the server's capabilities
+	end     *status.Status // of the call; nil: it goes on
+	over    error          // why the session ends before the call has; nil: it doesn't
 
 	poll   *turn // nil: none is under way
-	awaits bool  // it waits for a reply
 	polled time.Time
 
 	unasked links    // in Table.idle
@@ -96,21 +90,21 @@ func (s *Session) Park(pass, receive func(done func(error)), waiting func() int6
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.pass, s.receive, s.waiting = pass, receive, waiting
+	s.state.requests, s.state.replies = parked, parked
 	s.tell()
 	s.kick()
 }
 
 // kick starts pass and receive if there is something to do for them. The caller holds mu.
 func (s *Session) kick() {
-	if s.pass == nil || s.end != nil {
+	if s.ctx == nil || s.end != nil {
 		return
 	}
-	if !s.passing && s.message != nil {
-		s.passing = true
+	requests, replies := s.state.begin(s.message != nil, len(s.replies), s.ctx.Err() != nil)
+	if requests {
 		s.pass(s.passed)
 	}
-	if !s.receiving && (s.said || s.refused || s.ctx.Err() != nil || s.awaits && (len(s.replies) == 0 || s.seeks)) {
-		s.receiving = true
+	if replies {
 		s.receive(s.received)
 	}
 }
@@ -122,7 +116,7 @@ func (s *Session) passed(err error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	if errors.Is(err, tasks.ErrParked) {
-		s.passing = false
+		s.state.requests.park()
 		s.kick() // for what has come meanwhile
 		return
 	}
@@ -132,10 +126,10 @@ func (s *Session) passed(err error) {
 	case m == nil:
 	case err != nil:
 		m.Free()
-	case s.lentNow:
-		s.refused, s.message = true, m
+	case s.lentBy == s.poll && s.state.asks():
+		s.state.requests, s.message = refusing, m
 	default:
-		s.refused, s.first = true, m
+		s.state.requests, s.first = refusing, m
 	}
 	s.changed.Broadcast() // Send and Finish
 	s.tell()
@@ -147,7 +141,7 @@ func (s *Session) received(err error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	if errors.Is(err, tasks.ErrParked) {
-		s.receiving = false
+		s.state.replies.park()
 		s.kick() // likewise
 	}
 }
@@ -167,27 +161,30 @@ func (s *Session) Recv() (mem.BufferSlice, error) {
 	}
 	if m := s.first; m != nil && s.end == nil {
 		s.first = nil
-		return s.lend(m, false), nil
+		return s.lend(m, nil), nil
 	}
 	switch {
 	case s.end != nil:
 		return nil, tasks.ErrParked
-	case s.message == nil && s.said:
+	case s.message == nil && s.state.requests == halfClosed:
 		return nil, io.EOF
 	case s.message == nil:
 		return nil, tasks.ErrParked
 	}
 	m := s.message
-	s.message, s.said = nil, s.goodbye
+	s.message = nil
+	if s.poll.last {
+		s.state.requests = halfClosed
+	}
 	s.tell()
 	s.kick()
-	return s.lend(m, true), nil
+	return s.lend(m, s.poll), nil
 }
 
 // lend returns a message of which the session keeps a reference until the call has passed it
 // on.
-func (s *Session) lend(m mem.BufferSlice, now bool) mem.BufferSlice {
-	s.lent, s.lentNow = s.held.Adopt(m), now
+func (s *Session) lend(m mem.BufferSlice, by *turn) mem.BufferSlice {
+	s.lent, s.lentBy = s.held.Adopt(m), by
 	s.lent.Ref()
 	return s.lent
 }
@@ -200,7 +197,7 @@ func (*Session) SendHeader(metadata.MD, bool) error { return nil }
 func (s *Session) Send(m mem.BufferSlice, _ bool) error {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	for len(s.replies) > 0 && !s.seeks && !s.refused && s.ctx.Err() == nil {
+	for len(s.replies) > 0 && s.state.agent != seeks && s.state.requests != refusing && s.ctx.Err() == nil {
 		s.changed.Wait()
 	}
 	if s.ctx.Err() != nil {
@@ -212,9 +209,11 @@ func (s *Session) Send(m mem.BufferSlice, _ bool) error {
 	isOld := s.old > 0
 	s.old -= size
 	s.push(r)
-	s.seeks = s.awaits && len(s.replies) == 1 && r.of.SaysNothing && (isOld || s.waiting() > size)
+	if s.state.asks() {
+		s.state.await(len(s.replies) == 1 && r.of.SaysNothing && (isOld || s.waiting() > size))
+	}
 	s.tell()
-	if s.seeks || s.said || s.refused { // in the last two, the call's end is near
+	if s.state.agent == seeks || s.state.ending() {
 		return nil
 	}
 	return tasks.ErrParked
@@ -286,7 +285,7 @@ const prefixBytes = 5
 // knows the server's capabilities, or next has them. docs/decisions/0048-empty-answers-yield.md
 func (s *Session) yields(next reply) bool {
 	n := len(s.replies)
-	if n == 0 || n == 1 && s.delivering {
+	if n == 0 || n == 1 && s.state.agent == fetches {
 		return false
 	}
 	last := s.replies[n-1].of
