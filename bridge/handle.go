@@ -59,18 +59,13 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	parked = s.pump(ctx, r)
 }
 
-// handleNext carries another call for the client of c, on a goroutine of its own. It needs
-// no authentication: c has passed that step. It outlives c, and the client's connection.
-// Unless it is carried, next has not begun.
+// handleNext carries another call for the client of c, which has passed the steps, on a
+// goroutine of its own: it outlives c, and the client's connection.
 func (s *Server) handleNext(c, next *call, down downstream) error {
 	next.Metadata, next.Peer, next.info.Identity = maps.Clone(c.Metadata), c.Peer, c.info.Identity
 	next.authenticator, next.on = nil, nil
 	if !s.sockets.Start(func() {
-		defer s.panics.Catch("a call without a connection", func(*report.Fault) {
-			down.Abort()
-			next.held.Settle()
-			next.arrived()
-		})
+		defer s.panics.Catch("a call without a connection", func(*report.Fault) { down.Abort() })
 		s.handle(context.Background(), next, down, nil, nil)
 	}) {
 		return errRefusing

@@ -23,7 +23,11 @@ func (s *Server) pump(ctx context.Context, r *running) (parked bool) {
 	down, parks := r.down.(parker)
 	switch {
 	case parks:
-		s.park(ctx, r, down)
+		s.sockets.Stay() // until resume ends the call: it outlives the caller
+		down.Park(
+			func(done func(error)) { r.others.Go(func() { done(s.passRequests(r)) }) },
+			func(parked func()) { go s.resume(ctx, r, parked) },
+			r.up.Waiting)
 		return true
 	case r.early != nil:
 		close(r.early.opened)
@@ -37,41 +41,27 @@ func (s *Server) pump(ctx context.Context, r *running) (parked bool) {
 	return false
 }
 
-// A parker is a downstream that has nothing to do for most of its call's time. No
-// goroutine waits for it meanwhile: its Recv and Send return tasks.ErrParked, which ends the
-// copying, and the downstream has it begin again.
+// A parker is a downstream that mostly has nothing to do. No goroutine waits for it
+// meanwhile: its Recv and Send return tasks.ErrParked, which ends the copying, and the
+// downstream has it begin again.
 type parker interface {
-	// Park is called once, when the stream at the upstream is open. Requests copies what Recv
-	// returns, and replies what Send takes, each on a goroutine of its own that ends with
-	// done: with tasks.ErrParked they may be called again, and with another error or nil they
-	// have ended. Replies is also called when the call's context ends: it then ends the call.
-	// waiting returns how many bytes of replies have arrived and aren't sent yet, with the
-	// prefixes of messages.
-	Park(requests, replies func(done func(error)), waiting func() int64)
-}
-
-// park leaves the copying to the downstream. s.sockets waits for the call, which outlives
-// the caller.
-func (s *Server) park(ctx context.Context, r *running, down parker) {
-	s.sockets.Stay()
-	down.Park(
-		func(done func(error)) { r.others.Go(func() { done(s.passRequests(r)) }) },
-		func(done func(error)) { go s.resume(ctx, r, done) },
-		r.up.Waiting)
+	// Park is called once, when the stream at the upstream is open. The functions requests and
+	// replies copy on goroutines of their own. requests ends with done: it may be called again
+	// after tasks.ErrParked, and not after another error or nil. replies ends with parked,
+	// and may be called again, or ends the call; the downstream also calls it when the call's
+	// context ends. waiting is upstream.Stream's Waiting.
+	Park(requests func(done func(error)), replies func(parked func()), waiting func() int64)
 }
 
 // resume copies the replies of a parked call until it parks again. Otherwise it ends the
 // call, as handle does.
-func (s *Server) resume(ctx context.Context, r *running, done func(error)) {
-	if s.resumed(ctx, r) {
-		done(tasks.ErrParked)
-		return
-	}
-	s.sockets.Leave()
-}
-
-// resumed is resume up to done.
-func (s *Server) resumed(ctx context.Context, r *running) (parked bool) {
+func (s *Server) resume(ctx context.Context, r *running, park func()) {
+	parked := false
+	defer func() {
+		if !parked {
+			s.sockets.Leave()
+		}
+	}()
 	defer s.panics.Catch("the end of a call", nil)
 	defer s.end(r, &parked)
 	defer s.catchRest(r)
@@ -79,11 +69,11 @@ func (s *Server) resumed(ctx context.Context, r *running) (parked bool) {
 	if err == nil {
 		trailer, err = s.copyResponses(ctx, r)
 	}
-	if errors.Is(err, tasks.ErrParked) {
-		return true
+	if parked = errors.Is(err, tasks.ErrParked); parked {
+		park()
+		return
 	}
 	s.conclude(ctx, r, trailer, err)
-	return false
 }
 
 // conclude ends a call whose replies have ended with copyResponses' results.

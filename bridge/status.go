@@ -64,9 +64,7 @@ type outcome struct {
 // anotherEnd is the error of a call that ends as another one did, which its message was for.
 type anotherEnd interface {
 	error
-	// End returns how the other call ended. The reason is culvert's own; empty: the backend
-	// has ended it.
-	End() (*status.Status, report.Reason)
+	End() (st *status.Status, own report.Reason) // own is empty if the backend ended the other
 }
 
 // judge is the only function that makes a status from an error. nil is the upstream's

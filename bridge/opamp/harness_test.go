@@ -174,11 +174,11 @@ func (w *world) start(s *Session) error {
 		}
 		s.Park(
 			func(done func(error)) { st.passing.Go(func() { done(st.pass()) }) },
-			func(done func(error)) {
+			func(parked func()) {
 				go func() { // w.calls waits for the call
 					end, err := st.receive()
 					if errors.Is(err, tasks.ErrParked) {
-						done(err)
+						parked()
 						return
 					}
 					conclude(end)

@@ -626,6 +626,37 @@ func TestAbortedCall(t *testing.T) {
 	})
 }
 
+// TestAbortedCallKeepsNoMessage: one that comes back behind Abort has no session to wait in.
+func TestAbortedCallKeepsNoMessage(t *testing.T) {
+	inBubble(t, silent, func(w *world) {
+		p := w.poll(1, "hello")
+		var session *Session
+		p.Start = func(s *Session) error {
+			session = s
+			s.Bind(context.WithCancelCause(context.Background()))
+			w.calls.Go(func() {
+				defer s.held.Settle()
+				s.Park(func(done func(error)) {
+					w.calls.Go(func() {
+						m, err := s.Recv()
+						s.Abort()
+						m.Free()
+						done(err)
+					})
+				}, func(func()) {}, func() int64 { return 0 })
+			})
+			return nil
+		}
+		if _, err := w.post(p); err == nil {
+			t.Error("the poll got a reply")
+		}
+		w.calls.Wait()
+		if session.first != nil || session.message != nil || session.lent != nil {
+			t.Error("the session still has the message")
+		}
+	})
+}
+
 // TestPollThatPanics leaves no lock, no turn and no message, wherever it does.
 func TestPollThatPanics(t *testing.T) {
 	for name, spoil := range map[string]func(p *Poll){

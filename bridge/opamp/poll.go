@@ -27,7 +27,7 @@ type Ended struct {
 
 func (e *Ended) Error() string { return e.Status.String() }
 
-// End returns how the call has ended.
+// End returns both.
 func (e *Ended) End() (*status.Status, report.Reason) { return e.Status, e.Reason }
 
 // Post passes the message of a poll to the agent's call, and one reply to Deliver: the

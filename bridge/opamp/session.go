@@ -33,8 +33,9 @@ type Session struct {
 	cancel       context.CancelCauseFunc
 	unwatch      func() bool
 
-	pass, receive func(done func(error)) // see Park
-	waiting       func() int64           // see Park; nil: the call isn't open yet
+	pass    func(done func(error)) // see Park
+	receive func(parked func())    // see Park
+	waiting func() int64           // see Park; nil: the call isn't open yet
 
 	state   state
 	message mem.BufferSlice // of the poll that waits, until Recv takes it; nil: none
@@ -79,14 +80,12 @@ func (s *Session) wake() {
 	s.kick()
 }
 
-// Park tells that the call is open. From now on each poll starts pass, which passes on what
-// Recv returns, and receive, which hands replies to Send, each on a goroutine of its own. They
-// call done in the end: after tasks.ErrParked, which is the error of Recv and Send when
-// nothing is left to do until the next poll, the next poll starts them again. So a call costs
-// no goroutine between two polls. The end of the call's context starts receive, too. waiting
-// returns how many bytes of replies have arrived from the backend and aren't sent yet; each
-// counts prefixBytes more than it has.
-func (s *Session) Park(pass, receive func(done func(error)), waiting func() int64) {
+// Park tells that the call is open. From now on each poll, and the end of the call's context,
+// starts pass, which passes on what Recv returns, and receive, which hands replies to Send. When
+// Recv and Send return tasks.ErrParked, they end with done and parked, and the next poll starts
+// them again. waiting returns how many bytes of replies have arrived from the backend and
+// aren't sent yet; each counts prefixBytes more than it has.
+func (s *Session) Park(pass func(done func(error)), receive func(parked func()), waiting func() int64) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.pass, s.receive, s.waiting = pass, receive, waiting
@@ -115,16 +114,13 @@ func (s *Session) kick() {
 func (s *Session) passed(err error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	if errors.Is(err, tasks.ErrParked) {
-		s.state.requests.park()
-		s.kick() // for what has come meanwhile
-		return
-	}
 	m := s.lent
 	s.lent = nil
 	switch {
+	case errors.Is(err, tasks.ErrParked):
+		s.state.requests.park()
 	case m == nil:
-	case err != nil:
+	case err != nil || s.end != nil: // it failed, or Abort was called: Finish waits for the message
 		m.Free()
 	case s.lentBy == s.poll && s.state.asks():
 		s.state.requests, s.message = refusing, m
@@ -133,60 +129,49 @@ func (s *Session) passed(err error) {
 	}
 	s.changed.Broadcast() // Send and Finish
 	s.tell()
-	s.kick()
+	s.kick() // for what has come meanwhile
 }
 
-// received notes the end of receive.
-func (s *Session) received(err error) {
+// received notes that receive has parked.
+func (s *Session) received() {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	if errors.Is(err, tasks.ErrParked) {
-		s.state.replies.park()
-		s.kick() // likewise
-	}
+	s.state.replies.park()
+	s.kick() // likewise
 }
 
 // Prepare implements downstream. The message comes by Recv.
 func (*Session) Prepare(context.Context) error { return nil }
 
 // Recv returns the message of a poll, or tasks.ErrParked. The agent's last one is followed by
-// io.EOF. Called again, Recv takes the message before for passed on.
+// io.EOF. The session keeps a reference to the message until Recv is called again: then the
+// call has passed it on.
 func (s *Session) Recv() (mem.BufferSlice, error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	if s.lent != nil {
-		s.lent.Free()
-		s.lent = nil
-		s.changed.Broadcast() // Finish
-	}
-	if m := s.first; m != nil && s.end == nil {
-		s.first = nil
-		return s.lend(m, nil), nil
-	}
+	s.lent.Free()
+	s.lent = nil
+	s.changed.Broadcast() // Finish
 	switch {
-	case s.end != nil:
+	case s.end != nil: // a message that is here goes to another call
 		return nil, tasks.ErrParked
-	case s.message == nil && s.state.requests == halfClosed:
+	case s.first != nil:
+		s.lent, s.lentBy, s.first = s.first, nil, nil
+	case s.message != nil:
+		s.lent, s.lentBy, s.message = s.message, s.poll, nil
+		if s.poll.last {
+			s.state.requests = halfClosed
+		}
+		s.tell()
+		s.kick()
+	case s.state.requests == halfClosed:
 		return nil, io.EOF
-	case s.message == nil:
+	default:
 		return nil, tasks.ErrParked
 	}
-	m := s.message
-	s.message = nil
-	if s.poll.last {
-		s.state.requests = halfClosed
-	}
-	s.tell()
-	s.kick()
-	return s.lend(m, s.poll), nil
-}
-
-// lend returns a message of which the session keeps a reference until the call has passed it
-// on.
-func (s *Session) lend(m mem.BufferSlice, by *turn) mem.BufferSlice {
-	s.lent, s.lentBy = s.held.Adopt(m), by
+	s.lent = s.held.Adopt(s.lent)
 	s.lent.Ref()
-	return s.lent
+	return s.lent, nil
 }
 
 // SendHeader implements downstream. A poll's answer has no room for metadata.
