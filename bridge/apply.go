@@ -8,6 +8,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
@@ -126,8 +127,32 @@ func restartKeys(a, b *Config) []string {
 // it. before is the policy to replace, or nil. s.applying is held, except while the
 // Server is being made.
 func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
+	p, err := newRules(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p.arrivals = newArrivals(before != nil)
+	if p.web, p.webURL, err = s.webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
+		return nil, err
+	}
+	p.router.refusals, p.router.upstreams = s.refusals, s.upstreams
+	p.quotas = s.quotas.With(quota.Shared(&p.limits), p.limits.Address, cfg.TryLimits)
+	var named methodLimits
+	var routed *routes
+	if before != nil {
+		named, routed = before.methods, before.routes
+	}
+	if p.methods, err = s.methods.limits(cfg.MethodLimits, p.quotas, named); err != nil {
+		return nil, err
+	}
+	s.routes.count(p.routes, cfg.Routes, p.quotas, routed)
+	return p, nil
+}
+
+// newRules returns a policy with what a Config alone determines. It counts nothing, and
+// knows no backend but by name.
+func newRules(cfg *Config) (*policy, error) {
 	p := &policy{
-		arrivals:          newArrivals(before != nil),
 		limits:            withDefaults(cfg.Limits),
 		memory:            cfg.Memory,
 		vouched:           headers.NewVouched(cfg.VouchedHeaders),
@@ -146,9 +171,6 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
 		return nil, err
 	}
-	if p.web, p.webURL, err = s.webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
-		return nil, err
-	}
 	methods, err := routing.NewMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
 	if err != nil {
 		return nil, err
@@ -161,25 +183,13 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams, maxCalls: maxCalls(backends)}
+	p.router = router{policy: methods, try: cfg.TryMethods, maxCalls: maxCalls(backends)}
 	if len(cfg.Routes) == 0 {
 		p.router.unrouted, err = unrouted(backends)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if p.routes, err = newRoutes(cfg); err != nil {
-		return nil, err
-	}
-	p.quotas = s.quotas.With(p.limits.Shared(), p.limits.Address, cfg.TryLimits)
-	var named methodLimits
-	var routed *routes
-	if before != nil {
-		named, routed = before.methods, before.routes
-	}
-	if p.methods, err = s.methods.limits(cfg.MethodLimits, p.quotas, named); err != nil {
-		return nil, err
-	}
-	s.routes.count(p.routes, cfg.Routes, p.quotas, routed)
-	return p, nil
+	p.routes, err = newRoutes(cfg)
+	return p, err
 }

@@ -23,7 +23,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -639,7 +638,7 @@ var values = []any{
 
 type aDescriptorSource struct{ _ int }
 
-func (*aDescriptorSource) Descriptors() *descriptor.Set { return nil }
+func (*aDescriptorSource) Descriptors() report.Descriptors { return nil }
 
 // leaves calls f for each field below v that isn't a struct of settings itself.
 func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) {

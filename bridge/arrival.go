@@ -11,26 +11,24 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // An arrival holds the facts of a request that don't depend on its body: the sender,
 // the connection, the host. Inside a tunnel, all but the method and the protocol come
 // from the outer request.
 type arrival struct {
-	policy     *policy
-	on         *edge.Conn
-	listening  *edge.Listening // the listener's rules
-	route      *route          // that matches without metadata; nil: none, or the policy has no routes
-	choice     *choice         // nil: the policy has no routes
-	method     string          // the gRPC method, as the backend receives it
-	host       string
+	policy *policy
+	on     *edge.Conn
+	facts
+	decision // without metadata
+
 	local      net.Addr // the address that the client connected to; nil: unknown
 	peer       Peer
 	from       *quota.Address  // the usage of its address; nil: the connection's address isn't the client's own
 	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
 	forward    gate.Forwarding // what culvert confirms to the backend
 	unreadable error           // why forward isn't known
-	origin     gate.Access     // of the page
 	refused    error           // why no call can follow, if the call's own protocol must say it
 	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
@@ -44,7 +42,7 @@ type arrival struct {
 type Peer struct {
 	Addr      string               // the client's address: an IP, with a port when the connection is its own
 	TLS       *tls.ConnectionState // nil: the connection is plaintext
-	Client    *gate.ClientNames    // from its certificate; nil: it showed none, or none that was verified
+	Client    *report.ClientNames  // from its certificate; nil: it showed none, or none that was verified
 	Transport string               // the transport's name, as in logs: "grpc-web"
 	Identity  Identity             // as Config.Authenticator returned it
 }
@@ -59,7 +57,8 @@ type Identity struct {
 // by the policy.
 func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
 	on := s.edge.Of(r)
-	a := &arrival{policy: p, on: on, listening: p.listening(on.Listener()), host: r.Host, protocol: "1.1", tunnel: on.Tunnel() != nil}
+	a := &arrival{policy: p, on: on, protocol: "1.1", tunnel: on.Tunnel() != nil}
+	a.listening, a.host = p.listening(on.Listener()), r.Host
 	a.peer.Addr, a.peer.TLS = on.Peer(r)
 	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if r.ProtoMajor == 1 && !a.tunnel {
@@ -87,26 +86,27 @@ func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
 	if !a.trusted {
 		a.from = on.Uses()
 	}
-	asker := a.asker(r)
-	if p.routes == nil {
-		a.origin = p.origins.Judge(asker)
-		return a
-	}
-	if t != nil && t.name == tunnelName {
-		a.origin = a.judgeTunnel(asker)
-		return a
-	}
-	a.chooseRoute(r, t)
-	a.choice.asker = asker
-	a.origin = a.origins().Judge(asker)
+	a.ask(r, t)
+	a.decision = p.decide(&a.facts)
 	return a
 }
 
-// asker returns what the request says about its page.
-func (a *arrival) asker(r *http.Request) gate.Asker {
+// ask reads what a request of a transport, or of none, asks for.
+func (a *arrival) ask(r *http.Request, t *transport) {
+	a.path, a.post = r.URL.EscapedPath(), r.Method == http.MethodPost
+	a.opensTunnel = t != nil && t.name == tunnelName
+	switch {
+	case a.tunnel:
+		a.transport = tunnelName
+	case t == nil:
+		a.bare = true
+	default:
+		a.transport = t.name
+		a.bare = t.name == connectName && len(r.Header["Connect-Protocol-Version"]) == 0 && !hasConnectQuery(r)
+	}
 	secure := a.forward.Proto == "https"
 	get := r.Method == http.MethodGet && !a.tunnel && !gate.IsUpgrade(r)
-	return gate.Asker{
+	a.asker = gate.Asker{
 		Origins: r.Header["Origin"],
 		Site:    r.Header.Get("Sec-Fetch-Site"),
 		Cookies: a.policy.forwardCookies && len(r.Header["Cookie"]) > 0,
@@ -124,17 +124,13 @@ func scheme(t *tls.ConnectionState) string {
 	return "http"
 }
 
-// use returns the quotas that the call counts with, and its method's limit or nil.
-func (a *arrival) use() (quota.Call, *methodLimit) {
-	var m *methodLimit
-	if a.choice == nil || a.route != nil { // else the backend's name of the method isn't known yet
-		m = a.policy.methods.of(a.method)
-	}
-	use := a.policy.quotas.Call(a.listening.Scope(), m.scopeOf(), a.peer.Addr, a.from)
+// use returns the quotas that the call counts with.
+func (a *arrival) use() quota.Call {
+	use := a.policy.quotas.Call(a.listening.Scope(), a.limit.scopeOf(), a.peer.Addr, a.from)
 	if a.route != nil {
-		_ = use.Move(m.scopeOf(), a.route.scope, a.method) // it hasn't begun, so nothing is refused
+		_ = use.Move(a.limit.scopeOf(), a.route.scope, a.Method) // it hasn't begun, so nothing is refused
 	}
-	return use, m
+	return use
 }
 
 // throughTunnel replaces the claims of a tunnel's inner request by the facts of the

@@ -12,7 +12,7 @@ import (
 )
 
 // A Backend describes where calls go.
-type Backend = upstream.Backend
+type Backend = report.Backend
 
 // A NamedBackend is one of the backends of a Server.
 type NamedBackend struct {
@@ -25,10 +25,13 @@ type NamedBackend struct {
 }
 
 // A TLSSource has the configuration for the next connection to a backend.
-type TLSSource = upstream.TLSSource
+type TLSSource = report.TLSSource
 
 // A DescriptorSource has the descriptors of a backend's methods.
-type DescriptorSource = upstream.DescriptorSource
+type DescriptorSource = report.DescriptorSource
+
+// Descriptors are those of methods.
+type Descriptors = report.Descriptors
 
 // DefaultBackend is the name of Config.Backend.
 const DefaultBackend = report.DefaultBackend
@@ -88,7 +91,7 @@ func maxCalls(backends []NamedBackend) map[string]int {
 }
 
 // A HealthCheck says whether culvert asks a backend's connections for their health.
-type HealthCheck = upstream.HealthCheck
+type HealthCheck = report.HealthCheck
 
 // A backendChange replaces the upstreams of a Server by those of a configuration.
 // Upstreams whose backend is the same stay as they are, unless grpc-go's limit of a
@@ -115,7 +118,7 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 	for _, b := range backends {
 		before, known := s.backends[b.Name]
 		c.to[b.Name] = b.Backend
-		if known && before.Same(b.Backend) && s.headerBytes == c.headerBytes {
+		if known && upstream.Same(before, b.Backend) && s.headerBytes == c.headerBytes {
 			continue
 		}
 		if b.Logger == nil {
@@ -170,7 +173,7 @@ func (c *backendChange) drop() {
 }
 
 // A Retry says when a call is sent again.
-type Retry = upstream.Retry
+type Retry = report.Retry
 
 // InProcess returns the Backend for a grpc.Server in this process, and a function that
 // closes the way to it. The server is served until then. The caller stops the server.

@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -93,7 +92,7 @@ func TestCallsWithoutARouteGoToTheDefault(t *testing.T) {
 	}
 }
 
-func namesOf(states []upstream.State) string {
+func namesOf(states []report.UpstreamState) string {
 	var names []string
 	for _, u := range states {
 		names = append(names, u.Name)
@@ -350,7 +349,7 @@ func TestBackendsAreTheSame(t *testing.T) {
 		{Backend{TLS: &source.config}, Backend{TLS: &source.config}, true},
 		{Backend{TLS: &source.config}, Backend{TLS: source.config.Clone()}, false},
 	} {
-		if got := c.a.Same(c.b); got != c.want {
+		if got := upstream.Same(c.a, c.b); got != c.want {
 			t.Errorf("%+v and %+v are the same: %v", c.a, c.b, got)
 		}
 	}
@@ -360,7 +359,7 @@ func TestBackendsAreTheSame(t *testing.T) {
 	defer closeFirst()
 	second, closeSecond := InProcess(server)
 	defer closeSecond()
-	if first.Same(second) || !first.Same(first) {
+	if upstream.Same(first, second) || !upstream.Same(first, first) {
 		t.Error("two ways to servers in this process are the same")
 	}
 }
@@ -374,7 +373,7 @@ func (l listSource) Config() *tls.Config { return l[0].Config() }
 func TestCallsOfABackendAreBounded(t *testing.T) {
 	one, other := startNamed(t, "one"), startNamed(t, "other")
 	obs := newObserver()
-	toOther := Route{Name: "other", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-other"}}}, Backend: "other"}
+	toOther := Route{Name: "other", Match: report.Match{Metadata: []report.Condition{{Name: "x-other"}}}, Backend: "other"}
 	with := func(most int) Config {
 		return Config{
 			Observer: obs,

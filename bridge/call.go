@@ -2,18 +2,14 @@ package bridge
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/edge"
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/message"
-	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -21,7 +17,8 @@ import (
 
 // A call is one RPC, whatever protocol carried it here.
 type call struct {
-	Method    string        // "/package.Service/Method", the bytes of the request target
+	watched
+
 	Authority string        // the host that the client asked for; inside a tunnel the outer one
 	Metadata  metadata.MD   // request metadata, decoded; reserved and hop-by-hop names removed
 	Timeout   time.Duration // 0: none; an expired one is 1 ns
@@ -32,7 +29,7 @@ type call struct {
 	Complete bool
 
 	subtype     string             // content-subtype of the messages: "", "proto", "json"
-	json        *descriptor.JSON   // how its messages are converted; nil: they pass as they are
+	json        *report.JSON       // how its messages are converted; nil: they pass as they are
 	convert     *message.Converter // made of it; nil likewise
 	unlisted    bool               // a GET of a method that connect.get doesn't list: it must have no side effects
 	coding      string             // the client's compression: "" or "gzip"
@@ -46,21 +43,16 @@ type call struct {
 	setCookies bool // the backend's set-cookie may cross
 	arriving   bool // it counts with the arrivals of its policy
 
-	policy   *policy // the policy at the arrival of its request
-	route    *route  // nil: the policy has no routes, or none has matched yet
-	choice   *choice // nil: the policy has no routes
-	late     error   // why the call ends at its deadline; nil: the client has set it
-	progress progress.Record
-	messages report.SizeLimit // the limit of each message; zero: the upstream's
-	headers  report.SizeLimit // the limit of the metadata, either way
-	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
-	held     *memory.Entry    // the memory counted for the call
-	evicted  atomic.Bool      // the call ends to free memory for others
-	blind    bool             // a write deadline that passes also cuts off a client that reads
-	ending   report.Reason    // why culvert itself ends the call; set before Finish
-	fault    *report.Fault    // likewise, whole; nil: the backend has ended it, or a session of polls
-	use      quota.Call       // the quotas that the call counts with
-	on       *edge.Conn       // the connection that it came in on
+	policy *policy // the policy at the arrival of its request
+	decision
+	unsettled *facts        // that the call is decided by again; nil: it is settled, or the policy has no routes
+	late      error         // why the call ends at its deadline; nil: the client has set it
+	observed  int           // bytes of metadata that the Observer added; known only if there is an Authenticator
+	blind     bool          // a write deadline that passes also cuts off a client that reads
+	ending    report.Reason // why culvert itself ends the call; set before Finish
+	fault     *report.Fault // likewise, whole; nil: the backend has ended it, or a session of polls
+	use       quota.Call    // the quotas that the call counts with
+	on        *edge.Conn    // the connection that it came in on
 }
 
 // httpFault returns the fault that ends the call if it has an HTTP status of its own, in
@@ -91,7 +83,7 @@ func (c *call) cutTime() time.Time {
 
 // A bodyCounted is a downstream whose transport buffers bytes of the client that nobody
 // has read yet. From countBody on, the transport counts them with the call.
-type bodyCounted interface{ countBody(r *running) }
+type bodyCounted interface{ countBody(w *watched) }
 
 // A downstream is the client's end of one call. Recv may run beside the others; no
 // method runs beside itself.

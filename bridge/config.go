@@ -20,7 +20,7 @@ type Config struct {
 	// "https://*.example.com", "http://localhost:*", "vscode-webview://*", a regular
 	// expression for the whole origin after "~", "null", or "*" for all but "null".
 	// Cookies cross only for an origin that is listed literally. New fails with a
-	// *gate.OriginError for any other entry.
+	// *report.OriginError for any other entry.
 	AllowOrigins []string
 
 	// TryOrigins only logs and counts pages that AllowOrigins would refuse, and lets

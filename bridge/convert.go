@@ -45,7 +45,7 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 		return errStreams
 	case c.json != nil:
 		c.rules.oneRequest = c.rules.oneRequest && !method.ClientStreams
-		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held, From: r.to}
+		c.convert = &message.Converter{JSON: descriptor.JSON(*c.json), Method: method, Limit: c.messages, Held: c.held, From: r.to}
 		if err := c.findEventID(method.Reply); err != nil {
 			return err
 		}

@@ -24,7 +24,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -52,7 +51,7 @@ const lineHello = "\x0a\x05hello"
 // described are the descriptors of chatFile.
 type described struct{ set *descriptor.Set }
 
-func (d described) Descriptors() *descriptor.Set { return d.set }
+func (d described) Descriptors() report.Descriptors { return d.set }
 
 func describedChat(t testing.TB) described {
 	t.Helper()
@@ -495,7 +494,7 @@ func TestGetWithoutSideEffects(t *testing.T) {
 // TestJSONOfASplitMovesOn: a backend that can't be asked has no calls of JSON either.
 func TestJSONOfASplitMovesOn(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	targets := []routing.Target{{Backend: "away", Weight: 1_000_000}, {Backend: "live", Weight: 1}}
+	targets := []report.Target{{Backend: "away", Weight: 1_000_000}, {Backend: "live", Weight: 1}}
 	address := serve(t, newServer(t, Config{
 		Backends: []NamedBackend{{Name: "away", Backend: refusing}, {Name: "live", Backend: Backend{Target: reflectingBackend(t)}}},
 		Routes:   []Route{{Name: "all", Split: targets}},

@@ -14,7 +14,8 @@
 //     that may not call are refused. Package gate interprets these facts.
 //   - transport.go: the table of client protocols. The one that accepts the
 //     request turns it into a call and a downstream (call.go). transport_http.go
-//     and transport_http_answer.go have the parts that all share over HTTP; each
+//     and transport_http_answer.go have the parts that all share over HTTP,
+//     transport_websocket.go those that all with a WebSocket for each call share; each
 //     protocol has files of its own. Package headers decides which metadata crosses.
 //     Package tunnel makes connections of the WebSockets with HTTP/2 inside.
 //   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
@@ -22,9 +23,10 @@
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
 //     count in package quota: with their address, method, route, listener, and the
 //     server.
-//   - routes.go, routes_choose.go: the routes, which package routing selects: by the
-//     facts of the arrival, and again once the call's metadata is known. Package binding
-//     checks the routes of bare messages (route_message.go).
+//   - decision.go: the policy decides by the facts of the arrival which route the request
+//     has, which limits, and whether its page may call. settle.go: it decides again once the
+//     call's metadata is known. Package routing selects the routes (routes.go), and package
+//     binding checks those of bare messages (route_message.go).
 //   - handle.go, steps.go: the call is registered, its deadline set, and it
 //     passes the steps, each of which may refuse it. routing.MethodPolicy decides which
 //     methods are exposed, and the router (route.go) finds the upstream.

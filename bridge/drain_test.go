@@ -39,7 +39,7 @@ func TestCallsThatAreLeftEndOneByOne(t *testing.T) {
 			order := make(map[int]int) // the place of each call among the ends
 			var waiting sync.WaitGroup
 			for i := range calls {
-				r, ctx := watched(t, g)
+				r, ctx := watch(t, g)
 				waiting.Go(func() {
 					<-ctx.Done()
 					if !errors.Is(context.Cause(ctx), errDraining) {
@@ -85,14 +85,14 @@ func TestCallsThatAreLeftEndOneByOne(t *testing.T) {
 func TestEndingOneByOneEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{})
-		r, _ := watched(t, g)
+		r, _ := watch(t, g)
 		start := time.Now()
 		time.AfterFunc(time.Second, func() { g.remove(r) })
 		g.cancelOver(t.Context(), start.Add(time.Minute), errDraining, func() float64 { return 0.99 })
 		if took := time.Since(start); took != time.Second {
 			t.Errorf("it waited for %v, and the last call ended after 1 s", took)
 		}
-		other, _ := watched(t, g)
+		other, _ := watch(t, g)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start = time.Now()

@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
-	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -42,7 +41,7 @@ func socketCall(t *testing.T, s *Server) (c *wstest.Client, ended <-chan struct{
 	ws, c := socketPair(t, s, 1<<20)
 	call := newCallOf(s)
 	call.on = s.edge.Of(new(http.Request))
-	down := &socketDown{s: s, ws: ws, on: call.on, call: call, stream: message.SocketBody{WS: ws}}
+	down := grpcSocketOf(s, call, ws)
 	handled := make(chan struct{})
 	go func() { // ends with the call, which the test waits for
 		defer close(handled)
@@ -266,8 +265,9 @@ func TestAwaitingTheEndLosesNothing(t *testing.T) {
 		sent := append(bytes.Repeat(data, messages), halfClose...)
 		for n := range len(sent) + 1 {
 			synctest.Test(t, func(t *testing.T) {
-				ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<10)
-				d := &socketDown{ws: ws, stream: message.SocketBody{WS: ws}}
+				s := newServer(t, Config{Backend: nowhere})
+				ws, c := socketPair(t, s, 1<<10)
+				d := grpcSocketOf(s, nil, ws)
 				if _, err := c.Write(sent[:n]); err != nil {
 					t.Fatal(err)
 				}

@@ -37,7 +37,7 @@ func (a *arrival) attemptsCall(r *http.Request) bool {
 	case gate.HasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), gate.HasToken(h["Sec-Websocket-Protocol"], tunnelName):
 		// Its Upgrade is missing: a proxy has removed it.
 	default:
-		method, ok := a.pathMethod(r)
+		method, ok := a.pathMethod()
 		return ok && (r.Method == http.MethodGet && hasConnectQuery(r) || a.meansMethod(r, method))
 	}
 	return true
@@ -69,7 +69,7 @@ func (a *arrival) backend() *upstream.Upstream {
 // hintAtMethod logs that the fallback gets what is probably a call: the backend has the
 // service of its path, and not the method.
 func (s *Server) hintAtMethod(r *http.Request, a *arrival) {
-	method, ok := a.pathMethod(r)
+	method, ok := a.pathMethod()
 	to := a.backend()
 	if !ok || to == nil || r.Method != http.MethodPost || !isUnaryType(gate.MediaType(r)) {
 		return
@@ -96,11 +96,13 @@ func isCallType(contentType string) bool {
 // pathMethod returns the method that a request's path has by its form, or by its route.
 // Below the prefix of a route, the path has it after the prefix, also if the route is
 // for other transports or metadata.
-func (a *arrival) pathMethod(r *http.Request) (method string, ok bool) {
-	if a.route != nil || a.choice != nil && a.policy.routes.table.Below(a.choice.facts.Path) {
-		return a.method, a.method != ""
+func (a *arrival) pathMethod() (method string, ok bool) {
+	if a.route == nil && a.policy.routes != nil {
+		if path, _ := routing.ParsePath(a.path, a.policy.pathPrefix); !a.policy.routes.table.Below(path) {
+			return routing.ParseMethod(a.path, a.policy.pathPrefix)
+		}
 	}
-	return routing.ParseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
+	return a.Method, a.Method != ""
 }
 
 // isPreflight reports whether a browser asks for permission in the name of a page.
@@ -116,7 +118,7 @@ func (a *arrival) forCall(r *http.Request) bool {
 	switch r.Header.Get("Access-Control-Request-Method") {
 	case http.MethodPost:
 	case http.MethodGet:
-		_, ok := a.pathMethod(r)
+		_, ok := a.pathMethod()
 		return ok && hasConnectQuery(r)
 	default:
 		return false
@@ -129,7 +131,7 @@ func (a *arrival) forCall(r *http.Request) bool {
 			}
 		}
 	}
-	method, ok := a.pathMethod(r)
+	method, ok := a.pathMethod()
 	return ok && routing.NamesService(method)
 }
 

@@ -59,7 +59,7 @@ func (x *webExchange) inform(code int) {
 		return
 	}
 	if x.informed++; x.informed > maxInformed {
-		x.run.cancel(fallback.Fault(errInformed))
+		x.cancel(fallback.Fault(errInformed))
 		return
 	}
 	h := x.w.Header()
@@ -87,7 +87,7 @@ func (x *webExchange) Write(b []byte) (int, error) {
 		n, err = x.w.Write(b)
 		return err
 	})
-	x.run.out.bytes.Add(int64(n))
+	x.out.bytes.Add(int64(n))
 	return n, err
 }
 
@@ -96,7 +96,7 @@ func (x *webExchange) FlushError() error { return x.sending(x.rc.Flush) }
 
 // sending runs a write to the client under the watch for slow clients.
 func (x *webExchange) sending(write func() error) error {
-	p := &x.run.call.progress
+	p := &x.progress
 	p.BeginSend()
 	defer p.EndSend()
 	err := write()
@@ -150,6 +150,6 @@ func (x *webExchange) Switch(answer http.Header) (fallback.Conn, error) {
 	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // it has as many
 	return &fallback.Client{
 		Conn: conn, Unread: bytes.Clone(unread), Closed: closed,
-		Of: &x.run.call.progress, In: &x.run.in.bytes, Out: &x.run.out.bytes, Lost: &x.lost,
+		Of: &x.progress, In: &x.in.bytes, Out: &x.out.bytes, Lost: &x.lost,
 	}, nil
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // A webObserver also gets the requests to the web server.
@@ -236,9 +235,9 @@ func TestFallbackBesideRoutes(t *testing.T) {
 	address := serve(t, newServer(t, Config{
 		Backends: []NamedBackend{{Name: "a", Backend: refusing}}, FallbackURL: to, PathPrefix: "/grpc",
 		Routes: []Route{
-			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, Rewrite: "/", Backend: "a"},
-			{Name: "pages", Match: routing.Match{PathPrefix: "/pages", Transports: []string{"grpc-web"}}, Rewrite: "/", Backend: "a"},
-			{Name: "all", Match: routing.Match{Methods: []string{"*/*"}}, Backend: "a"},
+			{Name: "prefix", Match: report.Match{PathPrefix: "/team"}, Rewrite: "/", Backend: "a"},
+			{Name: "pages", Match: report.Match{PathPrefix: "/pages", Transports: []string{"grpc-web"}}, Rewrite: "/", Backend: "a"},
+			{Name: "all", Match: report.Match{Methods: []string{"*/*"}}, Backend: "a"},
 		},
 	}))
 	for target, want := range map[string]int{

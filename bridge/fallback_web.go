@@ -52,17 +52,19 @@ func (s *Server) webProxy(cfg *Config, headerBytes int, before *policy) (*fallba
 // that the drain, the watch over slow clients and the relief of memory treat it as one.
 // Its lifetime and its silence have no limit: it may be a stream of events.
 type webExchange struct {
+	watched
+
 	s    *Server
 	a    *arrival
 	w    http.ResponseWriter
 	rc   *http.ResponseController
 	r    *http.Request // the client's
 	ctx  context.Context
-	run  *running
 	use  quota.WebRequest
 	info report.WebInfo
 	body *fallback.Body
 
+	blind    bool          // as of a call
 	header   http.Header   // of the answer, until it is sent
 	informed int           // informational answers
 	fault    *report.Fault // why culvert refused the request or ended it; nil: it didn't
@@ -77,16 +79,14 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(errFinished)
 	a.peer.Transport = webTransport
-	x := s.newExchange(ctx, w, r, a)
-	x.run = s.runningWeb(a, cancel)
-	x.run.call.info.ID, x.run.call.blind = x.info.ID, a.on.CutsReaders(r)
-	x.body = &fallback.Body{Body: progress.NewBody(r.Body, r.ContentLength), Of: &x.run.call.progress, Bytes: &x.run.in.bytes, Panicked: x.Panicked}
+	x := s.newExchange(ctx, cancel, w, r, a)
+	x.body = &fallback.Body{Body: progress.NewBody(r.Body, r.ContentLength), Of: &x.progress, Bytes: &x.in.bytes, Panicked: x.Panicked}
 	defer x.end()
 	defer x.use.End()
 	defer x.liftCut()
-	defer x.run.call.held.Settle()
-	s.registry.add(x.run)
-	defer s.registry.remove(x.run)
+	defer x.held.Settle()
+	s.registry.add(&x.watched, trafficKey{a.listening.Name, webTransport})
+	defer s.registry.remove(&x.watched)
 	header, err := x.admit()
 	if err != nil {
 		x.Fail(err)
@@ -98,7 +98,7 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 	a.policy.web.Serve(x, out)
 }
 
-func (s *Server) newExchange(ctx context.Context, w http.ResponseWriter, r *http.Request, a *arrival) *webExchange {
+func (s *Server) newExchange(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, r *http.Request, a *arrival) *webExchange {
 	rc := http.NewResponseController(w)
 	if r.ProtoMajor == 1 {
 		_ = rc.EnableFullDuplex() // as in httpStream.open
@@ -108,19 +108,18 @@ func (s *Server) newExchange(ctx context.Context, w http.ResponseWriter, r *http
 		id = newID()
 	}
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
-	return &webExchange{
-		s: s, a: a, w: w, rc: rc, r: r, ctx: ctx, header: make(http.Header),
+	x := &webExchange{
+		watched: watched{
+			cancel: cancel, conn: a.conn, held: s.account.NewEntry(), spread: edge.NewSpread(),
+			limits: &Limits{SlowConsumerTimeout: a.policy.limits.SlowConsumerTimeout, SlowSenderTimeout: a.policy.limits.SlowSenderTimeout},
+		},
+		blind: a.on.CutsReaders(r),
+		s:     s, a: a, w: w, rc: rc, r: r, ctx: ctx, header: make(http.Header),
 		use:  a.policy.quotas.WebRequest(a.listening.Scope(), a.peer.Addr, a.from),
 		info: report.WebInfo{ID: id, Request: r.Method + " " + path[:min(len(path), 256)], Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Begin: time.Now()},
 	}
-}
-
-// runningWeb returns what the registry knows of a request to the web server.
-func (s *Server) runningWeb(a *arrival, cancel context.CancelCauseFunc) *running {
-	limits := &Limits{SlowConsumerTimeout: a.policy.limits.SlowConsumerTimeout, SlowSenderTimeout: a.policy.limits.SlowSenderTimeout}
-	c := &call{policy: a.policy, Peer: a.peer, on: a.on, held: s.account.NewEntry(), info: &report.CallInfo{Transport: webTransport, Peer: a.peer.Addr, Listener: a.listening.Name}}
-	c.progress.Clock = &s.registry.clock
-	return &running{call: c, cancel: cancel, conn: a.conn, obs: report.DiscardCall(), limits: limits, spread: edge.NewSpread(), stopTime: func() {}}
+	x.progress.Clock = &s.registry.clock
+	return x
 }
 
 // admit returns the header for the web server, or why the request is refused.
@@ -149,9 +148,9 @@ func (x *webExchange) admit() (http.Header, error) {
 			return nil, err
 		}
 	}
-	held := x.run.call.held
+	held := x.held
 	held.Own(x.use.Memory())
-	h2.CountBody(r, bodyCounter{x.run}) // also while the request waits for room
+	h2.CountBody(r, bodyCounter{&x.watched}) // also while the request waits for room
 	if cause := context.Cause(x.ctx); cause != nil {
 		return nil, cause // the client has sent too much
 	}
@@ -167,7 +166,7 @@ func (x *webExchange) cut() {
 	defer x.s.panics.Catch(cutting, nil)
 	x.writeCut = true
 	grace := writeGrace
-	if x.run.call.blind {
+	if x.blind {
 		grace = closeTimeout
 	}
 	_ = x.rc.SetWriteDeadline(time.Now().Add(grace)) // a stream that is gone needs none
@@ -198,7 +197,7 @@ func (x *webExchange) Broke(err error) { x.noteFault(err) }
 // Panicked implements fallback.Exchange.
 func (x *webExchange) Panicked(v any) error {
 	f := x.panicked(v)
-	x.run.cancel(f)
+	x.cancel(f)
 	return f
 }
 
@@ -240,7 +239,7 @@ func (x *webExchange) end() {
 	if !x.body.AtEnd.Load() && !x.info.WebSocket {
 		x.a.on.LeaveBody(x.w, x.r)
 	}
-	if x.fault != nil && x.run.conn != nil {
+	if x.fault != nil && x.conn != nil {
 		x.a.on.EndFor(x.fault)
 	}
 	x.report()
@@ -253,7 +252,7 @@ func (x *webExchange) end() {
 func (x *webExchange) report() {
 	i := &x.info
 	i.Duration, i.Origin = time.Since(i.Begin), report.OriginUpstream
-	i.BytesIn, i.BytesOut = x.run.in.bytes.Load(), x.run.out.bytes.Load()
+	i.BytesIn, i.BytesOut = x.in.bytes.Load(), x.out.bytes.Load()
 	if f := x.fault; f != nil {
 		i.Origin, i.Reason, i.Limit = report.OriginCulvert, f.Reason, f.Limit()
 		if f.Reason == report.ReasonClientGone {

@@ -23,17 +23,18 @@ import (
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, authenticator: s.cfg.Authenticator, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
+	c := &call{policy: a.policy, authenticator: s.cfg.Authenticator, decision: a.decision, Authority: a.host, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
+	if a.policy.routes != nil {
+		c.unsettled = &a.facts
+	}
 	c.arriving, a.counted, a.call = a.counted, false, c
-	use, method := a.use()
-	c.use = use
-	c.messages, c.headers = a.route.sizes(a.policy.sizes(a.listening, method))
+	c.use = a.use()
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
 	c.progress.Clock = &s.registry.clock
 	if !saneID(id) {
 		id = newID()
 	}
-	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.Method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
 	if a.route != nil {
 		c.info.Route = a.route.name // settle may find another one
 	}
@@ -76,10 +77,11 @@ func (s *Server) handleNext(c, next *call, down downstream) error {
 // begin begins a call, up to the steps. end must follow.
 func (s *Server) begin(parent context.Context, c *call, down downstream, conn net.Conn) (*running, context.Context) {
 	ctx, cancel := context.WithCancelCause(parent)
-	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
-	c.held.Call = r
+	c.cancel, c.conn = cancel, conn
+	c.held.Call = c
+	r := &running{call: c, down: down, obs: report.DiscardCall(), stopTime: func() {}}
 	down.Bind(ctx, cancel)
-	s.registry.add(r)
+	s.registry.add(&c.watched, trafficKey{c.info.Listener, c.info.Transport})
 	r.limitTime(ctx)
 	return r, ctx
 }
@@ -106,7 +108,7 @@ func (s *Server) end(r *running, parked *bool) {
 	defer r.call.arrived()
 	defer r.call.use.End()
 	defer r.call.held.Settle()
-	defer s.registry.remove(r)
+	defer s.registry.remove(&r.watched)
 	defer r.stopTime()
 	r.releaseUpstream()
 }
@@ -125,7 +127,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 
 // abort cuts off a client that can't be told the end.
 func (s *Server) abort(r *running, panicked error) {
-	defer s.catch(r, cutting, &panicked)
+	defer s.catch(r.call, cutting, &panicked)
 	r.telling = true
 	v := judge(panicked, r.call.info.ID, false)
 	s.noteEnd(r, v, nil)
@@ -134,7 +136,7 @@ func (s *Server) abort(r *running, panicked error) {
 
 // tellEnd is finish up to a panic, which it returns as a fault.
 func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked error) {
-	defer s.catch(r, "ending a call", &panicked)
+	defer s.catch(r.call, "ending a call", &panicked)
 	info := r.call.info
 	if r.call.late != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = r.call.late // grpc-go was first, which reads the clock itself
@@ -188,7 +190,7 @@ func (*Server) noteEnd(r *running, v outcome, trailer metadata.MD) {
 // report tells the Observer that the call is over. Nothing of the call runs any more.
 func (s *Server) report(r *running) {
 	var told error
-	defer s.catch(r, "the Observer", &told)
+	defer s.catch(r.call, "the Observer", &told)
 	info := r.call.info
 	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
 	info.MessagesOut, info.BytesOut = r.out.messages.Load(), r.out.bytes.Load()

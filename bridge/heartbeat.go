@@ -16,49 +16,45 @@ import (
 // of their goroutines while thousands of calls are due at once.
 const beatsAtOnce = 64
 
-// A beater is a downstream whose client gets beats.
+// A beater is the client's end of a call whose client gets beats.
 type beater interface {
 	lastSent() int64 // when anything was last sent, on the registry's clock
 
 	// startBeat has a beat written. It returns false after the end of the server.
-	startBeat(r *running) bool
+	startBeat() bool
+}
+
+// beatDue reports whether the call is due for a beat. The first beat is the beginning of
+// the answer. Until the call is authorized and has its route, culvert can still refuse it
+// with an HTTP status.
+func (w *watched) beatDue(now int64) bool {
+	if w.beats == nil {
+		return false
+	}
+	m := w.chosen.Load().bare()
+	return m != nil && m.Heartbeat > 0 && w.progress.Sending.Load() == 0 && elapsed(now, max(w.began, w.beats.lastSent())) >= m.Heartbeat
 }
 
 func (l *linesStream) lastSent() int64 { return l.answer.sent.Load() }
 
-// quiet returns the client's end of the call if it is due for a beat, or nil. The first beat
-// is the beginning of the answer. Until the call is authorized and has its route, culvert
-// can still refuse it with an HTTP status.
-func (r *running) quiet(now int64) beater {
-	to := r.route.Load()
-	if to == nil || to.message == nil || to.message.Heartbeat <= 0 {
-		return nil
-	}
-	b, ok := r.down.(beater)
-	if !ok || r.call.progress.Sending.Load() > 0 || elapsed(now, max(r.began, b.lastSent())) < to.message.Heartbeat {
-		return nil
-	}
-	return b
-}
-
-func (l *linesStream) startBeat(r *running) bool {
+func (l *linesStream) startBeat() bool {
 	return l.s.sockets.Start(func() {
-		if err := l.beat(r); err != nil && !errors.Is(err, socket.ErrEnded) {
-			r.cancel(err)
+		if err := l.beat(); err != nil && !errors.Is(err, socket.ErrEnded) {
+			l.call.cancel(err)
 		}
 	})
 }
 
 // beat writes a beat, unless the call has gone on meanwhile. It returns why the call must
 // end, or nil.
-func (l *linesStream) beat(r *running) (err error) {
-	defer l.s.catch(r, "a heart-beat", &err)
+func (l *linesStream) beat() (err error) {
+	defer l.s.catch(l.call, "a heart-beat", &err)
 	err = l.guard.WriteBetween(func() error {
-		if r.quiet(l.s.registry.now()) == nil {
+		if !l.call.beatDue(l.s.registry.now()) {
 			return nil
 		}
-		r.call.progress.BeginSend()
-		defer r.call.progress.EndSend()
+		l.call.progress.BeginSend()
+		defer l.call.progress.EndSend()
 		return l.answer.beat(&l.httpStream)
 	})
 	if err != nil && !errors.Is(err, socket.ErrEnded) {

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // describedShop are the descriptors of a service with methods of all four kinds.
@@ -113,7 +113,7 @@ func TestMistypedMethod(t *testing.T) {
 		"nothing near":    {Config{}, "/shop.Orders/Remove", ""},
 		"denied":          {Config{DenyMethods: []string{"shop.Orders/Secret"}}, "/shop.Orders/Secrett", ""},
 		"not allowed":     {Config{AllowMethods: []string{"shop.Orders/Secret?*", "shop.Orders/Secrett"}}, "/shop.Orders/Secrett", ""},
-		"another route":   {Config{Routes: []Route{{Name: "g", Backend: DefaultBackend, Match: routing.Match{Methods: []string{"shop.Orders/Secrett"}}}}}, "/shop.Orders/Secrett", ""},
+		"another route":   {Config{Routes: []Route{{Name: "g", Backend: DefaultBackend, Match: report.Match{Methods: []string{"shop.Orders/Secrett"}}}}}, "/shop.Orders/Secrett", ""},
 		"a route":         {Config{Routes: []Route{{Name: "g", Backend: DefaultBackend}}}, "/shop.Orders/Gett", "no method Gett: did you mean Get?"},
 		"a route of JSON": {Config{Routes: []Route{{Name: "g", Backend: DefaultBackend, Message: &MessageRoute{Path: "/json/{service}/{method}", Framing: FramingJSON}}}}, "/json/shop.Orders/Gett", "no method Gett: did you mean Get?"},
 	} {

@@ -5,19 +5,20 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Limits bound what clients can make culvert hold or do. A zero field means its
 // default; a negative one means no limit.
-type Limits = quota.Limits
+type Limits = report.Limits
 
 // A Quota bounds what one address, or one listener, may use of a Server.
-type Quota = quota.Quota
+type Quota = report.Quota
 
 // DefaultLimits returns the limits of a zero Limits, spelt out.
 func DefaultLimits() Limits { return withDefaults(Limits{}) }
 
-func withDefaults(l Limits) Limits { return l.WithDefaults(edge.DefaultConnections()) }
+func withDefaults(l Limits) Limits { return quota.WithDefaults(l, edge.DefaultConnections()) }
 
 // Fixed bounds: none of them cuts a well-behaved call.
 const (

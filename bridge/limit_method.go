@@ -41,7 +41,7 @@ func (c methodCounts) limits(quotas []MethodQuota, q *quota.Limiter, before meth
 		limits = append(limits, methodLimit{patterns, counted.With(bounds), m.MessageBytes, m.HeaderBytes})
 	}
 	for pattern, counted := range c {
-		if q.Idle(counted) && !limits.has(pattern) && !before.has(pattern) {
+		if !limits.has(pattern) && !before.has(pattern) && q.Idle(counted) {
 			delete(c, pattern)
 		}
 	}

@@ -217,7 +217,7 @@ func TestEvictedCallWaitsForNobody(t *testing.T) {
 	if _, err := conn.Write(request.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	var stuck *running
+	var stuck *watched
 	poll(t, func() string {
 		s.registry.mu.Lock()
 		defer s.registry.mu.Unlock()

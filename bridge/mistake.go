@@ -28,7 +28,7 @@ func likely(status int, text string, header ...string) *report.Fault {
 
 // mistakeIn returns the mistake in a request that matches no transport.
 func (a *arrival) mistakeIn(r *http.Request) *report.Fault {
-	if _, isMethod := a.pathMethod(r); !isMethod {
+	if _, isMethod := a.pathMethod(); !isMethod {
 		return a.policy.wrongPath(r, false)
 	}
 	switch {

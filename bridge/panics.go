@@ -16,11 +16,11 @@ import (
 // cutting is where the end of a call's context interrupts what waits for the client.
 const cutting = "cutting a client off"
 
-// catch ends a panic on a goroutine of the call, and puts it into err. It must be deferred
+// catch ends a panic in a part of the call's way, and puts it into err. It must be deferred
 // itself.
-func (s *Server) catch(r *running, where string, err *error) {
+func (s *Server) catch(c *call, where string, err *error) {
 	if v := recover(); v != nil {
-		*err = s.panics.Note(where, v, r.call.facts()...)
+		*err = s.panics.Note(where, v, c.facts()...)
 	}
 }
 
@@ -37,15 +37,8 @@ func (s *Server) catchRest(r *running) {
 
 // Panicked ends a call whose request could not be freed. It implements the Call of its
 // memory.Entry.
-func (r *running) Panicked(v any) {
-	r.cancel(r.among.panics.Note("freeing a message", v, r.call.facts()...))
-}
-
-// catchMaking is catch for a call that isn't registered yet. It must be deferred itself.
-func (s *Server) catchMaking(c *call, err *error) {
-	if v := recover(); v != nil {
-		*err = s.panics.Note("the beginning of a call", v, c.facts()...)
-	}
+func (c *call) Panicked(v any) {
+	c.cancel(c.among.panics.Note("freeing a message", v, c.facts()...))
 }
 
 // facts are those of a call in a line of the log.
@@ -67,7 +60,7 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 	}
 	var facts []slog.Attr
 	if a != nil {
-		facts = append(facts, slog.String("peer", a.peer.Addr), slog.String("method", a.method))
+		facts = append(facts, slog.String("peer", a.peer.Addr), slog.String("method", a.Method))
 	}
 	f := s.panics.Note("a request", v, facts...)
 	switch {
@@ -85,7 +78,6 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 	default: // the call's own protocol tells it
 		*counted = false // also if the client has gone, and serve panics
 		a.counted, a.served, a.refused = true, true, f
-		a.readMethod(r)
 		a.peer.Transport = a.transportName(t)
 		t.serve(s, w, r, a)
 	}

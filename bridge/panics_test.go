@@ -187,8 +187,8 @@ func TestLookThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: 5 * time.Second})
 		g.panics = report.NewPanics(slog.New(slog.DiscardHandler))
-		broken, brokenCtx := watchedBy(t, g, 0, nil) // the look takes them for set
-		other, otherCtx := watched(t, g)
+		broken, brokenCtx := watchBy(t, g, 0, nil) // the look takes them for set
+		other, otherCtx := watch(t, g)
 		<-brokenCtx.Done()
 		if cause := context.Cause(brokenCtx); !report.IsPanic(cause) || reasonOf(cause) != report.ReasonInternal {
 			t.Errorf("the call ended with %v, want INTERNAL", cause)

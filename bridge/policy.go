@@ -8,7 +8,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
@@ -50,11 +49,10 @@ func (p *policy) mayCall(c *call, method string) bool {
 	switch m := c.route.bare(); {
 	case !p.router.policy.Allows(method):
 		return false
-	case p.routes == nil, m != nil && m.method == "":
+	case p.routes == nil, m != nil && m.MethodPath == "":
 		return true
 	}
-	facts := routing.Facts{Host: routedHost(c.Authority), Listener: c.info.Listener, Transport: c.info.Transport, Path: method}
-	to, same := p.routes.choose(&facts)
+	to, same := p.routes.choose(routing.Facts{Host: routedHost(c.Authority), Listener: c.info.Listener, Transport: c.info.Transport, Path: method})
 	return to == c.route && same == method
 }
 
@@ -85,18 +83,4 @@ func (p *policy) connRules(l *edge.Listening) connRules {
 		slowConsumer: p.limits.SlowConsumerTimeout,
 		idle:         p.limits.ConnectionIdleTimeout, age: p.limits.ConnectionMaxAge,
 	}
-}
-
-// sizes returns the limits of a call's messages and metadata. A method's limit of
-// messages replaces the general one. A listener's limit applies last, to every call
-// that comes in there.
-func (p *policy) sizes(l *edge.Listening, m *methodLimit) (messages, headers report.SizeLimit) {
-	messages, headers = report.SizeLimit{Bytes: p.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: p.limits.HeaderBytes, Key: report.KeyHeaderBytes}
-	if m != nil {
-		if m.messageBytes > 0 {
-			messages = report.SizeLimit{Bytes: m.messageBytes, Key: report.KeyMethodMessageBytes}
-		}
-		headers = headers.Or(m.headerBytes, report.KeyMethodHeaderBytes)
-	}
-	return messages.Or(l.MessageBytes, report.KeyListenerMessageBytes), headers.Or(l.HeaderBytes, report.KeyListenerHeaderBytes)
 }

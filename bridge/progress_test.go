@@ -47,7 +47,7 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 		receiving, sending bool
 		sends              int64
 	}
-	r := &running{call: &call{held: newEntry(1 << 20), progress: progress.Record{Clock: parts.StandingClock()}}}
+	r := &running{call: &call{watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: parts.StandingClock()}}}}
 	p := &r.call.progress
 	now := func() state { return state{p.Receiving(), p.Sending.Load() > 0, p.Sends.Load()} }
 	got := map[string]state{}

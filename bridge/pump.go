@@ -115,7 +115,7 @@ func (s *Server) passRequests(r *running) error {
 // copyRequests returns nil when the upstream has the end of the requests or has ended
 // the call itself, tasks.ErrParked when more may come later, else why the call must end.
 func (s *Server) copyRequests(r *running) (err error) {
-	defer s.catch(r, "copying a call's requests", &err)
+	defer s.catch(r.call, "copying a call's requests", &err)
 	for m, err := r.firstRequest(); ; m, err = r.converted(r.recv()) {
 		if errors.Is(err, io.EOF) {
 			break
@@ -151,7 +151,7 @@ func (s *Server) copyRequests(r *running) (err error) {
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // tasks.ErrParked when the client takes no more for now, else why the call ends.
 func (s *Server) copyResponses(ctx context.Context, r *running) (trailer metadata.MD, err error) {
-	defer s.catch(r, "copying a call's replies", &err)
+	defer s.catch(r.call, "copying a call's replies", &err)
 	if r.from == nil { // otherwise the call has been parked
 		r.from = replies.New(r.up, r.call.held, &r.others, s.panics)
 		if err := s.copyHeader(ctx, r); err != nil {

@@ -27,16 +27,16 @@ type trace struct {
 
 // noteAll notes which calls made progress since the last time, and returns all that may
 // be ended. noting is held.
-func (g *registry) noteAll(calls []*running) []*memory.Candidate {
+func (g *registry) noteAll(calls []*watched) []*memory.Candidate {
 	now := time.Now()
 	all := make([]*memory.Candidate, 0, len(calls))
-	for _, r := range calls {
-		all = append(all, &r.relief)
-		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), r.call.progress.Marks(), r.call.held.InParts() >> 10, r.call.held.Arrived() >> 10}
-		if at != r.trace || r.relief.Moved.IsZero() {
-			r.trace, r.relief.Moved = at, now
+	for _, w := range calls {
+		all = append(all, &w.relief)
+		at := trace{w.in.bytes.Load(), w.out.bytes.Load(), w.progress.Marks(), w.held.InParts() >> 10, w.held.Arrived() >> 10}
+		if at != w.trace || w.relief.Moved.IsZero() {
+			w.trace, w.relief.Moved = at, now
 		} else {
-			r.call.held.Trim()
+			w.held.Trim()
 		}
 	}
 	return g.idle(all)
@@ -79,14 +79,14 @@ func (g *registry) relieve() {
 }
 
 // choose returns what must end.
-func (g *registry) choose(calls []*running) (victims []*memory.Candidate, urgent bool) {
+func (g *registry) choose(calls []*watched) (victims []*memory.Candidate, urgent bool) {
 	g.noting.Lock()
 	defer g.noting.Unlock()
 	return g.account.Choose(g.noteAll(calls), time.Now())
 }
 
 // beginRelief returns the calls to choose from.
-func (g *registry) beginRelief() (calls []*running, over bool) {
+func (g *registry) beginRelief() (calls []*watched, over bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.relief = nil
@@ -126,11 +126,11 @@ func (g *registry) stopRelief() {
 // Evict ends a call to free memory for others. Its client has evictedGrace to receive
 // the end. Its messages no longer count; they are freed when the call's goroutines
 // return.
-func (r *running) Evict() {
-	if r.call.evicted.Swap(true) {
+func (w *watched) Evict() {
+	if w.evicted.Swap(true) {
 		return
 	}
-	r.among.evicted.Add(1)
-	r.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is full, and culvert ended this call to free memory for others"))
-	r.call.held.SettleMessages()
+	w.among.evicted.Add(1)
+	w.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is full, and culvert ended this call to free memory for others"))
+	w.held.SettleMessages()
 }

@@ -17,15 +17,15 @@ import (
 )
 
 // callOf is a call of an address that holds so many bytes of messages.
-func callOf(t *testing.T, g *testRegistry, o *memory.Address, held int) (*running, context.Context) {
+func callOf(t *testing.T, g *testRegistry, o *memory.Address, held int) (*watched, context.Context) {
 	t.Helper()
-	r, ctx := watched(t, g)
-	r.call.held.Own(o)
-	r.call.held.Add(memory.Small, held)
+	r, ctx := watch(t, g)
+	r.held.Own(o)
+	r.held.Add(memory.Small, held)
 	ended := make(chan struct{})
 	go func() {
 		<-ctx.Done()
-		r.call.held.Settle()
+		r.held.Settle()
 		g.remove(r)
 		close(ended)
 	}()
@@ -37,7 +37,7 @@ func callOf(t *testing.T, g *testRegistry, o *memory.Address, held int) (*runnin
 }
 
 // keepMoving has a call get on until it ends.
-func keepMoving(r *running, ctx context.Context) {
+func keepMoving(r *watched, ctx context.Context) {
 	go func() {
 		for pause(ctx, time.Second) {
 			r.out.bytes.Add(1 << 10)
@@ -136,7 +136,7 @@ func TestWaitingIsNoStandstill(t *testing.T) {
 		g := registryWith(4 * some)
 		var one memory.Address
 		r, end := callOf(t, g, &one, 3*some)
-		c := memory.NewClaim(r.call.held)
+		c := memory.NewClaim(r.held)
 		defer c.Done()
 		if err := c.Reserve(end, memory.Small, 2*some); reasonOf(err) != report.ReasonLimitExceeded {
 			t.Errorf("waiting for what it holds itself ended with %v", err)
@@ -157,7 +157,7 @@ func TestReliefEndsWithTheWaiting(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- waitFor(t, g, &other, some) }()
 		elapse(time.Second / 2)
-		r.call.held.Sub(memory.Small, some)
+		r.held.Sub(memory.Small, some)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -189,7 +189,7 @@ func TestSharesBehindATrustedProxy(t *testing.T) {
 	defer s.registry.mu.Unlock()
 	owners := make(map[*memory.Address]int)
 	for r := range s.registry.calls {
-		owners[r.call.held.Owner()]++
+		owners[r.held.Owner()]++
 	}
 	if counts := slices.Sorted(maps.Values(owners)); !slices.Equal(counts, []int{1, 2}) {
 		t.Errorf("the calls of two clients, two and one, count with addresses as %v", counts)

@@ -5,7 +5,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 const malformedAuthority = "the request's host is invalid: want a name or an IP address (IPv6 in brackets), and optionally a port"
@@ -58,7 +57,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.originAllowed(w, r, a) {
 		return
 	}
-	if t.needsMethod && !a.readMethod(r) {
+	if t.needsMethod && a.Method == "" {
 		s.refuse(w, r, a, p.wrongPath(r, a.attemptsCall(r)))
 		return
 	}
@@ -104,16 +103,6 @@ func (a *arrival) transportName(t *transport) string {
 	return t.name
 }
 
-// readMethod reads the method in a call's path, unless its route has set it. It reports
-// whether there is one.
-func (a *arrival) readMethod(r *http.Request) (ok bool) {
-	if a.choice == nil {
-		a.method, ok = routing.ParseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
-		return ok
-	}
-	return a.method != ""
-}
-
 // malformed returns the mistake in a request that culvert can't serve on any path, or
 // nil. host is the request's host.
 func malformed(r *http.Request, host string) *report.Fault {
@@ -141,12 +130,11 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 	if a.origin.Denial == nil {
 		return true
 	}
-	f := a.route.denied(a.origin)
+	f := a.denied()
 	if f.Key == keyHosts {
 		f.Detail = a.host
 	}
 	if s.refusals.Unless(a.policy.tryOrigins, f, a.peer.Addr) == nil {
-		a.origin.Allowed = true
 		return true
 	}
 	s.refuse(w, r, a, f)

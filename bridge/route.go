@@ -18,15 +18,16 @@ type router struct {
 
 // authorize returns why a method that the peer calls isn't exposed, or nil.
 func (rt *router) authorize(method, peer string) error {
-	if rt.policy.Allows(method) {
+	key := rt.policy.DeniedBy(method)
+	if key == "" {
 		return nil
 	}
-	key, hint := "methods.allow", "to allow it: --allow-method "+method[1:]
-	if !rt.policy.AllowsByName() {
+	hint := "to allow it: --allow-method " + method[1:]
+	switch {
+	case key == "methods.deny":
+		hint = "to allow it: remove the pattern that matches it from methods.deny"
+	case !rt.policy.AllowsByName():
 		hint += ". culvert then allows only the methods in that list: add a pattern for each other service, too"
-	}
-	if rt.policy.DeniedBy(method) == "methods.deny" {
-		key, hint = "methods.deny", "to allow it: remove the pattern that matches it from methods.deny"
 	}
 	f := &report.Fault{Reason: report.ReasonNoRoute, Key: key, Detail: method, Text: "the method " + method + " is not exposed here", Hint: hint}
 	return rt.refusals.Unless(rt.tries(method), f, peer)

@@ -8,9 +8,11 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/binding"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
@@ -19,13 +21,13 @@ import (
 // what the client sends, without the changes of an Authenticator.
 type Route struct {
 	Name  string // unique; logs have it
-	Match routing.Match
+	Match report.Match
 
 	// Backend is the name of the backend. Split is set in its place to divide the
 	// calls among several. If Sticky is set, it names metadata whose value selects the
 	// backend of a split, so that a client stays with it.
 	Backend string
-	Split   []routing.Target
+	Split   []report.Target
 	Sticky  string
 
 	Rewrite   string // replaces Match.PathPrefix, "/" removes it; empty: the path stays
@@ -58,8 +60,8 @@ type Route struct {
 	Message *MessageRoute
 }
 
-// Row returns the route's part that selects calls.
-func (r *Route) Row() routing.Route {
+// row returns the route's part that selects calls.
+func (r *Route) row() routing.Route {
 	row := routing.Route{Name: r.Name, Match: r.Match, Rewrite: r.Rewrite}
 	if r.Message != nil {
 		_, _ = row.MessageRoute(r.Message.Path, messageName) // compileMessage tells of a wrong path
@@ -71,9 +73,9 @@ func (r *Route) Row() routing.Route {
 // The route must have no mistake.
 func (r *Route) Outgoing() []string {
 	if r.Message != nil && r.Message.Method != "" {
-		return r.Message.Methods()
+		return binding.Methods(r.Message)
 	}
-	row := r.Row()
+	row := r.row()
 	return row.Outgoing()
 }
 
@@ -104,7 +106,16 @@ type treatment struct {
 	retry        *Retry               // nil: none
 	messageBytes int
 	headerBytes  int
-	message      *messageRoute // nil: the route is for calls
+	message      *binding.Route // nil: the route is for calls
+}
+
+// edit sets and removes metadata. The values are the route's own: nobody may write to
+// them.
+func (r *route) edit(md metadata.MD) {
+	r.struck.Strike(md, false)
+	for name, values := range r.set {
+		md[name] = values
+	}
 }
 
 // plain is the treatment of routes that only name a backend.
@@ -180,7 +191,7 @@ func newRoutes(cfg *Config) (*routes, error) {
 	vouched := headers.NewVouched(cfg.VouchedHeaders)
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
-		list[i] = r.Row()
+		list[i] = r.row()
 		c := routeCompiler{cfg: cfg, vouched: vouched, backends: names, index: i}
 		if first, ok := taken[r.Name]; ok {
 			c.wrong("name", fmt.Sprintf("is the name of routes[%d], too: use another one", first))

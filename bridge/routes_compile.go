@@ -26,7 +26,7 @@ type routeCompiler struct {
 }
 
 func (c *routeCompiler) wrong(key, text string) {
-	c.mistakes = append(c.mistakes, &routing.Mistake{Route: c.index, Key: key, Text: text, Other: -1})
+	c.mistakes = append(c.mistakes, &report.RouteMistake{Route: c.index, Key: key, Text: text, Other: -1})
 }
 
 func (c *routeCompiler) compile(r *Route) route {

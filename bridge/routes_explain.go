@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
+	"strings"
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
@@ -27,9 +28,9 @@ type RouteRequest struct {
 
 // A RouteAnswer is what a configuration does with a request.
 type RouteAnswer struct {
-	Host, Path  string              // as routes compare them; Path is empty if it isn't a method's
-	UnknownHost bool                // a listener on loopback refuses the request for its host
-	Candidates  []routing.Candidate // all routes; see routing.Table.Explain
+	Host, Path  string             // as routes compare them; Path is empty if it isn't a method's
+	UnknownHost bool               // a listener on loopback refuses the request for its host
+	Candidates  []report.Candidate // all routes; see routing.Table.Explain
 
 	Route   int    // the index of the call's route; -1: the configuration has no routes, or none matches
 	Method  string // as the backend receives it; "": no route matches
@@ -42,72 +43,75 @@ type RouteAnswer struct {
 }
 
 // ExplainRoute returns what a Server with the configuration would do with a request,
-// apart from what depends on the connection. It fails if the configuration's routes
-// are wrong, or if the request is no call and there is no web server.
+// apart from what depends on the connection. It decides twice, as a Server does. It fails
+// if the configuration is wrong, or if the request is no call and there is no web server.
 func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
-	rs, err := newRoutes(cfg)
+	p, err := newRules(cfg)
 	if err != nil {
 		return nil, err
 	}
-	methods, err := routing.NewMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
-	if err != nil {
-		return nil, err
-	}
-	p := &policy{routes: rs, forwardCookies: cfg.ForwardCookies}
-	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
+	if p.methods, err = (methodCounts{}).limits(cfg.MethodLimits, nil, nil); err != nil {
 		return nil, err
 	}
 	if _, _, ok := gate.ParseAuthority(r.URL.Host); !ok {
 		return nil, fmt.Errorf("%q is no host: %s", r.URL.Host, malformedAuthority)
 	}
-	md, _, err := headers.Request(r.Header, false, cfg.ForwardCookies, report.SizeLimit{Bytes: quota.NoLimit, Key: report.KeyHeaderBytes}, rs.askedFor())
+	md, _, err := headers.Request(r.Header, false, p.forwardCookies, report.SizeLimit{Bytes: quota.NoLimit, Key: report.KeyHeaderBytes}, p.routes.askedFor())
 	if err != nil {
 		return nil, err
 	}
-	headers.NewVouched(cfg.VouchedHeaders).Strike(md, false)
+	p.vouched.Strike(md, false)
 	r.vouch(md)
-	a := &RouteAnswer{Host: routedHost(r.URL.Host), Route: -1, Origins: -1, MethodLimits: -1}
+	f := r.facts(p)
+	first := p.decide(&f)
+	f.metadata = md
+	last, q := p.decide(&f), p.asked(&f, f.transport)
+	a := &RouteAnswer{Host: q.Host, Path: q.Path, Route: -1, Origins: -1, MethodLimits: -1}
 	a.UnknownHost = r.Loopback && !p.origins.AllowsHost(r.URL.Host)
-	parse := routing.ParsePath
 	switch {
-	case rs == nil:
-		parse = routing.ParseMethod
+	case p.routes == nil:
+		a.Path, a.Backend = last.Method, p.router.unrouted
 	case r.Transport == messageName:
-		parse = routing.ParseMessagePath
+		a.Path = strings.TrimPrefix(q.Path, routing.MessagePath(""))
 	}
-	path, ok := parse(r.URL.EscapedPath(), cfg.PathPrefix)
 	switch {
-	case !ok && cfg.FallbackURL != "":
+	case a.Path == "" && cfg.FallbackURL != "":
 		return a, nil
-	case !ok:
-		return nil, fmt.Errorf("the path %q is not a method's: want %s/package.Service/Method", r.URL.EscapedPath(), cfg.PathPrefix)
-	}
-	a.Path = path
-	var first, last *route
-	if rs == nil {
-		backends, err := cfg.backends()
-		if err != nil {
-			return nil, err
+	case a.Path == "":
+		return nil, fmt.Errorf("the path %q is not a method's: want %s/package.Service/Method", f.path, p.pathPrefix)
+	case p.routes != nil:
+		a.Candidates = p.routes.table.Explain(&q)
+		if last.route == nil {
+			return a, nil
 		}
-		a.Method = path
-		if a.Backend, err = unrouted(backends); err != nil {
-			return nil, err
+		a.explainRoute(cfg, p.routes, last.route, md)
+	}
+	a.Method, a.Denied = last.Method, p.router.policy.DeniedBy(last.Method)
+	for i := range p.methods {
+		if &p.methods[i] == last.limit {
+			a.MethodLimits = i
 		}
-	} else {
-		first, last = a.explainRoutes(rs, r, md)
 	}
-	if a.Method == "" {
-		return a, nil
+	for _, d := range []decision{first, last} { // a call must pass the origins of both
+		if d.origin.Denial != nil {
+			a.Origin = errors.New(d.origin.Denial.Text)
+		}
 	}
-	if !methods.Allows(a.Method) {
-		a.Denied = methods.DeniedBy(a.Method)
-	}
-	a.MethodLimits = slices.IndexFunc(cfg.MethodLimits, func(m MethodQuota) bool {
-		patterns, err := routing.NewMethodPatterns([]string{m.Pattern})
-		return err == nil && patterns.Match(a.Method)
-	})
-	a.explainOrigins(cfg, p, r, first, last)
 	return a, nil
+}
+
+// facts returns what a Server decides the request by, without its metadata.
+func (r *RouteRequest) facts(p *policy) facts {
+	return facts{
+		listening: edge.NewListening(Listener{Name: r.Listener}), host: r.URL.Host, path: r.URL.EscapedPath(), transport: r.Transport,
+		asker: gate.Asker{
+			Origins: r.Header["Origin"],
+			Site:    r.Header.Get("Sec-Fetch-Site"),
+			Cookies: p.forwardCookies && len(r.Header["Cookie"]) > 0,
+			Host:    r.URL.Host,
+			Secure:  r.secure(),
+		},
+	}
 }
 
 // vouch adds what culvert itself says about the client, as far as conditions of routes
@@ -126,41 +130,14 @@ func (r *RouteRequest) vouch(md metadata.MD) {
 
 func (r *RouteRequest) secure() bool { return r.URL.Scheme == "https" || r.URL.Scheme == "wss" }
 
-// explainRoutes returns the route that matches without metadata, and the call's own.
-func (a *RouteAnswer) explainRoutes(rs *routes, r RouteRequest, md metadata.MD) (first, last *route) {
-	facts := &routing.Facts{Host: a.Host, Path: a.Path, Listener: r.Listener, Transport: r.Transport}
-	if r.Transport == messageName {
-		facts.Path = routing.MessagePath(a.Path)
-	}
-	first, _ = rs.choose(facts)
-	facts.Metadata = md
-	a.Candidates = rs.table.Explain(facts)
-	if last, a.Method = rs.choose(facts); last == nil {
-		return first, nil
-	}
+// explainRoute sets what the call's route determines.
+func (a *RouteAnswer) explainRoute(cfg *Config, rs *routes, to *route, md metadata.MD) {
 	a.Route = a.Candidates[0].Route
-	if key := md[last.sticky]; last.split == nil || len(key) > 0 {
-		a.Backend = last.backendFor(key, func(string) bool { return true })
-	}
-	return first, last
-}
-
-// explainOrigins judges the page as the arrival of the request does, and settle.
-func (a *RouteAnswer) explainOrigins(cfg *Config, p *policy, r RouteRequest, first, last *route) {
-	asker := gate.Asker{
-		Origins: r.Header["Origin"],
-		Site:    r.Header.Get("Sec-Fetch-Site"),
-		Cookies: cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
-		Host:    r.URL.Host,
-		Secure:  r.secure(),
-	}
-	for _, o := range []*gate.Origins{p.originsOf(first), p.originsOf(last)} {
-		if v := o.Judge(asker); v.Denial != nil {
-			a.Origin = errors.New(v.Denial.Text)
-		}
+	if key := md[to.sticky]; to.split == nil || len(key) > 0 {
+		a.Backend = to.backendFor(key, func(string) bool { return true })
 	}
 	for i := range cfg.Routes {
-		if last.origins != nil && cfg.Routes[i].AllowOrigins != nil && p.routes.of[i].origins == last.origins {
+		if to.origins != nil && cfg.Routes[i].AllowOrigins != nil && rs.of[i].origins == to.origins {
 			a.Origins = i
 		}
 	}

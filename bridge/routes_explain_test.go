@@ -6,26 +6,26 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestExplanationIsWhatHappens: a Server does with a call what ExplainRoute says.
 func TestExplanationIsWhatHappens(t *testing.T) {
-	canary := []routing.Condition{{Name: "x-canary"}}
+	canary := []report.Condition{{Name: "x-canary"}}
 	cfg := Config{
 		Backends:     []NamedBackend{startShowing(t, "a"), startShowing(t, "b")},
 		AllowOrigins: []string{"https://other.example"},
 		DenyMethods:  []string{"test.Denied/*"},
 		MethodLimits: []MethodQuota{{Pattern: "test.C/*", Calls: 9}},
 		Routes: []Route{
-			{Name: "a", Match: routing.Match{Methods: []string{"test.A/*"}}, Backend: "a", AllowOrigins: []string{"https://app.example"}},
-			{Name: "a canary", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: canary}, Backend: "b"},
-			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.Renamed"}, Rewrite: "/test.Denied", Backend: "a"},
-			{Name: "web", Match: routing.Match{Methods: []string{"test.A/M"}, Metadata: canary}, Backend: "b"},
-			{Name: "agent", Match: routing.Match{Methods: []string{"test.D/*"}, Metadata: []routing.Condition{{Name: "x-forwarded-user-agent", Value: "agent/1"}}}, Backend: "a"},
-			{Name: "host", Match: routing.Match{Methods: []string{"test.D/*"}, Metadata: []routing.Condition{{Name: "x-forwarded-host", Value: "localhost"}, {Name: "x-forwarded-proto", Value: "http"}}}, Backend: "a"},
-			{Name: "via", Match: routing.Match{Methods: []string{"test.E/*"}, Metadata: []routing.Condition{{Name: "via", Value: "1.1 culvert"}, {Name: "x-forwarded-for"}}}, Backend: "b"},
-			{Name: "split", Match: routing.Match{Methods: []string{"test.C/*"}}, Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user"},
+			{Name: "a", Match: report.Match{Methods: []string{"test.A/*"}}, Backend: "a", AllowOrigins: []string{"https://app.example"}},
+			{Name: "a canary", Match: report.Match{Methods: []string{"test.A/*"}, Metadata: canary}, Backend: "b"},
+			{Name: "renamed", Match: report.Match{PathPrefix: "/test.Renamed"}, Rewrite: "/test.Denied", Backend: "a"},
+			{Name: "web", Match: report.Match{Methods: []string{"test.A/M"}, Metadata: canary}, Backend: "b"},
+			{Name: "agent", Match: report.Match{Methods: []string{"test.D/*"}, Metadata: []report.Condition{{Name: "x-forwarded-user-agent", Value: "agent/1"}}}, Backend: "a"},
+			{Name: "host", Match: report.Match{Methods: []string{"test.D/*"}, Metadata: []report.Condition{{Name: "x-forwarded-host", Value: "localhost"}, {Name: "x-forwarded-proto", Value: "http"}}}, Backend: "a"},
+			{Name: "via", Match: report.Match{Methods: []string{"test.E/*"}, Metadata: []report.Condition{{Name: "via", Value: "1.1 culvert"}, {Name: "x-forwarded-for"}}}, Backend: "b"},
+			{Name: "split", Match: report.Match{Methods: []string{"test.C/*"}}, Split: []report.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user"},
 		},
 	}
 	s := newServer(t, cfg)

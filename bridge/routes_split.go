@@ -1,6 +1,9 @@
 package bridge
 
-import "slices"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // backendFor returns the backend of a new call of the route: one that takes it, else one
 // that serves, else any. Its failure tells the client why. key is as in route.backendFor.
@@ -10,6 +13,26 @@ func (rt *router) backendFor(r *route, key []string) string {
 		return r.backendFor(key, rt.upstreams.Serves)
 	}
 	return backend
+}
+
+// backendFor returns the backend of a call whose metadata has these values under the
+// name in sticky. serves is as in routing.Split.
+func (r *route) backendFor(key []string, serves func(backend string) bool) string {
+	switch {
+	case r.split == nil:
+		return r.backend
+	case len(key) > 0:
+		return r.split.PickFor(key, serves)
+	}
+	return r.split.Pick(rand.Uint64(), serves) //nolint:gosec // a share of the calls is no secret
+}
+
+// others returns how many backends besides the call's the route has. r may be nil.
+func (r *route) others() int {
+	if r == nil || r.split == nil {
+		return 0
+	}
+	return len(r.split.Targets()) - 1
 }
 
 // changeBackend gives the call another backend that takes it, by the weights of those that

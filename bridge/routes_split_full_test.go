@@ -116,11 +116,11 @@ func TestSplitTakesTheRoomThatThereIs(t *testing.T) {
 					obs := newObserver()
 					cfg := Config{Backends: []NamedBackend{{Name: DefaultBackend, Backend: nowhere}}, Observer: obs}
 					var halves []*half
-					var targets []routing.Target
+					var targets []report.Target
 					for i, kind := range c.halves {
 						h, b := newHalf(t, string(rune('a'+i)), kind)
 						halves, cfg.Backends = append(halves, h), append(cfg.Backends, b)
-						targets = append(targets, routing.Target{Backend: h.name, Weight: 1 + i%2})
+						targets = append(targets, report.Target{Backend: h.name, Weight: 1 + i%2})
 					}
 					s := newServer(t, cfg)
 					time.Sleep(connectGraceOfTests) // "away" no longer counts as about to connect
@@ -202,7 +202,7 @@ func TestSplitOpensConnectionsFirst(t *testing.T) {
 		}
 		s := newServer(t, Config{Backends: []NamedBackend{{Name: DefaultBackend, Backend: nowhere}, growing, other}})
 		synctest.Wait()
-		split, err := routing.NewSplit([]routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}})
+		split, err := routing.NewSplit([]report.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +250,7 @@ func TestSplitOfManyCallsAtOnce(t *testing.T) {
 				_, free := newHalf(t, "b", "free")
 				s := newServer(t, Config{Backends: []NamedBackend{{Name: DefaultBackend, Backend: nowhere}, few, free}})
 				synctest.Wait()
-				split, err := routing.NewSplit([]routing.Target{{Backend: "a", Weight: 3}, {Backend: "b", Weight: 1}})
+				split, err := routing.NewSplit([]report.Target{{Backend: "a", Weight: 3}, {Backend: "b", Weight: 1}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -18,15 +18,15 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // TestSplitFollowsTheKey: a call without the key goes by weight, others stay.
 func TestSplitFollowsTheKey(t *testing.T) {
 	cfg := Config{
 		Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")},
-		Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "X-User"}},
+		Routes:   []Route{{Name: "all", Split: []report.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "X-User"}},
 	}
 	s := newServer(t, cfg)
 	cc := dial(t, serve(t, s))
@@ -49,7 +49,7 @@ func TestSplitFollowsTheKey(t *testing.T) {
 	if len(both) != 2 || plain["a"] < 20 || plain["b"] < 20 || plain["a"]+plain["b"] != 100 {
 		t.Errorf("users went to %v, calls without a user to %v", both, plain)
 	}
-	cfg.Routes = []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 0}, {Backend: "b", Weight: 1}}, Sticky: "x-user"}}
+	cfg.Routes = []Route{{Name: "all", Split: []report.Target{{Backend: "a", Weight: 0}, {Backend: "b", Weight: 1}}, Sticky: "x-user"}}
 	apply(t, s, cfg)
 	for i := range 20 {
 		wantAnswer(t, "after the weight fell to 0", asks(ctx, cc, testMethod, "x-user", fmt.Sprint("user-", i)), "b ")
@@ -85,7 +85,7 @@ func startSickly(t *testing.T, name string) *sickly {
 			}
 		}
 	})
-	b.Backend = Backend{Target: ln.Addr().String(), HealthCheck: upstream.HealthCheck{Enabled: true}, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+	b.Backend = Backend{Target: ln.Addr().String(), HealthCheck: HealthCheck{Enabled: true}, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		if b.dials.Add(1) > 1 {
 			select {
 			case <-b.fail:
@@ -107,7 +107,7 @@ func TestSplitLeavesASickBackend(t *testing.T) {
 	s := newServer(t, Config{
 		Backends: []NamedBackend{startShowing(t, "a"), {Name: "b", Backend: b.Backend}},
 		Routes: []Route{{
-			Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
+			Name: "all", Split: []report.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
 			RemoveMetadata: []string{"x-user"}, // only for the backend
 		}},
 	})
@@ -201,7 +201,7 @@ func TestSplitLeavesABackendThatIsAway(t *testing.T) {
 					}
 					return c.dial(ctx)
 				}
-				split, err := routing.NewSplit([]routing.Target{{Backend: "live", Weight: 1}, {Backend: "away", Weight: 1}})
+				split, err := routing.NewSplit([]report.Target{{Backend: "live", Weight: 1}, {Backend: "away", Weight: 1}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -260,10 +260,10 @@ func TestSplitLeavesAFullBackend(t *testing.T) {
 			c.other.Name = "other"
 			s := newServer(t, Config{
 				Backends: []NamedBackend{{Name: "full", Backend: full}, c.other},
-				Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "full", Weight: 1}, {Backend: "other", Weight: 1}}, Sticky: "x-user"}},
+				Routes:   []Route{{Name: "all", Split: []report.Target{{Backend: "full", Weight: 1}, {Backend: "other", Weight: 1}}, Sticky: "x-user"}},
 			})
 			cc := dial(t, serve(t, s))
-			split, err := routing.NewSplit([]routing.Target{{Backend: "full", Weight: 1}, {Backend: "other", Weight: 1}})
+			split, err := routing.NewSplit([]report.Target{{Backend: "full", Weight: 1}, {Backend: "other", Weight: 1}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -291,7 +291,7 @@ func TestSplitWithoutAnyBackend(t *testing.T) {
 	s := newServer(t, Config{
 		Backends: []NamedBackend{gone("a"), gone("b")},
 		Observer: obs,
-		Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}}},
+		Routes:   []Route{{Name: "all", Split: []report.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}}},
 	})
 	cc := dial(t, serve(t, s))
 	for range 10 {

@@ -22,7 +22,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // startShowing starts a backend that answers each call, at its end, with its name, the
@@ -102,16 +101,16 @@ func TestRoutesSelectTheBackend(t *testing.T) {
 		Backends:   []NamedBackend{startShowing(t, "a"), startShowing(t, "b")},
 		PathPrefix: "/grpc",
 		Routes: []Route{
-			{Name: "host", Match: routing.Match{Hosts: []string{"*.example.com"}}, Backend: "b", Authority: "orders.internal"},
-			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, Rewrite: "/", Backend: "b"},
-			{Name: "renamed", Match: routing.Match{PathPrefix: "/old.Service"}, Rewrite: "/new.Service", Backend: "b"},
-			{Name: "method", Match: routing.Match{Methods: []string{"test.B/*"}}, Backend: "b"},
-			{Name: "metadata", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: []routing.Condition{{Name: "x-canary", Value: "1"}}}, Backend: "b", SetMetadata: []MetadataValue{{"X-Set", "1"}, {"x-set", "2"}}},
-			{Name: "removed", Match: routing.Match{Methods: []string{"test.R/*"}}, Backend: "a", RemoveMetadata: []string{"X-Set"}},
-			{Name: "web", Match: routing.Match{Methods: []string{"test.T/*"}, Transports: []string{"grpc-web"}}, Backend: "b"},
-			{Name: "tunnel", Match: routing.Match{Methods: []string{"test.T/*"}, Transports: []string{tunnelName}}, Backend: "b"},
-			{Name: "native", Match: routing.Match{Methods: []string{"test.T/*"}}, Backend: "a"},
-			{Name: "rest", Match: routing.Match{Methods: []string{"test.A/*"}}, Backend: "a"},
+			{Name: "host", Match: report.Match{Hosts: []string{"*.example.com"}}, Backend: "b", Authority: "orders.internal"},
+			{Name: "prefix", Match: report.Match{PathPrefix: "/team"}, Rewrite: "/", Backend: "b"},
+			{Name: "renamed", Match: report.Match{PathPrefix: "/old.Service"}, Rewrite: "/new.Service", Backend: "b"},
+			{Name: "method", Match: report.Match{Methods: []string{"test.B/*"}}, Backend: "b"},
+			{Name: "metadata", Match: report.Match{Methods: []string{"test.A/*"}, Metadata: []report.Condition{{Name: "x-canary", Value: "1"}}}, Backend: "b", SetMetadata: []MetadataValue{{"X-Set", "1"}, {"x-set", "2"}}},
+			{Name: "removed", Match: report.Match{Methods: []string{"test.R/*"}}, Backend: "a", RemoveMetadata: []string{"X-Set"}},
+			{Name: "web", Match: report.Match{Methods: []string{"test.T/*"}, Transports: []string{"grpc-web"}}, Backend: "b"},
+			{Name: "tunnel", Match: report.Match{Methods: []string{"test.T/*"}, Transports: []string{tunnelName}}, Backend: "b"},
+			{Name: "native", Match: report.Match{Methods: []string{"test.T/*"}}, Backend: "a"},
+			{Name: "rest", Match: report.Match{Methods: []string{"test.A/*"}}, Backend: "a"},
 		},
 	})
 	address := serve(t, s)
@@ -193,8 +192,8 @@ func TestAuthorityOfARouteOverTLS(t *testing.T) {
 		Backend:  Backend{Target: address, TLS: &tls.Config{RootCAs: ca.Pool, MinVersion: tls.VersionTLS12, ServerName: "backend.test"}},
 		Routes: []Route{
 			{Name: "plain", Backend: DefaultBackend},
-			{Name: "orders", Match: routing.Match{Methods: []string{"test.Orders/*"}}, Backend: DefaultBackend, Authority: "orders.internal"},
-			{Name: "other", Match: routing.Match{Methods: []string{"test.Other/*"}}, Backend: DefaultBackend, Authority: "other.internal"},
+			{Name: "orders", Match: report.Match{Methods: []string{"test.Orders/*"}}, Backend: DefaultBackend, Authority: "orders.internal"},
+			{Name: "other", Match: report.Match{Methods: []string{"test.Other/*"}}, Backend: DefaultBackend, Authority: "other.internal"},
 		},
 	})))
 	for _, c := range []struct{ method, want, cause string }{
@@ -215,7 +214,7 @@ func TestAuthorityOfARouteOverTLS(t *testing.T) {
 // TestRewriteOpensNoDeniedMethod: patterns and limits judge the name that the backend
 // receives, also if only the metadata in a WebSocket's first message decides it.
 func TestRewriteOpensNoDeniedMethod(t *testing.T) {
-	canary := []routing.Condition{{Name: "x-canary"}}
+	canary := []report.Condition{{Name: "x-canary"}}
 	obs := newObserver()
 	s := newServer(t, Config{
 		Backends:     []NamedBackend{startShowing(t, "a")},
@@ -224,10 +223,10 @@ func TestRewriteOpensNoDeniedMethod(t *testing.T) {
 		Observer:     obs,
 		Routes: []Route{
 			{Name: "all", Backend: "a"},
-			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.User"}, Rewrite: "/test.Admin", Backend: "a"},
-			{Name: "canary", Match: routing.Match{PathPrefix: "/test.Some", Metadata: canary}, Rewrite: "/test.Admin", Backend: "a"},
-			{Name: "small", Match: routing.Match{PathPrefix: "/test.Big", Metadata: canary}, Rewrite: "/test.Small", Backend: "a"},
-			{Name: "alone", Match: routing.Match{PathPrefix: "/t", Metadata: canary}, Rewrite: "/", Backend: "a"},
+			{Name: "renamed", Match: report.Match{PathPrefix: "/test.User"}, Rewrite: "/test.Admin", Backend: "a"},
+			{Name: "canary", Match: report.Match{PathPrefix: "/test.Some", Metadata: canary}, Rewrite: "/test.Admin", Backend: "a"},
+			{Name: "small", Match: report.Match{PathPrefix: "/test.Big", Metadata: canary}, Rewrite: "/test.Small", Backend: "a"},
+			{Name: "alone", Match: report.Match{PathPrefix: "/t", Metadata: canary}, Rewrite: "/", Backend: "a"},
 		},
 	})
 	address := serve(t, s)
@@ -265,7 +264,7 @@ func TestLimitsOfARoute(t *testing.T) {
 		Limits:   Limits{Calls: 10},
 		Routes: []Route{
 			{Name: "all", Backend: "a", Limits: Quota{Calls: 2}},
-			{Name: "one", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-one"}}}, Backend: "a", Limits: Quota{Calls: 1}, HeaderBytes: 1500, MessageBytes: 8},
+			{Name: "one", Match: report.Match{Metadata: []report.Condition{{Name: "x-one"}}}, Backend: "a", Limits: Quota{Calls: 1}, HeaderBytes: 1500, MessageBytes: 8},
 		},
 	})
 	address := serve(t, s)
@@ -338,8 +337,8 @@ func TestTimesOfARoute(t *testing.T) {
 		Limits:  Limits{IdleTimeout: 50 * time.Millisecond},
 		Routes: []Route{
 			{Name: "all", Backend: DefaultBackend, IdleTimeout: -1},
-			{Name: "general", Match: routing.Match{Methods: []string{"test.G/*"}}, Backend: DefaultBackend},
-			{Name: "old", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-old"}}}, Backend: DefaultBackend, IdleTimeout: -1, MaxAge: 50 * time.Millisecond},
+			{Name: "general", Match: report.Match{Methods: []string{"test.G/*"}}, Backend: DefaultBackend},
+			{Name: "old", Match: report.Match{Metadata: []report.Condition{{Name: "x-old"}}}, Backend: DefaultBackend, IdleTimeout: -1, MaxAge: 50 * time.Millisecond},
 		},
 	})
 	at := serve(t, s)
@@ -374,7 +373,7 @@ func TestRetryOfARoute(t *testing.T) {
 	})
 	s := newServer(t, Config{Backend: Backend{Target: address}, Routes: []Route{
 		{Name: "again", Backend: DefaultBackend, Retry: Retry{Attempts: 3, Backoff: time.Millisecond}},
-		{Name: "once", Match: routing.Match{Methods: []string{"once.*/*"}}, Backend: DefaultBackend},
+		{Name: "once", Match: report.Match{Methods: []string{"once.*/*"}}, Backend: DefaultBackend},
 	}})
 	at := serve(t, s)
 	for _, c := range []struct {
@@ -399,16 +398,16 @@ func TestRetryOfARoute(t *testing.T) {
 // tunnels. A route that matches metadata has the origins of the route beside it, else
 // the general ones.
 func TestOriginsOfARoute(t *testing.T) {
-	canary := []routing.Condition{{Name: "x-canary"}}
+	canary := []report.Condition{{Name: "x-canary"}}
 	const app, other = "https://app.example.com", "https://other.example.com"
 	s := newServer(t, Config{
 		Backends:     []NamedBackend{startShowing(t, "a")},
 		AllowOrigins: []string{other},
 		Routes: []Route{
-			{Name: "app", Match: routing.Match{Methods: []string{"test.App/*"}}, Backend: "a", AllowOrigins: []string{app}},
-			{Name: "app canary", Match: routing.Match{Methods: []string{"test.App/*"}, Metadata: canary}, Backend: "a"},
-			{Name: "none", Match: routing.Match{Methods: []string{"test.None/*"}}, Backend: "a", AllowOrigins: []string{}},
-			{Name: "admin", Match: routing.Match{Methods: []string{"test.App/Admin"}, Metadata: canary}, Backend: "a"},
+			{Name: "app", Match: report.Match{Methods: []string{"test.App/*"}}, Backend: "a", AllowOrigins: []string{app}},
+			{Name: "app canary", Match: report.Match{Methods: []string{"test.App/*"}, Metadata: canary}, Backend: "a"},
+			{Name: "none", Match: report.Match{Methods: []string{"test.None/*"}}, Backend: "a", AllowOrigins: []string{}},
+			{Name: "admin", Match: report.Match{Methods: []string{"test.App/Admin"}, Metadata: canary}, Backend: "a"},
 			{Name: "rest", Backend: "a"},
 		},
 	})
@@ -473,17 +472,17 @@ func TestOriginsGoByWhatRoutesMatch(t *testing.T) {
 	socket := []string{"grpc-websockets"}
 	none := []string{}
 	for _, c := range []struct {
-		base, route routing.Match
+		base, route report.Match
 		rewrite     string // of the base
 		inherits    bool
 	}{
-		{routing.Match{Hosts: []string{"*"}}, routing.Match{Transports: socket}, "", true},
-		{routing.Match{Methods: []string{"*/*"}}, routing.Match{Hosts: []string{"*"}, Transports: socket}, "", true},
-		{routing.Match{Hosts: []string{"A.example."}}, routing.Match{Hosts: []string{"a.example", "a.example"}, Transports: socket}, "", true},
-		{routing.Match{Hosts: []string{"a", "b"}, PathPrefix: "/s.S"}, routing.Match{Hosts: []string{"b", "a"}, PathPrefix: "/s.S", Transports: socket}, "", true},
-		{routing.Match{Hosts: []string{"a", "b"}}, routing.Match{Hosts: []string{"a"}, Transports: socket}, "", false},
-		{routing.Match{PathPrefix: "/shop"}, routing.Match{PathPrefix: "/shop", Transports: socket}, "/", false},
-		{routing.Match{Listeners: []string{"l"}}, routing.Match{Transports: socket}, "", false},
+		{report.Match{Hosts: []string{"*"}}, report.Match{Transports: socket}, "", true},
+		{report.Match{Methods: []string{"*/*"}}, report.Match{Hosts: []string{"*"}, Transports: socket}, "", true},
+		{report.Match{Hosts: []string{"A.example."}}, report.Match{Hosts: []string{"a.example", "a.example"}, Transports: socket}, "", true},
+		{report.Match{Hosts: []string{"a", "b"}, PathPrefix: "/s.S"}, report.Match{Hosts: []string{"b", "a"}, PathPrefix: "/s.S", Transports: socket}, "", true},
+		{report.Match{Hosts: []string{"a", "b"}}, report.Match{Hosts: []string{"a"}, Transports: socket}, "", false},
+		{report.Match{PathPrefix: "/shop"}, report.Match{PathPrefix: "/shop", Transports: socket}, "/", false},
+		{report.Match{Listeners: []string{"l"}}, report.Match{Transports: socket}, "", false},
 	} {
 		cfg := Config{Backend: nowhere, AllowOrigins: []string{"https://general.example"}, Routes: []Route{
 			{Name: "base", Match: c.base, Rewrite: c.rewrite, Backend: DefaultBackend, AllowOrigins: none},
@@ -512,12 +511,12 @@ func TestApplyReplacesRoutes(t *testing.T) {
 	awaitRunning(t, s, "all", 1)
 
 	next := cfg
-	next.Routes = []Route{{Name: "all", Backend: "b", Limits: Quota{Calls: 1}}, {Name: "two", Match: routing.Match{Methods: []string{"test.Two/*"}}, Backend: "b"}}
+	next.Routes = []Route{{Name: "all", Backend: "b", Limits: Quota{Calls: 1}}, {Name: "two", Match: report.Match{Methods: []string{"test.Two/*"}}, Backend: "b"}}
 	apply(t, s, next)
 	wantAnswer(t, "a call beside the running one", asks(ctx, cc, testMethod), "routes[].limits.calls")
 	wantAnswer(t, "a call of a new route", asks(ctx, cc, "/test.Two/M"), "b /test.Two/M")
 	wrong := next
-	wrong.Routes = append([]Route{{Name: "twin", Match: routing.Match{Methods: []string{"test.Two/*"}}, Backend: "gone"}}, next.Routes...)
+	wrong.Routes = append([]Route{{Name: "twin", Match: report.Match{Methods: []string{"test.Two/*"}}, Backend: "gone"}}, next.Routes...)
 	if err := s.Apply(wrong); err == nil || !strings.Contains(err.Error(), `there is no "gone"`) || !strings.Contains(err.Error(), `matches the same requests as the route "twin"`) {
 		t.Errorf("Apply of wrong routes: %v", err)
 	}
@@ -558,18 +557,18 @@ func TestWrongRoutes(t *testing.T) {
 		key, text string
 	}{
 		{with(func(r *Route) { r.Backend = "" }), "backend", "must be set"},
-		{with(func(r *Route) { r.Split = []routing.Target{{Backend: DefaultBackend, Weight: 1}} }), "backend", "no effect beside split"},
+		{with(func(r *Route) { r.Split = []report.Target{{Backend: DefaultBackend, Weight: 1}} }), "backend", "no effect beside split"},
 		{with(func(r *Route) { r.Backend = "x" }), "backend", `there is no "x"; use one of default`},
-		{with(func(r *Route) { r.Backend, r.Split = "", []routing.Target{{Backend: "x", Weight: 1}} }), "split[0].backend", `there is no "x"`},
-		{with(func(r *Route) { r.Backend, r.Split = "", []routing.Target{{Backend: DefaultBackend}} }), "split", "sum to 0"},
+		{with(func(r *Route) { r.Backend, r.Split = "", []report.Target{{Backend: "x", Weight: 1}} }), "split[0].backend", `there is no "x"`},
+		{with(func(r *Route) { r.Backend, r.Split = "", []report.Target{{Backend: DefaultBackend}} }), "split", "sum to 0"},
 		{with(func(r *Route) { r.Sticky = "x-user" }), "sticky", "no effect without split"},
-		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "User-Agent"}} }), "match.metadata[0].name", "can match no call"},
-		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "cookie"}} }), "match.metadata[0].name", "can match no call"},
-		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "x-a", Value: "ä"}} }), "match.metadata[0].value", "can match no call"},
-		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "x-a", Value: "a "}} }), "match.metadata[0].value", "no space at either end"},
-		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "X_Company_User"}} }), "match.metadata[0].name", "can match no call"},
+		{with(func(r *Route) { r.Match.Metadata = []report.Condition{{Name: "User-Agent"}} }), "match.metadata[0].name", "can match no call"},
+		{with(func(r *Route) { r.Match.Metadata = []report.Condition{{Name: "cookie"}} }), "match.metadata[0].name", "can match no call"},
+		{with(func(r *Route) { r.Match.Metadata = []report.Condition{{Name: "x-a", Value: "ä"}} }), "match.metadata[0].value", "can match no call"},
+		{with(func(r *Route) { r.Match.Metadata = []report.Condition{{Name: "x-a", Value: "a "}} }), "match.metadata[0].value", "no space at either end"},
+		{with(func(r *Route) { r.Match.Metadata = []report.Condition{{Name: "X_Company_User"}} }), "match.metadata[0].name", "can match no call"},
 		{with(func(r *Route) {
-			r.Backend, r.Split, r.Sticky = "", []routing.Target{{Backend: DefaultBackend, Weight: 1}}, "x.company-user"
+			r.Backend, r.Split, r.Sticky = "", []report.Target{{Backend: DefaultBackend, Weight: 1}}, "x.company-user"
 		}), "sticky", "can't select a backend"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a", "1"}, {"grpc-timeout", "1S"}} }), "metadata.set[1].name", "is reserved"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"Connection", "close"}} }), "metadata.set[0].name", "is reserved"},
@@ -584,7 +583,7 @@ func TestWrongRoutes(t *testing.T) {
 			r.SetMetadata, r.RemoveMetadata = []MetadataValue{{"x-a", "1"}}, []string{"x-b", "X-A"}
 		}), "metadata.remove[1]", `"x-a" is in metadata.set, too`},
 		{with(func(r *Route) { r.AllowOrigins = []string{"example.com"} }), "allow_origins", "example.com"},
-		{with(func(r *Route) { r.AllowOrigins, r.Match.Metadata = []string{"*"}, []routing.Condition{{Name: "x"}} }), "allow_origins", "preflight"},
+		{with(func(r *Route) { r.AllowOrigins, r.Match.Metadata = []string{"*"}, []report.Condition{{Name: "x"}} }), "allow_origins", "preflight"},
 		{with(func(r *Route) { r.AllowOrigins, r.Match.Transports = []string{"*"}, []string{"grpc"} }), "allow_origins", "preflight"},
 		{with(func(r *Route) { r.Retry.Attempts = 6 }), "retry.attempts", "write 2 to 5"},
 		{with(func(r *Route) { r.Retry.Attempts = -1 }), "retry.attempts", "write 2 to 5"},
@@ -594,7 +593,7 @@ func TestWrongRoutes(t *testing.T) {
 	} {
 		cfg := Config{Backend: nowhere, VouchedHeaders: []string{"x-company-user"}, Routes: []Route{c.route}}
 		_, err := newRoutes(&cfg)
-		var m *routing.Mistake
+		var m *report.RouteMistake
 		if !errors.As(err, &m) || m.Key != c.key || !strings.Contains(m.Text, c.text) {
 			t.Errorf("%+v: got %v, want %s … %s", c.route, err, c.key, c.text)
 		}
@@ -603,7 +602,7 @@ func TestWrongRoutes(t *testing.T) {
 			t.Errorf("%+v: New takes it", c.route)
 		}
 	}
-	twice := Config{Backend: nowhere, Routes: []Route{{Name: "r", Backend: DefaultBackend}, {Name: "r", Match: routing.Match{Hosts: []string{"a"}}, Backend: DefaultBackend}}}
+	twice := Config{Backend: nowhere, Routes: []Route{{Name: "r", Backend: DefaultBackend}, {Name: "r", Match: report.Match{Hosts: []string{"a"}}, Backend: DefaultBackend}}}
 	if _, err := newRoutes(&twice); err == nil || !strings.Contains(err.Error(), "routes[1].name is the name of routes[0], too") {
 		t.Errorf("two routes of one name: %v", err)
 	}
@@ -612,9 +611,9 @@ func TestWrongRoutes(t *testing.T) {
 // TestCallWithoutARouteIsACall: it is authenticated before it is told so, and counts
 // with the limits of calls.
 func TestCallWithoutARouteIsACall(t *testing.T) {
-	for _, metadata := range [][]routing.Condition{nil, {{Name: "x-canary"}}} {
+	for _, metadata := range [][]report.Condition{nil, {{Name: "x-canary"}}} {
 		cfg := Config{Backends: []NamedBackend{startShowing(t, "a")}, Authenticator: authenticator(byToken)}
-		cfg.Routes = []Route{{Name: "a", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: metadata}, Backend: "a"}}
+		cfg.Routes = []Route{{Name: "a", Match: report.Match{Methods: []string{"test.A/*"}, Metadata: metadata}, Backend: "a"}}
 		address := serve(t, newServer(t, cfg))
 		wantAnswer(t, "without a token", asks(within(t, patience), dial(t, address), "/test.None/M"), "Unauthenticated")
 

@@ -79,7 +79,7 @@ func New(cfg Config) (*Server, error) {
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.methods, s.routes = make(methodCounts), make(routeCounts)
-	s.quotas = quota.New(limits.Shared(), limits.Address, cfg.TryLimits, s.refusals)
+	s.quotas = quota.New(quota.Shared(&limits), limits.Address, cfg.TryLimits, s.refusals)
 	p, err := s.newPolicy(&cfg, nil)
 	if err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening, rules connRul
 }
 
 // A Listener has the rules of one address that a Server listens on.
-type Listener = edge.Listener
+type Listener = report.Listener
 
 // ListenConfig returns a configuration with which an accepted connection costs few
 // system calls.

@@ -32,7 +32,7 @@ func TestSizesOfListenersAndMethods(t *testing.T) {
 		"a method that takes less":   {Listener{}, &methodLimit{messageBytes: 20, headerBytes: 30}, report.SizeLimit{Bytes: 20, Key: report.KeyMethodMessageBytes}, report.SizeLimit{Bytes: 30, Key: report.KeyMethodHeaderBytes}},
 		"both":                       {Listener{MessageBytes: 50, HeaderBytes: 10}, &methodLimit{messageBytes: 200, headerBytes: 30}, report.SizeLimit{Bytes: 50, Key: report.KeyListenerMessageBytes}, report.SizeLimit{Bytes: 10, Key: report.KeyListenerHeaderBytes}},
 	} {
-		messages, headers := s.policy.Load().sizes(edge.NewListening(c.listener), c.method)
+		messages, headers := s.policy.Load().sizes(edge.NewListening(c.listener), c.method, nil)
 		if messages != c.messages || headers != c.headers {
 			t.Errorf("%s: %v and %v, want %v and %v", name, messages, headers, c.messages, c.headers)
 		}

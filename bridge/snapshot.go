@@ -1,17 +1,16 @@
 package bridge
 
 import (
-	"github.com/culvert-grpc/culvert/bridge/edge"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Snapshot is the state of a Server at one moment, for gauges and for people.
 // Snapshot reads the parts one after the other, so they may differ by events in
 // between.
 type Snapshot struct {
-	Calls       []CallCount        // under way; sorted by listener, then transport
-	Connections []edge.Connections // open; likewise
-	Traffic     []Traffic          // since the Server was made; likewise
+	Calls       []CallCount          // under way; sorted by listener, then transport
+	Connections []report.Connections // open; likewise
+	Traffic     []Traffic            // since the Server was made; likewise
 
 	// HeldBytes counts the bytes of held messages, with up to 4 KiB for each running
 	// call that is counted ahead. HeldLimit is limits.buffered_bytes.
@@ -63,4 +62,4 @@ func (s *Server) Snapshot() Snapshot {
 func (s *Server) Upstreams() []UpstreamState { return s.upstreams.States() }
 
 // An UpstreamState is the state of a backend and its connections.
-type UpstreamState = upstream.State
+type UpstreamState = report.UpstreamState

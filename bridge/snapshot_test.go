@@ -11,7 +11,7 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/connectivity"
 
-	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // wantSnapshot waits until a snapshot is as wanted: the end of a connection is
@@ -51,7 +51,7 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := []CallCount{{"far", "h2ts+grpc", 1}, {"near", "grpc", 2}, {"near", "grpc-websockets", 1}}
-	connections := []edge.Connections{{Listener: "far", Transport: "", Open: 1}, {Listener: "far", Transport: "websocket", Open: 1}, {Listener: "near", Transport: "h2", Open: 1}, {Listener: "near", Transport: "websocket", Open: 1}}
+	connections := []report.Connections{{Listener: "far", Transport: "", Open: 1}, {Listener: "far", Transport: "websocket", Open: 1}, {Listener: "near", Transport: "h2", Open: 1}, {Listener: "near", Transport: "websocket", Open: 1}}
 	wantSnapshot(t, s, "with calls", func(n Snapshot) bool {
 		return slices.Equal(n.Calls, calls) && slices.Equal(n.Connections, connections) && len(n.Upstreams) == 1 &&
 			n.Upstreams[0].Conns == connectivity.Ready && n.Upstreams[0].Calls >= 3 && n.HeldBytes == 0 && n.HeldLimit > 0 && !n.Draining
@@ -88,7 +88,7 @@ func TestSnapshotOfAForeignServer(t *testing.T) {
 	if err := unary(within(t, patience), cc, testMethod); err != nil {
 		t.Fatal(err)
 	}
-	want := []edge.Connections{{Open: 1}}
+	want := []report.Connections{{Open: 1}}
 	wantSnapshot(t, s, "with a connection", func(n Snapshot) bool { return slices.Equal(n.Connections, want) })
 	_ = cc.Close()
 	wantSnapshot(t, s, "after it", func(n Snapshot) bool { return len(n.Connections) == 0 })

@@ -49,7 +49,7 @@ type step struct {
 // take takes a call through the steps, and then tells its client that it has begun. It
 // returns why one of the steps refused the call, or nil.
 func (s *Server) take(r *running) (err error) {
-	defer s.catch(r, "the steps of a call", &err)
+	defer s.catch(r.call, "the steps of a call", &err)
 	for _, step := range steps {
 		if err := step.run(s, r.timed, r); err != nil {
 			return err
@@ -72,7 +72,7 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 	}
 	c.held.Own(c.use.Memory())
 	if down, ok := r.down.(bodyCounted); ok {
-		down.countBody(r) // also while the call waits for room
+		down.countBody(&c.watched) // also while the call waits for room
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // the client has sent too much
 		}
@@ -100,8 +100,8 @@ func (s *Server) read(ctx context.Context, r *running) error {
 
 // authorize refuses a call without a route, and a method that isn't exposed.
 func (*Server) authorize(_ context.Context, r *running) error {
-	if c := r.call; c.choice != nil { // settle found no route, or wasn't asked
-		return c.policy.noRoute(c.choice)
+	if c := r.call; c.unsettled != nil { // settle found no route, or wasn't asked
+		return c.policy.noRoute(c.unsettled)
 	}
 	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
 }
@@ -111,7 +111,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 	c, rt := r.call, &r.call.policy.router
 	c.info.Backend = rt.unrouted
 	if c.route != nil {
-		r.route.Store(c.route)
+		c.chosen.Store(c.route)
 		c.info.Backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
 	if r.to, err = rt.acquire(c.info.Backend); err == nil {
@@ -137,14 +137,14 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 		return nil
 	}
 	var key, tried []string
+	request := upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID}
 	if c.route != nil {
 		key = c.Metadata[c.route.sticky]
 		c.route.edit(c.Metadata)
 		c.held.Add(memory.Fixed, c.route.setBytes)
+		request.Authority, request.Retry, request.Elsewhere = c.route.authority, c.route.retry, c.route.others() > 0
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
-	request.Elsewhere = c.route.others() > 0
 	for {
 		r.up, err = r.to.Open(ctx, r.cancel, request)
 		if err == nil || !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
@@ -199,7 +199,7 @@ func (s *Server) authenticate(ctx context.Context, r *running) (err error) {
 		r.others.Go(func() { _ = s.passRequests(r) }) // pump waits for it, or handle; it has ended the call if it fails
 		defer r.early.stop()
 	}
-	defer s.catch(r, "the Authenticator", &err)
+	defer s.catch(r.call, "the Authenticator", &err)
 	id, err := askWho(ctx, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -217,7 +217,7 @@ func (s *Server) tellBegan(r *running) (err error) {
 		return nil
 	}
 	r.told = true
-	defer s.catch(r, "the Observer", &err)
+	defer s.catch(r.call, "the Observer", &err)
 	if r.call.Metadata == nil {
 		r.call.Metadata = metadata.MD{}
 	}

@@ -28,10 +28,6 @@ type Flow struct {
 // A trafficKey is what a call's traffic counts with.
 type trafficKey struct{ listener, transport string }
 
-func (r *running) trafficKey() trafficKey {
-	return trafficKey{r.call.info.Listener, r.call.info.Transport}
-}
-
 // totals returns the totals that calls with the key count with. The caller holds mu.
 func (g *registry) totals(k trafficKey) *Traffic {
 	t := g.traffic[k]
@@ -43,11 +39,11 @@ func (g *registry) totals(k trafficKey) *Traffic {
 }
 
 // carried adds what the call has carried.
-func (t *Traffic) carried(r *running) {
-	t.In.Messages += r.in.messages.Load()
-	t.In.Bytes += r.in.bytes.Load()
-	t.Out.Messages += r.out.messages.Load()
-	t.Out.Bytes += r.out.bytes.Load()
+func (t *Traffic) carried(w *watched) {
+	t.In.Messages += w.in.messages.Load()
+	t.In.Bytes += w.in.bytes.Load()
+	t.Out.Messages += w.out.messages.Load()
+	t.Out.Bytes += w.out.bytes.Load()
 }
 
 // count returns the numbers of calls under way, and what all calls have carried. Both
@@ -61,10 +57,10 @@ func (g *registry) count() ([]CallCount, []Traffic) {
 		sums[k] = &sum
 	}
 	counts := make(map[trafficKey]int)
-	for r := range g.calls {
-		k := r.trafficKey()
+	for w := range g.calls {
+		k := trafficKey{w.totals.Listener, w.totals.Transport}
 		counts[k]++
-		sums[k].carried(r)
+		sums[k].carried(w)
 	}
 	g.mu.Unlock()
 	calls := make([]CallCount, 0, len(counts))
@@ -86,31 +82,29 @@ func (g *registry) count() ([]CallCount, []Traffic) {
 
 // countBlocked adds the time between two looks for each direction in which one of the
 // calls waits for the receiver.
-func (g *registry) countBlocked(calls []*running) {
-	for _, r := range calls {
-		in, out := r.blocked()
-		if !in && !out {
-			continue
+func (g *registry) countBlocked(calls []*watched) {
+	for _, w := range calls {
+		if in, out := w.blocked(); in || out {
+			g.noteBlocked(w, in, out)
 		}
-		g.noteBlocked(r, in, out)
 	}
 }
 
-func (g *registry) noteBlocked(r *running, in, out bool) {
+func (g *registry) noteBlocked(w *watched, in, out bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if in {
-		r.totals.In.Blocked += lookInterval
+		w.totals.In.Blocked += lookInterval
 	}
 	if out {
-		r.totals.Out.Blocked += lookInterval
+		w.totals.Out.Blocked += lookInterval
 	}
 }
 
 // blocked reports whether a message waits because its receiver accepts no more: the
 // backend (in), or the client (out).
-func (r *running) blocked() (in, out bool) {
-	p := &r.call.progress
-	out = p.BlockedOut.Load() || r.conn != nil && p.Sending.Load() > 0 && !socket.Writable(r.conn)
+func (w *watched) blocked() (in, out bool) {
+	p := &w.progress
+	out = p.BlockedOut.Load() || w.conn != nil && p.Sending.Load() > 0 && !socket.Writable(w.conn)
 	return p.BlockedIn.Load(), out
 }

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
@@ -95,7 +94,7 @@ func (c *call) readConnectHeader(h http.Header) error {
 
 // plainJSON is how culvert writes JSON where no route says it: in the Connect protocol and
 // in gRPC-Web.
-var plainJSON = new(descriptor.JSON)
+var plainJSON = new(report.JSON)
 
 // convertJSON has the messages of a call in JSON converted, unless they pass.
 func (c *call) convertJSON() {

@@ -46,7 +46,7 @@ func TestShortAnswerOverHTTP1GoesOutWhole(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				call := &call{info: &report.CallInfo{ID: "1"}, held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}
+				call := &call{info: &report.CallInfo{ID: "1"}, watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}}
 				down := newGRPCStream(s, c.dialect, w, r, call, &arrival{on: s.edge.Of(new(http.Request))})
 				if c.header {
 					if err := down.SendHeader(metadata.Pairs("x-a", "b"), true); err != nil {

@@ -26,7 +26,7 @@ import (
 // even with an error, since the call's own protocol reports it.
 func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
 	c = s.newCall(a, r.Header.Get("X-Request-Id"))
-	defer s.catchMaking(c, &err)
+	defer s.catch(c, "the beginning of a call", &err)
 	c.blind = a.on.CutsReaders(r)
 	if a.refused != nil {
 		return c, a.refused
@@ -110,26 +110,26 @@ func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *
 }
 
 // countBody implements bodyCounted.
-func (h *httpStream) countBody(r *running) { h2.CountBody(h.r, bodyCounter{r}) }
+func (h *httpStream) countBody(w *watched) { h2.CountBody(h.r, bodyCounter{w}) }
 
 // A bodyCounter counts with a call the bytes that its client has sent and nobody has
 // read, and ends the call when there are too many. It implements h2.Counter: the HTTP/2
 // connection's lock is held.
-type bodyCounter struct{ *running }
+type bodyCounter struct{ *watched }
 
 // SentPart notes that the client accepts data.
-func (b bodyCounter) SentPart(n int) { b.call.held.Moved(n) }
+func (b bodyCounter) SentPart(n int) { b.held.Moved(n) }
 
 // Blocked notes whether the answer waits for the client.
-func (b bodyCounter) Blocked(blocked bool) { b.call.progress.BlockedOut.Store(blocked) }
+func (b bodyCounter) Blocked(blocked bool) { b.progress.BlockedOut.Store(blocked) }
 
 // Unread adds n bytes to the count, or removes them.
 func (b bodyCounter) Unread(n int) bool {
-	wanted := b.call.held.Unread(n)
+	wanted := b.held.Unread(n)
 	if !wanted {
 		b.Evict()
 	}
-	return wanted && !b.call.evicted.Load()
+	return wanted && !b.evicted.Load()
 }
 
 // close ends the request, once the call has ended.

@@ -70,7 +70,7 @@ func TestEncoderMayHoldTheAnswer(t *testing.T) {
 		{status.New(codes.NotFound, "no such thing"), http.StatusNotFound, `{"message":"no such thing"}`},
 	} {
 		hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c := &call{info: &report.CallInfo{ID: "1"}, held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}
+			c := &call{info: &report.CallInfo{ID: "1"}, watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}}
 			var h httpStream
 			h.open(s, w, r, c, &arrival{on: s.edge.Of(r)}, &heldAnswer{})
 			if err := h.SendHeader(metadata.Pairs("x-a", "b"), false); err != nil {

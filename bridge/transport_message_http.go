@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/binding"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -24,7 +25,7 @@ import (
 // protocol (serveUnary).
 
 // plainMistake returns why a plain HTTP request at a path for JSON isn't a call, or nil.
-func plainMistake(r *http.Request, m *messageRoute) *report.Fault {
+func plainMistake(r *http.Request, m *binding.Route) *report.Fault {
 	get := m.OverHTTP()
 	switch {
 	case gate.IsUpgrade(r):
@@ -56,6 +57,7 @@ func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) 
 	l := new(linesStream)
 	l.answer.of, l.answer.codingRefused = m, errors.Is(refused, errCoding)
 	l.open(s, w, r, c, a, &l.answer)
+	c.beats = l
 	l.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
 	l.readWhole()
 	if r.Method == http.MethodGet {
@@ -79,7 +81,7 @@ type linesStream struct {
 
 // A linesAnswer is the encoder of events and of lines.
 type linesAnswer struct {
-	of            *messageRoute
+	of            *binding.Route
 	codingRefused bool         // so the client is told what can be read
 	sent          atomic.Int64 // when something was last sent, on the progress's clock
 }

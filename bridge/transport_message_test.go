@@ -20,7 +20,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // chat is a route of messages for a method.
@@ -314,9 +313,9 @@ func TestPathsOfMessages(t *testing.T) {
 	}, func(c *Config) {
 		c.PathPrefix = "/api"
 		c.Routes = append(chat(func(r *Route) { r.Message.Subprotocol = "chat.v1" }), Route{
-			Name: "any", Backend: DefaultBackend, Match: routing.Match{Methods: []string{"shop.v1.Orders/*", "shop.v1.Carts/Get"}},
+			Name: "any", Backend: DefaultBackend, Match: report.Match{Methods: []string{"shop.v1.Orders/*", "shop.v1.Carts/Get"}},
 			Message: &MessageRoute{Path: "/ws/{service}/{method}", Framing: FramingProtobuf},
-		}, Route{Name: "calls", Backend: DefaultBackend, Match: routing.Match{Hosts: []string{"127.0.0.1"}}})
+		}, Route{Name: "calls", Backend: DefaultBackend, Match: report.Match{Hosts: []string{"127.0.0.1"}}})
 	})
 	closes(t, dialMessages(t, address, "/api/ws/shop.v1.Orders/Watch", nil), 4015, "DATA_LOSS: /shop.v1.Orders/Watch")
 	closes(t, dialMessages(t, address, "/api/ws/shop.v1.Carts/Get", nil), 4015, "DATA_LOSS: /shop.v1.Carts/Get")
@@ -393,7 +392,7 @@ func TestMistakesInRoutesOfMessages(t *testing.T) {
 		{func(r *Route) { r.Message.FirstMessage = "cookie" }, "message.first_message"},
 		{func(r *Route) { r.Message.Subprotocol = "h2ts" }, "message.subprotocol must be"},
 		{func(r *Route) { r.Match.PathPrefix = "/ws" }, "match.path_prefix can't be set beside message"},
-		{func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "x"}} }, "match.metadata can't be set beside message"},
+		{func(r *Route) { r.Match.Metadata = []report.Condition{{Name: "x"}} }, "match.metadata can't be set beside message"},
 		{func(r *Route) { r.Match.Methods = []string{"a.B/C"} }, "match.methods can't be set beside message"},
 		{func(r *Route) { r.Rewrite = "/" }, "rewrite.path_prefix can't be set beside message"},
 	} {

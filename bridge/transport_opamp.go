@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -44,19 +45,10 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 	m := a.route.bare()
 	c, refused := s.newMessageCall(r, a)
 	refused = s.handshake(c, refused)
-	d := &agentDown{w: w, r: r, answered: make(chan struct{})}
-	d.socket = &messageDown{s: s, on: a.on, call: c, of: m, finished: make(chan struct{})}
-	d.downstream = d.socket
-	conn := a.conn
-	if !s.sockets.Start(func() {
-		defer s.panics.Catch("an agent's call", func(*report.Fault) {
-			c.arrived()
-			d.Abort()
-		})
-		growStack(0)
-		s.handle(context.Background(), c, d, conn, refused)
-	}) {
-		c.arrived()
+	down := &opampSocket{bareSocket{of: m}}
+	down.open(s, c, down)
+	d := &agentDown{downstream: down, socket: down, w: w, r: r, answered: make(chan struct{})}
+	if !down.start("an agent's call", d, a.conn, refused) {
 		_ = d.refuse(errRefusing.Status(c.info.ID, false), report.ReasonDraining) // the client may be gone
 		return
 	}
@@ -70,19 +62,22 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 // when the backend has the call, or answers with an HTTP status.
 type agentDown struct {
 	downstream // the socket, whose WebSocket exists once open has returned nil
-	socket     *messageDown
+	socket     *opampSocket
 
 	w        http.ResponseWriter // nil once it is answered
 	r        *http.Request       // likewise
 	answered chan struct{}       // then closed
 	aborted  bool                // it was not answered; set before answered is closed
-	bind     func()              // binds the socket
+	bind     func() error        // binds the socket, and prepares it
 	unwatch  func() bool         // of the request
 }
 
 // Bind implements downstream.
 func (d *agentDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	d.bind = func() { d.socket.Bind(ctx, cancel) }
+	d.bind = func() error {
+		d.socket.Bind(ctx, cancel)
+		return d.socket.Prepare(ctx)
+	}
 	d.unwatch = context.AfterFunc(d.r.Context(), func() { cancel(errGone) }) //nolint:contextcheck // net/http sees the client leave
 }
 
@@ -101,11 +96,10 @@ func (d *agentDown) Open() error {
 	if err != nil {
 		return report.New(report.ReasonBadRequest, "the WebSocket's handshake failed").Because(err)
 	}
-	d.socket.ws, d.socket.frames.WS = ws, ws
-	d.socket.frames.OpAMP = message.NewOpAMP(ws)
-	d.bind()
+	d.socket.ws = ws
+	err = d.bind()
 	d.bind = nil
-	return nil
+	return err
 }
 
 // answer lets the HTTP handler return.
@@ -147,17 +141,32 @@ func (d *agentDown) refuse(st *status.Status, reason report.Reason) error {
 	h.Set("X-Request-Id", d.socket.call.info.ID)
 	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniffing
 	code, body := opamp.Refuse(h, st, reason)
-	d.socket.on.CloseBehindRefusal(d.w, d.r)
+	d.socket.call.on.CloseBehindRefusal(d.w, d.r)
 	d.w.WriteHeader(code)
 	_, err := d.w.Write(body) //nolint:gosec,nolintlint // JSON, see opamp.Refuse; gosec sees it in some runs alone
 	return err
 }
 
-// tellAgent sends an agent why its call has failed, as its last message.
-func (d *messageDown) tellAgent(st *status.Status) error {
-	if d.frames.Left() || st.Code() == codes.OK || isGone(st) {
+// An opampSocket is a socketStream with the framing of OpAMP: a header is before each
+// message, and the last message says why the call has failed.
+type opampSocket struct{ bareSocket }
+
+// first implements framing.
+func (d *opampSocket) first(ctx context.Context) error {
+	d.frames.OpAMP = message.NewOpAMP(d.ws)
+	return d.bareSocket.first(ctx)
+}
+
+// message implements framing.
+func (d *opampSocket) message(m mem.BufferSlice, more bool) error {
+	return d.write(websocket.Binary, opampHeader, m, more)
+}
+
+// last implements framing.
+func (d *opampSocket) last(st *status.Status, _ metadata.MD) error {
+	if st.Code() == codes.OK || isGone(st) {
 		return nil
 	}
-	d.pieces = append(d.pieces[:0], opampHeader, opamp.Failure(st, d.call.ending))
-	return d.write(websocket.Binary, true) // it leaves with the close frame
+	failure := mem.SliceBuffer(opamp.Failure(st, d.call.ending))
+	return d.write(websocket.Binary, opampHeader, mem.BufferSlice{failure}, true) // it leaves with the close frame
 }

@@ -32,7 +32,7 @@ func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
 	p.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
 	p.readWhole()
 	var down downstream = p
-	if m.poll == "" {
+	if m.PollPath == "" {
 		c.rules.noStream = true
 		down = &sessionPoll{pollStream: p, arrival: a, owner: c.owner()}
 	} else {

@@ -1,12 +1,23 @@
 package bridge
 
 import (
+	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"time"
 
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -51,4 +62,250 @@ func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 	default:
 		return websocket.StatusNormalClosure, closeTimeout
 	}
+}
+
+// A socketStream is the client's end of a call that has a WebSocket for itself. It reads
+// and writes WebSocket messages, and closes the WebSocket. The framing gives messages and
+// the end the form of the client's protocol.
+type socketStream struct {
+	s       *Server
+	ws      *websocket.Conn
+	call    *call
+	framing framing
+	body    message.Reader
+	guard   socket.Guard
+
+	pieces     [][]byte
+	failed     bool // a message was broken off: nothing can follow it
+	halfClosed bool // Recv has returned the half-close
+}
+
+// A framing is what one protocol on WebSockets has of its own. It embeds its socketStream.
+type framing interface {
+	// first is Prepare of downstream. It reads a first message with readFirst, if the
+	// protocol has one, and prepares the reading of the others with read.
+	first(ctx context.Context) error
+
+	// await waits until a message begins. The error is that of the message's read.
+	await() error
+
+	// left reports that the client has closed the WebSocket, and that this doesn't end the
+	// call. The client then gets nothing more. Any goroutine may call left.
+	left() bool
+
+	// header is SendHeader of downstream.
+	header(md metadata.MD, more bool) error
+
+	// message writes a message, which the caller frees. last writes what comes before the
+	// close frame. Both run inside a write of the guard.
+	message(m mem.BufferSlice, more bool) error
+	last(st *status.Status, trailer metadata.MD) error
+
+	// closing returns the code and the text of the close frame. The code 0 stands for that
+	// of goodbye.
+	closing(st *status.Status) (websocket.StatusCode, string)
+}
+
+// open fills in the stream of a call. Its WebSocket comes later.
+func (d *socketStream) open(s *Server, c *call, f framing) {
+	*d = socketStream{s: s, call: c, framing: f}
+}
+
+// serve accepts the WebSocket of the call, and serves the call. refused is why the call is
+// refused, or nil.
+func (d *socketStream) serve(w http.ResponseWriter, r *http.Request, subprotocol string, refused error) {
+	refused = d.s.handshake(d.call, refused)
+	ws, err := d.s.accept(w, r, subprotocol, d.call.held)
+	if err != nil {
+		d.call.arrived()
+		return // it was answered
+	}
+	d.ws = ws
+	if !d.start("a call on a WebSocket", d, ws.NetConn(), refused) {
+		d.Abort() // Close cuts what is left
+	}
+}
+
+// start serves the call on a goroutine of its own: the call outlives the HTTP handler,
+// which gives its memory back. It returns false after the end of the server. down is the
+// stream or wraps it.
+func (d *socketStream) start(what string, down downstream, conn net.Conn, refused error) bool {
+	started := d.s.sockets.Start(func() {
+		defer d.s.panics.Catch(what, func(*report.Fault) {
+			d.call.arrived()
+			down.Abort()
+		})
+		growStack(0)
+		d.s.handle(context.Background(), d.call, down, conn, refused)
+	})
+	if !started {
+		d.call.arrived()
+	}
+	return started
+}
+
+// Bind implements downstream.
+func (d *socketStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
+	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(d.call.cutTime()) }) // a closed connection needs none
+	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) }))  //nolint:contextcheck // pings end with the WebSocket
+}
+
+// Prepare implements downstream.
+func (d *socketStream) Prepare(ctx context.Context) error { return d.framing.first(ctx) }
+
+// readFirst reads a first message, which has the time of a handshake and the limit of
+// metadata. what names its content. wrongKind returns the fault of a message of the other
+// kind.
+func (d *socketStream) readFirst(ctx context.Context, what string, kind websocket.Opcode, wrongKind func() error) (first []byte, err error) {
+	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
+	cut := func() { _ = d.ws.SetReadDeadline(socket.LongAgo) }      // a closed connection needs none
+	limit := d.call.headers
+	err = d.guard.Read(cut, func() error {
+		op, err := d.ws.NextMessage()
+		if err == nil && op != kind {
+			err = wrongKind()
+		}
+		if err == nil {
+			first, err = io.ReadAll(io.LimitReader(d.ws, int64(limit.Bytes)+1))
+		}
+		return err
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return nil, cause
+	}
+	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
+	switch {
+	case socket.TimedOut(err):
+		return nil, report.New(report.ReasonHandshakeTimeout, "no "+what+" arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
+	case err != nil:
+		return nil, message.SocketFault(err)
+	case len(first) > limit.Bytes:
+		return nil, headers.TooLarge("request", len(first), limit)
+	}
+	return first, nil
+}
+
+// read prepares the reading of the method's messages.
+func (d *socketStream) read(ctx context.Context, body io.Reader, frames message.Framing) {
+	c := d.call
+	d.body = message.Reader{Ctx: ctx, Body: body, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: frames}
+}
+
+// lingerTime is how long the backend may go on with a call whose client has closed the
+// WebSocket properly: it can't be told anything, but all that it has sent counts.
+const lingerTime = 5 * time.Second
+
+// Recv implements downstream. Called again after the half-close, it continues to read, to
+// notice the client's close and its pongs. If that close doesn't end the call, Recv lets
+// the backend finish for a moment.
+func (d *socketStream) Recv() (mem.BufferSlice, error) {
+	m, err := d.body.Next()
+	if !errors.Is(err, io.EOF) {
+		return m, err
+	}
+	if !d.halfClosed {
+		d.halfClosed = true
+		return nil, err
+	}
+	t := time.NewTimer(lingerTime)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-d.body.Ctx.Done(): // also after Finish
+	}
+	return nil, errGone
+}
+
+// AwaitEnd implements endAwaiter.
+func (d *socketStream) AwaitEnd() error {
+	err := d.framing.await()
+	if f, ok := errors.AsType[*report.Fault](err); ok && socket.TimedOut(f.Cause) || errors.Is(err, io.EOF) {
+		return nil // StopAwaiting, or a half-close for Recv to return
+	}
+	return err
+}
+
+// StopAwaiting implements endAwaiter. Nothing else sets read deadlines meanwhile.
+func (d *socketStream) StopAwaiting(stopped <-chan struct{}) {
+	_ = d.ws.SetReadDeadline(socket.LongAgo) // a closed connection needs none
+	<-stopped
+	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
+}
+
+// SendHeader implements downstream.
+func (d *socketStream) SendHeader(md metadata.MD, more bool) error {
+	return d.framing.header(md, more)
+}
+
+// Send implements downstream.
+func (d *socketStream) Send(m mem.BufferSlice, more bool) error {
+	defer m.Free()
+	if d.framing.left() {
+		return nil
+	}
+	return d.guard.Write(func() error { return d.framing.message(m, more) })
+}
+
+// write sends a prefix, which may be empty, and a message as one WebSocket message. The
+// caller frees the message.
+func (d *socketStream) write(kind websocket.Opcode, prefix []byte, m mem.BufferSlice, more bool) error {
+	d.pieces = d.pieces[:0]
+	if len(prefix) > 0 {
+		d.pieces = append(d.pieces, prefix)
+	}
+	for _, b := range m {
+		d.pieces = append(d.pieces, b.ReadOnlyData())
+	}
+	err := d.ws.WriteMessage(kind, d.call.progress.SentPiece, more, d.pieces...)
+	clear(d.pieces) // the caller frees them
+	if err != nil && d.framing.left() {
+		return nil
+	}
+	d.failed = d.failed || err != nil
+	return err
+}
+
+// Finish implements downstream. While the call's context lives, it waits for a slow reader
+// like any Send. After the context has ended, the client has a moment to accept the rest.
+func (d *socketStream) Finish(st *status.Status, trailer metadata.MD) error {
+	code, text := d.framing.closing(st)
+	err := d.guard.LastWrite(func(late bool) error {
+		if late {
+			_ = d.ws.SetWriteDeadline(time.Now().Add(d.call.lastMoment())) // a closed connection fails the write
+		}
+		if err := d.writeLast(st, trailer); err != nil || late {
+			return err
+		}
+		return socket.AwaitWritable(d.ws.NetConn()) // for what is left to write, which has 5 s
+	})
+	if err != nil {
+		d.ws.Drop()
+		return err
+	}
+	goodbye, patience := d.s.goodbye()
+	if code == 0 {
+		code = goodbye
+	}
+	d.ws.Close(code, text, min(patience, d.call.lastMoment()), d.s.closing.Load)
+	if !d.ws.Sent() && !d.framing.left() {
+		return socket.ErrEnded // the status, too
+	}
+	return nil
+}
+
+func (d *socketStream) writeLast(st *status.Status, trailer metadata.MD) error {
+	switch {
+	case d.failed:
+		return socket.ErrEnded
+	case d.framing.left():
+		return nil
+	default:
+		return d.framing.last(st, trailer)
+	}
+}
+
+// Abort implements downstream.
+func (d *socketStream) Abort() {
+	d.guard.Stop()
+	d.ws.Drop()
 }

@@ -3,21 +3,17 @@ package bridge
 import (
 	"context"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
-	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -31,81 +27,42 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	if refused == nil {
 		refused = c.readHeader(r.Header)
 	}
-	refused = s.handshake(c, refused)
-	ws, err := s.accept(w, r, "grpc-websockets", c.held)
-	if err != nil {
-		c.arrived()
-		return // it was answered
-	}
-	// The call outlives the HTTP handler, which gives its memory back.
-	on := a.on
-	if !s.sockets.Start(func() {
-		defer s.panics.Catch("a call on a WebSocket", func(*report.Fault) {
-			c.arrived()
-			ws.Drop()
-		})
-		growStack(0)
-		s.serveSocketCall(ws, on, c, refused)
-	}) {
-		c.arrived()
-		ws.Drop() // Close cuts what is left
-	}
+	d := new(grpcSocket)
+	d.open(s, c, d)
+	d.codingRefused = errors.Is(refused, errCoding)
+	d.serve(w, r, "grpc-websockets", refused)
 }
 
-func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *call, refused error) {
-	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: message.SocketBody{WS: ws}, codingRefused: errors.Is(refused, errCoding)}
-	s.handle(context.Background(), c, down, ws.NetConn(), refused)
-}
-
-// socketDown is the client's end of a call that has a WebSocket for itself.
-type socketDown struct {
-	s      *Server
-	ws     *websocket.Conn
-	on     *edge.Conn // under it
-	call   *call
-	body   message.Reader
+// A grpcSocket is a socketStream with the framing of grpc-websockets.
+type grpcSocket struct {
+	socketStream
 	frames message.GRPC
 	stream message.SocketBody
-	guard  socket.Guard
 
 	codingRefused bool // so the client is told what can be read
 
-	prefix     [codec.FrameHeaderBytes]byte // writeFrame's own, as pieces
-	pieces     [][]byte
+	prefix     [codec.FrameHeaderBytes]byte // writeFrame's own, as a piece
 	headerSent bool
-	failed     bool // a message was broken off: nothing can follow it
 }
 
-// Bind implements downstream.
-func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(d.call.cutTime()) }) // a closed connection needs none
-	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) }))  //nolint:contextcheck // pings end with the WebSocket
-}
-
-// Prepare implements downstream.
-func (d *socketDown) Prepare(ctx context.Context) error {
+// first implements framing: the first message is metadata.
+func (d *grpcSocket) first(ctx context.Context) error {
 	c := d.call
-	err := d.readMetadata(ctx, c)
-	d.frames.Coding = c.coding
-	d.body = message.Reader{Ctx: ctx, Body: &d.stream, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: &d.frames}
+	block, err := d.readFirst(ctx, "metadata", websocket.Binary, message.TextFault)
+	if err == nil {
+		err = d.readMetadata(c, block)
+	}
+	d.frames.Coding, d.stream.WS = c.coding, d.ws
+	d.read(ctx, &d.stream, &d.frames)
 	return err
 }
 
-// readMetadata reads the first message. Its metadata adds to that of the upgrade
-// request, except names that only the upgrade request can set.
-func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
-	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
-	cut := func() { _ = d.ws.SetReadDeadline(socket.LongAgo) }      // a closed connection needs none
-	var block map[string][]string
-	err := d.guard.Read(cut, func() (err error) {
-		block, err = d.readFirst(c.headers)
-		return err
-	})
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
-	}
+// readMetadata adds the metadata of the first message to that of the upgrade request,
+// except names that only the upgrade request can set.
+func (d *grpcSocket) readMetadata(c *call, first []byte) error {
+	block, err := codec.ParseHeaderBlock(first)
 	if err != nil {
-		return err
+		return report.New(report.ReasonBadRequest, "the metadata message can't be read: "+err.Error())
 	}
 	md, dropped, err := headers.Block(block, c.policy.routes.askedFor())
 	if err != nil {
@@ -140,62 +97,19 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	return nil
 }
 
-func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, error) {
-	op, err := d.ws.NextMessage()
-	if err != nil {
-		return nil, d.firstError(err)
-	}
-	if op != websocket.Binary {
-		return nil, message.TextFault()
-	}
-	block, err := io.ReadAll(io.LimitReader(d.ws, int64(limit.Bytes)+1))
-	if err != nil {
-		return nil, d.firstError(err)
-	}
-	if len(block) > limit.Bytes {
-		return nil, headers.TooLarge("request", len(block), limit)
-	}
-	_ = d.ws.SetReadDeadline(time.Time{})
-	fields, err := codec.ParseHeaderBlock(block)
-	if err != nil {
-		return nil, report.New(report.ReasonBadRequest, "the metadata message can't be read: "+err.Error())
-	}
-	return fields, nil
-}
+// await implements framing.
+func (d *grpcSocket) await() error { return d.stream.Await() }
 
-func (d *socketDown) firstError(err error) error {
-	if socket.TimedOut(err) {
-		return report.New(report.ReasonHandshakeTimeout, "no metadata arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
-	}
-	return message.SocketFault(err)
-}
+// left implements framing: a client that closes the WebSocket ends its call.
+func (*grpcSocket) left() bool { return false }
 
-// Recv returns io.EOF at the half-close. Called again, it continues to read, to notice
-// the client's close and its pongs.
-func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.Next() }
-
-// AwaitEnd implements endAwaiter.
-func (d *socketDown) AwaitEnd() error {
-	err := d.stream.Await()
-	if f, ok := errors.AsType[*report.Fault](err); ok && socket.TimedOut(f.Cause) {
-		return nil // StopAwaiting
-	}
-	return err
-}
-
-// StopAwaiting implements endAwaiter. Nothing else sets read deadlines meanwhile.
-func (d *socketDown) StopAwaiting(stopped <-chan struct{}) {
-	_ = d.ws.SetReadDeadline(socket.LongAgo) // a closed connection needs none
-	<-stopped
-	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
-}
-
-func (d *socketDown) SendHeader(md metadata.MD, more bool) error {
+// header implements framing.
+func (d *grpcSocket) header(md metadata.MD, more bool) error {
 	return d.guard.Write(func() error { return d.writeHeader(md, more) })
 }
 
 // writeHeader sends the frame that must come before any other, even empty.
-func (d *socketDown) writeHeader(md metadata.MD, more bool) error {
+func (d *grpcSocket) writeHeader(md metadata.MD, more bool) error {
 	d.headerSent = true
 	subtype := d.call.subtype
 	if subtype == "" {
@@ -216,72 +130,36 @@ func (d *socketDown) writeHeader(md metadata.MD, more bool) error {
 	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}, more)
 }
 
-func (d *socketDown) Send(m mem.BufferSlice, more bool) error {
-	defer m.Free()
-	return d.guard.Write(func() error {
-		if !d.headerSent {
-			if err := d.writeHeader(nil, true); err != nil {
-				return err
-			}
+// message implements framing.
+func (d *grpcSocket) message(m mem.BufferSlice, more bool) error {
+	if !d.headerSent {
+		if err := d.writeHeader(nil, true); err != nil {
+			return err
 		}
-		return d.writeFrame(0, m, more)
-	})
+	}
+	return d.writeFrame(0, m, more)
 }
 
 // writeFrame writes one frame as one message: the clients stop reading a message after
 // the first frame of headers.
-func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
-	d.pieces = append(d.pieces[:0], codec.FrameHeader{Flags: flag, Length: uint32(m.Len())}.AppendTo(d.prefix[:0]))
-	for _, b := range m {
-		d.pieces = append(d.pieces, b.ReadOnlyData())
-	}
-	err := d.ws.WriteMessage(websocket.Binary, d.call.progress.SentPiece, more, d.pieces...)
-	clear(d.pieces) // the sender of m frees them
-	d.failed = d.failed || err != nil
-	return err
+func (d *grpcSocket) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
+	prefix := codec.FrameHeader{Flags: flag, Length: uint32(m.Len())}.AppendTo(d.prefix[:0])
+	return d.write(websocket.Binary, prefix, m, more)
 }
 
-// While the call's context lives, Finish waits for a slow reader like any Send. After
-// the context has ended, the client has a moment to accept the rest.
-func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
-	err := d.guard.LastWrite(func(late bool) error {
-		if late {
-			_ = d.ws.SetWriteDeadline(time.Now().Add(d.call.lastMoment())) // a closed connection fails the write
-			return d.writeEnd(st, trailer)
-		}
-		if err := d.writeEnd(st, trailer); err != nil {
-			return err
-		}
-		return socket.AwaitWritable(d.ws.NetConn()) // for what is left to write, which has 5 s
-	})
-	if err != nil {
-		d.ws.Drop()
-		return err
+// closing implements framing: the trailers have the status.
+func (d *grpcSocket) closing(*status.Status) (websocket.StatusCode, string) {
+	if d.call.on.Ended() == report.EndedSilent {
+		return websocket.StatusGoingAway, "" // applications don't call again after 1000
 	}
-	code, patience := d.s.goodbye()
-	if d.on.Ended() == report.EndedSilent {
-		code = websocket.StatusGoingAway // applications don't call again after 1000
-	}
-	d.ws.Close(code, "", min(patience, d.call.lastMoment()), d.s.closing.Load)
-	if !d.ws.Sent() {
-		return socket.ErrEnded // the status, too
-	}
-	return nil
-}
-
-// Abort implements downstream.
-func (d *socketDown) Abort() {
-	d.guard.Stop()
-	d.ws.Drop()
+	return 0, ""
 }
 
 // smallTrailers always fit when the socket is writable at all.
 const smallTrailers = 4 << 10
 
-func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
-	if d.failed {
-		return socket.ErrEnded
-	}
+// last implements framing.
+func (d *grpcSocket) last(st *status.Status, trailer metadata.MD) error {
 	if !d.headerSent {
 		if err := d.writeHeader(nil, true); err != nil {
 			return err

@@ -20,20 +20,19 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
-	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // endingPair is a call on a WebSocket whose connection holds so many bytes.
-func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wstest.Client) {
+func endingPair(t *testing.T, ctx context.Context, holds int) (*grpcSocket, *wstest.Client) {
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, c := socketPair(t, s, holds)
-	call := &call{info: &report.CallInfo{}}
+	call := &call{info: &report.CallInfo{}, on: s.edge.Of(new(http.Request))}
 	call.progress.Clock = &s.registry.clock
-	down := &socketDown{s: s, ws: ws, on: s.edge.Of(new(http.Request)), call: call}
+	down := grpcSocketOf(s, call, ws)
 	down.guard.Watch(ctx, graceOf, func() { _ = ws.SetWriteDeadline(socket.LongAgo) }) // a closed connection needs none
 	return down, c
 }
@@ -108,7 +107,7 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 			}
 			defer ws.Drop()
 			ctx, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // the call's, not the request's
-			down := &socketDown{s: s, ws: ws, stream: message.SocketBody{WS: ws}}
+			down := grpcSocketOf(s, new(call), ws)
 			down.guard.Watch(ctx, graceOf, func() {})
 			defer func() { _ = down.guard.LastWrite(func(bool) error { return nil }) }() // it stops watching
 			began := time.Now()
@@ -119,7 +118,7 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 			} else {
 				defer time.AfterFunc(50*time.Millisecond, cancel).Stop()
 			}
-			_ = down.readMetadata(ctx, &call{})
+			_ = down.first(ctx)
 			took <- time.Since(began)
 			cancel()
 		}))

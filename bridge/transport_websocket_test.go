@@ -20,6 +20,14 @@ func socketPair(t testing.TB, s *Server, holds int) (*websocket.Conn, *wstest.Cl
 	return ws, c
 }
 
+// grpcSocketOf returns the client's end of a call on a WebSocket of grpc-websockets.
+func grpcSocketOf(s *Server, c *call, ws *websocket.Conn) *grpcSocket {
+	d := new(grpcSocket)
+	d.open(s, c, d)
+	d.ws, d.stream.WS = ws, ws
+	return d
+}
+
 // TestGoodbyeOfAWebSocket: a drain doesn't wait as long for a client's answer as other
 // ends do.
 func TestGoodbyeOfAWebSocket(t *testing.T) {

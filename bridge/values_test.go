@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestIDsOfEventsComeBack: what an EventSource sends back of an id reaches the service, and
@@ -70,7 +70,7 @@ func TestAskedValuesReachTheService(t *testing.T) {
 			{Name: "lines", Backend: DefaultBackend, Message: &MessageRoute{Path: "/lines", Method: "test.Service/Pure", Framing: FramingNDJSON, Query: []string{"X-User"}}},
 			{Name: "post", Backend: DefaultBackend, Message: &MessageRoute{Path: "/post", Method: "test.Service/Pure", Framing: FramingJSON, Query: []string{"X-User"}}},
 			{Name: "socket", Backend: DefaultBackend, Message: &MessageRoute{Path: "/ws", Method: "test.Service/Method", Framing: FramingProtobuf, Query: []string{"x-user"}, FirstMessage: "x-token"}},
-			{Name: "tenants", Backend: DefaultBackend, Match: routing.Match{Metadata: []routing.Condition{{Name: "x-tenant"}}}},
+			{Name: "tenants", Backend: DefaultBackend, Match: report.Match{Metadata: []report.Condition{{Name: "x-tenant"}}}},
 			{Name: "all", Backend: DefaultBackend},
 		},
 	})

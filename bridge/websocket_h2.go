@@ -22,7 +22,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		s.refuseTunnel(w, r, a, a.refused, http.StatusForbidden)
 		return
 	}
-	use, _ := a.use()
+	use := a.use()
 	if err := use.Handshake(""); err != nil {
 		s.refuseTunnel(w, r, a, err, http.StatusTooManyRequests)
 		return

@@ -17,9 +17,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // aCall is a call that a backend answered with one message.
@@ -61,9 +59,9 @@ func everything(t *testing.T) *Metrics {
 		return bridge.Snapshot{
 			Calls:       []bridge.CallCount{{Listener: "public", Transport: "grpc", Calls: 3}},
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
-			Connections: []edge.Connections{{Listener: "public", Transport: "h2", Open: 2}},
+			Connections: []report.Connections{{Listener: "public", Transport: "h2", Open: 2}},
 			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5, Panics: 6,
-			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: upstream.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Unhealthy: true}, {}}}, {Name: "default", Calls: 7, Draining: true}},
+			Upstreams: []report.UpstreamState{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: report.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []report.AddressState{{Accepts: true}, {Accepts: true}, {Unhealthy: true}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
 	return m

@@ -1,19 +1,21 @@
 package binding
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // Surroundings are what else the configuration has where a Route stands.
 type Surroundings struct {
-	Match        routing.Match // of the same route
-	Rewrite      string        // likewise
+	Match        report.Match // of the same route
+	Rewrite      string       // likewise
 	Vouched      headers.VouchedNames
 	Subprotocols []string // of culvert's own protocols
 }
@@ -25,24 +27,32 @@ type checker struct {
 	wrong func(key, text string)
 }
 
-// Check calls wrong for each mistake, with its key and the rest of a sentence that begins
-// with the key. It returns Method and PollMethod as calls have them,
-// "/package.Service/Method", or "".
-func (r *Route) Check(in Surroundings, wrong func(key, text string)) (method, poll string) {
+// New returns the Route of m. It calls wrong for each mistake, with its key and the rest of
+// a sentence that begins with the key.
+func New(m report.MessageRoute, in Surroundings, wrong func(key, text string)) *Route {
+	r := &Route{MessageRoute: m}
+	r.FirstMessage = strings.ToLower(m.FirstMessage)
+	r.check(in, wrong)
+	r.Heartbeat = cmp.Or(m.Heartbeat, report.DefaultHeartbeat)
+	return r
+}
+
+// check sets the methods, and calls wrong for each mistake.
+func (r *Route) check(in Surroundings, wrong func(key, text string)) {
 	exact, err := new(routing.Route).MessageRoute(r.Path, Transport)
 	if err != nil {
 		wrong("message.path", err.Error())
-		return "", ""
+		return
 	}
 	c := checker{r, in, wrong}
 	switch {
 	case exact:
-		method = c.method("message.method", r.Method)
+		r.MethodPath = c.method("message.method", r.Method)
 	case r.Method != "":
 		wrong("message.method", "has no effect, because message.path names the method: remove it")
 	}
 	if r.PollMethod != "" {
-		poll = c.method("message.poll_method", r.PollMethod)
+		r.PollPath = c.method("message.poll_method", r.PollMethod)
 	}
 	if !slices.Contains(framings, r.Framing) {
 		wrong("message.framing", fmt.Sprintf("is %q: use one of %s", r.Framing, strings.Join(framings, ", ")))
@@ -50,10 +60,9 @@ func (r *Route) Check(in Surroundings, wrong func(key, text string)) (method, po
 	c.match(exact)
 	c.names()
 	c.effects()
-	if r.Framing == OpAMP && !exact {
+	if r.Framing == report.FramingOpAMP && !exact {
 		wrong("message.path", "can't name the method: an agent's path has none")
 	}
-	return method, poll
 }
 
 // method returns the method that a key names as calls have it.
@@ -109,7 +118,7 @@ func (c *checker) names() {
 func (c *checker) effects() {
 	const needsJSON, needsSocket = "is for messages in JSON: remove it, or change message.framing", "is for WebSockets, and this framing has none: remove it"
 	const needsText = "is a text message, and agents have none: remove it"
-	inJSON, overHTTP, agents := c.InJSON(), c.OverHTTP(), c.Framing == OpAMP
+	inJSON, overHTTP, agents := c.InJSON(), c.OverHTTP(), c.Framing == report.FramingOpAMP
 	for _, ineffective := range []struct {
 		key  string
 		is   bool
@@ -119,10 +128,10 @@ func (c *checker) effects() {
 		{"message.field_names", c.JSON.ProtoNames && !inJSON, needsJSON},
 		{"message.enums", c.JSON.EnumNumbers && !inJSON, needsJSON},
 		{"message.defaults", c.JSON.Defaults && !inJSON, needsJSON},
-		{"message.json_out", c.BinaryOut && c.Framing != JSON, "is for the framing " + JSON},
-		{"message.event_id", c.EventID != "" && c.Framing != SSE, "is for the framing " + SSE},
-		{"message.heartbeat", c.Heartbeat != 0 && !overHTTP, "is for the framings " + SSE + " and " + NDJSON + ": remove it"},
-		{"message.poll_method", c.PollMethod != "" && !agents, "is for the framing " + OpAMP},
+		{"message.json_out", c.BinaryOut && c.Framing != report.FramingJSON, "is for the framing " + report.FramingJSON},
+		{"message.event_id", c.EventID != "" && c.Framing != report.FramingSSE, "is for the framing " + report.FramingSSE},
+		{"message.heartbeat", c.Heartbeat != 0 && !overHTTP, "is for the framings " + report.FramingSSE + " and " + report.FramingNDJSON + ": remove it"},
+		{"message.poll_method", c.PollMethod != "" && !agents, "is for the framing " + report.FramingOpAMP},
 		{"message.subprotocol", c.Subprotocol != "" && overHTTP, needsSocket},
 		{"message.first_message", c.FirstMessage != "" && overHTTP, needsSocket},
 		{"message.half_close", c.HalfClose != "" && overHTTP, needsSocket},

@@ -5,75 +5,38 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Transport is the name of the transport that carries bare messages.
 const Transport = "message"
 
-// Framings.
-const (
-	Protobuf = "protobuf" // binary messages of a WebSocket are those of the method
-	JSON     = "json"     // messages of a WebSocket, or the body of a POST
-	SSE      = "sse"      // the replies are events. https://html.spec.whatwg.org/multipage/server-sent-events.html
-	NDJSON   = "ndjson"   // the replies are lines
-
-	// OpAMP is the framing of OpAMP's agents, both on WebSockets and by polls. On a
-	// WebSocket, a header comes before each message.
-	// https://opentelemetry.io/docs/specs/opamp/#communication-model
-	OpAMP = "opamp"
-)
-
 // framings are the names of all framings.
-var framings = []string{Protobuf, JSON, SSE, NDJSON, OpAMP}
+var framings = []string{report.FramingProtobuf, report.FramingJSON, report.FramingSSE, report.FramingNDJSON, report.FramingOpAMP}
 
-// A Route binds a path to a method, for clients that send bare messages and know nothing
-// of gRPC.
+// A Route is a MessageRoute that is ready for use.
 type Route struct {
-	Path    string // "/ws/chat", or "/ws/{service}/{method}" for all methods that Match.Methods allows
-	Method  string // "package.Service/Method"; empty if the path names the method
-	Framing string
-
-	// PollMethod is for OpAMP: a unary method, which gets the message of each poll. If it
-	// is empty, culvert keeps a call of Method for each agent that polls.
-	PollMethod string
-
-	Subprotocol  string   // that a WebSocket's client must offer; empty: any or none
-	Query        []string // parameters of the URL that become metadata
-	FirstMessage string   // the name of metadata: the client's first message is its value; empty: there is none
-	HalfClose    string   // a text message that is the half-close; empty: there is none
-	LastStatus   bool     // the last message before the close is the status, as JSON text
-
-	JSON      descriptor.JSON // of the framings in JSON
-	BinaryOut bool            // of JSON: the messages to the client are binary
-	EventID   string          // of SSE: the field of the replies that is the id of each event; empty: events have none
-
-	// Heartbeat is for SSE and NDJSON: after this time without anything sent, culvert sends
-	// a comment or an empty line. If zero, DefaultHeartbeat is used; if negative, culvert
-	// sends none.
-	Heartbeat time.Duration
+	report.MessageRoute
+	MethodPath string // Method as calls have it, "/package.Service/Method", or "" if the path names it
+	PollPath   string // likewise, for polls; "": they have no method of their own
 }
-
-// DefaultHeartbeat is well below the time-outs of proxies in front of culvert.
-const DefaultHeartbeat = 15 * time.Second
 
 // InJSON reports whether the messages are JSON.
 func (r *Route) InJSON() bool {
-	return r.Framing == JSON || r.OverHTTP()
+	return r.Framing == report.FramingJSON || r.OverHTTP()
 }
 
 // OverHTTP reports whether the path takes no WebSockets.
 func (r *Route) OverHTTP() bool {
-	return r.Framing == SSE || r.Framing == NDJSON
+	return r.Framing == report.FramingSSE || r.Framing == report.FramingNDJSON
 }
 
-// Methods returns Method and PollMethod, as far as they are set, without a slash before
-// them.
-func (r *Route) Methods() []string {
+// Methods returns the Method and PollMethod of m, as far as they are set, without a slash
+// before them.
+func Methods(m *report.MessageRoute) []string {
 	var methods []string
-	for _, name := range []string{r.Method, r.PollMethod} {
+	for _, name := range []string{m.Method, m.PollMethod} {
 		if name != "" {
 			methods = append(methods, strings.TrimPrefix(name, "/"))
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A framing is how bare messages are in those of a WebSocket, or in requests and answers.
@@ -158,7 +159,7 @@ func untyped(message []byte) []byte {
 type describedMethods struct{}
 
 // Descriptors implements upstream.DescriptorSource.
-func (describedMethods) Descriptors() *descriptor.Set { return methodSet }
+func (describedMethods) Descriptors() report.Descriptors { return methodSet }
 
 var methodSet = func() *descriptor.Set {
 	var files []*descriptorpb.FileDescriptorProto

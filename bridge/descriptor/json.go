@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // maxDepth is how many levels a message may have as JSON, in both directions. Each message
@@ -27,16 +29,8 @@ const maxInAny = 8
 
 var tooDeepInAny = fmt.Sprintf("messages in google.protobuf.Any are nested more than %d deep", maxInAny)
 
-// A JSON converts messages. The zero value is canonical proto3 JSON that ignores unknown
-// fields, so that clients and servers may differ in their versions.
-// https://protobuf.dev/programming-guides/json/
-type JSON struct {
-	RejectUnknown bool // fields and names of enum values, in JSON that is read
-
-	ProtoNames  bool // the fields' names as the definition has them, in place of lowerCamelCase
-	EnumNumbers bool // numbers in place of names
-	Defaults    bool // fields with their default values, which are left out otherwise
-}
+// A JSON converts messages.
+type JSON report.JSON
 
 // A ReadError says why a text isn't a message.
 type ReadError struct {

@@ -22,10 +22,10 @@ import (
 func TestAcceptTakesOnePolicy(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	refusals := report.NewRefusals(log, report.Discard())
-	byAddress := quota.New(quota.Quota{}, quota.Quota{Connections: 1}, false, refusals)
+	byAddress := quota.New(report.Quota{}, report.Quota{Connections: 1}, false, refusals)
 	policies := [2]Bounds{
 		{Quotas: byAddress, Connections: 100},
-		{Quotas: byAddress.With(quota.Quota{}, quota.Quota{}, false), Connections: 1},
+		{Quotas: byAddress.With(report.Quota{}, report.Quota{}, false), Connections: 1},
 	}
 	asked := 0 // by the one goroutine that accepts
 	e := New(Options{

@@ -171,7 +171,7 @@ func (c *Conn) Peer(r *http.Request) (string, *tls.ConnectionState) {
 
 // Names returns the names in the client's verified certificate, or nil. If the socket
 // is known, they are read once.
-func (c *Conn) Names(state *tls.ConnectionState) *gate.ClientNames {
+func (c *Conn) Names(state *tls.ConnectionState) *report.ClientNames {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return nil
 	}

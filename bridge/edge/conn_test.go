@@ -23,7 +23,7 @@ import (
 // have another, and those of a server that Watch hasn't seen share one that knows
 // nothing.
 func TestRequestsFindTheirConnection(t *testing.T) {
-	e := testEdge(t, Options{Own: Listener{Name: "own"}})
+	e := testEdge(t, Options{Own: report.Listener{Name: "own"}})
 	hs := pageServer(e, e.own, time.Minute)
 	found := make(chan *Conn, 4) // as many as are asked for
 	hs.HTTP.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { found <- e.Of(r) })
@@ -96,7 +96,7 @@ func TestListenerOfTheCallersOwn(t *testing.T) {
 func TestTunnelSpeaksForItsWebSocket(t *testing.T) {
 	obs := newObserver()
 	e := testEdge(t, Options{Observer: obs})
-	l := NewListening(Listener{Name: "public", CallsPerConnection: 7})
+	l := NewListening(report.Listener{Name: "public", CallsPerConnection: 7})
 	outer := e.newClient(nil, l, e.o.Bounds(l))
 	state := &tls.ConnectionState{ServerName: "a"}
 	r := &http.Request{RemoteAddr: "192.0.2.1:1", TLS: state}
@@ -149,7 +149,7 @@ func (c *tunnelStub) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
 // TestRequestsAllocateNothing for what they ask of their connection.
 func TestRequestsAllocateNothing(t *testing.T) {
-	e := testEdge(t, Options{Own: Listener{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}})
+	e := testEdge(t, Options{Own: report.Listener{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}})
 	c := e.newClient(nil, e.own, e.o.Bounds(e.own))
 	on := e.meet(tls.Server(c, new(tls.Config)), e.own)
 	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), connKey{}, on), http.MethodPost, "/", http.NoBody)

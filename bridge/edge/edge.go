@@ -26,7 +26,7 @@ type Options struct {
 	Observer report.Observer
 	Refusals *report.Refusals
 
-	Own Listener // the rules of connections without a listener of their own
+	Own report.Listener // the rules of connections without a listener of their own
 
 	// Bounds returns the bounds of a connection that the listener accepts now.
 	Bounds func(l *Listening) Bounds

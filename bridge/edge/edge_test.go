@@ -29,7 +29,7 @@ func testEdge(t testing.TB, o Options) *Edge {
 		o.Observer = report.Discard()
 	}
 	o.Refusals = report.NewRefusals(o.Log, o.Observer)
-	bounds := Bounds{Quotas: quota.New(quota.Quota{}, quota.Quota{}, false, o.Refusals), Connections: DefaultConnections()}
+	bounds := Bounds{Quotas: quota.New(report.Quota{}, report.Quota{}, false, o.Refusals), Connections: DefaultConnections()}
 	times := o.Bounds
 	o.Bounds = func(l *Listening) Bounds {
 		b := bounds
@@ -129,7 +129,7 @@ func TestTallyDuringADrain(t *testing.T) {
 	defer close(slow.released)
 	waiting.Go(func() { e.CloseListeners(t.Context()) })
 	await(t, "the drain", slow.closing)
-	tallied := make(chan []Connections, 1)
+	tallied := make(chan []report.Connections, 1)
 	waiting.Go(func() { tallied <- e.Tally() })
 	await(t, "the tally while a listener closes", tallied)
 }
@@ -139,7 +139,7 @@ func TestTallyDuringADrain(t *testing.T) {
 func TestEdgeForgetsListeners(t *testing.T) {
 	obs := newObserver()
 	e := testEdge(t, Options{Observer: obs})
-	l := NewListening(Listener{Name: "a"})
+	l := NewListening(report.Listener{Name: "a"})
 	hs, ln := pageServer(e, l, time.Minute), listen(t, "127.0.0.1:0")
 	t.Cleanup(func() { _ = hs.HTTP.Close() }) // only listeners' errors
 	served := make(chan error, 1)
@@ -159,7 +159,7 @@ func TestEdgeForgetsListeners(t *testing.T) {
 	if err := await(t, "the end of Serve", served); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve returned %v", err)
 	}
-	if got, want := e.Tally(), []Connections{{"a", "http/1.1", 1}}; !slices.Equal(got, want) || len(e.servers) != 1 {
+	if got, want := e.Tally(), []report.Connections{{Listener: "a", Transport: "http/1.1", Open: 1}}; !slices.Equal(got, want) || len(e.servers) != 1 {
 		t.Errorf("with a connection left, %d servers are kept and %+v is counted, want %+v", len(e.servers), got, want)
 	}
 	_ = conn.Close() // what the server sees is waited for
@@ -173,7 +173,7 @@ func TestEdgeForgetsListeners(t *testing.T) {
 func TestEdgeForgetsAnIdleListener(t *testing.T) {
 	e := testEdge(t, Options{})
 	for range 3 {
-		l := NewListening(Listener{})
+		l := NewListening(report.Listener{})
 		ln := listen(t, "127.0.0.1:0")
 		_ = ln.Close() // so that Serve returns at once
 		if err := e.Serve(ln, l, always(pageServer(e, l, time.Minute))); !errors.Is(err, net.ErrClosed) {

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -29,9 +28,9 @@ type clientConn struct {
 	once    sync.Once
 	use     quota.Conn
 	idle    idleness
-	batch   batch                            // gathers writes
-	proxied *proxied                         // nil: no PROXY header is expected
-	names   atomic.Pointer[gate.ClientNames] // from its certificate, once something asks for them
+	batch   batch                              // gathers writes
+	proxied *proxied                           // nil: no PROXY header is expected
+	names   atomic.Pointer[report.ClientNames] // from its certificate, once something asks for them
 }
 
 func (e *Edge) newClient(c net.Conn, l *Listening, b Bounds) *clientConn {

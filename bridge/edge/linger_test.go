@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestClientThatStillSendsReadsItsAnswer: a close with bytes unread would be a
@@ -165,7 +166,7 @@ func TestFewLinger(t *testing.T) {
 // reason to, unless another gives one.
 func TestGreetedConnectionDoesNotLinger(t *testing.T) {
 	e := testEdge(t, Options{})
-	l := NewListening(Listener{TLS: new(tls.Config)})
+	l := NewListening(report.Listener{TLS: new(tls.Config)})
 	c := e.newClient(nil, l, e.o.Bounds(l))
 	c.linger.Store(true)
 	outer := tls.Server(c, l.TLS)
@@ -185,7 +186,7 @@ func TestCutEndsTheGoodbyeOfTLS(t *testing.T) {
 	for _, begun := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			authority := parts.NewAuthority(t)
-			l := NewListening(Listener{TLS: &tls.Config{Certificates: []tls.Certificate{authority.Server(t, "localhost")}}})
+			l := NewListening(report.Listener{TLS: &tls.Config{Certificates: []tls.Certificate{authority.Server(t, "localhost")}}})
 			e := testEdge(t, Options{})
 			near, far := net.Pipe()
 			defer func() { _ = far.Close() }() // it reads nothing any more

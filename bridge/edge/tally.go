@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A kind is the protocol of a connection, as far as the client has shown it.
@@ -24,35 +26,28 @@ var kindNames = [kindGone]string{kindUnheard: "", kindHTTP1: "http/1.1", kindHTT
 // A tally counts the open connections of a listener by their kind.
 type tally [kinds]atomic.Int64
 
-// Connections is the number of a listener's connections of one kind.
-type Connections struct {
-	Listener  string // its name
-	Transport string // "http/1.1", "h2", "websocket"; empty: no request has come yet, or Serve didn't accept it
-	Open      int
-}
-
 // Tally returns how many connections are open, by listener and transport, sorted and
 // without zeros. Their sum equals Open, unless connections begin or end meanwhile. A
 // connection that changes its transport meanwhile may count twice: the counts are read
 // one after the other. A tunnel doesn't count: its WebSocket does.
-func (e *Edge) Tally() []Connections {
-	var all []Connections
+func (e *Edge) Tally() []report.Connections {
+	var all []report.Connections
 	for _, l := range e.listenings() {
 		for k := range kindGone {
 			if n := l.open[k].Load(); n > 0 {
-				all = append(all, Connections{l.Name, kindNames[k], int(n)})
+				all = append(all, report.Connections{Listener: l.Name, Transport: kindNames[k], Open: int(n)})
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b Connections) int {
+	slices.SortFunc(all, func(a, b report.Connections) int {
 		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
 	})
 	return merge(all)
 }
 
 // merge adds up neighbouring listeners that share a name.
-func merge(sorted []Connections) []Connections {
-	var merged []Connections
+func merge(sorted []report.Connections) []report.Connections {
+	var merged []report.Connections
 	for _, c := range sorted {
 		if n := len(merged); n > 0 && merged[n-1].Listener == c.Listener && merged[n-1].Transport == c.Transport {
 			merged[n-1].Open += c.Open

@@ -15,7 +15,7 @@ import (
 // TestTallyFollowsAConnection: it counts once, as what it spoke last. A request that
 // begins after the end, as with HTTP/2 of net/http, counts nothing.
 func TestTallyFollowsAConnection(t *testing.T) {
-	e := testEdge(t, Options{Own: Listener{Name: "own"}})
+	e := testEdge(t, Options{Own: report.Listener{Name: "own"}})
 	server, _ := tcpPair(t)
 	c := e.newClient(server, e.own, e.o.Bounds(e.own))
 	on := e.meet(c, e.own)
@@ -27,12 +27,12 @@ func TestTallyFollowsAConnection(t *testing.T) {
 	for _, step := range []struct {
 		name string
 		do   func()
-		want []Connections
+		want []report.Connections
 	}{
-		{"accepted", func() { e.noteState(e.own, c, http.StateNew) }, []Connections{{"own", "", 1}}},
-		{"a request", func() { request(1) }, []Connections{{"own", "http/1.1", 1}}},
-		{"another", func() { request(1) }, []Connections{{"own", "http/1.1", 1}}},
-		{"an upgrade", func() { on.Taken() }, []Connections{{"own", "websocket", 1}}},
+		{"accepted", func() { e.noteState(e.own, c, http.StateNew) }, []report.Connections{{Listener: "own", Transport: "", Open: 1}}},
+		{"a request", func() { request(1) }, []report.Connections{{Listener: "own", Transport: "http/1.1", Open: 1}}},
+		{"another", func() { request(1) }, []report.Connections{{Listener: "own", Transport: "http/1.1", Open: 1}}},
+		{"an upgrade", func() { on.Taken() }, []report.Connections{{Listener: "own", Transport: "websocket", Open: 1}}},
 		{"its end", func() { on.noteEnd(c) }, nil},
 		{"a request behind the end", func() { request(2) }, nil},
 	} {

@@ -7,46 +7,19 @@ import (
 	"encoding/hex"
 	"strings"
 	"sync"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// ClientNames are the names in a client's verified certificate. They identify the
-// peer of the connection: behind a proxy that terminates TLS, that is the proxy.
-type ClientNames struct {
-	SPIFFE     string   // its SPIFFE ID: "spiffe://example.org/ns/shop/sa/orders"; "" if it has none
-	DNS        []string // as in the certificate, with wildcards
-	CommonName string   // of its subject
-
-	forwarded func() string // the value for x-forwarded-client-cert; made once, since it may be long
-}
-
-// String returns the most specific name.
-func (n *ClientNames) String() string {
-	switch {
-	case n == nil:
-		return ""
-	case n.SPIFFE != "":
-		return n.SPIFFE
-	case len(n.DNS) > 0:
-		return n.DNS[0]
-	default:
-		return n.CommonName
-	}
-}
-
-// Forwarded returns an element of x-forwarded-client-cert in Envoy's form.
-// https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
-// It consists of printable ASCII.
-func (n *ClientNames) Forwarded() string { return n.forwarded() }
 
 // NamesOf returns the names of a connection's peer. It returns nil if the peer showed
 // no certificate, or one that was not verified.
-func NamesOf(state *tls.ConnectionState) *ClientNames {
+func NamesOf(state *tls.ConnectionState) *report.ClientNames {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return nil
 	}
 	leaf := state.VerifiedChains[0][0]
-	n := &ClientNames{DNS: leaf.DNSNames, CommonName: leaf.Subject.CommonName}
-	n.forwarded = sync.OnceValue(func() string { return forwardedCertificate(leaf) })
+	n := &report.ClientNames{DNS: leaf.DNSNames, CommonName: leaf.Subject.CommonName}
+	n.Forwarded = sync.OnceValue(func() string { return forwardedCertificate(leaf) }) // it may be long
 	// If there are several URIs, none is its name. X509-SVID §2, "SPIFFE ID".
 	if len(leaf.URIs) == 1 && strings.EqualFold(leaf.URIs[0].Scheme, "spiffe") {
 		n.SPIFFE = leaf.URIs[0].String()

@@ -1,23 +1,13 @@
 package gate
 
 import (
-	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// An OriginError reports an invalid entry for NewOrigins.
-type OriginError struct {
-	Entry string
-	why   string
-	want  string
-}
-
-func (e *OriginError) Error() string {
-	return fmt.Sprintf("origin %q: %s: want %s", e.Entry, e.why, e.want)
-}
 
 // An originPattern is one allowed origin: scheme, host and port. The host may begin
 // with "*.", and host or port may be "*".
@@ -25,7 +15,7 @@ type originPattern struct{ scheme, host, port string }
 
 func parseOriginPattern(text string) (originPattern, error) {
 	bad := func(why string) (originPattern, error) {
-		return originPattern{}, &OriginError{text, why, `"https://app.example.com", "https://*.example.com", "http://localhost:*", "~" and a regular expression, "null" or "*"`}
+		return originPattern{}, &report.OriginError{Entry: text, Why: why, Want: `"https://app.example.com", "https://*.example.com", "http://localhost:*", "~" and a regular expression, "null" or "*"`}
 	}
 	scheme, rest, ok := strings.Cut(strings.ToLower(text), "://")
 	if !ok || scheme == "" || rest == "" {
@@ -77,7 +67,7 @@ var expressionScheme = regexp.MustCompile(`^\^?([a-z][a-z0-9-]*)://`)
 // parseOriginExpression parses the expression without its "~".
 func parseOriginExpression(text string) (originExpression, error) {
 	bad := func(why string) (originExpression, error) {
-		return originExpression{}, &OriginError{"~" + text, why, `"~https://pr-[0-9]+\.example\.com"`}
+		return originExpression{}, &report.OriginError{Entry: "~" + text, Why: why, Want: `"~https://pr-[0-9]+\.example\.com"`}
 	}
 	// Compile it alone first: unbalanced brackets could open the anchors.
 	if _, err := regexp.Compile(text); err != nil {

@@ -43,7 +43,7 @@ func SetForwarding(md metadata.MD, f gate.Forwarding) {
 //
 // It fails if the names make the metadata larger than the limit. It never cuts the
 // names: in a list cut to one URI, a backend would see a single identity.
-func SetClientCert(md metadata.MD, h http.Header, trusted bool, names *gate.ClientNames, limit report.SizeLimit) error {
+func SetClientCert(md metadata.MD, h http.Header, trusted bool, names *report.ClientNames, limit report.SizeLimit) error {
 	delete(md, ClientCert)
 	var said []string
 	if trusted {

@@ -35,19 +35,10 @@ func (b *Bare) Code() websocket.StatusCode { return websocket.StatusCode(b.code.
 // say, and can't be told anything. Any goroutine may call it.
 func (b *Bare) Left() bool { return b.left.Load() }
 
-// First reads a message that comes before those of the method, and is text of at most so
-// many bytes. A longer one is one byte too long.
-func (b *Bare) First(limit int) (string, error) {
-	kind, err := b.WS.NextMessage()
-	if err != nil {
-		return "", err
-	}
-	if kind != websocket.Text {
-		b.code.Store(int32(websocket.StatusUnsupportedData))
-		return "", report.New(report.ReasonBadRequest, "the first WebSocket message is binary: send text")
-	}
-	text, err := io.ReadAll(io.LimitReader(b.WS, int64(limit)+1))
-	return string(text), err
+// BinaryFault returns the fault of a client whose first message must be text and is binary.
+func (b *Bare) BinaryFault() error {
+	b.code.Store(int32(websocket.StatusUnsupportedData))
+	return report.New(report.ReasonBadRequest, "the first WebSocket message is binary: send text")
 }
 
 // Body returns the body that the Reader reads.

@@ -184,9 +184,9 @@ func (o *anObserver) Refused(r report.Refusal) { o.refused = append(o.refused, r
 // TestBodyThatIsTriedOutIsToldOfOnce, in however many parts it is read.
 func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 	obs := &anObserver{Observer: report.Discard()}
-	q := quota.New(quota.Quota{DecompressedPerSecond: 1}, quota.Quota{}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	q := quota.New(report.Quota{DecompressedPerSecond: 1}, report.Quota{}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
 	for i := range 3 {
-		use := q.Call(quota.NewListenerScope(quota.Quota{}), nil, "192.0.2.1:1", nil)
+		use := q.Call(quota.NewListenerScope(report.Quota{}), nil, "192.0.2.1:1", nil)
 		if err := use.Begin("/a.B/C"); err != nil {
 			t.Fatal(err)
 		}
@@ -216,8 +216,8 @@ func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 // as where messages are compressed each for itself.
 func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := quota.New(quota.Quota{DecompressedPerSecond: 1000}, quota.Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
-		use := q.Call(quota.NewListenerScope(quota.Quota{}), nil, "192.0.2.1:1", nil)
+		q := quota.New(report.Quota{DecompressedPerSecond: 1000}, report.Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
+		use := q.Call(quota.NewListenerScope(report.Quota{}), nil, "192.0.2.1:1", nil)
 		if err := use.Begin("/a.B/C"); err != nil {
 			t.Fatal(err)
 		}

@@ -444,8 +444,8 @@ func TestBombsTakeTurns(t *testing.T) {
 		const messages, size = 300, 15 << 20
 		turns := max(2, runtime.GOMAXPROCS(0))
 		bomb := parts.Framed(codec.FlagCompressed, parts.Gzipped(make([]byte, size)))
-		q := quota.New(quota.Quota{}, quota.Quota{DecompressedPerSecond: turns * size}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
-		listener := quota.NewListenerScope(quota.Quota{})
+		q := quota.New(report.Quota{}, report.Quota{DecompressedPerSecond: turns * size}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
+		listener := quota.NewListenerScope(report.Quota{})
 		var passed, refused atomic.Int64
 		var all sync.WaitGroup
 		for range messages {

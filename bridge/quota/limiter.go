@@ -11,19 +11,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Quota bounds the usage of one address, or one listener, of a Server. A zero field
-// means its default, which is no limit except for addresses (see
-// bridge.DefaultLimits). A negative field means no limit. A limit by the second may
-// be used up in one moment of it.
-type Quota struct {
-	Connections           int // at once
-	Calls                 int // at once
-	CallsPerSecond        int
-	HandshakesPerSecond   int // WebSocket upgrades and, counted apart from them, TLS handshakes
-	DecompressedPerSecond int // bytes of decompressed requests
-	WebRequests           int // at once, to the web server; not of a method
-}
-
 // A Limiter judges connections, handshakes and calls by the limits of their scopes:
 // address, method, listener and server. It asks the narrowest scope first, so that an
 // address over its own limit uses no quota of the others.
@@ -38,7 +25,7 @@ type Limiter struct {
 
 // New returns a Limiter with the limits of all clients together and of each address.
 // With tryOut, it reports excesses but lets them pass.
-func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter {
+func New(server, address report.Quota, tryOut bool, refusals *report.Refusals) *Limiter {
 	epoch := time.Now()
 	now := func() int64 { return int64(time.Since(epoch)) }
 	q := &Limiter{now: now, refusals: refusals, addresses: newAddressTable(), server: Scope{tally: new(tally)}}
@@ -48,7 +35,7 @@ func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter
 // With returns a Limiter with other limits that continues q's counts. Usage that
 // began with q ends with q. Connections and calls count even without a limit, so a
 // new limit counts those that are running. A new rate begins with a full second.
-func (q *Limiter) With(server, address Quota, tryOut bool) *Limiter {
+func (q *Limiter) With(server, address report.Quota, tryOut bool) *Limiter {
 	with := *q
 	with.tryOut = tryOut
 	total := rulesOf(server, "", report.KeyLimits)
@@ -58,18 +45,18 @@ func (q *Limiter) With(server, address Quota, tryOut bool) *Limiter {
 }
 
 // NewListenerScope returns the scope of a listener's clients.
-func NewListenerScope(limits Quota) *Scope {
+func NewListenerScope(limits report.Quota) *Scope {
 	return newScope(rulesOf(limits, " on this listener", report.KeyListenerLimits))
 }
 
 // NewMethodScope returns the scope of the methods that share a limit.
-func NewMethodScope(limits Quota) *Scope {
+func NewMethodScope(limits report.Quota) *Scope {
 	return newScope(rulesOf(limits, " of this method", report.KeyMethodLimits))
 }
 
 // NewRouteScope returns the scope of the calls of the route of that name. It continues
 // the counts of before, unless that is nil.
-func NewRouteScope(name string, limits Quota, before *Scope) *Scope {
+func NewRouteScope(name string, limits report.Quota, before *Scope) *Scope {
 	s := &Scope{rules: &unlimitedRoute}
 	if r := rulesOf(limits, unlimitedRoute.of, unlimitedRoute.section); r != unlimitedRoute {
 		r.entry = " of the route " + name
@@ -85,12 +72,12 @@ func NewRouteScope(name string, limits Quota, before *Scope) *Scope {
 
 // unlimitedRoute are the rules of all routes without limits, of which there may be
 // thousands.
-var unlimitedRoute = rulesOf(Quota{}, " of this route", report.KeyRouteLimits)
+var unlimitedRoute = rulesOf(report.Quota{}, " of this route", report.KeyRouteLimits)
 
 func newScope(r rules) *Scope { return &Scope{&r, new(tally)} }
 
 // With returns the scope with other limits, like Limiter.With.
-func (s *Scope) With(limits Quota) *Scope {
+func (s *Scope) With(limits report.Quota) *Scope {
 	r := rulesOf(limits, s.of, s.section)
 	return &Scope{&r, s.tally}
 }
@@ -127,7 +114,7 @@ type rules struct {
 	callRate, handshakes, decompressed perSecond
 }
 
-func rulesOf(q Quota, of, section string) rules {
+func rulesOf(q report.Quota, of, section string) rules {
 	return rules{
 		of: of, section: section, connections: countOf(q.Connections), calls: countOf(q.Calls), webRequests: countOf(q.WebRequests),
 		callRate: rateOf(q.CallsPerSecond), handshakes: rateOf(q.HandshakesPerSecond), decompressed: rateOf(q.DecompressedPerSecond),

@@ -99,7 +99,7 @@ func newTestQuotas(t testing.TB, limits scopeLimits) (*testQuotas, *told) {
 }
 
 // scopeLimits are those of the server, of an address, and of limitedMethod.
-type scopeLimits struct{ server, address, method Quota }
+type scopeLimits struct{ server, address, method report.Quota }
 
 // limitedMethod is the one method that has a scope.
 const limitedMethod = "/a.B/C"
@@ -127,7 +127,7 @@ func (q *testQuotas) start(l *Scope, peer, method string) (*Call, error) {
 	return &u, u.Begin(method)
 }
 
-func anyListener() *Scope { return NewListenerScope(Quota{}) }
+func anyListener() *Scope { return NewListenerScope(report.Quota{}) }
 
 // wantKey wants a refusal that names the key and when to try again.
 func wantKey(t *testing.T, err error, key string) {
@@ -145,19 +145,19 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		limits scopeLimits
-		quota  Quota // of the listener
+		quota  report.Quota // of the listener
 		key    string
 		// what is let in although the call from one to /a.B/C is not
 		elsewhere, otherAddress, otherMethod bool
 	}{
-		{name: "server", limits: scopeLimits{server: Quota{Calls: 2}}, key: "limits.calls"},
-		{name: "server's rate", limits: scopeLimits{server: Quota{CallsPerSecond: 2}}, key: "limits.calls_per_second"},
-		{name: "listener", quota: Quota{Calls: 2}, key: "listen[].limits.calls", elsewhere: true},
-		{name: "listener's rate", quota: Quota{CallsPerSecond: 2}, key: "listen[].limits.calls_per_second", elsewhere: true},
-		{name: "address", limits: scopeLimits{address: Quota{Calls: 2}}, key: "limits.address.calls", otherAddress: true},
-		{name: "address's rate", limits: scopeLimits{address: Quota{CallsPerSecond: 2}}, key: "limits.address.calls_per_second", otherAddress: true},
-		{name: "method", limits: scopeLimits{method: Quota{Calls: 2}}, key: "limits.methods[].calls", otherMethod: true},
-		{name: "method's rate", limits: scopeLimits{method: Quota{CallsPerSecond: 2}}, key: "limits.methods[].calls_per_second", otherMethod: true},
+		{name: "server", limits: scopeLimits{server: report.Quota{Calls: 2}}, key: "limits.calls"},
+		{name: "server's rate", limits: scopeLimits{server: report.Quota{CallsPerSecond: 2}}, key: "limits.calls_per_second"},
+		{name: "listener", quota: report.Quota{Calls: 2}, key: "listen[].limits.calls", elsewhere: true},
+		{name: "listener's rate", quota: report.Quota{CallsPerSecond: 2}, key: "listen[].limits.calls_per_second", elsewhere: true},
+		{name: "address", limits: scopeLimits{address: report.Quota{Calls: 2}}, key: "limits.address.calls", otherAddress: true},
+		{name: "address's rate", limits: scopeLimits{address: report.Quota{CallsPerSecond: 2}}, key: "limits.address.calls_per_second", otherAddress: true},
+		{name: "method", limits: scopeLimits{method: report.Quota{Calls: 2}}, key: "limits.methods[].calls", otherMethod: true},
+		{name: "method's rate", limits: scopeLimits{method: report.Quota{CallsPerSecond: 2}}, key: "limits.methods[].calls_per_second", otherMethod: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -213,7 +213,7 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 // from the others nor from itself.
 func TestRefusedCallsTakeNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, scopeLimits{server: Quota{Calls: 5, CallsPerSecond: 5}, address: Quota{Calls: 1}})
+		q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{Calls: 5, CallsPerSecond: 5}, address: report.Quota{Calls: 1}})
 		l := anyListener()
 		first, err := q.start(l, "192.0.2.1", limitedMethod)
 		if err != nil {
@@ -241,7 +241,7 @@ func TestRefusedCallsTakeNothing(t *testing.T) {
 // TestRetryIsWhenThereIsRoom: the time that a refused client is told is right.
 func TestRetryIsWhenThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, scopeLimits{server: Quota{CallsPerSecond: 2}})
+		q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{CallsPerSecond: 2}})
 		l := anyListener()
 		var f *report.Fault
 		for f == nil {
@@ -262,19 +262,19 @@ func TestRetryIsWhenThereIsRoom(t *testing.T) {
 // place nor a token from the others.
 func TestPlacesAreGivenBack(t *testing.T) {
 	const peer, method = "192.0.2.1:1", limitedMethod
-	type lowered = func(server, address, listener, method *Quota)
+	type lowered = func(server, address, listener, method *report.Quota)
 	for key, lower := range map[string]lowered{
-		"limits.calls":                      func(s, _, _, _ *Quota) { s.Calls = 1 },
-		"limits.calls_per_second":           func(s, _, _, _ *Quota) { s.CallsPerSecond = 1 },
-		"limits.address.calls":              func(_, a, _, _ *Quota) { a.Calls = 1 },
-		"limits.address.calls_per_second":   func(_, a, _, _ *Quota) { a.CallsPerSecond = 1 },
-		"listen[].limits.calls":             func(_, _, l, _ *Quota) { l.Calls = 1 },
-		"listen[].limits.calls_per_second":  func(_, _, l, _ *Quota) { l.CallsPerSecond = 1 },
-		"limits.methods[].calls":            func(_, _, _, m *Quota) { m.Calls = 1 },
-		"limits.methods[].calls_per_second": func(_, _, _, m *Quota) { m.CallsPerSecond = 1 },
+		"limits.calls":                      func(s, _, _, _ *report.Quota) { s.Calls = 1 },
+		"limits.calls_per_second":           func(s, _, _, _ *report.Quota) { s.CallsPerSecond = 1 },
+		"limits.address.calls":              func(_, a, _, _ *report.Quota) { a.Calls = 1 },
+		"limits.address.calls_per_second":   func(_, a, _, _ *report.Quota) { a.CallsPerSecond = 1 },
+		"listen[].limits.calls":             func(_, _, l, _ *report.Quota) { l.Calls = 1 },
+		"listen[].limits.calls_per_second":  func(_, _, l, _ *report.Quota) { l.CallsPerSecond = 1 },
+		"limits.methods[].calls":            func(_, _, _, m *report.Quota) { m.Calls = 1 },
+		"limits.methods[].calls_per_second": func(_, _, _, m *report.Quota) { m.CallsPerSecond = 1 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			many := Quota{Calls: 9, CallsPerSecond: 9}
+			many := report.Quota{Calls: 9, CallsPerSecond: 9}
 			limits, own := scopeLimits{server: many, address: many, method: many}, many
 			lower(&limits.server, &limits.address, &own, &limits.method)
 			q, _ := newTestQuotas(t, limits)
@@ -312,8 +312,8 @@ func TestPlacesAreGivenBack(t *testing.T) {
 // TestTokensOfWebSocketsAndConnectionsAreGivenBack, as those of calls.
 func TestTokensOfWebSocketsAndConnectionsAreGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 3, HandshakesPerSecond: 3}})
-		l := NewListenerScope(Quota{Connections: 1, HandshakesPerSecond: 1})
+		q, _ := newTestQuotas(t, scopeLimits{address: report.Quota{Connections: 3, HandshakesPerSecond: 3}})
+		l := NewListenerScope(report.Quota{Connections: 1, HandshakesPerSecond: 1})
 		begin := func(peer string, l *Scope) error { return new(Conn).Begin(q.Limiter, peer, l, true) }
 		upgrade := func(peer string, l *Scope) error {
 			u := q.Call(l, nil, peer, nil)
@@ -354,7 +354,7 @@ func seenByKey(t *testing.T, obs *told) map[string]int {
 // been is reported once.
 func TestLimitsAreTriedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, obs := newTestQuotas(t, scopeLimits{server: Quota{Calls: 2, HandshakesPerSecond: 1, DecompressedPerSecond: 1}, address: Quota{Connections: 1, Calls: 3}})
+		q, obs := newTestQuotas(t, scopeLimits{server: report.Quota{Calls: 2, HandshakesPerSecond: 1, DecompressedPerSecond: 1}, address: report.Quota{Connections: 1, Calls: 3}})
 		q.tryOut = true
 		l := anyListener()
 		var calls []*Call
@@ -405,8 +405,8 @@ func TestLimitsAreTriedOut(t *testing.T) {
 }
 
 func TestConnectionsCountWhereTheyBelong(t *testing.T) {
-	q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 2, HandshakesPerSecond: 1}})
-	l := NewListenerScope(Quota{Connections: 3})
+	q, _ := newTestQuotas(t, scopeLimits{address: report.Quota{Connections: 2, HandshakesPerSecond: 1}})
+	l := NewListenerScope(report.Quota{Connections: 3})
 	open := func(peer string) (*Conn, error) {
 		u := new(Conn)
 		return u, u.Begin(q.Limiter, peer, l, false)
@@ -460,7 +460,7 @@ func (o *endsConns) Refused(report.Refusal) {
 // take its time.
 func TestNoLockIsHeldOverTheObserver(t *testing.T) {
 	obs := new(endsConns)
-	q := New(Quota{}, Quota{Connections: 1}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	q := New(report.Quota{}, report.Quota{Connections: 1}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
 	l := anyListener()
 	if err := new(Conn).Begin(q, "192.0.2.1:1", l, false); err != nil {
 		t.Fatal(err)
@@ -480,7 +480,7 @@ func TestNoLockIsHeldOverTheObserver(t *testing.T) {
 // other's place.
 func TestHandshakesCountApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, scopeLimits{address: Quota{HandshakesPerSecond: 1}})
+		q, _ := newTestQuotas(t, scopeLimits{address: report.Quota{HandshakesPerSecond: 1}})
 		const plain, secure = false, true
 		l := anyListener()
 		begin := func(tls bool) error { return new(Conn).Begin(q.Limiter, "192.0.2.1:1", l, tls) }
@@ -512,8 +512,8 @@ func TestHandshakesCountApart(t *testing.T) {
 
 // TestUseIsGivenBackOnce, however many begin and end at once.
 func TestUseIsGivenBackOnce(t *testing.T) {
-	q, _ := newTestQuotas(t, scopeLimits{server: Quota{Calls: 10}, address: Quota{Calls: 4}, method: Quota{Calls: 7}})
-	l := NewListenerScope(Quota{Calls: 9})
+	q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{Calls: 10}, address: report.Quota{Calls: 4}, method: report.Quota{Calls: 7}})
+	l := NewListenerScope(report.Quota{Calls: 9})
 	var work sync.WaitGroup
 	var most atomic.Int64
 	for i := range 8 {
@@ -550,7 +550,7 @@ func TestUseIsGivenBackOnce(t *testing.T) {
 // has too much.
 func TestExpandingIsADebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, scopeLimits{server: Quota{DecompressedPerSecond: 1000}})
+		q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{DecompressedPerSecond: 1000}})
 		c, err := q.start(anyListener(), "192.0.2.1", limitedMethod)
 		if err != nil {
 			t.Fatal(err)
@@ -581,7 +581,7 @@ func TestExpandingIsADebt(t *testing.T) {
 func TestMessagesAtOnceShareADebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, message, piece = 16_000, 16_000, 100
-		q, _ := newTestQuotas(t, scopeLimits{server: Quota{DecompressedPerSecond: 2 * rate}, address: Quota{DecompressedPerSecond: rate}})
+		q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{DecompressedPerSecond: 2 * rate}, address: report.Quota{DecompressedPerSecond: rate}})
 		calls := make([]*Call, 1000)
 		for i := range calls {
 			c, err := q.start(anyListener(), "192.0.2.1", limitedMethod)
@@ -623,7 +623,7 @@ func TestMessagesAtOnceShareADebt(t *testing.T) {
 }
 
 // generous are limits of an address that no benchmark reaches.
-var generous = Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 1e8, HandshakesPerSecond: 10_000, DecompressedPerSecond: 1 << 30}
+var generous = report.Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 1e8, HandshakesPerSecond: 10_000, DecompressedPerSecond: 1 << 30}
 
 // BenchmarkQuotas is what a call costs with the default limits.
 func BenchmarkQuotas(b *testing.B) {
@@ -649,7 +649,7 @@ func BenchmarkQuotas(b *testing.B) {
 
 // BenchmarkExpanding is what limits add to a compressed message.
 func BenchmarkExpanding(b *testing.B) {
-	q, _ := newTestQuotas(b, scopeLimits{address: generous, method: Quota{DecompressedPerSecond: 1<<31 - 2}})
+	q, _ := newTestQuotas(b, scopeLimits{address: generous, method: report.Quota{DecompressedPerSecond: 1<<31 - 2}})
 	c, err := q.start(anyListener(), "192.0.2.1:1000", limitedMethod)
 	if err != nil {
 		b.Fatal(err)
@@ -667,8 +667,8 @@ func BenchmarkExpanding(b *testing.B) {
 
 // TestMovedCallCountsWithItsNewScopes only, or with its old ones if the new have no room.
 func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
-	q := New(Quota{}, Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
-	l, method, route, other := NewListenerScope(Quota{}), NewMethodScope(Quota{Calls: 1}), NewRouteScope("one", Quota{}, nil), NewRouteScope("two", Quota{Calls: 1}, nil)
+	q := New(report.Quota{}, report.Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
+	l, method, route, other := NewListenerScope(report.Quota{}), NewMethodScope(report.Quota{Calls: 1}), NewRouteScope("one", report.Quota{}, nil), NewRouteScope("two", report.Quota{Calls: 1}, nil)
 	count := func(want ...int) {
 		t.Helper()
 		if got := []int{method.Running(), route.Running(), other.Running(), l.Running()}; !slices.Equal(got, want) {
@@ -702,7 +702,7 @@ func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
 	u.End()
 	count(0, 0, 0, 0)
 
-	tried := q.With(Quota{}, Quota{}, true)
+	tried := q.With(report.Quota{}, report.Quota{}, true)
 	first, over := tried.Call(l, nil, "192.0.2.1:1", nil), tried.Call(l, nil, "192.0.2.1:2", nil)
 	for _, c := range []*Call{&first, &over} {
 		if err := c.Begin("m"); err != nil {

@@ -10,8 +10,8 @@ import (
 // TestWebRequestsCountApart: requests to the web server have limits of an address and
 // of all, and take no place of a call.
 func TestWebRequestsCountApart(t *testing.T) {
-	q, _ := newTestQuotas(t, scopeLimits{server: Quota{WebRequests: 3, Calls: 1}, address: Quota{WebRequests: 2}})
-	listener := NewListenerScope(Quota{})
+	q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{WebRequests: 3, Calls: 1}, address: report.Quota{WebRequests: 2}})
+	listener := NewListenerScope(report.Quota{})
 	begin := func(peer, limit string) *WebRequest {
 		t.Helper()
 		u := q.WebRequest(listener, peer, nil)

@@ -3,6 +3,8 @@ package quota
 import (
 	"testing"
 	"testing/synctest"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // changed returns quotas of other limits that go on counting where q is.
@@ -13,11 +15,17 @@ func (q *testQuotas) changed(limits scopeLimits) *testQuotas {
 // TestCountsOutliveTheirLimits: calls that began with other limits count, until
 // they end.
 func TestCountsOutliveTheirLimits(t *testing.T) {
-	for name, of := range map[string]func(calls int) (scopeLimits, Quota){
-		"server":   func(calls int) (scopeLimits, Quota) { return scopeLimits{server: Quota{Calls: calls}}, Quota{} },
-		"address":  func(calls int) (scopeLimits, Quota) { return scopeLimits{address: Quota{Calls: calls}}, Quota{} },
-		"method":   func(calls int) (scopeLimits, Quota) { return scopeLimits{method: Quota{Calls: calls}}, Quota{} },
-		"listener": func(calls int) (scopeLimits, Quota) { return scopeLimits{}, Quota{Calls: calls} },
+	for name, of := range map[string]func(calls int) (scopeLimits, report.Quota){
+		"server": func(calls int) (scopeLimits, report.Quota) {
+			return scopeLimits{server: report.Quota{Calls: calls}}, report.Quota{}
+		},
+		"address": func(calls int) (scopeLimits, report.Quota) {
+			return scopeLimits{address: report.Quota{Calls: calls}}, report.Quota{}
+		},
+		"method": func(calls int) (scopeLimits, report.Quota) {
+			return scopeLimits{method: report.Quota{Calls: calls}}, report.Quota{}
+		},
+		"listener": func(calls int) (scopeLimits, report.Quota) { return scopeLimits{}, report.Quota{Calls: calls} },
 	} {
 		three, l := of(3)
 		q, _ := newTestQuotas(t, three)
@@ -62,7 +70,7 @@ func TestCountsOutliveTheirLimits(t *testing.T) {
 
 // TestConnectionsOutliveTheirLimits, as calls do.
 func TestConnectionsOutliveTheirLimits(t *testing.T) {
-	q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 2}})
+	q, _ := newTestQuotas(t, scopeLimits{address: report.Quota{Connections: 2}})
 	l := anyListener()
 	var before, unlimited, after Conn
 	if err := before.Begin(q.Limiter, "192.0.2.1", l, false); err != nil {
@@ -71,7 +79,7 @@ func TestConnectionsOutliveTheirLimits(t *testing.T) {
 	if err := unlimited.Begin(q.changed(scopeLimits{}).Limiter, "192.0.2.1", l, false); err != nil {
 		t.Fatal(err)
 	}
-	one := q.changed(scopeLimits{address: Quota{Connections: 1}})
+	one := q.changed(scopeLimits{address: report.Quota{Connections: 1}})
 	if err := after.Begin(one.Limiter, "192.0.2.1", l, false); err == nil {
 		t.Error("a second connection begins when the limit is lowered to one")
 	}
@@ -91,14 +99,14 @@ func TestConnectionsOutliveTheirLimits(t *testing.T) {
 // TestBucketsOutliveTheirRates: a swap gives nobody a full bucket.
 func TestBucketsOutliveTheirRates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, scopeLimits{server: Quota{CallsPerSecond: 4}})
+		q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{CallsPerSecond: 4}})
 		l := anyListener()
 		for range 4 {
 			if _, err := q.start(l, "192.0.2.1", limitedMethod); err != nil {
 				t.Fatal(err)
 			}
 		}
-		q = q.changed(scopeLimits{server: Quota{CallsPerSecond: 4}})
+		q = q.changed(scopeLimits{server: report.Quota{CallsPerSecond: 4}})
 		if _, err := q.start(l, "192.0.2.1", limitedMethod); err == nil {
 			t.Error("a fifth call begins within the second")
 		}
@@ -108,14 +116,14 @@ func TestBucketsOutliveTheirRates(t *testing.T) {
 // TestDebtsOutliveTheirLimits: a call that began with a low limit doesn't stop those
 // that begin with a higher one, for what is little to them.
 func TestDebtsOutliveTheirLimits(t *testing.T) {
-	q, _ := newTestQuotas(t, scopeLimits{server: Quota{DecompressedPerSecond: 1 << 10}})
+	q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{DecompressedPerSecond: 1 << 10}})
 	l := anyListener()
 	before, err := q.start(l, "192.0.2.1", limitedMethod)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = before.Expanded(1<<20, 1<<20) // one message
-	after, err := q.changed(scopeLimits{server: Quota{DecompressedPerSecond: 1 << 30}}).start(l, "192.0.2.1", limitedMethod)
+	after, err := q.changed(scopeLimits{server: report.Quota{DecompressedPerSecond: 1 << 30}}).start(l, "192.0.2.1", limitedMethod)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-// Package report defines how culvert reports events:
+// Package report has the words that culvert and those who use it share. What they set, as
+// parts of bridge.Config: [Backend] and its parts (backend.go), [Listener], [Limits]. And
+// what culvert reports:
 //
 //   - to a client: a [Fault] is why culvert itself ended a call, and becomes the
 //     client's status (fault.go). Its [Reason] is a row of the table of [Reasons]
@@ -7,6 +9,7 @@
 //     configuration key that decides (refusals.go). [Panics] logs panics (panics.go).
 //   - to an [Observer]: the source of logs, metrics and traces (observe.go; web.go: requests
 //     to the web server). guard.go catches its panics, and those of a logger.
+//   - on request: state.go has parts of bridge.Snapshot.
 //
 // It is a leaf: calls, connections and upstreams share these definitions and nothing
 // else.

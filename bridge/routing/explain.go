@@ -4,23 +4,14 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// A Candidate is what became of a route for a request.
-type Candidate struct {
-	Route   int  // its index
-	Matches bool // it matches the request
-
-	// Key is the key that decided against the route: if it matches, the criterion by
-	// which the winner is more specific, or "order" if the winner comes first; if it
-	// doesn't, the first condition that fails. The winner has none.
-	Key string
-}
 
 // Explain returns all routes for a request: the winner, then the others that match,
 // from the most to the least specific, then the rest, those first that failed at the
 // latest criterion. It looks at every route.
-func (t *Table) Explain(f *Facts) []Candidate {
+func (t *Table) Explain(f *Facts) []report.Candidate {
 	type result struct {
 		rank   int // of its entry
 		failed int // the place of the criterion; len(criteria): none
@@ -37,10 +28,10 @@ func (t *Table) Explain(f *Facts) []Candidate {
 	slices.SortFunc(results, func(a, b *result) int {
 		return cmp.Or(cmp.Compare(b.failed, a.failed), cmp.Compare(a.rank, b.rank))
 	})
-	candidates := make([]Candidate, len(results))
+	candidates := make([]report.Candidate, len(results))
 	for i, r := range results {
 		e := &t.entries[r.rank]
-		c := Candidate{Route: int(e.route), Matches: r.failed == len(criteria)}
+		c := report.Candidate{Route: int(e.route), Matches: r.failed == len(criteria)}
 		switch {
 		case !c.Matches:
 			c.Key = criteria[r.failed].key
@@ -82,20 +73,11 @@ func (e *entry) matchesHost(host string) bool {
 	return e.host == anyName || e.host == host
 }
 
-// A Shadow is a route that no request gets.
-type Shadow struct {
-	Route int
-	By    int // the index of a route that gets its requests, or -1: no way in has them
-}
-
-// A Way is a listener and a transport that it accepts, by their names.
-type Way struct{ Listener, Transport string }
-
 // Shadowed returns the routes that no request gets, because other routes match all of
 // their requests and win, or because no listener of theirs accepts their transports.
 // ways are all that there are. Shadowed judges each route by requests that match it and
 // as few others as possible.
-func (t *Table) Shadowed(ways []Way) []Shadow {
+func (t *Table) Shadowed(ways []report.Way) []report.Shadow {
 	by := make([]int, t.routes)
 	for i := range by {
 		by[i] = -1
@@ -117,17 +99,17 @@ func (t *Table) Shadowed(ways []Way) []Shadow {
 			return false
 		})
 	}
-	var shadows []Shadow
+	var shadows []report.Shadow
 	for i := range t.routes {
 		if !gets[i] {
-			shadows = append(shadows, Shadow{i, by[i]})
+			shadows = append(shadows, report.Shadow{Route: i, By: by[i]})
 		}
 	}
 	return shadows
 }
 
 // samples yields a request that the entry matches for each of the ways.
-func (e *entry) samples(ways []Way, yield func(*Facts) bool) {
+func (e *entry) samples(ways []report.Way, yield func(*Facts) bool) {
 	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, int(e.depth), int(e.elements)), Metadata: make(map[string][]string, len(e.metadata))}
 	switch e.hostKind() {
 	case wildcardHost:

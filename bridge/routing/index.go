@@ -3,6 +3,8 @@ package routing
 import (
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // An index finds entries. It has a map for each of the first criteria: host, path
@@ -203,7 +205,7 @@ func (x *index) push(to, rank int32) {
 // anchor returns the condition by which the group finds the entry: one with a value if
 // there is one, and of those the one whose list is the shortest so far. So routes that
 // share one condition, and differ in another, end in short lists.
-func (g *group) anchor(e *entry) Condition {
+func (g *group) anchor(e *entry) report.Condition {
 	best, bestLength := e.metadata[0], int32(-1)
 	for _, c := range e.metadata {
 		if c.Value == "" {
@@ -350,7 +352,7 @@ func (x *index) firstOf(list int32, f *Facts) int32 {
 // that fails, or "".
 func (e *entry) matchesRest(f *Facts) string {
 	switch {
-	case slices.ContainsFunc(e.metadata, func(c Condition) bool { return !c.holds(f.Metadata) }):
+	case slices.ContainsFunc(e.metadata, func(c report.Condition) bool { return !holds(c, f.Metadata) }):
 		return "match.metadata"
 	case e.listener != anyName && e.listener != f.Listener:
 		return "match.listeners"

@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Route is one row of a Table.
 type Route struct {
 	Name  string
-	Match Match
+	Match report.Match
 
 	// Rewrite replaces Match.PathPrefix in the path, and thus makes the name of the
 	// method that the backend receives. "/" removes the prefix. If empty, the path
@@ -20,23 +22,7 @@ type Route struct {
 	Rewrite string
 }
 
-// A Match has a route's conditions, which must all be true. An empty list, or an
-// empty prefix, matches every request. One entry of a list must match; of Metadata
-// all must.
-type Match struct {
-	Hosts      []string // "shop.example.com", "*.example.com" for all names below it, "*"
-	PathPrefix string   // "/team-a": whole elements of the path
-	Methods    []string // patterns: "shop.v1.Orders/*", where * stands for any part without a slash
-	Metadata   []Condition
-	Listeners  []string // names
-	Transports []string // names, as the bridge has them
-}
-
-// A Condition is true if a request has metadata of the name. If Value isn't empty, the
-// request must have the name once, with this value.
-type Condition struct{ Name, Value string }
-
-func (c Condition) holds(md map[string][]string) bool {
+func holds(c report.Condition, md map[string][]string) bool {
 	values := md[c.Name]
 	return len(values) > 0 && (c.Value == "" || len(values) == 1 && values[0] == c.Value)
 }
@@ -50,18 +36,10 @@ type Facts struct {
 	Metadata  map[string][]string // by lower-case name; nil while it is unknown
 }
 
-// A Mistake is an error in a route.
-type Mistake struct {
-	Route int    // its index
-	Key   string // the key within the route: "match.hosts[1]"
-	Text  string // continues a sentence that begins with the key
-	Other int    // the index of the route that matches the same, or -1
-}
-
 // newMistake returns a Mistake of one route alone, which New sets.
-func newMistake(key, text string) *Mistake { return &Mistake{Key: key, Text: text, Other: -1} }
-
-func (m *Mistake) Error() string { return fmt.Sprintf("routes[%d].%s %s", m.Route, m.Key, m.Text) }
+func newMistake(key, text string) *report.RouteMistake {
+	return &report.RouteMistake{Key: key, Text: text, Other: -1}
+}
 
 // anyName stands for a condition that a Match doesn't have.
 const anyName = ""
@@ -131,7 +109,7 @@ func plainByte(c byte) bool {
 
 // pathElements returns how many elements the paths that a route matches have: the
 // rewritten path must be a method, which has two.
-func (r *Route) pathElements(prefix int) (int, *Mistake) {
+func (r *Route) pathElements(prefix int) (int, *report.RouteMistake) {
 	rewritten, key := prefix, "match.path_prefix"
 	if r.Rewrite != "" {
 		var err error
@@ -152,7 +130,7 @@ func (r *Route) pathElements(prefix int) (int, *Mistake) {
 }
 
 // sortedConditions returns the conditions in lower case, sorted.
-func sortedConditions(list []Condition) ([]Condition, *Mistake) {
+func sortedConditions(list []report.Condition) ([]report.Condition, *report.RouteMistake) {
 	list = slices.Clone(list)
 	for i := range list {
 		list[i].Name = strings.ToLower(list[i].Name)
@@ -162,10 +140,10 @@ func sortedConditions(list []Condition) ([]Condition, *Mistake) {
 			return nil, newMistake(key, "is empty: write the name of metadata")
 		case strings.HasSuffix(name, "-bin") && list[i].Value != "":
 			return nil, newMistake(key, "can match no call: the value of binary metadata can't be matched; remove value")
-		case slices.ContainsFunc(list[:i], func(c Condition) bool { return c.Name == name }):
+		case slices.ContainsFunc(list[:i], func(c report.Condition) bool { return c.Name == name }):
 			return nil, newMistake(key, "can match no call: another condition has this name, too; remove one of them")
 		}
 	}
-	slices.SortFunc(list, func(a, b Condition) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b report.Condition) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil
 }

@@ -76,26 +76,21 @@ func NewMethodPolicy(allow, deny []string) (MethodPolicy, error) {
 }
 
 // Allows reports whether calls of the method cross.
-func (p MethodPolicy) Allows(method string) bool {
-	switch {
-	case p.deny.Match(method):
-		return false
-	case p.allow.Match(method):
-		return true
-	default:
-		return !p.AllowsByName() && !ShowsInside(method)
-	}
-}
+func (p MethodPolicy) Allows(method string) bool { return p.DeniedBy(method) == "" }
 
 // AllowsByName reports whether there are allow patterns: all other methods are denied.
 func (p MethodPolicy) AllowsByName() bool { return len(p.allow) > 0 }
 
-// DeniedBy returns the key that excludes a method that isn't allowed.
+// DeniedBy returns the key that excludes the method, or "" if the method is allowed.
 func (p MethodPolicy) DeniedBy(method string) string {
-	if p.deny.Match(method) {
+	switch {
+	case p.deny.Match(method):
 		return "methods.deny"
+	case p.allow.Match(method), !p.AllowsByName() && !ShowsInside(method):
+		return ""
+	default:
+		return "methods.allow"
 	}
-	return "methods.allow"
 }
 
 // Exposes reports whether clients can call some method of the service.

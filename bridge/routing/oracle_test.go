@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // oracle selects a route as the package's comment says, by looking at every route.
@@ -145,7 +147,7 @@ func (c *choices) some(words ...string) []string {
 
 func (c *choices) route() Route {
 	r := Route{
-		Match: Match{
+		Match: report.Match{
 			Hosts:      c.some("a.example", "b.a.example", "*.a.example", "*.example", "*", "A.example"),
 			PathPrefix: c.of("", "", "/", "/t", "/t/u", "/s.S", "/s.S/M", "/t/s.S"),
 			Methods:    c.some("s.S/M", "s.S/N", "s.S/*", "s.*/*", "s.*/M", "*/M", "*/*", "s.?/M", "s.[ST]/*", "s.?*/M", "t.T/*", "/s.S/M"),
@@ -155,7 +157,7 @@ func (c *choices) route() Route {
 		Rewrite: c.of("", "/", "/s.S", "/s.S/N", ""),
 	}
 	for range c.next(3) {
-		r.Match.Metadata = append(r.Match.Metadata, Condition{c.of("x", "y", "z"), c.of("", "1", "2")})
+		r.Match.Metadata = append(r.Match.Metadata, report.Condition{Name: c.of("x", "y", "z"), Value: c.of("", "1", "2")})
 	}
 	return r
 }
@@ -201,10 +203,10 @@ func FuzzFind(f *testing.F) {
 			table, err = New(routes)
 		}
 		shadowed := map[int]bool{}
-		var ways []Way
+		var ways []report.Way
 		for _, l := range []string{"l", "m", ""} {
 			for _, tr := range []string{"grpc", "grpc-web", "h2ts", ""} {
-				ways = append(ways, Way{l, tr})
+				ways = append(ways, report.Way{Listener: l, Transport: tr})
 			}
 		}
 		for _, s := range table.Shadowed(ways) {
@@ -240,7 +242,7 @@ func without(routes []Route, err error) []Route {
 		panic(err)
 	}
 	for _, e := range all.Unwrap() {
-		var m *Mistake
+		var m *report.RouteMistake
 		if errors.As(e, &m) {
 			wrong[m.Route] = true
 		}

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -68,4 +69,29 @@ func isLiteral(part string) bool { return !strings.ContainsAny(part, special) }
 func matchesPart(pattern, part string) bool {
 	ok, err := path.Match(pattern, part)
 	return ok && err == nil
+}
+
+// RefusedBy returns the keys that certainly refuse all methods that the patterns match, or
+// none. allow and deny are the lists of a MethodPolicy, which may be only tried out.
+func RefusedBy(patterns, allow, deny []string, tryOut bool) (keys []string) {
+	for _, pattern := range patterns {
+		covers := func(by string) bool { return Covers(by, pattern) }
+		meets := func(by string) bool { return !Disjoint(by, pattern) }
+		hidden := slices.ContainsFunc(deniedUnlessAllowed, covers) // also while the policy is only tried out
+		key := ""
+		switch {
+		case tryOut && !hidden:
+			return nil
+		case slices.ContainsFunc(deny, covers):
+			key = "methods.deny"
+		case (len(allow) > 0 || hidden) && !slices.ContainsFunc(allow, meets):
+			key = "methods.allow"
+		default:
+			return nil
+		}
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }

@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestOutgoingIsWhatTheBackendReceives: the rewritten prefix sets the service, or the
@@ -21,7 +23,7 @@ func TestOutgoingIsWhatTheBackendReceives(t *testing.T) {
 		{"/a.B", "/x.Y", []string{"*/Get", "a.B/Put"}, []string{"x.Y/Get", "x.Y/Put"}},
 		{"/a.B/C", "/x.Y/Z", nil, []string{"x.Y/Z"}},
 	} {
-		r := Route{Match: Match{PathPrefix: c.prefix, Methods: c.methods}, Rewrite: c.rewrite}
+		r := Route{Match: report.Match{PathPrefix: c.prefix, Methods: c.methods}, Rewrite: c.rewrite}
 		if _, err := New([]Route{r}); err != nil {
 			t.Fatal(err)
 		}

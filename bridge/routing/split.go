@@ -6,17 +6,13 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-)
 
-// A Target is a backend with its share of a route's calls.
-type Target struct {
-	Backend string
-	Weight  int // relative to the other weights; 0: no calls
-}
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
 
 // A Split divides calls among backends by weight.
 type Split struct {
-	targets []Target
+	targets []report.Target
 	seeds   []uint64 // of each target, for PickFor
 	total   uint64   // of the weights
 }
@@ -25,7 +21,7 @@ type Split struct {
 const maxWeight = 1_000_000
 
 // NewSplit returns the split among the targets, each with a backend of its own.
-func NewSplit(targets []Target) (*Split, error) {
+func NewSplit(targets []report.Target) (*Split, error) {
 	s := &Split{targets: targets, seeds: make([]uint64, len(targets))}
 	for i, t := range targets {
 		for _, before := range targets[:i] {
@@ -46,7 +42,7 @@ func NewSplit(targets []Target) (*Split, error) {
 }
 
 // Targets returns the targets. The caller must not change them.
-func (s *Split) Targets() []Target { return s.targets }
+func (s *Split) Targets() []report.Target { return s.targets }
 
 // Pick returns the backend for a number that is uniform over all 64-bit values. serves
 // reports whether a backend can take calls. Backends that can't have no share, unless

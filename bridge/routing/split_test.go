@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-func newSplit(t testing.TB, targets ...Target) *Split {
+func newSplit(t testing.TB, targets ...report.Target) *Split {
 	t.Helper()
 	s, err := NewSplit(targets)
 	if err != nil {
@@ -21,10 +23,10 @@ func newSplit(t testing.TB, targets ...Target) *Split {
 func all(string) bool { return true }
 
 func TestSplitMistakes(t *testing.T) {
-	for want, targets := range map[string][]Target{
-		"sum to 0":  {{"a", 0}, {"b", 0}},
-		"twice":     {{"a", 1}, {"a", 2}},
-		"write 0 t": {{"a", -1}},
+	for want, targets := range map[string][]report.Target{
+		"sum to 0":  {{Backend: "a", Weight: 0}, {Backend: "b", Weight: 0}},
+		"twice":     {{Backend: "a", Weight: 1}, {Backend: "a", Weight: 2}},
+		"write 0 t": {{Backend: "a", Weight: -1}},
 	} {
 		if _, err := NewSplit(targets); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v gave %v, want %q", targets, err, want)
@@ -43,7 +45,7 @@ func shares(pick func(i int) string) map[string]float64 {
 }
 
 func TestSplitFollowsWeights(t *testing.T) {
-	s := newSplit(t, Target{"stable", 95}, Target{"off", 0}, Target{"canary", 5})
+	s := newSplit(t, report.Target{Backend: "stable", Weight: 95}, report.Target{Backend: "off", Weight: 0}, report.Target{Backend: "canary", Weight: 5})
 	random := rand.New(rand.NewPCG(1, 2))
 	for name, pick := range map[string]func(int) string{
 		"random": func(int) string { return s.Pick(random.Uint64(), all) },
@@ -61,8 +63,8 @@ func TestSplitFollowsWeights(t *testing.T) {
 
 // If the canary's weight grows from 5 to 10 %, only users that move to it move.
 func TestStickyMovesFewKeys(t *testing.T) {
-	before := newSplit(t, Target{"stable", 95}, Target{"canary", 5})
-	after := newSplit(t, Target{"canary", 10}, Target{"stable", 90})
+	before := newSplit(t, report.Target{Backend: "stable", Weight: 95}, report.Target{Backend: "canary", Weight: 5})
+	after := newSplit(t, report.Target{Backend: "canary", Weight: 10}, report.Target{Backend: "stable", Weight: 90})
 	moved, back := 0, 0
 	for i := range 100_000 {
 		key := []string{fmt.Sprint("user-", i)}
@@ -83,7 +85,7 @@ func TestStickyMovesFewKeys(t *testing.T) {
 // keys stay. Without any that serves, the choice is as ever. A weight of 0 takes no
 // calls even then.
 func TestSplitPassesOverBackendsThatDoNotServe(t *testing.T) {
-	s := newSplit(t, Target{"a", 2}, Target{"b", 6}, Target{"c", 2}, Target{"off", 0})
+	s := newSplit(t, report.Target{Backend: "a", Weight: 2}, report.Target{Backend: "b", Weight: 6}, report.Target{Backend: "c", Weight: 2}, report.Target{Backend: "off", Weight: 0})
 	without := func(gone ...string) func(string) bool {
 		return func(backend string) bool { return !slices.Contains(gone, backend) }
 	}
@@ -126,7 +128,7 @@ func TestSplitPassesOverBackendsThatDoNotServe(t *testing.T) {
 
 // All replicas, and all versions of culvert, choose the same backend for a key.
 func TestStickyIsStable(t *testing.T) {
-	s := newSplit(t, Target{"a", 1}, Target{"b", 1}, Target{"c", 2})
+	s := newSplit(t, report.Target{Backend: "a", Weight: 1}, report.Target{Backend: "b", Weight: 1}, report.Target{Backend: "c", Weight: 2})
 	var got []string
 	for _, key := range [][]string{{"alice"}, {"bob"}, {"carol"}, {""}, {"a", "b"}, {"ab"}} {
 		got = append(got, s.PickFor(key, all))
@@ -137,7 +139,7 @@ func TestStickyIsStable(t *testing.T) {
 }
 
 func BenchmarkSplit(b *testing.B) {
-	s := newSplit(b, Target{"stable", 95}, Target{"canary", 5})
+	s := newSplit(b, report.Target{Backend: "stable", Weight: 95}, report.Target{Backend: "canary", Weight: 5})
 	b.Run("random", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Table selects routes. It never changes, so several goroutines may use it.
@@ -41,8 +43,8 @@ type entry struct {
 
 // conditions are those of an entry that a lookup checks, but doesn't look up.
 type conditions struct {
-	metadata            []Condition // sorted
-	listener, transport string      // or anyName
+	metadata            []report.Condition // sorted
+	listener, transport string             // or anyName
 }
 
 // noConditions are those of all entries that have none.
@@ -64,7 +66,7 @@ func New(routes []Route) (*Table, error) {
 			mistakes = append(mistakes, m)
 		}
 		if entries = append(entries, more...); len(entries) > maxEntries {
-			return nil, &Mistake{Route: i, Key: "match", Text: fmt.Sprintf("makes more than %d combinations of hosts, methods, listeners and transports: use patterns", maxEntries), Other: -1}
+			return nil, &report.RouteMistake{Route: i, Key: "match", Text: fmt.Sprintf("makes more than %d combinations of hosts, methods, listeners and transports: use patterns", maxEntries), Other: -1}
 		}
 	}
 	mistakes = append(mistakes, twins(entries, routes)...)
@@ -96,12 +98,12 @@ type parsedMatch struct {
 	depth, elements       int    // as in entry
 	hosts                 []string
 	methods               []pattern
-	metadata              []Condition
+	metadata              []report.Condition
 	listeners, transports []string
 }
 
 // parse checks the Match of a route.
-func (r *Route) parse() (p parsedMatch, mistakes []*Mistake) {
+func (r *Route) parse() (p parsedMatch, mistakes []*report.RouteMistake) {
 	wrong := func(key string, err error) {
 		mistakes = append(mistakes, newMistake(key, err.Error()))
 	}
@@ -111,7 +113,7 @@ func (r *Route) parse() (p parsedMatch, mistakes []*Mistake) {
 		wrong("match.path_prefix", err)
 		return p, mistakes
 	}
-	var mistake *Mistake
+	var mistake *report.RouteMistake
 	if p.elements, mistake = r.pathElements(p.depth); mistake != nil {
 		return p, append(mistakes, mistake)
 	}
@@ -144,7 +146,7 @@ func (r *Route) parse() (p parsedMatch, mistakes []*Mistake) {
 
 // expand returns the entries of a route. Of a route with too many it returns enough for
 // New to refuse it.
-func expand(r *Route, index int) (entries []entry, mistakes []*Mistake) {
+func expand(r *Route, index int) (entries []entry, mistakes []*report.RouteMistake) {
 	p, mistakes := r.parse()
 	if len(mistakes) > 0 {
 		return nil, mistakes
@@ -231,11 +233,8 @@ var criteria = []struct {
 	{"match.metadata", func(a, b *entry) int { return cmp.Compare(len(b.metadata), len(a.metadata)) }},
 	{"match.listeners", func(a, b *entry) int { return named(a.listener, b.listener) }},
 	{"match.transports", func(a, b *entry) int { return named(a.transport, b.transport) }},
-	{OrderOfRoutes, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
+	{report.OrderOfRoutes, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
 }
-
-// OrderOfRoutes is the Key of a Candidate that differs from the winner only in its place.
-const OrderOfRoutes = "order"
 
 // sorted returns the entries by rank.
 func sorted(entries []entry) []entry {

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func newTable(t *testing.T, routes ...Route) *Table {
@@ -24,38 +26,38 @@ func TestMostSpecificRouteWins(t *testing.T) {
 		Host: "b.a.example", Path: "/t/s.S/Get", Listener: "l", Transport: "grpc",
 		Metadata: map[string][]string{"x": {"1"}, "y": {"2"}},
 	}
-	strip := func(m Match) Route { return Route{Match: m, Rewrite: "/"} }
-	all := Match{
-		PathPrefix: "/t", Methods: []string{"s.S/Get"}, Metadata: []Condition{{"x", "1"}, {"y", "2"}},
+	strip := func(m report.Match) Route { return Route{Match: m, Rewrite: "/"} }
+	all := report.Match{
+		PathPrefix: "/t", Methods: []string{"s.S/Get"}, Metadata: []report.Condition{{Name: "x", Value: "1"}, {Name: "y", Value: "2"}},
 		Listeners: []string{"l"}, Transports: []string{"grpc"},
 	}
-	with := func(change func(*Match)) Match {
+	with := func(change func(*report.Match)) report.Match {
 		m := all
 		change(&m)
 		return m
 	}
 	for _, tt := range []struct {
 		name           string
-		winner, loser  Match
+		winner, loser  report.Match
 		rewrite        string // of the loser; empty: "/"
 		loserIsShorter bool
 	}{
-		{name: "an exact host beats a wildcard", winner: Match{PathPrefix: "/t", Hosts: []string{"b.a.example"}}, loser: with(func(m *Match) { m.Hosts = []string{"*.a.example"} })},
-		{name: "a longer wildcard beats a shorter one", winner: Match{PathPrefix: "/t", Hosts: []string{"*.a.example"}}, loser: with(func(m *Match) { m.Hosts = []string{"*.example"} })},
-		{name: "a wildcard beats any host", winner: Match{PathPrefix: "/t", Hosts: []string{"*.example"}}, loser: all},
-		{name: "a longer prefix beats a shorter one", winner: Match{PathPrefix: "/t/s.S"}, loser: all, loserIsShorter: true},
-		{name: "an exact method beats a service", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/Get"}}, loser: with(func(m *Match) { m.Methods = []string{"s.S/*"} })},
-		{name: "an exact method beats a part of a service", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/Get"}}, loser: with(func(m *Match) { m.Methods = []string{"s.S/Ge?"} })},
-		{name: "a part of a service beats the service", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/G*"}}, loser: with(func(m *Match) { m.Methods = []string{"s.S/*"} })},
-		{name: "a smaller part beats a larger one", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/Ge*"}}, loser: with(func(m *Match) { m.Methods = []string{"s.S/G*"} })},
-		{name: "a service beats a pattern", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/*"}}, loser: with(func(m *Match) { m.Methods = []string{"s.?/Get*"} })},
-		{name: "a longer pattern beats a shorter one", winner: Match{PathPrefix: "/t", Methods: []string{"s.*/Get"}}, loser: with(func(m *Match) { m.Methods = []string{"s.*/G*"} })},
-		{name: "a class doesn't count", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/G*"}}, loser: with(func(m *Match) { m.Methods = []string{"s.[A-Z]/[EFGHIJKL]*"} })},
-		{name: "a pattern beats any method", winner: Match{PathPrefix: "/t", Methods: []string{"*/G*"}}, loser: with(func(m *Match) { m.Methods = nil })},
-		{name: "more conditions beat fewer", winner: Match{PathPrefix: "/t", Metadata: []Condition{{"x", ""}, {"y", ""}}}, loser: with(func(m *Match) { m.Methods, m.Metadata = nil, []Condition{{"x", "1"}} })},
-		{name: "a listener beats any", winner: Match{PathPrefix: "/t", Listeners: []string{"l"}}, loser: Match{PathPrefix: "/t", Transports: []string{"grpc"}}},
-		{name: "a transport beats any", winner: Match{PathPrefix: "/t", Transports: []string{"grpc"}}, loser: Match{PathPrefix: "/t"}},
-		{name: "the first of two that differ in nothing that counts", winner: Match{PathPrefix: "/t", Methods: []string{"s.*/Get"}}, loser: Match{PathPrefix: "/t", Methods: []string{"*.S/Get"}}},
+		{name: "an exact host beats a wildcard", winner: report.Match{PathPrefix: "/t", Hosts: []string{"b.a.example"}}, loser: with(func(m *report.Match) { m.Hosts = []string{"*.a.example"} })},
+		{name: "a longer wildcard beats a shorter one", winner: report.Match{PathPrefix: "/t", Hosts: []string{"*.a.example"}}, loser: with(func(m *report.Match) { m.Hosts = []string{"*.example"} })},
+		{name: "a wildcard beats any host", winner: report.Match{PathPrefix: "/t", Hosts: []string{"*.example"}}, loser: all},
+		{name: "a longer prefix beats a shorter one", winner: report.Match{PathPrefix: "/t/s.S"}, loser: all, loserIsShorter: true},
+		{name: "an exact method beats a service", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.S/Get"}}, loser: with(func(m *report.Match) { m.Methods = []string{"s.S/*"} })},
+		{name: "an exact method beats a part of a service", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.S/Get"}}, loser: with(func(m *report.Match) { m.Methods = []string{"s.S/Ge?"} })},
+		{name: "a part of a service beats the service", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.S/G*"}}, loser: with(func(m *report.Match) { m.Methods = []string{"s.S/*"} })},
+		{name: "a smaller part beats a larger one", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.S/Ge*"}}, loser: with(func(m *report.Match) { m.Methods = []string{"s.S/G*"} })},
+		{name: "a service beats a pattern", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.S/*"}}, loser: with(func(m *report.Match) { m.Methods = []string{"s.?/Get*"} })},
+		{name: "a longer pattern beats a shorter one", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.*/Get"}}, loser: with(func(m *report.Match) { m.Methods = []string{"s.*/G*"} })},
+		{name: "a class doesn't count", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.S/G*"}}, loser: with(func(m *report.Match) { m.Methods = []string{"s.[A-Z]/[EFGHIJKL]*"} })},
+		{name: "a pattern beats any method", winner: report.Match{PathPrefix: "/t", Methods: []string{"*/G*"}}, loser: with(func(m *report.Match) { m.Methods = nil })},
+		{name: "more conditions beat fewer", winner: report.Match{PathPrefix: "/t", Metadata: []report.Condition{{Name: "x", Value: ""}, {Name: "y", Value: ""}}}, loser: with(func(m *report.Match) { m.Methods, m.Metadata = nil, []report.Condition{{Name: "x", Value: "1"}} })},
+		{name: "a listener beats any", winner: report.Match{PathPrefix: "/t", Listeners: []string{"l"}}, loser: report.Match{PathPrefix: "/t", Transports: []string{"grpc"}}},
+		{name: "a transport beats any", winner: report.Match{PathPrefix: "/t", Transports: []string{"grpc"}}, loser: report.Match{PathPrefix: "/t"}},
+		{name: "the first of two that differ in nothing that counts", winner: report.Match{PathPrefix: "/t", Methods: []string{"s.*/Get"}}, loser: report.Match{PathPrefix: "/t", Methods: []string{"*.S/Get"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			winner := strip(tt.winner)
@@ -83,9 +85,9 @@ func TestMostSpecificRouteWins(t *testing.T) {
 func TestLookupFallsBackToLessSpecificRoutes(t *testing.T) {
 	table := newTable(
 		t,
-		Route{Match: Match{Hosts: []string{"a.example"}, Methods: []string{"s.S/M"}, Metadata: []Condition{{"x", "1"}}}},
-		Route{Match: Match{Hosts: []string{"*.example"}, Methods: []string{"s.S/*"}}},
-		Route{Match: Match{PathPrefix: "/t"}, Rewrite: "/"},
+		Route{Match: report.Match{Hosts: []string{"a.example"}, Methods: []string{"s.S/M"}, Metadata: []report.Condition{{Name: "x", Value: "1"}}}},
+		Route{Match: report.Match{Hosts: []string{"*.example"}, Methods: []string{"s.S/*"}}},
+		Route{Match: report.Match{PathPrefix: "/t"}, Rewrite: "/"},
 		Route{},
 	)
 	for _, tt := range []struct {
@@ -114,9 +116,9 @@ func TestLookupFallsBackToLessSpecificRoutes(t *testing.T) {
 func TestConditionWantsOneValue(t *testing.T) {
 	table := newTable(
 		t,
-		Route{Match: Match{Metadata: []Condition{{"X-Tenant", "a"}}}},
-		Route{Match: Match{Metadata: []Condition{{"x-any", ""}}}},
-		Route{Match: Match{Metadata: []Condition{{"x-tenant", "a"}, {"x-zone", "z"}}}},
+		Route{Match: report.Match{Metadata: []report.Condition{{Name: "X-Tenant", Value: "a"}}}},
+		Route{Match: report.Match{Metadata: []report.Condition{{Name: "x-any", Value: ""}}}},
+		Route{Match: report.Match{Metadata: []report.Condition{{Name: "x-tenant", Value: "a"}, {Name: "x-zone", Value: "z"}}}},
 	)
 	for _, tt := range []struct {
 		md   map[string][]string
@@ -151,7 +153,7 @@ func TestRewrite(t *testing.T) {
 		{"/old.S/M", "/new.S/N", "/old.S/M", "/new.S/N"},
 		{"/", "/", "/s.S/M", "/s.S/M"},
 	} {
-		table := newTable(t, Route{Match: Match{PathPrefix: tt.prefix}, Rewrite: tt.rewrite})
+		table := newTable(t, Route{Match: report.Match{PathPrefix: tt.prefix}, Rewrite: tt.rewrite})
 		if got := table.Find(&Facts{Path: tt.path}); got != 0 {
 			t.Fatalf("%+v: no route", tt)
 		}
@@ -162,7 +164,7 @@ func TestRewrite(t *testing.T) {
 }
 
 func TestBelow(t *testing.T) {
-	table := newTable(t, Route{}, Route{Match: Match{PathPrefix: "/t/u", Transports: []string{"grpc"}}, Rewrite: "/"}, Route{Match: Match{PathPrefix: "/s.S"}})
+	table := newTable(t, Route{}, Route{Match: report.Match{PathPrefix: "/t/u", Transports: []string{"grpc"}}, Rewrite: "/"}, Route{Match: report.Match{PathPrefix: "/s.S"}})
 	for path, want := range map[string]bool{
 		"/t/u/s.S/M": true, "/t/u/v/s.S/M": true, "/t/s.S/M": false, "/tt/u/s.S/M": false,
 		"/s.S/M": false, "/t/u": false, "/t/u/M": false, "/s.S/s.S/M": true, "": false, "/": false, "/M": false,
@@ -179,41 +181,41 @@ func TestMistakes(t *testing.T) {
 		key, text string
 		routes    []Route
 	}{
-		{"match", `matches the same requests as the route "one": remove one of them`, []Route{{Name: "one"}, {Name: "two", Match: Match{Hosts: []string{"*"}, Methods: []string{"*/*"}, PathPrefix: "/"}}}},
+		{"match", `matches the same requests as the route "one": remove one of them`, []Route{{Name: "one"}, {Name: "two", Match: report.Match{Hosts: []string{"*"}, Methods: []string{"*/*"}, PathPrefix: "/"}}}},
 		{"match", `the route "one" for the host "b": remove`, []Route{
-			{Name: "one", Match: Match{Hosts: []string{"a", "B."}, Metadata: []Condition{{"x", "1"}, {"Y", ""}}}},
-			{Name: "two", Match: Match{Hosts: []string{"b", "c"}, Metadata: []Condition{{"y", ""}, {"x", "1"}}}},
+			{Name: "one", Match: report.Match{Hosts: []string{"a", "B."}, Metadata: []report.Condition{{Name: "x", Value: "1"}, {Name: "Y", Value: ""}}}},
+			{Name: "two", Match: report.Match{Hosts: []string{"b", "c"}, Metadata: []report.Condition{{Name: "y", Value: ""}, {Name: "x", Value: "1"}}}},
 		}},
-		{"match", `the route "one" for the method "s.S/*" and the listener "b":`, []Route{{Name: "one", Match: Match{Methods: []string{"s.S/*", "s.S/M"}, Listeners: []string{"b"}}}, {Name: "two", Match: Match{Methods: []string{"s.S/*"}, Listeners: []string{"a", "b"}}}}},
-		{"match", `the route "one" for the host "*.a" and the method "*/*": remove`, []Route{{Name: "one", Match: Match{Hosts: []string{"*.a", "*"}}}, {Name: "two", Match: Match{Hosts: []string{"*.a"}, Methods: []string{"*/*", "s.S/M"}}}}},
-		{"match", `the route "one" for the listener "b"`, []Route{{Name: "one", Match: Match{Listeners: []string{"a", "b"}}}, {Name: "two", Match: Match{Listeners: []string{"b"}}}}},
-		{"match.hosts[1]", "remove the port", []Route{{Match: Match{Hosts: []string{"ok", "a.example:8080"}}}}},
-		{"match.hosts[0]", "must be the first label", []Route{{Match: Match{Hosts: []string{"a.*.example"}}}}},
-		{"match.hosts[0]", "must be the first label", []Route{{Match: Match{Hosts: []string{"*a.example"}}}}},
-		{"match.hosts[0]", "is empty", []Route{{Match: Match{Hosts: []string{""}}}}},
-		{"match.hosts[0]", "can match no host", []Route{{Match: Match{Hosts: []string{"a/b"}}}}},
-		{"match.path_prefix", `write "/t"`, []Route{{Match: Match{PathPrefix: "t"}}}},
-		{"match.path_prefix", "whole elements", []Route{{Match: Match{PathPrefix: "/t/"}}}},
-		{"match.path_prefix", "whole elements", []Route{{Match: Match{PathPrefix: "/t%20"}}}},
-		{"match.path_prefix", `set rewrite.path_prefix to "/"`, []Route{{Match: Match{PathPrefix: "/a/b/c"}}}},
-		{"rewrite.path_prefix", "makes no method", []Route{{Match: Match{PathPrefix: "/a/b/c"}, Rewrite: "/a/b/c"}}},
+		{"match", `the route "one" for the method "s.S/*" and the listener "b":`, []Route{{Name: "one", Match: report.Match{Methods: []string{"s.S/*", "s.S/M"}, Listeners: []string{"b"}}}, {Name: "two", Match: report.Match{Methods: []string{"s.S/*"}, Listeners: []string{"a", "b"}}}}},
+		{"match", `the route "one" for the host "*.a" and the method "*/*": remove`, []Route{{Name: "one", Match: report.Match{Hosts: []string{"*.a", "*"}}}, {Name: "two", Match: report.Match{Hosts: []string{"*.a"}, Methods: []string{"*/*", "s.S/M"}}}}},
+		{"match", `the route "one" for the listener "b"`, []Route{{Name: "one", Match: report.Match{Listeners: []string{"a", "b"}}}, {Name: "two", Match: report.Match{Listeners: []string{"b"}}}}},
+		{"match.hosts[1]", "remove the port", []Route{{Match: report.Match{Hosts: []string{"ok", "a.example:8080"}}}}},
+		{"match.hosts[0]", "must be the first label", []Route{{Match: report.Match{Hosts: []string{"a.*.example"}}}}},
+		{"match.hosts[0]", "must be the first label", []Route{{Match: report.Match{Hosts: []string{"*a.example"}}}}},
+		{"match.hosts[0]", "is empty", []Route{{Match: report.Match{Hosts: []string{""}}}}},
+		{"match.hosts[0]", "can match no host", []Route{{Match: report.Match{Hosts: []string{"a/b"}}}}},
+		{"match.path_prefix", `write "/t"`, []Route{{Match: report.Match{PathPrefix: "t"}}}},
+		{"match.path_prefix", "whole elements", []Route{{Match: report.Match{PathPrefix: "/t/"}}}},
+		{"match.path_prefix", "whole elements", []Route{{Match: report.Match{PathPrefix: "/t%20"}}}},
+		{"match.path_prefix", `set rewrite.path_prefix to "/"`, []Route{{Match: report.Match{PathPrefix: "/a/b/c"}}}},
+		{"rewrite.path_prefix", "makes no method", []Route{{Match: report.Match{PathPrefix: "/a/b/c"}, Rewrite: "/a/b/c"}}},
 		{"rewrite.path_prefix", "makes no method", []Route{{Rewrite: "/s.S"}}},
-		{"rewrite.path_prefix", "makes no path", []Route{{Match: Match{PathPrefix: "/a"}, Rewrite: "b"}}},
-		{"match.methods[0]", "want \"package.Service/Method\"", []Route{{Match: Match{Methods: []string{"s.S"}}}}},
-		{"match.methods[0]", "want \"package.Service/Method\"", []Route{{Match: Match{Methods: []string{"s.[S/M"}}}}},
-		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s.S/"}}}}},
-		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s S/M"}}}}},
-		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s.^/M"}}}}},
-		{"match.methods[0]", `the class "[^b-a]" has no characters from 'b' to 'a'`, []Route{{Match: Match{Methods: []string{"s.S/M[^b-a]"}}}}},
-		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{`s.[a-c]/\^`}}}}},
-		{"match.methods[0]", "a class can't have the slash", []Route{{Match: Match{Methods: []string{"s.S[/]M"}}}}},
-		{"match.methods[0]", "sets another service", []Route{{Match: Match{PathPrefix: "/t.T", Methods: []string{"s.S/*"}}}}},
-		{"match.metadata[1].name", "another condition", []Route{{Match: Match{Metadata: []Condition{{"x", "1"}, {"X", "2"}}}}}},
-		{"match.metadata[0].name", "binary", []Route{{Match: Match{Metadata: []Condition{{"x-bin", "1"}}}}}},
-		{"match.metadata[0].name", "is empty", []Route{{Match: Match{Metadata: []Condition{{"", "1"}}}}}},
+		{"rewrite.path_prefix", "makes no path", []Route{{Match: report.Match{PathPrefix: "/a"}, Rewrite: "b"}}},
+		{"match.methods[0]", "want \"package.Service/Method\"", []Route{{Match: report.Match{Methods: []string{"s.S"}}}}},
+		{"match.methods[0]", "want \"package.Service/Method\"", []Route{{Match: report.Match{Methods: []string{"s.[S/M"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: report.Match{Methods: []string{"s.S/"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: report.Match{Methods: []string{"s S/M"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: report.Match{Methods: []string{"s.^/M"}}}}},
+		{"match.methods[0]", `the class "[^b-a]" has no characters from 'b' to 'a'`, []Route{{Match: report.Match{Methods: []string{"s.S/M[^b-a]"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: report.Match{Methods: []string{`s.[a-c]/\^`}}}}},
+		{"match.methods[0]", "a class can't have the slash", []Route{{Match: report.Match{Methods: []string{"s.S[/]M"}}}}},
+		{"match.methods[0]", "sets another service", []Route{{Match: report.Match{PathPrefix: "/t.T", Methods: []string{"s.S/*"}}}}},
+		{"match.metadata[1].name", "another condition", []Route{{Match: report.Match{Metadata: []report.Condition{{Name: "x", Value: "1"}, {Name: "X", Value: "2"}}}}}},
+		{"match.metadata[0].name", "binary", []Route{{Match: report.Match{Metadata: []report.Condition{{Name: "x-bin", Value: "1"}}}}}},
+		{"match.metadata[0].name", "is empty", []Route{{Match: report.Match{Metadata: []report.Condition{{Name: "", Value: "1"}}}}}},
 	} {
 		_, err := New(tt.routes)
-		var m *Mistake
+		var m *report.RouteMistake
 		if !errors.As(err, &m) || m.Key != tt.key || !strings.Contains(m.Text, tt.text) || m.Route != len(tt.routes)-1 || (m.Other >= 0) != (len(tt.routes) > 1) {
 			t.Errorf("%+v gave %v (%+v), want %s … %s", tt.routes, err, m, tt.key, tt.text)
 		}
@@ -225,28 +227,28 @@ func TestTooManyCombinations(t *testing.T) {
 	for i := range 2000 {
 		names = append(names, fmt.Sprint("n", i))
 	}
-	_, err := New([]Route{{Match: Match{Hosts: names, Listeners: names}}})
+	_, err := New([]Route{{Match: report.Match{Hosts: names, Listeners: names}}})
 	if err == nil || !strings.Contains(err.Error(), "combinations") {
 		t.Errorf("4,000,000 combinations gave %v", err)
 	}
 }
 
 func TestShadowedRoutes(t *testing.T) {
-	ways := []Way{{"l", "grpc"}, {"l", "grpc-web"}, {"m", "grpc"}, {"m", "grpc-web"}, {"n", "grpc"}}
+	ways := []report.Way{{Listener: "l", Transport: "grpc"}, {Listener: "l", Transport: "grpc-web"}, {Listener: "m", Transport: "grpc"}, {Listener: "m", Transport: "grpc-web"}, {Listener: "n", Transport: "grpc"}}
 	for _, tt := range []struct {
 		name   string
 		routes []Route
-		want   []Shadow
+		want   []report.Shadow
 	}{
-		{"none", []Route{{Match: Match{Methods: []string{"s.S/*"}}}, {}}, nil},
-		{"a prefix has all methods of a service", []Route{{Match: Match{Methods: []string{"s.S/*"}}}, {Match: Match{PathPrefix: "/s.S"}}}, []Shadow{{0, 1}}},
-		{"each listener has a route", []Route{{}, {Match: Match{Listeners: []string{"l"}}}, {Match: Match{Listeners: []string{"m", "n"}}}}, []Shadow{{0, 2}}},
-		{"one listener has none", []Route{{}, {Match: Match{Listeners: []string{"l"}}}}, nil},
-		{"an earlier pattern with as many characters", []Route{{Match: Match{Methods: []string{"s.*/Get*"}}}, {Match: Match{Methods: []string{"s.**/Get*"}}}}, []Shadow{{1, 0}}},
-		{"only some of its methods", []Route{{Match: Match{Methods: []string{"s.S/M", "s.S/N"}}}, {Match: Match{PathPrefix: "/s.S/M"}}}, nil},
-		{"a star matches nothing, too", []Route{{Match: Match{Methods: []string{"a?*/M"}}}, {Match: Match{Methods: []string{"a*/M"}}}}, nil},
-		{"a listener doesn't accept the transport", []Route{{Match: Match{Listeners: []string{"n"}, Transports: []string{"grpc-web"}}}, {Match: Match{Listeners: []string{"m"}, Transports: []string{"grpc-web"}}}}, []Shadow{{0, -1}}},
-		{"metadata is another request", []Route{{}, {Match: Match{Metadata: []Condition{{"x", ""}}}}}, nil},
+		{"none", []Route{{Match: report.Match{Methods: []string{"s.S/*"}}}, {}}, nil},
+		{"a prefix has all methods of a service", []Route{{Match: report.Match{Methods: []string{"s.S/*"}}}, {Match: report.Match{PathPrefix: "/s.S"}}}, []report.Shadow{{Route: 0, By: 1}}},
+		{"each listener has a route", []Route{{}, {Match: report.Match{Listeners: []string{"l"}}}, {Match: report.Match{Listeners: []string{"m", "n"}}}}, []report.Shadow{{Route: 0, By: 2}}},
+		{"one listener has none", []Route{{}, {Match: report.Match{Listeners: []string{"l"}}}}, nil},
+		{"an earlier pattern with as many characters", []Route{{Match: report.Match{Methods: []string{"s.*/Get*"}}}, {Match: report.Match{Methods: []string{"s.**/Get*"}}}}, []report.Shadow{{Route: 1, By: 0}}},
+		{"only some of its methods", []Route{{Match: report.Match{Methods: []string{"s.S/M", "s.S/N"}}}, {Match: report.Match{PathPrefix: "/s.S/M"}}}, nil},
+		{"a star matches nothing, too", []Route{{Match: report.Match{Methods: []string{"a?*/M"}}}, {Match: report.Match{Methods: []string{"a*/M"}}}}, nil},
+		{"a listener doesn't accept the transport", []Route{{Match: report.Match{Listeners: []string{"n"}, Transports: []string{"grpc-web"}}}, {Match: report.Match{Listeners: []string{"m"}, Transports: []string{"grpc-web"}}}}, []report.Shadow{{Route: 0, By: -1}}},
+		{"metadata is another request", []Route{{}, {Match: report.Match{Metadata: []report.Condition{{Name: "x", Value: ""}}}}}, nil},
 	} {
 		if got := newTable(t, tt.routes...).Shadowed(ways); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
@@ -257,14 +259,14 @@ func TestShadowedRoutes(t *testing.T) {
 func TestExplain(t *testing.T) {
 	table := newTable(
 		t,
-		Route{Match: Match{Hosts: []string{"other.example"}}},
-		Route{Match: Match{Methods: []string{"s.S/*"}}},
-		Route{Match: Match{Methods: []string{"s.S/M"}}},
-		Route{Match: Match{Methods: []string{"s.S/M"}, Metadata: []Condition{{"x", "1"}}}},
+		Route{Match: report.Match{Hosts: []string{"other.example"}}},
+		Route{Match: report.Match{Methods: []string{"s.S/*"}}},
+		Route{Match: report.Match{Methods: []string{"s.S/M"}}},
+		Route{Match: report.Match{Methods: []string{"s.S/M"}, Metadata: []report.Condition{{Name: "x", Value: "1"}}}},
 		Route{},
 	)
 	got := table.Explain(&Facts{Host: "a.example", Path: "/s.S/M"})
-	want := []Candidate{{2, true, ""}, {1, true, "match.methods"}, {4, true, "match.methods"}, {3, false, "match.metadata"}, {0, false, "match.hosts"}}
+	want := []report.Candidate{{Route: 2, Matches: true, Key: ""}, {Route: 1, Matches: true, Key: "match.methods"}, {Route: 4, Matches: true, Key: "match.methods"}, {Route: 3, Matches: false, Key: "match.metadata"}, {Route: 0, Matches: false, Key: "match.hosts"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
@@ -274,7 +276,7 @@ func TestExplain(t *testing.T) {
 func manyRoutes(n int) ([]Route, *Facts) {
 	routes := make([]Route, n)
 	for i := range routes {
-		m := Match{Hosts: []string{fmt.Sprintf("h%d.example.com", i%10)}}
+		m := report.Match{Hosts: []string{fmt.Sprintf("h%d.example.com", i%10)}}
 		switch i % 5 {
 		case 0:
 			m.Methods = []string{fmt.Sprintf("shop.v%d.Orders/Get", i)}
@@ -283,7 +285,7 @@ func manyRoutes(n int) ([]Route, *Facts) {
 		case 2:
 			m.Methods = []string{fmt.Sprintf("shop.v%d.*/List*", i)}
 		case 3:
-			m.Metadata = []Condition{{"x-tenant", fmt.Sprint("t", i)}}
+			m.Metadata = []report.Condition{{Name: "x-tenant", Value: fmt.Sprint("t", i)}}
 		case 4:
 			m.Hosts = []string{fmt.Sprintf("*.t%d.example.com", i)}
 		}

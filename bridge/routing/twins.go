@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // twins returns a Mistake for each route that matches the same as an earlier one.
@@ -29,7 +31,7 @@ func twins(entries []entry, routes []Route) (mistakes []error) {
 		}
 		if first != e.route && !told[e.route] {
 			told[e.route] = true
-			mistakes = append(mistakes, &Mistake{
+			mistakes = append(mistakes, &report.RouteMistake{
 				Route: int(e.route), Key: "match", Other: int(first),
 				Text: fmt.Sprintf("matches the same requests as the route %q%s: remove one of them, or add a condition to one", routes[first].Name, e.shared(&routes[e.route].Match, &routes[first].Match)),
 			})
@@ -56,7 +58,7 @@ func (t *Table) Places() []string {
 
 // shared returns what two routes have in common whose lists aren't the same: that of
 // the entry, in words, or "".
-func (e *entry) shared(a, b *Match) string {
+func (e *entry) shared(a, b *report.Match) string {
 	host := e.host
 	if e.wild {
 		host = "*." + host

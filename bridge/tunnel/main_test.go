@@ -37,7 +37,7 @@ func newServer() *server {
 	s := &server{patience: 5 * time.Second}
 	obs := report.Discard()
 	refusals := report.NewRefusals(slog.New(slog.DiscardHandler), obs)
-	quotas := quota.New(quota.Quota{}, quota.Quota{}, false, refusals)
+	quotas := quota.New(report.Quota{}, report.Quota{}, false, refusals)
 	s.edge = edge.New(edge.Options{
 		Log: slog.New(slog.DiscardHandler), Observer: obs, Refusals: refusals,
 		Bounds:   func(l *edge.Listening) edge.Bounds { return edge.Bounds{Quotas: quotas, Listener: l} },

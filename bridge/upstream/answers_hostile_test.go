@@ -14,6 +14,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // An oddBackend is a backend that answers each call as the call's x-kind says, in odd ways. It
@@ -347,7 +349,7 @@ func startOdd(t *testing.T) (*oddBackend, *Upstream) {
 		_ = ln.Close() // only this uses it
 		serving.Wait()
 	})
-	return b, upstreamTo(t, Backend{Target: ln.Addr().String()})
+	return b, upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 }
 
 // TestAnswersThatEndTheConnection end their own call with a status, and the next one has

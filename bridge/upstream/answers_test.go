@@ -75,7 +75,7 @@ func TestReadableStatusPasses(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			var log bytes.Buffer
 			hasMessage := c.header != nil && !slices.Contains(c.header, "!status")
-			b := Backend{Logger: slog.New(slog.NewTextHandler(&log, nil)), Target: startFrames(t, func(conn *frameConn, id uint32) {
+			b := report.Backend{Logger: slog.New(slog.NewTextHandler(&log, nil)), Target: startFrames(t, func(conn *frameConn, id uint32) {
 				if c.header == nil {
 					trailer := c.trailer
 					if trailer[0] != ":status" {
@@ -130,7 +130,7 @@ func TestReadableStatusPasses(t *testing.T) {
 // TestUnreadableStatusIsAnError: what isn't mended stays culvert's own error.
 func TestUnreadableStatusIsAnError(t *testing.T) {
 	for _, status := range []string{"OK", "", "5, 7", "0,5", "5 5", "99999999999"} {
-		u := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.end(id, "grpc-status", status, "x-a-bin", "?")
 		}).address})
@@ -138,7 +138,7 @@ func TestUnreadableStatusIsAnError(t *testing.T) {
 			t.Errorf("grpc-status %q: %v, %s", status, e.status, e.reason)
 		}
 	}
-	u := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		c.headers(id, false, ":status", "200", "content-type", "text/html", "grpc-status", "0")
 		c.data(id, true, []byte("<html>"))
 	}).address})
@@ -155,7 +155,7 @@ func TestMadeUpEndIsTold(t *testing.T) {
 		c.data(id, false, []byte("<html>"))
 	})
 	b.resets = make(chan uint32, 10)
-	u := upstreamTo(t, Backend{Target: b.address})
+	u := upstreamTo(t, report.Backend{Target: b.address})
 	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.NotFound || e.origin != report.OriginUpstream {
 		t.Errorf("%v of %s, want NotFound of the backend", e.status, e.origin)
 	}
@@ -202,7 +202,7 @@ func TestHeaderInManyPieces(t *testing.T) {
 // after a change on the connection, also one that only the split of its values makes large.
 func TestLargeAnswersBesideAChange(t *testing.T) {
 	n := 0
-	u := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		n++
 		switch n {
 		case 1, 3:

@@ -42,7 +42,7 @@ const fewAddresses = 2
 type retried struct {
 	upstream *Upstream
 	open     func(previous int) error // begins an attempt
-	policy   *Retry                   // nil: the call is sent again only if the backend has refused it unseen
+	policy   *report.Retry            // nil: the call is sent again only if the backend has refused it unseen
 	most     int                      // of keptBytes
 	entry    *memory.Entry            // counts the kept messages; may be nil
 
@@ -66,7 +66,7 @@ type retried struct {
 }
 
 // mayRetry reports whether a call may need an attempt that grpc-go doesn't make.
-func (u *Upstream) mayRetry(r *Retry) bool {
+func (u *Upstream) mayRetry(r *report.Retry) bool {
 	return r != nil && r.Attempts > 1 || u.pool.size.Load() > fewAddresses
 }
 
@@ -287,7 +287,7 @@ func (a *retried) last(end error) error {
 // due returns the pause before the next attempt by the policy. ok is false if there is
 // none.
 func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (pause time.Duration, ok bool) {
-	if ctx.Err() != nil || a.policy == nil || !a.policy.wants(end) {
+	if ctx.Err() != nil || a.policy == nil || !wantsRetry(a.policy, end) {
 		if errors.Is(end, io.EOF) {
 			a.succeeded()
 		}
@@ -303,7 +303,7 @@ func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (paus
 		return 0, false
 	}
 	if pause < 0 {
-		pause = a.policy.backoff(a.attempts)
+		pause = pauseAfter(a.policy, a.attempts)
 	}
 	// The status of the backend says more than a deadline that passes in the pause.
 	deadline, has := ctx.Deadline()

@@ -61,7 +61,7 @@ func TestRefusedCallGoesElsewhere(t *testing.T) {
 	for what, refuse := range map[string]func(*frameConn, uint32){"REFUSED_STREAM": reset(http2.ErrCodeRefusedStream), "GOAWAY": leaveOut} {
 		for _, p := range policies {
 			for _, n := range []int{2, 3, 5} {
-				for _, retry := range []*Retry{nil, {Attempts: 2, Codes: []codes.Code{codes.Aborted}}} {
+				for _, retry := range []*report.Retry{nil, {Attempts: 2, Codes: []codes.Code{codes.Aborted}}} {
 					t.Run(fmt.Sprintf("%s/%s/%d/%v", what, p.name, n, retry != nil), func(t *testing.T) {
 						addresses, _ := refusing(t, n, true, refuse)
 						b := severalAt(t, addresses...)
@@ -115,7 +115,7 @@ func TestCallThatAllAddressesRefuse(t *testing.T) {
 			if got := attempts.Load(); got < n || got > n+1 { // grpc-go makes each second one by itself
 				t.Errorf("%d attempts, want one for each of the %d addresses", got, n)
 			}
-			if got := u.state("").Retries; got != (Retries{Elsewhere: n / 2}) {
+			if got := u.state("").Retries; got != (report.Retries{Elsewhere: n / 2}) {
 				t.Errorf("counted %+v", got)
 			}
 		})
@@ -197,7 +197,7 @@ func answerDuringAReplay(t *testing.T, script func(*frameConn, uint32), headerFi
 func TestSendThatCantBeReplayed(t *testing.T) {
 	b := startFrames(t, leaveOut)
 	var dials atomic.Int64
-	u := upstreamTo(t, Backend{Target: b.address, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+	u := upstreamTo(t, report.Backend{Target: b.address, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		if dials.Add(1) > 1 {
 			return nil, errors.New("it is gone")
 		}

@@ -25,7 +25,7 @@ import (
 var refusals = map[string]func(*frameConn, uint32){"REFUSED_STREAM": reset(http2.ErrCodeRefusedStream), "GOAWAY": leaveOut}
 
 // framesInBubble returns a backend with an address for each of the scripts.
-func framesInBubble(t *testing.T, scripts ...func(*frameConn, uint32)) Backend {
+func framesInBubble(t *testing.T, scripts ...func(*frameConn, uint32)) report.Backend {
 	t.Helper()
 	var all []*parts.PipeListener
 	var addresses []string
@@ -260,7 +260,7 @@ func TestOpenWhileAnotherBackendServes(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u := upstreamTo(t, Backend{Target: "passthrough:///bubble", Dial: c.dial})
+				u := upstreamTo(t, report.Backend{Target: "passthrough:///bubble", Dial: c.dial})
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(errFinished)
 				start := time.Now()
@@ -307,7 +307,7 @@ func waitForTheFull(t *testing.T, u *Upstream, held []chan heldFrames) (full hel
 
 // holdingFrames returns a backend with n addresses, and the calls of each, which the test
 // ends.
-func holdingFrames(t *testing.T, n int) (b Backend, held []chan heldFrames) {
+func holdingFrames(t *testing.T, n int) (b report.Backend, held []chan heldFrames) {
 	t.Helper()
 	var scripts []func(*frameConn, uint32)
 	for range n {

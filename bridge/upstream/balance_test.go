@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func TestRoundRobin(t *testing.T) {
@@ -148,7 +149,7 @@ func TestFullAddress(t *testing.T) {
 }
 
 func TestUnknownPolicy(t *testing.T) {
-	_, err := New(Backend{Target: "localhost:1", Balance: "ring_hash"}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
+	_, err := New(report.Backend{Target: "localhost:1", Balance: "ring_hash"}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err == nil {
 		t.Fatal("balance: ring_hash is taken")
 	}

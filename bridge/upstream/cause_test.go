@@ -90,7 +90,7 @@ func TestCausesOfUnreachableBackends(t *testing.T) {
 		"an unknown certificate":                    {overTLS.Addr(), &tls.Config{ServerName: "example.com", MinVersion: tls.VersionTLS12}, report.ReasonUpstreamUnreachable, []string{"x509: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			u := upstreamTo(t, Backend{Target: c.to.String(), TLS: c.tls})
+			u := upstreamTo(t, report.Backend{Target: c.to.String(), TLS: c.tls})
 			e := callUpstream(within(t, patience), t, u, nil)
 			if e.reason != c.reason || e.status.Code() != codes.Unavailable {
 				t.Errorf("got %v with %s, want UNAVAILABLE with %s", e.status, e.reason, c.reason)

@@ -26,7 +26,7 @@ type churning struct {
 	where   []string
 }
 
-func newChurning(t testing.TB, net, n int) (*churning, Backend) {
+func newChurning(t testing.TB, net, n int) (*churning, report.Backend) {
 	c := &churning{t: t, servers: make([]*grpc.Server, n), serving: make([]*sync.WaitGroup, n), where: make([]string, n)}
 	for i := range n {
 		c.where[i] = fmt.Sprintf("127.0.%d.%d:0", net, i+1)
@@ -187,7 +187,7 @@ func TestBackendThatRefusesAll(t *testing.T) {
 		c.ok(id)
 		c.end(id, "grpc-status", "0")
 	})
-	u := upstreamTo(t, Backend{Target: refusing.address})
+	u := upstreamTo(t, report.Backend{Target: refusing.address})
 	for range 5 { // each is tried twice
 		if e := callUpstream(within(t, patience), t, u, nil); e.reason != report.ReasonUpstreamReset {
 			t.Errorf("got %v for %s, want %s", e.status, e.reason, report.ReasonUpstreamReset)

@@ -30,7 +30,7 @@ import (
 // A countedBackend is a backend in memory that counts its connections and the
 // calls on each. A call lasts until its client ends it.
 type countedBackend struct {
-	Backend
+	report.Backend
 
 	ln     *parts.PipeListener
 	health *scriptedHealth
@@ -84,7 +84,7 @@ func newCountedBackend(t *testing.T, streams uint32, opts ...grpc.ServerOption) 
 		return hold(ss)
 	}, append(opts, grpc.MaxConcurrentStreams(streams), grpc.StatsHandler(b))...)
 	t.Cleanup(stop)
-	b.Backend = Backend{Target: "passthrough:///bubble", Dial: b.dial}
+	b.Backend = report.Backend{Target: "passthrough:///bubble", Dial: b.dial}
 	return b
 }
 
@@ -501,7 +501,7 @@ func TestGoAwayUnderSeveralConnections(t *testing.T) {
 func TestFurtherConnectionsOverTLS(t *testing.T) {
 	ca := parts.NewAuthority(t)
 	address := startBackend(t, hold, grpc.MaxConcurrentStreams(1), grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.Server(t, "backend.example")}})))
-	for name, b := range map[string]Backend{
+	for name, b := range map[string]report.Backend{
 		"fixed":   {TLS: &tls.Config{RootCAs: ca.Pool}},
 		"current": {TLSSource: tlsSource(func() *tls.Config { return &tls.Config{RootCAs: ca.Pool} })},
 	} {
@@ -633,14 +633,14 @@ func (s tlsSource) Config() *tls.Config { return s() }
 // further one ends at once.
 func TestWaitingCalls(t *testing.T) {
 	const most = 3
-	full := func(t *testing.T) (Backend, func()) {
+	full := func(t *testing.T) (report.Backend, func()) {
 		b := newCountedBackend(t, 2)
 		b.MaxConnections = 1
 		return b.Backend, func() {}
 	}
-	away := func(*testing.T) (Backend, func()) {
+	away := func(*testing.T) (report.Backend, func()) {
 		gone := make(chan struct{})
-		return Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+		return report.Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
 			select {
 			case <-ctx.Done():
 			case <-gone:
@@ -650,7 +650,7 @@ func TestWaitingCalls(t *testing.T) {
 	}
 	for _, c := range []struct {
 		what  string
-		start func(*testing.T) (b Backend, end func())
+		start func(*testing.T) (b report.Backend, end func())
 		held  int // calls that don't wait
 	}{{"full", full, 2}, {"away", away, 0}} {
 		t.Run(c.what, func(t *testing.T) {

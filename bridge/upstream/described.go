@@ -18,10 +18,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A DescriptorSource has the descriptors of a backend's methods. It is asked for each
-// call that needs them, so that a file can change while the upstream stays.
-type DescriptorSource interface{ Descriptors() *descriptor.Set }
-
 // Described returns a method by the backend's descriptors. If the Backend has no
 // Descriptors, culvert asks the backend by server reflection, at the first need and again
 // after a new connection, behind which there may be another program. Described waits for
@@ -32,9 +28,18 @@ type DescriptorSource interface{ Descriptors() *descriptor.Set }
 // no such method.
 func (u *Upstream) Described(ctx context.Context, path string) (descriptor.Method, error) {
 	if u.source != nil {
-		return u.source.Descriptors().Method(path)
+		return u.described().Method(path)
 	}
 	return u.learned.method(ctx, path)
+}
+
+// described returns the descriptors of the backend's source.
+func (u *Upstream) described() *descriptor.Set {
+	set, ok := u.source.Descriptors().(*descriptor.Set)
+	if !ok {
+		return new(descriptor.Set) // of no method
+	}
+	return set
 }
 
 // Knows reports whether the descriptors that are known already have a method. certain
@@ -42,7 +47,7 @@ func (u *Upstream) Described(ctx context.Context, path string) (descriptor.Metho
 // but doesn't wait for the answer.
 func (u *Upstream) Knows(path string) (known, certain bool) {
 	if u.source != nil {
-		_, err := u.source.Descriptors().Method(path)
+		_, err := u.described().Method(path)
 		return err == nil, true
 	}
 	return u.learned.knows(path)
@@ -53,7 +58,7 @@ func (u *Upstream) Knows(path string) (known, certain bool) {
 func (u *Upstream) Lacks(path string) (unknown *descriptor.UnknownMethodError) {
 	var set *descriptor.Set
 	if u.source != nil {
-		set = u.source.Descriptors()
+		set = u.described()
 	} else {
 		set = u.learned.setOf(path)
 	}

@@ -60,8 +60,8 @@ type bubbleBackend struct {
 	here atomic.Pointer[parts.PipeListener]
 }
 
-func (b *bubbleBackend) backend() Backend {
-	return Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+func (b *bubbleBackend) backend() report.Backend {
+	return report.Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
 		if ln := b.here.Load(); ln != nil {
 			return ln.DialContext(ctx)
 		}
@@ -81,7 +81,7 @@ func (b *bubbleBackend) serve(register ...func(*grpc.Server)) (streams *atomic.I
 func TestDescribed(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	streams, _ := describing(t, ln, withHealth, withReflection)
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	if known, certain := u.Knows(checkHealth); known || certain {
 		t.Errorf("knows %v, certain %v before anything was asked", known, certain)
 	}
@@ -112,7 +112,7 @@ func TestDescribed(t *testing.T) {
 func TestInventedNamesAskNobody(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	streams, _ := describing(t, ln, withHealth, withReflection)
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	for _, path := range []string{"/a.B/C", "/a.B/D", "/b.C/D", "/grpc.health.v1.Health/None", "/", "", "/grpc.health.v1.Health"} {
 		if m, err := u.Described(within(t, patience), path); !errors.Is(err, descriptor.ErrUnknown) {
 			t.Errorf("%q: %+v, %v; want %v", path, m, err, descriptor.ErrUnknown)
@@ -127,7 +127,7 @@ func TestInventedNamesAskNobody(t *testing.T) {
 func TestDescribedWithoutReflection(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	describing(t, ln, withHealth)
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	for range 3 {
 		if _, err := u.Described(within(t, patience), checkHealth); !errors.Is(err, ErrNoReflection) {
 			t.Errorf("%v, want %v", err, ErrNoReflection)
@@ -136,7 +136,7 @@ func TestDescribedWithoutReflection(t *testing.T) {
 	if known, certain := u.Knows(checkHealth); known || certain {
 		t.Errorf("knows %v, certain %v without reflection", known, certain)
 	}
-	gone := upstreamTo(t, Backend{Target: "passthrough:///nowhere", Dial: func(context.Context, string) (net.Conn, error) {
+	gone := upstreamTo(t, report.Backend{Target: "passthrough:///nowhere", Dial: func(context.Context, string) (net.Conn, error) {
 		return nil, errors.New("nobody is there")
 	}})
 	var f *report.Fault
@@ -152,7 +152,7 @@ func TestAnotherProgramDescribesItself(t *testing.T) {
 	address := ln.Addr().String()
 	_, stop := describing(t, ln, withHealth, withReflection)
 	var warned atomic.Int32
-	u := upstreamTo(t, Backend{Target: address, Logger: slog.New(slog.NewTextHandler(writerFunc(func(b []byte) {
+	u := upstreamTo(t, report.Backend{Target: address, Logger: slog.New(slog.NewTextHandler(writerFunc(func(b []byte) {
 		if strings.Contains(string(b), "descriptors can't be fetched again") {
 			warned.Add(1)
 		}
@@ -260,10 +260,10 @@ func withHangingReflection(gs *grpc.Server) {
 func TestFailingReflectionDelaysNobodyAgain(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	describing(t, ln, withHealth, withHangingReflection)
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	source := listen(t, "127.0.0.1:0")
 	describing(t, source, withHealth, withReflection)
-	set, err := upstreamTo(t, Backend{Target: source.Addr().String()}).Descriptors(within(t, patience), "grpc.health.v1.Health")
+	set, err := upstreamTo(t, report.Backend{Target: source.Addr().String()}).Descriptors(within(t, patience), "grpc.health.v1.Health")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestDescribedWaitsNoLongerThanItsCall(t *testing.T) {
 		<-ss.Context().Done()
 		return nil
 	})
-	u, err := New(Backend{Target: address}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
+	u, err := New(report.Backend{Target: address}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,18 +333,18 @@ func TestDescribedWaitsNoLongerThanItsCall(t *testing.T) {
 // aSource has the descriptors of another backend.
 type aSource struct{ set *descriptor.Set }
 
-func (s *aSource) Descriptors() *descriptor.Set { return s.set }
+func (s *aSource) Descriptors() report.Descriptors { return s.set }
 
 // TestDescribedByASource asks no backend.
 func TestDescribedByASource(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	streams, _ := describing(t, ln, withHealth, withReflection)
-	set, err := upstreamTo(t, Backend{Target: ln.Addr().String()}).Descriptors(within(t, patience), "grpc.health.v1.Health")
+	set, err := upstreamTo(t, report.Backend{Target: ln.Addr().String()}).Descriptors(within(t, patience), "grpc.health.v1.Health")
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := streams.Load()
-	u := upstreamTo(t, Backend{Target: ln.Addr().String(), Descriptors: &aSource{set}})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String(), Descriptors: &aSource{set}})
 	if _, err := u.Described(t.Context(), checkHealth); err != nil {
 		t.Error(err)
 	}

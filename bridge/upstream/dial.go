@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -27,9 +28,9 @@ const (
 	userTimeout    = 20 * time.Second
 )
 
-// dialer returns the target for grpc-go and the function that opens connections to
+// dialOf returns the target for grpc-go and the function that opens connections to
 // the resolved addresses.
-func (b Backend) dialer() (string, func(context.Context, string) (net.Conn, error)) {
+func dialOf(b *report.Backend) (string, func(context.Context, string) (net.Conn, error)) {
 	if b.Dial != nil {
 		return b.Target, b.Dial
 	}
@@ -120,14 +121,14 @@ var inProcess atomic.Int64
 // InProcess returns the Backend for a grpc.Server in this process, and a function
 // that closes the way to it. The server is served until then. The caller stops the
 // server.
-func InProcess(s *grpc.Server) (Backend, func()) {
+func InProcess(s *grpc.Server) (report.Backend, func()) {
 	ln := bufconn.Listen(256 << 10)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = s.Serve(ln) // until stop closes the listener
 	}()
-	backend := Backend{
+	backend := report.Backend{
 		Target:    fmt.Sprintf("passthrough:///in-process/%d", inProcess.Add(1)), // so that no two are the Same
 		Authority: "in-process",
 		Dial:      func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) },

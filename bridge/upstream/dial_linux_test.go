@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestConnectionToABackendIsWatched by TCP itself.
 func TestConnectionToABackendIsWatched(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
-	_, dial := Backend{Target: ln.Addr().String()}.dialer()
+	_, dial := dialOf(&report.Backend{Target: ln.Addr().String()})
 	conn, err := dial(t.Context(), ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestFlowsFindTheirStreams: what comes counts with the call that it is for, among many
@@ -27,7 +28,7 @@ import (
 func TestFlowsFindTheirStreams(t *testing.T) {
 	const rounds, calls = 20, 50
 	a := memory.New(64<<20, 0)
-	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		name, _ := grpc.MethodFromServerStream(ss)
 		size, err := strconv.Atoi(path.Base(name))
 		if err != nil {
@@ -62,7 +63,7 @@ func TestFlowsFindTheirStreams(t *testing.T) {
 // and what comes for them counts all the same.
 func TestFlowsOfOneID(t *testing.T) {
 	a := memory.New(16<<20, 0)
-	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		for range 2 {
 			if err := ss.SendMsg(make([]byte, 5000)); err != nil {
 				return err
@@ -150,7 +151,7 @@ func flowOf(t *testing.T, up *Upstream, a *memory.Account, id string, metadataBy
 func TestQueuedRequestsCount(t *testing.T) {
 	read := make(chan struct{})
 	a := memory.New(256<<20, 0)
-	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		<-read
 		for {
 			var m []byte
@@ -303,7 +304,7 @@ func TestPackedRequestsCount(t *testing.T) {
 	const size = 1 << 20
 	read := make(chan struct{})
 	a := memory.New(256<<20, 0)
-	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		<-read
 		return ss.RecvMsg(new([]byte))
 	})}, largeMessages, testHeaderBytes, a, nil)
@@ -354,7 +355,7 @@ func wantAllSent(t *testing.T, call *Stream, held *memory.Entry) {
 func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 	const size = 100_000 // it becomes a few hundred bytes
 	a := memory.New(64<<20, 0)
-	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		if err := grpc.SetSendCompressor(ss.Context(), "gzip"); err != nil {
 			return err
 		}

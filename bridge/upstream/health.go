@@ -16,14 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A HealthCheck says whether culvert asks the backend's connections for their health,
-// by grpc.health.v1's Watch. A connection that isn't SERVING gets no new calls.
-// https://github.com/grpc/grpc/blob/master/doc/health-checking.md
-type HealthCheck struct {
-	Enabled bool
-	Service string // the name to ask for; empty: the server as a whole
-}
-
 // Times of a health check.
 const (
 	healthPatience = 5 * time.Second  // for the first answer

@@ -128,7 +128,7 @@ func (l *logText) String() string {
 	return l.text.String()
 }
 
-func addressesOf(u *Upstream) []AddressState {
+func addressesOf(u *Upstream) []report.AddressState {
 	_, addresses := u.pool.state()
 	return addresses
 }
@@ -173,7 +173,7 @@ func TestUnhealthyAddress(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newSeveral(t, 2, 100)
-				b.Balance, b.HealthCheck = p.name, HealthCheck{Enabled: true, Service: "orders"}
+				b.Balance, b.HealthCheck = p.name, report.HealthCheck{Enabled: true, Service: "orders"}
 				u := upstreamTo(t, b.Backend)
 				synctest.Wait()
 				holding(t, u, 4)

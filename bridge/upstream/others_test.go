@@ -37,7 +37,7 @@ func TestLearn(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	streams, _ := describing(t, ln, withHealth, withReflection)
 	account := memory.New(1<<30, 1<<30)
-	u, err := New(Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, nil)
+	u, err := New(report.Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestLearn(t *testing.T) {
 func TestInventedTypesAskSeldom(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	streams, _ := describing(t, ln, withHealth, withReflection)
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	if _, err := u.Described(within(t, patience), checkHealth); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestUnusableDescriptorsHaveTheirCause(t *testing.T) {
 	describing(t, ln, withHealth, func(gs *grpc.Server) {
 		reflectionpb.RegisterServerReflectionServer(gs, reflection.NewServerV1(reflection.ServerOptions{Services: gs, DescriptorResolver: bothFiles{files}}))
 	})
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	if _, err := u.Described(within(t, patience), checkHealth); err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestReconnectingBackend(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	address := ln.Addr().String()
 	streams, stop := describing(t, ln, withHealth, withReflection)
-	u := upstreamTo(t, Backend{Target: address})
+	u := upstreamTo(t, report.Backend{Target: address})
 	asked, began := int32(0), time.Now()
 	for range maxAsked + 5 {
 		if _, err := u.Described(within(t, patience), checkHealth); err != nil {
@@ -347,7 +347,7 @@ func TestDescriptorsCount(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	describing(t, ln, withHealth, withReflection)
 	account := memory.New(1<<30, 1<<30)
-	u, err := New(Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, nil)
+	u, err := New(report.Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +378,7 @@ func TestDescriptorsCount(t *testing.T) {
 func TestSilentReflectionDelaysFewMessages(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	streams, _ := describing(t, ln, withHealth, withReflection)
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	if _, err := u.Described(within(t, patience), checkHealth); err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +407,7 @@ func TestSilentReflectionDelaysFewMessages(t *testing.T) {
 func TestDescriptorsOverTime(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	describing(t, ln, withHealth, withReflection)
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	u.learned.reading.SetLimit(0)
 	if !u.learned.reading.AllowN(time.Now(), u.learned.reading.Burst()) {
 		t.Fatal("nothing may be read at first")

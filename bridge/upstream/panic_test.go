@@ -35,7 +35,7 @@ func TestDescriptorsThatPanic(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	describing(t, ln, withHealth, withReflection)
 	account, panics := memory.New(1<<30, 0), quietPanics()
-	u, err := New(Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, panics)
+	u, err := New(report.Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, panics)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ const (
 	defaultResolveInterval = 30 * time.Second
 )
 
-func (b Backend) resolveInterval() time.Duration {
+func resolveInterval(b *report.Backend) time.Duration {
 	return max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval))
 }
 
@@ -43,13 +43,13 @@ const poolService = `{"loadBalancingConfig": [{"` + poolPolicy + `": {}}]}`
 // A poolConfig is what the pool needs of a Backend.
 type poolConfig struct {
 	balance        policy
-	health         HealthCheck
+	health         report.HealthCheck
 	maxConnections int           // to each address
 	maxWaiting     int           // calls that wait for a connection or a place
 	queueTimeout   time.Duration // of a call that waits for a place
 }
 
-func (b Backend) pool() (poolConfig, error) {
+func poolOf(b *report.Backend) (poolConfig, error) {
 	balance, err := findPolicy(b.Balance)
 	if err != nil {
 		return poolConfig{}, err

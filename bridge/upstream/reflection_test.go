@@ -18,11 +18,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func TestServicesOfABackendWithoutReflection(t *testing.T) {
 	address := startBackend(t, func(grpc.ServerStream) error { return status.Error(codes.Unimplemented, "unknown service") })
-	u := upstreamTo(t, Backend{Target: address})
+	u := upstreamTo(t, report.Backend{Target: address})
 	if got, err := u.Services(within(t, patience)); !errors.Is(err, ErrNoReflection) || got != nil {
 		t.Errorf("got %q, %v; want %v", got, err, ErrNoReflection)
 	}
@@ -40,7 +42,7 @@ func TestServicesOfABackendThatFails(t *testing.T) {
 		"with nothing": func(ss grpc.ServerStream) error { return ss.RecvMsg(new([]byte)) },
 	} {
 		address := startBackend(t, handle)
-		u := upstreamTo(t, Backend{Target: address})
+		u := upstreamTo(t, report.Backend{Target: address})
 		if got, err := u.Services(within(t, patience)); err == nil || errors.Is(err, ErrNoReflection) || got != nil || !strings.HasPrefix(err.Error(), "server reflection: ") {
 			t.Errorf("%s: got %q, %v; want an error of server reflection", name, got, err)
 		}
@@ -78,7 +80,7 @@ func TestServicesWaitsForTheBackend(t *testing.T) {
 		t.Errorf("got %q, %v; want reflection's two", names, err)
 	}
 
-	gone := upstreamTo(t, Backend{Target: "passthrough:///nowhere", Dial: func(context.Context, string) (net.Conn, error) {
+	gone := upstreamTo(t, report.Backend{Target: "passthrough:///nowhere", Dial: func(context.Context, string) (net.Conn, error) {
 		return nil, errors.New("nobody is there")
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -139,7 +141,7 @@ func TestBloatedAnswers(t *testing.T) {
 			}
 			return ss.SendMsg(answer)
 		})
-		u := upstreamTo(t, Backend{Target: address})
+		u := upstreamTo(t, report.Backend{Target: address})
 		if got, err := u.Services(within(t, patience)); err == nil || len(got) > 0 && name != "empty files" || len(err.Error()) > 500 {
 			t.Errorf("%s: %d services, %.600v", name, len(got), err)
 		}

@@ -163,7 +163,7 @@ func TestAddressesThatMove(t *testing.T) {
 			t.Parallel()
 			old := startNamed(t, "127.0.0.2", "0")
 			names := startNameServer(t, "127.0.0.2")
-			u := upstreamTo(t, Backend{Target: names.target(old.port)})
+			u := upstreamTo(t, report.Backend{Target: names.target(old.port)})
 			wantOK(t, u)
 			moved := startNamed(t, "127.0.0.3", old.port)
 			if late == 0 {
@@ -211,7 +211,7 @@ func TestAddressThatIsAdded(t *testing.T) {
 	first := startNamed(t, "127.0.0.2", "0")
 	second := startNamed(t, "127.0.0.3", first.port)
 	names := startNameServer(t, "127.0.0.2")
-	u := upstreamTo(t, Backend{Target: names.target(first.port), ResolveInterval: 100 * time.Millisecond})
+	u := upstreamTo(t, report.Backend{Target: names.target(first.port), ResolveInterval: 100 * time.Millisecond})
 	wantOK(t, u)
 	names.set("127.0.0.2", "127.0.0.3")
 	for ctx := within(t, patience); second.calls.Load() == 0 && ctx.Err() == nil; {
@@ -249,7 +249,7 @@ func TestLookupThatFails(t *testing.T) {
 			t.Parallel()
 			b := startNamed(t, "127.0.0.2", "0")
 			names := startNameServer(t, "127.0.0.2")
-			u := upstreamTo(t, Backend{Target: names.target(b.port), ResolveInterval: 20 * time.Millisecond})
+			u := upstreamTo(t, report.Backend{Target: names.target(b.port), ResolveInterval: 20 * time.Millisecond})
 			wantOK(t, u)
 			names.set()
 			names.fail(c.code, c.silent)
@@ -266,7 +266,7 @@ func TestCloseDuringALookup(t *testing.T) {
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeSuccess, true)
 	asked := names.question()
-	u, err := New(Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
+	u, err := New(report.Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestNameThatComesLate(t *testing.T) {
 	b := startNamed(t, "127.0.0.2", "0")
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeNameError, false)
-	u := upstreamTo(t, Backend{Target: names.target(b.port)})
+	u := upstreamTo(t, report.Backend{Target: names.target(b.port)})
 	e := callUpstream(within(t, patience), t, u, nil)
 	wantUnreachable(t, e)
 	if e.cause != "backend.test: no such host" {
@@ -311,7 +311,7 @@ func TestFurtherConnectionIsMadeElsewhere(t *testing.T) {
 	serveBackend(t, &firstConnListener{Listener: first}, hold, grpc.MaxConcurrentStreams(1))
 	serveBackend(t, listen(t, net.JoinHostPort("127.0.0.3", port)), hold, grpc.MaxConcurrentStreams(1))
 	names := startNameServer(t, "127.0.0.2", "127.0.0.3")
-	u := upstreamTo(t, Backend{Target: names.target(port), MaxConnections: 2})
+	u := upstreamTo(t, report.Backend{Target: names.target(port), MaxConnections: 2})
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for i := range 3 {
@@ -353,7 +353,7 @@ func TestPlacesOnSeveralAddresses(t *testing.T) {
 		}, grpc.MaxConcurrentStreams(streams))
 	}
 	names := startNameServer(t, "127.0.0.2", "127.0.0.3")
-	u := upstreamTo(t, Backend{Target: names.target(port), MaxConnections: 1, QueueTimeout: -1})
+	u := upstreamTo(t, report.Backend{Target: names.target(port), MaxConnections: 1, QueueTimeout: -1})
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for opened, refused := 0, 0; opened < 8; {
@@ -518,10 +518,10 @@ func TestTargetsThatAreAddresses(t *testing.T) {
 	address := startBackend(t, echo)
 	_, port, _ := net.SplitHostPort(address)
 	for _, target := range []string{address, "dns:///" + address, "dns:" + address, "localhost:" + port, ":" + port} {
-		wantOK(t, upstreamTo(t, Backend{Target: target}))
+		wantOK(t, upstreamTo(t, report.Backend{Target: target}))
 	}
 	for _, target := range []string{"dns:///", "dns:///host:", "dns://[::1/host:1"} {
-		if u, err := New(Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil); err == nil {
+		if u, err := New(report.Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil); err == nil {
 			e := callUpstream(within(t, patience), t, u, nil)
 			wantUnreachable(t, e)
 			_ = u.Close() // it never had a connection

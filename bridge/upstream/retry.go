@@ -9,28 +9,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// A Retry says when a call is sent again: after one of the codes, as long as no header
-// and no message of an answer has arrived. gRFC A6.
-type Retry struct {
-	Attempts   int           // in all
-	Codes      []codes.Code  // of a status in the backend's trailers, or of culvert's own about the connection
-	Backoff    time.Duration // before the second attempt, ±20 %; it doubles with each further one. If zero, 100 ms
-	MaxBackoff time.Duration // the longest backoff. If zero, 1 s
-}
 
 const (
 	defaultBackoff    = 100 * time.Millisecond
 	defaultMaxBackoff = time.Second
 )
 
-// wants reports whether a call that ended so is sent again.
-func (r *Retry) wants(end error) bool {
+// wantsRetry reports whether a call that ended so is sent again.
+func wantsRetry(r *report.Retry, end error) bool {
 	if own, ok := errors.AsType[Status](end); ok {
 		return slices.Contains(r.Codes, own.Code())
 	}
@@ -45,8 +35,8 @@ func (r *Retry) wants(end error) bool {
 	}
 }
 
-// backoff returns the pause after this many attempts.
-func (r *Retry) backoff(attempts int) time.Duration {
+// pauseAfter returns the pause after this many attempts.
+func pauseAfter(r *report.Retry, attempts int) time.Duration {
 	first, most := cmp.Or(r.Backoff, defaultBackoff), cmp.Or(r.MaxBackoff, defaultMaxBackoff)
 	pause := min(first<<min(attempts-1, 10), most)
 	return time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // it spreads attempts

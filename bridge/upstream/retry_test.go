@@ -70,10 +70,10 @@ func failing(n int, code codes.Code) func(int, grpc.ServerStream) error {
 }
 
 // retryThrice is what most tests use.
-var retryThrice = &Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable}}
+var retryThrice = &report.Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable}}
 
 // callRetried is a call of one message with an entry that counts it.
-func callRetried(ctx context.Context, t *testing.T, u *Upstream, r *Retry, message []byte) (e ending) {
+func callRetried(ctx context.Context, t *testing.T, u *Upstream, r *report.Retry, message []byte) (e ending) {
 	t.Helper()
 	account := memory.New(1<<30, 0)
 	entry := account.NewEntry()
@@ -116,7 +116,7 @@ func TestRetry(t *testing.T) {
 		if e.status.Code() != codes.OK || len(e.messages) != 1 || string(e.messages[0]) != "hello" {
 			t.Errorf("got %v and %q", e.status, e.messages)
 		}
-		if got := u.state("").Retries; got != (Retries{ByPolicy: 2}) {
+		if got := u.state("").Retries; got != (report.Retries{ByPolicy: 2}) {
 			t.Errorf("counted %+v, want 2 retries", got)
 		}
 		if want := []string{"", "1", "2"}; !slices.Equal(f.previous, want) {
@@ -136,13 +136,13 @@ func TestNoRetry(t *testing.T) {
 	for _, c := range []struct {
 		what   string
 		answer func(int, grpc.ServerStream) error
-		retry  *Retry
+		retry  *report.Retry
 		bytes  int
 		want   int // attempts
 		code   codes.Code
 	}{
 		{"no policy", failing(9, codes.Unavailable), nil, 5, 1, codes.Unavailable},
-		{"one attempt", failing(9, codes.Unavailable), &Retry{Attempts: 1, Codes: retryThrice.Codes}, 5, 1, codes.Unavailable},
+		{"one attempt", failing(9, codes.Unavailable), &report.Retry{Attempts: 1, Codes: retryThrice.Codes}, 5, 1, codes.Unavailable},
 		{"another code", failing(9, codes.Internal), retryThrice, 5, 1, codes.Internal},
 		{"all attempts fail", failing(9, codes.Unavailable), retryThrice, 5, 3, codes.Unavailable},
 		{"OK", failing(0, codes.OK), retryThrice, 5, 1, codes.OK},
@@ -251,9 +251,9 @@ func TestRetryOfAStream(t *testing.T) {
 				}
 			}
 		}())
-		u := upstreamTo(t, Backend{Target: address})
+		u := upstreamTo(t, report.Backend{Target: address})
 		ctx, cancel := context.WithCancelCause(within(t, patience))
-		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: &Retry{Attempts: 5, Codes: []codes.Code{codes.Unavailable}, Backoff: time.Millisecond}})
+		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: &report.Retry{Attempts: 5, Codes: []codes.Code{codes.Unavailable}, Backoff: time.Millisecond}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,10 +302,10 @@ func TestRetryOfALostConnection(t *testing.T) {
 				attempts.Add(1)
 				c.script(conn, id)
 			})
-			u := upstreamTo(t, Backend{Target: b.address})
+			u := upstreamTo(t, report.Backend{Target: b.address})
 			ctx, cancel := context.WithCancelCause(within(t, patience))
 			defer cancel(errFinished)
-			up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: &Retry{Attempts: 4, Codes: c.codes, Backoff: time.Millisecond}})
+			up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: &report.Retry{Attempts: 4, Codes: c.codes, Backoff: time.Millisecond}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -333,7 +333,7 @@ func TestRetryUntilThereIsABackend(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		up := time.AfterFunc(2*time.Second, b.up)
 		defer up.Stop()
-		r := &Retry{Attempts: 5, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
+		r := &report.Retry{Attempts: 5, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(errFinished)
 		if _, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: r}); err != nil {
@@ -351,7 +351,7 @@ func TestRetriedCallWasSent(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(errFinished)
-		r := &Retry{Attempts: 3, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
+		r := &report.Retry{Attempts: 3, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
 		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: r})
 		if err != nil {
 			t.Fatal(err)
@@ -365,7 +365,7 @@ func TestRetriedCallWasSent(t *testing.T) {
 		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Reason != report.ReasonUpstreamUnreachable || f.Sent != "maybe" {
 			t.Errorf("ended with %#v, want %s, sent: maybe", err, report.ReasonUpstreamUnreachable)
 		}
-		if got := u.state("").Retries; got != (Retries{}) {
+		if got := u.state("").Retries; got != (report.Retries{}) {
 			t.Errorf("counted %+v, but no connection was left to send the call again", got)
 		}
 	})

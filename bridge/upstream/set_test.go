@@ -71,7 +71,7 @@ func newSet(t testing.TB) *Set {
 // newUpstream returns an upstream for a Set to close.
 func newUpstream(t testing.TB, b *labelled) *Upstream {
 	t.Helper()
-	u, err := New(Backend{Target: b.address}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
+	u, err := New(report.Backend{Target: b.address}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,12 +178,12 @@ func TestReplacedUnderLoad(t *testing.T) {
 }
 
 // sameState ignores the addresses.
-func sameState(a, b State) bool {
+func sameState(a, b report.UpstreamState) bool {
 	a.Addresses, b.Addresses = nil, nil
 	return reflect.DeepEqual(a, b)
 }
 
-func wantStates(t *testing.T, s *Set, what string, want ...State) {
+func wantStates(t *testing.T, s *Set, what string, want ...report.UpstreamState) {
 	t.Helper()
 	got := s.States()
 	if !slices.EqualFunc(got, want, sameState) {
@@ -199,14 +199,14 @@ func TestReplacedUpstreamEndsAfterItsLastCall(t *testing.T) {
 		before, after := startLabelled(t, "before"), startLabelled(t, "after")
 		must(t, s.Put("a", newUpstream(t, before)))
 		first, second := holdCall(t, s, "a"), holdCall(t, s, "a")
-		wantStates(t, s, "two calls are open", State{Name: "a", Conns: connectivity.Ready, Calls: 2})
-		draining := State{Name: "a", Conns: connectivity.Ready, Calls: 2, Draining: true}
+		wantStates(t, s, "two calls are open", report.UpstreamState{Name: "a", Conns: connectivity.Ready, Calls: 2})
+		draining := report.UpstreamState{Name: "a", Conns: connectivity.Ready, Calls: 2, Draining: true}
 		if how == "replaced" {
 			must(t, s.Put("a", newUpstream(t, after)))
 			if who, err := callSet(within(t, patience), t, s, "a"); who != "after" {
 				t.Errorf("a new call is answered by %q, %v", who, err)
 			}
-			wantStates(t, s, how, State{Name: "a", Conns: connectivity.Ready}, draining)
+			wantStates(t, s, how, report.UpstreamState{Name: "a", Conns: connectivity.Ready}, draining)
 		} else {
 			must(t, s.Remove("a", s.Get("a")))
 			wantStates(t, s, how, draining)

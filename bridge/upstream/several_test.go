@@ -11,11 +11,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // several is a backend with several addresses in memory, "0", "1" and so on.
 type several struct {
-	Backend
+	report.Backend
 
 	each      []*countedBackend
 	endpoints []resolver.Endpoint // to begin with
@@ -48,7 +50,7 @@ func endpoint(i int) resolver.Endpoint {
 }
 
 // severalAt returns a backend whose name has these addresses of TCP.
-func severalAt(t testing.TB, addresses ...string) Backend {
+func severalAt(t testing.TB, addresses ...string) report.Backend {
 	s := &several{}
 	s.Target = "several:///" + strings.ReplaceAll(t.Name(), "/", "-")
 	s.Dial = func(ctx context.Context, address string) (net.Conn, error) {

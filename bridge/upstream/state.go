@@ -4,48 +4,17 @@ import (
 	"cmp"
 	"slices"
 
-	"google.golang.org/grpc/connectivity"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// A State is the state of an upstream in a Set.
-type State struct {
-	Name  string
-	Conns connectivity.State // Ready: at least one connection is up
-	Calls int                // calls that hold it
-
-	// Draining reports that the upstream was replaced or removed: it accepts no new
-	// calls, and is closed after its last one.
-	Draining bool
-
-	LostPings int64          // connections so far that were closed because the backend answered no ping
-	Retries   Retries        // of calls, so far
-	Waiting   int            // calls that wait for a connection or a place
-	Addresses []AddressState // as the backend's name resolves now, in the order of pick_first
-}
-
-// Retries counts attempts beside each call's first.
-type Retries struct {
-	ByPolicy  int64 // by the policies of routes
-	Elsewhere int64 // to another address, because one had refused the call unseen. The attempts of grpc-go aren't counted
-	Withheld  int64 // that a policy asked for while too many calls failed
-}
-
-// An AddressState is the state of one address of a backend.
-type AddressState struct {
-	Address   string
-	Accepts   bool   // it gets new calls, unless pick_first prefers another one
-	Unhealthy bool   // it doesn't, because the health check of a connection fails
-	Failure   string // why an attempt to connect or the health check failed last; empty: it didn't. For the log and operators only
-}
 
 // States returns the state of each upstream that accepts calls, and of each draining
 // one with calls left. It is sorted by name; for one name, the upstream that accepts
 // calls is first.
-func (s *Set) States() []State {
+func (s *Set) States() []report.UpstreamState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	byName := *s.byName.Load()
-	states := make([]State, 0, len(byName)+len(s.draining))
+	states := make([]report.UpstreamState, 0, len(byName)+len(s.draining))
 	for name, u := range byName {
 		states = append(states, u.state(name))
 	}
@@ -55,18 +24,18 @@ func (s *Set) States() []State {
 			states = append(states, state)
 		}
 	}
-	slices.SortFunc(states, func(a, b State) int {
+	slices.SortFunc(states, func(a, b report.UpstreamState) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), compareBool(a.Draining, b.Draining), cmp.Compare(a.Calls, b.Calls))
 	})
 	return states
 }
 
 // state returns the state under a name of the Set, whose mu is held.
-func (u *Upstream) state(name string) State {
+func (u *Upstream) state(name string) report.UpstreamState {
 	waiting, addresses := u.pool.state()
-	return State{
+	return report.UpstreamState{
 		Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), LostPings: u.pool.lostPings.Load(),
-		Retries: Retries{u.sentAgain.byPolicy.Load(), u.sentAgain.elsewhere.Load(), u.sentAgain.withheld.Load()},
+		Retries: report.Retries{ByPolicy: u.sentAgain.byPolicy.Load(), Elsewhere: u.sentAgain.elsewhere.Load(), Withheld: u.sentAgain.withheld.Load()},
 		Waiting: waiting, Addresses: addresses,
 	}
 }
@@ -92,12 +61,12 @@ func (a *backendAddress) String() string {
 }
 
 // state returns the number of waiting calls, and the state of each address.
-func (p *pool) state() (waiting int, states []AddressState) {
+func (p *pool) state() (waiting int, states []report.AddressState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	states = make([]AddressState, 0, len(p.addresses))
+	states = make([]report.AddressState, 0, len(p.addresses))
 	for _, a := range p.addresses {
-		s := AddressState{Address: a.String(), Accepts: a.accepts()}
+		s := report.AddressState{Address: a.String(), Accepts: a.accepts()}
 		for _, c := range a.conns {
 			if c.failure != nil {
 				s.Failure = causeOf(c.failure).Error()

@@ -202,7 +202,7 @@ var testMessages = report.SizeLimit{Bytes: 64 << 10, Key: report.KeyMessageBytes
 
 const testHeaderBytes = 8 << 10
 
-func upstreamTo(t testing.TB, b Backend) *Upstream {
+func upstreamTo(t testing.TB, b report.Backend) *Upstream {
 	t.Helper()
 	budget := memory.New(1<<30, 0)
 	u, err := New(b, testMessages, testHeaderBytes, budget, nil)
@@ -370,7 +370,7 @@ func TestBackendsThatMisbehave(t *testing.T) {
 		{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			u := upstreamTo(t, Backend{Target: startFrames(t, c.script).address})
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, c.script).address})
 			e := callUpstream(within(t, patience), t, u, nil)
 			if e.status.Code() != c.code || e.reason != c.reason || e.origin != report.OriginCulvert {
 				t.Fatalf("got %v, %s of %s (%s); want %v, %s of culvert", e.status.Code(), e.reason, e.origin, e.cause, c.code, c.reason)
@@ -410,7 +410,7 @@ func TestWhetherItWasSent(t *testing.T) {
 		}, "maybe"},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			u := upstreamTo(t, Backend{Target: startFrames(t, c.script).address})
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, c.script).address})
 			e := callUpstream(within(t, patience), t, u, nil)
 			if got := errorInfo(t, e.status).GetMetadata()["sent"]; got != c.want || e.status.Code() != codes.Unavailable {
 				t.Errorf("got %v, sent=%s (%s); want UNAVAILABLE, sent=%s", e.status.Code(), got, e.cause, c.want)
@@ -422,7 +422,7 @@ func TestWhetherItWasSent(t *testing.T) {
 // TestMessagesBeforeTheBreakArrive: what came whole is passed on, and then
 // comes the break.
 func TestMessagesBeforeTheBreakArrive(t *testing.T) {
-	u := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		c.ok(id, "x-a", "1")
 		c.data(id, false, append(framed(0, []byte("one")), framed(1, gzipped([]byte("two")))...))
 		c.data(id, false, framed(0, []byte("three"))[:6])
@@ -475,7 +475,7 @@ func TestBackendsOwnWordsPass(t *testing.T) {
 		ss.SetTrailer(metadata.Pairs("x-t", "1"))
 		return next.Err()
 	})
-	u := upstreamTo(t, Backend{Target: address})
+	u := upstreamTo(t, report.Backend{Target: address})
 	for _, next = range own {
 		e := callUpstream(within(t, patience), t, u, nil)
 		if e.origin != report.OriginUpstream || e.status.Code() != next.Code() || e.status.Message() != next.Message() || len(e.status.Details()) != len(next.Details()) {
@@ -497,7 +497,7 @@ func TestBackendsOwnSizeLimitPasses(t *testing.T) {
 		}
 		return own.Err()
 	})
-	e := callUpstream(within(t, patience), t, upstreamTo(t, Backend{Target: address}), nil)
+	e := callUpstream(within(t, patience), t, upstreamTo(t, report.Backend{Target: address}), nil)
 	if e.origin != report.OriginUpstream || e.status.Message() != own.Message() {
 		t.Errorf("%v became %v of %s (%s)", own, e.status, e.origin, e.reason)
 	}
@@ -514,7 +514,7 @@ func TestTrailersWithoutAStatusAreNoOK(t *testing.T) {
 		{[]string{"grpc-status", "-1"}, codes.Code(1<<32 - 1)},
 		{[]string{"grpc-status", "99"}, codes.Code(99)},
 	} {
-		u := upstreamTo(t, Backend{Target: startFrames(t, func(fc *frameConn, id uint32) {
+		u := upstreamTo(t, report.Backend{Target: startFrames(t, func(fc *frameConn, id uint32) {
 			fc.ok(id)
 			fc.data(id, false, framed(0, []byte("one")))
 			fc.end(id, c.fields...)
@@ -528,14 +528,14 @@ func TestTrailersWithoutAStatusAreNoOK(t *testing.T) {
 // TestTrailersOnlyAnswerHasNoHeader, and one with a header has it, though it
 // be empty of the backend's own.
 func TestTrailersOnlyAnswerHasNoHeader(t *testing.T) {
-	u := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		c.headers(id, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "5", "grpc-message", "no caf%C3%A9", "x-t", "1")
 	}).address})
 	e := callUpstream(within(t, patience), t, u, nil)
 	if e.hasHead || e.origin != report.OriginUpstream || e.status.Code() != codes.NotFound || e.status.Message() != "no caf\u00e9" || len(e.trailer.Get("x-t")) != 1 {
 		t.Errorf("got a header: %v, %v of %s, the trailer %v; want NOT_FOUND of the upstream alone", e.hasHead, e.status, e.origin, e.trailer)
 	}
-	u = upstreamTo(t, Backend{Target: startFrames(t, answer(framed(0, nil))).address})
+	u = upstreamTo(t, report.Backend{Target: startFrames(t, answer(framed(0, nil))).address})
 	if e := callUpstream(within(t, patience), t, u, nil); !e.hasHead || e.origin != report.OriginUpstream || e.status.Code() != codes.OK || len(e.messages) != 1 {
 		t.Errorf("got a header: %v, %v of %s, %d messages; want a header, one message and OK", e.hasHead, e.status, e.origin, len(e.messages))
 	}
@@ -543,7 +543,7 @@ func TestTrailersOnlyAnswerHasNoHeader(t *testing.T) {
 
 func TestRequestMetadataThatTheBackendRefuses(t *testing.T) {
 	b := startFrames(t, answer(framed(0, nil)), http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4 << 10})
-	u := upstreamTo(t, Backend{Target: b.address})
+	u := upstreamTo(t, report.Backend{Target: b.address})
 	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK { // the settings are known now
 		t.Fatalf("a small request: %v", e.status)
 	}
@@ -557,7 +557,7 @@ func TestRequestMetadataThatTheBackendRefuses(t *testing.T) {
 // not the words grpc-go finds for it.
 func TestEndOfTheCallsOwn(t *testing.T) {
 	silent := startFrames(t, func(*frameConn, uint32) {})
-	u := upstreamTo(t, Backend{Target: silent.address})
+	u := upstreamTo(t, report.Backend{Target: silent.address})
 	for _, cause := range []*report.Fault{report.New(report.ReasonClientGone, "gone"), report.New(report.ReasonDraining, "draining"), report.New(report.ReasonSlowConsumer, "slow")} {
 		ctx, cancel := context.WithCancelCause(within(t, patience))
 		up, err := openCall(ctx, u, Request{Method: testMethod})

@@ -49,7 +49,7 @@ type Request struct {
 
 	// Retry says when a call is sent again. If nil, only a call that the backend has
 	// surely not seen is sent again, at once, to other addresses.
-	Retry *Retry
+	Retry *report.Retry
 
 	// Elsewhere says that another backend may take the call if this one can't be
 	// reached, or has no place. Open then doesn't wait for a connection for long, nor

@@ -69,7 +69,7 @@ func TestTextsOfGRPC(t *testing.T) {
 			_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil) // the call isn't among those it goes on with
 		}},
 	} {
-		u := upstreamTo(t, Backend{Target: startFrames(t, c.script, c.settings...).address})
+		u := upstreamTo(t, report.Backend{Target: startFrames(t, c.script, c.settings...).address})
 		e := callUpstream(within(t, patience), t, u, nil)
 		if c.md != nil { // the backend's settings are known by now
 			e = callUpstream(within(t, patience), t, u, c.md)
@@ -95,7 +95,7 @@ func TestTextsOfGRPC(t *testing.T) {
 // TestWrappingsOfGRPC checks that grpc-go still puts the texts of wrappings before
 // the error that counts. TestCausesOfUnreachableBackends provokes the others.
 func TestWrappingsOfGRPC(t *testing.T) {
-	restarting := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+	restarting := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		_ = c.framer.WriteGoAway(id, http2.ErrCodeNo, []byte("restarting"))
 		_ = c.flush()
 		_ = c.Close()
@@ -106,7 +106,7 @@ func TestWrappingsOfGRPC(t *testing.T) {
 
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeNameError, false)
-	unnamed := upstreamTo(t, Backend{Target: names.target("443")})
+	unnamed := upstreamTo(t, report.Backend{Target: names.target("443")})
 	callUpstream(within(t, patience), t, unnamed, nil) // returns when the lookup has failed
 	ctx := within(t, 50*time.Millisecond)
 	if _, err := unnamed.Services(ctx); err == nil || !strings.HasSuffix(err.Error(), ": backend.test: no such host") {
@@ -139,7 +139,7 @@ func TestKeepaliveOfGRPC(t *testing.T) {
 // because a bubble would hang.
 func TestPicksOfGRPCDontWaitForEachOther(t *testing.T) {
 	silent := startFrames(t, func(*frameConn, uint32) {}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
-	u := upstreamTo(t, Backend{Target: silent.address, MaxConnections: 1, QueueTimeout: time.Hour})
+	u := upstreamTo(t, report.Backend{Target: silent.address, MaxConnections: 1, QueueTimeout: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	var waiting sync.WaitGroup
 	defer waiting.Wait()

@@ -8,10 +8,6 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// A TLSSource has the configuration for the next connection to a backend. Its methods
-// are called concurrently.
-type TLSSource interface{ Config() *tls.Config }
-
 // currentCredentials use TLS with the configuration that a function returns at each
 // handshake. When grpc-go asks them at the start, for example for the server's name,
 // they answer by the current configuration.

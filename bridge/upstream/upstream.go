@@ -2,13 +2,10 @@ package upstream
 
 import (
 	"cmp"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
 	"net/url"
 	"reflect"
 	"strings"
@@ -27,80 +24,9 @@ import (
 	"github.com/culvert-grpc/culvert/zone"
 )
 
-// A Backend describes where calls go.
-type Backend struct {
-	// Target is "host:port", "dns:///host:port", "unix:///path", or any other
-	// target that grpc-go resolves.
-	Target string
-
-	// TLS is the configuration for connections to the backend. If nil, they are
-	// plaintext.
-	TLS *tls.Config
-
-	// TLSSource replaces TLS if it isn't nil: it is asked for each connection, so that
-	// certificates can change while other connections last.
-	TLSSource TLSSource
-
-	// Authority replaces the :authority that the backend sees. If empty, it
-	// is the target's.
-	Authority string
-
-	// Keepalive is how long a connection with calls on it may be quiet before culvert
-	// sends an HTTP/2 ping; less than 10 s counts as 10 s. A grpc server whose
-	// settings don't allow these pings answers with GOAWAY. If zero, culvert pings a
-	// backend only if something was sent to it and nothing came for 10 s, as rarely
-	// as every server allows.
-	Keepalive time.Duration
-
-	// Balance is how calls are distributed over the backend's addresses, named like
-	// grpc-go's policies:
-	//
-	//   - "round_robin", or empty: to each address in turn.
-	//   - "least_request": to the one of two random addresses with fewer open calls.
-	//   - "pick_first": to the first address that works. The addresses of a name are in
-	//     numerical order, IPv4 first.
-	Balance string
-
-	// HealthCheck asks each connection whether the backend serves. If it is zero, every
-	// connection counts as healthy.
-	HealthCheck HealthCheck
-
-	// MaxConnections bounds the connections to each address of the backend. A
-	// second one is opened when the first has as many calls as the backend
-	// allows on a connection. If zero, 64; if negative, there is no bound.
-	MaxConnections int
-
-	// QueueTimeout is how long a call may wait while every connection has as many
-	// calls as the backend allows. If zero, 5 s; if negative, it doesn't wait.
-	QueueTimeout time.Duration
-
-	// MaxWaiting bounds the calls that wait for a connection or for a place on one. A
-	// further call ends at once. If zero, 10,000; if negative, there is no bound.
-	MaxWaiting int
-
-	// ResolveInterval is how often a name is resolved again. If zero, 30 s; if
-	// negative, only when there is no connection. It isn't used with Dial or
-	// UseEnvProxy and for targets other than names.
-	ResolveInterval time.Duration
-
-	// UseEnvProxy honours HTTPS_PROXY and NO_PROXY.
-	UseEnvProxy bool
-
-	// Descriptors has the descriptors of the backend's methods. If nil, culvert asks
-	// the backend by server reflection when a call needs them.
-	Descriptors DescriptorSource
-
-	// Logger logs the health of addresses. If nil, nothing is logged.
-	Logger *slog.Logger
-
-	// Dial opens a connection. If nil it is TCP or a unix socket, with TCP
-	// keep-alive and a bound on unacknowledged bytes.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
-}
-
 // Same reports whether two backends have the same settings. It compares TLS, TLSSource
 // and Descriptors by identity, of Dial only whether it is nil, and Logger not at all.
-func (b Backend) Same(other Backend) bool {
+func Same(b, other report.Backend) bool {
 	if b.TLS != other.TLS || !sameSource(b.TLSSource, other.TLSSource) || !sameSource(b.Descriptors, other.Descriptors) || (b.Dial == nil) != (other.Dial == nil) {
 		return false
 	}
@@ -146,14 +72,14 @@ type Upstream struct {
 	sentAgain struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
 	limit     report.SizeLimit                                     // of a message
 	holders   holders                                              // while it is in a Set
-	source    DescriptorSource                                     // nil: learned has the descriptors
+	source    report.DescriptorSource                              // nil: learned has the descriptors
 	learned   *learned
 }
 
 // New begins to connect to the backend. messages limits each message of an answer.
 // headerBytes is the limit of a block of metadata, which the caller must check. panics may
 // be nil.
-func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.Account, panics *report.Panics) (*Upstream, error) {
+func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *memory.Account, panics *report.Panics) (*Upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -164,13 +90,13 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 	case b.TLS != nil:
 		creds = credentials.NewTLS(b.TLS)
 	}
-	config, err := b.pool()
+	config, err := poolOf(&b)
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes))}
 	p.absent.Store(time.Now().UnixNano())
-	target, dial := b.dialer()
+	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),
 		grpc.WithContextDialer(safely(dial, panics)),
@@ -178,7 +104,7 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
-		grpc.WithResolvers(nameBuilder{b.resolveInterval(), panics}),
+		grpc.WithResolvers(nameBuilder{resolveInterval(&b), panics}),
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(int32(connWindow(account))),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),

@@ -49,7 +49,7 @@ func wantUnreachable(t testing.TB, e ending) {
 func TestBackendThatIsDown(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	_ = ln.Close() // its port refuses now
-	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	u := upstreamTo(t, report.Backend{Target: ln.Addr().String()})
 	for range 3 {
 		start := time.Now()
 		wantUnreachable(t, callUpstream(within(t, patience), t, u, nil))
@@ -60,7 +60,7 @@ func TestBackendThatIsDown(t *testing.T) {
 }
 
 func TestNameThatDoesNotResolve(t *testing.T) {
-	u := upstreamTo(t, Backend{Target: "dns:///name.invalid:1"})
+	u := upstreamTo(t, report.Backend{Target: "dns:///name.invalid:1"})
 	wantUnreachable(t, callUpstream(within(t, patience), t, u, nil))
 }
 
@@ -80,8 +80,8 @@ func TestBackendThatSaysNothing(t *testing.T) {
 }
 
 // inBubble is the Backend behind a listener in memory.
-func inBubble(ln *parts.PipeListener) Backend {
-	return Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }}
+func inBubble(ln *parts.PipeListener) report.Backend {
+	return report.Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }}
 }
 
 // TestBackendAtItsStreamCap: grpc-go would wait for a place for ever.
@@ -224,7 +224,7 @@ func TestUnixSocketTargets(t *testing.T) {
 	serveBackend(t, ln, echo)
 	for _, target := range []string{"unix://" + path, "unix:" + path} {
 		for _, envProxy := range []bool{false, true} {
-			u := upstreamTo(t, Backend{Target: target, UseEnvProxy: envProxy})
+			u := upstreamTo(t, report.Backend{Target: target, UseEnvProxy: envProxy})
 			if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
 				t.Errorf("%s: %v (%s)", target, e.status, e.cause)
 			}
@@ -270,7 +270,7 @@ func TestWhatTheBackendSees(t *testing.T) {
 		{"proto", "", "application/grpc+proto", address},
 		{"json", "backend.example", "application/grpc+json", "backend.example"},
 	} {
-		u := upstreamTo(t, Backend{Target: address, Authority: c.authority})
+		u := upstreamTo(t, report.Backend{Target: address, Authority: c.authority})
 		ctx, cancel := context.WithCancel(within(t, patience))
 		up, err := openCall(ctx, u, Request{Method: testMethod, Subtype: c.subtype, Metadata: metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2")})
 		if err != nil {
@@ -338,7 +338,7 @@ func TestHeaderIsNeverLost(t *testing.T) {
 }
 
 func TestBackendWithoutAnAddress(t *testing.T) {
-	if u, err := New(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil); err == nil {
+	if u, err := New(report.Backend{}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil); err == nil {
 		t.Error("no error")
 		_ = u.Close() // it should not be there
 	}
@@ -364,7 +364,7 @@ func TestBackendOverTLS(t *testing.T) {
 		{"plaintext", nil, false},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			u := upstreamTo(t, Backend{Target: address, TLS: c.tls})
+			u := upstreamTo(t, report.Backend{Target: address, TLS: c.tls})
 			e := callUpstream(within(t, patience), t, u, nil)
 			if c.ok {
 				if e.status.Code() != codes.OK {
@@ -388,7 +388,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	const child = "CULVERT_TEST_PROXY_CHILD"
 	if os.Getenv(child) != "" {
 		for _, target := range []string{"backend.invalid:9000", "dns:///backend.invalid:9001", "refused.invalid:9000"} {
-			e := callUpstream(within(t, patience), t, upstreamTo(t, Backend{Target: target, UseEnvProxy: true}), nil)
+			e := callUpstream(within(t, patience), t, upstreamTo(t, report.Backend{Target: target, UseEnvProxy: true}), nil)
 			fmt.Printf("%s %v %s %q\n", target, e.status.Code(), e.reason, e.cause)
 		}
 		return

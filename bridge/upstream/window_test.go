@@ -27,7 +27,7 @@ var largeMessages = report.SizeLimit{Bytes: 16 << 20, Key: report.KeyMessageByte
 
 // serveLarge runs a real backend that answers every call with one message of
 // the size, and returns what New needs to reach it.
-func serveLarge(t *testing.T, size int) Backend {
+func serveLarge(t *testing.T, size int) report.Backend {
 	t.Helper()
 	reply := make([]byte, size)
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
@@ -40,7 +40,7 @@ func serveLarge(t *testing.T, size int) Backend {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = gs.Serve(ln) })
 	t.Cleanup(func() { gs.Stop(); serving.Wait() })
-	return Backend{Target: ln.Addr().String()}
+	return report.Backend{Target: ln.Addr().String()}
 }
 
 // TestLargeRepliesStayWithinTheBudget opens many calls whose replies together

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestTargetsArePassedOn: the address of each form of a target is dialled as it stands. The
@@ -39,7 +40,7 @@ func TestTargetsArePassedOn(t *testing.T) {
 			defer gs.Stop()
 			defer stop()
 			connect, dialled := b.Dial, make(chan string, 100)
-			u, err := New(Backend{Target: target, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			u, err := New(report.Backend{Target: target, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 				select {
 				case dialled <- address:
 					return connect(ctx, address)

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -33,7 +32,7 @@ type descriptorFiles struct {
 // A descriptorFile is a bridge.DescriptorSource: the newest right version of a file.
 type descriptorFile struct {
 	path    string
-	current atomic.Pointer[descriptor.Set] // never nil
+	current atomic.Pointer[bridge.Descriptors] // never nil
 
 	reading sync.Mutex        // held while the file is read, and for what is read
 	sum     [sha256.Size]byte // of the version in current
@@ -44,7 +43,7 @@ type descriptorFile struct {
 }
 
 // Descriptors implements bridge.DescriptorSource.
-func (f *descriptorFile) Descriptors() *descriptor.Set { return f.current.Load() }
+func (f *descriptorFile) Descriptors() bridge.Descriptors { return *f.current.Load() }
 
 // openDescriptorFiles reads the files of a configuration.
 func openDescriptorFiles(c *config.Loaded, log *slog.Logger) (*descriptorFiles, error) {
@@ -194,7 +193,7 @@ func (f *descriptorFile) update(log *slog.Logger, asked bool) {
 		log.Info("solved: something was wrong with a file of descriptors", "problem", place.ofDescriptors(before).Error())
 	}
 	if changed || asked {
-		log.Info("descriptors reloaded", "file", f.path, "services", len(f.current.Load().Services()))
+		log.Info("descriptors reloaded", "file", f.path, "services", len((*f.current.Load()).Services()))
 	}
 }
 
@@ -209,12 +208,12 @@ func (f *descriptorFile) read() (changed bool, err error) {
 	if f.current.Load() != nil && sum == f.sum {
 		return false, nil
 	}
-	set, err := descriptor.Parse(data)
+	set, err := bridge.ParseDescriptors(data)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", f.path, err)
 	}
 	f.sum = sum
-	f.current.Store(set)
+	f.current.Store(&set)
 	return true, nil
 }
 
@@ -234,7 +233,7 @@ func readDescriptors(path string) ([]byte, error) {
 		return nil, withoutPath(err)
 	}
 	defer func() { _ = file.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(file, descriptor.MaxSetBytes+1))
+	data, err := io.ReadAll(io.LimitReader(file, bridge.MaxDescriptorBytes+1))
 	return data, withoutPath(err)
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
@@ -116,7 +115,7 @@ func (r *releaser) watch(ctx context.Context, left int64) int64 {
 		case now := <-look.C:
 			conns := r.conns.Load()
 			used := r.used()
-			over := c.look(now, used, r.most.Swap(conns)*memory.ConnBytes)
+			over := c.look(now, used, r.most.Swap(conns)*bridge.ConnBytes)
 			if over {
 				left = r.giveBack(left)
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -102,7 +102,7 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 		return errors.New("the listener refuses the call: HTTP status 403 (ORIGIN_DENIED)")
 	case answer.Path == "":
 		return nil // the web server's
-	case !slices.Contains(waysIn(loaded), routing.Way{Listener: request.Listener, Transport: request.Transport}):
+	case !slices.Contains(waysIn(loaded), report.Way{Listener: request.Listener, Transport: request.Transport}):
 		return errors.New("the listener refuses the call: it ends UNIMPLEMENTED (NO_ROUTE)")
 	case answer.Method == "":
 		return errors.New("no route matches: the call ends UNIMPLEMENTED (NO_ROUTE)")
@@ -177,7 +177,7 @@ func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.
 	if a.UnknownHost {
 		line("listener", "%s is on loopback and refuses the call with HTTP status 403, because it doesn't know the host %s (hosts)", listener, a.Host)
 	}
-	if !slices.Contains(waysIn(c), routing.Way{Listener: r.Listener, Transport: r.Transport}) {
+	if !slices.Contains(waysIn(c), report.Way{Listener: r.Listener, Transport: r.Transport}) {
 		line("listener", "%s accepts no calls by %s (listen[].transports)", listener, r.Transport)
 	}
 	switch {
@@ -238,7 +238,7 @@ func explainRoute(line func(name, format string, args ...any), c *config.Loaded,
 }
 
 // shares writes the backends of a split with their shares.
-func shares(split []routing.Target) string {
+func shares(split []report.Target) string {
 	total := 0
 	for _, t := range split {
 		total += t.Weight
@@ -303,7 +303,7 @@ func explainCandidates(b *strings.Builder, c *config.Loaded, a *bridge.RouteAnsw
 		switch {
 		case k.Matches && i == 0:
 			why = "matches and wins"
-		case k.Matches && k.Key == routing.OrderOfRoutes:
+		case k.Matches && k.Key == report.OrderOfRoutes:
 			why = "matches as specifically, but stands later in the file"
 		case k.Matches:
 			why = "matches, but less specifically by " + k.Key

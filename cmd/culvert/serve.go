@@ -20,7 +20,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -306,7 +305,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	if p.healthListener != nil {
 		var unforgeable func(host string) bool
 		if isLoopback(p.healthListener.Addr()) {
-			unforgeable = gate.Unforgeable
+			unforgeable = bridge.Unforgeable
 		}
 		server := p.health.Server(p.log, unforgeable)
 		running.Go(func() {

@@ -16,19 +16,15 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 	"github.com/culvert-grpc/culvert/config"
 )
 
 // An askedBackend is what validate --online finds of a backend.
 type askedBackend struct {
 	config.BackendSection
-	upstream *upstream.Upstream
-	inFile   bool // its descriptors are in a file
+	asks   *bridge.Inquiry
+	inFile bool // its descriptors are in a file
 
 	services []string // by reflection, or in the file
 	text     string   // for people
@@ -86,18 +82,17 @@ func openBackends(loaded *config.Loaded) (backends []*askedBackend, closeAll fun
 	files.describe(cfg.Backends, loaded)
 	closeAll = func() {
 		for _, b := range backends {
-			_ = b.upstream.Close() // nobody needs it any more
+			_ = b.asks.Close() // nobody needs it any more
 		}
 		keys.close()
 	}
-	messages := report.SizeLimit{Bytes: cfg.Limits.MessageBytes, Key: report.KeyMessageBytes}
 	for i, b := range loaded.BackendSections() {
-		u, err := upstream.New(cfg.Backends[i].Backend, messages, cfg.Limits.HeaderBytes, memory.New(1<<30, 0), nil)
+		asks, err := bridge.Inquire(cfg.Backends[i].Backend, cfg.Limits)
 		if err != nil {
 			closeAll()
 			return nil, nil, loaded.Errorf(b.Section+".address", "%w", err)
 		}
-		asked := &askedBackend{BackendSection: b, upstream: u}
+		asked := &askedBackend{BackendSection: b, asks: asks}
 		if source := cfg.Backends[i].Descriptors; source != nil {
 			asked.inFile, asked.services = true, source.Descriptors().Services()
 		}
@@ -108,7 +103,7 @@ func openBackends(loaded *config.Loaded) (backends []*askedBackend, closeAll fun
 
 // ask finds out whether the backend answers, and where its descriptors are.
 func (b *askedBackend) ask(ctx context.Context, loaded *config.Loaded, patience time.Duration) {
-	services, err := b.upstream.Services(ctx)
+	services, err := b.asks.Services(ctx)
 	switch code := status.Code(err); {
 	case err == nil:
 		b.text = fmt.Sprintf("answers, services by server reflection: %d", len(services))
@@ -162,12 +157,12 @@ func (b *askedBackend) look(ctx context.Context, pattern string) (found string, 
 	case strings.Contains(method, "*"):
 		found = "has descriptors"
 		if err = b.lacks; err == nil && !slices.Contains(b.services, service) {
-			err = fmt.Errorf("the service %s: %w", service, descriptor.ErrUnknown)
+			err = fmt.Errorf("the service %s: %w", service, bridge.ErrUnknownMethod)
 		}
 	default:
-		var m descriptor.Method
-		if m, err = b.upstream.Described(ctx, "/"+pattern); err == nil {
-			found = fmt.Sprintf("takes %s%s, and sends %s%s", streamed(m.ClientStreams), m.Request.Name(), streamed(m.ServerStreams), m.Reply.Name())
+		var m bridge.MethodInfo
+		if m, err = b.asks.Method(ctx, "/"+pattern); err == nil {
+			found = fmt.Sprintf("takes %s%s, and sends %s%s", streamed(m.ClientStreams), m.Request, streamed(m.ServerStreams), m.Reply)
 		}
 	}
 	if err != nil {
@@ -184,11 +179,11 @@ func streamed(is bool) string {
 }
 
 // isTarget reports whether a route's split names the backend.
-func (b *askedBackend) isTarget(t routing.Target) bool { return t.Backend == b.Name }
+func (b *askedBackend) isTarget(t report.Target) bool { return t.Backend == b.Name }
 
 // remedy says what to do about descriptors that can't be found.
 func (b *askedBackend) remedy(err error) string {
-	switch unknown := errors.Is(err, descriptor.ErrUnknown); {
+	switch unknown := errors.Is(err, bridge.ErrUnknownMethod); {
 	case unknown && b.inFile:
 		return "correct the name, or write " + b.Descriptors + " anew from the backend's .proto files"
 	case unknown:

@@ -7,8 +7,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/gate"
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -99,8 +98,8 @@ func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 
 // withSource adds the source of the key to an error of the bridge about its value.
 func withSource(err error, c *config.Loaded) error {
-	var about *gate.OriginError
-	var route *routing.Mistake
+	var about *report.OriginError
+	var route *report.RouteMistake
 	switch {
 	case errors.As(err, &route):
 		return routeErrors(err, c)

@@ -12,9 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
-	"github.com/culvert-grpc/culvert/bridge/gate"
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -24,7 +22,7 @@ func bridgeRoutes(c *config.Loaded) []bridge.Route {
 	for i, r := range c.Routes {
 		to := bridge.Route{
 			Name:           r.Name,
-			Match:          routing.Match{Hosts: r.Match.Hosts, PathPrefix: r.Match.PathPrefix, Methods: r.Match.Methods, Listeners: r.Match.Listeners, Transports: r.Match.Transports},
+			Match:          report.Match{Hosts: r.Match.Hosts, PathPrefix: r.Match.PathPrefix, Methods: r.Match.Methods, Listeners: r.Match.Listeners, Transports: r.Match.Transports},
 			Backend:        r.Backend,
 			Sticky:         r.Sticky,
 			Rewrite:        r.Rewrite.PathPrefix,
@@ -46,10 +44,10 @@ func bridgeRoutes(c *config.Loaded) []bridge.Route {
 			to.MaxAge = orNone(r.MaxAge)
 		}
 		for _, m := range r.Match.Metadata {
-			to.Match.Metadata = append(to.Match.Metadata, routing.Condition{Name: m.Name, Value: m.Value})
+			to.Match.Metadata = append(to.Match.Metadata, report.Condition{Name: m.Name, Value: m.Value})
 		}
 		for _, t := range r.Split {
-			to.Split = append(to.Split, routing.Target{Backend: t.Backend, Weight: t.Weight})
+			to.Split = append(to.Split, report.Target{Backend: t.Backend, Weight: t.Weight})
 		}
 		to.Retry = bridge.Retry{Attempts: r.Retry.Attempts, Backoff: r.Retry.Backoff, MaxBackoff: r.Retry.MaxBackoff}
 		for _, name := range r.Retry.Codes {
@@ -81,7 +79,7 @@ func bridgeMessageRoute(m *config.RouteMessage) *bridge.MessageRoute {
 		Path: m.Path, Method: m.Method, Framing: m.Framing, PollMethod: m.PollMethod,
 		Subprotocol: m.Subprotocol, Query: m.Query, FirstMessage: m.FirstMessage, HalfClose: m.HalfClose,
 		LastStatus: m.LastMessage == "status",
-		JSON: descriptor.JSON{
+		JSON: report.JSON{
 			RejectUnknown: m.UnknownFields == "reject", ProtoNames: m.FieldNames == "proto", EnumNumbers: m.Enums == "numbers", Defaults: m.Defaults,
 		},
 		BinaryOut: m.JSONOut == "binary", EventID: m.EventID,
@@ -97,7 +95,7 @@ func routeErrors(err error, c *config.Loaded) error {
 		}
 		return errors.Join(errs...)
 	}
-	var m *routing.Mistake
+	var m *report.RouteMistake
 	if !errors.As(err, &m) {
 		return err
 	}
@@ -110,7 +108,7 @@ func routeErrors(err error, c *config.Loaded) error {
 
 // routeKey returns the key of a mistake that has a line in the file: a value in a list
 // of plain values has none of its own.
-func routeKey(c *config.Loaded, m *routing.Mistake) string {
+func routeKey(c *config.Loaded, m *report.RouteMistake) string {
 	key := config.Entry("routes", m.Route) + "." + m.Key
 	if i := strings.LastIndexByte(key, '['); !c.IsSet(key) && strings.HasSuffix(key, "]") && c.IsSet(key[:i]) {
 		return key[:i]
@@ -122,17 +120,9 @@ func routeKey(c *config.Loaded, m *routing.Mistake) string {
 // culvert refuses.
 func routeWarnings(c *config.Loaded) []string {
 	routes := bridgeRoutes(c)
-	list := make([]routing.Route, len(routes))
-	for i := range routes {
-		list[i] = routes[i].Row()
-	}
-	table, err := routing.New(list)
-	if err != nil { // told by the bridge
-		return nil
-	}
 	var warnings []string
 	shadowed := map[int]bool{}
-	for _, s := range table.Shadowed(waysIn(c)) {
+	for _, s := range bridge.ShadowedRoutes(routes, waysIn(c)) {
 		shadowed[s.Route] = true
 		why := "no listener that it matches accepts a client protocol that it matches (listen[].transports); change match, or remove the route"
 		if s.By >= 0 {
@@ -140,8 +130,9 @@ func routeWarnings(c *config.Loaded) []string {
 		}
 		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
 	}
-	for i := range list {
-		if keys := refusing(c.Methods, routes[i].Outgoing()); len(keys) > 0 && !shadowed[i] {
+	cfg := bridge.Config{AllowMethods: c.Methods.Allow, DenyMethods: c.Methods.Deny, TryMethods: !c.Methods.Enforce}
+	for i := range routes {
+		if keys := routes[i].RefusedBy(&cfg); len(keys) > 0 && !shadowed[i] {
 			for j, key := range keys {
 				keys[j] = c.Place(key)
 			}
@@ -149,31 +140,6 @@ func routeWarnings(c *config.Loaded) []string {
 		}
 	}
 	return append(warnings, unansweredHosts(c)...)
-}
-
-// refusing returns the keys that certainly refuse all methods that the patterns match, or
-// none.
-func refusing(m config.Methods, patterns []string) (keys []string) {
-	for _, pattern := range patterns {
-		covers := func(by string) bool { return routing.Covers(by, pattern) }
-		meets := func(by string) bool { return !routing.Disjoint(by, pattern) }
-		hidden := slices.ContainsFunc(routing.DeniedUnlessAllowed(), covers) // also while methods.enforce is false
-		key := ""
-		switch {
-		case !m.Enforce && !hidden:
-			return nil
-		case slices.ContainsFunc(m.Deny, covers):
-			key = "methods.deny"
-		case (len(m.Allow) > 0 || hidden) && !slices.ContainsFunc(m.Allow, meets):
-			key = "methods.allow"
-		default:
-			return nil
-		}
-		if !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }
 
 // unansweredHosts returns a warning for each host of a route to which no listener
@@ -188,26 +154,12 @@ func unansweredHosts(c *config.Loaded) []string {
 			everyHost = everyHost || takes && !onlyLocalNames(l)
 		}
 		for _, host := range r.Match.Hosts {
-			if !everyHost && !answersTo(c.Hosts, host) {
+			if !everyHost && !bridge.AnswersTo(c.Hosts, host) {
 				warnings = append(warnings, fmt.Sprintf("%s: %q gets no calls: a listener on loopback answers only to local names and to those in hosts; add the name to hosts", c.Place(config.Entry("routes", i)+".match.hosts"), host))
 			}
 		}
 	}
 	return warnings
-}
-
-// answersTo reports whether a listener on loopback, with these names in hosts, answers
-// to some host that a route's host matches.
-func answersTo(own []string, host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	below, wild := strings.CutPrefix(host, "*")
-	if wild && below == "" || gate.Unforgeable(strings.TrimPrefix(host, "*.")) {
-		return true
-	}
-	return slices.ContainsFunc(own, func(name string) bool {
-		name, _, _ = gate.ParseAuthority(strings.ToLower(name))
-		return name == host || wild && strings.HasSuffix(name, below)
-	})
 }
 
 // onlyLocalNames reports whether a listener refuses all hosts but local names and those
@@ -219,12 +171,12 @@ func onlyLocalNames(l config.Listener) bool {
 }
 
 // waysIn returns each listener with each client protocol that it accepts.
-func waysIn(c *config.Loaded) []routing.Way {
-	var ways []routing.Way
+func waysIn(c *config.Loaded) []report.Way {
+	var ways []report.Way
 	for i, name := range c.ListenerNames() {
 		for _, transport := range bridge.Transports() {
 			if takes := c.Listen[i].Transports; len(takes) == 0 || slices.Contains(takes, transport) {
-				ways = append(ways, routing.Way{Listener: name, Transport: transport})
+				ways = append(ways, report.Way{Listener: name, Transport: transport})
 			}
 		}
 	}

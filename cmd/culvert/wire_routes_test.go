@@ -10,8 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/descriptor"
-	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -47,11 +46,11 @@ routes:
 `))
 	want := []bridge.Route{{
 		Name: "one",
-		Match: routing.Match{
+		Match: report.Match{
 			Hosts: []string{"*.example.com"}, PathPrefix: "/team", Methods: []string{"shop.v1.Orders/*"},
-			Metadata: []routing.Condition{{Name: "x-canary", Value: "1"}, {Name: "x-any"}}, Listeners: []string{"public"}, Transports: []string{"grpc"},
+			Metadata: []report.Condition{{Name: "x-canary", Value: "1"}, {Name: "x-any"}}, Listeners: []string{"public"}, Transports: []string{"grpc"},
 		},
-		Split: []routing.Target{{Backend: "a", Weight: 9}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
+		Split: []report.Target{{Backend: "a", Weight: 9}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
 		Rewrite: "/", Authority: "orders.internal",
 		SetMetadata: []bridge.MetadataValue{{Name: "x-a", Value: "secret"}}, RemoveMetadata: []string{"x-b"},
 		Timeout: 5 * time.Second, IdleTimeout: 7 * time.Second, MaxAge: -1, MessageBytes: 4 << 10, HeaderBytes: 5 << 10,
@@ -60,7 +59,7 @@ routes:
 	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}, Message: &bridge.MessageRoute{
 		Path: "/ws", Method: "shop.v1.Orders/Watch", Framing: bridge.FramingProtobuf, PollMethod: "shop.v1.Orders/Poll",
 		Subprotocol: "shop", Query: []string{"x-room"}, FirstMessage: "authorization", HalfClose: "done", LastStatus: true,
-		JSON: descriptor.JSON{RejectUnknown: true, ProtoNames: true, EnumNumbers: true, Defaults: true}, BinaryOut: true, EventID: "number",
+		JSON: report.JSON{RejectUnknown: true, ProtoNames: true, EnumNumbers: true, Defaults: true}, BinaryOut: true, EventID: "number",
 	}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)

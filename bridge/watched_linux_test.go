@@ -14,19 +14,19 @@ func TestRunningCallOfAPeerThatHungUpEnds(t *testing.T) {
 	_ = client.Close()
 	_, _ = io.Copy(io.Discard, server) // returns once the end is here
 	g := registryOf(Limits{})
-	r, _ := watched(t, g)
+	r, _ := watch(t, g)
 	defer g.remove(r)
 	r.conn = server
-	r.call.progress.BeginReceive()
+	r.progress.BeginReceive()
 	for now := range int64(6) {
-		if cause := r.look(now, r.limits); cause != nil {
+		if cause := r.look(now); cause != nil {
 			t.Errorf("beside a reader the call is ended with %v", cause)
 		}
 	}
-	r.call.progress.EndReceive()
+	r.progress.EndReceive()
 	var cause error
 	for now := range int64(6) {
-		if c := r.look(now, r.limits); c != nil {
+		if c := r.look(now); c != nil {
 			cause = c
 		}
 	}

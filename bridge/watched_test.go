@@ -16,33 +16,33 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// watched is a call in a registry, without a connection.
-func watched(t testing.TB, g *testRegistry) (*running, context.Context) {
+// watch adds a call without a connection to a registry.
+func watch(t testing.TB, g *testRegistry) (*watched, context.Context) {
 	t.Helper()
-	return watchedApart(t, g, 0)
+	return watchApart(t, g, 0)
 }
 
-func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, context.Context) {
+func watchApart(t testing.TB, g *testRegistry, apart edge.Spread) (*watched, context.Context) {
 	t.Helper()
-	return watchedBy(t, g, apart, &g.limits)
+	return watchBy(t, g, apart, &g.limits)
 }
 
-func watchedBy(t testing.TB, g *testRegistry, apart edge.Spread, limits *Limits) (*running, context.Context) {
+func watchBy(t testing.TB, g *testRegistry, apart edge.Spread, limits *Limits) (*watched, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
 	held := g.account.NewEntry()
 	held.Own(new(memory.Address))
-	r := &running{call: &call{held: held, info: &report.CallInfo{}}, cancel: cancel, limits: limits, spread: apart}
-	r.call.progress.Clock = &g.clock
-	g.add(r)
-	return r, ctx
+	w := &watched{held: held, cancel: cancel, limits: limits, spread: apart}
+	w.progress.Clock = &g.clock
+	g.add(w, trafficKey{})
+	return w, ctx
 }
 
 // stopInside is a client that stops inside a message.
-func stopInside(r *running) {
-	r.call.held.Add(memory.Small, memory.ChunkBytes)
-	r.call.progress.ReadPiece()
+func stopInside(r *watched) {
+	r.held.Add(memory.Small, memory.ChunkBytes)
+	r.progress.ReadPiece()
 }
 
 // waitForRoom waits for all the room there is.
@@ -88,79 +88,79 @@ func TestCallsAreLookedAfter(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		limits Limits
-		during func(ctx context.Context, g *registry, r *running) // beside the call
+		during func(ctx context.Context, g *registry, r *watched) // beside the call
 		want   time.Duration                                      // never: the call may last
 		reason report.Reason
 		key    string
 	}{
 		{"without limits", Limits{}, nil, never, "", ""},
 		{"age", Limits{MaxAge: time.Minute}, nil, time.Minute, report.ReasonMaxAge, report.KeyMaxAge},
-		{"age, though messages pass", Limits{MaxAge: time.Minute, IdleTimeout: 10 * time.Second}, func(ctx context.Context, g *registry, r *running) {
+		{"age, though messages pass", Limits{MaxAge: time.Minute, IdleTimeout: 10 * time.Second}, func(ctx context.Context, g *registry, r *watched) {
 			for pause(ctx, time.Second) {
 				r.lastSeen.Store(g.now())
 			}
 		}, time.Minute, report.ReasonMaxAge, report.KeyMaxAge},
 		{"idle", Limits{IdleTimeout: 30 * time.Second}, nil, 30 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
 		{"idle for a part of a second", Limits{IdleTimeout: 500 * time.Millisecond}, nil, time.Second, report.ReasonIdleTimeout, report.KeyIdle},
-		{"idle after a message", Limits{IdleTimeout: 30 * time.Second}, func(ctx context.Context, g *registry, r *running) {
+		{"idle after a message", Limits{IdleTimeout: 30 * time.Second}, func(ctx context.Context, g *registry, r *watched) {
 			pause(ctx, 20*time.Second+time.Millisecond)
 			r.lastSeen.Store(g.now())
 		}, 50 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
-		{"a route's idle", Limits{IdleTimeout: 10 * time.Second, MaxAge: 20 * time.Second}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{treatment: &treatment{idleTimeout: 30 * time.Second, maxAge: -1}})
+		{"a route's idle", Limits{IdleTimeout: 10 * time.Second, MaxAge: 20 * time.Second}, func(_ context.Context, _ *registry, r *watched) {
+			r.chosen.Store(&route{treatment: &treatment{idleTimeout: 30 * time.Second, maxAge: -1}})
 		}, 30 * time.Second, report.ReasonIdleTimeout, report.KeyRouteIdle},
-		{"a route's age", Limits{}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{treatment: &treatment{maxAge: 20 * time.Second}})
+		{"a route's age", Limits{}, func(_ context.Context, _ *registry, r *watched) {
+			r.chosen.Store(&route{treatment: &treatment{maxAge: 20 * time.Second}})
 		}, 20 * time.Second, report.ReasonMaxAge, report.KeyRouteMaxAge},
-		{"a route without a limit", Limits{IdleTimeout: 10 * time.Second, MaxAge: 20 * time.Second}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{treatment: &treatment{idleTimeout: -1, maxAge: -1}})
+		{"a route without a limit", Limits{IdleTimeout: 10 * time.Second, MaxAge: 20 * time.Second}, func(_ context.Context, _ *registry, r *watched) {
+			r.chosen.Store(&route{treatment: &treatment{idleTimeout: -1, maxAge: -1}})
 		}, never, "", ""},
-		{"a route that sets no times", Limits{IdleTimeout: 10 * time.Second}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{treatment: &plain})
+		{"a route that sets no times", Limits{IdleTimeout: 10 * time.Second}, func(_ context.Context, _ *registry, r *watched) {
+			r.chosen.Store(&route{treatment: &plain})
 		}, 10 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
-		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *running) { r.call.progress.BeginSend() }, 7 * time.Second, report.ReasonSlowConsumer, report.KeySlowConsumer},
-		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *running) { r.call.progress.BeginSend() }, 5 * time.Minute, report.ReasonSlowConsumer, report.KeySlowConsumer},
-		{"a consumer that takes something now and then", Limits{SlowConsumerTimeout: 7 * time.Second}, func(ctx context.Context, g *registry, r *running) {
-			for more := true; more; r.call.progress.EndSend() {
-				r.call.progress.BeginSend()
+		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *watched) { r.progress.BeginSend() }, 7 * time.Second, report.ReasonSlowConsumer, report.KeySlowConsumer},
+		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *watched) { r.progress.BeginSend() }, 5 * time.Minute, report.ReasonSlowConsumer, report.KeySlowConsumer},
+		{"a consumer that takes something now and then", Limits{SlowConsumerTimeout: 7 * time.Second}, func(ctx context.Context, g *registry, r *watched) {
+			for more := true; more; r.progress.EndSend() {
+				r.progress.BeginSend()
 				more = pause(ctx, 5*time.Second)
 			}
 		}, never, "", ""},
-		{"a slow consumer without limit", Limits{SlowConsumerTimeout: -1}, func(_ context.Context, g *registry, r *running) { r.call.progress.BeginSend() }, never, "", ""},
-		{"a slow sender by default", Limits{}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, 30 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
-		{"a sender that stops inside a prefix", Limits{SlowSenderTimeout: 7 * time.Second}, func(_ context.Context, _ *registry, r *running) { r.call.progress.ReadPart(1) }, 7 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
-		{"a sender of a byte a second", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
+		{"a slow consumer without limit", Limits{SlowConsumerTimeout: -1}, func(_ context.Context, g *registry, r *watched) { r.progress.BeginSend() }, never, "", ""},
+		{"a slow sender by default", Limits{}, func(_ context.Context, _ *registry, r *watched) { stopInside(r) }, 30 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
+		{"a sender that stops inside a prefix", Limits{SlowSenderTimeout: 7 * time.Second}, func(_ context.Context, _ *registry, r *watched) { r.progress.ReadPart(1) }, 7 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
+		{"a sender of a byte a second", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *watched) {
 			stopInside(r)
 			for pause(ctx, time.Second) {
-				r.call.progress.ReadPart(1)
+				r.progress.ReadPart(1)
 			}
 		}, 8 * time.Second, report.ReasonSlowSender, report.KeySlowSender}, // of the first byte
-		{"a sender of just enough", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
+		{"a sender of just enough", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *watched) {
 			stopInside(r)
 			for pause(ctx, time.Second) {
-				r.call.progress.ReadPart(progress.SlowBytes / 5)
+				r.progress.ReadPart(progress.SlowBytes / 5)
 			}
 		}, never, "", ""},
-		{"a sender that pauses between messages", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
+		{"a sender that pauses between messages", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *watched) {
 			for pause(ctx, 20*time.Second) {
-				r.call.progress.ReadPart(2)
-				r.call.progress.ReadPiece()
+				r.progress.ReadPart(2)
+				r.progress.ReadPiece()
 				pause(ctx, 5*time.Second)
-				r.call.progress.EndRead()
-				r.call.progress.EndParts()
+				r.progress.EndRead()
+				r.progress.EndParts()
 			}
 		}, never, "", ""},
-		{"half a message while nobody waits", Limits{SlowSenderTimeout: -1}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, never, "", ""},
-		{"half a message while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
+		{"half a message while nobody waits", Limits{SlowSenderTimeout: -1}, func(_ context.Context, _ *registry, r *watched) { stopInside(r) }, never, "", ""},
+		{"half a message while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *watched) {
 			stopInside(r)
 			_ = waitForRoom(ctx, g) // waits until the call ends
 		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
-		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
-			r.call.held.Add(memory.Small, memory.ChunkBytes)
-			r.call.progress.BeginSend()
+		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *watched) {
+			r.held.Add(memory.Small, memory.ChunkBytes)
+			r.progress.BeginSend()
 			_ = waitForRoom(ctx, g) // waits until the call ends
 		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
-		{"a message that gets on while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
+		{"a message that gets on while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *watched) {
 			stopInside(r)
 			var waiter sync.WaitGroup
 			waiter.Go(func() {
@@ -169,13 +169,13 @@ func TestCallsAreLookedAfter(t *testing.T) {
 				}
 			})
 			for pause(ctx, 3*time.Second) {
-				r.call.progress.ReadPiece()
+				r.progress.ReadPiece()
 			}
 			waiter.Wait()
 		}, never, "", ""},
-		{"little held while others wait for memory", Limits{SlowSenderTimeout: -1}, func(ctx context.Context, g *registry, r *running) {
-			r.call.held.Add(memory.Small, 1<<10)
-			r.call.progress.ReadPiece()
+		{"little held while others wait for memory", Limits{SlowSenderTimeout: -1}, func(ctx context.Context, g *registry, r *watched) {
+			r.held.Add(memory.Small, 1<<10)
+			r.progress.ReadPiece()
 			for pause(ctx, time.Nanosecond) { // again when the patience is over
 				_ = waitForRoom(ctx, g)
 			}
@@ -184,7 +184,7 @@ func TestCallsAreLookedAfter(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := registryOf(c.limits)
-				r, ctx := watched(t, g)
+				r, ctx := watch(t, g)
 				start := time.Now()
 				var beside sync.WaitGroup
 				if c.during != nil {
@@ -216,7 +216,7 @@ func TestTimesAreSpread(t *testing.T) {
 		var mu sync.Mutex
 		var calls sync.WaitGroup
 		for range 200 {
-			r, ctx := watchedApart(t, g, edge.NewSpread())
+			r, ctx := watchApart(t, g, edge.NewSpread())
 			calls.Go(func() {
 				<-ctx.Done()
 				g.remove(r)
@@ -241,9 +241,9 @@ func TestEachCallHasItsOwnTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: 10 * time.Second})
 		start := time.Now()
-		first, ctx1 := watched(t, g)
+		first, ctx1 := watch(t, g)
 		elapse(4 * time.Second)
-		second, ctx2 := watched(t, g)
+		second, ctx2 := watch(t, g)
 		wantEnd(t, ctx1, start, 10*time.Second, report.ReasonMaxAge, report.KeyMaxAge)
 		if ctx2.Err() != nil {
 			t.Error("the second call ended with the first")
@@ -259,9 +259,9 @@ func TestEachCallHasItsOwnTimes(t *testing.T) {
 func TestLimitIsNeverShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: 3 * time.Second})
-		first, _ := watched(t, g)
+		first, _ := watch(t, g)
 		elapse(900 * time.Millisecond)
-		second, ctx := watched(t, g)
+		second, ctx := watch(t, g)
 		start := time.Now()
 		<-ctx.Done()
 		if got := time.Since(start); got < 3*time.Second || got > 3*time.Second+lookInterval {
@@ -277,7 +277,7 @@ func TestNoCallsNoLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{})
 		for range 3 {
-			r, _ := watched(t, g)
+			r, _ := watch(t, g)
 			elapse(2500 * time.Millisecond)
 			if g.timer == nil {
 				t.Error("with a call there are no looks")
@@ -301,10 +301,10 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{})
 		for range 50 {
-			r, _ := watched(t, g)
+			r, _ := watch(t, g)
 			<-time.After(lookInterval) // the look begins beside this
 			g.remove(r)
-			next, _ := watched(t, g)
+			next, _ := watch(t, g)
 			elapse(lookInterval / 2)
 			if g.timer == nil {
 				t.Fatal("with a call there are no looks")
@@ -326,17 +326,17 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 func TestCallThatBeginsDuringALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: time.Second})
-		next := &running{call: &call{held: g.account.NewEntry(), info: &report.CallInfo{}}, limits: &g.limits, cancel: func(error) {}}
-		next.call.progress.Clock = &g.clock
+		next := &watched{held: g.account.NewEntry(), limits: &g.limits, cancel: func(error) {}}
+		next.progress.Clock = &g.clock
 		begun := false
-		first := &running{call: &call{held: g.account.NewEntry(), info: &report.CallInfo{}}, limits: &g.limits, cancel: func(error) {
+		first := &watched{held: g.account.NewEntry(), limits: &g.limits, cancel: func(error) {
 			if !begun {
 				begun = true
-				g.add(next)
+				g.add(next, trafficKey{})
 			}
 		}}
-		first.call.progress.Clock = &g.clock
-		g.add(first)
+		first.progress.Clock = &g.clock
+		g.add(first, trafficKey{})
 		elapse(5 * time.Second)
 		before := g.now()
 		elapse(100 * time.Second)
@@ -351,8 +351,8 @@ func TestCallThatBeginsDuringALook(t *testing.T) {
 func TestWaitingForTheLastCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{})
-		first, _ := watched(t, g)
-		second, ctx2 := watched(t, g)
+		first, _ := watch(t, g)
+		second, ctx2 := watch(t, g)
 		done := make(chan error, 2)
 		for range 2 {
 			go func() { done <- g.wait(t.Context()) }()

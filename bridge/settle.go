@@ -1,0 +1,61 @@
+package bridge
+
+import "github.com/culvert-grpc/culvert/bridge/headers"
+
+// settle decides about a call again, now that its metadata is known. It is called once,
+// after the metadata is read and before a message is.
+func (s *Server) settle(c *call) (err error) {
+	defer s.catch(c, "the beginning of a call", &err)
+	if c.unsettled == nil {
+		return nil // the policy has no routes
+	}
+	if !c.final {
+		f := *c.unsettled
+		f.metadata = c.Metadata
+		d := c.policy.decide(&f)
+		if d.route == nil {
+			return nil // authorize refuses the call
+		}
+		if err := s.redecide(c, d); err != nil {
+			return err
+		}
+	}
+	if c.route == nil {
+		return nil // authorize refuses the call
+	}
+	c.unsettled = nil // a call may be long
+	if t := c.route.timeout; t != nil && (c.Timeout == 0 || t.limit < c.Timeout) {
+		c.Timeout, c.late = t.limit, t.cause
+	}
+	return nil
+}
+
+// redecide replaces the decision about a call before the call has messages. If it has
+// another route, the call must pass its limits and origins, too.
+func (s *Server) redecide(c *call, d decision) error {
+	before := c.route
+	c.decision = d
+	if d.route == before {
+		return nil
+	}
+	c.info.Route, c.info.Method = d.route.name, d.Method
+	if size := headers.Size(c.Metadata); size > d.headers.Bytes {
+		return headers.TooLarge("request", size, d.headers)
+	}
+	if err := c.use.Move(d.limit.scopeOf(), d.route.scope, d.Method); err != nil {
+		return err
+	}
+	if c.policy.originsOf(d.route) == c.policy.originsOf(before) {
+		return nil
+	}
+	if d.origin.Denial != nil {
+		if err := s.refusals.Unless(c.policy.tryOrigins, d.denied(), c.Peer.Addr); err != nil {
+			return err
+		}
+	}
+	if !d.origin.Credentials {
+		delete(c.Metadata, "cookie")
+		c.setCookies = false
+	}
+	return nil
+}
