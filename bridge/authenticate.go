@@ -55,10 +55,10 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error)
 }
 
-// askWho asks the Authenticator about a call. The error is a fault.
-func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err error) {
+// askWho asks the Authenticator of a call. The error is a fault.
+func askWho(ctx context.Context, c *call) (id Identity, err error) {
 	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
-	id, err = a.Authenticate(ctx, c.Method, c.Peer, c.Metadata)
+	id, err = c.authenticator.Authenticate(ctx, c.Method, c.Peer, c.Metadata)
 	if err != nil {
 		return Identity{}, unauthenticated(err)
 	}

@@ -31,16 +31,14 @@ type call struct {
 	subtype     string             // content-subtype of the messages: "", "proto", "json"
 	json        *report.JSON       // how its messages are converted; nil: they pass as they are
 	convert     *message.Converter // made of it; nil likewise
-	oneRequest  bool               // once the descriptors say so, the backend gets the half-close after one message
 	unlisted    bool               // a GET of a method that connect.get doesn't list: it must have no side effects
 	coding      string             // the client's compression: "" or "gzip"
 	takesGzip   bool               // the client can read compressed messages
 	packReplies bool               // and the upstream compresses its messages
-	oneReply    bool               // the client's protocol needs exactly one reply
+	rules       rules              // of its client's protocol
 	info        *report.CallInfo
 
-	posted        bool // its message is for another call: it has no stream of its own
-	authenticated bool // by the poll that began it
+	authenticator Authenticator // nil: there is none, or it has been asked about the client
 
 	setCookies bool // the backend's set-cookie may cross
 	arriving   bool // it counts with the arrivals of its policy

@@ -41,10 +41,10 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 		return unimplemented(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
 		return c.undescribed(err)
-	case c.oneReply && method.ServerStreams && !method.ClientStreams:
+	case c.rules.oneReply && method.ServerStreams && !method.ClientStreams:
 		return errStreams
 	case c.json != nil:
-		c.oneRequest = c.oneRequest && !method.ClientStreams
+		c.rules.oneRequest = c.rules.oneRequest && !method.ClientStreams
 		c.convert = &message.Converter{JSON: descriptor.JSON(*c.json), Method: method, Limit: c.messages, Held: c.held, From: r.to}
 		if err := c.findEventID(method.Reply); err != nil {
 			return err

@@ -57,11 +57,12 @@
 //
 //	start                      owner that waits          ends when
 //	Server.passRequests        pump; handle if refused   Recv or Send returns, by Finish and the context
+//	Server.resume              Server.Close (tasks)      the call parks again, or has ended
 //	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	serveMessage, the call     Server.Close (tasks)      likewise, also of serveOpAMP
 //	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
-//	sessionPoll.start          Server.Close (tasks)      the session of an agent that polls has ended
+//	handleNext                 Server.Close (tasks)      the call has parked, or has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	connections that linger    Server.Close              see edge/doc.go
@@ -76,8 +77,8 @@
 // Each goroutine and timer catches its panics (panics.go, report.Panics): a panic ends the
 // call or the connection, and not the process.
 //
-// A call costs two goroutines, one when its request is complete, and one more
-// once its upstream has sent a burst; grpc-go adds one.
+// A call costs two goroutines, one when its request is complete, none while it is parked, and
+// one more once its upstream has sent a burst; grpc-go adds one.
 //
 // # Memory
 //

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -22,7 +23,7 @@ import (
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, decision: a.decision, Authority: a.host, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
+	c := &call{policy: a.policy, authenticator: s.cfg.Authenticator, decision: a.decision, Authority: a.host, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
 	if a.policy.routes != nil {
 		c.unsettled = &a.facts
 	}
@@ -40,22 +41,37 @@ func (s *Server) newCall(a *arrival, id string) *call {
 	return c
 }
 
-// handle carries one call from its beginning to its end. refused is why the
+// handle carries one call from its beginning to its end, or until it parks. refused is why the
 // transport can't make the call, or nil. conn is the connection that the call
 // has for itself, if it has.
 func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
 	r, ctx := s.begin(parent, c, down, conn)
-	defer s.end(r)
+	parked := false
+	defer s.end(r, &parked)
 	defer s.catchRest(r)
 	if refused == nil {
 		refused = s.take(r)
 	}
 	c.arrived()
-	if refused != nil || c.posted {
+	if refused != nil || r.up == nil {
 		s.endEarly(r, refused)
 		return
 	}
-	s.pump(ctx, r.cancel, r)
+	parked = s.pump(ctx, r)
+}
+
+// handleNext carries another call for the client of c, which has passed the steps, on a
+// goroutine of its own: it outlives c, and the client's connection.
+func (s *Server) handleNext(c, next *call, down downstream) error {
+	next.Metadata, next.Peer, next.info.Identity = maps.Clone(c.Metadata), c.Peer, c.info.Identity
+	next.authenticator, next.on = nil, nil
+	if !s.sockets.Start(func() {
+		defer s.panics.Catch("a call without a connection", func(*report.Fault) { down.Abort() })
+		s.handle(context.Background(), next, down, nil, nil)
+	}) {
+		return errRefusing
+	}
+	return nil
 }
 
 // begin begins a call, up to the steps. end must follow.
@@ -82,8 +98,11 @@ func (s *Server) endEarly(r *running, refused error) {
 }
 
 // end undoes begin, from the last line to the first, also behind a panic. Nothing of the
-// call runs any more.
-func (s *Server) end(r *running) {
+// call runs any more. A call that is parked goes on.
+func (s *Server) end(r *running, parked *bool) {
+	if *parked {
+		return
+	}
 	defer r.cancel(errFinished)
 	defer s.report(r)
 	defer r.call.arrived()

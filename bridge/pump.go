@@ -9,36 +9,86 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
-	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
 	"github.com/culvert-grpc/culvert/bridge/internal/replies"
-	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 )
 
 // pump carries one call's messages both ways and sends the client the end. The caller's
 // goroutine copies responses, and a second one requests; a complete request needs no
 // second. A third goroutine reads ahead while the upstream sends in bursts. pump
-// returns when all have ended.
-func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running) {
+// returns when all have ended, or at once with true if the client's end parks.
+func (s *Server) pump(ctx context.Context, r *running) (parked bool) {
+	down, parks := r.down.(parker)
 	switch {
+	case parks:
+		s.sockets.Stay() // until resume ends the call: it outlives the caller
+		down.Park(
+			func(done func(error)) { r.others.Go(func() { done(s.passRequests(r)) }) },
+			func(parked func()) { go s.resume(ctx, r, parked) },
+			r.up.Waiting)
+		return true
 	case r.early != nil:
 		close(r.early.opened)
 	case r.call.Complete:
-		s.passRequests(r)
+		_ = s.passRequests(r) // it has ended the call
 	default:
-		r.others.Go(func() { s.passRequests(r) })
+		r.others.Go(func() { _ = s.passRequests(r) }) // likewise
 	}
-	from := replies.New(r.up, r.call.held, &r.others, s.panics)
-	trailer, err := s.copyResponses(ctx, r, from)
+	trailer, err := s.copyResponses(ctx, r)
+	s.conclude(ctx, r, trailer, err)
+	return false
+}
+
+// A parker is a downstream that mostly has nothing to do. No goroutine waits for it
+// meanwhile: its Recv and Send return tasks.ErrParked, which ends the copying, and the
+// downstream has it begin again.
+type parker interface {
+	// Park is called once, when the stream at the upstream is open. The functions requests and
+	// replies copy on goroutines of their own. requests ends with done: it may be called again
+	// after tasks.ErrParked, and not after another error or nil. replies ends with parked,
+	// and may be called again, or ends the call; the downstream also calls it when the call's
+	// context ends. waiting is upstream.Stream's Waiting.
+	Park(requests func(done func(error)), replies func(parked func()), waiting func() int64)
+}
+
+// resume copies the replies of a parked call until it parks again. Otherwise it ends the
+// call, as handle does.
+func (s *Server) resume(ctx context.Context, r *running, park func()) {
+	parked := false
+	defer func() {
+		if !parked {
+			s.sockets.Leave()
+		}
+	}()
+	defer s.panics.Catch("the end of a call", nil)
+	defer s.end(r, &parked)
+	defer s.catchRest(r)
+	trailer, err := metadata.MD(nil), context.Cause(ctx)
+	if err == nil {
+		trailer, err = s.copyResponses(ctx, r)
+	}
+	if parked = errors.Is(err, tasks.ErrParked); parked {
+		park()
+		return
+	}
+	s.conclude(ctx, r, trailer, err)
+}
+
+// conclude ends a call whose replies have ended with copyResponses' results.
+func (s *Server) conclude(ctx context.Context, r *running, trailer metadata.MD, err error) {
 	if f, ok := errors.AsType[*report.Fault](err); ok && f.Mute {
-		cancel(err) // at once: Finish may take seconds with a silent peer
+		r.cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	err = endOf(ctx, err)
 	// Keep this order: the client gets the end, the upstream's stream is released, and
 	// the other goroutines end before the caller continues.
 	s.finish(r, err, trailer)
-	cancel(errFinished)
-	from.Drop()
+	r.cancel(errFinished)
+	if r.from != nil {
+		r.from.Drop()
+	}
 	r.others.Wait()
 }
 
@@ -52,15 +102,18 @@ func endOf(ctx context.Context, err error) error {
 	return err
 }
 
-// passRequests copies the requests, and ends the call if that fails.
-func (s *Server) passRequests(r *running) {
-	if err := s.copyRequests(r); err != nil {
+// passRequests copies the requests, and ends the call if that fails. It returns
+// copyRequests' error.
+func (s *Server) passRequests(r *running) error {
+	err := s.copyRequests(r)
+	if err != nil && !errors.Is(err, tasks.ErrParked) {
 		r.cancel(err)
 	}
+	return err
 }
 
 // copyRequests returns nil when the upstream has the end of the requests or has ended
-// the call itself, else why the call must end.
+// the call itself, tasks.ErrParked when more may come later, else why the call must end.
 func (s *Server) copyRequests(r *running) (err error) {
 	defer s.catch(r.call, "copying a call's requests", &err)
 	for m, err := r.firstRequest(); ; m, err = r.converted(r.recv()) {
@@ -79,7 +132,7 @@ func (s *Server) copyRequests(r *running) (err error) {
 		if err != nil {
 			return err
 		}
-		if r.call.oneRequest {
+		if r.call.rules.oneRequest {
 			r.up.CloseSend()
 			return r.awaitGoodbye()
 		}
@@ -95,34 +148,21 @@ func (s *Server) copyRequests(r *running) (err error) {
 	return nil
 }
 
-// awaitGoodbye waits for the client's end behind the only message that its method takes.
-func (r *running) awaitGoodbye() error {
-	m, err := r.recv()
-	if errors.Is(err, io.EOF) { // a half-close that the client needn't have sent
-		m, err = r.recv()
-	}
-	if err == nil {
-		m.Free()
-		return report.New(report.ReasonBadRequest, "the method takes one message, and a second one came")
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
-}
-
 // copyResponses returns the trailer and nil when the upstream ended with OK,
-// else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Queue) (trailer metadata.MD, err error) {
+// tasks.ErrParked when the client takes no more for now, else why the call ends.
+func (s *Server) copyResponses(ctx context.Context, r *running) (trailer metadata.MD, err error) {
 	defer s.catch(r.call, "copying a call's replies", &err)
-	if err := s.copyHeader(ctx, r, from); err != nil {
-		return nil, err
+	if r.from == nil { // otherwise the call has been parked
+		r.from = replies.New(r.up, r.call.held, &r.others, s.panics)
+		if err := s.copyHeader(ctx, r); err != nil {
+			return nil, err
+		}
 	}
-	return s.copyMessages(ctx, r, from)
+	return s.copyMessages(ctx, r)
 }
 
 // copyHeader copies the header of the response, if it has one.
-func (*Server) copyHeader(ctx context.Context, r *running, from *replies.Queue) error {
+func (*Server) copyHeader(ctx context.Context, r *running) error {
 	up := r.up
 	header, ok := up.Header()
 	if !ok {
@@ -131,8 +171,8 @@ func (*Server) copyHeader(ctx context.Context, r *running, from *replies.Queue) 
 	if size := headers.Size(header); size > r.call.headers.Bytes {
 		return headers.TooLarge("response", size, r.call.headers)
 	}
-	from.Packed = up.Compressed()
-	r.call.packReplies = r.call.takesGzip && from.Packed
+	r.from.Packed = up.Compressed()
+	r.call.packReplies = r.call.takesGzip && r.from.Packed
 	header = headers.Response(header, r.call.setCookies)
 	delete(header, "grpc-status-details-bin") // a status is only in the trailers
 	r.obs.Header(header)
@@ -145,10 +185,9 @@ func (*Server) copyHeader(ctx context.Context, r *running, from *replies.Queue) 
 	return nil
 }
 
-// copyMessages copies the messages of the response, with the results of copyResponses. It
-// returns opamp.ErrEnough when a session wants no more for now.
-func (s *Server) copyMessages(ctx context.Context, r *running, from *replies.Queue) (metadata.MD, error) {
-	up := r.up
+// copyMessages copies the messages of the response, with the results of copyResponses.
+func (s *Server) copyMessages(ctx context.Context, r *running) (metadata.MD, error) {
+	up, from := r.up, r.from
 	for {
 		m, more, err := from.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -171,33 +210,20 @@ func (s *Server) copyMessages(ctx context.Context, r *running, from *replies.Que
 		err = r.send(m, more)
 		from.Sent(bytes, more)
 		r.answered.note()
-		if errors.Is(err, opamp.ErrEnough) {
-			return nil, err
-		}
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}
 	}
 }
 
-// replied returns a fault if the client's protocol needs exactly one reply, and the
-// backend has sent another number of them than want.
-func (r *running) replied(want int64) error {
-	switch {
-	case !r.call.oneReply || r.out.messages.Load() == want:
-		return nil
-	case want == 0:
-		return errManyReplies
-	default:
-		return errNoReply
-	}
-}
-
-// clientWriteError returns why a message could not be written: the cause that ended the
-// call's context, if that interrupted the write, else the client's fault.
+// clientWriteError returns why no message can be written: the cause that ended the
+// call's context, if that interrupted the write, or tasks.ErrParked, else the client's fault.
 func clientWriteError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
+	}
+	if errors.Is(err, tasks.ErrParked) {
+		return err
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok {
 		return f

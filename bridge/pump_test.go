@@ -18,8 +18,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
 )
 
 // A channelDown is the smallest downstream that keeps the contract: a client that
@@ -313,6 +314,94 @@ func TestPumpAfterTheBackendsEnd(t *testing.T) {
 		t.Errorf("the client is told %v", end.status)
 	}
 	wait()
+}
+
+// A parkingDown is a channelDown whose client comes and goes: it has at most one message, and
+// takes one reply at a time.
+type parkingDown struct {
+	*channelDown
+	message    string // "": none
+	halfClosed bool
+	reply      string
+	requests   func(done func(error))
+	replies    func(parked func())
+}
+
+// Park implements parker.
+func (d *parkingDown) Park(requests func(done func(error)), replies func(parked func()), _ func() int64) {
+	d.requests, d.replies = requests, replies
+}
+
+// Recv returns the message, if there is one.
+func (d *parkingDown) Recv() (mem.BufferSlice, error) {
+	m := d.message
+	d.message = ""
+	switch {
+	case m != "":
+		return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+	case d.halfClosed:
+		return nil, io.EOF
+	}
+	return nil, tasks.ErrParked
+}
+
+// Send keeps the reply.
+func (d *parkingDown) Send(m mem.BufferSlice, _ bool) error {
+	d.reply = string(m.Materialize())
+	m.Free()
+	return tasks.ErrParked
+}
+
+// TestPumpParks: a parked call has no goroutine, and goes on where it was. It ends as any
+// other, also by its context, and the server waits for that.
+func TestPumpParks(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(d *parkingDown)
+		want codes.Code
+	}{
+		"the client half-closes":  {func(d *parkingDown) { d.halfClosed = true }, codes.OK},
+		"the call's context ends": {func(d *parkingDown) { d.cancel(errDraining) }, codes.Unavailable},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
+				grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return echo(ss) }))
+			backend, stop := InProcess(gs)
+			defer stop()
+			defer gs.Stop()
+			obs := newObserver()
+			s := newServer(t, Config{Backend: backend, Observer: obs})
+			d := &parkingDown{channelDown: newChannelDown(t)}
+			handled, requests, parked := make(chan struct{}), make(chan error, 1), make(chan struct{}, 1)
+			s.sockets.Start(func() {
+				defer close(handled)
+				s.handle(context.Background(), newCallOf(s), d, nil, nil)
+			})
+			<-handled
+			for _, m := range []string{"one", "two"} {
+				d.message = m
+				d.requests(func(err error) { requests <- err })
+				d.replies(func() { parked <- struct{}{} })
+				<-parked
+				if err := <-requests; d.reply != m || !errors.Is(err, tasks.ErrParked) {
+					t.Errorf("%s: the reply is %q, and the requests ended with %v, want %q and that they park", name, d.reply, err, m)
+				}
+			}
+			if n := s.RunningCalls(); n != 1 || len(d.headers) != 1 {
+				t.Errorf("%s: %d calls and %d headers, want one", name, n, len(d.headers))
+			}
+			c.end(d)
+			d.requests(func(err error) { requests <- err })
+			d.replies(func() { parked <- struct{}{} })
+			if end := <-d.end; end.status.Code() != c.want {
+				t.Errorf("%s: it ended with %v, want %v", name, end.status, c.want)
+			}
+			<-obs.ended
+			s.sockets.Stop()
+			if len(parked) > 0 || len(requests) != 1 {
+				t.Errorf("%s: it parked %d times, and the requests ended %d times", name, len(parked), len(requests))
+			}
+		})
+	}
 }
 
 // A tracer is an Observer that adds to each call's metadata.

@@ -6,8 +6,9 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
+	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 )
 
 // running is one call under way, from its first step to its end.
@@ -24,6 +25,7 @@ type running struct {
 	telling  bool            // the client is being told the end, or was
 	to       *upstream.Upstream
 	up       *upstream.Stream
+	from     *replies.Queue  // the replies of up; nil: the client doesn't have the header yet
 	first    mem.BufferSlice // the message of a complete request, if it is converted already
 	answered *answered       // nil: replies aren't waited for
 

@@ -108,8 +108,11 @@ func (p *StagePanics) spoil(r *running) {
 
 func (p *StagePanics) wrap(down downstream) downstream {
 	staged := stagedDown{down, p}
-	if o, ok := down.(opener); ok {
-		return stagedOpener{staged, o}
+	switch down := down.(type) {
+	case opener:
+		return stagedOpener{staged, down}
+	case parker:
+		return stagedParker{staged, down}
 	}
 	return staged
 }
@@ -158,6 +161,11 @@ type stagedOpener struct {
 func (o stagedOpener) Open() error {
 	o.p.reach("Open")
 	return o.of.Open()
+}
+
+type stagedParker struct {
+	stagedDown
+	parker
 }
 
 // A stagedPool panics once where a buffer is freed.

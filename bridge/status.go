@@ -9,10 +9,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
-	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Causes that end a call's context.
@@ -62,6 +61,12 @@ type outcome struct {
 	fault  *report.Fault // culvert's own; nil: none
 }
 
+// anotherEnd is the error of a call that ends as another one did, which its message was for.
+type anotherEnd interface {
+	error
+	End() (st *status.Status, own report.Reason) // own is empty if the backend ended the other
+}
+
 // judge is the only function that makes a status from an error. nil is the upstream's
 // OK. io.EOF is never the end of a call, so it is a defect here.
 func judge(err error, callID string, detailed bool) outcome {
@@ -71,9 +76,9 @@ func judge(err error, callID string, detailed bool) outcome {
 	if up, ok := errors.AsType[upstream.Status](err); ok {
 		return outcome{status: up.Status, origin: report.OriginUpstream}
 	}
-	if ended, ok := errors.AsType[*opamp.Ended](err); ok {
-		v := outcome{status: ended.Status, origin: report.OriginUpstream, reason: ended.Reason}
-		if v.reason != "" {
+	if other, ok := errors.AsType[anotherEnd](err); ok {
+		v := outcome{origin: report.OriginUpstream}
+		if v.status, v.reason = other.End(); v.reason != "" {
 			v.origin = report.OriginCulvert
 		}
 		return v

@@ -133,7 +133,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 // one with room. If none has any, it waits.
 func (s *Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
-	if c.posted {
+	if c.rules.noStream {
 		return nil
 	}
 	var key, tried []string
@@ -191,16 +191,16 @@ func (r *running) releaseUpstream() {
 // authenticate asks the Authenticator, if there is one.
 func (s *Server) authenticate(ctx context.Context, r *running) (err error) {
 	c := r.call
-	if s.cfg.Authenticator == nil || c.authenticated {
+	if c.authenticator == nil {
 		return nil
 	}
 	if down, ok := r.down.(endAwaiter); ok {
 		r.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
-		r.others.Go(func() { s.passRequests(r) }) // pump waits for it, or handle
+		r.others.Go(func() { _ = s.passRequests(r) }) // pump waits for it, or handle; it has ended the call if it fails
 		defer r.early.stop()
 	}
 	defer s.catch(r.call, "the Authenticator", &err)
-	id, err := askWho(ctx, s.cfg.Authenticator, c)
+	id, err := askWho(ctx, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
@@ -222,13 +222,13 @@ func (s *Server) tellBegan(r *running) (err error) {
 		r.call.Metadata = metadata.MD{}
 	}
 	sent := 0
-	if s.cfg.Authenticator != nil {
+	if r.call.authenticator != nil {
 		sent = headers.Size(r.call.Metadata)
 	}
 	if o := s.obs.CallBegan(r.timed, r.call.info, r.call.Metadata); o != nil {
 		r.obs = o
 	}
-	if s.cfg.Authenticator != nil {
+	if r.call.authenticator != nil {
 		r.call.observed = max(headers.Size(r.call.Metadata)-sent, 0)
 	}
 	return nil

@@ -33,7 +33,7 @@ func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) 
 	if refused == nil && lost {
 		refused = errQuery
 	}
-	c.oneReply = true
+	c.rules.oneReply = true
 	u := &unaryStream{answer: unaryAnswer{get: r.Method == http.MethodGet}}
 	u.open(s, w, r, c, a, &u.answer)
 	var query codec.ConnectGet

@@ -62,7 +62,7 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 	d.open(s, c, d)
 	d.frames.HalfClose, d.frames.Text = m.HalfClose, m.InJSON()
 	if m.InJSON() {
-		c.json, c.oneRequest = &m.JSON, true
+		c.json, c.rules.oneRequest = &m.JSON, true
 	}
 	d.serve(w, r, m.Subprotocol, refused)
 }

@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 
 	"google.golang.org/grpc/codes"
@@ -34,10 +33,10 @@ func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
 	p.readWhole()
 	var down downstream = p
 	if m.PollPath == "" {
-		c.posted = true
+		c.rules.noStream = true
 		down = &sessionPoll{pollStream: p, arrival: a, owner: c.owner()}
 	} else {
-		c.oneReply = true
+		c.rules.oneReply = true
 	}
 	s.handle(r.Context(), c, down, a.conn, refused)
 	p.first.Free()
@@ -105,13 +104,21 @@ func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
 	if err != nil {
 		return err
 	}
-	c.Metadata, c.Peer, c.info.Identity = maps.Clone(p.call.Metadata), p.call.Peer, p.call.info.Identity
-	c.held, c.on, c.authenticated = held, nil, true
-	if !p.s.sockets.Enter() {
-		return errRefusing
-	}
-	go (&sessionDown{Session: session, s: p.s, call: c}).open()
-	return nil
+	c.held = held
+	return p.s.handleNext(p.call, c, &sessionDown{session, c})
+}
+
+// A sessionDown is the client's end of a session's call. Thousands of these calls are idle
+// nearly all of the time, so it is a parker.
+type sessionDown struct {
+	*opamp.Session
+	call *call
+}
+
+// Finish implements downstream.
+func (d *sessionDown) Finish(st *status.Status, trailer metadata.MD) error {
+	d.Reason = d.call.ending
+	return d.Session.Finish(st, trailer)
 }
 
 // deliver sends the agent a reply, which stays the session's.

@@ -160,7 +160,7 @@ func TestIdleSessionsHaveNoGoroutine(t *testing.T) {
 		if err := pprof.Lookup("goroutine").WriteTo(&all, 2); err != nil {
 			return err.Error()
 		}
-		if n := strings.Count(all.String(), "bridge.(*sessionDown)"); n > 0 {
+		if n := strings.Count(all.String(), "bridge.(*Server).park.") + strings.Count(all.String(), "bridge.(*Server).resume("); n > 0 {
 			return fmt.Sprintf("%d goroutines of sessions", n)
 		}
 		return ""

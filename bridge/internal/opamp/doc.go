@@ -3,17 +3,16 @@
 // one message there and takes at most one reply along. A [Table] has the sessions of all
 // agents, by the agents' instance ids.
 //
-// Begin with table.go, which finds, opens and replaces sessions. poll.go has what one
-// poll waits for, session.go the side of the call, expiry.go the end of sessions that
-// nobody polls, and share.go the places of addresses. answer.go has what agents are told
-// of errors, on any way.
+// Begin with table.go, which finds, opens and replaces sessions. state.go has the states of a
+// session's two sides, poll.go what one poll waits for, session.go the side of the call,
+// expiry.go the end of sessions that nobody polls, and share.go the places of addresses.
+// answer.go has what agents are told of errors, on any way.
 //
 // # Who waits for whom
 //
-// Polls run on the goroutines of their HTTP requests. They start the goroutines that pass
-// a message to the call and receive a reply, for which Session.Stop waits: an idle session
-// has none. One timer of the table ends sessions; Close waits
-// for its function.
+// Polls run on the goroutines of their HTTP requests. They have the call start the goroutines
+// that pass on a message and receive a reply, for which the call waits: an idle session has
+// none. One timer of the table ends sessions; Close waits for its function.
 //
 // It is a leaf: it knows no calls, and bridge starts them.
 // https://opentelemetry.io/docs/specs/opamp/#plain-http-transport

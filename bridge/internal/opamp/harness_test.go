@@ -18,6 +18,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -30,8 +31,8 @@ type stream struct {
 	in, out  chan string
 	returned chan struct{}  // closed when the method has returned
 	result   *status.Status // what it returned; then out is closed
-	over     chan struct{}  // closed when receive has seen that
 	unread   atomic.Int64   // bytes of replies that are on their way
+	passing  sync.WaitGroup // pass
 }
 
 // recv returns the text of the next message, or "" at the end.
@@ -50,43 +51,45 @@ func (s *stream) pass() error {
 		m, err := s.Recv()
 		if errors.Is(err, io.EOF) {
 			close(s.in)
+			return nil
 		}
 		if err != nil {
 			return err
 		}
+		text := said(m)
+		m.Free()
 		select {
 		case <-s.returned:
-			s.Return(m)
-			return io.EOF
+			return nil
 		default:
 		}
 		select {
 		case <-s.returned:
-			s.Return(m)
-			return io.EOF
-		case s.in <- said(m):
+			return nil
+		case s.in <- text:
 		case <-s.ctx.Done():
 		}
-		m.Free()
 	}
 }
 
-// receive sends the agent the method's replies, and tells of their end.
-func (s *stream) receive() error {
+// receive sends the agent the method's replies, and returns the status of their end.
+func (s *stream) receive() (*status.Status, error) {
+	if s.ctx.Err() != nil {
+		return status.New(codes.Canceled, ""), context.Cause(s.ctx)
+	}
 	for {
 		select {
 		case reply, ok := <-s.out:
 			if !ok {
-				close(s.over)
-				return io.EOF
+				return s.result, nil
 			}
 			err := s.Send(mem.BufferSlice{mem.SliceBuffer(reply)}, false)
 			s.unread.Add(-int64(len(reply)) - prefixBytes)
 			if err != nil {
-				return err
+				return status.New(codes.Canceled, ""), err
 			}
 		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
+			return status.New(codes.Canceled, ""), context.Cause(s.ctx)
 		}
 	}
 }
@@ -143,37 +146,47 @@ func (w *world) start(s *Session) error {
 	w.mu.Lock()
 	w.opened++
 	w.mu.Unlock()
-	w.calls.Go(func() {
-		ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
+	st := &stream{Session: s, ctx: ctx, in: make(chan string, w.window), out: make(chan string, w.ahead), returned: make(chan struct{})}
+	conclude := func(end *status.Status) {
+		defer w.calls.Done()
 		defer s.held.Settle()
-		s.Bind(ctx, cancel)
-		_ = s.Prepare(ctx)
-		_ = s.SendHeader(metadata.MD{}, true)
-		st := &stream{Session: s, ctx: ctx, in: make(chan string, w.window), out: make(chan string, w.ahead), returned: make(chan struct{}), over: make(chan struct{})}
-		end := status.New(codes.Canceled, "")
-		w.calls.Go(func() {
-			if w.delay > 0 {
-				time.Sleep(w.delay)
-			}
-			s.Ready(st.pass, st.receive, st.unread.Load)
-			st.result = w.method(st)
-			close(st.returned)
-			close(st.out)
-		})
-		select {
-		case <-st.over:
-			end = st.result
-		case <-ctx.Done():
-		}
-		s.Stop()
 		err := context.Cause(ctx)
 		if failed := s.Finish(end, nil); err == nil {
 			err = failed
 		}
 		cancel(nil)
+		st.passing.Wait()
 		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.ends = append(w.ends, err)
-		w.mu.Unlock()
+	}
+	w.calls.Add(1)
+	w.calls.Go(func() {
+		s.Bind(ctx, cancel)
+		_ = s.Prepare(ctx)
+		_ = s.SendHeader(metadata.MD{}, true)
+		select {
+		case <-time.After(w.delay):
+		case <-ctx.Done():
+			conclude(status.New(codes.Canceled, ""))
+			return
+		}
+		s.Park(
+			func(done func(error)) { st.passing.Go(func() { done(st.pass()) }) },
+			func(parked func()) {
+				go func() { // w.calls waits for the call
+					end, err := st.receive()
+					if errors.Is(err, tasks.ErrParked) {
+						parked()
+						return
+					}
+					conclude(end)
+				}()
+			}, st.unread.Load)
+		st.result = w.method(st)
+		close(st.returned)
+		close(st.out)
 	})
 	return nil
 }

@@ -91,7 +91,7 @@ func TestRepliesStayWithTheBackend(t *testing.T) {
 			}
 			w.table.mu.Lock()
 			s := w.table.sessions[key{"/v1/opamp", NewOwner("token"), agent(1)}]
-			if s.passing || s.receiving || len(s.replies) > 0 {
+			if s.state != (state{parked, parked, away}) || len(s.replies) > 0 {
 				t.Errorf("a goroutine or a reply is left after poll %d", polls)
 			}
 			w.table.mu.Unlock()
@@ -622,6 +622,37 @@ func TestAbortedCall(t *testing.T) {
 		}
 		if info, ok := ended.Status.Details()[0].(*errdetails.ErrorInfo); !ok || info.GetDomain() != report.ErrorDomain || info.GetReason() != string(report.ReasonInternal) {
 			w.t.Errorf("the status has the details %v", ended.Status.Details())
+		}
+	})
+}
+
+// TestAbortedCallKeepsNoMessage: one that comes back behind Abort has no session to wait in.
+func TestAbortedCallKeepsNoMessage(t *testing.T) {
+	inBubble(t, silent, func(w *world) {
+		p := w.poll(1, "hello")
+		var session *Session
+		p.Start = func(s *Session) error {
+			session = s
+			s.Bind(context.WithCancelCause(context.Background()))
+			w.calls.Go(func() {
+				defer s.held.Settle()
+				s.Park(func(done func(error)) {
+					w.calls.Go(func() {
+						m, err := s.Recv()
+						s.Abort()
+						m.Free()
+						done(err)
+					})
+				}, func(func()) {}, func() int64 { return 0 })
+			})
+			return nil
+		}
+		if _, err := w.post(p); err == nil {
+			t.Error("the poll got a reply")
+		}
+		w.calls.Wait()
+		if session.first != nil || session.message != nil || session.lent != nil {
+			t.Error("the session still has the message")
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 type turn struct {
 	news chan struct{} // something happened since the poll looked; holds one
 	done chan struct{} // closed when the next poll may begin
+	last bool          // its message is the agent's last
 }
 
 // An Ended is the error of a poll whose session's call has ended with this status.
@@ -25,6 +26,9 @@ type Ended struct {
 }
 
 func (e *Ended) Error() string { return e.Status.String() }
+
+// End returns both.
+func (e *Ended) End() (*status.Status, report.Reason) { return e.Status, e.Reason }
 
 // Post passes the message of a poll to the agent's call, and one reply to Deliver: the
 // oldest that waits there, or the first that comes within Options.Patience, or one that
@@ -95,7 +99,7 @@ func (t *Table) turn(k key, p *Poll) (s, left, displaced *Session, before <-chan
 		return nil, nil, nil, s.poll.done, nil
 	}
 	left = s
-	if s == nil || s.end != nil || s.said {
+	if s == nil || s.end != nil || s.state.requests == halfClosed {
 		if s, displaced, err = t.add(k, p, left); err != nil {
 			return nil, nil, nil, nil, err
 		}
@@ -168,17 +172,13 @@ func (s *Session) exchange(ctx context.Context, p *Poll) (err error) {
 	t := s.table
 	patience := time.NewTimer(t.options.Patience)
 	defer patience.Stop()
-	s.message, s.goodbye, s.awaits, p.Message = p.Message, p.Agent.Disconnects, true, nil
-	defer func() {
-		p.Message, s.message, s.awaits, s.lent = s.message, nil, false, false
-		s.seeks = false
-	}()
+	s.message, p.Message, s.poll.last = p.Message, nil, p.Agent.Disconnects
+	defer func() { p.Message, s.message, s.state.agent = s.message, nil, away }()
 	if s.waiting != nil {
 		s.old = s.waiting() // before the call has the message
 	}
-	if s.seeks = len(s.replies) == 1 && s.replies[0].of.SaysNothing; s.seeks {
-		s.changed.Broadcast() // Send may wait with the next one
-	}
+	s.state.await(len(s.replies) == 1 && s.replies[0].of.SaysNothing)
+	s.changed.Broadcast() // Send may wait with the next one
 	s.kick()
 	for was := opening; ; {
 		now := s.stage()
@@ -225,13 +225,13 @@ const (
 func (s *Session) stage() stage {
 	taken := s.message == nil
 	switch {
-	case taken && len(s.replies) > 0 && !s.seeks:
+	case taken && len(s.replies) > 0 && s.state.agent != seeks:
 		return answered
 	case s.end != nil:
 		return ended
 	case taken:
 		return waiting
-	case s.pass != nil:
+	case s.state.requests != unopened:
 		return leaving
 	default:
 		return opening
@@ -265,7 +265,7 @@ func (s *Session) oldest() (r reply, there bool) {
 	r = s.replies[0]
 	r.m.Ref()
 	t.rename(s, r) // before the agent can poll with the new id
-	s.delivering = true
+	s.state.agent = fetches
 	return r, true
 }
 
@@ -274,7 +274,7 @@ func (s *Session) delivered(r reply, yes bool) {
 	t := s.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.delivering = false
+	s.state.agent = away
 	if !yes {
 		return
 	}

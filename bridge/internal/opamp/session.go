@@ -13,6 +13,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -23,8 +24,7 @@ type Session struct {
 	Reason report.Reason
 
 	table *Table
-	held  *memory.Entry  // the call's
-	work  sync.WaitGroup // pass and receive
+	held  *memory.Entry // the call's
 
 	// The table's mu guards the rest.
 	key, renamed key
@@ -33,28 +33,23 @@ type Session struct {
 	cancel       context.CancelCauseFunc
 	unwatch      func() bool
 
-	pass, receive      func() error // see Ready; nil: the call isn't open yet
-	waiting            func() int64 // see Ready
-	passing, receiving bool         // they run, or nothing is left to do for them
-	stopped            bool         // they don't begin any more
+	pass    func(done func(error)) // see Park
+	receive func(parked func())    // see Park
+	waiting func() int64           // see Park; nil: the call isn't open yet
 
-	message mem.BufferSlice // from a poll, until Recv takes it; nil: none
+	state   state
+	message mem.BufferSlice // of the poll that waits, until Recv takes it; nil: none
 	first   mem.BufferSlice // of an earlier poll, which a call couldn't pass on; Recv takes it before message
-	goodbye bool            // the message is the agent's last
-	said    bool            // Recv has returned that one
-	lent    bool            // Recv has returned the message of the poll that waits
-	refused bool            // the call takes no more messages: it has ended
+	lent    mem.BufferSlice // what Recv has returned, until the call has passed it on; nil: nothing
+	lentBy  *turn           // whose message that is; nil: an earlier poll's
 
-	replies    []reply
-	old        int64          // bytes that waited when the last poll began, and that Send hasn't had
-	seeks      bool           // a poll waits for a reply that the only one here yields to
-	delivering bool           // the first reply is being delivered
-	told       bool           // the agent knows the server's capabilities
-	end        *status.Status // of the call; nil: it goes on
-	over       error          // why the session ends before the call has; nil: it doesn't
+	replies []reply
+	old     int64          // bytes that waited when the last poll began, and that Send hasn't had
+	told    bool           // the agent knows the server's capabilities
+	end     *status.Status // of the call; nil: it goes on
+	over    error          // why the session ends before the call has; nil: it doesn't
 
 	poll   *turn // nil: none is under way
-	awaits bool  // it waits for a reply
 	polled time.Time
 
 	unasked links    // in Table.idle
@@ -73,104 +68,110 @@ func (s *Session) bind(ctx context.Context, cancel context.CancelCauseFunc) (ove
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.ctx, s.cancel = ctx, cancel
-	s.unwatch = context.AfterFunc(ctx, s.wake) // of a Send or a Finish
+	s.unwatch = context.AfterFunc(ctx, s.wake)
 	return s.over
 }
 
+// wake has a Send or a Finish return, and the call end that is parked.
 func (s *Session) wake() {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.changed.Broadcast()
+	s.kick()
 }
 
-// Ready tells that the call is open. From now on each poll starts pass, which passes on what
-// Recv returns, and receive, which sends replies. They end with the error of Recv or Send;
-// after ErrEnough the next poll starts them again. So a call costs no goroutine between two
-// polls. waiting returns how many bytes of replies have arrived from the backend and aren't
-// sent yet; each counts prefixBytes more than it has.
-func (s *Session) Ready(pass, receive func() error, waiting func() int64) {
+// Park tells that the call is open. From now on each poll, and the end of the call's context,
+// starts pass, which passes on what Recv returns, and receive, which hands replies to Send. When
+// Recv and Send return tasks.ErrParked, they end with done and parked, and the next poll starts
+// them again. waiting returns how many bytes of replies have arrived from the backend and
+// aren't sent yet; each counts prefixBytes more than it has.
+func (s *Session) Park(pass func(done func(error)), receive func(parked func()), waiting func() int64) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.pass, s.receive, s.waiting = pass, receive, waiting
+	s.state.requests, s.state.replies = parked, parked
 	s.tell()
 	s.kick()
 }
 
-// ErrEnough is the error of Recv and Send that nothing is left to do until the next poll.
-var ErrEnough = errors.New("no poll waits")
-
 // kick starts pass and receive if there is something to do for them. The caller holds mu.
 func (s *Session) kick() {
-	if s.pass == nil || s.stopped {
+	if s.ctx == nil || s.end != nil {
 		return
 	}
-	if !s.passing && s.message != nil {
-		s.passing = true
-		s.work.Go(func() { s.run(s.pass, &s.passing) })
+	requests, replies := s.state.begin(s.message != nil, len(s.replies), s.ctx.Err() != nil)
+	if requests {
+		s.pass(s.passed)
 	}
-	if !s.receiving && (s.said || s.refused || s.awaits && (len(s.replies) == 0 || s.seeks)) {
-		s.receiving = true
-		s.work.Go(func() { s.run(s.receive, &s.receiving) })
+	if replies {
+		s.receive(s.received)
 	}
 }
 
-func (s *Session) run(f func() error, active *bool) {
-	if err := f(); !errors.Is(err, ErrEnough) {
-		return
-	}
+// passed notes the end of pass. If the backend has ended the call before it got the message
+// that Recv has returned, another call gets the message: at once if its poll still waits,
+// otherwise with the next poll.
+func (s *Session) passed(err error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	*active = false
+	m := s.lent
+	s.lent = nil
+	switch {
+	case errors.Is(err, tasks.ErrParked):
+		s.state.requests.park()
+	case m == nil:
+	case err != nil || s.end != nil: // it failed, or Abort was called: Finish waits for the message
+		m.Free()
+	case s.lentBy == s.poll && s.state.asks():
+		s.state.requests, s.message = refusing, m
+	default:
+		s.state.requests, s.first = refusing, m
+	}
+	s.changed.Broadcast() // Send and Finish
+	s.tell()
 	s.kick() // for what has come meanwhile
 }
 
-// Stop waits for pass and receive, and lets none begin. The call must have ended.
-func (s *Session) Stop() {
+// received notes that receive has parked.
+func (s *Session) received() {
 	s.table.mu.Lock()
-	s.stopped = true
-	s.table.mu.Unlock()
-	s.work.Wait()
+	defer s.table.mu.Unlock()
+	s.state.replies.park()
+	s.kick() // likewise
 }
 
 // Prepare implements downstream. The message comes by Recv.
 func (*Session) Prepare(context.Context) error { return nil }
 
-// Recv returns the message of a poll, or ErrEnough. The agent's last one is followed by
-// io.EOF.
+// Recv returns the message of a poll, or tasks.ErrParked. The agent's last one is followed by
+// io.EOF. The session keeps a reference to the message until Recv is called again: then the
+// call has passed it on.
 func (s *Session) Recv() (mem.BufferSlice, error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	if m := s.first; m != nil {
-		s.first = nil
-		return s.held.Adopt(m), nil
-	}
+	s.lent.Free()
+	s.lent = nil
+	s.changed.Broadcast() // Finish
 	switch {
-	case s.message == nil && s.said:
+	case s.end != nil: // a message that is here goes to another call
+		return nil, tasks.ErrParked
+	case s.first != nil:
+		s.lent, s.lentBy, s.first = s.first, nil, nil
+	case s.message != nil:
+		s.lent, s.lentBy, s.message = s.message, s.poll, nil
+		if s.poll.last {
+			s.state.requests = halfClosed
+		}
+		s.tell()
+		s.kick()
+	case s.state.requests == halfClosed:
 		return nil, io.EOF
-	case s.message == nil:
-		return nil, ErrEnough
+	default:
+		return nil, tasks.ErrParked
 	}
-	m := s.message
-	s.message, s.said, s.lent = nil, s.goodbye, true
-	s.tell()
-	s.kick()
-	return s.held.Adopt(m), nil
-}
-
-// Return takes back the message that Recv has returned: the call had ended before. Another
-// call gets the message: at once if its poll still waits, otherwise with the next poll.
-func (s *Session) Return(m mem.BufferSlice) {
-	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
-	s.refused = true
-	if s.lent {
-		s.message = m
-	} else {
-		s.first = m
-	}
-	s.changed.Broadcast() // Send
-	s.tell()
-	s.kick()
+	s.lent = s.held.Adopt(s.lent)
+	s.lent.Ref()
+	return s.lent, nil
 }
 
 // SendHeader implements downstream. A poll's answer has no room for metadata.
@@ -181,7 +182,7 @@ func (*Session) SendHeader(metadata.MD, bool) error { return nil }
 func (s *Session) Send(m mem.BufferSlice, _ bool) error {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
-	for len(s.replies) > 0 && !s.seeks && !s.refused && s.ctx.Err() == nil {
+	for len(s.replies) > 0 && s.state.agent != seeks && s.state.requests != refusing && s.ctx.Err() == nil {
 		s.changed.Wait()
 	}
 	if s.ctx.Err() != nil {
@@ -193,12 +194,14 @@ func (s *Session) Send(m mem.BufferSlice, _ bool) error {
 	isOld := s.old > 0
 	s.old -= size
 	s.push(r)
-	s.seeks = s.awaits && len(s.replies) == 1 && r.of.SaysNothing && (isOld || s.waiting() > size)
+	if s.state.asks() {
+		s.state.await(len(s.replies) == 1 && r.of.SaysNothing && (isOld || s.waiting() > size))
+	}
 	s.tell()
-	if s.seeks || s.said || s.refused { // in the last two, the call's end is near
+	if s.state.agent == seeks || s.state.ending() {
 		return nil
 	}
-	return ErrEnough
+	return tasks.ErrParked
 }
 
 // errLeft reports that an agent has come for none of the last replies.
@@ -210,6 +213,9 @@ func (s *Session) Finish(st *status.Status, _ metadata.MD) error {
 	t := s.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for s.lent != nil { // it may come back, and another call gets it
+		s.changed.Wait()
+	}
 	s.end = st
 	s.tell()
 	for len(s.replies) > 0 && s.ctx.Err() == nil {
@@ -264,7 +270,7 @@ const prefixBytes = 5
 // knows the server's capabilities, or next has them. docs/decisions/0048-empty-answers-yield.md
 func (s *Session) yields(next reply) bool {
 	n := len(s.replies)
-	if n == 0 || n == 1 && s.delivering {
+	if n == 0 || n == 1 && s.state.agent == fetches {
 		return false
 	}
 	last := s.replies[n-1].of

@@ -11,7 +11,7 @@ func TestTasksAreWaitedFor(t *testing.T) {
 		var ts Group
 		finish, stopped := make(chan struct{}), make(chan struct{})
 		ran := 0
-		if !ts.Start(func() { <-finish; ran++ }) {
+		if !ts.Start(func() { <-finish; ran++ }) || !ts.Start(ts.Stay) {
 			t.Fatal("a task doesn't start")
 		}
 		go func() {
@@ -28,6 +28,13 @@ func TestTasksAreWaitedFor(t *testing.T) {
 			t.Error("a task starts after the stop")
 		}
 		close(finish)
+		synctest.Wait()
+		select {
+		case <-stopped:
+			t.Error("Stop returned with a task that has no goroutine")
+		default:
+		}
+		ts.Leave()
 		<-stopped
 		if ran != 1 {
 			t.Errorf("the task ran %d times", ran)

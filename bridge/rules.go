@@ -2,11 +2,49 @@ package bridge
 
 import (
 	"errors"
+	"io"
 	"sync/atomic"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
+
+// rules are what a call's client needs of the messages, beyond any stream of gRPC. The zero
+// value is nothing.
+type rules struct {
+	oneReply   bool // the client gets exactly one reply
+	oneRequest bool // the backend gets the half-close after one message, unless the method takes more
+	noStream   bool // the message is for another call: the backend gets no stream
+}
+
+// replied returns a fault if the client's protocol needs exactly one reply, and the
+// backend has sent another number of them than want.
+func (r *running) replied(want int64) error {
+	switch {
+	case !r.call.rules.oneReply || r.out.messages.Load() == want:
+		return nil
+	case want == 0:
+		return errManyReplies
+	default:
+		return errNoReply
+	}
+}
+
+// awaitGoodbye waits for the client's end behind the only message that its method takes.
+func (r *running) awaitGoodbye() error {
+	m, err := r.recv()
+	if errors.Is(err, io.EOF) { // a half-close that the client needn't have sent
+		m, err = r.recv()
+	}
+	if err == nil {
+		m.Free()
+		return report.New(report.ReasonBadRequest, "the method takes one message, and a second one came")
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
 
 // A client that sends messages in JSON by hand makes mistakes in them, often in one body
 // that it has written before. The replies to the messages before the mistake must not
