@@ -10,9 +10,9 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/replies"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // pump carries one call's messages both ways and sends the client the end. The caller's

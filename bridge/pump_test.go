@@ -18,9 +18,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A channelDown is the smallest downstream that keeps the contract: a client that

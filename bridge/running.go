@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/replies"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // running is one call under way, from its first step to its end.

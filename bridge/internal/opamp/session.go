@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
