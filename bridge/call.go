@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"context"
+	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -9,50 +11,53 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
-	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
+	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A call is one RPC, whatever protocol carried it here.
+// A call is one RPC, whatever protocol carried it here. It is the one record of it, from
+// its request to its end.
 type call struct {
+	s *Server
 	watched
+	ask
+	decision
+	deadline
+	conversion
+	rules rules // of its client's protocol
 
-	Authority string        // the host that the client asked for; inside a tunnel the outer one
-	Metadata  metadata.MD   // request metadata, decoded; reserved and hop-by-hop names removed
-	Timeout   time.Duration // 0: none; an expired one is 1 ns
+	policy    *policy    // the policy at the arrival of its request
+	unsettled *facts     // that the call is decided by again; nil: it is settled, or the policy has no routes
+	arriving  bool       // it counts with the arrivals of its policy
+	use       quota.Call // the quotas that the call counts with
+	on        *edge.Conn // the connection that it came in on
 	Peer      Peer
 
-	// Complete reports that exactly one message and the client's end were already read,
-	// so the call needs no second goroutine.
-	Complete bool
-
-	subtype     string             // content-subtype of the messages: "", "proto", "json"
-	json        *report.JSON       // how its messages are converted; nil: they pass as they are
-	convert     *message.Converter // made of it; nil likewise
-	unlisted    bool               // a GET of a method that connect.get doesn't list: it must have no side effects
-	coding      string             // the client's compression: "" or "gzip"
-	takesGzip   bool               // the client can read compressed messages
-	packReplies bool               // and the upstream compresses its messages
-	rules       rules              // of its client's protocol
-	info        *report.CallInfo
-
 	authenticator Authenticator // nil: there is none, or it has been asked about the client
+	observed      int           // bytes of metadata that the Observer added; known only if there is an Authenticator
 
+	info *report.CallInfo
+	obs  report.CallObserver // of this call
+	told bool                // the Observer knows of it
+
+	down       downstream
+	blind      bool // a write deadline that passes also cuts off a client that reads
 	setCookies bool // the backend's set-cookie may cross
-	arriving   bool // it counts with the arrivals of its policy
 
-	policy *policy // the policy at the arrival of its request
-	decision
-	unsettled *facts        // that the call is decided by again; nil: it is settled, or the policy has no routes
-	late      error         // why the call ends at its deadline; nil: the client has set it
-	observed  int           // bytes of metadata that the Observer added; known only if there is an Authenticator
-	blind     bool          // a write deadline that passes also cuts off a client that reads
-	ending    report.Reason // why culvert itself ends the call; set before Finish
-	fault     *report.Fault // likewise, whole; nil: the backend has ended it, or a session of polls
-	use       quota.Call    // the quotas that the call counts with
-	on        *edge.Conn    // the connection that it came in on
+	to          *upstream.Upstream
+	up          *upstream.Stream
+	from        *replies.Queue // the replies of up; nil: the client doesn't have the header yet
+	packReplies bool           // the client can read compressed messages, and the upstream compresses its
+
+	others sync.WaitGroup // the call's goroutines but handle's
+	early  *earlyRead     // nil: requests are copied only once the stream is open
+
+	telling bool          // the client is being told the end, or was
+	ending  report.Reason // why culvert itself ends the call; set before Finish
+	fault   *report.Fault // likewise, whole; nil: the backend has ended it, or a session of polls
 }
 
 // httpFault returns the fault that ends the call if it has an HTTP status of its own, in
@@ -126,6 +131,24 @@ type downstream interface {
 	// Abort cuts the client off, and makes a waiting Recv return. It is called after a
 	// panic in Finish, or in place of Finish.
 	Abort()
+}
+
+// A closer is a downstream whose request must be ended once its call has.
+type closer interface {
+	// Close is called on the handler's goroutine. It may panic with http.ErrAbortHandler.
+	Close()
+}
+
+// An upgrader is a downstream that has its request's connection for itself. Its call
+// outlives the HTTP handler.
+type upgrader interface {
+	// upgrade makes a WebSocket of the request, unless Open does so later, and returns the
+	// connection. It answers a request that it can't upgrade.
+	upgrade() (net.Conn, error)
+
+	// served returns when the HTTP handler may return, too. started is false if the call
+	// hasn't started, after the end of the server.
+	served(started bool)
 }
 
 // An opener is a downstream whose client learns only now that the call has begun.

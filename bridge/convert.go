@@ -19,14 +19,23 @@ import (
 // descriptors, the pump converts each message, and the backend gets protobuf. Sizes that
 // are counted and observed are those of protobuf, the backend's side.
 
+// A conversion is how the messages of a call are converted.
+type conversion struct {
+	json     *report.JSON       // how; nil: they pass as they are
+	convert  *message.Converter // made of it; nil likewise
+	byGet    bool               // the client calls by GET, as a cache may: the method must have no side effects
+	first    mem.BufferSlice    // the message of a complete request, if it is converted already
+	answered *answered          // nil: replies aren't waited for
+}
+
 // describe finds the method's descriptors, if the call needs them. It comes after
 // authorize: only a client that may call a method learns whether it exists.
-func (s *Server) describe(ctx context.Context, r *running) error {
-	c := r.call
-	if c.json == nil && !c.unlisted {
+func (s *Server) describe(ctx context.Context, c *call) error {
+	unlisted := c.byGet && !c.policy.connect.get.Match(c.Method)
+	if c.json == nil && !unlisted {
 		return nil
 	}
-	method, err := s.described(ctx, r)
+	method, err := s.described(ctx, c)
 	if known, ok := errors.AsType[*report.Fault](err); ok {
 		return known
 	}
@@ -37,7 +46,7 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 	switch {
 	case c.json != nil && mistyped:
 		return c.undescribed(err)
-	case c.unlisted && (err != nil || !method.NoSideEffects):
+	case unlisted && (err != nil || !method.NoSideEffects):
 		return unimplemented(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
 		return c.undescribed(err)
@@ -45,34 +54,34 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 		return errStreams
 	case c.json != nil:
 		c.rules.oneRequest = c.rules.oneRequest && !method.ClientStreams
-		c.convert = &message.Converter{JSON: descriptor.JSON(*c.json), Method: method, Limit: c.messages, Held: c.held, From: r.to}
+		c.convert = &message.Converter{JSON: descriptor.JSON(*c.json), Method: method, Limit: c.messages, Held: c.held, From: c.to}
 		if err := c.findEventID(method.Reply); err != nil {
 			return err
 		}
 		if method.ClientStreams && method.ServerStreams {
-			r.answered = &answered{more: make(chan struct{}, 1)}
+			c.answered = &answered{more: make(chan struct{}, 1)}
 		}
-		return r.convertFirst()
+		return c.convertFirst()
 	}
 	return nil
 }
 
 // convertFirst converts the message of a complete request before the backend gets the
 // call: a malformed one costs the backend nothing.
-func (r *running) convertFirst() (err error) {
-	if r.call.Complete && r.first == nil {
-		r.first, err = r.converted(r.recv())
+func (c *call) convertFirst() (err error) {
+	if c.Complete && c.first == nil {
+		c.first, err = c.converted(c.recv())
 	}
 	return err
 }
 
 // firstRequest returns the first request, converted.
-func (r *running) firstRequest() (mem.BufferSlice, error) {
-	if m := r.first; m != nil {
-		r.first = nil
+func (c *call) firstRequest() (mem.BufferSlice, error) {
+	if m := c.first; m != nil {
+		c.first = nil
 		return m, nil
 	}
-	return r.converted(r.recvFirst())
+	return c.converted(c.recvFirst())
 }
 
 // findEventID finds the field that has the id of each event, if the route names one.
@@ -91,15 +100,14 @@ func (c *call) findEventID(of descriptor.Message) error {
 
 // described returns what the backend says of the method. If a split's backend can't be
 // reached, another one gets the call, as in open.
-func (s *Server) described(ctx context.Context, r *running) (method descriptor.Method, err error) {
-	c := r.call
+func (s *Server) described(ctx context.Context, c *call) (method descriptor.Method, err error) {
 	var tried []string
 	for another := true; another; {
-		method, err = r.to.Described(ctx, c.Method)
+		method, err = c.to.Described(ctx, c.Method)
 		if c.route.others() == 0 || ctx.Err() != nil || !upstream.Unreached(err) {
 			break
 		}
-		tried, another = r.changeBackend(c.Metadata[c.route.sticky], tried)
+		tried, another = c.changeBackend(c.Metadata[c.route.sticky], tried)
 	}
 	return method, err
 }
@@ -171,17 +179,17 @@ func (c *call) backendSubtype() string {
 
 // converted converts a request that was received, unless messages pass as they are. It
 // takes the message over.
-func (r *running) converted(m mem.BufferSlice, err error) (mem.BufferSlice, error) {
-	if r.call.convert == nil || err != nil {
+func (c *call) converted(m mem.BufferSlice, err error) (mem.BufferSlice, error) {
+	if c.convert == nil || err != nil {
 		return m, err
 	}
-	return r.call.convert.Request(r.timed, m)
+	return c.convert.Request(c.timed, m)
 }
 
 // toClient converts a reply likewise.
-func (r *running) toClient(m mem.BufferSlice) (mem.BufferSlice, error) {
-	if r.call.convert == nil {
+func (c *call) toClient(m mem.BufferSlice) (mem.BufferSlice, error) {
+	if c.convert == nil {
 		return m, nil
 	}
-	return r.call.convert.Reply(r.timed, m)
+	return c.convert.Reply(c.timed, m)
 }

@@ -34,12 +34,12 @@ func (e *earlyRead) stop() {
 }
 
 // recvFirst returns the client's first message, once the stream at the upstream is open.
-func (r *running) recvFirst() (mem.BufferSlice, error) {
-	m, err := r.recv()
-	if r.early == nil || err != nil && !errors.Is(err, io.EOF) {
+func (c *call) recvFirst() (mem.BufferSlice, error) {
+	m, err := c.recv()
+	if c.early == nil || err != nil && !errors.Is(err, io.EOF) {
 		return m, err
 	}
-	if err := r.awaitOpen(r.early); err != nil {
+	if err := c.awaitOpen(c.early); err != nil {
 		m.Free()
 		return nil, err
 	}
@@ -47,22 +47,22 @@ func (r *running) recvFirst() (mem.BufferSlice, error) {
 }
 
 // awaitEnd waits for the client's end, or for stop.
-func (e *earlyRead) awaitEnd(r *running) error {
+func (e *earlyRead) awaitEnd(c *call) error {
 	defer close(e.stopped)
-	return r.awaitEnd(e.down)
+	return c.awaitEnd(e.down)
 }
 
 // awaitOpen waits until the stream is open, or returns why the call ends before.
-func (r *running) awaitOpen(e *earlyRead) error {
+func (c *call) awaitOpen(e *earlyRead) error {
 	if !e.decided.Swap(true) {
-		if err := e.awaitEnd(r); err != nil {
+		if err := e.awaitEnd(c); err != nil {
 			return err
 		}
 	}
 	select {
 	case <-e.opened:
 		return nil
-	case <-r.timed.Done():
-		return context.Cause(r.timed)
+	case <-c.timed.Done():
+		return context.Cause(c.timed)
 	}
 }

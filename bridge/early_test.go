@@ -267,7 +267,7 @@ func TestAwaitingTheEndLosesNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer(t, Config{Backend: nowhere})
 				ws, c := socketPair(t, s, 1<<10)
-				d := grpcSocketOf(s, nil, ws)
+				d := grpcSocketOf(s, new(call), ws)
 				if _, err := c.Write(sent[:n]); err != nil {
 					t.Fatal(err)
 				}

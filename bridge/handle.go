@@ -23,7 +23,7 @@ import (
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, authenticator: s.cfg.Authenticator, decision: a.decision, Authority: a.host, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
+	c := &call{s: s, policy: a.policy, authenticator: s.cfg.Authenticator, decision: a.decision, ask: ask{Authority: a.host}, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
 	if a.policy.routes != nil {
 		c.unsettled = &a.facts
 	}
@@ -45,19 +45,19 @@ func (s *Server) newCall(a *arrival, id string) *call {
 // transport can't make the call, or nil. conn is the connection that the call
 // has for itself, if it has.
 func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
-	r, ctx := s.begin(parent, c, down, conn)
+	ctx := s.begin(parent, c, down, conn)
 	parked := false
-	defer s.end(r, &parked)
-	defer s.catchRest(r)
+	defer s.end(c, &parked)
+	defer s.catchRest(c)
 	if refused == nil {
-		refused = s.take(r)
+		refused = s.take(c)
 	}
 	c.arrived()
-	if refused != nil || r.up == nil {
-		s.endEarly(r, refused)
+	if refused != nil || c.up == nil {
+		s.endEarly(c, refused)
 		return
 	}
-	parked = s.pump(ctx, r)
+	parked = s.pump(ctx, c)
 }
 
 // handleNext carries another call for the client of c, which has passed the steps, on a
@@ -75,98 +75,98 @@ func (s *Server) handleNext(c, next *call, down downstream) error {
 }
 
 // begin begins a call, up to the steps. end must follow.
-func (s *Server) begin(parent context.Context, c *call, down downstream, conn net.Conn) (*running, context.Context) {
+func (s *Server) begin(parent context.Context, c *call, down downstream, conn net.Conn) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	c.cancel, c.conn = cancel, conn
 	c.held.Call = c
-	r := &running{call: c, down: down, obs: report.DiscardCall(), stopTime: func() {}}
+	c.down, c.obs, c.stopTime = down, report.DiscardCall(), func() {}
 	down.Bind(ctx, cancel)
 	s.registry.add(&c.watched, trafficKey{c.info.Listener, c.info.Transport})
-	r.limitTime(ctx)
-	return r, ctx
+	c.limitTime(ctx)
+	return ctx
 }
 
 // endEarly ends a call without a stream at the upstream: refused, unless refused is nil.
-func (s *Server) endEarly(r *running, refused error) {
-	if err := s.tellBegan(r); err != nil {
+func (s *Server) endEarly(c *call, refused error) {
+	if err := s.tellBegan(c); err != nil {
 		refused = err
 	}
-	s.finish(r, refused, nil)
-	r.cancel(errFinished) // a read may wait for memory
-	r.others.Wait()
-	r.first.Free()
+	s.finish(c, refused, nil)
+	c.cancel(errFinished) // a read may wait for memory
+	c.others.Wait()
+	c.first.Free()
 }
 
 // end undoes begin, from the last line to the first, also behind a panic. Nothing of the
 // call runs any more. A call that is parked goes on.
-func (s *Server) end(r *running, parked *bool) {
+func (s *Server) end(c *call, parked *bool) {
 	if *parked {
 		return
 	}
-	defer r.cancel(errFinished)
-	defer s.report(r)
-	defer r.call.arrived()
-	defer r.call.use.End()
-	defer r.call.held.Settle()
-	defer s.registry.remove(&r.watched)
-	defer r.stopTime()
-	r.releaseUpstream()
+	defer c.cancel(errFinished)
+	defer s.report(c)
+	defer c.arrived()
+	defer c.use.End()
+	defer c.held.Settle()
+	defer s.registry.remove(&c.watched)
+	defer c.stopTime()
+	c.releaseUpstream()
 }
 
 // finish tells the client how the call ended and notes it. After a panic before the client
 // was told anything it is told of that; otherwise it is cut off.
-func (s *Server) finish(r *running, err error, trailer metadata.MD) {
-	panicked := s.tellEnd(r, err, trailer)
-	if panicked != nil && !r.telling {
-		panicked = s.tellEnd(r, panicked, nil)
+func (s *Server) finish(c *call, err error, trailer metadata.MD) {
+	panicked := s.tellEnd(c, err, trailer)
+	if panicked != nil && !c.telling {
+		panicked = s.tellEnd(c, panicked, nil)
 	}
 	if panicked != nil {
-		s.abort(r, panicked)
+		s.abort(c, panicked)
 	}
 }
 
 // abort cuts off a client that can't be told the end.
-func (s *Server) abort(r *running, panicked error) {
-	defer s.catch(r.call, cutting, &panicked)
-	r.telling = true
-	v := judge(panicked, r.call.info.ID, false)
-	s.noteEnd(r, v, nil)
-	r.down.Abort()
+func (s *Server) abort(c *call, panicked error) {
+	defer s.catch(c, cutting, &panicked)
+	c.telling = true
+	v := judge(panicked, c.info.ID, false)
+	s.noteEnd(c, v, nil)
+	c.down.Abort()
 }
 
 // tellEnd is finish up to a panic, which it returns as a fault.
-func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked error) {
-	defer s.catch(r.call, "ending a call", &panicked)
-	info := r.call.info
-	if r.call.late != nil && errors.Is(err, context.DeadlineExceeded) {
-		err = r.call.late // grpc-go was first, which reads the clock itself
+func (s *Server) tellEnd(c *call, err error, trailer metadata.MD) (panicked error) {
+	defer s.catch(c, "ending a call", &panicked)
+	info := c.info
+	if c.late != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = c.late // grpc-go was first, which reads the clock itself
 	}
-	v := judge(err, info.ID, r.call.policy.detailedErrors)
+	v := judge(err, info.ID, c.policy.detailedErrors)
 	if v.origin == report.OriginUpstream {
-		if size := headers.Size(trailer); size > r.call.headers.Bytes {
-			v = judge(headers.TooLarge("response", size, r.call.headers), info.ID, r.call.policy.detailedErrors)
+		if size := headers.Size(trailer); size > c.headers.Bytes {
+			v = judge(headers.TooLarge("response", size, c.headers), info.ID, c.policy.detailedErrors)
 		}
 	}
 	if v.origin == report.OriginUpstream {
-		trailer = headers.Response(trailer, r.call.setCookies)
+		trailer = headers.Response(trailer, c.setCookies)
 	} else {
 		trailer = nil
 	}
-	if r.conn != nil {
-		r.call.on.EndFor(err)
+	if c.conn != nil {
+		c.on.EndFor(err)
 	}
-	r.call.ending, r.call.fault = v.reason, v.fault
+	c.ending, c.fault = v.reason, v.fault
 	if v.fault != nil && v.fault.Hint != "" {
-		s.refusals.Note(v.fault, r.call.Peer.Addr)
+		s.refusals.Note(v.fault, c.Peer.Addr)
 	}
-	r.telling = true
-	ferr := r.finish(v.status, trailer)
+	c.telling = true
+	ferr := c.finish(v.status, trailer)
 	if errors.Is(ferr, socket.ErrNothingSent) { // the last replies are lost, so the backend's status would be false
 		if v.origin == report.OriginUpstream {
-			v = judge(context.Cause(r.timed), info.ID, r.call.policy.detailedErrors)
-			r.call.ending, r.call.fault, trailer = v.reason, v.fault, nil
+			v = judge(context.Cause(c.timed), info.ID, c.policy.detailedErrors)
+			c.ending, c.fault, trailer = v.reason, v.fault, nil
 		}
-		ferr = r.finish(v.status, nil)
+		ferr = c.finish(v.status, nil)
 	}
 	switch {
 	case ferr == nil:
@@ -175,38 +175,38 @@ func (s *Server) tellEnd(r *running, err error, trailer metadata.MD) (panicked e
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}
-	s.noteEnd(r, v, trailer)
+	s.noteEnd(c, v, trailer)
 	return nil
 }
 
 // noteEnd notes for the Observer how the call ended.
-func (*Server) noteEnd(r *running, v outcome, trailer metadata.MD) {
-	info := r.call.info
+func (*Server) noteEnd(c *call, v outcome, trailer metadata.MD) {
+	info := c.info
 	info.Duration = time.Since(info.Begin)
 	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer
 	info.Origin, info.Reason, info.Limit, info.Cause = v.origin, v.reason, v.limit, v.cause
 }
 
 // report tells the Observer that the call is over. Nothing of the call runs any more.
-func (s *Server) report(r *running) {
+func (s *Server) report(c *call) {
 	var told error
-	defer s.catch(r.call, "the Observer", &told)
-	info := r.call.info
-	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
-	info.MessagesOut, info.BytesOut = r.out.messages.Load(), r.out.bytes.Load()
-	r.obs.Ended(info)
+	defer s.catch(c, "the Observer", &told)
+	info := c.info
+	info.MessagesIn, info.BytesIn = c.in.messages.Load(), c.in.bytes.Load()
+	info.MessagesOut, info.BytesOut = c.out.messages.Load(), c.out.bytes.Load()
+	c.obs.Ended(info)
 }
 
 // noteMessage counts a message that passes.
-func (s *Server) noteMessage(r *running, d report.Direction, bytes int) {
-	n := &r.in
+func (s *Server) noteMessage(c *call, d report.Direction, bytes int) {
+	n := &c.in
 	if d == report.Response {
-		n = &r.out
+		n = &c.out
 	}
 	n.messages.Add(1)
 	n.bytes.Add(int64(bytes))
-	r.lastSeen.Store(s.registry.now())
-	r.obs.Message(d, bytes)
+	c.lastSeen.Store(s.registry.now())
+	c.obs.Message(d, bytes)
 }
 
 // newID makes a call's id. The id must be unique but isn't secret, so it costs no

@@ -26,12 +26,12 @@ func (s *Server) catch(c *call, where string, err *error) {
 
 // catchRest ends a panic that no other catch of the call has seen. It must be deferred
 // itself, behind end.
-func (s *Server) catchRest(r *running) {
+func (s *Server) catchRest(c *call) {
 	if v := recover(); v != nil {
-		f := s.panics.Note("a call", v, r.call.facts()...)
-		s.abort(r, f)
-		r.cancel(f)
-		r.others.Wait()
+		f := s.panics.Note("a call", v, c.facts()...)
+		s.abort(c, f)
+		c.cancel(f)
+		c.others.Wait()
 	}
 }
 
@@ -73,13 +73,13 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 			a.policy.arrivals.end()
 		}
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
-	case t == nil || !t.needsMethod:
+	case t == nil || !t.carriesCalls():
 		s.answer(w, r, a, f)
 	default: // the call's own protocol tells it
 		*counted = false // also if the client has gone, and serve panics
 		a.counted, a.served, a.refused = true, true, f
 		a.peer.Transport = a.transportName(t)
-		t.serve(s, w, r, a)
+		s.serveCall(w, r, a, t)
 	}
 }
 

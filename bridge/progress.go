@@ -12,49 +12,49 @@ import (
 // is noted in one place.
 
 // recv reads the client's next message.
-func (r *running) recv() (mem.BufferSlice, error) {
-	r.call.progress.BeginReceive()
-	defer r.call.progress.EndReceive()
-	return r.down.Recv()
+func (c *call) recv() (mem.BufferSlice, error) {
+	c.progress.BeginReceive()
+	defer c.progress.EndReceive()
+	return c.down.Recv()
 }
 
 // awaitEnd waits for the client to go away.
-func (r *running) awaitEnd(down endAwaiter) error {
-	r.call.progress.BeginReceive()
-	defer r.call.progress.EndReceive()
+func (c *call) awaitEnd(down endAwaiter) error {
+	c.progress.BeginReceive()
+	defer c.progress.EndReceive()
 	return down.AwaitEnd()
 }
 
 // pass sends a message to the backend.
-func (r *running) pass(m mem.BufferSlice) error {
-	if r.conn != nil {
-		r.call.held.Add(memory.Small, memory.BehindBytes)
-		defer r.call.held.Sub(memory.Small, memory.BehindBytes)
+func (c *call) pass(m mem.BufferSlice) error {
+	if c.conn != nil {
+		c.held.Add(memory.Small, memory.BehindBytes)
+		defer c.held.Sub(memory.Small, memory.BehindBytes)
 	}
-	if r.up.Full() {
-		r.call.progress.BlockedIn.Store(true)
-		defer r.call.progress.BlockedIn.Store(false)
+	if c.up.Full() {
+		c.progress.BlockedIn.Store(true)
+		defer c.progress.BlockedIn.Store(false)
 	}
-	return r.up.Send(m)
+	return c.up.Send(m)
 }
 
 // sendHeader sends the client the header.
-func (r *running) sendHeader(md metadata.MD, more bool) error {
-	r.call.progress.BeginSend()
-	defer r.call.progress.EndSend()
-	return r.down.SendHeader(md, more)
+func (c *call) sendHeader(md metadata.MD, more bool) error {
+	c.progress.BeginSend()
+	defer c.progress.EndSend()
+	return c.down.SendHeader(md, more)
 }
 
 // send sends the client a message.
-func (r *running) send(m mem.BufferSlice, more bool) error {
-	r.call.progress.BeginSend()
-	defer r.call.progress.EndSend()
-	return r.down.Send(m, more)
+func (c *call) send(m mem.BufferSlice, more bool) error {
+	c.progress.BeginSend()
+	defer c.progress.EndSend()
+	return c.down.Send(m, more)
 }
 
 // finish tells the client the end.
-func (r *running) finish(st *status.Status, trailer metadata.MD) error {
-	r.call.progress.BeginSend()
-	defer r.call.progress.EndSend()
-	return r.down.Finish(st, trailer)
+func (c *call) finish(st *status.Status, trailer metadata.MD) error {
+	c.progress.BeginSend()
+	defer c.progress.EndSend()
+	return c.down.Finish(st, trailer)
 }

@@ -47,8 +47,8 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 		receiving, sending bool
 		sends              int64
 	}
-	r := &running{call: &call{watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: parts.StandingClock()}}}}
-	p := &r.call.progress
+	r := &call{watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: parts.StandingClock()}}}
+	p := &r.progress
 	now := func() state { return state{p.Receiving(), p.Sending.Load() > 0, p.Sends.Load()} }
 	got := map[string]state{}
 	r.down = &lookingDown{look: func(method string) {

@@ -19,25 +19,25 @@ import (
 // goroutine copies responses, and a second one requests; a complete request needs no
 // second. A third goroutine reads ahead while the upstream sends in bursts. pump
 // returns when all have ended, or at once with true if the client's end parks.
-func (s *Server) pump(ctx context.Context, r *running) (parked bool) {
-	down, parks := r.down.(parker)
+func (s *Server) pump(ctx context.Context, c *call) (parked bool) {
+	down, parks := c.down.(parker)
 	switch {
 	case parks:
 		s.sockets.Stay() // until resume ends the call: it outlives the caller
 		down.Park(
-			func(done func(error)) { r.others.Go(func() { done(s.passRequests(r)) }) },
-			func(parked func()) { go s.resume(ctx, r, parked) },
-			r.up.Waiting)
+			func(done func(error)) { c.others.Go(func() { done(s.passRequests(c)) }) },
+			func(parked func()) { go s.resume(ctx, c, parked) },
+			c.up.Waiting)
 		return true
-	case r.early != nil:
-		close(r.early.opened)
-	case r.call.Complete:
-		_ = s.passRequests(r) // it has ended the call
+	case c.early != nil:
+		close(c.early.opened)
+	case c.Complete:
+		_ = s.passRequests(c) // it has ended the call
 	default:
-		r.others.Go(func() { _ = s.passRequests(r) }) // likewise
+		c.others.Go(func() { _ = s.passRequests(c) }) // likewise
 	}
-	trailer, err := s.copyResponses(ctx, r)
-	s.conclude(ctx, r, trailer, err)
+	trailer, err := s.copyResponses(ctx, c)
+	s.conclude(ctx, c, trailer, err)
 	return false
 }
 
@@ -55,7 +55,7 @@ type parker interface {
 
 // resume copies the replies of a parked call until it parks again. Otherwise it ends the
 // call, as handle does.
-func (s *Server) resume(ctx context.Context, r *running, park func()) {
+func (s *Server) resume(ctx context.Context, c *call, park func()) {
 	parked := false
 	defer func() {
 		if !parked {
@@ -63,33 +63,33 @@ func (s *Server) resume(ctx context.Context, r *running, park func()) {
 		}
 	}()
 	defer s.panics.Catch("the end of a call", nil)
-	defer s.end(r, &parked)
-	defer s.catchRest(r)
+	defer s.end(c, &parked)
+	defer s.catchRest(c)
 	trailer, err := metadata.MD(nil), context.Cause(ctx)
 	if err == nil {
-		trailer, err = s.copyResponses(ctx, r)
+		trailer, err = s.copyResponses(ctx, c)
 	}
 	if parked = errors.Is(err, tasks.ErrParked); parked {
 		park()
 		return
 	}
-	s.conclude(ctx, r, trailer, err)
+	s.conclude(ctx, c, trailer, err)
 }
 
 // conclude ends a call whose replies have ended with copyResponses' results.
-func (s *Server) conclude(ctx context.Context, r *running, trailer metadata.MD, err error) {
+func (s *Server) conclude(ctx context.Context, c *call, trailer metadata.MD, err error) {
 	if f, ok := errors.AsType[*report.Fault](err); ok && f.Mute {
-		r.cancel(err) // at once: Finish may take seconds with a silent peer
+		c.cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	err = endOf(ctx, err)
 	// Keep this order: the client gets the end, the upstream's stream is released, and
 	// the other goroutines end before the caller continues.
-	s.finish(r, err, trailer)
-	r.cancel(errFinished)
-	if r.from != nil {
-		r.from.Drop()
+	s.finish(c, err, trailer)
+	c.cancel(errFinished)
+	if c.from != nil {
+		c.from.Drop()
 	}
-	r.others.Wait()
+	c.others.Wait()
 }
 
 // endOf returns why a call ends whose copying ended with an error, or nil.
@@ -104,45 +104,45 @@ func endOf(ctx context.Context, err error) error {
 
 // passRequests copies the requests, and ends the call if that fails. It returns
 // copyRequests' error.
-func (s *Server) passRequests(r *running) error {
-	err := s.copyRequests(r)
+func (s *Server) passRequests(c *call) error {
+	err := s.copyRequests(c)
 	if err != nil && !errors.Is(err, tasks.ErrParked) {
-		r.cancel(err)
+		c.cancel(err)
 	}
 	return err
 }
 
 // copyRequests returns nil when the upstream has the end of the requests or has ended
 // the call itself, tasks.ErrParked when more may come later, else why the call must end.
-func (s *Server) copyRequests(r *running) (err error) {
-	defer s.catch(r.call, "copying a call's requests", &err)
-	for m, err := r.firstRequest(); ; m, err = r.converted(r.recv()) {
+func (s *Server) copyRequests(c *call) (err error) {
+	defer s.catch(c, "copying a call's requests", &err)
+	for m, err := c.firstRequest(); ; m, err = c.converted(c.recv()) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			r.awaitReplies(err)
+			c.awaitReplies(err)
 			return err
 		}
-		s.noteMessage(r, report.Request, m.Len())
-		err = r.pass(m)
+		s.noteMessage(c, report.Request, m.Len())
+		err = c.pass(m)
 		if errors.Is(err, io.EOF) {
 			return nil // Recv has the status
 		}
 		if err != nil {
 			return err
 		}
-		if r.call.rules.oneRequest {
-			r.up.CloseSend()
-			return r.awaitGoodbye()
+		if c.rules.oneRequest {
+			c.up.CloseSend()
+			return c.awaitGoodbye()
 		}
 	}
-	r.up.CloseSend()
-	if r.call.Complete {
+	c.up.CloseSend()
+	if c.Complete {
 		return nil
 	}
 	growStack(0) // for the text of the end; a stream that is idle before doesn't need it
-	if _, err := r.recv(); !errors.Is(err, io.EOF) {
+	if _, err := c.recv(); !errors.Is(err, io.EOF) {
 		return err // the client went away, or broke the protocol
 	}
 	return nil
@@ -150,66 +150,66 @@ func (s *Server) copyRequests(r *running) (err error) {
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // tasks.ErrParked when the client takes no more for now, else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, r *running) (trailer metadata.MD, err error) {
-	defer s.catch(r.call, "copying a call's replies", &err)
-	if r.from == nil { // otherwise the call has been parked
-		r.from = replies.New(r.up, r.call.held, &r.others, s.panics)
-		if err := s.copyHeader(ctx, r); err != nil {
+func (s *Server) copyResponses(ctx context.Context, c *call) (trailer metadata.MD, err error) {
+	defer s.catch(c, "copying a call's replies", &err)
+	if c.from == nil { // otherwise the call has been parked
+		c.from = replies.New(c.up, c.held, &c.others, s.panics)
+		if err := s.copyHeader(ctx, c); err != nil {
 			return nil, err
 		}
 	}
-	return s.copyMessages(ctx, r)
+	return s.copyMessages(ctx, c)
 }
 
 // copyHeader copies the header of the response, if it has one.
-func (*Server) copyHeader(ctx context.Context, r *running) error {
-	up := r.up
+func (*Server) copyHeader(ctx context.Context, c *call) error {
+	up := c.up
 	header, ok := up.Header()
 	if !ok {
 		return nil
 	}
-	if size := headers.Size(header); size > r.call.headers.Bytes {
-		return headers.TooLarge("response", size, r.call.headers)
+	if size := headers.Size(header); size > c.headers.Bytes {
+		return headers.TooLarge("response", size, c.headers)
 	}
-	r.from.Packed = up.Compressed()
-	r.call.packReplies = r.call.takesGzip && r.from.Packed
-	header = headers.Response(header, r.call.setCookies)
+	c.from.Packed = up.Compressed()
+	c.packReplies = c.takesGzip && c.from.Packed
+	header = headers.Response(header, c.setCookies)
 	delete(header, "grpc-status-details-bin") // a status is only in the trailers
-	r.obs.Header(header)
+	c.obs.Header(header)
 	if !up.Ended() {
 		runtime.Gosched() // what arrived in the header's packet becomes known now
 	}
-	if err := r.sendHeader(header, up.Ended()); err != nil {
+	if err := c.sendHeader(header, up.Ended()); err != nil {
 		return clientWriteError(ctx, err)
 	}
 	return nil
 }
 
 // copyMessages copies the messages of the response, with the results of copyResponses.
-func (s *Server) copyMessages(ctx context.Context, r *running) (metadata.MD, error) {
-	up, from := r.up, r.from
+func (s *Server) copyMessages(ctx context.Context, c *call) (metadata.MD, error) {
+	up, from := c.up, c.from
 	for {
 		m, more, err := from.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return up.Trailer(), r.replied(1)
+			return up.Trailer(), c.replied(1)
 		}
 		if err != nil {
 			return up.Trailer(), err
 		}
 		bytes := m.Len()
-		if err := r.replied(0); err != nil {
+		if err := c.replied(0); err != nil {
 			m.Free()
 			from.Sent(bytes, false)
 			return nil, err
 		}
-		s.noteMessage(r, report.Response, bytes)
-		if m, err = r.toClient(m); err != nil {
+		s.noteMessage(c, report.Response, bytes)
+		if m, err = c.toClient(m); err != nil {
 			from.Sent(bytes, false)
 			return nil, err
 		}
-		err = r.send(m, more)
+		err = c.send(m, more)
 		from.Sent(bytes, more)
-		r.answered.note()
+		c.answered.note()
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

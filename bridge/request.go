@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
@@ -57,7 +59,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.originAllowed(w, r, a) {
 		return
 	}
-	if t.needsMethod && a.Method == "" {
+	if t.carriesCalls() && a.Method == "" {
 		s.refuse(w, r, a, p.wrongPath(r, a.attemptsCall(r)))
 		return
 	}
@@ -67,9 +69,56 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a.peer.Transport = a.transportName(t)
 	a.refused = a.transportAllowed(t)
-	a.counted, counted = t.needsMethod, !t.needsMethod // a call ends its count itself
 	a.served = true
-	t.serve(s, w, r, a)
+	if !t.carriesCalls() {
+		s.serveTunnel(w, r, a)
+		return
+	}
+	a.counted, counted = true, false // a call ends its count itself
+	s.serveCall(w, r, a, t)
+}
+
+// serveCall serves a request that carries a call: the driver of every protocol. The client's
+// end of the call tells whatever happens, also that the call is refused.
+func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, a *arrival, t *transport) {
+	liftTimeouts(w, r)
+	c, refused := s.newHTTPCall(r, a)
+	down, fault := t.open(w, r, a, c)
+	if refused == nil {
+		refused = fault
+	}
+	if refused == nil && !c.partial {
+		refused = s.settle(c)
+	}
+	c.codingRefused = errors.Is(refused, errCoding)
+	if up, ok := down.(upgrader); ok {
+		s.serveUpgrade(c, up, down, refused)
+		return
+	}
+	s.handle(r.Context(), c, down, a.conn, refused)
+	down.(closer).Close() //nolint:forcetypeassert // the other transports are all of one request
+}
+
+// serveUpgrade serves a call that has its request's connection for itself.
+func (s *Server) serveUpgrade(c *call, up upgrader, down downstream, refused error) {
+	refused = s.handshake(c, refused)
+	conn, err := up.upgrade()
+	if err != nil {
+		c.arrived()
+		return // it was answered
+	}
+	started := s.sockets.Start(func() {
+		defer s.panics.Catch("a call on a WebSocket", func(*report.Fault) {
+			c.arrived()
+			down.Abort()
+		})
+		growStack(0)
+		s.handle(context.Background(), c, down, conn, refused)
+	})
+	if !started {
+		c.arrived()
+	}
+	up.served(started)
 }
 
 // stranger returns the fault of a request whose host or proxy can't be trusted, or nil.

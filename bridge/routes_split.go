@@ -38,8 +38,7 @@ func (r *route) others() int {
 // changeBackend gives the call another backend that takes it, by the weights of those that
 // weren't tried. It returns which ones are tried then. If there is no other one, ok is
 // false, and the call keeps its own.
-func (r *running) changeBackend(key, tried []string) (_ []string, ok bool) {
-	c := r.call
+func (c *call) changeBackend(key, tried []string) (_ []string, ok bool) {
 	if tried == nil {
 		tried = append(make([]string, 0, 1+c.route.others()), c.info.Backend)
 	}
@@ -53,7 +52,7 @@ func (r *running) changeBackend(key, tried []string) (_ []string, ok bool) {
 		}
 		able := takes(backend)
 		tried = append(tried, backend)
-		if able && r.moveTo(backend) { // else other calls were faster, or none is able
+		if able && c.moveTo(backend) { // else other calls were faster, or none is able
 			return tried, true
 		}
 	}
@@ -61,24 +60,23 @@ func (r *running) changeBackend(key, tried []string) (_ []string, ok bool) {
 
 // returnToBackend gives the call the backend to wait at when none has room at once: its
 // first one, or another one if that can't be reached or has as many calls as it may.
-func (r *running) returnToBackend(key, tried []string) {
-	c := r.call
+func (c *call) returnToBackend(key, tried []string) {
 	backend := tried[0]
 	if !c.policy.router.takes(backend) {
 		backend = c.route.backendFor(key, c.policy.router.takes)
 	}
 	if backend != c.info.Backend && c.policy.router.takes(backend) {
-		r.moveTo(backend)
+		c.moveTo(backend)
 	}
 }
 
 // moveTo gives the call the backend in place of its own, if it acquires it.
-func (r *running) moveTo(backend string) bool {
-	to, err := r.call.policy.router.acquire(backend)
+func (c *call) moveTo(backend string) bool {
+	to, err := c.policy.router.acquire(backend)
 	if err != nil {
 		return false
 	}
-	r.releaseUpstream()
-	r.to, r.call.info.Backend = to, backend
+	c.releaseUpstream()
+	c.to, c.info.Backend = to, backend
 	return true
 }

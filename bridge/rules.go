@@ -19,9 +19,9 @@ type rules struct {
 
 // replied returns a fault if the client's protocol needs exactly one reply, and the
 // backend has sent another number of them than want.
-func (r *running) replied(want int64) error {
+func (c *call) replied(want int64) error {
 	switch {
-	case !r.call.rules.oneReply || r.out.messages.Load() == want:
+	case !c.rules.oneReply || c.out.messages.Load() == want:
 		return nil
 	case want == 0:
 		return errManyReplies
@@ -31,10 +31,10 @@ func (r *running) replied(want int64) error {
 }
 
 // awaitGoodbye waits for the client's end behind the only message that its method takes.
-func (r *running) awaitGoodbye() error {
-	m, err := r.recv()
+func (c *call) awaitGoodbye() error {
+	m, err := c.recv()
 	if errors.Is(err, io.EOF) { // a half-close that the client needn't have sent
-		m, err = r.recv()
+		m, err = c.recv()
 	}
 	if err == nil {
 		m.Free()
@@ -75,18 +75,18 @@ func (a *answered) note() {
 // awaitReplies waits for as many replies as the backend has messages, if the error is the
 // client's mistake in a message. The backend doesn't get the half-close meanwhile: it
 // would take the request for complete.
-func (r *running) awaitReplies(err error) {
-	if r.answered == nil || r.in.messages.Load() == 0 || !isMistake(err) {
+func (c *call) awaitReplies(err error) {
+	if c.answered == nil || c.in.messages.Load() == 0 || !isMistake(err) {
 		return
 	}
 	patience := time.NewTimer(replyPatience)
 	defer patience.Stop()
-	for r.answered.replies.Load() < r.in.messages.Load() {
+	for c.answered.replies.Load() < c.in.messages.Load() {
 		select {
-		case <-r.answered.more:
+		case <-c.answered.more:
 		case <-patience.C:
 			return
-		case <-r.timed.Done():
+		case <-c.timed.Done():
 			return
 		}
 	}

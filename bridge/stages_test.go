@@ -64,13 +64,13 @@ func (p *StagePanics) reach(stage string) {
 func StageSteps() (undo func()) {
 	before := steps
 	for i, of := range before {
-		steps[i].run = func(s *Server, ctx context.Context, r *running) error {
+		steps[i].run = func(s *Server, ctx context.Context, r *call) error {
 			staged, ok := stagePanics.Load(s)
 			if !ok {
 				return of.run(s, ctx, r)
 			}
 			p := staged.(*StagePanics)
-			if p.of != nil && !p.of(r.call) {
+			if p.of != nil && !p.of(r) {
 				return of.run(s, ctx, r)
 			}
 			p.reach(of.name)
@@ -88,8 +88,8 @@ func StageSteps() (undo func()) {
 }
 
 // spoil lets the call panic in conversions, and at its end.
-func (p *StagePanics) spoil(r *running) {
-	c := r.call.convert
+func (p *StagePanics) spoil(r *call) {
+	c := r.convert
 	switch {
 	case c == nil:
 	case p.is("convert request"):

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -39,31 +38,30 @@ var steps = [...]step{
 	{"open", (*Server).open},
 }
 
-// A step checks one thing about a call, and keeps its result in running. The context is
+// A step checks one thing about a call, and keeps its result in the call. The context is
 // the call's, with its deadline if that is already known.
 type step struct {
 	name string
-	run  func(*Server, context.Context, *running) error
+	run  func(*Server, context.Context, *call) error
 }
 
 // take takes a call through the steps, and then tells its client that it has begun. It
 // returns why one of the steps refused the call, or nil.
-func (s *Server) take(r *running) (err error) {
-	defer s.catch(r.call, "the steps of a call", &err)
+func (s *Server) take(c *call) (err error) {
+	defer s.catch(c, "the steps of a call", &err)
 	for _, step := range steps {
-		if err := step.run(s, r.timed, r); err != nil {
+		if err := step.run(s, c.timed, c); err != nil {
 			return err
 		}
 	}
-	if down, ok := r.down.(opener); ok {
+	if down, ok := c.down.(opener); ok {
 		return down.Open()
 	}
 	return nil
 }
 
 // admit refuses calls during a drain and calls over a limit.
-func (s *Server) admit(ctx context.Context, r *running) error {
-	c := r.call
+func (s *Server) admit(ctx context.Context, c *call) error {
 	if s.refusing.Load() {
 		return errRefusing
 	}
@@ -71,7 +69,7 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 		return err
 	}
 	c.held.Own(c.use.Memory())
-	if down, ok := r.down.(bodyCounted); ok {
+	if down, ok := c.down.(bodyCounted); ok {
 		down.countBody(&c.watched) // also while the call waits for room
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // the client has sent too much
@@ -85,40 +83,40 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 
 // read reads the part of the request that can be read before culvert asks the upstream,
 // and tells the Observer that the call began: now the call's id is certain.
-func (s *Server) read(ctx context.Context, r *running) error {
-	before := r.call.Timeout
-	err := r.down.Prepare(ctx)
-	if r.call.Timeout != before {
-		r.limitTime(ctx)
+func (s *Server) read(ctx context.Context, c *call) error {
+	before := c.Timeout
+	err := c.down.Prepare(ctx)
+	if c.Timeout != before {
+		c.limitTime(ctx)
 	}
-	if panicked := s.tellBegan(r); panicked != nil {
+	if panicked := s.tellBegan(c); panicked != nil {
 		return panicked
 	}
-	r.call.held.Add(memory.Fixed, headers.Size(r.call.Metadata))
+	c.held.Add(memory.Fixed, headers.Size(c.Metadata))
 	return err
 }
 
 // authorize refuses a call without a route, and a method that isn't exposed.
-func (*Server) authorize(_ context.Context, r *running) error {
-	if c := r.call; c.unsettled != nil { // settle found no route, or wasn't asked
+func (*Server) authorize(_ context.Context, c *call) error {
+	if c.unsettled != nil { // settle found no route, or wasn't asked
 		return c.policy.noRoute(c.unsettled)
 	}
-	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
+	return c.policy.router.authorize(c.Method, c.Peer.Addr)
 }
 
 // route selects the backend, and acquires its upstream.
-func (*Server) route(_ context.Context, r *running) (err error) {
-	c, rt := r.call, &r.call.policy.router
+func (*Server) route(_ context.Context, c *call) (err error) {
+	rt := &c.policy.router
 	c.info.Backend = rt.unrouted
 	if c.route != nil {
 		c.chosen.Store(c.route)
 		c.info.Backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
-	if r.to, err = rt.acquire(c.info.Backend); err == nil {
+	if c.to, err = rt.acquire(c.info.Backend); err == nil {
 		return nil
 	}
 	if c.route.others() > 0 {
-		if _, ok := r.changeBackend(c.Metadata[c.route.sticky], nil); ok { // others were faster
+		if _, ok := c.changeBackend(c.Metadata[c.route.sticky], nil); ok { // others were faster
 			return nil
 		}
 	}
@@ -131,8 +129,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 // open makes the metadata what the route wants it to be, and opens the stream at the
 // upstream. If a split's backend can't be reached or is full, the call goes to another
 // one with room. If none has any, it waits.
-func (s *Server) open(ctx context.Context, r *running) (err error) {
-	c := r.call
+func (s *Server) open(ctx context.Context, c *call) (err error) {
 	if c.rules.noStream {
 		return nil
 	}
@@ -146,60 +143,40 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
 	for {
-		r.up, err = r.to.Open(ctx, r.cancel, request)
+		c.up, err = c.to.Open(ctx, c.cancel, request)
 		if err == nil || !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
 			return err
 		}
 		before := c.info.Backend
-		if tried, request.Elsewhere = r.changeBackend(key, tried); !request.Elsewhere {
-			r.returnToBackend(key, tried) // the last attempt has all its patience
+		if tried, request.Elsewhere = c.changeBackend(key, tried); !request.Elsewhere {
+			c.returnToBackend(key, tried) // the last attempt has all its patience
 		}
 		if c.info.Backend != before {
-			if err = s.describe(ctx, r); err != nil {
+			if err = s.describe(ctx, c); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// limitTime derives the context that gives the upstream the deadline, and lets the
-// deadline end the whole call. stopTime undoes it. It is called again if the call turns
-// out to have a shorter deadline.
-func (r *running) limitTime(ctx context.Context) {
-	r.timed = ctx
-	if r.call.Timeout <= 0 {
-		return
-	}
-	before := r.stopTime
-	timed, stop := context.WithDeadlineCause(ctx, r.call.info.Begin.Add(r.call.Timeout), cmp.Or[error](r.call.late, errDeadline))
-	unwatch := context.AfterFunc(timed, func() { r.cancel(context.Cause(timed)) })
-	r.timed = timed
-	r.stopTime = func() {
-		unwatch()
-		stop()
-		before()
-	}
-}
-
 // releaseUpstream undoes route.
-func (r *running) releaseUpstream() {
-	if r.to != nil {
-		r.to.Release()
+func (c *call) releaseUpstream() {
+	if c.to != nil {
+		c.to.Release()
 	}
 }
 
 // authenticate asks the Authenticator, if there is one.
-func (s *Server) authenticate(ctx context.Context, r *running) (err error) {
-	c := r.call
+func (s *Server) authenticate(ctx context.Context, c *call) (err error) {
 	if c.authenticator == nil {
 		return nil
 	}
-	if down, ok := r.down.(endAwaiter); ok {
-		r.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
-		r.others.Go(func() { _ = s.passRequests(r) }) // pump waits for it, or handle; it has ended the call if it fails
-		defer r.early.stop()
+	if down, ok := c.down.(endAwaiter); ok {
+		c.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
+		c.others.Go(func() { _ = s.passRequests(c) }) // pump waits for it, or handle; it has ended the call if it fails
+		defer c.early.stop()
 	}
-	defer s.catch(r.call, "the Authenticator", &err)
+	defer s.catch(c, "the Authenticator", &err)
 	id, err := askWho(ctx, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -212,24 +189,24 @@ func (s *Server) authenticate(ctx context.Context, r *running) (err error) {
 }
 
 // tellBegan tells the Observer of the call, once. It returns a panic of the Observer.
-func (s *Server) tellBegan(r *running) (err error) {
-	if r.told {
+func (s *Server) tellBegan(c *call) (err error) {
+	if c.told {
 		return nil
 	}
-	r.told = true
-	defer s.catch(r.call, "the Observer", &err)
-	if r.call.Metadata == nil {
-		r.call.Metadata = metadata.MD{}
+	c.told = true
+	defer s.catch(c, "the Observer", &err)
+	if c.Metadata == nil {
+		c.Metadata = metadata.MD{}
 	}
 	sent := 0
-	if r.call.authenticator != nil {
-		sent = headers.Size(r.call.Metadata)
+	if c.authenticator != nil {
+		sent = headers.Size(c.Metadata)
 	}
-	if o := s.obs.CallBegan(r.timed, r.call.info, r.call.Metadata); o != nil {
-		r.obs = o
+	if o := s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
+		c.obs = o
 	}
-	if r.call.authenticator != nil {
-		r.call.observed = max(headers.Size(r.call.Metadata)-sent, 0)
+	if c.authenticator != nil {
+		c.observed = max(headers.Size(c.Metadata)-sent, 0)
 	}
 	return nil
 }

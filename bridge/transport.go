@@ -7,15 +7,21 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A transport is one client protocol: it recognizes its requests, and turns each into a
-// call and a downstream.
+// A transport is one client protocol. It recognizes its requests, reads what they ask for,
+// and has the client's end of a call.
 type transport struct {
-	name        string
-	needsMethod bool // the path names a method
-	accepts     func(r *http.Request) bool
-	serve       func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival)
-	mistakeIn   func(r *http.Request, a *arrival) *report.Fault // why a request of the protocol can't be a call; nil: none is known
+	name      string
+	accepts   func(r *http.Request) bool
+	mistakeIn func(r *http.Request, a *arrival) *report.Fault // why a request of the protocol can't be a call; nil: none is known
+
+	// open returns the client's end of the call, never nil, and reads into the call what the
+	// request asks for. It reads the header only, and sends nothing. A fault is why the call
+	// is refused; the client's end tells it. nil: requests open a tunnel, and are no calls.
+	open func(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error)
 }
+
+// carriesCalls reports whether the path of a request names a method.
+func (t *transport) carriesCalls() bool { return t.open != nil }
 
 // transports are asked in this order.
 var transports []*transport
@@ -24,14 +30,14 @@ var transports []*transport
 var bareTransport *transport
 
 func init() { // the entries refer to functions that refer to the table
-	bareTransport = &transport{messageName, true, func(*http.Request) bool { return false }, (*Server).serveMessage, messageMistake}
+	bareTransport = &transport{messageName, func(*http.Request) bool { return false }, messageMistake, openMessage}
 	transports = []*transport{
-		{tunnelName, false, offers(tunnelName), (*Server).serveTunnel, noMistake},
-		{"grpc-websockets", true, offers("grpc-websockets"), (*Server).serveWebSocket, noMistake},
-		{"grpc-web-text", true, posts("application/grpc-web-text"), serveFramed(webText), noMistake},
-		{"grpc-web", true, posts("application/grpc-web"), serveFramed(web), noMistake},
-		{"grpc", true, posts("application/grpc"), serveFramed(native), nativeMistake},
-		{connectName, true, isConnect, (*Server).serveConnect, connectMistake},
+		{tunnelName, offers(tunnelName), noMistake, nil},
+		{"grpc-websockets", offers("grpc-websockets"), noMistake, openGRPCSocket},
+		{"grpc-web-text", posts("application/grpc-web-text"), noMistake, webText.open},
+		{"grpc-web", posts("application/grpc-web"), noMistake, web.open},
+		{"grpc", posts("application/grpc"), nativeMistake, native.open},
+		{connectName, isConnect, connectMistake, openConnect},
 		bareTransport,
 	}
 }

@@ -75,21 +75,12 @@ func connectMistake(r *http.Request, a *arrival) *report.Fault {
 	return nil
 }
 
-// serveConnect serves one call of the Connect protocol.
-func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request, a *arrival) {
+// openConnect opens a call of the Connect protocol.
+func openConnect(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error) {
 	if r.Method == http.MethodPost && isStreamType(gate.MediaType(r)) {
-		s.serveHTTPCall(connectStream, w, r, a)
-		return
+		return connectStream.open(w, r, a, c)
 	}
-	s.serveUnary(w, r, a)
-}
-
-// readConnectHeader reads the fields that both forms have.
-func (c *call) readConnectHeader(h http.Header) error {
-	if v := h["Connect-Protocol-Version"]; len(v) > 0 && v[0] != "1" {
-		return report.New(report.ReasonBadRequest, "connect-protocol-version must be 1")
-	}
-	return c.readTimeout(h["Connect-Timeout-Ms"], codec.ParseConnectTimeout)
+	return openUnary(w, r, a, c)
 }
 
 // plainJSON is how culvert writes JSON where no route says it: in the Connect protocol and
@@ -100,7 +91,9 @@ var plainJSON = new(report.JSON)
 func (c *call) convertJSON() {
 	switch {
 	case c.route.bare() != nil:
-		c.json = &c.route.message.JSON
+		if c.route.message.InJSON() {
+			c.json = &c.route.message.JSON
+		}
 	case c.subtype == "json" && !c.policy.connect.pass:
 		c.json = plainJSON
 	}

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"bytes"
 	"errors"
 	"iter"
 	"net/http"
@@ -14,57 +13,40 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// serveUnary serves a unary call of the Connect protocol: the bodies are bare messages,
-// and the answer's header has the status.
-func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) {
-	liftTimeouts(w, r)
-	asked, m := r, a.route.bare()
-	lost := false
-	if m != nil {
-		asked, lost = m.WithQuery(r)
-	}
-	c, refused := s.newHTTPCall(asked, a)
-	if refused == nil && lost {
-		refused = errQuery
-	}
-	c.rules.oneReply = true
+// openUnary opens a unary call of the Connect protocol: the bodies are bare messages, and
+// the answer's header has the status.
+func openUnary(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
 	u := &unaryStream{answer: unaryAnswer{get: r.Method == http.MethodGet}}
-	u.open(s, w, r, c, a, &u.answer)
-	var query codec.ConnectGet
-	if refused == nil {
-		query, refused = u.readHeader()
+	u.open(w, r, c, &u.answer)
+	query, fault := u.readHeader()
+	if fault == nil && c.route.bare() != nil {
+		fault = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout) // as of all messages
 	}
-	if refused == nil && m != nil {
-		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout) // as of all messages
-	}
-	if refused == nil {
-		refused = s.settle(c)
-	}
-	u.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
-	u.readWhole()
 	if u.answer.get {
-		u.frames.Length, u.body.Body = int64(len(query.Message)), bytes.NewReader(query.Message)
+		u.readText(query.Message)
 	}
 	u.answer.contentType = "application/" + c.subtype
+	c.rules.oneReply = true
 	c.convertJSON()
-	c.unlisted = u.answer.get && !c.policy.connect.get.Match(c.Method)
-	u.answer.codingRefused = errors.Is(refused, errCoding)
-	s.handle(r.Context(), c, u, a.conn, refused)
-	u.first.Free()
-	u.answer.reply.Free()
-	u.close()
+	c.byGet = u.answer.get
+	return u, fault
 }
 
 // A unaryStream is the client's end of a unary call of the Connect protocol.
 type unaryStream struct {
 	wholeStream
 	answer unaryAnswer
+}
+
+// Close implements closer.
+func (u *unaryStream) Close() {
+	u.answer.reply.Free()
+	u.wholeStream.Close()
 }
 
 // readHeader reads the header and, of a GET, the query.
@@ -96,7 +78,6 @@ func (u *unaryStream) readHeader() (query codec.ConnectGet, err error) {
 type unaryAnswer struct {
 	contentType   string // of the reply
 	get           bool
-	codingRefused bool // so the client is told what can be read
 	head          metadata.MD
 	reply         mem.BufferSlice
 	packed        bool // the reply is compressed
@@ -178,7 +159,7 @@ func (e *unaryAnswer) makeHeader(h *httpStream, fields iter.Seq2[string, string]
 	} else {
 		header = h.makeWebHeader(fields)
 	}
-	if e.codingRefused {
+	if h.call.codingRefused {
 		header["Accept-Encoding"] = canRead
 	}
 	return header

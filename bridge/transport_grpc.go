@@ -7,14 +7,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/h2"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
-	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -37,61 +35,12 @@ var (
 	connectStream = &dialect{contentType: "application/connect", connect: true, encoding: "connect-content-encoding", accepts: "connect-accept-encoding"}
 )
 
-// serveFramed serves one dialect.
-func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *arrival) {
-	return func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival) { s.serveHTTPCall(d, w, r, a) }
-}
-
 // nativeMistake returns the mistake of a native call over HTTP/1.1.
 func nativeMistake(r *http.Request, _ *arrival) *report.Fault {
 	if r.ProtoMajor != 1 {
 		return nil
 	}
 	return likely(http.StatusHTTPVersionNotSupported, "native gRPC needs HTTP/2 all the way, and a proxy on the way speaks HTTP/1.1: use gRPC-Web or a WebSocket")
-}
-
-// readTimeout reads a time-out, if there is one. The shorter of two counts: a WebSocket
-// may have one in its upgrade request and one in its first message.
-func (c *call) readTimeout(values []string, parse func(string) (time.Duration, error)) error {
-	if len(values) == 0 {
-		return nil
-	}
-	timeout, err := parse(values[0])
-	if err != nil {
-		return report.New(report.ReasonBadRequest, err.Error())
-	}
-	timeout = max(timeout, 1)
-	if c.Timeout == 0 || timeout < c.Timeout {
-		c.Timeout = timeout
-	}
-	return nil
-}
-
-// readableCodings is the value of grpc-accept-encoding.
-const readableCodings = "gzip, identity"
-
-// errCoding refuses a coding. The answer then has the readable ones.
-var errCoding = report.New(report.ReasonUnsupportedEncoding, "culvert doesn't support this encoding of messages: use gzip or identity")
-
-// readCodings reads the compression that the client uses, and those that it can read.
-func (c *call) readCodings(encoding, accepted []string) error {
-	coding, ok := packing.Coding(encoding)
-	if !ok {
-		return errCoding
-	}
-	if coding != "" { // a WebSocket may name one in its upgrade request, too
-		c.coding = coding
-	}
-	c.takesGzip = packing.Accepted(accepted)
-	return nil
-}
-
-// readHeader reads the gRPC fields in the header of a request.
-func (c *call) readHeader(h http.Header) error {
-	if err := c.readTimeout(h["Grpc-Timeout"], codec.ParseTimeout); err != nil {
-		return err
-	}
-	return c.readCodings(h["Grpc-Encoding"], h["Grpc-Accept-Encoding"])
 }
 
 // readHeader reads the dialect's fields in the header of a request.
@@ -105,27 +54,14 @@ func (d *dialect) readHeader(c *call, h http.Header) error {
 	return c.readCodings(h["Connect-Content-Encoding"], h["Connect-Accept-Encoding"])
 }
 
-func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Request, a *arrival) {
-	liftTimeouts(w, r)
-	c, refused := s.newHTTPCall(r, a)
-	if refused == nil {
-		refused = d.readHeader(c, r.Header)
-	}
-	if refused == nil {
-		refused = s.settle(c)
-	}
+// open implements transport.
+func (d *dialect) open(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+	fault := d.readHeader(c, r.Header)
 	c.subtype, _ = gate.ContentSubtype(r.Header.Get("Content-Type"), d.contentType)
 	if d != native { // which may have codecs of its own
 		c.convertJSON()
 	}
-	g := newGRPCStream(s, d, w, r, c, a)
-	g.answer.codingRefused = errors.Is(refused, errCoding)
-	if refused == nil {
-		refused = g.decodeBody()
-	}
-	s.handle(r.Context(), c, g, a.conn, refused)
-	g.first.Free() // read ahead and never handed out
-	g.close()
+	return newGRPCStream(d, w, r, c), fault
 }
 
 // grpcWebRefusal adds to the header of an HTTP refusal the fields that a gRPC-Web
@@ -145,16 +81,17 @@ type bodyStream struct {
 	ahead bool
 }
 
-// read prepares the reading of the body.
-func (b *bodyStream) read(frames message.Framing) {
+// Bind implements downstream. The limits of the call are known now.
+func (b *bodyStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 	c := b.call
-	b.body = message.Reader{Body: b.source, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: frames}
+	b.body.Ctx, b.body.Limit, b.body.Held, b.body.Use, b.body.Gets = ctx, c.messages, c.held, &c.use, &c.progress
+	b.httpStream.Bind(ctx, cancel)
 }
 
-// Bind implements downstream.
-func (b *bodyStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	b.body.Ctx = ctx
-	b.httpStream.Bind(ctx, cancel)
+// Close implements closer.
+func (b *bodyStream) Close() {
+	b.first.Free() // read ahead and never handed out
+	b.httpStream.Close()
 }
 
 // readFirst reads the first message ahead.
@@ -188,15 +125,15 @@ type grpcStream struct {
 	frames message.GRPC
 }
 
-func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *call, a *arrival) *grpcStream {
+func newGRPCStream(d *dialect, w http.ResponseWriter, r *http.Request, c *call) *grpcStream {
 	g := &grpcStream{d: d, answer: grpcAnswer{d: d, text: d.text}}
 	if !d.trailers && !d.connect && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
 		g.answer.text = true
 	}
-	g.open(s, w, r, c, a, &g.answer)
+	g.httpStream.open(w, r, c, &g.answer)
 	g.trailing = d.trailers
 	g.frames.Coding = c.coding
-	g.read(&g.frames)
+	g.body.Body, g.body.Frames = g.source, &g.frames
 	return g
 }
 
@@ -216,6 +153,9 @@ func (g *grpcStream) decodeBody() (err error) {
 // by now.
 func (g *grpcStream) Prepare(ctx context.Context) error {
 	g.received = true
+	if err := g.decodeBody(); err != nil {
+		return err
+	}
 	length := g.r.ContentLength
 	if g.d == native || length < 0 {
 		length = h2.Whole(g.r)

@@ -20,9 +20,8 @@ import (
 // status in HTTP trailers or in a last frame.
 type grpcAnswer struct {
 	d             *dialect
-	text          bool // the body is base64
-	codingRefused bool // so the client is told what can be read
-	packed        bool // messages are compressed
+	text   bool // the body is base64
+	packed bool // messages are compressed
 }
 
 // header implements encoder.
@@ -51,7 +50,7 @@ func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more
 		header = h.makeWebHeader(fields)
 	}
 	header["Content-Type"] = []string{e.contentType(h.call.subtype)}
-	if e.d.trailers || e.codingRefused {
+	if e.d.trailers || h.call.codingRefused {
 		header[e.d.accepts] = canRead
 	}
 	if e.packed {

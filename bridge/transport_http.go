@@ -31,6 +31,10 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
 	if a.refused != nil {
 		return c, a.refused
 	}
+	lost := false
+	if m := a.route.bare(); m != nil {
+		r, lost = m.WithQuery(r)
+	}
 	md, dropped, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers, a.policy.routes.askedFor())
 	if err != nil {
 		return c, err
@@ -39,7 +43,10 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
 	a.policy.vouched.Strike(md, a.trusted)
 	headers.SetUserAgent(md, r.Header)
 	c.Metadata = md
-	return c, a.vouch(md, r.Header, c.headers)
+	if err := a.vouch(md, r.Header, c.headers); err != nil || !lost {
+		return c, err
+	}
+	return c, errQuery
 }
 
 // noteDropped counts metadata that is dropped, since gRPC can't carry its values, and logs
@@ -100,8 +107,8 @@ type httpStream struct {
 }
 
 // open fills in the stream of a request.
-func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *call, a *arrival, e encoder) {
-	*h = httpStream{s: s, w: w, rc: http.NewResponseController(w), r: r, on: a.on, call: c, origin: a.origin, encoder: e}
+func (h *httpStream) open(w http.ResponseWriter, r *http.Request, c *call, e encoder) {
+	*h = httpStream{s: c.s, w: w, rc: http.NewResponseController(w), r: r, on: c.on, call: c, origin: c.origin, encoder: e}
 	if r.ProtoMajor == 1 {
 		// Without it, the first write discards the unread part of the body.
 		_ = h.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
@@ -132,8 +139,8 @@ func (b bodyCounter) Unread(n int) bool {
 	return wanted && !b.evicted.Load()
 }
 
-// close ends the request, once the call has ended.
-func (h *httpStream) close() {
+// Close implements closer.
+func (h *httpStream) Close() {
 	if !h.source.AtEnd.Load() {
 		h.on.LeaveBody(h.w, h.r)
 	}

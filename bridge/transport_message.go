@@ -42,45 +42,27 @@ func messageMistake(r *http.Request, a *arrival) *report.Fault {
 
 var errQuery = report.New(report.ReasonBadRequest, codec.ErrQuery.Error())
 
-// serveMessage serves one call of bare messages.
-func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival) {
-	m := a.route.bare()
+// openMessage opens a call of bare messages.
+func openMessage(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error) {
+	m := c.route.bare()
 	switch {
+	case m.Framing == FramingOpAMP && r.Method == http.MethodPost:
+		return openPoll(w, r, a, c)
 	case m.Framing == FramingOpAMP:
-		s.serveOpAMP(w, r, a)
-		return
+		return openAgent(w, r, a, c)
 	case m.OverHTTP():
-		s.serveLines(w, r, a)
-		return
+		return openLines(w, r, a, c)
 	case !gate.IsUpgrade(r):
-		s.serveUnary(w, r, a)
-		return
+		return openUnary(w, r, a, c)
 	}
-	c, refused := s.newMessageCall(r, a)
 	w.Header().Set("X-Request-Id", c.info.ID)
 	d := &bareSocket{of: m}
-	d.open(s, c, d)
+	d.open(w, r, c, d)
+	d.subprotocol = m.Subprotocol
 	d.frames.HalfClose, d.frames.Text = m.HalfClose, m.InJSON()
-	if m.InJSON() {
-		c.json, c.rules.oneRequest = &m.JSON, true
-	}
-	d.serve(w, r, m.Subprotocol, refused)
-}
-
-// newMessageCall makes the call of a request at a path for messages.
-func (s *Server) newMessageCall(r *http.Request, a *arrival) (c *call, refused error) {
-	r, lost := a.route.bare().WithQuery(r)
-	c, refused = s.newHTTPCall(r, a)
-	if refused == nil && lost {
-		refused = errQuery
-	}
-	if refused == nil {
-		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
-	}
-	if refused == nil {
-		refused = s.settle(c)
-	}
-	return c, refused
+	c.convertJSON()
+	c.rules.oneRequest = m.InJSON()
+	return d, c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
 }
 
 // A bareSocket is a socketStream whose WebSocket messages are those of the method.

@@ -2,10 +2,8 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"net/http"
-	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
@@ -18,6 +16,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+
+	"bytes"
 )
 
 // This file serves the framings in JSON that are plain HTTP: one request, and replies that
@@ -45,32 +45,25 @@ func plainMistake(r *http.Request, m *binding.Route) *report.Fault {
 	}
 }
 
-// serveLines serves a call whose replies are events or lines.
-func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) {
-	liftTimeouts(w, r)
-	m := a.route.bare()
-	c, refused := s.newMessageCall(r, a)
-	if refused == nil {
-		refused = c.readCodings(r.Header["Content-Encoding"], nil)
+// openLines opens a call whose replies are events or lines.
+func openLines(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+	fault := c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
+	if fault == nil {
+		fault = c.readCodings(r.Header["Content-Encoding"], nil)
 	}
-	c.json = &m.JSON
 	l := new(linesStream)
-	l.answer.of, l.answer.codingRefused = m, errors.Is(refused, errCoding)
-	l.open(s, w, r, c, a, &l.answer)
+	l.answer.of = c.route.bare()
+	l.open(w, r, c, &l.answer)
 	c.beats = l
-	l.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
-	l.readWhole()
+	c.convertJSON()
 	if r.Method == http.MethodGet {
 		request, err := codec.ParseMessageQuery(r.URL.RawQuery)
-		if err != nil && refused == nil {
-			refused = report.New(report.ReasonBadRequest, err.Error())
+		if err != nil && fault == nil {
+			fault = report.New(report.ReasonBadRequest, err.Error())
 		}
-		l.frames = message.Unary{Length: int64(len(request))}
-		l.body.Body = strings.NewReader(request)
+		l.readText([]byte(request))
 	}
-	s.handle(r.Context(), c, l, a.conn, refused)
-	l.first.Free()
-	l.close()
+	return l, fault
 }
 
 // A linesStream is the client's end of a call whose replies are events or lines.
@@ -81,9 +74,8 @@ type linesStream struct {
 
 // A linesAnswer is the encoder of events and of lines.
 type linesAnswer struct {
-	of            *binding.Route
-	codingRefused bool         // so the client is told what can be read
-	sent          atomic.Int64 // when something was last sent, on the progress's clock
+	of   *binding.Route
+	sent atomic.Int64 // when something was last sent, on the progress's clock
 }
 
 // header implements encoder. Behind a heart-beat it is too late for metadata.
@@ -149,7 +141,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
 	h.call.progress.SentPiece() // likewise
 	if !h.out.begun && st.Code() != codes.OK {
-		return h.fail(st, e.codingRefused)
+		return h.fail(st)
 	}
 	if !h.out.begun {
 		e.begin(h, codec.Fields(nil), true)
@@ -169,11 +161,11 @@ func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error
 
 // fail answers a call that has failed before its answer began, with an HTTP status and
 // Connect's JSON.
-func (h *httpStream) fail(st *status.Status, codingRefused bool) error {
+func (h *httpStream) fail(st *status.Status) error {
 	code, body := codec.ConnectError(st)
 	header := h.makeWebHeader(codec.Fields(nil))
 	header["Content-Type"] = []string{"application/json"}
-	if codingRefused {
+	if h.call.codingRefused {
 		header["Accept-Encoding"] = canRead
 	}
 	if f := h.call.httpFault(); f != nil {
@@ -189,12 +181,23 @@ type wholeStream struct {
 	frames message.Unary
 }
 
-func (b *wholeStream) readWhole() { b.read(&b.frames) }
+// open fills in the stream of a request. What the client asks for has been read.
+func (b *wholeStream) open(w http.ResponseWriter, r *http.Request, c *call, e encoder) {
+	b.httpStream.open(w, r, c, e)
+	b.frames = message.Unary{Length: r.ContentLength}
+	b.body.Body, b.body.Frames = b.source, &b.frames
+}
+
+// readText has the message read from the query, not from the body.
+func (b *wholeStream) readText(text []byte) {
+	b.frames.Length, b.body.Body = int64(len(text)), bytes.NewReader(text)
+}
 
 // Prepare reads the whole request: its only message ends with the body. Then the call
 // needs one goroutine, and net/http can notice a disconnect.
 func (b *wholeStream) Prepare(ctx context.Context) error {
 	b.received = true
+	b.frames.Coding = b.call.coding
 	err := b.early(func() error { return b.readFirst(ctx) })
 	b.call.Complete = err == nil
 	return err

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"net"
 	"net/http"
 
 	"google.golang.org/grpc/codes"
@@ -35,31 +36,19 @@ func opampMistake(r *http.Request) *report.Fault {
 	}
 }
 
-// serveOpAMP serves a poll or the WebSocket of an agent. Agents heed an HTTP status and
-// Retry-After only in the answer to the upgrade, so the call is opened before that.
-func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) {
-	if r.Method == http.MethodPost {
-		s.servePoll(w, r, a)
-		return
-	}
-	m := a.route.bare()
-	c, refused := s.newMessageCall(r, a)
-	refused = s.handshake(c, refused)
+// openAgent opens the call of an agent on a WebSocket.
+func openAgent(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+	m := c.route.bare()
 	down := &opampSocket{bareSocket{of: m}}
-	down.open(s, c, down)
+	down.open(w, r, c, down)
+	down.subprotocol = m.Subprotocol
 	d := &agentDown{downstream: down, socket: down, w: w, r: r, answered: make(chan struct{})}
-	if !down.start("an agent's call", d, a.conn, refused) {
-		_ = d.refuse(errRefusing.Status(c.info.ID, false), report.ReasonDraining) // the client may be gone
-		return
-	}
-	<-d.answered // until then the call uses w and r
-	if d.aborted {
-		panic(http.ErrAbortHandler) // a cut connection
-	}
+	return d, c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
 }
 
-// agentDown is the client's end of an agent's call on a WebSocket. It opens the WebSocket
-// when the backend has the call, or answers with an HTTP status.
+// agentDown is the client's end of an agent's call on a WebSocket. Agents heed an HTTP
+// status and Retry-After only in the answer to the upgrade. So it opens the WebSocket when
+// the backend has the call, or answers with an HTTP status.
 type agentDown struct {
 	downstream // the socket, whose WebSocket exists once open has returned nil
 	socket     *opampSocket
@@ -91,15 +80,29 @@ func (d *agentDown) Open() error {
 		return errGone
 	}
 	d.w.Header().Set("X-Request-Id", d.socket.call.info.ID)
-	ws, err := d.socket.s.accept(d.w, d.r, d.socket.of.Subprotocol, d.socket.call.held)
+	_, err := d.socket.upgrade()
 	defer d.answer()
 	if err != nil {
 		return report.New(report.ReasonBadRequest, "the WebSocket's handshake failed").Because(err)
 	}
-	d.socket.ws = ws
 	err = d.bind()
 	d.bind = nil
 	return err
+}
+
+// upgrade implements upgrader: Open does it.
+func (d *agentDown) upgrade() (net.Conn, error) { return d.socket.call.on.NetConn(), nil }
+
+// served implements upgrader. Until it is answered, the call uses w and r.
+func (d *agentDown) served(started bool) {
+	if !started {
+		_ = d.refuse(errRefusing.Status(d.socket.call.info.ID, false), report.ReasonDraining) // the client may be gone
+		return
+	}
+	<-d.answered
+	if d.aborted {
+		panic(http.ErrAbortHandler) // a cut connection
+	}
 }
 
 // answer lets the HTTP handler return.

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"google.golang.org/grpc/codes"
@@ -11,37 +10,25 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// servePoll serves one poll of an agent: a unary call, or a message for the call that
+// openPoll opens one poll of an agent: a unary call, or a message for the call that
 // streams, which the agent's session is the client of.
-func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
-	liftTimeouts(w, r)
-	m := a.route.bare()
-	c, refused := s.newMessageCall(r, a)
-	if refused == nil {
-		refused = c.readCodings(r.Header["Content-Encoding"], r.Header["Accept-Encoding"])
+func openPoll(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error) {
+	fault := c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
+	if fault == nil {
+		fault = c.readCodings(r.Header["Content-Encoding"], r.Header["Accept-Encoding"])
 	}
 	p := new(pollStream)
-	p.open(s, w, r, c, a, &p.answer)
-	p.answer.codingRefused = errors.Is(refused, errCoding)
-	p.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
-	p.readWhole()
-	var down downstream = p
-	if m.PollPath == "" {
-		c.rules.noStream = true
-		down = &sessionPoll{pollStream: p, arrival: a, owner: c.owner()}
-	} else {
-		c.rules.oneReply = true
+	p.open(w, r, c, &p.answer)
+	c.rules.oneReply, c.rules.noStream = true, c.route.bare().PollPath == ""
+	if c.rules.noStream {
+		return &sessionPoll{pollStream: p, arrival: a, owner: c.owner()}, fault
 	}
-	s.handle(r.Context(), c, down, a.conn, refused)
-	p.first.Free()
-	p.answer.reply.Free()
-	p.close()
+	return p, fault
 }
 
 // A pollStream is the client's end of a poll that is a unary call.
@@ -147,7 +134,7 @@ func (e *pollAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error 
 	if e.sent {
 		return e.failed
 	}
-	if e.codingRefused {
+	if h.call.codingRefused {
 		h.w.Header()["Accept-Encoding"] = canRead
 	}
 	if st.Code() != codes.OK {

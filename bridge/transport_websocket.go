@@ -68,9 +68,12 @@ func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 // and writes WebSocket messages, and closes the WebSocket. The framing gives messages and
 // the end the form of the client's protocol.
 type socketStream struct {
-	s       *Server
-	ws      *websocket.Conn
-	call    *call
+	s           *Server
+	w           http.ResponseWriter // of the upgrade; nil behind it
+	r           *http.Request       // likewise
+	subprotocol string
+	ws          *websocket.Conn
+	call        *call
 	framing framing
 	body    message.Reader
 	guard   socket.Guard
@@ -107,41 +110,26 @@ type framing interface {
 }
 
 // open fills in the stream of a call. Its WebSocket comes later.
-func (d *socketStream) open(s *Server, c *call, f framing) {
-	*d = socketStream{s: s, call: c, framing: f}
+func (d *socketStream) open(w http.ResponseWriter, r *http.Request, c *call, f framing) {
+	*d = socketStream{s: c.s, w: w, r: r, call: c, framing: f}
 }
 
-// serve accepts the WebSocket of the call, and serves the call. refused is why the call is
-// refused, or nil.
-func (d *socketStream) serve(w http.ResponseWriter, r *http.Request, subprotocol string, refused error) {
-	refused = d.s.handshake(d.call, refused)
-	ws, err := d.s.accept(w, r, subprotocol, d.call.held)
+// upgrade implements upgrader.
+func (d *socketStream) upgrade() (net.Conn, error) {
+	ws, err := d.s.accept(d.w, d.r, d.subprotocol, d.call.held)
+	d.w, d.r = nil, nil // the call outlives the HTTP handler, which gives its memory back
 	if err != nil {
-		d.call.arrived()
-		return // it was answered
+		return nil, err
 	}
 	d.ws = ws
-	if !d.start("a call on a WebSocket", d, ws.NetConn(), refused) {
-		d.Abort() // Close cuts what is left
-	}
+	return ws.NetConn(), nil
 }
 
-// start serves the call on a goroutine of its own: the call outlives the HTTP handler,
-// which gives its memory back. It returns false after the end of the server. down is the
-// stream or wraps it.
-func (d *socketStream) start(what string, down downstream, conn net.Conn, refused error) bool {
-	started := d.s.sockets.Start(func() {
-		defer d.s.panics.Catch(what, func(*report.Fault) {
-			d.call.arrived()
-			down.Abort()
-		})
-		growStack(0)
-		d.s.handle(context.Background(), d.call, down, conn, refused)
-	})
+// served implements upgrader.
+func (d *socketStream) served(started bool) {
 	if !started {
-		d.call.arrived()
+		d.Abort() // Close cuts what is left
 	}
-	return started
 }
 
 // Bind implements downstream.

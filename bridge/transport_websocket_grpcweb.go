@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/http"
 
@@ -18,19 +17,16 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// serveWebSocket serves one call on one WebSocket, in the protocol of improbable-eng's
+// openGRPCSocket opens one call on one WebSocket, in the protocol of improbable-eng's
 // grpc-web: the client's first message has the metadata, and each later one a marker
 // byte and bytes of a gRPC-Web body. The server answers with gRPC-Web frames, one in
 // each message.
-func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
-	c, refused := s.newHTTPCall(r, a)
-	if refused == nil {
-		refused = c.readHeader(r.Header)
-	}
+func openGRPCSocket(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
 	d := new(grpcSocket)
-	d.open(s, c, d)
-	d.codingRefused = errors.Is(refused, errCoding)
-	d.serve(w, r, "grpc-websockets", refused)
+	d.open(w, r, c, d)
+	d.subprotocol = "grpc-websockets"
+	c.partial = true
+	return d, c.readHeader(r.Header)
 }
 
 // A grpcSocket is a socketStream with the framing of grpc-websockets.
@@ -38,8 +34,6 @@ type grpcSocket struct {
 	socketStream
 	frames message.GRPC
 	stream message.SocketBody
-
-	codingRefused bool // so the client is told what can be read
 
 	prefix     [codec.FrameHeaderBytes]byte // writeFrame's own, as a piece
 	headerSent bool
@@ -81,7 +75,7 @@ func (d *grpcSocket) readMetadata(c *call, first []byte) error {
 		c.info.ID = id[0]
 	}
 	if err := c.readCodings(block["grpc-encoding"], nil); err != nil {
-		d.codingRefused = true
+		d.call.codingRefused = true
 		return err
 	}
 	for _, v := range block["content-type"] {
@@ -122,7 +116,7 @@ func (d *grpcSocket) writeHeader(md metadata.MD, more bool) error {
 		if len(md["x-request-id"]) == 0 && !yield("x-request-id", d.call.info.ID) {
 			return
 		}
-		if d.codingRefused && !yield("grpc-accept-encoding", readableCodings) {
+		if d.call.codingRefused && !yield("grpc-accept-encoding", readableCodings) {
 			return
 		}
 		codec.Fields(md)(yield)

@@ -23,7 +23,8 @@ func socketPair(t testing.TB, s *Server, holds int) (*websocket.Conn, *wstest.Cl
 // grpcSocketOf returns the client's end of a call on a WebSocket of grpc-websockets.
 func grpcSocketOf(s *Server, c *call, ws *websocket.Conn) *grpcSocket {
 	d := new(grpcSocket)
-	d.open(s, c, d)
+	c.s = s
+	d.open(nil, nil, c, d)
 	d.ws, d.stream.WS = ws, ws
 	return d
 }
