@@ -15,6 +15,7 @@ type flow struct {
 	entry        *memory.Entry
 	id           string                  // the call's
 	giveUp       context.CancelCauseFunc // ends the call
+	window       int64                   // of a stream
 	packs        bool                    // grpc-go compresses the requests again
 	bound        atomic.Bool             // its stream is known
 	unborn       atomic.Bool             // its stream hasn't begun, and won't
@@ -113,7 +114,7 @@ func (f *flow) came(n int64) {
 // one.
 func (f *flow) taken(messages, bytes int) {
 	n := int64(bytes) + int64(messages)*prefixBytes
-	if messages == 1 && bytes > memory.UnaskedBytes {
+	if messages == 1 && int64(bytes) > f.window {
 		n -= f.take(&f.large, memory.Reply, n)
 	}
 	f.take(&f.small, memory.Small, n)
@@ -180,7 +181,7 @@ func (c *windowConn) countArrived() {
 	case s.flow != nil:
 		s.flow.came(n)
 	default: // the time when these bytes are taken isn't known either, but the window bounds them
-		n = max(min(n, streamWindow-s.small), 0)
+		n = max(min(n, c.sizes.stream-s.small), 0)
 		c.window.Add(memory.Small, int(n))
 		s.small += n
 	}

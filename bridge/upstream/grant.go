@@ -30,7 +30,7 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	if !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
 		return true
 	}
-	g := &grant{flow: s.flow, left: int64(f.increment) - streamWindow, owed: f.increment}
+	g := &grant{flow: s.flow, left: int64(f.increment) - c.sizes.stream, owed: f.increment}
 	// The message before has arrived, and was taken.
 	c.window.Sub(memory.Reply, int(s.large))
 	s.large = 0
@@ -110,7 +110,7 @@ func (c *windowConn) open(g *grant) {
 	g.open = true
 	c.payer(g).Promise(g.left)
 	c.stopWaiting(g)
-	c.cover(streamWindow)
+	c.cover(c.sizes.stream)
 }
 
 // payer returns the entry that the grant counts with. mu is held.
@@ -183,7 +183,7 @@ func (c *windowConn) drop(stream uint32) {
 	case g.open:
 		c.payer(g).Break(g.left)
 		if g.left > 0 {
-			c.covered -= streamWindow // open has covered the missing bytes, as far as it knows
+			c.covered -= c.sizes.stream // open has covered the missing bytes, as far as it knows
 		}
 	default:
 		c.stopWaiting(g)

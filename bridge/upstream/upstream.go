@@ -117,20 +117,33 @@ func sameSource(a, b any) bool {
 }
 
 // Fixed windows towards the backend. grpc-go's own estimate grows a stream's window
-// to 16 MiB, and one slow reader then holds that much. The connection's window bounds
-// the data in flight for all its streams. It counts with the account for as long as
-// the connection lasts.
+// to 16 MiB, and one slow reader then holds that much. The window of a stream is also the
+// largest reply that may come unasked. The connection's window bounds the data in flight
+// for all its streams. It counts with the account for as long as the connection lasts.
 const (
-	streamWindow  = memory.UnaskedBytes
-	minConnWindow = 64 << 10
-	maxConnWindow = 1 << 20
+	minStreamWindow = 64 << 10
+	maxStreamWindow = 256 << 10
+	minConnWindow   = 64 << 10
+	maxConnWindow   = 1 << 20
 )
 
-// connWindow is a small part of the account: an upstream has up to 64 connections
-// to each address. They keep it when the account's size changes: without room in the
-// account, no window is given back (credit.go).
-func connWindow(a *memory.Account) int {
-	return int(min(max(a.Messages()/256, minConnWindow), maxConnWindow))
+// windows are the sizes of the windows of an upstream. They stay when the account's size
+// changes: without room in the account, no window is given back (credit.go).
+type windows struct{ stream, conn int64 }
+
+func windowsFor(a *memory.Account) windows {
+	return windows{
+		stream: int64(StreamWindow(a)),
+		conn:   min(max(a.Messages()/256, minConnWindow), maxConnWindow), // an upstream has up to 64 connections to each address
+	}
+}
+
+// StreamWindow returns the window of each stream of an upstream that counts with the
+// account. A stream that fills less wakes culvert and the backend for a few messages at a
+// time. The replies of a thousand calls at once fit the account whole: if all of it held
+// parts of replies, none could be completed, and calls would end for that.
+func StreamWindow(a *memory.Account) int {
+	return int(min(max(a.Messages()/1024, minStreamWindow), maxStreamWindow))
 }
 
 const (
@@ -168,7 +181,7 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes))}
+	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), windows: windowsFor(account)}
 	p.absent.Store(time.Now().UnixNano())
 	target, dial := b.dialer()
 	opts := []grpc.DialOption{
@@ -179,8 +192,8 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
 		grpc.WithResolvers(nameBuilder{b.resolveInterval(), panics}),
-		grpc.WithStaticStreamWindowSize(streamWindow),
-		grpc.WithStaticConnWindowSize(int32(connWindow(account))),
+		grpc.WithStaticStreamWindowSize(int32(p.windows.stream)),
+		grpc.WithStaticConnWindowSize(int32(p.windows.conn)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
 		grpc.WithStatsHandler(facts{panics}),
 		grpc.WithIdleTimeout(0),

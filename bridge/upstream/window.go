@@ -37,7 +37,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	if err != nil {
 		return nil, nil, err
 	}
-	c = newWindowConn(conn, w.account, w.pool.panics)
+	c = newWindowConn(conn, w.account, w.pool.windows, w.pool.panics)
 	c.link = newBackendLink(ctx, c)
 	c.plaintext = w.Info().SecurityProtocol == "insecure"
 	c.watch.countIn(&w.pool.lostPings)
@@ -66,6 +66,7 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 type windowConn struct {
 	net.Conn
 	account *memory.Account
+	sizes   windows // of grpc-go
 	panics  *report.Panics
 	window  *memory.Entry // the connection's window
 
@@ -113,9 +114,9 @@ type ownFrame struct {
 	then  func() // called once the frame is sent; may be nil
 }
 
-func newWindowConn(conn net.Conn, a *memory.Account, panics *report.Panics) *windowConn {
-	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
-	c.window.Add(memory.Fixed, connWindow(a))
+func newWindowConn(conn net.Conn, a *memory.Account, sizes windows, panics *report.Panics) *windowConn {
+	c := &windowConn{Conn: conn, account: a, sizes: sizes, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c.window.Add(memory.Fixed, int(sizes.conn))
 	c.answers = answers{left: func(string) {}, ended: c.reset, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields = c.readFields
@@ -226,7 +227,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
 		return c.askCredit(f)
-	case f.kind == http2.FrameWindowUpdate && f.increment > streamWindow:
+	case f.kind == http2.FrameWindowUpdate && int64(f.increment) > c.sizes.stream:
 		return c.askRoom(f)
 	case f.kind == http2.FrameHeaders:
 		c.mu.Lock()
