@@ -110,6 +110,9 @@ func (f *flow) came(n int64) {
 	f.small.Add(n)
 }
 
+// waiting returns how many bytes have arrived and aren't taken.
+func (f *flow) waiting() int64 { return f.small.Load() + f.large.Load() }
+
 // taken notes that messages of this many bytes are sent on: small ones, or a large
 // one.
 func (f *flow) taken(messages, bytes int) {
@@ -160,13 +163,14 @@ func (c *windowConn) flowOf(stream uint32) *flow {
 // countArrived counts the DATA that was read: for one stream at a time, in any number
 // of frames.
 func (c *windowConn) countArrived() {
-	id, n := c.came.stream, c.came.bytes
-	if n == 0 {
+	id, n, padded := c.came.stream, c.came.bytes, c.came.padded
+	if padded == 0 {
 		return
 	}
-	c.came.bytes = 0
+	c.came.bytes, c.came.padded = 0, 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.unasked += padded
 	s, open := c.streams[id]
 	if !open {
 		return

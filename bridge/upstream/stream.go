@@ -231,7 +231,7 @@ func (s *Stream) Sent(messages, bytes int) {
 
 // Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with
 // the prefixes of messages.
-func (s *Stream) Waiting() int64 { return s.facts.flow.small.Load() + s.facts.flow.large.Load() }
+func (s *Stream) Waiting() int64 { return s.facts.flow.waiting() }
 
 // Arrivals counts the reads of the stream's connection that brought messages. If the
 // count is unchanged after Recv, the message had already arrived.

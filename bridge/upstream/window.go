@@ -77,8 +77,8 @@ type windowConn struct {
 	in        h2Frames // of reads; only Read uses it
 	inMessage bool     // the read had HEADERS or DATA; only Read uses it
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
-		stream uint32
-		bytes  int64
+		stream        uint32
+		bytes, padded int64 // padded: with the padding
 	}
 	greeted   atomic.Bool // something was read
 	plaintext bool        // without TLS
@@ -95,7 +95,8 @@ type windowConn struct {
 	expected  map[string][]*flow     // calls whose streams are about to begin, by their ids
 	expecting int                    // how many
 	purgeAt   int                    // the number at which ended ones are looked for
-	covered   int64                  // bytes that arrived of messages with a grant, and are not given back to the connection's window; below 0: too many were
+	unasked   int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
+	covered   int64                  // of unasked: those of messages with a grant
 	credits   map[*credit]struct{}   // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
@@ -194,6 +195,7 @@ func (c *windowConn) received(f h2Frame) bool {
 			c.came.stream = f.stream
 		}
 		c.came.bytes += int64(f.length - f.padding) // grpc-go drops padding at once
+		c.came.padded += int64(f.length)
 	}
 	if f.ends() {
 		c.countArrived()
