@@ -139,9 +139,9 @@ func windowsFor(a *memory.Account) windows {
 }
 
 // StreamWindow returns the window of each stream of an upstream that counts with the
-// account. A stream that fills less wakes culvert and the backend for a few messages at a
-// time. The replies of a thousand calls at once fit the account whole: if all of it held
-// parts of replies, none could be completed, and calls would end for that.
+// account. The smaller it is, the fewer messages of a fast stream pass between two waits of
+// the backend for window. But the windows of a thousand streams must fit the account: if
+// parts of replies filled it, none could be completed, and culvert would end their calls.
 func StreamWindow(a *memory.Account) int {
 	return int(min(max(a.Messages()/1024, minStreamWindow), maxStreamWindow))
 }
