@@ -20,6 +20,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -179,7 +180,7 @@ func TestPumpCarriesACall(t *testing.T) {
 // TestStalledReplyCountsWhatHasCome: all that the backend has sent counts with the call,
 // also while the client doesn't take the header, until the client has it.
 func TestStalledReplyCountsWhatHasCome(t *testing.T) {
-	const size, messages = 1 << 10, 100
+	const size, messages = 1 << 10, 600 // more than a window
 	synctest.Test(t, func(t *testing.T) {
 		gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
 			grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
@@ -207,8 +208,9 @@ func TestStalledReplyCountsWhatHasCome(t *testing.T) {
 		full := func(when string) {
 			t.Helper()
 			synctest.Wait()
-			if got := c.held.Messages(); got < memory.UnaskedBytes-16<<10 || got > memory.UnaskedBytes+16<<10 {
-				t.Errorf("%s %d bytes count with the call, want the stream's window of %d", when, got, memory.UnaskedBytes)
+			window := int64(upstream.StreamWindow(s.account))
+			if got := c.held.Messages(); got < window-16<<10 || got > window+16<<10 {
+				t.Errorf("%s %d bytes count with the call, want the stream's window of %d", when, got, window)
 			}
 		}
 		full("while the client doesn't take the header")
@@ -242,9 +244,10 @@ func TestPumpHoldsBack(t *testing.T) {
 		close(d.requests)
 		<-d.headers
 		synctest.Wait() // everybody waits for the client
-		// A stream's window of 64 KiB, as much again under way in the backend,
-		// and the message that waits in Send.
-		if n := sent.Load(); n < 1 || n > 6 {
+		// The message that the client is offered, a stream's window, 64 KiB under way in
+		// the backend, and the message that waits in Send.
+		window := upstream.StreamWindow(memory.New(DefaultLimits().BufferedBytes, 0))
+		if n := sent.Load(); n < 1 || n > int64(window/size+3) {
 			t.Errorf("the backend has sent %d messages, and the client took none", n)
 		}
 		for i := range messages {

@@ -76,11 +76,11 @@ func (u *unaryStream) readHeader() (query codec.ConnectGet, err error) {
 // A unaryAnswer is the encoder of unary calls. All of the answer waits for the call's
 // end, since the header has the status. https://connectrpc.com/docs/protocol#unary-response
 type unaryAnswer struct {
-	contentType   string // of the reply
-	get           bool
-	head          metadata.MD
-	reply         mem.BufferSlice
-	packed        bool // the reply is compressed
+	contentType string // of the reply
+	get         bool
+	head        metadata.MD
+	reply       mem.BufferSlice
+	packed      bool // the reply is compressed
 }
 
 // header implements encoder.

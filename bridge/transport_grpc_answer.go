@@ -19,7 +19,7 @@ import (
 // A grpcAnswer is the encoder of the gRPC family and of Connect's streams: frames, and a
 // status in HTTP trailers or in a last frame.
 type grpcAnswer struct {
-	d             *dialect
+	d      *dialect
 	text   bool // the body is base64
 	packed bool // messages are compressed
 }

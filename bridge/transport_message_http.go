@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"iter"
 	"net/http"
@@ -16,8 +17,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
-
-	"bytes"
 )
 
 // This file serves the framings in JSON that are plain HTTP: one request, and replies that

@@ -74,9 +74,9 @@ type socketStream struct {
 	subprotocol string
 	ws          *websocket.Conn
 	call        *call
-	framing framing
-	body    message.Reader
-	guard   socket.Guard
+	framing     framing
+	body        message.Reader
+	guard       socket.Guard
 
 	pieces     [][]byte
 	failed     bool // a message was broken off: nothing can follow it

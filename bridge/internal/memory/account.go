@@ -15,12 +15,13 @@ import (
 // bytes of messages, and those bytes together with the cost of calls and connections.
 //
 // Everything that is counted has an owner: an [Entry] belongs to a call or a
-// connection, and counts with an [Address]. Small messages (up to 64 KiB each) may use
-// all the room. Large ones have a share each way, so that stalled bulk stops neither
-// conversations nor the bulk of the other direction. A request's bytes are reserved
-// before they are read. Where room is scarce, all the rest of a message is reserved at
-// once, so that a message that holds a part can finish. The bytes of a large reply are
-// reserved before the upstream may send them (bridge/internal/upstream/grant.go).
+// connection, and counts with an [Address]. Small messages may use all the room. Large
+// ones (of more than [SmallBytes], or than what an upstream may send unasked) have a share
+// each way, so that stalled bulk stops neither conversations nor the bulk of the other
+// direction. A request's bytes are reserved before they are read. Where room is scarce,
+// all the rest of a message is reserved at once, so that a message that holds a part can
+// finish. The bytes of a large reply are reserved before the upstream may send them
+// (bridge/internal/upstream/grant.go).
 //
 // A message without room waits. The wait is short for an address that holds less than
 // its share: it goes before those that hold more. The Account then calls OnPressed, so
@@ -53,8 +54,8 @@ type Account struct {
 // A Class of bytes has a share of the account.
 type Class int
 
-// The classes: large messages by their direction, messages of up to 64 KiB, and the
-// cost of a call or a connection.
+// The classes: large messages by their direction, small messages, and the cost of a call
+// or a connection.
 const (
 	Request Class = iota
 	Reply

@@ -69,7 +69,10 @@ const RestBytes = 12 << 10
 // RoomlessBytes is the largest request that is read without reserved room.
 const RoomlessBytes = 1 << 10
 
-// SmallBytes is the size up to which a message counts as small.
+// SmallBytes is the size up to which a message counts as small, if culvert reads or makes
+// it: a request, or a reply that is decompressed or converted. A larger one waits for room
+// in the share of large messages. What an upstream sends counts as small up to
+// the window of a stream (upstream.StreamWindow): HTTP/2 lets that much come unasked.
 const SmallBytes = 64 << 10
 
 // BehindBytes is how much the kernel may hold of a client's connection that culvert
@@ -275,10 +278,6 @@ func (e *Entry) Sub(of Class, n int) {
 	}
 }
 
-// UnaskedBytes is the largest reply that an upstream may send without asking: it fits
-// the initial window of each stream.
-const UnaskedBytes = 64 << 10
-
 // RequestClass returns the class of a request of this size.
 func RequestClass(bytes int) Class {
 	if bytes > SmallBytes {
@@ -287,9 +286,10 @@ func RequestClass(bytes int) Class {
 	return Small
 }
 
-// ClassOf returns the class of a reply.
+// ClassOf returns the class of a reply that culvert holds decompressed, converted, or until
+// its call ends.
 func ClassOf(bytes int) Class {
-	if bytes > UnaskedBytes {
+	if bytes > SmallBytes {
 		return Reply
 	}
 	return Small

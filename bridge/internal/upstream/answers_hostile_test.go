@@ -38,6 +38,7 @@ type oddConn struct {
 	broken  string            // the first thing that a client may not do
 	window  int
 	streams map[uint32]int // their windows
+	initial int            // window of a stream
 	moved   *sync.Cond
 }
 
@@ -45,7 +46,7 @@ const oddPlaces = 8
 
 func (b *oddBackend) serve(conn net.Conn) {
 	defer conn.Close()
-	c := &oddConn{framer: http2.NewFramer(conn, conn), open: make(map[uint32]string), window: 65535, streams: make(map[uint32]int)}
+	c := &oddConn{framer: http2.NewFramer(conn, conn), open: make(map[uint32]string), window: 65535, initial: 65535, streams: make(map[uint32]int)}
 	c.moved = sync.NewCond(&c.mu)
 	c.hpack = hpack.NewEncoder(&c.block)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -88,6 +89,10 @@ func (c *oddConn) note(f http2.Frame) (id uint32, kind string) {
 	defer c.mu.Unlock()
 	defer c.moved.Broadcast()
 	switch f := f.(type) {
+	case *http2.SettingsFrame:
+		if window, ok := f.Value(http2.SettingInitialWindowSize); ok {
+			c.initial = int(window)
+		}
 	case *http2.WindowUpdateFrame:
 		if _, open := c.streams[f.StreamID]; open {
 			c.streams[f.StreamID] += int(f.Increment)
@@ -102,7 +107,7 @@ func (c *oddConn) note(f http2.Frame) (id uint32, kind string) {
 		}
 		id = f.StreamID
 		c.opened++
-		c.open[id], c.streams[id] = kind, streamWindow
+		c.open[id], c.streams[id] = kind, c.initial
 		if len(c.open) > oddPlaces && c.broken == "" {
 			c.broken = fmt.Sprintf("%d streams are open: %v", len(c.open), c.open)
 		}

@@ -23,8 +23,9 @@ func (c *windowConn) askCredit(f h2Frame) bool {
 		c.began = true // the first one releases the bytes that newWindowConn has counted
 		return true
 	}
-	paid := max(min(c.covered, int64(f.increment)), 0)
+	paid := min(c.covered, int64(f.increment))
 	c.covered -= paid
+	c.unasked -= int64(f.increment)
 	rest := int64(f.increment) - paid
 	if rest == 0 {
 		return true
@@ -57,22 +58,29 @@ func (c *windowConn) pay(cr *credit) {
 }
 
 // cover notes bytes of a message that already has its room: the connection's window
-// gets the same number back without any. mu is held.
+// gets the same number back without any, if so many have arrived. mu is held.
 func (c *windowConn) cover(n int64) {
-	c.covered += n
+	n -= c.payCredits(n)
+	c.covered = min(c.covered+n, c.unasked)
+}
+
+// payCredits gives back n bytes of the connection's window, or as many as wait for room. It
+// returns how many. mu is held.
+func (c *windowConn) payCredits(n int64) (paid int64) {
 	for cr := range c.credits {
 		left := cr.left.Load()
-		part := min(c.covered, left)
+		part := min(n-paid, left)
 		if part <= 0 || !cr.left.CompareAndSwap(left, left-part) {
 			continue // there is room for it now
 		}
-		c.covered -= part
+		paid += part
 		c.offer(ownFrame{bytes: connUpdate(part)})
 		if part == left {
 			delete(c.credits, cr)
 			c.account.Drop(cr.waiter)
 		}
 	}
+	return paid
 }
 
 // giveBack ends the wait of a credit.

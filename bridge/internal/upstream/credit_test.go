@@ -2,9 +2,14 @@ package upstream
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
@@ -89,6 +94,30 @@ func TestMessageWithRoomNeedsNoMore(t *testing.T) {
 	}
 }
 
+// TestMessageThatGetsRoomLateNeedsNoMore: the same where the first window of the message had
+// come before it got its room.
+func TestMessageThatGetsRoomLateNeedsNoMore(t *testing.T) {
+	for _, room := range []int{16 << 20, 256 << 20} {
+		const size = 4 << 20
+		a := memory.New(int64(room), 0)
+		bulk, others := a.NewEntry(), a.NewEntry()
+		bulk.Add(memory.Reply, room/8*3)
+		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, done := receiveAll(t, up, 1, size)
+		poll(t, waitsForRoom(a))
+		others.Add(memory.Small, room)
+		bulk.Settle()
+		done()
+		others.Settle()
+		if err := up.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestClosedConnectionWaitsForNothing: what a connection waits for is given up with it.
 func TestClosedConnectionWaitsForNothing(t *testing.T) {
 	a := memory.New(16<<20, 0)
@@ -121,4 +150,61 @@ func TestClosedConnectionWaitsForNothing(t *testing.T) {
 	if held := a.Held(); held != 0 {
 		t.Errorf("%d bytes are still counted", held)
 	}
+}
+
+// TestLargeRepliesLeaveNoCreditBehind: however many large replies have come, a connection
+// brings no more than its window once the account is full.
+func TestLargeRepliesLeaveNoCreditBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const budget, size, calls, rounds = 16 << 20, 300 << 10, 20, 5
+		large := make([]byte, size)
+		gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
+			if method, _ := grpc.MethodFromServerStream(ss); method == "/test.Large/Get" {
+				return ss.SendMsg(large)
+			}
+			for {
+				if err := ss.SendMsg(large[:1000]); err != nil {
+					return err
+				}
+			}
+		}))
+		backend, stop := InProcess(gs)
+		defer stop()
+		defer gs.Stop()
+		a := memory.New(budget, 0)
+		up, err := New(backend, largeMessages, testHeaderBytes, a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rounds {
+			bulk := a.NewEntry()
+			bulk.Add(memory.Reply, budget/8*3)
+			_, done := receiveAll(t, up, calls, size)
+			synctest.Wait() // the first window of each has come, and has given the connection's back
+			bulk.Settle()
+			done()
+		}
+		synctest.Wait()
+		others := a.NewEntry()
+		others.Add(memory.Small, budget-int(a.Used()))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for n := range calls {
+			id := strconv.Itoa(n)
+			held := a.NewEntry()
+			defer held.Settle()
+			if _, err := openCall(ctx, up, Request{Method: "/test.Small/Watch", Metadata: metadata.Pairs("x-request-id", id), Held: held, ID: id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait() // the backend has sent what it may
+		if got, most := a.Used()-budget, windowsFor(a).conn; got < most/2 || got > most+64<<10 {
+			t.Errorf("%d bytes have come without room, want up to the connection's window of %d", got, most)
+		}
+		cancel()
+		others.Settle()
+		if err := up.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

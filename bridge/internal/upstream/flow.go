@@ -15,6 +15,7 @@ type flow struct {
 	entry        *memory.Entry
 	id           string                  // the call's
 	giveUp       context.CancelCauseFunc // ends the call
+	window       int64                   // of a stream
 	packs        bool                    // grpc-go compresses the requests again
 	bound        atomic.Bool             // its stream is known
 	unborn       atomic.Bool             // its stream hasn't begun, and won't
@@ -109,11 +110,14 @@ func (f *flow) came(n int64) {
 	f.small.Add(n)
 }
 
+// waiting returns how many bytes have arrived and aren't taken.
+func (f *flow) waiting() int64 { return f.small.Load() + f.large.Load() }
+
 // taken notes that messages of this many bytes are sent on: small ones, or a large
 // one.
 func (f *flow) taken(messages, bytes int) {
 	n := int64(bytes) + int64(messages)*prefixBytes
-	if messages == 1 && bytes > memory.UnaskedBytes {
+	if messages == 1 && int64(bytes) > f.window {
 		n -= f.take(&f.large, memory.Reply, n)
 	}
 	f.take(&f.small, memory.Small, n)
@@ -159,13 +163,14 @@ func (c *windowConn) flowOf(stream uint32) *flow {
 // countArrived counts the DATA that was read: for one stream at a time, in any number
 // of frames.
 func (c *windowConn) countArrived() {
-	id, n := c.came.stream, c.came.bytes
-	if n == 0 {
+	id, n, padded := c.came.stream, c.came.bytes, c.came.padded
+	if padded == 0 {
 		return
 	}
-	c.came.bytes = 0
+	c.came.bytes, c.came.padded = 0, 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.unasked += padded
 	s, open := c.streams[id]
 	if !open {
 		return
@@ -180,7 +185,7 @@ func (c *windowConn) countArrived() {
 	case s.flow != nil:
 		s.flow.came(n)
 	default: // the time when these bytes are taken isn't known either, but the window bounds them
-		n = max(min(n, streamWindow-s.small), 0)
+		n = max(min(n, c.sizes.stream-s.small), 0)
 		c.window.Add(memory.Small, int(n))
 		s.small += n
 	}

@@ -198,7 +198,7 @@ func TestQueuedRequestsCount(t *testing.T) {
 func TestPaddingDoesNotCount(t *testing.T) {
 	a := memory.New(64<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, nil)
+	c := newWindowConn(near, a, windowsFor(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	f := &flow{entry: a.NewEntry(), id: "one"}
@@ -330,7 +330,8 @@ func TestPackedRequestsCount(t *testing.T) {
 	if err := call.Send(mem.BufferSlice{mem.SliceBuffer(noise)}); err != nil {
 		t.Fatal(err)
 	}
-	if got := held.Messages(); got < size-2*streamWindow || got > size+size/10 {
+	// The backend's windows may have taken some of it.
+	if got := held.Messages(); got < size-128<<10 || got > size+size/10 {
 		t.Errorf("%d bytes count with a call that has a compressed message of %d bytes queued", got, size)
 	}
 	close(read)
@@ -406,7 +407,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 func TestCallWithoutAStreamIsForgotten(t *testing.T) {
 	a := memory.New(16<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, nil)
+	c := newWindowConn(near, a, windowsFor(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	first := &flow{entry: a.NewEntry(), id: "one"}

@@ -19,6 +19,7 @@ type grant struct {
 	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
 	open   bool           // its WINDOW_UPDATE is sent
 	left   int64          // bytes that must arrive before the rest fits the fixed window
+	rest   int64          // bytes after left that may be of the message
 	owed   uint32         // the increment of the WINDOW_UPDATE
 }
 
@@ -30,7 +31,7 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	if !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
 		return true
 	}
-	g := &grant{flow: s.flow, left: int64(f.increment) - streamWindow, owed: f.increment}
+	g := &grant{flow: s.flow, left: int64(f.increment) - c.sizes.stream, rest: c.sizes.stream, owed: f.increment}
 	// The message before has arrived, and was taken.
 	c.window.Sub(memory.Reply, int(s.large))
 	s.large = 0
@@ -110,7 +111,7 @@ func (c *windowConn) open(g *grant) {
 	g.open = true
 	c.payer(g).Promise(g.left)
 	c.stopWaiting(g)
-	c.cover(streamWindow)
+	c.cover(c.sizes.stream)
 }
 
 // payer returns the entry that the grant counts with. mu is held.
@@ -152,25 +153,32 @@ func (c *windowConn) stopWaiting(g *grant) {
 }
 
 // takeFromGrant counts n bytes of DATA, and returns how many of them the stream's grant
-// covers. mu is held.
+// counts. The connection gets its window back for these, and for the rest of the message.
+// mu is held.
 func (c *windowConn) takeFromGrant(s *streamState, n int64) int64 {
 	g := s.grant
 	if g == nil || !g.open {
 		return 0
 	}
-	n = min(n, g.left)
-	g.left -= n
-	c.payer(g).Came(n)
-	c.cover(n)
-	if g.flow != nil {
-		g.flow.large.Add(n)
-	} else {
-		s.large += n
+	if g.left == 0 && g.flow != nil && g.flow.waiting() == 0 { // the message is sent on
+		s.grant = nil
+		return 0
 	}
-	if g.left == 0 {
+	granted := min(n, g.left)
+	rest := min(n-granted, g.rest)
+	g.left -= granted
+	g.rest -= rest
+	c.payer(g).Came(granted)
+	c.cover(granted + rest)
+	if g.flow != nil {
+		g.flow.large.Add(granted)
+	} else {
+		s.large += granted
+	}
+	if g.left+g.rest == 0 {
 		s.grant = nil
 	}
-	return n
+	return granted
 }
 
 // drop ends a stream's grant. mu is held.
@@ -182,9 +190,6 @@ func (c *windowConn) drop(stream uint32) {
 		return
 	case g.open:
 		c.payer(g).Break(g.left)
-		if g.left > 0 {
-			c.covered -= streamWindow // open has covered the missing bytes, as far as it knows
-		}
 	default:
 		c.stopWaiting(g)
 	}

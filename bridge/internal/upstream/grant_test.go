@@ -44,7 +44,7 @@ func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
 			others := a.NewEntry()
 			others.Add(memory.Reply, 6<<20)
 			near, far := net.Pipe()
-			c := newWindowConn(near, a, nil)
+			c := newWindowConn(near, a, windowsFor(a), nil)
 			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 			ctx, cancel := context.WithCancelCause(t.Context())
 			held := a.NewEntry()
@@ -91,7 +91,7 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 				others := a.NewEntry()
 				others.Add(memory.Reply, 6<<20)
 				near, far := net.Pipe()
-				conn := newWindowConn(near, a, nil)
+				conn := newWindowConn(near, a, windowsFor(a), nil)
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 				ctx, cancel := context.WithCancelCause(t.Context())
 				held := a.NewEntry()
@@ -133,7 +133,7 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	const size, came = 1 << 20, 300_000
 	a := memory.New(64<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, nil)
+	c := newWindowConn(near, a, windowsFor(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	held := a.NewEntry()
@@ -151,7 +151,7 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 			t.Errorf("%s the account has %d bytes, want the call's %d", when, got, all)
 		}
 	}
-	const granted = size - streamWindow
+	granted := size - windowsFor(a).stream
 	want("before anything has come", granted, 0)
 
 	sending := make(chan error, 2)

@@ -82,7 +82,7 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 		known.refused = s.facts.refused
 	}
 	if r.Held != nil {
-		known.flow.entry, known.flow.id = r.Held, r.ID
+		known.flow.entry, known.flow.id, known.flow.window = r.Held, r.ID, u.pool.windows.stream
 		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
 	}
 	ctx := s.ctx
@@ -221,8 +221,8 @@ func (s *Stream) recvMsg() error {
 func (s *Stream) Wire() int { return s.wire }
 
 // Sent notes that messages of this many bytes, as they arrived, are no longer held,
-// or are counted elsewhere. A message of more than memory.UnaskedBytes is noted
-// alone.
+// or are counted elsewhere. A message of more than the stream's window is
+// noted alone.
 func (s *Stream) Sent(messages, bytes int) {
 	if s.facts.flow.entry != nil {
 		s.facts.flow.taken(messages, bytes)
@@ -231,7 +231,7 @@ func (s *Stream) Sent(messages, bytes int) {
 
 // Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with
 // the prefixes of messages.
-func (s *Stream) Waiting() int64 { return s.facts.flow.small.Load() + s.facts.flow.large.Load() }
+func (s *Stream) Waiting() int64 { return s.facts.flow.waiting() }
 
 // Arrivals counts the reads of the stream's connection that brought messages. If the
 // count is unchanged after Recv, the message had already arrived.

@@ -37,7 +37,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	if err != nil {
 		return nil, nil, err
 	}
-	c = newWindowConn(conn, w.account, w.pool.panics)
+	c = newWindowConn(conn, w.account, w.pool.windows, w.pool.panics)
 	c.link = newBackendLink(ctx, c)
 	c.plaintext = w.Info().SecurityProtocol == "insecure"
 	c.watch.countIn(&w.pool.lostPings)
@@ -66,6 +66,7 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 type windowConn struct {
 	net.Conn
 	account *memory.Account
+	sizes   windows // of grpc-go
 	panics  *report.Panics
 	window  *memory.Entry // the connection's window
 
@@ -76,8 +77,8 @@ type windowConn struct {
 	in        h2Frames // of reads; only Read uses it
 	inMessage bool     // the read had HEADERS or DATA; only Read uses it
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
-		stream uint32
-		bytes  int64
+		stream        uint32
+		bytes, padded int64 // padded: with the padding
 	}
 	greeted   atomic.Bool // something was read
 	plaintext bool        // without TLS
@@ -94,7 +95,8 @@ type windowConn struct {
 	expected  map[string][]*flow     // calls whose streams are about to begin, by their ids
 	expecting int                    // how many
 	purgeAt   int                    // the number at which ended ones are looked for
-	covered   int64                  // bytes that arrived of messages with a grant, and are not given back to the connection's window; below 0: too many were
+	unasked   int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
+	covered   int64                  // of unasked: those of messages with a grant
 	credits   map[*credit]struct{}   // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
@@ -113,9 +115,9 @@ type ownFrame struct {
 	then  func() // called once the frame is sent; may be nil
 }
 
-func newWindowConn(conn net.Conn, a *memory.Account, panics *report.Panics) *windowConn {
-	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
-	c.window.Add(memory.Fixed, connWindow(a))
+func newWindowConn(conn net.Conn, a *memory.Account, sizes windows, panics *report.Panics) *windowConn {
+	c := &windowConn{Conn: conn, account: a, sizes: sizes, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c.window.Add(memory.Fixed, int(sizes.conn))
 	c.answers = answers{left: func(string) {}, ended: c.reset, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields = c.readFields
@@ -193,6 +195,7 @@ func (c *windowConn) received(f h2Frame) bool {
 			c.came.stream = f.stream
 		}
 		c.came.bytes += int64(f.length - f.padding) // grpc-go drops padding at once
+		c.came.padded += int64(f.length)
 	}
 	if f.ends() {
 		c.countArrived()
@@ -226,7 +229,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
 		return c.askCredit(f)
-	case f.kind == http2.FrameWindowUpdate && f.increment > streamWindow:
+	case f.kind == http2.FrameWindowUpdate && int64(f.increment) > c.sizes.stream:
 		return c.askRoom(f)
 	case f.kind == http2.FrameHeaders:
 		c.mu.Lock()

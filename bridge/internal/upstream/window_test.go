@@ -94,7 +94,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	}
 	all.Wait()
 	// Data within a stream's fixed window needs no permission, and comes on top.
-	if limit := int64(budget/8*3 + calls*streamWindow); most > limit || most < size {
+	if limit := int64(budget/8*3 + calls*StreamWindow(b)); most > limit || most < size {
 		t.Errorf("at most %d bytes were held, want up to %d and at least a reply of %d", most, limit, size)
 	}
 	if err := up.Close(); err != nil {
@@ -102,6 +102,70 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	}
 	if used := b.Used(); used != 0 {
 		t.Errorf("%d bytes are still counted", used)
+	}
+}
+
+// TestStreamWindowFollowsTheAccount: the whole windows of 1,024 calls fit an account of 64 MiB
+// or more.
+func TestStreamWindowFollowsTheAccount(t *testing.T) {
+	for account, want := range map[int64]int{1 << 20: 64 << 10, 64 << 20: 64 << 10, 160 << 20: 160 << 10, 256 << 20: 256 << 10, 1 << 40: 256 << 10} {
+		if got := StreamWindow(memory.New(account, 0)); got != want {
+			t.Errorf("a stream's window is %d in an account of %d bytes, want %d", got, account, want)
+		}
+	}
+}
+
+// TestWindowsStayWhenTheAccountGrows: a connection that begins after that goes by the windows
+// that grpc-go has, so a reply that doesn't fit one of them waits for room.
+func TestWindowsStayWhenTheAccountGrows(t *testing.T) {
+	const size = minStreamWindow + 64<<10
+	a := memory.New(16<<20, 0)
+	grown := make(chan struct{})
+	backend := serveLarge(t, size)
+	backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+		<-grown
+		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	}
+	up, err := New(backend, largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	a.SetBounds(256<<20, 0)
+	close(grown)
+	others := a.NewEntry()
+	others.Add(memory.Reply, 96<<20) // all that replies may fill
+	received, done := receiveAll(t, up, 1, size)
+	poll(t, waitsForRoom(a))
+	if received.Load() > 0 {
+		t.Error("a reply came without room")
+	}
+	others.Settle()
+	done()
+}
+
+// TestRepliesOfManyCallsAtOnceCome: the account is too small for all replies of a crowd. They
+// begin at once, and come one after the other: the account isn't filled with parts of
+// replies, none of which could be completed.
+func TestRepliesOfManyCallsAtOnceCome(t *testing.T) {
+	const size, calls, budget = 200 << 10, 150, 16 << 20
+	var open sync.WaitGroup
+	open.Add(calls)
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		open.Done()
+		open.Wait()
+		return ss.SendMsg(make([]byte, size))
+	})
+	a := memory.New(budget, 0)
+	up, err := New(report.Backend{Target: backend}, largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	received, done := receiveAll(t, up, calls, size)
+	done()
+	if n := received.Load(); n != calls {
+		t.Errorf("%d of %d replies came", n, calls)
 	}
 }
 
@@ -207,7 +271,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	near, far := net.Pipe()
 	b := memory.New(8<<20, 0)
 	w, _ := b.Ask(nil, memory.Reply, 3<<20, func() {}) // all that replies may fill
-	c := newWindowConn(near, b, nil)
+	c := newWindowConn(near, b, windowsFor(b), nil)
 	defer c.Close()
 	got := make(chan []byte, 1)
 	go func() { // ends with the pipe
@@ -225,8 +289,9 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	}
 	headers := []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, 1}
 	write(append([]byte(http2.ClientPreface), headers...))
-	write(update(100_000))
-	write(update(200_000))
+	window := uint32(StreamWindow(b))
+	write(update(window + 1))
+	write(update(window + 2))
 	write(data[:12])
 	b.Drop(w) // now the update may go, but not here
 	poll(t, func() string {
@@ -245,7 +310,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 		return ""
 	})
 	_ = c.Close()
-	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(300_000))
+	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(2*window+3))
 	if all := <-got; !bytes.Equal(all, want) {
 		t.Errorf("sent %q, want %q", all, want)
 	}
@@ -259,7 +324,8 @@ func TestResetsLeaveBeforeNewStreams(t *testing.T) {
 		all, _ := io.ReadAll(far) // to the close
 		got <- all
 	}()
-	c := newWindowConn(near, memory.New(1<<20, 0), nil)
+	a := memory.New(1<<20, 0)
+	c := newWindowConn(near, a, windowsFor(a), nil)
 	headers := func(id byte) []byte {
 		return []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, id}
 	}
@@ -284,36 +350,44 @@ func TestResetsLeaveBeforeNewStreams(t *testing.T) {
 // TestReplyJustOverTheWindowComes holds that a reply of which the most comes
 // in the fixed window isn't forgotten while it waits for room.
 func TestReplyJustOverTheWindowComes(t *testing.T) {
-	for _, size := range []int{streamWindow + 1, 2*streamWindow - 1, 2*streamWindow + 1, 1 << 20} {
-		b := memory.New(8<<20, 0)
-		full, atOnce := b.Ask(nil, memory.Reply, 3<<20, func() {}) // all that replies may fill
-		if !atOnce {
-			t.Fatal("the budget isn't empty at the beginning")
+	for _, budget := range []int{8 << 20, 256 << 20} {
+		window := StreamWindow(memory.New(int64(budget), 0))
+		for _, size := range []int{window + 1, 2*window - 1, 2*window + 1, 1 << 20} {
+			replyOverTheWindow(t, budget, window, size)
 		}
-		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		call.CloseSend()
-		var reply mem.BufferSlice
-		var recvErr error
-		var receiving sync.WaitGroup
-		receiving.Go(func() { reply, recvErr = call.Recv() })
-		if size > 2*streamWindow {
-			poll(t, waitsForRoom(b))
-		}
-		b.Drop(full)
-		receiving.Wait()
-		if recvErr != nil || reply.Len() != size {
-			t.Errorf("a reply of %d bytes came as %d: %v", size, reply.Len(), recvErr)
-		}
-		reply.Free()
-		cancel()
-		_ = up.Close()
 	}
+}
+
+func replyOverTheWindow(t *testing.T, budget, window, size int) {
+	t.Helper()
+	b := memory.New(int64(budget), 0)
+	full, atOnce := b.Ask(nil, memory.Reply, int64(budget)/8*3, func() {}) // all that replies may fill
+	if !atOnce {
+		t.Fatal("the budget isn't empty at the beginning")
+	}
+	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.CloseSend()
+	var reply mem.BufferSlice
+	var recvErr error
+	var receiving sync.WaitGroup
+	receiving.Go(func() { reply, recvErr = call.Recv() })
+	if size > 2*window {
+		poll(t, waitsForRoom(b))
+	}
+	b.Drop(full)
+	receiving.Wait()
+	if recvErr != nil || reply.Len() != size {
+		t.Errorf("a reply of %d bytes came as %d: %v", size, reply.Len(), recvErr)
+	}
+	reply.Free()
+	cancel()
+	_ = up.Close()
 }

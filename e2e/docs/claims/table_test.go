@@ -296,8 +296,8 @@ var sections = []section{
 			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
 		},
 		{
-			"A backend may send a reply over 64 KiB only when there is memory for it. Until then, all replies on one connection together bring at most the connection's window.",
-			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom"},
+			"A backend may send a reply that is larger than the [window of its stream](memory.md#one-call) only when there is memory for it. Until then, all replies on one connection together bring at most the connection's window.",
+			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom", "TestLargeRepliesLeaveNoCreditBehind"},
 		},
 		{
 			"While others wait for memory, culvert ends calls of the address that holds the most memory, if that is more than its [share](memory.md#when-memory-is-scarce). It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
