@@ -178,7 +178,7 @@ func TestAuthenticatorEndsWithTheCall(t *testing.T) {
 				handled := make(chan struct{})
 				go func() { // ends with the call, which the test waits for
 					defer close(handled)
-					s.handle(client, call, d, nil, nil)
+					call.handle(client, d, nil, nil)
 				}()
 				<-asked
 				c.end(s, gone)

@@ -30,12 +30,12 @@ type conversion struct {
 
 // describe finds the method's descriptors, if the call needs them. It comes after
 // authorize: only a client that may call a method learns whether it exists.
-func (s *Server) describe(ctx context.Context, c *call) error {
+func (c *call) describe(ctx context.Context) error {
 	unlisted := c.byGet && !c.policy.connect.get.Match(c.Method)
 	if c.json == nil && !unlisted {
 		return nil
 	}
-	method, err := s.described(ctx, c)
+	method, err := c.described(ctx)
 	if known, ok := errors.AsType[*report.Fault](err); ok {
 		return known
 	}
@@ -100,7 +100,7 @@ func (c *call) findEventID(of descriptor.Message) error {
 
 // described returns what the backend says of the method. If a split's backend can't be
 // reached, another one gets the call, as in open.
-func (s *Server) described(ctx context.Context, c *call) (method descriptor.Method, err error) {
+func (c *call) described(ctx context.Context) (method descriptor.Method, err error) {
 	var tried []string
 	for another := true; another; {
 		method, err = c.to.Described(ctx, c.Method)

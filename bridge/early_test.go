@@ -45,7 +45,7 @@ func socketCall(t *testing.T, s *Server) (c *wstest.Client, ended <-chan struct{
 	handled := make(chan struct{})
 	go func() { // ends with the call, which the test waits for
 		defer close(handled)
-		s.handle(t.Context(), call, down, ws.NetConn(), nil)
+		call.handle(t.Context(), down, ws.NetConn(), nil)
 	}()
 	c.Send(t, wstest.Binary, nil)
 	return c, handled

@@ -44,30 +44,30 @@ func (s *Server) newCall(a *arrival, id string) *call {
 // handle carries one call from its beginning to its end, or until it parks. refused is why the
 // transport can't make the call, or nil. conn is the connection that the call
 // has for itself, if it has.
-func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
-	ctx := s.begin(parent, c, down, conn)
+func (c *call) handle(parent context.Context, down downstream, conn net.Conn, refused error) {
+	ctx := c.begin(parent, down, conn)
 	parked := false
-	defer s.end(c, &parked)
-	defer s.catchRest(c)
+	defer c.end(&parked)
+	defer c.catchRest()
 	if refused == nil {
-		refused = s.take(c)
+		refused = c.take()
 	}
 	c.arrived()
 	if refused != nil || c.up == nil {
-		s.endEarly(c, refused)
+		c.endEarly(refused)
 		return
 	}
-	parked = s.pump(ctx, c)
+	parked = c.pump(ctx)
 }
 
 // handleNext carries another call for the client of c, which has passed the steps, on a
 // goroutine of its own: it outlives c, and the client's connection.
-func (s *Server) handleNext(c, next *call, down downstream) error {
+func (c *call) handleNext(next *call, down downstream) error {
 	next.Metadata, next.Peer, next.info.Identity = maps.Clone(c.Metadata), c.Peer, c.info.Identity
 	next.authenticator, next.on = nil, nil
-	if !s.sockets.Start(func() {
-		defer s.panics.Catch("a call without a connection", func(*report.Fault) { down.Abort() })
-		s.handle(context.Background(), next, down, nil, nil)
+	if !c.s.sockets.Start(func() {
+		defer c.s.panics.Catch("a call without a connection", func(*report.Fault) { down.Abort() })
+		next.handle(context.Background(), down, nil, nil)
 	}) {
 		return errRefusing
 	}
@@ -75,23 +75,23 @@ func (s *Server) handleNext(c, next *call, down downstream) error {
 }
 
 // begin begins a call, up to the steps. end must follow.
-func (s *Server) begin(parent context.Context, c *call, down downstream, conn net.Conn) context.Context {
+func (c *call) begin(parent context.Context, down downstream, conn net.Conn) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	c.cancel, c.conn = cancel, conn
 	c.held.Call = c
 	c.down, c.obs, c.stopTime = down, report.DiscardCall(), func() {}
 	down.Bind(ctx, cancel)
-	s.registry.add(&c.watched, trafficKey{c.info.Listener, c.info.Transport})
+	c.s.registry.add(&c.watched, trafficKey{c.info.Listener, c.info.Transport})
 	c.limitTime(ctx)
 	return ctx
 }
 
 // endEarly ends a call without a stream at the upstream: refused, unless refused is nil.
-func (s *Server) endEarly(c *call, refused error) {
-	if err := s.tellBegan(c); err != nil {
+func (c *call) endEarly(refused error) {
+	if err := c.tellBegan(); err != nil {
 		refused = err
 	}
-	s.finish(c, refused, nil)
+	c.finishWith(refused, nil)
 	c.cancel(errFinished) // a read may wait for memory
 	c.others.Wait()
 	c.first.Free()
@@ -99,44 +99,44 @@ func (s *Server) endEarly(c *call, refused error) {
 
 // end undoes begin, from the last line to the first, also behind a panic. Nothing of the
 // call runs any more. A call that is parked goes on.
-func (s *Server) end(c *call, parked *bool) {
+func (c *call) end(parked *bool) {
 	if *parked {
 		return
 	}
 	defer c.cancel(errFinished)
-	defer s.report(c)
+	defer c.report()
 	defer c.arrived()
 	defer c.use.End()
 	defer c.held.Settle()
-	defer s.registry.remove(&c.watched)
+	defer c.s.registry.remove(&c.watched)
 	defer c.stopTime()
 	c.releaseUpstream()
 }
 
 // finish tells the client how the call ended and notes it. After a panic before the client
 // was told anything it is told of that; otherwise it is cut off.
-func (s *Server) finish(c *call, err error, trailer metadata.MD) {
-	panicked := s.tellEnd(c, err, trailer)
+func (c *call) finishWith(err error, trailer metadata.MD) {
+	panicked := c.tellEnd(err, trailer)
 	if panicked != nil && !c.telling {
-		panicked = s.tellEnd(c, panicked, nil)
+		panicked = c.tellEnd(panicked, nil)
 	}
 	if panicked != nil {
-		s.abort(c, panicked)
+		c.abort(panicked)
 	}
 }
 
 // abort cuts off a client that can't be told the end.
-func (s *Server) abort(c *call, panicked error) {
-	defer s.catch(c, cutting, &panicked)
+func (c *call) abort(panicked error) {
+	defer c.catch(cutting, &panicked)
 	c.telling = true
 	v := judge(panicked, c.info.ID, false)
-	s.noteEnd(c, v, nil)
+	c.noteEnd(v, nil)
 	c.down.Abort()
 }
 
 // tellEnd is finish up to a panic, which it returns as a fault.
-func (s *Server) tellEnd(c *call, err error, trailer metadata.MD) (panicked error) {
-	defer s.catch(c, "ending a call", &panicked)
+func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
+	defer c.catch("ending a call", &panicked)
 	info := c.info
 	if c.late != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = c.late // grpc-go was first, which reads the clock itself
@@ -157,7 +157,7 @@ func (s *Server) tellEnd(c *call, err error, trailer metadata.MD) (panicked erro
 	}
 	c.ending, c.fault = v.reason, v.fault
 	if v.fault != nil && v.fault.Hint != "" {
-		s.refusals.Note(v.fault, c.Peer.Addr)
+		c.s.refusals.Note(v.fault, c.Peer.Addr)
 	}
 	c.telling = true
 	ferr := c.finish(v.status, trailer)
@@ -175,12 +175,12 @@ func (s *Server) tellEnd(c *call, err error, trailer metadata.MD) (panicked erro
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}
-	s.noteEnd(c, v, trailer)
+	c.noteEnd(v, trailer)
 	return nil
 }
 
 // noteEnd notes for the Observer how the call ended.
-func (*Server) noteEnd(c *call, v outcome, trailer metadata.MD) {
+func (c *call) noteEnd(v outcome, trailer metadata.MD) {
 	info := c.info
 	info.Duration = time.Since(info.Begin)
 	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer
@@ -188,9 +188,9 @@ func (*Server) noteEnd(c *call, v outcome, trailer metadata.MD) {
 }
 
 // report tells the Observer that the call is over. Nothing of the call runs any more.
-func (s *Server) report(c *call) {
+func (c *call) report() {
 	var told error
-	defer s.catch(c, "the Observer", &told)
+	defer c.catch("the Observer", &told)
 	info := c.info
 	info.MessagesIn, info.BytesIn = c.in.messages.Load(), c.in.bytes.Load()
 	info.MessagesOut, info.BytesOut = c.out.messages.Load(), c.out.bytes.Load()
@@ -198,14 +198,14 @@ func (s *Server) report(c *call) {
 }
 
 // noteMessage counts a message that passes.
-func (s *Server) noteMessage(c *call, d report.Direction, bytes int) {
+func (c *call) noteMessage(d report.Direction, bytes int) {
 	n := &c.in
 	if d == report.Response {
 		n = &c.out
 	}
 	n.messages.Add(1)
 	n.bytes.Add(int64(bytes))
-	c.lastSeen.Store(s.registry.now())
+	c.lastSeen.Store(c.s.registry.now())
 	c.obs.Message(d, bytes)
 }
 

@@ -48,7 +48,7 @@ func (l *linesStream) startBeat() bool {
 // beat writes a beat, unless the call has gone on meanwhile. It returns why the call must
 // end, or nil.
 func (l *linesStream) beat() (err error) {
-	defer l.s.catch(l.call, "a heart-beat", &err)
+	defer l.call.catch("a heart-beat", &err)
 	err = l.guard.WriteBetween(func() error {
 		if !l.call.beatDue(l.s.registry.now()) {
 			return nil

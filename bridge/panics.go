@@ -18,18 +18,18 @@ const cutting = "cutting a client off"
 
 // catch ends a panic in a part of the call's way, and puts it into err. It must be deferred
 // itself.
-func (s *Server) catch(c *call, where string, err *error) {
+func (c *call) catch(where string, err *error) {
 	if v := recover(); v != nil {
-		*err = s.panics.Note(where, v, c.facts()...)
+		*err = c.s.panics.Note(where, v, c.facts()...)
 	}
 }
 
 // catchRest ends a panic that no other catch of the call has seen. It must be deferred
 // itself, behind end.
-func (s *Server) catchRest(c *call) {
+func (c *call) catchRest() {
 	if v := recover(); v != nil {
-		f := s.panics.Note("a call", v, c.facts()...)
-		s.abort(c, f)
+		f := c.s.panics.Note("a call", v, c.facts()...)
+		c.abort(f)
 		c.cancel(f)
 		c.others.Wait()
 	}

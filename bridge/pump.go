@@ -19,25 +19,25 @@ import (
 // goroutine copies responses, and a second one requests; a complete request needs no
 // second. A third goroutine reads ahead while the upstream sends in bursts. pump
 // returns when all have ended, or at once with true if the client's end parks.
-func (s *Server) pump(ctx context.Context, c *call) (parked bool) {
+func (c *call) pump(ctx context.Context) (parked bool) {
 	down, parks := c.down.(parker)
 	switch {
 	case parks:
-		s.sockets.Stay() // until resume ends the call: it outlives the caller
+		c.s.sockets.Stay() // until resume ends the call: it outlives the caller
 		down.Park(
-			func(done func(error)) { c.others.Go(func() { done(s.passRequests(c)) }) },
-			func(parked func()) { go s.resume(ctx, c, parked) },
+			func(done func(error)) { c.others.Go(func() { done(c.passRequests()) }) },
+			func(parked func()) { go c.resume(ctx, parked) },
 			c.up.Waiting)
 		return true
 	case c.early != nil:
 		close(c.early.opened)
 	case c.Complete:
-		_ = s.passRequests(c) // it has ended the call
+		_ = c.passRequests() // it has ended the call
 	default:
-		c.others.Go(func() { _ = s.passRequests(c) }) // likewise
+		c.others.Go(func() { _ = c.passRequests() }) // likewise
 	}
-	trailer, err := s.copyResponses(ctx, c)
-	s.conclude(ctx, c, trailer, err)
+	trailer, err := c.copyResponses(ctx)
+	c.conclude(ctx, trailer, err)
 	return false
 }
 
@@ -55,36 +55,36 @@ type parker interface {
 
 // resume copies the replies of a parked call until it parks again. Otherwise it ends the
 // call, as handle does.
-func (s *Server) resume(ctx context.Context, c *call, park func()) {
+func (c *call) resume(ctx context.Context, park func()) {
 	parked := false
 	defer func() {
 		if !parked {
-			s.sockets.Leave()
+			c.s.sockets.Leave()
 		}
 	}()
-	defer s.panics.Catch("the end of a call", nil)
-	defer s.end(c, &parked)
-	defer s.catchRest(c)
+	defer c.s.panics.Catch("the end of a call", nil)
+	defer c.end(&parked)
+	defer c.catchRest()
 	trailer, err := metadata.MD(nil), context.Cause(ctx)
 	if err == nil {
-		trailer, err = s.copyResponses(ctx, c)
+		trailer, err = c.copyResponses(ctx)
 	}
 	if parked = errors.Is(err, tasks.ErrParked); parked {
 		park()
 		return
 	}
-	s.conclude(ctx, c, trailer, err)
+	c.conclude(ctx, trailer, err)
 }
 
 // conclude ends a call whose replies have ended with copyResponses' results.
-func (s *Server) conclude(ctx context.Context, c *call, trailer metadata.MD, err error) {
+func (c *call) conclude(ctx context.Context, trailer metadata.MD, err error) {
 	if f, ok := errors.AsType[*report.Fault](err); ok && f.Mute {
 		c.cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	err = endOf(ctx, err)
 	// Keep this order: the client gets the end, the upstream's stream is released, and
 	// the other goroutines end before the caller continues.
-	s.finish(c, err, trailer)
+	c.finishWith(err, trailer)
 	c.cancel(errFinished)
 	if c.from != nil {
 		c.from.Drop()
@@ -104,8 +104,8 @@ func endOf(ctx context.Context, err error) error {
 
 // passRequests copies the requests, and ends the call if that fails. It returns
 // copyRequests' error.
-func (s *Server) passRequests(c *call) error {
-	err := s.copyRequests(c)
+func (c *call) passRequests() error {
+	err := c.copyRequests()
 	if err != nil && !errors.Is(err, tasks.ErrParked) {
 		c.cancel(err)
 	}
@@ -114,8 +114,8 @@ func (s *Server) passRequests(c *call) error {
 
 // copyRequests returns nil when the upstream has the end of the requests or has ended
 // the call itself, tasks.ErrParked when more may come later, else why the call must end.
-func (s *Server) copyRequests(c *call) (err error) {
-	defer s.catch(c, "copying a call's requests", &err)
+func (c *call) copyRequests() (err error) {
+	defer c.catch("copying a call's requests", &err)
 	for m, err := c.firstRequest(); ; m, err = c.converted(c.recv()) {
 		if errors.Is(err, io.EOF) {
 			break
@@ -124,7 +124,7 @@ func (s *Server) copyRequests(c *call) (err error) {
 			c.awaitReplies(err)
 			return err
 		}
-		s.noteMessage(c, report.Request, m.Len())
+		c.noteMessage(report.Request, m.Len())
 		err = c.pass(m)
 		if errors.Is(err, io.EOF) {
 			return nil // Recv has the status
@@ -150,19 +150,19 @@ func (s *Server) copyRequests(c *call) (err error) {
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // tasks.ErrParked when the client takes no more for now, else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, c *call) (trailer metadata.MD, err error) {
-	defer s.catch(c, "copying a call's replies", &err)
+func (c *call) copyResponses(ctx context.Context) (trailer metadata.MD, err error) {
+	defer c.catch("copying a call's replies", &err)
 	if c.from == nil { // otherwise the call has been parked
-		c.from = replies.New(c.up, c.held, &c.others, s.panics)
-		if err := s.copyHeader(ctx, c); err != nil {
+		c.from = replies.New(c.up, c.held, &c.others, c.s.panics)
+		if err := c.copyHeader(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return s.copyMessages(ctx, c)
+	return c.copyMessages(ctx)
 }
 
 // copyHeader copies the header of the response, if it has one.
-func (*Server) copyHeader(ctx context.Context, c *call) error {
+func (c *call) copyHeader(ctx context.Context) error {
 	up := c.up
 	header, ok := up.Header()
 	if !ok {
@@ -186,7 +186,7 @@ func (*Server) copyHeader(ctx context.Context, c *call) error {
 }
 
 // copyMessages copies the messages of the response, with the results of copyResponses.
-func (s *Server) copyMessages(ctx context.Context, c *call) (metadata.MD, error) {
+func (c *call) copyMessages(ctx context.Context) (metadata.MD, error) {
 	up, from := c.up, c.from
 	for {
 		m, more, err := from.Next(ctx)
@@ -202,7 +202,7 @@ func (s *Server) copyMessages(ctx context.Context, c *call) (metadata.MD, error)
 			from.Sent(bytes, false)
 			return nil, err
 		}
-		s.noteMessage(c, report.Response, bytes)
+		c.noteMessage(report.Response, bytes)
 		if m, err = c.toClient(m); err != nil {
 			from.Sent(bytes, false)
 			return nil, err

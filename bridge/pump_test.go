@@ -133,7 +133,7 @@ func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error,
 	done := make(chan struct{})
 	go func() { // ends with the call, which the test waits for
 		defer close(done)
-		s.handle(t.Context(), c, d, nil, nil)
+		c.handle(t.Context(), d, nil, nil)
 		d.over.Store(true)
 	}()
 	return func() *report.CallInfo {
@@ -201,7 +201,7 @@ func TestStalledReplyCountsWhatHasCome(t *testing.T) {
 		c := newCallOf(s)
 		go func() {
 			defer close(done)
-			s.handle(t.Context(), c, d, nil, nil)
+			c.handle(t.Context(), d, nil, nil)
 		}()
 		close(d.requests)
 		synctest.Wait()
@@ -377,7 +377,7 @@ func TestPumpParks(t *testing.T) {
 			handled, requests, parked := make(chan struct{}), make(chan error, 1), make(chan struct{}, 1)
 			s.sockets.Start(func() {
 				defer close(handled)
-				s.handle(context.Background(), newCallOf(s), d, nil, nil)
+				newCallOf(s).handle(context.Background(), d, nil, nil)
 			})
 			<-handled
 			for _, m := range []string{"one", "two"} {
@@ -482,7 +482,7 @@ func TestRetryThatGetsNoConnection(t *testing.T) {
 		c := newCallOf(s)
 		c.route = &route{backend: DefaultBackend, treatment: &treatment{retry: &Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable}}}}
 		close(d.requests)
-		s.handle(t.Context(), c, d, nil, nil)
+		c.handle(t.Context(), d, nil, nil)
 		d.over.Store(true)
 		end := <-d.end
 		info := errorInfo(t, end.status)

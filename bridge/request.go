@@ -88,20 +88,20 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, a *arrival, t
 		refused = fault
 	}
 	if refused == nil && !c.partial {
-		refused = s.settle(c)
+		refused = c.settle()
 	}
 	c.codingRefused = errors.Is(refused, errCoding)
 	if up, ok := down.(upgrader); ok {
 		s.serveUpgrade(c, up, down, refused)
 		return
 	}
-	s.handle(r.Context(), c, down, a.conn, refused)
+	c.handle(r.Context(), down, a.conn, refused)
 	down.(closer).Close() //nolint:forcetypeassert // the other transports are all of one request
 }
 
 // serveUpgrade serves a call that has its request's connection for itself.
 func (s *Server) serveUpgrade(c *call, up upgrader, down downstream, refused error) {
-	refused = s.handshake(c, refused)
+	refused = c.handshake(refused)
 	conn, err := up.upgrade()
 	if err != nil {
 		c.arrived()
@@ -113,7 +113,7 @@ func (s *Server) serveUpgrade(c *call, up upgrader, down downstream, refused err
 			down.Abort()
 		})
 		growStack(0)
-		s.handle(context.Background(), c, down, conn, refused)
+		c.handle(context.Background(), down, conn, refused)
 	})
 	if !started {
 		c.arrived()

@@ -74,7 +74,7 @@ func beginOn(t *testing.T, s *Server, r *route, md metadata.MD) (call *call, end
 	d, c, done := newChannelDown(t), newCallOf(s), make(chan string, 1)
 	c.route, c.Metadata = r, md
 	go func() {
-		s.handle(t.Context(), c, d, nil, nil)
+		c.handle(t.Context(), d, nil, nil)
 		d.over.Store(true)
 		done <- (<-d.end).status.Message()
 	}()

@@ -216,7 +216,7 @@ func TestSplitLeavesABackendThatIsAway(t *testing.T) {
 					d, call, start := newChannelDown(t), newCallOf(s), time.Now()
 					call.route, call.Metadata = r, metadata.MD{"x-user": {user}}
 					close(d.requests)
-					s.handle(t.Context(), call, d, nil, nil)
+					call.handle(t.Context(), d, nil, nil)
 					d.over.Store(true)
 					if end := <-d.end; end.status.Message() != by || call.info.Backend != by {
 						t.Errorf("ended with %v of %s, want %s", end.status, call.info.Backend, by)

@@ -4,8 +4,8 @@ import "github.com/culvert-grpc/culvert/bridge/internal/headers"
 
 // settle decides about a call again, now that its metadata is known. It is called once,
 // after the metadata is read and before a message is.
-func (s *Server) settle(c *call) (err error) {
-	defer s.catch(c, "the beginning of a call", &err)
+func (c *call) settle() (err error) {
+	defer c.catch("the beginning of a call", &err)
 	if c.unsettled == nil {
 		return nil // the policy has no routes
 	}
@@ -16,7 +16,7 @@ func (s *Server) settle(c *call) (err error) {
 		if d.route == nil {
 			return nil // authorize refuses the call
 		}
-		if err := s.redecide(c, d); err != nil {
+		if err := c.redecide(d); err != nil {
 			return err
 		}
 	}
@@ -32,7 +32,7 @@ func (s *Server) settle(c *call) (err error) {
 
 // redecide replaces the decision about a call before the call has messages. If it has
 // another route, the call must pass its limits and origins, too.
-func (s *Server) redecide(c *call, d decision) error {
+func (c *call) redecide(d decision) error {
 	before := c.route
 	c.decision = d
 	if d.route == before {
@@ -49,7 +49,7 @@ func (s *Server) redecide(c *call, d decision) error {
 		return nil
 	}
 	if d.origin.Denial != nil {
-		if err := s.refusals.Unless(c.policy.tryOrigins, d.denied(), c.Peer.Addr); err != nil {
+		if err := c.s.refusals.Unless(c.policy.tryOrigins, d.denied(), c.Peer.Addr); err != nil {
 			return err
 		}
 	}

@@ -64,17 +64,17 @@ func (p *StagePanics) reach(stage string) {
 func StageSteps() (undo func()) {
 	before := steps
 	for i, of := range before {
-		steps[i].run = func(s *Server, ctx context.Context, r *call) error {
-			staged, ok := stagePanics.Load(s)
+		steps[i].run = func(r *call, ctx context.Context) error {
+			staged, ok := stagePanics.Load(r.s)
 			if !ok {
-				return of.run(s, ctx, r)
+				return of.run(r, ctx)
 			}
 			p := staged.(*StagePanics)
 			if p.of != nil && !p.of(r) {
-				return of.run(s, ctx, r)
+				return of.run(r, ctx)
 			}
 			p.reach(of.name)
-			err := of.run(s, ctx, r)
+			err := of.run(r, ctx)
 			switch of.name {
 			case "admit":
 				r.down = p.wrap(r.down)

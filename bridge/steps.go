@@ -29,28 +29,28 @@ import (
 //   - describe needs the backend, and asks it only for clients that may call.
 //   - open is last: a call that culvert refuses costs the backend nothing.
 var steps = [...]step{
-	{"admit", (*Server).admit},
-	{"read", (*Server).read},
-	{"authenticate", (*Server).authenticate},
-	{"authorize", (*Server).authorize},
-	{"route", (*Server).route},
-	{"describe", (*Server).describe},
-	{"open", (*Server).open},
+	{"admit", (*call).admit},
+	{"read", (*call).read},
+	{"authenticate", (*call).authenticate},
+	{"authorize", (*call).authorize},
+	{"route", (*call).chooseBackend},
+	{"describe", (*call).describe},
+	{"open", (*call).open},
 }
 
 // A step checks one thing about a call, and keeps its result in the call. The context is
 // the call's, with its deadline if that is already known.
 type step struct {
 	name string
-	run  func(*Server, context.Context, *call) error
+	run  func(*call, context.Context) error
 }
 
 // take takes a call through the steps, and then tells its client that it has begun. It
 // returns why one of the steps refused the call, or nil.
-func (s *Server) take(c *call) (err error) {
-	defer s.catch(c, "the steps of a call", &err)
+func (c *call) take() (err error) {
+	defer c.catch("the steps of a call", &err)
 	for _, step := range steps {
-		if err := step.run(s, c.timed, c); err != nil {
+		if err := step.run(c, c.timed); err != nil {
 			return err
 		}
 	}
@@ -61,8 +61,8 @@ func (s *Server) take(c *call) (err error) {
 }
 
 // admit refuses calls during a drain and calls over a limit.
-func (s *Server) admit(ctx context.Context, c *call) error {
-	if s.refusing.Load() {
+func (c *call) admit(ctx context.Context) error {
+	if c.s.refusing.Load() {
 		return errRefusing
 	}
 	if err := c.use.Begin(c.Method); err != nil {
@@ -83,13 +83,13 @@ func (s *Server) admit(ctx context.Context, c *call) error {
 
 // read reads the part of the request that can be read before culvert asks the upstream,
 // and tells the Observer that the call began: now the call's id is certain.
-func (s *Server) read(ctx context.Context, c *call) error {
+func (c *call) read(ctx context.Context) error {
 	before := c.Timeout
 	err := c.down.Prepare(ctx)
 	if c.Timeout != before {
 		c.limitTime(ctx)
 	}
-	if panicked := s.tellBegan(c); panicked != nil {
+	if panicked := c.tellBegan(); panicked != nil {
 		return panicked
 	}
 	c.held.Add(memory.Fixed, headers.Size(c.Metadata))
@@ -97,15 +97,15 @@ func (s *Server) read(ctx context.Context, c *call) error {
 }
 
 // authorize refuses a call without a route, and a method that isn't exposed.
-func (*Server) authorize(_ context.Context, c *call) error {
+func (c *call) authorize(_ context.Context) error {
 	if c.unsettled != nil { // settle found no route, or wasn't asked
 		return c.policy.noRoute(c.unsettled)
 	}
 	return c.policy.router.authorize(c.Method, c.Peer.Addr)
 }
 
-// route selects the backend, and acquires its upstream.
-func (*Server) route(_ context.Context, c *call) (err error) {
+// chooseBackend selects the backend, and acquires its upstream.
+func (c *call) chooseBackend(_ context.Context) (err error) {
 	rt := &c.policy.router
 	c.info.Backend = rt.unrouted
 	if c.route != nil {
@@ -129,7 +129,7 @@ func (*Server) route(_ context.Context, c *call) (err error) {
 // open makes the metadata what the route wants it to be, and opens the stream at the
 // upstream. If a split's backend can't be reached or is full, the call goes to another
 // one with room. If none has any, it waits.
-func (s *Server) open(ctx context.Context, c *call) (err error) {
+func (c *call) open(ctx context.Context) (err error) {
 	if c.rules.noStream {
 		return nil
 	}
@@ -152,7 +152,7 @@ func (s *Server) open(ctx context.Context, c *call) (err error) {
 			c.returnToBackend(key, tried) // the last attempt has all its patience
 		}
 		if c.info.Backend != before {
-			if err = s.describe(ctx, c); err != nil {
+			if err = c.describe(ctx); err != nil {
 				return err
 			}
 		}
@@ -167,16 +167,16 @@ func (c *call) releaseUpstream() {
 }
 
 // authenticate asks the Authenticator, if there is one.
-func (s *Server) authenticate(ctx context.Context, c *call) (err error) {
+func (c *call) authenticate(ctx context.Context) (err error) {
 	if c.authenticator == nil {
 		return nil
 	}
 	if down, ok := c.down.(endAwaiter); ok {
 		c.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
-		c.others.Go(func() { _ = s.passRequests(c) }) // pump waits for it, or handle; it has ended the call if it fails
+		c.others.Go(func() { _ = c.passRequests() }) // pump waits for it, or handle; it has ended the call if it fails
 		defer c.early.stop()
 	}
-	defer s.catch(c, "the Authenticator", &err)
+	defer c.catch("the Authenticator", &err)
 	id, err := askWho(ctx, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -189,12 +189,12 @@ func (s *Server) authenticate(ctx context.Context, c *call) (err error) {
 }
 
 // tellBegan tells the Observer of the call, once. It returns a panic of the Observer.
-func (s *Server) tellBegan(c *call) (err error) {
+func (c *call) tellBegan() (err error) {
 	if c.told {
 		return nil
 	}
 	c.told = true
-	defer s.catch(c, "the Observer", &err)
+	defer c.catch("the Observer", &err)
 	if c.Metadata == nil {
 		c.Metadata = metadata.MD{}
 	}
@@ -202,7 +202,7 @@ func (s *Server) tellBegan(c *call) (err error) {
 	if c.authenticator != nil {
 		sent = headers.Size(c.Metadata)
 	}
-	if o := s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
+	if o := c.s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
 		c.obs = o
 	}
 	if c.authenticator != nil {

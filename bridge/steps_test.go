@@ -65,7 +65,7 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 			for _, later := range steps[i:] {
 				spoil[later.name].call(s, d, c)
 			}
-			s.handle(t.Context(), c, d, nil, nil)
+			c.handle(t.Context(), d, nil, nil)
 			st := (<-d.end).status
 			if got := reasonFor(st.Err()); got != spoil[step.name].want {
 				t.Errorf("the call ended with %v, want the reason %s", st, spoil[step.name].want)

@@ -26,7 +26,7 @@ import (
 // even with an error, since the call's own protocol reports it.
 func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
 	c = s.newCall(a, r.Header.Get("X-Request-Id"))
-	defer s.catch(c, "the beginning of a call", &err)
+	defer c.catch("the beginning of a call", &err)
 	c.blind = a.on.CutsReaders(r)
 	if a.refused != nil {
 		return c, a.refused
@@ -39,7 +39,7 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
 	if err != nil {
 		return c, err
 	}
-	s.noteDropped(c, dropped)
+	c.noteDropped(dropped)
 	a.policy.vouched.Strike(md, a.trusted)
 	headers.SetUserAgent(md, r.Header)
 	c.Metadata = md
@@ -51,12 +51,12 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
 
 // noteDropped counts metadata that is dropped, since gRPC can't carry its values, and logs
 // the names.
-func (s *Server) noteDropped(c *call, names []string) {
+func (c *call) noteDropped(names []string) {
 	if len(names) == 0 {
 		return
 	}
-	s.droppedValues.Add(int64(len(names)))
-	s.log.Debug("metadata is dropped: its values aren't printable ASCII", slog.String("peer", c.Peer.Addr), slog.String("call_id", c.info.ID), slog.String("detail", strings.Join(names[:min(len(names), 10)], " ")))
+	c.s.droppedValues.Add(int64(len(names)))
+	c.s.log.Debug("metadata is dropped: its values aren't printable ASCII", slog.String("peer", c.Peer.Addr), slog.String("call_id", c.info.ID), slog.String("detail", strings.Join(names[:min(len(names), 10)], " ")))
 }
 
 // vouch sets the metadata that culvert itself confirms about the client, whose request

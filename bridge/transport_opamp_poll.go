@@ -86,13 +86,13 @@ func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
 	p.arrival.from = nil
 	c, err := p.s.newHTTPCall(p.r, p.arrival)
 	if err == nil {
-		err = p.s.settle(c)
+		err = c.settle()
 	}
 	if err != nil {
 		return err
 	}
 	c.held = held
-	return p.s.handleNext(p.call, c, &sessionDown{session, c})
+	return p.call.handleNext(c, &sessionDown{session, c})
 }
 
 // A sessionDown is the client's end of a session's call. Thousands of these calls are idle

@@ -34,13 +34,13 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 
 // handshake counts the WebSocket of a call, which a refused call opens, too. It returns
 // why the call is refused.
-func (s *Server) handshake(c *call, refused error) error {
+func (c *call) handshake(refused error) error {
 	err := c.use.Handshake(c.Method)
 	if refused == nil {
 		return err
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok {
-		s.refusals.Note(f, c.Peer.Addr) // the client is told of the other
+		c.s.refusals.Note(f, c.Peer.Addr) // the client is told of the other
 	}
 	return refused
 }

@@ -62,7 +62,7 @@ func (d *grpcSocket) readMetadata(c *call, first []byte) error {
 	if err != nil {
 		return err
 	}
-	d.s.noteDropped(c, dropped)
+	c.noteDropped(dropped)
 	c.policy.vouched.Strike(md, false)
 	maps.Copy(c.Metadata, md)
 	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
@@ -84,7 +84,7 @@ func (d *grpcSocket) readMetadata(c *call, first []byte) error {
 	if err := c.readTimeout(block["grpc-timeout"], codec.ParseTimeout); err != nil {
 		return err
 	}
-	if err := d.s.settle(c); err != nil {
+	if err := c.settle(); err != nil {
 		return err
 	}
 	c.convertJSON()
