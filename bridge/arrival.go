@@ -18,6 +18,7 @@ import (
 // the connection, the host. Inside a tunnel, all but the method and the protocol come
 // from the outer request.
 type arrival struct {
+	s      *Server
 	policy *policy
 	on     *edge.Conn
 	facts
@@ -57,7 +58,7 @@ type Identity struct {
 // by the policy.
 func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
 	on := s.edge.Of(r)
-	a := &arrival{policy: p, on: on, protocol: "1.1", tunnel: on.Tunnel() != nil}
+	a := &arrival{s: s, policy: p, on: on, protocol: "1.1", tunnel: on.Tunnel() != nil}
 	a.listening, a.host = p.listening(on.Listener()), r.Host
 	a.peer.Addr, a.peer.TLS = on.Peer(r)
 	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)

@@ -69,10 +69,10 @@ func (s *Server) RefusesCalls() bool { return s.refusing.Load() }
 // had to end calls.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	t := s.drainTimes(ctx)
-	s.closeListeners(ctx, t)
+	d := newDrain(ctx, s)
+	d.closeListeners(ctx)
 	s.leave()
-	s.awaitArrivals(ctx, t)
+	d.awaitLateCalls(ctx)
 	s.refusing.Store(true)
 	s.polls.Close(errDraining) // no poll comes any more
 
@@ -87,36 +87,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			_ = hs.Shutdown(farewell)
 		})
 	}
-	if s.finishBy(ctx, t.first) || s.endCalls(ctx, &t) {
-		t.sooner()
+	if d.finishBy(ctx, d.first) || d.endCalls(ctx) {
+		d.sooner()
 	}
 	// First connections say goodbye by themselves, when their last stream ends. Then
 	// Close says it to tunnels that haven't, and closes the other connections. In the
 	// end, clients that accept nothing are cut.
-	told, stop := context.WithDeadline(context.WithoutCancel(ctx), t.told)
+	told, stop := context.WithDeadline(context.WithoutCancel(ctx), d.told)
 	defer stop()
 	_ = s.registry.wait(told) // for new calls, which are refused
 	defer context.AfterFunc(told, cancel)()
 	goodbyes.Wait()
-	return s.closeBy(ctx, t.end)
+	return d.close(ctx)
 }
 
-// endCalls ends the calls that are left, and reports whether all clients have been told
-// in time.
-func (s *Server) endCalls(ctx context.Context, t *drainTimes) bool {
-	s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", s.RunningCalls()))
-	if ctx.Err() == nil {
-		s.registry.cancelOver(ctx, t.last, t.cause(), s.random)
-	}
-	if ctx.Err() != nil {
-		t.sooner()
-	}
-	s.registry.cancelAll(t.cause())
-	return s.finishBy(context.WithoutCancel(ctx), t.told)
-}
-
-// drainTimes are the moments of a Shutdown. All are zero without a deadline, until sooner.
-type drainTimes struct {
+// A drain is one Shutdown with its moments. All are zero without a deadline, until sooner.
+type drain struct {
+	s     *Server
 	begin time.Time
 	first time.Time // from here on, Shutdown ends the calls that are left
 	last  time.Time // by here, all of them
@@ -124,23 +111,38 @@ type drainTimes struct {
 	end   time.Time // by here, it is over
 }
 
-func (s *Server) drainTimes(ctx context.Context) (t drainTimes) {
+func newDrain(ctx context.Context, s *Server) *drain {
+	d := &drain{s: s}
 	end, limited := ctx.Deadline()
 	if !limited {
-		return t
+		return d
 	}
-	t.begin, t.end = time.Now(), end
-	words := min(lastWords, end.Sub(t.begin)/2)
-	t.last, t.told = end.Add(-words), end.Add(-words/4)
-	t.first = earlier(t.last, end.Add(-s.policy.Load().drainSpread))
-	return t
+	d.begin, d.end = time.Now(), end
+	words := min(lastWords, end.Sub(d.begin)/2)
+	d.last, d.told = end.Add(-words), end.Add(-words/4)
+	d.first = earlier(d.last, end.Add(-s.policy.Load().drainSpread))
+	return d
+}
+
+// endCalls ends the calls that are left, and reports whether all clients have been told
+// in time.
+func (d *drain) endCalls(ctx context.Context) bool {
+	d.s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", d.s.RunningCalls()))
+	if ctx.Err() == nil {
+		d.s.registry.cancelOver(ctx, d.last, d.cause(), d.s.random)
+	}
+	if ctx.Err() != nil {
+		d.sooner()
+	}
+	d.s.registry.cancelAll(d.cause())
+	return d.finishBy(context.WithoutCancel(ctx), d.told)
 }
 
 // sooner leaves clients no more time from now on than they need for a goodbye.
-func (t *drainTimes) sooner() {
+func (d *drain) sooner() {
 	now := time.Now()
-	t.told = earlier(t.told, now.Add(lastWords))
-	t.end = earlier(t.end, now.Add(2*lastWords))
+	d.told = earlier(d.told, now.Add(lastWords))
+	d.end = earlier(d.end, now.Add(2*lastWords))
 }
 
 // earlier returns the limit, or the time if that is earlier or there is no limit.
@@ -155,54 +157,54 @@ func earlier(limit, t time.Time) time.Time {
 // message, so a slow client may accept the message that is being written until told, when
 // Close closes its connection: gRPC's clients see UNAVAILABLE then. A stream that is
 // reset is INTERNAL to them, so writes are only cut after that, where Close would wait.
-func (t *drainTimes) cause() error {
+func (d *drain) cause() error {
 	f := *errDraining
-	f.WriteBy = t.told.Add(t.end.Sub(t.told) / 2)
+	f.WriteBy = d.told.Add(d.end.Sub(d.told) / 2)
 	return &f
 }
 
 // closeListeners takes at most a quarter of the time.
-func (s *Server) closeListeners(ctx context.Context, t drainTimes) {
-	if !t.end.IsZero() {
+func (d *drain) closeListeners(ctx context.Context) {
+	if !d.end.IsZero() {
 		var stop context.CancelFunc
-		ctx, stop = context.WithDeadline(ctx, t.begin.Add(t.end.Sub(t.begin)/4))
+		ctx, stop = context.WithDeadline(ctx, d.begin.Add(d.end.Sub(d.begin)/4))
 		defer stop()
 	}
-	s.edge.CloseListeners(ctx)
+	d.s.edge.CloseListeners(ctx)
 }
 
-// awaitArrivals gives calls the time to arrive that clients began before they had the
+// awaitLateCalls gives calls the time to arrive that clients began before they had the
 // goodbye: at most until half of the drain's time has passed.
-func (s *Server) awaitArrivals(ctx context.Context, t drainTimes) {
-	if s.refusing.Load() || s.edge.Open() == 0 {
+func (d *drain) awaitLateCalls(ctx context.Context) {
+	if d.s.refusing.Load() || d.s.edge.Open() == 0 {
 		return // they had it, or there are none
 	}
-	half := t.begin.Add(t.end.Sub(t.begin) / 2)
-	ctx, stop := context.WithDeadline(ctx, earlier(half, time.Now().Add(s.onTheWay)))
+	half := d.begin.Add(d.end.Sub(d.begin) / 2)
+	ctx, stop := context.WithDeadline(ctx, earlier(half, time.Now().Add(d.s.onTheWay)))
 	defer stop()
 	<-ctx.Done()
 }
 
 // finishBy waits for the calls until the time, if it isn't zero, or the context's end.
 // It reports whether they have ended.
-func (s *Server) finishBy(ctx context.Context, t time.Time) bool {
+func (d *drain) finishBy(ctx context.Context, t time.Time) bool {
 	if !t.IsZero() {
 		var stop context.CancelFunc
 		ctx, stop = context.WithDeadline(ctx, t)
 		defer stop()
 	}
-	return s.registry.wait(ctx) == nil
+	return d.s.registry.wait(ctx) == nil
 }
 
-// closeBy is Close. At the time, it cuts the connections whose clients have not said
+// close is Close. At the end of the time, it cuts the connections whose clients have not said
 // goodbye.
-func (s *Server) closeBy(ctx context.Context, end time.Time) error {
-	ctx, stop := context.WithDeadline(context.WithoutCancel(ctx), end)
+func (d *drain) close(ctx context.Context) error {
+	ctx, stop := context.WithDeadline(context.WithoutCancel(ctx), d.end)
 	defer stop()
 	defer socket.WhenEnded(ctx, func() {
-		s.edge.Cut()
-		s.tunnels.Cut()
-		s.registry.cutConns()
+		d.s.edge.Cut()
+		d.s.tunnels.Cut()
+		d.s.registry.cutConns()
 	})()
-	return s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
+	return d.s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
 }

@@ -119,13 +119,13 @@ func TestDrainTimes(t *testing.T) {
 			s.policy.Store(&policy{drainSpread: c.spread})
 			ctx, cancel := context.WithTimeout(t.Context(), c.within)
 			defer cancel()
-			at := s.drainTimes(ctx)
+			at := newDrain(ctx, s)
 			if first, last := at.first.Sub(at.begin), at.last.Sub(at.begin); first != c.first || last != c.last || at.end.Sub(at.begin) != c.within {
 				t.Errorf("within %v, spread over %v: from %v to %v of %v, want from %v to %v", c.within, c.spread, first, last, at.end.Sub(at.begin), c.first, c.last)
 			}
 		})
 	}
-	if at := new(Server).drainTimes(t.Context()); at != (drainTimes{}) {
+	if at := newDrain(t.Context(), nil); *at != (drain{}) {
 		t.Errorf("without a deadline: %v", at)
 	}
 }

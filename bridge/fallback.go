@@ -22,8 +22,8 @@ import (
 // attempts at a call, and answers them with the mistake in them: a web server's answer
 // would hide why the calls of a client fail. Inside a tunnel, all requests are attempts
 // at calls. TRACE would show a page what culvert adds to requests.
-func (s *Server) fallsBack(r *http.Request, a *arrival) bool {
-	return (a.policy.web != nil || s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.attemptsCall(r)
+func (a *arrival) fallsBack(r *http.Request) bool {
+	return (a.policy.web != nil || a.s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.attemptsCall(r)
 }
 
 // attemptsCall reports whether a request looks like a call that went wrong: on its way,
@@ -68,7 +68,7 @@ func (a *arrival) backend() *upstream.Upstream {
 
 // hintAtMethod logs that the fallback gets what is probably a call: the backend has the
 // service of its path, and not the method.
-func (s *Server) hintAtMethod(r *http.Request, a *arrival) {
+func (a *arrival) hintAtMethod(r *http.Request) {
 	method, ok := a.pathMethod()
 	to := a.backend()
 	if !ok || to == nil || r.Method != http.MethodPost || !isUnaryType(gate.MediaType(r)) {
@@ -78,7 +78,7 @@ func (s *Server) hintAtMethod(r *http.Request, a *arrival) {
 	if unknown == nil {
 		return
 	}
-	s.refusals.Hint("the fallback gets a request that looks like a call", a.peer.Addr, r.Method+" "+method[:min(len(method), 256)]+" "+gate.MediaType(r), func() string {
+	a.s.refusals.Hint("the fallback gets a request that looks like a call", a.peer.Addr, r.Method+" "+method[:min(len(method), 256)]+" "+gate.MediaType(r), func() string {
 		hint := "the backend has no method " + unknown.Method
 		if near := unknown.Near(); len(near) > 0 {
 			hint += ": did the client mean " + near[0] + "?"
@@ -136,9 +136,9 @@ func (a *arrival) forCall(r *http.Request) bool {
 }
 
 // answerPreflight answers a preflight for a call.
-func (s *Server) answerPreflight(w http.ResponseWriter, r *http.Request, a *arrival) {
+func (a *arrival) answerPreflight(w http.ResponseWriter, r *http.Request) {
 	gate.VaryPreflight(w.Header())
-	if s.originAllowed(w, r, a) {
+	if a.originAllowed(w, r) {
 		gate.Preflight(w, r, a.origin, headers.Crosses)
 	}
 }

@@ -128,7 +128,7 @@ func (x *webExchange) Fail(err error) {
 	told.Header = []string{"X-Request-Id", x.info.ID}
 	x.info.Status = f.HTTPStatus()
 	_ = x.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
-	x.s.answer(x.w, x.r, x.a, &told)
+	x.a.answer(x.w, x.r, &told)
 	if x.r.ProtoMajor == 1 { // else the stream's own deadline bounds the end
 		_ = x.rc.Flush() // the client may be gone
 		_ = x.rc.SetWriteDeadline(time.Time{})

@@ -74,19 +74,19 @@ type webExchange struct {
 }
 
 // serveWeb hands a request to the web server. It never panics but to abort the answer.
-func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
+func (a *arrival) serveWeb(w http.ResponseWriter, r *http.Request) {
 	liftTimeouts(w, r)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(errFinished)
 	a.peer.Transport = webTransport
-	x := s.newExchange(ctx, cancel, w, r, a)
+	x := a.newExchange(ctx, cancel, w, r)
 	x.body = &fallback.Body{Body: progress.NewBody(r.Body, r.ContentLength), Of: &x.progress, Bytes: &x.in.bytes, Panicked: x.Panicked}
 	defer x.end()
 	defer x.use.End()
 	defer x.liftCut()
 	defer x.held.Settle()
-	s.registry.add(&x.watched, trafficKey{a.listening.Name, webTransport})
-	defer s.registry.remove(&x.watched)
+	a.s.registry.add(&x.watched, trafficKey{a.listening.Name, webTransport})
+	defer a.s.registry.remove(&x.watched)
 	header, err := x.admit()
 	if err != nil {
 		x.Fail(err)
@@ -98,7 +98,7 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 	a.policy.web.Serve(x, out)
 }
 
-func (s *Server) newExchange(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, r *http.Request, a *arrival) *webExchange {
+func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, r *http.Request) *webExchange {
 	rc := http.NewResponseController(w)
 	if r.ProtoMajor == 1 {
 		_ = rc.EnableFullDuplex() // as in httpStream.open
@@ -110,15 +110,15 @@ func (s *Server) newExchange(ctx context.Context, cancel context.CancelCauseFunc
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
 	x := &webExchange{
 		watched: watched{
-			cancel: cancel, conn: a.conn, held: s.account.NewEntry(), spread: edge.NewSpread(),
+			cancel: cancel, conn: a.conn, held: a.s.account.NewEntry(), spread: edge.NewSpread(),
 			limits: &Limits{SlowConsumerTimeout: a.policy.limits.SlowConsumerTimeout, SlowSenderTimeout: a.policy.limits.SlowSenderTimeout},
 		},
 		blind: a.on.CutsReaders(r),
-		s:     s, a: a, w: w, rc: rc, r: r, ctx: ctx, header: make(http.Header),
+		s:     a.s, a: a, w: w, rc: rc, r: r, ctx: ctx, header: make(http.Header),
 		use:  a.policy.quotas.WebRequest(a.listening.Scope(), a.peer.Addr, a.from),
 		info: report.WebInfo{ID: id, Request: r.Method + " " + path[:min(len(path), 256)], Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Begin: time.Now()},
 	}
-	x.progress.Clock = &s.registry.clock
+	x.progress.Clock = &a.s.registry.clock
 	return x
 }
 

@@ -22,15 +22,15 @@ import (
 // newCall makes the call of a request. Its transport adds the facts that the protocol
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
-func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{s: s, policy: a.policy, authenticator: s.cfg.Authenticator, decision: a.decision, ask: ask{Authority: a.host}, Peer: a.peer, on: a.on, watched: watched{held: s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
+func (a *arrival) newCall(id string) *call {
+	c := &call{s: a.s, policy: a.policy, authenticator: a.s.cfg.Authenticator, decision: a.decision, ask: ask{Authority: a.host}, Peer: a.peer, on: a.on, watched: watched{held: a.s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
 	if a.policy.routes != nil {
 		c.unsettled = &a.facts
 	}
 	c.arriving, a.counted, a.call = a.counted, false, c
 	c.use = a.use()
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
-	c.progress.Clock = &s.registry.clock
+	c.progress.Clock = &a.s.registry.clock
 	if !saneID(id) {
 		id = newID()
 	}

@@ -24,10 +24,7 @@ func (s *Server) configureHTTP2(hs *http.Server, rules connRules) (leave func())
 // configureStandardHTTP2 gives net/http's HTTP/2 server the settings that a hook gives
 // to bridge/internal/h2. It doesn't serve tunnels: there all listeners share one http.Server,
 // and a tunnel's Write never waits for its client.
-func (s *Server) configureStandardHTTP2(hs *http.Server, rules connRules) {
-	if !s.cfg.StandardHTTP2 {
-		return
-	}
+func configureStandardHTTP2(hs *http.Server, rules connRules) {
 	if n := rules.listenerCalls; n > 0 {
 		hs.HTTP2.MaxConcurrentStreams = min(hs.HTTP2.MaxConcurrentStreams, n)
 	}

@@ -74,12 +74,12 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 		}
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
 	case t == nil || !t.carriesCalls():
-		s.answer(w, r, a, f)
+		a.answer(w, r, f)
 	default: // the call's own protocol tells it
 		*counted = false // also if the client has gone, and serve panics
 		a.counted, a.served, a.refused = true, true, f
 		a.peer.Transport = a.transportName(t)
-		s.serveCall(w, r, a, t)
+		a.serveCall(w, r, t)
 	}
 }
 

@@ -10,14 +10,14 @@ import (
 )
 
 // refuse notes a fault of a request that isn't a call, or not yet, and answers with it.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, f *report.Fault) {
+func (a *arrival) refuse(w http.ResponseWriter, r *http.Request, f *report.Fault) {
 	if f.Key == "" {
 		path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
 		f.Detail = strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + gate.MediaType(r))
 		f.Likely = f.Likely || a.origin.Origin != "" && a.readable() // an allowed page sent it
 	}
-	s.refusals.Note(f, a.peer.Addr)
-	s.answer(w, r, a, f)
+	a.s.refusals.Note(f, a.peer.Addr)
+	a.answer(w, r, f)
 }
 
 // refuseHeader answers an HTTP/2 request whose header is over the limit. r has only the
@@ -25,7 +25,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, f *r
 func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 	p := s.policy.Load()
 	r = s.throughTunnel(r, p)
-	s.refuse(w, r, s.arrive(r, p, nil), likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.KeyHeaderBytes+")"))
+	s.arrive(r, p, nil).refuse(w, r, likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.KeyHeaderBytes+")"))
 }
 
 // readable reports whether the page that a request comes from may read its
@@ -38,7 +38,7 @@ const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post"
 // answer answers with a fault in the form that the request asks for. An allowed page can
 // read it, and a gRPC-Web client finds the text in grpc-message. On HTTP/1.1 the connection
 // closes.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, a *arrival, f *report.Fault) {
+func (a *arrival) answer(w http.ResponseWriter, r *http.Request, f *report.Fault) {
 	h, code := w.Header(), f.HTTPStatus()
 	if a.origin.Origin != "" && a.readable() {
 		gate.CORSHeaders(h, a.origin)

@@ -35,54 +35,54 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t = transportFor(r)
 	a = s.arrive(r, p, t)
 	t = a.transportOf(t)
-	if t != nil && s.fallsBack(r, a) {
+	if t != nil && a.fallsBack(r) {
 		t = nil
 	}
 	if m := malformed(claimed, r.Host); m != nil {
-		s.refuse(w, r, a, m)
+		a.refuse(w, r, m)
 		return
 	}
 	if f := a.stranger(); f != nil {
-		s.refuse(w, r, a, f)
+		a.refuse(w, r, f)
 		return
 	}
-	if isPreflight(r) && (a.forCall(r) || !s.fallsBack(r, a)) {
-		s.answerPreflight(w, r, a)
+	if isPreflight(r) && (a.forCall(r) || !a.fallsBack(r)) {
+		a.answerPreflight(w, r)
 		return
 	}
 	if t == nil {
 		counted, a.served = false, true // it needs no backend, and may take long
 		p.arrivals.end()
-		s.serveOther(w, r, a)
+		a.serveOther(w, r)
 		return
 	}
-	if !s.originAllowed(w, r, a) {
+	if !a.originAllowed(w, r) {
 		return
 	}
 	if t.carriesCalls() && a.Method == "" {
-		s.refuse(w, r, a, p.wrongPath(r, a.attemptsCall(r)))
+		a.refuse(w, r, p.wrongPath(r, a.attemptsCall(r)))
 		return
 	}
 	if m := t.mistakeIn(r, a); m != nil {
-		s.refuse(w, r, a, m)
+		a.refuse(w, r, m)
 		return
 	}
 	a.peer.Transport = a.transportName(t)
 	a.refused = a.transportAllowed(t)
 	a.served = true
 	if !t.carriesCalls() {
-		s.serveTunnel(w, r, a)
+		a.serveTunnel(w, r)
 		return
 	}
 	a.counted, counted = true, false // a call ends its count itself
-	s.serveCall(w, r, a, t)
+	a.serveCall(w, r, t)
 }
 
 // serveCall serves a request that carries a call: the driver of every protocol. The client's
 // end of the call tells whatever happens, also that the call is refused.
-func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, a *arrival, t *transport) {
+func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport) {
 	liftTimeouts(w, r)
-	c, refused := s.newHTTPCall(r, a)
+	c, refused := a.newHTTPCall(r)
 	down, fault := t.open(w, r, a, c)
 	if refused == nil {
 		refused = fault
@@ -92,7 +92,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, a *arrival, t
 	}
 	c.codingRefused = errors.Is(refused, errCoding)
 	if up, ok := down.(upgrader); ok {
-		s.serveUpgrade(c, up, down, refused)
+		c.serveUpgrade(up, down, refused)
 		return
 	}
 	c.handle(r.Context(), down, a.conn, refused)
@@ -100,15 +100,15 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, a *arrival, t
 }
 
 // serveUpgrade serves a call that has its request's connection for itself.
-func (s *Server) serveUpgrade(c *call, up upgrader, down downstream, refused error) {
+func (c *call) serveUpgrade(up upgrader, down downstream, refused error) {
 	refused = c.handshake(refused)
 	conn, err := up.upgrade()
 	if err != nil {
 		c.arrived()
 		return // it was answered
 	}
-	started := s.sockets.Start(func() {
-		defer s.panics.Catch("a call on a WebSocket", func(*report.Fault) {
+	started := c.s.sockets.Start(func() {
+		defer c.s.panics.Catch("a call on a WebSocket", func(*report.Fault) {
 			c.arrived()
 			down.Abort()
 		})
@@ -175,7 +175,7 @@ func malformed(r *http.Request, host string) *report.Fault {
 
 // originAllowed answers a page that may not call. If origins are only tried out, it
 // lets the page pass without cookies.
-func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
+func (a *arrival) originAllowed(w http.ResponseWriter, r *http.Request) bool {
 	if a.origin.Denial == nil {
 		return true
 	}
@@ -183,35 +183,35 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 	if f.Key == keyHosts {
 		f.Detail = a.host
 	}
-	if s.refusals.Unless(a.policy.tryOrigins, f, a.peer.Addr) == nil {
+	if a.s.refusals.Unless(a.policy.tryOrigins, f, a.peer.Addr) == nil {
 		return true
 	}
-	s.refuse(w, r, a, f)
+	a.refuse(w, r, f)
 	return false
 }
 
 const keyHosts = "hosts"
 
 // serveOther answers a request that isn't a call.
-func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
+func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
-	case s.fallsBack(r, a):
-		s.hintAtMethod(r, a)
+	case a.fallsBack(r):
+		a.hintAtMethod(r)
 		if a.policy.web == nil {
-			s.cfg.Fallback.ServeHTTP(w, r)
+			a.s.cfg.Fallback.ServeHTTP(w, r)
 			return
 		}
-		s.serveWeb(w, r, a)
+		a.serveWeb(w, r)
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
-		s.refuse(w, r, a, likely(http.StatusNotFound, "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
+		a.refuse(w, r, likely(http.StatusNotFound, "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
 	case gate.IsUpgrade(r):
-		s.refuse(w, r, a, mistake(http.StatusBadRequest, "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"))
+		a.refuse(w, r, mistake(http.StatusBadRequest, "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"))
 	case offersSocket:
 		m := noUpgrade(r, "call this path by POST or WebSocket")
 		m.Text += ", or use gRPC-Web"
-		s.refuse(w, r, a, m)
+		a.refuse(w, r, m)
 	default:
-		s.refuse(w, r, a, a.mistakeIn(r))
+		a.refuse(w, r, a.mistakeIn(r))
 	}
 }

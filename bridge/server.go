@@ -135,7 +135,9 @@ func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening, rules connRul
 	hs.Protocols.SetHTTP2(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	leave := s.boundHTTP(hs, rules)
-	s.configureStandardHTTP2(hs, rules)
+	if s.cfg.StandardHTTP2 {
+		configureStandardHTTP2(hs, rules)
+	}
 	watched := s.edge.Watch(hs, l)
 	watched.Leave = leave
 	return watched

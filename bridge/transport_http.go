@@ -24,8 +24,8 @@ import (
 // newHTTPCall makes the call of an HTTP request from facts of HTTP and not of the
 // client's protocol: id, metadata, the headers that culvert adds. The call is usable
 // even with an error, since the call's own protocol reports it.
-func (s *Server) newHTTPCall(r *http.Request, a *arrival) (c *call, err error) {
-	c = s.newCall(a, r.Header.Get("X-Request-Id"))
+func (a *arrival) newHTTPCall(r *http.Request) (c *call, err error) {
+	c = a.newCall(r.Header.Get("X-Request-Id"))
 	defer c.catch("the beginning of a call", &err)
 	c.blind = a.on.CutsReaders(r)
 	if a.refused != nil {

@@ -84,7 +84,7 @@ func (c *call) owner() opamp.Owner {
 // outlives the connections of its agent.
 func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
 	p.arrival.from = nil
-	c, err := p.s.newHTTPCall(p.r, p.arrival)
+	c, err := p.arrival.newHTTPCall(p.r)
 	if err == nil {
 		err = c.settle()
 	}

@@ -13,42 +13,42 @@ const tunnelName = tunnel.Name // among the transports
 
 // serveTunnel makes a net.Conn of a WebSocket and hands it to the inner server. Each
 // call inside passes the gate like any other call.
-func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival) {
-	if s.refusing.Load() {
-		s.answer(w, r, a, &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down", Retry: report.AnyMoment})
+func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
+	if a.s.refusing.Load() {
+		a.answer(w, r, &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down", Retry: report.AnyMoment})
 		return
 	}
 	if a.refused != nil {
-		s.refuseTunnel(w, r, a, a.refused, http.StatusForbidden)
+		a.refuseTunnel(w, r, a.refused, http.StatusForbidden)
 		return
 	}
 	use := a.use()
 	if err := use.Handshake(""); err != nil {
-		s.refuseTunnel(w, r, a, err, http.StatusTooManyRequests)
+		a.refuseTunnel(w, r, err, http.StatusTooManyRequests)
 		return
 	}
-	held := s.edge.Of(r).Held()
+	held := a.s.edge.Of(r).Held()
 	if held == nil {
-		held = s.account.NewEntry() // of no address: an embedder's server has accepted the connection
+		held = a.s.account.NewEntry() // of no address: an embedder's server has accepted the connection
 	}
-	ws, err := s.accept(w, r, tunnelName, held)
+	ws, err := a.s.accept(w, r, tunnelName, held)
 	if err != nil {
 		return // it was answered
 	}
-	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(r), held.Buffers())
-	if !s.sockets.Start(func() { defer held.SettleMessages(); c.Run() }) {
+	c := a.s.tunnels.NewConn(ws, a.s.edge.NewTunnel(r), held.Buffers())
+	if !a.s.sockets.Start(func() { defer held.SettleMessages(); c.Run() }) {
 		ws.Drop() // Close cuts what is left
 		return
 	}
 	ws.Watch(a.policy.keepAlive(func(err error) { c.End(silenceFault(err).Ends) }))
-	s.tunnels.Offer(c)
+	a.s.tunnels.Offer(c)
 }
 
 // refuseTunnel refuses a tunnel with a fault, and an HTTP status in place of the fault's.
-func (s *Server) refuseTunnel(w http.ResponseWriter, r *http.Request, a *arrival, err error, status int) {
+func (a *arrival) refuseTunnel(w http.ResponseWriter, r *http.Request, err error, status int) {
 	if f, ok := errors.AsType[*report.Fault](err); ok {
 		f.HTTP = status
-		s.refuse(w, r, a, f)
+		a.refuse(w, r, f)
 	}
 }
 
