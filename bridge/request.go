@@ -92,7 +92,7 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 	}
 	c.codingRefused = errors.Is(refused, errCoding)
 	if up, ok := down.(upgrader); ok {
-		c.serveUpgrade(up, down, refused)
+		c.serveUpgrade(up, down, refused) //nolint:contextcheck // the call outlives the HTTP handler
 		return
 	}
 	c.handle(r.Context(), down, a.conn, refused)

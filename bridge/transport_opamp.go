@@ -91,7 +91,9 @@ func (d *agentDown) Open() error {
 }
 
 // upgrade implements upgrader: Open does it.
-func (d *agentDown) upgrade() (net.Conn, error) { return d.socket.call.on.NetConn(), nil }
+func (d *agentDown) upgrade() (net.Conn, error) { //nolint:unparam // the WebSocket comes later
+	return d.socket.call.on.NetConn(), nil
+}
 
 // served implements upgrader. Until it is answered, the call uses w and r.
 func (d *agentDown) served(started bool) {
