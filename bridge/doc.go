@@ -12,11 +12,12 @@
 //   - request.go, arrival.go, misdirected.go: the request's facts
 //     are read (peer, host, origin, the headers of trusted proxies), and requests
 //     that may not call are refused. Package gate interprets these facts.
-//   - transport.go: the table of client protocols. The one that accepts the
-//     request turns it into a call and a downstream (call.go). transport_http.go
-//     and transport_http_answer.go have the parts that all share over HTTP,
-//     transport_websocket.go those that all with a WebSocket for each call share; each
-//     protocol has files of its own. Package headers decides which metadata crosses.
+//   - transport.go: the table of client protocols. The driver (serveCall in request.go)
+//     makes the call (call.go), its one record. The transport that accepts the request
+//     opens the client's end (downstream), and reads what is asked for (ask.go).
+//     transport_http.go and transport_http_answer.go have the parts that all share over
+//     HTTP, transport_websocket.go those that all with a WebSocket for each call share;
+//     each protocol has files of its own. Package headers decides which metadata crosses.
 //     Package tunnel makes connections of the WebSockets with HTTP/2 inside.
 //   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
 //     to a web server (fallback*.go, package fallback).
@@ -27,21 +28,22 @@
 //     has, which limits, and whether its page may call. settle.go: it decides again once the
 //     call's metadata is known. Package routing selects the routes (routes.go), and package
 //     binding checks those of bare messages (route_message.go).
-//   - handle.go, steps.go: the call is registered, its deadline set, and it
+//   - handle.go, steps.go: the call is registered, its deadline set (deadline.go), and it
 //     passes the steps, each of which may refuse it. routing.MethodPolicy decides which
 //     methods are exposed, and the router (route.go) finds the upstream.
 //     authenticate.go asks an embedder's Authenticator for the caller's identity.
 //     early.go watches a WebSocket's client meanwhile, with the goroutine that
 //     later copies requests.
 //     convert.go finds the descriptors of a method whose messages are JSON.
-//   - running.go: the registry of calls, whose one timer ends those that are
+//   - registry.go, watched.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow (package progress) or gone. relief.go: it also ends calls while others
 //     wait for the memory that they hold.
 //   - packages message, memory and packing: requests are read when the
 //     account has room for them. Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend and has the connections
-//     (backend.go, services.go: the part that embedders see).
-//   - pump.go: messages are copied both ways, and those that are ready leave together
+//     (backend.go, services.go: the part that embedders see). check.go and inquiry.go have
+//     what a program asks about a configuration, without a Server.
+//   - pump.go, rules.go: messages are copied both ways, and those that are ready leave together
 //     (packages replies, websocket and edge). Then the client gets the end
 //     (status.go; package report has the table of culvert's own statuses), the
 //     upstream is released, and the Observer gets the result.
@@ -56,11 +58,10 @@
 // Every goroutine that this package starts:
 //
 //	start                      owner that waits          ends when
-//	Server.passRequests        pump; handle if refused   Recv or Send returns, by Finish and the context
-//	Server.resume              Server.Close (tasks)      the call parks again, or has ended
+//	call.passRequests          pump; handle if refused   Recv or Send returns, by Finish and the context
+//	call.resume                Server.Close (tasks)      the call parks again, or has ended
 //	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
-//	serveWebSocket, the call   Server.Close (tasks)      the call has ended
-//	serveMessage, the call     Server.Close (tasks)      likewise, also of serveOpAMP
+//	serveUpgrade, the call     Server.Close (tasks)      the call has ended
 //	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
 //	handleNext                 Server.Close (tasks)      the call has parked, or has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
