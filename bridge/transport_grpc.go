@@ -152,10 +152,10 @@ func (g *grpcStream) decodeBody() (err error) {
 // reply before it sends the rest. But the whole request of a unary call has usually arrived
 // by now.
 func (g *grpcStream) Prepare(ctx context.Context) error {
-	g.received = true
 	if err := g.decodeBody(); err != nil {
 		return err
 	}
+	g.received = true
 	length := g.r.ContentLength
 	if g.d == native || length < 0 {
 		length = h2.Whole(g.r)
