@@ -76,7 +76,7 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.awaited, s.backends, s.headerBytes = awaited, change.to, change.headerBytes
 	s.policy.Store(p)
 	s.account.SetBounds(p.limits.BufferedBytes, p.memory)
-	before.arrivals.replace(p.arrivals, change.end)
+	before.users.replace(p.users, change.end)
 	if before.web != nil && before.web != p.web {
 		before.web.Retire()
 	}
@@ -131,7 +131,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.arrivals = newArrivals(before != nil)
+	p.users = newPolicyUsers(before != nil)
 	if p.web, p.webURL, err = s.webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ type call struct {
 
 	policy    *policy    // the policy at the arrival of its request
 	unsettled *facts     // that the call is decided by again; nil: it is settled, or the policy has no routes
-	arriving  bool       // it counts with the arrivals of its policy
+	hold      policyHold // until its stream is open
 	use       quota.Call // the quotas that the call counts with
 	on        *edge.Conn // the connection that it came in on
 	Peer      Peer

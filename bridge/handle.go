@@ -27,7 +27,6 @@ func (a *arrival) newCall(id string) *call {
 	if a.policy.routes != nil {
 		c.unsettled = &a.facts
 	}
-	c.arriving, a.counted, a.call = a.counted, false, c
 	c.use = a.use()
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
 	c.progress.Clock = &a.s.registry.clock
@@ -52,7 +51,7 @@ func (c *call) handle(parent context.Context, down downstream, conn net.Conn, re
 	if refused == nil {
 		refused = c.take()
 	}
-	c.arrived()
+	c.hold.release()
 	if refused != nil || c.up == nil {
 		c.endEarly(refused)
 		return
@@ -105,7 +104,6 @@ func (c *call) end(parked *bool) {
 	}
 	defer c.cancel(errFinished)
 	defer c.report()
-	defer c.arrived()
 	defer c.use.End()
 	defer c.held.Settle()
 	defer c.s.registry.remove(&c.watched)

@@ -23,8 +23,7 @@ type policy struct {
 	methods methodLimits
 	routes  *routes // nil: none
 	vouched headers.VouchedNames
-
-	arrivals *arrivals // of the requests that have taken it
+	users   *policyUsers
 
 	// listenings are the rules of listeners that Apply has changed, by the listener
 	// that accepted the connection.
