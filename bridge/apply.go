@@ -77,8 +77,8 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.policy.Store(p)
 	s.account.SetBounds(p.limits.BufferedBytes, p.memory)
 	before.users.replace(p.users, change.end)
-	if before.web != nil && before.web != p.web {
-		before.web.Retire()
+	if before.fallback != nil && before.fallback != p.fallback {
+		before.fallback.Retire()
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 		return nil, err
 	}
 	p.users = newPolicyUsers(before != nil)
-	if p.web, p.webURL, err = s.webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
+	if p.fallback, p.fallbackURL, err = s.fallbackProxy(cfg, p.limits.HeaderBytes, before); err != nil {
 		return nil, err
 	}
 	p.router.refusals, p.router.upstreams = s.refusals, s.upstreams

@@ -23,14 +23,14 @@ type policy struct {
 	methods methodLimits
 	routes  *routes // nil: none
 	vouched headers.VouchedNames
-	users   *policyUsers
+	users   *policyUsers // the requests that have taken it
 
 	// listenings are the rules of listeners that Apply has changed, by the listener
 	// that accepted the connection.
 	listenings map[*edge.Listening]*edge.Listening
 
-	web    *fallback.Proxy // nil: there is no web server
-	webURL string          // its address
+	fallback    *fallback.Proxy // nil: there is no web server
+	fallbackURL string          // its address
 
 	connect connectRules
 

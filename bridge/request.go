@@ -192,11 +192,11 @@ func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.fallsBack(r):
 		a.hintAtMethod(r)
-		if a.policy.web == nil {
+		if a.policy.fallback == nil {
 			a.s.cfg.Fallback.ServeHTTP(w, r)
 			return
 		}
-		a.serveWeb(w, r)
+		a.serveFallback(w, r)
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
 		a.refuse(w, r, likely(http.StatusNotFound, "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
 	case gate.IsUpgrade(r):

@@ -290,8 +290,8 @@ func (s *Server) Close() error {
 	s.registry.stopRelief()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
-	if p := s.policy.Load(); p.web != nil {
-		p.web.Close()
+	if p := s.policy.Load(); p.fallback != nil {
+		p.fallback.Close()
 	}
 	s.upstreams.Close()
 	return nil
