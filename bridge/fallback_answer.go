@@ -117,18 +117,18 @@ func (x *fallbackExchange) Fail(err error) {
 	if f.Hint != "" {
 		x.s.refusals.Note(f, x.a.peer.Addr)
 	}
-	told := *f
+	shown := *f
 	switch {
 	case f.Cause == nil:
 	case x.a.policy.detailedErrors:
-		told.Text = f.Error()
+		shown.Text = f.Error()
 	default:
-		told.Text += " (the log has the cause under the id " + x.info.ID + ")"
+		shown.Text += " (the log has the cause under the id " + x.info.ID + ")"
 	}
-	told.Header = []string{"X-Request-Id", x.info.ID}
+	shown.Header = []string{"X-Request-Id", x.info.ID}
 	x.info.Status = f.HTTPStatus()
 	_ = x.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
-	x.a.answer(x.w, x.r, &told)
+	x.a.answer(x.w, x.r, &shown)
 	if x.r.ProtoMajor == 1 { // else the stream's own deadline bounds the end
 		_ = x.rc.Flush() // the client may be gone
 		_ = x.rc.SetWriteDeadline(time.Time{})

@@ -38,7 +38,7 @@ func (c *call) catchRest() {
 // Panicked ends a call whose request could not be freed. It implements the Call of its
 // memory.Entry.
 func (c *call) Panicked(v any) {
-	c.cancel(c.among.panics.Note("freeing a message", v, c.facts()...))
+	c.cancel(c.registry.panics.Note("freeing a message", v, c.facts()...))
 }
 
 // facts are those of a call in a line of the log.

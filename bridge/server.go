@@ -181,13 +181,13 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own())
 // in a setting that can't change, ServeListener closes ln and returns a *RestartError.
 // The connections of a listener that has ended keep its last rules.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	of := edge.NewListening(l)
-	if err := s.beginListener(of); err != nil {
+	listening := edge.NewListening(l)
+	if err := s.beginListener(listening); err != nil {
 		_ = ln.Close() // nobody will serve it
 		return err
 	}
-	defer s.endListener(of)
-	return s.serve(ln, of)
+	defer s.endListener(listening)
+	return s.serve(ln, listening)
 }
 
 // beginListener notes for Apply that a listener is being served. The listener takes the

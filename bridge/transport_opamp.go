@@ -39,7 +39,7 @@ func opampMistake(r *http.Request) *report.Fault {
 // openAgent opens the call of an agent on a WebSocket.
 func openAgent(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
 	m := c.route.bare()
-	down := &opampSocket{bareSocket{of: m}}
+	down := &opampSocket{bareSocket{route: m}}
 	down.open(w, r, c, down)
 	down.subprotocol = m.Subprotocol
 	d := &agentDown{downstream: down, socket: down, w: w, r: r, answered: make(chan struct{})}
