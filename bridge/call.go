@@ -57,7 +57,7 @@ type call struct {
 
 	finishing bool          // the client is being told the end, or was
 	ending    report.Reason // why culvert itself ends the call; set before Finish
-	fault     *report.Fault // likewise, whole; nil: the backend has ended it, or a session of polls
+	fault     *report.Fault // the same as a whole; nil: the backend has ended it, or a session of polls
 }
 
 // httpFault returns the fault that ends the call if it has an HTTP status of its own, in

@@ -60,7 +60,7 @@
 //	Server.resume              Server.Close (tasks)      the call parks again, or has ended
 //	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
-//	serveMessage, the call     Server.Close (tasks)      likewise, also of serveOpAMP
+//	serveMessage, the call     Server.Close (tasks)      the call has ended; also of serveOpAMP
 //	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
 //	handleNext                 Server.Close (tasks)      the call has parked, or has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent

@@ -229,7 +229,7 @@ func (x *fallbackExchange) noteFault(err error) {
 // end ends the request, once nothing of it runs any more.
 func (x *fallbackExchange) end() {
 	p := recover()
-	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it likewise
+	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it with ==, too
 		x.fault = x.panicked(p)
 	}
 	aborts := p != nil || x.aborted

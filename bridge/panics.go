@@ -54,7 +54,7 @@ func (c *call) facts() []slog.Attr {
 // caught answers a request whose handler has panicked with v, if nothing was answered yet,
 // and otherwise cuts it off. a has what is known of it; nil: nothing.
 func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arrival, t *transport, hold *policyHold) {
-	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it likewise
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it with ==, too
 		panic(v)
 	}
 	var facts []slog.Attr

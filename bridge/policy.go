@@ -69,7 +69,7 @@ func (p *policy) listening(l *edge.Listening) *edge.Listening {
 type connRules struct {
 	headerBytes   int
 	calls         int // at once on one connection
-	listenerCalls int // likewise, of the listener; not positive: no limit
+	listenerCalls int // at once on one connection of the listener; not positive: no limit
 	slowConsumer  time.Duration
 	idle, age     time.Duration // 0: no limit
 }

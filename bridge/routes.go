@@ -102,7 +102,7 @@ type treatment struct {
 	struck       headers.VouchedNames // what clients send under names that the route sets or removes, or that imitate one
 	timeout      *routeTimeout        // nil: none
 	idleTimeout  time.Duration        // as in Route
-	maxAge       time.Duration        // likewise
+	maxAge       time.Duration        // as in Route
 	retry        *Retry               // nil: none
 	messageBytes int
 	headerBytes  int

@@ -35,9 +35,9 @@ type Server struct {
 	listeners   []*edge.Listening   // that ServeListener serves
 	awaited     map[string]Listener // rules from Apply for listeners that aren't served yet
 	backends    map[string]Backend  // that the upstreams were made of
-	headerBytes int                 // likewise, of a block of metadata
+	headerBytes int                 // of a block of metadata, that the upstreams were made for
 	methods     methodCounts        // shared by all policies
-	routes      routeCounts         // likewise
+	routes      routeCounts         // shared by all policies
 
 	upstreams *upstream.Set
 	account   *memory.Account
@@ -53,7 +53,7 @@ type Server struct {
 	closing  atomic.Bool    // and nobody is waited for any more
 	leaving  leaving        // sends the goodbyes of HTTP/2
 	onTheWay time.Duration  // of such a goodbye; a test's own
-	random   func() float64 // from 0 to less than 1; likewise
+	random   func() float64 // from 0 to less than 1; a test's own
 	quotas   *quota.Limiter // its counts are those of all policies
 
 	tunnels *tunnel.Listener // the listener of the HTTP/2 inside of WebSockets

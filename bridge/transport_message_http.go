@@ -138,7 +138,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 // status, as a unary call of the Connect protocol does. Otherwise the last event, or a last
 // line, has the status.
 func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
-	h.call.progress.SentPiece() // likewise
+	h.call.progress.SentPiece() // a heart-beat that was under way is over
 	if !h.out.begun && st.Code() != codes.OK {
 		return h.fail(st)
 	}

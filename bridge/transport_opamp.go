@@ -54,7 +54,7 @@ type agentDown struct {
 	socket     *opampSocket
 
 	w        http.ResponseWriter // nil once it is answered
-	r        *http.Request       // likewise
+	r        *http.Request       // nil once it is answered
 	answered chan struct{}       // then closed
 	aborted  bool                // it was not answered; set before answered is closed
 	bind     func() error        // binds the socket, and prepares it
