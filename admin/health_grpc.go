@@ -175,7 +175,7 @@ func sendHealth(w http.ResponseWriter, m proto.Message) error {
 	if err := control.Flush(); err != nil {
 		return err
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // likewise
+	_ = control.SetWriteDeadline(time.Time{}) // an error shows in the next write
 	return nil
 }
 

@@ -76,9 +76,9 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.awaited, s.backends, s.headerBytes = awaited, change.to, change.headerBytes
 	s.policy.Store(p)
 	s.account.SetBounds(p.limits.BufferedBytes, p.memory)
-	before.arrivals.replace(p.arrivals, change.end)
-	if before.web != nil && before.web != p.web {
-		before.web.Retire()
+	before.users.replace(p.users, change.end)
+	if before.fallback != nil && before.fallback != p.fallback {
+		before.fallback.Retire()
 	}
 	return nil
 }
@@ -131,8 +131,8 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.arrivals = newArrivals(before != nil)
-	if p.web, p.webURL, err = s.webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
+	p.users = newPolicyUsers(before != nil)
+	if p.fallback, p.fallbackURL, err = s.fallbackProxy(cfg, p.limits.HeaderBytes, before); err != nil {
 		return nil, err
 	}
 	p.router.refusals, p.router.upstreams = s.refusals, s.upstreams

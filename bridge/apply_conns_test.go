@@ -138,7 +138,7 @@ func TestApplyChangesLifetimes(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.Copy(io.Discard, res.Body) // the connection is judged
-		_ = res.Body.Close()                 // likewise
+		_ = res.Body.Close()                 // the connection is judged
 		return res.Close
 	}
 	old := tcpTo(t, address)

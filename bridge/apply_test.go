@@ -747,8 +747,8 @@ func change(t *testing.T, path string, field reflect.Value) {
 func (p *policy) settings() any {
 	s := *p
 	tryOut := reflect.ValueOf(p.quotas).Elem().FieldByName("tryOut").Bool()
-	s.quotas, s.arrivals, s.router.refusals, s.router.upstreams = nil, nil, nil, nil
-	s.web = nil // its address tells
+	s.quotas, s.users, s.router.refusals, s.router.upstreams = nil, nil, nil, nil
+	s.fallback = nil // its address tells
 	var methods []string
 	for _, m := range p.methods {
 		methods = append(methods, m.patterns...)

@@ -33,9 +33,7 @@ type arrival struct {
 	refused    error           // why no call can follow, if the call's own protocol must say it
 	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
-	counted    bool   // it counts with the arrivals of its policy until its call does
-	served     bool   // its transport has it
-	call       *call  // that its transport has made; nil: none
+	served     bool   // its transport has it, or what answers requests that are no calls
 	protocol   string // "1.1" or "2", for via
 }
 

@@ -321,8 +321,8 @@ func TestRefusedRequestsKeepNoBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() string { // a handler may end after its answer
-		if n := s.policy.Load().arrivals.n.Load(); n != 1 {
-			return fmt.Sprintf("%d arrivals are counted, want 1 for the policy", n)
+		if n := s.policy.Load().users.n.Load(); n != 1 {
+			return fmt.Sprintf("%d users are counted, want 1 for the policy", n)
 		}
 		return ""
 	})

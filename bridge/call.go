@@ -31,7 +31,7 @@ type call struct {
 
 	policy    *policy    // the policy at the arrival of its request
 	unsettled *facts     // that the call is decided by again; nil: it is settled, or the policy has no routes
-	arriving  bool       // it counts with the arrivals of its policy
+	hold      policyHold // until its stream is open
 	use       quota.Call // the quotas that the call counts with
 	on        *edge.Conn // the connection that it came in on
 	Peer      Peer
@@ -39,9 +39,9 @@ type call struct {
 	authenticator Authenticator // nil: there is none, or it has been asked about the client
 	observed      int           // bytes of metadata that the Observer added; known only if there is an Authenticator
 
-	info *report.CallInfo
-	obs  report.CallObserver // of this call
-	told bool                // the Observer knows of it
+	info      *report.CallInfo
+	obs       report.CallObserver // of this call
+	announced bool                // the Observer knows of it
 
 	down       downstream
 	blind      bool // a write deadline that passes also cuts off a client that reads
@@ -55,9 +55,9 @@ type call struct {
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open
 
-	telling bool          // the client is being told the end, or was
-	ending  report.Reason // why culvert itself ends the call; set before Finish
-	fault   *report.Fault // likewise, whole; nil: the backend has ended it, or a session of polls
+	finishing bool          // the client is being told the end, or was
+	ending    report.Reason // why culvert itself ends the call; set before Finish
+	fault     *report.Fault // the same as a whole; nil: the backend has ended it, or a session of polls
 }
 
 // httpFault returns the fault that ends the call if it has an HTTP status of its own, in

@@ -22,7 +22,7 @@ import (
 // A conversion is how the messages of a call are converted.
 type conversion struct {
 	json     *report.JSON       // how; nil: they pass as they are
-	convert  *message.Converter // made of it; nil likewise
+	convert  *message.Converter // made of json; nil: they pass as they are
 	byGet    bool               // the client calls by GET, as a cache may: the method must have no side effects
 	first    mem.BufferSlice    // the message of a complete request, if it is converted already
 	answered *answered          // nil: replies aren't waited for
@@ -186,7 +186,7 @@ func (c *call) converted(m mem.BufferSlice, err error) (mem.BufferSlice, error) 
 	return c.convert.Request(c.timed, m)
 }
 
-// toClient converts a reply likewise.
+// toClient converts a reply, unless messages pass as they are. It takes the message over.
 func (c *call) toClient(m mem.BufferSlice) (mem.BufferSlice, error) {
 	if c.convert == nil {
 		return m, nil

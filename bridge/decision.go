@@ -48,10 +48,10 @@ func (p *policy) decide(f *facts) decision {
 		return d
 	case p.routes == nil:
 		d.Method, _ = routing.ParseMethod(f.path, p.pathPrefix)
-		d.limit = p.methods.of(d.Method)
+		d.limit = p.methods.match(d.Method)
 	default:
 		if d.route, d.Method = p.find(f); d.route != nil {
-			d.limit = p.methods.of(d.Method)
+			d.limit = p.methods.match(d.Method)
 		}
 	}
 	d.messages, d.headers = p.sizes(f.listening, d.limit, d.route)
@@ -100,12 +100,12 @@ func (rs *routes) choose(q routing.Facts) (r *route, method string) {
 		return nil, ""
 	}
 	method = rs.table.Rewrite(i, q.Path)
-	if m := rs.of[i].message; m != nil && m.MethodPath != "" {
+	if m := rs.byIndex[i].message; m != nil && m.MethodPath != "" {
 		method = m.MethodPath
 	} else if _, ok := routing.ParseMethod(method, ""); m != nil && !ok {
 		return nil, "" // the rest of its path names no method
 	}
-	return &rs.of[i], method
+	return &rs.byIndex[i], method
 }
 
 // routedHost returns a Host as routes compare it.

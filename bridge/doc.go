@@ -7,7 +7,7 @@
 //     its end. A request finds its connection, which knows the listener, the client
 //     and its certificate. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
 //   - policy.go: the request takes the Server's policy, which judges it and its
-//     call to the end; apply.go makes and replaces the policy. arrivals.go counts the
+//     call to the end; apply.go makes and replaces the policy. policy_users.go counts the
 //     requests that have a policy and no stream yet, for which backends stay.
 //   - request.go, arrival.go, misdirected.go: the request's facts
 //     are read (peer, host, origin, the headers of trusted proxies), and requests

@@ -93,22 +93,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	// First connections say goodbye by themselves, when their last stream ends. Then
 	// Close says it to tunnels that haven't, and closes the other connections. In the
 	// end, clients that accept nothing are cut.
-	told, stop := context.WithDeadline(context.WithoutCancel(ctx), d.told)
+	delivered, stop := context.WithDeadline(context.WithoutCancel(ctx), d.deliverBy)
 	defer stop()
-	_ = s.registry.wait(told) // for new calls, which are refused
-	defer context.AfterFunc(told, cancel)()
+	_ = s.registry.wait(delivered) // for new calls, which are refused
+	defer context.AfterFunc(delivered, cancel)()
 	goodbyes.Wait()
 	return d.close(ctx)
 }
 
 // A drain is one Shutdown with its moments. All are zero without a deadline, until sooner.
 type drain struct {
-	s     *Server
-	begin time.Time
-	first time.Time // from here on, Shutdown ends the calls that are left
-	last  time.Time // by here, all of them
-	told  time.Time // by here, clients have received their ends
-	end   time.Time // by here, it is over
+	s         *Server
+	begin     time.Time
+	first     time.Time // from here on, Shutdown ends the calls that are left
+	last      time.Time // by here, all of them
+	deliverBy time.Time // by here, clients have received their ends
+	end       time.Time // by here, it is over
 }
 
 func newDrain(ctx context.Context, s *Server) *drain {
@@ -119,7 +119,7 @@ func newDrain(ctx context.Context, s *Server) *drain {
 	}
 	d.begin, d.end = time.Now(), end
 	words := min(lastWords, end.Sub(d.begin)/2)
-	d.last, d.told = end.Add(-words), end.Add(-words/4)
+	d.last, d.deliverBy = end.Add(-words), end.Add(-words/4)
 	d.first = earlier(d.last, end.Add(-s.policy.Load().drainSpread))
 	return d
 }
@@ -135,13 +135,13 @@ func (d *drain) endCalls(ctx context.Context) bool {
 		d.sooner()
 	}
 	d.s.registry.cancelAll(d.cause())
-	return d.finishBy(context.WithoutCancel(ctx), d.told)
+	return d.finishBy(context.WithoutCancel(ctx), d.deliverBy)
 }
 
 // sooner leaves clients no more time from now on than they need for a goodbye.
 func (d *drain) sooner() {
 	now := time.Now()
-	d.told = earlier(d.told, now.Add(lastWords))
+	d.deliverBy = earlier(d.deliverBy, now.Add(lastWords))
 	d.end = earlier(d.end, now.Add(2*lastWords))
 }
 
@@ -159,7 +159,7 @@ func earlier(limit, t time.Time) time.Time {
 // reset is INTERNAL to them, so writes are only cut after that, where Close would wait.
 func (d *drain) cause() error {
 	f := *errDraining
-	f.WriteBy = d.told.Add(d.end.Sub(d.told) / 2)
+	f.WriteBy = d.deliverBy.Add(d.end.Sub(d.deliverBy) / 2)
 	return &f
 }
 

@@ -23,7 +23,7 @@ import (
 // would hide why the calls of a client fail. Inside a tunnel, all requests are attempts
 // at calls. TRACE would show a page what culvert adds to requests.
 func (a *arrival) fallsBack(r *http.Request) bool {
-	return (a.policy.web != nil || a.s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.attemptsCall(r)
+	return (a.policy.fallback != nil || a.s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.attemptsCall(r)
 }
 
 // attemptsCall reports whether a request looks like a call that went wrong: on its way,
@@ -143,10 +143,10 @@ func (a *arrival) answerPreflight(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// webHeader returns the header that the web server gets: the fields of the client's that
+// fallbackHeader returns the header that the web server gets: the fields of the client's that
 // reach it, and culvert's own.
-func (a *arrival) webHeader(r *http.Request, id string) (http.Header, error) {
-	header := headers.Web(r.Header, a.trusted, a.policy.vouched)
+func (a *arrival) fallbackHeader(r *http.Request, id string) (http.Header, error) {
+	header := headers.Fallback(r.Header, a.trusted, a.policy.vouched)
 	if gate.IsUpgrade(r) {
 		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}

@@ -23,7 +23,7 @@ var errInformed = fmt.Errorf("more than %d informational answers", maxInformed)
 
 // Header implements http.ResponseWriter. The answer's header is made apart: culvert's own
 // fields in it must survive informational answers.
-func (x *webExchange) Header() http.Header {
+func (x *fallbackExchange) Header() http.Header {
 	if x.info.Status != 0 {
 		return x.w.Header() // for trailers
 	}
@@ -31,7 +31,7 @@ func (x *webExchange) Header() http.Header {
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (x *webExchange) WriteHeader(code int) {
+func (x *fallbackExchange) WriteHeader(code int) {
 	switch {
 	case x.info.Status != 0:
 		return
@@ -54,7 +54,7 @@ func (x *webExchange) WriteHeader(code int) {
 
 // inform passes an informational answer on, if the client knows them. The HTTP server
 // itself answers "Expect: 100-continue", when the body is read. RFC 9110 §15.2.
-func (x *webExchange) inform(code int) {
+func (x *fallbackExchange) inform(code int) {
 	if code == http.StatusContinue || !x.r.ProtoAtLeast(1, 1) {
 		return
 	}
@@ -78,7 +78,7 @@ func (x *webExchange) inform(code int) {
 }
 
 // Write implements http.ResponseWriter.
-func (x *webExchange) Write(b []byte) (int, error) {
+func (x *fallbackExchange) Write(b []byte) (int, error) {
 	if x.info.Status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
@@ -92,10 +92,10 @@ func (x *webExchange) Write(b []byte) (int, error) {
 }
 
 // FlushError sends what was written.
-func (x *webExchange) FlushError() error { return x.sending(x.rc.Flush) }
+func (x *fallbackExchange) FlushError() error { return x.sending(x.rc.Flush) }
 
 // sending runs a write to the client under the watch for slow clients.
-func (x *webExchange) sending(write func() error) error {
+func (x *fallbackExchange) sending(write func() error) error {
 	p := &x.progress
 	p.BeginSend()
 	defer p.EndSend()
@@ -107,7 +107,7 @@ func (x *webExchange) sending(write func() error) error {
 }
 
 // Fail implements fallback.Exchange: culvert itself answers.
-func (x *webExchange) Fail(err error) {
+func (x *fallbackExchange) Fail(err error) {
 	x.noteFault(err)
 	f := x.fault
 	if f.Reason == report.ReasonClientGone || f.Reason == report.ReasonSlowConsumer {
@@ -117,18 +117,18 @@ func (x *webExchange) Fail(err error) {
 	if f.Hint != "" {
 		x.s.refusals.Note(f, x.a.peer.Addr)
 	}
-	told := *f
+	shown := *f
 	switch {
 	case f.Cause == nil:
 	case x.a.policy.detailedErrors:
-		told.Text = f.Error()
+		shown.Text = f.Error()
 	default:
-		told.Text += " (the log has the cause under the id " + x.info.ID + ")"
+		shown.Text += " (the log has the cause under the id " + x.info.ID + ")"
 	}
-	told.Header = []string{"X-Request-Id", x.info.ID}
+	shown.Header = []string{"X-Request-Id", x.info.ID}
 	x.info.Status = f.HTTPStatus()
 	_ = x.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
-	x.a.answer(x.w, x.r, &told)
+	x.a.answer(x.w, x.r, &shown)
 	if x.r.ProtoMajor == 1 { // else the stream's own deadline bounds the end
 		_ = x.rc.Flush() // the client may be gone
 		_ = x.rc.SetWriteDeadline(time.Time{})
@@ -136,7 +136,7 @@ func (x *webExchange) Fail(err error) {
 }
 
 // Switch implements fallback.Exchange.
-func (x *webExchange) Switch(answer http.Header) (fallback.Conn, error) {
+func (x *fallbackExchange) Switch(answer http.Header) (fallback.Conn, error) {
 	closed := x.a.on.Taken()
 	conn, rw, err := x.rc.Hijack()
 	if err != nil {

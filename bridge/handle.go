@@ -27,7 +27,6 @@ func (a *arrival) newCall(id string) *call {
 	if a.policy.routes != nil {
 		c.unsettled = &a.facts
 	}
-	c.arriving, a.counted, a.call = a.counted, false, c
 	c.use = a.use()
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
 	c.progress.Clock = &a.s.registry.clock
@@ -52,7 +51,7 @@ func (c *call) handle(parent context.Context, down downstream, conn net.Conn, re
 	if refused == nil {
 		refused = c.take()
 	}
-	c.arrived()
+	c.hold.release()
 	if refused != nil || c.up == nil {
 		c.endEarly(refused)
 		return
@@ -105,7 +104,6 @@ func (c *call) end(parked *bool) {
 	}
 	defer c.cancel(errFinished)
 	defer c.report()
-	defer c.arrived()
 	defer c.use.End()
 	defer c.held.Settle()
 	defer c.s.registry.remove(&c.watched)
@@ -117,7 +115,7 @@ func (c *call) end(parked *bool) {
 // was told anything it is told of that; otherwise it is cut off.
 func (c *call) finishWith(err error, trailer metadata.MD) {
 	panicked := c.tellEnd(err, trailer)
-	if panicked != nil && !c.telling {
+	if panicked != nil && !c.finishing {
 		panicked = c.tellEnd(panicked, nil)
 	}
 	if panicked != nil {
@@ -128,7 +126,7 @@ func (c *call) finishWith(err error, trailer metadata.MD) {
 // abort cuts off a client that can't be told the end.
 func (c *call) abort(panicked error) {
 	defer c.catch(cutting, &panicked)
-	c.telling = true
+	c.finishing = true
 	v := judge(panicked, c.info.ID, false)
 	c.noteEnd(v, nil)
 	c.down.Abort()
@@ -159,7 +157,7 @@ func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 	if v.fault != nil && v.fault.Hint != "" {
 		c.s.refusals.Note(v.fault, c.Peer.Addr)
 	}
-	c.telling = true
+	c.finishing = true
 	ferr := c.finish(v.status, trailer)
 	if errors.Is(ferr, socket.ErrNothingSent) { // the last replies are lost, so the backend's status would be false
 		if v.origin == report.OriginUpstream {

@@ -70,7 +70,7 @@ func (e *linesAnswer) beat(h *httpStream) error {
 		e.begin(h, codec.Fields(nil), false)
 	}
 	line := "\n"
-	if e.of.Framing == FramingSSE {
+	if e.route.Framing == FramingSSE {
 		line = ":\n"
 	}
 	w, err := h.room(len(line), false)

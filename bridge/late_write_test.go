@@ -204,11 +204,11 @@ func (d *deadlines) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// TestCutOfWebRequestLeavesNoDeadline likewise.
+// TestCutOfWebRequestLeavesNoDeadline on its connection, which may go on.
 func TestCutOfWebRequestLeavesNoDeadline(t *testing.T) {
 	w := &deadlines{}
 	r := &http.Request{ProtoMajor: 1}
-	x := &webExchange{s: newServer(t, Config{Backend: nowhere}), rc: http.NewResponseController(w), r: r, body: new(fallback.Body)}
+	x := &fallbackExchange{s: newServer(t, Config{Backend: nowhere}), rc: http.NewResponseController(w), r: r, body: new(fallback.Body)}
 	x.cut()
 	if w.write.IsZero() {
 		t.Fatal("the cut sets no deadline")
@@ -304,9 +304,9 @@ func callBehindWindow(t *testing.T, conn net.Conn, contentType, timeout string, 
 		out.Reset()
 	}
 	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})                      // to memory
-	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // likewise
-	_ = framer.WriteWindowUpdate(0, 1<<20)                                                                        // likewise
-	_ = framer.WriteData(1, true, framed(0, []byte("hello")))                                                     // likewise
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
+	_ = framer.WriteWindowUpdate(0, 1<<20)                                                                        // to memory
+	_ = framer.WriteData(1, true, framed(0, []byte("hello")))                                                     // to memory
 	send()
 	for {
 		f, err := framer.ReadFrame()
@@ -316,7 +316,7 @@ func callBehindWindow(t *testing.T, conn net.Conn, contentType, timeout string, 
 		switch f := f.(type) {
 		case *http2.PingFrame:
 			if !f.IsAck() {
-				_ = framer.WritePing(true, f.Data) // likewise
+				_ = framer.WritePing(true, f.Data) // to memory
 				send()
 			}
 		case *http2.DataFrame:
@@ -357,7 +357,7 @@ func TestOwnEndBehindTheDeadline(t *testing.T) {
 				time.AfterFunc(time.Second+writeGrace/2, func() {
 					var out bytes.Buffer
 					_ = http2.NewFramer(&out, nil).WriteWindowUpdate(1, 1<<20) // to memory
-					_, _ = conn.Write(out.Bytes())                             // likewise
+					_, _ = conn.Write(out.Bytes())                             // to memory
 				})
 				got, body := callBehindWindow(t, conn, "application/grpc", "1S", 0)
 				if got != want || body != codec.FrameHeaderBytes+size {

@@ -61,8 +61,8 @@ func (m *methodLimit) scopeOf() *quota.Scope {
 	return m.scope
 }
 
-// of returns the first limit whose pattern matches the method, or nil.
-func (l methodLimits) of(method string) *methodLimit {
+// match returns the first limit whose pattern matches the method, or nil.
+func (l methodLimits) match(method string) *methodLimit {
 	for i := range l {
 		if l[i].patterns.Match(method) {
 			return &l[i]

@@ -14,7 +14,7 @@ func TestFirstMethodThatMatchesCounts(t *testing.T) {
 	}
 	for method, want := range map[string]int{"/shop.v1.Orders/Get": 1, "/shop.v1.Orders/Put": 2, "/other.v1.Orders/Get": 0} {
 		got := 0
-		if m := limits.of(method); m != nil {
+		if m := limits.match(method); m != nil {
 			got = m.messageBytes
 		}
 		if got != want {

@@ -212,8 +212,8 @@ func TestEvictedCallWaitsForNobody(t *testing.T) {
 	}
 	request.WriteString(http2.ClientPreface)
 	client := http2.NewFramer(&request, nil)
-	_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})                           // likewise
-	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // likewise
+	_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})                           // to memory
+	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
 	if _, err := conn.Write(request.Bytes()); err != nil {
 		t.Fatal(err)
 	}

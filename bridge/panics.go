@@ -38,7 +38,7 @@ func (c *call) catchRest() {
 // Panicked ends a call whose request could not be freed. It implements the Call of its
 // memory.Entry.
 func (c *call) Panicked(v any) {
-	c.cancel(c.among.panics.Note("freeing a message", v, c.facts()...))
+	c.cancel(c.registry.panics.Note("freeing a message", v, c.facts()...))
 }
 
 // facts are those of a call in a line of the log.
@@ -52,10 +52,9 @@ func (c *call) facts() []slog.Attr {
 }
 
 // caught answers a request whose handler has panicked with v, if nothing was answered yet,
-// and otherwise cuts it off. a has what is known of it; nil: nothing. If it makes a call, that
-// ends the request's count among the arrivals, and counted becomes false.
-func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arrival, t *transport, counted *bool) {
-	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it likewise
+// and otherwise cuts it off. a has what is known of it; nil: nothing.
+func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arrival, t *transport, hold *policyHold) {
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it with ==, too
 		panic(v)
 	}
 	var facts []slog.Attr
@@ -65,21 +64,13 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 	f := s.panics.Note("a request", v, facts...)
 	switch {
 	case a == nil || a.served:
-		switch {
-		case a == nil:
-		case a.call != nil:
-			a.call.arrived()
-		case a.counted:
-			a.policy.arrivals.end()
-		}
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
 	case t == nil || !t.carriesCalls():
 		a.answer(w, r, f)
 	default: // the call's own protocol tells it
-		*counted = false // also if the client has gone, and serve panics
-		a.counted, a.served, a.refused = true, true, f
+		a.served, a.refused = true, f
 		a.peer.Transport = a.transportName(t)
-		a.serveCall(w, r, t)
+		a.serveCall(w, r, t, hold)
 	}
 }
 

@@ -138,8 +138,8 @@ func TestPanicBeforeTheCall(t *testing.T) {
 	wantInternal(t, unary(within(t, patience), cc, testMethod))
 	logged(`panic="no such certificate"`)
 	poll(t, func() string {
-		if n := s.policy.Load().arrivals.n.Load(); n != 1 {
-			return "an arrival is left"
+		if n := s.policy.Load().users.n.Load(); n != 1 {
+			return "a user of the policy is left"
 		}
 		return ""
 	})

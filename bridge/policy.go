@@ -23,15 +23,14 @@ type policy struct {
 	methods methodLimits
 	routes  *routes // nil: none
 	vouched headers.VouchedNames
-
-	arrivals *arrivals // of the requests that have taken it
+	users   *policyUsers // the requests that have taken it
 
 	// listenings are the rules of listeners that Apply has changed, by the listener
 	// that accepted the connection.
 	listenings map[*edge.Listening]*edge.Listening
 
-	web    *fallback.Proxy // nil: there is no web server
-	webURL string          // its address
+	fallback    *fallback.Proxy // nil: there is no web server
+	fallbackURL string          // its address
 
 	connect connectRules
 
@@ -70,7 +69,7 @@ func (p *policy) listening(l *edge.Listening) *edge.Listening {
 type connRules struct {
 	headerBytes   int
 	calls         int // at once on one connection
-	listenerCalls int // likewise, of the listener; not positive: no limit
+	listenerCalls int // at once on one connection of the listener; not positive: no limit
 	slowConsumer  time.Duration
 	idle, age     time.Duration // 0: no limit
 }

@@ -34,7 +34,7 @@ func (c *call) pump(ctx context.Context) (parked bool) {
 	case c.Complete:
 		_ = c.passRequests() // it has ended the call
 	default:
-		c.others.Go(func() { _ = c.passRequests() }) // likewise
+		c.others.Go(func() { _ = c.passRequests() }) // its error has ended the call
 	}
 	trailer, err := c.copyResponses(ctx)
 	c.conclude(ctx, trailer, err)

@@ -31,7 +31,7 @@ type registry struct {
 	relieving bool
 	pressed   bool      // since relieve began
 	relieved  time.Time // when it last ended
-	over      bool      // it doesn't run any more
+	stopped   bool      // it doesn't run any more
 
 	idle    func([]*memory.Candidate) []*memory.Candidate // adds connections without calls
 	noting  sync.Mutex                                    // held for noteAll, Count and Choose
@@ -56,7 +56,7 @@ func (g *registry) now() int64 { return g.clock.Load() }
 func (g *registry) add(w *watched, k trafficKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.among, w.began = g, g.now()
+	w.registry, w.began = g, g.now()
 	w.relief.Of, w.relief.Held = w, w.held
 	w.lastSeen.Store(w.began)
 	g.calls[w] = struct{}{}
@@ -188,7 +188,7 @@ func (g *registry) wait(ctx context.Context) error {
 	defer stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for len(g.calls) > 0 || g.looking || g.relieving || g.over && g.relief != nil {
+	for len(g.calls) > 0 || g.looking || g.relieving || g.stopped && g.relief != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

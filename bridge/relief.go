@@ -53,7 +53,7 @@ func (g *registry) press() {
 
 // armRelief runs relieve after a time, or earlier. mu is held.
 func (g *registry) armRelief(after time.Duration) {
-	if g.relieving || g.over {
+	if g.relieving || g.stopped {
 		return
 	}
 	if g.relief != nil && !g.relief.Stop() {
@@ -90,7 +90,7 @@ func (g *registry) beginRelief() (calls []*watched, over bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.relief = nil
-	if g.over {
+	if g.stopped {
 		g.changed.Broadcast()
 		return nil, true
 	}
@@ -117,7 +117,7 @@ func (g *registry) endRelief(urgent bool) {
 func (g *registry) stopRelief() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.over = true
+	g.stopped = true
 	if g.relief != nil && g.relief.Stop() {
 		g.relief = nil
 	}
@@ -130,7 +130,7 @@ func (w *watched) Evict() {
 	if w.evicted.Swap(true) {
 		return
 	}
-	w.among.evicted.Add(1)
+	w.registry.evicted.Add(1)
 	w.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is full, and culvert ended this call to free memory for others"))
 	w.held.SettleMessages()
 }

@@ -16,18 +16,13 @@ const malformedAuthority = "the request's host is invalid: want a name or an IP 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	growStack(0)
 	s.edge.Of(r).BeginRequest(w, r)
-	p := s.takePolicy()
-	counted := true
+	p, hold := s.takePolicy()
+	defer hold.release() // if no call has it
 	var a *arrival
 	var t *transport
 	defer func() {
-		if counted {
-			p.arrivals.end()
-		}
-	}()
-	defer func() {
 		if v := recover(); v != nil {
-			s.caught(v, w, r, a, t, &counted)
+			s.caught(v, w, r, a, t, &hold)
 		}
 	}()
 	claimed := r
@@ -51,8 +46,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t == nil {
-		counted, a.served = false, true // it needs no backend, and may take long
-		p.arrivals.end()
+		a.served = true
+		hold.release() // it needs no backend, and may take long
 		a.serveOther(w, r)
 		return
 	}
@@ -74,13 +69,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.serveTunnel(w, r)
 		return
 	}
-	a.counted, counted = true, false // a call ends its count itself
-	a.serveCall(w, r, t)
+	a.serveCall(w, r, t, &hold)
 }
 
 // serveCall serves a request that carries a call: the driver of every protocol. The client's
 // end of the call tells whatever happens, also that the call is refused.
-func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport) {
+func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport, hold *policyHold) {
 	liftTimeouts(w, r)
 	c, refused := a.newHTTPCall(r)
 	down, fault := t.open(w, r, a, c)
@@ -92,31 +86,31 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 	}
 	c.codingRefused = errors.Is(refused, errCoding)
 	if up, ok := down.(upgrader); ok {
-		c.serveUpgrade(up, down, refused) //nolint:contextcheck // the call outlives the HTTP handler
+		c.serveUpgrade(up, down, refused, hold) //nolint:contextcheck // the call outlives the HTTP handler
 		return
 	}
+	c.hold = hold.handOver()
+	defer c.hold.release() // handle may panic
 	c.handle(r.Context(), down, a.conn, refused)
 	down.(closer).Close() //nolint:forcetypeassert // the other transports are all of one request
 }
 
 // serveUpgrade serves a call that has its request's connection for itself.
-func (c *call) serveUpgrade(up upgrader, down downstream, refused error) {
+func (c *call) serveUpgrade(up upgrader, down downstream, refused error, hold *policyHold) {
 	refused = c.handshake(refused)
 	conn, err := up.upgrade()
 	if err != nil {
-		c.arrived()
 		return // it was answered
 	}
+	c.hold = hold.handOver()
 	started := c.s.sockets.Start(func() {
-		defer c.s.panics.Catch("a call on a WebSocket", func(*report.Fault) {
-			c.arrived()
-			down.Abort()
-		})
+		defer c.hold.release()
+		defer c.s.panics.Catch("a call on a WebSocket", func(*report.Fault) { down.Abort() })
 		growStack(0)
 		c.handle(context.Background(), down, conn, refused)
 	})
 	if !started {
-		c.arrived()
+		c.hold.release()
 	}
 	up.served(started)
 }
@@ -198,11 +192,11 @@ func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.fallsBack(r):
 		a.hintAtMethod(r)
-		if a.policy.web == nil {
+		if a.policy.fallback == nil {
 			a.s.cfg.Fallback.ServeHTTP(w, r)
 			return
 		}
-		a.serveWeb(w, r)
+		a.serveFallback(w, r)
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
 		a.refuse(w, r, likely(http.StatusNotFound, "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
 	case gate.IsUpgrade(r):

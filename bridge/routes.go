@@ -102,7 +102,7 @@ type treatment struct {
 	struck       headers.VouchedNames // what clients send under names that the route sets or removes, or that imitate one
 	timeout      *routeTimeout        // nil: none
 	idleTimeout  time.Duration        // as in Route
-	maxAge       time.Duration        // likewise
+	maxAge       time.Duration        // as in Route
 	retry        *Retry               // nil: none
 	messageBytes int
 	headerBytes  int
@@ -130,7 +130,7 @@ type routeTimeout struct {
 // routes are the routes of a policy.
 type routes struct {
 	table    *routing.Table
-	of       []route // by the table's index
+	byIndex  []route // by the table's index
 	messages bool    // some are for bare messages
 	own      []*gate.Origins
 	asked    headers.Asked // by some route; nil: none
@@ -185,7 +185,7 @@ func newRoutes(cfg *Config) (*routes, error) {
 	for _, b := range backends {
 		names[b.Name] = true
 	}
-	rs := &routes{of: make([]route, len(cfg.Routes))}
+	rs := &routes{byIndex: make([]route, len(cfg.Routes))}
 	list, taken := make([]routing.Route, len(cfg.Routes)), make(map[string]int, len(cfg.Routes))
 	var mistakes []error
 	vouched := headers.NewVouched(cfg.VouchedHeaders)
@@ -197,7 +197,7 @@ func newRoutes(cfg *Config) (*routes, error) {
 			c.wrong("name", fmt.Sprintf("is the name of routes[%d], too: use another one", first))
 		}
 		taken[r.Name] = i
-		rs.of[i] = c.compile(r)
+		rs.byIndex[i] = c.compile(r)
 		rs.messages = rs.messages || r.Message != nil
 		rs.ask(r)
 		mistakes = append(mistakes, c.mistakes...)
@@ -218,8 +218,8 @@ func newRoutes(cfg *Config) (*routes, error) {
 // inheritOrigins gives each route without origins of its own those of the route that
 // matches the same without metadata and transports.
 func (rs *routes) inheritOrigins(list []Route) {
-	for i := range rs.of {
-		if o := rs.of[i].origins; o != nil {
+	for i := range rs.byIndex {
+		if o := rs.byIndex[i].origins; o != nil {
 			rs.own = append(rs.own, o)
 		}
 	}
@@ -227,14 +227,14 @@ func (rs *routes) inheritOrigins(list []Route) {
 		return
 	}
 	places, own := rs.table.Places(), make(map[string]*gate.Origins, len(rs.own))
-	for i := range rs.of {
-		if o := rs.of[i].origins; o != nil {
+	for i := range rs.byIndex {
+		if o := rs.byIndex[i].origins; o != nil {
 			own[places[i]] = o // no other route has this place and origins: they would match the same
 		}
 	}
-	for i := range rs.of {
-		if m := &list[i].Match; rs.of[i].origins == nil && len(m.Metadata)+len(m.Transports) > 0 {
-			rs.of[i].origins = own[places[i]]
+	for i := range rs.byIndex {
+		if m := &list[i].Match; rs.byIndex[i].origins == nil && len(m.Metadata)+len(m.Transports) > 0 {
+			rs.byIndex[i].origins = own[places[i]]
 		}
 	}
 }
@@ -245,13 +245,13 @@ func (rs *routes) inheritOrigins(list []Route) {
 func (c routeCounts) count(rs *routes, list []Route, q *quota.Limiter, before *routes) {
 	named := make(map[string]bool)
 	for i := range list {
-		rs.of[i].scope = quota.NewRouteScope(list[i].Name, list[i].Limits, c[list[i].Name])
-		c[list[i].Name] = rs.of[i].scope
+		rs.byIndex[i].scope = quota.NewRouteScope(list[i].Name, list[i].Limits, c[list[i].Name])
+		c[list[i].Name] = rs.byIndex[i].scope
 		named[list[i].Name] = true
 	}
 	if before != nil {
-		for i := range before.of {
-			named[before.of[i].name] = true
+		for i := range before.byIndex {
+			named[before.byIndex[i].name] = true
 		}
 	}
 	for name, counted := range c {

@@ -137,7 +137,7 @@ func (a *RouteAnswer) explainRoute(cfg *Config, rs *routes, to *route, md metada
 		a.Backend = to.backendFor(key, func(string) bool { return true })
 	}
 	for i := range cfg.Routes {
-		if to.origins != nil && cfg.Routes[i].AllowOrigins != nil && rs.of[i].origins == to.origins {
+		if to.origins != nil && cfg.Routes[i].AllowOrigins != nil && rs.byIndex[i].origins == to.origins {
 			a.Origins = i
 		}
 	}

@@ -166,7 +166,7 @@ func TestRoutesStrikeImitations(t *testing.T) {
 		t.Fatal(err)
 	}
 	md := metadata.MD{"x-tenant": {"a"}, "x_tenant": {"b"}, "x.tenant": {"c"}, "x-debug": {"d"}, "x_debug": {"e"}, "x-tenants": {"f"}}
-	rs.of[0].edit(md)
+	rs.byIndex[0].edit(md)
 	if want := (metadata.MD{"x-tenant": {"ours"}, "x-tenants": {"f"}}); !reflect.DeepEqual(md, want) {
 		t.Errorf("the backend gets %v, want %v", md, want)
 	}
@@ -493,7 +493,7 @@ func TestOriginsGoByWhatRoutesMatch(t *testing.T) {
 			t.Errorf("%+v beside %+v: %v", c.route, c.base, err)
 			continue
 		}
-		if got := rs.of[1].origins != nil && rs.of[1].origins == rs.of[0].origins; got != c.inherits || !c.inherits && rs.of[1].origins != nil {
+		if got := rs.byIndex[1].origins != nil && rs.byIndex[1].origins == rs.byIndex[0].origins; got != c.inherits || !c.inherits && rs.byIndex[1].origins != nil {
 			t.Errorf("%+v beside %+v: inherits its origins %v, want %v", c.route, c.base, got, c.inherits)
 		}
 	}

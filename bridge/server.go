@@ -35,9 +35,9 @@ type Server struct {
 	listeners   []*edge.Listening   // that ServeListener serves
 	awaited     map[string]Listener // rules from Apply for listeners that aren't served yet
 	backends    map[string]Backend  // that the upstreams were made of
-	headerBytes int                 // likewise, of a block of metadata
+	headerBytes int                 // of a block of metadata, that the upstreams were made for
 	methods     methodCounts        // shared by all policies
-	routes      routeCounts         // likewise
+	routes      routeCounts         // shared by all policies
 
 	upstreams *upstream.Set
 	account   *memory.Account
@@ -53,7 +53,7 @@ type Server struct {
 	closing  atomic.Bool    // and nobody is waited for any more
 	leaving  leaving        // sends the goodbyes of HTTP/2
 	onTheWay time.Duration  // of such a goodbye; a test's own
-	random   func() float64 // from 0 to less than 1; likewise
+	random   func() float64 // from 0 to less than 1; a test's own
 	quotas   *quota.Limiter // its counts are those of all policies
 
 	tunnels *tunnel.Listener // the listener of the HTTP/2 inside of WebSockets
@@ -181,13 +181,13 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own())
 // in a setting that can't change, ServeListener closes ln and returns a *RestartError.
 // The connections of a listener that has ended keep its last rules.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	of := edge.NewListening(l)
-	if err := s.beginListener(of); err != nil {
+	listening := edge.NewListening(l)
+	if err := s.beginListener(listening); err != nil {
 		_ = ln.Close() // nobody will serve it
 		return err
 	}
-	defer s.endListener(of)
-	return s.serve(ln, of)
+	defer s.endListener(listening)
+	return s.serve(ln, listening)
 }
 
 // beginListener notes for Apply that a listener is being served. The listener takes the
@@ -290,8 +290,8 @@ func (s *Server) Close() error {
 	s.registry.stopRelief()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
-	if p := s.policy.Load(); p.web != nil {
-		p.web.Close()
+	if p := s.policy.Load(); p.fallback != nil {
+		p.fallback.Close()
 	}
 	s.upstreams.Close()
 	return nil

@@ -9,8 +9,8 @@ import (
 // between.
 type Snapshot struct {
 	Calls       []CallCount          // under way; sorted by listener, then transport
-	Connections []report.Connections // open; likewise
-	Traffic     []Traffic            // since the Server was made; likewise
+	Connections []report.Connections // open; sorted by listener, then transport
+	Traffic     []Traffic            // since the Server was made; sorted by listener, then transport
 
 	// HeldBytes counts the bytes of held messages, with up to 4 KiB for each running
 	// call that is counted ahead. HeldLimit is limits.buffered_bytes.

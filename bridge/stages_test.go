@@ -42,8 +42,8 @@ func (p *StagePanics) Hits() int64 { return p.hits.Load() }
 
 // Left says what calls have left in the server that no Snapshot shows.
 func (p *StagePanics) Left() string {
-	if n := p.s.policy.Load().arrivals.n.Load(); n != 1 {
-		return fmt.Sprintf("%d requests are arriving", n-1)
+	if n := p.s.policy.Load().users.n.Load(); n != 1 {
+		return fmt.Sprintf("%d requests hold the policy", n-1)
 	}
 	return ""
 }

@@ -190,10 +190,10 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 
 // tellBegan tells the Observer of the call, once. It returns a panic of the Observer.
 func (c *call) tellBegan() (err error) {
-	if c.told {
+	if c.announced {
 		return nil
 	}
-	c.told = true
+	c.announced = true
 	defer c.catch("the Observer", &err)
 	if c.Metadata == nil {
 		c.Metadata = metadata.MD{}

@@ -56,7 +56,7 @@ func openMessage(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (d
 		return openUnary(w, r, a, c)
 	}
 	w.Header().Set("X-Request-Id", c.info.ID)
-	d := &bareSocket{of: m}
+	d := &bareSocket{route: m}
 	d.open(w, r, c, d)
 	d.subprotocol = m.Subprotocol
 	d.frames.HalfClose, d.frames.Text = m.HalfClose, m.InJSON()
@@ -68,7 +68,7 @@ func openMessage(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (d
 // A bareSocket is a socketStream whose WebSocket messages are those of the method.
 type bareSocket struct {
 	socketStream
-	of     *binding.Route
+	route  *binding.Route
 	frames message.Bare
 }
 
@@ -77,19 +77,19 @@ type bareSocket struct {
 func (d *bareSocket) first(ctx context.Context) error {
 	d.frames.WS = d.ws
 	d.read(ctx, d.frames.Body(), &d.frames)
-	if d.of.FirstMessage == "" {
+	if d.route.FirstMessage == "" {
 		return nil
 	}
 	c := d.call
-	first, err := d.readFirst(ctx, "message with "+d.of.FirstMessage, websocket.Text, d.frames.BinaryFault)
+	first, err := d.readFirst(ctx, "message with "+d.route.FirstMessage, websocket.Text, d.frames.BinaryFault)
 	if err != nil {
 		return err
 	}
 	value := string(first)
 	if value == "" || codec.EncodeValue(value) != value {
-		return report.New(report.ReasonBadRequest, "the first message isn't text that can be the value of "+d.of.FirstMessage)
+		return report.New(report.ReasonBadRequest, "the first message isn't text that can be the value of "+d.route.FirstMessage)
 	}
-	c.Metadata[d.of.FirstMessage] = []string{value}
+	c.Metadata[d.route.FirstMessage] = []string{value}
 	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
 		return headers.TooLarge("request", size, c.headers)
 	}
@@ -109,7 +109,7 @@ func (*bareSocket) header(metadata.MD, bool) error { return nil }
 // message implements framing.
 func (d *bareSocket) message(m mem.BufferSlice, more bool) error {
 	kind := websocket.Binary
-	if d.of.InJSON() && !d.of.BinaryOut {
+	if d.route.InJSON() && !d.route.BinaryOut {
 		kind = websocket.Text
 	}
 	return d.write(kind, nil, m, more)
@@ -117,7 +117,7 @@ func (d *bareSocket) message(m mem.BufferSlice, more bool) error {
 
 // last implements framing: the route may ask for the status as the last message.
 func (d *bareSocket) last(st *status.Status, _ metadata.MD) error {
-	if !d.of.LastStatus {
+	if !d.route.LastStatus {
 		return nil
 	}
 	return d.write(websocket.Text, codec.MessageStatus(st), nil, true) // it leaves with the close frame

@@ -51,7 +51,7 @@ func openLines(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (dow
 		fault = c.readCodings(r.Header["Content-Encoding"], nil)
 	}
 	l := new(linesStream)
-	l.answer.of = c.route.bare()
+	l.answer.route = c.route.bare()
 	l.open(w, r, c, &l.answer)
 	c.beats = l
 	c.convertJSON()
@@ -73,8 +73,8 @@ type linesStream struct {
 
 // A linesAnswer is the encoder of events and of lines.
 type linesAnswer struct {
-	of   *binding.Route
-	sent atomic.Int64 // when something was last sent, on the progress's clock
+	route *binding.Route
+	sent  atomic.Int64 // when something was last sent, on the progress's clock
 }
 
 // header implements encoder. Behind a heart-beat it is too late for metadata.
@@ -91,7 +91,7 @@ func (e *linesAnswer) header(h *httpStream, md metadata.MD, more bool) error {
 
 func (e *linesAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more bool) {
 	contentType := "application/x-ndjson"
-	if e.of.Framing == FramingSSE {
+	if e.route.Framing == FramingSSE {
 		contentType = "text/event-stream"
 	}
 	header := h.makeWebHeader(fields)
@@ -114,7 +114,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 		e.begin(h, codec.Fields(nil), more)
 	}
 	before, after := "", "\n"
-	if e.of.Framing == FramingSSE {
+	if e.route.Framing == FramingSSE {
 		before, after = codec.EventID(h.call.convert.LastID)+"data: ", "\n\n"
 	}
 	w, err := h.room(len(before)+m.Len()+len(after), more)
@@ -138,7 +138,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 // status, as a unary call of the Connect protocol does. Otherwise the last event, or a last
 // line, has the status.
 func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
-	h.call.progress.SentPiece() // likewise
+	h.call.progress.SentPiece() // a heart-beat that was under way is over
 	if !h.out.begun && st.Code() != codes.OK {
 		return h.fail(st)
 	}
@@ -147,9 +147,9 @@ func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error
 	}
 	last := ""
 	switch {
-	case e.of.Framing == FramingSSE: // an EventSource connects again unless it is told that this is the end
+	case e.route.Framing == FramingSSE: // an EventSource connects again unless it is told that this is the end
 		last = codec.LastEvent(st)
-	case e.of.LastStatus || st.Code() != codes.OK:
+	case e.route.LastStatus || st.Code() != codes.OK:
 		last = string(codec.MessageStatus(st)) + "\n"
 	}
 	if _, err := h.last().Write([]byte(last)); err != nil {

@@ -39,7 +39,7 @@ func opampMistake(r *http.Request) *report.Fault {
 // openAgent opens the call of an agent on a WebSocket.
 func openAgent(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
 	m := c.route.bare()
-	down := &opampSocket{bareSocket{of: m}}
+	down := &opampSocket{bareSocket{route: m}}
 	down.open(w, r, c, down)
 	down.subprotocol = m.Subprotocol
 	d := &agentDown{downstream: down, socket: down, w: w, r: r, answered: make(chan struct{})}
@@ -54,7 +54,7 @@ type agentDown struct {
 	socket     *opampSocket
 
 	w        http.ResponseWriter // nil once it is answered
-	r        *http.Request       // likewise
+	r        *http.Request       // nil once it is answered
 	answered chan struct{}       // then closed
 	aborted  bool                // it was not answered; set before answered is closed
 	bind     func() error        // binds the socket, and prepares it

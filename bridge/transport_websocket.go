@@ -70,7 +70,7 @@ func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 type socketStream struct {
 	s           *Server
 	w           http.ResponseWriter // of the upgrade; nil behind it
-	r           *http.Request       // likewise
+	r           *http.Request       // the upgrade; nil behind it
 	subprotocol string
 	ws          *websocket.Conn
 	call        *call
@@ -161,7 +161,7 @@ func (d *socketStream) readFirst(ctx context.Context, what string, kind websocke
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return nil, cause
 	}
-	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
+	_ = d.ws.SetReadDeadline(time.Time{}) // a closed connection needs none
 	switch {
 	case socket.TimedOut(err):
 		return nil, report.New(report.ReasonHandshakeTimeout, "no "+what+" arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
@@ -217,7 +217,7 @@ func (d *socketStream) AwaitEnd() error {
 func (d *socketStream) StopAwaiting(stopped <-chan struct{}) {
 	_ = d.ws.SetReadDeadline(socket.LongAgo) // a closed connection needs none
 	<-stopped
-	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
+	_ = d.ws.SetReadDeadline(time.Time{}) // a closed connection needs none
 }
 
 // SendHeader implements downstream.

@@ -34,8 +34,8 @@ type watched struct {
 	seen    int64 // progress.Sends at the last look at the connection
 	settled int64 // those of which the client has acknowledged all
 
-	among  *registry
-	totals *Traffic // the registry's; guarded by its mu
+	registry *registry
+	totals   *Traffic // the registry's; guarded by its mu
 
 	// This belongs to relief, under the registry's noting.
 	trace  trace

@@ -12,7 +12,7 @@ import (
 // https://connectrpc.com/docs/protocol#unary-get-request
 type ConnectGet struct {
 	Encoding    string // of the message: "proto" or "json"
-	Compression string // likewise, as the client names it
+	Compression string // of the message, as the client names it
 	Message     []byte
 }
 

@@ -42,7 +42,7 @@ var zeros = sync.OnceValue(func() string {
 	for range bombBytes / mib {
 		_, _ = z.Write(chunk) // to memory
 	}
-	_ = z.Close() // likewise
+	_ = z.Close() // to memory
 	return b.String()
 })
 

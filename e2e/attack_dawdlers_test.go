@@ -208,7 +208,7 @@ func TestSlowSenders(t *testing.T) {
 					return
 				}
 				if len(trickle) > 1 {
-					_ = slow.Write(trickle[:1]) // likewise
+					_ = slow.Write(trickle[:1]) // its end says what became of it
 					trickle = trickle[1:]
 				}
 				if len(rest) > 0 {

@@ -31,7 +31,7 @@ func TestNewCallsBesideSilentConnections(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(func() { _ = conn.Close() }) // likewise
+				t.Cleanup(func() { _ = conn.Close() }) // culvert may have
 				began := time.Now()
 				_ = conn.SetDeadline(began.Add(5 * time.Second))                              // it is open here
 				_, _ = io.WriteString(conn, "GET /a.B/C HTTP/1.1\r\nHost: localhost\r\n\r\n") // reading shows the error

@@ -339,7 +339,7 @@ func TestForeignPages(t *testing.T) {
 		{Page: s.page("xapp.site.test")},              // ends like it
 		{Page: s.page("below.app.site.test")},         // below it
 		{Page: "http://grpc.site.test:" + s.plain},    // culvert's own name, which anybody on the way can be
-		{Page: "http://app.site.test:" + s.plain},     // likewise the one that may
+		{Page: "http://app.site.test:" + s.plain},     // the one that may, in plaintext
 		{Page: s.page("foreign.test"), Opaque: true},  // sandboxed
 		{Page: s.page("app.site.test"), Opaque: true}, // sandboxed by the one that may
 	}

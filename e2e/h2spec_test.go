@@ -36,7 +36,7 @@ var standardH2SpecDiffers = map[string]string{
 	"http2/4.2: Sends a large size HEADERS frame that exceeds the SETTINGS_MAX_FRAME_SIZE":                          "net/http announces a SETTINGS_MAX_FRAME_SIZE of 1 MiB, so the frame of 20 KiB fits",
 	"http2/6.5.3: Sends multiple values of SETTINGS_INITIAL_WINDOW_SIZE":                                            "net/http closes the connection for a setting that comes twice in one frame",
 	"http2/8.1.2.2: Sends a HEADERS frame that contains the connection-specific header field":                       "net/http answers with status 400, not with a stream error",
-	"http2/8.1.2.2: Sends a HEADERS frame that contains the TE header field with any value other than \"trailers\"": "likewise",
+	"http2/8.1.2.2: Sends a HEADERS frame that contains the TE header field with any value other than \"trailers\"": "net/http answers with status 400, not with a stream error",
 }
 
 // HTTP/2 as summerwind/h2spec wants it, its strict cases included.

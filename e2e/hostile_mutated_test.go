@@ -108,10 +108,10 @@ func (f hostileFamily) throw(t *testing.T, address string, b []byte, dice *rand.
 	sending.Go(func() {
 		_, _ = conn.Write(b) // culvert may have closed
 		if dice.IntN(2) == 0 {
-			_ = conn.(*net.TCPConn).CloseWrite() // likewise
+			_ = conn.(*net.TCPConn).CloseWrite() // culvert may have closed
 		}
 	})
 	_, _ = io.Copy(io.Discard, conn) // to the deadline
 	sending.Wait()
-	_ = conn.(*net.TCPConn).SetLinger(0) // or the kernel goes on with what is held back; likewise
+	_ = conn.(*net.TCPConn).SetLinger(0) // or the kernel goes on with what is held back; culvert may have closed
 }

@@ -492,7 +492,7 @@ func idleStreams(conn net.Conn, streams int, begun chan<- error) {
 			}
 		case *http2.SettingsFrame:
 			if !frame.IsAck() {
-				_ = f.WriteSettingsAck() // likewise
+				_ = f.WriteSettingsAck() // ReadFrame tells of an end
 			}
 		}
 	}

@@ -187,7 +187,7 @@ func TestUnreadLogStopsNoCall(t *testing.T) { // alone: thousands of calls take 
 
 // Nobody reads the log: TERM drains as ever, and the end waits for the log for
 // a second.
-func TestUnreadLogDoesntHoldUpTheEnd(t *testing.T) { // likewise
+func TestUnreadLogDoesntHoldUpTheEnd(t *testing.T) { // alone: thousands of calls take all of the machine
 	for _, signals := range []int{1, 2} {
 		t.Run(fmt.Sprintf("%d signals", signals), func(t *testing.T) {
 			t.Parallel()

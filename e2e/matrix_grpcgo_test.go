@@ -294,7 +294,7 @@ func sendRequests(ctx context.Context, s grpc.ClientStream, j job, turns <-chan 
 		if n == len(j.Requests) {
 			_ = s.CloseSend() // RecvMsg has the reason of an error
 		} else if s.SendMsg(j.request(n)) != nil {
-			return // likewise
+			return // RecvMsg has the reason of an error
 		}
 	}
 }

@@ -53,7 +53,7 @@ const (
 	small    place = "small"   // culvert with limits.message_bytes at 1 MiB
 	foreign  place = "foreign" // culvert called from an origin that isn't allowed
 	calm     place = "calm"    // culvert and a backend that have little else to do, since time matters
-	slow     place = "slow"    // likewise, under calls that carry much and wait long
+	slow     place = "slow"    // the same as calm, under calls that carry much and wait long
 	doomed   place = "doomed"  // a backend that is killed under the call
 	drained  place = "drained" // culvert is told to stop under the call
 	left     place = "left"    // the client goes away under the call

@@ -249,7 +249,7 @@ func servePage(t *testing.T, script []byte) string {
 	})
 	mux.HandleFunc("GET /page.js", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
-		_, _ = w.Write(script) // likewise
+		_, _ = w.Write(script) // to a browser that may be gone
 	})
 	mux.HandleFunc("GET /wait", func(_ http.ResponseWriter, r *http.Request) {
 		ms, _ := strconv.Atoi(r.FormValue("ms")) // the page's own

@@ -238,7 +238,7 @@ func TestWrongSocketsEndTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = datagrams.Close() }() // likewise
+	defer func() { _ = datagrams.Close() }() // the test is over
 	for name, c := range map[string]struct {
 		holder func(t *testing.T) *holder
 		want   string

@@ -116,7 +116,7 @@ func (c *grpcGoConn) Post(ctx context.Context, method string, md http.Header, me
 		return nil, err
 	}
 	_ = call.Send(message) // Recv has the reason
-	_ = call.CloseSend()   // likewise
+	_ = call.CloseSend()   // Recv has the reason
 	return call, nil
 }
 

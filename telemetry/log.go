@@ -29,7 +29,7 @@ type Log struct {
 	mu     sync.Mutex
 	limit  *rate.Limiter // for lines about bad ends
 	muted  int           // since the last of them
-	probes int           // likewise: connections that ended as EndedProbe
+	probes int           // connections that ended as EndedProbe, since the last line about bad ends
 }
 
 var _ report.Observer = (*Log)(nil)

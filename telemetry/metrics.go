@@ -41,7 +41,7 @@ type Metrics struct {
 	methods   cache[string, *methodSeries]      // that a backend knows, by their paths
 	others    *methodSeries                     // of all others
 	callsOf   cache[endKey, prometheus.Counter] // of calls
-	passedOf  cache[place, *endSeries]          // of calls, likewise
+	passedOf  cache[place, *endSeries]          // of calls that end with the backend's status
 	webOf     cache[webKey, prometheus.Counter] // of web
 	listeners cache[string, struct{}]           // by name
 

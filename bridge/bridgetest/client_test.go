@@ -59,7 +59,7 @@ func answered(t *testing.T, d dialect, answer string) (r result) {
 			return
 		}
 		_, _ = io.Copy(io.Discard, req.Body) // the client judges
-		_, _ = io.WriteString(conn, answer)  // likewise
+		_, _ = io.WriteString(conn, answer)  // the client judges
 	}()
 	c := &http1Client{d: &dialer{address: ln.Addr().String()}, dialect: d, whole: true}
 	s, err := c.open(t.Context(), call{method: defaultMethod})
@@ -169,7 +169,7 @@ func wsAnswered(t *testing.T, code websocket.StatusCode, messages ...string) (r 
 			_ = conn.Write(r.Context(), websocket.MessageBinary, []byte(m)) // the client judges
 		}
 		if code != 0 {
-			_ = conn.Close(code, "") // likewise
+			_ = conn.Close(code, "") // the client judges
 		}
 	}))
 	defer hs.Close()
@@ -309,7 +309,7 @@ func bareAnswered(t *testing.T, code websocket.StatusCode, reason string, messag
 			_ = conn.Write(r.Context(), kind, []byte(m)) // the client judges
 		}
 		if code != 0 {
-			_ = conn.Close(code, reason) // likewise
+			_ = conn.Close(code, reason) // the client judges
 		}
 	}))
 	defer hs.Close()

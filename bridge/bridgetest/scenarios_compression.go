@@ -75,7 +75,7 @@ func noCodingInAnyCase(t *trial) {
 	}
 }
 
-// acceptedInAnyCase: a client's list of codings is read likewise.
+// acceptedInAnyCase: the codings in a client's list may be upper or lower case, too.
 func acceptedInAnyCase(t *trial) {
 	t.serve(compressing(echo))
 	for _, list := range append(spelledGzip, "br, GZip;q=0.5") {

@@ -39,7 +39,7 @@ func (t *trial) refusedFrames(name string, whole int64, b []byte) {
 	t.Helper()
 	s := t.open(call{})
 	_ = s.sendRaw(b)         // refused already, maybe
-	_ = s.stream.closeSend() // likewise
+	_ = s.stream.closeSend() // refused already, maybe
 	r := s.end()
 	if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
 		t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), report.ReasonBadRequest)

@@ -46,7 +46,7 @@ func pass(t *testing.T, name, network, address string) *passedSocket {
 	if s.Listener, err = openPassed(s.fd); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() }) // likewise
+	t.Cleanup(func() { _ = s.Close() }) // the test is over
 	return s
 }
 
@@ -97,17 +97,17 @@ func TestWrongDescriptorsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ln.Close() }() // likewise
+	defer func() { _ = ln.Close() }() // the test is over
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }() // likewise
+	defer func() { _ = conn.Close() }() // the test is over
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = file.Close() }() // likewise
+	defer func() { _ = file.Close() }() // the test is over
 	for want, fd := range map[error]int{
 		errNotStream: duplicate(t, udp.(*net.UDPConn)),
 		errNoListen:  duplicate(t, conn.(*net.TCPConn)),

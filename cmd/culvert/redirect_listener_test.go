@@ -24,12 +24,12 @@ func TestWhoHoldsPlacesKeepsNobodyOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = client.Close() }() // likewise
+		defer func() { _ = client.Close() }() // the test is over
 		c, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = c.Close() }() // likewise
+		defer func() { _ = c.Close() }() // the test is over
 		clients, accepted = append(clients, client), append(accepted, c)
 	}
 	for i, client := range clients {

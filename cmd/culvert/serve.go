@@ -116,7 +116,7 @@ type program struct {
 	passed       map[string]*passedSocket // sockets of the supervisor, by the key of their address
 	listeners    []net.Listener           // of each of listen, in its order
 	policies     []bridge.Listener        // of each of listeners
-	certificates []*listenerTLS           // likewise; nil: plaintext
+	certificates []*listenerTLS           // of each of listeners; nil: plaintext
 
 	redirectListener net.Listener // nil: off
 
@@ -399,10 +399,10 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 		_ = p.healthListener.Close() // the next culvert answers, as on the other sockets
 	}
 	if p.passed[adminKey] != nil {
-		_ = p.adminListener.Close() // likewise
+		_ = p.adminListener.Close() // the next culvert answers
 	}
 	if p.passed[redirectKey] != nil {
-		_ = p.redirectListener.Close() // likewise
+		_ = p.redirectListener.Close() // the next culvert answers
 	}
 	p.notify(ctx, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout

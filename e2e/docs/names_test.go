@@ -45,7 +45,7 @@ func readNames(t testing.TB) names {
 				}
 			}
 		}
-		if p.path == "docs/reference/metrics.md" || p.path == "docs/reference/culvert-kube.md" { // likewise
+		if p.path == "docs/reference/metrics.md" || p.path == "docs/reference/culvert-kube.md" { // their tables have names
 			for _, l := range p.prose {
 				for _, m := range tableName.FindAllStringSubmatch(l.text, -1) {
 					n.metrics = append(n.metrics, m[1])

@@ -37,7 +37,7 @@ func (c *Conn) useHTTP2(ctx context.Context, inner net.Conn) error {
 	web := c.Transport == WebH2 || c.Transport == TunnelWeb
 	c.close = func() {
 		_ = conn.Close()  // may be closed by then
-		_ = inner.Close() // likewise
+		_ = inner.Close() // may be closed by then
 	}
 	c.open = func(ctx context.Context, method string, md http.Header, complete []byte) (Call, error) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -15,7 +15,7 @@ import (
 // Surroundings are what else the configuration has where a Route stands.
 type Surroundings struct {
 	Match        report.Match // of the same route
-	Rewrite      string       // likewise
+	Rewrite      string       // of the same route
 	Vouched      headers.VouchedNames
 	Subprotocols []string // of culvert's own protocols
 }

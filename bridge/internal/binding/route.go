@@ -19,7 +19,7 @@ var framings = []string{report.FramingProtobuf, report.FramingJSON, report.Frami
 type Route struct {
 	report.MessageRoute
 	MethodPath string // Method as calls have it, "/package.Service/Method", or "" if the path names it
-	PollPath   string // likewise, for polls; "": they have no method of their own
+	PollPath   string // the method of polls as calls have it; "": they have none of their own
 }
 
 // InJSON reports whether the messages are JSON.

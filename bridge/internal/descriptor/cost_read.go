@@ -241,7 +241,7 @@ func (r *reading) list(f protoreflect.FieldDescriptor, levels int) bool {
 	return true
 }
 
-// mapping passes the entries of a map likewise.
+// mapping passes the entries of a map, which may be nil in a type that has a false name.
 func (r *reading) mapping(f protoreflect.FieldDescriptor, levels int) bool {
 	if f == nil || !f.IsMap() || !r.opens('{') {
 		return false

@@ -95,7 +95,7 @@ func zipped(data []byte) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	_, _ = z.Write(data) // to memory
-	_ = z.Close()        // likewise
+	_ = z.Close()        // to memory
 	return b.Bytes()
 }
 

@@ -89,7 +89,7 @@ type level struct {
 	list  bool
 	index int    // of a list: that of the value that comes next
 	named bool   // of an object: key is that of the value that comes next
-	key   string // likewise
+	key   string // of an object
 }
 
 // passed notes that a value of the level has ended.

@@ -174,7 +174,7 @@ func TestConnectionsLeaveTheReserve(t *testing.T) {
 		}
 		_ = conn.SetDeadline(deadline)                                                                // it is open here
 		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n") // it may be refused
-		text, _ := io.ReadAll(conn)                                                                   // likewise
+		text, _ := io.ReadAll(conn)                                                                   // it may be refused
 		_ = conn.Close()                                                                              // it is over
 		if strings.HasSuffix(string(text), "a page") {
 			break

@@ -20,7 +20,7 @@ type stage int
 const (
 	stageBegun   stage = iota // nothing has judged the request yet
 	stageRead                 // the header of a call's answer is made; the request's body was read
-	stageUnread               // likewise; some of the body may be left, or its reading was interrupted
+	stageUnread               // that header is made; some of the body may be left, or its reading was interrupted
 	stageRefused              // the request is refused
 )
 
@@ -115,7 +115,7 @@ func (c *Conn) FinishBody(w http.ResponseWriter, r *http.Request, body io.Reader
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
 	if _, err := io.Copy(io.Discard, body); err == nil {
-		_ = rc.SetReadDeadline(time.Time{}) // likewise
+		_ = rc.SetReadDeadline(time.Time{}) // a foreign ResponseWriter may have none
 	}
 }
 

@@ -138,7 +138,7 @@ func (c *clientConn) drop() {
 	_ = c.CloseWrite() // it fails when the client is gone, and so does Read
 	buf := make([]byte, 4<<10)
 	for end := time.Now().Add(lingerTime); time.Now().Before(end); {
-		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerSilence)) // likewise
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerSilence)) // if it fails, so does Read
 		if _, err := c.Conn.Read(buf); err != nil {
 			return
 		}

@@ -24,7 +24,7 @@ const (
 	phaseReading              // the header of a request has begun
 	phaseServing
 	phaseIdle    // between requests
-	phaseWaiting // likewise, and the wait is bounded
+	phaseWaiting // between requests, and the wait is bounded
 	phaseOver    // it is a WebSocket, or HTTP/2 of net/http, which doesn't report why it ends a connection
 )
 

@@ -26,7 +26,7 @@ type proxied struct {
 
 	// Written before once is done.
 	client    net.Addr // nil: the header names none
-	local     net.Addr // that the client connected to; nil likewise
+	local     net.Addr // that the client connected to; nil: the header names none
 	announced bool     // the Observer knows the connection
 	err       error
 }
@@ -50,7 +50,7 @@ func (c *clientConn) learnClient() {
 	})
 	_ = c.Conn.SetReadDeadline(time.Now().Add(HandshakeTimeout)) // a closed connection needs none
 	client, local, err := gate.ReadPROXYHeader(c.Conn)
-	_ = c.Conn.SetReadDeadline(time.Time{}) // likewise
+	_ = c.Conn.SetReadDeadline(time.Time{}) // a closed connection needs none
 	if err != nil {
 		p.err = io.EOF // an end that net/http has no answer for
 		c.linger.Store(false)

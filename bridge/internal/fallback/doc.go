@@ -1,6 +1,6 @@
 // Package fallback hands requests that aren't calls to a web server, over HTTP/1.1. It is a
-// leaf: it decides no limits and no rights. Elsewhere the requests are called "web": the
-// transport in logs and metrics, their types and their limits.
+// leaf: it decides no limits and no rights. The log, metrics and package report call these
+// requests "web".
 //
 //   - target.go: the web server's address
 //   - proxy.go: the connections to it, and a request with its answer

@@ -76,7 +76,7 @@ type conn struct {
 	sent       uint64       // bytes of DATA and header blocks sent
 	sentBefore uint64       // those before the client was last heard
 	asked      uint64       // the value of sent when our last keep-alive ping was queued
-	seen       uint64       // likewise for the last ping that the client has answered: it has read that much
+	seen       uint64       // the value of sent at the last ping that the client has answered: it has read that much
 }
 
 func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, hooks Hooks) *conn {

@@ -61,7 +61,7 @@ func (b *headerBlock) release() {
 	}
 	b.dec.SetEmitEnabled(false)
 	_, _ = b.dec.Write(anyField) // never fails
-	_ = b.dec.Close()            // likewise
+	_ = b.dec.Close()            // never fails
 }
 
 // field adds one field. After a fault, later fields are still decoded, to keep the

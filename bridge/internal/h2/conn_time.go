@@ -16,7 +16,7 @@ type clock struct {
 	idle     time.Time // since when there is no stream, or the last judgement; in the past while there are streams
 	rested   time.Time // since when there is no stream
 	preface  time.Time // the deadline of the preface
-	settings time.Time // likewise
+	settings time.Time // the deadline of the client's first SETTINGS
 	block    time.Time // the deadline of the header block that has begun
 	pinged   time.Time // when a ping was sent without any answer since
 	missed   time.Time // then: when to judge the client's silence

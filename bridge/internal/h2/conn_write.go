@@ -157,7 +157,7 @@ func (c *conn) releaseToTry(b []byte) (n int, err error) {
 	return c.try(b)
 }
 
-// releaseToCloseWrite closes the sending side likewise.
+// releaseToCloseWrite closes the sending side without holding mu.
 func (c *conn) releaseToCloseWrite() {
 	c.mu.Unlock()
 	defer c.mu.Lock()

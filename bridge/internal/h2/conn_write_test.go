@@ -15,7 +15,7 @@ func TestPingThatComesWithDataIsAnsweredWithIt(t *testing.T) {
 		_, _ = io.ReadFull(r.Body, make([]byte, 4)) // the client sends as much
 		<-ready
 		_, _ = io.WriteString(w, "answer")        // to a client that is there
-		_ = http.NewResponseController(w).Flush() // likewise
+		_ = http.NewResponseController(w).Flush() // to a client that is there
 		_, _ = io.Copy(io.Discard, r.Body)        // until the client goes
 	}
 	ping := [8]byte{'b', 'd', 'p'}

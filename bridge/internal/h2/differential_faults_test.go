@@ -131,7 +131,7 @@ func (w *writer) faultyBlock() {
 		[]byte{0x20, 0x3f, 0xe1, 0x1f, 0x82},                                     // two changes, without a path
 		[]byte{0x00, 0x0a, 'c'},                                                  // a name that is cut
 		[]byte{0x00, 0x81, 0xff, 0x01, 'v'},                                      // Huffman's EOS
-		[]byte("\x82\x86\x84\x00\x04:odd\x01v\x00\x01y\x81\xff"),                 // likewise, behind a malformed field
+		[]byte("\x82\x86\x84\x00\x04:odd\x01v\x00\x01y\x81\xff"),                 // Huffman's EOS behind a malformed field
 		nil, // nothing
 	))
 }

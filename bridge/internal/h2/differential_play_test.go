@@ -128,7 +128,7 @@ func playWith(t *testing.T, s *sequence, steps []step, configure func(*http.Serv
 		time.Sleep(atRest)
 		p.steps = append(p.steps, ordered(append(rest, c.settle(true)...)))
 		_ = c.conn.Close() // the server may have
-		_ = hs.Close()     // likewise its listener
+		_ = hs.Close()     // nor is its listener needed any more
 		synctest.Wait()
 		for c.release() {
 			synctest.Wait()
@@ -343,7 +343,7 @@ func (c *player) serve(w http.ResponseWriter, r *http.Request, id uint32) {
 		if r.Method != http.MethodHead { // else that would be the answer
 			_ = rc.Flush() // as above
 		}
-		_ = c.readBody(r, id, -1) // likewise
+		_ = c.readBody(r, id, -1) // as above
 	default:
 		if err := c.readBody(r, id, -1); err != nil {
 			w.WriteHeader(http.StatusBadRequest)

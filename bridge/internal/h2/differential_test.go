@@ -59,7 +59,7 @@ func sameInPieces(t *testing.T, s *sequence, seed uint64, steps []step, want pla
 			requests[e.stream]++
 		}
 		switch {
-		case strings.Contains(e.text, ":status: 431"): // likewise
+		case strings.Contains(e.text, ":status: 431"): // net/http's own handler doesn't wait
 			return ""
 		case e.stream == noStream, requests[e.stream] > 1: // two can't be told apart, and race
 			return ""

@@ -452,7 +452,7 @@ func TestWindowsThatOpenForEachMessage(t *testing.T) {
 		rc := http.NewResponseController(w)
 		for range messages {
 			_, _ = w.Write([]byte("a")) // to a client that is there
-			_ = rc.Flush()              // likewise
+			_ = rc.Flush()              // to a client that is there
 		}
 		<-r.Context().Done()
 	}))

@@ -536,7 +536,7 @@ func TestLateWriteThatIsForgiven(t *testing.T) {
 			_ = rc.Flush() // never fails here
 			time.AfterFunc(time.Second, func() {
 				CutWrites(w, time.Now())
-				_ = rc.SetWriteDeadline(time.Now().Add(time.Minute)) // likewise
+				_ = rc.SetWriteDeadline(time.Now().Add(time.Minute)) // never fails here
 			})
 			_, err := io.WriteString(w, "lost")
 			if err = errors.Join(err, rc.Flush()); !errors.Is(err, socket.ErrNothingSent) {

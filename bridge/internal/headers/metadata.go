@@ -56,7 +56,7 @@ func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked
 	return md, dropped, err
 }
 
-// Block makes metadata from the header block in a WebSocket's first message, likewise.
+// Block makes metadata from the header block in a WebSocket's first message, as Request does.
 // The block can't set headers that only the upgrade request can.
 func Block(block map[string][]string, asked Asked) (md metadata.MD, dropped []string, err error) {
 	kept := make(map[string][]string, len(block))

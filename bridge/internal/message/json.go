@@ -94,7 +94,7 @@ func (c *Converter) read(ctx context.Context, b []byte, unknown *descriptor.Unkn
 	})
 }
 
-// Reply converts a reply likewise.
+// Reply converts a reply to JSON. It takes the message over.
 func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.BufferSlice, error) {
 	b, done := joined(wire, c.Held.Account().Pool)
 	defer done()

@@ -137,7 +137,7 @@ func (s *Session) received() {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	s.state.replies.park()
-	s.kick() // likewise
+	s.kick() // for what has come meanwhile
 }
 
 // Prepare implements downstream. The message comes by Recv.

@@ -20,7 +20,7 @@ type Record struct {
 	receiving atomic.Bool
 
 	few    int   // bytes since crumbs; only the reader uses it
-	waited int64 // seconds that a body's reads have taken for them; likewise
+	waited int64 // seconds that a body's reads have taken for them; only the reader uses it
 }
 
 // Marks are times of a Record. They differ from earlier ones if a piece has moved since.

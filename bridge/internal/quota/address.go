@@ -116,7 +116,7 @@ func (s *addressShard) add(key uint64, now int64) *Address {
 func (s *addressShard) sweep(now int64) {
 	kept := make(map[uint64]*Address) // a map doesn't shrink
 	for key, a := range s.entries {
-		if a.holders.Load() > 0 || a.calls.Load() > 0 || a.webRequests.Load() > 0 || !a.rested(now) { // both end after the connection that held it
+		if a.holders.Load() > 0 || a.calls.Load() > 0 || a.fallbackRequests.Load() > 0 || !a.rested(now) { // both end after the connection that held it
 			kept[key] = a
 		}
 	}

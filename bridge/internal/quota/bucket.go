@@ -53,7 +53,7 @@ func (b *bucket) give(r perSecond) {
 // A tally counts the usage of one scope.
 type tally struct {
 	connections, calls          atomic.Int32
-	webRequests                 atomic.Int32
+	fallbackRequests            atomic.Int32
 	calling, upgrading, shaking bucket
 	expanding                   overdraft
 }

@@ -107,16 +107,16 @@ func (q *Limiter) Locks() []*sync.Mutex {
 
 // rules are the limits of one scope. 0 means no limit.
 type rules struct {
-	of                                 string // the owner, for the text of errors
-	section                            string // the prefix of their keys
-	entry                              string // of section, for the log: section may have many
-	connections, calls, webRequests    int32
-	callRate, handshakes, decompressed perSecond
+	of                                   string // the owner, for the text of errors
+	section                              string // the prefix of their keys
+	entry                                string // of section, for the log: section may have many
+	connections, calls, fallbackRequests int32
+	callRate, handshakes, decompressed   perSecond
 }
 
 func rulesOf(q report.Quota, of, section string) rules {
 	return rules{
-		of: of, section: section, connections: countOf(q.Connections), calls: countOf(q.Calls), webRequests: countOf(q.WebRequests),
+		of: of, section: section, connections: countOf(q.Connections), calls: countOf(q.Calls), fallbackRequests: countOf(q.WebRequests),
 		callRate: rateOf(q.CallsPerSecond), handshakes: rateOf(q.HandshakesPerSecond), decompressed: rateOf(q.DecompressedPerSecond),
 	}
 }

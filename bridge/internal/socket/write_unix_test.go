@@ -29,7 +29,7 @@ func latePair(t *testing.T) (late *net.TCPConn, peer net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() }) // likewise
+	t.Cleanup(func() { _ = c.Close() }) // the test is over
 	if err := c.SetWriteDeadline(LongAgo); err != nil {
 		t.Fatal(err)
 	}

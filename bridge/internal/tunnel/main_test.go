@@ -70,7 +70,7 @@ func pair(t testing.TB, holds int) (*server, *Conn, *wstest.Client) {
 	running.Go(c.Run)
 	t.Cleanup(func() {
 		_ = c.Close()   // a test may have
-		_ = end.Close() // likewise
+		_ = end.Close() // a test may have
 		running.Wait()
 	})
 	return s, c, end

@@ -435,7 +435,7 @@ func (l *learned) known(list bool) map[string]bool {
 // A fetched is an answer of the backend.
 type fetched struct {
 	names map[string]bool // nil: not asked, or no answer
-	set   *descriptor.Set // likewise, or the backend doesn't list the service
+	set   *descriptor.Set // nil: not asked, no answer, or the backend doesn't list the service
 	held  *memory.Entry   // the memory of set. It is kept or settled
 	err   error
 }

@@ -29,7 +29,7 @@ func askFor(t *testing.T, c *windowConn, f *flow, window uint32) {
 	sent.WriteString(http2.ClientPreface)
 	client := http2.NewFramer(&sent, nil)
 	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
-	_ = client.WriteWindowUpdate(1, window)                                                                       // likewise
+	_ = client.WriteWindowUpdate(1, window)                                                                       // to memory
 	if _, err := c.Write(sent.Bytes()); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ const (
 	healthPatience = 5 * time.Second  // for the first answer
 	recoveryPause  = time.Second      // how long an answer SERVING after another one must last: it bounds the effect of a service that flaps
 	minHealthPause = time.Second      // between two Watches of a connection
-	maxHealthPause = 10 * time.Second // likewise, after several without an answer
+	maxHealthPause = 10 * time.Second // between two, after several without an answer
 )
 
 // maxHealthAnswer bounds the bytes of an answer, which are a few.

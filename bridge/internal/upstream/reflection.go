@@ -77,7 +77,7 @@ func (u *Upstream) reflectAt(ctx context.Context, path string, wait bool, questi
 	// Let the backend end the call, as in any call: otherwise it would see a
 	// cancelled one.
 	_ = stream.CloseSend()                    // an error shows in RecvMsg, and the answers have arrived
-	_ = stream.RecvMsg(new(reflectionAnswer)) // likewise
+	_ = stream.RecvMsg(new(reflectionAnswer)) // the answers have arrived
 	return nil
 }
 

@@ -37,7 +37,7 @@ const (
 	httpStatus    = "unexpected HTTP status code received from server: "
 	rstRefused    = "stream terminated by RST_STREAM with error code: REFUSED_STREAM"
 	leftOut       = "the connection is draining"                                       // by a GOAWAY
-	leftOutHeader = "the stream is rejected because server is draining the connection" // likewise, from Header
+	leftOutHeader = "the stream is rejected because server is draining the connection" // by a GOAWAY, from Header
 )
 
 var localStatuses = []localStatus{

@@ -92,7 +92,7 @@ func (c *Conn) Close(code StatusCode, reason string, patience time.Duration, hur
 			waited = true
 		}
 		if waited && !hurry() {
-			_ = c.SetReadDeadline(time.Now().Add(patience)) // likewise
+			_ = c.SetReadDeadline(time.Now().Add(patience)) // a closed connection needs none
 			c.awaitClose()
 		}
 	}

@@ -198,7 +198,7 @@ func (c *Conn) settleDoubt() bool {
 		return false
 	}
 	c.doubts.confirm = nil
-	_ = c.line.conn.SetReadDeadline(c.doubts.until) // likewise
+	_ = c.line.conn.SetReadDeadline(c.doubts.until) // a closed connection needs none
 	if !socket.Readable(c.line.conn) {
 		confirm()
 	}

@@ -293,7 +293,7 @@ func TestReaderDoesNotWaitForTheLine(t *testing.T) {
 		filled += int64(n)
 		full = err != nil && !socket.Writable(server) // the time may have passed without a try
 	}
-	_ = server.SetWriteDeadline(time.Time{}) // likewise
+	_ = server.SetWriteDeadline(time.Time{}) // it is open
 	ws.answer([]byte("p"))
 	if _, err := client.Write(wstest.Masked(wstest.Close, []byte{3, 232})); err != nil {
 		t.Fatal(err)

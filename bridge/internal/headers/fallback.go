@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// webRows are what else doesn't reach a web server: programs there take it for the word of
+// fallbackRows are what else doesn't reach a web server: programs there take it for the word of
 // the proxy in front of them. X-Http-Method-Override and its like pass: the client may send
 // any method anyway.
-var webRows = compile([]Row{
+var fallbackRows = compile([]Row{
 	{"proxy", "drop", "a CGI program takes it for its variable HTTP_PROXY (https://httpoxy.org)"},
 	{"x-sendfile-type", "drop", ofFront}, // CVE-2025-61780
 	{"x-accel-*", "drop", ofFront},
@@ -35,14 +35,14 @@ var webRows = compile([]Row{
 	{"x-webauth-*", "vouched", vouch},
 })
 
-// Web returns the fields of a request's header that reach the web server: all but those
+// Fallback returns the fields of a request's header that reach the web server: all but those
 // of one connection, and those that only culvert and trusted proxies may set.
-func Web(h http.Header, trusted bool, vouched VouchedNames) http.Header {
+func Fallback(h http.Header, trusted bool, vouched VouchedNames) http.Header {
 	hop := ConnectionNames(h)
 	header := make(http.Header, len(h)+8)
 	for name, values := range h {
 		lower := strings.ToLower(name)
-		if (!hop[lower] || lower == "te") && reachesWeb(lower, trusted) && webRows.lets(lower, trusted) && !vouched.Strikes(lower, trusted) {
+		if (!hop[lower] || lower == "te") && reachesFallback(lower, trusted) && fallbackRows.lets(lower, trusted) && !vouched.Strikes(lower, trusted) {
 			header[name] = values
 		}
 	}
@@ -54,8 +54,8 @@ func Web(h http.Header, trusted bool, vouched VouchedNames) http.Header {
 	return header
 }
 
-// reachesWeb reports whether a field of the name reaches the web server.
-func reachesWeb(name string, trusted bool) bool {
+// reachesFallback reports whether a field of the name reaches the web server.
+func reachesFallback(name string, trusted bool) bool {
 	if plain := hyphened(name); plain != name && toUpstream.imitated(plain) {
 		return false
 	}

@@ -237,8 +237,8 @@ func TestWebRequestsHoldMemory(t *testing.T) {
 		await(t, "a request", entered)
 		await(t, "a request", entered)
 		await(t, "the events", begun)
-		if held := s.account.Held(); held < 2*webBytes {
-			t.Errorf("%s: %d bytes are held for two requests, want at least %d", version, held, 2*webBytes)
+		if held := s.account.Held(); held < 2*fallbackBytes {
+			t.Errorf("%s: %d bytes are held for two requests, want at least %d", version, held, 2*fallbackBytes)
 		}
 		s.registry.mu.Lock()
 		running := slices.Collect(maps.Keys(s.registry.calls))

@@ -24,22 +24,22 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// webTransport is the name of requests to the web server among those of transports.
-const webTransport = "web"
+// fallbackTransport is the name of requests to the web server among those of transports.
+const fallbackTransport = "web"
 
-// webBytes is the cost of a request to the web server: an estimate, in bytes, with its
+// fallbackBytes is the cost of a request to the web server: an estimate, in bytes, with its
 // buffers, goroutines and connection.
-const webBytes = 64 << 10
+const fallbackBytes = 64 << 10
 
-// webProxy returns the Proxy for a Config's web server, or that of the policy before.
-func (s *Server) webProxy(cfg *Config, headerBytes int, before *policy) (*fallback.Proxy, string, error) {
+// fallbackProxy returns the Proxy for a Config's web server, or that of the policy before.
+func (s *Server) fallbackProxy(cfg *Config, headerBytes int, before *policy) (*fallback.Proxy, string, error) {
 	switch {
 	case cfg.FallbackURL == "":
 		return nil, "", nil
 	case cfg.Fallback != nil:
 		return nil, "", errors.New("fallback: set a web server or a handler, not both")
-	case before != nil && before.webURL == cfg.FallbackURL && before.limits.HeaderBytes == headerBytes:
-		return before.web, before.webURL, nil
+	case before != nil && before.fallbackURL == cfg.FallbackURL && before.limits.HeaderBytes == headerBytes:
+		return before.fallback, before.fallbackURL, nil
 	}
 	p, err := fallback.New(cfg.FallbackURL, int64(looseHeaderBytes(headerBytes)), s.panics)
 	if err != nil {
@@ -48,10 +48,10 @@ func (s *Server) webProxy(cfg *Config, headerBytes int, before *policy) (*fallba
 	return p, cfg.FallbackURL, nil
 }
 
-// A webExchange is one request to the web server. The registry has it among the calls, so
+// A fallbackExchange is one request to the web server. The registry has it among the calls, so
 // that the drain, the watch over slow clients and the relief of memory treat it as one.
 // Its lifetime and its silence have no limit: it may be a stream of events.
-type webExchange struct {
+type fallbackExchange struct {
 	watched
 
 	s    *Server
@@ -60,7 +60,7 @@ type webExchange struct {
 	rc   *http.ResponseController
 	r    *http.Request // the client's
 	ctx  context.Context
-	use  quota.WebRequest
+	use  quota.FallbackRequest
 	info report.WebInfo
 	body *fallback.Body
 
@@ -73,19 +73,19 @@ type webExchange struct {
 	writeCut bool          // writes have a deadline; known after the last one
 }
 
-// serveWeb hands a request to the web server. It never panics but to abort the answer.
-func (a *arrival) serveWeb(w http.ResponseWriter, r *http.Request) {
+// serveFallback hands a request to the web server. It never panics but to abort the answer.
+func (a *arrival) serveFallback(w http.ResponseWriter, r *http.Request) {
 	liftTimeouts(w, r)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(errFinished)
-	a.peer.Transport = webTransport
+	a.peer.Transport = fallbackTransport
 	x := a.newExchange(ctx, cancel, w, r)
 	x.body = &fallback.Body{Body: progress.NewBody(r.Body, r.ContentLength), Of: &x.progress, Bytes: &x.in.bytes, Panicked: x.Panicked}
 	defer x.end()
 	defer x.use.End()
 	defer x.liftCut()
 	defer x.held.Settle()
-	a.s.registry.add(&x.watched, trafficKey{a.listening.Name, webTransport})
+	a.s.registry.add(&x.watched, trafficKey{a.listening.Name, fallbackTransport})
 	defer a.s.registry.remove(&x.watched)
 	header, err := x.admit()
 	if err != nil {
@@ -95,10 +95,10 @@ func (a *arrival) serveWeb(w http.ResponseWriter, r *http.Request) {
 	defer socket.WhenEnded(ctx, x.cut)()
 	out := r.WithContext(ctx)
 	out.Header, out.Body = header, x.body
-	a.policy.web.Serve(x, out)
+	a.policy.fallback.Serve(x, out)
 }
 
-func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, r *http.Request) *webExchange {
+func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, r *http.Request) *fallbackExchange {
 	rc := http.NewResponseController(w)
 	if r.ProtoMajor == 1 {
 		_ = rc.EnableFullDuplex() // as in httpStream.open
@@ -108,14 +108,14 @@ func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFun
 		id = newID()
 	}
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
-	x := &webExchange{
+	x := &fallbackExchange{
 		watched: watched{
 			cancel: cancel, conn: a.conn, held: a.s.account.NewEntry(), spread: edge.NewSpread(),
 			limits: &Limits{SlowConsumerTimeout: a.policy.limits.SlowConsumerTimeout, SlowSenderTimeout: a.policy.limits.SlowSenderTimeout},
 		},
 		blind: a.on.CutsReaders(r),
 		s:     a.s, a: a, w: w, rc: rc, r: r, ctx: ctx, header: make(http.Header),
-		use:  a.policy.quotas.WebRequest(a.listening.Scope(), a.peer.Addr, a.from),
+		use:  a.policy.quotas.FallbackRequest(a.listening.Scope(), a.peer.Addr, a.from),
 		info: report.WebInfo{ID: id, Request: r.Method + " " + path[:min(len(path), 256)], Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Begin: time.Now()},
 	}
 	x.progress.Clock = &a.s.registry.clock
@@ -123,7 +123,7 @@ func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFun
 }
 
 // admit returns the header for the web server, or why the request is refused.
-func (x *webExchange) admit() (http.Header, error) {
+func (x *fallbackExchange) admit() (http.Header, error) {
 	s, r := x.s, x.r
 	if s.refusing.Load() {
 		return nil, &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new requests", Retry: report.AnyMoment}
@@ -135,7 +135,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if size, limit := headers.Size(metadata.MD(r.Header)), x.a.policy.limits.HeaderBytes; size > limit {
 		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.KeyHeaderBytes).UnlessRaised(report.KeyHeaderBytes)
 	}
-	header, err := x.a.webHeader(r, x.info.ID)
+	header, err := x.a.fallbackHeader(r, x.info.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if cause := context.Cause(x.ctx); cause != nil {
 		return nil, cause // the client has sent too much
 	}
-	if !held.Begin(x.ctx, webBytes) {
+	if !held.Begin(x.ctx, fallbackBytes) {
 		return nil, report.NoMemory("requests", x.info.Request)
 	}
 	header[fallback.LoopHeader] = []string{tokens}
@@ -162,7 +162,7 @@ func (x *webExchange) admit() (http.Header, error) {
 }
 
 // cut interrupts the blocked reads and writes of the client's end.
-func (x *webExchange) cut() {
+func (x *fallbackExchange) cut() {
 	defer x.s.panics.Catch(cutting, nil)
 	x.writeCut = true
 	grace := writeGrace
@@ -174,14 +174,14 @@ func (x *webExchange) cut() {
 }
 
 // liftCut removes the deadline of cut: the connection may go on.
-func (x *webExchange) liftCut() {
+func (x *fallbackExchange) liftCut() {
 	if x.writeCut && x.r.ProtoMajor == 1 {
 		_ = x.rc.SetWriteDeadline(time.Time{}) // a foreign ResponseWriter may have none
 	}
 }
 
 // stopReading makes a waiting read of the body return.
-func (x *webExchange) stopReading() {
+func (x *fallbackExchange) stopReading() {
 	switch {
 	case x.body.AtEnd.Load():
 	case x.r.ProtoMajor == 1:
@@ -192,22 +192,22 @@ func (x *webExchange) stopReading() {
 }
 
 // Broke implements fallback.Exchange.
-func (x *webExchange) Broke(err error) { x.noteFault(err) }
+func (x *fallbackExchange) Broke(err error) { x.noteFault(err) }
 
 // Panicked implements fallback.Exchange.
-func (x *webExchange) Panicked(v any) error {
+func (x *fallbackExchange) Panicked(v any) error {
 	f := x.panicked(v)
 	x.cancel(f)
 	return f
 }
 
-func (x *webExchange) panicked(v any) *report.Fault {
+func (x *fallbackExchange) panicked(v any) *report.Fault {
 	return x.s.panics.Note("a request to the web server", v, slog.String("request_id", x.info.ID), slog.String("peer", x.info.Peer))
 }
 
 // noteFault notes why the exchange ended: the end of the context and the client's own
 // mistakes come before what followed from them.
-func (x *webExchange) noteFault(err error) {
+func (x *fallbackExchange) noteFault(err error) {
 	cause, inBody := context.Cause(x.ctx), x.body.Err()
 	switch {
 	case x.fault != nil:
@@ -227,9 +227,9 @@ func (x *webExchange) noteFault(err error) {
 }
 
 // end ends the request, once nothing of it runs any more.
-func (x *webExchange) end() {
+func (x *fallbackExchange) end() {
 	p := recover()
-	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it likewise
+	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it with ==, too
 		x.fault = x.panicked(p)
 	}
 	aborts := p != nil || x.aborted
@@ -249,7 +249,7 @@ func (x *webExchange) end() {
 }
 
 // report tells the Observer that the request is over.
-func (x *webExchange) report() {
+func (x *fallbackExchange) report() {
 	i := &x.info
 	i.Duration, i.Origin = time.Since(i.Begin), report.OriginUpstream
 	i.BytesIn, i.BytesOut = x.in.bytes.Load(), x.out.bytes.Load()

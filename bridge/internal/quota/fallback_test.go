@@ -12,9 +12,9 @@ import (
 func TestWebRequestsCountApart(t *testing.T) {
 	q, _ := newTestQuotas(t, scopeLimits{server: report.Quota{WebRequests: 3, Calls: 1}, address: report.Quota{WebRequests: 2}})
 	listener := NewListenerScope(report.Quota{})
-	begin := func(peer, limit string) *WebRequest {
+	begin := func(peer, limit string) *FallbackRequest {
 		t.Helper()
-		u := q.WebRequest(listener, peer, nil)
+		u := q.FallbackRequest(listener, peer, nil)
 		err := u.Begin("GET /")
 		var f *report.Fault
 		switch {
@@ -41,7 +41,7 @@ func TestWebRequestsCountApart(t *testing.T) {
 	for range 2 {
 		defer begin("192.0.2.1", "").End()
 	}
-	if n := q.server.tally.webRequests.Load(); n != 2 {
+	if n := q.server.tally.fallbackRequests.Load(); n != 2 {
 		t.Errorf("%d requests count, want 2", n)
 	}
 }

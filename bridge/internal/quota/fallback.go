@@ -5,9 +5,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A WebRequest is the usage of one request to the web server, from Begin to End. It
+// A FallbackRequest is the usage of one request to the web server, from Begin to End. It
 // counts apart from calls, so that a page and its calls take nothing from each other.
-type WebRequest struct {
+type FallbackRequest struct {
 	quotas   *Limiter
 	listener *Scope
 	peer     string
@@ -16,19 +16,19 @@ type WebRequest struct {
 	begun    bool
 }
 
-// WebRequest returns the usage of a request on a listener. from is as with Call.
-func (q *Limiter) WebRequest(listener *Scope, peer string, from *Address) WebRequest {
-	return WebRequest{quotas: q, listener: listener, peer: peer, address: from}
+// FallbackRequest returns the usage of a request on a listener. from is as with Call.
+func (q *Limiter) FallbackRequest(listener *Scope, peer string, from *Address) FallbackRequest {
+	return FallbackRequest{quotas: q, listener: listener, peer: peer, address: from}
 }
 
 // Begin counts the request until End, or returns why it is refused. The detail is for
 // the log. End must follow either way.
-func (u *WebRequest) Begin(detail string) error {
+func (u *FallbackRequest) Begin(detail string) error {
 	if u.address == nil {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
 	shares := u.shares()
-	if x := takeAll(shares[:], u.quotas.now, Scope.beginWeb, Scope.endWeb); x != nil {
+	if x := takeAll(shares[:], u.quotas.now, Scope.beginFallback, Scope.endFallback); x != nil {
 		return u.quotas.refuse(x, u.peer, detail)
 	}
 	u.begun = true
@@ -36,14 +36,14 @@ func (u *WebRequest) Begin(detail string) error {
 }
 
 // Memory returns the memory of the request's address. It is valid from Begin to End.
-func (u *WebRequest) Memory() *memory.Address { return &u.address.memory }
+func (u *FallbackRequest) Memory() *memory.Address { return &u.address.memory }
 
 // End gives back the request's usage, and releases its address.
-func (u *WebRequest) End() {
+func (u *FallbackRequest) End() {
 	if u.begun {
 		u.begun = false
 		for _, s := range u.shares() {
-			s.endWeb()
+			s.endFallback()
 		}
 	}
 	if u.holds {
@@ -53,13 +53,13 @@ func (u *WebRequest) End() {
 	}
 }
 
-func (u *WebRequest) shares() [3]Scope { return u.quotas.shares(u.address, u.listener) }
+func (u *FallbackRequest) shares() [3]Scope { return u.quotas.shares(u.address, u.listener) }
 
-func (s Scope) beginWeb(clock) *report.Fault {
-	if limit := s.rules.webRequests; !enter(&s.tally.webRequests, limit) {
+func (s Scope) beginFallback(clock) *report.Fault {
+	if limit := s.rules.fallbackRequests; !enter(&s.tally.fallbackRequests, limit) {
 		return s.excess("fallback_requests", report.AnyMoment, "%d requests%s to the web server are running, which is the limit", limit)
 	}
 	return nil
 }
 
-func (s Scope) endWeb() { s.tally.webRequests.Add(-1) }
+func (s Scope) endFallback() { s.tally.fallbackRequests.Add(-1) }
