@@ -52,6 +52,12 @@ func (p *pollStream) Prepare(ctx context.Context) error {
 	return nil
 }
 
+// Close implements closer.
+func (p *pollStream) Close() {
+	p.answer.reply.Free()
+	p.wholeStream.Close()
+}
+
 // A sessionPoll is the client's end of a poll whose message is for its agent's session.
 type sessionPoll struct {
 	*pollStream
