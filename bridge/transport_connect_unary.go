@@ -30,6 +30,7 @@ func openUnary(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (dow
 	if u.answer.get {
 		u.readText(query.Message)
 	}
+	u.frames.Coding = c.coding
 	u.answer.contentType = "application/" + c.subtype
 	c.rules.oneReply = true
 	c.convertJSON()

@@ -183,20 +183,20 @@ type wholeStream struct {
 // open fills in the stream of a request. What the client asks for has been read.
 func (b *wholeStream) open(w http.ResponseWriter, r *http.Request, c *call, e encoder) {
 	b.httpStream.open(w, r, c, e)
-	b.frames = message.Unary{Length: r.ContentLength}
+	b.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
 	b.body.Body, b.body.Frames = b.source, &b.frames
 }
 
-// readText has the message read from the query, not from the body.
+// readText has the message read from the query, not from the body. A coding of the body
+// isn't the text's.
 func (b *wholeStream) readText(text []byte) {
-	b.frames.Length, b.body.Body = int64(len(text)), bytes.NewReader(text)
+	b.frames, b.body.Body = message.Unary{Length: int64(len(text))}, bytes.NewReader(text)
 }
 
 // Prepare reads the whole request: its only message ends with the body. Then the call
 // needs one goroutine, and net/http can notice a disconnect.
 func (b *wholeStream) Prepare(ctx context.Context) error {
 	b.received = true
-	b.frames.Coding = b.call.coding
 	err := b.early(func() error { return b.readFirst(ctx) })
 	b.call.Complete = err == nil
 	return err
