@@ -133,6 +133,13 @@ type downstream interface {
 	Abort()
 }
 
+// A bodyDecoder is a downstream whose body may have a coding as a whole.
+type bodyDecoder interface {
+	// decodeBody is called once the call is settled, unless it is refused before. A fault
+	// refuses the call.
+	decodeBody() error
+}
+
 // A closer is a downstream whose request must be ended once its call has.
 type closer interface {
 	// Close is called on the handler's goroutine. It may panic with http.ErrAbortHandler.

@@ -85,6 +85,9 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 		refused = c.settle()
 	}
 	c.codingRefused = errors.Is(refused, errCoding)
+	if coded, ok := down.(bodyDecoder); ok && refused == nil {
+		refused = coded.decodeBody()
+	}
 	if up, ok := down.(upgrader); ok {
 		c.serveUpgrade(up, down, refused, hold) //nolint:contextcheck // the call outlives the HTTP handler
 		return

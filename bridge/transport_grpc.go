@@ -137,7 +137,8 @@ func newGRPCStream(d *dialect, w http.ResponseWriter, r *http.Request, c *call) 
 	return g
 }
 
-// decodeBody puts the decoders of the whole body in front of the reader of frames.
+// decodeBody implements bodyDecoder: it puts the decoders of the whole body in front of the
+// reader of frames.
 func (g *grpcStream) decodeBody() (err error) {
 	g.body.Body, g.body.Packed, err = g.unpacked()
 	if g.d.text {
@@ -152,9 +153,6 @@ func (g *grpcStream) decodeBody() (err error) {
 // reply before it sends the rest. But the whole request of a unary call has usually arrived
 // by now.
 func (g *grpcStream) Prepare(ctx context.Context) error {
-	if err := g.decodeBody(); err != nil {
-		return err
-	}
 	g.received = true
 	length := g.r.ContentLength
 	if g.d == native || length < 0 {

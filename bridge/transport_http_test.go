@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,5 +73,21 @@ func TestTrailersOnlyAnswerHasNoLength(t *testing.T) {
 		if got, has := answer.Header["Content-Length"]; has {
 			t.Errorf("by net/http: %v: the answer has the Content-Length %q", standard, got)
 		}
+	}
+}
+
+// TestUnknownCodingOfTheBodyIsRefusedFirst: before the call is admitted, so that it uses no
+// quota.
+func TestUnknownCodingOfTheBodyIsRefusedFirst(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Limits: Limits{Address: Quota{CallsPerSecond: 1}}}))
+	const message = "\x00\x00\x00\x00\x01a"
+	for range 3 {
+		if _, body := postUnary(t, address, message, "Content-Type", "application/grpc-web+proto", "Content-Encoding", "br"); !strings.Contains(body, "grpc-status: 12\r\n") {
+			t.Errorf("a body in br was answered with %q, want UNIMPLEMENTED", body)
+		}
+	}
+	if _, body := postUnary(t, address, message, "Content-Type", "application/grpc-web+proto"); !strings.Contains(body, "grpc-status: 0\r\n") {
+		t.Errorf("the first right call was answered with %q, want OK", body)
 	}
 }

@@ -243,6 +243,9 @@ func TestLines(t *testing.T) {
 		if res, body := request(t, "GET", "http://"+address+"/ws/chat?message="+`%7B%22text%22:%22hello%22%7D`, ""); res.StatusCode != 200 || blankless(body) != c.want {
 			t.Errorf("%s by GET: answered %d %q", name, res.StatusCode, body)
 		}
+		if res, body := request(t, "GET", "http://"+address+"/ws/chat?message="+`%7B%22text%22:%22hello%22%7D`, "", "Content-Encoding", "gzip"); res.StatusCode != 200 || blankless(body) != c.want {
+			t.Errorf("%s by GET, whose body has a coding: answered %d %q", name, res.StatusCode, body)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -364,12 +365,24 @@ func TestPollsByUnaryMethod(t *testing.T) {
 			return status.Error(codes.Unavailable, "later")
 		case bytes.Contains(m, []byte("nothing")):
 			return nil
+		case bytes.Contains(m, []byte("packed")):
+			if err := grpc.SetSendCompressor(ss.Context(), "gzip"); err != nil {
+				return err
+			}
+			noise := make([]byte, 8<<10) // it stays large enough for a buffer of the pool
+			_, _ = rand.Read(noise)      // never fails
+			m = append(m, noise...)
 		}
 		return ss.SendMsg(m)
 	}, byUnaryPolls)
+	pool := &countingPool{BufferPool: s.account.Pool}
+	s.account.Pool = pool
 	m := fromAgent(1, "hello")
 	polled(t, newPoll(t, address, m), m)
 	polled(t, newPoll(t, address, parts.Gzipped(m), "Content-Encoding", "gzip", "OpAMP-Instance-UID", agentID(1).String()), m)
+	if got := do(t, newPoll(t, address, fromAgent(1, "packed"), "Accept-Encoding", "gzip")); got.code != 200 || got.header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("%+v, want 200 in gzip", got)
+	}
 	got := do(t, newPoll(t, address, fromAgent(1, "fail")))
 	if want := `{"@status":{"code":14,"status":"UNAVAILABLE","message":"later"}}` + "\n"; got.code != 503 || got.body != want || got.header.Get("Retry-After") != "30" {
 		t.Errorf("%+v, want 503 and %s", got, want)
@@ -378,6 +391,9 @@ func TestPollsByUnaryMethod(t *testing.T) {
 	poll(t, func() string { // a call ends a moment after its answer
 		if n := s.RunningCalls() + s.polls.Sessions(); n != 0 {
 			return fmt.Sprintf("%d calls or sessions are left", n)
+		}
+		if n := pool.out.Load(); n != 0 {
+			return fmt.Sprintf("%d buffers of messages are out", n)
 		}
 		return ""
 	})
