@@ -5,7 +5,7 @@ import (
 	"context"
 )
 
-// A deadline is when a call ends at the latest: as its client asks, or sooner by its route.
+// A deadline is when a call ends at the latest, by its client or by its route.
 type deadline struct {
 	timed    context.Context // the call's, with the deadline
 	stopTime func()          // ends timed

@@ -21,7 +21,7 @@ import (
 
 // This file serves the framings in JSON that are plain HTTP: one request, and replies that
 // are events or lines. A POST of the framing json is a unary call as in the Connect
-// protocol (serveUnary).
+// protocol (openUnary).
 
 // plainMistake returns why a plain HTTP request at a path for JSON isn't a call, or nil.
 func plainMistake(r *http.Request, m *binding.Route) *report.Fault {
@@ -180,7 +180,7 @@ type wholeStream struct {
 	frames message.Unary
 }
 
-// open fills in the stream of a request. What the client asks for has been read.
+// open fills in the stream of a request.
 func (b *wholeStream) open(w http.ResponseWriter, r *http.Request, c *call, e encoder) {
 	b.httpStream.open(w, r, c, e)
 	b.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}

@@ -159,8 +159,7 @@ func TestNoAliasOfInternalTypes(t *testing.T) {
 	})
 }
 
-// mostMethods bounds the methods of bridge.Server. What hangs on the server needs all of
-// it to be understood.
+// mostMethods bounds the methods of bridge.Server: a reader of one has to know all fields.
 const mostMethods = 40
 
 // TestServerHasFewMethods keeps bridge.Server from being the place for everything.

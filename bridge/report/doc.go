@@ -1,6 +1,6 @@
-// Package report has the words that culvert and those who use it share. What they set, as
-// parts of bridge.Config: [Backend] and its parts (backend.go), [Listener], [Limits]. And
-// what culvert reports:
+// Package report has the types that culvert and its embedders share. Embedders set the
+// parts of bridge.Config: [Backend] (backend.go), [Listener], [Limits], [Match],
+// [MessageRoute]. culvert reports:
 //
 //   - to a client: a [Fault] is why culvert itself ended a call, and becomes the
 //     client's status (fault.go). Its [Reason] is a row of the table of [Reasons]
