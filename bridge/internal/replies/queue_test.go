@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -99,10 +100,22 @@ func readingAhead(t *testing.T, messages, size int) (*Queue, *memory.Entry) {
 }
 
 // TestPingPongIsNotReadAhead: each answer has to be waited for, however short
-// the wait is. In a bubble it takes no time.
+// the wait is. The time of a bubble passes only while everybody waits, so the
+// backend answers after Next has begun to wait, however slow the machine is.
 func TestPingPongIsNotReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := queueOf(t, parts.Echo)
+		q, _ := queueOf(t, func(ss grpc.ServerStream) error {
+			for {
+				var m []byte
+				if err := ss.RecvMsg(&m); err != nil {
+					return err
+				}
+				time.Sleep(time.Nanosecond)
+				if err := ss.SendMsg(m); err != nil {
+					return err
+				}
+			}
+		})
 		for range 10 * burst {
 			if err := q.up.Send(mem.BufferSlice{mem.SliceBuffer("ping")}); err != nil {
 				t.Fatal(err)
