@@ -72,7 +72,7 @@ const RoomlessBytes = 1 << 10
 // SmallBytes is the size up to which a message counts as small, if culvert reads or makes
 // it: a request, or a reply that is decompressed or converted. A larger one waits for room
 // in the share of large messages. What an upstream sends counts as small up to
-// the window of a stream (upstream.StreamWindow): HTTP/2 lets that much come unasked.
+// the same size (upstream.StreamWindow): HTTP/2 lets that much come unasked.
 const SmallBytes = 64 << 10
 
 // BehindBytes is how much the kernel may hold of a client's connection that culvert

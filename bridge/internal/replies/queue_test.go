@@ -141,7 +141,7 @@ func TestReadingAheadIsBounded(t *testing.T) {
 				t.Errorf("%d messages of %d bytes were read ahead, want %d", q.count, c.size, c.want)
 			}
 			least := int64(c.want * c.size)
-			if got, most := l.Total(), least+2*int64(upstream.StreamWindow(l.Account())); got < least || got > most {
+			if got, most := l.Total(), least+2*upstream.MaxStreamWindow; got < least || got > most {
 				t.Errorf("the call is charged with %d bytes, want %d to %d: what was read, and what fits the window", got, least, most)
 			}
 		})

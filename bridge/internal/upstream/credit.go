@@ -19,8 +19,12 @@ type credit struct {
 func (c *windowConn) askCredit(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed.Err() != nil || !c.began {
-		c.began = true // the first one releases the bytes that newWindowConn has counted
+	if !c.began { // behind the SETTINGS of grpc-go
+		c.began = true // this releases the bytes that newWindowConn has counted
+		c.out.before = streamWindowSetting
+		return true
+	}
+	if c.closed.Err() != nil {
 		return true
 	}
 	paid := min(c.covered, int64(f.increment))

@@ -15,7 +15,6 @@ type flow struct {
 	entry        *memory.Entry
 	id           string                  // the call's
 	giveUp       context.CancelCauseFunc // ends the call
-	window       int64                   // of a stream
 	packs        bool                    // grpc-go compresses the requests again
 	bound        atomic.Bool             // its stream is known
 	unborn       atomic.Bool             // its stream hasn't begun, and won't
@@ -117,7 +116,7 @@ func (f *flow) waiting() int64 { return f.small.Load() + f.large.Load() }
 // one.
 func (f *flow) taken(messages, bytes int) {
 	n := int64(bytes) + int64(messages)*prefixBytes
-	if messages == 1 && int64(bytes) > f.window {
+	if messages == 1 && bytes > StreamWindow {
 		n -= f.take(&f.large, memory.Reply, n)
 	}
 	f.take(&f.small, memory.Small, n)
@@ -145,6 +144,10 @@ type streamState struct {
 	flow  *flow  // of its call; nil: not known
 
 	small, large int64 // bytes that count with the connection, since the call isn't known
+
+	messages arriving
+	window   int64 // bytes that the backend may send
+	withheld int64 // bytes that it may send besides for grpc-go, but not yet for culvert
 }
 
 // sentData tells the call about a DATA frame that is being sent.
@@ -163,11 +166,11 @@ func (c *windowConn) flowOf(stream uint32) *flow {
 // countArrived counts the DATA that was read: for one stream at a time, in any number
 // of frames.
 func (c *windowConn) countArrived() {
-	id, n, padded := c.came.stream, c.came.bytes, c.came.padded
-	if padded == 0 {
+	id, n, padded, passed := c.came.stream, c.came.bytes, c.came.padded, c.came.passed
+	if padded == 0 && passed == 0 {
 		return
 	}
-	c.came.bytes, c.came.padded = 0, 0
+	c.came.bytes, c.came.padded, c.came.passed = 0, 0, 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unasked += padded
@@ -175,6 +178,8 @@ func (c *windowConn) countArrived() {
 	if !open {
 		return
 	}
+	s.window -= passed
+	s.messages = c.came.messages
 	if s.flow != nil && s.flow.entry.Settled() { // it is another call's of the same id, which has ended
 		s.flow = nil
 		c.disown(s.grant)
@@ -185,7 +190,7 @@ func (c *windowConn) countArrived() {
 	case s.flow != nil:
 		s.flow.came(n)
 	default: // the time when these bytes are taken isn't known either, but the window bounds them
-		n = max(min(n, c.sizes.stream-s.small), 0)
+		n = max(min(n, StreamWindow-s.small), 0)
 		c.window.Add(memory.Small, int(n))
 		s.small += n
 	}

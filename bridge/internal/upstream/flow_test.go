@@ -198,7 +198,7 @@ func TestQueuedRequestsCount(t *testing.T) {
 func TestPaddingDoesNotCount(t *testing.T) {
 	a := memory.New(64<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, windowsFor(a), nil)
+	c := newWindowConn(near, a, connWindow(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	f := &flow{entry: a.NewEntry(), id: "one"}
@@ -407,7 +407,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 func TestCallWithoutAStreamIsForgotten(t *testing.T) {
 	a := memory.New(16<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, windowsFor(a), nil)
+	c := newWindowConn(near, a, connWindow(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	first := &flow{entry: a.NewEntry(), id: "one"}

@@ -47,7 +47,8 @@ const (
 // h2Frames finds the frames in a stream of bytes that arrives in any pieces.
 type h2Frames struct {
 	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: not needed
-	header h2Frame                                     // the frame whose payload is passed to fields, if that is set
+	data   func(part []byte)                           // of DATA, without padding; nil: not needed
+	header h2Frame                                     // the frame whose payload is passed on
 
 	before []byte // pass sets it: frames to hand on before the one that it has
 
@@ -74,7 +75,7 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 		if s.skip > 0 {
 			n := min(s.skip, len(p)-at)
 			s.skip -= n
-			s.passFields(p[at : at+n])
+			s.passPart(p[at : at+n])
 			at += n
 			continue
 		}
@@ -97,19 +98,26 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 		s.skip = int(f.length) + frameHeaderBytes - n
 		s.header = f
 		if s.skip == 0 {
-			s.passFields(nil)
+			s.passPart(nil)
 		}
 	}
 	return append(parts, p[start:at])
 }
 
-// passFields passes on a part of a header block, and reports whether it is the last
-// one.
-func (s *h2Frames) passFields(part []byte) {
-	if s.fields == nil || s.header.kind != http2.FrameHeaders && s.header.kind != http2.FrameContinuation {
-		return
+// passPart passes on a part of a frame's payload: of a header block, with whether it is the
+// last one, or of DATA.
+func (s *h2Frames) passPart(part []byte) {
+	switch s.header.kind {
+	case http2.FrameHeaders, http2.FrameContinuation:
+		if s.fields != nil {
+			s.fields(s.header.stream, part, s.skip == 0 && !s.block)
+		}
+	case http2.FrameData:
+		if s.data != nil {
+			padding := max(int(s.header.padding)-1, 0) // at the end
+			s.data(part[:min(max(s.skip+len(part)-padding, 0), len(part))])
+		}
 	}
-	s.fields(s.header.stream, part, s.skip == 0 && !s.block)
 }
 
 // parseFrame parses a frame's header, and with it a WINDOW_UPDATE's increment, the length of

@@ -18,57 +18,40 @@ type grant struct {
 	long   *time.Timer    // for judgeWait, while waits is true
 	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
 	open   bool           // its WINDOW_UPDATE is sent
-	left   int64          // bytes that must arrive before the rest fits the fixed window
+	left   int64          // bytes that must arrive before the rest fits the window that the stream had
 	rest   int64          // bytes after left that may be of the message
-	owed   uint32         // the increment of the WINDOW_UPDATE
+	more   int64          // the increment of the WINDOW_UPDATE
 }
 
-// askRoom reserves a message's room, and reports whether it got the room.
-func (c *windowConn) askRoom(f h2Frame) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, open := c.streams[f.stream]
-	if !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
-		return true
-	}
-	g := &grant{flow: s.flow, left: int64(f.increment) - c.sizes.stream, rest: c.sizes.stream, owed: f.increment}
+// askRoom asks for the room of the n bytes of a stream's large message that don't fit the
+// window of the stream, and reports whether it got the room. mu is held.
+func (c *windowConn) askRoom(stream uint32, s *streamState, n int64) bool {
 	// The message before has arrived, and was taken.
+	c.drop(s)
 	c.window.Sub(memory.Reply, int(s.large))
 	s.large = 0
-	if before := s.grant; before != nil {
-		if before.sent.CompareAndSwap(false, true) {
-			g.owed += before.owed // grpc-go relies on it
-		}
-		c.drop(f.stream)
-	}
-	update := h2Frame{stream: f.stream, increment: g.owed}.append(make([]byte, 0, windowUpdateBytes))
+	g := &grant{flow: s.flow, left: n, rest: s.window, more: max(n, s.withheld-maxWithheld)}
 	s.grant = g
-	c.streams[f.stream] = s
 	var owner *memory.Entry
 	if g.flow != nil {
 		owner = g.flow.entry
 	}
-	w, atOnce := c.account.Ask(owner, memory.Reply, int64(f.increment), func() {
+	w, atOnce := c.account.Ask(owner, memory.Reply, n, func() {
 		if g.sent.CompareAndSwap(false, true) {
-			c.offer(ownFrame{update, func() { c.letIn(f.stream, g) }})
+			c.offer(ownFrame{streamUpdate(stream, g.more), func() { c.letIn(stream, g) }})
 		}
 	})
 	g.waiter = w
 	if atOnce {
 		g.sent.Store(true)
 		c.open(g)
-		if g.owed == f.increment {
-			return true
-		}
-		c.offer(ownFrame{bytes: update})
-		return false
+		return true
 	}
-	if g.flow == nil {
-		return false
+	if g.flow != nil {
+		g.waits = true
+		g.flow.entry.NoteWaiting(1)
+		g.long = time.AfterFunc(memory.Patience, func() { c.judgeWait(g, n) })
 	}
-	g.waits = true
-	g.flow.entry.NoteWaiting(1)
-	g.long = time.AfterFunc(memory.Patience, func() { c.judgeWait(g, int64(f.increment)) })
 	return false
 }
 
@@ -100,9 +83,17 @@ func (c *windowConn) waitsInVain(g *grant, n int64) context.CancelCauseFunc {
 func (c *windowConn) letIn(stream uint32, g *grant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.streams[stream].grant == g {
-		c.open(g)
+	s, open := c.streams[stream]
+	if !open || s.grant != g {
+		return
 	}
+	c.open(g)
+	s.give(g.more)
+	if n := c.spare(&s); n > 0 { // grpc-go has given back window meanwhile
+		s.give(n)
+		c.offer(ownFrame{bytes: streamUpdate(stream, n)})
+	}
+	c.streams[stream] = s
 }
 
 // open counts the bytes of a message that are still on their way. Those that fit the
@@ -111,7 +102,7 @@ func (c *windowConn) open(g *grant) {
 	g.open = true
 	c.payer(g).Promise(g.left)
 	c.stopWaiting(g)
-	c.cover(c.sizes.stream)
+	c.cover(StreamWindow)
 }
 
 // payer returns the entry that the grant counts with. mu is held.
@@ -182,8 +173,7 @@ func (c *windowConn) takeFromGrant(s *streamState, n int64) int64 {
 }
 
 // drop ends a stream's grant. mu is held.
-func (c *windowConn) drop(stream uint32) {
-	s := c.streams[stream]
+func (c *windowConn) drop(s *streamState) {
 	g := s.grant
 	switch {
 	case g == nil:
@@ -194,5 +184,4 @@ func (c *windowConn) drop(stream uint32) {
 		c.stopWaiting(g)
 	}
 	s.grant = nil
-	c.streams[stream] = s
 }

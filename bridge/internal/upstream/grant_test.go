@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -17,8 +18,19 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
+// arrive has frames of DATA arrive on a stream.
+func (c *windowConn) arrive(stream uint32, data []byte) {
+	var sent bytes.Buffer
+	_ = http2.NewFramer(&sent, nil).WriteData(stream, false, data) // to memory
+	c.in.scan(sent.Bytes(), c.received)
+	c.countArrived()
+}
+
+// prefixOf returns the prefix of a message.
+func prefixOf(size uint32) []byte { return binary.BigEndian.AppendUint32([]byte{0}, size) }
+
 // askFor has grpc-go's side of a connection begin a stream of a call, and ask for a
-// window for a message.
+// window for a message. The prefix of a large message has arrived.
 func askFor(t *testing.T, c *windowConn, f *flow, window uint32) {
 	t.Helper()
 	c.expect(f)
@@ -29,7 +41,14 @@ func askFor(t *testing.T, c *windowConn, f *flow, window uint32) {
 	sent.WriteString(http2.ClientPreface)
 	client := http2.NewFramer(&sent, nil)
 	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
-	_ = client.WriteWindowUpdate(1, window)                                                                       // to memory
+	if _, err := c.Write(sent.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if window > StreamWindow {
+		c.arrive(1, prefixOf(window))
+	}
+	sent.Reset()
+	_ = client.WriteWindowUpdate(1, window) // to memory
 	if _, err := c.Write(sent.Bytes()); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +63,7 @@ func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
 			others := a.NewEntry()
 			others.Add(memory.Reply, 6<<20)
 			near, far := net.Pipe()
-			c := newWindowConn(near, a, windowsFor(a), nil)
+			c := newWindowConn(near, a, connWindow(a), nil)
 			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 			ctx, cancel := context.WithCancelCause(t.Context())
 			held := a.NewEntry()
@@ -91,7 +110,7 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 				others := a.NewEntry()
 				others.Add(memory.Reply, 6<<20)
 				near, far := net.Pipe()
-				conn := newWindowConn(near, a, windowsFor(a), nil)
+				conn := newWindowConn(near, a, connWindow(a), nil)
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 				ctx, cancel := context.WithCancelCause(t.Context())
 				held := a.NewEntry()
@@ -131,9 +150,9 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 // call holds what came.
 func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	const size, came = 1 << 20, 300_000
-	a := memory.New(64<<20, 0)
+	a := memory.New(16<<20, 0) // nothing is counted ahead
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, windowsFor(a), nil)
+	c := newWindowConn(near, a, connWindow(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	held := a.NewEntry()
@@ -151,8 +170,8 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 			t.Errorf("%s the account has %d bytes, want the call's %d", when, got, all)
 		}
 	}
-	granted := size - windowsFor(a).stream
-	want("before anything has come", granted, 0)
+	const granted = size - (StreamWindow - prefixBytes) + prefixBytes
+	want("before anything but the prefix has come", granted, prefixBytes)
 
 	sending := make(chan error, 2)
 	backend := http2.NewFramer(far, nil)
@@ -173,10 +192,10 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	read(frameHeaderBytes)
 	go func() { sending <- backend.WriteDataPadded(1, false, make([]byte, came), make([]byte, 255)) }()
 	read(frameHeaderBytes + came + 256)
-	want("behind a part", granted, came)
+	want("behind a part", granted, prefixBytes+came)
 	go func() { sending <- backend.WriteRSTStream(1, http2.ErrCodeCancel) }()
 	read(frameHeaderBytes + 4)
-	want("once the rest can't come", came, came)
-	f.taken(1, came-prefixBytes)
+	want("once the rest can't come", prefixBytes+came, prefixBytes+came)
+	f.taken(1, came)
 	want("once it is taken", 0, 0)
 }

@@ -307,7 +307,7 @@ func TestPanicBesideAConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, panics := memory.New(16<<20, 0), quietPanics()
 			near, far := net.Pipe()
-			c := newWindowConn(near, a, windowsFor(a), panics)
+			c := newWindowConn(near, a, connWindow(a), panics)
 			ended := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(io.Discard, far)

@@ -104,7 +104,7 @@ type pool struct {
 	panics *report.Panics
 	log    *slog.Logger
 
-	windows     windows      // of grpc-go
+	window      int64        // of a connection
 	headerBytes int          // of a header block that grpc-go takes
 	leftOut     atomic.Int64 // when noteLeftOut last logged, in nanoseconds of Unix time
 

@@ -365,7 +365,7 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 		}
 		conn := &recordingConn{}
 		a := memory.New(1<<30, 0)
-		c := newWindowConn(conn, a, windowsFor(a), nil)
+		c := newWindowConn(conn, a, connWindow(a), nil)
 		in := slices.Concat([]byte(http2.ClientPreface), one, two, one)
 		for rest := in; len(rest) > 0; {
 			n := len(rest)
@@ -392,7 +392,7 @@ func wholeFrames(b []byte) bool {
 	var s h2Frames
 	small := true
 	out := s.scan(bytes.Clone(b), func(f h2Frame) bool {
-		small = small && f.increment <= minStreamWindow && f.kind != http2.FramePing
+		small = small && f.increment <= StreamWindow && f.kind != http2.FramePing
 		return true
 	})
 	return small && s.skip == 0 && len(s.carry) == 0 && !s.block && len(bytes.Join(out, nil)) == len(b)

@@ -82,7 +82,7 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 		known.refused = s.facts.refused
 	}
 	if r.Held != nil {
-		known.flow.entry, known.flow.id, known.flow.window = r.Held, r.ID, u.pool.windows.stream
+		known.flow.entry, known.flow.id = r.Held, r.ID
 		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
 	}
 	ctx := s.ctx

@@ -42,34 +42,20 @@ func sameSource(a, b any) bool {
 	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
-// Fixed windows towards the backend. grpc-go's own estimate grows a stream's window
-// to 16 MiB, and one slow reader then holds that much. The window of a stream is also the
-// largest reply that may come unasked. The connection's window bounds the data in flight
+// Windows towards the backend. grpc-go's own estimate grows a stream's window to 16 MiB, and
+// one slow reader then holds that much. The connection's window bounds the data in flight
 // for all its streams. It counts with the account for as long as the connection lasts.
 const (
-	minStreamWindow = 64 << 10
-	maxStreamWindow = 256 << 10
+	StreamWindow    = 64 << 10  // of each stream at first, and so the largest part of a reply that comes unasked
+	MaxStreamWindow = 192 << 10 // of a stream of small messages (more.go)
 	minConnWindow   = 64 << 10
 	maxConnWindow   = 1 << 20
 )
 
-// windows are the sizes of the windows of an upstream. They stay when the account's size
-// changes: without room in the account, no window is given back (credit.go).
-type windows struct{ stream, conn int64 }
-
-func windowsFor(a *memory.Account) windows {
-	return windows{
-		stream: int64(StreamWindow(a)),
-		conn:   min(max(a.Messages()/256, minConnWindow), maxConnWindow), // an upstream has up to 64 connections to each address
-	}
-}
-
-// StreamWindow returns the window of each stream of an upstream that counts with the
-// account. The smaller it is, the fewer messages of a fast stream pass between two waits of
-// the backend for window. But the windows of a thousand streams must fit the account: if
-// parts of replies filled it, none could be completed, and culvert would end their calls.
-func StreamWindow(a *memory.Account) int {
-	return int(min(max(a.Messages()/1024, minStreamWindow), maxStreamWindow))
+// connWindow returns the size of the window of each connection. It stays when the account's
+// size changes: without room in the account, no window is given back (credit.go).
+func connWindow(a *memory.Account) int64 {
+	return min(max(a.Messages()/256, minConnWindow), maxConnWindow) // an upstream has up to 64 connections to each address
 }
 
 const (
@@ -107,7 +93,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), windows: windowsFor(account)}
+	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: connWindow(account)}
 	p.absent.Store(time.Now().UnixNano())
 	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{
@@ -118,8 +104,8 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
 		grpc.WithResolvers(nameBuilder{resolveInterval(&b), panics}),
-		grpc.WithStaticStreamWindowSize(int32(p.windows.stream)),
-		grpc.WithStaticConnWindowSize(int32(p.windows.conn)),
+		grpc.WithStaticStreamWindowSize(MaxStreamWindow),
+		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
 		grpc.WithStatsHandler(facts{panics}),
 		grpc.WithIdleTimeout(0),

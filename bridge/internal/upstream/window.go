@@ -37,7 +37,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	if err != nil {
 		return nil, nil, err
 	}
-	c = newWindowConn(conn, w.account, w.pool.windows, w.pool.panics)
+	c = newWindowConn(conn, w.account, w.pool.window, w.pool.panics)
 	c.link = newBackendLink(ctx, c)
 	c.plaintext = w.Info().SecurityProtocol == "insecure"
 	c.watch.countIn(&w.pool.lostPings)
@@ -52,13 +52,14 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 // A windowConn keeps the data from a backend within the account, and pings a silent
 // backend (silence).
 //
-// As soon as grpc-go has read a message's length, it gives the stream the whole
-// window that the message needs; from then on nothing stops the upstream until the
-// message is held in full. That permission is a WINDOW_UPDATE larger than the
-// stream's fixed window. So windowConn withholds it on its way out until the account
-// has room for the message (grant.go). The room counts with the call.
+// A stream has two windows: grpc-go's, and a smaller one that the backend knows of.
+// grpc-go's WINDOW_UPDATEs therefore pass on only in part (more.go). A stream of small
+// messages gets the rest of grpc-go's window. For a large message, windowConn gives the
+// stream what the message needs, once the account has room for it; from then on nothing
+// stops the upstream until the message is held in full (grant.go). The room counts with
+// the call.
 //
-// Data that fits the fixed window comes unasked, and grpc-go gives the connection's
+// Data that fits a stream's window comes unasked, and grpc-go gives the connection's
 // window back as soon as bytes have arrived, before anybody reads them. So the
 // connection's WINDOW_UPDATEs are withheld while the account has no room for the same
 // amount again (credit.go). Bytes of a message that has its room need no more. RFC
@@ -66,7 +67,6 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 type windowConn struct {
 	net.Conn
 	account *memory.Account
-	sizes   windows // of grpc-go
 	panics  *report.Panics
 	window  *memory.Entry // the connection's window
 
@@ -79,6 +79,8 @@ type windowConn struct {
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
 		stream        uint32
 		bytes, padded int64 // padded: with the padding
+		passed        int64 // bytes of the stream's window
+		messages      arriving
 	}
 	greeted   atomic.Bool // something was read
 	plaintext bool        // without TLS
@@ -115,12 +117,13 @@ type ownFrame struct {
 	then  func() // called once the frame is sent; may be nil
 }
 
-func newWindowConn(conn net.Conn, a *memory.Account, sizes windows, panics *report.Panics) *windowConn {
-	c := &windowConn{Conn: conn, account: a, sizes: sizes, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
-	c.window.Add(memory.Fixed, int(sizes.conn))
+func newWindowConn(conn net.Conn, a *memory.Account, window int64, panics *report.Panics) *windowConn {
+	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c.window.Add(memory.Fixed, int(window))
 	c.answers = answers{left: func(string) {}, ended: c.reset, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields = c.readFields
+	c.in.data = c.readData
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
 	c.sender.Go(c.send)
@@ -143,8 +146,9 @@ func (c *windowConn) Close() (err error) {
 	c.sender.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id := range c.streams {
-		c.drop(id)
+	for id, s := range c.streams {
+		c.drop(&s)
+		c.streams[id] = s
 	}
 	for cr := range c.credits {
 		c.account.Drop(cr.waiter)
@@ -192,8 +196,9 @@ func (c *windowConn) received(f h2Frame) bool {
 	if f.kind == http2.FrameData {
 		if f.stream != c.came.stream {
 			c.countArrived()
-			c.came.stream = f.stream
+			c.came.stream, c.came.messages = f.stream, c.messagesOf(f.stream)
 		}
+		c.came.passed += int64(f.padding)
 		c.came.bytes += int64(f.length - f.padding) // grpc-go drops padding at once
 		c.came.padded += int64(f.length)
 	}
@@ -229,14 +234,14 @@ func (c *windowConn) sending(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
 		return c.askCredit(f)
-	case f.kind == http2.FrameWindowUpdate && int64(f.increment) > c.sizes.stream:
-		return c.askRoom(f)
+	case f.kind == http2.FrameWindowUpdate:
+		return c.askMore(f)
 	case f.kind == http2.FrameHeaders:
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
 			c.out.before = c.takeResets() // the stream may have the place of one that is to be reset
-			c.streams[f.stream] = streamState{}
+			c.streams[f.stream] = streamState{window: StreamWindow, withheld: maxWithheld}
 			c.watch.streams(len(c.streams))
 		}
 		c.watch.sent()
@@ -367,8 +372,8 @@ func (c *windowConn) forgetOpen(stream uint32) bool {
 
 // forget forgets a stream. mu is held.
 func (c *windowConn) forget(stream uint32) {
-	c.drop(stream)
 	s := c.streams[stream]
+	c.drop(&s)
 	if s.small > 0 {
 		c.window.Sub(memory.Small, int(s.small))
 		c.window.Trim()

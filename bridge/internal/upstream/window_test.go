@@ -94,7 +94,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	}
 	all.Wait()
 	// Data within a stream's fixed window needs no permission, and comes on top.
-	if limit := int64(budget/8*3 + calls*StreamWindow(b)); most > limit || most < size {
+	if limit := int64(budget/8*3 + calls*StreamWindow); most > limit || most < size {
 		t.Errorf("at most %d bytes were held, want up to %d and at least a reply of %d", most, limit, size)
 	}
 	if err := up.Close(); err != nil {
@@ -103,45 +103,6 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	if used := b.Used(); used != 0 {
 		t.Errorf("%d bytes are still counted", used)
 	}
-}
-
-// TestStreamWindowFollowsTheAccount: the whole windows of 1,024 calls fit an account of 64 MiB
-// or more.
-func TestStreamWindowFollowsTheAccount(t *testing.T) {
-	for account, want := range map[int64]int{1 << 20: 64 << 10, 64 << 20: 64 << 10, 160 << 20: 160 << 10, 256 << 20: 256 << 10, 1 << 40: 256 << 10} {
-		if got := StreamWindow(memory.New(account, 0)); got != want {
-			t.Errorf("a stream's window is %d in an account of %d bytes, want %d", got, account, want)
-		}
-	}
-}
-
-// TestWindowsStayWhenTheAccountGrows: a connection that begins after that goes by the windows
-// that grpc-go has, so a reply that doesn't fit one of them waits for room.
-func TestWindowsStayWhenTheAccountGrows(t *testing.T) {
-	const size = minStreamWindow + 64<<10
-	a := memory.New(16<<20, 0)
-	grown := make(chan struct{})
-	backend := serveLarge(t, size)
-	backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
-		<-grown
-		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	}
-	up, err := New(backend, largeMessages, testHeaderBytes, a, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer up.Close()
-	a.SetBounds(256<<20, 0)
-	close(grown)
-	others := a.NewEntry()
-	others.Add(memory.Reply, 96<<20) // all that replies may fill
-	received, done := receiveAll(t, up, 1, size)
-	poll(t, waitsForRoom(a))
-	if received.Load() > 0 {
-		t.Error("a reply came without room")
-	}
-	others.Settle()
-	done()
 }
 
 // TestRepliesOfManyCallsAtOnceCome: the account is too small for all replies of a crowd. They
@@ -271,7 +232,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	near, far := net.Pipe()
 	b := memory.New(8<<20, 0)
 	w, _ := b.Ask(nil, memory.Reply, 3<<20, func() {}) // all that replies may fill
-	c := newWindowConn(near, b, windowsFor(b), nil)
+	c := newWindowConn(near, b, connWindow(b), nil)
 	defer c.Close()
 	got := make(chan []byte, 1)
 	go func() { // ends with the pipe
@@ -289,9 +250,10 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	}
 	headers := []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, 1}
 	write(append([]byte(http2.ClientPreface), headers...))
-	window := uint32(StreamWindow(b))
-	write(update(window + 1))
-	write(update(window + 2))
+	const size = 3*MaxStreamWindow + 3
+	c.arrive(1, prefixOf(size))
+	write(update(size))
+	write(update(2))
 	write(data[:12])
 	b.Drop(w) // now the update may go, but not here
 	poll(t, func() string {
@@ -310,7 +272,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 		return ""
 	})
 	_ = c.Close()
-	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(2*window+3))
+	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(size), update(2))
 	if all := <-got; !bytes.Equal(all, want) {
 		t.Errorf("sent %q, want %q", all, want)
 	}
@@ -325,7 +287,7 @@ func TestResetsLeaveBeforeNewStreams(t *testing.T) {
 		got <- all
 	}()
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, a, windowsFor(a), nil)
+	c := newWindowConn(near, a, connWindow(a), nil)
 	headers := func(id byte) []byte {
 		return []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, id}
 	}
@@ -351,14 +313,13 @@ func TestResetsLeaveBeforeNewStreams(t *testing.T) {
 // in the fixed window isn't forgotten while it waits for room.
 func TestReplyJustOverTheWindowComes(t *testing.T) {
 	for _, budget := range []int{8 << 20, 256 << 20} {
-		window := StreamWindow(memory.New(int64(budget), 0))
-		for _, size := range []int{window + 1, 2*window - 1, 2*window + 1, 1 << 20} {
-			replyOverTheWindow(t, budget, window, size)
+		for _, size := range []int{StreamWindow + 1, 2*StreamWindow - 1, 2*StreamWindow + 1, MaxStreamWindow, MaxStreamWindow + 1, 2*MaxStreamWindow + 1, 1 << 20} {
+			replyOverTheWindow(t, budget, size)
 		}
 	}
 }
 
-func replyOverTheWindow(t *testing.T, budget, window, size int) {
+func replyOverTheWindow(t *testing.T, budget, size int) {
 	t.Helper()
 	b := memory.New(int64(budget), 0)
 	full, atOnce := b.Ask(nil, memory.Reply, int64(budget)/8*3, func() {}) // all that replies may fill
@@ -379,9 +340,7 @@ func replyOverTheWindow(t *testing.T, budget, window, size int) {
 	var recvErr error
 	var receiving sync.WaitGroup
 	receiving.Go(func() { reply, recvErr = call.Recv() })
-	if size > 2*window {
-		poll(t, waitsForRoom(b))
-	}
+	poll(t, waitsForRoom(b))
 	b.Drop(full)
 	receiving.Wait()
 	if recvErr != nil || reply.Len() != size {

@@ -1,0 +1,126 @@
+package upstream
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/net/http2"
+)
+
+// maxWithheld is how much of grpc-go's window of a stream a backend doesn't get at first.
+// grpc-go gives window back once the reader has taken a quarter of its window. The rest of
+// StreamWindow must have room for a DATA frame, since a backend may wait until a whole one
+// fits: then no stream stands still from which no more than this is withheld.
+const maxWithheld = MaxStreamWindow - StreamWindow
+
+const _ = uint(StreamWindow - MaxStreamWindow/4 - 16<<10) // SETTINGS_MAX_FRAME_SIZE
+
+// streamWindowSetting is a SETTINGS frame that lowers the windows of streams that grpc-go's
+// SETTINGS before it have announced. RFC 9113 §6.5.2.
+var streamWindowSetting = binary.BigEndian.AppendUint32([]byte{0, 0, settingBytes, byte(http2.FrameSettings), 0, 0, 0, 0, 0, 0, byte(http2.SettingInitialWindowSize)}, StreamWindow)
+
+// arriving follows the messages in the DATA of a stream.
+type arriving struct {
+	left   int64 // bytes of the last message that haven't arrived
+	small  int64 // bytes of small messages in a row; 0: the last message is large
+	prefix [prefixBytes]byte
+	have   int // bytes of prefix
+}
+
+// read reads a part of the stream's DATA. gRPC PROTOCOL-HTTP2, "Length-Prefixed-Message".
+func (m *arriving) read(part []byte) {
+	for len(part) > 0 {
+		if m.left > 0 {
+			n := min(m.left, int64(len(part)))
+			m.left -= n
+			part = part[n:]
+			continue
+		}
+		n := copy(m.prefix[m.have:], part)
+		part = part[n:]
+		if m.have += n; m.have < prefixBytes {
+			return
+		}
+		m.have = 0
+		m.left = int64(binary.BigEndian.Uint32(m.prefix[1:]))
+		if m.left > StreamWindow {
+			m.small = 0
+		} else {
+			m.small += m.left + prefixBytes
+		}
+	}
+}
+
+// readData reads a part of the DATA of the stream that sends.
+func (c *windowConn) readData(part []byte) {
+	c.came.passed += int64(len(part))
+	c.came.messages.read(part)
+}
+
+func (c *windowConn) messagesOf(stream uint32) arriving {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streams[stream].messages
+}
+
+// askMore reports whether the backend gets the window that grpc-go gives a stream, in this
+// frame. Another frame may come in its place, now or once a large message has its room.
+func (c *windowConn) askMore(f h2Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, open := c.streams[f.stream]
+	if !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
+		return true
+	}
+	s.withheld += int64(f.increment)
+	more := c.moreFor(f.stream, &s)
+	s.give(more)
+	c.streams[f.stream] = s
+	if more > 0 && more != int64(f.increment) {
+		c.out.before = streamUpdate(f.stream, more)
+	}
+	return more == int64(f.increment)
+}
+
+// moreFor returns how much of what is withheld the backend gets now. mu is held.
+func (c *windowConn) moreFor(stream uint32, s *streamState) int64 {
+	if s.grant != nil && !s.grant.open {
+		return 0
+	}
+	if n := s.lacks(); n > 0 {
+		if c.askRoom(stream, s, n) {
+			return s.grant.more
+		}
+		return 0
+	}
+	return c.spare(s)
+}
+
+// lacks returns how many bytes of a large message that arrives don't fit the window of the
+// stream. For a message that doesn't fit grpc-go's window either, grpc-go asks once it has
+// read the length, and lacks returns 0 until then.
+func (s *streamState) lacks() int64 {
+	n := s.messages.left - s.window
+	if s.messages.small > 0 || n > s.withheld {
+		return 0
+	}
+	return max(n, 0)
+}
+
+// spare returns how much of what is withheld the stream gets without room: for a stream of
+// small messages all, unless memory is scarce. mu is held.
+func (c *windowConn) spare(s *streamState) int64 {
+	if s.flow != nil && s.messages.small >= StreamWindow && !c.account.Pressed() {
+		return s.withheld
+	}
+	return max(s.withheld-maxWithheld, 0)
+}
+
+func (s *streamState) give(n int64) {
+	s.withheld -= n
+	s.window += n
+}
+
+// streamUpdate returns a WINDOW_UPDATE of a stream.
+func streamUpdate(stream uint32, n int64) []byte {
+	return h2Frame{stream: stream, increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
+}

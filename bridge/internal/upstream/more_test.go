@@ -1,0 +1,236 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"path"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// serveSizes runs a backend whose methods have the sizes of their replies in their names,
+// and a number of times: "3x70000,5" sends three messages of 70,000 bytes and one of 5.
+func serveSizes(t *testing.T) string {
+	t.Helper()
+	return startBackend(t, func(ss grpc.ServerStream) error {
+		name, _ := grpc.MethodFromServerStream(ss)
+		for _, size := range sizesOf(path.Base(name)) {
+			if err := ss.SendMsg(pattern(size)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func sizesOf(name string) (sizes []int) {
+	for part := range strings.SplitSeq(name, ",") {
+		times, size, several := strings.Cut(part, "x")
+		if !several {
+			times, size = "1", part
+		}
+		n, _ := strconv.Atoi(times)
+		bytes, _ := strconv.Atoi(size)
+		sizes = append(sizes, slices.Repeat([]int{bytes}, n)...)
+	}
+	return sizes
+}
+
+// receiveSizes makes a call, and holds that its replies come.
+func receiveSizes(t *testing.T, up *Upstream, a *memory.Account, id int, name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r := Request{Method: "/test.Sizes/" + name}
+	if id%4 > 0 { // else the call isn't known to its connection
+		r.Held, r.ID, r.Metadata = a.NewEntry(), strconv.Itoa(id), metadata.Pairs("x-request-id", strconv.Itoa(id))
+		defer r.Held.Settle()
+	}
+	call, err := openCall(ctx, up, r)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	call.CloseSend()
+	for n, size := range sizesOf(name) {
+		m, err := call.Recv()
+		if err != nil {
+			t.Errorf("reply %d of %s: %v", n, name, err)
+			return
+		}
+		if got := m.Materialize(); !bytes.Equal(got, pattern(size)) {
+			t.Errorf("reply %d of %s has %d bytes, or others, want %d", n, name, len(got), size)
+		}
+		m.Free()
+		if id%3 == 0 {
+			runtime.Gosched()
+		}
+		call.Sent(1, size)
+	}
+	if _, err := call.Recv(); err != io.EOF { //nolint:errorlint // it is never wrapped
+		t.Errorf("the end of %s is %v", name, err)
+	}
+	if r.Held != nil && r.Held.Messages() != 0 {
+		t.Errorf("%d bytes count behind %s", r.Held.Messages(), name)
+	}
+}
+
+// TestMessagesOfAnySizeCome: grpc-go believes that the backend has a larger window than it
+// has, and asks for nothing more. No message stands still for that, alone or in any row.
+func TestMessagesOfAnySizeCome(t *testing.T) {
+	var sizes []int
+	for _, window := range []int{16 << 10, StreamWindow, 2 * StreamWindow, maxWithheld, MaxStreamWindow, MaxStreamWindow + StreamWindow, 2 * MaxStreamWindow} {
+		for _, more := range []int{-16 << 10, -100, -6, -5, -4, -1, 0, 1, 5, 100, 16 << 10} {
+			sizes = append(sizes, window+more)
+		}
+	}
+	var names []string
+	for _, size := range sizes {
+		names = append(names, strconv.Itoa(size), fmt.Sprintf("8x%d", size), fmt.Sprintf("100x1000,%d,200x1000,%d,3", size, size), fmt.Sprintf("%d,60x1100,%d,3x60000,%d", size, size, size))
+	}
+	for range 40 {
+		var row []string
+		for range 10 {
+			row = append(row, fmt.Sprintf("%dx%d", 1+rand.IntN(20), rand.IntN(5000)), strconv.Itoa(sizes[rand.IntN(len(sizes))]), strconv.Itoa(rand.IntN(2*MaxStreamWindow)))
+		}
+		names = append(names, strings.Join(row, ","))
+	}
+	backend := serveSizes(t)
+	for budget, together := range map[int64]int{8 << 20: 8, 64 << 20: 1, 256 << 20: 16} {
+		t.Run(fmt.Sprintf("%d in %d MiB", together, budget>>20), func(t *testing.T) {
+			a := memory.New(budget, 0)
+			up, err := New(report.Backend{Target: backend}, largeMessages, testHeaderBytes, a, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all sync.WaitGroup
+			places := make(chan struct{}, together)
+			for id, name := range names {
+				places <- struct{}{}
+				all.Go(func() {
+					receiveSizes(t, up, a, id, name)
+					<-places
+				})
+			}
+			all.Wait()
+			if used := a.Used(); used != 0 {
+				t.Errorf("%d bytes are still counted", used)
+			}
+			_ = up.Close()
+			if held := a.Held(); held != 0 {
+				t.Errorf("%d bytes are still counted", held)
+			}
+		})
+	}
+}
+
+// TestStreamOfSmallMessagesGetsMore: of what grpc-go lets it send, a backend gets what a stream of
+// small messages needs, the rest of a large message that has its room, and no more.
+func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
+	const small, large = 1000, 200 << 10
+	part := prefixOf(large)
+	part = append(part, make([]byte, StreamWindow-prefixBytes)...)
+	many := bytes.Repeat(append(prefixOf(small-prefixBytes), make([]byte, small-prefixBytes)...), 66) // 66,000 bytes
+	for name, c := range map[string]struct {
+		known, pressed bool
+		come           []byte
+		back           []uint32 // from grpc-go
+		got            []uint32
+	}{
+		"small ones":                    {known: true, come: many, back: []uint32{65_000}, got: []uint32{65_000 + maxWithheld}},
+		"small ones, later":             {known: true, come: many, back: []uint32{65_000, 66_000}, got: []uint32{65_000 + maxWithheld, 66_000}},
+		"small ones, but few":           {known: true, come: many[:60_000], back: []uint32{60_000}, got: []uint32{60_000}},
+		"small ones, memory is scarce":  {known: true, pressed: true, come: many, back: []uint32{65_000}, got: []uint32{65_000}},
+		"small ones of an unknown call": {come: many, back: []uint32{65_000}, got: []uint32{65_000}},
+		"a large one":                   {known: true, come: part, back: []uint32{StreamWindow}, got: []uint32{large - StreamWindow + prefixBytes}},
+		"the rest of a large one":       {known: true, come: part, back: []uint32{StreamWindow, StreamWindow, StreamWindow}, got: []uint32{large - StreamWindow + prefixBytes, 3*StreamWindow - (large - StreamWindow + prefixBytes)}},
+		"one larger than all":           {known: true, come: prefixOf(1 << 20), back: []uint32{1000, 1 << 20}, got: []uint32{1000, 1 << 20}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := memory.New(64<<20, 0)
+			if c.pressed {
+				w, _ := a.Ask(nil, memory.Small, 64<<20, func() {})
+				defer a.Drop(w)
+				w, _ = a.Ask(nil, memory.Small, 1, func() {})
+				defer a.Drop(w)
+			}
+			near, far := net.Pipe()
+			conn := newWindowConn(near, a, connWindow(a), nil)
+			got := make(chan []uint32, 1)
+			go func() { got <- updates(t, far) }()
+			held := a.NewEntry()
+			defer held.Settle()
+			if c.known {
+				conn.expect(&flow{entry: held, id: "one"})
+			}
+			var sent, block bytes.Buffer
+			_ = hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}) // to memory
+			sent.WriteString(http2.ClientPreface)
+			client := http2.NewFramer(&sent, nil)
+			_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: MaxStreamWindow})
+			_ = client.WriteWindowUpdate(0, 1)
+			_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+			write := func() {
+				t.Helper()
+				if _, err := conn.Write(sent.Bytes()); err != nil {
+					t.Fatal(err)
+				}
+				sent.Reset()
+			}
+			write()
+			for come := range slices.Chunk(c.come, 16<<10) {
+				conn.arrive(1, come)
+			}
+			for _, n := range c.back {
+				_ = client.WriteWindowUpdate(1, n)
+				write()
+			}
+			_ = conn.Close()
+			if got := <-got; !slices.Equal(got, c.got) {
+				t.Errorf("of %d, which grpc-go gives back, the backend gets %d, want %d", c.back, got, c.got)
+			}
+		})
+	}
+}
+
+// updates reads what a backend gets, up to the end, and returns the updates of the window
+// of the stream 1.
+func updates(t *testing.T, conn net.Conn) (got []uint32) {
+	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+		t.Error(err)
+	}
+	window := uint32(0)
+	for backend := http2.NewFramer(nil, conn); ; {
+		f, err := backend.ReadFrame()
+		if err != nil {
+			return got
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			window, _ = f.Value(http2.SettingInitialWindowSize)
+		case *http2.HeadersFrame:
+			if window != StreamWindow {
+				t.Errorf("the stream begins with a window of %d, want %d", window, StreamWindow)
+			}
+		case *http2.WindowUpdateFrame:
+			if f.StreamID == 1 {
+				got = append(got, f.Increment)
+			}
+		}
+	}
+}
