@@ -64,12 +64,12 @@ func (s *h2Frames) between() bool { return s.skip == 0 && len(s.carry) == 0 && !
 // scan calls pass for each frame whose header ends in p, and returns the bytes to
 // hand on. It leaves out the WINDOW_UPDATEs that pass held back, and the beginning of
 // a header at the end of p, which follows with the next piece.
-func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
+func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) []byte {
 	if len(s.carry) > 0 {
 		p = append(s.carry, p...)
 		s.carry = nil
 	}
-	var parts [][]byte
+	var out []byte // of p[:start], unless nothing of it is handed on
 	start, at := 0, 0
 	for at < len(p) {
 		if s.skip > 0 {
@@ -87,11 +87,11 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 		s.block = f.goesOn()
 		wanted := pass(f)
 		if s.before != nil {
-			parts = append(parts, p[start:at], s.before)
+			out = append(append(out, p[start:at]...), s.before...)
 			start, s.before = at, nil
 		}
 		if !wanted {
-			parts = append(parts, p[start:at])
+			out = append(out, p[start:at]...)
 			start = at + n
 		}
 		at += n
@@ -101,7 +101,10 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 			s.passPart(nil)
 		}
 	}
-	return append(parts, p[start:at])
+	if len(out) == 0 {
+		return p[start:at]
+	}
+	return append(out, p[start:at]...)
 }
 
 // passPart passes on a part of a frame's payload: of a header block, with whether it is the

@@ -82,7 +82,8 @@ type windowConn struct {
 		passed        int64 // bytes of the stream's window
 		messages      arriving
 	}
-	greeted   atomic.Bool // something was read
+	greeted   atomic.Bool // something was read, or nothing will be
+	odd       error       // what was wrong with it; valid once greeted
 	plaintext bool        // without TLS
 
 	writeMu sync.Mutex // held for a Write, and for frames that are put in between
@@ -179,9 +180,10 @@ func (c *windowConn) Read(p []byte) (n int, err error) {
 func (c *windowConn) receive(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.greeted.Load() && (n > 0 || err != nil) {
-		c.greeted.Store(n > 0)
-		if odd := checkGreeting(p[:n], err, c.plaintext); odd != nil {
-			return 0, odd
+		c.odd = checkGreeting(p[:n], err, c.plaintext)
+		c.greeted.Store(n > 0 || c.odd != nil)
+		if c.odd != nil {
+			return 0, c.odd
 		}
 	}
 	return n, err
@@ -215,18 +217,24 @@ func (c *windowConn) Write(p []byte) (n int, err error) {
 	defer c.fail(&err)
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
-	for _, part := range c.out.scan(p, c.sending) {
-		if _, err := c.Conn.Write(part); err != nil {
-			if !c.greeted.Load() {
-				err = cmp.Or(checkGreeting(nil, err, c.plaintext), err)
-			}
-			return 0, err
+	// In one piece: a backend that isn't gRPC may close the connection in between.
+	if out := c.out.scan(p, c.sending); len(out) > 0 {
+		if _, err := c.Conn.Write(out); err != nil {
+			return 0, c.writeError(err)
 		}
 	}
 	if !c.isReady.Load() {
 		return len(p), nil
 	}
 	return len(p), c.sendReady()
+}
+
+// writeError returns why a write failed: what was read says more.
+func (c *windowConn) writeError(err error) error {
+	if c.greeted.Load() {
+		return cmp.Or(c.odd, err)
+	}
+	return cmp.Or(checkGreeting(nil, err, c.plaintext), err)
 }
 
 // sending reports whether a frame may be sent.
