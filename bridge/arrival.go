@@ -7,66 +7,44 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
-	"github.com/culvert-grpc/culvert/bridge/internal/quota"
-	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// An arrival holds the facts of a request that don't depend on its body: the sender,
-// the connection, the host. Inside a tunnel, all but the method and the protocol come
-// from the outer request.
+// An arrival is a request with what its header says: nothing of it depends on the body.
+// Inside a tunnel, all but the method comes from the outer request.
 type arrival struct {
-	s      *Server
-	policy *policy
-	on     *edge.Conn
+	caller
 	facts
 	decision // without metadata
 
-	local      net.Addr // the address that the client connected to; nil: unknown
-	peer       Peer
-	from       *quota.Address  // the usage of its address; nil: the connection's address isn't the client's own
-	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
 	forward    gate.Forwarding // what culvert confirms to the backend
 	unreadable error           // why forward isn't known
 	refused    error           // why no call can follow, if the call's own protocol must say it
-	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
-	tunnel     bool
-	served     bool   // its transport has it, or what answers requests that are no calls
-	protocol   string // "1.1" or "2", for via
-}
-
-// A Peer is the caller, as the connection and trusted proxies show it.
-type Peer struct {
-	Addr      string               // the client's address: an IP, with a port when the connection is its own
-	TLS       *tls.ConnectionState // nil: the connection is plaintext
-	Client    *report.ClientNames  // from its certificate; nil: it showed none, or none that was verified
-	Transport string               // the transport's name, as in logs: "grpc-web"
-	Identity  Identity             // as Config.Authenticator returned it
-}
-
-// An Identity is the caller's identity, as an Authenticator returns it. The zero value
-// means no identity.
-type Identity struct {
-	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
+	conn       net.Conn        // that the request has for itself: of HTTP/1.1; nil on HTTP/2
+	served     bool            // its transport has it, or what answers requests that are no calls
 }
 
 // arrive reads the facts of a request of a transport, or of none, and judges its page
 // by the policy.
 func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
+	a := new(arrival)
+	a.meet(s, r, p)
+	a.ask(r, t)
+	a.decision = p.decide(&a.facts)
+	return a
+}
+
+// meet reads who sends the request, and over what.
+func (a *arrival) meet(s *Server, r *http.Request, p *policy) {
 	on := s.edge.Of(r)
-	a := &arrival{s: s, policy: p, on: on, protocol: "1.1", tunnel: on.Tunnel() != nil}
-	a.listening, a.host = p.listening(on.Listener()), r.Host
+	a.caller = caller{s: s, policy: p, on: on, listening: p.listening(on.Listener()), tunnel: on.Tunnel() != nil}
 	a.peer.Addr, a.peer.TLS = on.Peer(r)
+	a.peer.Client = on.Names(a.peer.TLS)
 	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if r.ProtoMajor == 1 && !a.tunnel {
 		a.conn = on.NetConn()
 	}
-	if r.ProtoMajor == 2 {
-		a.protocol = "2"
-	}
-	a.peer.Client = on.Names(a.peer.TLS)
 	direct := gate.HostOf(a.peer.Addr)
 	if addr, err := netip.ParseAddr(direct); err == nil {
 		if bare := addr.Unmap().WithZone(""); bare != addr {
@@ -74,25 +52,25 @@ func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
 		}
 		a.trusted = on.Trusts(a.listening.TrustedProxies, addr)
 	}
-	a.forward = gate.Forwarding{For: direct, Proto: scheme(a.peer.TLS), Host: r.Host, Via: a.protocol + " culvert"}
-	if a.trusted {
-		var client string
-		client, a.unreadable = a.forward.Trust(r.Header, gate.Proxies{Trusted: a.listening.TrustedProxies, Forwarded: a.listening.Forwarded})
-		if client != "" {
-			a.peer.Addr = client
-		}
+	a.forward = gate.Forwarding{For: direct, Proto: scheme(a.peer.TLS), Host: r.Host, Via: "1.1 culvert"}
+	if r.ProtoMajor == 2 {
+		a.forward.Via = "2 culvert"
 	}
 	if !a.trusted {
-		a.from = on.Uses()
+		a.usage = on.Uses()
+		return
 	}
-	a.ask(r, t)
-	a.decision = p.decide(&a.facts)
-	return a
+	var client string
+	client, a.unreadable = a.forward.Trust(r.Header, gate.Proxies{Trusted: a.listening.TrustedProxies, Forwarded: a.listening.Forwarded})
+	if client != "" {
+		a.peer.Addr = client
+	}
 }
 
 // ask reads what a request of a transport, or of none, asks for.
 func (a *arrival) ask(r *http.Request, t *transport) {
-	a.path, a.post = r.URL.EscapedPath(), r.Method == http.MethodPost
+	a.facts.caller = &a.caller
+	a.host, a.path, a.post = r.Host, r.URL.EscapedPath(), r.Method == http.MethodPost
 	a.opensTunnel = t != nil && t.name == tunnelName
 	switch {
 	case a.tunnel:
@@ -121,15 +99,6 @@ func scheme(t *tls.ConnectionState) string {
 		return "https"
 	}
 	return "http"
-}
-
-// use returns the quotas that the call counts with.
-func (a *arrival) use() quota.Call {
-	use := a.policy.quotas.Call(a.listening.Scope(), a.limit.scopeOf(), a.peer.Addr, a.from)
-	if a.route != nil {
-		_ = use.Move(a.limit.scopeOf(), a.route.scope, a.Method) // it hasn't begun, so nothing is refused
-	}
-	return use
 }
 
 // throughTunnel replaces the claims of a tunnel's inner request by the facts of the

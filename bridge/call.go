@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
@@ -21,7 +20,7 @@ import (
 // A call is one RPC, whatever protocol carried it here. It is the one record of it, from
 // its request to its end.
 type call struct {
-	s *Server
+	caller
 	watched
 	ask
 	decision
@@ -29,35 +28,31 @@ type call struct {
 	conversion
 	rules rules // of its client's protocol
 
-	policy    *policy    // the policy at the arrival of its request
 	unsettled *facts     // that the call is decided by again; nil: it is settled, or the policy has no routes
 	hold      policyHold // until its stream is open
 	use       quota.Call // the quotas that the call counts with
-	on        *edge.Conn // the connection that it came in on
-	Peer      Peer
 
 	authenticator Authenticator // nil: there is none, or it has been asked about the client
 	observed      int           // bytes of metadata that the Observer added; known only if there is an Authenticator
 
-	info      *report.CallInfo
-	obs       report.CallObserver // of this call
-	announced bool                // the Observer knows of it
+	info *report.CallInfo
+	obs  report.CallObserver // of this call
+	down downstream
+	to   *upstream.Upstream
+	up   *upstream.Stream
+	from *replies.Queue // the replies of up; nil: the client doesn't have the header yet
 
-	down       downstream
-	blind      bool // a write deadline that passes also cuts off a client that reads
-	setCookies bool // the backend's set-cookie may cross
-
-	to          *upstream.Upstream
-	up          *upstream.Stream
-	from        *replies.Queue // the replies of up; nil: the client doesn't have the header yet
-	packReplies bool           // the client can read compressed messages, and the upstream compresses its
+	announced   bool // the Observer knows of it
+	blind       bool // a write deadline that passes also cuts off a client that reads
+	setCookies  bool // the backend's set-cookie may cross
+	packReplies bool // the client can read compressed messages, and the upstream compresses its
+	finishing   bool // the client is being told the end, or was
 
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open
 
-	finishing bool          // the client is being told the end, or was
-	ending    report.Reason // why culvert itself ends the call; set before Finish
-	fault     *report.Fault // the same as a whole; nil: the backend has ended it, or a session of polls
+	ending report.Reason // why culvert itself ends the call; set before Finish
+	fault  *report.Fault // the same as a whole; nil: the backend has ended it, or a session of polls
 }
 
 // httpFault returns the fault that ends the call if it has an HTTP status of its own, in

@@ -13,14 +13,15 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// facts are what a policy decides by: what is known of a caller and of what it asks for.
+// facts are what a policy decides by: what is known of a caller, of whom it asks the
+// listener alone, and of what the caller asks for.
 type facts struct {
-	listening   *edge.Listening // the listener's rules
-	host        string          // as it came
-	path        string          // of the request target, as it came
-	transport   string          // as routes have it; "": a browser's preflight, or no call
-	opensTunnel bool            // the calls inside will have facts of their own
-	bare        bool            // no other protocol claims it: a route of bare messages may have it
+	*caller
+	host        string // as it came
+	path        string // of the request target, as it came
+	transport   string // as routes have it; "": a browser's preflight, or no call
+	opensTunnel bool   // the calls inside will have facts of their own
+	bare        bool   // no other protocol claims it: a route of bare messages may have it
 	post        bool
 	asker       gate.Asker  // the page
 	metadata    metadata.MD // nil: unknown yet

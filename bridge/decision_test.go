@@ -110,7 +110,7 @@ func TestDecisions(t *testing.T) {
 		"perhaps bare":           {routed, Listener{}, facts{path: "/api/a.B/C", transport: connectName, bare: true, post: true}, want{route: "plain", method: "/a.B/C"}},
 	} {
 		f := c.facts
-		f.listening = edge.NewListening(c.listener)
+		f.caller = &caller{listening: edge.NewListening(c.listener)}
 		d := c.policy.decide(&f)
 		got := want{method: d.Method, messages: d.messages, headers: d.headers, denied: !d.origin.Allowed}
 		if d.route != nil {
@@ -140,7 +140,7 @@ func size(bytes int, key string) report.SizeLimit { return report.SizeLimit{Byte
 // twice.
 func TestDecisionIsFinalIfNoRouteAsksForMetadata(t *testing.T) {
 	p := rulesOf(t, Config{Routes: []Route{{Name: "a"}}})
-	f := facts{listening: edge.NewListening(Listener{}), path: "/a.B/C", transport: "grpc"}
+	f := facts{caller: &caller{listening: edge.NewListening(Listener{})}, path: "/a.B/C", transport: "grpc"}
 	if d := p.decide(&f); !d.final || d.route == nil {
 		t.Errorf("got %+v, want a final decision", d)
 	}
@@ -149,7 +149,7 @@ func TestDecisionIsFinalIfNoRouteAsksForMetadata(t *testing.T) {
 // TestDecidingCostsNoAllocation: with routes that match metadata, too.
 func TestDecidingCostsNoAllocation(t *testing.T) {
 	p := rulesOf(t, Config{Routes: []Route{{Name: "a", Match: report.Match{Metadata: []report.Condition{{Name: "x-a"}}}}}})
-	f := facts{listening: edge.NewListening(Listener{}), host: "a.example.com", path: "/a.B/C", transport: "grpc", metadata: metadata.MD{"x-a": {"1"}}}
+	f := facts{caller: &caller{listening: edge.NewListening(Listener{})}, host: "a.example.com", path: "/a.B/C", transport: "grpc", metadata: metadata.MD{"x-a": {"1"}}}
 	if n := testing.AllocsPerRun(100, func() { p.decide(&f) }); n != 0 {
 		t.Errorf("a decision allocates %v times", n)
 	}

@@ -115,7 +115,7 @@ func (x *fallbackExchange) Fail(err error) {
 		return
 	}
 	if f.Hint != "" {
-		x.s.refusals.Note(f, x.a.peer.Addr)
+		x.a.s.refusals.Note(f, x.a.peer.Addr)
 	}
 	shown := *f
 	switch {

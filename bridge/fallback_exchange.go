@@ -54,7 +54,6 @@ func (s *Server) fallbackProxy(cfg *Config, headerBytes int, before *policy) (*f
 type fallbackExchange struct {
 	watched
 
-	s    *Server
 	a    *arrival
 	w    http.ResponseWriter
 	rc   *http.ResponseController
@@ -103,10 +102,6 @@ func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFun
 	if r.ProtoMajor == 1 {
 		_ = rc.EnableFullDuplex() // as in httpStream.open
 	}
-	id := r.Header.Get("X-Request-Id")
-	if !saneID(id) {
-		id = newID()
-	}
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
 	x := &fallbackExchange{
 		watched: watched{
@@ -114,9 +109,9 @@ func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFun
 			limits: &Limits{SlowConsumerTimeout: a.policy.limits.SlowConsumerTimeout, SlowSenderTimeout: a.policy.limits.SlowSenderTimeout},
 		},
 		blind: a.on.CutsReaders(r),
-		s:     a.s, a: a, w: w, rc: rc, r: r, ctx: ctx, header: make(http.Header),
-		use:  a.policy.quotas.FallbackRequest(a.listening.Scope(), a.peer.Addr, a.from),
-		info: report.WebInfo{ID: id, Request: r.Method + " " + path[:min(len(path), 256)], Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Begin: time.Now()},
+		a:     a, w: w, rc: rc, r: r, ctx: ctx, header: make(http.Header),
+		use:  a.policy.quotas.FallbackRequest(a.listening.Scope(), a.peer.Addr, a.usage),
+		info: report.WebInfo{ID: requestID(r), Request: r.Method + " " + path[:min(len(path), 256)], Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Begin: time.Now()},
 	}
 	x.progress.Clock = &a.s.registry.clock
 	return x
@@ -124,7 +119,7 @@ func (a *arrival) newExchange(ctx context.Context, cancel context.CancelCauseFun
 
 // admit returns the header for the web server, or why the request is refused.
 func (x *fallbackExchange) admit() (http.Header, error) {
-	s, r := x.s, x.r
+	s, r := x.a.s, x.r
 	if s.refusing.Load() {
 		return nil, &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new requests", Retry: report.AnyMoment}
 	}
@@ -143,7 +138,7 @@ func (x *fallbackExchange) admit() (http.Header, error) {
 		return nil, err
 	}
 	if gate.IsUpgrade(r) {
-		u := x.a.policy.quotas.Call(x.a.listening.Scope(), nil, x.a.peer.Addr, x.a.from)
+		u := x.a.policy.quotas.Call(x.a.listening.Scope(), nil, x.a.peer.Addr, x.a.usage)
 		if err := u.Handshake(x.info.Request); err != nil {
 			return nil, err
 		}
@@ -163,7 +158,7 @@ func (x *fallbackExchange) admit() (http.Header, error) {
 
 // cut interrupts the blocked reads and writes of the client's end.
 func (x *fallbackExchange) cut() {
-	defer x.s.panics.Catch(cutting, nil)
+	defer x.a.s.panics.Catch(cutting, nil)
 	x.writeCut = true
 	grace := writeGrace
 	if x.blind {
@@ -202,7 +197,7 @@ func (x *fallbackExchange) Panicked(v any) error {
 }
 
 func (x *fallbackExchange) panicked(v any) *report.Fault {
-	return x.s.panics.Note("a request to the web server", v, slog.String("request_id", x.info.ID), slog.String("peer", x.info.Peer))
+	return x.a.s.panics.Note("a request to the web server", v, slog.String("request_id", x.info.ID), slog.String("peer", x.info.Peer))
 }
 
 // noteFault notes why the exchange ended: the end of the context and the client's own
@@ -262,5 +257,5 @@ func (x *fallbackExchange) report() {
 			i.Cause = f.Cause.Error()
 		}
 	}
-	x.s.obs.WebEnded(i)
+	x.a.s.obs.WebEnded(i)
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -19,25 +20,29 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// newCall makes the call of a request. Its transport adds the facts that the protocol
-// carries: metadata, time-out, codings. id is the call's id from the client; newCall
-// replaces an unsafe one.
-func (a *arrival) newCall(id string) *call {
-	c := &call{s: a.s, policy: a.policy, authenticator: a.s.cfg.Authenticator, decision: a.decision, ask: ask{Authority: a.host}, Peer: a.peer, on: a.on, watched: watched{held: a.s.account.NewEntry(), limits: &a.policy.limits, spread: edge.NewSpread()}}
-	if a.policy.routes != nil {
-		c.unsettled = &a.facts
-	}
-	c.use = a.use()
-	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
-	c.progress.Clock = &a.s.registry.clock
-	if !saneID(id) {
-		id = newID()
-	}
-	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.Method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
-	if a.route != nil {
-		c.info.Route = a.route.name // settle may find another one
+// newCall makes a call of a host. Its transport adds the facts that the protocol carries:
+// metadata, time-out, codings. r has the call's id from the client.
+func (k *caller) newCall(r *http.Request, host string, d *decision) *call {
+	c := &call{caller: *k, authenticator: k.s.cfg.Authenticator, decision: *d, ask: ask{Authority: host}, watched: watched{held: k.s.account.NewEntry(), limits: &k.policy.limits, spread: edge.NewSpread()}}
+	c.use = k.use(d)
+	c.setCookies = k.policy.forwardSetCookies && d.origin.Credentials
+	c.progress.Clock = &k.s.registry.clock
+	c.info = &report.CallInfo{ID: requestID(r), Transport: k.peer.Transport, Method: d.Method, Peer: k.peer.Addr, Client: k.peer.Client.String(), Listener: k.listening.Name, Authority: host, Begin: time.Now()}
+	if d.route != nil {
+		c.info.Route = d.route.name // settle may find another one
 	}
 	return c
+}
+
+// next makes another call for the client of c, which has passed the steps: r is the request of
+// c. The call outlives c and the client's connection.
+func (c *call) next(r *http.Request) *call {
+	k := c.caller
+	k.on, k.usage = nil, nil
+	next := k.newCall(r, c.Authority, &c.decision)
+	next.Metadata, next.info.Identity, next.authenticator = maps.Clone(c.Metadata), c.info.Identity, nil
+	next.takeRouteTimeout()
+	return next
 }
 
 // handle carries one call from its beginning to its end, or until it parks. refused is why the
@@ -57,20 +62,6 @@ func (c *call) handle(parent context.Context, down downstream, conn net.Conn, re
 		return
 	}
 	parked = c.pump(ctx)
-}
-
-// handleNext carries another call for the client of c, which has passed the steps, on a
-// goroutine of its own: it outlives c, and the client's connection.
-func (c *call) handleNext(next *call, down downstream) error {
-	next.Metadata, next.Peer, next.info.Identity = maps.Clone(c.Metadata), c.Peer, c.info.Identity
-	next.authenticator, next.on = nil, nil
-	if !c.s.sockets.Start(func() {
-		defer c.s.panics.Catch("a call without a connection", func(*report.Fault) { down.Abort() })
-		next.handle(context.Background(), down, nil, nil)
-	}) {
-		return errRefusing
-	}
-	return nil
 }
 
 // begin begins a call, up to the steps. end must follow.
@@ -155,7 +146,7 @@ func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 	}
 	c.ending, c.fault = v.reason, v.fault
 	if v.fault != nil && v.fault.Hint != "" {
-		c.s.refusals.Note(v.fault, c.Peer.Addr)
+		c.s.refusals.Note(v.fault, c.peer.Addr)
 	}
 	c.finishing = true
 	ferr := c.finish(v.status, trailer)
@@ -205,6 +196,14 @@ func (c *call) noteMessage(d report.Direction, bytes int) {
 	n.bytes.Add(int64(bytes))
 	c.lastSeen.Store(c.s.registry.now())
 	c.obs.Message(d, bytes)
+}
+
+// requestID returns the id that a request has from its client, or a new one.
+func requestID(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); saneID(id) {
+		return id
+	}
+	return newID()
 }
 
 // newID makes a call's id. The id must be unique but isn't secret, so it costs no

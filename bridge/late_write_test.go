@@ -208,7 +208,7 @@ func (d *deadlines) SetWriteDeadline(at time.Time) error {
 func TestCutOfWebRequestLeavesNoDeadline(t *testing.T) {
 	w := &deadlines{}
 	r := &http.Request{ProtoMajor: 1}
-	x := &fallbackExchange{s: newServer(t, Config{Backend: nowhere}), rc: http.NewResponseController(w), r: r, body: new(fallback.Body)}
+	x := &fallbackExchange{a: &arrival{caller: caller{s: newServer(t, Config{Backend: nowhere})}}, rc: http.NewResponseController(w), r: r, body: new(fallback.Body)}
 	x.cut()
 	if w.write.IsZero() {
 		t.Fatal("the cut sets no deadline")

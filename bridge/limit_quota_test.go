@@ -179,7 +179,7 @@ func TestCallThatBeganLongAgoIsntOneTooMany(t *testing.T) {
 		began := time.Now()
 		<-time.After(3 * time.Second)
 		for i, begin := range []time.Time{time.Now(), began} {
-			c := &call{s: s, decision: decision{Method: "/a/b"}, info: &report.CallInfo{Begin: begin}, watched: watched{held: memory.New(1, 0).NewEntry()}}
+			c := &call{caller: caller{s: s}, decision: decision{Method: "/a/b"}, info: &report.CallInfo{Begin: begin}, watched: watched{held: memory.New(1, 0).NewEntry()}}
 			c.use = s.quotas.Call(quota.NewListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
 			if err := c.admit(t.Context()); err != nil {
 				t.Errorf("call %d of 20000 within a second: %v", i+1, err)

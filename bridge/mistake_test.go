@@ -132,7 +132,7 @@ func TestConnectClientsGetTheCodeOfTheRefusal(t *testing.T) {
 		r.Header = http.Header{"Content-Type": {"application/json"}, "Connect-Protocol-Version": {"1"}}
 		s := newServer(t, Config{Backend: nowhere})
 		w := httptest.NewRecorder()
-		(&arrival{s: s, policy: s.policy.Load(), on: s.edge.Of(r)}).answer(w, r, mistake(httpStatus, "a text"))
+		(&arrival{caller: caller{s: s, policy: s.policy.Load(), on: s.edge.Of(r)}}).answer(w, r, mistake(httpStatus, "a text"))
 		if want := `{"code":"` + want + `","message":"culvert: a text"}` + "\n"; w.Code != httpStatus || w.Body.String() != want {
 			t.Errorf("refused with %d: answered %d %q, want %q", httpStatus, w.Code, w.Body, want)
 		}

@@ -15,13 +15,14 @@ func TestPolicyCostsNoAllocation(t *testing.T) {
 		{Pattern: "test.Service/*", Calls: 1, MessageBytes: 1 << 10},
 	}})
 	a := &arrival{facts: facts{path: testMethod}}
+	a.facts.caller = &a.caller
 	a.peer.Addr = "192.0.2.1:50000"
 	own := s.edge.Own()
 	allocations := testing.AllocsPerRun(100, func() {
 		p := s.policy.Load()
 		a.policy, a.listening = p, p.listening(own)
 		a.decision = p.decide(&a.facts)
-		_ = a.use()
+		_ = a.use(&a.decision)
 		if a.listening == own || a.messages.Key != report.KeyMethodMessageBytes {
 			t.Fatalf("the request isn't judged by what was applied: %v", a.messages)
 		}

@@ -77,7 +77,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport, hold *policyHold) {
 	liftTimeouts(w, r)
 	c, refused := a.newHTTPCall(r)
-	down, fault := t.open(w, r, a, c)
+	down, fault := t.open(w, r, c)
 	if refused == nil {
 		refused = fault
 	}

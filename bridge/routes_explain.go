@@ -103,7 +103,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 // facts returns what a Server decides the request by, without its metadata.
 func (r *RouteRequest) facts(p *policy) facts {
 	return facts{
-		listening: edge.NewListening(Listener{Name: r.Listener}), host: r.URL.Host, path: r.URL.EscapedPath(), transport: r.Transport,
+		caller: &caller{listening: edge.NewListening(Listener{Name: r.Listener})}, host: r.URL.Host, path: r.URL.EscapedPath(), transport: r.Transport,
 		asker: gate.Asker{
 			Origins: r.Header["Origin"],
 			Site:    r.Header.Get("Sec-Fetch-Site"),

@@ -3,7 +3,7 @@ package bridge
 import "github.com/culvert-grpc/culvert/bridge/internal/headers"
 
 // settle decides about a call again, now that its metadata is known. It is called once,
-// after the metadata is read and before a message is.
+// by the driver: before the steps, or for a partial ask once Prepare has completed it.
 func (c *call) settle() (err error) {
 	defer c.catch("the beginning of a call", &err)
 	if c.unsettled == nil {
@@ -24,10 +24,15 @@ func (c *call) settle() (err error) {
 		return nil // authorize refuses the call
 	}
 	c.unsettled = nil // a call may be long
+	c.takeRouteTimeout()
+	return nil
+}
+
+// takeRouteTimeout gives the call its route's time-out, unless it has a shorter one.
+func (c *call) takeRouteTimeout() {
 	if t := c.route.timeout; t != nil && (c.Timeout == 0 || t.limit < c.Timeout) {
 		c.Timeout, c.late = t.limit, t.cause
 	}
-	return nil
 }
 
 // redecide replaces the decision about a call before the call has messages. If it has
@@ -49,7 +54,7 @@ func (c *call) redecide(d decision) error {
 		return nil
 	}
 	if d.origin.Denial != nil {
-		if err := c.s.refusals.Unless(c.policy.tryOrigins, d.denied(), c.Peer.Addr); err != nil {
+		if err := c.s.refusals.Unless(c.policy.tryOrigins, d.denied(), c.peer.Addr); err != nil {
 			return err
 		}
 	}

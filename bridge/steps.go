@@ -101,7 +101,7 @@ func (c *call) authorize(_ context.Context) error {
 	if c.unsettled != nil { // settle found no route, or wasn't asked
 		return c.policy.noRoute(c.unsettled)
 	}
-	return c.policy.router.authorize(c.Method, c.Peer.Addr)
+	return c.policy.router.authorize(c.Method, c.peer.Addr)
 }
 
 // chooseBackend selects the backend, and acquires its upstream.
@@ -184,7 +184,7 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.Peer.Identity, c.info.Identity = id, id.Name
+	c.peer.Identity, c.info.Identity = id, id.Name
 	return nil
 }
 

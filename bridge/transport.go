@@ -17,7 +17,7 @@ type transport struct {
 	// open returns the client's end of the call, never nil, and reads into the call what the
 	// request asks for. It reads the header only, and sends nothing. A fault is why the call
 	// is refused; the client's end tells it. nil: requests open a tunnel, and are no calls.
-	open func(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error)
+	open func(w http.ResponseWriter, r *http.Request, c *call) (downstream, error)
 }
 
 // carriesCalls reports whether the path of a request names a method.

@@ -76,11 +76,11 @@ func connectMistake(r *http.Request, a *arrival) *report.Fault {
 }
 
 // openConnect opens a call of the Connect protocol.
-func openConnect(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error) {
+func openConnect(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	if r.Method == http.MethodPost && isStreamType(gate.MediaType(r)) {
-		return connectStream.open(w, r, a, c)
+		return connectStream.open(w, r, c)
 	}
-	return openUnary(w, r, a, c)
+	return openUnary(w, r, c)
 }
 
 // plainJSON is how culvert writes JSON where no route says it: in the Connect protocol and

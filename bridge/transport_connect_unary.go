@@ -20,7 +20,7 @@ import (
 
 // openUnary opens a unary call of the Connect protocol: the bodies are bare messages, and
 // the answer's header has the status.
-func openUnary(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+func openUnary(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	u := &unaryStream{answer: unaryAnswer{get: r.Method == http.MethodGet}}
 	u.open(w, r, c, &u.answer)
 	query, fault := u.readHeader()

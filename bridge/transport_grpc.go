@@ -55,7 +55,7 @@ func (d *dialect) readHeader(c *call, h http.Header) error {
 }
 
 // open implements transport.
-func (d *dialect) open(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+func (d *dialect) open(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	fault := d.readHeader(c, r.Header)
 	c.subtype, _ = gate.ContentSubtype(r.Header.Get("Content-Type"), d.contentType)
 	if d != native { // which may have codecs of its own

@@ -46,7 +46,7 @@ func TestShortAnswerOverHTTP1GoesOutWhole(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				call := &call{s: s, on: s.edge.Of(new(http.Request)), info: &report.CallInfo{ID: "1"}, watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}}
+				call := &call{caller: caller{s: s, on: s.edge.Of(new(http.Request))}, info: &report.CallInfo{ID: "1"}, watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}}
 				down := newGRPCStream(c.dialect, w, r, call)
 				if c.header {
 					if err := down.SendHeader(metadata.Pairs("x-a", "b"), true); err != nil {

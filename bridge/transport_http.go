@@ -25,8 +25,11 @@ import (
 // client's protocol: id, metadata, the headers that culvert adds. The call is usable
 // even with an error, since the call's own protocol reports it.
 func (a *arrival) newHTTPCall(r *http.Request) (c *call, err error) {
-	c = a.newCall(r.Header.Get("X-Request-Id"))
+	c = a.newCall(r, a.host, &a.decision)
 	defer c.catch("the beginning of a call", &err)
+	if a.policy.routes != nil {
+		c.unsettled = &a.facts
+	}
 	c.blind = a.on.CutsReaders(r)
 	if a.refused != nil {
 		return c, a.refused
@@ -56,7 +59,7 @@ func (c *call) noteDropped(names []string) {
 		return
 	}
 	c.s.droppedValues.Add(int64(len(names)))
-	c.s.log.Debug("metadata is dropped: its values aren't printable ASCII", slog.String("peer", c.Peer.Addr), slog.String("call_id", c.info.ID), slog.String("detail", strings.Join(names[:min(len(names), 10)], " ")))
+	c.s.log.Debug("metadata is dropped: its values aren't printable ASCII", slog.String("peer", c.peer.Addr), slog.String("call_id", c.info.ID), slog.String("detail", strings.Join(names[:min(len(names), 10)], " ")))
 }
 
 // vouch sets the metadata that culvert itself confirms about the client, whose request

@@ -70,7 +70,7 @@ func TestEncoderMayHoldTheAnswer(t *testing.T) {
 		{status.New(codes.NotFound, "no such thing"), http.StatusNotFound, `{"message":"no such thing"}`},
 	} {
 		hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c := &call{s: s, on: s.edge.Of(r), info: &report.CallInfo{ID: "1"}, watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}}
+			c := &call{caller: caller{s: s, on: s.edge.Of(r)}, info: &report.CallInfo{ID: "1"}, watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: new(atomic.Int64)}}}
 			var h httpStream
 			h.open(w, r, c, &heldAnswer{})
 			if err := h.SendHeader(metadata.Pairs("x-a", "b"), false); err != nil {

@@ -43,17 +43,17 @@ func messageMistake(r *http.Request, a *arrival) *report.Fault {
 var errQuery = report.New(report.ReasonBadRequest, codec.ErrQuery.Error())
 
 // openMessage opens a call of bare messages.
-func openMessage(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error) {
+func openMessage(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	m := c.route.bare()
 	switch {
 	case m.Framing == FramingOpAMP && r.Method == http.MethodPost:
-		return openPoll(w, r, a, c)
+		return openPoll(w, r, c)
 	case m.Framing == FramingOpAMP:
-		return openAgent(w, r, a, c)
+		return openAgent(w, r, c)
 	case m.OverHTTP():
-		return openLines(w, r, a, c)
+		return openLines(w, r, c)
 	case !gate.IsUpgrade(r):
-		return openUnary(w, r, a, c)
+		return openUnary(w, r, c)
 	}
 	w.Header().Set("X-Request-Id", c.info.ID)
 	d := &bareSocket{route: m}

@@ -45,7 +45,7 @@ func plainMistake(r *http.Request, m *binding.Route) *report.Fault {
 }
 
 // openLines opens a call whose replies are events or lines.
-func openLines(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+func openLines(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	fault := c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
 	if fault == nil {
 		fault = c.readCodings(r.Header["Content-Encoding"], nil)

@@ -37,7 +37,7 @@ func opampMistake(r *http.Request) *report.Fault {
 }
 
 // openAgent opens the call of an agent on a WebSocket.
-func openAgent(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+func openAgent(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	m := c.route.bare()
 	down := &opampSocket{bareSocket{route: m}}
 	down.open(w, r, c, down)

@@ -17,7 +17,7 @@ import (
 
 // openPoll opens one poll of an agent: a unary call, or a message for the call that
 // streams, which the agent's session is the client of.
-func openPoll(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (downstream, error) {
+func openPoll(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	fault := c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
 	if fault == nil {
 		fault = c.readCodings(r.Header["Content-Encoding"], r.Header["Accept-Encoding"])
@@ -26,7 +26,7 @@ func openPoll(w http.ResponseWriter, r *http.Request, a *arrival, c *call) (down
 	p.open(w, r, c, &p.answer)
 	c.rules.oneReply, c.rules.noStream = true, c.route.bare().PollPath == ""
 	if c.rules.noStream {
-		return &sessionPoll{pollStream: p, arrival: a, owner: c.owner()}, fault
+		return &sessionPoll{pollStream: p, owner: c.owner()}, fault
 	}
 	return p, fault
 }
@@ -61,15 +61,14 @@ func (p *pollStream) Close() {
 // A sessionPoll is the client's end of a poll whose message is for its agent's session.
 type sessionPoll struct {
 	*pollStream
-	arrival *arrival
-	owner   opamp.Owner
+	owner opamp.Owner
 }
 
 // Open implements opener: it does all that the poll is for.
 func (p *sessionPoll) Open() error {
 	c := p.call
-	if c.Peer.Identity.Name != "" {
-		p.owner = opamp.NewOwner("identity", c.Peer.Identity.Name)
+	if c.peer.Identity.Name != "" {
+		p.owner = opamp.NewOwner("identity", c.peer.Identity.Name)
 	}
 	m, held := p.first, p.s.account.NewEntry()
 	p.first, p.ahead = nil, false
@@ -89,16 +88,16 @@ func (c *call) owner() opamp.Owner {
 // start starts the call of a session, with what is known of the poll's client. A session
 // outlives the connections of its agent.
 func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
-	p.arrival.from = nil
-	c, err := p.arrival.newHTTPCall(p.r)
-	if err == nil {
-		err = c.settle()
-	}
-	if err != nil {
-		return err
-	}
+	c := p.call.next(p.r)
 	c.held = held
-	return p.call.handleNext(c, &sessionDown{session, c})
+	down := &sessionDown{session, c}
+	if !c.s.sockets.Start(func() {
+		defer c.s.panics.Catch("a call without a connection", func(*report.Fault) { down.Abort() })
+		c.handle(context.Background(), down, nil, nil)
+	}) {
+		return errRefusing
+	}
+	return nil
 }
 
 // A sessionDown is the client's end of a session's call. Thousands of these calls are idle

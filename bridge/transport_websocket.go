@@ -40,7 +40,7 @@ func (c *call) handshake(refused error) error {
 		return err
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok {
-		c.s.refusals.Note(f, c.Peer.Addr) // the client is told of the other
+		c.s.refusals.Note(f, c.peer.Addr) // the client is told of the other
 	}
 	return refused
 }

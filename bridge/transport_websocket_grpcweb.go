@@ -21,7 +21,7 @@ import (
 // grpc-web: the client's first message has the metadata, and each later one a marker
 // byte and bytes of a gRPC-Web body. The server answers with gRPC-Web frames, one in
 // each message.
-func openGRPCSocket(w http.ResponseWriter, r *http.Request, _ *arrival, c *call) (downstream, error) {
+func openGRPCSocket(w http.ResponseWriter, r *http.Request, c *call) (downstream, error) {
 	d := new(grpcSocket)
 	d.open(w, r, c, d)
 	d.subprotocol = "grpc-websockets"

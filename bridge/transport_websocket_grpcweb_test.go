@@ -30,7 +30,7 @@ func endingPair(t *testing.T, ctx context.Context, holds int) (*grpcSocket, *wst
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, c := socketPair(t, s, holds)
-	call := &call{info: &report.CallInfo{}, on: s.edge.Of(new(http.Request))}
+	call := &call{info: &report.CallInfo{}, caller: caller{s: s, on: s.edge.Of(new(http.Request))}}
 	call.progress.Clock = &s.registry.clock
 	down := grpcSocketOf(s, call, ws)
 	down.guard.Watch(ctx, graceOf, func() { _ = ws.SetWriteDeadline(socket.LongAgo) }) // a closed connection needs none

@@ -22,7 +22,7 @@ func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
 		a.refuseTunnel(w, r, a.refused, http.StatusForbidden)
 		return
 	}
-	use := a.use()
+	use := a.use(&a.decision)
 	if err := use.Handshake(""); err != nil {
 		a.refuseTunnel(w, r, err, http.StatusTooManyRequests)
 		return

@@ -1,0 +1,49 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"net"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/edge"
+	"github.com/culvert-grpc/culvert/bridge/internal/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A caller is who sends a request, and over what, before it is known what is asked for. A
+// call has a copy, since calls may be long, and what else an arrival holds is of no use
+// to them. Inside a tunnel it is the caller of the outer request.
+type caller struct {
+	s         *Server
+	policy    *policy // that judges it: the one in force at the arrival
+	on        *edge.Conn
+	listening *edge.Listening // the listener's rules
+	peer      Peer
+	local     net.Addr       // the address that the client connected to; nil: unknown
+	usage     *quota.Address // of its address; nil: the connection's address isn't the client's own
+	trusted   bool           // the peer is a trusted proxy: its forwarding headers count
+	tunnel    bool
+}
+
+// A Peer is the caller, as the connection and trusted proxies show it.
+type Peer struct {
+	Addr      string               // the client's address: an IP, with a port when the connection is its own
+	TLS       *tls.ConnectionState // nil: the connection is plaintext
+	Client    *report.ClientNames  // from its certificate; nil: it showed none, or none that was verified
+	Transport string               // the transport's name, as in logs: "grpc-web"
+	Identity  Identity             // as Config.Authenticator returned it
+}
+
+// An Identity is the caller's identity, as an Authenticator returns it. The zero value
+// means no identity.
+type Identity struct {
+	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
+}
+
+// use returns the quotas that a call with the decision counts with.
+func (k *caller) use(d *decision) quota.Call {
+	use := k.policy.quotas.Call(k.listening.Scope(), d.limit.scopeOf(), k.peer.Addr, k.usage)
+	if d.route != nil {
+		_ = use.Move(d.limit.scopeOf(), d.route.scope, d.Method) // it hasn't begun, so nothing is refused
+	}
+	return use
+}
