@@ -20,8 +20,7 @@ type ask struct {
 	coding    string        // the client's compression: "" or "gzip"
 	takesGzip bool          // the client can read compressed messages
 
-	partial       bool // the metadata isn't whole before Prepare, which has the policy decide again
-	codingRefused bool // so the client is told what can be read
+	partial bool // Prepare completes it
 
 	// Complete reports that exactly one message and the client's end were already read,
 	// so the call needs no second goroutine.

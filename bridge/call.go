@@ -64,6 +64,9 @@ func (c *call) httpFault() *report.Fault {
 	return c.fault
 }
 
+// codingRefused reports whether the client is to be told which codings can be read.
+func (c *call) codingRefused() bool { return c.fault == errCoding }
+
 // lastMoment returns how long the client has to accept the end of a call whose context
 // has ended.
 func (c *call) lastMoment() time.Duration {
@@ -98,7 +101,7 @@ type downstream interface {
 	Bind(ctx context.Context, cancel context.CancelCauseFunc)
 
 	// Prepare reads the part of the request that can be read before culvert asks the
-	// upstream. It may add to the call: metadata, Timeout, Complete. It is called once,
+	// upstream. It may add to the ask. It is called once,
 	// unless the call is refused before. An error ends the call.
 	Prepare(ctx context.Context) error
 

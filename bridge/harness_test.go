@@ -156,7 +156,7 @@ func (o *anObserver) ConnEnded(c report.ConnInfo) { o.conns <- c }
 // copies.
 func readMessages(body io.Reader) ([][]byte, error) {
 	m := message.Reader{
-		Ctx: context.Background(), Body: body, Limit: report.SizeLimit{Bytes: 1 << 10, Key: report.KeyMessageBytes}, Held: newEntry(30 << 20), Use: new(quota.Call),
+		Ctx: context.Background(), Body: body, Limit: &report.SizeLimit{Bytes: 1 << 10, Key: report.KeyMessageBytes}, Held: newEntry(30 << 20), Use: new(quota.Call),
 		Gets: &progress.Record{Clock: parts.StandingClock()}, Frames: new(message.GRPC),
 	}
 	return parts.ReadMessages(&m)

@@ -38,7 +38,7 @@ func (w *watched) beatDue(now int64) bool {
 func (l *linesStream) lastSent() int64 { return l.answer.sent.Load() }
 
 func (l *linesStream) startBeat() bool {
-	return l.s.sockets.Start(func() {
+	return l.call.s.sockets.Start(func() {
 		if err := l.beat(); err != nil && !errors.Is(err, socket.ErrEnded) {
 			l.call.cancel(err)
 		}
@@ -50,7 +50,7 @@ func (l *linesStream) startBeat() bool {
 func (l *linesStream) beat() (err error) {
 	defer l.call.catch("a heart-beat", &err)
 	err = l.guard.WriteBetween(func() error {
-		if !l.call.beatDue(l.s.registry.now()) {
+		if !l.call.beatDue(l.call.s.registry.now()) {
 			return nil
 		}
 		l.call.progress.BeginSend()

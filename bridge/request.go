@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
@@ -84,7 +83,6 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 	if refused == nil && !c.partial {
 		refused = c.settle()
 	}
-	c.codingRefused = errors.Is(refused, errCoding)
 	if coded, ok := down.(bodyDecoder); ok && refused == nil {
 		refused = coded.decodeBody()
 	}

@@ -20,8 +20,8 @@ import (
 //     and ask no backend.
 //   - read comes before everything that looks at metadata: a WebSocket's
 //     metadata and deadline are in its first message.
-//   - The transport calls settle when it has the metadata: before the steps, or in
-//     read. A call that isn't settled has no route, and authorize refuses it.
+//   - A call is settled when its metadata is whole: before the steps, or in read. A call
+//     that isn't settled has no route, and authorize refuses it.
 //   - authenticate comes before authorize: only a client that may call here is
 //     told which methods there are.
 //   - authorize comes before route, so that a method that isn't exposed never
@@ -86,6 +86,9 @@ func (c *call) admit(ctx context.Context) error {
 func (c *call) read(ctx context.Context) error {
 	before := c.Timeout
 	err := c.down.Prepare(ctx)
+	if err == nil && c.partial {
+		err = c.settle()
+	}
 	if c.Timeout != before {
 		c.limitTime(ctx)
 	}

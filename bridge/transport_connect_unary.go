@@ -94,7 +94,7 @@ func (e *unaryAnswer) header(_ *httpStream, md metadata.MD, _ bool) error {
 // the call has ended.
 func (e *unaryAnswer) message(h *httpStream, m mem.BufferSlice, _ bool) error {
 	if h.call.packReplies && m.Len() > 0 {
-		packed, err := packing.Pack(m, h.s.account.Pool)
+		packed, err := packing.Pack(m, h.call.s.account.Pool)
 		if err != nil {
 			return report.New(report.ReasonInternal, "internal error").Because(err)
 		}
@@ -160,7 +160,7 @@ func (e *unaryAnswer) makeHeader(h *httpStream, fields iter.Seq2[string, string]
 	} else {
 		header = h.makeWebHeader(fields)
 	}
-	if h.call.codingRefused {
+	if h.call.codingRefused() {
 		header["Accept-Encoding"] = canRead
 	}
 	return header

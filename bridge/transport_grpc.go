@@ -81,10 +81,10 @@ type bodyStream struct {
 	ahead bool
 }
 
-// Bind implements downstream. The limits of the call are known now.
+// Bind implements downstream.
 func (b *bodyStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 	c := b.call
-	b.body.Ctx, b.body.Limit, b.body.Held, b.body.Use, b.body.Gets = ctx, c.messages, c.held, &c.use, &c.progress
+	b.body.Ctx, b.body.Limit, b.body.Held, b.body.Use, b.body.Gets = ctx, &c.messages, c.held, &c.use, &c.progress
 	b.httpStream.Bind(ctx, cancel)
 }
 

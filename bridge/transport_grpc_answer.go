@@ -5,7 +5,6 @@ import (
 	"io"
 	"iter"
 	"net/http"
-	"strconv"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -50,7 +49,7 @@ func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more
 		header = h.makeWebHeader(fields)
 	}
 	header["Content-Type"] = []string{e.contentType(h.call.subtype)}
-	if e.d.trailers || h.call.codingRefused {
+	if e.d.trailers || h.call.codingRefused() {
 		header[e.d.accepts] = canRead
 	}
 	if e.packed {
@@ -83,7 +82,7 @@ func (e *grpcAnswer) contentType(subtype string) string {
 func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
 	flag := byte(0)
 	if e.packed && m.Len() > 0 {
-		packed, err := packing.Pack(m, h.s.account.Pool)
+		packed, err := packing.Pack(m, h.call.s.account.Pool)
 		if err != nil {
 			return report.New(report.ReasonInternal, "internal error").Because(err)
 		}
@@ -140,21 +139,11 @@ func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) 
 
 // refuse answers a stream whose messages culvert can't convert. Nothing was sent before.
 func (e *grpcAnswer) refuse(h *httpStream, st *status.Status) error {
-	header := h.makeWebHeader(codec.Fields(nil))
-	text := "culvert: " + st.Message() + "\n"
-	header["Content-Type"] = []string{textPlain}
-	header["Content-Length"] = []string{strconv.Itoa(len(text))}
 	f := h.call.httpFault()
+	header := h.makeWebHeader(codec.Fields(nil))
+	header["Content-Type"] = []string{textPlain}
 	setHeaders(header, f.Header)
-	h.begin(f.HTTP, false)
-	w, err := h.room(len(text), true)
-	if err != nil {
-		return err
-	}
-	if _, err := io.WriteString(w, text); err != nil {
-		return err
-	}
-	return h.settle(true)
+	return h.whole(f.HTTP, mem.BufferSlice{mem.SliceBuffer("culvert: " + st.Message() + "\n")})
 }
 
 // writeTrailers writes the status as HTTP trailers. Without a header before, the answer

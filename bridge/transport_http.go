@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/h2"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
@@ -89,11 +88,9 @@ func liftTimeouts(w http.ResponseWriter, r *http.Request) {
 // version of HTTP. The encoder gives the answer the form of the client's protocol.
 // Prepare and Recv belong to that protocol, too.
 type httpStream struct {
-	s       *Server
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
-	on      *edge.Conn
 	call    *call
 	origin  gate.Access
 	guard   socket.Guard
@@ -111,7 +108,7 @@ type httpStream struct {
 
 // open fills in the stream of a request.
 func (h *httpStream) open(w http.ResponseWriter, r *http.Request, c *call, e encoder) {
-	*h = httpStream{s: c.s, w: w, rc: http.NewResponseController(w), r: r, on: c.on, call: c, origin: c.origin, encoder: e}
+	*h = httpStream{w: w, rc: http.NewResponseController(w), r: r, call: c, origin: c.origin, encoder: e}
 	if r.ProtoMajor == 1 {
 		// Without it, the first write discards the unread part of the body.
 		_ = h.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
@@ -145,7 +142,7 @@ func (b bodyCounter) Unread(n int) bool {
 // Close implements closer.
 func (h *httpStream) Close() {
 	if !h.source.AtEnd.Load() {
-		h.on.LeaveBody(h.w, h.r)
+		h.call.on.LeaveBody(h.w, h.r)
 	}
 	if h.aborted {
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
@@ -155,7 +152,7 @@ func (h *httpStream) Close() {
 // Bind implements downstream.
 func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
 	h.guard.Watch(ctx, graceOf, func() {
-		defer h.s.panics.Catch(cutting, nil) // a foreign ResponseWriter's
+		defer h.call.s.panics.Catch(cutting, nil) // a foreign ResponseWriter's
 		h.writeCut = true
 		h.cutWrites(h.call.cutTime())
 	})
@@ -178,7 +175,7 @@ func (h *httpStream) unpacked() (io.Reader, *packing.Body, error) {
 // cuts it.
 func (h *httpStream) early(read func() error) error {
 	cut := func() {
-		defer h.s.panics.Catch(cutting, nil)
+		defer h.call.s.panics.Catch(cutting, nil)
 		h.readCut = true
 		_ = h.rc.SetReadDeadline(socket.LongAgo) // a stream that is gone needs none
 	}

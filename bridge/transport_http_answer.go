@@ -91,7 +91,7 @@ func (h *httpStream) makeHeader(fields iter.Seq2[string, string]) http.Header {
 		header["X-Request-Id"] = []string{h.call.info.ID}
 	}
 	header["Date"] = nil // else the client sees it as metadata
-	h.on.CloseBehindCall(header, h.r, h.readCut || !h.source.AtEnd.Load())
+	h.call.on.CloseBehindCall(header, h.r, h.readCut || !h.source.AtEnd.Load())
 	return header
 }
 
@@ -124,7 +124,7 @@ func (h *httpStream) makeWebHeader(fields iter.Seq2[string, string]) http.Header
 func (h *httpStream) begin(code int, gather bool) {
 	h.out.begun = true
 	if gather && h.r.ProtoMajor == 1 {
-		h.out.gathering, h.out.code, h.out.gathered.pool = true, code, h.s.account.Pool
+		h.out.gathering, h.out.code, h.out.gathered.pool = true, code, h.call.s.account.Pool
 		return
 	}
 	h.w.WriteHeader(code)
@@ -143,7 +143,7 @@ func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 		}
 	}
 	if more && h.r.ProtoMajor == 1 {
-		h.on.HoldWrites(h.call.held.Buffers())
+		h.call.on.HoldWrites(h.call.held.Buffers())
 	}
 	return h.w, nil
 }
@@ -246,7 +246,7 @@ func (h *httpStream) cutWrites(t time.Time) {
 func (h *httpStream) flush() error {
 	err := h.rc.Flush()
 	if err == nil && h.r.ProtoMajor == 1 {
-		err = h.on.SendHeld()
+		err = h.call.on.SendHeld()
 	}
 	return err
 }
@@ -257,7 +257,7 @@ func (h *httpStream) flush() error {
 func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 	defer h.stopReading()
 	if !h.received && !h.source.AtEnd.Load() {
-		h.on.FinishBody(h.w, h.r, h.source)
+		h.call.on.FinishBody(h.w, h.r, h.source)
 	}
 	err := h.guard.LastWrite(func(late bool) error {
 		if !late {

@@ -164,7 +164,7 @@ func (h *httpStream) fail(st *status.Status) error {
 	code, body := codec.ConnectError(st)
 	header := h.makeWebHeader(codec.Fields(nil))
 	header["Content-Type"] = []string{"application/json"}
-	if h.call.codingRefused {
+	if h.call.codingRefused() {
 		header["Accept-Encoding"] = canRead
 	}
 	if f := h.call.httpFault(); f != nil {

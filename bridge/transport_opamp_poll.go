@@ -70,10 +70,10 @@ func (p *sessionPoll) Open() error {
 	if c.peer.Identity.Name != "" {
 		p.owner = opamp.NewOwner("identity", c.peer.Identity.Name)
 	}
-	m, held := p.first, p.s.account.NewEntry()
+	m, held := p.first, p.call.s.account.NewEntry()
 	p.first, p.ahead = nil, false
 	held.Own(c.use.Memory()) // before the session holds anything
-	return p.s.polls.Post(p.body.Ctx, opamp.Poll{
+	return p.call.s.polls.Post(p.body.Ctx, opamp.Poll{
 		Scope: c.route.name + " " + c.Method, Address: c.use.AddressKey(), Agent: p.agent, Owner: p.owner,
 		Message: m, Held: held, Deliver: p.deliver,
 		Start: func(session *opamp.Session) error { return p.start(session, held) },
@@ -139,7 +139,7 @@ func (e *pollAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error 
 	if e.sent {
 		return e.failed
 	}
-	if h.call.codingRefused {
+	if h.call.codingRefused() {
 		h.w.Header()["Accept-Encoding"] = canRead
 	}
 	if st.Code() != codes.OK {

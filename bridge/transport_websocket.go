@@ -68,7 +68,6 @@ func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 // and writes WebSocket messages, and closes the WebSocket. The framing gives messages and
 // the end the form of the client's protocol.
 type socketStream struct {
-	s           *Server
 	w           http.ResponseWriter // of the upgrade; nil behind it
 	r           *http.Request       // the upgrade; nil behind it
 	subprotocol string
@@ -111,12 +110,12 @@ type framing interface {
 
 // open fills in the stream of a call. Its WebSocket comes later.
 func (d *socketStream) open(w http.ResponseWriter, r *http.Request, c *call, f framing) {
-	*d = socketStream{s: c.s, w: w, r: r, call: c, framing: f}
+	*d = socketStream{w: w, r: r, call: c, framing: f}
 }
 
 // upgrade implements upgrader.
 func (d *socketStream) upgrade() (net.Conn, error) {
-	ws, err := d.s.accept(d.w, d.r, d.subprotocol, d.call.held)
+	ws, err := d.call.s.accept(d.w, d.r, d.subprotocol, d.call.held)
 	d.w, d.r = nil, nil // the call outlives the HTTP handler, which gives its memory back
 	if err != nil {
 		return nil, err
@@ -176,7 +175,7 @@ func (d *socketStream) readFirst(ctx context.Context, what string, kind websocke
 // read prepares the reading of the method's messages.
 func (d *socketStream) read(ctx context.Context, body io.Reader, frames message.Framing) {
 	c := d.call
-	d.body = message.Reader{Ctx: ctx, Body: body, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: frames}
+	d.body = message.Reader{Ctx: ctx, Body: body, Limit: &c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: frames}
 }
 
 // lingerTime is how long the backend may go on with a call whose client has closed the
@@ -270,11 +269,11 @@ func (d *socketStream) Finish(st *status.Status, trailer metadata.MD) error {
 		d.ws.Drop()
 		return err
 	}
-	goodbye, patience := d.s.goodbye()
+	goodbye, patience := d.call.s.goodbye()
 	if code == 0 {
 		code = goodbye
 	}
-	d.ws.Close(code, text, min(patience, d.call.lastMoment()), d.s.closing.Load)
+	d.ws.Close(code, text, min(patience, d.call.lastMoment()), d.call.s.closing.Load)
 	if !d.ws.Sent() && !d.framing.left() {
 		return socket.ErrEnded // the status, too
 	}

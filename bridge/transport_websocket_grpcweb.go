@@ -41,19 +41,19 @@ type grpcSocket struct {
 
 // first implements framing: the first message is metadata.
 func (d *grpcSocket) first(ctx context.Context) error {
-	c := d.call
 	block, err := d.readFirst(ctx, "metadata", websocket.Binary, message.TextFault)
 	if err == nil {
-		err = d.readMetadata(c, block)
+		err = d.readMetadata(block)
 	}
-	d.frames.Coding, d.stream.WS = c.coding, d.ws
+	d.frames.Coding, d.stream.WS = d.call.coding, d.ws
 	d.read(ctx, &d.stream, &d.frames)
 	return err
 }
 
 // readMetadata adds the metadata of the first message to that of the upgrade request,
 // except names that only the upgrade request can set.
-func (d *grpcSocket) readMetadata(c *call, first []byte) error {
+func (d *grpcSocket) readMetadata(first []byte) error {
+	c := d.call
 	block, err := codec.ParseHeaderBlock(first)
 	if err != nil {
 		return report.New(report.ReasonBadRequest, "the metadata message can't be read: "+err.Error())
@@ -75,16 +75,12 @@ func (d *grpcSocket) readMetadata(c *call, first []byte) error {
 		c.info.ID = id[0]
 	}
 	if err := c.readCodings(block["grpc-encoding"], nil); err != nil {
-		d.call.codingRefused = true
 		return err
 	}
 	for _, v := range block["content-type"] {
 		c.subtype, _ = gate.ContentSubtype(v, web.contentType)
 	}
 	if err := c.readTimeout(block["grpc-timeout"], codec.ParseTimeout); err != nil {
-		return err
-	}
-	if err := c.settle(); err != nil {
 		return err
 	}
 	c.convertJSON()
@@ -116,7 +112,7 @@ func (d *grpcSocket) writeHeader(md metadata.MD, more bool) error {
 		if len(md["x-request-id"]) == 0 && !yield("x-request-id", d.call.info.ID) {
 			return
 		}
-		if d.call.codingRefused && !yield("grpc-accept-encoding", readableCodings) {
+		if d.call.codingRefused() && !yield("grpc-accept-encoding", readableCodings) {
 			return
 		}
 		codec.Fields(md)(yield)

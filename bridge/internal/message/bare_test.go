@@ -68,7 +68,7 @@ func readBare(t *testing.T, data []byte, opamp bool) {
 		b.OpAMP = NewOpAMP(ws)
 	}
 	entry := memory.New(1<<20, 0).NewEntry()
-	m := &Reader{Ctx: context.Background(), Body: b.Body(), Limit: report.SizeLimit{Bytes: 1000, Key: "limit"}, Held: entry, Use: new(quota.Call), Gets: new(progress.Record), Frames: b}
+	m := &Reader{Ctx: context.Background(), Body: b.Body(), Limit: &report.SizeLimit{Bytes: 1000, Key: "limit"}, Held: entry, Use: new(quota.Call), Gets: new(progress.Record), Frames: b}
 	m.Gets.Clock = new(atomic.Int64)
 	sent := 0
 	for range len(data) + 2 {

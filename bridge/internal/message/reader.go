@@ -21,10 +21,10 @@ import (
 type Reader struct {
 	Ctx    context.Context // bounds the wait for memory, not the reading
 	Body   io.Reader
-	Limit  report.SizeLimit // of each message
-	Held   *memory.Entry    // counts the messages
-	Use    *quota.Call      // counts the decompressed bytes
-	Gets   *progress.Record // notes the waits for the client
+	Limit  *report.SizeLimit // of each message; known before the first is read
+	Held   *memory.Entry     // counts the messages
+	Use    *quota.Call       // counts the decompressed bytes
+	Gets   *progress.Record  // notes the waits for the client
 	Frames Framing
 	Packed *packing.Body // what Body reads, if all of it is compressed
 }

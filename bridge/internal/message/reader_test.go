@@ -32,7 +32,7 @@ import (
 
 func newReader(body io.Reader, limit int, coding string) *Reader {
 	return &Reader{
-		Ctx: context.Background(), Body: body, Limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, Held: memory.New(30<<20, 0).NewEntry(), Use: new(quota.Call),
+		Ctx: context.Background(), Body: body, Limit: &report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, Held: memory.New(30<<20, 0).NewEntry(), Use: new(quota.Call),
 		Gets: &progress.Record{Clock: parts.StandingClock()}, Frames: &GRPC{Coding: coding},
 	}
 }
