@@ -51,7 +51,11 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	}
 	own := s.edge.Own()
 	listenings[own] = own.With(Listener{TrustedProxies: cfg.TrustedProxies, LoopbackOnly: cfg.LoopbackOnly})
-	keys, awaited := restartKeys(&s.cfg, &cfg), s.awaited
+	var keys []string // that differ and can't change
+	if cfg.StandardHTTP2 != s.cfg.StandardHTTP2 {
+		keys = []string{"http2_server"}
+	}
+	awaited := s.awaited
 	if len(listeners) > 0 {
 		var fixed []string
 		awaited, fixed = s.applyListeners(listenings, listeners)
@@ -83,6 +87,9 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	return nil
 }
 
+// keyListenTLS names the setting of a listener that can't change.
+const keyListenTLS = "listen[].tls"
+
 // applyListeners puts the new rules of each listener that is served into to. It
 // returns the listeners that aren't, by name, and the keys of what can't change.
 // s.applying is held.
@@ -100,27 +107,12 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 			return nil, []string{"listen"} // it is missing, or two that are served share the name
 		}
 		delete(awaited, l.Name)
-		keys = append(keys, listenerRestartKeys(&l.Listener, &rules)...)
+		if rules.TLS != l.TLS {
+			keys = append(keys, keyListenTLS)
+		}
 		to[l] = l.With(rules)
 	}
 	return awaited, keys
-}
-
-// listenerRestartKeys returns the keys that differ and can't change.
-func listenerRestartKeys(a, b *Listener) []string {
-	var keys []string
-	if a.TLS != b.TLS {
-		keys = append(keys, "listen[].tls")
-	}
-	return keys
-}
-
-// restartKeys returns the keys that differ and can't change.
-func restartKeys(a, b *Config) []string {
-	if a.StandardHTTP2 != b.StandardHTTP2 {
-		return []string{"http2_server"}
-	}
-	return nil
 }
 
 // newPolicy returns the policy of a Config, or an error that says what is wrong with

@@ -82,15 +82,19 @@ func (a *arrival) ask(r *http.Request, t *transport) {
 		a.bare = t.name == connectName && len(r.Header["Connect-Protocol-Version"]) == 0 && !hasConnectQuery(r)
 	}
 	secure := a.forward.Proto == "https"
-	get := r.Method == http.MethodGet && !a.tunnel && !gate.IsUpgrade(r)
-	a.asker = gate.Asker{
-		Origins: r.Header["Origin"],
-		Site:    r.Header.Get("Sec-Fetch-Site"),
-		Cookies: a.policy.forwardCookies && len(r.Header["Cookie"]) > 0,
-		Host:    r.Host,
+	a.asker = a.policy.asker(r.Header, r.Host, secure)
+	a.asker.Get = r.Method == http.MethodGet && !a.tunnel && !gate.IsUpgrade(r)
+	a.asker.Served = a.asker.Get && !secure && a.listening.ServesHost(r.Host)
+}
+
+// asker returns what the header of a request says of its page.
+func (p *policy) asker(h http.Header, host string, secure bool) gate.Asker {
+	return gate.Asker{
+		Origins: h["Origin"],
+		Site:    h.Get("Sec-Fetch-Site"),
+		Cookies: p.forwardCookies && len(h["Cookie"]) > 0,
+		Host:    host,
 		Secure:  secure,
-		Get:     get,
-		Served:  get && !secure && a.listening.ServesHost(r.Host),
 	}
 }
 

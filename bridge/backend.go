@@ -76,14 +76,11 @@ func unrouted(backends []NamedBackend) (string, error) {
 	return "", errNoWayToRoute
 }
 
-// maxCalls returns the bounds on calls by backend, or nil if there are none.
+// maxCalls returns the bounds on calls by backend.
 func maxCalls(backends []NamedBackend) map[string]int {
-	var most map[string]int
+	most := make(map[string]int)
 	for _, b := range backends {
 		if b.MaxCalls > 0 {
-			if most == nil {
-				most = make(map[string]int)
-			}
 			most[b.Name] = b.MaxCalls
 		}
 	}

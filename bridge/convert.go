@@ -28,6 +28,22 @@ type conversion struct {
 	answered *answered          // nil: replies aren't waited for
 }
 
+// plainJSON is how culvert writes JSON where no route says it: in the Connect protocol and
+// in gRPC-Web.
+var plainJSON = new(report.JSON)
+
+// convertJSON has the messages of a call in JSON converted, unless they pass.
+func (c *call) convertJSON() {
+	switch {
+	case c.route.bare() != nil:
+		if c.route.message.InJSON() {
+			c.json = &c.route.message.JSON
+		}
+	case c.subtype == "json" && !c.policy.connect.pass:
+		c.json = plainJSON
+	}
+}
+
 // describe finds the method's descriptors, if the call needs them. It comes after
 // authorize: only a client that may call a method learns whether it exists.
 func (c *call) describe(ctx context.Context) error {
@@ -47,7 +63,7 @@ func (c *call) describe(ctx context.Context) error {
 	case c.json != nil && mistyped:
 		return c.undescribed(err)
 	case unlisted && (err != nil || !method.NoSideEffects):
-		return unimplemented(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
+		return unimplemented(mistake(http.StatusMethodNotAllowed, "calls of "+c.Method[1:]+" by GET aren't enabled here", "Allow", "POST"), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
 		return c.undescribed(err)
 	case c.rules.oneReply && method.ServerStreams && !method.ClientStreams:
@@ -61,18 +77,12 @@ func (c *call) describe(ctx context.Context) error {
 		if method.ClientStreams && method.ServerStreams {
 			c.answered = &answered{more: make(chan struct{}, 1)}
 		}
-		return c.convertFirst()
+		if c.Complete && c.first == nil { // a malformed message costs the backend nothing
+			c.first, err = c.converted(c.recv())
+			return err
+		}
 	}
 	return nil
-}
-
-// convertFirst converts the message of a complete request before the backend gets the
-// call: a malformed one costs the backend nothing.
-func (c *call) convertFirst() (err error) {
-	if c.Complete && c.first == nil {
-		c.first, err = c.converted(c.recv())
-	}
-	return err
 }
 
 // firstRequest returns the first request, converted.
@@ -119,11 +129,6 @@ func unimplemented(f *report.Fault, reason report.Reason, remedy string, cause e
 	return f
 }
 
-// getMistake is the mistake of a GET of a method that may have side effects.
-func getMistake(method string) *report.Fault {
-	return mistake(http.StatusMethodNotAllowed, "calls of "+method[1:]+" by GET aren't enabled here", "Allow", "POST")
-}
-
 // undescribed returns the fault of JSON for a method without descriptors.
 func (c *call) undescribed(err error) error {
 	if wrong, ok := errors.AsType[*descriptor.FalseTypeError](err); ok { // the backend's messages aren't what the client reads
@@ -139,7 +144,7 @@ func (c *call) undescribed(err error) error {
 		why = missing.ImportedBy + " imports " + missing.File + ", and the backend's server reflection doesn't have it"
 		remedy = "add " + missing.File + " to the backend's server reflection, or set backend.descriptors"
 	case errors.Is(err, upstream.ErrNoReflection):
-		why, remedy = "the backend has no server reflection", remedyOfJSON
+		why, remedy = "the backend has no server reflection", "give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"
 	case mistyped:
 		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, "correct the method's name, or set backend.descriptors to descriptors that have it"
 		if meant := c.meant(unknown); meant != "" {
@@ -166,8 +171,6 @@ func (c *call) meant(unknown *descriptor.UnknownMethodError) string {
 	}
 	return ""
 }
-
-const remedyOfJSON = "give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"
 
 // backendSubtype returns the content-subtype for the backend.
 func (c *call) backendSubtype() string {

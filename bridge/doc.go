@@ -9,7 +9,7 @@
 //   - policy.go: the request takes the Server's policy, which judges it and its
 //     call to the end; apply.go makes and replaces the policy. policy_users.go counts the
 //     requests that have a policy and no stream yet, for which backends stay.
-//   - request.go, arrival.go, misdirected.go: the request's facts
+//   - request.go, caller.go, arrival.go: the request's facts
 //     are read (peer, host, origin, the headers of trusted proxies), and requests
 //     that may not call are refused. Package gate interprets these facts.
 //   - transport.go: the table of client protocols. The driver (serveCall in request.go)
@@ -63,7 +63,7 @@
 //	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
 //	serveUpgrade, the call     Server.Close (tasks)      the call has ended
 //	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
-//	handleNext                 Server.Close (tasks)      the call has parked, or has ended
+//	sessionPoll.start          Server.Close (tasks)      the call has parked, or has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	connections that linger    Server.Close              see edge/doc.go

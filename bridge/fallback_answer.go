@@ -108,7 +108,7 @@ func (x *fallbackExchange) sending(write func() error) error {
 
 // Fail implements fallback.Exchange: culvert itself answers.
 func (x *fallbackExchange) Fail(err error) {
-	x.noteFault(err)
+	x.Broke(err)
 	f := x.fault
 	if f.Reason == report.ReasonClientGone || f.Reason == report.ReasonSlowConsumer {
 		x.aborted = true // it takes no answer

@@ -186,9 +186,6 @@ func (x *fallbackExchange) stopReading() {
 	}
 }
 
-// Broke implements fallback.Exchange.
-func (x *fallbackExchange) Broke(err error) { x.noteFault(err) }
-
 // Panicked implements fallback.Exchange.
 func (x *fallbackExchange) Panicked(v any) error {
 	f := x.panicked(v)
@@ -200,9 +197,9 @@ func (x *fallbackExchange) panicked(v any) *report.Fault {
 	return x.a.s.panics.Note("a request to the web server", v, slog.String("request_id", x.info.ID), slog.String("peer", x.info.Peer))
 }
 
-// noteFault notes why the exchange ended: the end of the context and the client's own
+// Broke implements fallback.Exchange. It notes why the exchange ended: the end of the context and the client's own
 // mistakes come before what followed from them.
-func (x *fallbackExchange) noteFault(err error) {
+func (x *fallbackExchange) Broke(err error) {
 	cause, inBody := context.Cause(x.ctx), x.body.Err()
 	switch {
 	case x.fault != nil:
@@ -229,7 +226,7 @@ func (x *fallbackExchange) end() {
 	}
 	aborts := p != nil || x.aborted
 	if aborts || x.info.WebSocket && context.Cause(x.ctx) != nil {
-		x.noteFault(socket.ErrEnded)
+		x.Broke(socket.ErrEnded)
 	}
 	if !x.body.AtEnd.Load() && !x.info.WebSocket {
 		x.a.on.LeaveBody(x.w, x.r)

@@ -11,16 +11,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
 
-// configureHTTP2 chooses the server of an http.Server's HTTP/2, and returns what sends
-// goodbyes on its connections. net/http's has no hooks and no goodbyes:
-// docs/guides/http2-server.md lists what is lost with it.
-func (s *Server) configureHTTP2(hs *http.Server, rules connRules) (leave func()) {
-	if s.cfg.StandardHTTP2 {
-		return nil
-	}
-	return h2.Configure(hs, s.h2Hooks(rules))
-}
-
 // configureStandardHTTP2 gives net/http's HTTP/2 server the settings that a hook gives
 // to bridge/internal/h2. It doesn't serve tunnels: there all listeners share one http.Server,
 // and a tunnel's Write never waits for its client.

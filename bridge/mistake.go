@@ -43,7 +43,7 @@ func (a *arrival) mistakeIn(r *http.Request) *report.Fault {
 	case r.Method != http.MethodPost:
 		return mistake(http.StatusMethodNotAllowed, "a call must be a POST", "Allow", "POST")
 	default:
-		return mistake(http.StatusUnsupportedMediaType, "this content type is not a call's: use "+a.policy.callTypes(), a.policy.acceptPost()...)
+		return mistake(http.StatusUnsupportedMediaType, "this content type is not a call's: use "+callTypes, "Accept-Post", callTypes)
 	}
 }
 

@@ -5,8 +5,6 @@ import "sync/atomic"
 // policyUsers counts the requests that have taken a policy, and may still ask for one of
 // its backends: from their arrival until their stream is open, or until they are answered
 // without one. Apply removes a backend only when no request can ask for it any more.
-//
-// newPolicyUsers makes one, for a policy that is about to be in force.
 type policyUsers struct {
 	n    atomic.Int64 // and 1 while the policy is in force, and 1 while the policy before has users
 	gone func()       // called when n is 0, which then stays 0

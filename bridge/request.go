@@ -128,7 +128,7 @@ func (a *arrival) stranger() *report.Fault {
 	case a.misdirected():
 		return &report.Fault{
 			Reason: report.ReasonBadRequest, Key: report.KeyCertificates, Detail: a.host, HTTP: http.StatusMisdirectedRequest,
-			Text: misdirectedText, Hint: "the client must open a connection for this host",
+			Text: "this connection's SNI name has other rules for client certificates than this host: open a new connection for this host", Hint: "the client must open a connection for this host",
 		}
 	case a.listening.LoopbackOnly && !a.policy.origins.AllowsHost(a.host) && !a.listening.ServesHost(a.host):
 		return &report.Fault{
@@ -137,6 +137,19 @@ func (a *arrival) stranger() *report.Fault {
 		}
 	}
 	return nil
+}
+
+// misdirected reports whether a request names a host whose rules for client
+// certificates differ from those of its connection. A client that needs no certificate
+// for one host must not reach the other over that connection. Browsers send such
+// requests if a certificate is valid for both hosts. RFC 9110 §7.4, §15.5.20.
+func (a *arrival) misdirected() bool {
+	l, state := a.listening, a.peer.TLS
+	if l.SamePolicy == nil || state == nil || state.ServerName == a.host {
+		return false
+	}
+	host, _, _ := gate.ParseAuthority(a.host) // it is valid, or there is none
+	return state.ServerName != host && !l.SamePolicy(state.ServerName, a.local, host)
 }
 
 // transportName returns the transport's name, as logs have it.

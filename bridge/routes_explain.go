@@ -104,13 +104,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 func (r *RouteRequest) facts(p *policy) facts {
 	return facts{
 		caller: &caller{listening: edge.NewListening(Listener{Name: r.Listener})}, host: r.URL.Host, path: r.URL.EscapedPath(), transport: r.Transport,
-		asker: gate.Asker{
-			Origins: r.Header["Origin"],
-			Site:    r.Header.Get("Sec-Fetch-Site"),
-			Cookies: p.forwardCookies && len(r.Header["Cookie"]) > 0,
-			Host:    r.URL.Host,
-			Secure:  r.secure(),
-		},
+		asker: p.asker(r.Header, r.URL.Host, r.secure()),
 	}
 }
 

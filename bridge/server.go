@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
+	"github.com/culvert-grpc/culvert/bridge/internal/h2"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
@@ -196,9 +197,8 @@ func (s *Server) beginListener(l *edge.Listening) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	if rules, ok := s.awaited[l.Name]; ok {
-		if keys := listenerRestartKeys(&l.Listener, &rules); len(keys) > 0 {
-			slices.Sort(keys)
-			return &RestartError{keys}
+		if rules.TLS != l.TLS {
+			return &RestartError{[]string{keyListenTLS}}
 		}
 		delete(s.awaited, l.Name)
 		p := *s.policy.Load()
@@ -270,7 +270,10 @@ func (s *Server) boundHTTP(hs *http.Server, rules connRules) (leave func()) {
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
 	}
-	return s.configureHTTP2(hs, rules)
+	if s.cfg.StandardHTTP2 { // it has no hooks and no goodbyes: docs/guides/http2-server.md lists what is lost
+		return nil
+	}
+	return h2.Configure(hs, s.h2Hooks(rules))
 }
 
 // Close ends everything at once: calls, client connections and backend connections. It

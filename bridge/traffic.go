@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,6 +28,10 @@ type Flow struct {
 
 // A trafficKey is what a call's traffic counts with.
 type trafficKey struct{ listener, transport string }
+
+func (k trafficKey) compare(other trafficKey) int {
+	return cmp.Or(cmp.Compare(k.listener, other.listener), cmp.Compare(k.transport, other.transport))
+}
 
 // totals returns the totals that calls with the key count with. The caller holds mu.
 func (g *registry) totals(k trafficKey) *Traffic {
@@ -63,20 +68,13 @@ func (g *registry) count() ([]CallCount, []Traffic) {
 		sums[k].carried(w)
 	}
 	g.mu.Unlock()
-	calls := make([]CallCount, 0, len(counts))
-	for k, n := range counts {
-		calls = append(calls, CallCount{k.listener, k.transport, n})
+	calls, traffic := make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
+	for _, k := range slices.SortedFunc(maps.Keys(sums), trafficKey.compare) {
+		traffic = append(traffic, *sums[k])
+		if n := counts[k]; n > 0 {
+			calls = append(calls, CallCount{k.listener, k.transport, n})
+		}
 	}
-	slices.SortFunc(calls, func(a, b CallCount) int {
-		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
-	})
-	traffic := make([]Traffic, 0, len(sums))
-	for _, t := range sums {
-		traffic = append(traffic, *t)
-	}
-	slices.SortFunc(traffic, func(a, b Traffic) int {
-		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
-	})
 	return calls, traffic
 }
 

@@ -44,15 +44,12 @@ func init() { // the entries refer to functions that refer to the table
 
 func noMistake(*http.Request, *arrival) *report.Fault { return nil }
 
-// callTypes returns the content types that the transports accept.
-func (p *policy) callTypes() string {
-	return typesWithoutJSON + ", application/connect+json, application/json"
-}
-
-// typesWithoutJSON are the content types for a method whose descriptors aren't known.
-const typesWithoutJSON = "application/grpc, application/grpc-web, application/grpc-web-text, application/connect+proto, application/proto"
-
-func (p *policy) acceptPost() []string { return []string{"Accept-Post", p.callTypes()} }
+// callTypes are the content types that the transports accept, and typesWithoutJSON those for
+// a method whose descriptors aren't known.
+const (
+	callTypes        = typesWithoutJSON + ", application/connect+json, application/json"
+	typesWithoutJSON = "application/grpc, application/grpc-web, application/grpc-web-text, application/connect+proto, application/proto"
+)
 
 // Transports returns the names of the client protocols, as in logs.
 func Transports() []string {

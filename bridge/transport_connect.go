@@ -64,13 +64,12 @@ func hasConnectQuery(r *http.Request) bool {
 
 // connectMistake returns why culvert can't serve a request of the Connect protocol for a
 // method's path, or nil.
-func connectMistake(r *http.Request, a *arrival) *report.Fault {
-	p, t := a.policy, gate.MediaType(r)
-	switch {
+func connectMistake(r *http.Request, _ *arrival) *report.Fault {
+	switch t := gate.MediaType(r); {
 	case r.Method == http.MethodGet && r.ContentLength > 0:
 		return likely(http.StatusUnsupportedMediaType, "a GET request of the Connect protocol has no body")
 	case isStreamType(t) && t != "application/connect+proto" && t != "application/connect+json":
-		return likely(http.StatusUnsupportedMediaType, "this content type is not a call's: use "+p.callTypes(), p.acceptPost()...)
+		return likely(http.StatusUnsupportedMediaType, "this content type is not a call's: use "+callTypes, "Accept-Post", callTypes)
 	}
 	return nil
 }
@@ -81,22 +80,6 @@ func openConnect(w http.ResponseWriter, r *http.Request, c *call) (downstream, e
 		return connectStream.open(w, r, c)
 	}
 	return openUnary(w, r, c)
-}
-
-// plainJSON is how culvert writes JSON where no route says it: in the Connect protocol and
-// in gRPC-Web.
-var plainJSON = new(report.JSON)
-
-// convertJSON has the messages of a call in JSON converted, unless they pass.
-func (c *call) convertJSON() {
-	switch {
-	case c.route.bare() != nil:
-		if c.route.message.InJSON() {
-			c.json = &c.route.message.JSON
-		}
-	case c.subtype == "json" && !c.policy.connect.pass:
-		c.json = plainJSON
-	}
 }
 
 // connectRefusal returns the body of an HTTP refusal in the form whose status a Connect
