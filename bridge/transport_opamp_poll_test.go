@@ -50,7 +50,7 @@ func TestPollsOfASession(t *testing.T) {
 	})
 	for i := range 3 {
 		m := fromAgent(1, "hello")
-		polled(t, newPoll(t, address, m, "Authorization", strings.Repeat("x", i+1)), m) // the token changes, the agent doesn't
+		polled(t, newPoll(t, address, m, "Authorization", strings.Repeat("x", i+1), "X-Other", "Zoë"), m) // the token changes, the agent doesn't
 		m = fromAgent(2, "hello")
 		polled(t, newPoll(t, address, parts.Gzipped(m), "Content-Encoding", "gzip"), m)
 	}
@@ -67,6 +67,9 @@ func TestPollsOfASession(t *testing.T) {
 	}
 	if len(asked) > 0 {
 		t.Errorf("asked %d times for 6 polls", 6+len(asked))
+	}
+	if n := s.Snapshot().DroppedValues; n != 3 { // each once, though the session's call has the metadata, too
+		t.Errorf("%d values were counted as dropped, want 3", n)
 	}
 	ws := dialMessages(t, address, agentsPath, nil)
 	say(t, ws, coder.MessageBinary, "\x00\x0a\x00")
