@@ -70,14 +70,14 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 		return err
 	}
 	p.listenings = listenings
-	change, err := s.changeBackends(&cfg) // the last that can fail: it begins to connect
+	change, err := s.changeBackends(&cfg, &p.limits) // the last that can fail: it begins to connect
 	if err == nil {
 		err = change.begin()
 	}
 	if err != nil {
 		return err
 	}
-	s.awaited, s.backends, s.headerBytes = awaited, change.to, change.headerBytes
+	s.awaited, s.backends = awaited, change.to
 	s.policy.Store(p)
 	s.account.SetBounds(p.limits.BufferedBytes, p.memory)
 	before.users.replace(p.users, change.end)

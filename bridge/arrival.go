@@ -136,10 +136,7 @@ func (p *policy) ofOuter(name string) bool {
 	case "Origin", "Sec-Fetch-Site", "Cookie":
 		return true
 	}
-	return p.isVouched(strings.ToLower(name))
-}
-
-func (p *policy) isVouched(name string) bool {
+	name = strings.ToLower(name)
 	return headers.OfRequest(name) == headers.Vouched || p.vouched.Has(name)
 }
 

@@ -98,24 +98,22 @@ type backendChange struct {
 	to        map[string]Backend
 	made      map[string]*upstream.Upstream // for new names, and for names whose backend differs
 	gone      map[string]*upstream.Upstream
-
-	headerBytes int // that the upstreams are made for
 }
 
-// changeBackends makes the upstreams that a configuration adds and replaces. The caller
+// changeBackends makes the upstreams that a configuration adds and replaces. limits are its
+// own, with their defaults. The caller
 // begins or drops the change. s.applying is held, except while the Server is being made.
-func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
+func (s *Server) changeBackends(cfg *Config, limits *Limits) (*backendChange, error) {
 	backends, err := cfg.backends()
 	if err != nil {
 		return nil, err
 	}
-	limits := withDefaults(cfg.Limits)
-	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), gone: make(map[string]*upstream.Upstream), headerBytes: limits.HeaderBytes}
+	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), gone: make(map[string]*upstream.Upstream)}
 	messages := report.SizeLimit{Bytes: limits.MessageBytes, Key: report.KeyMessageBytes}
 	for _, b := range backends {
 		before, known := s.backends[b.Name]
 		c.to[b.Name] = b.Backend
-		if known && upstream.Same(before, b.Backend) && s.headerBytes == c.headerBytes {
+		if known && upstream.Same(before, b.Backend) && s.policy.Load().limits.HeaderBytes == limits.HeaderBytes {
 			continue
 		}
 		if b.Logger == nil {
@@ -123,7 +121,7 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 		} else {
 			b.Logger = s.panics.GuardLog(b.Logger)
 		}
-		c.made[b.Name], err = upstream.New(b.Backend, messages, c.headerBytes, s.account, s.panics)
+		c.made[b.Name], err = upstream.New(b.Backend, messages, limits.HeaderBytes, s.account, s.panics)
 		if err != nil {
 			delete(c.made, b.Name)
 			c.drop()

@@ -28,8 +28,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = s.throughTunnel(r, p)
 	t = transportFor(r)
 	a = s.arrive(r, p, t)
-	t = a.transportOf(t)
-	if t != nil && a.fallsBack(r) {
+	switch {
+	case a.route.bare() != nil:
+		t = bareTransport
+	case t != nil && a.fallsBack(r):
 		t = nil
 	}
 	if m := malformed(claimed, r.Host); m != nil {

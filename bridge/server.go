@@ -32,13 +32,12 @@ type Server struct {
 	obs    report.Observer
 	policy atomic.Pointer[policy] // judges requests
 
-	applying    sync.Mutex          // held while the policy is replaced
-	listeners   []*edge.Listening   // that ServeListener serves
-	awaited     map[string]Listener // rules from Apply for listeners that aren't served yet
-	backends    map[string]Backend  // that the upstreams were made of
-	headerBytes int                 // of a block of metadata, that the upstreams were made for
-	methods     methodCounts        // shared by all policies
-	routes      routeCounts         // shared by all policies
+	applying  sync.Mutex          // held while the policy is replaced
+	listeners []*edge.Listening   // that ServeListener serves
+	awaited   map[string]Listener // rules from Apply for listeners that aren't served yet
+	backends  map[string]Backend  // that the upstreams were made of
+	methods   methodCounts        // shared by all policies
+	routes    routeCounts         // shared by all policies
 
 	upstreams *upstream.Set
 	account   *memory.Account
@@ -89,14 +88,14 @@ func New(cfg Config) (*Server, error) {
 	s.cfg.Routes = nil // the policy has them
 	s.account = memory.New(limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
-	change, err := s.changeBackends(&cfg)
+	change, err := s.changeBackends(&cfg, &p.limits)
 	if err == nil {
 		err = change.begin()
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.backends, s.headerBytes = change.to, change.headerBytes
+	s.backends = change.to
 	s.loop = newID()
 	s.registry = newRegistry(s.account, s.panics, s.edge.Idle)
 	s.serveTunnels()

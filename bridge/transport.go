@@ -81,15 +81,6 @@ func (a *arrival) transportAllowed(t *transport) error {
 	}
 }
 
-// transportOf returns the transport of a request for a path of messages, or the one that
-// its protocol has.
-func (a *arrival) transportOf(t *transport) *transport {
-	if a.route.bare() == nil {
-		return t
-	}
-	return bareTransport
-}
-
 func transportFor(r *http.Request) *transport {
 	for _, t := range transports {
 		if t.accepts(r) {
