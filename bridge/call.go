@@ -84,10 +84,6 @@ func (c *call) cutTime() time.Time {
 	return socket.LongAgo
 }
 
-// A bodyCounted is a downstream whose transport buffers bytes of the client that nobody
-// has read yet. From countBody on, the transport counts them with the call.
-type bodyCounted interface{ countBody(w *watched) }
-
 // A downstream is the client's end of one call. Recv may run beside the others; no
 // method runs beside itself.
 //
@@ -138,9 +134,14 @@ type bodyDecoder interface {
 	decodeBody() error
 }
 
-// A closer is a downstream whose request must be ended once its call has.
-type closer interface {
-	// Close is called on the handler's goroutine. It may panic with http.ErrAbortHandler.
+// A handled is a downstream whose call is all of one HTTP request.
+type handled interface {
+	// countBody has the transport count with the call the bytes of the client that nobody
+	// has read yet.
+	countBody()
+
+	// Close ends the request once the call has ended. It is called on the handler's
+	// goroutine, and may panic with http.ErrAbortHandler.
 	Close()
 }
 

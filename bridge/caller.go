@@ -9,18 +9,18 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A caller is who sends a request, and over what, before it is known what is asked for. A
-// call has a copy, since calls may be long, and what else an arrival holds is of no use
-// to them. Inside a tunnel it is the caller of the outer request.
+// A caller is what is known of who sends a request, and over which connection. A call has a
+// copy: a pointer would keep the whole arrival for as long as the call runs. Inside a tunnel,
+// the caller is that of the outer request.
 type caller struct {
 	s         *Server
-	policy    *policy // that judges it: the one in force at the arrival
-	on        *edge.Conn
+	policy    *policy         // that judges it: the one in force at the arrival
+	on        *edge.Conn      // nil: the call is that of a session, which outlives connections
 	listening *edge.Listening // the listener's rules
-	peer      Peer
-	local     net.Addr       // the address that the client connected to; nil: unknown
-	usage     *quota.Address // of its address; nil: the connection's address isn't the client's own
-	trusted   bool           // the peer is a trusted proxy: its forwarding headers count
+	peer      Peer            // with the transport and the identity once they are known
+	local     net.Addr        // the address that the client connected to; nil: unknown
+	usage     *quota.Address  // of its address; nil: the connection's address isn't the client's own
+	trusted   bool            // the peer is a trusted proxy: its forwarding headers count
 	tunnel    bool
 }
 

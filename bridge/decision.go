@@ -13,8 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// facts are what a policy decides by: what is known of a caller, of whom it asks the
-// listener alone, and of what the caller asks for.
+// facts are what a policy decides by: what is asked for, and the listener of the caller.
 type facts struct {
 	*caller
 	host        string // as it came

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -40,9 +41,7 @@ func (x *fallbackExchange) WriteHeader(code int) {
 		return
 	}
 	h := x.w.Header()
-	for name, values := range x.header {
-		h[name] = values
-	}
+	maps.Copy(h, x.header)
 	if h["X-Request-Id"] == nil {
 		h["X-Request-Id"] = []string{x.info.ID}
 	}
@@ -65,9 +64,7 @@ func (x *fallbackExchange) inform(code int) {
 	h := x.w.Header()
 	announced := h["Connection"]
 	delete(h, "Connection")
-	for name, values := range x.header {
-		h[name] = values
-	}
+	maps.Copy(h, x.header)
 	x.w.WriteHeader(code)
 	for name := range x.header {
 		delete(h, name)

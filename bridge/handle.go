@@ -41,6 +41,7 @@ func (c *call) next(r *http.Request) *call {
 	k.on, k.usage = nil, nil
 	next := k.newCall(r, c.Authority, &c.decision)
 	next.Metadata, next.info.Identity, next.authenticator = maps.Clone(c.Metadata), c.info.Identity, nil
+	next.setCookies = c.setCookies
 	next.takeRouteTimeout()
 	return next
 }

@@ -95,7 +95,7 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 	c.hold = hold.handOver()
 	defer c.hold.release() // handle may panic
 	c.handle(r.Context(), down, a.conn, refused)
-	down.(closer).Close() //nolint:forcetypeassert // the other transports are all of one request
+	down.(handled).Close() //nolint:forcetypeassert // the other transports are all of one request
 }
 
 // serveUpgrade serves a call that has its request's connection for itself.

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -113,9 +114,7 @@ type treatment struct {
 // them.
 func (r *route) edit(md metadata.MD) {
 	r.struck.Strike(md, false)
-	for name, values := range r.set {
-		md[name] = values
-	}
+	maps.Copy(md, r.set)
 }
 
 // plain is the treatment of routes that only name a backend.

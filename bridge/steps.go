@@ -69,8 +69,8 @@ func (c *call) admit(ctx context.Context) error {
 		return err
 	}
 	c.held.Own(c.use.Memory())
-	if down, ok := c.down.(bodyCounted); ok {
-		down.countBody(&c.watched) // also while the call waits for room
+	if down, ok := c.down.(handled); ok {
+		down.countBody() // also while the call waits for room
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // the client has sent too much
 		}

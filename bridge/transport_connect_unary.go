@@ -44,7 +44,7 @@ type unaryStream struct {
 	answer unaryAnswer
 }
 
-// Close implements closer.
+// Close implements handled.
 func (u *unaryStream) Close() {
 	u.answer.reply.Free()
 	u.wholeStream.Close()

@@ -88,7 +88,7 @@ func (b *bodyStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 	b.httpStream.Bind(ctx, cancel)
 }
 
-// Close implements closer.
+// Close implements handled.
 func (b *bodyStream) Close() {
 	b.first.Free() // read ahead and never handed out
 	b.httpStream.Close()

@@ -116,8 +116,8 @@ func (h *httpStream) open(w http.ResponseWriter, r *http.Request, c *call, e enc
 	h.source = progress.NewBody(r.Body, r.ContentLength)
 }
 
-// countBody implements bodyCounted.
-func (h *httpStream) countBody(w *watched) { h2.CountBody(h.r, bodyCounter{w}) }
+// countBody implements handled.
+func (h *httpStream) countBody() { h2.CountBody(h.r, bodyCounter{&h.call.watched}) }
 
 // A bodyCounter counts with a call the bytes that its client has sent and nobody has
 // read, and ends the call when there are too many. It implements h2.Counter: the HTTP/2
@@ -139,7 +139,7 @@ func (b bodyCounter) Unread(n int) bool {
 	return wanted && !b.evicted.Load()
 }
 
-// Close implements closer.
+// Close implements handled.
 func (h *httpStream) Close() {
 	if !h.source.AtEnd.Load() {
 		h.call.on.LeaveBody(h.w, h.r)

@@ -52,7 +52,7 @@ func (p *pollStream) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Close implements closer.
+// Close implements handled.
 func (p *pollStream) Close() {
 	p.answer.reply.Free()
 	p.wholeStream.Close()
