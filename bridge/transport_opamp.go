@@ -42,7 +42,7 @@ func openAgent(w http.ResponseWriter, r *http.Request, c *call) (downstream, err
 	down := &opampSocket{bareSocket{route: m}}
 	down.open(w, r, c, down)
 	down.subprotocol = m.Subprotocol
-	d := &agentDown{downstream: down, socket: down, w: w, r: r, answered: make(chan struct{})}
+	d := &agentDown{downstream: down, socket: down, answered: make(chan struct{})}
 	return d, c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
 }
 
@@ -53,12 +53,10 @@ type agentDown struct {
 	downstream // the socket, whose WebSocket exists once open has returned nil
 	socket     *opampSocket
 
-	w        http.ResponseWriter // nil once it is answered
-	r        *http.Request       // nil once it is answered
-	answered chan struct{}       // then closed
-	aborted  bool                // it was not answered; set before answered is closed
-	bind     func() error        // binds the socket, and prepares it
-	unwatch  func() bool         // of the request
+	answered chan struct{} // closed once the upgrade is answered, and the socket has forgotten it
+	aborted  bool          // it was not answered; set before answered is closed
+	bind     func() error  // binds the socket, and prepares it
+	unwatch  func() bool   // of the request
 }
 
 // Bind implements downstream.
@@ -67,7 +65,7 @@ func (d *agentDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 		d.socket.Bind(ctx, cancel)
 		return d.socket.Prepare(ctx)
 	}
-	d.unwatch = context.AfterFunc(d.r.Context(), func() { cancel(errGone) }) //nolint:contextcheck // net/http sees the client leave
+	d.unwatch = context.AfterFunc(d.socket.r.Context(), func() { cancel(errGone) }) //nolint:contextcheck // net/http sees the client leave
 }
 
 // Prepare implements downstream: an agent's call begins without a message.
@@ -76,10 +74,10 @@ func (*agentDown) Prepare(context.Context) error { return nil }
 // Open implements opener.
 func (d *agentDown) Open() error {
 	d.unwatch()
-	if err := context.Cause(d.r.Context()); err != nil {
+	if err := context.Cause(d.socket.r.Context()); err != nil {
 		return errGone
 	}
-	d.w.Header().Set("X-Request-Id", d.socket.call.info.ID)
+	d.socket.w.Header().Set("X-Request-Id", d.socket.call.info.ID)
 	_, err := d.socket.upgrade()
 	defer d.answer()
 	if err != nil {
@@ -109,7 +107,7 @@ func (d *agentDown) served(started bool) {
 
 // answer lets the HTTP handler return.
 func (d *agentDown) answer() {
-	d.w, d.r = nil, nil
+	d.socket.w, d.socket.r = nil, nil
 	close(d.answered)
 }
 
@@ -118,7 +116,7 @@ func (d *agentDown) Finish(st *status.Status, trailer metadata.MD) error {
 	switch {
 	case d.socket.ws != nil:
 		return d.socket.Finish(st, trailer)
-	case d.w == nil:
+	case d.socket.w == nil:
 		return nil // the handshake's failure was answered
 	}
 	d.unwatch()
@@ -131,7 +129,7 @@ func (d *agentDown) Abort() {
 	switch {
 	case d.socket.ws != nil:
 		d.socket.Abort()
-	case d.w != nil:
+	case d.socket.w != nil:
 		if d.unwatch != nil {
 			d.unwatch()
 		}
@@ -142,13 +140,13 @@ func (d *agentDown) Abort() {
 
 // refuse answers the upgrade with an HTTP status.
 func (d *agentDown) refuse(st *status.Status, reason report.Reason) error {
-	h := d.w.Header()
+	h := d.socket.w.Header()
 	h.Set("X-Request-Id", d.socket.call.info.ID)
 	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniffing
 	code, body := opamp.Refuse(h, st, reason)
-	d.socket.call.on.CloseBehindRefusal(d.w, d.r)
-	d.w.WriteHeader(code)
-	_, err := d.w.Write(body) //nolint:gosec,nolintlint // JSON, see opamp.Refuse; gosec sees it in some runs alone
+	d.socket.call.on.CloseBehindRefusal(d.socket.w, d.socket.r)
+	d.socket.w.WriteHeader(code)
+	_, err := d.socket.w.Write(body) //nolint:gosec,nolintlint // JSON, see opamp.Refuse; gosec sees it in some runs alone
 	return err
 }
 
