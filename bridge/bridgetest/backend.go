@@ -136,6 +136,15 @@ func (c *backendCall) send(b []byte) error {
 	return nil
 }
 
+func (c *backendCall) sendAll(messages ...[]byte) error {
+	for _, m := range messages {
+		if err := c.send(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // recvAll reads to the half-close.
 func (c *backendCall) recvAll() (messages [][]byte, err error) {
 	for {

@@ -36,10 +36,7 @@ var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 })
 
-// tlsListener serves TLS with culvert's usual protocols: HTTP/2 first, HTTP/1.1 for
-// WebSockets.
-func tlsListener(ln net.Listener) net.Listener { return tls.NewListener(ln, serverTLS()) }
-
+// serverTLS has culvert's usual protocols: HTTP/2 first, HTTP/1.1 for WebSockets.
 func serverTLS() *tls.Config {
 	cert, _ := certificate()
 	return &tls.Config{

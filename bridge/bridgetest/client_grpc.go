@@ -62,14 +62,13 @@ type grpcClient struct {
 	cc *grpc.ClientConn
 }
 
-// newGRPCClient connects through dial: TCP, or a tunnel over it.
-func newGRPCClient(d *dialer, dial func(ctx context.Context) (net.Conn, error), tc *tls.Config) (client, error) {
+func newGRPCClient(d *dialer, w way, tc *tls.Config) (client, error) {
 	creds := insecure.NewCredentials()
 	if tc != nil {
 		creds = credentials.NewTLS(tc)
 	}
 	cc, err := grpc.NewClient("passthrough:///"+d.address,
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w(ctx, d) }),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bytesCodec{}), grpc.MaxCallRecvMsgSize(64<<20)),
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -318,10 +318,7 @@ func panicsOfClientConns(t *trial) {
 	t.serve(echo)
 	for _, op := range []string{"Read", "Write", "Close", "SetDeadline"} {
 		for from := range int64(2) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
+			ln := parts.Listen(t, "127.0.0.1:0")
 			p := &poison{Listener: ln}
 			p.arm(op, from+1)
 			l := bridge.Listener{Name: "poisoned"}
