@@ -57,26 +57,8 @@ func (a *arena) with(ctx context.Context, name string, f func(*peer) (float64, e
 	return f(p)
 }
 
-// idleMemory opens streams that each carry one message, and weighs them after
-// everybody was pinged.
-func idleMemory(ctx context.Context, a *arena, name string) (float64, error) {
-	return a.with(ctx, name, func(p *peer) (float64, error) {
-		before, err := p.warm(ctx, newWebSocketClient(p))
-		if err != nil {
-			return 0, err
-		}
-		end, err := p.openIdle(ctx, idleStreams, nil)
-		defer end()
-		if err != nil {
-			return 0, err
-		}
-		if err := pause(ctx, 25*time.Second); err != nil { // longer than between two pings
-			return 0, err
-		}
-		after, err := p.resident()
-		return float64(after-before) / idleStreams / 1024, err
-	})
-}
+// idleMemory weighs streams.
+var idleMemory = memoryEach(func(ctx context.Context, p *peer) (end func(), err error) { return p.openIdle(ctx, idleStreams, nil) })
 
 func idleGoroutines(ctx context.Context, a *arena, _ string) (float64, error) {
 	p, err := a.culvertCounting(ctx)

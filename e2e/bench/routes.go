@@ -35,12 +35,7 @@ func (a *arena) culvertRoutes(ctx context.Context, name string) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.culvert(ctx, a.bins.culvert, env, "--config", file)
-	if err != nil {
-		return nil, err
-	}
-	p.name = name
-	return p, nil
+	return a.culvertAs(ctx, name, env, "--config", file)
 }
 
 // routesFile writes a configuration with routes, and returns the file's name.
