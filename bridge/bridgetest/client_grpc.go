@@ -15,42 +15,31 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // for typed messages
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
-// bytesCodec lets messages be bytes at both ends, or typed ones. It has the name of
-// the codec that it replaces, since the name becomes the content type.
-type bytesCodec struct{}
+// bytesCodec lets messages be bytes at both ends, or typed ones.
+type bytesCodec struct{ parts.BytesCodec }
 
-func (bytesCodec) Name() string { return "proto" }
-
-func (bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
-	b, ok := v.([]byte)
-	if m, typed := v.(proto.Message); typed {
-		var err error
-		if b, err = proto.Marshal(m); err != nil {
-			return nil, fmt.Errorf("marshal: %w", err)
-		}
-		ok = true
+func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if _, typed := v.(proto.Message); typed {
+		return encoding.GetCodecV2(c.Name()).Marshal(v)
 	}
-	if !ok {
-		return nil, fmt.Errorf("marshal: %T is no message", v)
-	}
-	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	return c.BytesCodec.Marshal(v)
 }
 
-func (bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	switch v := v.(type) {
-	case *[]byte:
-		*v = data.Materialize()
-		return nil
-	case proto.Message:
-		return proto.Unmarshal(data.Materialize(), v)
+func (c bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	if _, typed := v.(proto.Message); typed {
+		return encoding.GetCodecV2(c.Name()).Unmarshal(data, v)
 	}
-	return fmt.Errorf("unmarshal: %T is no message", v)
+	return c.BytesCodec.Unmarshal(data, v)
 }
 
 // grpcUnit replaces grpc-timeout's units by those of time.ParseDuration.

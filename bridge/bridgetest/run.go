@@ -82,14 +82,15 @@ type trial struct {
 	ctx       context.Context // the scenario's life
 	label     goroutineLabel
 
-	backend  *backend // nil with a fake one
-	fake     bool     // the backend is made of frames
-	server   *bridge.Server
-	observer *observer
-	address  string // of culvert
-	d        *dialer
-	client   client
-	log      syncBuffer
+	backend              *backend // nil with a fake one
+	fake                 bool     // the backend is made of frames
+	server               *bridge.Server
+	observer             *observer
+	address              string      // of culvert
+	serverTLS, clientTLS *tls.Config // nil: in plaintext
+	d                    *dialer
+	client               client
+	log                  syncBuffer
 
 	staged bool        // the server has stages
 	stages StagePanics // of the server
@@ -191,6 +192,15 @@ func (t *trial) startBackend(address string, h handler, opts ...grpc.ServerOptio
 
 func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 	t.Helper()
+	if t.transport.tls {
+		authority := parts.NewAuthority(t)
+		t.serverTLS = &tls.Config{
+			MinVersion:   tls.VersionTLS12,
+			Certificates: []tls.Certificate{authority.Server(t)},
+			NextProtos:   []string{"h2", "http/1.1"}, // as usual: HTTP/1.1 is for WebSockets
+		}
+		t.clientTLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authority.Pool}
+	}
 	t.observer = newObserver()
 	cfg := bridge.Config{
 		Backend:  bridge.Backend{Target: target},
@@ -227,8 +237,8 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 func (t *trial) listen() net.Listener {
 	t.Helper()
 	ln := parts.Listen(t, "127.0.0.1:0")
-	if t.transport.tls {
-		return tls.NewListener(ln, serverTLS())
+	if t.serverTLS != nil {
+		return tls.NewListener(ln, t.serverTLS)
 	}
 	return ln
 }
@@ -314,7 +324,7 @@ func (t *trial) startClient(address string) {
 func (t *trial) dial(d *dialer) client {
 	t.Helper()
 	d.typed = t.fake && t.transport.framing != nil && t.transport.framing.described
-	c, err := t.transport.dial(d, clientTLS())
+	c, err := t.transport.dial(d, t.clientTLS)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,7 +192,7 @@ func drainUnderLoad(t *trial) {
 // oneCall makes a call on a connection of its own. It returns nil when there
 // was none, or when the kernel reset it.
 func (t *trial) oneCall() *result {
-	cl, err := t.transport.dial(&dialer{address: t.address}, clientTLS())
+	cl, err := t.transport.dial(&dialer{address: t.address}, t.clientTLS)
 	if err != nil {
 		return nil
 	}
