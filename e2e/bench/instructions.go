@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A tally is a load of so many messages, one after another, whose instructions and
@@ -79,8 +80,11 @@ func echoInTurn(ctx context.Context, c client, n int) error {
 }
 
 // takeStream reads n messages of a call.
-func takeStream(ctx context.Context, c client, n int) error {
-	s, err := c.open(ctx, 0, methodSource, map[string]string{"x-size": "1024"})
+func takeStream(ctx context.Context, c client, n int) error { return take(ctx, c, 0, 1024, n, 0) }
+
+// take reads n messages of a size in the call with a number, and pauses after each.
+func take(ctx context.Context, c client, number, size, n int, rest time.Duration) error {
+	s, err := c.open(ctx, number, methodSource, map[string]string{"x-size": strconv.Itoa(size)})
 	if err != nil {
 		return err
 	}
@@ -90,6 +94,12 @@ func takeStream(ctx context.Context, c client, n int) error {
 	}
 	for range n {
 		if _, err := s.recv(); err != nil {
+			return err
+		}
+		if rest == 0 {
+			continue
+		}
+		if err := pause(ctx, rest); err != nil {
 			return err
 		}
 	}
