@@ -354,13 +354,18 @@ func earlyEnd(t *trial) {
 	t.wantUpstream(s.end(), codes.FailedPrecondition, "a teapot")
 }
 
-func earlyOK(t *trial) {
-	t.serve(func(c *backendCall) error {
+// afterRequest reads one message before then.
+func afterRequest(then handler) handler {
+	return func(c *backendCall) error {
 		if _, err := c.recv(); err != nil {
 			return err
 		}
-		return c.send(hello)
-	})
+		return then(c)
+	}
+}
+
+func earlyOK(t *trial) {
+	t.serve(afterRequest(func(c *backendCall) error { return c.send(hello) }))
 	s := t.open(call{})
 	s.send(hello)
 	t.wantOK(s.end(), hello)
@@ -369,12 +374,7 @@ func earlyOK(t *trial) {
 }
 
 func earlyEndWhileSending(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
-		return errTeapot
-	})
+	t.serve(afterRequest(func(*backendCall) error { return errTeapot }))
 	s := t.open(call{})
 	var sending sync.WaitGroup
 	defer sending.Wait()

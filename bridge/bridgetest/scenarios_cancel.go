@@ -76,10 +76,7 @@ func cancelBeforeHalfClose(t *trial) {
 
 // trickle replies when told to.
 func trickle(next <-chan struct{}) handler {
-	return func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
+	return afterRequest(func(c *backendCall) error {
 		for {
 			if err := c.send(hello); err != nil {
 				return err
@@ -88,7 +85,7 @@ func trickle(next <-chan struct{}) handler {
 				return err
 			}
 		}
-	}
+	})
 }
 
 func cancelBetweenReplies(t *trial) {
@@ -102,17 +99,14 @@ func cancelBetweenReplies(t *trial) {
 }
 
 // flood replies as fast as it can.
-func flood(c *backendCall) error {
-	if _, err := c.recv(); err != nil {
-		return err
-	}
+var flood = afterRequest(func(c *backendCall) error {
 	chunk := patterned(64 << 10)
 	for {
 		if err := c.send(chunk); err != nil {
 			return err
 		}
 	}
-}
+})
 
 func cancelUnread(t *trial) {
 	t.serve(flood)
@@ -153,15 +147,12 @@ func cancelEndsOne(t *trial) {
 
 // cancelByBackend: a CANCELLED of the backend's own is a status like any other.
 func cancelByBackend(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
+	t.serve(afterRequest(func(c *backendCall) error {
 		ctx, cancel := context.WithCancel(c.ctx())
 		cancel()
 		c.ss.SetTrailer(metadata.Pairs("x-t", "1"))
 		return status.FromContextError(ctx.Err()).Err()
-	})
+	}))
 	r := t.unary(call{}, hello)
 	t.wantUpstream(r, codes.Canceled, "context canceled")
 	t.wantAnswer("trailer", r.trailer, "x-t", "1")

@@ -46,16 +46,13 @@ func numberedChunk(n int64) []byte {
 }
 
 func slowReader(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
+	t.serve(afterRequest(func(c *backendCall) error {
 		for {
 			if err := c.send(numberedChunk(c.sent.Load())); err != nil {
 				return err
 			}
 		}
-	})
+	}))
 	s, c := t.begin(t.slow(), call{})
 	stalled := t.awaitStall(c.sent.Load)
 	if held := stalled * chunkBytes; held > inFlight {

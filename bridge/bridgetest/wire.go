@@ -239,11 +239,16 @@ func grpcLines(c call, d dialect) [][2]string {
 	if d == dialectText {
 		lines = append(lines, [2]string{"accept", d.contentType()})
 	}
+	return askedLines(lines, c, "grpc-encoding")
+}
+
+// askedLines adds the lines of the call's time-out and of its messages' encoding.
+func askedLines(lines [][2]string, c call, encoding string) [][2]string {
 	if c.timeout != "" {
 		lines = append(lines, [2]string{"grpc-timeout", c.timeout})
 	}
 	if c.encoding != "" {
-		lines = append(lines, [2]string{"grpc-encoding", c.encoding})
+		lines = append(lines, [2]string{encoding, c.encoding})
 	}
 	return lines
 }
