@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
@@ -27,10 +28,7 @@ func MessageClose(st *status.Status, reason string) (closeCode int, text string)
 	if st.Code() == codes.OK {
 		return closeOK, ""
 	}
-	if reason == "" {
-		reason = statusName(st.Code())
-	}
-	text = reason
+	text = cmp.Or(reason, statusName(st.Code()))
 	if m := st.Message(); m != "" {
 		text += ": " + m
 	}

@@ -67,6 +67,14 @@ type ACME struct {
 // Enabled reports whether culvert gets certificates from an ACME CA.
 func (a ACME) Enabled() bool { return len(a.Domains) > 0 || len(a.OnDemand) > 0 }
 
+// namesKey returns the key that has names.
+func (a ACME) namesKey() string {
+	if len(a.Domains) == 0 {
+		return "tls.acme.on_demand"
+	}
+	return "tls.acme.domains"
+}
+
 // EAB is an external account binding.
 type EAB struct {
 	// The ID of the key at the CA.
@@ -138,11 +146,7 @@ func checkACME(l *Loaded) []error {
 		errs = append(errs, l.Errorf("tls.self_signed", "creates a development certificate, but %s gets real ones: remove one of these keys", l.Place("tls.acme.domains")))
 	}
 	if a.Storage == "" {
-		key := "tls.acme.domains"
-		if len(a.Domains) == 0 {
-			key = "tls.acme.on_demand"
-		}
-		errs = append(errs, l.Errorf(key, "requires tls.acme.storage: name a directory that outlives culvert; without it, culvert would get new certificates at each start, until the CA refuses"))
+		errs = append(errs, l.Errorf(a.namesKey(), "requires tls.acme.storage: name a directory that outlives culvert; without it, culvert would get new certificates at each start, until the CA refuses"))
 	}
 	for _, c := range a.Challenges {
 		switch {

@@ -23,13 +23,7 @@ type Admin struct {
 }
 
 // Socket returns the path of a unix socket, or "" for a port or none.
-func (a Admin) Socket() string {
-	socket, found := strings.CutPrefix(a.Listen, unixPrefix)
-	if !found {
-		return ""
-	}
-	return socket
-}
+func (a Admin) Socket() string { return socketIn(a.Listen) }
 
 // parseAdminAddress accepts only addresses that no other host can reach.
 func parseAdminAddress(s string) (any, error) {

@@ -144,12 +144,7 @@ func checkBackendTLS(l *Loaded) []error {
 				l.derived[at+".enabled"] = o.key
 			}
 		}
-		if tls.Cert != "" && tls.Key == "" {
-			errs = append(errs, l.Errorf(at+".cert", "requires the private key: set %s", alsoFlag(at, "key")))
-		}
-		if tls.Key != "" && tls.Cert == "" {
-			errs = append(errs, l.Errorf(at+".key", "requires the certificate: set %s", alsoFlag(at, "cert")))
-		}
+		errs = append(errs, checkPair(l, at, tls.Cert, tls.Key)...)
 	}
 	return errs
 }

@@ -144,11 +144,7 @@ func checkReachableByCA(l *Loaded) []error {
 			return nil
 		}
 	}
-	key := "tls.acme.domains"
-	if len(l.TLS.ACME.Domains) == 0 {
-		key = "tls.acme.on_demand"
-	}
-	l.warn(key, "requires that the CA reaches port 443 or 80, but culvert listens on this host only: listen on :443, set tls.http_listen to :80, forward one of these ports to culvert, or use a tls.acme.dns_provider")
+	l.warn(l.TLS.ACME.namesKey(), "requires that the CA reaches port 443 or 80, but culvert listens on this host only: listen on :443, set tls.http_listen to :80, forward one of these ports to culvert, or use a tls.acme.dns_provider")
 	return nil
 }
 

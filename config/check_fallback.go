@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -54,10 +55,7 @@ func checkFallback(l *Loaded) []error {
 	}
 	host, port := "", ""
 	if u, err := url.Parse(l.Fallback); err == nil && u.Host != "" {
-		host, port = u.Hostname(), u.Port()
-		if port == "" {
-			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-		}
+		host, port = u.Hostname(), cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	}
 	for _, own := range l.ownAddresses() {
 		sameSocket := strings.HasPrefix(own.address, unixPrefix) && socketOf(own.address) == socketOf(l.Fallback)

@@ -78,16 +78,8 @@ func checkOriginsOfCookies(l *Loaded) []error {
 		if slices.Contains(list.entries, "*") || !slices.ContainsFunc(list.entries, func(s string) bool { return !namesOrigin(s) }) {
 			continue
 		}
-		for _, o := range []struct {
-			key string
-			set bool
-		}{
-			{"metadata.forward_cookies", l.Metadata.ForwardCookies},
-			{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
-		} {
-			if o.set {
-				l.warn(o.key, "cookies pass only for exact origins in "+list.key+", not for those that match a pattern: list the origins that need cookies")
-			}
+		for _, key := range l.cookieKeys() {
+			l.warn(key, "cookies pass only for exact origins in "+list.key+", not for those that match a pattern: list the origins that need cookies")
 		}
 	}
 	return nil
@@ -110,16 +102,19 @@ func checkWildcardOrigin(l *Loaded) []error {
 	}
 	l.warn("allow_origins", `"*" allows every page on the internet to call: list the origins, unless the backend is for everyone`)
 	var errs []error
-	for _, o := range []struct {
-		key string
-		set bool
-	}{
-		{"metadata.forward_cookies", l.Metadata.ForwardCookies},
-		{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
-	} {
-		if o.set {
-			errs = append(errs, l.Errorf(o.key, `cookies don't pass while allow_origins has "*": list the origins, or set this key to false`))
-		}
+	for _, key := range l.cookieKeys() {
+		errs = append(errs, l.Errorf(key, `cookies don't pass while allow_origins has "*": list the origins, or set this key to false`))
 	}
 	return errs
+}
+
+// cookieKeys returns the keys that let cookies pass.
+func (l *Loaded) cookieKeys() (keys []string) {
+	if l.Metadata.ForwardCookies {
+		keys = append(keys, "metadata.forward_cookies")
+	}
+	if l.Metadata.ForwardSetCookies {
+		keys = append(keys, "metadata.forward_set_cookies")
+	}
+	return keys
 }

@@ -104,13 +104,7 @@ func alsoFlag(at, name string) string {
 
 // checkCertificate checks the keys for certificates of the server.
 func checkCertificate(l *Loaded, at string, t TLS) []error {
-	var errs []error
-	if t.Cert != "" && t.Key == "" {
-		errs = append(errs, l.Errorf(at+".cert", "requires the private key: set %s", alsoFlag(at, "key")))
-	}
-	if t.Key != "" && t.Cert == "" {
-		errs = append(errs, l.Errorf(at+".key", "requires the certificate: set %s", alsoFlag(at, "cert")))
-	}
+	errs := checkPair(l, at, t.Cert, t.Key)
 	for i, c := range t.Certificates {
 		if entry := Entry(at+".certificates", i); c.ClientCA != "" && c.ClientAuth == "none" {
 			errs = append(errs, l.Errorf(entry+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", entry))
@@ -125,6 +119,17 @@ func checkCertificate(l *Loaded, at string, t TLS) []error {
 		}
 	}
 	return errs
+}
+
+// checkPair checks that a certificate and its private key are set together.
+func checkPair(l *Loaded, at, cert, key string) []error {
+	switch {
+	case cert != "" && key == "":
+		return []error{l.Errorf(at+".cert", "requires the private key: set %s", alsoFlag(at, "key"))}
+	case key != "" && cert == "":
+		return []error{l.Errorf(at+".key", "requires the certificate: set %s", alsoFlag(at, "cert"))}
+	}
+	return nil
 }
 
 // checkClients checks the keys for certificates of clients.

@@ -88,12 +88,13 @@ func (l Listener) SocketMode() fs.FileMode { return fs.FileMode(cmp.Or(l.Mode, d
 const unixPrefix = "unix:"
 
 // Socket returns the path of a unix socket, or "" for a port.
-func (l Listener) Socket() string {
-	socket, found := strings.CutPrefix(l.Address, unixPrefix)
-	if !found {
-		return ""
+func (l Listener) Socket() string { return socketIn(l.Address) }
+
+func socketIn(address string) string {
+	if socket, found := strings.CutPrefix(address, unixPrefix); found {
+		return socket
 	}
-	return socket
+	return ""
 }
 
 // beyondThisHost reports whether other hosts can connect.

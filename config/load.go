@@ -108,9 +108,7 @@ type Options struct {
 // The error has a line for each mistake. The result has the names of the files that
 // Load read in this case, too.
 func Load(o Options, file string, flags map[string]any) (*Loaded, error) {
-	if file == "" {
-		file = os.Getenv(FileVariable)
-	}
+	file = cmp.Or(file, os.Getenv(FileVariable))
 	s := source{options: o, flags: flags, texts: make(map[string][]byte), variables: make(map[string]string)}
 	return s.load(file, s.first())
 }
@@ -137,9 +135,7 @@ func (s *source) load(file string, w world) (*Loaded, error) {
 // defaults. It ignores mistakes in other keys, because they don't matter to a
 // caller that needs only this one.
 func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
-	if file == "" {
-		file = os.Getenv(FileVariable)
-	}
+	file = cmp.Or(file, os.Getenv(FileVariable))
 	l := &Loaded{Config: Defaults(), File: file, origins: map[string]origin{}}
 	k := fileKeys.byPath[name]
 	doc, errs := readFile(Options{}, file, world{lookup: os.LookupEnv, read: readBounded})

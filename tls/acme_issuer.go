@@ -85,8 +85,7 @@ type replacedKey struct{}
 // Issue implements [certmagic.Issuer].
 func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
 	chain, err := i.order(ctx, csr)
-	var problem acme.Problem
-	if errors.As(err, &problem) && problem.Type == acme.ProblemTypeAccountDoesNotExist {
+	if problem, ok := errors.AsType[acme.Problem](err); ok && problem.Type == acme.ProblemTypeAccountDoesNotExist {
 		// The CA was set up anew, so make a new account.
 		if err := i.forgetAccount(ctx); err != nil {
 			return nil, &orderError{err}
@@ -137,8 +136,8 @@ func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.
 // isRefusedOrder reports whether the CA refused an order before it asked for any
 // proof.
 func isRefusedOrder(err error) bool {
-	var problem acme.Problem
-	return errors.As(err, &problem) && problem.Type != acme.ProblemTypeRateLimited && strings.HasPrefix(err.Error(), "creating new order: ") // as acmez has it
+	problem, ok := errors.AsType[acme.Problem](err)
+	return ok && problem.Type != acme.ProblemTypeRateLimited && strings.HasPrefix(err.Error(), "creating new order: ") // as acmez has it
 }
 
 // renewalInfo asks the CA when a certificate of its own should be renewed. RFC 9773

@@ -95,11 +95,7 @@ func (o ACMEOptions) Check() error {
 // check returns all faults, and sets defaults. No text has a secret.
 func (o *ACMEOptions) check() error {
 	var errs []error
-	add := func(err error) {
-		if err != nil {
-			errs = append(errs, err)
-		}
-	}
+	add := func(faults ...error) { errs = append(errs, faults...) }
 	if len(o.Domains) == 0 && len(o.OnDemand) == 0 {
 		add(o.errorf("domains", "names no domain: list the domains that need a certificate"))
 	}
@@ -122,10 +118,7 @@ func (o *ACMEOptions) check() error {
 			add(o.errorf("email", "%q is not an e-mail address: write it as in ops@example.com", o.Email))
 		}
 	}
-	add(o.checkDirectory())
-	add(o.checkStorage())
-	add(o.checkEAB())
-	add(o.checkDNS())
+	add(o.checkDirectory(), o.checkStorage(), o.checkEAB(), o.checkDNS())
 	return errors.Join(errs...)
 }
 

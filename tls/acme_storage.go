@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,12 +32,10 @@ func (o *ACMEOptions) makeStorage() error {
 // hasCertificate reports whether the storage has a certificate for a domain that is
 // valid now. Serving it is better than not starting.
 func (a *ACME) hasCertificate() bool {
-	for _, name := range a.opts.Domains {
-		if c, err := a.load(context.Background(), name); err == nil && time.Now().Before(c.leaf.NotAfter) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.opts.Domains, func(name string) bool {
+		c, err := a.load(context.Background(), name)
+		return err == nil && time.Now().Before(c.leaf.NotAfter)
+	})
 }
 
 // storageLog is the log of certmagic's storage: the log of the last ACME that was

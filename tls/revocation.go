@@ -205,12 +205,7 @@ func nameKey(raw []byte) string {
 
 // leaveOne reports whether one of the chains has no revoked certificate.
 func (r revocations) leaveOne(chains [][]*x509.Certificate) bool {
-	for _, chain := range chains {
-		if !r.revoke(chain) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return !r.revoke(chain) })
 }
 
 // revoke reports whether a certificate of the chain is revoked: by a list of the CA

@@ -53,9 +53,7 @@ func newSet(o Options, c contents) (*set, error) {
 	var errs []error
 	policyOf := func(auth ClientAuth, ca, configKey string) *policy {
 		p, err := s.policy(auth, ca, configKey, c)
-		if err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, err)
 		return p
 	}
 	s.unnamed = policyOf(o.ClientAuth, o.ClientCA, o.ConfigKey)
@@ -73,19 +71,15 @@ func newSet(o Options, c contents) (*set, error) {
 		if p.names = selectors(p.cert.Leaf); len(p.names) == 0 && i > 0 {
 			errs = append(errs, keyErrorf(p.fact.key, "%s: no client can select it, since it names neither a host nor an IP address (its common name and URIs don't count): add a subjectAltName, or list it first", p.fact.File))
 		}
-		if err := s.add(p); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, s.add(p))
 	}
 	if o.Fallback == nil && len(s.pairs) > 0 {
 		s.unnamed = s.pairs[0].policy
 	}
 	s.first = s.alike()
 	var err error
-	if s.crls, err = loadRevocations(o, c, s.policies); err != nil {
-		errs = append(errs, split(err)...)
-	}
-	return s, errors.Join(errs...)
+	s.crls, err = loadRevocations(o, c, s.policies)
+	return s, errors.Join(append(errs, split(err)...)...)
 }
 
 // selectors returns the names and addresses by which a client selects a

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -193,13 +194,7 @@ func without(all, others []error) []error {
 	for _, err := range others {
 		has[err.Error()] = true
 	}
-	var left []error
-	for _, err := range all {
-		if !has[err.Error()] {
-			left = append(left, err)
-		}
-	}
-	return left
+	return slices.DeleteFunc(slices.Clone(all), func(err error) bool { return has[err.Error()] })
 }
 
 // readAll reads the files, except those that can't have changed since before.

@@ -1,6 +1,7 @@
 package bridgetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,10 +38,7 @@ type backend struct {
 
 // startBackend listens on address, or on a free port of loopback if it is empty.
 func startBackend(address string, handle handler, f *framing, opts ...grpc.ServerOption) (*backend, error) {
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := net.Listen("tcp", cmp.Or(address, "127.0.0.1:0"))
 	if err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}
@@ -133,6 +131,15 @@ func (c *backendCall) send(b []byte) error {
 		return err
 	}
 	c.sent.Add(1)
+	return nil
+}
+
+func (c *backendCall) sendAll(messages ...[]byte) error {
+	for _, m := range messages {
+		if err := c.send(m); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -1,9 +1,11 @@
 package bridgetest
 
 import (
+	"bytes"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -26,6 +28,15 @@ func (t *trial) openWith(cl client, c call) *callT {
 	return &callT{t: t, stream: s}
 }
 
+// ask begins a call with a client whose request is hello.
+func (t *trial) ask(cl client, c call) *callT {
+	t.Helper()
+	s := t.openWith(cl, c)
+	s.send(hello)
+	s.closeSend()
+	return s
+}
+
 // unary makes a call with one message and returns its end.
 func (t *trial) unary(c call, message []byte) result {
 	t.Helper()
@@ -35,6 +46,18 @@ func (t *trial) unary(c call, message []byte) result {
 	_ = s.stream.send(message)
 	_ = s.stream.closeSend()
 	return s.end()
+}
+
+// attempt makes a call with hello that may be refused, cut, or not even begin.
+func (t *trial) attempt(cl client, c call) result {
+	t.Helper()
+	s, err := cl.open(t.ctx, c)
+	if err != nil {
+		return result{err: err}
+	}
+	_ = s.send(hello) // refused already, maybe
+	_ = s.closeSend()
+	return (&callT{t: t, stream: s}).anyEnd()
 }
 
 // A callT is a stream whose errors fail the test.
@@ -47,6 +70,13 @@ func (s *callT) send(b []byte) {
 	s.t.Helper()
 	if err := s.stream.send(b); err != nil {
 		s.t.Fatalf("send %d bytes: %v", len(b), err)
+	}
+}
+
+func (s *callT) sendRaw(b []byte) {
+	s.t.Helper()
+	if err := s.stream.sendRaw(b); err != nil {
+		s.t.Fatalf("send %d bytes of frames: %v", len(b), err)
 	}
 }
 
@@ -97,6 +127,13 @@ func (s *callT) recv() []byte {
 	return b
 }
 
+func (s *callT) wantNext(want []byte) {
+	s.t.Helper()
+	if got := s.recv(); !bytes.Equal(got, want) {
+		s.t.Fatalf("got %q, want %q", got, want)
+	}
+}
+
 // end reads to the call's end, which must be a status.
 func (s *callT) end() result {
 	s.t.Helper()
@@ -124,6 +161,14 @@ func (s *callT) anyEnd() (r result) {
 	}
 	r.status, r.trailer, r.compressed = s.stream.status(), s.stream.trailer(), s.stream.compressed()
 	return r
+}
+
+// neverOK reads to the call's end, which must not be OK.
+func (s *callT) neverOK(name string) {
+	s.t.Helper()
+	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
+		s.t.Errorf("%s: told as OK", name)
+	}
 }
 
 // A result is everything that a client saw of a call.

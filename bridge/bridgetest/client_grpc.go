@@ -15,42 +15,31 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // for typed messages
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
-// bytesCodec lets messages be bytes at both ends, or typed ones. It has the name of
-// the codec that it replaces, since the name becomes the content type.
-type bytesCodec struct{}
+// bytesCodec lets messages be bytes at both ends, or typed ones.
+type bytesCodec struct{ parts.BytesCodec }
 
-func (bytesCodec) Name() string { return "proto" }
-
-func (bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
-	b, ok := v.([]byte)
-	if m, typed := v.(proto.Message); typed {
-		var err error
-		if b, err = proto.Marshal(m); err != nil {
-			return nil, fmt.Errorf("marshal: %w", err)
-		}
-		ok = true
+func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if _, typed := v.(proto.Message); typed {
+		return encoding.GetCodecV2(c.Name()).Marshal(v)
 	}
-	if !ok {
-		return nil, fmt.Errorf("marshal: %T is no message", v)
-	}
-	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	return c.BytesCodec.Marshal(v)
 }
 
-func (bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	switch v := v.(type) {
-	case *[]byte:
-		*v = data.Materialize()
-		return nil
-	case proto.Message:
-		return proto.Unmarshal(data.Materialize(), v)
+func (c bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	if _, typed := v.(proto.Message); typed {
+		return encoding.GetCodecV2(c.Name()).Unmarshal(data, v)
 	}
-	return fmt.Errorf("unmarshal: %T is no message", v)
+	return c.BytesCodec.Unmarshal(data, v)
 }
 
 // grpcUnit replaces grpc-timeout's units by those of time.ParseDuration.
@@ -62,14 +51,13 @@ type grpcClient struct {
 	cc *grpc.ClientConn
 }
 
-// newGRPCClient connects through dial: TCP, or a tunnel over it.
-func newGRPCClient(d *dialer, dial func(ctx context.Context) (net.Conn, error), tc *tls.Config) (client, error) {
+func newGRPCClient(d *dialer, w way, tc *tls.Config) (client, error) {
 	creds := insecure.NewCredentials()
 	if tc != nil {
 		creds = credentials.NewTLS(tc)
 	}
 	cc, err := grpc.NewClient("passthrough:///"+d.address,
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w(ctx, d) }),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bytesCodec{}), grpc.MaxCallRecvMsgSize(64<<20)),
 		grpc.WithConnectParams(grpc.ConnectParams{

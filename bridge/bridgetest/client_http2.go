@@ -23,7 +23,7 @@ type http2Client struct {
 	running sync.WaitGroup
 }
 
-func newHTTP2Client(d *dialer, dial func(ctx context.Context) (net.Conn, error), dl dialect, whole bool) client {
+func newHTTP2Client(d *dialer, w way, dl dialect, whole bool) client {
 	c := &http2Client{d: d, dialect: dl, whole: whole}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	var p http.Protocols
@@ -31,7 +31,7 @@ func newHTTP2Client(d *dialer, dial func(ctx context.Context) (net.Conn, error),
 	c.rt = &http.Transport{
 		Protocols:          &p,
 		DisableCompression: true,
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return w(ctx, d) },
 		// The windows stay small, so that a client that doesn't read blocks its
 		// sender.
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 1 << 20},

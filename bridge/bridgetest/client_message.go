@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/coder/websocket"
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -18,26 +17,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// messageClient sends bare messages: one WebSocket a call.
+// messageClient sends bare messages.
 type messageClient struct {
-	d       *dialer
+	sockets
 	framing *framing
-	mu      sync.Mutex
-	streams []*messageStream
-}
-
-func (c *messageClient) cut(how cut) { c.d.cut(how) }
-
-func (c *messageClient) close() {
-	c.mu.Lock()
-	streams := c.streams
-	c.streams = nil
-	c.mu.Unlock()
-	for _, s := range streams {
-		_ = s.conn.CloseNow() // closed before, if all went well
-		s.closing.Wait()
-	}
-	c.d.cut(cutFIN)
 }
 
 func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
@@ -48,7 +31,7 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 	if rq.timeout != "" {
 		header["grpc-timeout"] = []string{rq.timeout}
 	}
-	s := &messageStream{ctx: ctx, d: c.d, framing: c.framing}
+	s := &messageStream{socket: socket{ctx: ctx}, d: c.d, framing: c.framing}
 	conn, answer, err := upgrade(ctx, c.d, rq.method, &websocket.DialOptions{HTTPHeader: header})
 	if _, ok := errors.AsType[*httpError](err); ok {
 		s.err = err
@@ -61,22 +44,18 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 	if ids := answer["X-Request-Id"]; len(ids) > 0 {
 		s.head["x-request-id"] = ids
 	}
-	c.mu.Lock()
-	c.streams = append(c.streams, s)
-	c.mu.Unlock()
+	c.add(&s.socket)
 	return s, nil
 }
 
 type messageStream struct {
-	ctx     context.Context // the call's life
+	socket
 	d       *dialer
 	framing *framing
-	conn    *websocket.Conn // nil: the upgrade was refused
 
-	head    metadata.MD
-	st      *status.Status
-	err     error
-	closing sync.WaitGroup
+	head metadata.MD
+	st   *status.Status
+	err  error
 }
 
 func (s *messageStream) status() *status.Status { return s.st }
@@ -242,13 +221,4 @@ func closesFor(text, name, message string) bool {
 		whole += ": " + message
 	}
 	return strings.HasPrefix(whole, text) && (text == whole || len(text) > 123-4)
-}
-
-// cancel closes as a browser does: without a code, and without waiting.
-func (s *messageStream) cancel() {
-	if s.conn != nil {
-		s.closing.Go(func() {
-			_ = s.conn.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
-		})
-	}
 }

@@ -173,7 +173,7 @@ func wsAnswered(t *testing.T, code websocket.StatusCode, messages ...string) (r 
 		}
 	}))
 	defer hs.Close()
-	c := &websocketClient{d: &dialer{address: hs.Listener.Addr().String()}}
+	c := &websocketClient{sockets{d: &dialer{address: hs.Listener.Addr().String()}}}
 	defer c.close()
 	s, err := c.open(context.Background(), call{method: defaultMethod})
 	if err != nil {
@@ -313,7 +313,7 @@ func bareAnswered(t *testing.T, code websocket.StatusCode, reason string, messag
 		}
 	}))
 	defer hs.Close()
-	c := &messageClient{d: &dialer{address: hs.Listener.Addr().String()}, framing: protobufFraming}
+	c := &messageClient{sockets: sockets{d: &dialer{address: hs.Listener.Addr().String()}}, framing: protobufFraming}
 	defer c.close()
 	s, err := c.open(context.Background(), call{method: defaultMethod})
 	if err != nil {

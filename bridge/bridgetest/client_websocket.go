@@ -42,26 +42,52 @@ func dialWebSocket(ctx context.Context, d *dialer, path string, protocols ...str
 	return conn, nil
 }
 
-// websocketClient speaks grpc-websockets: one WebSocket a call.
-type websocketClient struct {
-	d       *dialer
+// sockets are the calls of a client that has one WebSocket a call.
+type sockets struct {
+	d *dialer
+
 	mu      sync.Mutex
-	streams []*websocketStream
+	running []*socket
 }
 
-func (c *websocketClient) cut(how cut) { c.d.cut(how) }
+// A socket is the WebSocket of a call.
+type socket struct {
+	ctx     context.Context // the call's life
+	conn    *websocket.Conn // nil: the upgrade was refused
+	closing sync.WaitGroup
+}
 
-func (c *websocketClient) close() {
+func (c *sockets) add(s *socket) {
 	c.mu.Lock()
-	streams := c.streams
-	c.streams = nil
+	defer c.mu.Unlock()
+	c.running = append(c.running, s)
+}
+
+func (c *sockets) cut(how cut) { c.d.cut(how) }
+
+func (c *sockets) close() {
+	c.mu.Lock()
+	running := c.running
+	c.running = nil
 	c.mu.Unlock()
-	for _, s := range streams {
+	for _, s := range running {
 		_ = s.conn.CloseNow() // closed before, if all went well
 		s.closing.Wait()
 	}
 	c.d.cut(cutFIN)
 }
+
+// cancel closes as a browser does: without a code, and without waiting.
+func (s *socket) cancel() {
+	if s.conn != nil {
+		s.closing.Go(func() {
+			_ = s.conn.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
+		})
+	}
+}
+
+// websocketClient speaks grpc-websockets.
+type websocketClient struct{ sockets }
 
 func (c *websocketClient) open(ctx context.Context, rq call) (stream, error) {
 	s, err := c.upgrade(ctx, rq)
@@ -78,23 +104,19 @@ func (c *websocketClient) upgrade(ctx context.Context, rq call) (*websocketStrea
 	if err != nil {
 		return nil, err
 	}
-	s := &websocketStream{ctx: ctx, conn: conn, call: rq}
-	c.mu.Lock()
-	c.streams = append(c.streams, s)
-	c.mu.Unlock()
+	s := &websocketStream{socket: socket{ctx: ctx, conn: conn}, call: rq}
+	c.add(&s.socket)
 	return s, nil
 }
 
 type websocketStream struct {
-	ctx  context.Context // the call's life
-	conn *websocket.Conn
+	socket
 	call call
 
 	head, tail metadata.MD
 	st         *status.Status
 	code       websocket.StatusCode // how the server closed
 	err        error
-	closing    sync.WaitGroup
 }
 
 func (s *websocketStream) status() *status.Status { return s.st }
@@ -205,13 +227,6 @@ func (s *websocketStream) end(payload []byte) error {
 	}
 	s.st, s.code = st, ce.Code
 	return io.EOF
-}
-
-// cancel closes as a browser does: without a code, and without waiting.
-func (s *websocketStream) cancel() {
-	s.closing.Go(func() {
-		_ = s.conn.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
-	})
 }
 
 // dialTunnel opens a byte pipe through a WebSocket: the h2ts subprotocol.

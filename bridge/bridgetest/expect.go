@@ -49,6 +49,14 @@ func (t *trial) wantCulvert(r result, code codes.Code, reason report.Reason) {
 	}
 }
 
+// wantReason is wantCulvert for one of many calls, named, of which only the reason counts.
+func (t *trial) wantReason(name string, r result, code codes.Code, reason report.Reason) {
+	t.Helper()
+	if r.status.Code() != code || r.info().GetReason() != string(reason) {
+		t.Errorf("%q: status %v with %v, want %v for %s", name, r.status, r.info(), code, reason)
+	}
+}
+
 // nextCall waits for the backend to see a call.
 func (t *trial) nextCall() *backendCall {
 	t.Helper()

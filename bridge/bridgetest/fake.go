@@ -123,6 +123,13 @@ func (c *fakeConn) flush() error {
 	return err
 }
 
+func (c *fakeConn) mustFlush(t *trial) {
+	t.Helper()
+	if err := c.flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // cutAt sends the first n of the written bytes, and cuts the connection.
 func (c *fakeConn) cutAt(n int, how cut) {
 	_, _ = c.Write(c.out.Bytes()[:n]) // cut either way
@@ -171,6 +178,15 @@ func (c *fakeConn) headers(stream uint32, end bool, fields ...string) {
 // ok writes the head of a gRPC answer, with more fields if given.
 func (c *fakeConn) ok(stream uint32, fields ...string) {
 	c.headers(stream, false, append([]string{":status", "200", "content-type", "application/grpc"}, fields...)...)
+}
+
+// answerOf answers with OK after the bytes of frames, and with more fields in the head.
+func answerOf(frames []byte, fields ...string) func(c *fakeConn, stream uint32) {
+	return func(c *fakeConn, stream uint32) {
+		c.ok(stream, fields...)
+		c.data(stream, false, frames)
+		c.headers(stream, true, "grpc-status", "0")
+	}
 }
 
 func (c *fakeConn) data(stream uint32, end bool, b []byte) {

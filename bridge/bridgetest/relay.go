@@ -2,10 +2,11 @@ package bridgetest
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // A relay is a TCP middlebox that interferes: it passes bytes on one at a time, or
@@ -28,17 +29,16 @@ type relay struct {
 	running sync.WaitGroup
 }
 
-func startRelay(target string, dribble bool) (*relay, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
-	}
+// startRelay starts a relay. Its caller closes it.
+func startRelay(t *trial, target string, dribble bool) *relay {
+	t.Helper()
+	ln := parts.Listen(t, "127.0.0.1:0")
 	r := &relay{address: ln.Addr().String(), target: target, dribble: dribble, ln: ln}
 	r.forthLeft.Store(-1)
 	r.backLeft.Store(-1)
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.running.Go(r.accept)
-	return r, nil
+	return r
 }
 
 func (r *relay) close() {

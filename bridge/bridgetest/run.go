@@ -3,6 +3,7 @@ package bridgetest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // A scenario is one requirement, written once.
@@ -71,9 +73,7 @@ func (tr transport) lacks(needs need) string {
 	return strings.Join(why, "; ")
 }
 
-// patience bounds events that should come at once. It is long, since other programs may
-// keep the processors busy, and costs nothing if the event comes.
-const patience = 2 * time.Minute
+const patience = parts.Patience
 
 // A trial is one scenario over one transport, with its surroundings.
 type trial struct {
@@ -82,14 +82,15 @@ type trial struct {
 	ctx       context.Context // the scenario's life
 	label     goroutineLabel
 
-	backend  *backend // nil with a fake one
-	fake     bool     // the backend is made of frames
-	server   *bridge.Server
-	observer *observer
-	address  string // of culvert
-	d        *dialer
-	client   client
-	log      syncBuffer
+	backend              *backend // nil with a fake one
+	fake                 bool     // the backend is made of frames
+	server               *bridge.Server
+	observer             *observer
+	address              string      // of culvert
+	serverTLS, clientTLS *tls.Config // nil: in plaintext
+	d                    *dialer
+	client               client
+	log                  syncBuffer
 
 	staged bool        // the server has stages
 	stages StagePanics // of the server
@@ -191,6 +192,15 @@ func (t *trial) startBackend(address string, h handler, opts ...grpc.ServerOptio
 
 func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 	t.Helper()
+	if t.transport.tls {
+		authority := parts.NewAuthority(t)
+		t.serverTLS = &tls.Config{
+			MinVersion:   tls.VersionTLS12,
+			Certificates: []tls.Certificate{authority.Server(t)},
+			NextProtos:   []string{"h2", "http/1.1"}, // as usual: HTTP/1.1 is for WebSockets
+		}
+		t.clientTLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authority.Pool}
+	}
 	t.observer = newObserver()
 	cfg := bridge.Config{
 		Backend:  bridge.Backend{Target: target},
@@ -213,20 +223,24 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 	if t.staged {
 		t.stages = newStagePanics(s)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := t.listen()
 	t.address = ln.Addr().String()
-	if t.transport.tls {
-		ln = tlsListener(ln)
-	}
 	ended := t.whileServing(func() error { return s.Serve(ln) })
 	o := t.observer
 	t.atEnd(func() {
 		t.stopCulvert(s, o)
 		ended()
 	})
+}
+
+// listen listens for clients of the scenario's transport.
+func (t *trial) listen() net.Listener {
+	t.Helper()
+	ln := parts.Listen(t, "127.0.0.1:0")
+	if t.serverTLS != nil {
+		return tls.NewListener(ln, t.serverTLS)
+	}
+	return ln
 }
 
 // whileServing runs a Serve of culvert's and returns a function that waits for its
@@ -244,20 +258,12 @@ func (t *trial) whileServing(serve func() error) (ended func()) {
 }
 
 // listenAlso opens one more address of culvert's and returns it.
-func (t *trial) listenAlso(l bridge.Listener) (address string) {
+func (t *trial) listenAlso(l bridge.Listener) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = ln.Addr().String()
-	if t.transport.tls {
-		ln = tlsListener(ln)
-	}
-	s := t.server
+	ln, s := t.listen(), t.server
 	ended := t.whileServing(func() error { return s.ServeListener(ln, l) })
 	t.onEnd = slices.Insert(t.onEnd, 0, ended) // after culvert has been stopped
-	return address
+	return ln.Addr().String()
 }
 
 // stopCulvert checks the end of a scenario.
@@ -318,7 +324,7 @@ func (t *trial) startClient(address string) {
 func (t *trial) dial(d *dialer) client {
 	t.Helper()
 	d.typed = t.fake && t.transport.framing != nil && t.transport.framing.described
-	c, err := t.transport.dial(d, clientTLS())
+	c, err := t.transport.dial(d, t.clientTLS)
 	if err != nil {
 		t.Fatal(err)
 	}

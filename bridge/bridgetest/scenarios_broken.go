@@ -12,8 +12,8 @@ import (
 // brokenBackendScenarios have backends that no library would make. In all of them,
 // culvert must not report an incomplete call as complete.
 var brokenBackendScenarios = []scenario{
-	{"backend dies at each byte of its answer by FIN", 0, diesAtEachByteFIN},
-	{"backend dies at each byte of its answer by RST", 0, diesAtEachByteRST},
+	{"backend dies at each byte of its answer by FIN", 0, by(cutFIN, diesAtEachByte)},
+	{"backend dies at each byte of its answer by RST", 0, by(cutRST, diesAtEachByte)},
 	{"backend ends without trailers", 0, endsWithoutTrailers},
 	{"backend ends with trailers without a status", 0, endsWithoutStatus},
 	{"backend ends inside a message", 0, endsInsideMessage},
@@ -36,8 +36,8 @@ func wholeAnswer(c *fakeConn, stream uint32) {
 	c.headers(stream, true, "grpc-status", "0", "grpc-message", "", "x-t", "2")
 }
 
-func diesAtEachByteFIN(t *trial) { diesAtEachByte(t, cutFIN) }
-func diesAtEachByteRST(t *trial) { diesAtEachByte(t, cutRST) }
+// by makes a scenario of each way that a connection may end.
+func by(how cut, run func(*trial, cut)) func(*trial) { return func(t *trial) { run(t, how) } }
 
 func diesAtEachByte(t *trial, how cut) {
 	answer := t.serveScripts()
@@ -78,9 +78,7 @@ func (t *trial) wantBroken(cases []broken) {
 	for _, b := range cases {
 		answer(b.script)
 		r := t.unary(call{}, hello)
-		if r.status.Code() != b.code || r.info().GetReason() != string(b.reason) {
-			t.Errorf("%s: status %v with %v, want %v for %s", b.name, r.status, r.info(), b.code, b.reason)
-		}
+		t.wantReason(b.name, r, b.code, b.reason)
 		if strings.Contains(r.status.Message(), "html") {
 			t.Errorf("%s: the client is shown the backend's page: %q", b.name, r.status.Message())
 		}
@@ -126,11 +124,7 @@ func endsInsideMessage(t *trial) {
 	whole := frame(0, hello)
 	var cases []broken
 	for n := 1; n < len(whole); n++ {
-		cases = append(cases, broken{"OK inside a message", func(c *fakeConn, stream uint32) {
-			c.ok(stream)
-			c.data(stream, false, whole[:n])
-			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, report.ReasonUpstreamReset})
+		cases = append(cases, broken{"OK inside a message", answerOf(whole[:n]), codes.Internal, report.ReasonUpstreamReset})
 	}
 	t.wantBroken(cases)
 }
@@ -285,11 +279,7 @@ func twoStatuses(t *trial) {
 func unknownReplyFlag(t *trial) {
 	var cases []broken
 	for _, flag := range []byte{0x02, 0x80, 0xff} {
-		cases = append(cases, broken{"unknown flag", func(c *fakeConn, stream uint32) {
-			c.ok(stream)
-			c.data(stream, false, frame(flag, hello))
-			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, report.ReasonUpstreamReset})
+		cases = append(cases, broken{"unknown flag", answerOf(frame(flag, hello)), codes.Internal, report.ReasonUpstreamReset})
 	}
 	t.wantBroken(cases)
 }

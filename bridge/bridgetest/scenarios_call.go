@@ -78,19 +78,20 @@ func numbered(n int) (messages [][]byte) {
 	return messages
 }
 
-// replyWith answers a request, read to its end, with messages.
-func replyWith(messages ...[]byte) handler {
+// asked reads a request to its end, and answers it.
+func asked(answer func(c *backendCall, got [][]byte) error) handler {
 	return func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
+		got, err := c.recvAll()
+		if err != nil {
 			return err
 		}
-		for _, m := range messages {
-			if err := c.send(m); err != nil {
-				return err
-			}
-		}
-		return nil
+		return answer(c, got)
 	}
+}
+
+// replyWith answers a request, read to its end, with messages.
+func replyWith(messages ...[]byte) handler {
+	return asked(func(c *backendCall, _ [][]byte) error { return c.sendAll(messages...) })
 }
 
 func serverStreaming(t *trial) {
@@ -100,13 +101,7 @@ func serverStreaming(t *trial) {
 }
 
 func clientStreaming(t *trial) {
-	t.serve(func(c *backendCall) error {
-		got, err := c.recvAll()
-		if err != nil {
-			return err
-		}
-		return c.send(bytes.Join(got, []byte("|")))
-	})
+	t.serve(asked(func(c *backendCall, got [][]byte) error { return c.send(bytes.Join(got, []byte("|"))) }))
 	s := t.open(call{})
 	for _, m := range numbered(20) {
 		s.send(m)
@@ -120,9 +115,7 @@ func bidiTurnByTurn(t *trial) {
 	s := t.open(call{})
 	for _, m := range numbered(20) {
 		s.send(m)
-		if got := s.recv(); !bytes.Equal(got, m) {
-			t.Fatalf("got %q, want %q", got, m)
-		}
+		s.wantNext(m)
 	}
 	s.closeSend()
 	t.wantOK(s.end())
@@ -134,12 +127,7 @@ func emptyMessages(t *trial) {
 		if err != nil || len(got) != 1 || len(got[0]) != 0 {
 			return fmt.Errorf("got %s, %w", abridged(got), err)
 		}
-		for range 3 {
-			if err := c.send(nil); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.sendAll(nil, nil, nil)
 	})
 	t.wantOK(t.unary(call{}, nil), nil, nil, nil)
 }
@@ -215,10 +203,7 @@ func manyMessagesBothWays(t *trial) {
 func halfCloseThenReplies(t *trial) {
 	want := numbered(5)
 	more := make(chan struct{})
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
+	t.serve(asked(func(c *backendCall, _ [][]byte) error {
 		for _, m := range want {
 			if err := c.await(more); err != nil {
 				return err
@@ -228,31 +213,24 @@ func halfCloseThenReplies(t *trial) {
 			}
 		}
 		return nil
-	})
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
+	}))
+	s := t.ask(t.client, call{})
 	for _, m := range want {
 		more <- struct{}{}
-		if got := s.recv(); !bytes.Equal(got, m) {
-			t.Fatalf("got %q, want %q", got, m)
-		}
+		s.wantNext(m)
 	}
 	t.wantOK(s.end())
 }
 
 func halfCloseFirst(t *trial) {
 	halfClosed, replies := make(chan struct{}), make(chan struct{})
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
+	t.serve(asked(func(c *backendCall, _ [][]byte) error {
 		close(halfClosed)
 		if err := c.await(replies); err != nil {
 			return err
 		}
 		return c.send(hello)
-	})
+	}))
 	s := t.open(call{})
 	s.send(hello)
 	s.send(hello)
@@ -265,18 +243,14 @@ func halfCloseFirst(t *trial) {
 func repliesBeforeRequests(t *trial) {
 	want := numbered(3)
 	t.serve(func(c *backendCall) error {
-		for _, m := range want {
-			if err := c.send(m); err != nil {
-				return err
-			}
+		if err := c.sendAll(want...); err != nil {
+			return err
 		}
 		return echo(c)
 	})
 	s := t.open(call{})
 	for _, m := range want {
-		if got := s.recv(); !bytes.Equal(got, m) {
-			t.Fatalf("got %q, want %q", got, m)
-		}
+		s.wantNext(m)
 	}
 	s.send(hello)
 	s.closeSend()
@@ -312,9 +286,7 @@ func headerBeforeAnyMessage(t *trial) {
 func headerBeforeFirstReply(t *trial) {
 	goOn := make(chan struct{})
 	t.serve(sendHeaderThen(goOn, echo))
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
+	s := t.ask(t.client, call{})
 	if got := s.header()["x-early"]; len(got) != 1 || got[0] != "yes" {
 		t.Errorf("header x-early %q, want yes", got)
 	}
@@ -335,13 +307,9 @@ func eachReplyLeavesAtOnce(t *trial) {
 		}
 		return nil
 	})
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
+	s := t.ask(t.client, call{})
 	for _, m := range numbered(10) {
-		if got := s.recv(); !bytes.Equal(got, m) {
-			t.Fatalf("got %q, want %q", got, m)
-		}
+		s.wantNext(m)
 		taken <- struct{}{}
 	}
 	t.wantOK(s.end())
@@ -386,13 +354,18 @@ func earlyEnd(t *trial) {
 	t.wantUpstream(s.end(), codes.FailedPrecondition, "a teapot")
 }
 
-func earlyOK(t *trial) {
-	t.serve(func(c *backendCall) error {
+// afterRequest reads one message before then.
+func afterRequest(then handler) handler {
+	return func(c *backendCall) error {
 		if _, err := c.recv(); err != nil {
 			return err
 		}
-		return c.send(hello)
-	})
+		return then(c)
+	}
+}
+
+func earlyOK(t *trial) {
+	t.serve(afterRequest(func(c *backendCall) error { return c.send(hello) }))
 	s := t.open(call{})
 	s.send(hello)
 	t.wantOK(s.end(), hello)
@@ -401,12 +374,7 @@ func earlyOK(t *trial) {
 }
 
 func earlyEndWhileSending(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
-		return errTeapot
-	})
+	t.serve(afterRequest(func(*backendCall) error { return errTeapot }))
 	s := t.open(call{})
 	var sending sync.WaitGroup
 	defer sending.Wait()
@@ -466,10 +434,7 @@ func oneByteAtATime(t *trial) {
 		c.ss.SetTrailer(metadata.Pairs("x-last", strings.Repeat("z", 20)))
 		return echo(c)
 	})
-	r, err := startRelay(t.address, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := startRelay(t, t.address, true)
 	t.atEnd(r.close)
 	cl := t.dial(&dialer{address: r.address})
 	for _, m := range [][]byte{nil, hello, patterned(600)} {

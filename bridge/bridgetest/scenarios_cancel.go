@@ -20,12 +20,12 @@ var cancelScenarios = []scenario{
 	{"cancel while nobody reads the replies", streamedReplies, cancelUnread},
 	{"cancel ends one call of many", streamedReplies, cancelEndsOne},
 	{"cancel by the backend", 0, cancelByBackend},
-	{"client vanishes by FIN while the backend works", 0, vanishFIN},
-	{"client vanishes by RST while the backend works", 0, vanishRST},
-	{"client vanishes by FIN in the request", fullDuplex | leavesOpen, vanishInRequestFIN},
-	{"client vanishes by RST in the request", fullDuplex | leavesOpen, vanishInRequestRST},
-	{"client vanishes by FIN in a message", halfMessages | fullDuplex | leavesOpen, vanishInMessageFIN},
-	{"client vanishes by RST in a message", halfMessages | fullDuplex | leavesOpen, vanishInMessageRST},
+	{"client vanishes by FIN while the backend works", 0, by(cutFIN, vanish)},
+	{"client vanishes by RST while the backend works", 0, by(cutRST, vanish)},
+	{"client vanishes by FIN in the request", fullDuplex | leavesOpen, by(cutFIN, vanishInRequest)},
+	{"client vanishes by RST in the request", fullDuplex | leavesOpen, by(cutRST, vanishInRequest)},
+	{"client vanishes by FIN in a message", halfMessages | fullDuplex | leavesOpen, by(cutFIN, vanishInMessage)},
+	{"client vanishes by RST in a message", halfMessages | fullDuplex | leavesOpen, by(cutRST, vanishInMessage)},
 	{"client vanishes by RST while replies come", streamedReplies, vanishWhileReading},
 	{"nothing is left while culvert runs on", 0, nothingLeft},
 }
@@ -55,9 +55,7 @@ const (
 
 func cancelWhileWorking(t *trial) {
 	t.serve(untilCancelled)
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
+	s := t.ask(t.client, call{})
 	c := t.nextCall()
 	t.awaitEvent("the backend sees the half-close", c.requestEnd)
 	s.cancel()
@@ -65,12 +63,7 @@ func cancelWhileWorking(t *trial) {
 }
 
 // untilCancelled reads the request and waits for the call's end.
-func untilCancelled(c *backendCall) error {
-	if _, err := c.recvAll(); err != nil {
-		return err
-	}
-	return hold(c)
-}
+var untilCancelled = asked(func(c *backendCall, _ [][]byte) error { return hold(c) })
 
 func cancelBeforeHalfClose(t *trial) {
 	t.serve(untilCancelled)
@@ -83,10 +76,7 @@ func cancelBeforeHalfClose(t *trial) {
 
 // trickle replies when told to.
 func trickle(next <-chan struct{}) handler {
-	return func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
+	return afterRequest(func(c *backendCall) error {
 		for {
 			if err := c.send(hello); err != nil {
 				return err
@@ -95,17 +85,13 @@ func trickle(next <-chan struct{}) handler {
 				return err
 			}
 		}
-	}
+	})
 }
 
 func cancelBetweenReplies(t *trial) {
 	next := make(chan struct{})
 	t.serve(trickle(next))
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
-	c := t.nextCall()
-	s.recv()
+	s, c := t.begin(t.client, call{})
 	next <- struct{}{}
 	s.recv()
 	s.cancel()
@@ -113,25 +99,18 @@ func cancelBetweenReplies(t *trial) {
 }
 
 // flood replies as fast as it can.
-func flood(c *backendCall) error {
-	if _, err := c.recv(); err != nil {
-		return err
-	}
+var flood = afterRequest(func(c *backendCall) error {
 	chunk := patterned(64 << 10)
 	for {
 		if err := c.send(chunk); err != nil {
 			return err
 		}
 	}
-}
+})
 
 func cancelUnread(t *trial) {
 	t.serve(flood)
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
-	c := t.nextCall()
-	s.recv()
+	s, c := t.begin(t.client, call{})
 	t.awaitStall(c.sent.Load)
 	s.cancel()
 	// The client blocks culvert, which must still notice. (A WebSocket's close
@@ -153,9 +132,7 @@ func cancelEndsOne(t *trial) {
 	}
 	var pairs []pair
 	for range 3 {
-		s := t.open(call{})
-		s.send(hello)
-		s.closeSend()
+		s := t.ask(t.client, call{})
 		s.recv()
 		pairs = append(pairs, pair{s, t.nextCall(), <-nexts})
 	}
@@ -170,36 +147,25 @@ func cancelEndsOne(t *trial) {
 
 // cancelByBackend: a CANCELLED of the backend's own is a status like any other.
 func cancelByBackend(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
+	t.serve(afterRequest(func(c *backendCall) error {
 		ctx, cancel := context.WithCancel(c.ctx())
 		cancel()
 		c.ss.SetTrailer(metadata.Pairs("x-t", "1"))
 		return status.FromContextError(ctx.Err()).Err()
-	})
+	}))
 	r := t.unary(call{}, hello)
 	t.wantUpstream(r, codes.Canceled, "context canceled")
 	t.wantAnswer("trailer", r.trailer, "x-t", "1")
 }
 
-func vanishFIN(t *trial) { vanish(t, cutFIN) }
-func vanishRST(t *trial) { vanish(t, cutRST) }
-
 func vanish(t *trial, how cut) {
 	t.serve(untilCancelled)
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
+	t.ask(t.client, call{})
 	c := t.nextCall()
 	t.awaitEvent("the backend sees the half-close", c.requestEnd)
 	t.client.cut(how)
 	t.wantCancelled(c, goneIsSeen, true)
 }
-
-func vanishInRequestFIN(t *trial) { vanishInRequest(t, cutFIN) }
-func vanishInRequestRST(t *trial) { vanishInRequest(t, cutRST) }
 
 // vanishInRequest: to the backend, a lost client must not look like one that has
 // sent everything.
@@ -211,9 +177,6 @@ func vanishInRequest(t *trial, how cut) {
 	t.client.cut(how)
 	t.wantCancelled(c, goneIsSeen, false)
 }
-
-func vanishInMessageFIN(t *trial) { vanishInMessage(t, cutFIN) }
-func vanishInMessageRST(t *trial) { vanishInMessage(t, cutRST) }
 
 func vanishInMessage(t *trial, how cut) {
 	t.serve(untilCancelled)
@@ -230,9 +193,7 @@ func vanishInMessage(t *trial, how cut) {
 
 func vanishWhileReading(t *trial) {
 	t.serve(flood)
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
+	s := t.ask(t.client, call{})
 	c := t.nextCall()
 	for range 10 {
 		s.recv()
@@ -251,12 +212,7 @@ func nothingLeft(t *trial) {
 		}
 		return echo(c)
 	})
-	one := func(c client) {
-		s := t.openWith(c, call{})
-		s.send(hello)
-		s.closeSend()
-		t.wantOK(s.end(), hello)
-	}
+	one := func(c client) { t.wantOK(t.ask(c, call{}).end(), hello) }
 	// The first client makes whatever stays: the backend's connection.
 	first := t.dial(&dialer{address: t.address})
 	one(first)

@@ -22,10 +22,7 @@ var chaosScenarios = []scenario{
 func backendCutOften(t *trial) {
 	want := numbered(20)
 	t.startBackend("", replyWith(want...))
-	r, err := startRelay(t.backend.address, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := startRelay(t, t.backend.address, false)
 	t.atEnd(r.close)
 	t.startCulvert(r.address)
 	t.startClient(t.address)
@@ -88,10 +85,7 @@ func clientCutLate(t *trial) {
 	served, cutOff := 0, 0
 	const beyondAll = 1 << 30
 	through := func(left int64, how cut) int64 {
-		r, err := startRelay(t.address, false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := startRelay(t, t.address, false)
 		defer r.close()
 		r.how.Store(int32(how))
 		r.forthLeft.Store(left)
@@ -198,18 +192,12 @@ func drainUnderLoad(t *trial) {
 // oneCall makes a call on a connection of its own. It returns nil when there
 // was none, or when the kernel reset it.
 func (t *trial) oneCall() *result {
-	cl, err := t.transport.dial(&dialer{address: t.address}, clientTLS())
+	cl, err := t.transport.dial(&dialer{address: t.address}, t.clientTLS)
 	if err != nil {
 		return nil
 	}
 	defer cl.close()
-	s, err := cl.open(t.ctx, call{method: defaultMethod})
-	if err != nil {
-		return nil
-	}
-	_ = s.send(hello) // refused already, maybe
-	_ = s.closeSend()
-	r := (&callT{t: t, stream: s}).anyEnd()
+	r := t.attempt(cl, call{method: defaultMethod})
 	if r.status == nil {
 		return nil
 	}

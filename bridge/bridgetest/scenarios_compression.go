@@ -12,6 +12,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 var compressionScenarios = []scenario{
@@ -96,18 +97,10 @@ func acceptedInAnyCase(t *trial) {
 func replyCodingsInAnyCase(t *trial) {
 	answer := t.serveScripts()
 	for _, name := range spelledGzip {
-		answer(func(c *fakeConn, stream uint32) {
-			c.ok(stream, "grpc-encoding", name)
-			c.data(stream, false, frame(flagCompressed, gzipped(hello)))
-			c.headers(stream, true, "grpc-status", "0")
-		})
+		answer(answerOf(frame(flagCompressed, parts.Gzipped(hello)), "grpc-encoding", name))
 		t.wantOK(t.unary(call{}, hello), hello)
 	}
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream, "grpc-encoding", "Identity")
-		c.data(stream, false, frame(0, hello))
-		c.headers(stream, true, "grpc-status", "0")
-	})
+	answer(answerOf(frame(0, hello), "grpc-encoding", "Identity"))
 	r := t.unary(call{}, hello)
 	t.wantOK(r, hello)
 	if r.compressed != 0 {
@@ -126,10 +119,8 @@ func plainRequests(t *trial) {
 func mixedFlags(t *trial) {
 	t.serve(echo)
 	s := t.open(call{encoding: "gzip"})
-	for _, f := range [][]byte{frame(0, hello), frame(flagCompressed, gzipped(compressible)), frame(0, nil), frame(flagCompressed, gzipped(nil)), frame(0, compressible)} {
-		if err := s.sendRaw(f); err != nil {
-			t.Fatal(err)
-		}
+	for _, f := range [][]byte{frame(0, hello), frame(flagCompressed, parts.Gzipped(compressible)), frame(0, nil), frame(flagCompressed, parts.Gzipped(nil)), frame(0, compressible)} {
+		s.sendRaw(f)
 	}
 	s.closeSend()
 	t.wantOK(s.end(), hello, compressible, nil, nil, compressible)
@@ -146,9 +137,7 @@ func emptyCompressed(t *trial) {
 			wholeAnswer(c, stream)
 		})
 		s := t.open(call{encoding: encoding})
-		if err := s.sendRaw(frame(flagCompressed, nil)); err != nil {
-			t.Fatal(err)
-		}
+		s.sendRaw(frame(flagCompressed, nil))
 		s.closeSend()
 		r := s.end()
 		if t.wantOK(r, hello); r.status.Code() != codes.OK {
@@ -210,25 +199,19 @@ func gzipRepliesExpanded(t *trial) {
 func mixedReplies(t *trial) {
 	answer := t.serveScripts()
 	for _, name := range []string{"gzip", "GZip", "x-gzip"} {
-		answer(func(c *fakeConn, stream uint32) {
-			c.ok(stream, "grpc-encoding", name)
-			c.data(stream, false, slices.Concat(frame(0, hello), frame(flagCompressed, nil), frame(flagCompressed, gzipped(hello)), frame(0, nil), frame(flagCompressed, gzipped(nil))))
-			c.headers(stream, true, "grpc-status", "0")
-		})
+		answer(answerOf(slices.Concat(frame(0, hello), frame(flagCompressed, nil), frame(flagCompressed, parts.Gzipped(hello)), frame(0, nil), frame(flagCompressed, parts.Gzipped(nil))), "grpc-encoding", name))
 		t.wantOK(t.unary(call{}, hello), hello, nil, hello, nil, nil)
 	}
 }
 
 // bomb is small and decompresses to much more than the limit that is set for it.
-var bomb = sync.OnceValue(func() []byte { return gzipped(make([]byte, 100*small)) })
+var bomb = sync.OnceValue(func() []byte { return parts.Gzipped(make([]byte, 100*small)) })
 
 func requestBomb(t *trial) {
 	t.serve(untilCancelled, smallMessages)
 	packed := frame(flagCompressed, bomb()) // before the call: on a busy machine it takes longer than a request's header may
 	s := t.open(call{encoding: "gzip"})
-	if err := s.sendRaw(packed); err != nil {
-		t.Fatal(err)
-	}
+	s.sendRaw(packed)
 	_ = s.stream.closeSend() // refused already, maybe
 	t.wantTooLarge(s.end(), report.ReasonRequestTooLarge)
 	t.neverWhole(t.backend.seen(), 0)
@@ -237,11 +220,7 @@ func requestBomb(t *trial) {
 
 func replyBomb(t *trial) {
 	answer := t.serveScripts(smallMessages)
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream, "grpc-encoding", "gzip")
-		c.data(stream, false, frame(flagCompressed, bomb()))
-		c.headers(stream, true, "grpc-status", "0")
-	})
+	answer(answerOf(frame(flagCompressed, bomb()), "grpc-encoding", "gzip"))
 	t.wantTooLarge(t.unary(call{}, hello), report.ReasonResponseTooLarge)
 	answer(wholeAnswer)
 	t.wantOK(t.unary(call{}, hello), hello)
@@ -249,14 +228,12 @@ func replyBomb(t *trial) {
 
 func badGzipRequests(t *trial) {
 	t.serve(untilCancelled)
-	whole := gzipped(compressible)
+	whole := parts.Gzipped(compressible)
 	wrongSum := slices.Clone(whole)
 	wrongSum[len(wrongSum)-5] ^= 0xff
 	for _, bad := range [][]byte{[]byte("no gzip"), whole[:5], whole[:len(whole)/2], whole[:len(whole)-1], wrongSum} {
 		s := t.open(call{encoding: "gzip"})
-		if err := s.sendRaw(frame(flagCompressed, bad)); err != nil {
-			t.Fatal(err)
-		}
+		s.sendRaw(frame(flagCompressed, bad))
 		_ = s.stream.closeSend() // refused already, maybe
 		t.wantCulvert(s.end(), codes.InvalidArgument, report.ReasonBadRequest)
 	}
@@ -265,14 +242,10 @@ func badGzipRequests(t *trial) {
 }
 
 func badGzipReplies(t *trial) {
-	whole := gzipped(compressible)
+	whole := parts.Gzipped(compressible)
 	var cases []broken
 	for _, bad := range [][]byte{[]byte("no gzip"), whole[:1], whole[:5], whole[:len(whole)/2], whole[:len(whole)-1]} {
-		cases = append(cases, broken{fmt.Sprintf("gzip of %d bytes", len(bad)), func(c *fakeConn, stream uint32) {
-			c.ok(stream, "grpc-encoding", "gzip")
-			c.data(stream, false, frame(flagCompressed, bad))
-			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, report.ReasonUpstreamReset})
+		cases = append(cases, broken{fmt.Sprintf("gzip of %d bytes", len(bad)), answerOf(frame(flagCompressed, bad), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset})
 	}
 	t.wantBroken(cases)
 }
@@ -282,16 +255,11 @@ func badGzipReplies(t *trial) {
 func compressedWithoutCoding(t *trial) {
 	t.serve(untilCancelled)
 	for _, encoding := range []string{"", "identity", "Identity"} {
-		for _, message := range [][]byte{gzipped(hello), nil} {
+		for _, message := range [][]byte{parts.Gzipped(hello), nil} {
 			s := t.open(call{encoding: encoding})
-			if err := s.sendRaw(frame(flagCompressed, message)); err != nil {
-				t.Fatal(err)
-			}
+			s.sendRaw(frame(flagCompressed, message))
 			_ = s.stream.closeSend() // refused already, maybe
-			r := s.end()
-			if r.status.Code() != codes.Internal || r.info().GetReason() != string(report.ReasonBadRequest) {
-				t.Errorf("grpc-encoding %q, %d bytes: status %v with %v, want INTERNAL with %s", encoding, len(message), r.status, r.info(), report.ReasonBadRequest)
-			}
+			t.wantReason(fmt.Sprintf("grpc-encoding %q, %d bytes", encoding, len(message)), s.end(), codes.Internal, report.ReasonBadRequest)
 		}
 	}
 	t.neverWhole(t.backend.seen(), 0)
@@ -299,19 +267,12 @@ func compressedWithoutCoding(t *trial) {
 }
 
 func compressedReplyWithoutCoding(t *trial) {
-	t.wantBroken([]broken{{"no coding", func(c *fakeConn, stream uint32) {
-		c.ok(stream)
-		c.data(stream, false, frame(flagCompressed, gzipped(hello)))
-		c.headers(stream, true, "grpc-status", "0")
-	}, codes.Internal, report.ReasonUpstreamReset}})
+	t.wantBroken([]broken{{"no coding", answerOf(frame(flagCompressed, parts.Gzipped(hello))), codes.Internal, report.ReasonUpstreamReset}})
 }
 
 func unknownRequestCoding(t *trial) {
 	t.serve(echo)
-	s := t.open(call{encoding: "br"})
-	_ = s.stream.send(hello) // refused already, maybe
-	_ = s.stream.closeSend()
-	r := s.end()
+	r := t.unary(call{encoding: "br"}, hello)
 	t.wantCulvert(r, codes.Unimplemented, report.ReasonUnsupportedEncoding)
 	_, name := t.transport.dialect().encodingHeaders()
 	accepts := append(r.header[name], r.trailer[name]...)
@@ -324,11 +285,7 @@ func unknownRequestCoding(t *trial) {
 // unknownReplyCoding: culvert never asked for it, and can't read it.
 func unknownReplyCoding(t *trial) {
 	answer := t.serveScripts()
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream, "grpc-encoding", "br")
-		c.data(stream, false, frame(flagCompressed, hello))
-		c.headers(stream, true, "grpc-status", "0")
-	})
+	answer(answerOf(frame(flagCompressed, hello), "grpc-encoding", "br"))
 	r := t.unary(call{}, hello)
 	if r.info() == nil || r.status.Code() != codes.Unimplemented && r.status.Code() != codes.Internal {
 		t.Errorf("status %v with %v, want culvert's UNIMPLEMENTED or INTERNAL", r.status, r.info())
@@ -337,10 +294,6 @@ func unknownReplyCoding(t *trial) {
 		t.Errorf("messages %s, want none", abridged(r.messages))
 	}
 	// A coding that is named but not used does no harm.
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream, "grpc-encoding", "br")
-		c.data(stream, false, frame(0, hello))
-		c.headers(stream, true, "grpc-status", "0")
-	})
+	answer(answerOf(frame(0, hello), "grpc-encoding", "br"))
 	t.wantOK(t.unary(call{}, hello), hello)
 }

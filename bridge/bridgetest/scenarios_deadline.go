@@ -115,10 +115,7 @@ func deadlinePassesInsideMessage(t *trial) {
 func expiredDeadline(t *trial) {
 	t.serve(echo)
 	for _, text := range []string{"0m", "0n", "0H", "1n"} {
-		s := t.open(call{timeout: text})
-		_ = s.stream.send(hello) // the answer may be there already
-		_ = s.stream.closeSend()
-		t.wantCulvert(s.end(), codes.DeadlineExceeded, report.ReasonDeadlineExceeded)
+		t.wantCulvert(t.unary(call{timeout: text}, hello), codes.DeadlineExceeded, report.ReasonDeadlineExceeded)
 	}
 }
 
@@ -149,10 +146,7 @@ func malformedDeadline(t *trial) {
 // with noneReached.
 func (t *trial) wantRefused(c call, code codes.Code, reason report.Reason) {
 	t.Helper()
-	s := t.open(c)
-	_ = s.stream.send(hello) // the answer may be there already
-	_ = s.stream.closeSend()
-	t.wantCulvert(s.end(), code, reason)
+	t.wantCulvert(t.unary(c, hello), code, reason)
 }
 
 // noneReached checks that no call reached the backend except one that it makes now:

@@ -62,10 +62,7 @@ func (t *trial) drain(within time.Duration) (wait func()) {
 // carry two.
 func (t *trial) lastReply(next <-chan struct{}) handler {
 	two := t.transport.lacks(streamedReplies) == ""
-	return func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
+	return asked(func(c *backendCall, _ [][]byte) error {
 		if two {
 			if err := c.send(hello); err != nil {
 				return err
@@ -75,16 +72,14 @@ func (t *trial) lastReply(next <-chan struct{}) handler {
 			return err
 		}
 		return c.send(hello)
-	}
+	})
 }
 
 // begin makes a call whose request is complete, and returns when it runs: the backend
 // has it, and its first reply is here if the transport doesn't keep that until the end.
 func (t *trial) begin(cl client, c call) (*callT, *backendCall) {
 	t.Helper()
-	s := t.openWith(cl, c)
-	s.send(hello)
-	s.closeSend()
+	s := t.ask(cl, c)
 	at := t.nextCall()
 	if t.transport.lacks(streamedReplies) == "" {
 		s.recv()
@@ -158,14 +153,8 @@ func drainRefuses(t *trial) {
 	t.serve(t.lastReply(next))
 	first, _ := t.begin(t.client, call{})
 	wait := t.drain(patience)
-	s, err := t.client.open(t.ctx, call{method: defaultMethod})
-	if err == nil {
-		_ = s.send(hello) // refused already, maybe
-		_ = s.closeSend()
-		r := (&callT{t: t, stream: s}).anyEnd()
-		if r.status != nil && r.status.Code() != codes.Unavailable {
-			t.Errorf("a new call ended with %v, want UNAVAILABLE", r.status)
-		}
+	if r := t.attempt(t.client, call{method: defaultMethod}); r.status != nil && r.status.Code() != codes.Unavailable {
+		t.Errorf("a new call ended with %v, want UNAVAILABLE", r.status)
 	}
 	if n := len(t.backend.seen()); n != 0 {
 		t.Errorf("%d new calls reached the backend", n)
@@ -185,7 +174,7 @@ func refusesBeforeDrain(t *trial) {
 	t.server.RefuseCalls()  // again changes nothing
 	if t.concerns("h2ts") { // a new tunnel is refused
 		_, err := dialWebSocket(t.ctx, t.d, "/", "h2ts")
-		if refused := (*httpError)(nil); !errors.As(err, &refused) || refused.code != http.StatusServiceUnavailable {
+		if refused, ok := errors.AsType[*httpError](err); !ok || refused.code != http.StatusServiceUnavailable {
 			t.Errorf("a new tunnel: %v, want 503", err)
 		}
 	} else {
@@ -253,14 +242,10 @@ func (t *trial) idleConn() (f *fakeConn, tunnel *tunnelEnd) {
 	} else {
 		f = t.rawHTTP2()
 	}
-	if err := f.flush(); err != nil {
-		t.Fatal(err)
-	}
+	f.mustFlush(t)
 	// A pong shows that the connection is up.
 	_ = f.framer.WritePing(false, [8]byte{1}) // to memory
-	if err := f.flush(); err != nil {
-		t.Fatal(err)
-	}
+	f.mustFlush(t)
 	f.awaitFrame(t, http2.FramePing)
 	return f, tunnel
 }
@@ -322,19 +307,13 @@ func (c *fakeConn) awaitFrame(t *trial, kind http2.FrameType) {
 // doesn't get OK.
 func drainUnread(t *trial) {
 	t.serve(flood)
-	s := t.openWith(t.slow(), call{})
-	s.send(hello)
-	s.closeSend()
-	c := t.nextCall()
-	s.recv()
+	s, c := t.begin(t.slow(), call{})
 	t.awaitStall(c.sent.Load)
 	wait := t.drain(200 * time.Millisecond)
 	// Far more than 200 ms, for a busy machine, and less than a ping needs to end it.
 	t.endsWithin(20*time.Second, "a drain with a client that takes nothing", wait)
 	t.wantCancelled(c, goneIsSeen, false)
-	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
-		t.Errorf("told as OK")
-	}
+	s.neverOK("a call that was cut")
 }
 
 func closeAtOnce(t *trial) {
@@ -346,7 +325,5 @@ func closeAtOnce(t *trial) {
 		}
 	})
 	t.wantCancelled(c, goneIsSeen, false)
-	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
-		t.Errorf("told as OK")
-	}
+	s.neverOK("a call that was cut")
 }

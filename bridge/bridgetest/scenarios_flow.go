@@ -46,21 +46,14 @@ func numberedChunk(n int64) []byte {
 }
 
 func slowReader(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recv(); err != nil {
-			return err
-		}
+	t.serve(afterRequest(func(c *backendCall) error {
 		for {
 			if err := c.send(numberedChunk(c.sent.Load())); err != nil {
 				return err
 			}
 		}
-	})
-	s := t.openWith(t.slow(), call{})
-	s.send(hello)
-	s.closeSend()
-	c := t.nextCall()
-	s.recv()
+	}))
+	s, c := t.begin(t.slow(), call{})
 	stalled := t.awaitStall(c.sent.Load)
 	if held := stalled * chunkBytes; held > inFlight {
 		t.Errorf("the backend could send %d MiB to a client that read nothing", held>>20)
@@ -90,6 +83,18 @@ func (s *callT) sendUntil(stop <-chan struct{}, sent *atomic.Int64) error {
 	}
 }
 
+// sendBeside is sendUntil beside the caller, and then the half-close.
+func (s *callT) sendBeside(sending *sync.WaitGroup, stop <-chan struct{}, sent *atomic.Int64) {
+	sending.Go(func() {
+		if err := s.sendUntil(stop, sent); err != nil {
+			s.t.Errorf("send: %v", err)
+		}
+		if err := s.stream.closeSend(); err != nil {
+			s.t.Errorf("half-close: %v", err)
+		}
+	})
+}
+
 func slowWriter(t *trial) {
 	read := make(chan struct{})
 	t.serve(func(c *backendCall) error {
@@ -110,14 +115,7 @@ func slowWriter(t *trial) {
 	var sent atomic.Int64
 	stop := make(chan struct{})
 	var sending sync.WaitGroup
-	sending.Go(func() {
-		if err := s.sendUntil(stop, &sent); err != nil {
-			t.Errorf("send: %v", err)
-		}
-		if err := s.stream.closeSend(); err != nil {
-			t.Errorf("half-close: %v", err)
-		}
-	})
+	s.sendBeside(&sending, stop, &sent)
 	c := t.nextCall()
 	if held := t.awaitStall(sent.Load) * chunkBytes; held > inFlight {
 		t.Errorf("the client could send %d MiB to a backend that read nothing", held>>20)
@@ -139,14 +137,7 @@ func bothStopped(t *trial) {
 	var sent atomic.Int64
 	stop := make(chan struct{})
 	var sending sync.WaitGroup
-	sending.Go(func() {
-		if err := s.sendUntil(stop, &sent); err != nil {
-			t.Errorf("send: %v", err)
-		}
-		if err := s.stream.closeSend(); err != nil {
-			t.Errorf("half-close: %v", err)
-		}
-	})
+	s.sendBeside(&sending, stop, &sent)
 	t.awaitStall(sent.Load)
 	close(stop)
 	r := s.end()
@@ -171,11 +162,7 @@ func unreadCallBesideOthers(t *trial) {
 	})
 	var unread []*callT
 	for range 3 {
-		s := t.open(call{metadata: map[string][]string{"x-flood": {"1"}}})
-		s.send(hello)
-		s.closeSend()
-		c := t.nextCall()
-		s.recv()
+		s, c := t.begin(t.client, call{metadata: map[string][]string{"x-flood": {"1"}}})
 		t.awaitStall(c.sent.Load)
 		unread = append(unread, s)
 	}
@@ -230,6 +217,17 @@ func (t *trial) wantTooLarge(r result, reason report.Reason) {
 	}
 }
 
+// neverEndedWell checks that the backend saw no end of the requests.
+func (t *trial) neverEndedWell(name string, calls ...*backendCall) {
+	t.Helper()
+	for _, c := range calls {
+		t.awaitEvent("the backend's call ends", c.ended)
+		if c.halfClosed.Load() {
+			t.Errorf("%q: the backend saw the request end well", name)
+		}
+	}
+}
+
 // neverWhole checks that the backend got no message, and no end of the request.
 func (t *trial) neverWhole(calls []*backendCall, messages int64) {
 	t.Helper()
@@ -243,10 +241,7 @@ func (t *trial) neverWhole(calls []*backendCall, messages int64) {
 
 func requestOverLimit(t *trial) {
 	t.serve(untilCancelled, smallMessages)
-	s := t.open(call{})
-	_ = s.stream.send(patterned(small + 1)) // refused by its prefix, maybe before it is sent
-	_ = s.stream.closeSend()
-	t.wantTooLarge(s.end(), report.ReasonRequestTooLarge)
+	t.wantTooLarge(t.unary(call{}, patterned(small+1)), report.ReasonRequestTooLarge)
 	t.neverWhole(t.backend.seen(), 0)
 	t.nextServed()
 }
@@ -265,9 +260,7 @@ func requestClaimsOverLimit(t *trial) {
 	for _, length := range []uint32{small + 1, 1 << 31, 1<<32 - 1} {
 		s := t.open(call{})
 		prefix := binary.BigEndian.AppendUint32([]byte{0}, length)
-		if err := s.sendRaw(prefix); err != nil {
-			t.Fatal(err)
-		}
+		s.sendRaw(prefix)
 		if t.transport.lacks(fullDuplex) != "" {
 			s.closeSend()
 		}

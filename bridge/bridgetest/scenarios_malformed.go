@@ -38,12 +38,10 @@ var malformedScenarios = []scenario{
 func (t *trial) refusedFrames(name string, whole int64, b []byte) {
 	t.Helper()
 	s := t.open(call{})
-	_ = s.sendRaw(b)         // refused already, maybe
+	_ = s.stream.sendRaw(b)  // refused already, maybe
 	_ = s.stream.closeSend() // refused already, maybe
 	r := s.end()
-	if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
-		t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), report.ReasonBadRequest)
-	}
+	t.wantReason(name, r, codes.InvalidArgument, report.ReasonBadRequest)
 	t.neverWhole(t.backend.seen(), whole)
 }
 
@@ -84,9 +82,7 @@ func splitFrames(t *trial) {
 	}
 	for step := 1; len(all) > 0; step = step*2 + 1 {
 		n := min(step, len(all))
-		if err := s.sendRaw(all[:n]); err != nil {
-			t.Fatal(err)
-		}
+		s.sendRaw(all[:n])
 		all = all[n:]
 	}
 	s.closeSend()
@@ -136,15 +132,8 @@ func badText(t *trial) {
 		_ = s.stream.(wireSender).sendWire([]byte(text)) // refused already, maybe
 		_ = s.stream.closeSend()
 		r := s.end()
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
-			t.Errorf("%q: status %v with %v, want %s", text, r.status, r.info(), report.ReasonBadRequest)
-		}
-		for _, c := range t.backend.seen() {
-			t.awaitEvent("the backend's call ends", c.ended)
-			if c.halfClosed.Load() {
-				t.Errorf("%q: the backend saw the request end well", text)
-			}
-		}
+		t.wantReason(text, r, codes.InvalidArgument, report.ReasonBadRequest)
+		t.neverEndedWell(text, t.backend.seen()...)
 	}
 	t.nextServed()
 }
@@ -198,16 +187,8 @@ func (t *trial) brokenOff(name string, s *callT) {
 	t.Helper()
 	c := t.nextCall()
 	t.awaitWithin(goneIsSeen, name+": the backend's context ends", c.ctx().Done())
-	t.awaitEvent("the backend's call ends", c.ended)
-	if c.halfClosed.Load() {
-		t.Errorf("%s: the backend saw the request end well", name)
-	}
-	if s == nil {
-		return
-	}
-	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
-		t.Errorf("%s: told as OK", name)
-	}
+	t.neverEndedWell(name, c)
+	s.neverOK(name)
 }
 
 func brokenChunks(t *trial) {
@@ -260,15 +241,8 @@ func shortBody(t *trial) {
 	if err := h.conn.Conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
-		t.Error("told as OK")
-	}
-	for _, c := range t.backend.seen() {
-		t.awaitEvent("the backend's call ends", c.ended)
-		if c.halfClosed.Load() {
-			t.Error("the backend saw the request end well")
-		}
-	}
+	s.neverOK("a short body")
+	t.neverEndedWell("a short body", t.backend.seen()...)
 	t.nextServed()
 }
 
@@ -298,21 +272,14 @@ func brokenHTTP2Stream(t *trial) {
 		f.headers(1, false, ":method", "POST", ":scheme", "http", ":path", defaultMethod, ":authority", t.address,
 			"content-type", t.transport.dialect().contentType(), "te", "trailers", "content-length", fmt.Sprint(length))
 		f.data(1, false, frame(0, hello))
-		if err := f.flush(); err != nil {
-			t.Fatal(err)
-		}
+		f.mustFlush(t)
 		seen[name] = t.nextCall()
 		end(f)
-		if err := f.flush(); err != nil {
-			t.Fatal(err)
-		}
+		f.mustFlush(t)
 	}
 	for name, c := range seen {
 		t.awaitWithin(goneIsSeen, name+": the backend's context ends", c.ctx().Done())
-		t.awaitEvent("the backend's call ends", c.ended)
-		if c.halfClosed.Load() {
-			t.Errorf("%s: the backend saw the request end well", name)
-		}
+		t.neverEndedWell(name, c)
 	}
 	t.nextServed()
 }

@@ -1,6 +1,7 @@
 package bridgetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -139,13 +140,10 @@ func headerThenTrailer(t *trial) {
 }
 
 func trailersOnlyMetadata(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
+	t.serve(asked(func(c *backendCall, _ [][]byte) error {
 		c.ss.SetTrailer(metadata.Pairs("x-t", "1", "x-t", "2", "x-t-bin", "\xff"))
 		return errTeapot
-	})
+	}))
 	r := t.unary(call{}, hello)
 	t.wantUpstream(r, codes.FailedPrecondition, "a teapot")
 	t.wantValues("trailer", r.trailer, "x-t", "1", "2")
@@ -377,21 +375,11 @@ func metadataOverTheLimit(t *trial) {
 	for i := range 90 {
 		md.Append(fmt.Sprintf("x-big-%d", i), strings.Repeat("v", 1000))
 	}
-	s, err := t.client.open(t.ctx, call{method: defaultMethod, metadata: md})
-	if err == nil {
-		c := &callT{t: t, stream: s}
-		_ = s.send(hello) // the answer may have come already
-		_ = s.closeSend()
-		r := c.anyEnd()
-		var he *httpError
-		switch {
-		case r.status != nil:
-			t.wantCulvert(r, codes.ResourceExhausted, report.ReasonMetadataTooLarge)
-		case !asHTTP(r.err, &he) || he.code != 431:
-			t.Errorf("ended with %v, want HTTP status 431 or %s", r.err, report.ReasonMetadataTooLarge)
-		}
-	} else {
-		t.Errorf("open: %v", err)
+	r := t.attempt(t.client, call{method: defaultMethod, metadata: md})
+	if r.status != nil {
+		t.wantCulvert(r, codes.ResourceExhausted, report.ReasonMetadataTooLarge)
+	} else if he, ok := errors.AsType[*httpError](r.err); !ok || he.code != 431 {
+		t.Errorf("ended with %v, want HTTP status 431 or %s", r.err, report.ReasonMetadataTooLarge)
 	}
 	t.wantOK(t.unary(call{}, hello), hello) // others are served as before
 	if n := len(t.backend.seen()); n != 1 {

@@ -318,16 +318,10 @@ func panicsOfClientConns(t *trial) {
 	t.serve(echo)
 	for _, op := range []string{"Read", "Write", "Close", "SetDeadline"} {
 		for from := range int64(2) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
+			ln := parts.Listen(t, "127.0.0.1:0")
 			p := &poison{Listener: ln}
 			p.arm(op, from+1)
-			l := bridge.Listener{Name: "poisoned"}
-			if t.transport.tls {
-				l.TLS = serverTLS()
-			}
+			l := bridge.Listener{Name: "poisoned", TLS: t.serverTLS}
 			ended := t.whileServing(func() error { return t.server.ServeListener(p, l) })
 			t.onEnd = slices.Insert(t.onEnd, 0, ended) // after culvert has been stopped
 			t.tryUnary(ln.Addr().String(), hello)
@@ -378,7 +372,7 @@ func (t *trial) awaitOK() {
 // tryUnary makes a call that may fail in any way, but must end.
 func (t *trial) tryUnary(address string, message []byte) {
 	t.Helper()
-	c, err := t.transport.dial(&dialer{address: address}, clientTLS())
+	c, err := t.transport.dial(&dialer{address: address}, t.clientTLS)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // policyScenarios are about the operator's settings, and about the additions and
@@ -92,19 +93,12 @@ func pathPrefix(t *trial) {
 // that needs a status.
 func (t *trial) notThere(method string) {
 	t.Helper()
-	s, err := t.client.open(t.ctx, call{method: method})
-	var r result
-	if err == nil {
-		_ = s.send(hello) // refused already, maybe
-		_ = s.closeSend()
-		r = (&callT{t: t, stream: s}).anyEnd()
-		err = r.err
-	}
+	r := t.attempt(t.client, call{method: method})
 	if r.status != nil && r.status.Code() == codes.Unimplemented {
 		return
 	}
-	if he := (*httpError)(nil); !asHTTP(err, &he) || he.code != http.StatusNotFound {
-		t.Errorf("%s: status %v, %v, want HTTP status 404 or UNIMPLEMENTED", method, r.status, err)
+	if he, ok := errors.AsType[*httpError](r.err); !ok || he.code != http.StatusNotFound {
+		t.Errorf("%s: status %v, %v, want HTTP status 404 or UNIMPLEMENTED", method, r.status, r.err)
 	}
 }
 
@@ -169,18 +163,18 @@ func compressedBodies(t *trial) {
 		return b
 	}
 	t.backend.handleNext(echo)
-	t.wantOK(send("gzip", gzipped(text(frame(0, hello)))), hello)
+	t.wantOK(send("gzip", parts.Gzipped(text(frame(0, hello)))), hello)
 	for _, coding := range []string{"GZIP", "x-gzip", "X-Gzip", "identity, gzip"} {
-		t.wantOK(send(coding, gzipped(text(frame(0, hello)))), hello)
+		t.wantOK(send(coding, parts.Gzipped(text(frame(0, hello)))), hello)
 	}
 	for _, coding := range []string{"identity", "Identity"} {
 		t.wantOK(send(coding, text(frame(0, hello))), hello)
 	}
 	t.allEnded(t.observer)
 	t.backend.handleNext(untilCancelled)
-	t.wantTooLarge(send("gzip", gzipped(text(frame(0, make([]byte, 100*small))))), report.ReasonRequestTooLarge)
+	t.wantTooLarge(send("gzip", parts.Gzipped(text(frame(0, make([]byte, 100*small))))), report.ReasonRequestTooLarge)
 	t.wantCulvert(send("gzip", []byte("no gzip")), codes.InvalidArgument, report.ReasonBadRequest)
-	whole := gzipped(text(frame(0, hello)))
+	whole := parts.Gzipped(text(frame(0, hello)))
 	t.wantCulvert(send("gzip", whole[:len(whole)-3]), codes.InvalidArgument, report.ReasonBadRequest)
 	t.wantCulvert(send("br", whole), codes.Unimplemented, report.ReasonUnsupportedEncoding)
 	for _, c := range t.backend.seen() {
@@ -261,14 +255,10 @@ func slowSenderLimit(t *trial) {
 // has it.
 func slowConsumerLimit(t *trial) {
 	t.serve(flood, func(c *bridge.Config) { c.Limits.SlowConsumerTimeout = 200 * time.Millisecond })
-	s := t.openWith(t.slow(), call{})
-	s.send(hello)
-	s.closeSend()
+	s := t.ask(t.slow(), call{})
 	s.recv()
 	t.wantCancelled(t.nextCall(), goneIsSeen, false)
-	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
-		t.Error("told as OK")
-	}
+	s.neverOK("a slow consumer")
 	t.allEnded(t.observer)
 	calls, _, _ := t.observer.ended()
 	if len(calls) != 1 || calls[0].Reason != report.ReasonSlowConsumer {

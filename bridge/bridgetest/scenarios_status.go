@@ -2,7 +2,6 @@ package bridgetest
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,18 +31,12 @@ var statusScenarios = []scenario{
 	{"a status that claims to be culvert's", 0, statusClaimsCulvert},
 }
 
-func asHTTP(err error, he **httpError) bool { return errors.As(err, he) }
-
 func everyCodeTrailersOnly(t *trial) { everyCode(t, false) }
 func everyCodeAfterMessage(t *trial) { everyCode(t, true) }
 
-// asked makes the backend answer with the code that the request's message names.
-func asked(replyFirst bool) handler {
-	return func(c *backendCall) error {
-		got, err := c.recvAll()
-		if err != nil {
-			return err
-		}
+// askedCode makes the backend answer with the code that the request's message names.
+func askedCode(replyFirst bool) handler {
+	return asked(func(c *backendCall, got [][]byte) error {
 		var code uint32
 		if _, err := fmt.Sscan(string(got[0]), &code); err != nil {
 			return err
@@ -57,11 +50,11 @@ func asked(replyFirst bool) handler {
 			return nil
 		}
 		return status.Error(codes.Code(code), fmt.Sprintf("code %d", code))
-	}
+	})
 }
 
 func everyCode(t *trial, replyFirst bool) {
-	t.serve(asked(replyFirst))
+	t.serve(askedCode(replyFirst))
 	for code := range codes.Code(17) {
 		r := t.unary(call{}, fmt.Append(nil, uint32(code)))
 		message := ""
@@ -83,7 +76,7 @@ func everyCode(t *trial, replyFirst bool) {
 // unknownCodes reach native clients as they are. Clients in browsers know none
 // beyond 16, so they get UNKNOWN and the original beside it.
 func unknownCodes(t *trial) {
-	t.serve(asked(true))
+	t.serve(askedCode(true))
 	for _, code := range []codes.Code{17, 99, 1 << 30} {
 		r := t.unary(call{}, fmt.Append(nil, uint32(code)))
 		if !t.transport.browser {
@@ -96,13 +89,7 @@ func unknownCodes(t *trial) {
 }
 
 func statusMessages(t *trial) {
-	t.serve(func(c *backendCall) error {
-		got, err := c.recvAll()
-		if err != nil {
-			return err
-		}
-		return status.Error(codes.Aborted, string(got[0]))
-	})
+	t.serve(asked(func(_ *backendCall, got [][]byte) error { return status.Error(codes.Aborted, string(got[0])) }))
 	for _, want := range []string{
 		"", " ", "plain", "100%", "50%zz", "%41", "%", "%%", "a\nb", "a\r\ngrpc-status: 0\r\n\r\n", "\x00", "\t", "\x7f",
 		"café", "☃", "日本語", "🚇", "\u2028", "x=1; y=\"2\", <script>", "trailing blanks  ", "  leading",
@@ -171,12 +158,7 @@ func detailsOfGRPC(t *trial) {
 	want := &statuspb.Status{Code: 3, Message: "100% schlecht: é", Details: []*anypb.Any{
 		packed, {TypeUrl: "type.example/unheard.Of", Value: []byte(everyByte)}, {},
 	}}
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
-		return status.ErrorProto(want)
-	})
+	t.serve(asked(func(*backendCall, [][]byte) error { return status.ErrorProto(want) }))
 	r := t.unary(call{}, hello)
 	if t.transport.lacks(detailBytes) != "" { // JSON has the names of types, without hosts
 		want.Details[1].TypeUrl, want.Details[2].TypeUrl = anyHost+"unheard.Of", anyHost
@@ -224,13 +206,7 @@ func besideOddMetadata(t *trial) {
 // statusInLibraryWords: a backend may be a proxy that passes on the text of its own
 // library. The status came in trailers, so it is the backend's.
 func statusInLibraryWords(t *trial) {
-	t.serve(func(c *backendCall) error {
-		got, err := c.recvAll()
-		if err != nil {
-			return err
-		}
-		return status.Error(codes.Unavailable, string(got[0]))
-	})
+	t.serve(asked(func(_ *backendCall, got [][]byte) error { return status.Error(codes.Unavailable, string(got[0])) }))
 	for _, words := range []string{
 		"error reading from server: EOF", "transport is closing", "the connection is draining",
 		"connection error: desc = \"transport: Error while dialing\"", "stream terminated by RST_STREAM with error code: CANCEL",
@@ -249,12 +225,7 @@ func statusClaimsCulvert(t *trial) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
-		return st.Err()
-	})
+	t.serve(asked(func(*backendCall, [][]byte) error { return st.Err() }))
 	r := t.unary(call{}, hello)
 	if info := r.info(); r.status.Message() != "inner" || info.GetMetadata()["call_id"] != "inner-1" {
 		t.Errorf("status %v with %v, want the backend's own", r.status, info)

@@ -101,11 +101,7 @@ func (t *trial) wantServedWithin(d time.Duration, want ...[]byte) {
 
 func backendStops(t *trial) {
 	t.serve(trickle(nil))
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
-	s.recv()
-	t.nextCall()
+	s, _ := t.begin(t.client, call{})
 	// Before culvert would ask a silent backend for a sign of life.
 	t.endsWithin(9*time.Second, "a call whose backend was stopped", func() {
 		t.backend.server.Stop()
@@ -121,22 +117,8 @@ func backendStops(t *trial) {
 // backendStopsGracefully sends GOAWAY; the running call continues to its end.
 func backendStopsGracefully(t *trial) {
 	next := make(chan struct{})
-	t.serve(func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
-		if err := c.send(hello); err != nil {
-			return err
-		}
-		if err := c.await(next); err != nil {
-			return err
-		}
-		return c.send(hello)
-	})
-	s := t.open(call{})
-	s.send(hello)
-	s.closeSend()
-	s.recv()
+	t.serve(t.lastReply(next))
+	s, _ := t.begin(t.client, call{})
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); t.backend.server.GracefulStop() }()
 	defer func() { <-stopped }()

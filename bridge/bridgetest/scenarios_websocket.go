@@ -61,15 +61,8 @@ func badWebSocketMessages(t *trial) {
 		"unknown marker after a call": {block, dataMessage(whole), binaryMessage(0xff)},
 	} {
 		r := t.onWebSocket(func(s *websocketStream) { s.write(messages...) })
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
-			t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), report.ReasonBadRequest)
-		}
-		for _, c := range t.backend.seen() {
-			t.awaitEvent("the backend's call ends", c.ended)
-			if c.halfClosed.Load() {
-				t.Errorf("%s: the backend saw the request end well", name)
-			}
-		}
+		t.wantReason(name, r, codes.InvalidArgument, report.ReasonBadRequest)
+		t.neverEndedWell(name, t.backend.seen()...)
 	}
 	t.nextServed()
 	// After the half-close no message may follow; one that does is no cut, though.
@@ -89,9 +82,7 @@ func badHeaderBlocks(t *trial) {
 		headerBlock + "grpc-timeout: soon\r\n",
 	} {
 		r := t.onWebSocket(func(s *websocketStream) { s.write(binaryMessage([]byte(block)...), binaryMessage(1)) })
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
-			t.Errorf("%q: status %v with %v, want %s", block, r.status, r.info(), report.ReasonBadRequest)
-		}
+		t.wantReason(block, r, codes.InvalidArgument, report.ReasonBadRequest)
 	}
 	big := headerBlock + strings.Repeat("x-big: "+strings.Repeat("v", 1000)+"\r\n", 200)
 	r := t.onWebSocket(func(s *websocketStream) { s.write(binaryMessage([]byte(big)...), binaryMessage(1)) })

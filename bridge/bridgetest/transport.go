@@ -95,16 +95,33 @@ type transport struct {
 	framing *framing        // of bare messages; nil: a protocol of calls
 	only    need            // scenarios without it aren't carried, for the reason beside it
 	why     string
-	dial    func(d *dialer, tc *tls.Config) (client, error)
+	dial    opener
 }
 
-// inTunnel dials through a WebSocket, as a TCP dialer does.
-func inTunnel(d *dialer) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) { return dialTunnel(ctx, d) }
+// An opener starts a client. tc is for connections over TLS.
+type opener func(d *dialer, tc *tls.Config) (client, error)
+
+// A way makes a client's connections to culvert: direct, or dialTunnel, which makes them
+// through WebSockets.
+type way func(ctx context.Context, d *dialer) (net.Conn, error)
+
+func direct(ctx context.Context, d *dialer) (net.Conn, error) { return d.dial(ctx, "", "") }
+
+func overGRPC(w way) opener {
+	return func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, w, nil) }
 }
 
-func direct(d *dialer) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) { return d.dial(ctx, "", "") }
+// A client over HTTP sends the request as one body with a length if whole, as fetch does.
+const whole, streamed = true, false
+
+func overHTTP1(dl dialect, whole bool) opener {
+	return func(d *dialer, _ *tls.Config) (client, error) {
+		return &http1Client{d: d, dialect: dl, whole: whole}, nil
+	}
+}
+
+func overHTTP2(w way, dl dialect, whole bool) opener {
+	return func(d *dialer, _ *tls.Config) (client, error) { return newHTTP2Client(d, w, dl, whole), nil }
 }
 
 var grpcGo = map[need]string{rawFrames: grpcGoFrames, halfMessages: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies}
@@ -120,7 +137,9 @@ func overMessages(f *framing, more map[need]string) transport {
 	maps.Copy(cannot, more)
 	return transport{
 		name: "message " + f.name, label: "message", cannot: cannot, framing: f,
-		dial: func(d *dialer, _ *tls.Config) (client, error) { return &messageClient{d: d, framing: f}, nil },
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &messageClient{sockets: sockets{d: d}, framing: f}, nil
+		},
 	}
 }
 
@@ -136,13 +155,7 @@ var polls = map[need]string{
 	detailBytes: typeAndValue, exactSizes: uidBefore, manyTypes: onePoll, anyMethod: onePoll,
 }
 
-func fetch(more map[need]string) map[need]string {
-	all := map[need]string{fullDuplex: fetchHasNoStream, manyRequests: fetchSendsOne, nativeReplies: browserReplies}
-	for n, why := range more {
-		all[n] = why
-	}
-	return all
-}
+var fetch = map[need]string{fullDuplex: fetchHasNoStream, manyRequests: fetchSendsOne, nativeReplies: browserReplies}
 
 func with(cannot map[need]string, n need, why string) map[need]string {
 	all := maps.Clone(cannot)
@@ -154,66 +167,46 @@ func with(cannot map[need]string, n need, why string) map[need]string {
 var transports = []transport{
 	{
 		name: "grpc h2c", label: "grpc", http2: true, cannot: grpcGo,
-		dial: func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, direct(d), nil) },
+		dial: overGRPC(direct),
 	},
 	{
 		name: "grpc tls", label: "grpc", http2: true, tls: true,
 		cannot: with(grpcGo, plaintext, insideTLS),
-		dial:   func(d *dialer, tc *tls.Config) (client, error) { return newGRPCClient(d, direct(d), tc) },
+		dial:   func(d *dialer, tc *tls.Config) (client, error) { return newGRPCClient(d, direct, tc) },
 	},
 	{
 		name: "grpc h2c by hand", label: "grpc", http2: true,
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return newHTTP2Client(d, direct(d), dialectGRPC, false), nil
-		},
+		dial: overHTTP2(direct, dialectGRPC, streamed),
 	},
 	{
 		name: "grpc-web http1 fetch", label: "grpc-web", browser: true,
-		cannot: fetch(map[need]string{oneConnection: connPerCall}),
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectWeb, whole: true}, nil
-		},
+		cannot: with(fetch, oneConnection, connPerCall), dial: overHTTP1(dialectWeb, whole),
 	},
 	{
 		name: "grpc-web http1 chunked", label: "grpc-web", browser: true,
-		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectWeb}, nil
-		},
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies}, dial: overHTTP1(dialectWeb, streamed),
 	},
 	{
 		name: "grpc-web h2c fetch", label: "grpc-web", http2: true, browser: true,
-		cannot: fetch(nil),
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return newHTTP2Client(d, direct(d), dialectWeb, true), nil
-		},
+		cannot: fetch, dial: overHTTP2(direct, dialectWeb, whole),
 	},
 	{
 		name: "grpc-web h2c", label: "grpc-web", http2: true, browser: true,
-		cannot: map[need]string{nativeReplies: browserReplies},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return newHTTP2Client(d, direct(d), dialectWeb, false), nil
-		},
+		cannot: map[need]string{nativeReplies: browserReplies}, dial: overHTTP2(direct, dialectWeb, streamed),
 	},
 	{
 		name: "grpc-web-text http1 xhr", label: "grpc-web-text", browser: true,
-		cannot: fetch(map[need]string{oneConnection: connPerCall}),
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectText, whole: true}, nil
-		},
+		cannot: with(fetch, oneConnection, connPerCall), dial: overHTTP1(dialectText, whole),
 	},
 	{
 		name: "grpc-web-text http1 chunked", label: "grpc-web-text", browser: true,
-		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectText}, nil
-		},
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies}, dial: overHTTP1(dialectText, streamed),
 	},
 	{
 		name: "grpc-websockets", label: "grpc-websockets", browser: true,
 		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies},
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &websocketClient{d: d}, nil
+			return &websocketClient{sockets{d: d}}, nil
 		},
 	},
 	{
@@ -221,83 +214,60 @@ var transports = []transport{
 		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies, plaintext: insideTLS},
 		dial: func(d *dialer, tc *tls.Config) (client, error) {
 			d.tls = tc
-			return &websocketClient{d: d}, nil
+			return &websocketClient{sockets{d: d}}, nil
 		},
 	},
 	{
 		name: "connect http1", label: "connect", browser: true,
-		cannot: map[need]string{oneConnection: connPerCall, detailBytes: typeAndValue},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectConnect}, nil
-		},
+		cannot: map[need]string{oneConnection: connPerCall, detailBytes: typeAndValue}, dial: overHTTP1(dialectConnect, streamed),
 	},
 	{
 		name: "connect h2c", label: "connect", http2: true, browser: true, cannot: map[need]string{detailBytes: typeAndValue},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return newHTTP2Client(d, direct(d), dialectConnect, false), nil
-		},
+		dial: overHTTP2(direct, dialectConnect, streamed),
 	},
 	{
 		name: "connect unary http1", label: "connect", browser: true,
-		cannot: with(connectUnary, oneConnection, connPerCall),
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectUnary, whole: true}, nil
-		},
+		cannot: with(connectUnary, oneConnection, connPerCall), dial: overHTTP1(dialectUnary, whole),
 	},
 	{
 		name: "connect unary h2c", label: "connect", http2: true, browser: true, cannot: connectUnary,
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return newHTTP2Client(d, direct(d), dialectUnary, true), nil
-		},
+		dial: overHTTP2(direct, dialectUnary, whole),
 	},
 	{
 		name: "h2ts connect", label: "h2ts+connect", http2: true, browser: true, cannot: map[need]string{detailBytes: typeAndValue},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return newHTTP2Client(d, inTunnel(d), dialectConnect, false), nil
-		},
+		dial: overHTTP2(dialTunnel, dialectConnect, streamed),
 	},
 	{
 		name: "h2ts grpc", label: "h2ts+grpc", http2: true, cannot: grpcGo,
-		dial: func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, inTunnel(d), nil) },
+		dial: overGRPC(dialTunnel),
 	},
 	{
 		name: "h2ts grpc-web", label: "h2ts+grpc-web", http2: true, browser: true,
-		cannot: map[need]string{nativeReplies: browserReplies},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return newHTTP2Client(d, inTunnel(d), dialectWeb, false), nil
-		},
+		cannot: map[need]string{nativeReplies: browserReplies}, dial: overHTTP2(dialTunnel, dialectWeb, streamed),
 	},
 	overMessages(protobufFraming, nil),
 	overMessages(jsonFraming, map[need]string{exactSizes: jsonIsLarger, manyTypes: oneType}),
 	{
 		name: "message ndjson http1", label: "message", framing: lineFraming, cannot: plainReplies,
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectLines, whole: true}, nil
-		},
+		dial: overHTTP1(dialectLines, whole),
 	},
 	{
 		name: "message json http1", label: "message", browser: true, framing: postFraming, cannot: with(plainReplies, streamedReplies, replyAtTheEnd),
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectPost, whole: true}, nil
-		},
+		dial: overHTTP1(dialectPost, whole),
 	},
 	{
 		name: "message opamp", label: "message", framing: agentFraming, only: leavesOpen, why: agentsLeaveOpen,
 		cannot: map[need]string{rawFrames: frameless, answerHeader: noPlace, answerTrailer: noPlace},
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &messageClient{d: d, framing: agentFraming}, nil
+			return &messageClient{sockets: sockets{d: d}, framing: agentFraming}, nil
 		},
 	},
 	{
 		name: "message opamp http1", label: "message", framing: pollFraming, cannot: polls,
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectPoll, whole: true}, nil
-		},
+		dial: overHTTP1(dialectPoll, whole),
 	},
 	{
 		name: "message sse http1", label: "message", framing: eventFraming, cannot: plainReplies,
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &http1Client{d: d, dialect: dialectEvents, whole: true}, nil
-		},
+		dial: overHTTP1(dialectEvents, whole),
 	},
 }

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // A dialect is how a family of clients writes and reads the 5-byte frame.
@@ -63,11 +65,11 @@ func (d dialect) message(encoding string, message []byte) []byte {
 	}
 	switch {
 	case (d == dialectUnary || d.isPlain()) && isGzip(encoding) && len(message) > 0:
-		return gzipped(message)
+		return parts.Gzipped(message)
 	case d == dialectUnary || d.isPlain():
 		return message
 	case isGzip(encoding):
-		return frame(flagCompressed, gzipped(message))
+		return frame(flagCompressed, parts.Gzipped(message))
 	}
 	return frame(0, message)
 }
@@ -95,14 +97,6 @@ func (d dialect) encodingHeaders() (encoding, accepts string) {
 // isGzip reports whether a coding is gzip. RFC 9110 §8.4.1.
 func isGzip(coding string) bool {
 	return strings.EqualFold(coding, "gzip") || strings.EqualFold(coding, "x-gzip")
-}
-
-func gzipped(b []byte) []byte {
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	_, _ = w.Write(b) // a bytes.Buffer takes everything
-	_ = w.Close()
-	return out.Bytes()
 }
 
 func gunzipped(b []byte) ([]byte, error) {
@@ -245,11 +239,16 @@ func grpcLines(c call, d dialect) [][2]string {
 	if d == dialectText {
 		lines = append(lines, [2]string{"accept", d.contentType()})
 	}
+	return askedLines(lines, c, "grpc-encoding")
+}
+
+// askedLines adds the lines of the call's time-out and of its messages' encoding.
+func askedLines(lines [][2]string, c call, encoding string) [][2]string {
 	if c.timeout != "" {
 		lines = append(lines, [2]string{"grpc-timeout", c.timeout})
 	}
 	if c.encoding != "" {
-		lines = append(lines, [2]string{"grpc-encoding", c.encoding})
+		lines = append(lines, [2]string{encoding, c.encoding})
 	}
 	return lines
 }

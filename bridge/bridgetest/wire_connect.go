@@ -86,10 +86,7 @@ func strictly(b []byte, v any) error {
 
 // connectLines are headerLines in Connect.
 func connectLines(c call, d dialect) [][2]string {
-	encoding, accept := "connect-content-encoding", "connect-accept-encoding"
-	if d == dialectUnary {
-		encoding, accept = "content-encoding", "accept-encoding"
-	}
+	encoding, accept := d.encodingHeaders()
 	lines := [][2]string{{"content-type", cmp.Or(c.contentType, d.contentType())}, {"connect-protocol-version", "1"}, {accept, cmp.Or(c.accepts, "gzip")}}
 	if c.timeout != "" {
 		lines = append(lines, [2]string{"connect-timeout-ms", milliseconds(c.timeout)})

@@ -53,14 +53,7 @@ func lastStatus(b []byte) (st *status.Status, name string, err error) {
 
 // plainLines are headerLines of one message in JSON.
 func plainLines(c call, d dialect) [][2]string {
-	lines := [][2]string{{"content-type", d.contentType()}}
-	if c.timeout != "" {
-		lines = append(lines, [2]string{"grpc-timeout", c.timeout})
-	}
-	if c.encoding != "" {
-		lines = append(lines, [2]string{"content-encoding", c.encoding})
-	}
-	return lines
+	return askedLines([][2]string{{"content-type", d.contentType()}}, c, "content-encoding")
 }
 
 // judgePlain checks the head of an answer with lines or events, or of a failure before

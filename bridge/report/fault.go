@@ -162,10 +162,7 @@ func (f *Fault) Status(callID string, detailed bool) *status.Status {
 	if detailed && f.Cause != nil {
 		text = f.Error()
 	}
-	remedy := f.Remedy
-	if remedy == "" {
-		remedy = f.Row().Remedy
-	}
+	remedy := cmp.Or(f.Remedy, f.Row().Remedy)
 	if callID != "" {
 		remedy = strings.Replace(remedy, "this call id", "call id "+callID, 1)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -226,21 +225,13 @@ func readDescriptors(path string) ([]byte, error) {
 		err = errNotRegular
 	}
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, cause(err)
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, cause(err)
 	}
 	defer func() { _ = file.Close() }() // only read
 	data, err := io.ReadAll(io.LimitReader(file, bridge.MaxDescriptorBytes+1))
-	return data, withoutPath(err)
-}
-
-// withoutPath returns the cause of an error about a file.
-func withoutPath(err error) error {
-	if about, ok := errors.AsType[*fs.PathError](err); ok {
-		return about.Err
-	}
-	return err
+	return data, cause(err)
 }

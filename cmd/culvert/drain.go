@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/admin"
+	"github.com/culvert-grpc/culvert/config"
 )
 
 func newDrainCommand() *cobra.Command {
@@ -63,12 +64,17 @@ func adminAddress(s *settings) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	address := loaded.Admin.Listen
-	switch _, port, _ := net.SplitHostPort(address); {
+	return fixedAddress(loaded, adminKey, loaded.Admin.Listen, "9902", "culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM")
+}
+
+// fixedAddress returns the address in a key, of another culvert. off is what follows if there
+// is none, and the remedy.
+func fixedAddress(c *config.Loaded, key, address, port, off string) (string, error) {
+	switch _, set, _ := net.SplitHostPort(address); {
 	case address == "":
-		return "", loaded.Errorf(adminKey, "is off, so culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM")
-	case port == "0":
-		return "", loaded.Errorf(adminKey, "has port 0, so culvert chooses a port at each start: set a port, such as 9902")
+		return "", c.Errorf(key, "is off, so %s", off)
+	case set == "0":
+		return "", c.Errorf(key, "has port 0, so culvert chooses a port at each start: set a port, such as %s", port)
 	}
 	return address, nil
 }
@@ -90,14 +96,20 @@ func newAdminClient(address string) *adminClient {
 	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, at = "unix", socket
 	}
-	return &adminClient{address, http.Client{
-		Timeout: adminPatience,
+	client := clientAt(network, at)
+	client.Timeout = adminPatience
+	return &adminClient{address, client}
+}
+
+// clientAt returns a client of one address of this host.
+func clientAt(network, address string) http.Client {
+	return http.Client{
 		// Without the proxy in the environment, which is not for this host.
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, at)
+			return new(net.Dialer).DialContext(ctx, network, address)
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
 }
 
 // Why a request for /drain has no answer.

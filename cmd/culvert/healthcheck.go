@@ -56,18 +56,11 @@ reason, if culvert isn't ready, doesn't answer, or has no health checks.`,
 
 // healthAddress returns the address of the health checks in the configuration.
 func healthAddress(s *settings) (string, error) {
-	loaded, err := s.loadKey("health.listen")
+	loaded, err := s.loadKey(healthKey)
 	if err != nil {
 		return "", err
 	}
-	address := loaded.Health.Listen
-	switch _, port, _ := net.SplitHostPort(address); {
-	case address == "":
-		return "", loaded.Errorf("health.listen", "is off, so culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check")
-	case port == "0":
-		return "", loaded.Errorf("health.listen", "has port 0, so culvert chooses a port at each start: set a port, such as 9901")
-	}
-	return address, nil
+	return fixedAddress(loaded, healthKey, loaded.Health.Listen, "9901", "culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check")
 }
 
 // maxReadiness limits the answer: a line, and one for each problem. healthcheck
@@ -110,13 +103,7 @@ func printable(text string) string {
 // askReady returns the answer of /readyz at an address that culvert listens
 // on. net.Dial takes an address without a host as this host.
 func askReady(ctx context.Context, address string) (string, error) {
-	client := http.Client{
-		// Without the proxy in the environment, which is not for this host.
-		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", address)
-		}},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client := clientAt("tcp", address)
 	// The health checks on a loopback address accept this Host.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", http.NoBody)
 	if err != nil {

@@ -151,8 +151,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	if hint, ok := foreignFlags[unknown.GetSpecifiedName()]; ok && cmd.Flags().Lookup("backend") != nil {
 		return fmt.Errorf("%w: %s", err, hint)
 	}
-	var long *pflag.NotExistError
-	if errors.As(err, &long) && long.GetSpecifiedShortnames() == "" {
+	if long, ok := errors.AsType[*pflag.NotExistError](err); ok && long.GetSpecifiedShortnames() == "" {
 		if near := config.Nearest(unknown.GetSpecifiedName(), flagNames(cmd)); near != "" {
 			err = fmt.Errorf("%w: did you mean --%s?", err, near)
 		}

@@ -95,8 +95,8 @@ func routeErrors(err error, c *config.Loaded) error {
 		}
 		return errors.Join(errs...)
 	}
-	var m *report.RouteMistake
-	if !errors.As(err, &m) {
+	m, ok := errors.AsType[*report.RouteMistake](err)
+	if !ok {
 		return err
 	}
 	also := ""

@@ -19,8 +19,8 @@ import (
 // agentCosts is what culvert promises of OpAMP's agents, of which there are many and
 // nearly all are idle.
 var agentCosts = []weight{
-	{"memory of an idle OpAMP agent on a WebSocket, 10,000 of them, pings on", "KiB", 40, 30, false, []string{agents}, agentMemory(connectAgents)},
-	{"memory of an OpAMP agent between two polls, 10,000 of them", "KiB", 16, 12, false, []string{agents, agentsByUnary}, agentMemory(pollAgents)},
+	{"memory of an idle OpAMP agent on a WebSocket, 10,000 of them, pings on", "KiB", 40, 30, false, []string{agents}, memoryEach(connectAgents)},
+	{"memory of an OpAMP agent between two polls, 10,000 of them", "KiB", 16, 12, false, []string{agents, agentsByUnary}, memoryEach(pollAgents)},
 }
 
 // culvert with a route for agents. With agentsByUnary, polls are unary calls, and culvert
@@ -43,12 +43,7 @@ func (a *arena) culvertAgents(ctx context.Context, name string) (*peer, error) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := a.culvert(ctx, a.bins.culvert, nil, "--config", file)
-	if err != nil {
-		return nil, err
-	}
-	p.name = name
-	return p, nil
+	return a.culvertAs(ctx, name, nil, "--config", file)
 }
 
 // agentMessage is the n-th agent's AgentToServer.
@@ -59,8 +54,9 @@ func agentMessage(n int) []byte {
 	return append(m, 0x10, 1) // sequence_num
 }
 
-// agentMemory weighs agents that have each sent one message and got its answer.
-func agentMemory(begin func(context.Context, *peer) (end func(), err error)) func(context.Context, *arena, string) (float64, error) {
+// memoryEach weighs clients that have each sent one message and got its answer, and have been
+// pinged since.
+func memoryEach(begin func(context.Context, *peer) (end func(), err error)) func(context.Context, *arena, string) (float64, error) {
 	return func(ctx context.Context, a *arena, name string) (float64, error) {
 		return a.with(ctx, name, func(p *peer) (float64, error) {
 			before, err := p.warm(ctx, newWebSocketClient(p))

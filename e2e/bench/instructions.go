@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A tally is a load of so many messages, one after another, whose instructions and
@@ -79,8 +80,11 @@ func echoInTurn(ctx context.Context, c client, n int) error {
 }
 
 // takeStream reads n messages of a call.
-func takeStream(ctx context.Context, c client, n int) error {
-	s, err := c.open(ctx, 0, methodSource, map[string]string{"x-size": "1024"})
+func takeStream(ctx context.Context, c client, n int) error { return take(ctx, c, 0, 1024, n, 0) }
+
+// take reads n messages of a size in the call with a number, and pauses after each.
+func take(ctx context.Context, c client, number, size, n int, rest time.Duration) error {
+	s, err := c.open(ctx, number, methodSource, map[string]string{"x-size": strconv.Itoa(size)})
 	if err != nil {
 		return err
 	}
@@ -90,6 +94,12 @@ func takeStream(ctx context.Context, c client, n int) error {
 	}
 	for range n {
 		if _, err := s.recv(); err != nil {
+			return err
+		}
+		if rest == 0 {
+			continue
+		}
+		if err := pause(ctx, rest); err != nil {
 			return err
 		}
 	}
@@ -153,8 +163,7 @@ func (a *arena) ofAnyTime(ctx context.Context, name string, env []string, comman
 }
 
 // instructions runs the load against a culvert in callgrind, and returns the
-// instructions a message, without those of the kernel. The first half of the load warms
-// up and isn't counted.
+// instructions a message, without those of the kernel.
 func (t tally) instructions(ctx context.Context, a *arena, name string) (float64, error) {
 	bin := a.bins.culvert
 	if name == tallyOlder {
@@ -168,15 +177,7 @@ func (t tally) instructions(ctx context.Context, a *arena, name string) (float64
 		return 0, err
 	}
 	defer p.stop()
-	c := t.client(p)
-	defer c.close()
-	if err := t.do(ctx, c, t.messages/2); err != nil {
-		return 0, err
-	}
-	if err := p.callgrind(ctx, "--zero"); err != nil {
-		return 0, err
-	}
-	if err := t.do(ctx, c, t.messages); err != nil {
+	if err := t.load(ctx, p, func() error { return p.callgrind(ctx, "--zero") }); err != nil {
 		return 0, err
 	}
 	dump := out + ".1"
@@ -188,6 +189,19 @@ func (t tally) instructions(ctx context.Context, a *arena, name string) (float64
 	}
 	total, err := number(dump, "totals:") // callgrind's sum
 	return float64(total) / float64(t.messages), err
+}
+
+// load warms the peer up with half of the load, calls begin, and has it meet the load.
+func (t tally) load(ctx context.Context, p *peer, begin func() error) error {
+	c := t.client(p)
+	defer c.close()
+	if err := t.do(ctx, c, t.messages/2); err != nil {
+		return err
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	return t.do(ctx, c, t.messages)
 }
 
 // callgrind has callgrind do something, and waits until it is done.
@@ -211,16 +225,8 @@ func (t tally) mallocs(ctx context.Context, a *arena, name string) (float64, err
 		return 0, err
 	}
 	defer p.stop()
-	c := t.client(p)
-	defer c.close()
-	if err := t.do(ctx, c, t.messages/2); err != nil {
-		return 0, err
-	}
-	before, err := p.count()
-	if err != nil {
-		return 0, err
-	}
-	if err := t.do(ctx, c, t.messages); err != nil {
+	var before counters
+	if err := t.load(ctx, p, func() (err error) { before, err = p.count(); return err }); err != nil {
 		return 0, err
 	}
 	after, err := p.count()

@@ -57,26 +57,8 @@ func (a *arena) with(ctx context.Context, name string, f func(*peer) (float64, e
 	return f(p)
 }
 
-// idleMemory opens streams that each carry one message, and weighs them after
-// everybody was pinged.
-func idleMemory(ctx context.Context, a *arena, name string) (float64, error) {
-	return a.with(ctx, name, func(p *peer) (float64, error) {
-		before, err := p.warm(ctx, newWebSocketClient(p))
-		if err != nil {
-			return 0, err
-		}
-		end, err := p.openIdle(ctx, idleStreams, nil)
-		defer end()
-		if err != nil {
-			return 0, err
-		}
-		if err := pause(ctx, 25*time.Second); err != nil { // longer than between two pings
-			return 0, err
-		}
-		after, err := p.resident()
-		return float64(after-before) / idleStreams / 1024, err
-	})
-}
+// idleMemory weighs streams.
+var idleMemory = memoryEach(func(ctx context.Context, p *peer) (end func(), err error) { return p.openIdle(ctx, idleStreams, nil) })
 
 func idleGoroutines(ctx context.Context, a *arena, _ string) (float64, error) {
 	p, err := a.culvertCounting(ctx)
@@ -240,7 +222,7 @@ func slowMemory(ctx context.Context, a *arena, name string) (float64, error) {
 		var reading sync.WaitGroup
 		failed := make(chan error, 16)
 		for i := range 16 {
-			reading.Go(func() { failed <- readSlowly(ctx, c, i) })
+			reading.Go(func() { failed <- take(ctx, c, i, 65536, 160, 50*time.Millisecond) })
 		}
 		reading.Wait()
 		close(failed)
@@ -249,26 +231,6 @@ func slowMemory(ctx context.Context, a *arena, name string) (float64, error) {
 		}
 		return float64(peak()-before) / mib, err
 	})
-}
-
-func readSlowly(ctx context.Context, c client, n int) error {
-	s, err := c.open(ctx, n, methodSource, map[string]string{"x-size": "65536"})
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	if err := errors.Join(s.send(nil), s.closeSend()); err != nil {
-		return err
-	}
-	for range 160 { // 8 s
-		if _, err := s.recv(); err != nil {
-			return err
-		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // besideStuck is what is left of a ping-pong's rate beside 16 stuck streams.
@@ -306,31 +268,23 @@ func rateKept(ctx context.Context, p *peer, pings, stuck client) (float64, error
 // startTime is how long it takes from the start of the program to the first
 // answer: the median of nine.
 func startTime(ctx context.Context, a *arena, name string) (float64, error) {
-	var times []float64
-	for range 9 {
-		took, err := func() (time.Duration, error) {
-			began := time.Now()
-			p, err := peerStarts[name](ctx, a)
-			if err != nil {
-				return 0, err
-			}
-			defer p.stop()
-			c := newWebClient(p)
-			defer c.close()
-			l := &load{client: c}
-			for l.call(ctx, 0, []byte("hello")) != nil { // the backend may still be dialled
-				if time.Since(began) > 10*time.Second {
-					return 0, errors.New("no call succeeded within 10 s")
-				}
-			}
-			return time.Since(began), nil
-		}()
+	return medianTime(9, func(int) (time.Duration, error) {
+		began := time.Now()
+		p, err := peerStarts[name](ctx, a)
 		if err != nil {
 			return 0, err
 		}
-		times = append(times, float64(took.Microseconds())/1e3)
-	}
-	return median(times), nil
+		defer p.stop()
+		c := newWebClient(p)
+		defer c.close()
+		l := &load{client: c}
+		for l.call(ctx, 0, []byte("hello")) != nil { // the backend may still be dialled
+			if time.Since(began) > 10*time.Second {
+				return 0, errors.New("no call succeeded within 10 s")
+			}
+		}
+		return time.Since(began), nil
+	})
 }
 
 func binarySize(_ context.Context, a *arena, _ string) (float64, error) {

@@ -26,12 +26,7 @@ func (a *arena) culvertMessages(ctx context.Context) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.culvert(ctx, a.bins.culvert, []string{"GOMAXPROCS=1"}, "--config", file)
-	if err != nil {
-		return nil, err
-	}
-	p.name = culvertMessages
-	return p, nil
+	return a.culvertAs(ctx, culvertMessages, []string{"GOMAXPROCS=1"}, "--config", file)
 }
 
 // messagesFile writes the configuration of culvertMessages, and returns the file's name.

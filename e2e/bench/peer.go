@@ -80,8 +80,10 @@ const culvertOne = "culvert, GOMAXPROCS=1"
 
 // peerStarts is how each program is started; a table so that a cell can name them.
 var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
-	"culvert":            func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
-	culvertOne:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertOne(ctx) },
+	"culvert": func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
+	culvertOne: func(ctx context.Context, a *arena) (*peer, error) {
+		return a.culvertAs(ctx, culvertOne, []string{"GOMAXPROCS=1"})
+	},
 	culvertMetrics:       func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMetrics(ctx) },
 	routes1:              func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1) },
 	routes100:            func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes100) },
@@ -158,19 +160,24 @@ func (a *arena) culvert(ctx context.Context, bin string, env []string, args ...s
 	address := freeAddress()
 	env = append(env, unreached...)
 	args = append([]string{"serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off", "--admin", "off"}, args...)
-	proc, err := start(ctx, a.dir, env, bin, false, args...)
-	if err != nil {
-		return nil, err
-	}
-	return awaited(ctx, &peer{name: "culvert", address: address, proc: proc})
+	return a.launch(ctx, &peer{name: "culvert", address: address}, env, bin, args...)
 }
 
-func (a *arena) culvertOne(ctx context.Context) (*peer, error) {
-	p, err := a.culvert(ctx, a.bins.culvert, []string{"GOMAXPROCS=1"})
+// launch starts the program of a peer, and returns the peer once it takes connections.
+func (a *arena) launch(ctx context.Context, p *peer, env []string, bin string, args ...string) (_ *peer, err error) {
+	if p.proc, err = start(ctx, a.dir, env, bin, false, args...); err != nil {
+		return nil, err
+	}
+	return awaited(ctx, p)
+}
+
+// culvertAs is culvert with another name in the tables.
+func (a *arena) culvertAs(ctx context.Context, name string, env []string, args ...string) (*peer, error) {
+	p, err := a.culvert(ctx, a.bins.culvert, env, args...)
 	if err != nil {
 		return nil, err
 	}
-	p.name = culvertOne
+	p.name = name
 	return p, nil
 }
 
@@ -188,25 +195,17 @@ func (a *arena) culvertCounting(ctx context.Context, args ...string) (*peer, err
 func (a *arena) grpcwebproxy(ctx context.Context) (*peer, error) {
 	address := freeAddress()
 	host, port, _ := net.SplitHostPort(address)
-	proc, err := start(ctx, a.dir, nil, a.bins.grpcwebproxy, false,
+	return a.launch(ctx, &peer{name: "grpcwebproxy", address: address}, nil, a.bins.grpcwebproxy,
 		"--backend_addr="+a.backend.line, "--run_tls_server=false", "--allow_all_origins",
 		"--server_bind_address="+host, "--server_http_debug_port="+port,
 		"--use_websockets", "--websocket_read_limit=1048576", "--websocket_ping_interval=20s",
 		// Its defaults end streams after 10 s.
 		"--server_http_max_write_timeout=1h", "--server_http_max_read_timeout=1h")
-	if err != nil {
-		return nil, err
-	}
-	return awaited(ctx, &peer{name: "grpcwebproxy", address: address, proc: proc})
 }
 
 func (a *arena) vanguard(ctx context.Context, args ...string) (*peer, error) {
 	address := freeAddress()
-	proc, err := start(ctx, a.dir, nil, a.bins.vanguard, false, append(args, "-backend", a.backend.line, "-listen", address)...)
-	if err != nil {
-		return nil, err
-	}
-	return awaited(ctx, &peer{name: "vanguard", address: address, proc: proc})
+	return a.launch(ctx, &peer{name: "vanguard", address: address}, nil, a.bins.vanguard, append(args, "-backend", a.backend.line, "-listen", address)...)
 }
 
 const nginxConfig = `
@@ -238,11 +237,7 @@ func (a *arena) nginx(ctx context.Context) (*peer, error) {
 
 // startNginx starts it with a configuration, which listens on the address.
 func (a *arena) startNginx(ctx context.Context, name, address, file string, tls *tls.Config) (*peer, error) {
-	proc, err := start(ctx, a.dir, nil, a.bins.nginx, false, "-c", file, "-p", a.dir, "-e", filepath.Join(a.dir, "nginx-error.log"))
-	if err != nil {
-		return nil, err
-	}
-	return awaited(ctx, &peer{name: name, address: address, proc: proc, tls: tls})
+	return a.launch(ctx, &peer{name: name, address: address, tls: tls}, nil, a.bins.nginx, "-c", file, "-p", a.dir, "-e", filepath.Join(a.dir, "nginx-error.log"))
 }
 
 // freeAddress is an address of loopback that nobody listens on.

@@ -150,3 +150,16 @@ func median(figures []float64) float64 {
 	}
 	return sorted[len(sorted)/2]
 }
+
+// medianTime is the median of n times, in milliseconds.
+func medianTime(n int, once func(i int) (time.Duration, error)) (float64, error) {
+	times := make([]float64, n)
+	for i := range times {
+		took, err := once(i)
+		if err != nil {
+			return 0, err
+		}
+		times[i] = float64(took.Microseconds()) / 1e3
+	}
+	return median(times), nil
+}

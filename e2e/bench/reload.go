@@ -124,15 +124,7 @@ func reloadTime(ctx context.Context, a *arena, name string) (float64, error) {
 		return 0, err
 	}
 	defer o.close()
-	var times []float64
-	for i := range 20 {
-		took, err := o.reload(ctx, changedConfig(i+1))
-		if err != nil {
-			return 0, err
-		}
-		times = append(times, millis(took))
-	}
-	return median(times), nil
+	return medianTime(20, func(i int) (time.Duration, error) { return o.reload(ctx, changedConfig(i+1)) })
 }
 
 // reloadRoutesTime is the median of nine reloads from 1 route to 10,000, in
@@ -143,18 +135,13 @@ func reloadRoutesTime(ctx context.Context, a *arena, _ string) (float64, error) 
 		return 0, err
 	}
 	defer o.close()
-	var times []float64
-	for range 9 {
+	return medianTime(9, func(int) (time.Duration, error) {
 		took, err := o.reload(ctx, routesConfig(10_000))
-		if err != nil {
-			return 0, err
+		if err == nil {
+			_, err = o.reload(ctx, routesConfig(1))
 		}
-		times = append(times, millis(took))
-		if _, err := o.reload(ctx, routesConfig(1)); err != nil {
-			return 0, err
-		}
-	}
-	return median(times), nil
+		return took, err
+	})
 }
 
 // reloadMemory is how much more memory culvert has after 20 reloads, in MiB.

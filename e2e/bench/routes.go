@@ -35,12 +35,7 @@ func (a *arena) culvertRoutes(ctx context.Context, name string) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.culvert(ctx, a.bins.culvert, env, "--config", file)
-	if err != nil {
-		return nil, err
-	}
-	p.name = name
-	return p, nil
+	return a.culvertAs(ctx, name, env, "--config", file)
 }
 
 // routesFile writes a configuration with routes, and returns the file's name.
@@ -70,21 +65,18 @@ func validateTime(ctx context.Context, a *arena, name string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var times []float64
-	for range 9 {
+	return medianTime(9, func(int) (time.Duration, error) {
 		validate := exec.CommandContext(ctx, a.bins.culvert, "validate", "--config", file)
 		validate.Env = append(os.Environ(), "CULVERT_BACKEND_ADDRESS="+a.backend.line, "CULVERT_LISTEN="+freeAddress())
 		began := time.Now()
 		said, err := validate.CombinedOutput()
-		times = append(times, millis(time.Since(began)))
+		took := time.Since(began)
 		if bytes.Contains(said, []byte("warning")) {
 			err = errors.Join(err, errors.New("a warning"))
 		}
 		if err != nil {
 			return 0, fmt.Errorf("culvert validate: %w: %.1000s", err, said)
 		}
-	}
-	return median(times), nil
+		return took, nil
+	})
 }
-
-func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }

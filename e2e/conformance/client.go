@@ -36,14 +36,10 @@ func call(ctx context.Context, c culvert, client string, f front) error {
 func forward(ctx context.Context, client io.Writer, c culvert, f front) error {
 	culverts := map[string]*net.TCPAddr{} // by the address of the suite's server
 	for {
-		raw, err := readMessage(os.Stdin)
+		request, err := readMessage(os.Stdin)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		request, err := parse(raw)
 		if err != nil {
 			return err
 		}
@@ -58,7 +54,7 @@ func forward(ctx context.Context, client io.Writer, c culvert, f front) error {
 				return err
 			}
 		}
-		if err := writeMessage(client, f.change(request, culverts[server]).encode()); err != nil {
+		if err := writeMessage(client, f.change(request, culverts[server])); err != nil {
 			return err
 		}
 	}

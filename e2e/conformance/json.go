@@ -58,14 +58,10 @@ func convertJSON(ctx context.Context, c culvert, module string) error {
 		return err
 	}
 	for {
-		raw, err := readSized(os.Stdin, binary.LittleEndian)
+		ask, err := readSized(os.Stdin, binary.LittleEndian)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		ask, err := parse(raw)
 		if err != nil {
 			return err
 		}
@@ -73,7 +69,7 @@ func convertJSON(ctx context.Context, c culvert, module string) error {
 		if err != nil {
 			said = fields{}.setBytes(saidRuntimeError, []byte(err.Error()))
 		}
-		if err := writeSized(os.Stdout, binary.LittleEndian, said.encode()); err != nil {
+		if err := writeSized(os.Stdout, binary.LittleEndian, said); err != nil {
 			return err
 		}
 	}

@@ -9,11 +9,7 @@ import (
 // serve answers the one ServerCompatRequest on stdin with the address of a culvert
 // that serves as the request says. It returns when ctx ends.
 func serve(ctx context.Context, c culvert, backend string) error {
-	raw, err := readMessage(os.Stdin)
-	if err != nil {
-		return err
-	}
-	request, err := parse(raw)
+	request, err := readMessage(os.Stdin)
 	if err != nil {
 		return err
 	}
@@ -39,7 +35,7 @@ func serve(ctx context.Context, c culvert, backend string) error {
 	}
 	var answer fields
 	answer = answer.setBytes(answerCert, certificate).setBytes(answerHost, []byte(listening.IP.String())).setNumber(answerPort, uint64(listening.Port))
-	if err := writeMessage(os.Stdout, answer.encode()); err != nil {
+	if err := writeMessage(os.Stdout, answer); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -66,14 +62,10 @@ func startBackend(ctx context.Context, program string, request fields) (string, 
 	var plain fields
 	plain = plain.setNumber(serverProtocol, protocols["grpc"]).setNumber(serverHTTPVersion, 2).
 		setNumber(serverReceiveLimit, request.number(serverReceiveLimit))
-	if err := writeMessage(in, plain.encode()); err != nil {
+	if err := writeMessage(in, plain); err != nil {
 		return "", err
 	}
-	raw, err := readMessage(out)
-	if err != nil {
-		return "", err
-	}
-	answer, err := parse(raw)
+	answer, err := readMessage(out)
 	if err != nil {
 		return "", err
 	}

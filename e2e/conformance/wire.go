@@ -107,24 +107,24 @@ func (all fields) setNumber(number protowire.Number, value uint64) fields {
 
 // readMessage reads a message with its length before it, as the suite's programs
 // exchange them.
-func readMessage(r io.Reader) ([]byte, error) { return readSized(r, binary.BigEndian) }
+func readMessage(r io.Reader) (fields, error) { return readSized(r, binary.BigEndian) }
 
-func writeMessage(w io.Writer, message []byte) error {
-	return writeSized(w, binary.BigEndian, message)
-}
+func writeMessage(w io.Writer, message fields) error { return writeSized(w, binary.BigEndian, message) }
 
-func readSized(r io.Reader, order binary.ByteOrder) ([]byte, error) {
+func readSized(r io.Reader, order binary.ByteOrder) (fields, error) {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
 		return nil, err
 	}
 	message := make([]byte, order.Uint32(size[:]))
-	_, err := io.ReadFull(r, message)
-	return message, err
+	if _, err := io.ReadFull(r, message); err != nil {
+		return nil, err
+	}
+	return parse(message)
 }
 
-func writeSized(w io.Writer, order binary.AppendByteOrder, message []byte) error {
-	framed := order.AppendUint32(nil, uint32(len(message)))
-	_, err := w.Write(append(framed, message...))
+func writeSized(w io.Writer, order binary.AppendByteOrder, message fields) error {
+	raw := message.encode()
+	_, err := w.Write(append(order.AppendUint32(nil, uint32(len(raw))), raw...))
 	return err
 }

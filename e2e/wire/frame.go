@@ -23,17 +23,11 @@ import (
 const flagTrailers = 0x80
 
 // Frame returns message behind its 5-byte prefix.
-func Frame(message []byte) []byte {
-	b := make([]byte, 5, 5+len(message))
-	binary.BigEndian.PutUint32(b[1:], uint32(len(message)))
-	return append(b, message...)
-}
+func Frame(message []byte) []byte { return append(Prefix(len(message)), message...) }
 
 // Prefix returns the 5 bytes that announce a message of size bytes.
 func Prefix(size int) []byte {
-	b := make([]byte, 5)
-	binary.BigEndian.PutUint32(b[1:], uint32(size))
-	return b
+	return binary.BigEndian.AppendUint32([]byte{0}, uint32(size))
 }
 
 // ReadFrame reads one frame. io.EOF: r ended before it.
@@ -120,6 +114,22 @@ func newStatus(fields http.Header) (s *Status, ok bool, err error) {
 		delete(s.Trailer, name)
 	}
 	return s, true, nil
+}
+
+// lastStatus reads the status of gRPC-Web from the frame behind the messages.
+func lastStatus(flags byte, payload []byte) (*Status, error) {
+	if flags != flagTrailers {
+		return nil, fmt.Errorf("a frame with the flags %#x", flags)
+	}
+	block, err := parseBlock(payload)
+	if err != nil {
+		return nil, err
+	}
+	s, ok, err := newStatus(block)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: no grpc-status in the trailers frame", ErrCut)
+	}
+	return s, err
 }
 
 // ParseStatus reads the status from the payload of a trailers frame.

@@ -26,23 +26,12 @@ func (a *answer) recv() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCut, unexpected(err))
 	}
-	switch flags {
-	case 0:
+	if flags == 0 {
 		return payload, nil
-	case flagTrailers:
-	default:
-		return nil, fmt.Errorf("a frame with the flags %#x", flags)
 	}
-	block, err := parseBlock(payload)
+	s, err := lastStatus(flags, payload)
 	if err != nil {
 		return nil, err
-	}
-	s, ok, err := newStatus(block)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("%w: no grpc-status in the trailers frame", ErrCut)
 	}
 	if n, err := io.Copy(io.Discard, a.body); n != 0 || err != nil {
 		return nil, fmt.Errorf("%d bytes behind the trailers frame, then: %w", n, unexpected(err))

@@ -110,23 +110,12 @@ func (c *webSocketCall) Recv() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch flags {
-	case 0:
+	if flags == 0 {
 		return payload, nil
-	case flagTrailers:
-	default:
-		return nil, fmt.Errorf("a frame with the flags %#x", flags)
 	}
-	block, err := parseBlock(payload)
+	s, err := lastStatus(flags, payload)
 	if err != nil {
 		return nil, err
-	}
-	s, ok, err := newStatus(block)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("%w: no grpc-status in the trailers frame", ErrCut)
 	}
 	_, extra, err := c.ws.Read(context.Background())
 	if err == nil {

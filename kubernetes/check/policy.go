@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -95,17 +96,17 @@ func (c *checker) closed(s *subject, selecting []*networkingv1.NetworkPolicy) {
 
 // opened finds rules that let others reach the backend.
 func (c *checker) opened(s *subject, selecting []*networkingv1.NetworkPolicy, steps []string) bool {
-	if p, i, open := s.rule(selecting, s.backend, true); open {
-		c.add(Warning, s.object, fmt.Sprintf("the NetworkPolicy %s lets every pod reach the backend's port %d past culvert, by spec.ingress[%d]", p.Name, s.backend, i),
-			after(steps, fmt.Sprintf("let the rule list its ports, with %d instead of %d", s.listen, s.backend)))
-		return true
+	severity, who, unless := Warning, "every pod", ""
+	p, i, open := s.rule(selecting, s.backend, true)
+	if !open {
+		severity, who, unless = Note, "some pods", "if they needn't, "
+		p, i, open = s.rule(selecting, s.backend, false)
 	}
-	if p, i, open := s.rule(selecting, s.backend, false); open {
-		c.add(Note, s.object, fmt.Sprintf("the NetworkPolicy %s lets some pods reach the backend's port %d past culvert, by spec.ingress[%d]", p.Name, s.backend, i),
-			after(steps, fmt.Sprintf("if they needn't, let the rule list its ports, with %d instead of %d", s.listen, s.backend)))
-		return true
+	if open {
+		c.add(severity, s.object, fmt.Sprintf("the NetworkPolicy %s lets %s reach the backend's port %d past culvert, by spec.ingress[%d]", p.Name, who, s.backend, i),
+			after(steps, fmt.Sprintf("%slet the rule list its ports, with %d instead of %d", unless, s.listen, s.backend)))
 	}
-	return false
+	return open
 }
 
 // rule returns the first rule that opens the port: to anybody at all, or with
@@ -166,9 +167,7 @@ func (c *checker) policy(s *subject, others bool) *networkingv1.NetworkPolicy {
 	// culvert is an init container.
 	ports := []networkingv1.NetworkPolicyPort{port(corev1.ProtocolTCP, s.listen)}
 	open := func(protocol corev1.Protocol, n int32) {
-		if protocol == "" {
-			protocol = corev1.ProtocolTCP
-		}
+		protocol = cmp.Or(protocol, corev1.ProtocolTCP)
 		known := slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool { return *p.Protocol == protocol && p.Port.IntVal == n })
 		if n != 0 && !known && (n != s.backend || protocol != corev1.ProtocolTCP) {
 			ports = append(ports, port(protocol, n))

@@ -119,16 +119,9 @@ const maxDrain = time.Hour
 // AnnotationNames returns the names that a pod may have, without the prefix, in
 // order.
 func AnnotationNames() []string {
-	return slices.Sorted(maps.Keys(func() map[string]bool {
-		names := map[string]bool{}
-		for name := range annotations {
-			names[name] = true
-		}
-		for name := range keys {
-			names[name] = true
-		}
-		return names
-	}()))
+	names := slices.AppendSeq(slices.Collect(maps.Keys(annotations)), maps.Keys(keys))
+	slices.Sort(names)
+	return names
 }
 
 // Restricted reports whether an annotation, without the prefix, needs the permission

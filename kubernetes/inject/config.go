@@ -191,17 +191,13 @@ func (c *Config) Check() error {
 
 // allows reports whether pods of the namespace may have the restricted annotation.
 func (c *Config) allows(namespace, annotation string) bool {
-	for _, a := range c.Allow {
-		if !slices.Contains(a.Annotations, annotation) {
-			continue
-		}
-		for _, pattern := range a.Namespaces {
-			if ok, err := path.Match(pattern, namespace); err == nil && ok {
-				return true
-			}
-		}
+	matches := func(pattern string) bool {
+		ok, err := path.Match(pattern, namespace)
+		return err == nil && ok
 	}
-	return false
+	return slices.ContainsFunc(c.Allow, func(a Allowance) bool {
+		return slices.Contains(a.Annotations, annotation) && slices.ContainsFunc(a.Namespaces, matches)
+	})
 }
 
 var pullPolicies = []corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -42,11 +43,7 @@ func findBackend(pod *corev1.Pod, s *settings) error {
 		return err
 	}
 	s.port = port
-	host := s.backendHost
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	s.backend = net.JoinHostPort(host, strconv.Itoa(int(port)))
+	s.backend = net.JoinHostPort(cmp.Or(s.backendHost, "127.0.0.1"), strconv.Itoa(int(port)))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -210,10 +211,5 @@ func compactLists(n *yaml.Node) bool {
 			}
 		}
 	}
-	for _, child := range n.Content {
-		if compactLists(child) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.Content, compactLists)
 }

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,10 +106,7 @@ func (f *finder) objects(n *yaml.Node, version, kind string) []object {
 	if !grouped {
 		group = ""
 	}
-	name := head.Metadata.Name
-	if name == "" {
-		name = head.Metadata.GenerateName
-	}
+	name := cmp.Or(head.Metadata.Name, head.Metadata.GenerateName)
 	return []object{{node: n, group: group, kind: kind, name: name, nameSpace: head.Metadata.Namespace, wrong: wrong}}
 }
 

@@ -74,8 +74,7 @@ func (e *httpError) Unwrap() error { return e.error }
 
 // statusOf returns the HTTP status for an error.
 func statusOf(err error) int {
-	var e *httpError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*httpError](err); ok {
 		return e.status
 	}
 	return http.StatusBadRequest

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 )
 
@@ -120,12 +121,7 @@ func (s *stacks) take(line string) bool {
 
 // isResult reports whether go test says how the package ended.
 func isResult(line string) bool {
-	for _, begin := range []string{"FAIL", "exit status ", "=== "} {
-		if strings.HasPrefix(line, begin) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"FAIL", "exit status ", "=== "}, func(begin string) bool { return strings.HasPrefix(line, begin) })
 }
 
 // close writes the current stack, if it is a test's own. A test that waits for its

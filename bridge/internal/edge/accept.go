@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -139,12 +140,7 @@ func (e *Edge) Problems() []string {
 }
 
 func lacksDescriptors(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // LeaveDescriptors wraps a listener of the program's own, such as one for health
@@ -152,22 +148,31 @@ func lacksDescriptors(err error) bool {
 // beyond that it closes new connections.
 func (e *Edge) LeaveDescriptors(ln net.Listener) net.Listener {
 	limit := socket.DescriptorLimit()
-	return &sparingListener{Listener: ln, d: e.files, reserve: (e.files.reserve + limit) / 2, closed: make(chan struct{})}
+	return &sparingListener{closable: newClosable(ln), d: e.files, reserve: (e.files.reserve + limit) / 2}
 }
 
 type sparingListener struct {
-	net.Listener
+	*closable
 	d       *descriptors
 	reserve int
-	once    sync.Once
-	closed  chan struct{}
 }
 
 func (l *sparingListener) Accept() (net.Conn, error) {
 	return l.d.accept(l.Listener, l.closed, l.reserve, func(c net.Conn) { _ = c.Close() }) // no refusal is sent
 }
 
-func (l *sparingListener) Close() error {
+// A closable is a listener that tells when Close is called.
+type closable struct {
+	net.Listener
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newClosable(ln net.Listener) *closable {
+	return &closable{Listener: ln, closed: make(chan struct{})}
+}
+
+func (l *closable) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return l.Listener.Close()
 }

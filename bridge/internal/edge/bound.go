@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
@@ -54,21 +53,14 @@ func (c *Conn) info(as net.Conn) report.ConnInfo {
 // bound gives each connection TCP's own watch over silent peers, and refuses
 // connections over the limit.
 func (e *Edge) bound(ln net.Listener, l *Listening) *boundedListener {
-	return &boundedListener{Listener: ln, edge: e, of: l, closed: make(chan struct{})}
+	return &boundedListener{closable: newClosable(ln), edge: e, of: l}
 }
 
 type boundedListener struct {
-	net.Listener
-	edge   *Edge
-	of     *Listening
-	once   sync.Once
-	closed chan struct{}
-	ended  bool // nothing more is accepted; Edge.mu is held
-}
-
-func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
+	*closable
+	edge  *Edge
+	of    *Listening
+	ended bool // nothing more is accepted; Edge.mu is held
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {

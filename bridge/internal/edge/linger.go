@@ -92,12 +92,7 @@ func (c *clientConn) SetDeadline(t time.Time) error {
 }
 
 // CloseWrite closes the sending side, if the connection has one.
-func (c *clientConn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c *clientConn) CloseWrite() error { return socket.CloseWrite(c.Conn) }
 
 // Close doesn't wait for the lingering; the server's Close waits for it and cuts it.
 func (c *clientConn) Close() (err error) {

@@ -1,12 +1,12 @@
 package fallback
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 )
 
 // A Client is the client's connection after its switch to WebSocket. It implements Conn.
@@ -46,12 +46,7 @@ func (c *Client) Write(p []byte) (int, error) {
 }
 
 // CloseWrite implements Conn.
-func (c *Client) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c *Client) CloseWrite() error { return socket.CloseWrite(c.Conn) }
 
 // Close implements Conn.
 func (c *Client) Close() error {

@@ -158,12 +158,7 @@ func (c patientConn) Write(b []byte) (int, error) {
 }
 
 // CloseWrite closes the sending side.
-func (c patientConn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c patientConn) CloseWrite() error { return socket.CloseWrite(c.Conn) }
 
 // Serve sends the request to the web server, and its answer to the client. The request's
 // header goes out as it is, but for fields of one connection. An Upgrade in it must be

@@ -162,7 +162,7 @@ func (c *conn) releaseToCloseWrite() {
 	c.mu.Unlock()
 	defer c.mu.Lock()
 	defer c.catch()
-	socket.CloseWrite(c.nc)
+	_ = socket.CloseWrite(c.nc) // the client may be gone
 }
 
 // startWriter starts the goroutine that writes b, and then all waiting frames. The

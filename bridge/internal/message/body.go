@@ -2,6 +2,7 @@ package message
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/h2"
@@ -16,18 +17,12 @@ func Malformed(err error) bool {
 	if _, ok := errors.AsType[*h2.LengthError](err); ok {
 		return true
 	}
-	text := err.Error()
-	for _, part := range []string{
+	return slices.ContainsFunc([]string{
 		"chunk",                     // RFC 9112 §7.1
 		"header line too long",      // a chunk's extensions
 		"declared Content-Length",   // more DATA than declared, in a server of the caller's: RFC 9113 §8.1.1
 		"declared a Content-Length", // less
-	} {
-		if strings.Contains(text, part) {
-			return true
-		}
-	}
-	return false
+	}, func(part string) bool { return strings.Contains(err.Error(), part) })
 }
 
 // Fault returns what a broken body means: a fault when the bytes are wrong, else that the

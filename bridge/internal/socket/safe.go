@@ -125,10 +125,7 @@ func (c *safeConn) named(a *net.Addr) {
 
 func (c *safeConn) CloseWrite() (err error) {
 	defer c.fail(&err)
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return CloseWrite(c.Conn)
 }
 
 // NetConn returns the connection underneath.

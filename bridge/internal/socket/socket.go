@@ -95,10 +95,11 @@ func Cut(c net.Conn) {
 }
 
 // CloseWrite closes the sending side, if the connection has one.
-func CloseWrite(c net.Conn) {
+func CloseWrite(c net.Conn) error {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite() // the client may be gone
+		return w.CloseWrite()
 	}
+	return errors.ErrUnsupported
 }
 
 // WriteAll writes the pieces with one call, if c is a socket. It consumes them.

@@ -112,8 +112,7 @@ func (l *line) sendClose(code StatusCode, reason string) error {
 	l.sayClose(code, reason)
 	l.mu.Lock()
 	defer l.abandon()
-	err := l.unlock()
-	return err
+	return l.unlock()
 }
 
 // abandon unlocks the line for a panic, which has left it locked, and lets the panic go on:

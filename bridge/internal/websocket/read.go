@@ -298,10 +298,7 @@ func (c *Conn) awaitClose() bool {
 		if _, err := c.fill(nil); err != nil {
 			return !socket.TimedOut(err)
 		}
-		n := len(c.line.unread)
-		if uint64(n) > m.left {
-			n = int(m.left)
-		}
+		n := int(min(uint64(len(c.line.unread)), m.left))
 		m.left -= uint64(n)
 		c.line.consume(n)
 	}

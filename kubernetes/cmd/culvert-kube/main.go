@@ -48,12 +48,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "culvert-kube: %s\n", strings.TrimRight(line, "\n"))
 	}
-	var failed *failure
-	if errors.As(err, &failed) {
+	if _, ok := errors.AsType[*failure](err); ok {
 		return exitFailed
 	}
-	var unable *unable
-	if errors.As(err, &unable) {
+	if _, ok := errors.AsType[*unable](err); ok {
 		return exitUnable
 	}
 	fmt.Fprintf(stderr, "culvert-kube: see \"%s --help\"\n", cmd.CommandPath())
