@@ -22,6 +22,7 @@ const maxPlaces = 1 << 20
 // mu guards its fields.
 type backendLink struct {
 	conn  *backendConn
+	sub   balancer.SubConn // that has this connection, and no other one that calls begin on; never changes
 	max   int  // MAX_CONCURRENT_STREAMS
 	calls int  // calls that have a place
 	used  bool // a call has had a place
@@ -46,7 +47,7 @@ func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
 	p := c.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.next = l
+	l.sub, c.next = c.sub, l
 	return l
 }
 
@@ -117,7 +118,7 @@ func (l *backendLink) result(k *callFacts) balancer.PickResult {
 			l.wire.expect(&k.flow)
 		}
 	}
-	return balancer.PickResult{SubConn: l.conn.sub, Done: l.done}
+	return balancer.PickResult{SubConn: l.sub, Done: l.done}
 }
 
 // A placeWaiter is a call that waits for a place.
