@@ -41,15 +41,15 @@ import (
 //
 // Only the connection's Read uses it.
 type answers struct {
-	left  func(name string)   // told of each value that is left out
-	ended func(stream uint32) // told of each stream that ends here and not at the backend
-	most  int                 // bytes of a block's fields that grpc-go takes
+	left func(name string) // told of each value that is left out
+	most int               // bytes of a block's fields that grpc-go takes
 
 	fields *hpack.Decoder
 	list   []hpack.HeaderField // of the block
 	size   int                 // of list
 	odd    bool                // the block may need a change
-	known  [][]byte            // blocks that need no change, while the table stays as it is
+	known  []knownBlock        // blocks that need no change, while the table stays as it is
+	found  verdicts            // of the blocks that are handed on
 
 	untyped, coded bool // the block has a status of HTTP without a content-type, and one of gRPC
 
@@ -227,22 +227,25 @@ func (a *answers) mend(frames []byte, whole bool) (mended []byte, same bool) {
 	if whole {
 		indexed = indexedFields(frames)
 	}
-	if indexed != nil && a.anew == nil && a.knows(indexed) {
-		return nil, true
+	if indexed != nil && a.anew == nil {
+		if at := slices.IndexFunc(a.known, func(k knownBlock) bool { return bytes.Equal(k.fields, indexed) }); at >= 0 {
+			a.found.push(a.known[at].verdict)
+			return nil, true
+		}
 	}
 	if !whole || !a.parse(frames) {
 		a.lost = true // grpc-go ends the connection
 		return nil, true
 	}
-	a.learn(indexed)
 	ends, changed := http2.Flags(frames[4]).Has(http2.FlagHeadersEndStream), false
 	end, stream := ends, binary.BigEndian.Uint32(frames[5:])&(1<<31-1)
 	if a.odd {
 		end, changed = a.repair(end)
 	}
-	if end && !ends {
-		a.ended(stream)
-	}
+	v := a.judge()
+	a.learn(indexed, v)
+	v.cut = end && !ends
+	a.found.push(v)
 	if a.anew == nil {
 		if !changed {
 			return nil, true
@@ -272,24 +275,20 @@ func indexedFields(frames []byte) []byte {
 	return fields
 }
 
-// knows reports whether a block of references needs no change.
-func (a *answers) knows(indexed []byte) bool {
-	for _, known := range a.known {
-		if bytes.Equal(known, indexed) {
-			return true
-		}
-	}
-	return false
+// A knownBlock is a block of references.
+type knownBlock struct {
+	fields  []byte
+	verdict verdict
 }
 
 // learn notes a block that was parsed. Without indexed it may have changed HPACK's table.
-func (a *answers) learn(indexed []byte) {
+func (a *answers) learn(indexed []byte, v verdict) {
 	const most, mostBytes = 4, 32 // a header and a trailer, of two kinds
 	switch {
 	case indexed == nil:
 		a.known = a.known[:0]
 	case !a.odd && len(a.known) < most && len(indexed) <= mostBytes:
-		a.known = append(a.known, bytes.Clone(indexed))
+		a.known = append(a.known, knownBlock{bytes.Clone(indexed), v})
 	}
 }
 

@@ -26,7 +26,7 @@ func BenchmarkCall(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		ctx, cancel := context.WithCancelCause(b.Context())
-		stream, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		stream, err := openWith(ctx, u, cancel, Request{Method: testMethod})
 		if err != nil {
 			b.Fatal(err)
 		}

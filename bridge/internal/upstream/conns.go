@@ -167,6 +167,7 @@ func (c *backendConn) lose() {
 	}
 	c.link.stopWatch()
 	c.link.lost = true
+	c.link.wire.leave()
 	c.address.calls -= c.link.calls
 	c.link, c.spare, c.failure = nil, false, nil
 }

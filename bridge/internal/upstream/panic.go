@@ -15,7 +15,7 @@ import (
 )
 
 // grpc-go calls parts of this package on its own goroutines, which recover nothing: dialers,
-// handshakes, the connections themselves, the balancer, the stats handler, the buffers. A
+// handshakes, the connections themselves, the balancer, the buffers. A
 // panic in one of them ends its connection, and the calls on it end as with any lost
 // connection. If it is in what all connections of a backend share, all of them end.
 

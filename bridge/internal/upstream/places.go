@@ -23,10 +23,10 @@ const maxPlaces = 1 << 20
 type backendLink struct {
 	conn  *backendConn
 	sub   balancer.SubConn // that has this connection, and no other one that calls begin on; never changes
-	max   int  // MAX_CONCURRENT_STREAMS
-	calls int  // calls that have a place
-	used  bool // a call has had a place
-	lost  bool // it accepts no further calls
+	max   int              // MAX_CONCURRENT_STREAMS
+	calls int              // calls that have a place
+	used  bool             // a call has had a place
+	lost  bool             // it accepts no further calls
 	health
 	began time.Time
 	done  func(balancer.DoneInfo)
@@ -109,18 +109,6 @@ func (l *backendLink) release(done balancer.DoneInfo) {
 	}
 }
 
-// result returns a place on the link for the call of k, which may be nil.
-func (l *backendLink) result(k *callFacts) balancer.PickResult {
-	if k != nil {
-		k.link.Store(l)
-		k.written.Store(false)
-		if k.flow.entry != nil {
-			l.wire.expect(&k.flow)
-		}
-	}
-	return balancer.PickResult{SubConn: l.sub, Done: l.done}
-}
-
 // A placeWaiter is a call that waits for a place.
 type placeWaiter struct {
 	refused   []*backendAddress // as in callFacts
@@ -145,19 +133,39 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
 	k := factsOf(info.Ctx)
 	var l *backendLink
-	var w *placeWaiter
 	defer p.catchPick(k, &l, &err)
-	if l, w, err = p.tryPick(k); w != nil {
-		patience := p.config.queueTimeout
-		if w.guest != nil {
-			patience = min(patience, connectGrace)
+	for {
+		if l, err = p.findPlace(info.Ctx, k); err != nil {
+			return balancer.PickResult{}, err
 		}
-		l, err = p.wait(info.Ctx, k, w, patience)
+		if k == nil {
+			return balancer.PickResult{SubConn: l.sub, Done: l.done}, nil
+		}
+		place, taken := &callPlace{call: k, link: l}, false
+		if taken, err = l.wire.expect(info.Ctx, place); taken {
+			k.place.Store(place)
+			return balancer.PickResult{SubConn: l.sub, Done: place.done}, nil
+		}
+		lost := l
+		l = nil
+		lost.release(balancer.DoneInfo{})
+		if err != nil {
+			return balancer.PickResult{}, err
+		}
 	}
-	if err != nil {
-		return balancer.PickResult{}, err
+}
+
+// findPlace returns when the call has a place.
+func (p *pool) findPlace(ctx context.Context, k *callFacts) (*backendLink, error) {
+	l, w, err := p.tryPick(k)
+	if w == nil {
+		return l, err
 	}
-	return l.result(k), nil
+	patience := p.config.queueTimeout
+	if w.guest != nil {
+		patience = min(patience, connectGrace)
+	}
+	return p.wait(ctx, k, w, patience)
 }
 
 // tryPick takes a place, or puts the call among those that wait for one.
@@ -208,13 +216,13 @@ func (p *pool) tryPick(k *callFacts) (*backendLink, *placeWaiter, error) {
 // repick notes that grpc-go tries a call again, which its backend has surely not seen.
 // The pool's mu is held.
 func (k *callFacts) repick() {
-	l := k.link.Load()
-	if l == nil {
+	place := k.place.Load()
+	if place == nil {
 		return
 	}
 	k.replayed.Store(true)
-	if k.written.Load() { // else the link was lost before the call was sent on it, so nothing was refused
-		k.refusedBy(l.conn.address)
+	if place.written.Load() { // else the link was lost before the call was sent on it, so nothing was refused
+		k.refusedBy(place.link.conn.address)
 	}
 }
 

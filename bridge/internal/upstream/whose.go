@@ -2,43 +2,86 @@ package upstream
 
 import (
 	"cmp"
-	"slices"
+	"context"
 
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/status"
 )
 
-// expect notes that a call's stream is about to begin on the connection.
+// expect notes that the stream of a call is about to begin on the connection. It returns
+// false if the connection takes no more calls.
 //
 // grpc-go doesn't say which stream is a call's. So the id in the request's header
-// identifies it. If several calls have the same id, any of them may be taken for
-// another.
-func (c *windowConn) expect(f *flow) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.expecting >= c.purgeAt {
-		c.purge()
+// identifies it. Of several calls with one id, only one is expected at a time: expect waits
+// until the other one's headers have left, or never will. They leave for each stream that
+// grpc-go has begun, even if its call has ended, unless the connection takes no more calls.
+func (c *windowConn) expect(ctx context.Context, p *callPlace) (taken bool, err error) {
+	taken, gone := c.tryExpect(p)
+	if gone == nil {
+		return taken, nil
 	}
-	c.expected[f.id] = append(c.expected[f.id], f)
-	c.expecting++
+	if k := p.call; !k.elsewhere && k.suspendPatience() { // the call has its place
+		defer k.resumePatience()
+	}
+	for gone != nil {
+		select {
+		case <-gone:
+			taken, gone = c.tryExpect(p)
+		case <-ctx.Done():
+			return false, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	return taken, nil
 }
 
-// over reports whether no stream of the call will begin any more.
-func (f *flow) over() bool { return f.unborn.Load() || f.entry.Settled() }
-
-// minExpected is how many calls may be expected before ended ones are looked for.
-const minExpected = 64
-
-// purge forgets the calls that ended before their streams began. mu is held.
-func (c *windowConn) purge() {
-	c.expecting = 0
-	for id, flows := range c.expected {
-		flows = slices.DeleteFunc(flows, func(f *flow) bool { return f.over() })
-		if c.expected[id] = flows; len(flows) == 0 {
-			delete(c.expected, id)
-		}
-		c.expecting += len(flows)
+// tryExpect returns a channel if it has to wait: the channel is closed then.
+func (c *windowConn) tryExpect(p *callPlace) (taken bool, gone <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving {
+		return false, nil
 	}
-	c.purgeAt = max(2*c.expecting, minExpected)
+	other := c.expected[p.call.id]
+	if other == nil {
+		c.expected[p.call.id] = p
+		return true, nil
+	}
+	if other.gone == nil {
+		other.gone = make(chan struct{})
+	}
+	return false, other.gone
+}
+
+// giveUp notes that no stream begins for the call.
+func (c *windowConn) giveUp(p *callPlace) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.expected[p.call.id] == p {
+		c.unexpect(p)
+	}
+}
+
+// unexpect wakes a call that waits for p. mu is held.
+func (c *windowConn) unexpect(p *callPlace) {
+	delete(c.expected, p.call.id)
+	if p.gone != nil {
+		close(p.gone)
+		p.gone = nil
+	}
+}
+
+// leave notes that the connection takes no more calls. Calls that are expected may still
+// begin.
+func (c *windowConn) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = true
+	for _, p := range c.expected {
+		if p.gone != nil {
+			close(p.gone)
+			p.gone = nil
+		}
+	}
 }
 
 // readFields reads a part of a request's header block. Write calls it.
@@ -66,27 +109,25 @@ const (
 	grpcTableBytes = 4 << 10 // HPACK's, grpc-go's initial size, which a backend may not raise
 )
 
-// bind finds the call of the stream whose header is complete.
+// bind gives the stream whose header is complete to its call. It is the only place that does.
 func (c *windowConn) bind(stream uint32) {
 	id := c.id
 	c.id = ""
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, open := c.streams[stream]
-	flows := c.expected[id]
-	if !open || s.flow != nil || c.lost {
+	p := c.expected[id]
+	if !open || s.place != nil || p == nil || c.lost {
 		return
 	}
-	for len(flows) > 0 && s.flow == nil {
-		if !flows[0].over() {
-			s.flow = flows[0]
-			s.flow.bound.Store(true)
-			c.streams[stream] = s
+	c.unexpect(p)
+	p.written.Store(true)
+	s.place = p
+	if f := &p.call.flow; f.entry != nil {
+		s.flow = f
+		if f.packs != nil && p.isLast() {
+			f.packs.begins(f.entry)
 		}
-		flows = flows[1:]
-		c.expecting--
 	}
-	if c.expected[id] = flows; len(flows) == 0 {
-		delete(c.expected, id)
-	}
+	c.streams[stream] = s
 }

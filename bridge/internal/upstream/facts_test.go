@@ -1,0 +1,435 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// answerAsAsked answers with the code, the coding and messages of the size that the metadata
+// asks for.
+func answerAsAsked(ss grpc.ServerStream) error {
+	md, _ := metadata.FromIncomingContext(ss.Context())
+	asked := func(name string) int {
+		n, _ := strconv.Atoi(md.Get(name)[0])
+		return n
+	}
+	if asked("packed") == 1 {
+		if err := grpc.SetSendCompressor(ss.Context(), "gzip"); err != nil {
+			return err
+		}
+	}
+	for range 3 {
+		if err := ss.SendMsg(make([]byte, asked("size"))); err != nil {
+			return err
+		}
+	}
+	return status.Error(codes.Code(asked("code")), "as asked")
+}
+
+// TestCallsOfOneID: two calls of one id that begin at once on one connection get the status,
+// the coding and the sizes of their own answers. Some are cancelled at any moment.
+func TestCallsOfOneID(t *testing.T) {
+	const pairs = 200
+	a := memory.New(64<<20, 0)
+	up, err := New(report.Backend{Target: startBackend(t, answerAsAsked), MaxConnections: 1}, largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	ctx := within(t, patience)
+	call := func(id string, n int) {
+		size, packed, code, held := 1000+n, n%2, codes.Code(n%17), a.NewEntry()
+		defer held.Settle()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(errFinished)
+		s, err := up.Open(ctx, cancel, Request{Method: testMethod, ID: id, Held: held, Metadata: metadata.Pairs(idHeader, id, "size", strconv.Itoa(size), "packed", strconv.Itoa(packed), "code", strconv.Itoa(int(code)))})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if n%7 == 0 {
+			return // it is cancelled
+		}
+		s.CloseSend()
+		if _, has := s.Header(); !has || s.Compressed() != (packed == 1) {
+			t.Errorf("call %d: header %v, compressed %v", n, has, s.Compressed())
+		}
+		for range 3 {
+			m, err := s.Recv()
+			if err != nil || m.Len() != size || packed == 0 && s.Wire() != size || packed == 1 && s.Wire() > size/5 {
+				t.Errorf("call %d: a message of %d bytes came as %d, %v; want %d", n, m.Len(), s.Wire(), err, size)
+			}
+			s.Sent(1, s.Wire())
+			m.Free()
+		}
+		if left := held.Messages(); left != 0 {
+			t.Errorf("call %d: %d bytes still count", n, left)
+		}
+		_, err = s.Recv()
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		if got := judge(err); got.origin != report.OriginUpstream || got.status.Code() != code {
+			t.Errorf("call %d: ended with %v of %s (%s), want %v", n, got.status, got.origin, got.cause, code)
+		}
+	}
+	var calls sync.WaitGroup
+	for pair := range pairs {
+		id := fmt.Sprint("pair ", pair%20)
+		calls.Go(func() { call(id, 2*pair) })
+		calls.Go(func() { call(id, 2*pair+1) })
+	}
+	calls.Wait()
+	if used := a.Used(); used != 0 {
+		t.Errorf("%d bytes are still counted", used)
+	}
+}
+
+// TestExpectedCallOfTheSameID: another call waits for it until its headers have left, or it
+// is given up, or the connection takes no more calls, or the other call's context ends.
+func TestExpectedCallOfTheSameID(t *testing.T) {
+	errEnded := errors.New("the call has ended")
+	for name, c := range map[string]struct {
+		end   func(c *windowConn, first *callPlace, cancel context.CancelCauseFunc)
+		taken bool
+		fails bool
+	}{
+		"its headers leave": {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) {
+			c.mu.Lock()
+			c.streams[1] = streamState{}
+			c.mu.Unlock()
+			c.id = "one"
+			c.bind(1)
+		}, true, false},
+		"it gets no stream":              {func(c *windowConn, first *callPlace, _ context.CancelCauseFunc) { c.giveUp(first) }, true, false},
+		"the connection takes no calls":  {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { c.leave() }, false, false},
+		"the connection ends":            {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { _ = c.Close() }, false, false},
+		"the other call's context ended": {func(_ *windowConn, _ *callPlace, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				a := memory.New(1<<20, 0)
+				conn := newWindowConn(near, a, connWindow(a), nil)
+				defer conn.Close()
+				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+				first, second := placeOn(conn, nil, nil), placeOn(conn, nil, nil)
+				expectNow(t, conn, first)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				ended := make(chan error, 1)
+				taken := false
+				go func() {
+					var err error
+					taken, err = conn.expect(ctx, second)
+					ended <- err
+				}()
+				synctest.Wait()
+				if len(ended) > 0 {
+					t.Fatal("the second call doesn't wait")
+				}
+				c.end(conn, first, cancel)
+				if err := <-ended; taken != c.taken || (err != nil) != c.fails {
+					t.Errorf("taken %v, %v; want %v, fails %v", taken, err, c.taken, c.fails)
+				}
+			})
+		})
+	}
+}
+
+// TestLostConnectionIsPickedAgain: a call that was to begin on a connection that is lost gets
+// a place on another one, which expects it.
+func TestLostConnectionIsPickedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := upstreamTo(t, newSeveral(t, 1, 100).Backend)
+		synctest.Wait()
+		pick := func() (*callFacts, balancer.PickResult) {
+			k := &callFacts{id: "one"}
+			result, err := u.pool.Pick(balancer.PickInfo{Ctx: context.WithValue(t.Context(), factsKey{}, k)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k, result
+		}
+		_, lost := pick()
+		var wire *windowConn
+		u.pool.mu.Lock()
+		wire = u.pool.addresses[0].conns[0].link.wire
+		u.pool.mu.Unlock()
+		_ = wire.Conn.Close()
+		synctest.Wait()
+		again, result := pick()
+		if again.place.Load().link.wire == wire || result.SubConn == lost.SubConn {
+			t.Error("the call has a place on the lost connection, or its SubConn")
+		}
+		lost.Done(balancer.DoneInfo{})
+		result.Done(balancer.DoneInfo{})
+	})
+}
+
+// TestBlocksThatGrpcRefuses end a call with culvert's own status, although they, or later
+// ones, have one of the backend. The next call on the connection has its own.
+func TestBlocksThatGrpcRefuses(t *testing.T) {
+	const mark = "the backend's own words"
+	own := []string{"grpc-status", "5", "grpc-message", mark}
+	end := func(c *frameConn, id uint32, more ...string) { c.end(id, slices.Concat(more, own)...) }
+	large := slices.Repeat([]string{"x-a", strings.Repeat("a", 1000)}, 4*testHeaderBytes/1000+1)
+	for name, script := range map[string]func(c *frameConn, id uint32){
+		"a page as Trailers-Only":     func(c *frameConn, id uint32) { c.end(id, ":status", "200", "content-type", "text/html") },
+		"no content-type":             func(c *frameConn, id uint32) { c.end(id, ":status", "404") },
+		"no status of HTTP":           func(c *frameConn, id uint32) { c.end(id, "x-a", "1") },
+		"a status of HTTP of letters": func(c *frameConn, id uint32) { c.end(id, ":status", "ok") },
+		"an informational end":        func(c *frameConn, id uint32) { end(c, id, ":status", "103") },
+		"a page, then trailers": func(c *frameConn, id uint32) {
+			c.headers(id, false, ":status", "200", "content-type", "text/html")
+			end(c, id)
+		},
+		"a status of no number": func(c *frameConn, id uint32) { c.ok(id); c.end(id, "grpc-status", "x", "grpc-message", mark) },
+		"no number in Trailers-Only": func(c *frameConn, id uint32) {
+			c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "x")
+		},
+		"no number in a header": func(c *frameConn, id uint32) { c.ok(id, "grpc-status", "x"); end(c, id) },
+		"no number beside early hints": func(c *frameConn, id uint32) {
+			c.headers(id, false, ":status", "103", "grpc-status", "x")
+			c.ok(id)
+			end(c, id)
+		},
+		"too large a trailer":      func(c *frameConn, id uint32) { c.ok(id); end(c, id, large...) },
+		"too large a header":       func(c *frameConn, id uint32) { c.ok(id, large...); end(c, id) },
+		"a header in the middle":   func(c *frameConn, id uint32) { c.ok(id); c.ok(id); end(c, id) },
+		"a name in upper case":     func(c *frameConn, id uint32) { c.ok(id); end(c, id, "X-A", "1") },
+		"a name of blanks":         func(c *frameConn, id uint32) { c.ok(id, "x a", "1"); end(c, id) },
+		"a value with a line":      func(c *frameConn, id uint32) { c.ok(id); end(c, id, "x-a", "1\n2") },
+		"an unknown pseudo-header": func(c *frameConn, id uint32) { c.ok(id); end(c, id, ":x", "1") },
+		"a late pseudo-header":     func(c *frameConn, id uint32) { c.ok(id); end(c, id, "x-a", "1", ":status", "200") },
+		"a pseudo-header twice": func(c *frameConn, id uint32) {
+			c.headers(id, false, ":status", "200", ":status", "200", "content-type", "application/grpc")
+			end(c, id)
+		},
+		"a request's pseudo-header": func(c *frameConn, id uint32) { c.ok(id); end(c, id, ":status", "200", ":path", "/") },
+		"data with the end":         func(c *frameConn, id uint32) { c.ok(id); c.data(id, true, nil); end(c, id) },
+		"data with the end, no header": func(c *frameConn, id uint32) {
+			c.data(id, true, nil)
+			end(c, id, ":status", "200", "content-type", "application/grpc")
+		},
+		"a reset": func(c *frameConn, id uint32) {
+			c.ok(id)
+			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
+			end(c, id)
+		},
+		"more data than the window": func(c *frameConn, id uint32) {
+			c.ok(id)
+			for range MaxStreamWindow/(16<<10) + 1 {
+				c.data(id, false, slices.Concat(prefixOf(16<<10-prefixBytes), make([]byte, 16<<10-prefixBytes)))
+			}
+			end(c, id)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+				if id%4 == 1 {
+					script(c, id)
+					return
+				}
+				c.ok(id)
+				end(c, id)
+			}).address})
+			for range 3 { // from the second on, HPACK may have learnt
+				if e := callUpstream(within(t, patience), t, u, nil); e.origin != report.OriginCulvert {
+					t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
+				}
+				if e := callUpstream(within(t, patience), t, u, nil); e.origin != report.OriginUpstream || e.status.Message() != mark {
+					t.Errorf("the next call ended with %v of %s, want the backend's", e.status, e.origin)
+				}
+			}
+			if n := u.pool.readied.Load(); n != 1 {
+				t.Errorf("%d connections, want 1", n)
+			}
+		})
+	}
+}
+
+// TestLeftOutCallHasNoTrailers: a GOAWAY leaves a call out, and trailers follow for it.
+func TestLeftOutCallHasNoTrailers(t *testing.T) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		if id == 1 {
+			return // it stays, and so does the connection
+		}
+		c.ok(id)
+		_ = c.framer.WriteGoAway(1, http2.ErrCodeNo, nil)
+		c.end(id, "grpc-status", "5")
+	}).address})
+	ctx := within(t, patience)
+	if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+		t.Fatal(err)
+	}
+	if e := callUpstream(ctx, t, u, nil); e.origin != report.OriginCulvert {
+		t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
+	}
+}
+
+// TestStatusOfACutConnection: when grpc-go closes a connection, it may not have read trailers
+// that have come. The status that it makes then isn't the backend's.
+func TestStatusOfACutConnection(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	a := memory.New(1<<20, 0)
+	conn := newWindowConn(near, a, connWindow(a), nil)
+	defer conn.Close()
+	lost := status.Error(codes.Unavailable, "connection error: desc = \"lost\"")
+	for _, c := range []struct {
+		endedIn uint64
+		closed  bool
+		origin  string
+	}{{4, false, report.OriginUpstream}, {5, false, report.OriginUpstream}, {4, true, report.OriginUpstream}, {5, true, report.OriginCulvert}} {
+		conn.reads.Store(5)
+		if c.closed {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // a pipe has deadlines
+		}
+		p := placeOn(conn, nil, nil)
+		p.trailer.Store(true)
+		p.endedIn.Store(c.endedIn)
+		if got := judge(p.call.classify(t.Context(), lost, testMessages)); got.origin != c.origin {
+			t.Errorf("trailers of read %d, closed in 5: %v: %v of %s, want %s", c.endedIn, c.closed, got.status, got.origin, c.origin)
+		}
+	}
+}
+
+// TestCompressedMessagesCountBothWays: whatever their sizes, and whether they are marked as
+// compressed, nothing counts once all are sent.
+func TestCompressedMessagesCountBothWays(t *testing.T) {
+	a := memory.New(256<<20, 0)
+	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		if err := grpc.SetSendCompressor(ss.Context(), "gzip"); err != nil {
+			return err
+		}
+		for {
+			var m []byte
+			if err := ss.RecvMsg(&m); err != nil {
+				return nil //nolint:nilerr // the client's end
+			}
+			if err := ss.SendMsg(m); err != nil {
+				return err
+			}
+		}
+	})}, largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	noise := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise) //nolint:errcheck // it has none
+	ctx := within(t, patience)
+	held := a.NewEntry()
+	call, err := openCall(ctx, up, Request{Method: testMethod, ID: "one", Metadata: metadata.Pairs(idHeader, "one"), Coding: "gzip", Held: held})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages [][]byte
+	for n := range 300 {
+		size := []int{0, 1, 5, 100, 3000, 16 << 10, 70_000, 300_000}[n%8]
+		messages = append(messages, noise[n:n+size], make([]byte, size))
+	}
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for _, m := range messages {
+			if err := call.Send(mem.BufferSlice{mem.SliceBuffer(m)}); err != nil {
+				t.Error(err)
+			}
+		}
+		call.CloseSend()
+	})
+	for n, want := range messages {
+		m, err := call.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(m.Materialize(), want) {
+			t.Fatalf("message %d has %d bytes, want %d", n, m.Len(), len(want))
+		}
+		m.Free()
+		call.Sent(1, call.Wire())
+	}
+	sending.Wait()
+	wantAllSent(t, call, held)
+	if call.Full() || call.Waiting() != 0 {
+		t.Errorf("full: %v, %d bytes wait", call.Full(), call.Waiting())
+	}
+}
+
+// TestDataBeforeTheHeader counts as it came, once the header names a coding or none.
+func TestDataBeforeTheHeader(t *testing.T) {
+	for _, coding := range []string{"gzip", "identity"} {
+		message := gzipped(make([]byte, 50_000))
+		flag := byte(1)
+		if coding == "identity" {
+			flag = 0
+		}
+		u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+			c.data(id, false, slices.Concat(framed(flag, message), framed(0, []byte("plain"))))
+			c.ok(id, "grpc-encoding", coding)
+			c.data(id, false, framed(flag, message))
+			c.end(id, "grpc-status", "0")
+		}).address})
+		call, err := openCall(within(t, patience), u, Request{Method: testMethod})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []int{len(message), len("plain"), len(message)} {
+			m, err := call.Recv()
+			if err != nil || call.Wire() != want {
+				t.Fatalf("%s: a message came as %d bytes, %v; want %d", coding, call.Wire(), err, want)
+			}
+			m.Free()
+		}
+	}
+}
+
+// TestSizesGiveTheirMemoryBack.
+func TestSizesGiveTheirMemoryBack(t *testing.T) {
+	var s sizes
+	for n := range int64(1000) { // at most two at a time
+		s.push(n)
+		s.push(n + 1)
+		if a, b := s.pop(), s.pop(); a != n || b != n+1 {
+			t.Fatalf("%d and %d, want %d and the next", a, b, n)
+		}
+	}
+	if cap(s.all) > 8 {
+		t.Errorf("a queue of two has room for %d", cap(s.all))
+	}
+	for n := range int64(1000) {
+		s.push(n)
+	}
+	for n := range int64(1000) {
+		if got := s.pop(); got != n {
+			t.Fatalf("%d, want %d", got, n)
+		}
+	}
+	if cap(s.all) > 64 || s.pop() != 0 {
+		t.Errorf("an empty queue has room for %d", cap(s.all))
+	}
+}
