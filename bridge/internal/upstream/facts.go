@@ -110,10 +110,12 @@ func (s *sizes) push(n int64) {
 	s.all = append(s.all, uint32(n))
 }
 
+func (s *sizes) len() int64 { return int64(len(s.all) - s.taken) }
+
 // pop returns 0 if there is none.
 func (s *sizes) pop() (n int64) {
 	const most = 64 // an empty queue of more isn't worth its memory
-	if s.taken == len(s.all) {
+	if s.len() == 0 {
 		return 0
 	}
 	n = int64(s.all[s.taken])

@@ -126,7 +126,7 @@ func TestExpectedCallOfTheSameID(t *testing.T) {
 		}, true, false},
 		"it gets no stream":              {func(c *windowConn, first *callPlace, _ context.CancelCauseFunc) { c.giveUp(first) }, true, false},
 		"the connection takes no calls":  {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { c.leave() }, false, false},
-		"the connection ends":            {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { _ = c.Close() }, false, false},
+		"the connection ends":            {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { _ = c.Close() }, true, false},
 		"the other call's context ended": {func(_ *windowConn, _ *callPlace, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -315,6 +315,31 @@ func TestStatusOfACutConnection(t *testing.T) {
 		if got := judge(p.call.classify(t.Context(), lost, testMessages)); got.origin != c.origin {
 			t.Errorf("trailers of read %d, closed in 5: %v: %v of %s, want %s", c.endedIn, c.closed, got.status, got.origin, c.origin)
 		}
+	}
+}
+
+// TestGRPCSetsADeadlineToClose a connection, and none before that.
+func TestGRPCSetsADeadlineToClose(t *testing.T) {
+	u, err := New(report.Backend{Target: startBackend(t, echo)}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close() // it is closed
+	call, err := openCall(within(t, patience), u, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.CloseSend()
+	if _, err := call.Recv(); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	wire := call.facts.place.Load().link.wire
+	if n := wire.closedIn.Load(); n != 0 {
+		t.Errorf("an open connection was closed in read %d", n)
+	}
+	_ = u.Close()
+	if wire.closedIn.Load() == 0 {
+		t.Error("a closed connection isn't known to be closed")
 	}
 }
 

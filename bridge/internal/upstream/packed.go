@@ -14,7 +14,6 @@ type packedRequests struct {
 	plain   sizes // of the requests whose prefix hasn't left, before they were compressed
 	sum     int64 // of plain
 	last    int64 // of plain
-	waiting int64 // how many plain has
 	leaving arriving
 	counted int64 // with the call
 	ended   bool
@@ -27,7 +26,6 @@ func (p *packedRequests) queue(e *memory.Entry, n int64) {
 	p.plain.push(n)
 	p.sum += n
 	p.last = n
-	p.waiting++
 	p.count(e)
 }
 
@@ -37,9 +35,8 @@ func (p *packedRequests) wrote(e *memory.Entry, part []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for begun := false; len(part) > 0; {
-		if part, begun = p.leaving.step(part); begun && p.waiting > 0 { // there is none if grpc-go sends some again
-			p.sum -= p.plain.pop()
-			p.waiting--
+		if part, begun = p.leaving.step(part); begun {
+			p.sum -= p.plain.pop() // 0 if grpc-go sends some again
 		}
 	}
 	p.count(e)
@@ -71,7 +68,7 @@ func (p *packedRequests) bytes() int64 {
 // most returns how many bytes are queued at most: SendMsg returns once less than
 // streamQueueBytes are queued before its message. mu is held.
 func (p *packedRequests) most() int64 {
-	return p.leaving.left + min(p.sum+p.waiting*packedMore, streamQueueBytes+p.last)
+	return p.leaving.left + min(p.sum+p.plain.len()*packedMore, streamQueueBytes+p.last)
 }
 
 // packedMore is about how many bytes longer a small message is in gzip, with its prefix.
@@ -79,7 +76,7 @@ const packedMore = 32
 
 // count counts what is queued with the call. mu is held.
 func (p *packedRequests) count(e *memory.Entry) {
-	cost := p.most() + queuedBytes*p.waiting
+	cost := p.most() + queuedBytes*p.plain.len()
 	if p.leaving.left > 0 {
 		cost += queuedBytes
 	}

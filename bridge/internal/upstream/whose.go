@@ -38,6 +38,9 @@ func (c *windowConn) expect(ctx context.Context, p *callPlace) (taken bool, err 
 func (c *windowConn) tryExpect(p *callPlace) (taken bool, gone <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed.Err() != nil {
+		return true, nil // by grpc-go, which begins no stream here
+	}
 	if c.leaving {
 		return false, nil
 	}
