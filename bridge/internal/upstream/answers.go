@@ -228,9 +228,11 @@ func (a *answers) mend(frames []byte, whole bool) (mended []byte, same bool) {
 		indexed = indexedFields(frames)
 	}
 	if indexed != nil && a.anew == nil {
-		if at := slices.IndexFunc(a.known, func(k knownBlock) bool { return bytes.Equal(k.fields, indexed) }); at >= 0 {
-			a.found.push(a.known[at].verdict)
-			return nil, true
+		for i := range a.known {
+			if known := &a.known[i]; bytes.Equal(known.fields, indexed) {
+				a.found.push(known.verdict)
+				return nil, true
+			}
 		}
 	}
 	if !whole || !a.parse(frames) {
