@@ -49,7 +49,7 @@ type answers struct {
 	size   int                 // of list
 	odd    bool                // the block may need a change
 	known  []knownBlock        // blocks that need no change, while the table stays as it is
-	found  verdicts            // of the blocks that are handed on
+	found  fifo[verdict]       // on the blocks that are handed on
 
 	untyped, coded bool // the block has a status of HTTP without a content-type, and one of gRPC
 

@@ -46,7 +46,7 @@ type callPlace struct {
 	gone chan struct{} // closed once the stream isn't expected any more; nil: no call waits for that. The connection's mu guards it
 
 	mu     sync.Mutex
-	packed sizes // of messages that arrived and weren't received, if compressed: as they came
+	packed fifo[uint32] // the sizes of messages that arrived and weren't received, if compressed: as they came
 }
 
 // done gives the place back.
@@ -65,7 +65,7 @@ func (p *callPlace) isLast() bool { return p.call.place.Load() == p }
 func (p *callPlace) arrives(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.packed.push(n)
+	p.packed.push(uint32(n))
 }
 
 // received returns the size of the message that was received last, as it arrived.
@@ -75,7 +75,8 @@ func (p *callPlace) received(plain int) int {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return cmp.Or(int(p.packed.pop()), plain)
+	n, _ := p.packed.pop()
+	return cmp.Or(int(n), plain)
 }
 
 // accept notes the answer's header.
@@ -84,7 +85,7 @@ func (p *callPlace) accept(compressed bool) {
 	if !compressed {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.packed = sizes{}
+		p.packed = fifo[uint32]{}
 	}
 }
 
@@ -94,35 +95,6 @@ func (p *callPlace) isCut(st *status.Status) bool {
 	closedIn := p.link.wire.closedIn.Load()
 	return closedIn > 0 && p.endedIn.Load() >= closedIn && len(st.Details()) == 0 &&
 		(st.Code() == codes.Unavailable || st.Code() == codes.Canceled)
-}
-
-// A sizes is a queue of sizes of messages.
-type sizes struct {
-	all   []uint32
-	taken int // of all
-}
-
-func (s *sizes) push(n int64) {
-	if s.taken > len(s.all)/2 {
-		s.all = s.all[:copy(s.all, s.all[s.taken:])]
-		s.taken = 0
-	}
-	s.all = append(s.all, uint32(n))
-}
-
-func (s *sizes) len() int64 { return int64(len(s.all) - s.taken) }
-
-// pop returns 0 if there is none.
-func (s *sizes) pop() (n int64) {
-	const most = 64 // an empty queue of more isn't worth its memory
-	if s.len() == 0 {
-		return 0
-	}
-	n = int64(s.all[s.taken])
-	if s.taken++; s.taken == len(s.all) && cap(s.all) > most {
-		*s = sizes{}
-	}
-	return n
 }
 
 // suspendPatience stops the timer. It reports whether the timer was running, as it does

@@ -240,13 +240,6 @@ func TestBlocksThatGrpcRefuses(t *testing.T) {
 			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
 			end(c, id)
 		},
-		"more data than the window": func(c *frameConn, id uint32) {
-			c.ok(id)
-			for range MaxStreamWindow/(16<<10) + 1 {
-				c.data(id, false, slices.Concat(prefixOf(16<<10-prefixBytes), make([]byte, 16<<10-prefixBytes)))
-			}
-			end(c, id)
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
@@ -269,6 +262,38 @@ func TestBlocksThatGrpcRefuses(t *testing.T) {
 				t.Errorf("%d connections, want 1", n)
 			}
 		})
+	}
+}
+
+// TestMoreDataThanTheWindow ends the call with culvert's own status, although trailers follow.
+func TestMoreDataThanTheWindow(t *testing.T) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		c.ok(id)
+		for range MaxStreamWindow/(16<<10) + 1 {
+			c.data(id, false, slices.Concat(prefixOf(16<<10-prefixBytes), make([]byte, 16<<10-prefixBytes)))
+		}
+		c.end(id, "grpc-status", "5")
+	}).address})
+	call, err := openCall(within(t, patience), u, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := call.facts.place.Load().link.wire
+	poll(t, func() string { // Recv gives window back
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !call.facts.place.Load().written.Load() || len(c.streams) > 0 {
+			return "the trailers haven't come"
+		}
+		return ""
+	})
+	for err == nil {
+		var m mem.BufferSlice
+		m, err = call.Recv()
+		m.Free()
+	}
+	if got := judge(err); got.origin != report.OriginCulvert {
+		t.Errorf("ended with %v of %s, want culvert's own", got.status, got.origin)
 	}
 }
 
@@ -430,31 +455,5 @@ func TestDataBeforeTheHeader(t *testing.T) {
 			}
 			m.Free()
 		}
-	}
-}
-
-// TestSizesGiveTheirMemoryBack.
-func TestSizesGiveTheirMemoryBack(t *testing.T) {
-	var s sizes
-	for n := range int64(1000) { // at most two at a time
-		s.push(n)
-		s.push(n + 1)
-		if a, b := s.pop(), s.pop(); a != n || b != n+1 {
-			t.Fatalf("%d and %d, want %d and the next", a, b, n)
-		}
-	}
-	if cap(s.all) > 8 {
-		t.Errorf("a queue of two has room for %d", cap(s.all))
-	}
-	for n := range int64(1000) {
-		s.push(n)
-	}
-	for n := range int64(1000) {
-		if got := s.pop(); got != n {
-			t.Fatalf("%d, want %d", got, n)
-		}
-	}
-	if cap(s.all) > 64 || s.pop() != 0 {
-		t.Errorf("an empty queue has room for %d", cap(s.all))
 	}
 }

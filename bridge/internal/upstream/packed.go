@@ -11,9 +11,9 @@ import (
 // had, and that of the queue, bound it.
 type packedRequests struct {
 	mu      sync.Mutex
-	plain   sizes // of the requests whose prefix hasn't left, before they were compressed
-	sum     int64 // of plain
-	last    int64 // of plain
+	plain   fifo[int64] // the sizes of the requests whose prefix hasn't left, before they were compressed
+	sum     int64       // of plain
+	last    int64       // of plain
 	leaving arriving
 	counted int64 // with the call
 	ended   bool
@@ -36,7 +36,8 @@ func (p *packedRequests) wrote(e *memory.Entry, part []byte) {
 	defer p.mu.Unlock()
 	for begun := false; len(part) > 0; {
 		if part, begun = p.leaving.step(part); begun {
-			p.sum -= p.plain.pop() // 0 if grpc-go sends some again
+			n, _ := p.plain.pop() // 0 if grpc-go sends some again
+			p.sum -= n
 		}
 	}
 	p.count(e)
@@ -68,7 +69,8 @@ func (p *packedRequests) bytes() int64 {
 // most returns how many bytes are queued at most: SendMsg returns once less than
 // streamQueueBytes are queued before its message. mu is held.
 func (p *packedRequests) most() int64 {
-	return p.leaving.left + min(p.sum+p.plain.len()*packedMore, streamQueueBytes+p.last)
+	waiting := int64(p.plain.len())
+	return p.leaving.left + min(p.sum+waiting*packedMore, streamQueueBytes+p.last)
 }
 
 // packedMore is about how many bytes longer a small message is in gzip, with its prefix.
@@ -76,7 +78,7 @@ const packedMore = 32
 
 // count counts what is queued with the call. mu is held.
 func (p *packedRequests) count(e *memory.Entry) {
-	cost := p.most() + queuedBytes*p.plain.len()
+	cost := p.most() + queuedBytes*int64(p.plain.len())
 	if p.leaving.left > 0 {
 		cost += queuedBytes
 	}

@@ -71,29 +71,6 @@ func isFieldName(name string) bool {
 	return name != ""
 }
 
-// verdicts is a queue of them.
-type verdicts struct {
-	all   []verdict
-	taken int // of all
-}
-
-func (q *verdicts) push(v verdict) { q.all = append(q.all, v) }
-
-// pop returns a broken one if there is none: the bytes can't be read as HTTP/2.
-func (q *verdicts) pop() verdict {
-	if q.taken == len(q.all) {
-		return verdict{broken: true}
-	}
-	v := q.all[q.taken]
-	const most = 1000 // an empty queue of more isn't worth its memory
-	if q.taken++; q.taken == len(q.all) {
-		if q.all, q.taken = q.all[:0], 0; cap(q.all) > most {
-			q.all = nil
-		}
-	}
-	return v
-}
-
 // An answerStage is how much of an answer grpc-go has taken.
 type answerStage int
 
@@ -112,7 +89,8 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, ends bool) {
 
 // answered notes what grpc-go makes of a header block, before it gets the block.
 func (c *windowConn) answered(f h2Frame) {
-	v := c.answers.found.pop()
+	v, ok := c.answers.found.pop()
+	v.broken = v.broken || !ok // the bytes can't be read as HTTP/2
 	c.countArrived()
 	c.came.stream = 0 // the messages behind a header may be compressed
 	c.mu.Lock()
