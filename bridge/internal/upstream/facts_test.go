@@ -265,6 +265,52 @@ func TestBlocksThatGrpcRefuses(t *testing.T) {
 	}
 }
 
+// TestBlocksThatGrpcTakesOver have no effect on later ones: the call, or with padding that is
+// too long the next one, has the backend's status.
+func TestBlocksThatGrpcTakesOver(t *testing.T) {
+	const mark = "the backend's own words"
+	end := func(c *frameConn, id uint32) { c.end(id, "grpc-status", "5", "grpc-message", mark) }
+	for name, script := range map[string]func(c *frameConn, id uint32){
+		"a promise": func(c *frameConn, id uint32) {
+			_ = c.framer.WriteRawFrame(http2.FramePushPromise, http2.FlagPushPromiseEndHeaders, id, []byte{0, 0, 0, 2, 0x88})
+			c.ok(id)
+			end(c, id)
+		},
+		"a promise behind a changed header": func(c *frameConn, id uint32) {
+			c.ok(id, "x-a-bin", "AA,AQ")
+			_ = c.framer.WriteRawFrame(http2.FramePushPromise, http2.FlagPushPromiseEndHeaders, id, []byte{0, 0, 0, 2, 0x88})
+			end(c, id)
+		},
+		"padding that is too long": func(c *frameConn, id uint32) {
+			if id == 1 {
+				_ = c.framer.WriteRawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersPadded, id, []byte{200, 0x88})
+			} else {
+				c.ok(id)
+			}
+			end(c, id)
+		},
+		"a list of trailers beside a large header": func(c *frameConn, id uint32) {
+			n := int(looseHeaderBytes(testHeaderBytes)) * 6 / 10
+			c.ok(id, "trailer", strings.Repeat("a", n), "x-a", strings.Repeat("b", n))
+			end(c, id)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, script).address})
+			for n := range 3 {
+				e := callUpstream(within(t, patience), t, u, nil)
+				own := n == 0 && strings.HasPrefix(name, "padding")
+				if own != (e.origin == report.OriginCulvert) || !own && e.status.Message() != mark {
+					t.Errorf("call %d ended with %v of %s", n, e.status, e.origin)
+				}
+			}
+			if n := u.pool.readied.Load(); n != 1 {
+				t.Errorf("%d connections, want 1", n)
+			}
+		})
+	}
+}
+
 // TestMoreDataThanTheWindow ends the call with culvert's own status, although trailers follow.
 func TestMoreDataThanTheWindow(t *testing.T) {
 	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {

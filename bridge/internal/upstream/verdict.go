@@ -21,7 +21,7 @@ type verdict struct {
 
 // judge returns the verdict on the block.
 func (a *answers) judge() (v verdict) {
-	v.broken = a.size > a.most || !isWellFormed(a.list)
+	v.broken = a.broken || !isWellFormed(a.list)
 	for _, f := range a.list {
 		switch f.Name {
 		case ":status":
@@ -89,8 +89,7 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, ends bool) {
 
 // answered notes what grpc-go makes of a header block, before it gets the block.
 func (c *windowConn) answered(f h2Frame) {
-	v, ok := c.answers.found.pop()
-	v.broken = v.broken || !ok // the bytes can't be read as HTTP/2
+	v, _ := c.answers.found.pop()
 	c.countArrived()
 	c.came.stream = 0 // the messages behind a header may be compressed
 	c.mu.Lock()
