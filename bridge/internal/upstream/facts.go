@@ -43,7 +43,8 @@ type callPlace struct {
 	trailer    atomic.Bool   // HEADERS with END_STREAM came, and grpc-go accepts them
 	endedIn    atomic.Uint64 // the number of the connection's Read that returned them
 
-	gone chan struct{} // closed once the stream isn't expected any more; nil: no call waits for that. The connection's mu guards it
+	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
+	next *callPlace    // of the same id, which waits until this one has begun. The connection's mu guards it
 
 	mu     sync.Mutex
 	packed fifo[uint32] // the sizes of messages that arrived and weren't received, if compressed: as they came

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -158,6 +159,85 @@ func TestExpectedCallOfTheSameID(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestExpectedCallsTakeTurns: of many calls of one id, one at a time is woken, in their order.
+func TestExpectedCallsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		a := memory.New(1<<20, 0)
+		conn := newWindowConn(near, a, connWindow(a), nil)
+		defer conn.Close()
+		go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+		first := placeOn(conn, nil, nil)
+		expectNow(t, conn, first)
+		const calls, ends = 5, 2
+		ctx, cancel := context.WithCancel(t.Context())
+		turns := make(chan *callPlace, calls)
+		var waiting []*callPlace
+		for n := range calls {
+			p, ctx := placeOn(conn, nil, nil), ctx
+			if n != ends {
+				ctx = t.Context()
+			}
+			waiting = append(waiting, p)
+			go func() {
+				if taken, err := conn.expect(ctx, p); (err != nil) != (n == ends) || taken != (err == nil) {
+					t.Errorf("call %d: taken %v, %v", n, taken, err)
+				}
+				turns <- p
+			}()
+			synctest.Wait()
+		}
+		cancel()
+		if p := <-turns; p != waiting[ends] {
+			t.Error("the call whose context ended still waits")
+		}
+		waiting = slices.Delete(waiting, ends, ends+1)
+		for last := first; len(waiting) > 0; {
+			if synctest.Wait(); len(turns) > 0 {
+				t.Fatal("a call doesn't wait for its turn")
+			}
+			conn.giveUp(last)
+			if last = <-turns; last != waiting[0] {
+				t.Error("another call has the turn")
+			}
+			waiting = waiting[1:]
+		}
+	})
+}
+
+// TestResetBeforeTheHeaderIsWhole: the call isn't expected any more.
+func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+	a := memory.New(1<<20, 0)
+	c := newWindowConn(near, a, connWindow(a), nil)
+	defer c.Close()
+	first := placeOn(c, nil, nil)
+	expectNow(t, c, first)
+	var block, sent bytes.Buffer
+	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	sent.WriteString(http2.ClientPreface)
+	client := http2.NewFramer(&sent, nil)
+	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Next(3)}) // to memory
+	write := func() {
+		if _, err := c.Write(sent.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		sent.Reset()
+	}
+	write()
+	c.received(h2Frame{kind: http2.FrameRSTStream, stream: 1})
+	_ = client.WriteContinuation(1, true, block.Bytes())
+	write()
+	if !first.written.Load() {
+		t.Error("the headers haven't left")
+	}
+	expectNow(t, c, placeOn(c, nil, nil))
 }
 
 // TestLostConnectionIsPickedAgain: a call that was to begin on a connection that is lost gets

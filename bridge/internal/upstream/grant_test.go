@@ -41,7 +41,7 @@ func placeOn(c *windowConn, held *memory.Entry, giveUp context.CancelCauseFunc) 
 // expectNow has the connection expect a call.
 func expectNow(t testing.TB, c *windowConn, p *callPlace) {
 	t.Helper()
-	if taken, gone := c.tryExpect(p); !taken || gone != nil {
+	if !c.queueUp(p) {
 		t.Fatal("another call of the id is expected")
 	}
 }

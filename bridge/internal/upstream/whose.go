@@ -12,78 +12,83 @@ import (
 // false if the connection takes no more calls.
 //
 // grpc-go doesn't say which stream is a call's. So the id in the request's header
-// identifies it. Of several calls with one id, only one is expected at a time: expect waits
-// until the other one's headers have left, or never will. They leave for each stream that
+// identifies it. Of several calls with one id, only the first one begins: expect waits until
+// the headers of those before have left, or never will. They leave for each stream that
 // grpc-go has begun, even if its call has ended, unless the connection takes no more calls.
 func (c *windowConn) expect(ctx context.Context, p *callPlace) (taken bool, err error) {
-	taken, gone := c.tryExpect(p)
-	if gone == nil {
-		return taken, nil
-	}
-	if k := p.call; !k.elsewhere && k.suspendPatience() { // the call has its place
-		defer k.resumePatience()
-	}
-	for gone != nil {
-		select {
-		case <-gone:
-			taken, gone = c.tryExpect(p)
-		case <-ctx.Done():
-			return false, status.FromContextError(ctx.Err()).Err()
-		}
-	}
-	return taken, nil
-}
-
-// tryExpect returns a channel if it has to wait: the channel is closed then.
-func (c *windowConn) tryExpect(p *callPlace) (taken bool, gone <-chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed.Err() != nil {
-		return true, nil // by grpc-go, which begins no stream here
-	}
-	if c.leaving {
-		return false, nil
-	}
-	other := c.expected[p.call.id]
-	if other == nil {
-		c.expected[p.call.id] = p
+	if c.queueUp(p) {
 		return true, nil
 	}
-	if other.gone == nil {
-		other.gone = make(chan struct{})
+	select {
+	case <-p.turn:
+	case <-ctx.Done():
+		c.giveUp(p)
+		return false, status.FromContextError(ctx.Err()).Err()
 	}
-	return false, other.gone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A connection that has ended is taken, by grpc-go, which begins no stream there.
+	return c.expected[p.call.id] == p || c.closed.Err() != nil, nil
+}
+
+// queueUp reports whether the call is the first one of its id. Otherwise it has to wait for
+// its turn.
+func (c *windowConn) queueUp(p *callPlace) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.expected[p.call.id]
+	if last == nil && !c.leaving {
+		c.expected[p.call.id] = p
+		return true
+	}
+	p.turn = make(chan struct{})
+	if c.leaving {
+		close(p.turn)
+		return false
+	}
+	for last.next != nil {
+		last = last.next
+	}
+	last.next = p
+	return false
 }
 
 // giveUp notes that no stream begins for the call.
 func (c *windowConn) giveUp(p *callPlace) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.expected[p.call.id] == p {
-		c.unexpect(p)
-	}
+	c.unexpect(p)
 }
 
-// unexpect wakes a call that waits for p. mu is held.
+// unexpect takes a call out of those that are expected. mu is held.
 func (c *windowConn) unexpect(p *callPlace) {
-	delete(c.expected, p.call.id)
-	if p.gone != nil {
-		close(p.gone)
-		p.gone = nil
+	first := c.expected[p.call.id]
+	switch {
+	case first != p:
+		for ; first != nil; first = first.next {
+			if first.next == p {
+				first.next = p.next
+			}
+		}
+	case p.next == nil:
+		delete(c.expected, p.call.id)
+	default:
+		c.expected[p.call.id] = p.next
+		close(p.next.turn)
 	}
 }
 
 // leave notes that the connection takes no more calls. Calls that are expected may still
-// begin.
+// begin, but no other one of their ids.
 func (c *windowConn) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leaving = true
-	for _, p := range c.expected {
-		if p.gone != nil {
-			close(p.gone)
-			p.gone = nil
+	for _, first := range c.expected {
+		for p := first.next; p != nil; p = p.next {
+			close(p.turn)
 		}
+		first.next = nil
 	}
 }
 
@@ -99,11 +104,12 @@ func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
 	_, err := c.fields.Write(part)
 	if ends {
 		err = cmp.Or(err, c.fields.Close())
-		c.bind(stream)
 	}
-	if err != nil {
-		c.fields.SetEmitEnabled(false) // not written by grpc-go: no call is known from here on
-		c.lost = true
+	switch {
+	case err != nil: // not written by grpc-go: no call could be known from here on
+		_ = c.Conn.Close() // Write meets it
+	case ends:
+		c.bind(stream)
 	}
 }
 
@@ -118,13 +124,16 @@ func (c *windowConn) bind(stream uint32) {
 	c.id = ""
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, open := c.streams[stream]
 	p := c.expected[id]
-	if !open || s.place != nil || p == nil || c.lost {
+	if p == nil {
 		return
 	}
 	c.unexpect(p)
 	p.written.Store(true)
+	s, open := c.streams[stream]
+	if !open { // it has been reset meanwhile
+		return
+	}
 	s.place = p
 	if f := &p.call.flow; f.entry != nil {
 		s.flow = f

@@ -93,7 +93,6 @@ type windowConn struct {
 	out     h2Frames
 	fields  *hpack.Decoder // of request headers; only Write uses it
 	id      string         // in the current header; only Write uses it
-	lost    bool           // the headers can't be read; only Write uses it
 	packed  *flow          // of the DATA that is being sent, if grpc-go has compressed it; only Write uses it
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
@@ -102,7 +101,7 @@ type windowConn struct {
 
 	mu       sync.Mutex
 	streams  map[uint32]streamState // those that the upstream may still send on
-	expected map[string]*callPlace  // of calls whose streams are about to begin, by their ids
+	expected map[string]*callPlace  // by their ids, the first of the calls whose streams are about to begin
 	leaving  bool                   // it takes no more calls
 	unasked  int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
 	covered  int64                  // of unasked: those of messages with a grant
