@@ -80,16 +80,6 @@ func (p *callPlace) received(plain int) int {
 	return cmp.Or(int(n), plain)
 }
 
-// accept notes the answer's header.
-func (p *callPlace) accept(compressed bool) {
-	p.compressed.Store(compressed)
-	if !compressed {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.packed = fifo[uint32]{}
-	}
-}
-
 // isCut reports whether a status may be that of a connection that grpc-go closed before it
 // read the trailers.
 func (p *callPlace) isCut(st *status.Status) bool {

@@ -315,6 +315,11 @@ func TestBlocksThatGrpcRefuses(t *testing.T) {
 			c.data(id, true, nil)
 			end(c, id, ":status", "200", "content-type", "application/grpc")
 		},
+		"a window update of nothing": func(c *frameConn, id uint32) {
+			c.ok(id)
+			_ = c.framer.WriteRawFrame(http2.FrameWindowUpdate, 0, id, make([]byte, 4))
+			end(c, id)
+		},
 		"a reset": func(c *frameConn, id uint32) {
 			c.ok(id)
 			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
@@ -556,30 +561,42 @@ func TestCompressedMessagesCountBothWays(t *testing.T) {
 	}
 }
 
-// TestDataBeforeTheHeader counts as it came, once the header names a coding or none.
-func TestDataBeforeTheHeader(t *testing.T) {
-	for _, coding := range []string{"gzip", "identity"} {
-		message := gzipped(make([]byte, 50_000))
-		flag := byte(1)
-		if coding == "identity" {
-			flag = 0
+// TestDataBehindAReset: the sizes of its messages are of no use, and aren't kept.
+func TestDataBehindAReset(t *testing.T) {
+	const most, frames = 64, 600
+	sent := make(chan struct{})
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		if id > 1 {
+			c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "0")
+			return
 		}
-		u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
-			c.data(id, false, slices.Concat(framed(flag, message), framed(0, []byte("plain"))))
-			c.ok(id, "grpc-encoding", coding)
-			c.data(id, false, framed(flag, message))
-			c.end(id, "grpc-status", "0")
-		}).address})
-		call, err := openCall(within(t, patience), u, Request{Method: testMethod})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range []int{len(message), len("plain"), len(message)} {
-			m, err := call.Recv()
-			if err != nil || call.Wire() != want {
-				t.Fatalf("%s: a message came as %d bytes, %v; want %d", coding, call.Wire(), err, want)
+		defer close(sent)
+		c.ok(id, "grpc-encoding", "gzip")
+		c.data(id, false, prefixOf(0))
+		_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
+		for range frames { // of 3000 messages each
+			c.data(id, false, make([]byte, 3000*prefixBytes))
+			if c.flush() != nil {
+				return
 			}
-			m.Free()
 		}
+	}).address})
+	ctx := within(t, patience)
+	call, err := openCall(ctx, u, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = call.Recv()
+	}
+	<-sent
+	if e := callUpstream(ctx, t, u, nil); e.status.Code() != codes.OK { // so all has been read
+		t.Error(e.status)
+	}
+	p := call.facts.place.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.packed.len(); n > most {
+		t.Errorf("%d sizes are kept", n)
 	}
 }

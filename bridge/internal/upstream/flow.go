@@ -108,10 +108,10 @@ const prefixBytes = 5
 
 // A streamState has the facts of a stream on which the backend may still send.
 type streamState struct {
-	grant  *grant     // of its large message; nil: none
-	place  *callPlace // of its call; nil: not known
-	answer answerStage
-	flow   *flow // of its call; nil: not known, or nothing counts
+	grant  *grant      // of its large message; nil: none
+	place  *callPlace  // of its call; nil: not known
+	answer answerStage // of a call that is known
+	flow   *flow       // of its call; nil: not known, or nothing counts
 
 	small, large int64 // bytes that count with the connection, since the call isn't known
 
@@ -164,10 +164,11 @@ func (c *windowConn) countArrived() {
 	c.unasked += padded
 	s, open := c.streams[id]
 	if !open {
+		c.came.packed = nil
 		return
 	}
 	if s.window -= passed; s.window+s.withheld < 0 { // grpc-go's window
-		s.answer = refused
+		s.answer, c.came.packed = refused, nil
 	}
 	s.messages = c.came.messages
 	n -= c.takeFromGrant(&s, n)

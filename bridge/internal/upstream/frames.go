@@ -12,8 +12,7 @@ type h2Frame struct {
 	kind      http2.FrameType
 	flags     http2.Flags
 	stream    uint32
-	increment uint32 // of a WINDOW_UPDATE
-	last      uint32 // of a GOAWAY: the last stream that the peer may have taken
+	increment uint32 // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes
 	padding   uint32 // of DATA, with the byte that has its length
 	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
 	settings  bool
@@ -124,8 +123,8 @@ func (s *h2Frames) passPart(part []byte) {
 	}
 }
 
-// parseFrame parses a frame's header, and with it a WINDOW_UPDATE's increment, a GOAWAY's last
-// stream, the length of DATA's padding and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the number of bytes
+// parseFrame parses a frame's header, and with it increment, the length of
+// DATA's padding and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the number of bytes
 // used, 0 if b has too few.
 func parseFrame(b []byte) (f h2Frame, n int) {
 	if len(b) < frameHeaderBytes {
@@ -147,20 +146,14 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 		f.padding = min(1+uint32(b[frameHeaderBytes]), f.length)
 		return f, frameHeaderBytes + 1
 	}
-	isUpdate := f.kind == http2.FrameWindowUpdate && f.length == 4
-	if !isUpdate && (f.kind != http2.FrameGoAway || f.length < 8) {
+	if !(f.kind == http2.FrameWindowUpdate && f.length == 4 || f.kind == http2.FrameGoAway && f.length >= 8) {
 		return f, frameHeaderBytes
 	}
-	if len(b) < windowUpdateBytes { // as much of a GOAWAY has last
+	if len(b) < windowUpdateBytes {
 		return h2Frame{}, 0
 	}
-	n = windowUpdateBytes
-	if v := binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31); isUpdate {
-		f.increment = v
-	} else {
-		f.last = v
-	}
-	return f, n
+	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31)
+	return f, windowUpdateBytes
 }
 
 // parseSettings parses the payload of SETTINGS after the header, like parseFrame. RFC

@@ -65,7 +65,7 @@ func (c *windowConn) followMessages(stream uint32) {
 	defer c.mu.Unlock()
 	s := c.streams[stream]
 	c.came.stream, c.came.messages, c.came.packed = stream, s.messages, nil
-	if s.place != nil && (s.answer == awaitsHeader || s.place.compressed.Load()) {
+	if s.answer == hasHeader && s.place.compressed.Load() {
 		c.came.packed = s.place
 	}
 }

@@ -29,7 +29,6 @@ type backendLink struct {
 	lost  bool             // it accepts no further calls
 	health
 	began time.Time
-	done  func(balancer.DoneInfo)
 
 	arrivals atomic.Uint64 // reads that brought HEADERS or DATA; not guarded
 	wire     *windowConn   // never changes
@@ -43,7 +42,6 @@ func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
 		return nil
 	}
 	l := &backendLink{conn: c, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
-	l.done = l.release
 	p := c.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,7 +137,7 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 			return balancer.PickResult{}, err
 		}
 		if k == nil {
-			return balancer.PickResult{SubConn: l.sub, Done: l.done}, nil
+			return balancer.PickResult{SubConn: l.sub, Done: l.release}, nil
 		}
 		place, taken := &callPlace{call: k, link: l}, false
 		if taken, err = l.wire.expect(info.Ctx, place); taken {

@@ -100,7 +100,7 @@ func (c *windowConn) answered(f h2Frame) {
 	}
 	ends := f.ends()
 	switch {
-	case s.place == nil || s.answer == refused:
+	case s.place == nil || s.answer == refused || f.stream > c.last:
 	case v.broken, s.answer == hasHeader && !ends:
 		s.answer = refused
 	case s.answer == awaitsHeader && !v.ofGRPC:
@@ -112,7 +112,7 @@ func (c *windowConn) answered(f h2Frame) {
 		s.place.trailer.Store(true)
 	default:
 		s.answer = hasHeader
-		s.place.accept(v.coded)
+		s.place.compressed.Store(v.coded)
 	}
 	c.streams[f.stream] = s
 	if ends {

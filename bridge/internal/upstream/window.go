@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -77,6 +78,7 @@ type windowConn struct {
 	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
 	block     h2Frame  // the HEADERS that came last; only Read uses it
+	last      uint32   // the last stream that the backend takes; only Read uses it
 	inMessage bool     // the read had HEADERS or DATA; only Read uses it
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
 		stream        uint32
@@ -124,7 +126,7 @@ type ownFrame struct {
 }
 
 func newWindowConn(conn net.Conn, a *memory.Account, window int64, panics *report.Panics) *windowConn {
-	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*callPlace), credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*callPlace), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, int(window))
 	c.answers = answers{left: func(string) {}, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
@@ -222,9 +224,12 @@ func (c *windowConn) received(f h2Frame) bool {
 	case f.kind == http2.FrameHeaders:
 		c.block = f // readBlock ends the stream
 	case f.kind == http2.FrameGoAway:
-		c.leaveOut(f.last)
+		c.last = f.increment
+	case f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0:
+		c.refuse(f.stream)
 	case f.ends():
 		c.countArrived()
+		c.came.stream = 0 // more DATA of the stream is no call's
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.forget(f.stream)
@@ -296,16 +301,13 @@ func (c *windowConn) reset(stream uint32) {
 	c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
 }
 
-// leaveOut notes that the backend takes no stream after the last one. grpc-go ends them. RFC
-// 9113 §6.8.
-func (c *windowConn) leaveOut(last uint32) {
+// refuse notes that grpc-go ends the call of a stream by itself.
+func (c *windowConn) refuse(stream uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, s := range c.streams {
-		if id > last {
-			s.answer = refused
-			c.streams[id] = s
-		}
+	if s, open := c.streams[stream]; open {
+		s.answer = refused
+		c.streams[stream] = s
 	}
 }
 
