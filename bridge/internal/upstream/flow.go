@@ -66,7 +66,7 @@ func (f *flow) unqueueAll() {
 // be early for requests that grpc-go compresses.
 func (f *flow) isFull() bool {
 	if f.packs != nil {
-		return f.packs.bytes() >= streamQueueBytes
+		return f.packs.isFull()
 	}
 	return f.queued.bytes.Load() >= streamQueueBytes
 }

@@ -246,25 +246,26 @@ func TestQueuedRequestsAreGivenBack(t *testing.T) {
 		left  int64 // that counts
 		wrote []int // the sizes of the rest
 	}{
-		"small ones, one written":        {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(tiny + prefixBytes) }, queuedBytes + tiny, []int{tiny}},
-		"all written":                    {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + large + 2*prefixBytes) }, 0, nil},
-		"a large one beside a small one": {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + prefixBytes) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes), []int{large}},
-		"sent again":                     {false, func(f *flow) { f.wrote(5000); f.queue(tiny) }, queuedBytes + tiny, []int{tiny}},
-		"a compressed one":               {true, func(f *flow) { f.queue(large) }, queuedBytes + large + packedMore, []int{100}},
-		"a compressed one that grew":     {true, func(f *flow) { f.queue(tiny) }, queuedBytes + tiny + packedMore, []int{tiny + 25}},
-		"a compressed one, half":         {true, func(f *flow) { f.queue(noise); f.packs.wrote(f.entry, packedPart(noise, 10_000)) }, queuedBytes + noise - 10_000, []int{}},
-		"compressed ones, one written":   {true, func(f *flow) { f.queue(large); f.queue(large); f.packs.wrote(f.entry, packedPart(50, 50)) }, queuedBytes + large + packedMore, []int{60}},
+		"small ones, one written":             {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(tiny + prefixBytes) }, queuedBytes + tiny, []int{tiny}},
+		"all written":                         {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + large + 2*prefixBytes) }, 0, nil},
+		"a large one beside a small one":      {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + prefixBytes) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes), []int{large}},
+		"sent again":                          {false, func(f *flow) { f.wrote(5000); f.queue(tiny) }, queuedBytes + tiny, []int{tiny}},
+		"a compressed one":                    {true, func(f *flow) { f.queue(large) }, queuedBytes + large + packedMore, []int{100}},
+		"a compressed one that grew":          {true, func(f *flow) { f.queue(tiny) }, queuedBytes + tiny + packedMore, []int{tiny + 25}},
+		"a compressed one, half":              {true, func(f *flow) { f.queue(noise); f.packs.wrote(f.entry, packedPart(noise, 10_000)) }, queuedBytes + noise + packedMore, []int{}},
+		"compressed ones, one written":        {true, func(f *flow) { f.queue(large); f.queue(large); f.packs.wrote(f.entry, packedPart(50, 50)) }, queuedBytes + large + packedMore, []int{60}},
+		"a compressed one behind a large one": {true, func(f *flow) { f.queue(4 << 20); f.queue(tiny) }, 2*(queuedBytes+packedMore) + 4<<20 + tiny, []int{4 << 20, 30}},
 		"many compressed ones": {true, func(f *flow) {
 			for range 100 {
 				f.queue(noise)
 			}
-		}, 100*queuedBytes + streamQueueBytes + noise, slices.Repeat([]int{30}, 100)},
+		}, 100*queuedBytes + streamQueueBytes + 2*(noise+packedMore), slices.Repeat([]int{30}, 100)},
 		"compressed ones, sent again": {true, func(f *flow) {
 			f.queue(large)
 			f.queue(tiny)
 			f.packs.wrote(f.entry, packedPart(90, 50))
-			f.packs.begins(f.entry)
-		}, queuedBytes + tiny + packedMore, []int{90, 26}},
+			f.packs.begins()
+		}, 2*(queuedBytes+packedMore) + large + tiny, []int{90, 26}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := memory.New(1<<30, 0)

@@ -6,26 +6,28 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
 
-// A packedRequests counts the requests of a call that grpc-go compresses, while they are in its
-// queue. The size of each is known once its prefix leaves. Before that, the sizes that they
-// had, and that of the queue, bound it.
+// A packedRequests counts the requests of a call that grpc-go compresses, until they have
+// left. Their own sizes, and that of grpc-go's queue, bound what they take there.
 type packedRequests struct {
-	mu      sync.Mutex
-	plain   fifo[int64] // the sizes of the requests whose prefix hasn't left, before they were compressed
-	sum     int64       // of plain
-	last    int64       // of plain
-	leaving arriving
-	counted int64 // with the call
-	ended   bool
+	mu           sync.Mutex
+	plain        fifo[int64] // the sizes of the requests that haven't left whole, before they were compressed
+	sum          int64       // of plain
+	before, last int64       // the sizes of the last two
+	leaving      arriving
+	counted      int64 // with the call
 }
+
+// packedMore is about how many bytes longer a small message is in gzip, with its prefix.
+const packedMore = 32
 
 // queue notes that grpc-go is about to compress a request of n bytes.
 func (p *packedRequests) queue(e *memory.Entry, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	n += packedMore
 	p.plain.push(n)
 	p.sum += n
-	p.last = n
+	p.before, p.last = p.last, n
 	p.count(e)
 }
 
@@ -34,8 +36,9 @@ func (p *packedRequests) wrote(e *memory.Entry, part []byte) {
 	e.Moved(len(part))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for begun := false; len(part) > 0; {
-		if part, begun = p.leaving.step(part); begun {
+	for len(part) > 0 {
+		part, _ = p.leaving.step(part)
+		if p.leaving.left == 0 && p.leaving.have == 0 {
 			n, _ := p.plain.pop() // 0 if grpc-go sends some again
 			p.sum -= n
 		}
@@ -44,51 +47,35 @@ func (p *packedRequests) wrote(e *memory.Entry, part []byte) {
 }
 
 // begins notes that the call begins on a stream, perhaps again.
-func (p *packedRequests) begins(e *memory.Entry) {
+func (p *packedRequests) begins() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.leaving = arriving{}
-	p.count(e)
 }
 
 // end gives everything back.
 func (p *packedRequests) end(e *memory.Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended = true
+	p.plain, p.sum = fifo[int64]{}, 0
 	p.count(e)
 }
 
-// bytes returns how many bytes are queued at most.
-func (p *packedRequests) bytes() int64 {
+// isFull reports whether the queue may be full.
+func (p *packedRequests) isFull() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.most()
+	return p.sum >= streamQueueBytes
 }
 
-// most returns how many bytes are queued at most: SendMsg returns once less than
-// streamQueueBytes are queued before its message. mu is held.
-func (p *packedRequests) most() int64 {
-	waiting := int64(p.plain.len())
-	return p.leaving.left + min(p.sum+waiting*packedMore, streamQueueBytes+p.last)
-}
-
-// packedMore is about how many bytes longer a small message is in gzip, with its prefix.
-const packedMore = 32
-
-// count counts what is queued with the call. mu is held.
+// count counts what is queued with the call. The requests before the last two take less than
+// the queue: SendMsg has returned for the one before the last. mu is held.
 func (p *packedRequests) count(e *memory.Entry) {
-	cost := p.most() + queuedBytes*int64(p.plain.len())
-	if p.leaving.left > 0 {
-		cost += queuedBytes
-	}
-	if p.ended {
-		cost = 0
-	}
-	if cost > p.counted {
-		e.Add(memory.Request, int(cost-p.counted))
-	} else if cost < p.counted {
-		e.Sub(memory.Request, int(p.counted-cost))
+	cost := min(p.sum, streamQueueBytes+p.before+p.last) + queuedBytes*int64(p.plain.len())
+	if more := cost - p.counted; more > 0 {
+		e.Add(memory.Request, int(more))
+	} else {
+		e.Sub(memory.Request, int(-more))
 	}
 	p.counted = cost
 }

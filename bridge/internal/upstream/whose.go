@@ -138,7 +138,7 @@ func (c *windowConn) bind(stream uint32) {
 	if f := &p.call.flow; f.entry != nil {
 		s.flow = f
 		if f.packs != nil && p.isLast() {
-			f.packs.begins(f.entry)
+			f.packs.begins()
 		}
 	}
 	c.streams[stream] = s
