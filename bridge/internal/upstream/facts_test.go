@@ -474,6 +474,16 @@ func TestStatusOfACutConnection(t *testing.T) {
 	}
 }
 
+// TestClosedUpstreamAfterTrailers: grpc-go ends the calls of a closed upstream before it closes
+// the connections.
+func TestClosedUpstreamAfterTrailers(t *testing.T) {
+	p := placeOn(new(windowConn), nil, nil)
+	p.trailer.Store(true)
+	if got := judge(p.call.classify(t.Context(), grpc.ErrClientConnClosing, testMessages)); got.origin != report.OriginCulvert { //nolint:staticcheck // a stream ends with it too
+		t.Errorf("ended with %v of %s, want culvert's own", got.status, got.origin)
+	}
+}
+
 // TestGRPCSetsADeadlineToClose a connection, and none before that.
 func TestGRPCSetsADeadlineToClose(t *testing.T) {
 	u, err := New(report.Backend{Target: startBackend(t, echo)}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)

@@ -61,6 +61,7 @@ var localStatuses = []localStatus{
 	{text: rstRefused, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true},
 	{text: "stream terminated by RST_STREAM", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
 	{text: leftOut, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
+	{text: "grpc: the client connection is closing", code: codes.Canceled, reason: report.ReasonUpstreamReset, says: "culvert has closed its connections to the backend", keep: true, evenTrailed: true, exact: true},
 }
 
 // A Status is a status that really came in the upstream's trailers.
