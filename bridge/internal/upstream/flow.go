@@ -38,9 +38,14 @@ func (f *flow) queue(n int) {
 	f.queued.cost.Add(cost)
 }
 
-// wrote notes that n bytes of requests are on their way.
-func (f *flow) wrote(n int64) {
-	f.entry.Moved(int(n))
+// wrote notes that a part of the requests is on its way.
+func (f *flow) wrote(part []byte) {
+	f.entry.Moved(len(part))
+	if f.packs != nil {
+		f.packs.wrote(f.entry, part)
+		return
+	}
+	n := int64(len(part))
 	left := f.queued.bytes.Add(-n)
 	if left > 0 {
 		part := f.queued.cost.Load() * n / (left + n)
@@ -120,23 +125,10 @@ type streamState struct {
 	withheld int64 // bytes that it may send besides for grpc-go, but not yet for culvert
 }
 
-// sentData tells the call about a DATA frame that is being sent.
-func (c *windowConn) sentData(f h2Frame) {
-	of := c.flowOf(f.stream)
-	c.packed = nil
-	switch {
-	case of == nil:
-	case of.packs != nil:
-		c.packed = of
-	default:
-		of.wrote(int64(f.length))
-	}
-}
-
 // writeData reads a part of the DATA that is being sent.
 func (c *windowConn) writeData(part []byte) {
-	if c.packed != nil {
-		c.packed.packs.wrote(c.packed.entry, part)
+	if c.sends != nil {
+		c.sends.wrote(part)
 	}
 }
 

@@ -246,14 +246,14 @@ func TestQueuedRequestsAreGivenBack(t *testing.T) {
 		left  int64 // that counts
 		wrote []int // the sizes of the rest
 	}{
-		"small ones, one written":             {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(tiny + prefixBytes) }, queuedBytes + tiny, []int{tiny}},
-		"all written":                         {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + large + 2*prefixBytes) }, 0, nil},
-		"a large one beside a small one":      {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + prefixBytes) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes), []int{large}},
-		"sent again":                          {false, func(f *flow) { f.wrote(5000); f.queue(tiny) }, queuedBytes + tiny, []int{tiny}},
+		"small ones, one written":             {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(packedPart(tiny, tiny)) }, queuedBytes + tiny, []int{tiny}},
+		"all written":                         {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(make([]byte, tiny+large+2*prefixBytes)) }, 0, nil},
+		"a large one beside a small one":      {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(packedPart(tiny, tiny)) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes), []int{large}},
+		"sent again":                          {false, func(f *flow) { f.wrote(make([]byte, 5000)); f.queue(tiny) }, queuedBytes + tiny, []int{tiny}},
 		"a compressed one":                    {true, func(f *flow) { f.queue(large) }, queuedBytes + large + packedMore, []int{100}},
 		"a compressed one that grew":          {true, func(f *flow) { f.queue(tiny) }, queuedBytes + tiny + packedMore, []int{tiny + 25}},
-		"a compressed one, half":              {true, func(f *flow) { f.queue(noise); f.packs.wrote(f.entry, packedPart(noise, 10_000)) }, queuedBytes + noise + packedMore, []int{}},
-		"compressed ones, one written":        {true, func(f *flow) { f.queue(large); f.queue(large); f.packs.wrote(f.entry, packedPart(50, 50)) }, queuedBytes + large + packedMore, []int{60}},
+		"a compressed one, half":              {true, func(f *flow) { f.queue(noise); f.wrote(packedPart(noise, 10_000)) }, queuedBytes + noise + packedMore, []int{}},
+		"compressed ones, one written":        {true, func(f *flow) { f.queue(large); f.queue(large); f.wrote(packedPart(50, 50)) }, queuedBytes + large + packedMore, []int{60}},
 		"a compressed one behind a large one": {true, func(f *flow) { f.queue(4 << 20); f.queue(tiny) }, 2*(queuedBytes+packedMore) + 4<<20 + tiny, []int{4 << 20, 30}},
 		"many compressed ones": {true, func(f *flow) {
 			for range 100 {
@@ -263,7 +263,7 @@ func TestQueuedRequestsAreGivenBack(t *testing.T) {
 		"compressed ones, sent again": {true, func(f *flow) {
 			f.queue(large)
 			f.queue(tiny)
-			f.packs.wrote(f.entry, packedPart(90, 50))
+			f.wrote(packedPart(90, 50))
 			f.packs.begins()
 		}, 2*(queuedBytes+packedMore) + large + tiny, []int{90, 26}},
 	} {
@@ -280,14 +280,11 @@ func TestQueuedRequestsAreGivenBack(t *testing.T) {
 			before, wrote := f.entry.InParts(), 0
 			if c.packs && f.packs.leaving.left > 0 {
 				wrote = int(f.packs.leaving.left)
-				f.packs.wrote(f.entry, make([]byte, wrote))
+				f.wrote(make([]byte, wrote))
 			}
 			for _, n := range c.wrote {
-				if wrote += n + prefixBytes; c.packs {
-					f.packs.wrote(f.entry, packedPart(n, n))
-				} else {
-					f.wrote(int64(n + prefixBytes))
-				}
+				wrote += n + prefixBytes
+				f.wrote(packedPart(n, n))
 			}
 			if got := f.entry.InParts() - before; got != int64(wrote) {
 				t.Errorf("of %d bytes that went out %d count as progress", wrote, got)

@@ -48,7 +48,7 @@ const (
 type h2Frames struct {
 	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: not needed
 	data   func(part []byte)                           // of DATA, without padding; nil: not needed
-	header h2Frame                                     // the frame whose payload is passed on
+	header h2Frame                                     // the frame whose payload is passed on; of a header block, HEADERS
 
 	before []byte // pass sets it: frames to hand on before the one that it has
 
@@ -96,7 +96,9 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) []byte {
 		}
 		at += n
 		s.skip = int(f.length) + frameHeaderBytes - n
-		s.header = f
+		if f.kind != http2.FrameContinuation {
+			s.header = f
+		}
 		if s.skip == 0 {
 			s.passPart(nil)
 		}
@@ -111,7 +113,7 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) []byte {
 // last one, or of DATA.
 func (s *h2Frames) passPart(part []byte) {
 	switch s.header.kind {
-	case http2.FrameHeaders, http2.FrameContinuation:
+	case http2.FrameHeaders:
 		if s.fields != nil {
 			s.fields(s.header.stream, part, s.skip == 0 && !s.block)
 		}

@@ -33,7 +33,6 @@ func (p *packedRequests) queue(e *memory.Entry, n int64) {
 
 // wrote notes that a part of the requests is on its way.
 func (p *packedRequests) wrote(e *memory.Entry, part []byte) {
-	e.Moved(len(part))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(part) > 0 {

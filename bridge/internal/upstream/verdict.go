@@ -1,8 +1,8 @@
 package upstream
 
 import (
-	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2/hpack"
@@ -42,33 +42,13 @@ func (a *answers) judge() (v verdict) {
 // isWellFormed reports whether golang.org/x/net's HTTP/2 passes the fields on. For others,
 // grpc-go ends the call. RFC 9113 §8.2.1, §8.3.
 func isWellFormed(fields []hpack.HeaderField) bool {
-	answers, asks, regular := false, false, false
 	for i, f := range fields {
-		switch f.Name {
-		case ":status":
-			answers = true
-		case ":method", ":path", ":scheme", ":authority", ":protocol":
-			asks = true
-		default:
-			if regular = true; !isFieldName(f.Name) {
-				return false
-			}
-		}
-		again := func(before hpack.HeaderField) bool { return before.Name == f.Name }
-		if !httpguts.ValidHeaderFieldValue(f.Value) || f.IsPseudo() && (regular || slices.ContainsFunc(fields[:i], again)) {
+		named := httpguts.ValidHeaderFieldName(f.Name) && f.Name == strings.ToLower(f.Name)
+		if !httpguts.ValidHeaderFieldValue(f.Value) || !named && (f.Name != ":status" || i > 0) {
 			return false
 		}
 	}
-	return !answers || !asks
-}
-
-func isFieldName(name string) bool {
-	for _, r := range name {
-		if !httpguts.IsTokenRune(r) || 'A' <= r && r <= 'Z' {
-			return false
-		}
-	}
-	return name != ""
+	return true
 }
 
 // An answerStage is how much of an answer grpc-go has taken.
@@ -80,15 +60,13 @@ const (
 	refused // grpc-go ends the call by itself
 )
 
-// readBlock reads a part of a header block of an answer.
-func (c *windowConn) readBlock(_ uint32, _ []byte, ends bool) {
-	if ends {
-		c.answered(c.block)
+// readBlock reads a part of a header block of an answer. At its end, it notes what grpc-go
+// makes of the block.
+func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
+	if !whole {
+		return
 	}
-}
-
-// answered notes what grpc-go makes of a header block, before it gets the block.
-func (c *windowConn) answered(f h2Frame) {
+	f := c.in.header
 	v, _ := c.answers.found.pop()
 	c.countArrived()
 	c.came.stream = 0 // the messages behind a header may be compressed

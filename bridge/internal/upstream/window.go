@@ -77,7 +77,6 @@ type windowConn struct {
 
 	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
-	block     h2Frame  // the HEADERS that came last; only Read uses it
 	last      uint32   // the last stream that the backend takes; only Read uses it
 	inMessage bool     // the read had HEADERS or DATA; only Read uses it
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
@@ -95,7 +94,7 @@ type windowConn struct {
 	out     h2Frames
 	fields  *hpack.Decoder // of request headers; only Write uses it
 	id      string         // in the current header; only Write uses it
-	packed  *flow          // of the DATA that is being sent, if grpc-go has compressed it; only Write uses it
+	sends   *flow          // of the DATA that is being sent; nil: not known; only Write uses it
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
 	reads    atomic.Uint64 // by grpc-go. When it begins one, it has read what the one before returned
@@ -221,13 +220,10 @@ func (c *windowConn) received(f h2Frame) bool {
 		c.came.padded += int64(f.length)
 	}
 	switch {
-	case f.kind == http2.FrameHeaders:
-		c.block = f // readBlock ends the stream
+	case f.kind == http2.FrameHeaders: // readBlock ends the stream
 	case f.kind == http2.FrameGoAway:
 		c.last = f.increment
-	case f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0:
-		c.refuse(f.stream)
-	case f.ends():
+	case f.ends(), f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0: // grpc-go resets the stream for that
 		c.countArrived()
 		c.came.stream = 0 // more DATA of the stream is no call's
 		c.mu.Lock()
@@ -279,7 +275,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		c.watch.sent()
 	case f.kind == http2.FrameData:
 		c.watch.sent()
-		c.sentData(f)
+		c.sends = c.flowOf(f.stream)
 	case f.kind == http2.FramePing && !f.flags.Has(http2.FlagPingAck):
 		c.watch.grpcPinged()
 	case f.kind == http2.FrameRSTStream:
@@ -299,16 +295,6 @@ var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, 
 func (c *windowConn) reset(stream uint32) {
 	frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
 	c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
-}
-
-// refuse notes that grpc-go ends the call of a stream by itself.
-func (c *windowConn) refuse(stream uint32) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s, open := c.streams[stream]; open {
-		s.answer = refused
-		c.streams[stream] = s
-	}
 }
 
 // offer sends a frame as soon as no other is being written.
