@@ -240,6 +240,42 @@ func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
 	expectNow(t, c, placeOn(c, nil, nil))
 }
 
+// TestUnreadableRequestEndsTheConnection: no call on it could be known any more.
+func TestUnreadableRequestEndsTheConnection(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+	a := memory.New(1<<20, 0)
+	c := newWindowConn(near, a, connWindow(a), nil)
+	defer c.Close() // it is closed
+	first := placeOn(c, nil, nil)
+	expectNow(t, c, first)
+	var sent bytes.Buffer
+	sent.WriteString(http2.ClientPreface)
+	_ = http2.NewFramer(&sent, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x80}, EndHeaders: true}) // to memory
+	if _, err := c.Write(sent.Bytes()); err == nil || first.written.Load() {
+		t.Errorf("%v; written %v", err, first.written.Load())
+	}
+}
+
+// TestStreamAfterAGoAway: grpc-go ends it, although its header has left.
+func TestStreamAfterAGoAway(t *testing.T) {
+	for id, taken := range map[uint32]bool{1: true, 3: false} {
+		near, _ := net.Pipe()
+		a := memory.New(1<<20, 0)
+		c := newWindowConn(near, a, connWindow(a), nil)
+		defer c.Close()
+		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, c.received)
+		p := placeOn(c, nil, nil)
+		c.streams[id] = streamState{place: p}
+		c.answers.found.push(verdict{ofGRPC: true})
+		c.in.scan([]byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndStream | http2.FlagHeadersEndHeaders), 0, 0, 0, byte(id)}, c.received)
+		if got := p.trailer.Load(); got != taken {
+			t.Errorf("stream %d: trailers %v, want %v", id, got, taken)
+		}
+	}
+}
+
 // TestLostConnectionIsPickedAgain: a call that was to begin on a connection that is lost gets
 // a place on another one, which expects it.
 func TestLostConnectionIsPickedAgain(t *testing.T) {
