@@ -284,11 +284,13 @@ func TestPanicBesideAConnection(t *testing.T) {
 			var err error
 			p := &pool{panics: c.panics}
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
+			place := &callPlace{call: new(callFacts), link: l}
+			expectNow(t, c, place)
 			func() {
-				defer p.catchPick(nil, &l, &err)
+				defer p.catchPick(place.call, &place, &err)
 				panic("a test panics in Pick")
 			}()
-			if l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
+			if len(c.expected) != 0 || l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
 				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.conn.address.open, err)
 			}
 		},

@@ -130,23 +130,25 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 // lock meanwhile, and the call's context ends the wait.
 func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
 	k := factsOf(info.Ctx)
-	var l *backendLink
-	defer p.catchPick(k, &l, &err)
+	var place *callPlace
+	defer p.catchPick(k, &place, &err)
 	for {
-		if l, err = p.findPlace(info.Ctx, k); err != nil {
+		l, err := p.findPlace(info.Ctx, k)
+		if err != nil {
 			return balancer.PickResult{}, err
 		}
 		if k == nil {
 			return balancer.PickResult{SubConn: l.sub, Done: l.release}, nil
 		}
-		place, taken := &callPlace{call: k, link: l}, false
-		if taken, err = l.wire.expect(info.Ctx, place); taken {
+		place = &callPlace{call: k, link: l}
+		taken, err := l.wire.expect(info.Ctx, place)
+		if taken {
 			k.place.Store(place)
 			return balancer.PickResult{SubConn: l.sub, Done: place.done}, nil
 		}
-		lost := l
-		l = nil
-		lost.release(balancer.DoneInfo{})
+		lost := place
+		place = nil
+		lost.done(balancer.DoneInfo{})
 		if err != nil {
 			return balancer.PickResult{}, err
 		}
