@@ -53,16 +53,15 @@ func (k *callFacts) refusedBy(a *backendAddress) {
 // have released the place without the reason. It puts into the error how many addresses
 // have refused the call.
 func (k *callFacts) noteRefusal(end error) {
-	f, place := refusal(end), k.place.Load()
-	if f == nil || place == nil {
+	f, l := refusal(end), k.link.Load()
+	if f == nil || l == nil {
 		return
 	}
-	address := place.link.conn.address
-	p := address.pool
+	p := l.conn.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if place.written.Load() { // as in repick
-		k.refusedBy(address)
+	if k.written.Load() { // as in repick
+		k.refusedBy(l.conn.address)
 	}
 	if n := len(k.refused); n > 1 {
 		f.Text += fmt.Sprintf(" (%d addresses refused it)", n)

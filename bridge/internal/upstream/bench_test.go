@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
@@ -25,11 +24,9 @@ func BenchmarkCall(b *testing.B) {
 	}
 	defer func() { _ = u.Close() }() // nothing else closes it
 	b.ReportAllocs()
-	account := memory.New(1<<30, 0)
 	for b.Loop() {
 		ctx, cancel := context.WithCancelCause(b.Context())
-		held := account.NewEntry()
-		stream, err := u.Open(ctx, cancel, Request{Method: testMethod, ID: "one", Metadata: metadata.MD{idHeader: {"one"}, "x-a": {"1"}}, Held: held})
+		stream, err := u.Open(ctx, cancel, Request{Method: testMethod})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -38,6 +35,5 @@ func BenchmarkCall(b *testing.B) {
 			b.Fatal(err)
 		}
 		cancel(errFinished)
-		held.Settle()
 	}
 }
