@@ -5,7 +5,7 @@ import (
 	"context"
 )
 
-// A deadline is when a call ends at the latest, by its client or by its route.
+// A deadline is the time by which a call has to end, as its client or its route says.
 type deadline struct {
 	timed    context.Context // the call's, with the deadline
 	stopTime func()          // ends timed
