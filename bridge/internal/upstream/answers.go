@@ -41,17 +41,20 @@ import (
 //
 // Only the connection's Read uses it.
 type answers struct {
-	left  func(name string)   // told of each value that is left out
-	ended func(stream uint32) // told of each stream that ends here and not at the backend
-	most  int                 // bytes of a block's fields that grpc-go takes
+	left func(name string) // told of each value that is left out
+	most int               // bytes of a block's fields that grpc-go takes
 
-	fields *hpack.Decoder
-	list   []hpack.HeaderField // of the block
-	size   int                 // of list
-	odd    bool                // the block may need a change
-	known  [][]byte            // blocks that need no change, while the table stays as it is
+	fields   *hpack.Decoder
+	list     []hpack.HeaderField // of the block
+	size     int                 // of list
+	trailers int                 // of the list's fields named trailer, which golang.org/x/net counts apart
+	odd      bool                // the block may need a change
+	known    []knownBlock        // blocks that need no change, while the table stays as it is
+	found    fifo[verdict]       // on the blocks that are handed on
 
 	untyped, coded bool // the block has a status of HTTP without a content-type, and one of gRPC
+	broken         bool // its padding is longer than it, so grpc-go ends its stream alone, and doesn't read it
+	cut            bool // the list ends with a field that grpc-go doesn't take
 
 	skip   int    // bytes of a frame without a header block, still to come
 	held   []byte // the beginning of a frame's header, or of a block
@@ -59,7 +62,7 @@ type answers struct {
 	need   int    // bytes of held without which there is nothing to do
 	out    []byte // to be read before anything else
 	err    error  // after out
-	lost   bool   // the bytes can't be read as HTTP/2: they pass as they are
+	lost   bool   // what follows can't be read as HTTP/2
 	anew   *hpack.Encoder
 	block  bytes.Buffer // of anew
 }
@@ -105,7 +108,7 @@ func (a *answers) read(p []byte, next func(p []byte) (int, error)) (int, error) 
 			in, a.held = a.held, nil
 		}
 		out, changed := a.pass(in, held)
-		if a.lost && a.anew != nil {
+		if a.lost {
 			err = errAnswerUnreadable
 		}
 		if err != nil { // nothing follows what is held
@@ -130,13 +133,7 @@ func (a *answers) pass(in []byte, owned bool) (out []byte, changed bool) {
 			out = append(out, in[from:to]...)
 		}
 	}
-	for at < len(in) {
-		if a.lost {
-			if a.anew == nil { // else grpc-go's table isn't the backend's
-				hand(at, len(in))
-			}
-			return a.passed(in, out, changed)
-		}
+	for at < len(in) && !a.lost {
 		if n := min(a.skip, len(in)-at); n > 0 {
 			hand(at, at+n)
 			a.skip -= n
@@ -150,10 +147,10 @@ func (a *answers) pass(in []byte, owned bool) (out []byte, changed bool) {
 		}
 		switch http2.FrameType(rest[frameKindAt]) {
 		case http2.FrameHeaders:
-		case http2.FramePushPromise, http2.FrameContinuation: // grpc-go refuses both
+		case http2.FrameContinuation: // of no block
 			a.lost = true
 			continue
-		default:
+		default: // grpc-go passes over PUSH_PROMISE, with its block
 			a.skip = frameHeaderBytes + payloadBytes(rest)
 			continue
 		}
@@ -175,24 +172,17 @@ func (a *answers) pass(in []byte, owned bool) (out []byte, changed bool) {
 		}
 		at += n
 	}
-	if owned && at == 0 { // a block that comes in many pieces isn't copied for each
+	switch {
+	case a.lost:
+	case owned && at == 0: // a block that comes in many pieces isn't copied for each
 		a.held = in
-	} else {
+	default:
 		a.held = append(a.held, in[at:]...)
 	}
-	return a.passed(in[:at], out, changed)
-}
-
-// passed returns what pass does.
-func (a *answers) passed(in, out []byte, changed bool) ([]byte, bool) {
-	switch {
-	case changed:
+	if changed {
 		return out, true
-	case a.lost && a.anew != nil:
-		return nil, true
-	default:
-		return in, false
 	}
+	return in[:at], false
 }
 
 func payloadBytes(frame []byte) int {
@@ -227,26 +217,31 @@ func (a *answers) mend(frames []byte, whole bool) (mended []byte, same bool) {
 	if whole {
 		indexed = indexedFields(frames)
 	}
-	if indexed != nil && a.anew == nil && a.knows(indexed) {
-		return nil, true
+	if indexed != nil && a.anew == nil {
+		for i := range a.known {
+			if known := &a.known[i]; bytes.Equal(known.fields, indexed) {
+				a.found.push(known.verdict)
+				return nil, true
+			}
+		}
 	}
 	if !whole || !a.parse(frames) {
-		a.lost = true // grpc-go ends the connection
+		a.lost = true
 		return nil, true
 	}
-	a.learn(indexed)
 	ends, changed := http2.Flags(frames[4]).Has(http2.FlagHeadersEndStream), false
 	end, stream := ends, binary.BigEndian.Uint32(frames[5:])&(1<<31-1)
 	if a.odd {
 		end, changed = a.repair(end)
 	}
-	if end && !ends {
-		a.ended(stream)
+	v := a.judge()
+	a.learn(indexed, v)
+	v.cut = end && !ends
+	a.found.push(v)
+	if !changed && (a.anew == nil || a.broken) {
+		return nil, true
 	}
 	if a.anew == nil {
-		if !changed {
-			return nil, true
-		}
 		a.anew = hpack.NewEncoder(&a.block)
 		a.anew.SetMaxDynamicTableSizeLimit(0) // so the table that grpc-go has doesn't matter
 	}
@@ -272,24 +267,20 @@ func indexedFields(frames []byte) []byte {
 	return fields
 }
 
-// knows reports whether a block of references needs no change.
-func (a *answers) knows(indexed []byte) bool {
-	for _, known := range a.known {
-		if bytes.Equal(known, indexed) {
-			return true
-		}
-	}
-	return false
+// A knownBlock is a block of references.
+type knownBlock struct {
+	fields  []byte
+	verdict verdict
 }
 
 // learn notes a block that was parsed. Without indexed it may have changed HPACK's table.
-func (a *answers) learn(indexed []byte) {
+func (a *answers) learn(indexed []byte, v verdict) {
 	const most, mostBytes = 4, 32 // a header and a trailer, of two kinds
 	switch {
 	case indexed == nil:
 		a.known = a.known[:0]
 	case !a.odd && len(a.known) < most && len(indexed) <= mostBytes:
-		a.known = append(a.known, bytes.Clone(indexed))
+		a.known = append(a.known, knownBlock{bytes.Clone(indexed), v})
 	}
 }
 
@@ -300,7 +291,7 @@ func (a *answers) forget() {
 	if a.list = a.list[:0]; cap(a.list) > most {
 		a.list = nil
 	}
-	a.size, a.odd, a.untyped, a.coded = 0, false, false, false
+	a.size, a.trailers, a.odd, a.untyped, a.coded, a.broken, a.cut = 0, 0, false, false, false, false, false
 	a.walked, a.need = 0, 0
 	if a.block.Reset(); a.block.Cap() > maxFrameBytes {
 		a.block = bytes.Buffer{}
@@ -333,8 +324,8 @@ func (a *answers) parse(frames []byte) bool {
 				}
 				part = part[5:]
 			}
-			if pad > len(part) {
-				return false
+			if a.broken = pad > len(part); a.broken {
+				return true
 			}
 			part = part[:len(part)-pad]
 		}
@@ -354,7 +345,12 @@ func (a *answers) parse(frames []byte) bool {
 // takes: grpc-go then ends the call as it does for the whole list.
 func (a *answers) add(f hpack.HeaderField) {
 	a.list = append(a.list, f)
-	if a.size += int(f.Size()); a.size > a.most {
+	n, size := int(f.Size()), &a.size
+	if f.Name == "trailer" {
+		n, size = len(f.Value)+31*strings.Count(f.Value, ",")+32, &a.trailers // as golang.org/x/net does
+	}
+	if *size += n; *size > a.most {
+		a.cut = true
 		a.fields.SetEmitEnabled(false)
 	}
 }
@@ -405,14 +401,14 @@ func isBase64(v string) bool {
 // repair changes the list of a block, which ends the stream or not. It returns whether it
 // ends the stream now.
 func (a *answers) repair(ends bool) (end, changed bool) {
-	if a.size > a.most { // the list is cut: grpc-go refuses it
+	if a.cut { // grpc-go refuses it
 		return ends, false
 	}
 	fields := a.list
-	a.list, a.size = make([]hpack.HeaderField, 0, len(fields)), 0
+	a.list, a.size, a.trailers = make([]hpack.HeaderField, 0, len(fields)), 0, 0
 	var h answerHeader
 	for _, f := range fields {
-		if a.size > a.most {
+		if a.cut {
 			return ends, changed // grpc-go refuses it
 		}
 		switch {
@@ -450,7 +446,7 @@ func (a *answers) repair(ends bool) (end, changed bool) {
 // addParts adds the values that a -bin field joins. RFC 9110 §5.3.
 func (a *answers) addParts(f hpack.HeaderField) {
 	for part := range strings.SplitSeq(f.Value, ",") {
-		if a.size > a.most {
+		if a.cut {
 			return
 		}
 		if part = strings.Trim(part, " \t"); isBase64(part) {

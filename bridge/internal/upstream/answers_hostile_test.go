@@ -291,11 +291,6 @@ func (c *oddConn) answer(id uint32, kind string) {
 		c.write(func() { _ = c.framer.WriteGoAway(id, http2.ErrCodeNo, nil) })
 		page(false)
 		c.data(id, make([]byte, 1<<10), 0)
-	case "push":
-		ok("x-a-bin", "AA,AQ")
-		c.write(func() {
-			_ = c.framer.WritePushPromise(http2.PushPromiseParam{StreamID: id, PromiseID: 2, EndHeaders: true})
-		})
 	case "stray continuation":
 		ok("x-a-bin", "AA,AQ")
 		c.write(func() { _ = c.framer.WriteContinuation(id, true, nil) })
@@ -360,7 +355,7 @@ func startOdd(t *testing.T) (*oddBackend, *Upstream) {
 // TestAnswersThatEndTheConnection end their own call with a status, and the next one has
 // another connection.
 func TestAnswersThatEndTheConnection(t *testing.T) {
-	for kind, want := range map[string]codes.Code{"goaway": codes.NotFound, "push": codes.Unavailable, "stray continuation": codes.Unavailable, "bad table": codes.Unavailable, "endless block": codes.Unavailable} {
+	for kind, want := range map[string]codes.Code{"goaway": codes.NotFound, "stray continuation": codes.Unavailable, "bad table": codes.Unavailable, "endless block": codes.Unavailable} {
 		t.Run(kind, func(t *testing.T) {
 			_, u := startOdd(t)
 			for _, kind := range []string{kind, "plain", "binary", kind, "plain"} {

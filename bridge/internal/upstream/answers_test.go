@@ -256,7 +256,7 @@ func blocks(odd bool) []byte {
 
 // mended returns what answers makes of in if it comes in pieces of these sizes.
 func mended(in []byte, sizes ...int) ([]byte, error) {
-	a := answers{left: func(string) {}, ended: func(uint32) {}, most: 8 << 10}
+	a := answers{left: func(string) {}, most: 8 << 10}
 	var out []byte
 	buffer, i := make([]byte, 64), 0
 	for {

@@ -156,7 +156,6 @@ func (s *Stream) reopenUnlessCommitted() (committed bool, err error) {
 func (s *Stream) reopen() error {
 	a := s.again
 	if s.facts != nil { // else no attempt has had a stream
-		s.facts.flow.unborn.Store(true)
 		s.facts.flow.unqueueAll()
 	}
 	err := a.open(a.attempts - 1)

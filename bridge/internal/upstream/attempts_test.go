@@ -71,7 +71,7 @@ func TestRefusedCallGoesElsewhere(t *testing.T) {
 						account := memory.New(1<<30, 0)
 						entry := account.NewEntry()
 						ctx, cancel := context.WithCancelCause(within(t, patience))
-						up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: retry, Held: entry, ID: "a"})
+						up, err := openWith(ctx, u, cancel, Request{Method: testMethod, Retry: retry, Held: entry, ID: "a"})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -159,7 +159,7 @@ func answerDuringAReplay(t *testing.T, script func(*frameConn, uint32), headerFi
 	connected(t, u, n)
 	ctx, cancel := context.WithCancelCause(within(t, patience))
 	defer cancel(errFinished)
-	up, err := u.Open(ctx, cancel, Request{Method: testMethod})
+	up, err := openWith(ctx, u, cancel, Request{Method: testMethod})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestSendThatCantBeReplayed(t *testing.T) {
 	}})
 	ctx, cancel := context.WithCancelCause(within(t, patience))
 	defer cancel(errFinished)
-	up, err := u.Open(ctx, cancel, Request{Method: testMethod})
+	up, err := openWith(ctx, u, cancel, Request{Method: testMethod})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,9 +237,10 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			l.result(k)
-			k.written.Store(written)
-			l.release(balancer.DoneInfo{})
+			place := &callPlace{call: k, link: l}
+			k.place.Store(place)
+			place.written.Store(written)
+			place.done(balancer.DoneInfo{})
 			p.mu.Lock()
 			k.repick()
 			avoided := l.conn.address.avoided != nil

@@ -53,15 +53,16 @@ func (k *callFacts) refusedBy(a *backendAddress) {
 // have released the place without the reason. It puts into the error how many addresses
 // have refused the call.
 func (k *callFacts) noteRefusal(end error) {
-	f, l := refusal(end), k.link.Load()
-	if f == nil || l == nil {
+	f, place := refusal(end), k.place.Load()
+	if f == nil || place == nil {
 		return
 	}
-	p := l.conn.address.pool
+	address := place.link.conn.address
+	p := address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if k.written.Load() { // as in repick
-		k.refusedBy(l.conn.address)
+	if place.written.Load() { // as in repick
+		k.refusedBy(address)
 	}
 	if n := len(k.refused); n > 1 {
 		f.Text += fmt.Sprintf(" (%d addresses refused it)", n)

@@ -148,7 +148,7 @@ func start(ctx context.Context, t *testing.T, u *Upstream) <-chan error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		defer cancel(errFinished)
-		up, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		up, err := openWith(ctx, u, cancel, Request{Method: testMethod})
 		if err == nil {
 			up.CloseSend()
 			m, recvErr := up.Recv()
@@ -226,7 +226,7 @@ func TestWaitingCallsLeaveARefusingAddress(t *testing.T) {
 		(<-first).only(2)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(errFinished)
-		up, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		up, err := openWith(ctx, u, cancel, Request{Method: testMethod})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,7 +264,7 @@ func TestOpenWhileAnotherBackendServes(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(errFinished)
 				start := time.Now()
-				_, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: retryThrice, Elsewhere: true})
+				_, err := openWith(ctx, u, cancel, Request{Method: testMethod, Retry: retryThrice, Elsewhere: true})
 				var f *report.Fault
 				if !errors.As(err, &f) || f.Reason != report.ReasonUpstreamUnreachable || !f.Unseen() || errors.Is(err, io.EOF) {
 					t.Errorf("ended with %v", err)
@@ -362,7 +362,7 @@ func TestWaitForAPlaceThatIsLost(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(errFinished)
 		begin := time.Now()
-		_, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		_, err := openWith(ctx, u, cancel, Request{Method: testMethod})
 		if took := time.Since(begin) - 2*connectPatience; !Unreached(err) || took != connectPatience {
 			t.Errorf("ended with %v, %v after the loss, want %v", err, took, connectPatience)
 		}
@@ -385,7 +385,7 @@ func TestWaitForAPlaceOutlastsALoss(t *testing.T) {
 		for range 2 {
 			go func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
-				if _, err := u.Open(ctx, cancel, Request{Method: testMethod}); err != nil {
+				if _, err := openWith(ctx, u, cancel, Request{Method: testMethod}); err != nil {
 					t.Errorf("a call: %v", err)
 				}
 				opened <- func() { cancel(errFinished) }
@@ -512,9 +512,10 @@ func TestLostCallIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			l.result(k)
-			k.written.Store(written)
-			l.release(balancer.DoneInfo{})
+			place := &callPlace{call: k, link: l}
+			k.place.Store(place)
+			place.written.Store(written)
+			place.done(balancer.DoneInfo{})
 			k.noteRefusal(report.New(report.ReasonUpstreamReset, "lost"))
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
@@ -24,9 +25,11 @@ func BenchmarkCall(b *testing.B) {
 	}
 	defer func() { _ = u.Close() }() // nothing else closes it
 	b.ReportAllocs()
+	account := memory.New(1<<30, 0)
 	for b.Loop() {
 		ctx, cancel := context.WithCancelCause(b.Context())
-		stream, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		held := account.NewEntry()
+		stream, err := u.Open(ctx, cancel, Request{Method: testMethod, ID: "one", Metadata: metadata.MD{idHeader: {"one"}, "x-a": {"1"}}, Held: held})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -35,5 +38,6 @@ func BenchmarkCall(b *testing.B) {
 			b.Fatal(err)
 		}
 		cancel(errFinished)
+		held.Settle()
 	}
 }

@@ -129,7 +129,7 @@ func TestAddressesThatComeAndGo(t *testing.T) {
 func echoOnce(ctx context.Context, u *Upstream, message []byte) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errFinished)
-	stream, err := u.Open(ctx, cancel, Request{Method: testMethod})
+	stream, err := openWith(ctx, u, cancel, Request{Method: testMethod})
 	if err != nil {
 		return err
 	}

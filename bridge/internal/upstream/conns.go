@@ -45,24 +45,49 @@ type poolConnKey struct{}
 // connect opens a further connection. mu is held.
 func (a *backendAddress) connect() {
 	c := &backendConn{address: a}
-	addresses := slices.Clone(a.endpoint.Addresses)
-	for i := range addresses {
-		addresses[i].Attributes = addresses[i].Attributes.WithValue(poolConnKey{}, c)
+	if !c.makeSub() {
+		return
 	}
-	sub, err := a.pool.cc.NewSubConn(addresses, balancer.NewSubConnOptions{StateListener: c.changed}) //nolint:staticcheck // deprecated for several addresses alone, and an endpoint of DNS has one
-	if err != nil {
-		return // grpc-go refuses only when the upstream is being closed
-	}
-	c.sub = sub
 	a.conns = append(a.conns, c)
-	sub.Connect()
+	c.sub.Connect()
 	if len(a.conns) > 1 {
 		a.pool.startTrimming()
 	}
 }
 
+// makeSub gives c a SubConn. It returns false if the upstream is being closed. mu is held.
+func (c *backendConn) makeSub() bool {
+	addresses := slices.Clone(c.address.endpoint.Addresses)
+	for i := range addresses {
+		addresses[i].Attributes = addresses[i].Attributes.WithValue(poolConnKey{}, c)
+	}
+	var sub balancer.SubConn
+	listener := func(s balancer.SubConnState) { c.changed(sub, s) }                                          // not before sub.Connect
+	sub, err := c.address.pool.cc.NewSubConn(addresses, balancer.NewSubConnOptions{StateListener: listener}) //nolint:staticcheck // deprecated for several addresses alone, and an endpoint of DNS has one
+	if err != nil {
+		return false
+	}
+	c.sub = sub
+	return true
+}
+
+// dial connects. A SubConn that has had a connection for calls is replaced: a call that was
+// to begin on that connection must not begin on another one, which doesn't expect it. mu is
+// held.
+func (c *backendConn) dial() {
+	if c.next != nil && c.next.lost {
+		used := c.sub
+		if !c.makeSub() {
+			return
+		}
+		c.next = nil
+		c.address.pool.unused = append(c.address.pool.unused, used)
+	}
+	c.sub.Connect()
+}
+
 // changed follows the state of one connection.
-func (c *backendConn) changed(s balancer.SubConnState) {
+func (c *backendConn) changed(sub balancer.SubConn, s balancer.SubConnState) {
 	p := c.address.pool
 	defer p.panics.Catch("the balancer", func(*report.Fault) {
 		p.mu.Lock()
@@ -71,7 +96,7 @@ func (c *backendConn) changed(s balancer.SubConnState) {
 	})
 	p.mu.Lock()
 	defer p.unlock()
-	if c.closed {
+	if c.closed || sub != c.sub {
 		return
 	}
 	switch s.ConnectivityState {
@@ -100,13 +125,13 @@ func (c *backendConn) reconnect(pause time.Duration) {
 	c.address.pool.stop(c.pause)
 	c.pause = nil
 	if pause <= 0 {
-		c.sub.Connect()
+		c.dial()
 		return
 	}
 	c.pause = c.address.pool.after(pause, func() {
 		c.pause = nil
 		if !c.closed {
-			c.sub.Connect()
+			c.dial()
 		}
 	})
 }
@@ -142,6 +167,7 @@ func (c *backendConn) lose() {
 	}
 	c.link.stopWatch()
 	c.link.lost = true
+	c.link.wire.leave()
 	c.address.calls -= c.link.calls
 	c.link, c.spare, c.failure = nil, false, nil
 }

@@ -20,10 +20,12 @@
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
 // grant.go withholds large replies, and credit.go the connection's window, until the
-// account has room. flow.go counts with a call the replies that have arrived and the
-// requests that it has queued; whose.go finds the call of a stream. silence.go pings
-// a silent backend. facts.go has the facts that grpc-go reports beside a status. answers.go
-// repairs headers of answers that grpc-go wouldn't read, and pack.go sets the level of gzip.
+// account has room. whose.go finds the call of a stream. facts.go has what the frames tell
+// of a call beside its status, and verdict.go judges header blocks of answers as grpc-go
+// does. flow.go counts with a call the replies that have arrived and the requests that it
+// has queued, and packed.go those that grpc-go compresses. silence.go pings a silent
+// backend. answers.go repairs headers of answers that grpc-go wouldn't read, and pack.go
+// sets the level of gzip.
 //
 // Beside grpc-go's own goroutines, the package starts two for each connection. They
 // write its frames and watch whether the backend answers, and end with the

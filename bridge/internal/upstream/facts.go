@@ -3,36 +3,89 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/packing"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // callFacts has facts that grpc-go's own status doesn't have: what really came from
 // the backend and what really went to it.
 type callFacts struct {
-	sent       atomic.Bool // the request's headers were written
-	trailer    atomic.Bool // HEADERS with END_STREAM came
-	compressed bool        // the header names a coding; valid once header is closed
-	header     chan struct{}
-	in, out    packedBytes // of the last message; only Recv and Send use them
+	id    string                    // the x-request-id of the call
+	sent  atomic.Bool               // grpc-go has begun a stream for the call
+	place atomic.Pointer[callPlace] // the last one that the call got; nil: it has got none
 
 	flow      flow                         // the bytes of the call in grpc-go, both ways
-	link      atomic.Pointer[backendLink]  // the connection that the call has a place on
 	patience  *time.Timer                  // gives up a call that gets no stream
 	limit     time.Duration                // of patience
 	refusal   atomic.Pointer[report.Fault] // why it got no place, if it got none
 	replayed  atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
-	written   atomic.Bool                  // on link
 	refused   []*backendAddress            // that have refused the call, in earlier attempts too; guarded by the pool's mu
 	elsewhere bool                         // another backend may have room for the call; until it began
 	waits     bool                         // the pool counts it as waiting, until it began
 	began     bool                         // Open has ended; a later attempt isn't counted as waiting
+}
+
+// A callPlace is a call's place on a connection, with the facts of its stream there. If
+// grpc-go sends a call again by itself, the call gets another place.
+type callPlace struct {
+	call *callFacts
+	link *backendLink
+
+	written    atomic.Bool   // the request's headers have left
+	compressed atomic.Bool   // the answer's header names a coding
+	trailer    atomic.Bool   // HEADERS with END_STREAM came, and grpc-go accepts them
+	endedIn    atomic.Uint64 // the number of the connection's Read that returned them
+
+	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
+	next *callPlace    // of the same id, which waits until this one has begun. The connection's mu guards it
+
+	mu     sync.Mutex
+	packed fifo[uint32] // the sizes of messages that arrived and weren't received, if compressed: as they came
+}
+
+// done gives the place back.
+func (p *callPlace) done(info balancer.DoneInfo) {
+	defer p.link.wire.catch()
+	if !info.BytesSent { // grpc-go has begun no stream
+		p.link.wire.giveUp(p)
+	}
+	p.link.release(info)
+}
+
+// isLast reports whether the call has got no other place.
+func (p *callPlace) isLast() bool { return p.call.place.Load() == p }
+
+// arrives notes that a message of n bytes arrives.
+func (p *callPlace) arrives(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.packed.push(uint32(n))
+}
+
+// received returns the size of the message that was received last, as it arrived.
+func (p *callPlace) received(plain int) int {
+	if !p.compressed.Load() {
+		return plain
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, _ := p.packed.pop()
+	return cmp.Or(int(n), plain)
+}
+
+// isCut reports whether a status may be that of a connection that grpc-go closed before it
+// read the trailers.
+func (p *callPlace) isCut(st *status.Status) bool {
+	closedIn := p.link.wire.closedIn.Load()
+	return closedIn > 0 && p.endedIn.Load() >= closedIn && len(st.Details()) == 0 &&
+		(st.Code() == codes.Unavailable || st.Code() == codes.Canceled)
 }
 
 // suspendPatience stops the timer. It reports whether the timer was running, as it does
@@ -42,78 +95,13 @@ func (k *callFacts) suspendPatience() bool { return k != nil && k.patience != ni
 // resumePatience starts the timer anew.
 func (k *callFacts) resumePatience() { k.patience.Reset(k.limit) }
 
-// packedBytes is the size of a compressed message on its way. 0: the message isn't
-// compressed.
-type packedBytes int
-
-// take returns it, or the plain size of the message.
-func (p *packedBytes) take(plain int) int {
-	packed := int(*p)
-	*p = 0
-	return cmp.Or(packed, plain)
-}
-
 type factsKey struct{}
-
-// facts is the stats.Handler that fills callFacts.
-type facts struct{ panics *report.Panics }
-
-func (facts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-func (h facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	switch s := s.(type) { // most events are messages: those cost nothing extra
-	case *stats.OutHeader:
-		if known := factsOf(ctx); known != nil {
-			known.sent.Store(true)
-			known.written.Store(true)
-		}
-	case *stats.InHeader:
-		if known := factsOf(ctx); known != nil {
-			h.noteHeader(known, s)
-		}
-	case *stats.InPayload:
-		if s.CompressedLength != s.Length {
-			if known := factsOf(ctx); known != nil {
-				known.in = packedBytes(s.CompressedLength)
-			}
-		}
-	case *stats.OutPayload:
-		if s.CompressedLength != s.Length {
-			if known := factsOf(ctx); known != nil {
-				known.out = packedBytes(s.CompressedLength)
-			}
-		}
-	case *stats.InTrailer:
-		if known := factsOf(ctx); known != nil {
-			known.trailer.Store(true)
-		}
-	}
-}
-
-// noteHeader runs on the goroutine that reads from the connection.
-func (h facts) noteHeader(known *callFacts, s *stats.InHeader) {
-	defer h.panics.Catch("the header of a backend's answer", func(f *report.Fault) {
-		if l := known.link.Load(); l != nil {
-			socket.Cut(l.wire)
-		}
-	})
-	select {
-	case <-known.header: // a stream has one; never trust a peer with a panic
-	default:
-		known.compressed = !packing.IsIdentity(s.Compression)
-		close(known.header)
-	}
-}
 
 // factsOf returns nil for culvert's own call: reflection.
 func factsOf(ctx context.Context) *callFacts {
 	known, _ := ctx.Value(factsKey{}).(*callFacts)
 	return known
 }
-
-func (facts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-func (facts) HandleConn(context.Context, stats.ConnStats) {}
 
 // sentText returns the fact in the words of a status.
 func (k *callFacts) sentText() string {

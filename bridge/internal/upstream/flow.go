@@ -12,19 +12,12 @@ import (
 // of their arrival. A flow also counts the memory that grpc-go takes for queued
 // requests, except those that already have room of their own.
 type flow struct {
-	entry        *memory.Entry
-	id           string                  // the call's
+	entry        *memory.Entry           // nil: nothing counts
 	giveUp       context.CancelCauseFunc // ends the call
-	packs        bool                    // grpc-go compresses the requests again
-	bound        atomic.Bool             // its stream is known
-	unborn       atomic.Bool             // its stream hasn't begun, and won't
 	small, large atomic.Int64            // large: of messages that were granted room (grant)
 
-	// queued are the requests that aren't written yet: their bytes, and their cost,
-	// which counts as small and as large (a copy that grpc-go has compressed). If
-	// packs, bytes is below 0 while some are written that queuePacked hasn't noted
-	// yet.
-	queued struct{ bytes, small, large atomic.Int64 }
+	queued struct{ bytes, cost atomic.Int64 } // requests that aren't written yet; cost counts as small
+	packs  *packedRequests                    // these requests instead, if grpc-go compresses them again; nil: it doesn't
 }
 
 // queuedBytes is how much grpc-go takes for a queued message, besides its bytes.
@@ -32,8 +25,9 @@ const queuedBytes = 300
 
 // queue notes that grpc-go is about to get a request of n bytes.
 func (f *flow) queue(n int) {
-	if !f.bound.Load() {
-		return // nothing would report that it is written
+	if f.packs != nil {
+		f.packs.queue(f.entry, int64(n))
+		return
 	}
 	cost := int64(queuedBytes)
 	if n <= memory.RoomlessBytes {
@@ -41,66 +35,45 @@ func (f *flow) queue(n int) {
 	}
 	f.entry.Add(memory.Small, int(cost)) // before it can be written
 	f.queued.bytes.Add(int64(n) + prefixBytes)
-	f.queued.small.Add(cost)
+	f.queued.cost.Add(cost)
 }
 
-// queuePacked notes that grpc-go has a copy of a request, compressed to n bytes. It
-// may be written already.
-func (f *flow) queuePacked(n int) {
-	bytes := int64(n) + prefixBytes
-	if !f.bound.Load() { // the cost isn't known; wrote takes the bytes once the stream is known
-		f.queued.bytes.Add(bytes)
+// wrote notes that a part of the requests is on its way.
+func (f *flow) wrote(part []byte) {
+	f.entry.Moved(len(part))
+	if f.packs != nil {
+		f.packs.wrote(f.entry, part)
 		return
 	}
-	of, cost := memory.RequestClass(n), &f.queued.small
-	if of == memory.Request {
-		cost = &f.queued.large
-	}
-	f.entry.Add(of, n+queuedBytes)
-	cost.Add(int64(n + queuedBytes))
-	if f.queued.bytes.Add(bytes) <= 0 {
-		f.unqueueAll()
-	}
-}
-
-// wrote notes that n bytes of requests are on their way.
-func (f *flow) wrote(n int64) {
-	f.entry.Moved(int(n))
+	n := int64(len(part))
 	left := f.queued.bytes.Add(-n)
 	if left > 0 {
-		for _, cost := range f.costs() {
-			part := cost.count.Load() * n / (left + n)
-			cost.count.Add(-part)
-			f.unqueue(cost.of, part)
-		}
+		part := f.queued.cost.Load() * n / (left + n)
+		f.queued.cost.Add(-part)
+		f.entry.Sub(memory.Small, int(part))
 		return
 	}
-	if left < 0 && !f.packs { // queue didn't note some
-		f.queued.bytes.Add(-left)
-	}
+	f.queued.bytes.Add(-left) // below 0 if grpc-go sends some again
 	f.unqueueAll()
 }
 
 // unqueueAll gives back the cost of queued requests.
 func (f *flow) unqueueAll() {
-	for _, cost := range f.costs() {
-		f.unqueue(cost.of, cost.count.Swap(0))
+	if f.packs != nil {
+		f.packs.end(f.entry)
+	}
+	if cost := f.queued.cost.Swap(0); cost > 0 {
+		f.entry.Sub(memory.Small, int(cost))
 	}
 }
 
-func (f *flow) unqueue(of memory.Class, cost int64) {
-	if cost > 0 {
-		f.entry.Sub(of, int(cost))
+// isFull reports whether grpc-go has queued so much that another request has to wait. It may
+// be early for requests that grpc-go compresses.
+func (f *flow) isFull() bool {
+	if f.packs != nil {
+		return f.packs.isFull()
 	}
-}
-
-type queuedCost struct {
-	count *atomic.Int64
-	of    memory.Class
-}
-
-func (f *flow) costs() [2]queuedCost {
-	return [2]queuedCost{{&f.queued.small, memory.Small}, {&f.queued.large, memory.Request}}
+	return f.queued.bytes.Load() >= streamQueueBytes
 }
 
 // came notes bytes that arrived unasked, with the prefixes of messages.
@@ -140,8 +113,10 @@ const prefixBytes = 5
 
 // A streamState has the facts of a stream on which the backend may still send.
 type streamState struct {
-	grant *grant // of its large message; nil: none
-	flow  *flow  // of its call; nil: not known
+	grant  *grant      // of its large message; nil: none
+	place  *callPlace  // of its call; nil: not known
+	answer answerStage // of a call that is known
+	flow   *flow       // of its call; nil: not known, or nothing counts
 
 	small, large int64 // bytes that count with the connection, since the call isn't known
 
@@ -150,17 +125,22 @@ type streamState struct {
 	withheld int64 // bytes that it may send besides for grpc-go, but not yet for culvert
 }
 
-// sentData tells the call about a DATA frame that is being sent.
-func (c *windowConn) sentData(f h2Frame) {
-	if of := c.flowOf(f.stream); of != nil {
-		of.wrote(int64(f.length))
+// writeData reads a part of the DATA that is being sent.
+func (c *windowConn) writeData(part []byte) {
+	if c.sends != nil {
+		c.sends.wrote(part)
 	}
 }
 
+// flowOf returns the flow of a stream's call, unless grpc-go has sent the call again.
 func (c *windowConn) flowOf(stream uint32) *flow {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.streams[stream].flow
+	s := c.streams[stream]
+	if s.flow == nil || !s.place.isLast() {
+		return nil
+	}
+	return s.flow
 }
 
 // countArrived counts the DATA that was read: for one stream at a time, in any number
@@ -176,14 +156,13 @@ func (c *windowConn) countArrived() {
 	c.unasked += padded
 	s, open := c.streams[id]
 	if !open {
+		c.came.packed = nil
 		return
 	}
-	s.window -= passed
-	s.messages = c.came.messages
-	if s.flow != nil && s.flow.entry.Settled() { // it is another call's of the same id, which has ended
-		s.flow = nil
-		c.disown(s.grant)
+	if s.window -= passed; s.window+s.withheld < 0 { // grpc-go's window
+		s.answer, c.came.packed = refused, nil
 	}
+	s.messages = c.came.messages
 	n -= c.takeFromGrant(&s, n)
 	switch {
 	case n == 0:

@@ -28,19 +28,7 @@ import (
 func TestFlowsFindTheirStreams(t *testing.T) {
 	const rounds, calls = 20, 50
 	a := memory.New(64<<20, 0)
-	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
-		name, _ := grpc.MethodFromServerStream(ss)
-		size, err := strconv.Atoi(path.Base(name))
-		if err != nil {
-			return err
-		}
-		for range 2 {
-			if err := ss.SendMsg(make([]byte, size)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})}, largeMessages, testHeaderBytes, a, nil)
+	up, err := New(report.Backend{Target: startBackend(t, sendTwice)}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,18 +47,26 @@ func TestFlowsFindTheirStreams(t *testing.T) {
 	}
 }
 
+// sendTwice sends two messages of the size that is the method's name.
+func sendTwice(ss grpc.ServerStream) error {
+	name, _ := grpc.MethodFromServerStream(ss)
+	size, err := strconv.Atoi(path.Base(name))
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		if err := ss.SendMsg(make([]byte, size)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // TestFlowsOfOneID: a client may give all its calls one id, and metadata of many frames,
 // and what comes for them counts all the same.
 func TestFlowsOfOneID(t *testing.T) {
 	a := memory.New(16<<20, 0)
-	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
-		for range 2 {
-			if err := ss.SendMsg(make([]byte, 5000)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})}, largeMessages, testHeaderBytes, a, nil)
+	up, err := New(report.Backend{Target: startBackend(t, sendTwice)}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,33 +74,14 @@ func TestFlowsOfOneID(t *testing.T) {
 	for range 10 {
 		flowOf(t, up, a, "the same", 40_000, 5000, false)
 	}
-	const calls = 20 // at the same time: any may count what comes for another
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for range calls {
-		held := a.NewEntry()
-		defer held.Settle()
-		call, err := openCall(ctx, up, Request{Method: "/test.Sizes/Get", Metadata: metadata.Pairs("x-request-id", "the same"), Held: held, ID: "the same"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		call.CloseSend()
-		defer func() { // behind the last one's beginning
-			for {
-				m, err := call.Recv()
-				if err != nil {
-					break
-				}
-				m.Free()
-			}
-		}()
+	var all sync.WaitGroup // at the same time
+	for n := range 100 {
+		all.Go(func() { flowOf(t, up, a, "the same", n%3*20_000, 100+n*300, n%4 == 3) })
 	}
-	poll(t, func() string {
-		if got, want := a.Used(), int64(calls*2*(5000+prefixBytes)); got != want {
-			return fmt.Sprintf("%d bytes count with %d calls of one id, want %d", got, calls, want)
-		}
-		return ""
-	})
+	all.Wait()
+	if used := a.Used(); used != 0 {
+		t.Errorf("%d bytes are still counted", used)
+	}
 }
 
 // flowOf makes a call with two replies of the size, or cancels it.
@@ -201,8 +178,9 @@ func TestPaddingDoesNotCount(t *testing.T) {
 	c := newWindowConn(near, a, connWindow(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-	f := &flow{entry: a.NewEntry(), id: "one"}
-	askFor(t, c, f, 1)
+	p := placeOn(c, a.NewEntry(), nil)
+	f := &p.call.flow
+	askFor(t, c, p, 1)
 	const size = 100
 	var sent bytes.Buffer
 	backend := http2.NewFramer(&sent, nil)
@@ -258,45 +236,68 @@ func TestHeaderBlocksComeInPieces(t *testing.T) {
 	}
 }
 
-// TestQueuedRequestsAreGivenBack: whatever is queued, and in whatever order it is told of
-// and written, at the end nothing counts, and before it something does.
+// TestQueuedRequestsAreGivenBack: whatever is queued, and in whatever order it is written, at
+// the end nothing counts, and before it something does.
 func TestQueuedRequestsAreGivenBack(t *testing.T) {
-	const tiny, large = 1, 2000
+	const tiny, large, noise = 1, 2000, 100_000
 	for name, c := range map[string]struct {
 		packs bool
 		do    func(*flow)
-		left  int64
+		left  int64 // that counts
+		wrote []int // the sizes of the rest
 	}{
-		"small ones, one written":           {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(tiny + prefixBytes) }, queuedBytes + tiny},
-		"all written":                       {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + large + 2*prefixBytes) }, 0},
-		"a large one beside a small one":    {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + prefixBytes) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes)},
-		"more than was told of":             {false, func(f *flow) { f.wrote(5000); f.queue(tiny) }, queuedBytes + tiny},
-		"a compressed one":                  {true, func(f *flow) { f.queuePacked(large) }, queuedBytes + large},
-		"a compressed one, half":            {true, func(f *flow) { f.queuePacked(995); f.wrote(500) }, (queuedBytes+995)/2 + 1},
-		"a compressed one that is gone":     {true, func(f *flow) { f.wrote(large + prefixBytes); f.queuePacked(large) }, 0},
-		"compressed ones, one of them gone": {true, func(f *flow) { f.wrote(large + prefixBytes); f.queuePacked(large); f.queuePacked(large) }, queuedBytes + large},
+		"small ones, one written":             {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(packedPart(tiny, tiny)) }, queuedBytes + tiny, []int{tiny}},
+		"all written":                         {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(make([]byte, tiny+large+2*prefixBytes)) }, 0, nil},
+		"a large one beside a small one":      {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(packedPart(tiny, tiny)) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes), []int{large}},
+		"sent again":                          {false, func(f *flow) { f.wrote(make([]byte, 5000)); f.queue(tiny) }, queuedBytes + tiny, []int{tiny}},
+		"a compressed one":                    {true, func(f *flow) { f.queue(large) }, queuedBytes + large + packedMore, []int{100}},
+		"a compressed one that grew":          {true, func(f *flow) { f.queue(tiny) }, queuedBytes + tiny + packedMore, []int{tiny + 25}},
+		"a compressed one, half":              {true, func(f *flow) { f.queue(noise); f.wrote(packedPart(noise, 10_000)) }, queuedBytes + noise + packedMore, []int{}},
+		"compressed ones, one written":        {true, func(f *flow) { f.queue(large); f.queue(large); f.wrote(packedPart(50, 50)) }, queuedBytes + large + packedMore, []int{60}},
+		"a compressed one behind a large one": {true, func(f *flow) { f.queue(4 << 20); f.queue(tiny) }, 2*(queuedBytes+packedMore) + 4<<20 + tiny, []int{4 << 20, 30}},
+		"many compressed ones": {true, func(f *flow) {
+			for range 100 {
+				f.queue(noise)
+			}
+		}, 100*queuedBytes + streamQueueBytes + 2*(noise+packedMore), slices.Repeat([]int{30}, 100)},
+		"compressed ones, sent again": {true, func(f *flow) {
+			f.queue(large)
+			f.queue(tiny)
+			f.wrote(packedPart(90, 50))
+			f.packs.begins()
+		}, 2*(queuedBytes+packedMore) + large + tiny, []int{90, 26}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := memory.New(1<<20, 0)
-			f := &flow{entry: a.NewEntry(), packs: c.packs}
-			f.bound.Store(true)
+			a := memory.New(1<<30, 0)
+			f := &flow{entry: a.NewEntry()}
+			if c.packs {
+				f.packs = new(packedRequests)
+			}
 			c.do(f)
 			if got := f.entry.Messages(); got != c.left {
 				t.Errorf("%d bytes count, want %d", got, c.left)
 			}
-			if left := f.queued.bytes.Load(); left > 0 {
-				before := f.entry.InParts()
-				f.wrote(left)
-				if got := f.entry.InParts() - before; got != left {
-					t.Errorf("of %d bytes that went out %d count as progress", left, got)
-				}
+			before, wrote := f.entry.InParts(), 0
+			if c.packs && f.packs.leaving.left > 0 {
+				wrote = int(f.packs.leaving.left)
+				f.wrote(make([]byte, wrote))
 			}
-			if got := f.entry.Messages(); got != 0 {
-				t.Errorf("once all is written %d bytes count", got)
+			for _, n := range c.wrote {
+				wrote += n + prefixBytes
+				f.wrote(packedPart(n, n))
+			}
+			if got := f.entry.InParts() - before; got != int64(wrote) {
+				t.Errorf("of %d bytes that went out %d count as progress", wrote, got)
+			}
+			if got := f.entry.Messages(); got != 0 || f.isFull() {
+				t.Errorf("once all is written %d bytes count, full: %v", got, f.isFull())
 			}
 		})
 	}
 }
+
+// packedPart returns the beginning of a compressed message of this size: the prefix and n bytes.
+func packedPart(size, n int) []byte { return append(prefixOf(uint32(size)), make([]byte, n)...) }
 
 // TestPackedRequestsCount: what grpc-go has compressed for a handler that doesn't read
 // counts with its call.
@@ -320,7 +321,7 @@ func TestPackedRequestsCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() string {
-		if !call.facts.flow.bound.Load() {
+		if !call.facts.place.Load().written.Load() {
 			return "its stream isn't known"
 		}
 		return ""
@@ -380,7 +381,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 	}
 	call.CloseSend()
 	poll(t, func() string {
-		if !call.facts.trailer.Load() {
+		if !call.facts.trailed() {
 			return "the replies haven't come"
 		}
 		return ""
@@ -410,12 +411,11 @@ func TestCallWithoutAStreamIsForgotten(t *testing.T) {
 	c := newWindowConn(near, a, connWindow(a), nil)
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-	first := &flow{entry: a.NewEntry(), id: "one"}
-	c.expect(first)
-	first.unborn.Store(true)
-	second := &flow{entry: a.NewEntry(), id: "one"}
+	first, second := placeOn(c, a.NewEntry(), nil), placeOn(c, a.NewEntry(), nil)
+	expectNow(t, c, first)
+	c.giveUp(first)
 	askFor(t, c, second, 1<<20)
-	if first.entry.Messages() != 0 || second.entry.Messages() == 0 {
-		t.Errorf("the first call of an id, which has failed, holds %d bytes and the second %d", first.entry.Messages(), second.entry.Messages())
+	if first.call.flow.entry.Messages() != 0 || second.call.flow.entry.Messages() == 0 {
+		t.Errorf("the first call of an id, which has failed, holds %d bytes and the second %d", first.call.flow.entry.Messages(), second.call.flow.entry.Messages())
 	}
 }

@@ -12,7 +12,7 @@ type h2Frame struct {
 	kind      http2.FrameType
 	flags     http2.Flags
 	stream    uint32
-	increment uint32 // of a WINDOW_UPDATE
+	increment uint32 // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes
 	padding   uint32 // of DATA, with the byte that has its length
 	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
 	settings  bool
@@ -48,7 +48,7 @@ const (
 type h2Frames struct {
 	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: not needed
 	data   func(part []byte)                           // of DATA, without padding; nil: not needed
-	header h2Frame                                     // the frame whose payload is passed on
+	header h2Frame                                     // the frame whose payload is passed on; of a header block, HEADERS
 
 	before []byte // pass sets it: frames to hand on before the one that it has
 
@@ -96,7 +96,9 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) []byte {
 		}
 		at += n
 		s.skip = int(f.length) + frameHeaderBytes - n
-		s.header = f
+		if f.kind != http2.FrameContinuation {
+			s.header = f
+		}
 		if s.skip == 0 {
 			s.passPart(nil)
 		}
@@ -111,7 +113,7 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) []byte {
 // last one, or of DATA.
 func (s *h2Frames) passPart(part []byte) {
 	switch s.header.kind {
-	case http2.FrameHeaders, http2.FrameContinuation:
+	case http2.FrameHeaders:
 		if s.fields != nil {
 			s.fields(s.header.stream, part, s.skip == 0 && !s.block)
 		}
@@ -123,7 +125,7 @@ func (s *h2Frames) passPart(part []byte) {
 	}
 }
 
-// parseFrame parses a frame's header, and with it a WINDOW_UPDATE's increment, the length of
+// parseFrame parses a frame's header, and with it increment, the length of
 // DATA's padding and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the number of bytes
 // used, 0 if b has too few.
 func parseFrame(b []byte) (f h2Frame, n int) {
@@ -146,7 +148,7 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 		f.padding = min(1+uint32(b[frameHeaderBytes]), f.length)
 		return f, frameHeaderBytes + 1
 	}
-	if f.kind != http2.FrameWindowUpdate || f.length != 4 {
+	if !(f.kind == http2.FrameWindowUpdate && f.length == 4 || f.kind == http2.FrameGoAway && f.length >= 8) {
 		return f, frameHeaderBytes
 	}
 	if len(b) < windowUpdateBytes {

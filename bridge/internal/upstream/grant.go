@@ -113,20 +113,6 @@ func (c *windowConn) payer(g *grant) *memory.Entry {
 	return c.window
 }
 
-// disown has the connection count the rest of a message whose call turned out to be
-// another one. g may be nil. mu is held.
-func (c *windowConn) disown(g *grant) {
-	if g == nil || g.flow == nil {
-		return
-	}
-	if g.open {
-		c.window.Promise(g.left)
-	} else {
-		c.waitNoMore(g)
-	}
-	g.flow = nil
-}
-
 // waitNoMore tells the call that it no longer waits for the grant. mu is held.
 func (*windowConn) waitNoMore(g *grant) {
 	if g.waits {

@@ -29,13 +29,30 @@ func (c *windowConn) arrive(stream uint32, data []byte) {
 // prefixOf returns the prefix of a message.
 func prefixOf(size uint32) []byte { return binary.BigEndian.AppendUint32([]byte{0}, size) }
 
+// placeOn returns the place of a call with the id "one" on a connection.
+func placeOn(c *windowConn, held *memory.Entry, giveUp context.CancelCauseFunc) *callPlace {
+	k := &callFacts{id: "one"}
+	k.flow.entry, k.flow.giveUp = held, giveUp
+	p := &callPlace{call: k, link: &backendLink{wire: c}}
+	k.place.Store(p)
+	return p
+}
+
+// expectNow has the connection expect a call.
+func expectNow(t testing.TB, c *windowConn, p *callPlace) {
+	t.Helper()
+	if !c.queueUp(p) {
+		t.Fatal("another call of the id is expected")
+	}
+}
+
 // askFor has grpc-go's side of a connection begin a stream of a call, and ask for a
 // window for a message. The prefix of a large message has arrived.
-func askFor(t *testing.T, c *windowConn, f *flow, window uint32) {
+func askFor(t *testing.T, c *windowConn, p *callPlace, window uint32) {
 	t.Helper()
-	c.expect(f)
+	expectNow(t, c, p)
 	var block, sent bytes.Buffer
-	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: f.id}); err != nil {
+	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}); err != nil {
 		t.Fatal(err)
 	}
 	sent.WriteString(http2.ClientPreface)
@@ -67,7 +84,7 @@ func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
 			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 			ctx, cancel := context.WithCancelCause(t.Context())
 			held := a.NewEntry()
-			askFor(t, c, &flow{entry: held, id: "one", giveUp: cancel}, size)
+			askFor(t, c, placeOn(c, held, cancel), size)
 			if !held.Waiting() {
 				t.Errorf("the call of a reply of %d bytes doesn't wait", size)
 			}
@@ -114,7 +131,7 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 				ctx, cancel := context.WithCancelCause(t.Context())
 				held := a.NewEntry()
-				askFor(t, conn, &flow{entry: held, id: "one", giveUp: cancel}, size)
+				askFor(t, conn, placeOn(conn, held, cancel), size)
 				time.Sleep(memory.Patience / 2)
 				if !held.Waiting() {
 					t.Error("the call doesn't wait")
@@ -156,8 +173,9 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	held := a.NewEntry()
-	f := &flow{entry: held, id: "one"}
-	askFor(t, c, f, size)
+	p := placeOn(c, held, nil)
+	f := &p.call.flow
+	askFor(t, c, p, size)
 	want := func(when string, all, arrived int64) {
 		t.Helper()
 		if got := held.Messages(); got != all {

@@ -65,7 +65,7 @@ func (l *backendLink) startWatch() {
 	ctx, cancel := context.WithCancel(context.Background()) // ended by stopWatch
 	w := &healthWatch{link: l, cancel: cancel}
 	l.watch = w
-	conn, release := l.conn.sub.GetOrBuildProducer(onConn{})
+	conn, release := l.sub.GetOrBuildProducer(onConn{})
 	p.checks.Go(func() {
 		defer release()
 		defer l.wire.catch() // another connection gets another check

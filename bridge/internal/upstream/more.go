@@ -26,40 +26,48 @@ type arriving struct {
 	have   int // bytes of prefix
 }
 
-// read reads a part of the stream's DATA. gRPC PROTOCOL-HTTP2, "Length-Prefixed-Message".
-func (m *arriving) read(part []byte) {
-	for len(part) > 0 {
-		if m.left > 0 {
-			n := min(m.left, int64(len(part)))
-			m.left -= n
-			part = part[n:]
-			continue
-		}
-		n := copy(m.prefix[m.have:], part)
-		part = part[n:]
-		if m.have += n; m.have < prefixBytes {
-			return
-		}
-		m.have = 0
-		m.left = int64(binary.BigEndian.Uint32(m.prefix[1:]))
-		if m.left > StreamWindow {
-			m.small = 0
-		} else {
-			m.small += m.left + prefixBytes
-		}
+// step reads the beginning of a part of the stream's DATA, and returns the rest. It reports
+// whether a message's prefix is complete now; left has the size. gRPC PROTOCOL-HTTP2,
+// "Length-Prefixed-Message".
+func (m *arriving) step(part []byte) (rest []byte, begun bool) {
+	if m.left > 0 {
+		n := min(m.left, int64(len(part)))
+		m.left -= n
+		return part[n:], false
 	}
+	n := copy(m.prefix[m.have:], part)
+	if m.have += n; m.have < prefixBytes {
+		return part[n:], false
+	}
+	m.have = 0
+	m.left = int64(binary.BigEndian.Uint32(m.prefix[1:]))
+	if m.left > StreamWindow {
+		m.small = 0
+	} else {
+		m.small += m.left + prefixBytes
+	}
+	return part[n:], true
 }
 
 // readData reads a part of the DATA of the stream that sends.
 func (c *windowConn) readData(part []byte) {
 	c.came.passed += int64(len(part))
-	c.came.messages.read(part)
+	for begun := false; len(part) > 0; {
+		if part, begun = c.came.messages.step(part); begun && c.came.packed != nil {
+			c.came.packed.arrives(c.came.messages.left)
+		}
+	}
 }
 
-func (c *windowConn) messagesOf(stream uint32) arriving {
+// followMessages continues with the DATA of a stream.
+func (c *windowConn) followMessages(stream uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.streams[stream].messages
+	s := c.streams[stream]
+	c.came.stream, c.came.messages, c.came.packed = stream, s.messages, nil
+	if s.answer == hasHeader && s.place.compressed.Load() {
+		c.came.packed = s.place
+	}
 }
 
 // askMore reports whether the backend gets the window that grpc-go gives a stream, in this

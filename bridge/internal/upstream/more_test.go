@@ -176,7 +176,7 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 			held := a.NewEntry()
 			defer held.Settle()
 			if c.known {
-				conn.expect(&flow{entry: held, id: "one"})
+				expectNow(t, conn, placeOn(conn, held, nil))
 			}
 			var sent, block bytes.Buffer
 			_ = hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}) // to memory

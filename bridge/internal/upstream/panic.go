@@ -15,7 +15,7 @@ import (
 )
 
 // grpc-go calls parts of this package on its own goroutines, which recover nothing: dialers,
-// handshakes, the connections themselves, the balancer, the stats handler, the buffers. A
+// handshakes, the connections themselves, the balancer, the buffers. A
 // panic in one of them ends its connection, and the calls on it end as with any lost
 // connection. If it is in what all connections of a backend share, all of them end.
 
@@ -103,17 +103,17 @@ func (p safePool) Put(buf *[]byte) {
 }
 
 // catchPick ends a panic of Pick: the call ends with it, and so does the connection of its
-// place. l is the place that the call has got; nil: none. It must be deferred itself.
-func (p *pool) catchPick(k *callFacts, l **backendLink, err *error) {
+// place. place is what the call has got; nil: none. It must be deferred itself.
+func (p *pool) catchPick(k *callFacts, place **callPlace, err *error) {
 	if v := recover(); v != nil {
 		f := p.panics.Note("the choice of a connection", v)
 		if k != nil {
 			k.refusal.Store(f)
 		}
 		*err = status.Error(codes.Unavailable, f.Text)
-		if *l != nil {
-			(*l).release(balancer.DoneInfo{})
-			socket.Cut((*l).wire.Conn)
+		if *place != nil {
+			(*place).done(balancer.DoneInfo{})
+			socket.Cut((*place).link.wire.Conn)
 		}
 	}
 }

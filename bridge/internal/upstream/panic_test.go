@@ -21,7 +21,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
@@ -270,10 +269,9 @@ func TestPanicBesideAConnection(t *testing.T) {
 			c.offer(ownFrame{bytes: connUpdate(1), then: func() { panic("sent") }})
 		},
 		"in a timer": func(_ *testing.T, c *windowConn) { c.judgeWait(nil, 1) },
-		"in a call's header": func(t *testing.T, c *windowConn) {
-			known := new(callFacts) // without a channel
-			known.link.Store(&backendLink{wire: c})
-			facts{c.panics}.HandleRPC(context.WithValue(t.Context(), factsKey{}, known), &stats.InHeader{})
+		"in a call's request": func(_ *testing.T, c *windowConn) {
+			c.streams[1] = streamState{flow: new(flow)} // without a place
+			_, _ = c.Write(append([]byte(http2.ClientPreface), 0, 0, 0, byte(http2.FrameData), 0, 0, 0, 0, 1))
 		},
 		"in a call's end": func(_ *testing.T, c *windowConn) {
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: &pool{addresses: []*backendAddress{nil}}}}}
@@ -286,11 +284,13 @@ func TestPanicBesideAConnection(t *testing.T) {
 			var err error
 			p := &pool{panics: c.panics}
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
+			place := &callPlace{call: new(callFacts), link: l}
+			expectNow(t, c, place)
 			func() {
-				defer p.catchPick(nil, &l, &err)
+				defer p.catchPick(place.call, &place, &err)
 				panic("a test panics in Pick")
 			}()
-			if l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
+			if len(c.expected) != 0 || l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
 				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.conn.address.open, err)
 			}
 		},

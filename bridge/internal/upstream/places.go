@@ -22,13 +22,13 @@ const maxPlaces = 1 << 20
 // mu guards its fields.
 type backendLink struct {
 	conn  *backendConn
-	max   int  // MAX_CONCURRENT_STREAMS
-	calls int  // calls that have a place
-	used  bool // a call has had a place
-	lost  bool // it accepts no further calls
+	sub   balancer.SubConn // that has this connection, and no other one that calls begin on; never changes
+	max   int              // MAX_CONCURRENT_STREAMS
+	calls int              // calls that have a place
+	used  bool             // a call has had a place
+	lost  bool             // it accepts no further calls
 	health
 	began time.Time
-	done  func(balancer.DoneInfo)
 
 	arrivals atomic.Uint64 // reads that brought HEADERS or DATA; not guarded
 	wire     *windowConn   // never changes
@@ -42,11 +42,10 @@ func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
 		return nil
 	}
 	l := &backendLink{conn: c, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
-	l.done = l.release
 	p := c.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.next = l
+	l.sub, c.next = c.sub, l
 	return l
 }
 
@@ -108,18 +107,6 @@ func (l *backendLink) release(done balancer.DoneInfo) {
 	}
 }
 
-// result returns a place on the link for the call of k, which may be nil.
-func (l *backendLink) result(k *callFacts) balancer.PickResult {
-	if k != nil {
-		k.link.Store(l)
-		k.written.Store(false)
-		if k.flow.entry != nil {
-			l.wire.expect(&k.flow)
-		}
-	}
-	return balancer.PickResult{SubConn: l.conn.sub, Done: l.done}
-}
-
 // A placeWaiter is a call that waits for a place.
 type placeWaiter struct {
 	refused   []*backendAddress // as in callFacts
@@ -143,20 +130,42 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 // lock meanwhile, and the call's context ends the wait.
 func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
 	k := factsOf(info.Ctx)
-	var l *backendLink
-	var w *placeWaiter
-	defer p.catchPick(k, &l, &err)
-	if l, w, err = p.tryPick(k); w != nil {
-		patience := p.config.queueTimeout
-		if w.guest != nil {
-			patience = min(patience, connectGrace)
+	var place *callPlace
+	defer p.catchPick(k, &place, &err)
+	for {
+		l, err := p.findPlace(info.Ctx, k)
+		if err != nil {
+			return balancer.PickResult{}, err
 		}
-		l, err = p.wait(info.Ctx, k, w, patience)
+		if k == nil {
+			return balancer.PickResult{SubConn: l.sub, Done: l.release}, nil
+		}
+		place = &callPlace{call: k, link: l}
+		taken, err := l.wire.expect(info.Ctx, place)
+		if taken {
+			k.place.Store(place)
+			return balancer.PickResult{SubConn: l.sub, Done: place.done}, nil
+		}
+		lost := place
+		place = nil
+		lost.done(balancer.DoneInfo{})
+		if err != nil {
+			return balancer.PickResult{}, err
+		}
 	}
-	if err != nil {
-		return balancer.PickResult{}, err
+}
+
+// findPlace returns when the call has a place.
+func (p *pool) findPlace(ctx context.Context, k *callFacts) (*backendLink, error) {
+	l, w, err := p.tryPick(k)
+	if w == nil {
+		return l, err
 	}
-	return l.result(k), nil
+	patience := p.config.queueTimeout
+	if w.guest != nil {
+		patience = min(patience, connectGrace)
+	}
+	return p.wait(ctx, k, w, patience)
 }
 
 // tryPick takes a place, or puts the call among those that wait for one.
@@ -207,13 +216,13 @@ func (p *pool) tryPick(k *callFacts) (*backendLink, *placeWaiter, error) {
 // repick notes that grpc-go tries a call again, which its backend has surely not seen.
 // The pool's mu is held.
 func (k *callFacts) repick() {
-	l := k.link.Load()
-	if l == nil {
+	place := k.place.Load()
+	if place == nil {
 		return
 	}
 	k.replayed.Store(true)
-	if k.written.Load() { // else the link was lost before the call was sent on it, so nothing was refused
-		k.refusedBy(l.conn.address)
+	if place.written.Load() { // else the link was lost before the call was sent on it, so nothing was refused
+		k.refusedBy(place.link.conn.address)
 	}
 }
 

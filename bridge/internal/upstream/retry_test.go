@@ -84,7 +84,7 @@ func callRetried(ctx context.Context, t *testing.T, u *Upstream, r *report.Retry
 		entry.Settle()
 		wantUsed(t, account, 0)
 	}()
-	up, err := u.Open(ctx, cancel, Request{Method: testMethod, Metadata: metadata.MD{"x-request-id": {"a"}, "x-own": {"b"}}, Held: entry, ID: "a", Retry: r})
+	up, err := openWith(ctx, u, cancel, Request{Method: testMethod, Metadata: metadata.MD{"x-request-id": {"a"}, "x-own": {"b"}}, Held: entry, ID: "a", Retry: r})
 	if err != nil {
 		return ending{outcome: judge(err)}
 	}
@@ -253,7 +253,7 @@ func TestRetryOfAStream(t *testing.T) {
 		}())
 		u := upstreamTo(t, report.Backend{Target: address})
 		ctx, cancel := context.WithCancelCause(within(t, patience))
-		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: &report.Retry{Attempts: 5, Codes: []codes.Code{codes.Unavailable}, Backoff: time.Millisecond}})
+		up, err := openWith(ctx, u, cancel, Request{Method: testMethod, Retry: &report.Retry{Attempts: 5, Codes: []codes.Code{codes.Unavailable}, Backoff: time.Millisecond}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +305,7 @@ func TestRetryOfALostConnection(t *testing.T) {
 			u := upstreamTo(t, report.Backend{Target: b.address})
 			ctx, cancel := context.WithCancelCause(within(t, patience))
 			defer cancel(errFinished)
-			up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: &report.Retry{Attempts: 4, Codes: c.codes, Backoff: time.Millisecond}})
+			up, err := openWith(ctx, u, cancel, Request{Method: testMethod, Retry: &report.Retry{Attempts: 4, Codes: c.codes, Backoff: time.Millisecond}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -336,7 +336,7 @@ func TestRetryUntilThereIsABackend(t *testing.T) {
 		r := &report.Retry{Attempts: 5, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(errFinished)
-		if _, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: r}); err != nil {
+		if _, err := openWith(ctx, u, cancel, Request{Method: testMethod, Retry: r}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -352,7 +352,7 @@ func TestRetriedCallWasSent(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(errFinished)
 		r := &report.Retry{Attempts: 3, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
-		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: r})
+		up, err := openWith(ctx, u, cancel, Request{Method: testMethod, Retry: r})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -388,7 +388,7 @@ func TestFullWhileACallIsSentAgain(t *testing.T) {
 		u := upstreamTo(t, b.Backend)
 		synctest.Wait()
 		ctx, cancel := context.WithCancelCause(t.Context())
-		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: retryThrice})
+		up, err := openWith(ctx, u, cancel, Request{Method: testMethod, Retry: retryThrice})
 		if err != nil {
 			t.Fatal(err)
 		}

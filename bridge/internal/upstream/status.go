@@ -61,6 +61,7 @@ var localStatuses = []localStatus{
 	{text: rstRefused, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true},
 	{text: "stream terminated by RST_STREAM", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
 	{text: leftOut, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
+	{text: "grpc: the client connection is closing", code: codes.Canceled, reason: report.ReasonUpstreamReset, says: "culvert has closed its connections to the backend", keep: true, evenTrailed: true, exact: true},
 }
 
 // A Status is a status that really came in the upstream's trailers.
@@ -71,7 +72,7 @@ func (u Status) Error() string { return "upstream: " + u.Message() }
 // classify turns an error of grpc-go into the upstream's own status, or a fault.
 func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
 	if errors.Is(err, io.EOF) {
-		if k.trailer.Load() {
+		if k.trailed() {
 			return io.EOF
 		}
 		return report.New(report.ReasonMissingTrailers, "the backend ended the call without a status")
@@ -82,7 +83,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	st, _ := status.FromError(err)
 	local, known := k.findLocal(st, limit.Bytes)
 	switch {
-	case k.trailer.Load() && !known && !ended(ctx, st):
+	case k.trailed() && !known && !ended(ctx, st) && !k.place.Load().isCut(st):
 		return Status{st}
 	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
 		return context.Cause(ctx)
@@ -142,26 +143,22 @@ func ended(ctx context.Context, st *status.Status) bool {
 
 // findLocal returns the row of a status that grpc-go made itself.
 func (k *callFacts) findLocal(st *status.Status, messageBytes int) (localStatus, bool) {
-	trailed := k.trailer.Load()
+	trailed := k.trailed()
 	for _, l := range localStatuses {
 		if !strings.HasPrefix(st.Message(), l.text) {
 			continue
 		}
-		if !trailed || l.holds(st, k.isPacked(), messageBytes) {
+		if !trailed || l.holds(st, k.place.Load().compressed.Load(), messageBytes) {
 			return l, true
 		}
 	}
 	return localStatus{}, false
 }
 
-// isPacked reports whether a header named a coding.
-func (k *callFacts) isPacked() bool {
-	select {
-	case <-k.header:
-		return k.compressed
-	default:
-		return false
-	}
+// trailed reports whether the backend has ended the call with trailers.
+func (k *callFacts) trailed() bool {
+	p := k.place.Load()
+	return p != nil && p.trailer.Load()
 }
 
 // holds reports whether a status after trailers is still grpc-go's own: a message

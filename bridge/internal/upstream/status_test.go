@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -580,5 +581,16 @@ func TestEndOfTheCallsOwn(t *testing.T) {
 // openCall opens a call whose waiting cancels what is derived from ctx.
 func openCall(ctx context.Context, u *Upstream, r Request) (*Stream, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
+	return openWith(ctx, u, giveUp, r)
+}
+
+// openWith opens a call, with an id if it has none.
+func openWith(ctx context.Context, u *Upstream, giveUp context.CancelCauseFunc, r Request) (*Stream, error) {
+	if r.ID == "" {
+		r.ID = rand.Text()
+	}
+	if r.Metadata[idHeader] == nil {
+		r.Metadata = metadata.Join(r.Metadata, metadata.Pairs(idHeader, r.ID))
+	}
 	return u.Open(ctx, giveUp, r)
 }

@@ -41,11 +41,12 @@ type Request struct {
 	// is used.
 	Messages report.SizeLimit
 
+	// ID is the x-request-id in Metadata. It identifies the call's stream (whose.go).
+	ID string
+
 	// Held is the entry that counts the call's replies from their arrival until Sent,
-	// and its requests while they are in grpc-go's queue. If nil, nothing counts. If
-	// set, ID is the x-request-id in Metadata.
+	// and its requests while they are in grpc-go's queue. If nil, nothing counts.
 	Held *memory.Entry
-	ID   string
 
 	// Retry says when a call is sent again. If nil, only a call that the backend has
 	// surely not seen is sent again, at once, to other addresses.
@@ -77,13 +78,15 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 
 // attempt opens the stream of s, and sets its facts. It returns why that failed.
 func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
-	known := &callFacts{header: make(chan struct{})}
+	known := &callFacts{id: r.ID}
 	if s.facts != nil {
 		known.refused = s.facts.refused
 	}
 	if r.Held != nil {
-		known.flow.entry, known.flow.id = r.Held, r.ID
-		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
+		known.flow.entry, known.flow.giveUp = r.Held, giveUp
+		if r.Coding != "" {
+			known.flow.packs = new(packedRequests)
+		}
 	}
 	ctx := s.ctx
 	known.limit = connectPatience
@@ -108,13 +111,13 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 		opts = append(opts, grpc.UseCompressor("gzip"))
 	}
 	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
+	known.sent.Store(err == nil)
 	u.pool.began(known)
 	inTime := patience.Stop()
 	if inTime && err == nil {
 		s.stream, s.facts = stream, known
 		return nil
 	}
-	known.flow.unborn.Store(true)
 	if f := known.refusal.Load(); f != nil {
 		return f
 	}
@@ -164,21 +167,13 @@ func (s *Stream) header() metadata.MD {
 }
 
 // Compressed reports, once there is a header, whether the upstream names a coding for
-// its messages. grpc-go hands out a header a moment before the rest of its facts,
-// hence the wait.
-func (s *Stream) Compressed() bool {
-	select {
-	case <-s.facts.header:
-		return s.facts.compressed
-	case <-s.ctx.Done():
-		return false
-	}
-}
+// its messages.
+func (s *Stream) Compressed() bool { return s.facts.place.Load().compressed.Load() }
 
 // Ended reports, once there is a header, whether the upstream's end has arrived and
 // the rest can be received without a wait. (A compressed message waits for room for
 // its decompression.)
-func (s *Stream) Ended() bool { return s.facts.trailer.Load() && !s.Compressed() }
+func (s *Stream) Ended() bool { return s.facts.place.Load().trailer.Load() && !s.Compressed() }
 
 // Recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, a Status, or a fault.
@@ -197,7 +192,7 @@ func (s *Stream) recv() (mem.BufferSlice, error) {
 	m := s.in
 	s.in = nil
 	if err == nil {
-		s.wire = s.facts.in.take(m.Len())
+		s.wire = s.facts.place.Load().received(m.Len())
 		return m, nil
 	}
 	err = s.facts.classify(s.ctx, err, s.limit)
@@ -236,11 +231,7 @@ func (s *Stream) Waiting() int64 { return s.facts.flow.waiting() }
 // Arrivals counts the reads of the stream's connection that brought messages. If the
 // count is unchanged after Recv, the message had already arrived.
 func (s *Stream) Arrivals() uint64 {
-	l := s.facts.link.Load()
-	if l == nil {
-		return 0
-	}
-	return l.arrivals.Load()
+	return s.facts.place.Load().link.arrivals.Load()
 }
 
 // Send takes the message over. io.EOF means that the upstream ended the call and that
@@ -253,23 +244,12 @@ func (s *Stream) Send(m mem.BufferSlice) error {
 }
 
 func (s *Stream) send(m mem.BufferSlice) error {
-	n, f := m.Len(), &s.facts.flow
-	counts := f.entry != nil
-	switch {
-	case counts && f.packs: // there are two copies, until grpc-go has queued the second
-		f.entry.Add(memory.RequestClass(n), n)
-	case counts:
-		f.queue(n)
+	if s.facts.flow.entry != nil {
+		s.facts.flow.queue(m.Len())
 	}
 	s.out = m
 	err := s.stream.SendMsg(&s.out)
 	s.out = nil
-	if counts && f.packs {
-		if err == nil {
-			f.queuePacked(s.facts.out.take(n))
-		}
-		f.entry.Sub(memory.RequestClass(n), n)
-	}
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
@@ -291,7 +271,7 @@ func (s *Stream) Full() bool {
 		}
 		defer s.again.sending.Unlock()
 	}
-	return s.facts.flow.queued.bytes.Load() >= streamQueueBytes
+	return s.facts.flow.isFull()
 }
 
 // CloseSend passes the client's half-close on.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -85,6 +86,22 @@ func TestTextsOfGRPC(t *testing.T) {
 		}
 		provoked[c.text] = true
 	}
+	u, err := New(report.Backend{Target: startFrames(t, func(*frameConn, uint32) {}).address}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close() // it is closed
+	call, err := openCall(within(t, patience), u, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close() // the call shows it
+	_, err = call.Recv()
+	const closing = "grpc: the client connection is closing"
+	if e := judge(err); e.origin != report.OriginCulvert || !strings.HasSuffix(e.cause, closing) {
+		t.Errorf("when the upstream is closed, a call ends with %v of %s (%s)", e.status, e.origin, e.cause)
+	}
+	provoked[closing] = true
 	for _, l := range localStatuses {
 		if !provoked[l.text] {
 			t.Errorf("nothing provokes %q", l.text)

@@ -107,7 +107,6 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		grpc.WithStaticStreamWindowSize(MaxStreamWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
-		grpc.WithStatsHandler(facts{panics}),
 		grpc.WithIdleTimeout(0),
 		experimental.WithBufferPool(safePool{account.Pool, p}),
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -2,43 +2,94 @@ package upstream
 
 import (
 	"cmp"
-	"slices"
+	"context"
 
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/status"
 )
 
-// expect notes that a call's stream is about to begin on the connection.
+// expect notes that the stream of a call is about to begin on the connection. It returns
+// false if the connection takes no more calls.
 //
 // grpc-go doesn't say which stream is a call's. So the id in the request's header
-// identifies it. If several calls have the same id, any of them may be taken for
-// another.
-func (c *windowConn) expect(f *flow) {
+// identifies it. Of several calls with one id, only the first one begins: expect waits until
+// the headers of those before have left, or never will. They leave for each stream that
+// grpc-go has begun, even if its call has ended, unless the connection takes no more calls.
+func (c *windowConn) expect(ctx context.Context, p *callPlace) (taken bool, err error) {
+	if c.queueUp(p) {
+		return true, nil
+	}
+	select {
+	case <-p.turn:
+	case <-ctx.Done():
+		c.giveUp(p)
+		return false, status.FromContextError(ctx.Err()).Err()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.expecting >= c.purgeAt {
-		c.purge()
-	}
-	c.expected[f.id] = append(c.expected[f.id], f)
-	c.expecting++
+	// A connection that has ended is taken, by grpc-go, which begins no stream there.
+	return c.expected[p.call.id] == p || c.closed.Err() != nil, nil
 }
 
-// over reports whether no stream of the call will begin any more.
-func (f *flow) over() bool { return f.unborn.Load() || f.entry.Settled() }
-
-// minExpected is how many calls may be expected before ended ones are looked for.
-const minExpected = 64
-
-// purge forgets the calls that ended before their streams began. mu is held.
-func (c *windowConn) purge() {
-	c.expecting = 0
-	for id, flows := range c.expected {
-		flows = slices.DeleteFunc(flows, func(f *flow) bool { return f.over() })
-		if c.expected[id] = flows; len(flows) == 0 {
-			delete(c.expected, id)
-		}
-		c.expecting += len(flows)
+// queueUp reports whether the call is the first one of its id. Otherwise it has to wait for
+// its turn.
+func (c *windowConn) queueUp(p *callPlace) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.expected[p.call.id]
+	if last == nil && !c.leaving {
+		c.expected[p.call.id] = p
+		return true
 	}
-	c.purgeAt = max(2*c.expecting, minExpected)
+	p.turn = make(chan struct{})
+	if c.leaving {
+		close(p.turn)
+		return false
+	}
+	for last.next != nil {
+		last = last.next
+	}
+	last.next = p
+	return false
+}
+
+// giveUp notes that no stream begins for the call.
+func (c *windowConn) giveUp(p *callPlace) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unexpect(p)
+}
+
+// unexpect takes a call out of those that are expected. mu is held.
+func (c *windowConn) unexpect(p *callPlace) {
+	first := c.expected[p.call.id]
+	switch {
+	case first != p:
+		for ; first != nil; first = first.next {
+			if first.next == p {
+				first.next = p.next
+			}
+		}
+	case p.next == nil:
+		delete(c.expected, p.call.id)
+	default:
+		c.expected[p.call.id] = p.next
+		close(p.next.turn)
+	}
+}
+
+// leave notes that the connection takes no more calls. Calls that are expected may still
+// begin, but no other one of their ids.
+func (c *windowConn) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = true
+	for _, first := range c.expected {
+		for p := first.next; p != nil; p = p.next {
+			close(p.turn)
+		}
+		first.next = nil
+	}
 }
 
 // readFields reads a part of a request's header block. Write calls it.
@@ -53,11 +104,12 @@ func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
 	_, err := c.fields.Write(part)
 	if ends {
 		err = cmp.Or(err, c.fields.Close())
-		c.bind(stream)
 	}
-	if err != nil {
-		c.fields.SetEmitEnabled(false) // not written by grpc-go: no call is known from here on
-		c.lost = true
+	switch {
+	case err != nil: // not written by grpc-go: no call could be known from here on
+		_ = c.Conn.Close() // Write meets it
+	case ends:
+		c.bind(stream)
 	}
 }
 
@@ -66,27 +118,28 @@ const (
 	grpcTableBytes = 4 << 10 // HPACK's, grpc-go's initial size, which a backend may not raise
 )
 
-// bind finds the call of the stream whose header is complete.
+// bind gives the stream whose header is complete to its call. It is the only place that does.
 func (c *windowConn) bind(stream uint32) {
 	id := c.id
 	c.id = ""
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, open := c.streams[stream]
-	flows := c.expected[id]
-	if !open || s.flow != nil || c.lost {
+	p := c.expected[id]
+	if p == nil {
 		return
 	}
-	for len(flows) > 0 && s.flow == nil {
-		if !flows[0].over() {
-			s.flow = flows[0]
-			s.flow.bound.Store(true)
-			c.streams[stream] = s
+	c.unexpect(p)
+	p.written.Store(true)
+	s, open := c.streams[stream]
+	if !open { // it has been reset meanwhile
+		return
+	}
+	s.place = p
+	if f := &p.call.flow; f.entry != nil {
+		s.flow = f
+		if f.packs != nil && p.isLast() {
+			f.packs.begins()
 		}
-		flows = flows[1:]
-		c.expecting--
 	}
-	if c.expected[id] = flows; len(flows) == 0 {
-		delete(c.expected, id)
-	}
+	c.streams[stream] = s
 }

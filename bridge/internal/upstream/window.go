@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"math"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -75,12 +77,14 @@ type windowConn struct {
 
 	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
+	last      uint32   // the last stream that the backend takes; only Read uses it
 	inMessage bool     // the read had HEADERS or DATA; only Read uses it
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
 		stream        uint32
 		bytes, padded int64 // padded: with the padding
 		passed        int64 // bytes of the stream's window
 		messages      arriving
+		packed        *callPlace // learns the sizes of messages; nil: they come as they are
 	}
 	greeted   atomic.Bool // something was read, or nothing will be
 	odd       error       // what was wrong with it; valid once greeted
@@ -90,17 +94,19 @@ type windowConn struct {
 	out     h2Frames
 	fields  *hpack.Decoder // of request headers; only Write uses it
 	id      string         // in the current header; only Write uses it
-	lost    bool           // the headers can't be read; only Write uses it
+	sends   *flow          // of the DATA that is being sent; nil: not known; only Write uses it
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
-	mu        sync.Mutex
-	streams   map[uint32]streamState // those that the upstream may still send on
-	expected  map[string][]*flow     // calls whose streams are about to begin, by their ids
-	expecting int                    // how many
-	purgeAt   int                    // the number at which ended ones are looked for
-	unasked   int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
-	covered   int64                  // of unasked: those of messages with a grant
-	credits   map[*credit]struct{}   // updates of the connection's window that wait for room
+	reads    atomic.Uint64 // by grpc-go. When it begins one, it has read what the one before returned
+	closedIn atomic.Uint64 // reads, when grpc-go began to close the connection; 0: it hasn't
+
+	mu       sync.Mutex
+	streams  map[uint32]streamState // those that the upstream may still send on
+	expected map[string]*callPlace  // by their ids, the first of the calls whose streams are about to begin
+	leaving  bool                   // it takes no more calls
+	unasked  int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
+	covered  int64                  // of unasked: those of messages with a grant
+	credits  map[*credit]struct{}   // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
 	ready   []ownFrame  // frames that may be sent now
@@ -119,12 +125,12 @@ type ownFrame struct {
 }
 
 func newWindowConn(conn net.Conn, a *memory.Account, window int64, panics *report.Panics) *windowConn {
-	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*callPlace), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, int(window))
-	c.answers = answers{left: func(string) {}, ended: c.reset, most: maxFrameBytes}
+	c.answers = answers{left: func(string) {}, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
-	c.out.fields = c.readFields
-	c.in.data = c.readData
+	c.out.fields, c.out.data = c.readFields, c.writeData
+	c.in.fields, c.in.data = c.readBlock, c.readData
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
 	c.sender.Go(c.send)
@@ -144,6 +150,7 @@ func (c *windowConn) Close() (err error) {
 	defer c.window.Settle()
 	err = c.Conn.Close()
 	c.close()
+	c.leave()
 	c.sender.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,8 +165,16 @@ func (c *windowConn) Close() (err error) {
 	return err
 }
 
+// SetReadDeadline is the first that grpc-go calls when it closes the connection. It then ends
+// the streams, while another goroutine may still have to read what Read returned last.
+func (c *windowConn) SetReadDeadline(t time.Time) error {
+	c.closedIn.CompareAndSwap(0, c.reads.Load())
+	return c.Conn.SetReadDeadline(t)
+}
+
 func (c *windowConn) Read(p []byte) (n int, err error) {
 	defer c.fail(&err)
+	c.reads.Add(1)
 	n, err = c.answers.read(p, c.receive)
 	if n > 0 {
 		c.inMessage = false
@@ -198,14 +213,19 @@ func (c *windowConn) received(f h2Frame) bool {
 	if f.kind == http2.FrameData {
 		if f.stream != c.came.stream {
 			c.countArrived()
-			c.came.stream, c.came.messages = f.stream, c.messagesOf(f.stream)
+			c.followMessages(f.stream)
 		}
 		c.came.passed += int64(f.padding)
 		c.came.bytes += int64(f.length - f.padding) // grpc-go drops padding at once
 		c.came.padded += int64(f.length)
 	}
-	if f.ends() {
+	switch {
+	case f.kind == http2.FrameHeaders: // readBlock ends the stream
+	case f.kind == http2.FrameGoAway:
+		c.last = f.increment
+	case f.ends(), f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0: // grpc-go resets the stream for that
 		c.countArrived()
+		c.came.stream = 0 // more DATA of the stream is no call's
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.forget(f.stream)
@@ -255,7 +275,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		c.watch.sent()
 	case f.kind == http2.FrameData:
 		c.watch.sent()
-		c.sentData(f)
+		c.sends = c.flowOf(f.stream)
 	case f.kind == http2.FramePing && !f.flags.Has(http2.FlagPingAck):
 		c.watch.grpcPinged()
 	case f.kind == http2.FrameRSTStream:
@@ -273,11 +293,8 @@ var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, 
 // reset ends a stream at the backend that has ended for grpc-go, which resets only streams
 // that it still sends on. RFC 9113 §6.4.
 func (c *windowConn) reset(stream uint32) {
-	c.countArrived()
-	if c.forgetOpen(stream) { // once: the backend could send such headers for ever
-		frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
-		c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
-	}
+	frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
+	c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
 }
 
 // offer sends a frame as soon as no other is being written.
@@ -365,17 +382,6 @@ func (c *windowConn) sendReady() error {
 		}
 	}
 	return nil
-}
-
-// forgetOpen forgets a stream, and reports whether it was open.
-func (c *windowConn) forgetOpen(stream uint32) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, open := c.streams[stream]
-	if open {
-		c.forget(stream)
-	}
-	return open
 }
 
 // forget forgets a stream. mu is held.

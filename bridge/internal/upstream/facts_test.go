@@ -1,0 +1,648 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// answerAsAsked answers with the code, the coding and messages of the size that the metadata
+// asks for.
+func answerAsAsked(ss grpc.ServerStream) error {
+	md, _ := metadata.FromIncomingContext(ss.Context())
+	asked := func(name string) int {
+		n, _ := strconv.Atoi(md.Get(name)[0])
+		return n
+	}
+	if asked("packed") == 1 {
+		if err := grpc.SetSendCompressor(ss.Context(), "gzip"); err != nil {
+			return err
+		}
+	}
+	for range 3 {
+		if err := ss.SendMsg(make([]byte, asked("size"))); err != nil {
+			return err
+		}
+	}
+	return status.Error(codes.Code(asked("code")), "as asked")
+}
+
+// TestCallsOfOneID: two calls of one id that begin at once on one connection get the status,
+// the coding and the sizes of their own answers. Some are cancelled at any moment.
+func TestCallsOfOneID(t *testing.T) {
+	const pairs = 200
+	a := memory.New(64<<20, 0)
+	up, err := New(report.Backend{Target: startBackend(t, answerAsAsked), MaxConnections: 1}, largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	ctx := within(t, patience)
+	call := func(id string, n int) {
+		size, packed, code, held := 1000+n, n%2, codes.Code(n%17), a.NewEntry()
+		defer held.Settle()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(errFinished)
+		s, err := up.Open(ctx, cancel, Request{Method: testMethod, ID: id, Held: held, Metadata: metadata.Pairs(idHeader, id, "size", strconv.Itoa(size), "packed", strconv.Itoa(packed), "code", strconv.Itoa(int(code)))})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if n%7 == 0 {
+			return // it is cancelled
+		}
+		s.CloseSend()
+		if _, has := s.Header(); !has || s.Compressed() != (packed == 1) {
+			t.Errorf("call %d: header %v, compressed %v", n, has, s.Compressed())
+		}
+		for range 3 {
+			m, err := s.Recv()
+			if err != nil || m.Len() != size || packed == 0 && s.Wire() != size || packed == 1 && s.Wire() > size/5 {
+				t.Errorf("call %d: a message of %d bytes came as %d, %v; want %d", n, m.Len(), s.Wire(), err, size)
+			}
+			s.Sent(1, s.Wire())
+			m.Free()
+		}
+		if left := held.Messages(); left != 0 {
+			t.Errorf("call %d: %d bytes still count", n, left)
+		}
+		_, err = s.Recv()
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		if got := judge(err); got.origin != report.OriginUpstream || got.status.Code() != code {
+			t.Errorf("call %d: ended with %v of %s (%s), want %v", n, got.status, got.origin, got.cause, code)
+		}
+	}
+	var calls sync.WaitGroup
+	for pair := range pairs {
+		id := fmt.Sprint("pair ", pair%20)
+		calls.Go(func() { call(id, 2*pair) })
+		calls.Go(func() { call(id, 2*pair+1) })
+	}
+	calls.Wait()
+	if used := a.Used(); used != 0 {
+		t.Errorf("%d bytes are still counted", used)
+	}
+}
+
+// TestExpectedCallOfTheSameID: another call waits for it until its headers have left, or it
+// is given up, or the connection takes no more calls, or the other call's context ends.
+func TestExpectedCallOfTheSameID(t *testing.T) {
+	errEnded := errors.New("the call has ended")
+	for name, c := range map[string]struct {
+		end   func(c *windowConn, first *callPlace, cancel context.CancelCauseFunc)
+		taken bool
+		fails bool
+	}{
+		"its headers leave": {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) {
+			c.mu.Lock()
+			c.streams[1] = streamState{}
+			c.mu.Unlock()
+			c.id = "one"
+			c.bind(1)
+		}, true, false},
+		"it gets no stream":              {func(c *windowConn, first *callPlace, _ context.CancelCauseFunc) { c.giveUp(first) }, true, false},
+		"the connection takes no calls":  {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { c.leave() }, false, false},
+		"the connection ends":            {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { _ = c.Close() }, true, false},
+		"the other call's context ended": {func(_ *windowConn, _ *callPlace, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				a := memory.New(1<<20, 0)
+				conn := newWindowConn(near, a, connWindow(a), nil)
+				defer conn.Close()
+				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+				first, second := placeOn(conn, nil, nil), placeOn(conn, nil, nil)
+				expectNow(t, conn, first)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				ended := make(chan error, 1)
+				taken := false
+				go func() {
+					var err error
+					taken, err = conn.expect(ctx, second)
+					ended <- err
+				}()
+				synctest.Wait()
+				if len(ended) > 0 {
+					t.Fatal("the second call doesn't wait")
+				}
+				c.end(conn, first, cancel)
+				if err := <-ended; taken != c.taken || (err != nil) != c.fails {
+					t.Errorf("taken %v, %v; want %v, fails %v", taken, err, c.taken, c.fails)
+				}
+			})
+		})
+	}
+}
+
+// TestExpectedCallsTakeTurns: of many calls of one id, one at a time is woken, in their order.
+func TestExpectedCallsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		a := memory.New(1<<20, 0)
+		conn := newWindowConn(near, a, connWindow(a), nil)
+		defer conn.Close()
+		go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+		first := placeOn(conn, nil, nil)
+		expectNow(t, conn, first)
+		const calls, ends = 5, 2
+		ctx, cancel := context.WithCancel(t.Context())
+		turns := make(chan *callPlace, calls)
+		var waiting []*callPlace
+		for n := range calls {
+			p, ctx := placeOn(conn, nil, nil), ctx
+			if n != ends {
+				ctx = t.Context()
+			}
+			waiting = append(waiting, p)
+			go func() {
+				if taken, err := conn.expect(ctx, p); (err != nil) != (n == ends) || taken != (err == nil) {
+					t.Errorf("call %d: taken %v, %v", n, taken, err)
+				}
+				turns <- p
+			}()
+			synctest.Wait()
+		}
+		cancel()
+		if p := <-turns; p != waiting[ends] {
+			t.Error("the call whose context ended still waits")
+		}
+		waiting = slices.Delete(waiting, ends, ends+1)
+		for last := first; len(waiting) > 0; {
+			if synctest.Wait(); len(turns) > 0 {
+				t.Fatal("a call doesn't wait for its turn")
+			}
+			conn.giveUp(last)
+			if last = <-turns; last != waiting[0] {
+				t.Error("another call has the turn")
+			}
+			waiting = waiting[1:]
+		}
+	})
+}
+
+// TestResetBeforeTheHeaderIsWhole: the call isn't expected any more.
+func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+	a := memory.New(1<<20, 0)
+	c := newWindowConn(near, a, connWindow(a), nil)
+	defer c.Close()
+	first := placeOn(c, nil, nil)
+	expectNow(t, c, first)
+	var block, sent bytes.Buffer
+	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	sent.WriteString(http2.ClientPreface)
+	client := http2.NewFramer(&sent, nil)
+	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Next(3)}) // to memory
+	write := func() {
+		if _, err := c.Write(sent.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		sent.Reset()
+	}
+	write()
+	c.received(h2Frame{kind: http2.FrameRSTStream, stream: 1})
+	_ = client.WriteContinuation(1, true, block.Bytes())
+	write()
+	if !first.written.Load() {
+		t.Error("the headers haven't left")
+	}
+	expectNow(t, c, placeOn(c, nil, nil))
+}
+
+// TestUnreadableRequestEndsTheConnection: no call on it could be known any more.
+func TestUnreadableRequestEndsTheConnection(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+	a := memory.New(1<<20, 0)
+	c := newWindowConn(near, a, connWindow(a), nil)
+	defer c.Close() // it is closed
+	first := placeOn(c, nil, nil)
+	expectNow(t, c, first)
+	var sent bytes.Buffer
+	sent.WriteString(http2.ClientPreface)
+	_ = http2.NewFramer(&sent, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x80}, EndHeaders: true}) // to memory
+	if _, err := c.Write(sent.Bytes()); err == nil || first.written.Load() {
+		t.Errorf("%v; written %v", err, first.written.Load())
+	}
+}
+
+// TestStreamAfterAGoAway: grpc-go ends it, although its header has left.
+func TestStreamAfterAGoAway(t *testing.T) {
+	for id, taken := range map[uint32]bool{1: true, 3: false} {
+		near, _ := net.Pipe()
+		a := memory.New(1<<20, 0)
+		c := newWindowConn(near, a, connWindow(a), nil)
+		defer c.Close()
+		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, c.received)
+		p := placeOn(c, nil, nil)
+		c.streams[id] = streamState{place: p}
+		c.answers.found.push(verdict{ofGRPC: true})
+		c.in.scan([]byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndStream | http2.FlagHeadersEndHeaders), 0, 0, 0, byte(id)}, c.received)
+		if got := p.trailer.Load(); got != taken {
+			t.Errorf("stream %d: trailers %v, want %v", id, got, taken)
+		}
+	}
+}
+
+// TestLostConnectionIsPickedAgain: a call that was to begin on a connection that is lost gets
+// a place on another one, which expects it.
+func TestLostConnectionIsPickedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := upstreamTo(t, newSeveral(t, 1, 100).Backend)
+		synctest.Wait()
+		pick := func() (*callFacts, balancer.PickResult) {
+			k := &callFacts{id: "one"}
+			result, err := u.pool.Pick(balancer.PickInfo{Ctx: context.WithValue(t.Context(), factsKey{}, k)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k, result
+		}
+		_, lost := pick()
+		var wire *windowConn
+		u.pool.mu.Lock()
+		wire = u.pool.addresses[0].conns[0].link.wire
+		u.pool.mu.Unlock()
+		_ = wire.Conn.Close()
+		synctest.Wait()
+		again, result := pick()
+		if again.place.Load().link.wire == wire || result.SubConn == lost.SubConn {
+			t.Error("the call has a place on the lost connection, or its SubConn")
+		}
+		lost.Done(balancer.DoneInfo{})
+		result.Done(balancer.DoneInfo{})
+	})
+}
+
+// TestBlocksThatGrpcRefuses end a call with culvert's own status, although they, or later
+// ones, have one of the backend. The next call on the connection has its own.
+func TestBlocksThatGrpcRefuses(t *testing.T) {
+	const mark = "the backend's own words"
+	own := []string{"grpc-status", "5", "grpc-message", mark}
+	end := func(c *frameConn, id uint32, more ...string) { c.end(id, slices.Concat(more, own)...) }
+	large := slices.Repeat([]string{"x-a", strings.Repeat("a", 1000)}, 4*testHeaderBytes/1000+1)
+	for name, script := range map[string]func(c *frameConn, id uint32){
+		"a page as Trailers-Only":     func(c *frameConn, id uint32) { c.end(id, ":status", "200", "content-type", "text/html") },
+		"no content-type":             func(c *frameConn, id uint32) { c.end(id, ":status", "404") },
+		"no status of HTTP":           func(c *frameConn, id uint32) { c.end(id, "x-a", "1") },
+		"a status of HTTP of letters": func(c *frameConn, id uint32) { c.end(id, ":status", "ok") },
+		"an informational end":        func(c *frameConn, id uint32) { end(c, id, ":status", "103") },
+		"a page, then trailers": func(c *frameConn, id uint32) {
+			c.headers(id, false, ":status", "200", "content-type", "text/html")
+			end(c, id)
+		},
+		"a status of no number": func(c *frameConn, id uint32) { c.ok(id); c.end(id, "grpc-status", "x", "grpc-message", mark) },
+		"no number in Trailers-Only": func(c *frameConn, id uint32) {
+			c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "x")
+		},
+		"no number in a header": func(c *frameConn, id uint32) { c.ok(id, "grpc-status", "x"); end(c, id) },
+		"no number beside early hints": func(c *frameConn, id uint32) {
+			c.headers(id, false, ":status", "103", "grpc-status", "x")
+			c.ok(id)
+			end(c, id)
+		},
+		"too large a trailer":      func(c *frameConn, id uint32) { c.ok(id); end(c, id, large...) },
+		"too large a header":       func(c *frameConn, id uint32) { c.ok(id, large...); end(c, id) },
+		"a header in the middle":   func(c *frameConn, id uint32) { c.ok(id); c.ok(id); end(c, id) },
+		"a name in upper case":     func(c *frameConn, id uint32) { c.ok(id); end(c, id, "X-A", "1") },
+		"a name of blanks":         func(c *frameConn, id uint32) { c.ok(id, "x a", "1"); end(c, id) },
+		"a value with a line":      func(c *frameConn, id uint32) { c.ok(id); end(c, id, "x-a", "1\n2") },
+		"an unknown pseudo-header": func(c *frameConn, id uint32) { c.ok(id); end(c, id, ":x", "1") },
+		"a late pseudo-header":     func(c *frameConn, id uint32) { c.ok(id); end(c, id, "x-a", "1", ":status", "200") },
+		"a pseudo-header twice": func(c *frameConn, id uint32) {
+			c.headers(id, false, ":status", "200", ":status", "200", "content-type", "application/grpc")
+			end(c, id)
+		},
+		"a request's pseudo-header": func(c *frameConn, id uint32) { c.ok(id); end(c, id, ":status", "200", ":path", "/") },
+		"data with the end":         func(c *frameConn, id uint32) { c.ok(id); c.data(id, true, nil); end(c, id) },
+		"data with the end, no header": func(c *frameConn, id uint32) {
+			c.data(id, true, nil)
+			end(c, id, ":status", "200", "content-type", "application/grpc")
+		},
+		"a window update of nothing": func(c *frameConn, id uint32) {
+			c.ok(id)
+			_ = c.framer.WriteRawFrame(http2.FrameWindowUpdate, 0, id, make([]byte, 4))
+			end(c, id)
+		},
+		"a reset": func(c *frameConn, id uint32) {
+			c.ok(id)
+			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
+			end(c, id)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+				if id%4 == 1 {
+					script(c, id)
+					return
+				}
+				c.ok(id)
+				end(c, id)
+			}).address})
+			for range 3 { // from the second on, HPACK may have learnt
+				if e := callUpstream(within(t, patience), t, u, nil); e.origin != report.OriginCulvert {
+					t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
+				}
+				if e := callUpstream(within(t, patience), t, u, nil); e.origin != report.OriginUpstream || e.status.Message() != mark {
+					t.Errorf("the next call ended with %v of %s, want the backend's", e.status, e.origin)
+				}
+			}
+			if n := u.pool.readied.Load(); n != 1 {
+				t.Errorf("%d connections, want 1", n)
+			}
+		})
+	}
+}
+
+// TestBlocksThatGrpcTakesOver have no effect on later ones: the call, or with padding that is
+// too long the next one, has the backend's status.
+func TestBlocksThatGrpcTakesOver(t *testing.T) {
+	const mark = "the backend's own words"
+	end := func(c *frameConn, id uint32) { c.end(id, "grpc-status", "5", "grpc-message", mark) }
+	for name, script := range map[string]func(c *frameConn, id uint32){
+		"a promise": func(c *frameConn, id uint32) {
+			_ = c.framer.WriteRawFrame(http2.FramePushPromise, http2.FlagPushPromiseEndHeaders, id, []byte{0, 0, 0, 2, 0x88})
+			c.ok(id)
+			end(c, id)
+		},
+		"a promise behind a changed header": func(c *frameConn, id uint32) {
+			c.ok(id, "x-a-bin", "AA,AQ")
+			_ = c.framer.WriteRawFrame(http2.FramePushPromise, http2.FlagPushPromiseEndHeaders, id, []byte{0, 0, 0, 2, 0x88})
+			end(c, id)
+		},
+		"padding that is too long": func(c *frameConn, id uint32) {
+			if id == 1 {
+				_ = c.framer.WriteRawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersPadded, id, []byte{200, 0x88})
+			} else {
+				c.ok(id)
+			}
+			end(c, id)
+		},
+		"a list of trailers beside a large header": func(c *frameConn, id uint32) {
+			n := int(looseHeaderBytes(testHeaderBytes)) * 6 / 10
+			c.ok(id, "trailer", strings.Repeat("a", n), "x-a", strings.Repeat("b", n))
+			end(c, id)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, script).address})
+			for n := range 3 {
+				e := callUpstream(within(t, patience), t, u, nil)
+				own := n == 0 && strings.HasPrefix(name, "padding")
+				if own != (e.origin == report.OriginCulvert) || !own && e.status.Message() != mark {
+					t.Errorf("call %d ended with %v of %s", n, e.status, e.origin)
+				}
+			}
+			if n := u.pool.readied.Load(); n != 1 {
+				t.Errorf("%d connections, want 1", n)
+			}
+		})
+	}
+}
+
+// TestMoreDataThanTheWindow ends the call with culvert's own status, although trailers follow.
+func TestMoreDataThanTheWindow(t *testing.T) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		c.ok(id)
+		for range MaxStreamWindow/(16<<10) + 1 {
+			c.data(id, false, slices.Concat(prefixOf(16<<10-prefixBytes), make([]byte, 16<<10-prefixBytes)))
+		}
+		c.end(id, "grpc-status", "5")
+	}).address})
+	call, err := openCall(within(t, patience), u, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := call.facts.place.Load().link.wire
+	poll(t, func() string { // Recv gives window back
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !call.facts.place.Load().written.Load() || len(c.streams) > 0 {
+			return "the trailers haven't come"
+		}
+		return ""
+	})
+	for err == nil {
+		var m mem.BufferSlice
+		m, err = call.Recv()
+		m.Free()
+	}
+	if got := judge(err); got.origin != report.OriginCulvert {
+		t.Errorf("ended with %v of %s, want culvert's own", got.status, got.origin)
+	}
+}
+
+// TestLeftOutCallHasNoTrailers: a GOAWAY leaves a call out, and trailers follow for it.
+func TestLeftOutCallHasNoTrailers(t *testing.T) {
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		if id == 1 {
+			return // it stays, and so does the connection
+		}
+		c.ok(id)
+		_ = c.framer.WriteGoAway(1, http2.ErrCodeNo, nil)
+		c.end(id, "grpc-status", "5")
+	}).address})
+	ctx := within(t, patience)
+	if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+		t.Fatal(err)
+	}
+	if e := callUpstream(ctx, t, u, nil); e.origin != report.OriginCulvert {
+		t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
+	}
+}
+
+// TestStatusOfACutConnection: when grpc-go closes a connection, it may not have read trailers
+// that have come. The status that it makes then isn't the backend's.
+func TestStatusOfACutConnection(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	a := memory.New(1<<20, 0)
+	conn := newWindowConn(near, a, connWindow(a), nil)
+	defer conn.Close()
+	lost := status.Error(codes.Unavailable, "connection error: desc = \"lost\"")
+	for _, c := range []struct {
+		endedIn uint64
+		closed  bool
+		origin  string
+	}{{4, false, report.OriginUpstream}, {5, false, report.OriginUpstream}, {4, true, report.OriginUpstream}, {5, true, report.OriginCulvert}} {
+		conn.reads.Store(5)
+		if c.closed {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // a pipe has deadlines
+		}
+		p := placeOn(conn, nil, nil)
+		p.trailer.Store(true)
+		p.endedIn.Store(c.endedIn)
+		if got := judge(p.call.classify(t.Context(), lost, testMessages)); got.origin != c.origin {
+			t.Errorf("trailers of read %d, closed in 5: %v: %v of %s, want %s", c.endedIn, c.closed, got.status, got.origin, c.origin)
+		}
+	}
+}
+
+// TestClosedUpstreamAfterTrailers: grpc-go ends the calls of a closed upstream before it closes
+// the connections.
+func TestClosedUpstreamAfterTrailers(t *testing.T) {
+	p := placeOn(new(windowConn), nil, nil)
+	p.trailer.Store(true)
+	if got := judge(p.call.classify(t.Context(), grpc.ErrClientConnClosing, testMessages)); got.origin != report.OriginCulvert { //nolint:staticcheck // a stream ends with it too
+		t.Errorf("ended with %v of %s, want culvert's own", got.status, got.origin)
+	}
+}
+
+// TestGRPCSetsADeadlineToClose a connection, and none before that.
+func TestGRPCSetsADeadlineToClose(t *testing.T) {
+	u, err := New(report.Backend{Target: startBackend(t, echo)}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close() // it is closed
+	call, err := openCall(within(t, patience), u, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.CloseSend()
+	if _, err := call.Recv(); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	wire := call.facts.place.Load().link.wire
+	if n := wire.closedIn.Load(); n != 0 {
+		t.Errorf("an open connection was closed in read %d", n)
+	}
+	_ = u.Close()
+	if wire.closedIn.Load() == 0 {
+		t.Error("a closed connection isn't known to be closed")
+	}
+}
+
+// TestCompressedMessagesCountBothWays: whatever their sizes, and whether they are marked as
+// compressed, nothing counts once all are sent.
+func TestCompressedMessagesCountBothWays(t *testing.T) {
+	a := memory.New(256<<20, 0)
+	up, err := New(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		if err := grpc.SetSendCompressor(ss.Context(), "gzip"); err != nil {
+			return err
+		}
+		for {
+			var m []byte
+			if err := ss.RecvMsg(&m); err != nil {
+				return nil //nolint:nilerr // the client's end
+			}
+			if err := ss.SendMsg(m); err != nil {
+				return err
+			}
+		}
+	})}, largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	noise := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise) //nolint:errcheck // it has none
+	ctx := within(t, patience)
+	held := a.NewEntry()
+	call, err := openCall(ctx, up, Request{Method: testMethod, ID: "one", Metadata: metadata.Pairs(idHeader, "one"), Coding: "gzip", Held: held})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages [][]byte
+	for n := range 300 {
+		size := []int{0, 1, 5, 100, 3000, 16 << 10, 70_000, 300_000}[n%8]
+		messages = append(messages, noise[n:n+size], make([]byte, size))
+	}
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for _, m := range messages {
+			if err := call.Send(mem.BufferSlice{mem.SliceBuffer(m)}); err != nil {
+				t.Error(err)
+			}
+		}
+		call.CloseSend()
+	})
+	for n, want := range messages {
+		m, err := call.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(m.Materialize(), want) {
+			t.Fatalf("message %d has %d bytes, want %d", n, m.Len(), len(want))
+		}
+		m.Free()
+		call.Sent(1, call.Wire())
+	}
+	sending.Wait()
+	wantAllSent(t, call, held)
+	if call.Full() || call.Waiting() != 0 {
+		t.Errorf("full: %v, %d bytes wait", call.Full(), call.Waiting())
+	}
+}
+
+// TestDataBehindAReset: the sizes of its messages are of no use, and aren't kept.
+func TestDataBehindAReset(t *testing.T) {
+	const most, frames = 64, 600
+	sent := make(chan struct{})
+	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		if id > 1 {
+			c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "0")
+			return
+		}
+		defer close(sent)
+		c.ok(id, "grpc-encoding", "gzip")
+		c.data(id, false, prefixOf(0))
+		_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
+		for range frames { // of 3000 messages each
+			c.data(id, false, make([]byte, 3000*prefixBytes))
+			if c.flush() != nil {
+				return
+			}
+		}
+	}).address})
+	ctx := within(t, patience)
+	call, err := openCall(ctx, u, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = call.Recv()
+	}
+	<-sent
+	if e := callUpstream(ctx, t, u, nil); e.status.Code() != codes.OK { // so all has been read
+		t.Error(e.status)
+	}
+	p := call.facts.place.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.packed.len(); n > most {
+		t.Errorf("%d sizes are kept", n)
+	}
+}
