@@ -3,8 +3,7 @@
 package buffer
 
 import (
-	"cmp"
-	"slices"
+	"math/bits"
 	"sync"
 
 	"google.golang.org/grpc/mem"
@@ -24,7 +23,7 @@ var _ mem.BufferPool = Pool(nil)
 
 // NewPool returns a pool of buffers of smallest to largest bytes. Each size is at most a
 // quarter more than the one before, so that a buffer is hardly larger than what it holds:
-// that alone is counted. smallest is at least 4, and largest is smallest times a power of two.
+// that alone is counted. Both are powers of two, and smallest is at least 4.
 func NewPool(smallest, largest int) (p Pool) {
 	for size := smallest; size < largest; size *= 2 {
 		for quarter := range 4 {
@@ -35,8 +34,19 @@ func NewPool(smallest, largest int) (p Pool) {
 }
 
 // from returns the index of the smallest size of at least n bytes, and whether it is n.
+// Each message asks twice, so it is computed.
 func (p Pool) from(n int) (int, bool) {
-	return slices.BinarySearchFunc(p, n, func(t tier, n int) int { return cmp.Compare(t.size, n) })
+	smallest, largest := p[0].size, p[len(p)-1].size
+	switch {
+	case n <= smallest:
+		return 0, n == smallest
+	case n > largest:
+		return len(p), false
+	}
+	length := bits.Len(uint(n - 1))
+	quarter := (n - 1) >> (length - 3) // 4 to 7: of the power of two above n, in eighths
+	i := 4*(length-bits.Len(uint(smallest-1))) + quarter - 7
+	return i, n == p[i].size
 }
 
 // Get returns a buffer of the length, with the smallest capacity that is large

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"slices"
 	"sync"
 	"testing"
 )
@@ -11,6 +12,21 @@ func TestPoolsBuffersFit(t *testing.T) {
 	for n := 256; n <= 1<<20; n += 1 + n/50 {
 		if got := cap(*b.Get(n)); got < n || got > n+n/4+1 {
 			t.Fatalf("asked for %d: a capacity of %d", n, got)
+		}
+	}
+}
+
+// TestPoolsSizes: each length gets the smallest size that fits.
+func TestPoolsSizes(t *testing.T) {
+	for _, b := range []Pool{NewPool(256, 1<<20), NewPool(4, 64), NewPool(8, 8)} {
+		for n := range b[len(b)-1].size + 100 {
+			want := slices.IndexFunc(b, func(of tier) bool { return of.size >= n })
+			if want < 0 {
+				want = len(b)
+			}
+			if i, pooled := b.from(n); i != want || pooled != (want < len(b) && b[want].size == n) {
+				t.Fatalf("%d sizes, %d bytes: %d, %v; want %d", len(b), n, i, pooled, want)
+			}
 		}
 	}
 }
