@@ -118,6 +118,9 @@ func (s *streamState) lacks() int64 {
 // small messages all, unless memory is scarce. mu is held.
 func (c *windowConn) spare(s *streamState) int64 {
 	if s.flow != nil && s.messages.small >= StreamWindow && !c.account.Pressed() {
+		if s.withheld < MaxStreamWindow/2 {
+			return 0 // each update is a write of its own, and wakes the backend
+		}
 		return s.withheld
 	}
 	return max(s.withheld-maxWithheld, 0)
