@@ -117,10 +117,8 @@ func (s *streamState) lacks() int64 {
 // spare returns how much of what is withheld the stream gets without room: for a stream of
 // small messages all, unless memory is scarce. mu is held.
 func (c *windowConn) spare(s *streamState) int64 {
-	if s.flow != nil && s.messages.small >= StreamWindow && !c.account.Pressed() {
-		if s.withheld < MaxStreamWindow/2 {
-			return 0 // each update is a write of its own, and wakes the backend
-		}
+	// In halves: each update is a write of its own, and wakes the backend.
+	if s.withheld >= MaxStreamWindow/2 && s.flow != nil && s.messages.small >= StreamWindow && !c.account.Pressed() {
 		return s.withheld
 	}
 	return max(s.withheld-maxWithheld, 0)
