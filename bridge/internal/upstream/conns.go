@@ -56,6 +56,8 @@ func (a *backendAddress) connect() {
 }
 
 // makeSub gives c a SubConn. It returns false if the upstream is being closed. mu is held.
+//
+//nolint:contextcheck // a connection outlives the call that needs it
 func (c *backendConn) makeSub() bool {
 	addresses := slices.Clone(c.address.endpoint.Addresses)
 	for i := range addresses {
