@@ -39,9 +39,11 @@ type callPlace struct {
 	link *backendLink
 
 	written    atomic.Bool   // the request's headers have left
+	answered   atomic.Bool   // the answer has begun
 	compressed atomic.Bool   // the answer's header names a coding
 	trailer    atomic.Bool   // HEADERS with END_STREAM came, and grpc-go accepts them
 	endedIn    atomic.Uint64 // the number of the connection's Read that returned them
+	said       answerStatus  // in them
 
 	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
 	next *callPlace    // of the same id, which waits until this one has begun. The connection's mu guards it
@@ -80,12 +82,12 @@ func (p *callPlace) received(plain int) int {
 	return cmp.Or(int(n), plain)
 }
 
-// isCut reports whether a status may be that of a connection that grpc-go closed before it
-// read the trailers.
+// isCut reports whether a status is that of a connection that grpc-go closed before it read
+// the trailers.
 func (p *callPlace) isCut(st *status.Status) bool {
 	closedIn := p.link.wire.closedIn.Load()
 	return closedIn > 0 && p.endedIn.Load() >= closedIn && len(st.Details()) == 0 &&
-		(st.Code() == codes.Unavailable || st.Code() == codes.Canceled)
+		p.said != answerStatus{st.Code(), st.Message()} && (st.Code() == codes.Unavailable || st.Code() == codes.Canceled)
 }
 
 // suspendPatience stops the timer. It reports whether the timer was running, as it does

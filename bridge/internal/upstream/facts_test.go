@@ -240,6 +240,65 @@ func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
 	expectNow(t, c, placeOn(c, nil, nil))
 }
 
+// TestHeaderLeavesWhole: a backend that answers before a request's header is whole gets no
+// part of it before that. So its answer is known to be the call's.
+func TestHeaderLeavesWhole(t *testing.T) {
+	trailersOnly := func(c *frameConn, id uint32) {
+		c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "5")
+	}
+	for name, answer := range map[string]func(c *frameConn, id uint32){
+		"trailers": trailersOnly,
+		"a header": func(c *frameConn, id uint32) {
+			c.ok(id)
+			_ = c.flush()
+			c.end(id, "grpc-status", "5")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, answer).address})
+			for _, size := range []int{30 << 10, 40 << 10, 64 << 10, 1 << 20, 1 << 20, 1 << 20} {
+				e := callUpstream(within(t, patience), t, u, metadata.Pairs("x-large", strings.Repeat("~", size)))
+				if e.origin != report.OriginUpstream || e.status.Code() != codes.NotFound {
+					t.Errorf("a call with %d bytes of metadata ended with %v of %s", size, e.status, e.origin)
+				}
+			}
+		})
+	}
+}
+
+// TestLongCallKeepsNoOthers: calls of its id that have begun after it can be freed.
+func TestLongCallKeepsNoOthers(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+	a := memory.New(1<<20, 0)
+	c := newWindowConn(near, a, connWindow(a), nil)
+	defer c.Close()
+	long := placeOn(c, nil, nil)
+	expectNow(t, c, long)
+	before := long
+	for n := range 10 {
+		next := placeOn(c, nil, nil)
+		if c.queueUp(next) {
+			t.Fatal("a call didn't wait for the one before")
+		}
+		if n == 0 {
+			c.id = long.call.id
+			c.bind(1)
+		} else {
+			c.giveUp(before)
+		}
+		if before.next != nil {
+			t.Errorf("call %d keeps the next one", n)
+		}
+		before = next
+	}
+	c.giveUp(before)
+	if len(c.expected) > 0 {
+		t.Errorf("%d calls are expected", len(c.expected))
+	}
+}
+
 // TestUnreadableRequestEndsTheConnection: no call on it could be known any more.
 func TestUnreadableRequestEndsTheConnection(t *testing.T) {
 	near, far := net.Pipe()
@@ -410,6 +469,10 @@ func TestBlocksThatGrpcTakesOver(t *testing.T) {
 			}
 			end(c, id)
 		},
+		"a request's pseudo-header alone": func(c *frameConn, id uint32) {
+			c.headers(id, false, ":path", "/", "content-type", "application/grpc")
+			end(c, id)
+		},
 		"a list of trailers beside a large header": func(c *frameConn, id uint32) {
 			n := int(looseHeaderBytes(testHeaderBytes)) * 6 / 10
 			c.ok(id, "trailer", strings.Repeat("a", n), "x-a", strings.Repeat("b", n))
@@ -480,6 +543,89 @@ func TestLeftOutCallHasNoTrailers(t *testing.T) {
 	}
 	if e := callUpstream(ctx, t, u, nil); e.origin != report.OriginCulvert {
 		t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
+	}
+}
+
+// TestGoAwayThatGRPCPassesOver: one of an even stream changes nothing, and one that is higher
+// than the one before leaves out the same streams.
+func TestGoAwayThatGRPCPassesOver(t *testing.T) {
+	t.Run("even", func(t *testing.T) {
+		u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+			if id == 1 {
+				_ = c.framer.WriteGoAway(2, http2.ErrCodeNo, nil)
+			}
+			c.ok(id)
+			c.end(id, "grpc-status", "5")
+		}).address})
+		for range 3 {
+			if e := callUpstream(within(t, patience), t, u, nil); e.origin != report.OriginUpstream {
+				t.Errorf("ended with %v of %s (%s), want the backend's", e.status, e.origin, e.cause)
+			}
+		}
+	})
+	t.Run("higher", func(t *testing.T) {
+		u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+			if id == 1 {
+				return // it stays, and so does the connection
+			}
+			c.ok(id)
+			_ = c.framer.WriteGoAway(1, http2.ErrCodeNo, nil)
+			_ = c.framer.WriteGoAway(3, http2.ErrCodeNo, nil)
+			c.end(id, "grpc-status", "5")
+		}).address})
+		ctx := within(t, patience)
+		if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+			t.Fatal(err)
+		}
+		if e := callUpstream(ctx, t, u, nil); e.origin != report.OriginCulvert {
+			t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
+		}
+	})
+}
+
+// TestRefusalAfterTheAnswerBegan doesn't say that the backend hasn't seen the call.
+func TestRefusalAfterTheAnswerBegan(t *testing.T) {
+	for name, then := range map[string]func(c *frameConn, id uint32){
+		"a reset":  reset(http2.ErrCodeRefusedStream),
+		"a goaway": func(c *frameConn, id uint32) { _ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+				c.ok(id)
+				c.data(id, false, append(prefixOf(3), 1, 2, 3))
+				then(c, id)
+			}).address})
+			s, err := openCall(within(t, patience), u, Request{Method: testMethod})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, has := s.Header(); !has {
+				t.Error("no header")
+			}
+			for err == nil {
+				var m mem.BufferSlice
+				m, err = s.Recv()
+				m.Free()
+			}
+			if f, ok := errors.AsType[*report.Fault](err); !ok || f.Sent != report.SentMaybe {
+				t.Errorf("ended with %v, want a fault that says that the call may have been sent", err)
+			}
+		})
+	}
+}
+
+// TestOwnStatusBeforeTheConnectionBreaks: the backend's own UNAVAILABLE stays its own, if a
+// frame behind it, which came in one piece with it, ends the connection.
+func TestOwnStatusBeforeTheConnectionBreaks(t *testing.T) {
+	for range 10 { // each breaks a connection
+		u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+			c.ok(id)
+			c.end(id, "grpc-status", "14", "grpc-message", "maint%65nance")
+			_ = c.framer.WriteRawFrame(http2.FrameWindowUpdate, 0, 0, make([]byte, 4))
+		}).address})
+		if e := callUpstream(within(t, patience), t, u, nil); e.origin != report.OriginUpstream || e.status.Message() != "maintenance" {
+			t.Errorf("ended with %v of %s (%s), want the backend's", e.status, e.origin, e.cause)
+		}
 	}
 }
 

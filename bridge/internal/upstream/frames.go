@@ -61,6 +61,11 @@ type h2Frames struct {
 // frame that doesn't continue a header block. RFC 9113 §6.10.
 func (s *h2Frames) between() bool { return s.skip == 0 && len(s.carry) == 0 && !s.block }
 
+// inBlock reports whether the next byte belongs to a header block, or may.
+func (s *h2Frames) inBlock() bool {
+	return s.block || s.skip > 0 && s.header.kind == http2.FrameHeaders
+}
+
 // scan calls pass for each frame whose header ends in p, and returns the bytes to
 // hand on. It leaves out the WINDOW_UPDATEs that pass held back, and the beginning of
 // a header at the end of p, which follows with the next piece.

@@ -119,7 +119,7 @@ func (k *callFacts) localFault(l localStatus, st *status.Status, limit report.Si
 		f.Text += " (" + limit.Key + ")"
 		f = f.UnlessRaised(limit.Key)
 	}
-	if l.says == saysDraining || l.text == rstRefused {
+	if place := k.place.Load(); (l.says == saysDraining || l.text == rstRefused) && !(place != nil && place.answered.Load()) {
 		f.Sent = report.SentNo // RFC 9113 §8.7
 	}
 	if l.keep {

@@ -1,13 +1,16 @@
 package upstream
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/packing"
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // A verdict is what grpc-go makes of a header block of an answer (http2Client.operateHeaders).
@@ -17,6 +20,13 @@ type verdict struct {
 	informs bool // the status of HTTP is below 200
 	coded   bool // it names a coding
 	cut     bool // the stream ends with it, but not at the backend
+	says    answerStatus
+}
+
+// An answerStatus is a status of a backend, without details.
+type answerStatus struct {
+	code    codes.Code
+	message string
 }
 
 // judge returns the verdict on the block.
@@ -32,8 +42,11 @@ func (a *answers) judge() (v verdict) {
 		case "grpc-encoding":
 			v.coded = !packing.IsIdentity(f.Value)
 		case "grpc-status":
-			_, err := strconv.ParseInt(f.Value, 10, 32)
+			n, err := strconv.ParseInt(f.Value, 10, 32)
 			v.broken = v.broken || err != nil
+			v.says.code = codes.Code(uint32(n))
+		case "grpc-message":
+			v.says.message = codec.DecodeMessage(f.Value)
 		}
 	}
 	return v
@@ -42,9 +55,25 @@ func (a *answers) judge() (v verdict) {
 // isWellFormed reports whether golang.org/x/net's HTTP/2 passes the fields on. For others,
 // grpc-go ends the call. RFC 9113 §8.2.1, §8.3.
 func isWellFormed(fields []hpack.HeaderField) bool {
+	var ofRequest, ofAnswer, regular bool
 	for i, f := range fields {
-		named := httpguts.ValidHeaderFieldName(f.Name) && f.Name == strings.ToLower(f.Name)
-		if !httpguts.ValidHeaderFieldValue(f.Value) || !named && (f.Name != ":status" || i > 0) {
+		if !httpguts.ValidHeaderFieldValue(f.Value) {
+			return false
+		}
+		switch f.Name {
+		case ":status":
+			ofAnswer = true
+		case ":method", ":path", ":scheme", ":authority", ":protocol":
+			ofRequest = true // alone they pass, too
+		default:
+			if !httpguts.ValidHeaderFieldName(f.Name) || f.Name != strings.ToLower(f.Name) {
+				return false
+			}
+			regular = true
+			continue
+		}
+		repeated := slices.ContainsFunc(fields[:i], func(g hpack.HeaderField) bool { return g.Name == f.Name })
+		if regular || repeated || ofRequest && ofAnswer {
 			return false
 		}
 	}
@@ -86,10 +115,13 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
 			s.answer = refused
 		}
 	case ends:
+		s.place.said = v.says
 		s.place.endedIn.Store(c.reads.Load())
+		s.place.answered.Store(true)
 		s.place.trailer.Store(true)
 	default:
 		s.answer = hasHeader
+		s.place.answered.Store(true)
 		s.place.compressed.Store(v.coded)
 	}
 	c.streams[f.stream] = s

@@ -76,6 +76,7 @@ func (c *windowConn) unexpect(p *callPlace) {
 		c.expected[p.call.id] = p.next
 		close(p.next.turn)
 	}
+	p.next = nil // a long call would keep all that come after it
 }
 
 // leave notes that the connection takes no more calls. Calls that are expected may still

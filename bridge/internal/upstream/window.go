@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -95,6 +96,7 @@ type windowConn struct {
 	fields  *hpack.Decoder // of request headers; only Write uses it
 	id      string         // in the current header; only Write uses it
 	sends   *flow          // of the DATA that is being sent; nil: not known; only Write uses it
+	begun   []byte         // what ends in the middle of a header block: a call is known to be the stream's before the backend can answer
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
 	reads    atomic.Uint64 // by grpc-go. When it begins one, it has read what the one before returned
@@ -222,7 +224,9 @@ func (c *windowConn) received(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameHeaders: // readBlock ends the stream
 	case f.kind == http2.FrameGoAway:
-		c.last = f.increment
+		if f.increment%2 == 1 || f.increment == 0 { // grpc-go passes over others, and a higher one
+			c.last = min(c.last, f.increment)
+		}
 	case f.ends(), f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0: // grpc-go resets the stream for that
 		c.countArrived()
 		c.came.stream = 0 // more DATA of the stream is no call's
@@ -238,7 +242,16 @@ func (c *windowConn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	// In one piece: a backend that isn't gRPC may close the connection in between.
-	if out := c.out.scan(p, c.sending); len(out) > 0 {
+	out := c.out.scan(p, c.sending)
+	if len(c.begun) > 0 {
+		out = append(c.begun, out...)
+		c.begun = nil
+	}
+	if c.out.inBlock() { // grpc-go writes the rest next
+		c.begun = bytes.Clone(out)
+		return len(p), nil
+	}
+	if len(out) > 0 {
 		if _, err := c.Conn.Write(out); err != nil {
 			return 0, c.writeError(err)
 		}
