@@ -53,7 +53,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
 	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConnectionAges TestDawdlers TestDifferentialForLong \
-	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
+	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
 	TestPausedReaders TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
 	TestSilentBackendHost TestSilentClient TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget \
@@ -208,7 +208,7 @@ attack: build ## Run all attacks on culvert's memory, or those that match ATTACK
 	@go -C e2e mod download
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
 
-# OLDER is a commit, to compare instructions and allocations with, which needs valgrind.
+# OLDER is a commit, to compare instructions and allocations with.
 # BENCHFLAGS='-only ^instructions' measures nothing else.
 bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, vanguard, nginx, no proxy, and OLDER: docs/how-it-works/benchmarks.md (50 min)
 	@tools/deps.sh test
@@ -217,7 +217,7 @@ bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, vanguard, 
 	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(if $(OLDER),-older "$(OLDER)") $(BENCHFLAGS)
 
 # REV is the commit of an older culvert. BENCHFLAGS='-only unary' selects rows.
-bench-since: build ## Measure culvert beside that of the commit REV, by turns (an hour; needs valgrind)
+bench-since: build ## Measure culvert beside that of the commit REV, by turns (an hour)
 	@[ -n "$(REV)" ] || { echo 'bench-since: say which commit: make bench-since REV=COMMIT' >&2; exit 2; }
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@bin/bench -since -older "$(REV)" $(BENCHFLAGS)

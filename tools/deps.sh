@@ -58,6 +58,7 @@ look() {
 		have tinyproxy || miss tinyproxy-bin "tinyproxy: a client's way through a forward proxy"
 		[ -x /usr/lib/squid/security_file_certgen ] || miss squid-openssl "Squid with OpenSSL: a client's way through a proxy that opens TLS"
 		have prometheus && have promtool || miss prometheus "Prometheus and promtool: the metrics, the dashboard's queries and the alerts"
+		have valgrind || miss valgrind "valgrind: the instructions of a call"
 		have curl || miss curl "curl: what the documents ask by hand"
 		have openssl || miss openssl "openssl: the same"
 		if [ "$(id -u)" -eq 0 ]; then # nobody else can run a node

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,16 +162,16 @@ func (a *arena) ofAnyTime(ctx context.Context, name string, env []string, comman
 }
 
 // instructions runs the load against a culvert in callgrind, and returns the
-// instructions a message, without those of the kernel.
-func (t tally) instructions(ctx context.Context, a *arena, name string) (float64, error) {
+// instructions a message, without those of the kernel. env is added to its environment.
+func (t tally) instructions(ctx context.Context, a *arena, name string, env ...string) (float64, error) {
 	bin := a.bins.culvert
 	if name == tallyOlder {
 		bin = a.bins.older
 	}
 	out := filepath.Join(a.dir, "callgrind.out")
 	// With one thread and without preemption, the count depends least on time.
-	env := []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1"}
-	p, err := a.ofAnyTime(ctx, name, env, "valgrind", "--tool=callgrind", "--callgrind-out-file="+out, bin)
+	env = append(env, "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1")
+	p, err := a.ofAnyTime(ctx, name, env, "valgrind", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file="+out, bin)
 	if err != nil {
 		return 0, err
 	}
@@ -180,15 +179,47 @@ func (t tally) instructions(ctx context.Context, a *arena, name string) (float64
 	if err := t.load(ctx, p, func() error { return p.callgrind(ctx, "--zero") }); err != nil {
 		return 0, err
 	}
-	dump := out + ".1"
-	if err := os.Remove(dump); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the last program
+	dumps := out + ".1-*"
+	if err := removeAll(dumps); err != nil { // of the last program
 		return 0, err
 	}
 	if err := p.callgrind(ctx, "--dump"); err != nil {
 		return 0, err
 	}
-	total, err := number(dump, "totals:") // callgrind's sum
+	total, err := sumOfThreads(dumps)
 	return float64(total) / float64(t.messages), err
+}
+
+// removeAll removes the files of a pattern.
+func removeAll(pattern string) error {
+	files, err := filepath.Glob(pattern)
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
+}
+
+// sumOfThreads returns callgrind's sum of the threads that the files are of, without the
+// second one, the first that Go starts: its sysmon runs by the clock.
+func sumOfThreads(pattern string) (sum int64, err error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "-02") {
+			continue
+		}
+		n, err := number(file, "totals:")
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	if sum == 0 {
+		return 0, fmt.Errorf("callgrind left no sums in %s", pattern)
+	}
+	return sum, nil
 }
 
 // load warms the peer up with half of the load, calls begin, and has it meet the load.

@@ -255,7 +255,7 @@ func awaited(ctx context.Context, p *peer) (*peer, error) { return awaitedAt(ctx
 
 // awaitedAt is awaited for another address of the peer.
 func awaitedAt(ctx context.Context, p *peer, address string) (*peer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
