@@ -43,7 +43,7 @@ type callPlace struct {
 	compressed atomic.Bool   // the answer's header names a coding
 	trailer    atomic.Bool   // HEADERS with END_STREAM came, and grpc-go accepts them
 	endedIn    atomic.Uint64 // the number of the connection's Read that returned them
-	said       answerStatus  // in them
+	own        answerStatus  // the backend's, in them
 
 	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
 	next *callPlace    // of the same id, which waits until this one has begun. The connection's mu guards it
@@ -87,7 +87,7 @@ func (p *callPlace) received(plain int) int {
 func (p *callPlace) isCut(st *status.Status) bool {
 	closedIn := p.link.wire.closedIn.Load()
 	return closedIn > 0 && p.endedIn.Load() >= closedIn && len(st.Details()) == 0 &&
-		p.said != answerStatus{st.Code(), st.Message()} && (st.Code() == codes.Unavailable || st.Code() == codes.Canceled)
+		p.own != answerStatus{st.Code(), st.Message()} && (st.Code() == codes.Unavailable || st.Code() == codes.Canceled)
 }
 
 // suspendPatience stops the timer. It reports whether the timer was running, as it does

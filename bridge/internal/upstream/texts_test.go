@@ -86,7 +86,8 @@ func TestTextsOfGRPC(t *testing.T) {
 		}
 		provoked[c.text] = true
 	}
-	u, err := New(report.Backend{Target: startFrames(t, func(*frameConn, uint32) {}).address}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)
+	arrived := make(chan struct{}) // before that, grpc-go has other words for the end
+	u, err := New(report.Backend{Target: startFrames(t, func(*frameConn, uint32) { close(arrived) }).address}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +96,7 @@ func TestTextsOfGRPC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-arrived
 	_ = u.Close() // the call shows it
 	_, err = call.Recv()
 	const closing = "grpc: the client connection is closing"

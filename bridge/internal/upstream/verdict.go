@@ -20,7 +20,7 @@ type verdict struct {
 	informs bool // the status of HTTP is below 200
 	coded   bool // it names a coding
 	cut     bool // the stream ends with it, but not at the backend
-	says    answerStatus
+	status  answerStatus
 }
 
 // An answerStatus is a status of a backend, without details.
@@ -44,9 +44,9 @@ func (a *answers) judge() (v verdict) {
 		case "grpc-status":
 			n, err := strconv.ParseInt(f.Value, 10, 32)
 			v.broken = v.broken || err != nil
-			v.says.code = codes.Code(uint32(n))
+			v.status.code = codes.Code(uint32(n))
 		case "grpc-message":
-			v.says.message = codec.DecodeMessage(f.Value)
+			v.status.message = codec.DecodeMessage(f.Value)
 		}
 	}
 	return v
@@ -115,7 +115,7 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
 			s.answer = refused
 		}
 	case ends:
-		s.place.said = v.says
+		s.place.own = v.status
 		s.place.endedIn.Store(c.reads.Load())
 		s.place.answered.Store(true)
 		s.place.trailer.Store(true)

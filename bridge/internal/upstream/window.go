@@ -96,7 +96,7 @@ type windowConn struct {
 	fields  *hpack.Decoder // of request headers; only Write uses it
 	id      string         // in the current header; only Write uses it
 	sends   *flow          // of the DATA that is being sent; nil: not known; only Write uses it
-	begun   []byte         // what ends in the middle of a header block: a call is known to be the stream's before the backend can answer
+	begun   []byte         // ends in the middle of a header block, and waits for its rest: bind comes before the backend's answer
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
 	reads    atomic.Uint64 // by grpc-go. When it begins one, it has read what the one before returned
