@@ -84,7 +84,7 @@ func newHandler(w, out io.Writer, c config.Log, level slog.Leveler) slog.Handler
 	options := &slog.HandlerOptions{Level: level}
 	switch {
 	case c.Format == "json", c.Format == "auto" && !isTerminal(w):
-		return slog.NewJSONHandler(escaping{out}, options)
+		return newJSONHandler(out, level)
 	case hasColour(w):
 		return slog.NewTextHandler(colouring{out}, options)
 	default:
@@ -112,9 +112,6 @@ func hasColour(w io.Writer) bool {
 type escaping struct{ w io.Writer }
 
 func (e escaping) Write(line []byte) (int, error) {
-	if isPlain(line) {
-		return e.w.Write(line)
-	}
 	escaped := make([]byte, 0, len(line)+64)
 	for rest := line; len(rest) > 0; {
 		r, n := utf8.DecodeRune(rest)
@@ -133,18 +130,6 @@ func (e escaping) Write(line []byte) (int, error) {
 		return 0, err
 	}
 	return len(line), nil
-}
-
-// isPlain reports whether a line has only printable ASCII, as almost every
-// line has. culvert calls it for each call, so it looks at bytes and not at
-// characters.
-func isPlain(line []byte) bool {
-	for _, b := range line {
-		if (b < ' ' && b != '\n') || b > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 func isHidden(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
