@@ -59,7 +59,7 @@ func ControlProbes(p net.KeepAliveConfig) func(network, address string, c syscal
 // unsentBytes limits the data that waits in the kernel's send buffer of a connection.
 // Data on its way to the client doesn't count. Without a limit, the kernel buffers
 // megabytes for a client that doesn't read.
-const unsentBytes = 128 << 10
+const unsentBytes = 512 << 10
 
 // boundUnsent sets that bound. A connection doesn't inherit it from a Go listener,
 // which uses Multipath TCP.
