@@ -29,8 +29,10 @@ export CGO_ENABLED := 0
 cgo = $(if $(findstring -race,$(1)),CGO_ENABLED=1)
 
 # No cgo and no paths of this machine: every machine builds the same file. The version
-# is a flag, so the build doesn't depend on Go's own look at git.
-BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
+# is a flag, so the build doesn't depend on Go's own look at git. Without grpc-go's traces
+# nothing in the program looks for methods by name, and the linker leaves out those that
+# nothing calls: an eighth of the program.
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags=grpcnotrace -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 # The tests with real clients have a network of their own, with a loopback interface
 # only. They make network namespaces, which needs root, so other users become root

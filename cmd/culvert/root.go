@@ -26,13 +26,19 @@ Documentation: ` + documents,
   culvert serve --backend localhost:9000
   culvert validate --config proxy.yaml`,
 		Args: knownCommand,
-		RunE: showHelp,
 		// run prints errors with their remedy, without the whole usage.
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       thisBuild().Version, // makes cobra add --version
 	}
-	root.SetVersionTemplate(thisBuild().String())
+	// cobra's own --version prints another text without a template. The linker keeps every
+	// exported method of a program that has templates.
+	asked := root.Flags().BoolP("version", "v", false, "version for culvert")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *asked {
+			return printVersion(cmd)
+		}
+		return cmd.Help()
+	}
 	root.SetOut(stdout) // before cobra's completion command copies it
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(flagError)

@@ -57,14 +57,17 @@ func newVersionCommand() *cobra.Command {
   culvert version --json`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := thisBuild()
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(thisBuild())
 			}
-			_, err := fmt.Fprint(cmd.OutOrStdout(), b)
-			return err
+			return printVersion(cmd)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+func printVersion(cmd *cobra.Command) error {
+	_, err := fmt.Fprint(cmd.OutOrStdout(), thisBuild())
+	return err
 }

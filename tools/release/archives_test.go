@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"io/fs"
 	"maps"
 	"os"
@@ -86,5 +87,9 @@ func TestProgramsAreThoseOfTheMakefile(t *testing.T) {
 	}
 	if string(got) != string(want) {
 		t.Error("the released program differs from that of make build")
+	}
+	// Function names are in any program, for stacks.
+	if bytes.Contains(want, []byte("text/template.(*state).evalField")) {
+		t.Error("the program evaluates templates, so the linker keeps all exported methods: see with -ldflags=-dumpdep what calls text/template")
 	}
 }
