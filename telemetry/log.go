@@ -159,14 +159,23 @@ func bounded(identity string) string {
 
 // ConnBegan implements report.Observer.
 func (o *Log) ConnBegan(c report.ConnInfo) {
-	o.log.LogAttrs(context.Background(), slog.LevelDebug, "connection began", ofConn(c)...)
+	if o.debugs() {
+		o.log.LogAttrs(context.Background(), slog.LevelDebug, "connection began", ofConn(c)...)
+	}
 }
+
+// debugs reports whether there are lines at debug level. LogAttrs asks, too, but only once
+// it has the attributes.
+func (o *Log) debugs() bool { return o.log.Enabled(context.Background(), slog.LevelDebug) }
 
 // ConnEnded writes a line above debug level about a client that floods, is slow, or
 // breaks the protocol. Anybody on the internet can cause such a line, so only a few
 // are written: each has the number of those left out before it, which are at debug
 // level.
 func (o *Log) ConnEnded(c report.ConnInfo) {
+	if c.Ended == report.EndedOrderly && !o.debugs() {
+		return
+	}
 	attrs := ofConn(c)
 	level := slog.LevelDebug
 	switch c.Ended {
@@ -230,7 +239,7 @@ func ofConn(c report.ConnInfo) []slog.Attr {
 
 // CallBegan writes a debug line, for calls that last.
 func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
-	if o.log.Enabled(ctx, slog.LevelDebug) { // here, since LogAttrs needs much of the stack
+	if o.debugs() { // LogAttrs needs much of the stack, too
 		o.log.LogAttrs(ctx, slog.LevelDebug, "call began",
 			slog.String("call_id", c.ID),
 			slog.String("transport", c.Transport),

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -189,5 +190,14 @@ func TestOneLineAWebRequest(t *testing.T) {
 	}
 	if got := lines(slog.LevelWarn, func(l *Log) { l.WebEnded(&served) }); got != "" {
 		t.Errorf("above its level: %s", got)
+	}
+}
+
+// A connection that ended as it should has no line above debug level, and costs nothing then.
+func TestConnectionsWithoutALineAllocateNothing(t *testing.T) {
+	log := NewLog(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	c := report.ConnInfo{Peer: "192.0.2.1:4711", Ended: report.EndedOrderly}
+	if n := testing.AllocsPerRun(100, func() { log.ConnBegan(c); log.ConnEnded(c) }); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
