@@ -67,11 +67,13 @@ type anotherEnd interface {
 	End() (st *status.Status, own report.Reason) // own is empty if the backend ended the other
 }
 
+var statusOK = status.New(codes.OK, "")
+
 // judge is the only function that makes a status from an error. nil is the upstream's
 // OK. io.EOF is never the end of a call, so it is a defect here.
 func judge(err error, callID string, detailed bool) outcome {
 	if err == nil {
-		return outcome{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
+		return outcome{status: statusOK, origin: report.OriginUpstream}
 	}
 	if up, ok := errors.AsType[upstream.Status](err); ok {
 		return outcome{status: up.Status, origin: report.OriginUpstream}

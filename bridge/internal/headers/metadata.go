@@ -106,22 +106,21 @@ func sane(h map[string][]string, asked Asked) (md metadata.MD, dropped []string,
 	return md, dropped, nil
 }
 
-// Response returns the part of an upstream's header or trailer that may reach
-// the client. It doesn't change its input.
+// Response removes from an upstream's header or trailer what doesn't reach the client, and
+// returns it. md is the caller's own, as grpc-go gives it.
 func Response(md metadata.MD, setCookies bool) metadata.MD {
-	out := make(metadata.MD, len(md))
-	for name, values := range md {
+	for name := range md {
 		switch toDownstream.of(name) {
 		case Pass:
-			out[name] = values
 		case Cookie:
-			if setCookies {
-				out[name] = values
+			if !setCookies {
+				delete(md, name)
 			}
 		case Drop, Vouched:
+			delete(md, name)
 		}
 	}
-	return out
+	return md
 }
 
 // ConnectionNames returns the names that Connection lists, in lower case.
