@@ -239,7 +239,7 @@ func ofConn(c report.ConnInfo) []slog.Attr {
 
 // CallBegan writes a debug line, for calls that last.
 func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
-	if o.debugs() { // LogAttrs needs much of the stack, too
+	if o.log.Enabled(ctx, slog.LevelDebug) { // here, since LogAttrs needs much of the stack
 		o.log.LogAttrs(ctx, slog.LevelDebug, "call began",
 			slog.String("call_id", c.ID),
 			slog.String("transport", c.Transport),

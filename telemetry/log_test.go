@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -195,7 +194,7 @@ func TestOneLineAWebRequest(t *testing.T) {
 
 // A connection that ended as it should has no line above debug level, and costs nothing then.
 func TestConnectionsWithoutALineAllocateNothing(t *testing.T) {
-	log := NewLog(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	log := NewLog(slog.New(slog.NewTextHandler(new(bytes.Buffer), nil)))
 	c := report.ConnInfo{Peer: "192.0.2.1:4711", Ended: report.EndedOrderly}
 	if n := testing.AllocsPerRun(100, func() { log.ConnBegan(c); log.ConnEnded(c) }); n > 0 {
 		t.Errorf("%v allocations", n)
