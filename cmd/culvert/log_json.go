@@ -11,8 +11,8 @@ import (
 )
 
 // A jsonHandler writes what slog's JSON handler writes. It makes the lines of plain
-// records itself, as every call's is, and leaves others to slog's handler. slog takes a
-// fifteenth of a unary call's instructions for the call's line.
+// records itself, as every call's is, and leaves others to slog's handler, which takes a
+// twentieth of a unary call's instructions for its line.
 type jsonHandler struct {
 	slog.Handler // slog's, for other records and for loggers with attributes or groups of their own
 	out          io.Writer
