@@ -53,7 +53,8 @@ func (c *Conn) info(as net.Conn) report.ConnInfo {
 // bound gives each connection TCP's own watch over silent peers, and refuses
 // connections over the limit.
 func (e *Edge) bound(ln net.Listener, l *Listening) *boundedListener {
-	return &boundedListener{closable: newClosable(ln), edge: e, of: l}
+	_, alike := ln.(*net.TCPListener)
+	return &boundedListener{closable: newClosable(ln), edge: e, of: l, alike: alike}
 }
 
 type boundedListener struct {
@@ -61,6 +62,9 @@ type boundedListener struct {
 	edge  *Edge
 	of    *Listening
 	ended bool // nothing more is accepted; Edge.mu is held
+
+	alike   bool // connections inherit the options of one socket
+	probing bool // they begin with the probes; servers call Accept one after the other
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
@@ -86,7 +90,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 // begin prepares a connection that was accepted. It returns nil if it has refused it.
 func (l *boundedListener) begin(c net.Conn) (begun net.Conn) {
 	defer l.edge.catch(c)
-	socket.Probe(c, probes)
+	l.probing = socket.Probe(c, probes, l.probing) && l.alike
 	b := l.edge.o.Bounds(l.of)
 	client := l.wrap(c, b)
 	if err := l.admit(client, b); err != nil {

@@ -27,7 +27,7 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 		"the client has been too slow": {8 << 20, report.EndedSlow, userTimeout},
 	} {
 		server, _ := tcpPair(t)
-		socket.Probe(tls.Server(server, &tls.Config{}), probes)
+		socket.Probe(tls.Server(server, &tls.Config{}), probes, false)
 		if got := parts.UserTimeout(t, server); got != 0 {
 			t.Errorf("%s: an accepted connection has the user time-out %v, want none", name, got)
 		}
@@ -42,55 +42,76 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 	}
 }
 
-// TestAcceptedConnectionsAreProbed from their beginning where ListenConfig was
-// used.
+// TestAcceptedConnectionsAreProbed, the first and the later ones of a listener, whose
+// sockets begin so or not.
 func TestAcceptedConnectionsAreProbed(t *testing.T) {
 	for name, c := range map[string]struct {
 		config *net.ListenConfig
+		hide   bool // the listener's type
 		begin  bool
-	}{"with ListenConfig": {ListenConfig(), true}, "with Go's": {new(net.ListenConfig), false}} {
+		known  bool // from the first connection
+	}{
+		"with ListenConfig":       {ListenConfig(), false, true, true},
+		"in a listener of others": {ListenConfig(), true, true, false},
+		"with Go's":               {new(net.ListenConfig), false, false, false},
+	} {
 		t.Run(name, func(t *testing.T) {
 			ln, err := c.config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer ln.Close()
-			client, err := net.Dial("tcp", ln.Addr().String())
-			if err != nil {
-				t.Fatal(err)
+			if c.hide {
+				ln = struct{ net.Listener }{ln}
 			}
-			defer client.Close()
-			conn, err := ln.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			tcp := conn.(*net.TCPConn)
-			if got := socket.BeganProbing(tcp, probes); got != c.begin {
-				t.Errorf("it began so: %v, want %v", got, c.begin)
-			}
-			socket.Probe(tcp, probes)
-			if got := parts.UserTimeout(t, tcp); got != 0 {
-				t.Errorf("user time-out %v, want none", got)
-			}
-			raw, err := tcp.SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if cerr := raw.Control(func(fd uintptr) {
-				for o, want := range map[[2]int]int{
-					{unix.SOL_SOCKET, unix.SO_KEEPALIVE}:   1,
-					{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}:  int(keepAliveIdle.Seconds()),
-					{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}: int(keepAliveEvery.Seconds()),
-					{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}:   keepAliveCount,
-				} {
-					if got, err := unix.GetsockoptInt(int(fd), o[0], o[1]); got != want || err != nil {
-						t.Errorf("option %v is %d (%v), want %d", o, got, err, want)
-					}
+			e := testEdge(t, Options{})
+			bound := e.bound(ln, e.own)
+			for range 2 {
+				client, err := net.Dial("tcp", ln.Addr().String())
+				if err != nil {
+					t.Fatal(err)
 				}
-			}); cerr != nil {
-				t.Error(cerr)
+				defer client.Close()
+				accepted, err := ln.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				tcp := accepted.(*net.TCPConn)
+				if got := socket.BeganProbing(tcp, probes); got != c.begin {
+					t.Errorf("it began so: %v, want %v", got, c.begin)
+				}
+				conn := bound.begin(tcp)
+				defer conn.Close()
+				if bound.probing != c.known {
+					t.Errorf("later connections begin so: %v, want %v", bound.probing, c.known)
+				}
+				isProbed(t, tcp)
 			}
 		})
+	}
+}
+
+func isProbed(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	if got := parts.UserTimeout(t, c); got != 0 {
+		t.Errorf("user time-out %v, want none", got)
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cerr := raw.Control(func(fd uintptr) {
+		for o, want := range map[[2]int]int{
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE}:   1,
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}:  int(keepAliveIdle.Seconds()),
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}: int(keepAliveEvery.Seconds()),
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}:   keepAliveCount,
+		} {
+			if got, err := unix.GetsockoptInt(int(fd), o[0], o[1]); got != want || err != nil {
+				t.Errorf("option %v is %d (%v), want %d", o, got, err, want)
+			}
+		}
+	}); cerr != nil {
+		t.Error(cerr)
 	}
 }

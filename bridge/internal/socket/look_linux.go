@@ -64,6 +64,21 @@ func Look(c net.Conn) Sight {
 	return s
 }
 
+// Unacked reports whether data waits here to be sent, or for the peer to acknowledge it.
+// It costs less than Look.
+func Unacked(c net.Conn) bool {
+	raw := rawConn(c)
+	if raw == nil {
+		return false
+	}
+	unacked := false
+	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		unacked = err == nil && n > 0
+	})
+	return unacked
+}
+
 // Sent returns how much of the sent data the peer has acknowledged, and how much is
 // still on its way or waits here to be sent.
 func Sent(c net.Conn) (acked, pending uint64) {

@@ -26,7 +26,7 @@ func TestStalledClientHoldsLittleOfTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	Probe(server, net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 3})
+	Probe(server, net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 3}, false)
 	raw := rawConn(server)
 	written, unsent := 0, 0
 	_ = raw.Control(func(fd uintptr) { // it is open

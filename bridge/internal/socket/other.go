@@ -49,6 +49,9 @@ func Writable(net.Conn) bool { return true }
 // Blocked returns true: it may be.
 func Blocked(net.Conn) bool { return true }
 
+// Unacked returns false: nobody can say.
+func Unacked(net.Conn) bool { return false }
+
 // AwaitWritable doesn't wait.
 func AwaitWritable(net.Conn) error { return nil }
 

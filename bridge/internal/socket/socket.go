@@ -70,18 +70,21 @@ func Plain(c net.Conn) net.Conn {
 // the connection has none, or where descriptors aren't numbered in order from 0.
 func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }
 
-// Probe makes TCP probe a silent peer as p says, unless the connection came through
-// ControlProbes. On Linux it also bounds the kernel's unsent data of the connection.
-// It does nothing if there is no TCP socket at the bottom.
-func Probe(c net.Conn, p net.KeepAliveConfig) {
+// Probe makes TCP probe a silent peer as p says, unless the connection began so, with a
+// listener of ControlProbes: it reports that. A caller that knows it says so. On Linux
+// Probe also bounds the kernel's unsent data of the connection. It does nothing if there
+// is no TCP socket at the bottom.
+func Probe(c net.Conn, p net.KeepAliveConfig, known bool) (began bool) {
 	t, ok := bottom(c).(*net.TCPConn)
 	if !ok {
-		return
+		return false
 	}
-	if !BeganProbing(t, p) {
+	began = known || BeganProbing(t, p)
+	if !began {
 		_ = t.SetKeepAliveConfig(p) // it is closed then
 	}
 	boundUnsent(t)
+	return began
 }
 
 // Cut closes the connection at the bottom, under TLS and each wrapper. It writes
