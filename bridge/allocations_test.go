@@ -26,7 +26,7 @@ var allocations = map[string]int{
 	"grpc-web http1 fetch":        369,
 	"grpc-web-text http1 chunked": 460,
 	"grpc-web-text http1 xhr":     381,
-	"grpc-websockets":             689,
+	"grpc-websockets":             687,
 	"grpc-websockets tls":         1554,
 	"h2ts connect":                421,
 	"h2ts grpc":                   411,
