@@ -28,6 +28,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 // code.
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand(stdout, stderr)
+	if len(args) > 0 && (args[0] == "--version" || args[0] == "-v") {
+		args = args[:1] // whatever follows
+	}
 	root.SetArgs(args)
 	cmd, err := root, checkFirstWord(root, args)
 	if err == nil {

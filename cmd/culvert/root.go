@@ -33,6 +33,7 @@ Documentation: ` + documents,
 	// cobra's own --version prints another text without a template. The linker keeps every
 	// exported method of a program that has templates.
 	asked := root.Flags().BoolP("version", "v", false, "version for culvert")
+	_ = root.Flags().SetAnnotation("version", cobra.FlagSetByCobraAnnotation, []string{"true"}) // nothing completes after it
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *asked {
 			return printVersion(cmd)
@@ -81,6 +82,7 @@ func newHelpCommand(root *cobra.Command) *cobra.Command {
 			if err != nil {
 				return &misuse{err}
 			}
+			cmd.InitDefaultHelpFlag()
 			return cmd.Help()
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

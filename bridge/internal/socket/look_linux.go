@@ -65,7 +65,7 @@ func Look(c net.Conn) Sight {
 }
 
 // Unacked reports whether data waits here to be sent, or for the peer to acknowledge it.
-// It costs less than Look.
+// It costs less than Look. If nobody knows, it may.
 func Unacked(c net.Conn) bool {
 	raw := rawConn(c)
 	if raw == nil {
@@ -74,7 +74,7 @@ func Unacked(c net.Conn) bool {
 	unacked := false
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
 		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-		unacked = err == nil && n > 0
+		unacked = err != nil || n > 0
 	})
 	return unacked
 }
