@@ -121,10 +121,7 @@ func (c *clientConn) boundRest() {
 	switch c.life.endedAs() {
 	case report.EndedSlow, report.EndedSilent, report.EndedFlood, report.EndedProtocol:
 	default:
-		if !socket.Unacked(c.Conn) {
-			break
-		}
-		if s := socket.Look(c.Conn); s.Outstanding && s.Retransmits == 0 {
+		if socket.Unacked(c.Conn) && socket.Look(c.Conn).Retransmits == 0 {
 			limit = max(limit, c.on.edge.o.Bounds(c.on.listening).SlowConsumerTimeout)
 		}
 	}
