@@ -38,15 +38,14 @@ type Options struct {
 // §4.2.
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	t := &takeover{ResponseWriter: w, pool: o.Pool, out: o.Out, refused: o.Refused}
-	hs, err := coder.Accept(t, r, &coder.AcceptOptions{
+	_, err := coder.Accept(t, r, &coder.AcceptOptions{
 		Subprotocols:       []string{o.Subprotocol},
 		InsecureSkipVerify: true, // the caller has judged the Origin
 		CompressionMode:    coder.CompressionDisabled,
 	})
-	if err != nil {
+	if t.line == nil {
 		return nil, err
 	}
-	_ = hs.CloseNow() // it has done its part; it doesn't own the connection
 	c := newConn(t.line, o.Closed)
 	c.panics = o.Panics
 	return c, nil
@@ -61,22 +60,36 @@ func newConn(l *line, closed func(net.Conn)) *Conn {
 	return c
 }
 
-// A takeover remembers the connection that the handshake takes over.
+// A takeover takes the connection as soon as the handshake has answered, and tells the
+// library that it can't have it: a WebSocket of the library's own takes 2 KB and a goroutine.
 type takeover struct {
 	http.ResponseWriter
 	pool    mem.BufferPool
 	out     mem.BufferPool
 	refused func()
-	line    *line
+	line    *line // once it is taken
 }
 
 // WriteHeader notes a refused handshake.
 func (t *takeover) WriteHeader(code int) {
+	if t.line != nil {
+		return
+	}
 	if code != http.StatusSwitchingProtocols {
 		t.refused()
 	}
 	t.ResponseWriter.WriteHeader(code)
 }
+
+// Write drops what the library answers to errTaken.
+func (t *takeover) Write(p []byte) (int, error) {
+	if t.line != nil {
+		return len(p), nil
+	}
+	return t.ResponseWriter.Write(p)
+}
+
+var errTaken = errors.New("the connection is taken")
 
 func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	hj, ok := t.ResponseWriter.(http.Hijacker)
@@ -92,10 +105,5 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if t.out != nil {
 		t.line.out = t.out
 	}
-	return notItsOwn{conn}, rw, nil
+	return nil, nil, errTaken
 }
-
-// notItsOwn is a connection that the handshake may use but not close.
-type notItsOwn struct{ net.Conn }
-
-func (notItsOwn) Close() error { return nil }
