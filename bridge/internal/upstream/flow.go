@@ -173,5 +173,9 @@ func (c *windowConn) countArrived() {
 		c.window.Add(memory.Small, int(n))
 		s.small += n
 	}
+	if more := c.moreOnArrival(id, &s); more > 0 {
+		s.give(more)
+		c.offer(ownFrame{bytes: streamUpdate(id, more)})
+	}
 	c.streams[id] = s
 }

@@ -6,13 +6,13 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// maxWithheld is how much of grpc-go's window of a stream a backend doesn't get at first.
-// grpc-go gives window back once the reader has taken a quarter of its window. The rest of
-// StreamWindow must have room for a DATA frame, since a backend may wait until a whole one
-// fits: then no stream stands still from which no more than this is withheld.
-const maxWithheld = MaxStreamWindow - StreamWindow
+// maxWithheld is how much of grpc-go's window of a stream a backend doesn't get, once it has
+// sent half of StreamWindow. grpc-go gives window back once the reader has taken a quarter of
+// its window. What the backend has besides must have room for a DATA frame, since a backend
+// may wait until a whole one fits: then no stream stands still.
+const maxWithheld = MaxStreamWindow - MaxStreamWindow/4 - maxDataBytes
 
-const _ = uint(StreamWindow - MaxStreamWindow/4 - 16<<10) // SETTINGS_MAX_FRAME_SIZE
+const maxDataBytes = 16 << 10 // SETTINGS_MAX_FRAME_SIZE
 
 // streamWindowSetting is a SETTINGS frame that lowers the windows of streams that grpc-go's
 // SETTINGS before it have announced. RFC 9113 §6.5.2.
@@ -122,6 +122,21 @@ func (c *windowConn) spare(s *streamState) int64 {
 		return s.withheld
 	}
 	return max(s.withheld-maxWithheld, 0)
+}
+
+// moreOnArrival returns how much of what is withheld the backend gets before grpc-go gives
+// anything back. mu is held.
+func (c *windowConn) moreOnArrival(stream uint32, s *streamState) int64 {
+	if s.window >= StreamWindow/2 || s.withheld <= maxWithheld || s.grant != nil {
+		return 0
+	}
+	if n := s.lacks(); n > 0 && c.askRoom(stream, s, n) {
+		return s.grant.more
+	}
+	if s.messages.small == 0 {
+		return 0
+	}
+	return s.withheld - maxWithheld
 }
 
 func (s *streamState) give(n int64) {

@@ -13,7 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -22,6 +25,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // serveSizes runs a backend whose methods have the sizes of their replies in their names,
@@ -143,6 +147,7 @@ func TestMessagesOfAnySizeCome(t *testing.T) {
 // small messages needs, the rest of a large message that has its room, and no more.
 func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 	const small, large = 1000, 200 << 10
+	const atArrival = MaxStreamWindow - StreamWindow - maxWithheld
 	part := prefixOf(large)
 	part = append(part, make([]byte, StreamWindow-prefixBytes)...)
 	many := bytes.Repeat(append(prefixOf(small-prefixBytes), make([]byte, small-prefixBytes)...), 66) // 66,000 bytes
@@ -152,14 +157,15 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 		back           []uint32 // from grpc-go
 		got            []uint32
 	}{
-		"small ones":                    {known: true, come: many, back: []uint32{65_000}, got: []uint32{65_000 + maxWithheld}},
-		"small ones, later":             {known: true, come: many, back: []uint32{65_000, 66_000, 66_000}, got: []uint32{65_000 + maxWithheld, 132_000}},
-		"small ones, but few":           {known: true, come: many[:60_000], back: []uint32{60_000}, got: []uint32{60_000}},
-		"small ones, memory is scarce":  {known: true, pressed: true, come: many, back: []uint32{65_000}, got: []uint32{65_000}},
-		"small ones of an unknown call": {come: many, back: []uint32{65_000}, got: []uint32{65_000}},
+		"small ones":                    {known: true, come: many, back: []uint32{65_000}, got: []uint32{atArrival, 65_000 + maxWithheld}},
+		"small ones, later":             {known: true, come: many, back: []uint32{65_000, 66_000, 66_000}, got: []uint32{atArrival, 65_000 + maxWithheld, 132_000}},
+		"small ones, but few":           {known: true, come: many[:60_000], back: []uint32{60_000}, got: []uint32{atArrival, 60_000}},
+		"small ones, and fewer":         {known: true, come: many[:StreamWindow/2], back: []uint32{1}, got: []uint32{1 + atArrival}},
+		"small ones, memory is scarce":  {known: true, pressed: true, come: many, back: []uint32{65_000}, got: []uint32{atArrival, 65_000}},
+		"small ones of an unknown call": {come: many, back: []uint32{65_000}, got: []uint32{atArrival, 65_000}},
 		"a large one":                   {known: true, come: part, back: []uint32{StreamWindow}, got: []uint32{large - StreamWindow + prefixBytes}},
-		"the rest of a large one":       {known: true, come: part, back: []uint32{StreamWindow, StreamWindow, StreamWindow}, got: []uint32{large - StreamWindow + prefixBytes, 3*StreamWindow - (large - StreamWindow + prefixBytes)}},
-		"one larger than all":           {known: true, come: prefixOf(1 << 20), back: []uint32{1000, 1 << 20}, got: []uint32{1000, 1 << 20}},
+		"the rest of a large one":       {known: true, come: part, back: []uint32{StreamWindow, StreamWindow, StreamWindow}, got: []uint32{large - StreamWindow + prefixBytes, 2*StreamWindow - (large - StreamWindow + prefixBytes) + atArrival, StreamWindow}},
+		"one larger than all":           {known: true, come: prefixOf(1 << 20), back: []uint32{1000, 1 << 20}, got: []uint32{1000 + atArrival, 1 << 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := memory.New(64<<20, 0)
@@ -196,6 +202,12 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 			for come := range slices.Chunk(c.come, 16<<10) {
 				conn.arrive(1, come)
 			}
+			poll(t, func() string {
+				if conn.isReady.Load() {
+					return "what the stream gets on arrival isn't sent"
+				}
+				return ""
+			})
 			for _, n := range c.back {
 				_ = client.WriteWindowUpdate(1, n)
 				write()
@@ -205,6 +217,139 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 				t.Errorf("of %d, which grpc-go gives back, the backend gets %d, want %d", c.back, got, c.got)
 			}
 		})
+	}
+}
+
+// TestBackendThatWaitsForAWholeFrame: a backend that sends only whole DATA frames of the
+// largest size doesn't stand still for the part of the window that is withheld. While nobody
+// reads, it sends no more than that window, or the first message.
+func TestBackendThatWaitsForAWholeFrame(t *testing.T) {
+	for _, size := range []int{0, 1000, 16 << 10, 30_000, 40_000, 49_147, 60_000, StreamWindow - prefixBytes, StreamWindow, StreamWindow + 1, 70_000, 200_000, MaxStreamWindow + 1} {
+		for _, pressed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d, pressed %v", size, pressed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ln := parts.ListenPipe(t)
+					b := &frameByFrame{size: size, messages: min(2<<20/(size+prefixBytes), 10_000)}
+					var serving sync.WaitGroup
+					serving.Go(func() { b.serve(t, ln) })
+					a := memory.New(64<<20, 0)
+					u, err := New(inBubble(ln), largeMessages, testHeaderBytes, a, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer func() {
+						if err := u.Close(); err != nil {
+							t.Error(err)
+						}
+						_ = ln.Close()
+						serving.Wait()
+					}()
+					if pressed { // two large requests, and room for one
+						for range 2 {
+							w, _ := a.Ask(nil, memory.Request, 20<<20, func() {})
+							defer a.Drop(w)
+						}
+						if !a.Pressed() {
+							t.Fatal("memory isn't scarce")
+						}
+					}
+					held := a.NewEntry()
+					defer held.Settle()
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					call, err := openCall(ctx, u, Request{Method: "/test.Whole/Frames", Held: held, ID: "one", Metadata: metadata.Pairs("x-request-id", "one")})
+					if err != nil {
+						t.Fatal(err)
+					}
+					call.CloseSend()
+					synctest.Wait()
+					if n := b.sent.Load(); n > int64(max(StreamWindow, size)+maxDataBytes) {
+						t.Errorf("the backend has sent %d bytes, and nobody has read any", n)
+					}
+					for i := range b.messages {
+						m, err := call.Recv()
+						if err != nil {
+							t.Fatalf("reply %d of %d: %v; the backend has sent %d bytes", i, b.messages, err, b.sent.Load())
+						}
+						if m.Len() != size {
+							t.Errorf("a reply of %d bytes", m.Len())
+						}
+						m.Free()
+						call.Sent(1, size)
+					}
+				})
+			})
+		}
+	}
+}
+
+// frameByFrame is a backend whose DATA frames have 16 KiB, except the first and the last one
+// of the stream. It waits until such a frame fits both windows. RFC 9113 §5.2.
+type frameByFrame struct {
+	size, messages int
+	sent           atomic.Int64
+}
+
+func (b *frameByFrame) serve(t *testing.T, ln net.Listener) {
+	raw, err := ln.Accept()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer raw.Close()
+	if _, err := io.ReadFull(raw, make([]byte, len(http2.ClientPreface))); err != nil {
+		t.Error(err)
+		return
+	}
+	rest := bytes.Repeat(append(prefixOf(uint32(b.size)), make([]byte, b.size)...), b.messages)
+	framer := http2.NewFramer(raw, raw)
+	_ = framer.WriteSettings() // what fails ends the next read
+	connection, stream, initial, open := int64(65535), int64(0), int64(65535), false
+	for {
+		f, err := framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if f.IsAck() {
+				break
+			}
+			if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
+				initial = int64(v)
+			}
+			_ = framer.WriteSettingsAck()
+		case *http2.HeadersFrame:
+			var block bytes.Buffer
+			enc := hpack.NewEncoder(&block)
+			_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"}) // to memory
+			_ = enc.WriteField(hpack.HeaderField{Name: "content-type", Value: "application/grpc"})
+			_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+			stream, open = initial, true
+		case *http2.WindowUpdateFrame:
+			if f.StreamID == 0 {
+				connection += int64(f.Increment)
+			} else {
+				stream += int64(f.Increment)
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				_ = framer.WritePing(true, f.Data)
+			}
+		}
+		for open && len(rest) > 0 {
+			n := int64(min(maxDataBytes, len(rest)))
+			if b.sent.Load() == 0 {
+				n = 100
+			}
+			if n > min(connection, stream) {
+				break
+			}
+			_ = framer.WriteData(1, false, rest[:n])
+			rest = rest[n:]
+			connection, stream = connection-n, stream-n
+			b.sent.Add(n)
+		}
 	}
 }
 

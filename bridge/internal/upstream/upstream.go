@@ -47,7 +47,7 @@ func sameSource(a, b any) bool {
 // for all its streams. It counts with the account for as long as the connection lasts.
 const (
 	StreamWindow    = 64 << 10  // of each stream at first, and so the largest part of a reply that comes unasked
-	MaxStreamWindow = 192 << 10 // of a stream of small messages (more.go)
+	MaxStreamWindow = 256 << 10 // of a stream of small messages (more.go)
 	minConnWindow   = 64 << 10
 	maxConnWindow   = 1 << 20
 )

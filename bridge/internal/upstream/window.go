@@ -282,7 +282,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
 			c.out.before = c.takeResets() // the stream may have the place of one that is to be reset
-			c.streams[f.stream] = streamState{window: StreamWindow, withheld: maxWithheld}
+			c.streams[f.stream] = streamState{window: StreamWindow, withheld: MaxStreamWindow - StreamWindow}
 			c.watch.streams(len(c.streams))
 		}
 		c.watch.sent()

@@ -272,7 +272,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 		return ""
 	})
 	_ = c.Close()
-	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(size), update(2))
+	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(size+MaxStreamWindow-StreamWindow-maxWithheld), update(2))
 	if all := <-got; !bytes.Equal(all, want) {
 		t.Errorf("sent %q, want %q", all, want)
 	}
