@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf16"
 )
 
 // The request metadata that the backend reads.
@@ -78,15 +79,11 @@ func (s Script) String() string {
 		panic("BUG: a script that is no JSON: " + err.Error())
 	}
 	var out []byte
-	for _, r := range string(b) {
-		switch {
-		case r < 0x7f:
-			out = append(out, byte(r))
-		case r <= 0xffff:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		default: // as a surrogate pair, which is how JSON escapes it
-			r -= 0x10000
-			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+(r>>10), 0xdc00+(r&0x3ff))
+	for _, unit := range utf16.Encode([]rune(string(b))) { // which is how JSON escapes text
+		if unit < 0x7f {
+			out = append(out, byte(unit))
+		} else {
+			out = fmt.Appendf(out, `\u%04x`, unit)
 		}
 	}
 	return string(out)
