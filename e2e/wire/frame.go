@@ -74,46 +74,45 @@ func Info(details *spb.Status) *errdetails.ErrorInfo {
 	return nil
 }
 
-// newStatus reads a status from fields: trailers, or a Trailers-Only answer's
-// header. ok is false if there is none.
-func newStatus(fields http.Header) (s *Status, ok bool, err error) {
+// StatusOf reads the status from trailers, or a Trailers-Only answer's header.
+func StatusOf(fields http.Header) (s *Status, err error) {
 	lower := http.Header{}
 	for name, values := range fields {
 		lower[strings.ToLower(name)] = values
 	}
 	if len(lower["grpc-status"]) == 0 {
-		return nil, false, nil
+		return nil, fmt.Errorf("%w: no grpc-status in the trailers", ErrCut)
 	}
 	if len(lower["grpc-status"]) > 1 {
-		return nil, false, fmt.Errorf("%d times grpc-status", len(lower["grpc-status"]))
+		return nil, fmt.Errorf("%d times grpc-status", len(lower["grpc-status"]))
 	}
 	code, err := strconv.ParseUint(lower["grpc-status"][0], 10, 32)
 	if err != nil {
-		return nil, false, fmt.Errorf("grpc-status: %w", err)
+		return nil, fmt.Errorf("grpc-status: %w", err)
 	}
 	s = &Status{Code: codes.Code(code), Trailer: lower}
 	if v := lower["grpc-message"]; len(v) > 0 {
 		if s.Message, err = url.PathUnescape(v[0]); err != nil {
-			return nil, false, fmt.Errorf("grpc-message: %w", err)
+			return nil, fmt.Errorf("grpc-message: %w", err)
 		}
 	}
 	if v := lower["grpc-status-details-bin"]; len(v) > 0 {
 		raw, err := base64.RawStdEncoding.DecodeString(v[0])
 		if err != nil {
-			return nil, false, fmt.Errorf("grpc-status-details-bin: %w", err)
+			return nil, fmt.Errorf("grpc-status-details-bin: %w", err)
 		}
 		s.Details = new(spb.Status)
 		if err := proto.Unmarshal(raw, s.Details); err != nil {
-			return nil, false, fmt.Errorf("grpc-status-details-bin: %w", err)
+			return nil, fmt.Errorf("grpc-status-details-bin: %w", err)
 		}
 		if s.Details.GetCode() != int32(s.Code) {
-			return nil, false, fmt.Errorf("grpc-status %d with details of code %d", s.Code, s.Details.GetCode())
+			return nil, fmt.Errorf("grpc-status %d with details of code %d", s.Code, s.Details.GetCode())
 		}
 	}
 	for _, name := range []string{"grpc-status", "grpc-message", "grpc-status-details-bin"} {
 		delete(s.Trailer, name)
 	}
-	return s, true, nil
+	return s, nil
 }
 
 // lastStatus reads the status of gRPC-Web from the frame behind the messages.
@@ -121,15 +120,7 @@ func lastStatus(flags byte, payload []byte) (*Status, error) {
 	if flags != flagTrailers {
 		return nil, fmt.Errorf("a frame with the flags %#x", flags)
 	}
-	block, err := parseBlock(payload)
-	if err != nil {
-		return nil, err
-	}
-	s, ok, err := newStatus(block)
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: no grpc-status in the trailers frame", ErrCut)
-	}
-	return s, err
+	return ParseStatus(payload)
 }
 
 // ParseStatus reads the status from the payload of a trailers frame.
@@ -139,15 +130,6 @@ func ParseStatus(block []byte) (*Status, error) {
 		return nil, err
 	}
 	return StatusOf(fields)
-}
-
-// StatusOf reads the status from trailers, or a Trailers-Only answer's header.
-func StatusOf(fields http.Header) (*Status, error) {
-	s, ok, err := newStatus(fields)
-	if err == nil && !ok {
-		err = errors.New("no grpc-status")
-	}
-	return s, err
 }
 
 // parseBlock reads the payload of a trailers frame or a header message. It wants

@@ -81,7 +81,7 @@ func (c *http1Call) Recv() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrCut, unexpected(err))
 		}
-		if err := checkWeb(resp, c.contentType); err != nil {
+		if err := checkAnswer(resp, c.contentType, true); err != nil {
 			return nil, err
 		}
 		c.resp, c.header, c.body = resp, resp.Header, resp.Body

@@ -105,7 +105,7 @@ func (c *http2Call) Recv() ([]byte, error) {
 	if !c.checked {
 		c.checked = true
 		c.header, c.body = c.resp.Header, c.resp.Body
-		if err := c.check(); err != nil {
+		if err := checkAnswer(c.resp, c.contentType, c.web); err != nil {
 			return nil, err
 		}
 	}
@@ -128,28 +128,10 @@ func (c *http2Call) Recv() ([]byte, error) {
 	if len(fields) == 0 {
 		fields = c.resp.Header // Trailers-Only
 	}
-	s, ok, err := newStatus(fields)
-	if err != nil {
+	if c.status, err = StatusOf(fields); err != nil {
 		return nil, err
 	}
-	if !ok {
-		return nil, fmt.Errorf("%w: no grpc-status in the trailers", ErrCut)
-	}
-	c.status = s
 	return nil, io.EOF
-}
-
-func (c *http2Call) check() error {
-	if c.web {
-		return checkWeb(c.resp, c.contentType)
-	}
-	if c.resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("HTTP %s", c.resp.Status)
-	}
-	if got := c.resp.Header.Get("Content-Type"); got != c.contentType {
-		return fmt.Errorf("content-type %q, want %q", got, c.contentType)
-	}
-	return nil
 }
 
 // Close resets the stream of a call that runs.

@@ -40,15 +40,15 @@ func (a *answer) recv() ([]byte, error) {
 	return nil, io.EOF
 }
 
-// checkWeb wants what a gRPC-Web call is always answered with.
-func checkWeb(resp *http.Response, contentType string) error {
+// checkAnswer wants what a call of gRPC, or of gRPC-Web, is always answered with.
+func checkAnswer(resp *http.Response, contentType string, web bool) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("HTTP %s", resp.Status)
 	}
 	if got := resp.Header.Get("Content-Type"); got != contentType {
 		return fmt.Errorf("content-type %q, want %q", got, contentType)
 	}
-	if resp.Header.Get("Grpc-Status") != "" {
+	if web && resp.Header.Get("Grpc-Status") != "" {
 		return errors.New("grpc-status in the HTTP header of a gRPC-Web answer")
 	}
 	return nil
