@@ -75,15 +75,20 @@ func (c *webCall) read() {
 		c.end("HTTP "+resp.Status, 1)
 		return
 	}
+	block, err := trailersOf(resp.Body)
+	if err != nil {
+		c.end("cut", 1)
+		return
+	}
+	c.endWith(wire.ParseStatus(block))
+}
+
+// trailersOf reads an answer up to its trailers.
+func trailersOf(body io.Reader) ([]byte, error) {
 	for {
-		flags, payload, err := wire.ReadFrame(resp.Body)
-		if err != nil {
-			c.end("cut", 1)
-			return
-		}
-		if flags&trailers != 0 {
-			c.endWith(wire.ParseStatus(payload))
-			return
+		flags, payload, err := wire.ReadFrame(body)
+		if err != nil || flags&trailers != 0 {
+			return payload, err
 		}
 	}
 }

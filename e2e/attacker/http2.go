@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -145,7 +144,7 @@ func (c *http2Conn) take(frame http2.Frame) error {
 			return nil
 		}
 		if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
-			for call := range maps.Values(c.calls) {
+			for _, call := range c.calls {
 				call.window += int(v) - c.initial
 			}
 			c.initial = int(v)
@@ -170,7 +169,8 @@ func (c *http2Conn) take(frame http2.Frame) error {
 		if call != nil && c.transport == wire.WebH2 {
 			call.body = append(call.body, f.Data()...)
 			if f.StreamEnded() {
-				c.endWith(webStatus(call.body))
+				block, _ := trailersOf(bytes.NewReader(call.body)) // nil has no status
+				c.endWith(wire.ParseStatus(block))
 				delete(c.calls, id)
 			}
 		}
@@ -185,18 +185,4 @@ func (c *http2Conn) take(frame http2.Frame) error {
 		}
 	}
 	return c.flush()
-}
-
-// webStatus finds the status in the body of an answer.
-func webStatus(body []byte) (*wire.Status, error) {
-	in := bytes.NewReader(body)
-	for {
-		flags, payload, err := wire.ReadFrame(in)
-		if err != nil {
-			return nil, err
-		}
-		if flags&trailers != 0 {
-			return wire.ParseStatus(payload)
-		}
-	}
 }

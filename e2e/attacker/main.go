@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -183,13 +184,7 @@ func (a *attack) open(p plan) []carrier {
 	}
 	close(next)
 	work.Wait()
-	var opened []carrier
-	for _, c := range all {
-		if c != nil {
-			opened = append(opened, c)
-		}
-	}
-	return opened
+	return slices.DeleteFunc(all, func(c carrier) bool { return c == nil })
 }
 
 // openTime bounds the handshakes of one connection.

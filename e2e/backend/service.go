@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -262,14 +263,13 @@ func (c *call) reply(size int) error {
 func (c *call) requestMetadata() []*e2epb.Field {
 	md, _ := metadata.FromIncomingContext(c.ctx) // always there in a handler
 	var out []*e2epb.Field
-	for name, values := range md {
+	for _, name := range slices.Sorted(maps.Keys(md)) {
 		f := &e2epb.Field{Name: name}
-		for _, v := range values {
+		for _, v := range md[name] {
 			f.Values = append(f.Values, []byte(v))
 		}
 		out = append(out, f)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].GetName() < out[j].GetName() })
 	return out
 }
 
@@ -278,27 +278,24 @@ func (c *call) status() error {
 	if c.script.Code == 0 {
 		return nil
 	}
-	st := status.New(codes.Code(c.script.Code), c.script.Message)
+	p := status.New(codes.Code(c.script.Code), c.script.Message).Proto()
+	var details []proto.Message
 	for _, reason := range c.script.Details {
-		with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: "probe"})
-		if err != nil {
-			return err
-		}
-		st = with
+		details = append(details, &errdetails.ErrorInfo{Reason: reason, Domain: "probe"})
 	}
-	if !c.script.Rich {
-		return st.Err()
+	if c.script.Rich {
+		details = append(details, richDetails()...)
 	}
-	p := st.Proto()
-	for _, m := range richDetails() {
+	for _, m := range details {
 		detail, err := anypb.New(m)
 		if err != nil {
 			return err
 		}
 		p.Details = append(p.Details, detail)
 	}
-	// One that nobody has the type of.
-	p.Details = append(p.Details, &anypb.Any{TypeUrl: "type.example.com/of.Nobody", Value: probe.Payload(1, 257)})
+	if c.script.Rich { // one that nobody has the type of
+		p.Details = append(p.Details, &anypb.Any{TypeUrl: "type.example.com/of.Nobody", Value: probe.Payload(1, 257)})
+	}
 	return status.ErrorProto(p)
 }
 

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,10 +166,7 @@ func commonColours(pictures []*image.RGBA) color.Palette {
 		}
 	}
 	byCount := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
-		if count[a] != count[b] {
-			return count[b] - count[a]
-		}
-		return slices.Compare([]uint8{a.R, a.G, a.B}, []uint8{b.R, b.G, b.B})
+		return cmp.Or(count[b]-count[a], slices.Compare([]uint8{a.R, a.G, a.B}, []uint8{b.R, b.G, b.B}))
 	})
 	var palette color.Palette
 	for _, c := range byCount[:min(maxColours, len(byCount))] {
