@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"debug/elf"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,8 +101,7 @@ func checkBlobs(dir string, used map[string]bool) error {
 		if err != nil {
 			return err
 		}
-		digest := sha256.Sum256(content)
-		if hex.EncodeToString(digest[:]) != blob.Name() {
+		if fmt.Sprintf("%x", sha256.Sum256(content)) != blob.Name() {
 			return fmt.Errorf("the blob %s has another digest", blob.Name())
 		}
 		if !used[blob.Name()] {

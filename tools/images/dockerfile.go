@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -159,10 +161,9 @@ type environment map[string]string
 
 func (e environment) take(arg *instructions.ArgCommand, values arguments) {
 	for _, pair := range arg.Args {
+		e[pair.Key] = pair.ValueString()
 		if value, given := values[pair.Key]; given {
 			e[pair.Key] = value
-		} else {
-			e[pair.Key] = pair.ValueString()
 		}
 	}
 }
@@ -174,9 +175,4 @@ func (e environment) Get(key string) (string, bool) {
 }
 
 // Keys implements shell.EnvGetter.
-func (e environment) Keys() (keys []string) {
-	for key := range e {
-		keys = append(keys, key)
-	}
-	return keys
-}
+func (e environment) Keys() []string { return slices.Collect(maps.Keys(e)) }

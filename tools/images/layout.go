@@ -152,16 +152,11 @@ func addFile(w *tar.Writer, name string, mode int64, content []byte, created tim
 }
 
 // archive writes the layout into one file.
-func archive(dir, file string, created time.Time) (err error) {
+func archive(dir, file string, created time.Time) error {
 	out, err := os.Create(file)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closed := out.Close(); err == nil {
-			err = closed
-		}
-	}()
 	w := tar.NewWriter(out)
 	err = fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error { // in lexical order
 		if err != nil || name == "." {
@@ -176,8 +171,5 @@ func archive(dir, file string, created time.Time) (err error) {
 		}
 		return addFile(w, name, 0o644, content, created)
 	})
-	if err != nil {
-		return err
-	}
-	return w.Close()
+	return errors.Join(err, w.Close(), out.Close())
 }

@@ -26,11 +26,10 @@ func main() {
 	// The program gets the interrupt, too, and then prints its summary.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	err := run(os.Stdout, exec.CommandContext(context.Background(), os.Args[1], os.Args[2:]...)) //nolint:gosec // the Makefile names it
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		os.Exit(max(1, exit.ExitCode())) // -1 after a signal
-	case err != nil:
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "shorten:", err)
 		os.Exit(1)
 	}
@@ -56,21 +55,21 @@ func run(to io.Writer, program *exec.Cmd) error {
 // shorten copies until the input ends.
 func shorten(to io.Writer, from io.Reader) error {
 	in := bufio.NewReader(from)
-	var stacks *stacks
+	var after *stacks // a time-out
 	for {
 		line, err := in.ReadString('\n')
-		if stacks != nil && !stacks.take(line) {
-			if _, err := io.WriteString(to, stacks.end()); err != nil {
+		if after != nil && !after.take(line) {
+			if _, err := io.WriteString(to, after.end()); err != nil {
 				return err
 			}
-			stacks = nil
+			after = nil
 		}
-		if stacks == nil {
+		if after == nil {
 			if _, err := io.WriteString(to, line); err != nil {
 				return err
 			}
 			if strings.HasPrefix(strings.TrimLeft(line, " "), "panic: test timed out after ") {
-				stacks = newStacks()
+				after = new(stacks)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -93,8 +92,6 @@ type stacks struct {
 	blank   bool     // the last line was blank
 	leftOut int
 }
-
-func newStacks() *stacks { return new(stacks) }
 
 // take takes one line, and returns false if it is the first behind the stacks.
 func (s *stacks) take(line string) bool {
