@@ -9,14 +9,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // for reflection
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/e2e/bare"
 	"github.com/culvert-grpc/culvert/e2e/bench/benchpb"
 )
 
@@ -35,7 +34,7 @@ func serveBackend(out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, ln.Addr())
-	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(backend), grpc.MaxConcurrentStreams(1<<20))
+	s := grpc.NewServer(grpc.ForceServerCodecV2(bare.Codec{}), grpc.UnknownServiceHandler(backend), grpc.MaxConcurrentStreams(1<<20))
 	grpc_reflection_v1.RegisterServerReflectionServer(s, reflection.NewServerV1(reflection.ServerOptions{Services: described{}}))
 	return s.Serve(ln)
 }
@@ -109,26 +108,4 @@ func sink(stream grpc.ServerStream) error {
 		}
 		m.Free()
 	}
-}
-
-// rawCodec hands messages on as the bytes they are. Reflection has messages of other types.
-type rawCodec struct{}
-
-func (rawCodec) Name() string { return "proto" }
-
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
-	if raw, ok := v.(mem.BufferSlice); ok {
-		return raw, nil
-	}
-	return encoding.GetCodecV2("proto").Marshal(v)
-}
-
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	raw, ok := v.(*mem.BufferSlice)
-	if !ok {
-		return encoding.GetCodecV2("proto").Unmarshal(data, v)
-	}
-	data.Ref() // grpc-go frees its own reference on return
-	*raw = data
-	return nil
 }

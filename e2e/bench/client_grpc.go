@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/e2e/bare"
 )
 
 // newGRPCClient returns a maker of clients of native gRPC with so many connections.
@@ -21,7 +23,7 @@ func newGRPCClient(connections int) func(*peer) client {
 		}
 		for range connections {
 			cc, err := grpc.NewClient("passthrough:///"+p.address, grpc.WithTransportCredentials(carrier),
-				grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})), grpc.WithNoProxy())
+				grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bare.Codec{})), grpc.WithNoProxy())
 			if err != nil {
 				panic("BUG: a client without a connection: " + err.Error())
 			}

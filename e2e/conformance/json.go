@@ -18,6 +18,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/culvert-grpc/culvert/e2e/bare"
 )
 
 // The fields of protobuf's conformance/conformance.proto.
@@ -157,29 +159,7 @@ func (b *echo) handle(_ any, ss grpc.ServerStream) error {
 	if reply == nil {
 		reply = b.got
 	}
-	return ss.SendMsg(reply)
-}
-
-// bare is a codec of messages that stay as they are.
-type bare struct{}
-
-func (bare) Name() string { return "proto" }
-
-func (bare) Marshal(v any) (mem.BufferSlice, error) {
-	if m, ok := v.(proto.Message); ok { // of reflection
-		b, err := proto.Marshal(m)
-		return mem.BufferSlice{mem.SliceBuffer(b)}, err
-	}
-	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil
-}
-
-func (bare) Unmarshal(data mem.BufferSlice, v any) error {
-	if m, ok := v.(proto.Message); ok {
-		return proto.Unmarshal(data.Materialize(), m)
-	}
-	data.Ref()
-	*v.(*mem.BufferSlice) = data
-	return nil
+	return ss.SendMsg(mem.BufferSlice{mem.SliceBuffer(reply)})
 }
 
 // methodOf is the path of the method whose messages are of a type.
@@ -194,7 +174,7 @@ func (m *messageTypes) serve(ctx context.Context) (*echo, string, error) {
 		return nil, "", err
 	}
 	b := &echo{types: m}
-	b.server = grpc.NewServer(grpc.ForceServerCodecV2(bare{}), grpc.UnknownServiceHandler(b.handle))
+	b.server = grpc.NewServer(grpc.ForceServerCodecV2(bare.Codec{}), grpc.UnknownServiceHandler(b.handle))
 	m.reflect(b.server)
 	go func() { _ = b.server.Serve(listener) }() // ends with Stop
 	return b, listener.Addr().String(), nil

@@ -20,10 +20,11 @@ import (
 	"github.com/improbable-eng/grpc-web/go/grpcweb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/e2e/bare"
 )
 
 func main() {
@@ -45,12 +46,12 @@ func run(backend string) error {
 		return err
 	}
 	cc, err := grpc.NewClient("passthrough:///"+backend, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(maxMessage)))
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bare.Codec{}), grpc.MaxCallRecvMsgSize(maxMessage)))
 	if err != nil {
 		return err
 	}
 	defer cc.Close()
-	server := grpc.NewServer(grpc.ForceServerCodecV2(raw{}), grpc.MaxRecvMsgSize(maxMessage),
+	server := grpc.NewServer(grpc.ForceServerCodecV2(bare.Codec{}), grpc.MaxRecvMsgSize(maxMessage),
 		grpc.UnknownServiceHandler(func(_ any, down grpc.ServerStream) error { return forward(cc, down) }))
 	anyone := func(string) bool { return true }
 	wrapped := grpcweb.WrapServer(server,
@@ -76,25 +77,6 @@ func run(backend string) error {
 	_ = hs.Close() // the process ends
 	serving.Wait()
 	return err
-}
-
-// raw passes messages on without looking into them.
-type raw struct{}
-
-var _ encoding.CodecV2 = raw{}
-
-func (raw) Name() string { return "proto" }
-
-func (raw) Marshal(v any) (mem.BufferSlice, error) {
-	m := *v.(*mem.BufferSlice)
-	m.Ref() // who sends frees
-	return m, nil
-}
-
-func (raw) Unmarshal(data mem.BufferSlice, v any) error {
-	data.Ref() // who receives frees
-	*v.(*mem.BufferSlice) = data
-	return nil
 }
 
 // forward carries one call to the backend, as mwitkow/grpc-proxy does.
@@ -147,9 +129,7 @@ func copyMessages(to sender, from receiver) error {
 		if err := from.RecvMsg(&m); err != nil {
 			return err
 		}
-		err := to.SendMsg(&m)
-		m.Free()
-		if err != nil {
+		if err := to.SendMsg(m); err != nil {
 			return err
 		}
 	}

@@ -2,17 +2,12 @@ package pebble
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -21,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/culvert-grpc/culvert/e2e/certificate"
 )
 
 // A CA has a directory from New on. Whoever asks it before Start waits.
@@ -86,31 +83,9 @@ func New(folder string) (*CA, error) {
 
 // makeCertificate writes the directory's own certificate, which signs itself.
 func (c *CA) makeCertificate() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(certPEM)
-	c.client = &tls.Config{ServerName: "localhost", RootCAs: pool}
-	return errors.Join(
-		os.WriteFile(c.Root, certPEM, 0o600),
-		os.WriteFile(filepath.Join(c.folder, "pebble.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600),
-	)
+	roots, err := certificate.SelfSigned(&x509.Certificate{DNSNames: []string{"localhost"}}, c.Root, filepath.Join(c.folder, "pebble.key"))
+	c.client = &tls.Config{ServerName: "localhost", RootCAs: roots}
+	return err
 }
 
 // program returns where Go keeps pebble, built.
