@@ -56,25 +56,23 @@ func agentMessage(n int) []byte {
 
 // memoryEach weighs clients that have each sent one message and got its answer, and have been
 // pinged since.
-func memoryEach(begin func(context.Context, *peer) (end func(), err error)) func(context.Context, *arena, string) (float64, error) {
-	return func(ctx context.Context, a *arena, name string) (float64, error) {
-		return a.with(ctx, name, func(p *peer) (float64, error) {
-			before, err := p.warm(ctx, newWebSocketClient(p))
-			if err != nil {
-				return 0, err
-			}
-			end, err := begin(ctx, p)
-			defer end()
-			if err != nil {
-				return 0, err
-			}
-			if err := pause(ctx, 25*time.Second); err != nil { // longer than between two pings
-				return 0, err
-			}
-			after, err := p.resident()
-			return float64(after-before) / idleStreams / 1024, err
-		})
-	}
+func memoryEach(begin func(context.Context, *peer) (end func(), err error)) measure {
+	return fresh(func(ctx context.Context, p *peer) (float64, error) {
+		before, err := p.warm(ctx, newWebSocketClient(p))
+		if err != nil {
+			return 0, err
+		}
+		end, err := begin(ctx, p)
+		defer end()
+		if err != nil {
+			return 0, err
+		}
+		if err := pause(ctx, 25*time.Second); err != nil { // longer than between two pings
+			return 0, err
+		}
+		after, err := p.resident()
+		return float64(after-before) / idleStreams / 1024, err
+	})
 }
 
 // connectAgents opens a WebSocket for each agent, and goes on reading. end closes them and

@@ -29,7 +29,7 @@ var convertCosts = []weight{
 
 // conversion runs BenchmarkConverter, which has each side in turns, and returns a figure of
 // it: the median of nine runs.
-func conversion(unit string) func(context.Context, *arena, string) (float64, error) {
+func conversion(unit string) measure {
 	figure := regexp.MustCompile(`([\d.]+) %` + unit)
 	return func(ctx context.Context, a *arena, _ string) (float64, error) {
 		run := exec.CommandContext(ctx, "go", "-C", a.bins.source, "test", "-run", "^$", "-bench", "^BenchmarkConverter$", "-count", "9", "./bridge/internal/message")

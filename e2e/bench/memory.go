@@ -19,8 +19,11 @@ type weight struct {
 	aim   float64 // and better that
 	least bool
 	peers []string
-	run   func(ctx context.Context, a *arena, peer string) (float64, error)
+	run   measure
 }
+
+// A measure returns a peer's figure.
+type measure func(ctx context.Context, a *arena, peer string) (float64, error)
 
 var (
 	proxies = []string{"culvert", "grpcwebproxy"}
@@ -37,24 +40,26 @@ var weights = []weight{
 	{"memory of an idle WebSocket stream, 10,000 of them, pings on", "KiB", 45, 25, false, proxies, idleMemory},
 	{"memory of an idle WebSocket stream over TLS, 10,000 of them, pings on", "KiB", 60, 45, false, []string{culvertTLS, "culvert", nginxBefore}, idleMemory},
 	{"goroutines of an idle WebSocket stream", "", 4, 3, false, alone, idleGoroutines},
-	{"256 MiB sent to a handler that reads nothing, 1 stream", "MiB", 2, 1, false, proxies, stuckMemory(1)},
-	{"256 MiB sent to a handler that reads nothing, 16 streams", "MiB", 32, 8, false, proxies, stuckMemory(16)},
-	{"16 clients that read slowly", "MiB", 24, 4, false, proxies, slowMemory},
-	{"ping rate kept beside 16 stuck WebSocket streams", "%", 70, 95, true, proxies, besideStuck(newWebSocketClient, newWebSocketClient)},
-	{"ping rate kept beside 16 stuck streams on its own HTTP/2 connection", "%", 70, 95, true, []string{"culvert", "nginx"}, besideStuckOnOne},
+	{"256 MiB sent to a handler that reads nothing, 1 stream", "MiB", 2, 1, false, proxies, fresh(stuckMemory(1))},
+	{"256 MiB sent to a handler that reads nothing, 16 streams", "MiB", 32, 8, false, proxies, fresh(stuckMemory(16))},
+	{"16 clients that read slowly", "MiB", 24, 4, false, proxies, fresh(slowMemory)},
+	{"ping rate kept beside 16 stuck WebSocket streams", "%", 70, 95, true, proxies, fresh(besideStuck)},
+	{"ping rate kept beside 16 stuck streams on its own HTTP/2 connection", "%", 70, 95, true, []string{"culvert", "nginx"}, fresh(besideStuckOnOne)},
 	{"start to first call", "ms", 50, 20, false, proxies, startTime},
 	{"stripped binary", "MiB", 25, 20, false, alone, binarySize},
-	{"resident at rest", "MiB", 25, 16, false, proxies, restMemory},
+	{"resident at rest", "MiB", 25, 16, false, proxies, fresh(restMemory)},
 }
 
-// with runs f with a fresh peer.
-func (a *arena) with(ctx context.Context, name string, f func(*peer) (float64, error)) (float64, error) {
-	p, err := peerStarts[name](ctx, a)
-	if err != nil {
-		return 0, err
+// fresh has f measure a peer that is started for it.
+func fresh(f func(context.Context, *peer) (float64, error)) measure {
+	return func(ctx context.Context, a *arena, name string) (float64, error) {
+		p, err := peerStarts[name](ctx, a)
+		if err != nil {
+			return 0, err
+		}
+		defer p.stop()
+		return f(ctx, p)
 	}
-	defer p.stop()
-	return f(p)
 }
 
 // idleMemory weighs streams.
@@ -117,17 +122,9 @@ func (p *peer) openIdle(ctx context.Context, n int, ended func(stream, error)) (
 
 // warm makes the peer do everything once, and returns what it weighs then.
 func (p *peer) warm(ctx context.Context, c client) (int64, error) {
+	l := &load{client: c}
 	for i := range 4 {
-		s, err := c.open(ctx, i, methodEcho, nil)
-		if err != nil {
-			return 0, err
-		}
-		err = errors.Join(s.send(make([]byte, 64<<10)), s.closeSend())
-		if _, recvErr := s.recv(); recvErr != nil {
-			err = errors.Join(err, recvErr)
-		}
-		s.close()
-		if err != nil {
+		if err := l.call(ctx, i, make([]byte, 64<<10)); err != nil {
 			return 0, err
 		}
 	}
@@ -138,38 +135,35 @@ func (p *peer) warm(ctx context.Context, c client) (int64, error) {
 func (p *peer) peak(ctx context.Context) (stop func() int64) {
 	ctx, cancel := context.WithCancel(ctx)
 	var most int64
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		for pause(ctx, 20*time.Millisecond) == nil {
 			if n, err := p.resident(); err == nil {
 				most = max(most, n)
 			}
 		}
-	}()
+	})
 	return func() int64 {
 		cancel()
-		<-done
+		watching.Wait()
 		return most
 	}
 }
 
 // stuckMemory sends to handlers that read nothing until all is sent, or
 // nothing was taken for a while.
-func stuckMemory(streams int) func(context.Context, *arena, string) (float64, error) {
-	return func(ctx context.Context, a *arena, name string) (float64, error) {
-		return a.with(ctx, name, func(p *peer) (float64, error) {
-			c := newWebSocketClient(p)
-			before, err := p.warm(ctx, c)
-			if err != nil {
-				return 0, err
-			}
-			peak := p.peak(ctx)
-			end, err := stick(ctx, c, streams, flood/streams)
-			after := peak()
-			end()
-			return float64(after-before) / mib, err
-		})
+func stuckMemory(streams int) func(context.Context, *peer) (float64, error) {
+	return func(ctx context.Context, p *peer) (float64, error) {
+		c := newWebSocketClient(p)
+		before, err := p.warm(ctx, c)
+		if err != nil {
+			return 0, err
+		}
+		peak := p.peak(ctx)
+		end, err := stick(ctx, c, streams, flood/streams)
+		after := peak()
+		end()
+		return float64(after-before) / mib, err
 	}
 }
 
@@ -211,56 +205,46 @@ func stick(ctx context.Context, c client, streams, bytes int) (end func(), err e
 }
 
 // slowMemory has 16 clients take a message of 64 KiB each 50 ms.
-func slowMemory(ctx context.Context, a *arena, name string) (float64, error) {
-	return a.with(ctx, name, func(p *peer) (float64, error) {
-		c := newWebSocketClient(p)
-		before, err := p.warm(ctx, c)
-		if err != nil {
-			return 0, err
-		}
-		peak := p.peak(ctx)
-		var reading sync.WaitGroup
-		failed := make(chan error, 16)
-		for i := range 16 {
-			reading.Go(func() { failed <- take(ctx, c, i, 65536, 160, 50*time.Millisecond) })
-		}
-		reading.Wait()
-		close(failed)
-		for e := range failed {
-			err = errors.Join(err, e)
-		}
-		return float64(peak()-before) / mib, err
-	})
+func slowMemory(ctx context.Context, p *peer) (float64, error) {
+	c := newWebSocketClient(p)
+	before, err := p.warm(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	peak := p.peak(ctx)
+	var reading sync.WaitGroup
+	failed := make([]error, 16)
+	for i := range failed {
+		reading.Go(func() { failed[i] = take(ctx, c, i, 65536, 160, 50*time.Millisecond) })
+	}
+	reading.Wait()
+	return float64(peak()-before) / mib, errors.Join(failed...)
 }
 
 // besideStuck is what is left of a ping-pong's rate beside 16 stuck streams.
-func besideStuck(pings, stuck func(*peer) client) func(context.Context, *arena, string) (float64, error) {
-	return func(ctx context.Context, a *arena, name string) (float64, error) {
-		return a.with(ctx, name, func(p *peer) (float64, error) { return rateKept(ctx, p, pings(p), stuck(p)) })
-	}
+func besideStuck(ctx context.Context, p *peer) (float64, error) {
+	return rateKept(ctx, p, newWebSocketClient(p))
 }
 
 // besideStuckOnOne has all of them on one connection.
-func besideStuckOnOne(ctx context.Context, a *arena, name string) (float64, error) {
-	return a.with(ctx, name, func(p *peer) (float64, error) {
-		c := newGRPCClient(1)(p)
-		defer c.close()
-		return rateKept(ctx, p, c, c)
-	})
+func besideStuckOnOne(ctx context.Context, p *peer) (float64, error) {
+	c := newGRPCClient(1)(p)
+	defer c.close()
+	return rateKept(ctx, p, c)
 }
 
-func rateKept(ctx context.Context, p *peer, pings, stuck client) (float64, error) {
-	free := &load{client: pings, streams: 1, size: 100}
+func rateKept(ctx context.Context, p *peer, c client) (float64, error) {
+	free := &load{client: c, streams: 1, size: 100}
 	alone, err := free.run(ctx, p, pingPong, 3*time.Second)
 	if err != nil {
 		return 0, err
 	}
-	end, err := stick(ctx, stuck, 16, flood/16)
+	end, err := stick(ctx, c, 16, flood/16)
 	defer end()
 	if err != nil {
 		return 0, err
 	}
-	beside := &load{client: pings, streams: 1, size: 100}
+	beside := &load{client: c, streams: 1, size: 100}
 	kept, err := beside.run(ctx, p, pingPong, 3*time.Second)
 	return kept.rate / alone.rate * 100, err
 }
@@ -295,12 +279,10 @@ func binarySize(_ context.Context, a *arena, _ string) (float64, error) {
 	return float64(info.Size()) / mib, nil
 }
 
-func restMemory(ctx context.Context, a *arena, name string) (float64, error) {
-	return a.with(ctx, name, func(p *peer) (float64, error) {
-		if err := pause(ctx, time.Second); err != nil {
-			return 0, err
-		}
-		n, err := p.resident()
-		return float64(n) / mib, err
-	})
+func restMemory(ctx context.Context, p *peer) (float64, error) {
+	if err := pause(ctx, time.Second); err != nil {
+		return 0, err
+	}
+	n, err := p.resident()
+	return float64(n) / mib, err
 }

@@ -37,7 +37,7 @@ const (
 // moreCPU returns how much more CPU time a message takes with a program than with
 // another, in percent: the median of the turns. The programs take turns, because what
 // else a machine does changes from second to second, by more than the bounds allow.
-func moreCPU(c cell, than string) func(context.Context, *arena, string) (float64, error) {
+func moreCPU(c cell, than string) measure {
 	return moreCPUThan(c, side{than, c.client})
 }
 
@@ -48,7 +48,7 @@ type side struct {
 }
 
 // moreCPUThan is moreCPU for a program with another client.
-func moreCPUThan(c cell, than side) func(context.Context, *arena, string) (float64, error) {
+func moreCPUThan(c cell, than side) measure {
 	return func(ctx context.Context, a *arena, name string) (float64, error) {
 		var ratios []float64
 		for range moreStarts {

@@ -92,45 +92,48 @@ func (p *process) pids() []int {
 // to the nanosecond: the sum of their threads'. No thread of these programs
 // ends while they are measured, or its share would be missing.
 func (p *process) cpu() (time.Duration, error) {
-	var sum time.Duration
+	ns, err := p.sum("task/*/schedstat", func(file string) (int64, error) { return numberAt(file, 0) })
+	return time.Duration(ns), err
+}
+
+// resident is the memory of the process and its children in bytes.
+func (p *process) resident() (int64, error) {
+	pages, err := p.sum("statm", func(file string) (int64, error) { return numberAt(file, 1) })
+	return pages * int64(os.Getpagesize()), err
+}
+
+// switches is how often the threads of the process and its children have slept: their
+// voluntary context switches. Each is followed by a wake-up.
+func (p *process) switches() (int64, error) {
+	return p.sum("task/*/status", func(file string) (int64, error) { return number(file, "voluntary_ctxt_switches:") })
+}
+
+// sum adds the numbers up that read finds in files of /proc/PID, of the process and its
+// children.
+func (p *process) sum(pattern string, read func(file string) (int64, error)) (sum int64, err error) {
 	for _, pid := range p.pids() {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		if len(threads) == 0 {
-			return 0, errors.New("no /proc/PID/task/TID/schedstat: this needs Linux")
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/%s", pid, pattern))
+		if len(files) == 0 {
+			return 0, fmt.Errorf("no /proc/PID/%s: this needs Linux", pattern)
 		}
-		for _, file := range threads {
-			b, err := os.ReadFile(file)
-			if errors.Is(err, os.ErrNotExist) {
-				continue
-			}
-			if err != nil {
+		for _, file := range files {
+			n, err := read(file)
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // a thread that ended meanwhile
 				return 0, err
 			}
-			ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("%s: %w", file, err)
-			}
-			sum += time.Duration(ns)
+			sum += n
 		}
 	}
 	return sum, nil
 }
 
-// resident is the memory of the process and its children in bytes.
-func (p *process) resident() (int64, error) {
-	var sum int64
-	for _, pid := range p.pids() {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-		if err != nil {
-			return 0, err
-		}
-		pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		sum += pages * int64(os.Getpagesize())
+// numberAt returns one of the numbers that a file consists of.
+func numberAt(file string, i int) (int64, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
 	}
-	return sum, nil
+	return strconv.ParseInt(strings.Fields(string(b))[i], 10, 64)
 }
 
 // peak is the most memory that the process has had, in bytes.

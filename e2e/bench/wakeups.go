@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,32 +16,30 @@ const restTime = 40 * time.Second
 
 // restWakeUps counts how often threads of the program wake up in a second, while
 // streams are open and carry nothing.
-func restWakeUps(streams int) func(context.Context, *arena, string) (float64, error) {
-	return func(ctx context.Context, a *arena, name string) (float64, error) {
-		return a.with(ctx, name, func(p *peer) (float64, error) {
-			end, err := p.openIdle(ctx, streams, nil)
-			defer end()
-			if err != nil {
-				return 0, err
-			}
-			if err := pause(ctx, 5*time.Second); err != nil { // what the start leaves to do
-				return 0, err
-			}
-			before, err := p.proc.switches()
-			if err != nil {
-				return 0, err
-			}
-			if err := pause(ctx, restTime); err != nil {
-				return 0, err
-			}
-			after, err := p.proc.switches()
-			return float64(after-before) / restTime.Seconds(), err
-		})
-	}
+func restWakeUps(streams int) measure {
+	return fresh(func(ctx context.Context, p *peer) (float64, error) {
+		end, err := p.openIdle(ctx, streams, nil)
+		defer end()
+		if err != nil {
+			return 0, err
+		}
+		if err := pause(ctx, 5*time.Second); err != nil { // what the start leaves to do
+			return 0, err
+		}
+		before, err := p.proc.switches()
+		if err != nil {
+			return 0, err
+		}
+		if err := pause(ctx, restTime); err != nil {
+			return 0, err
+		}
+		after, err := p.proc.switches()
+		return float64(after-before) / restTime.Seconds(), err
+	})
 }
 
 // shareOfWakeUps returns the wake-ups of a program in percent of another's.
-func shareOfWakeUps(streams int, than string) func(context.Context, *arena, string) (float64, error) {
+func shareOfWakeUps(streams int, than string) measure {
 	count := restWakeUps(streams)
 	return func(ctx context.Context, a *arena, name string) (float64, error) {
 		more, err := count(ctx, a, name)
@@ -52,22 +49,6 @@ func shareOfWakeUps(streams int, than string) func(context.Context, *arena, stri
 		less, err := count(ctx, a, than)
 		return 100 * more / less, err
 	}
-}
-
-// switches is how often the threads of the process and its children have slept: their
-// voluntary context switches. Each is followed by a wake-up.
-func (p *process) switches() (sum int64, err error) {
-	for _, pid := range p.pids() {
-		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-		for _, file := range files {
-			n, err := number(file, "voluntary_ctxt_switches:")
-			if err != nil && !errors.Is(err, os.ErrNotExist) { // a thread that ended meanwhile
-				return 0, err
-			}
-			sum += n
-		}
-	}
-	return sum, nil
 }
 
 // number returns the number behind a name at the beginning of a line in a file.
