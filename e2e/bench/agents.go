@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -36,14 +34,10 @@ func (a *arena) culvertAgents(ctx context.Context, name string) (*peer, error) {
 	if name == agentsByUnary {
 		poll = ", poll_method: " + methodEcho[1:]
 	}
-	file := filepath.Join(a.dir, "agents.yaml")
 	config := "routes:\n" +
 		"  - {name: agents, backend: default, message: {path: " + agentsPath + ", method: " + methodEcho[1:] + ", framing: opamp" + poll + "}}\n" +
 		"  - {name: calls, backend: default}\n"
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return nil, err
-	}
-	return a.culvertAs(ctx, name, nil, "--config", file)
+	return a.culvertWith(ctx, &peer{name: name}, nil, config)
 }
 
 // agentMessage is the n-th agent's AgentToServer.

@@ -103,22 +103,20 @@ func newWebClient(p *peer) client {
 // newPostClient is a client of a protocol over HTTP/1.1.
 func newPostClient(p *peer, f form) client {
 	t := &http.Transport{MaxIdleConnsPerHost: 4096, DisableCompression: true}
-	return &postClient{form: f, base: "http://" + p.address, http: &http.Client{Transport: t}, idle: t.CloseIdleConnections}
+	return &postClient{form: f, base: "http://" + p.address, http: &http.Client{Transport: t}}
 }
 
 type postClient struct {
 	form form
 	base string
 	http *http.Client
-	idle func()
 }
 
-func (c *postClient) close() { c.idle() }
+func (c *postClient) close() { c.http.CloseIdleConnections() }
 
 func (c *postClient) open(ctx context.Context, _ int, method string, header map[string]string) (stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &postStream{c: c, ctx: ctx, cancel: cancel, method: method, header: header}
-	return s, nil
+	return &postStream{c: c, ctx: ctx, cancel: cancel, method: method, header: header}, nil
 }
 
 type postStream struct {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -84,9 +85,8 @@ func buildCounting(dir, source, name string) (string, error) {
 
 // profile fetches a CPU profile of the time that follows. stop waits for it.
 func (p *peer) profile(file string, d time.Duration) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var fetching sync.WaitGroup
+	fetching.Go(func() {
 		resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.counters, int(d.Seconds())+1))
 		if err != nil {
 			return // the file is missing then, which says it
@@ -95,8 +95,8 @@ func (p *peer) profile(file string, d time.Duration) (stop func()) {
 		if b, err := io.ReadAll(resp.Body); err == nil {
 			_ = os.WriteFile(file, b, 0o600) // as above
 		}
-	}()
-	return func() { <-done }
+	})
+	return fetching.Wait
 }
 
 // count asks a program for its counters.

@@ -141,7 +141,7 @@ func (t tally) run(ctx context.Context, a *arena) (map[string]count, error) {
 // only the flags that the older one has, too. One that is built with counters tells them at
 // the address in env.
 func (a *arena) ofAnyTime(ctx context.Context, name string, env []string, command ...string) (*peer, error) {
-	p := &peer{name: name, address: freeAddress(), health: "off"}
+	p := &peer{name: name}
 	if name == tallyMetrics {
 		p.health = freeAddress()
 	}
@@ -150,15 +150,7 @@ func (a *arena) ofAnyTime(ctx context.Context, name string, env []string, comman
 			p.counters = address
 		}
 	}
-	args := append(command[1:], "serve", "--backend", a.backend.line, "--listen", p.address, "--health-listen", p.health)
-	var err error
-	if p.proc, err = start(ctx, a.dir, append(env, unreached...), command[0], false, args...); err != nil {
-		return nil, err
-	}
-	if p, err = awaited(ctx, p); err != nil || p.health == "off" {
-		return p, err
-	}
-	return awaitedAt(ctx, p, p.health)
+	return a.serve(ctx, p, env, command)
 }
 
 // instructions runs the load against a culvert in callgrind, and returns the

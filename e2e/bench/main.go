@@ -225,18 +225,16 @@ func (c cell) run(ctx context.Context, a *arena, o options) (*result, error) {
 
 // count meets the culvert that counts its allocations.
 func (c cell) count(ctx context.Context, a *arena, o options, r *result) error {
-	p, err := a.culvertCounting(ctx)
+	p, err := a.culvert(ctx, newCounting(), nil)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	l := &load{client: c.client(p), streams: c.streams, size: c.size}
-	defer l.client.close()
 	if o.profile != "" {
 		stop := p.profile(filepath.Join(o.profile, strings.NewReplacer(" ", "-", ",", "", "×", "x").Replace(c.name)+".pprof"), o.measure)
 		defer stop()
 	}
-	f, err := l.run(ctx, p, c.shape, o.measure)
+	f, err := c.load(ctx, a, p, c.client, o.measure)
 	if err != nil {
 		return fmt.Errorf("counting: %w", err)
 	}

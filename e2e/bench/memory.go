@@ -66,7 +66,7 @@ func fresh(f func(context.Context, *peer) (float64, error)) measure {
 var idleMemory = memoryEach(func(ctx context.Context, p *peer) (end func(), err error) { return p.openIdle(ctx, idleStreams, nil) })
 
 func idleGoroutines(ctx context.Context, a *arena, _ string) (float64, error) {
-	p, err := a.culvertCounting(ctx)
+	p, err := a.culvert(ctx, newCounting(), nil)
 	if err != nil {
 		return 0, err
 	}

@@ -1,11 +1,6 @@
 package main
 
-import (
-	"context"
-	"fmt"
-	"os"
-	"path/filepath"
-)
+import "context"
 
 // culvertMessages is culvertOne with a route for bare messages, and one for calls.
 const culvertMessages = "bare messages"
@@ -22,29 +17,17 @@ var messageCosts = []weight{
 
 // culvertMessages starts culvertOne with the routes.
 func (a *arena) culvertMessages(ctx context.Context) (*peer, error) {
-	file, err := a.messagesFile()
-	if err != nil {
-		return nil, err
-	}
-	return a.culvertAs(ctx, culvertMessages, []string{"GOMAXPROCS=1"}, "--config", file)
+	return a.culvertWith(ctx, &peer{name: culvertMessages}, oneThread, messagesConfig)
 }
 
-// messagesFile writes the configuration of culvertMessages, and returns the file's name.
-func (a *arena) messagesFile() (string, error) {
-	file := filepath.Join(a.dir, "messages.yaml")
-	return file, os.WriteFile(file, fmt.Appendf(nil, `routes:
-  - {name: messages, backend: default, message: {path: "/{service}/{method}", framing: protobuf, half_close: %s}}
+const messagesConfig = `routes:
+  - {name: messages, backend: default, message: {path: "/{service}/{method}", framing: protobuf, half_close: ` + halfCloseText + `}}
   - {name: calls, backend: default}
-`, halfCloseText), 0o600)
-}
+`
 
 // allocatedBytes returns how many bytes culvert allocates for a message and its echo.
 func allocatedBytes(ctx context.Context, a *arena, name string) (float64, error) {
-	file, err := a.messagesFile()
-	if err != nil {
-		return 0, err
-	}
-	p, err := a.culvertCounting(ctx, "--config", file)
+	p, err := a.culvertWith(ctx, newCounting(), nil, messagesConfig)
 	if err != nil {
 		return 0, err
 	}

@@ -15,16 +15,11 @@ import (
 const culvertMetrics = "culvert, GOMAXPROCS=1, metrics"
 
 func (a *arena) culvertMetrics(ctx context.Context) (*peer, error) {
-	address := freeAddress()
-	p, err := a.culvert(ctx, a.bins.culvert, []string{"GOMAXPROCS=1"}, "--health-listen", address)
+	p, err := a.culvert(ctx, &peer{name: culvertMetrics, health: freeAddress()}, oneThread)
 	if err == nil {
-		p, err = awaitedAt(ctx, p, address)
+		p.scraper = scrape(ctx, "http://"+p.health+"/metrics")
 	}
-	if err != nil {
-		return nil, err
-	}
-	p.name, p.scraper = culvertMetrics, scrape(ctx, "http://"+address+"/metrics")
-	return p, nil
+	return p, err
 }
 
 // A scraper reads a page of metrics each second, which is far more often than people

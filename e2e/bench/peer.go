@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -19,7 +21,7 @@ type peer struct {
 	behind   *peer       // the proxy that it passes on to; nil: the backend
 	tls      *tls.Config // how clients reach it; nil: in plaintext
 	counters string      // where it tells its counters; empty: nowhere
-	health   string      // where it tells its metrics; empty or off: nowhere
+	health   string      // where it tells its metrics; empty: nowhere
 	scraper  *scraper    // reads its metrics; nil: nobody does
 }
 
@@ -78,11 +80,13 @@ func (a *arena) direct() *peer { return &peer{name: "direct", address: a.backend
 // is judged by everything else.
 const culvertOne = "culvert, GOMAXPROCS=1"
 
+var oneThread = []string{"GOMAXPROCS=1"}
+
 // peerStarts is how each program is started; a table so that a cell can name them.
 var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
-	"culvert": func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
+	"culvert": func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, &peer{name: "culvert"}, nil) },
 	culvertOne: func(ctx context.Context, a *arena) (*peer, error) {
-		return a.culvertAs(ctx, culvertOne, []string{"GOMAXPROCS=1"})
+		return a.culvert(ctx, &peer{name: culvertOne}, oneThread)
 	},
 	culvertMetrics:       func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMetrics(ctx) },
 	routes1:              func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1) },
@@ -156,11 +160,39 @@ var unreached = []string{
 	"CULVERT_LIMITS_ADDRESS_CALLS_PER_SECOND=1000000000", "CULVERT_LIMITS_ADDRESS_HANDSHAKES_PER_SECOND=1000000000",
 }
 
-func (a *arena) culvert(ctx context.Context, bin string, env []string, args ...string) (*peer, error) {
-	address := freeAddress()
-	env = append(env, unreached...)
-	args = append([]string{"serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off", "--admin", "off"}, args...)
-	return a.launch(ctx, &peer{name: "culvert", address: address}, env, bin, args...)
+// culvert starts culvert, or culvertCounting as a peer that has counters.
+func (a *arena) culvert(ctx context.Context, p *peer, env []string, args ...string) (*peer, error) {
+	bin := a.bins.culvert
+	if p.counters != "" {
+		bin, env = a.bins.culvertCounting, append(env, countersVariable+p.counters)
+	}
+	return a.serve(ctx, p, env, []string{bin}, append(args, "--admin", "off")...)
+}
+
+// culvertWith starts culvert with a configuration.
+func (a *arena) culvertWith(ctx context.Context, p *peer, env []string, config string) (*peer, error) {
+	file, err := a.config(config)
+	if err != nil {
+		return nil, err
+	}
+	return a.culvert(ctx, p, env, "--config", file)
+}
+
+// config writes a configuration of one peer, and returns the file's name.
+func (a *arena) config(content string) (string, error) {
+	file, err := os.CreateTemp(a.dir, "culvert-*.yaml")
+	if err != nil {
+		return "", err
+	}
+	_, err = file.WriteString(content)
+	return file.Name(), errors.Join(err, file.Close())
+}
+
+// serve starts a culvert by a command, which may be valgrind and its arguments.
+func (a *arena) serve(ctx context.Context, p *peer, env, command []string, args ...string) (*peer, error) {
+	p.address = freeAddress()
+	args = slices.Concat(command[1:], []string{"serve", "--backend", a.backend.line, "--listen", p.address, "--health-listen", cmp.Or(p.health, "off")}, args)
+	return a.launch(ctx, p, append(env, unreached...), command[0], args...)
 }
 
 // launch starts the program of a peer, and returns the peer once it takes connections.
@@ -168,29 +200,20 @@ func (a *arena) launch(ctx context.Context, p *peer, env []string, bin string, a
 	if p.proc, err = start(ctx, a.dir, env, bin, false, args...); err != nil {
 		return nil, err
 	}
-	return awaited(ctx, p)
-}
-
-// culvertAs is culvert with another name in the tables.
-func (a *arena) culvertAs(ctx context.Context, name string, env []string, args ...string) (*peer, error) {
-	p, err := a.culvert(ctx, a.bins.culvert, env, args...)
-	if err != nil {
-		return nil, err
+	for _, address := range []string{p.address, p.health} {
+		if address == "" {
+			continue
+		}
+		if err := p.await(ctx, address); err != nil {
+			p.stop()
+			return nil, err
+		}
 	}
-	p.name = name
 	return p, nil
 }
 
-// culvertCounting is culvert built with a file more, which tells its counters.
-func (a *arena) culvertCounting(ctx context.Context, args ...string) (*peer, error) {
-	address := freeAddress()
-	p, err := a.culvert(ctx, a.bins.culvertCounting, []string{countersVariable + address}, args...)
-	if err != nil {
-		return nil, err
-	}
-	p.name, p.counters = "culvert-counting", address
-	return p, nil
-}
+// newCounting is culvert built with a file more, which tells its counters.
+func newCounting() *peer { return &peer{name: "culvert-counting", counters: freeAddress()} }
 
 func (a *arena) grpcwebproxy(ctx context.Context) (*peer, error) {
 	address := freeAddress()
@@ -250,11 +273,8 @@ func freeAddress() string {
 	return ln.Addr().String()
 }
 
-// awaited returns the peer once it takes connections.
-func awaited(ctx context.Context, p *peer) (*peer, error) { return awaitedAt(ctx, p, p.address) }
-
-// awaitedAt is awaited for another address of the peer.
-func awaitedAt(ctx context.Context, p *peer, address string) (*peer, error) {
+// await waits until the peer takes connections at an address.
+func (p *peer) await(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -262,13 +282,12 @@ func awaitedAt(ctx context.Context, p *peer, address string) (*peer, error) {
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err == nil {
-			return p, conn.Close()
+			return conn.Close()
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			p.stop()
-			return nil, errors.Join(fmt.Errorf("%s doesn't listen on %s (see %s)", p.name, address, p.proc.logs), err)
+			return errors.Join(fmt.Errorf("%s doesn't listen on %s (see %s)", p.name, address, p.proc.logs), err)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -35,12 +34,12 @@ type operated struct {
 // operate starts culvert with a configuration and opens the streams. ended gets each
 // stream and how it ended; it may be nil. The caller calls close, or end and stop.
 func (a *arena) operate(ctx context.Context, name, content string, ended func(stream, error)) (*operated, error) {
-	o := &operated{file: filepath.Join(a.dir, "operated.yaml"), end: func() {}}
-	if err := os.WriteFile(o.file, []byte(content), 0o600); err != nil {
+	o := &operated{end: func() {}}
+	var err error
+	if o.file, err = a.config(content); err != nil {
 		return nil, err
 	}
-	var err error
-	if o.peer, err = a.culvert(ctx, a.bins.culvert, nil, "--config", o.file); err != nil {
+	if o.peer, err = a.culvert(ctx, &peer{name: "culvert"}, nil, "--config", o.file); err != nil {
 		return nil, err
 	}
 	if name != noStreams {

@@ -119,16 +119,11 @@ func (p *page) weight(w weight, figures map[string]float64) string {
 		line += "  MISSED"
 	}
 	fmt.Printf("%s  (%s %g)\n", line, bound, w.bound)
-	other := "–"
-	for i, name := range w.peers[1:] {
-		if i == 0 {
-			other = ""
-		} else {
-			other += "; "
-		}
-		other += columns[name] + " (" + name + ")"
+	var others []string
+	for _, name := range w.peers[1:] {
+		others = append(others, columns[name]+" ("+name+")")
 	}
-	return fmt.Sprintf("| %s | **%s** | %s %g | %g | %s |", w.name, columns[mine], bound, w.bound, w.aim, other)
+	return fmt.Sprintf("| %s | **%s** | %s %g | %g | %s |", w.name, columns[mine], bound, w.bound, w.aim, cmp.Or(strings.Join(others, "; "), "–"))
 }
 
 // tally tells the counts of each program.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -26,22 +25,12 @@ const (
 var routeCounts = map[string]int{routes1: 1, routes100: 100, routes10000: 10_000}
 
 func (a *arena) culvertRoutes(ctx context.Context, name string) (*peer, error) {
-	env := []string{"GOMAXPROCS=1"}
+	env := oneThread
 	count, seldom := strings.CutSuffix(name, rarely)
 	if seldom {
 		env = append(env, "GOGC=1000")
 	}
-	file, err := a.routesFile(count)
-	if err != nil {
-		return nil, err
-	}
-	return a.culvertAs(ctx, name, env, "--config", file)
-}
-
-// routesFile writes a configuration with routes, and returns the file's name.
-func (a *arena) routesFile(name string) (string, error) {
-	file := filepath.Join(a.dir, strings.ReplaceAll(name, " ", "-")+".yaml")
-	return file, os.WriteFile(file, []byte(routesConfig(routeCounts[name])), 0o600)
+	return a.culvertWith(ctx, &peer{name: name}, env, routesConfig(routeCounts[count]))
 }
 
 // routesConfig has n routes: a third each match a host, a prefix and a service. Every
@@ -61,7 +50,7 @@ func routesConfig(n int) string {
 // validateTime is how long "culvert validate" takes for a file with routes, in
 // milliseconds: the median of nine.
 func validateTime(ctx context.Context, a *arena, name string) (float64, error) {
-	file, err := a.routesFile(name)
+	file, err := a.config(routesConfig(routeCounts[name]))
 	if err != nil {
 		return 0, err
 	}

@@ -88,12 +88,7 @@ func makePair(dir string) (*pair, error) {
 }
 
 func (a *arena) culvertTLS(ctx context.Context) (*peer, error) {
-	p, err := a.culvert(ctx, a.bins.culvert, nil, "--tls-cert", a.pair.cert, "--tls-key", a.pair.key)
-	if err != nil {
-		return nil, err
-	}
-	p.name, p.tls = culvertTLS, a.pair.clientTLS()
-	return p, nil
+	return a.culvert(ctx, &peer{name: culvertTLS, tls: a.pair.clientTLS()}, nil, "--tls-cert", a.pair.cert, "--tls-key", a.pair.key)
 }
 
 const nginxTLSConfig = `
@@ -129,7 +124,7 @@ func (a *arena) nginxTLS(ctx context.Context) (*peer, error) {
 }
 
 func (a *arena) nginxBefore(ctx context.Context) (*peer, error) {
-	behind, err := a.culvert(ctx, a.bins.culvert, nil)
+	behind, err := a.culvert(ctx, &peer{name: "culvert"}, nil)
 	if err != nil {
 		return nil, err
 	}
