@@ -25,7 +25,12 @@ func (c messageClient) open(ctx context.Context, _ int, method string, header ma
 	for k, v := range header {
 		o.HTTPHeader.Set(k, v)
 	}
-	ws, _, err := websocket.Dial(ctx, c.base+method, o)
+	return dialMessages(ctx, c.base+method, o)
+}
+
+// dialMessages opens a WebSocket for a call.
+func dialMessages(ctx context.Context, url string, o *websocket.DialOptions) (*messageStream, error) {
+	ws, _, err := websocket.Dial(ctx, url, o)
 	if err != nil {
 		return nil, err
 	}

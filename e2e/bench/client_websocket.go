@@ -28,47 +28,34 @@ type webSocketClient struct {
 func (webSocketClient) close() {}
 
 func (c webSocketClient) open(ctx context.Context, _ int, method string, header map[string]string) (stream, error) {
-	ws, _, err := websocket.Dial(ctx, c.base+method, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}, HTTPClient: c.http})
+	call, err := dialMessages(ctx, c.base+method, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}, HTTPClient: c.http})
 	if err != nil {
 		return nil, err
 	}
-	ws.SetReadLimit(-1)
 	block := "content-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n"
 	for k, v := range header {
 		block += k + ": " + v + "\r\n"
 	}
-	if err := ws.Write(ctx, websocket.MessageBinary, []byte(block)); err != nil {
+	if err := call.send([]byte(block)); err != nil {
 		return nil, err
 	}
-	s := &webSocketStream{ws: ws}
-	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.reader.frames.r = &messages{ctx: s.ctx, ws: ws}
-	return s, nil
+	return &webSocketStream{messageStream: call, reader: webReader{frames{r: &messages{ctx: call.ctx, ws: call.ws}}}}, nil
 }
 
 type webSocketStream struct {
-	ctx    context.Context // its end breaks into a waiting read or write
-	cancel context.CancelFunc
-	ws     *websocket.Conn
+	*messageStream
 	out    []byte
 	reader webReader
 }
 
 func (s *webSocketStream) send(message []byte) error {
 	s.out = append(append(s.out[:0], 0), frame(message)...)
-	return s.ws.Write(s.ctx, websocket.MessageBinary, s.out)
+	return s.messageStream.send(s.out)
 }
 
-func (s *webSocketStream) closeSend() error {
-	return s.ws.Write(s.ctx, websocket.MessageBinary, []byte{1})
-}
+func (s *webSocketStream) closeSend() error { return s.messageStream.send([]byte{1}) }
 
 func (s *webSocketStream) recv() (int, error) { return s.reader.next() }
-
-func (s *webSocketStream) close() {
-	s.cancel()
-	_ = s.ws.CloseNow() // the call is over
-}
 
 // messages joins the messages of a WebSocket.
 type messages struct {

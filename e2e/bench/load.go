@@ -304,10 +304,7 @@ func (l *load) call(ctx context.Context, n int, message []byte) error {
 		return err
 	}
 	defer s.close()
-	if err := s.send(message); err != nil {
-		return err
-	}
-	if err := s.closeSend(); err != nil {
+	if err := errors.Join(s.send(message), s.closeSend()); err != nil {
 		return err
 	}
 	if _, err := s.recv(); err != nil {

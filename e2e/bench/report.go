@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -302,16 +303,14 @@ func (p *page) write(a *arena) error {
 	return os.WriteFile(p.o.out, []byte(strings.TrimSuffix(b.String(), "\n")+pageEnd), 0o644) //nolint:gosec // a page of the documents
 }
 
+var modelName = regexp.MustCompile(`(?m)^model name\s*:\s*(.*)$`)
+
 // measured says what is measured, on what and when.
 func (a *arena) measured() string {
 	model := "an unknown processor"
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
+	info, _ := os.ReadFile("/proc/cpuinfo") // not every system has it
+	if found := modelName.FindSubmatch(info); found != nil {
+		model = string(found[1])
 	}
 	culvert, _, _ := strings.Cut(say(a.bins.culvert, "version"), " (") // which commit and Go it names
 	nginx := strings.TrimPrefix(say(a.bins.nginx, "-v"), "nginx version: ")
