@@ -21,8 +21,10 @@ import (
 // value in the map while a configuration names it, so that the backends that have it keep
 // their connections when it changes. Its goroutine, watch, reads files that change.
 type descriptorFiles struct {
-	log     *slog.Logger
-	watched descriptorWatch
+	log       *slog.Logger
+	others    chan struct{} // room for one request: the configuration names other files
+	running   sync.WaitGroup
+	unwatched unwatched // only for watch
 
 	mu    sync.Mutex
 	files map[string]*descriptorFile
@@ -47,7 +49,7 @@ func (f *descriptorFile) Descriptors() bridge.Descriptors { return *f.current.Lo
 // openDescriptorFiles reads the files of a configuration.
 func openDescriptorFiles(c *config.Loaded, log *slog.Logger) (*descriptorFiles, error) {
 	files, _, err := openDescriptors(c, nil)
-	return &descriptorFiles{log: log, watched: newDescriptorWatch(), files: files}, err
+	return &descriptorFiles{log: log, others: make(chan struct{}, 1), files: files}, err
 }
 
 // openDescriptors returns the files of a configuration: those of before, and new ones. It
@@ -103,7 +105,7 @@ func (d *descriptorFiles) change(_, next *config.Loaded) (commit, undo func(), e
 		for path, f := range after {
 			f.moveTo(places[path])
 		}
-		d.watched.look()
+		ask(d.others)
 	}
 	return commit, func() { d.use(before) }, nil
 }
@@ -151,10 +153,38 @@ func (d *descriptorFiles) problems() (lines []string) {
 
 // start watches the files until ctx ends. wait waits for the end.
 func (d *descriptorFiles) start(ctx context.Context) {
-	d.watched.running.Go(func() { d.watched.run(ctx, d) })
+	d.running.Go(func() { d.watch(ctx) })
 }
 
-func (d *descriptorFiles) wait() { d.watched.running.Wait() }
+func (d *descriptorFiles) wait() { d.running.Wait() }
+
+// watch reads files again when they change, until ctx ends.
+func (d *descriptorFiles) watch(ctx context.Context) {
+	w := newFileWatch(quietTime, longestUnrest)
+	defer w.close()
+	look := func() {
+		err := d.setWatch(w) // before the reading, or it could miss a change
+		d.unwatched.tell(d.log, "can't watch the files with descriptors: send SIGHUP after a change", err)
+		d.update(false)
+	}
+	lost := func(err error) {
+		d.log.Debug("the kernel may have lost changes of a file with descriptors", "cause", err.Error())
+	}
+	ask(d.others) // a file may have changed since the start
+	w.follow(ctx, lost, look, d.others, look)
+}
+
+// setWatch watches the files. It opens the watch with the first ones: the kernel has only
+// so many.
+func (d *descriptorFiles) setWatch(w *fileWatch) error {
+	paths := d.paths()
+	if w.kernel == nil && len(paths) > 0 {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	return w.set(paths)
+}
 
 func (f *descriptorFile) moveTo(place backendPlace) {
 	f.mu.Lock()

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/culvert-grpc/culvert/config"
@@ -39,7 +38,7 @@ type reloader struct {
 	quiet, longest time.Duration // of fileWatch
 	read           []string      // the files of the last attempt; only for run
 	later          []string      // the laterWarnings of the configuration that runs; only for run
-	unwatched      string        // why the watch may miss changes, as the log tells; only for run
+	unwatched      unwatched     // only for run
 
 	hangup  chan struct{} // room for one request, which stands for all that wait
 	state   atomic.Pointer[configState]
@@ -80,12 +79,7 @@ func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slo
 func (r *reloader) current() *configState { return r.state.Load() }
 
 // request asks for a reload by SIGHUP. It doesn't wait for it.
-func (r *reloader) request() {
-	select {
-	case r.hangup <- struct{}{}:
-	default: // the one that waits hasn't begun, so it reads what is there now
-	}
-}
+func (r *reloader) request() { ask(r.hangup) }
 
 // start runs the reloader until ctx ends. wait waits for its end.
 func (r *reloader) start(ctx context.Context) { r.running.Go(func() { r.run(ctx) }) }
@@ -100,29 +94,19 @@ func (r *reloader) run(ctx context.Context) {
 		r.tellUnwatched(w.open())
 		r.look(w, false) // the file may have changed since the start
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case err := <-w.changed:
-			if err != nil {
-				r.log.Debug("the kernel may have lost changes of the configuration file", "cause", err.Error())
-			}
-			w.unrest(time.Now())
-		case <-w.timer.C:
-			w.rested()
-			r.look(w, false)
-		case <-r.hangup:
-			r.notify(reloadingState())
-			if again {
-				r.look(w, true)
-			}
-			if !r.always() && !again {
-				r.log.Warn("nothing to reload: culvert has no configuration file that it can read again, and no certificates or descriptors", "signal", "hangup")
-			}
-			r.notify("READY=1")
-		}
+	lost := func(err error) {
+		r.log.Debug("the kernel may have lost changes of the configuration file", "cause", err.Error())
 	}
+	w.follow(ctx, lost, func() { r.look(w, false) }, r.hangup, func() {
+		r.notify(reloadingState())
+		if again {
+			r.look(w, true)
+		}
+		if !r.always() && !again {
+			r.log.Warn("nothing to reload: culvert has no configuration file that it can read again, and no certificates or descriptors", "signal", "hangup")
+		}
+		r.notify("READY=1")
+	})
 }
 
 // readsAgain reports whether there is a file, and neither it nor a file of a value is a
@@ -160,27 +144,8 @@ func (r *reloader) files() []string {
 	return files
 }
 
-// tellUnwatched logs why culvert may miss a change, once.
 func (r *reloader) tellUnwatched(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if err != nil && text != r.unwatched {
-		r.log.Warn("can't watch the configuration file: send SIGHUP after a change", "file", r.current().File, "cause", text, "hint", unwatchedHint(err))
-	}
-	r.unwatched = text
-}
-
-// unwatchedHint returns the remedy for limits of inotify(7).
-func unwatchedHint(err error) string {
-	switch {
-	case errors.Is(err, syscall.EMFILE):
-		return "raise fs.inotify.max_user_instances (sysctl) or the limit of open files"
-	case errors.Is(err, syscall.ENOSPC):
-		return "raise fs.inotify.max_user_watches (sysctl)"
-	}
-	return "allow culvert to read the directory"
+	r.unwatched.tell(r.log, "can't watch the configuration file: send SIGHUP after a change", err, "file", r.current().File)
 }
 
 // errNoKeys refuses a file that somebody truncated to write it anew.

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -65,6 +68,60 @@ func (w *fileWatch) close() {
 		_ = w.kernel.Close() // it has nothing to lose
 		w.receiving.Wait()
 	}
+}
+
+// follow calls look when the files have changed and are quiet, and answer for a request,
+// until ctx ends. It calls lost if the kernel may have lost changes.
+func (w *fileWatch) follow(ctx context.Context, lost func(error), look func(), requests <-chan struct{}, answer func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-w.changed:
+			if err != nil {
+				lost(err)
+			}
+			w.unrest(time.Now())
+		case <-w.timer.C:
+			w.rested()
+			look()
+		case <-requests:
+			answer()
+		}
+	}
+}
+
+// ask puts a request into a channel with room for one. It never waits.
+func ask(requests chan<- struct{}) {
+	select {
+	case requests <- struct{}{}:
+	default: // the one that waits hasn't begun, so it reads what is there now
+	}
+}
+
+// unwatched is why a watch may miss changes, as the log tells.
+type unwatched string
+
+// tell logs the reason, once.
+func (u *unwatched) tell(log *slog.Logger, msg string, err error, attrs ...any) {
+	before := *u
+	if *u = ""; err == nil {
+		return
+	}
+	if *u = unwatched(err.Error()); *u != before {
+		log.Warn(msg, append(attrs, "cause", err.Error(), "hint", unwatchedHint(err))...) //nolint:sloglint // the callers' messages are constants
+	}
+}
+
+// unwatchedHint returns the remedy for limits of inotify(7).
+func unwatchedHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return "raise fs.inotify.max_user_instances (sysctl) or the limit of open files"
+	case errors.Is(err, syscall.ENOSPC):
+		return "raise fs.inotify.max_user_watches (sysctl)"
+	}
+	return "allow culvert to read the directory"
 }
 
 // A busy directory would wake culvert for each of its events. So receive lets them gather
