@@ -49,7 +49,8 @@ in its place.`,
 		if delay < 0 {
 			return &misuse{fmt.Errorf("--delay: %v is below zero: write 0s or more", delay)}
 		}
-		address, err := adminAddress(s)
+		address, err := fixedAddress(s, adminKey, "9902", "culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM",
+			func(c *config.Loaded) string { return c.Admin.Listen })
 		if err != nil {
 			return err
 		}
@@ -58,18 +59,14 @@ in its place.`,
 	return cmd
 }
 
-// adminAddress returns the admin address in the configuration.
-func adminAddress(s *settings) (string, error) {
-	loaded, err := s.loadKey(adminKey)
+// fixedAddress returns the address of another culvert in a key of the configuration. off is
+// what follows if there is none, and the remedy.
+func fixedAddress(s *settings, key, port, off string, in func(*config.Loaded) string) (string, error) {
+	c, err := s.loadKey(key)
 	if err != nil {
 		return "", err
 	}
-	return fixedAddress(loaded, adminKey, loaded.Admin.Listen, "9902", "culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM")
-}
-
-// fixedAddress returns the address in a key, of another culvert. off is what follows if there
-// is none, and the remedy.
-func fixedAddress(c *config.Loaded, key, address, port, off string) (string, error) {
+	address := in(c)
 	switch _, set, _ := net.SplitHostPort(address); {
 	case address == "":
 		return "", c.Errorf(key, "is off, so %s", off)

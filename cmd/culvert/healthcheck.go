@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/culvert-grpc/culvert/config"
 )
 
 func newHealthcheckCommand() *cobra.Command {
@@ -38,7 +40,8 @@ reason, if culvert isn't ready, doesn't answer, or has no health checks.`,
 		if patience <= 0 {
 			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 2s", patience)}
 		}
-		address, err := healthAddress(s)
+		address, err := fixedAddress(s, healthKey, "9901", "culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check",
+			func(c *config.Loaded) string { return c.Health.Listen })
 		if err != nil {
 			return err
 		}
@@ -52,15 +55,6 @@ reason, if culvert isn't ready, doesn't answer, or has no health checks.`,
 		return err
 	}
 	return cmd
-}
-
-// healthAddress returns the address of the health checks in the configuration.
-func healthAddress(s *settings) (string, error) {
-	loaded, err := s.loadKey(healthKey)
-	if err != nil {
-		return "", err
-	}
-	return fixedAddress(loaded, healthKey, loaded.Health.Listen, "9901", "culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check")
 }
 
 // maxReadiness limits the answer: a line, and one for each problem. healthcheck

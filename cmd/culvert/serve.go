@@ -395,14 +395,10 @@ func patienceUntil(end time.Time, longest time.Duration) time.Duration {
 // drain lets running calls end. A second signal cuts them without goodbyes.
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
 	p.health.SetReady(false)
-	if p.passed[healthKey] != nil {
-		_ = p.healthListener.Close() // the next culvert answers, as on the other sockets
-	}
-	if p.passed[adminKey] != nil {
-		_ = p.adminListener.Close() // the next culvert answers
-	}
-	if p.passed[redirectKey] != nil {
-		_ = p.redirectListener.Close() // the next culvert answers
+	for key, ln := range map[string]net.Listener{healthKey: p.healthListener, adminKey: p.adminListener, redirectKey: p.redirectListener} {
+		if p.passed[key] != nil {
+			_ = ln.Close() // the next culvert answers, as on the other sockets
+		}
 	}
 	p.notify(ctx, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout

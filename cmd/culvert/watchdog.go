@@ -73,17 +73,11 @@ func (p *program) look(ctx context.Context, patience time.Duration) error {
 }
 
 func askLivez(ctx context.Context, at net.Addr) error {
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, at.Network(), at.String())
-		},
-	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/livez", nil)
 	if err != nil {
 		return err
 	}
-	response, err := transport.RoundTrip(request)
+	response, err := clientAt(at.Network(), at.String()).Transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("/livez: %w", err)
 	}
