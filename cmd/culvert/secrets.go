@@ -67,32 +67,23 @@ func exposedFiles(c *config.Loaded) []string {
 
 // guardedFiles returns each file once, secrets first.
 func guardedFiles(c *config.Loaded) []guardedFile {
-	var files []guardedFile
+	var secrets, others []guardedFile
 	add := func(key, file string, secret bool) {
-		if file != "" && !slices.ContainsFunc(files, func(f guardedFile) bool { return f.file == file }) {
-			files = append(files, guardedFile{key, file, secret})
+		to := &others
+		if secret {
+			to = &secrets
 		}
-	}
-	for i := range c.Listen {
-		at, t := config.Entry("listen", i)+".tls", c.ListenerTLS(i)
-		add(at+".key", t.Key, true)
-		for j, pair := range t.Certificates {
-			add(config.Entry(at+".certificates", j)+".key", pair.Key, true)
-		}
-	}
-	for _, b := range c.BackendSections() {
-		add(b.Section+".tls.key", b.TLS.Key, true)
-	}
-	for _, r := range c.References {
-		add(r.Key, r.File, true)
+		*to = append(*to, guardedFile{key, file, secret})
 	}
 	add("", c.File, false)
 	for i := range c.Listen {
 		at, t := config.Entry("listen", i)+".tls", c.ListenerTLS(i)
+		add(at+".key", t.Key, true)
 		add(at+".client_ca", t.ClientCA, false)
 		add(at+".cert", t.Cert, false)
 		for j, pair := range t.Certificates {
 			entry := config.Entry(at+".certificates", j)
+			add(entry+".key", pair.Key, true)
 			add(entry+".client_ca", pair.ClientCA, false)
 			add(entry+".cert", pair.Cert, false)
 		}
@@ -101,10 +92,19 @@ func guardedFiles(c *config.Loaded) []guardedFile {
 		}
 	}
 	for _, b := range c.BackendSections() {
+		add(b.Section+".tls.key", b.TLS.Key, true)
 		add(b.Section+".tls.ca", b.TLS.CA, false)
 		add(b.Section+".tls.cert", b.TLS.Cert, false)
 		add(b.Section+".descriptors", b.Descriptors, false) // they say which methods a GET may call
 	}
+	for _, r := range c.References {
+		add(r.Key, r.File, true)
+	}
 	add("tls.acme.ca_root", c.TLS.ACME.CARoot, false)
-	return files
+	seen := map[string]bool{"": true}
+	return slices.DeleteFunc(append(secrets, others...), func(f guardedFile) bool {
+		was := seen[f.file]
+		seen[f.file] = true
+		return was
+	})
 }
