@@ -171,20 +171,10 @@ func ValidValue(v string) bool {
 // hexadecimal digits. A valid value without such a blank stays as it is. A peer may take the
 // blanks away, or refuse the field for them. RFC 9113 §8.2.1.
 func EncodeValue(v string) string {
-	isEnd := func(i int) bool { return v[i] == ' ' && (i == 0 || i == len(v)-1) }
-	if ValidValue(v) && (v == "" || !isEnd(0) && !isEnd(len(v)-1)) {
+	if ValidValue(v) && strings.Trim(v, " ") == v {
 		return v
 	}
-	const digits = "0123456789ABCDEF"
-	b := make([]byte, 0, 3*len(v))
-	for i := range len(v) {
-		if c := v[i]; c < 0x20 || c > 0x7E || c == '%' || isEnd(i) {
-			b = append(b, '%', digits[c>>4], digits[c&15])
-		} else {
-			b = append(b, c)
-		}
-	}
-	return string(b)
+	return percentEncoded(v)
 }
 
 // FieldBytes returns the size of a field as HTTP/2 counts it for limits: name,

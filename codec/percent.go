@@ -1,11 +1,10 @@
 package codec
 
 import (
+	"encoding/hex"
 	"strings"
 	"unicode/utf8"
 )
-
-const upperHex = "0123456789ABCDEF"
 
 // EncodeMessage encodes a status message for the grpc-message header: it writes
 // bytes outside 0x20–0x7E and '%' as %XX, and bytes that aren't UTF-8 as the
@@ -17,25 +16,21 @@ func EncodeMessage(s string) string {
 	if plainMessage(s) {
 		return s
 	}
-	last := len(s) - 1
+	if !utf8.ValidString(s) {
+		s = string([]rune(s)) // each invalid byte becomes U+FFFD
+	}
+	return percentEncoded(s)
+}
+
+// percentEncoded writes bytes outside 0x20–0x7E, '%', and blanks at either end of s as %XX.
+func percentEncoded(s string) string {
+	const digits = "0123456789ABCDEF"
 	b := make([]byte, 0, len(s)+len(s)/2+8)
-	for i := 0; i < len(s); {
-		c := s[i]
-		switch {
-		case c == ' ' && (i == 0 || i == last), c == '%', c < ' ', c == 0x7F:
-			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
-			i++
-		case c < utf8.RuneSelf:
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7E || c == '%' || c == ' ' && (i == 0 || i == len(s)-1) {
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		} else {
 			b = append(b, c)
-			i++
-		default:
-			// An invalid byte decodes as U+FFFD of width 1, which is then encoded.
-			r, width := utf8.DecodeRuneInString(s[i:])
-			var buf [utf8.UTFMax]byte
-			for _, c := range utf8.AppendRune(buf[:0], r) {
-				b = append(b, '%', upperHex[c>>4], upperHex[c&15])
-			}
-			i += width
 		}
 	}
 	return string(b)
@@ -43,13 +38,7 @@ func EncodeMessage(s string) string {
 
 // plainMessage reports whether EncodeMessage leaves s unchanged.
 func plainMessage(s string) bool {
-	if s == "" {
-		return true
-	}
-	if s[0] == ' ' || s[len(s)-1] == ' ' {
-		return false
-	}
-	return ValidValue(s) && strings.IndexByte(s, '%') < 0
+	return ValidValue(s) && strings.IndexByte(s, '%') < 0 && strings.Trim(s, " ") == s
 }
 
 // DecodeMessage decodes a grpc-message header. It never fails: a '%' that isn't
@@ -64,9 +53,8 @@ func DecodeMessage(s string) string {
 	copy(b, s)
 	for ; i < len(s); i++ {
 		if s[i] == '%' && i+2 < len(s) {
-			high, low := unhex(s[i+1]), unhex(s[i+2])
-			if high < 16 && low < 16 {
-				b = append(b, high<<4|low)
+			if decoded, err := hex.AppendDecode(b, []byte(s[i+1:i+3])); err == nil {
+				b = decoded
 				i += 2
 				continue
 			}
@@ -74,18 +62,4 @@ func DecodeMessage(s string) string {
 		b = append(b, s[i])
 	}
 	return string(b)
-}
-
-// unhex returns the value of a hexadecimal digit of either case, or 0xFF for
-// another byte.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	}
-	return 0xFF
 }

@@ -24,22 +24,15 @@ func ParseTimeout(s string) (time.Duration, error) {
 	if digits < 1 || digits > maxTimeoutDigits {
 		return 0, errMalformedTimeout
 	}
+	v, err := strconv.ParseUint(s[:digits], 10, 32) // takes no sign
 	unit := timeoutUnit(s[digits])
-	if unit == 0 {
+	if err != nil || unit == 0 {
 		return 0, errMalformedTimeout
 	}
-	var v time.Duration
-	for i := range digits {
-		c := s[i]
-		if c < '0' || c > '9' {
-			return 0, errMalformedTimeout
-		}
-		v = v*10 + time.Duration(c-'0')
-	}
-	if v > math.MaxInt64/unit {
+	if time.Duration(v) > math.MaxInt64/unit {
 		return math.MaxInt64, nil
 	}
-	return v * unit, nil
+	return time.Duration(v) * unit, nil
 }
 
 // timeoutUnit returns the length of a grpc-timeout unit, or 0 for another byte.
