@@ -54,19 +54,14 @@ func checkAdminListen(l *Loaded) []error {
 	if !l.IsSet("admin.listen") {
 		return nil
 	}
-	taken := func(key string) []error {
-		return []error{l.Errorf("admin.listen", "is the address of %s, too: use another one, or turn the admin address off (--admin off)", key)}
-	}
+	var others []ownAddress
 	for _, ln := range l.Listen {
-		if collide(l.Admin.Listen, ln.Address) {
-			return taken("listen")
+		others = append(others, ownAddress{"listen", ln.Address})
+	}
+	for _, o := range append(others, ownAddress{"health.listen", l.Health.Listen}, ownAddress{"tls.http_listen", l.TLS.HTTPListen}) {
+		if collide(l.Admin.Listen, o.address) {
+			return []error{l.Errorf("admin.listen", "is the address of %s, too: use another one, or turn the admin address off (--admin off)", o.key)}
 		}
-	}
-	if collide(l.Admin.Listen, l.Health.Listen) {
-		return taken("health.listen")
-	}
-	if collide(l.Admin.Listen, l.TLS.HTTPListen) {
-		return taken("tls.http_listen")
 	}
 	return nil
 }

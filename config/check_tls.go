@@ -152,17 +152,14 @@ func checkHTTPListen(l *Loaded) []error {
 	if l.TLS.HTTPTarget != 0 && l.TLS.HTTPListen == "" {
 		errs = append(errs, l.Errorf("tls.http_target", `has no effect without tls.http_listen: set tls.http_listen, for example to ":80"`))
 	}
-	if collide(l.TLS.HTTPListen, l.Health.Listen) {
-		errs = append(errs, l.httpListenTaken("health.listen"))
-	}
+	others := []ownAddress{{"health.listen", l.Health.Listen}}
 	for _, ln := range l.Listen {
-		if collide(l.TLS.HTTPListen, ln.Address) {
-			errs = append(errs, l.httpListenTaken("listen"))
+		others = append(others, ownAddress{"listen", ln.Address})
+	}
+	for _, o := range others {
+		if collide(l.TLS.HTTPListen, o.address) {
+			errs = append(errs, l.Errorf("tls.http_listen", "is the port of %s: use another port, or remove the key", o.key))
 		}
 	}
 	return errs
-}
-
-func (l *Loaded) httpListenTaken(key string) error {
-	return l.Errorf("tls.http_listen", "is the port of %s: use another port, or remove the key", key)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -105,8 +106,5 @@ func suggestVariable(name string) string {
 			words = append(words, strings.TrimPrefix(k.Env, envPrefix))
 		}
 	}
-	if near := didYouMean(word, words, envPrefix+"%s"); near != "" {
-		return near
-	}
-	return ": remove it; docs/reference/configuration.md lists the names"
+	return cmp.Or(didYouMean(word, words, envPrefix+"%s"), ": remove it; docs/reference/configuration.md lists the names")
 }

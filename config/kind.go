@@ -87,10 +87,10 @@ var (
 		"resolver":         {"address of a name server", "192.0.2.53:53", "", text(checkResolver)},
 		"word":             {"text", "cloudflare", "", text(anyText)},
 		"secret":           {"text", "secret", "", text(anyText)},
-		"port or 0":        {"port, or 0", "443", "", parsePortOrZero},
-		"seconds or 0":     {"duration of 1s or more, or 0s", "30s", durationPattern, parseSeconds},
-		"count":            {"number, at least 1", "100", "", parseCount},
-		"attempts":         {"number, 2 to 5, or 0", "3", "", parseAttempts},
+		"port or 0":        {"port, or 0", "443", "", refusing(parseNumber, func(n int) bool { return n > math.MaxUint16 }, "is not a port: write a number such as 443")},
+		"seconds or 0":     {"duration of 1s or more, or 0s", "30s", durationPattern, refusing(parseDuration, func(d time.Duration) bool { return 0 < d && d < time.Second }, "is too short: write 1s or more, or 0s for never")},
+		"count":            {"number, at least 1", "100", "", refusing(parseNumber, func(n int) bool { return n == 0 }, "allows no call: write 1 or more")},
+		"attempts":         {"number, 2 to 5, or 0", "3", "", refusing(parseNumber, func(n int) bool { return n == 1 || n > 5 }, "is out of range: write 2 to 5, or 0 for no retries")}, // as in package bridge. gRFC A6
 	}
 	kindsByType = map[reflect.Type]kind{
 		reflect.TypeFor[bool]():          {"true or false", "true", "", parseBool},
@@ -136,10 +136,8 @@ func orEmpty(check func(string) error) func(string) error {
 // oneOf returns the kind of a value that is one of words.
 func oneOf(words []string) kind {
 	return kind{name: strings.Join(words, ", "), parse: func(s string) (any, error) {
-		for _, w := range words {
-			if s == w {
-				return s, nil
-			}
+		if slices.Contains(words, s) {
+			return s, nil
 		}
 		return nil, fmt.Errorf("is not one of %s%s", strings.Join(words, ", "), didYouMean(s, words, "%q"))
 	}}
@@ -172,29 +170,15 @@ func parseNumber(s string) (any, error) {
 	return int(n), nil
 }
 
-func parsePortOrZero(s string) (any, error) {
-	n, err := parseNumber(s)
-	if port, ok := n.(int); ok && port > math.MaxUint16 {
-		return nil, errors.New("is not a port: write a number such as 443")
+// refusing returns parse, except that it refuses the values that are wrong with this text.
+func refusing[T any](parse func(string) (any, error), wrong func(T) bool, text string) func(string) (any, error) {
+	return func(s string) (any, error) {
+		v, err := parse(s)
+		if t, ok := v.(T); ok && wrong(t) {
+			return nil, errors.New(text)
+		}
+		return v, err
 	}
-	return n, err
-}
-
-func parseCount(s string) (any, error) {
-	n, err := parseNumber(s)
-	if n == 0 {
-		return nil, errors.New("allows no call: write 1 or more")
-	}
-	return n, err
-}
-
-// parseAttempts has the bounds of package bridge, which are gRPC's. gRFC A6.
-func parseAttempts(s string) (any, error) {
-	n, err := parseNumber(s)
-	if count, ok := n.(int); ok && (count == 1 || count > 5) {
-		return nil, errors.New("is out of range: write 2 to 5, or 0 for no retries")
-	}
-	return n, err
 }
 
 func parseSize(s string) (any, error) {
@@ -243,15 +227,6 @@ func parseDuration(s string) (any, error) {
 		return nil, fmt.Errorf("has no unit: write %ss for seconds", s)
 	}
 	return nil, errors.New("is not a duration: write a number with a unit, such as 500ms, 30s, 5m or 1h30m")
-}
-
-// parseSeconds is for intervals that must not be shorter than a second.
-func parseSeconds(s string) (any, error) {
-	v, err := parseDuration(s)
-	if d, ok := v.(time.Duration); ok && 0 < d && d < time.Second {
-		return nil, errors.New("is too short: write 1s or more, or 0s for never")
-	}
-	return v, err
 }
 
 func parsePrefix(s string) (any, error) {

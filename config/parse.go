@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -238,13 +239,7 @@ func suggestKey(word string, kind yaml.Kind, in *table, section string) string {
 	if said := wishes[strings.TrimSuffix(plain(word), "s")]; said != "" {
 		return ": " + said
 	}
-	if near := didYouMean(word, fitting, "%q"); near != "" {
-		return near
-	}
-	if near := didYouMean(word, siblings, "%q"); near != "" {
-		return near
-	}
-	return ": the keys here are " + strings.Join(slices.Compact(siblings), ", ")
+	return cmp.Or(didYouMean(word, fitting, "%q"), didYouMean(word, siblings, "%q"), ": the keys here are "+strings.Join(slices.Compact(siblings), ", "))
 }
 
 // takes reports whether the key, which is no section, has values of the kind.
