@@ -140,12 +140,6 @@ func isRefusedOrder(err error) bool {
 	return ok && problem.Type != acme.ProblemTypeRateLimited && strings.HasPrefix(err.Error(), "creating new order: ") // as acmez has it
 }
 
-// renewalInfo asks the CA when a certificate of its own should be renewed. RFC 9773
-// §4.
-func (i *issuer) renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.RenewalInfo, error) {
-	return i.client().GetRenewalInfo(ctx, leaf)
-}
-
 func (i *issuer) accountKeys() (account, key string) {
 	folder := path.Join("acme", i.IssuerKey(), "accounts", certmagic.StorageKeys.Safe("account-"+i.email))
 	return path.Join(folder, "account.json"), path.Join(folder, "account.key")

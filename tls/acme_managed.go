@@ -287,7 +287,7 @@ func (a *ACME) renewalInfo(ctx context.Context, m *managed, c *kept) *acme.Renew
 	}
 	ctx, cancel := context.WithTimeout(ctx, renewalInfoPatience)
 	defer cancel()
-	info, err := a.issuer.renewalInfo(ctx, c.leaf)
+	info, err := a.issuer.client().GetRenewalInfo(ctx, c.leaf) // RFC 9773 §4
 	if err != nil {
 		return nil
 	}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -98,7 +97,6 @@ func makeAuthority(folder string, names []string) (made bool, err error) {
 	}
 	host, _ := os.Hostname() // only tells people whose it is
 	template := &x509.Certificate{
-		SerialNumber:                newSerial(),
 		Subject:                     pkix.Name{CommonName: "culvert development CA " + host, Organization: []string{"culvert development"}},
 		NotBefore:                   time.Now().Add(-backdated),
 		NotAfter:                    time.Now().Add(developmentCALife),
@@ -206,12 +204,11 @@ func (d *Development) issue() (*tls.Certificate, error) {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: newSerial(),
-		Subject:      pkix.Name{CommonName: "culvert development"},
-		NotBefore:    time.Now().Add(-backdated),
-		NotAfter:     time.Now().Add(developmentLeafLife),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject:     pkix.Name{CommonName: "culvert development"},
+		NotBefore:   time.Now().Add(-backdated),
+		NotAfter:    time.Now().Add(developmentLeafLife),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, n := range d.names {
 		if ip := net.ParseIP(n); ip != nil {
@@ -229,14 +226,6 @@ func (d *Development) issue() (*tls.Certificate, error) {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{der, d.signer.Certificate[0]}, PrivateKey: crypto.PrivateKey(key), Leaf: leaf}, nil
-}
-
-func newSerial() *big.Int {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		panic("BUG: " + err.Error()) // crypto/rand doesn't fail
-	}
-	return serial
 }
 
 // HowToTrust returns instructions, for a person at a terminal, to make programs on

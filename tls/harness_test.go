@@ -73,7 +73,7 @@ func (a *authority) between(name string) *authority {
 	a.t.Helper()
 	b := &authority{t: a.t, name: name, key: newKey(a.t)}
 	b.cert = a.sign(&x509.Certificate{
-		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
 	}, a.cert, b.key)
 	return b
@@ -101,7 +101,7 @@ func (a *authority) issueFrom(template *x509.Certificate) tls.Certificate {
 	if template.NotAfter.IsZero() {
 		template.NotBefore, template.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
 	}
-	template.SerialNumber, template.ExtKeyUsage = newSerial(), []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	leaf := a.sign(template, a.cert, key)
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }

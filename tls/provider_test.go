@@ -49,7 +49,7 @@ func TestCertificateIsChosenByWhatTheClientKnows(t *testing.T) {
 		t.Fatal(err)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: "in RSA"}, DNSNames: []string{"a.example"}, NotAfter: time.Now().Add(time.Hour),
+		Subject: pkix.Name{CommonName: "in RSA"}, DNSNames: []string{"a.example"}, NotAfter: time.Now().Add(time.Hour),
 	}, ca.cert, rsaKey.Public(), ca.key)
 	if err != nil {
 		t.Fatal(err)
@@ -358,7 +358,7 @@ func TestCertificateBeforeItsBeginningIsTold(t *testing.T) {
 		ca := newAuthority(t, "ca")
 		key := newKey(t)
 		leaf := ca.sign(&x509.Certificate{
-			SerialNumber: newSerial(), DNSNames: []string{"a.example"}, NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(100 * time.Hour),
+			DNSNames: []string{"a.example"}, NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(100 * time.Hour),
 		}, ca.cert, key)
 		p, told := provider(t, Options{Certificates: []Pair{
 			write(t, t.TempDir(), "a", tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}),
