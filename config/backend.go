@@ -1,7 +1,6 @@
 package config
 
 import (
-	"iter"
 	"strings"
 	"time"
 )
@@ -162,15 +161,4 @@ func inEntry(path string) string {
 		return section + ": {" + inEntry(rest) + "}"
 	}
 	return path + ": …"
-}
-
-// setBackendKeys yields the keys of the section backend that are set.
-func (l *Loaded) setBackendKeys() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, k := range fileKeys.keys {
-			if strings.HasPrefix(k.Name, "backend.") && l.IsSet(k.Name) && !yield(k.Name) {
-				return
-			}
-		}
-	}
 }

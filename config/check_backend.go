@@ -87,8 +87,12 @@ func checkOneForm(l *Loaded) []error {
 	var errs []error
 	var inFile []string
 	first := ""
-	for k := range l.setBackendKeys() {
-		below := strings.TrimPrefix(k, "backend.")
+	for _, key := range fileKeys.keys {
+		k := key.Name
+		below, inSection := strings.CutPrefix(k, "backend.")
+		if !inSection || !l.IsSet(k) {
+			continue
+		}
 		if l.origins[k].inFile {
 			inFile = append(inFile, inEntry(below))
 			if first == "" {
