@@ -76,17 +76,16 @@ func (k *keyring) changeListeners(listeners []*listenerTLS, running, next *confi
 // closeAllBut closes the Providers that aren't among others. Connections that began
 // with them go on.
 func (k *keyring) closeAllBut(others []sharedProvider) {
-	unused := func(s sharedProvider) bool {
-		return !slices.ContainsFunc(others, func(o sharedProvider) bool { return o.provider == s.provider })
-	}
 	k.mu.Lock()
-	var closing []sharedProvider
+	var kept, closing []sharedProvider
 	for _, s := range k.providers {
-		if unused(s) {
+		if slices.ContainsFunc(others, func(o sharedProvider) bool { return o.provider == s.provider }) {
+			kept = append(kept, s)
+		} else {
 			closing = append(closing, s)
 		}
 	}
-	k.providers = slices.DeleteFunc(slices.Clone(k.providers), unused)
+	k.providers = kept
 	k.mu.Unlock()
 	for _, s := range closing {
 		s.provider.Close()

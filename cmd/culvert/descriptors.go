@@ -123,9 +123,6 @@ func (d *descriptorFiles) use(files map[string]*descriptorFile) {
 	d.files = files
 }
 
-// paths returns the paths of all files, sorted.
-func (d *descriptorFiles) paths() []string { return slices.Sorted(maps.Keys(d.all())) }
-
 // reload reads all files again, for an operator who asks for it. It reports whether there
 // are any.
 func (d *descriptorFiles) reload() (anything bool) {
@@ -177,7 +174,7 @@ func (d *descriptorFiles) watch(ctx context.Context) {
 // setWatch watches the files. It opens the watch with the first ones: the kernel has only
 // so many.
 func (d *descriptorFiles) setWatch(w *fileWatch) error {
-	paths := d.paths()
+	paths := slices.Sorted(maps.Keys(d.all()))
 	if w.kernel == nil && len(paths) > 0 {
 		if err := w.open(); err != nil {
 			return err
