@@ -2,11 +2,10 @@ package bridgetest
 
 import (
 	"bytes"
-	"fmt"
+	"context"
 	"io"
 	"net"
 	"slices"
-	"sync"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -15,60 +14,16 @@ import (
 // A fakeBackend speaks HTTP/2 frame by frame, to misbehave as no library would.
 // Each connection serves its calls with the script, one after the other.
 type fakeBackend struct {
-	address string
-
-	ln      net.Listener
-	script  func(c *fakeConn, stream uint32)
-	mu      sync.Mutex
-	conns   map[net.Conn]struct{} // nil: closed
-	running sync.WaitGroup
+	acceptor
+	script script
 }
 
-func startFake(script func(c *fakeConn, stream uint32)) (*fakeBackend, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("fake backend: %w", err)
-	}
-	f := &fakeBackend{address: ln.Addr().String(), ln: ln, script: script, conns: make(map[net.Conn]struct{})}
-	f.running.Go(f.accept)
-	return f, nil
-}
-
-func (f *fakeBackend) stop() {
-	_ = f.ln.Close() // accept is all that uses it
-	f.mu.Lock()
-	for c := range f.conns {
-		_ = c.Close() // serve may have closed it
-	}
-	f.conns = nil
-	f.mu.Unlock()
-	f.running.Wait()
-}
-
-func (f *fakeBackend) accept() {
-	for {
-		c, err := f.ln.Accept()
-		if err != nil {
-			return
-		}
-		f.mu.Lock()
-		if f.conns == nil {
-			_ = c.Close() // stopped meanwhile
-		} else {
-			f.conns[c] = struct{}{}
-			f.running.Go(func() { f.serve(c) })
-		}
-		f.mu.Unlock()
-	}
-}
+// A script is the answer to one call.
+type script func(c *fakeConn, stream uint32)
 
 func (f *fakeBackend) serve(conn net.Conn) {
-	defer func() {
-		f.mu.Lock()
-		delete(f.conns, conn)
-		f.mu.Unlock()
-		_ = conn.Close() // the script may have
-	}()
+	defer conn.Close() // the script may have
+	defer context.AfterFunc(f.ctx, func() { _ = conn.Close() })()
 	c := newFakeConn(conn)
 	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
 		return
@@ -181,11 +136,26 @@ func (c *fakeConn) ok(stream uint32, fields ...string) {
 }
 
 // answerOf answers with OK after the bytes of frames, and with more fields in the head.
-func answerOf(frames []byte, fields ...string) func(c *fakeConn, stream uint32) {
+func answerOf(frames []byte, fields ...string) script {
+	return answerWith(fields, frames, "grpc-status", "0")
+}
+
+// answerWith answers with a head of more fields, the bytes of frames if there are any, and
+// trailers.
+func answerWith(head []string, frames []byte, trailers ...string) script {
 	return func(c *fakeConn, stream uint32) {
-		c.ok(stream, fields...)
-		c.data(stream, false, frames)
-		c.headers(stream, true, "grpc-status", "0")
+		c.ok(stream, head...)
+		if frames != nil {
+			c.data(stream, false, frames)
+		}
+		c.headers(stream, true, trailers...)
+	}
+}
+
+// headOnly answers with one block, which has more fields.
+func headOnly(fields ...string) script {
+	return func(c *fakeConn, stream uint32) {
+		c.headers(stream, true, append([]string{":status", "200", "content-type", "application/grpc"}, fields...)...)
 	}
 }
 

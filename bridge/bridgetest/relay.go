@@ -12,8 +12,8 @@ import (
 // A relay is a TCP middlebox that interferes: it passes bytes on one at a time, or
 // cuts a connection after a number of bytes.
 type relay struct {
-	address string
-	target  string
+	acceptor
+	target string
 
 	// dribble passes every byte on as a segment of its own, so that no reader
 	// gets more at once.
@@ -22,39 +22,49 @@ type relay struct {
 	// to it, before the connections of both sides are cut. Negative: no end.
 	forthLeft, backLeft atomic.Int64
 	how                 atomic.Int32 // a cut
+}
+
+// An acceptor serves connections to an address of its own.
+type acceptor struct {
+	address string
 
 	ln      net.Listener
-	ctx     context.Context // ends when the relay closes
+	ctx     context.Context // ends with close
 	stop    context.CancelFunc
 	running sync.WaitGroup
+}
+
+// start serves each connection until close.
+func (a *acceptor) start(t *trial, serve func(net.Conn)) {
+	t.Helper()
+	a.ln = parts.Listen(t, "127.0.0.1:0")
+	a.address = a.ln.Addr().String()
+	a.ctx, a.stop = context.WithCancel(context.Background())
+	a.running.Go(func() {
+		for {
+			conn, err := a.ln.Accept()
+			if err != nil {
+				return
+			}
+			a.running.Go(func() { serve(conn) })
+		}
+	})
+}
+
+func (a *acceptor) close() {
+	a.stop()
+	_ = a.ln.Close() // start's goroutine is all that uses it
+	a.running.Wait()
 }
 
 // startRelay starts a relay. Its caller closes it.
 func startRelay(t *trial, target string, dribble bool) *relay {
 	t.Helper()
-	ln := parts.Listen(t, "127.0.0.1:0")
-	r := &relay{address: ln.Addr().String(), target: target, dribble: dribble, ln: ln}
+	r := &relay{target: target, dribble: dribble}
 	r.forthLeft.Store(-1)
 	r.backLeft.Store(-1)
-	r.ctx, r.stop = context.WithCancel(context.Background())
-	r.running.Go(r.accept)
+	r.start(t, r.carry)
 	return r
-}
-
-func (r *relay) close() {
-	r.stop()
-	_ = r.ln.Close() // accept is all that uses it
-	r.running.Wait()
-}
-
-func (r *relay) accept() {
-	for {
-		near, err := r.ln.Accept()
-		if err != nil {
-			return
-		}
-		r.running.Go(func() { r.carry(near) })
-	}
 }
 
 // carry copies both ways until both have ended.

@@ -151,31 +151,36 @@ func (t *trial) serve(h handler, configure ...func(*bridge.Config)) {
 }
 
 // serveFake does the same with a backend made of frames.
-func (t *trial) serveFake(script func(c *fakeConn, stream uint32), configure ...func(*bridge.Config)) {
+func (t *trial) serveFake(s script, configure ...func(*bridge.Config)) {
 	t.Helper()
 	t.fake = true
-	f, err := startFake(script)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.atEnd(f.stop)
+	f := &fakeBackend{script: s}
+	f.start(t, f.serve)
+	t.atEnd(f.close)
 	t.startCulvert(f.address, configure...)
 	t.startClient(t.address)
 }
 
-// serveScripts does the same with a script for each call, given before it.
-func (t *trial) serveScripts(configure ...func(*bridge.Config)) (next func(func(c *fakeConn, stream uint32))) {
+// serveScripts does the same with a script for each call. answered makes a call with
+// hello, for which there may be a second script, and returns its end.
+func (t *trial) serveScripts(configure ...func(*bridge.Config)) (answered func(...script) result) {
 	t.Helper()
-	scripts := make(chan func(c *fakeConn, stream uint32), 2) // a call's script, and that of its retry
+	scripts := make(chan script, 2) // a call's script, and that of its retry
 	t.serveFake(func(c *fakeConn, stream uint32) {
 		select {
 		case script := <-scripts:
 			script(c, stream)
 		default:
-			c.headers(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "13", "grpc-message", "one call too many")
+			headOnly("grpc-status", "13", "grpc-message", "one call too many")(c, stream)
 		}
 	}, configure...)
-	return func(script func(c *fakeConn, stream uint32)) { scripts <- script }
+	return func(next ...script) result {
+		t.Helper()
+		for _, s := range next {
+			scripts <- s
+		}
+		return t.unary(call{}, hello)
+	}
 }
 
 func (t *trial) atEnd(f func()) { t.onEnd = append(t.onEnd, f) }

@@ -30,31 +30,25 @@ var brokenBackendScenarios = []scenario{
 }
 
 // wholeAnswer is a proper answer of every kind of frame: header, data, trailers.
-func wholeAnswer(c *fakeConn, stream uint32) {
-	c.ok(stream, "x-h", "1")
-	c.data(stream, false, frame(0, hello))
-	c.headers(stream, true, "grpc-status", "0", "grpc-message", "", "x-t", "2")
-}
+var wholeAnswer = answerWith([]string{"x-h", "1"}, frame(0, hello), "grpc-status", "0", "grpc-message", "", "x-t", "2")
 
 // by makes a scenario of each way that a connection may end.
 func by(how cut, run func(*trial, cut)) func(*trial) { return func(t *trial) { run(t, how) } }
 
 func diesAtEachByte(t *trial, how cut) {
-	answer := t.serveScripts()
+	answered := t.serveScripts()
 	size := make(chan int, 1) // one measure
-	answer(func(c *fakeConn, stream uint32) {
+	t.wantOK(answered(func(c *fakeConn, stream uint32) {
 		c.out.Reset() // the acknowledgement of settings is of no interest
 		wholeAnswer(c, stream)
 		size <- c.out.Len()
-	})
-	t.wantOK(t.unary(call{}, hello), hello)
+	}), hello)
 	for n := range <-size {
-		answer(func(c *fakeConn, stream uint32) {
+		r := answered(func(c *fakeConn, stream uint32) {
 			c.out.Reset()
 			wholeAnswer(c, stream)
 			c.cutAt(n, how)
 		})
-		r := t.unary(call{}, hello)
 		if r.status.Code() != codes.Unavailable || r.info().GetReason() != string(report.ReasonUpstreamReset) || r.info().GetMetadata()["sent"] != "maybe" {
 			t.Errorf("cut after %d bytes: status %v with %v, want UNAVAILABLE, %s, sent=maybe", n, r.status, r.info(), report.ReasonUpstreamReset)
 		}
@@ -67,17 +61,16 @@ func diesAtEachByte(t *trial, how cut) {
 // broken is an answer and culvert's verdict on it.
 type broken struct {
 	name   string
-	script func(c *fakeConn, stream uint32)
+	script script
 	code   codes.Code
 	reason report.Reason
 }
 
 func (t *trial) wantBroken(cases []broken) {
 	t.Helper()
-	answer := t.serveScripts()
+	answered := t.serveScripts()
 	for _, b := range cases {
-		answer(b.script)
-		r := t.unary(call{}, hello)
+		r := answered(b.script)
 		t.wantReason(b.name, r, b.code, b.reason)
 		if strings.Contains(r.status.Message(), "html") {
 			t.Errorf("%s: the client is shown the backend's page: %q", b.name, r.status.Message())
@@ -102,20 +95,14 @@ func endsWithoutTrailers(t *trial) {
 // (which follows gRPC's mapping of HTTP 200), and a backend's own UNKNOWN without a
 // message looks the same.
 func endsWithoutStatus(t *trial) {
-	answer := t.serveScripts()
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream)
-		c.data(stream, false, frame(0, hello))
-		c.headers(stream, true, "x-t", "1")
-	})
-	if r := t.unary(call{}, hello); r.status.Code() != codes.Unknown && r.status.Code() != codes.Internal {
-		t.Errorf("trailers without a status are told as %v", r.status)
-	}
-	answer(func(c *fakeConn, stream uint32) {
-		c.headers(stream, true, ":status", "200", "content-type", "application/grpc")
-	})
-	if r := t.unary(call{}, hello); r.status.Code() != codes.Unknown && r.status.Code() != codes.Internal {
-		t.Errorf("an answer of nothing is told as %v", r.status)
+	answered := t.serveScripts()
+	for name, s := range map[string]script{
+		"trailers without a status": answerWith(nil, frame(0, hello), "x-t", "1"),
+		"an answer of nothing":      headOnly(),
+	} {
+		if r := answered(s); r.status.Code() != codes.Unknown && r.status.Code() != codes.Internal {
+			t.Errorf("%s: told as %v", name, r.status)
+		}
 	}
 }
 
@@ -156,38 +143,32 @@ func resetsCall(t *trial) {
 }
 
 func resetsAfterMessage(t *trial) {
-	answer := t.serveScripts()
-	answer(func(c *fakeConn, stream uint32) {
+	t.serveFake(func(c *fakeConn, stream uint32) {
 		c.ok(stream)
 		c.data(stream, false, frame(0, hello))
 		_ = c.framer.WriteRSTStream(stream, http2.ErrCodeInternal) // to memory
 	})
-	r := t.unary(call{}, hello)
-	t.wantCulvert(r, codes.Internal, report.ReasonUpstreamReset)
+	t.wantCulvert(t.unary(call{}, hello), codes.Internal, report.ReasonUpstreamReset)
 }
 
 // refusesCall: REFUSED_STREAM means that nothing was processed, so the call may be
 // retried once; the client learns of a second refusal.
 func refusesCall(t *trial) {
-	answer := t.serveScripts()
+	answered := t.serveScripts()
 	refuse := func(c *fakeConn, stream uint32) {
 		_ = c.framer.WriteRSTStream(stream, http2.ErrCodeRefusedStream) // to memory
 	}
-	answer(refuse)
-	answer(refuse)
-	t.wantCulvert(t.unary(call{}, hello), codes.Unavailable, report.ReasonUpstreamReset)
+	t.wantCulvert(answered(refuse, refuse), codes.Unavailable, report.ReasonUpstreamReset)
 }
 
 // goesAway: GOAWAY reports that the backend hasn't processed the call. The call may
 // be retried once, which the next script would answer.
 func goesAway(t *trial) {
-	answer := t.serveScripts()
-	answer(func(c *fakeConn, _ uint32) {
+	answered := t.serveScripts()
+	r := answered(func(c *fakeConn, _ uint32) {
 		_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil) // to memory
 		c.cutAt(c.out.Len(), cutFIN)
-	})
-	answer(wholeAnswer)
-	r := t.unary(call{}, hello)
+	}, wholeAnswer)
 	if r.status.Code() == codes.OK {
 		t.wantOK(r, hello)
 		return
@@ -196,19 +177,17 @@ func goesAway(t *trial) {
 }
 
 func goesAwayAndFinishes(t *trial) {
-	answer := t.serveScripts()
-	answer(func(c *fakeConn, stream uint32) {
+	answered := t.serveScripts()
+	t.wantOK(answered(func(c *fakeConn, stream uint32) {
 		_ = c.framer.WriteGoAway(stream, http2.ErrCodeNo, nil) // to memory
 		wholeAnswer(c, stream)
-	})
-	t.wantOK(t.unary(call{}, hello), hello)
-	answer(wholeAnswer)
-	t.wantOK(t.unary(call{}, hello), hello)
+	}), hello)
+	t.wantOK(answered(wholeAnswer), hello)
 }
 
 // isNotGRPC: a web server or a proxy's page where a backend should be.
 func isNotGRPC(t *trial) {
-	page := func(status string, more ...string) func(c *fakeConn, stream uint32) {
+	page := func(status string, more ...string) script {
 		return func(c *fakeConn, stream uint32) {
 			c.headers(stream, false, append([]string{":status", status, "content-type", "text/html"}, more...)...)
 			c.data(stream, true, []byte("<html><h1>sorry</h1></html>"))
@@ -237,19 +216,10 @@ func isNotGRPC(t *trial) {
 // malformedStatus: a status that isn't a number, or that no client could act on, is
 // an error.
 func malformedStatus(t *trial) {
-	answer := t.serveScripts()
+	answered := t.serveScripts()
 	for _, bad := range []string{"abc", "", "-1", "99999999999999999999", "0x0", "1.5", "0 0"} {
-		for _, trailersOnly := range []bool{true, false} {
-			answer(func(c *fakeConn, stream uint32) {
-				if trailersOnly {
-					c.headers(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", bad)
-					return
-				}
-				c.ok(stream)
-				c.data(stream, false, frame(0, hello))
-				c.headers(stream, true, "grpc-status", bad)
-			})
-			if r := t.unary(call{}, hello); r.status.Code() == codes.OK {
+		for _, s := range []script{headOnly("grpc-status", bad), answerWith(nil, frame(0, hello), "grpc-status", bad)} {
+			if r := answered(s); r.status.Code() == codes.OK {
 				t.Errorf("grpc-status %q is told as OK", bad)
 			}
 		}
@@ -259,21 +229,13 @@ func malformedStatus(t *trial) {
 // twoStatuses: the client gets only one status, and never OK because of the order
 // of an error and an OK.
 func twoStatuses(t *trial) {
-	answer := t.serveScripts()
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream)
-		c.headers(stream, true, "grpc-status", "0", "grpc-status", "7")
-	})
-	if r := t.unary(call{}, hello); r.status.Code() == codes.OK {
+	answered := t.serveScripts()
+	if r := answered(answerWith(nil, nil, "grpc-status", "0", "grpc-status", "7")); r.status.Code() == codes.OK {
 		t.Errorf("statuses 0 and 7 are told as %v", r.status)
 	}
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream)
-		c.headers(stream, true, "grpc-status", "7", "grpc-message", "no", "grpc-status", "0")
-	})
 	// grpc-go keeps the last and shows no other, so the test can only check that
 	// one whole status comes.
-	t.unary(call{}, hello)
+	answered(answerWith(nil, nil, "grpc-status", "7", "grpc-message", "no", "grpc-status", "0"))
 }
 
 func unknownReplyFlag(t *trial) {

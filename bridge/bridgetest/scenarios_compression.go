@@ -95,13 +95,11 @@ func acceptedInAnyCase(t *trial) {
 
 // replyCodingsInAnyCase: so is what a backend says.
 func replyCodingsInAnyCase(t *trial) {
-	answer := t.serveScripts()
+	answered := t.serveScripts()
 	for _, name := range spelledGzip {
-		answer(answerOf(frame(flagCompressed, parts.Gzipped(hello)), "grpc-encoding", name))
-		t.wantOK(t.unary(call{}, hello), hello)
+		t.wantOK(answered(answerOf(frame(flagCompressed, parts.Gzipped(hello)), "grpc-encoding", name)), hello)
 	}
-	answer(answerOf(frame(0, hello), "grpc-encoding", "Identity"))
-	r := t.unary(call{}, hello)
+	r := answered(answerOf(frame(0, hello), "grpc-encoding", "Identity"))
 	t.wantOK(r, hello)
 	if r.compressed != 0 {
 		t.Error("a reply without a coding came compressed")
@@ -130,12 +128,11 @@ func mixedFlags(t *trial) {
 // backend gets it without the flag.
 func emptyCompressed(t *trial) {
 	wires := make(chan []byte, 8)
-	answer := t.serveScripts()
+	t.serveFake(func(c *fakeConn, stream uint32) {
+		wires <- c.body(stream)
+		wholeAnswer(c, stream)
+	})
 	for _, encoding := range []string{"gzip", "X-GZIP"} {
-		answer(func(c *fakeConn, stream uint32) {
-			wires <- c.body(stream)
-			wholeAnswer(c, stream)
-		})
 		s := t.open(call{encoding: encoding})
 		s.sendRaw(frame(flagCompressed, nil))
 		s.closeSend()
@@ -197,10 +194,10 @@ func gzipRepliesExpanded(t *trial) {
 }
 
 func mixedReplies(t *trial) {
-	answer := t.serveScripts()
+	answered := t.serveScripts()
+	frames := slices.Concat(frame(0, hello), frame(flagCompressed, nil), frame(flagCompressed, parts.Gzipped(hello)), frame(0, nil), frame(flagCompressed, parts.Gzipped(nil)))
 	for _, name := range []string{"gzip", "GZip", "x-gzip"} {
-		answer(answerOf(slices.Concat(frame(0, hello), frame(flagCompressed, nil), frame(flagCompressed, parts.Gzipped(hello)), frame(0, nil), frame(flagCompressed, parts.Gzipped(nil))), "grpc-encoding", name))
-		t.wantOK(t.unary(call{}, hello), hello, nil, hello, nil, nil)
+		t.wantOK(answered(answerOf(frames, "grpc-encoding", name)), hello, nil, hello, nil, nil)
 	}
 }
 
@@ -219,11 +216,9 @@ func requestBomb(t *trial) {
 }
 
 func replyBomb(t *trial) {
-	answer := t.serveScripts(smallMessages)
-	answer(answerOf(frame(flagCompressed, bomb()), "grpc-encoding", "gzip"))
-	t.wantTooLarge(t.unary(call{}, hello), report.ReasonResponseTooLarge)
-	answer(wholeAnswer)
-	t.wantOK(t.unary(call{}, hello), hello)
+	answered := t.serveScripts(smallMessages)
+	t.wantTooLarge(answered(answerOf(frame(flagCompressed, bomb()), "grpc-encoding", "gzip")), report.ReasonResponseTooLarge)
+	t.wantOK(answered(wholeAnswer), hello)
 }
 
 func badGzipRequests(t *trial) {
@@ -284,9 +279,8 @@ func unknownRequestCoding(t *trial) {
 
 // unknownReplyCoding: culvert never asked for it, and can't read it.
 func unknownReplyCoding(t *trial) {
-	answer := t.serveScripts()
-	answer(answerOf(frame(flagCompressed, hello), "grpc-encoding", "br"))
-	r := t.unary(call{}, hello)
+	answered := t.serveScripts()
+	r := answered(answerOf(frame(flagCompressed, hello), "grpc-encoding", "br"))
 	if r.info() == nil || r.status.Code() != codes.Unimplemented && r.status.Code() != codes.Internal {
 		t.Errorf("status %v with %v, want culvert's UNIMPLEMENTED or INTERNAL", r.status, r.info())
 	}
@@ -294,6 +288,5 @@ func unknownReplyCoding(t *trial) {
 		t.Errorf("messages %s, want none", abridged(r.messages))
 	}
 	// A coding that is named but not used does no harm.
-	answer(answerOf(frame(0, hello), "grpc-encoding", "br"))
-	t.wantOK(t.unary(call{}, hello), hello)
+	t.wantOK(answered(answerOf(frame(0, hello), "grpc-encoding", "br")), hello)
 }

@@ -298,12 +298,12 @@ func replyOverLimit(t *trial) {
 }
 
 func replyClaimsOverLimit(t *trial) {
-	answer := t.serveScripts(smallMessages)
+	answered := t.serveScripts(smallMessages)
 	for _, length := range []uint32{small + 1, 1 << 31, 1<<32 - 1} {
-		answer(func(c *fakeConn, stream uint32) {
+		r := answered(func(c *fakeConn, stream uint32) {
 			c.ok(stream)
 			c.data(stream, false, binary.BigEndian.AppendUint32([]byte{0}, length))
 		})
-		t.wantTooLarge(t.unary(call{}, hello), report.ReasonResponseTooLarge)
+		t.wantTooLarge(r, report.ReasonResponseTooLarge)
 	}
 }

@@ -191,11 +191,8 @@ func oddRequestValues(t *trial) {
 // oddResponseValues come from a backend that isn't grpc-go. None may end the
 // call or break the lines of a header block.
 func oddResponseValues(t *trial) {
-	t.serveFake(func(c *fakeConn, stream uint32) {
-		c.ok(stream, "x-utf8", "caf\xc3\xa9", "x-tab", "a\tb", "x-good", "1")
-		c.data(stream, false, frame(0, hello))
-		c.headers(stream, true, "grpc-status", "0", "x-utf8", "caf\xc3\xa9", "x-tab", "a\tb", "x-good", "2")
-	})
+	t.serveFake(answerWith([]string{"x-utf8", "caf\xc3\xa9", "x-tab", "a\tb", "x-good", "1"}, frame(0, hello),
+		"grpc-status", "0", "x-utf8", "caf\xc3\xa9", "x-tab", "a\tb", "x-good", "2"))
 	r := t.unary(call{}, hello)
 	t.wantOK(r, hello)
 	t.wantAnswer("header", r.header, "x-good", "1")
@@ -296,13 +293,8 @@ func forbiddenResponseMetadata(t *trial) {
 	for _, name := range notForClients {
 		fields = append(fields, name, "from-backend")
 	}
-	answer := t.serveScripts()
-	answer(func(c *fakeConn, stream uint32) {
-		c.ok(stream, fields...)
-		c.data(stream, false, frame(0, hello))
-		c.headers(stream, true, append([]string{"grpc-status", "0"}, fields...)...)
-	})
-	r := t.unary(call{}, hello)
+	answered := t.serveScripts()
+	r := answered(answerWith(fields, frame(0, hello), append([]string{"grpc-status", "0"}, fields...)...))
 	t.wantOK(r, hello)
 	for where, md := range map[string]metadata.MD{"header": r.header, "trailer": r.trailer} {
 		t.wantAnswer(where, md, "x-good", "1")
@@ -313,10 +305,7 @@ func forbiddenResponseMetadata(t *trial) {
 		}
 	}
 	// The same in an answer that is only trailers.
-	answer(func(c *fakeConn, stream uint32) {
-		c.headers(stream, true, append([]string{":status", "200", "content-type", "application/grpc", "grpc-status", "5"}, fields...)...)
-	})
-	r = t.unary(call{}, hello)
+	r = answered(headOnly(append([]string{"grpc-status", "5"}, fields...)...))
 	t.wantUpstream(r, codes.NotFound, "")
 	t.wantAnswer("trailer", r.trailer, "x-good", "1")
 	for name, values := range r.trailer {
@@ -392,9 +381,6 @@ func responseMetadataOverTheLimit(t *trial) {
 	for i := range 90 {
 		fields = append(fields, fmt.Sprintf("x-big-%d", i), strings.Repeat("v", 1000))
 	}
-	t.serveFake(func(c *fakeConn, stream uint32) {
-		c.ok(stream, fields...)
-		c.headers(stream, true, "grpc-status", "0")
-	})
+	t.serveFake(answerOf(nil, fields...))
 	t.wantCulvert(t.unary(call{}, hello), codes.ResourceExhausted, report.ReasonMetadataTooLarge)
 }

@@ -105,24 +105,18 @@ func statusMessages(t *trial) {
 // badlyEscapedMessages come from backends that aren't grpc-go. A message that can't
 // be decoded stays unchanged, and all clients can decode culvert's own encoding.
 func badlyEscapedMessages(t *trial) {
-	answer := t.serveScripts()
+	answered := t.serveScripts()
 	for sent, want := range map[string]string{
 		"%zz": "%zz", "50%": "50%", "%C3%A9": "é", "%c3%a9": "é", "caf\xc3\xa9": "café", "a%2": "a%2", "%00": "\x00",
 		"%0D%0Agrpc-status: 0": "\r\ngrpc-status: 0",
 	} {
-		answer(func(c *fakeConn, stream uint32) {
-			c.headers(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "10", "grpc-message", sent)
-		})
-		r := t.unary(call{}, hello)
+		r := answered(headOnly("grpc-status", "10", "grpc-message", sent))
 		if got := r.status; got.Code() != codes.Aborted || got.Message() != want {
 			t.Errorf("sent %q: status %v %q, want ABORTED %q", sent, got.Code(), got.Message(), want)
 		}
 	}
 	// Invalid UTF-8 becomes text that a decoder can show.
-	answer(func(c *fakeConn, stream uint32) {
-		c.headers(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "10", "grpc-message", "a%FFb")
-	})
-	if r := t.unary(call{}, hello); r.status.Code() != codes.Aborted {
+	if r := answered(headOnly("grpc-status", "10", "grpc-message", "a%FFb")); r.status.Code() != codes.Aborted {
 		t.Errorf("status %v, want ABORTED", r.status)
 	}
 }
@@ -136,11 +130,7 @@ func detailsByteForByte(t *trial) {
 		0x12, 0x05, 'q', 'u', 'o', 't', 'a', // message
 		0x08, 0x88, 0x00, // code 8, written long
 	}
-	t.serveFake(func(c *fakeConn, stream uint32) {
-		c.ok(stream)
-		c.data(stream, false, frame(0, hello))
-		c.headers(stream, true, "grpc-status", "8", "grpc-message", "quota", "grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(want))
-	})
+	t.serveFake(answerWith(nil, frame(0, hello), "grpc-status", "8", "grpc-message", "quota", "grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(want)))
 	r := t.unary(call{}, hello)
 	if r.status.Code() != codes.ResourceExhausted || r.status.Message() != "quota" {
 		t.Errorf("status %v", r.status)
@@ -175,10 +165,7 @@ func detailsOfGRPC(t *trial) {
 // not take an error for a success. (Clients here refuse a contradiction.)
 func contradictingDetails(t *trial) {
 	ok, _ := proto.Marshal(&statuspb.Status{Code: 0, Message: "fine"}) // plain strings can't fail
-	t.serveFake(func(c *fakeConn, stream uint32) {
-		c.ok(stream)
-		c.headers(stream, true, "grpc-status", "5", "grpc-message", "gone", "grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(ok))
-	})
+	t.serveFake(answerWith(nil, nil, "grpc-status", "5", "grpc-message", "gone", "grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(ok)))
 	r := t.unary(call{}, hello)
 	if r.status.Code() == codes.OK {
 		t.Errorf("status %v, want an error", r.status)
@@ -188,11 +175,8 @@ func contradictingDetails(t *trial) {
 // besideOddMetadata: HTTP may join the values of a name. A value that can't be read costs
 // only itself.
 func besideOddMetadata(t *trial) {
-	t.serveFake(func(c *fakeConn, stream uint32) {
-		c.ok(stream, "x-a-bin", "AAEC,/w==", "x-b-bin", "!!!", "x-c", "1")
-		c.data(stream, false, frame(0, hello))
-		c.headers(stream, true, "x-d-bin", "AA, AQ", "x-e-bin", "A", "grpc-status", "5", "grpc-message", "gone", "grpc-status-details-bin", "not base64")
-	})
+	t.serveFake(answerWith([]string{"x-a-bin", "AAEC,/w==", "x-b-bin", "!!!", "x-c", "1"}, frame(0, hello),
+		"x-d-bin", "AA, AQ", "x-e-bin", "A", "grpc-status", "5", "grpc-message", "gone", "grpc-status-details-bin", "not base64"))
 	r := t.unary(call{}, hello)
 	t.wantUpstream(r, codes.NotFound, "gone")
 	md := metadata.Join(r.header, r.trailer)
