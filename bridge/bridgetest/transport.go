@@ -108,7 +108,18 @@ type way func(ctx context.Context, d *dialer) (net.Conn, error)
 func direct(ctx context.Context, d *dialer) (net.Conn, error) { return d.dial(ctx, "", "") }
 
 func overGRPC(w way) opener {
-	return func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, w, nil) }
+	return func(d *dialer, tc *tls.Config) (client, error) { return newGRPCClient(d, w, tc) }
+}
+
+func overGRPCWebSockets(d *dialer, tc *tls.Config) (client, error) {
+	d.tls = tc
+	return &websocketClient{sockets{d: d}}, nil
+}
+
+func overWebSockets(f *framing) opener {
+	return func(d *dialer, _ *tls.Config) (client, error) {
+		return &messageClient{sockets: sockets{d: d}, framing: f}, nil
+	}
 }
 
 // A client over HTTP sends the request as one body with a length if whole, as fetch does.
@@ -135,12 +146,7 @@ func overMessages(f *framing, more map[need]string) transport {
 		answerHeader: noPlace, answerTrailer: noPlace, contentType: noPlace, codings: noPlace,
 	}
 	maps.Copy(cannot, more)
-	return transport{
-		name: "message " + f.name, label: "message", cannot: cannot, framing: f,
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &messageClient{sockets: sockets{d: d}, framing: f}, nil
-		},
-	}
+	return transport{name: "message " + f.name, label: "message", cannot: cannot, framing: f, dial: overWebSockets(f)}
 }
 
 // plainReplies is what one request in JSON with replies in lines or events can't carry.
@@ -171,8 +177,7 @@ var transports = []transport{
 	},
 	{
 		name: "grpc tls", label: "grpc", http2: true, tls: true,
-		cannot: with(grpcGo, plaintext, insideTLS),
-		dial:   func(d *dialer, tc *tls.Config) (client, error) { return newGRPCClient(d, direct, tc) },
+		cannot: with(grpcGo, plaintext, insideTLS), dial: overGRPC(direct),
 	},
 	{
 		name: "grpc h2c by hand", label: "grpc", http2: true,
@@ -204,18 +209,11 @@ var transports = []transport{
 	},
 	{
 		name: "grpc-websockets", label: "grpc-websockets", browser: true,
-		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &websocketClient{sockets{d: d}}, nil
-		},
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies}, dial: overGRPCWebSockets,
 	},
 	{
 		name: "grpc-websockets tls", label: "grpc-websockets", browser: true, tls: true,
-		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies, plaintext: insideTLS},
-		dial: func(d *dialer, tc *tls.Config) (client, error) {
-			d.tls = tc
-			return &websocketClient{sockets{d: d}}, nil
-		},
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies, plaintext: insideTLS}, dial: overGRPCWebSockets,
 	},
 	{
 		name: "connect http1", label: "connect", browser: true,
@@ -257,10 +255,7 @@ var transports = []transport{
 	},
 	{
 		name: "message opamp", label: "message", framing: agentFraming, only: leavesOpen, why: agentsLeaveOpen,
-		cannot: map[need]string{rawFrames: frameless, answerHeader: noPlace, answerTrailer: noPlace},
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &messageClient{sockets: sockets{d: d}, framing: agentFraming}, nil
-		},
+		cannot: map[need]string{rawFrames: frameless, answerHeader: noPlace, answerTrailer: noPlace}, dial: overWebSockets(agentFraming),
 	},
 	{
 		name: "message opamp http1", label: "message", framing: pollFraming, cannot: polls,
