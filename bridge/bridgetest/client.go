@@ -3,6 +3,7 @@ package bridgetest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -64,6 +65,22 @@ type stream interface {
 	// cancel gives the call up, as the protocol's own clients do.
 	cancel()
 }
+
+// A failedStream is a call that couldn't begin.
+type failedStream struct {
+	st  *status.Status
+	err error // io.EOF with a status
+}
+
+func (s *failedStream) send([]byte) error            { return errors.Join(s.st.Err(), s.err) }
+func (s *failedStream) sendRaw(b []byte) error       { return s.send(b) }
+func (s *failedStream) closeSend() error             { return s.send(nil) }
+func (s *failedStream) header() (metadata.MD, error) { return nil, nil }
+func (s *failedStream) recv() ([]byte, error)        { return nil, s.err }
+func (s *failedStream) status() *status.Status       { return s.st }
+func (s *failedStream) trailer() metadata.MD         { return nil }
+func (s *failedStream) compressed() int              { return 0 }
+func (s *failedStream) cancel()                      {}
 
 // A cut is the way a connection ends without a goodbye.
 type cut int

@@ -106,7 +106,7 @@ func (c *grpcClient) open(ctx context.Context, rq call) (stream, error) {
 	if err != nil {
 		// A call that couldn't begin has a status, too: return it as the end.
 		cancel()
-		return &grpcStream{failed: status.Convert(err)}, nil
+		return &failedStream{st: status.Convert(err), err: io.EOF}, nil
 	}
 	return &grpcStream{cs: cs, stop: cancel}, nil
 }
@@ -114,41 +114,24 @@ func (c *grpcClient) open(ctx context.Context, rq call) (stream, error) {
 type grpcStream struct {
 	cs   grpc.ClientStream
 	stop context.CancelFunc
-
-	failed *status.Status // instead of cs
-	st     *status.Status
+	st   *status.Status
 }
 
-func (s *grpcStream) send(b []byte) error {
-	if s.failed != nil {
-		return s.failed.Err()
-	}
-	return s.cs.SendMsg(b)
-}
-
-func (s *grpcStream) sendRaw([]byte) error { return errors.ErrUnsupported }
-
-func (s *grpcStream) closeSend() error {
-	if s.failed != nil {
-		return s.failed.Err()
-	}
-	return s.cs.CloseSend()
-}
+func (s *grpcStream) send(b []byte) error    { return s.cs.SendMsg(b) }
+func (s *grpcStream) sendRaw([]byte) error   { return errors.ErrUnsupported }
+func (s *grpcStream) closeSend() error       { return s.cs.CloseSend() }
+func (s *grpcStream) status() *status.Status { return s.st }
+func (s *grpcStream) trailer() metadata.MD   { return s.cs.Trailer() }
+func (s *grpcStream) compressed() int        { return 0 }
+func (s *grpcStream) cancel()                { s.stop() }
 
 func (s *grpcStream) header() (metadata.MD, error) {
-	if s.failed != nil {
-		return nil, nil
-	}
 	// The error is the call's status, which recv returns.
 	md, _ := s.cs.Header()
 	return md, nil
 }
 
 func (s *grpcStream) recv() ([]byte, error) {
-	if s.failed != nil {
-		s.st = s.failed
-		return nil, io.EOF
-	}
 	var b []byte
 	err := s.cs.RecvMsg(&b)
 	if err == nil {
@@ -161,21 +144,4 @@ func (s *grpcStream) recv() ([]byte, error) {
 		s.st = status.Convert(err)
 	}
 	return nil, io.EOF
-}
-
-func (s *grpcStream) status() *status.Status { return s.st }
-
-func (s *grpcStream) trailer() metadata.MD {
-	if s.failed != nil {
-		return nil
-	}
-	return s.cs.Trailer()
-}
-
-func (s *grpcStream) compressed() int { return 0 }
-
-func (s *grpcStream) cancel() {
-	if s.stop != nil {
-		s.stop()
-	}
 }

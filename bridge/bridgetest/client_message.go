@@ -31,16 +31,14 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 	if rq.timeout != "" {
 		header["grpc-timeout"] = []string{rq.timeout}
 	}
-	s := &messageStream{socket: socket{ctx: ctx}, d: c.d, framing: c.framing}
 	conn, answer, err := upgrade(ctx, c.d, rq.method, &websocket.DialOptions{HTTPHeader: header})
 	if _, ok := errors.AsType[*httpError](err); ok {
-		s.err = err
-		return s, nil
+		return &failedStream{err: err}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.conn, s.head = conn, metadata.MD{}
+	s := &messageStream{socket: socket{ctx: ctx, conn: conn}, d: c.d, framing: c.framing, head: metadata.MD{}}
 	if ids := answer["X-Request-Id"]; len(ids) > 0 {
 		s.head["x-request-id"] = ids
 	}
@@ -58,27 +56,21 @@ type messageStream struct {
 	err  error
 }
 
-func (s *messageStream) status() *status.Status { return s.st }
-func (s *messageStream) trailer() metadata.MD   { return metadata.MD{} }
-func (s *messageStream) compressed() int        { return 0 }
-func (s *messageStream) sendRaw([]byte) error   { return errors.ErrUnsupported }
+func (s *messageStream) header() (metadata.MD, error) { return s.head, nil }
+func (s *messageStream) status() *status.Status       { return s.st }
+func (s *messageStream) trailer() metadata.MD         { return metadata.MD{} }
+func (s *messageStream) compressed() int              { return 0 }
+func (s *messageStream) sendRaw([]byte) error         { return errors.ErrUnsupported }
 
 func (s *messageStream) send(b []byte) error {
-	return s.write(s.framing.kind, s.framing.encode(s.d.sent(b)))
+	return s.conn.Write(s.ctx, s.framing.kind, s.framing.encode(s.d.sent(b)))
 }
 
 func (s *messageStream) closeSend() error {
 	if s.framing == agentFraming {
 		return errors.ErrUnsupported
 	}
-	return s.write(websocket.MessageText, []byte(halfCloseText))
-}
-
-func (s *messageStream) write(kind websocket.MessageType, b []byte) error {
-	if s.conn == nil {
-		return s.err
-	}
-	return s.conn.Write(s.ctx, kind, b)
+	return s.conn.Write(s.ctx, websocket.MessageText, []byte(halfCloseText))
 }
 
 // sendHalf begins a message of 64 KiB, and sends less.
@@ -88,13 +80,6 @@ func (s *messageStream) sendHalf() error {
 		_, err = w.Write(s.framing.encode(patterned(64 << 10))) // the end stays in w's buffer
 	}
 	return err
-}
-
-func (s *messageStream) header() (metadata.MD, error) {
-	if s.head == nil {
-		return nil, s.err
-	}
-	return s.head, nil
 }
 
 func (s *messageStream) recv() ([]byte, error) {
