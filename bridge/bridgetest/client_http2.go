@@ -3,7 +3,6 @@ package bridgetest
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -86,7 +85,7 @@ type http2Stream struct {
 // pipe returns the body of a streamed request. It ends with the client: after an
 // answer has ended, net/http waits for more of the body until the server resets the
 // stream, even if the connection is gone.
-func (s *http2Stream) pipe() io.Reader {
+func (s *http2Stream) pipe() io.ReadCloser {
 	body, w := io.Pipe()
 	s.body = w
 	context.AfterFunc(s.client.ctx, func() { _ = w.CloseWithError(context.Canceled) }) // it never fails
@@ -95,12 +94,8 @@ func (s *http2Stream) pipe() io.Reader {
 
 // start sends the request. It runs beside the caller, since net/http returns from
 // RoundTrip only when the answer's head has arrived, which may take long.
-func (s *http2Stream) start(body io.Reader, length int64) {
-	s.req.Body = io.NopCloser(body)
-	if c, ok := body.(io.ReadCloser); ok {
-		s.req.Body = c
-	}
-	s.req.ContentLength = length
+func (s *http2Stream) start(body io.ReadCloser, length int64) {
+	s.req.Body, s.req.ContentLength = body, length
 	s.client.running.Go(func() {
 		resp, err := s.client.rt.RoundTrip(s.req)
 		s.answer <- http2Answer{resp, err}
@@ -116,12 +111,7 @@ func (s *http2Stream) send(b []byte) error {
 	return s.sendRaw(s.client.dialect.message(s.call.encoding, b))
 }
 
-func (s *http2Stream) sendRaw(b []byte) error {
-	if s.client.dialect == dialectText {
-		b = []byte(base64.StdEncoding.EncodeToString(b))
-	}
-	return s.sendWire(b)
-}
+func (s *http2Stream) sendRaw(b []byte) error { return s.sendWire(b) }
 
 // sendWire sends bytes of the body unchanged.
 func (s *http2Stream) sendWire(b []byte) error {
@@ -145,7 +135,7 @@ func (s *http2Stream) sendPart(b []byte) error {
 
 func (s *http2Stream) closeSend() error {
 	if s.client.whole {
-		s.start(bytes.NewReader(s.saved.Bytes()), int64(s.saved.Len()))
+		s.start(io.NopCloser(&s.saved), int64(s.saved.Len()))
 		return nil
 	}
 	return s.body.Close()

@@ -157,20 +157,21 @@ func (r *reply) endNative() (err error) {
 }
 
 // endWeb checks the trailers frame, and that the body ends with it.
-func (r *reply) endWeb(payload []byte) error {
-	fields, err := parseBlock(payload)
-	if err != nil {
-		return err
-	}
-	if r.tail, err = decodeFields(fields); err != nil {
+func (r *reply) endWeb(payload []byte) (err error) {
+	if r.tail, err = parseBlock(payload); err != nil {
 		return err
 	}
 	if r.st, err = browserStatus(r.tail); err != nil {
 		return err
 	}
+	return r.endAfter("the trailers frame")
+}
+
+// endAfter checks that the body ends behind the status. It returns io.EOF then.
+func (r *reply) endAfter(last string) error {
 	if n, err := io.Copy(io.Discard, r.frames); err != nil || n > 0 {
 		r.st = nil
-		return violation("after the trailers frame: %d bytes, %v", n, err)
+		return violation("after %s: %d bytes, %v", last, n, err)
 	}
 	return io.EOF
 }

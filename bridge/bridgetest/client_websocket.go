@@ -53,7 +53,7 @@ type sockets struct {
 // A socket is the WebSocket of a call.
 type socket struct {
 	ctx     context.Context // the call's life
-	conn    *websocket.Conn // nil: the upgrade was refused
+	conn    *websocket.Conn
 	closing sync.WaitGroup
 }
 
@@ -79,11 +79,9 @@ func (c *sockets) close() {
 
 // cancel closes as a browser does: without a code, and without waiting.
 func (s *socket) cancel() {
-	if s.conn != nil {
-		s.closing.Go(func() {
-			_ = s.conn.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
-		})
-	}
+	s.closing.Go(func() {
+		_ = s.conn.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
+	})
 }
 
 // websocketClient speaks grpc-websockets.
@@ -156,15 +154,15 @@ func (s *websocketStream) readHeader() error {
 	if flags != flagTrailers {
 		return violation("first frame has flags %#02x", flags)
 	}
-	fields, err := parseBlock(payload)
+	head, err := parseBlock(payload)
 	if err != nil {
 		return err
 	}
-	if _, ok := fields["grpc-status"]; ok {
+	if _, ok := head["grpc-status"]; ok {
 		return violation("grpc-status in the header frame")
 	}
-	s.head, err = decodeFields(fields)
-	return err
+	s.head = head
+	return nil
 }
 
 // readMessage reads one WebSocket message, which must be one frame.
@@ -203,12 +201,8 @@ func (s *websocketStream) recv() ([]byte, error) {
 }
 
 // end checks the trailers frame and the close after it.
-func (s *websocketStream) end(payload []byte) error {
-	fields, err := parseBlock(payload)
-	if err != nil {
-		return err
-	}
-	if s.tail, err = decodeFields(fields); err != nil {
+func (s *websocketStream) end(payload []byte) (err error) {
+	if s.tail, err = parseBlock(payload); err != nil {
 		return err
 	}
 	st, err := browserStatus(s.tail)

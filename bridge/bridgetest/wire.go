@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -173,7 +174,7 @@ func (q *quantumReader) decode() error {
 
 // parseBlock parses a header block like the strictest of clients: every line "name:
 // value" ends in CRLF, names are lower case, values printable ASCII.
-func parseBlock(b []byte) (map[string][]string, error) {
+func parseBlock(b []byte) (metadata.MD, error) {
 	fields := make(map[string][]string)
 	for len(b) > 0 {
 		line, rest, ok := bytes.Cut(b, []byte("\r\n"))
@@ -192,7 +193,7 @@ func parseBlock(b []byte) (map[string][]string, error) {
 		}
 		fields[name] = append(fields[name], value)
 	}
-	return fields, nil
+	return decodeFields(fields)
 }
 
 // appendBlock writes fields as clients do.
@@ -280,31 +281,19 @@ func decodeFields(fields map[string][]string) (metadata.MD, error) {
 // code in canonical form, a message that decodeURIComponent accepts, and details
 // that agree with the code.
 func takeStatus(md metadata.MD) (*status.Status, error) {
-	values := md["grpc-status"]
+	values, messages, details := md["grpc-status"], md["grpc-message"], md["grpc-status-details-bin"]
 	delete(md, "grpc-status")
-	if len(values) != 1 {
-		return nil, violation("%d values of grpc-status: %q", len(values), values)
+	delete(md, "grpc-message")
+	if len(values) != 1 || len(messages) > 1 || len(details) > 1 {
+		return nil, violation("grpc-status %q, grpc-message %q, grpc-status-details-bin %q", values, messages, details)
 	}
 	code, err := strconv.ParseUint(values[0], 10, 32)
 	if err != nil || strconv.FormatUint(code, 10) != values[0] {
 		return nil, violation("grpc-status %q", values[0])
 	}
 	st := &statuspb.Status{Code: int32(uint32(code))}
-
-	values = md["grpc-message"]
-	delete(md, "grpc-message")
-	if len(values) > 1 {
-		return nil, violation("%d values of grpc-message: %q", len(values), values)
-	}
-	if len(values) == 1 {
-		if st.Message, err = percentDecoded(values[0]); err != nil {
-			return nil, err
-		}
-	}
-
-	details := md["grpc-status-details-bin"]
-	if len(details) > 1 {
-		return nil, violation("%d values of grpc-status-details-bin", len(details))
+	if st.Message, err = percentDecoded(strings.Join(messages, "")); err != nil {
+		return nil, err
 	}
 	if len(details) == 1 {
 		var full statuspb.Status
@@ -330,27 +319,17 @@ func browserStatus(md metadata.MD) (*status.Status, error) {
 }
 
 func percentDecoded(s string) (string, error) {
-	var out []byte
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '%':
-			if i+2 >= len(s) || s[i+1:i+3] != strings.ToUpper(s[i+1:i+3]) {
-				return "", violation("grpc-message %q: bad escape at %d", s, i)
-			}
-			b, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-			if err != nil {
-				return "", violation("grpc-message %q: bad escape at %d", s, i)
-			}
-			out = append(out, byte(b))
-			i += 2
-		case c < 0x20 || c > 0x7e:
+	for i, c := range []byte(s) {
+		if c < 0x20 || c > 0x7e {
 			return "", violation("grpc-message %q: byte %#x isn't escaped", s, c)
-		default:
-			out = append(out, c)
+		}
+		if escape := s[i:min(i+3, len(s))]; c == '%' && escape != strings.ToUpper(escape) {
+			return "", violation("grpc-message %q: bad escape at %d", s, i)
 		}
 	}
-	if !utf8.Valid(out) {
-		return "", violation("grpc-message %q isn't UTF-8", s)
+	text, err := url.PathUnescape(s)
+	if err != nil || !utf8.ValidString(text) {
+		return "", violation("grpc-message %q isn't escaped UTF-8: %v", s, err)
 	}
-	return string(out), nil
+	return text, nil
 }

@@ -14,7 +14,6 @@ import (
 
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -51,24 +50,20 @@ func (e *connectError) status() (*status.Status, error) {
 	if !ok {
 		return nil, violation("the error's code is %q", e.Code)
 	}
-	st := &statuspb.Status{Code: int32(row.code), Message: e.Message}
-	for _, d := range e.Details {
-		value, err := detailValue(d.Type, d.Value)
-		if err != nil {
-			return nil, err
+	return jsonStatus(row.code, e.Message, e.Details)
+}
+
+// jsonStatus returns a status whose details are in JSON.
+func jsonStatus(code codes.Code, message string, details []struct{ Type, Value string }) (*status.Status, error) {
+	st := &statuspb.Status{Code: int32(code), Message: message}
+	for _, d := range details {
+		value, err := base64.RawStdEncoding.DecodeString(d.Value)
+		if err != nil || strings.Contains(d.Type, "/") {
+			return nil, violation("a detail is %q: %q", d.Type, d.Value)
 		}
 		st.Details = append(st.Details, &anypb.Any{TypeUrl: anyHost + d.Type, Value: value})
 	}
 	return status.FromProto(st), nil
-}
-
-// detailValue returns the bytes of a status's detail in JSON.
-func detailValue(name, value string) ([]byte, error) {
-	b, err := base64.RawStdEncoding.DecodeString(value)
-	if err != nil || strings.Contains(name, "/") {
-		return nil, violation("a detail is %q: %q", name, value)
-	}
-	return b, nil
 }
 
 // strictly parses JSON that has no other fields than the value.
@@ -120,21 +115,16 @@ func (r *reply) endConnect(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	r.tail = metadata.MD{}
 	if r.tail, err = decodeFields(end.Metadata); err != nil {
 		return err
 	}
-	st := status.New(codes.OK, "")
+	r.st = status.New(codes.OK, "")
 	if end.Error != nil {
-		if st, err = end.Error.status(); err != nil {
+		if r.st, err = end.Error.status(); err != nil {
 			return err
 		}
 	}
-	if n, err := io.Copy(io.Discard, r.frames); err != nil || n > 0 {
-		return violation("after the last envelope: %d bytes, %v", n, err)
-	}
-	r.st = st
-	return io.EOF
+	return r.endAfter("the last envelope")
 }
 
 // judgeUnary checks the head of a unary answer, which has the trailers, too.
@@ -180,6 +170,12 @@ func (r *reply) nextUnary() ([]byte, error) {
 			return r.decoded(b)
 		}
 		return b, err
+	}
+	if r.dialect == dialectPoll {
+		if r.st, _, err = lastStatus(b); err == nil && r.st.Code() == codes.OK {
+			r.st, err = nil, violation("HTTP status %d with OK", r.resp.StatusCode)
+		}
+		return nil, cmp.Or(err, io.EOF)
 	}
 	var failure connectError
 	if err := strictly(b, &failure); err != nil {

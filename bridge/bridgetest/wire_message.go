@@ -3,17 +3,16 @@ package bridgetest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
-	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // isStatus reports whether a message in JSON is the status at the call's end.
@@ -33,22 +32,12 @@ func lastStatus(b []byte) (st *status.Status, name string, err error) {
 	if err := strictly(b, &last); err != nil {
 		return nil, "", err
 	}
-	pb := &statuspb.Status{Code: int32(last.Status.Code), Message: last.Status.Message}
-	name, known := code.Code_name[pb.GetCode()]
-	if !known {
-		name = "UNKNOWN"
-	}
+	name = cmp.Or(code.Code_name[int32(last.Status.Code)], "UNKNOWN")
 	if last.Status.Status != name {
-		return nil, "", violation("status %q with the code %d", last.Status.Status, pb.GetCode())
+		return nil, "", violation("status %q with the code %d", last.Status.Status, last.Status.Code)
 	}
-	for _, d := range last.Status.Details {
-		value, err := detailValue(d.Type, d.Value)
-		if err != nil {
-			return nil, "", err
-		}
-		pb.Details = append(pb.Details, &anypb.Any{TypeUrl: anyHost + d.Type, Value: value})
-	}
-	return status.FromProto(pb), name, nil
+	st, err = jsonStatus(codes.Code(last.Status.Code), last.Status.Message, last.Status.Details)
+	return st, name, err
 }
 
 // plainLines are headerLines of one message in JSON.
@@ -78,10 +67,7 @@ func (r *reply) judgePlain() (err error) {
 
 // nextPlain returns a message, and at last the end.
 func (r *reply) nextPlain() ([]byte, error) {
-	if r.dialect == dialectPoll {
-		return r.nextPoll()
-	}
-	if r.dialect == dialectPost || r.resp.StatusCode != http.StatusOK {
+	if r.dialect == dialectPost || r.dialect == dialectPoll || r.resp.StatusCode != http.StatusOK {
 		return r.nextUnary()
 	}
 	event, data, err := r.nextLine()
@@ -96,38 +82,7 @@ func (r *reply) nextPlain() ([]byte, error) {
 	if r.st, _, err = lastStatus(data); err != nil {
 		return nil, err
 	}
-	if n, err := io.Copy(io.Discard, r.frames); err != nil || n > 0 {
-		r.st = nil
-		return nil, violation("after the status: %d bytes, %v", n, err)
-	}
-	return nil, io.EOF
-}
-
-// nextPoll returns the answer to a poll, and then the end. The body of a failure is the
-// status.
-func (r *reply) nextPoll() ([]byte, error) {
-	if r.st != nil {
-		return nil, io.EOF
-	}
-	b, err := io.ReadAll(r.frames)
-	switch {
-	case err != nil:
-		return nil, err
-	case r.resp.StatusCode == http.StatusOK:
-		r.st = status.New(codes.OK, "")
-		if r.resp.Header.Get("content-encoding") == "gzip" {
-			return gunzipped(b)
-		}
-		return b, nil
-	}
-	if r.st, _, err = lastStatus(b); err != nil {
-		return nil, err
-	}
-	if r.st.Code() == codes.OK {
-		r.st = nil
-		return nil, violation("HTTP status %d with OK", r.resp.StatusCode)
-	}
-	return nil, io.EOF
+	return nil, r.endAfter("the status")
 }
 
 // decoded returns the bytes of a message in JSON.
