@@ -16,20 +16,11 @@ func (c *Cluster) Kubeconfig(file, user string, groups ...string) (string, error
 	if err := c.CA.Issue(file, user, groups, nil); err != nil {
 		return "", err
 	}
-	return c.writeKubeconfig(file, &api.AuthInfo{ClientCertificate: c.CA.File(file + ".crt"), ClientKey: c.CA.File(file + ".key")})
-}
-
-// TokenKubeconfig returns the path of a kubeconfig file with a bearer token.
-func (c *Cluster) TokenKubeconfig(file, token string) (string, error) {
-	return c.writeKubeconfig(file, &api.AuthInfo{Token: token})
-}
-
-func (c *Cluster) writeKubeconfig(file string, who *api.AuthInfo) (string, error) {
 	const name = "test"
 	path := c.CA.File(file + ".kubeconfig")
 	return path, clientcmd.WriteToFile(api.Config{
 		Clusters:       map[string]*api.Cluster{name: {Server: c.URL, CertificateAuthority: c.CA.File("ca.crt")}},
-		AuthInfos:      map[string]*api.AuthInfo{name: who},
+		AuthInfos:      map[string]*api.AuthInfo{name: {ClientCertificate: c.CA.File(file + ".crt"), ClientKey: c.CA.File(file + ".key")}},
 		Contexts:       map[string]*api.Context{name: {Cluster: name, AuthInfo: name}},
 		CurrentContext: name,
 	}, path)
