@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +17,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // A handler is the backend's answer to each call of a scenario.
@@ -37,13 +37,11 @@ type backend struct {
 }
 
 // startBackend listens on address, or on a free port of loopback if it is empty.
-func startBackend(address string, handle handler, f *framing, opts ...grpc.ServerOption) (*backend, error) {
-	ln, err := net.Listen("tcp", cmp.Or(address, "127.0.0.1:0"))
-	if err != nil {
-		return nil, fmt.Errorf("backend: %w", err)
-	}
-	b := &backend{address: ln.Addr().String(), framing: f, began: make(chan *backendCall, 4096)}
-	b.handleNext(handle)
+func (t *trial) startBackend(address string, h handler, opts ...grpc.ServerOption) {
+	t.Helper()
+	ln := parts.Listen(t, cmp.Or(address, "127.0.0.1:0"))
+	b := &backend{address: ln.Addr().String(), framing: t.transport.framing, began: make(chan *backendCall, 4096)}
+	b.handleNext(h)
 	b.server = grpc.NewServer(append(opts,
 		grpc.ForceServerCodecV2(bytesCodec{}),
 		grpc.UnknownServiceHandler(b.serve),
@@ -53,7 +51,8 @@ func startBackend(address string, handle handler, f *framing, opts ...grpc.Serve
 	)...)
 	healthpb.RegisterHealthServer(b.server, health.NewServer())
 	b.serving.Go(func() { _ = b.server.Serve(ln) }) // it always returns the error of a stopped server
-	return b, nil
+	t.backend = b
+	t.atEnd(b.stop)
 }
 
 // handleNext changes the handler of calls that begin from now on.
@@ -200,6 +199,16 @@ func echo(c *backendCall) error {
 		if err := c.send(b); err != nil {
 			return err
 		}
+	}
+}
+
+// echoBut is echo, and other for calls that have the metadata.
+func echoBut(key string, other handler) handler {
+	return func(c *backendCall) error {
+		if len(c.metadata[key]) > 0 {
+			return other(c)
+		}
+		return echo(c)
 	}
 }
 

@@ -40,12 +40,17 @@ func (t *trial) ask(cl client, c call) *callT {
 // unary makes a call with one message and returns its end.
 func (t *trial) unary(c call, message []byte) result {
 	t.Helper()
-	s := t.open(c)
-	// The answer may come before everything is sent. Then it tells more than the
-	// error of sending.
+	return t.tryAsk(t.client, c, message).end()
+}
+
+// tryAsk is ask for a call whose answer may come before everything is sent. Then it tells
+// more than the error of sending.
+func (t *trial) tryAsk(cl client, c call, message []byte) *callT {
+	t.Helper()
+	s := t.openWith(cl, c)
 	_ = s.stream.send(message)
 	_ = s.stream.closeSend()
-	return s.end()
+	return s
 }
 
 // attempt makes a call with hello that may be refused, cut, or not even begin.

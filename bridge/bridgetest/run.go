@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -185,16 +183,6 @@ func (t *trial) serveScripts(configure ...func(*bridge.Config)) (answered func(.
 
 func (t *trial) atEnd(f func()) { t.onEnd = append(t.onEnd, f) }
 
-func (t *trial) startBackend(address string, h handler, opts ...grpc.ServerOption) {
-	t.Helper()
-	b, err := startBackend(address, h, t.transport.framing, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.backend = b
-	t.atEnd(b.stop)
-}
-
 func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 	t.Helper()
 	if t.transport.tls {
@@ -265,10 +253,16 @@ func (t *trial) whileServing(serve func() error) (ended func()) {
 // listenAlso opens one more address of culvert's and returns it.
 func (t *trial) listenAlso(l bridge.Listener) string {
 	t.Helper()
-	ln, s := t.listen(), t.server
+	ln := t.listen()
+	t.serveAlso(ln, l)
+	return ln.Addr().String()
+}
+
+// serveAlso serves one more listener until culvert is stopped.
+func (t *trial) serveAlso(ln net.Listener, l bridge.Listener) {
+	s := t.server
 	ended := t.whileServing(func() error { return s.ServeListener(ln, l) })
 	t.onEnd = slices.Insert(t.onEnd, 0, ended) // after culvert has been stopped
-	return ln.Addr().String()
 }
 
 // stopCulvert checks the end of a scenario.

@@ -122,24 +122,22 @@ func bidiTurnByTurn(t *trial) {
 }
 
 func emptyMessages(t *trial) {
-	t.serve(func(c *backendCall) error {
-		got, err := c.recvAll()
-		if err != nil || len(got) != 1 || len(got[0]) != 0 {
-			return fmt.Errorf("got %s, %w", abridged(got), err)
+	t.serve(asked(func(c *backendCall, got [][]byte) error {
+		if len(got) != 1 || len(got[0]) != 0 {
+			return fmt.Errorf("got %s", abridged(got))
 		}
 		return c.sendAll(nil, nil, nil)
-	})
+	}))
 	t.wantOK(t.unary(call{}, nil), nil, nil, nil)
 }
 
 func noRequestMessage(t *trial) {
-	t.serve(func(c *backendCall) error {
-		got, err := c.recvAll()
-		if err != nil || len(got) != 0 {
-			return fmt.Errorf("got %s, %w", abridged(got), err)
+	t.serve(asked(func(c *backendCall, got [][]byte) error {
+		if len(got) != 0 {
+			return fmt.Errorf("got %s", abridged(got))
 		}
 		return c.send(hello)
-	})
+	}))
 	s := t.open(call{})
 	s.closeSend()
 	t.wantOK(s.end(), hello)
@@ -274,9 +272,7 @@ func headerBeforeAnyMessage(t *trial) {
 	goOn := make(chan struct{})
 	t.serve(sendHeaderThen(goOn, echo))
 	s := t.open(call{})
-	if got := s.header()["x-early"]; len(got) != 1 || got[0] != "yes" {
-		t.Errorf("header x-early %q, want yes", got)
-	}
+	t.wantValues("header", s.header(), "x-early", "yes")
 	close(goOn)
 	s.send(hello)
 	s.closeSend()
@@ -287,9 +283,7 @@ func headerBeforeFirstReply(t *trial) {
 	goOn := make(chan struct{})
 	t.serve(sendHeaderThen(goOn, echo))
 	s := t.ask(t.client, call{})
-	if got := s.header()["x-early"]; len(got) != 1 || got[0] != "yes" {
-		t.Errorf("header x-early %q, want yes", got)
-	}
+	t.wantValues("header", s.header(), "x-early", "yes")
 	close(goOn)
 	t.wantOK(s.end(), hello)
 }

@@ -3,7 +3,6 @@ package bridgetest
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -206,12 +205,7 @@ func vanishWhileReading(t *trial) {
 // everything has ended: the goroutines of a call must end with the call.
 func nothingLeft(t *trial) {
 	next := make(chan struct{})
-	t.serve(func(c *backendCall) error {
-		if slices.Equal(c.metadata["x-kind"], []string{"trickle"}) {
-			return trickle(next)(c)
-		}
-		return echo(c)
-	})
+	t.serve(echoBut("x-trickle", trickle(next)))
 	one := func(c client) { t.wantOK(t.ask(c, call{}).end(), hello) }
 	// The first client makes whatever stays: the backend's connection.
 	first := t.dial(&dialer{address: t.address})
@@ -222,12 +216,10 @@ func nothingLeft(t *trial) {
 		cl := t.dial(&dialer{address: t.address})
 		one(cl)
 		t.backend.seen() // begin wants the next one
-		s, _ := t.begin(cl, call{metadata: metadata.Pairs("x-kind", "trickle")})
+		s, _ := t.begin(cl, call{metadata: metadata.Pairs("x-trickle", "1")})
 		s.cancel()
 		if t.transport.lacks(anyMethod) == "" {
-			refused := t.openWith(cl, call{method: "/grpc.channelz.v1.Channelz/GetTopChannels"})
-			_ = refused.stream.send(hello) // refused at once
-			_ = refused.stream.closeSend()
+			refused := t.tryAsk(cl, call{method: "/grpc.channelz.v1.Channelz/GetTopChannels"}, hello)
 			t.wantCulvert(refused.end(), codes.Unimplemented, report.ReasonNoRoute)
 		}
 		cl.close()

@@ -33,10 +33,7 @@ func backendCutOften(t *trial) {
 		r.backLeft.Store(int64(50 + 190*round)) // four answers have some 2200
 		var calls []*callT
 		for range 4 {
-			s := t.open(call{})
-			_ = s.stream.send(hello) // ended already, maybe
-			_ = s.stream.closeSend()
-			calls = append(calls, s)
+			calls = append(calls, t.tryAsk(t.client, call{}, hello))
 		}
 		for _, s := range calls {
 			got := s.end()

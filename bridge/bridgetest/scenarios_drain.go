@@ -178,10 +178,7 @@ func refusesBeforeDrain(t *trial) {
 			t.Errorf("a new tunnel: %v, want 503", err)
 		}
 	} else {
-		s := t.openWith(t.dial(&dialer{address: t.address}), call{})
-		_ = s.stream.send(hello) // refused already, maybe
-		_ = s.stream.closeSend()
-		t.wantDraining(s.end(), "no")
+		t.wantDraining(t.tryAsk(t.dial(&dialer{address: t.address}), call{}, hello).end(), "no")
 	}
 	if n := len(t.backend.seen()); n != 0 {
 		t.Errorf("%d new calls reached the backend", n)
@@ -236,9 +233,7 @@ func (t *trial) idleConn() (f *fakeConn, tunnel *tunnelEnd) {
 			t.Fatal(err)
 		}
 		tunnel = &tunnelEnd{Conn: websocket.NetConn(context.WithoutCancel(t.ctx), ws, websocket.MessageBinary), ws: ws}
-		f = newFakeConn(tunnel)
-		f.out.WriteString(http2.ClientPreface)
-		_ = f.framer.WriteSettings() // to memory
+		f = newClientConn(tunnel)
 	} else {
 		f = t.rawHTTP2()
 	}

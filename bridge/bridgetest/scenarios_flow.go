@@ -154,12 +154,7 @@ func bothStopped(t *trial) {
 }
 
 func unreadCallBesideOthers(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if len(c.metadata["x-flood"]) > 0 {
-			return flood(c)
-		}
-		return echo(c)
-	})
+	t.serve(echoBut("x-flood", flood))
 	var unread []*callT
 	for range 3 {
 		s, c := t.begin(t.client, call{metadata: map[string][]string{"x-flood": {"1"}}})
@@ -175,12 +170,7 @@ func unreadCallBesideOthers(t *trial) {
 }
 
 func unreadRequestsBesideOthers(t *trial) {
-	t.serve(func(c *backendCall) error {
-		if len(c.metadata["x-hold"]) > 0 {
-			return hold(c)
-		}
-		return echo(c)
-	})
+	t.serve(echoBut("x-hold", hold))
 	var stuck []*callT
 	var sending sync.WaitGroup
 	for range 3 {

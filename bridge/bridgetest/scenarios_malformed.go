@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -199,22 +200,16 @@ func brokenChunks(t *trial) {
 	for name, rest := range map[string]string{
 		"no chunk size": "zz\r\n", "chunk longer than it says": "1\r\nabc\r\n0\r\n\r\n", "negative size": "-1\r\n\r\n",
 		"size beyond all": "ffffffffffffffffff\r\n", "no size at all": "\r\n\r\n",
+		"FIN between chunks": "", "FIN in a chunk": "ff\r\nabc", "FIN in a size": "f", "FIN before the last line": "0\r\n",
 	} {
 		s := t.open(call{})
 		s.send(hello)
-		if _, err := s.stream.(*http1Stream).conn.Write([]byte(rest)); err != nil {
-			t.Fatal(err)
-		}
-		t.brokenOff(name, s)
-	}
-	for name, rest := range map[string]string{"FIN between chunks": "", "FIN in a chunk": "ff\r\nabc", "FIN in a size": "f", "FIN before the last line": "0\r\n"} {
-		s := t.open(call{})
-		s.send(hello)
 		conn := s.stream.(*http1Stream).conn
-		if _, err := conn.Write([]byte(rest)); err != nil {
-			t.Fatal(err)
+		_, err := conn.Write([]byte(rest))
+		if strings.HasPrefix(name, "FIN ") {
+			err = errors.Join(err, conn.Conn.(*net.TCPConn).CloseWrite())
 		}
-		if err := conn.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 		t.brokenOff(name, s)
@@ -291,6 +286,11 @@ func (t *trial) rawHTTP2() *fakeConn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newClientConn(conn)
+}
+
+// newClientConn has the preface to send.
+func newClientConn(conn net.Conn) *fakeConn {
 	f := newFakeConn(conn)
 	f.out.WriteString(http2.ClientPreface)
 	_ = f.framer.WriteSettings() // to memory

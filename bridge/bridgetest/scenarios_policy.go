@@ -34,8 +34,8 @@ var policyScenarios = []scenario{
 		c.MethodLimits = []bridge.MethodQuota{{Pattern: "culvert.test.*/*", Calls: 1}}
 	})},
 	{"limits that are tried out", 0, triedLimits},
-	{"limit on idle time", 0, idleLimit},
-	{"limit on age", 0, ageLimit},
+	{"limit on idle time", 0, timeLimit(report.ReasonIdleTimeout, func(c *bridge.Config) { c.Limits.IdleTimeout = 150 * time.Millisecond })},
+	{"limit on age", 0, timeLimit(report.ReasonMaxAge, func(c *bridge.Config) { c.Limits.MaxAge = 150 * time.Millisecond })},
 	{"limit on a slow consumer", streamedReplies, slowConsumerLimit},
 	{"limit on a slow sender", halfMessages, slowSenderLimit},
 	{"transports of a listener", 0, listenerTransports},
@@ -225,20 +225,15 @@ func triedLimits(t *trial) {
 	}
 }
 
-func idleLimit(t *trial) {
-	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.IdleTimeout = 150 * time.Millisecond })
-	r := t.unary(call{}, hello)
-	t.wantCulvert(r, codes.Unavailable, report.ReasonIdleTimeout)
-	t.wantSent(r, "maybe")
-	t.wantCancelled(t.nextCall(), goneIsSeen, false)
-}
-
-func ageLimit(t *trial) {
-	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.MaxAge = 150 * time.Millisecond })
-	r := t.unary(call{}, hello)
-	t.wantCulvert(r, codes.Unavailable, report.ReasonMaxAge)
-	t.wantSent(r, "maybe")
-	t.wantCancelled(t.nextCall(), goneIsSeen, false)
+// timeLimit: a call that takes too long ends with the reason, at both ends.
+func timeLimit(reason report.Reason, configure func(*bridge.Config)) func(*trial) {
+	return func(t *trial) {
+		t.serve(trickle(nil), configure)
+		r := t.unary(call{}, hello)
+		t.wantCulvert(r, codes.Unavailable, reason)
+		t.wantSent(r, "maybe")
+		t.wantCancelled(t.nextCall(), goneIsSeen, false)
+	}
 }
 
 // slowSenderLimit: half a message, and then nothing.

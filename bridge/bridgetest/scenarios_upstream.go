@@ -64,11 +64,7 @@ func backendDownThenUp(t *trial) {
 		t.wantCulvert(r, codes.Unavailable, report.ReasonUpstreamUnreachable)
 		t.wantSent(r, "no")
 	}
-	b, err := startBackend(address, echo, t.transport.framing)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.stop()
+	t.startBackend(address, echo)
 	t.wantServedWithin(servedAgain, hello)
 }
 
