@@ -1,5 +1,7 @@
 package headers
 
+import "slices"
+
 // A Row is one row of the tables of headers that don't cross unchanged.
 type Row struct {
 	Name string // a final "*" stands for all names with that prefix
@@ -8,10 +10,10 @@ type Row struct {
 }
 
 // RequestRows returns the table for metadata on its way to the backend.
-func RequestRows() []Row { return append([]Row(nil), requestRows...) }
+func RequestRows() []Row { return slices.Clone(requestRows) }
 
 // ResponseRows returns the table for metadata on its way to the client.
-func ResponseRows() []Row { return append([]Row(nil), responseRows...) }
+func ResponseRows() []Row { return slices.Clone(responseRows) }
 
 const (
 	hopByHop  = "of one connection, not of the call"
@@ -24,107 +26,59 @@ const (
 	ofOrigin  = "would set browser rules for culvert's origin"
 )
 
-var requestRows = []Row{
-	{":*", "drop", ofGRPC},
-	{"connection", "drop", hopByHop},
-	{"keep-alive", "drop", hopByHop},
-	{"proxy-*", "drop", hopByHop},
-	{"upgrade", "drop", hopByHop},
-	{"te", "drop", hopByHop},
-	{"trailer", "drop", hopByHop},
-	{"transfer-encoding", "drop", hopByHop},
-	{"http2-settings", "drop", hopByHop},
-	{"host", "drop", "the authority is the backend's; the client's is in x-forwarded-host"},
-	{"content-length", "drop", ofBody},
-	{"content-type", "drop", ofBody},
-	{"content-encoding", "drop", ofBody},
-	{"expect", "drop", ofBody},
-	{"accept", "drop", ofBrowser},
-	{"accept-encoding", "drop", ofBrowser},
-	{"accept-language", "drop", ofBrowser},
-	{"origin", "drop", ofBrowser},
-	{"referer", "drop", ofBrowser},
-	{"sec-*", "drop", ofBrowser},
-	{"access-control-*", "drop", ofBrowser},
-	{"user-agent", "drop", "passed on as x-forwarded-user-agent"},
-	{"x-grpc-web", "drop", ofGRPC},
-	{"grpc-*", "drop", ofGRPC},
-	{"connect-*", "drop", "Connect's own"},
-	{"lb-token", "drop", "from a load balancer to its backend"},
-	{"culvert-*", "drop", ofCulvert},
-	{"x-culvert-*", "drop", ofCulvert},
-	{"x-request-id", "drop", "culvert adds it anew: the client's value if it is valid, else an id of its own"},
-	{"x-forwarded-user-agent", "drop", "added anew"},
-	{"cookie", "cookie", "metadata.forward_cookies"},
-	{"x-forwarded-client-cert", "vouched", vouch + ", and culvert forwards it only with metadata.client_certificate"},
-	{"client-cert", "vouched", vouch},
-	{"client-cert-chain", "vouched", vouch},
-	{"x-forwarded-*", "vouched", vouch},
-	{"forwarded", "vouched", vouch + "; sent on as x-forwarded-*"},
-	{"via", "vouched", vouch},
-	{"x-real-ip", "vouched", vouch},
-	{"x-client-ip", "vouched", vouch},
-	{"true-client-ip", "vouched", vouch},
-	{"cf-connecting-ip", "vouched", vouch},
-	{"fastly-client-ip", "vouched", vouch},
-	{"x-cluster-client-ip", "vouched", vouch},
-	{"x-envoy-external-address", "vouched", vouch},
-	{"x-ssl-client-*", "vouched", vouch},
-	{"x-amzn-mtls-*", "vouched", vouch},
-	{"x-amzn-oidc-*", "vouched", vouch},
-	{"x-goog-iap-*", "vouched", vouch},
-	{"x-goog-authenticated-user-*", "vouched", vouch},
-	{"x-ms-client-principal*", "vouched", vouch},
-	{"x-auth-request-*", "vouched", vouch},
-	{"x-original-*", "vouched", vouch},
+// rows returns a row for each of the names.
+func rows(rule, why string, names ...string) []Row {
+	all := make([]Row, 0, len(names))
+	for _, name := range names {
+		all = append(all, Row{name, rule, why})
+	}
+	return all
 }
 
-var responseRows = []Row{
-	{":*", "drop", ofGRPC},
-	{"connection", "drop", hopByHop},
-	{"keep-alive", "drop", hopByHop},
-	{"proxy-*", "drop", hopByHop},
-	{"upgrade", "drop", hopByHop},
-	{"te", "drop", hopByHop},
-	{"trailer", "drop", hopByHop},
-	{"transfer-encoding", "drop", hopByHop},
-	{"content-*", "drop", ofBody},
-	{"date", "drop", ofBody},
-	{"grpc-status", "drop", ofGRPC},
-	{"grpc-message", "drop", ofGRPC},
-	{"grpc-encoding", "drop", ofGRPC},
-	{"grpc-accept-encoding", "drop", ofGRPC},
-	{"grpc-timeout", "drop", ofGRPC},
-	{"access-control-*", "drop", ofOrigin},
-	{"cross-origin-*", "drop", ofOrigin},
-	{"alt-svc", "drop", ofOrigin},
-	{"location", "drop", ofOrigin},
-	{"refresh", "drop", ofOrigin},
-	{"clear-site-data", "drop", ofOrigin},
-	{"strict-transport-security", "drop", ofOrigin},
-	{"public-key-pins*", "drop", ofOrigin},
-	{"service-worker-allowed", "drop", ofOrigin},
-	{"report-to", "drop", ofOrigin},
-	{"reporting-endpoints", "drop", ofOrigin},
-	{"nel", "drop", ofOrigin},
-	{"accept-ch", "drop", ofOrigin},
-	{"critical-ch", "drop", ofOrigin},
-	{"attribution-reporting-*", "drop", ofOrigin},
-	{"document-policy*", "drop", ofOrigin},
-	{"feature-policy", "drop", ofOrigin},
-	{"permissions-policy*", "drop", ofOrigin},
-	{"link", "drop", ofOrigin},
-	{"no-vary-search", "drop", ofOrigin},
-	{"origin-*", "drop", ofOrigin},
-	{"sec-*", "drop", ofOrigin},
-	{"set-cookie2", "drop", ofOrigin},
-	{"set-login", "drop", ofOrigin},
-	{"speculation-rules", "drop", ofOrigin},
-	{"supports-loading-mode", "drop", ofOrigin},
-	{"use-as-dictionary", "drop", ofOrigin},
-	{"x-accel-*", "drop", ofFront},
-	{"x-sendfile", "drop", ofFront},
-	{"culvert-*", "drop", ofCulvert},
-	{"x-culvert-*", "drop", ofCulvert},
-	{"set-cookie", "cookie", "metadata.forward_set_cookies"},
-}
+// bothRows begin both tables.
+var bothRows = slices.Concat(
+	rows("drop", ofGRPC, ":*"),
+	rows("drop", hopByHop, "connection", "keep-alive", "proxy-*", "upgrade", "te", "trailer", "transfer-encoding"),
+)
+
+var requestRows = slices.Concat(bothRows,
+	rows("drop", hopByHop, "http2-settings"),
+	rows("drop", "the authority is the backend's; the client's is in x-forwarded-host", "host"),
+	rows("drop", ofBody, "content-length", "content-type", "content-encoding", "expect"),
+	rows("drop", ofBrowser,
+		"accept", "accept-encoding", "accept-language", "origin", "referer", "sec-*", "access-control-*",
+	),
+	rows("drop", "passed on as x-forwarded-user-agent", "user-agent"),
+	rows("drop", ofGRPC, "x-grpc-web", "grpc-*"),
+	rows("drop", "Connect's own", "connect-*"),
+	rows("drop", "from a load balancer to its backend", "lb-token"),
+	rows("drop", ofCulvert, "culvert-*", "x-culvert-*"),
+	rows("drop", "culvert adds it anew: the client's value if it is valid, else an id of its own", "x-request-id"),
+	rows("drop", "added anew", "x-forwarded-user-agent"),
+	rows("cookie", "metadata.forward_cookies", "cookie"),
+	rows("vouched", vouch+", and culvert forwards it only with metadata.client_certificate", "x-forwarded-client-cert"),
+	rows("vouched", vouch, "client-cert", "client-cert-chain", "x-forwarded-*"),
+	rows("vouched", vouch+"; sent on as x-forwarded-*", "forwarded"),
+	rows("vouched", vouch,
+		"via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "fastly-client-ip",
+		"x-cluster-client-ip", "x-envoy-external-address", "x-ssl-client-*", "x-amzn-mtls-*",
+		"x-amzn-oidc-*", "x-goog-iap-*", "x-goog-authenticated-user-*", "x-ms-client-principal*",
+		"x-auth-request-*", "x-original-*",
+	),
+)
+
+var responseRows = slices.Concat(bothRows,
+	rows("drop", ofBody, "content-*", "date"),
+	rows("drop", ofGRPC, "grpc-status", "grpc-message", "grpc-encoding", "grpc-accept-encoding", "grpc-timeout"),
+	rows("drop", ofOrigin,
+		"access-control-*", "cross-origin-*", "alt-svc", "location", "refresh", "clear-site-data",
+		"strict-transport-security", "public-key-pins*", "service-worker-allowed", "report-to",
+		"reporting-endpoints", "nel", "accept-ch", "critical-ch", "attribution-reporting-*",
+		"document-policy*", "feature-policy", "permissions-policy*", "link", "no-vary-search",
+		"origin-*", "sec-*", "set-cookie2", "set-login", "speculation-rules", "supports-loading-mode",
+		"use-as-dictionary",
+	),
+	rows("drop", ofFront, "x-accel-*", "x-sendfile"),
+	rows("drop", ofCulvert, "culvert-*", "x-culvert-*"),
+	rows("cookie", "metadata.forward_set_cookies", "set-cookie"),
+)
