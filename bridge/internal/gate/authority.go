@@ -3,6 +3,7 @@ package gate
 import (
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -36,16 +37,11 @@ func ParseAuthority(s string) (host, port string, ok bool) {
 }
 
 func isPort(s string) bool {
-	n := 0
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-		if n = 10*n + int(s[i]-'0'); n > 1<<16-1 {
-			return false
-		}
+	if s == "" {
+		return true
 	}
-	return true
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }
 
 // isIPv6 reports whether s is an IPv6 address, with or without a zone. Some clients
@@ -95,20 +91,8 @@ func unhex(s string) (b byte, ok bool) {
 	if len(s) < 2 {
 		return 0, false
 	}
-	for i := range 2 {
-		b <<= 4
-		switch c := s[i]; {
-		case '0' <= c && c <= '9':
-			b |= c - '0'
-		case 'a' <= c && c <= 'f':
-			b |= c - 'a' + 10
-		case 'A' <= c && c <= 'F':
-			b |= c - 'A' + 10
-		default:
-			return 0, false
-		}
-	}
-	return b, true
+	n, err := strconv.ParseUint(s[:2], 16, 8)
+	return byte(n), err == nil
 }
 
 // unreserved reports whether a byte is never encoded. RFC 3986 §2.3.

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -107,18 +108,13 @@ func (p *Origins) Judge(a Asker) Access {
 	}
 	v := Access{Origin: a.Origins[0]}
 	u, ok := parseOrigin(v.Origin)
+	listed := ok && p.lists(u)
 	switch {
 	case v.Origin == "null":
 		v.Allowed = p.null // and never with cookies: every sandboxed page sends it
-	case ok && p.lists(u):
+	case listed || ok && p.isOwn(u, a):
 		// Between http and https of one name, browsers report cross-site.
-		if u.Scheme == "https" && deniedByBrowser(u, a) {
-			v.Denial = foreignOwn
-			return v
-		}
-		v.Allowed, v.Credentials = true, true
-	case ok && p.isOwn(u, a):
-		if deniedByBrowser(u, a) {
+		if (u.Scheme == "https" || !listed) && deniedByBrowser(u, a) {
 			v.Denial = foreignOwn
 			return v
 		}
@@ -166,10 +162,8 @@ func (p *Origins) isOwnName(host string) bool {
 // parseOrigin parses an origin as browsers write it, in any case: scheme, host and
 // port, in ASCII, and nothing else. RFC 6454 §6.2.
 func parseOrigin(text string) (*url.URL, bool) {
-	for i := range len(text) {
-		if text[i] <= ' ' || text[i] >= 0x7f {
-			return nil, false
-		}
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return nil, false
 	}
 	lower := strings.ToLower(text)
 	u, err := url.Parse(lower)
@@ -193,19 +187,13 @@ func placeOf(authority, usual string) place {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		host = addr.WithZone("").String()
 	}
-	if port = strings.TrimLeft(port, "0"); port == "" {
-		port = usual
-	}
-	return place{host, port}
+	return place{host, cmp.Or(strings.TrimLeft(port, "0"), usual)}
 }
 
 // pageOf returns the place of an origin. It keeps a final dot: to the browser, that
 // is another origin.
 func pageOf(u *url.URL) place {
-	if port := u.Port(); port != "" {
-		return place{u.Hostname(), port}
-	}
-	return place{u.Hostname(), usualPort(u.Scheme)}
+	return place{u.Hostname(), cmp.Or(u.Port(), usualPort(u.Scheme))}
 }
 
 func usualPort(scheme string) string {
