@@ -25,15 +25,7 @@ func NewMethodPatterns(list []string) (MethodPatterns, error) {
 // Match reports whether a pattern matches the method "/package.Service/Method".
 func (ps MethodPatterns) Match(method string) bool {
 	name := strings.TrimPrefix(method, "/")
-	for _, p := range ps {
-		if !beginsAlike(p, name) {
-			continue
-		}
-		if ok, err := path.Match(p, name); err == nil && ok {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ps, func(p string) bool { return beginsAlike(p, name) && matchesText(p, name) })
 }
 
 // beginsAlike reports whether a name begins with the part of a pattern before its first
@@ -52,13 +44,10 @@ func beginsAlike(pattern, name string) bool {
 
 // matchService reports whether a pattern could match some method of the service.
 func (ps MethodPatterns) matchService(service string) bool {
-	for _, p := range ps {
+	return slices.ContainsFunc(ps, func(p string) bool {
 		head, _, _ := strings.Cut(p, "/")
-		if ok, err := path.Match(head, service); err == nil && ok {
-			return true
-		}
-	}
-	return false
+		return matchesText(head, service)
+	})
 }
 
 // A MethodPolicy decides which methods cross. A deny pattern always wins. If there are

@@ -50,15 +50,15 @@ func coversPart(a, b string) bool {
 	// If a has no wildcard but "*", only a "*" of a matches the wildcards of b, which then
 	// may stand for any text.
 	plain := !strings.ContainsAny(a, `?[\`) && !strings.ContainsAny(b, `[\`)
-	return a == b || a == "*" || (plain || isLiteral(b)) && matchesPart(a, b)
+	return a == b || a == "*" || (plain || isLiteral(b)) && matchesText(a, b)
 }
 
 func disjointParts(a, b string) bool {
 	switch {
 	case isLiteral(a):
-		return !matchesPart(b, a)
+		return !matchesText(b, a)
 	case isLiteral(b):
-		return !matchesPart(a, b)
+		return !matchesText(a, b)
 	}
 	a, b = a[:strings.IndexAny(a, special)], b[:strings.IndexAny(b, special)]
 	return !strings.HasPrefix(a, b) && !strings.HasPrefix(b, a)
@@ -66,8 +66,9 @@ func disjointParts(a, b string) bool {
 
 func isLiteral(part string) bool { return !strings.ContainsAny(part, special) }
 
-func matchesPart(pattern, part string) bool {
-	ok, err := path.Match(pattern, part)
+// matchesText is path.Match, for patterns that have no mistake or match nothing.
+func matchesText(pattern, text string) bool {
+	ok, err := path.Match(pattern, text)
 	return ok && err == nil
 }
 

@@ -129,8 +129,7 @@ func (p *pattern) matches(method string) bool {
 		return len(method) > len(p.text) && method[len(p.text)] == '/' && method[:len(p.text)] == p.text
 	case partOfService, glob:
 	}
-	ok, err := path.Match(p.text, method)
-	return ok && err == nil
+	return matchesText(p.text, method)
 }
 
 // mayHave reports whether p has one of these wildcards. A sample of another pattern
