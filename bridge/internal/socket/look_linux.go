@@ -12,41 +12,35 @@ import (
 // HungUp reports, without reading, whether the peer has closed or reset the
 // connection.
 func HungUp(c net.Conn) bool {
-	raw := rawConn(c)
-	if raw == nil {
-		return false
-	}
-	gone := false
-	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		n, err := unix.Poll(fds, 0)
-		gone = err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLERR|unix.POLLHUP) != 0
-	})
-	return gone
+	return events(c, unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLERR|unix.POLLHUP) != 0
 }
 
 // Readable reports whether bytes, or the connection's end, wait to be read.
-func Readable(c net.Conn) bool {
+func Readable(c net.Conn) bool { return events(c, unix.POLLIN) != 0 }
+
+// events returns what the kernel says of the connection when it is asked for the events. It
+// is 0 if nobody knows.
+func events(c net.Conn, asked int16) (found int16) {
 	raw := rawConn(c)
 	if raw == nil {
-		return false
+		return 0
 	}
-	ready := false
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, 0)
-		ready = err == nil && n > 0
+		fds := []unix.PollFd{{Fd: int32(fd), Events: asked}}
+		if _, err := unix.Poll(fds, 0); err == nil {
+			found = fds[0].Revents
+		}
 	})
-	return ready
+	return found
 }
 
 // Look asks the kernel which data the peer has acknowledged.
 func Look(c net.Conn) Sight {
+	s := Sight{}
 	raw := rawConn(c)
 	if raw == nil {
-		return Sight{}
+		return s
 	}
-	s := Sight{}
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
