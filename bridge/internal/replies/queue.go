@@ -190,10 +190,7 @@ func (q *Queue) take() (mem.BufferSlice, bool, error) {
 		runtime.Gosched()
 		q.mu.Lock()
 	}
-	m := q.queue[q.first]
-	q.queue[q.first] = nil
-	q.first = (q.first + 1) % aheadMessages
-	q.count--
+	m := q.pop()
 	q.out = m.Len()
 	q.makeRoom()
 	return m, q.count > 0 || q.err != nil, nil
@@ -221,10 +218,15 @@ func (q *Queue) Drop() {
 	}
 	q.changed.Broadcast()
 	for q.count > 0 {
-		m := q.queue[q.first]
-		q.queue[q.first] = nil
-		q.first = (q.first + 1) % aheadMessages
-		q.count--
-		m.Free()
+		q.pop().Free()
 	}
+}
+
+// pop takes the first message out of the queue, which has one. mu is held.
+func (q *Queue) pop() mem.BufferSlice {
+	m := q.queue[q.first]
+	q.queue[q.first] = nil
+	q.first = (q.first + 1) % aheadMessages
+	q.count--
+	return m
 }
