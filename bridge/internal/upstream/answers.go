@@ -411,24 +411,20 @@ func (a *answers) repair(ends bool) (end, changed bool) {
 		if a.cut {
 			return ends, changed // grpc-go refuses it
 		}
+		was := f.Value
 		switch {
 		case f.Name == "content-type":
-			if plain := plainGRPC(f.Value); plain != f.Value {
-				f.Value, changed = plain, true
-			}
+			f.Value = plainGRPC(was)
 		case f.Name == "grpc-encoding":
-			if plain := plainCoding(f.Value); plain != f.Value {
-				f.Value, changed = plain, true
-			}
+			f.Value = plainCoding(was)
 		case f.Name == "grpc-status":
-			if plain := plainNumber(f.Value); plain != f.Value {
-				f.Value, changed = plain, true
-			}
+			f.Value = plainNumber(was)
 		case strings.HasSuffix(f.Name, "-bin") && !isBase64(f.Value):
 			a.addParts(f)
 			changed = true
 			continue
 		}
+		changed = changed || f.Value != was
 		h.note(f)
 		a.add(f)
 	}
