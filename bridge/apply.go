@@ -71,9 +71,6 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	}
 	p.listenings = listenings
 	change, err := s.changeBackends(&cfg, &p.limits) // the last that can fail: it begins to connect
-	if err == nil {
-		err = change.begin()
-	}
 	if err != nil {
 		return err
 	}

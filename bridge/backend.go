@@ -100,9 +100,9 @@ type backendChange struct {
 	gone      map[string]*upstream.Upstream
 }
 
-// changeBackends makes the upstreams that a configuration adds and replaces. limits are its
-// own, with their defaults. The caller
-// begins or drops the change. s.applying is held, except while the Server is being made.
+// changeBackends makes the upstreams that a configuration adds and replaces, and has new
+// calls go to them. limits are its own, with their defaults. s.applying is held, except
+// while the Server is being made.
 func (s *Server) changeBackends(cfg *Config, limits *Limits) (*backendChange, error) {
 	backends, err := cfg.backends()
 	if err != nil {
@@ -136,7 +136,7 @@ func (s *Server) changeBackends(cfg *Config, limits *Limits) (*backendChange, er
 			c.gone[name] = s.upstreams.Get(name)
 		}
 	}
-	return c, nil
+	return c, c.begin()
 }
 
 // begin has new calls go to the upstreams made. It fails only if the Server is closed.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
@@ -66,6 +67,15 @@ func (c *call) httpFault() *report.Fault {
 
 // codingRefused reports whether the client is to be told which codings can be read.
 func (c *call) codingRefused() bool { return c.fault == errCoding }
+
+// pack compresses a reply, which it takes over.
+func (c *call) pack(m mem.BufferSlice) (mem.BufferSlice, error) {
+	packed, err := packing.Pack(m, c.s.account.Pool)
+	if err != nil {
+		return nil, report.New(report.ReasonInternal, "internal error").Because(err)
+	}
+	return packed, nil
+}
 
 // lastMoment returns how long the client has to accept the end of a call whose context
 // has ended.

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -147,11 +148,7 @@ func (c *routeCompiler) compileTargets(r *Route, made *route) {
 }
 
 func (c *routeCompiler) unknownBackend(name string) string {
-	all := make([]string, 0, len(c.backends))
-	for n := range c.backends {
-		all = append(all, n)
-	}
-	slices.Sort(all)
+	all := slices.Sorted(maps.Keys(c.backends))
 	return fmt.Sprintf("names no backend: there is no %q; use one of %s", name, strings.Join(all[:min(len(all), 10)], ", "))
 }
 

@@ -89,9 +89,6 @@ func New(cfg Config) (*Server, error) {
 	s.account = memory.New(limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
 	change, err := s.changeBackends(&cfg, &p.limits)
-	if err == nil {
-		err = change.begin()
-	}
 	if err != nil {
 		return nil, err
 	}

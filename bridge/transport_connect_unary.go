@@ -13,7 +13,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -94,9 +93,9 @@ func (e *unaryAnswer) header(_ *httpStream, md metadata.MD, _ bool) error {
 // the call has ended.
 func (e *unaryAnswer) message(h *httpStream, m mem.BufferSlice, _ bool) error {
 	if h.call.packReplies && m.Len() > 0 {
-		packed, err := packing.Pack(m, h.call.s.account.Pool)
+		packed, err := h.call.pack(m)
 		if err != nil {
-			return report.New(report.ReasonInternal, "internal error").Because(err)
+			return err
 		}
 		m, e.packed = packed, true
 	}

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"encoding/base64"
 	"io"
 	"iter"
@@ -10,8 +11,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/packing"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -27,10 +26,7 @@ type grpcAnswer struct {
 func (e *grpcAnswer) header(h *httpStream, md metadata.MD, more bool) error {
 	e.packed = h.call.packReplies && (e.d.trailers || e.d.connect)
 	e.begin(h, codec.Fields(md), more)
-	if more {
-		return nil
-	}
-	return h.flush()
+	return h.flushUnless(more)
 }
 
 // These header values are never written to.
@@ -67,10 +63,7 @@ func (e *grpcAnswer) contentType(subtype string) string {
 	case e.text:
 		base = webText.contentType
 	default:
-		base = web.contentType
-		if subtype == "" {
-			subtype = "proto"
-		}
+		base, subtype = web.contentType, cmp.Or(subtype, "proto")
 	}
 	if subtype == "" {
 		return base
@@ -82,9 +75,9 @@ func (e *grpcAnswer) contentType(subtype string) string {
 func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
 	flag := byte(0)
 	if e.packed && m.Len() > 0 {
-		packed, err := packing.Pack(m, h.call.s.account.Pool)
+		packed, err := h.call.pack(m)
 		if err != nil {
-			return report.New(report.ReasonInternal, "internal error").Because(err)
+			return err
 		}
 		m, flag = packed, codec.FlagCompressed
 	}
@@ -96,10 +89,10 @@ func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error 
 	if err != nil {
 		return err
 	}
-	if err := e.writeFrame(h, w, flag, m); err != nil || more {
+	if err := e.writeFrame(h, w, flag, m); err != nil {
 		return err
 	}
-	return h.flush()
+	return h.flushUnless(more)
 }
 
 // writeFrame writes one frame; as text it is one chunk of base64, padded.

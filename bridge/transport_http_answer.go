@@ -242,6 +242,14 @@ func (h *httpStream) cutWrites(t time.Time) {
 	}
 }
 
+// flushUnless is flush, unless more follows at once.
+func (h *httpStream) flushUnless(more bool) error {
+	if more {
+		return nil
+	}
+	return h.flush()
+}
+
 // flush sends all that was written.
 func (h *httpStream) flush() error {
 	err := h.rc.Flush()

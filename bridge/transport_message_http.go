@@ -83,10 +83,7 @@ func (e *linesAnswer) header(h *httpStream, md metadata.MD, more bool) error {
 		return nil
 	}
 	e.begin(h, codec.Fields(md), more)
-	if more {
-		return nil
-	}
-	return h.flush()
+	return h.flushUnless(more)
 }
 
 func (e *linesAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more bool) {
@@ -128,10 +125,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 		}
 	}
 	e.noteSent(h)
-	if more {
-		return nil
-	}
-	return h.flush()
+	return h.flushUnless(more)
 }
 
 // end implements encoder. A call that fails before its answer has begun gets an HTTP

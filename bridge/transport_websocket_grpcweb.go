@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -101,10 +102,7 @@ func (d *grpcSocket) header(md metadata.MD, more bool) error {
 // writeHeader sends the frame that must come before any other, even empty.
 func (d *grpcSocket) writeHeader(md metadata.MD, more bool) error {
 	d.headerSent = true
-	subtype := d.call.subtype
-	if subtype == "" {
-		subtype = "proto"
-	}
+	subtype := cmp.Or(d.call.subtype, "proto")
 	block := codec.AppendHeaderBlock(nil, func(yield func(string, string) bool) {
 		if !yield("content-type", web.contentType+"+"+subtype) {
 			return
