@@ -2,38 +2,25 @@ package headers
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
 // fallbackRows are what else doesn't reach a web server: programs there take it for the word of
 // the proxy in front of them. X-Http-Method-Override and its like pass: the client may send
 // any method anyway.
-var fallbackRows = compile([]Row{
-	{"proxy", "drop", "a CGI program takes it for its variable HTTP_PROXY (https://httpoxy.org)"},
-	{"x-sendfile-type", "drop", ofFront}, // CVE-2025-61780
-	{"x-accel-*", "drop", ofFront},
-	{"x-middleware-subrequest", "drop", "the web server's own"}, // CVE-2025-29927
-	{"x-rewrite-url", "vouched", "replaces the path"},
-	{"x-script-name", "vouched", "replaces the path"},
-	{"script-name", "vouched", "replaces the path"},
-	{"x-host", "vouched", "replaces the host"},
-	{"x-http-host-override", "vouched", "replaces the host"},
-	{"x-scheme", "vouched", "replaces the scheme"},
-	{"x-url-scheme", "vouched", "replaces the scheme"},
-	{"front-end-https", "vouched", "replaces the scheme"},
-	{"x-originating-ip", "vouched", vouch},
-	{"x-proxyuser-ip", "vouched", vouch},
-	{"x-azure-clientip", "vouched", vouch},
-	{"x-azure-socketip", "vouched", vouch},
-	{"x-appengine-*", "vouched", vouch},
-	{"cf-connecting-ipv6", "vouched", vouch},
-	{"fly-client-ip", "vouched", vouch},
-	{"wl-proxy-*", "vouched", vouch},
-	{"client-ip", "vouched", vouch},
-	{"x-remote-*", "vouched", vouch},
-	{"remote-*", "vouched", vouch},
-	{"x-webauth-*", "vouched", vouch},
-})
+var fallbackRows = compile(slices.Concat(
+	rows("drop", "a CGI program takes it for its variable HTTP_PROXY (https://httpoxy.org)", "proxy"),
+	rows("drop", ofFront, "x-sendfile-type", "x-accel-*"),           // x-sendfile-type: CVE-2025-61780
+	rows("drop", "the web server's own", "x-middleware-subrequest"), // CVE-2025-29927
+	rows("vouched", "replaces the path", "x-rewrite-url", "x-script-name", "script-name"),
+	rows("vouched", "replaces the host", "x-host", "x-http-host-override"),
+	rows("vouched", "replaces the scheme", "x-scheme", "x-url-scheme", "front-end-https"),
+	rows("vouched", vouch,
+		"x-originating-ip", "x-proxyuser-ip", "x-azure-clientip", "x-azure-socketip", "x-appengine-*",
+		"cf-connecting-ipv6", "fly-client-ip", "wl-proxy-*", "client-ip", "x-remote-*", "remote-*", "x-webauth-*",
+	),
+))
 
 // Fallback returns the fields of a request's header that reach the web server: all but those
 // of one connection, and those that only culvert and trusted proxies may set.
