@@ -179,21 +179,45 @@ func (q *Limiter) refuse(f *report.Fault, peer, detail string) error {
 // A Call is a call's usage, from Begin to End. A call that hasn't begun counts
 // nothing.
 type Call struct {
+	client
+	method *Scope // nil: the call's method has no limits of its own
+	route  *Scope // nil: the call has no route
+}
+
+// A client is the usage that a call or a request to the web server has of its client.
+type client struct {
 	quotas   *Limiter
 	listener *Scope
-	method   *Scope // nil: the call's method has no limits of its own
-	route    *Scope // nil: the call has no route
 	peer     string
-	address  *Address // before begin: the address of the call's own connection, or nil
+	address  *Address // before hold: the address of its own connection, or nil
 	begun    bool
-	holds    bool // the call holds the address; else its connection does
+	holds    bool // it holds the address; else its connection does
 }
+
+// hold holds the address, unless its connection does.
+func (u *client) hold() {
+	if u.address == nil {
+		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
+	}
+}
+
+// release undoes hold.
+func (u *client) release() {
+	if u.holds {
+		u.holds = false
+		u.address.holders.Add(-1)
+		u.address = nil
+	}
+}
+
+// Memory returns the memory of the address. It is valid from Begin to End.
+func (u *client) Memory() *memory.Address { return &u.address.memory }
 
 // Call returns the usage of a call, or of a WebSocket, on a listener. method is the
 // scope of the call's method, or nil. from is the usage of the address of the call's
 // own connection; it is nil if the peer has another address.
 func (q *Limiter) Call(listener, method *Scope, peer string, from *Address) Call {
-	return Call{quotas: q, listener: listener, method: method, peer: peer, address: from}
+	return Call{client: client{quotas: q, listener: listener, peer: peer, address: from}, method: method}
 }
 
 // Move makes the call count with the scopes of another method and route; either may
@@ -237,9 +261,7 @@ func others(room []Scope, of, beside [2]*Scope) []Scope {
 // server is as cheap, for both sides, as one by an empty bucket. A call that fails
 // later, for any other reason, has begun, and its token is spent.
 func (u *Call) Begin(method string) error {
-	if u.address == nil {
-		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
-	}
+	u.hold()
 	var room [maxShares]Scope
 	if x := takeAll(u.shares(&room), u.quotas.now, Scope.beginCall, Scope.cancelCall); x != nil {
 		err := u.quotas.refuse(x, u.peer, method)
@@ -255,9 +277,6 @@ func (u *Call) Begin(method string) error {
 // AddressKey returns a key of the call's address: the same for all addresses that count as
 // one.
 func (u *Call) AddressKey() uint64 { return addressKey(u.peer) }
-
-// Memory returns the memory of the call's address. It is valid from Begin to End.
-func (u *Call) Memory() *memory.Address { return &u.address.memory }
 
 // beginCall counts a call, or returns why it is refused: then it counts nothing.
 func (s Scope) beginCall(now clock) *report.Fault {
@@ -284,15 +303,6 @@ func (s Scope) endCall() { s.tally.calls.Add(-1) }
 func (u *Call) End() {
 	u.stopCounting()
 	u.release()
-}
-
-// release releases the address, if the call itself holds it.
-func (u *Call) release() {
-	if u.holds {
-		u.holds = false
-		u.address.holders.Add(-1)
-		u.address = nil
-	}
 }
 
 // stopCounting gives back the call's usage.
