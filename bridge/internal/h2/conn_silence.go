@@ -141,9 +141,7 @@ func (c *conn) giveUp(why error) {
 	c.announce(end)
 	c.goodbye.end = end
 	c.lastWord()
-	if at := time.Now().Add(goodbyeTime); k.close.IsZero() || at.Before(k.close) {
-		k.close = at
-	}
+	k.close = earliest(k.close, time.Now().Add(goodbyeTime))
 }
 
 // mayTakeRest reports whether a connection that has sent everything must stay open

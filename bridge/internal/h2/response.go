@@ -183,10 +183,7 @@ func CutWrites(w http.ResponseWriter, t time.Time) (served bool) {
 
 // send sends the header, unless it is sent already, and the kept data, and data.
 func (w *response) send(data []byte, flush bool) error {
-	p := pending{data: data}
-	if w.kept != nil {
-		p.head = w.kept.b[:w.kept.w]
-	}
+	p := pending{head: w.keptData(), data: data}
 	if !w.sent {
 		w.completeHeader(p.head, data, false)
 		p.fields = w.fields.fields
@@ -198,6 +195,14 @@ func (w *response) send(data []byte, flush bool) error {
 	}
 	w.release()
 	return err
+}
+
+// keptData returns the data that waits for more, or nil.
+func (w *response) keptData() []byte {
+	if w.kept == nil {
+		return nil
+	}
+	return w.kept.b[:w.kept.w]
 }
 
 // release frees the data that has been sent.
@@ -218,10 +223,7 @@ func (w *response) finish() {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	p := pending{end: true}
-	if w.kept != nil {
-		p.head = w.kept.b[:w.kept.w]
-	}
+	p := pending{head: w.keptData(), end: true}
 	if !w.sent {
 		w.completeHeader(p.head, nil, true)
 		p.fields = w.fields.fields

@@ -37,28 +37,21 @@ func settingsOf(hs *http.Server) settings {
 	if hs.HTTP2 != nil {
 		h = *hs.HTTP2
 	}
-	s := settings{
+	return settings{
 		streams: orDefault(h.MaxConcurrentStreams, 250),
 		// Until a client has our SETTINGS, it may send as much as the default.
 		streamWindow: min(max(orDefault(h.MaxReceiveBufferPerStream, 1<<20), defaultWindow), maxWindow),
 		connWindow:   min(max(orDefault(h.MaxReceiveBufferPerConnection, 1<<20), defaultWindow), maxWindow),
 		// net/http allows for ten fields' overhead, which HTTP/1 doesn't count.
 		headerList:  orDefault(hs.MaxHeaderBytes, http.DefaultMaxHeaderBytes) + 10*32,
-		headerTime:  10 * time.Second,
+		headerTime:  orDefault(hs.ReadHeaderTimeout, 10*time.Second),
 		idle:        hs.IdleTimeout,
 		pingAfter:   h.SendPingTimeout,
-		pingTimeout: h.PingTimeout,
+		pingTimeout: orDefault(h.PingTimeout, 15*time.Second),
 	}
-	if hs.ReadHeaderTimeout > 0 {
-		s.headerTime = hs.ReadHeaderTimeout
-	}
-	if s.pingTimeout <= 0 {
-		s.pingTimeout = 15 * time.Second
-	}
-	return s
 }
 
-func orDefault(v, def int) int {
+func orDefault[T int | time.Duration](v, def T) T {
 	if v <= 0 {
 		return def
 	}

@@ -47,18 +47,11 @@ func (r *rest) came(n int, now time.Time) bool {
 
 // hurry shortens the time to that of a shutdown.
 func (r *rest) hurry(now time.Time) {
-	r.until = earlier(r.until, now.Add(lastRestSilence))
-	r.end = earlier(r.end, now.Add(lastRestTime))
+	r.until = earliest(r.until, now.Add(lastRestSilence))
+	r.end = earliest(r.end, now.Add(lastRestTime))
 }
 
-func (r *rest) due() time.Time { return earlier(r.until, r.end) }
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
+func (r *rest) due() time.Time { return earliest(r.until, r.end) }
 
 // linger ends the handler's part of a stream whose request isn't complete. The caller
 // holds mu and flushes.

@@ -224,10 +224,7 @@ func (st *stream) waitsForWindow() bool {
 // queue has the writer send the pending data, if the windows allow; when they open, it
 // is queued again. The caller holds mu.
 func (st *stream) queue() {
-	if st.queued || st.closed || st.pending.empty() {
-		return
-	}
-	if st.waitsForWindow() {
+	if st.queued || st.closed || st.pending.empty() || st.waitsForWindow() {
 		return
 	}
 	o := &st.c.out
