@@ -717,7 +717,7 @@ func (s *aTLSSource) Config() *tls.Config { return &s.config }
 // upstreamOf returns the upstream that new calls go to.
 func upstreamOf(t testing.TB, s *Server) *upstream.Upstream {
 	t.Helper()
-	u, err := s.upstreams.Acquire(DefaultBackend)
+	u, err := s.upstreams.Acquire(DefaultBackend, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func TestApplyChangesBackends(t *testing.T) {
 		}
 	}
 	wantName("one")
-	stays, err := s.upstreams.Acquire("stays")
+	stays, err := s.upstreams.Acquire("stays", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestApplyChangesBackends(t *testing.T) {
 			}
 			return ""
 		})
-		now, err := s.upstreams.Acquire("stays")
+		now, err := s.upstreams.Acquire("stays", 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ func (rt *router) authorize(method, peer string) error {
 // acquire acquires the upstream of that name for a call, or returns a fault. The call
 // releases it at its end.
 func (rt *router) acquire(backend string) (*upstream.Upstream, error) {
-	return rt.upstreams.AcquireWithin(backend, rt.maxCalls[backend])
+	return rt.upstreams.Acquire(backend, rt.maxCalls[backend])
 }
 
 // takes reports whether acquire can succeed, and the backend serves.

@@ -34,13 +34,10 @@ func NewSet() *Set {
 	return s
 }
 
-// Acquire is AcquireWithin without a limit.
-func (s *Set) Acquire(name string) (*Upstream, error) { return s.AcquireWithin(name, 0) }
-
-// AcquireWithin returns the upstream of that name for one call, which must release it,
+// Acquire returns the upstream of that name for one call, which must release it,
 // unless most calls hold the upstream; 0 is no limit. It takes no lock and allocates
 // nothing. The error is a *report.Fault.
-func (s *Set) AcquireWithin(name string, most int) (*Upstream, error) {
+func (s *Set) Acquire(name string, most int) (*Upstream, error) {
 	for {
 		u := (*s.byName.Load())[name]
 		if u == nil {
@@ -81,7 +78,7 @@ func (s *Set) Serves(name string) bool {
 	return u != nil && u.pool.serves()
 }
 
-// Takes reports whether the upstream of that name serves, and AcquireWithin doesn't
+// Takes reports whether the upstream of that name serves, and Acquire doesn't
 // refuse a call. It takes no lock.
 func (s *Set) Takes(name string, most int) bool {
 	u := (*s.byName.Load())[name]

@@ -88,7 +88,7 @@ func must(t testing.TB, err error) {
 // callSet makes one call to the upstream of that name and returns who answered.
 func callSet(ctx context.Context, t testing.TB, s *Set, name string) (string, error) {
 	t.Helper()
-	u, err := s.Acquire(name)
+	u, err := s.Acquire(name, 0)
 	if err != nil {
 		return "", err
 	}
@@ -109,7 +109,7 @@ type heldCall struct {
 
 func holdCall(t testing.TB, s *Set, name string) *heldCall {
 	t.Helper()
-	u, err := s.Acquire(name)
+	u, err := s.Acquire(name, 0)
 	must(t, err)
 	ctx, cancel := context.WithCancel(within(t, patience))
 	up, err := openCall(ctx, u, Request{Method: testMethod})
@@ -263,7 +263,7 @@ func TestCloseEndsUpstreamsThatCallsHold(t *testing.T) {
 		t.Error("a closed Set takes an upstream")
 	}
 	must(t, late.Close()) // it is still the caller's
-	if _, err := s.Acquire("a"); err == nil || len(s.States()) != 0 {
+	if _, err := s.Acquire("a", 0); err == nil || len(s.States()) != 0 {
 		t.Errorf("a closed Set gives out an upstream: %v, %v", err, s.States())
 	}
 }
@@ -302,7 +302,7 @@ func TestSetRefusesNames(t *testing.T) {
 // and isn't told the upstream's name.
 func TestUpstreamThatIsGone(t *testing.T) {
 	s := newSet(t)
-	_, err := s.Acquire("secret")
+	_, err := s.Acquire("secret", 0)
 	v := judge(err)
 	if v.reason != report.ReasonUpstreamUnreachable || v.status.Code() != codes.Unavailable || errorInfo(t, v.status).GetMetadata()["sent"] != "no" {
 		t.Errorf("got %v for %s, want UNAVAILABLE for %s, not sent", v.status, v.reason, report.ReasonUpstreamUnreachable)
@@ -317,7 +317,7 @@ func TestAcquireCostsNothing(t *testing.T) {
 	s := newSet(t)
 	must(t, s.Put("a", newUpstream(t, startLabelled(t, "a"))))
 	if n := testing.AllocsPerRun(100, func() {
-		if u, err := s.Acquire("a"); err == nil {
+		if u, err := s.Acquire("a", 0); err == nil {
 			u.Release()
 		}
 	}); n != 0 {
@@ -335,11 +335,11 @@ func TestBorrower(t *testing.T) {
 	must(t, s.Put("a", newUpstream(t, b)))
 	borrowed, err := s.Borrow("a")
 	must(t, err)
-	call, err := s.AcquireWithin("a", 1)
+	call, err := s.Acquire("a", 1)
 	if err != nil {
 		t.Fatalf("a call beside a borrower: %v", err)
 	}
-	if _, err := s.AcquireWithin("a", 1); err == nil {
+	if _, err := s.Acquire("a", 1); err == nil {
 		t.Error("a second call passed a limit of 1")
 	}
 	if got := s.States()[0].Calls; got != 1 {
