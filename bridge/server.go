@@ -96,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 	s.loop = newID()
 	s.registry = newRegistry(s.account, s.panics, s.edge.Idle)
 	s.serveTunnels()
-	s.polls = opamp.NewTable(opamp.DefaultOptions(func() int { return s.policy.Load().limits.Connections }, report.KeyConnections).With(s.panics))
+	s.polls = opamp.NewTable(opamp.DefaultOptions(s.panics, func() int { return s.policy.Load().limits.Connections }, report.KeyConnections))
 	return s, nil
 }
 

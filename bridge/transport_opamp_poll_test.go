@@ -26,7 +26,7 @@ import (
 
 // sessionsOf sets the options of a server's sessions that differ from the defaults.
 func sessionsOf(s *Server, change func(*opamp.Options)) {
-	o := opamp.DefaultOptions(func() int { return 100 }, report.KeyConnections)
+	o := opamp.DefaultOptions(nil, func() int { return 100 }, report.KeyConnections)
 	change(&o)
 	s.polls = opamp.NewTable(o)
 }

@@ -127,7 +127,7 @@ type world struct {
 
 // newWorld returns a world whose backend has this method.
 func newWorld(t *testing.T, method func(s *stream) *status.Status) *world {
-	w := &world{t: t, table: NewTable(DefaultOptions(func() int { return 100 }, keySessions)), account: memory.New(256<<20, 0), method: method, window: 16, ahead: 16}
+	w := &world{t: t, table: NewTable(DefaultOptions(nil, func() int { return 100 }, keySessions)), account: memory.New(256<<20, 0), method: method, window: 16, ahead: 16}
 	t.Cleanup(func() {
 		w.calls.Wait()
 		if n := w.table.Sessions(); n != 0 || len(w.table.sessions) != 0 || w.table.idle.first != nil {

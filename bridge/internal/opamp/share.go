@@ -41,16 +41,12 @@ func (h *addresses) Pop() any {
 	return a
 }
 
-func newAddress(key uint64) *address {
-	of := func(s *Session) *links { return &s.beside }
-	return &address{key: key, idle: list{of: of}, busy: list{of: of}}
-}
-
 // enter counts a session with its address. The caller holds mu.
 func (t *Table) enter(s *Session, key uint64) {
 	a := t.addresses[key]
 	if a == nil {
-		a = newAddress(key)
+		of := func(s *Session) *links { return &s.beside }
+		a = &address{key: key, idle: list{of: of}, busy: list{of: of}}
 		t.addresses[key] = a
 		heap.Push(&t.most, a)
 	}

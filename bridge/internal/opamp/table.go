@@ -30,15 +30,9 @@ const Interval = 30 * time.Second
 // https://opentelemetry.io/docs/specs/opamp/#throttling
 const Retry = 30 * time.Second
 
-// With returns the options with the Panics of a server.
-func (o Options) With(panics *report.Panics) Options {
-	o.Panics = panics
-	return o
-}
-
 // DefaultOptions returns the options of OpAMP's defaults, for this many sessions.
-func DefaultOptions(sessions func() int, key string) Options {
-	return Options{Sessions: sessions, Key: key, Expiry: 3 * Interval, Patience: time.Second}
+func DefaultOptions(panics *report.Panics, sessions func() int, key string) Options {
+	return Options{Panics: panics, Sessions: sessions, Key: key, Expiry: 3 * Interval, Patience: time.Second}
 }
 
 // A Table has the sessions of agents that poll. Its methods may be called concurrently.
