@@ -189,11 +189,8 @@ func (c *Conn) Names(state *tls.ConnectionState) *report.ClientNames {
 // Trusts reports whether the peer with the address is one of the proxies. A proxy whose
 // PROXY header names no client isn't: its forwarding headers may come from a client.
 func (c *Conn) Trusts(proxies []netip.Prefix, peer netip.Addr) bool {
-	return gate.Contains(proxies, peer) && !c.speaksForNobody()
-}
-
-func (c *Conn) speaksForNobody() bool {
-	return c.client != nil && c.client.proxied != nil && c.client.proxied.client == nil
+	speaksForNobody := c.client != nil && c.client.proxied != nil && c.client.proxied.client == nil
+	return gate.Contains(proxies, peer) && !speaksForNobody
 }
 
 // Uses returns the usage of the address of the client's socket, or nil.

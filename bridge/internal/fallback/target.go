@@ -23,9 +23,7 @@ var errTarget = errors.New(`the web server's address is not valid: want "http://
 // port, and "unix:/path".
 func parseTarget(s string) (target, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		if after, slashes := strings.CutPrefix(path, "//"); slashes {
-			path = after
-		}
+		path = strings.TrimPrefix(path, "//")
 		if strings.Trim(path, "/") == "" {
 			return target{}, errTarget
 		}

@@ -31,7 +31,7 @@ func parseOriginPattern(text string) (originPattern, error) {
 	if host == "*." || (host == "*" && isWeb(scheme)) {
 		return bad(`matches every origin: write "*" if you mean that`)
 	}
-	if (scheme == "https" && port == "443") || (scheme == "http" && port == "80") {
+	if port == usualPort(scheme) {
 		port = "" // as browsers write it
 	}
 	return originPattern{scheme, host, port}, nil

@@ -39,11 +39,8 @@ func dialOf(b *report.Backend) (string, func(context.Context, string) (net.Conn,
 		Control:         socket.ControlUserTimeout(userTimeout),
 	}
 	direct := func(ctx context.Context, address string) (net.Conn, error) {
-		if path, ok := strings.CutPrefix(address, "unix://"); ok {
-			return d.DialContext(ctx, "unix", path)
-		}
 		if path, ok := strings.CutPrefix(address, "unix:"); ok {
-			return d.DialContext(ctx, "unix", path)
+			return d.DialContext(ctx, "unix", strings.TrimPrefix(path, "//"))
 		}
 		return d.DialContext(ctx, "tcp", address)
 	}

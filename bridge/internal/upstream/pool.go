@@ -28,10 +28,6 @@ const (
 	defaultResolveInterval = 30 * time.Second
 )
 
-func resolveInterval(b *report.Backend) time.Duration {
-	return max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval))
-}
-
 // poolPolicy is the pool's name in grpc-go's registry of balancing policies.
 const poolPolicy = "culvert_pool"
 

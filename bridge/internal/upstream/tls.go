@@ -16,10 +16,6 @@ type currentCredentials struct {
 	current func() *tls.Config
 }
 
-func newCurrentCredentials(current func() *tls.Config) currentCredentials {
-	return currentCredentials{credentials.NewTLS(current()), current}
-}
-
 func (c currentCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return credentials.NewTLS(c.current()).ClientHandshake(ctx, authority, raw)
 }

@@ -85,7 +85,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	creds := insecure.NewCredentials()
 	switch {
 	case b.TLSSource != nil:
-		creds = newCurrentCredentials(b.TLSSource.Config)
+		creds = currentCredentials{credentials.NewTLS(b.TLSSource.Config()), b.TLSSource.Config}
 	case b.TLS != nil:
 		creds = credentials.NewTLS(b.TLS)
 	}
@@ -103,7 +103,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
-		grpc.WithResolvers(nameBuilder{resolveInterval(&b), panics}),
+		grpc.WithResolvers(nameBuilder{max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval)), panics}),
 		grpc.WithStaticStreamWindowSize(MaxStreamWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
