@@ -37,8 +37,13 @@ func (b *Bare) Left() bool { return b.left.Load() }
 
 // BinaryFault returns the fault of a client whose first message must be text and is binary.
 func (b *Bare) BinaryFault() error {
-	b.code.Store(int32(websocket.StatusUnsupportedData))
-	return report.New(report.ReasonBadRequest, "the first WebSocket message is binary: send text")
+	return b.closing(websocket.StatusUnsupportedData, report.New(report.ReasonBadRequest, "the first WebSocket message is binary: send text"))
+}
+
+// closing notes the code that closes the WebSocket after the error.
+func (b *Bare) closing(code websocket.StatusCode, err error) error {
+	b.code.Store(int32(code))
+	return err
 }
 
 // Body returns the body that the Reader reads.
@@ -84,15 +89,10 @@ func (b *Bare) Await() (err error) {
 	case b.ended:
 		return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
 	case b.kind == websocket.Text && !b.Text && b.HalfClose == "":
-		return b.wrongKind()
+		return b.closing(websocket.StatusUnsupportedData, TextFault())
 	}
 	b.begun = true
 	return nil
-}
-
-func (b *Bare) wrongKind() error {
-	b.code.Store(int32(websocket.StatusUnsupportedData))
-	return TextFault()
 }
 
 // closed returns what the end of the WebSocket means.
@@ -129,24 +129,20 @@ func (b *Bare) payload(m *Reader) (payload mem.BufferSlice, err error) {
 
 // text returns what a text message means: itself, the half-close, or a fault. It frees a
 // message that it doesn't return.
-func (b *Bare) text(payload mem.BufferSlice) (mem.BufferSlice, error) {
-	err := b.wrongKind
+func (b *Bare) text(payload mem.BufferSlice) (_ mem.BufferSlice, err error) {
 	switch {
 	case b.HalfClose != "" && payload.Len() == len(b.HalfClose) && string(payload.Materialize()) == b.HalfClose:
 		b.ended = true
-		err = func() error { return io.EOF }
+		err = io.EOF
 	case !validText(payload):
-		err = b.wrongText
+		err = b.closing(websocket.StatusBadPayload, report.New(report.ReasonBadRequest, "a text message isn't valid UTF-8"))
 	case b.Text:
 		return payload, nil
+	default:
+		err = b.closing(websocket.StatusUnsupportedData, TextFault())
 	}
 	payload.Free()
-	return nil, err()
-}
-
-func (b *Bare) wrongText() error {
-	b.code.Store(int32(websocket.StatusBadPayload))
-	return report.New(report.ReasonBadRequest, "a text message isn't valid UTF-8")
+	return nil, err
 }
 
 // validText reports whether the pieces of a message are UTF-8 when they are joined.
