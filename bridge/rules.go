@@ -79,12 +79,11 @@ func (c *call) awaitReplies(err error) {
 	if c.answered == nil || c.in.messages.Load() == 0 || !isMistake(err) {
 		return
 	}
-	patience := time.NewTimer(replyPatience)
-	defer patience.Stop()
+	late := time.After(replyPatience)
 	for c.answered.replies.Load() < c.in.messages.Load() {
 		select {
 		case <-c.answered.more:
-		case <-patience.C:
+		case <-late:
 			return
 		case <-c.timed.Done():
 			return

@@ -194,10 +194,8 @@ func (d *socketStream) Recv() (mem.BufferSlice, error) {
 		d.halfClosed = true
 		return nil, err
 	}
-	t := time.NewTimer(lingerTime)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(lingerTime):
 	case <-d.body.Ctx.Done(): // also after Finish
 	}
 	return nil, errGone

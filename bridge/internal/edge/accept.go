@@ -73,13 +73,11 @@ func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve in
 			continue // the next one waits for its refusal
 		}
 		d.lacking("")
-		impatient := time.NewTimer(acceptPause)
 		select {
 		case <-d.freed:
-		case <-impatient.C:
+		case <-time.After(acceptPause):
 		case <-closed:
 		}
-		impatient.Stop()
 	}
 }
 

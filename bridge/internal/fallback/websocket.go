@@ -75,11 +75,9 @@ func carry(x Exchange, r *http.Request, res *http.Response) error {
 	both.Go(func() { oneWay(server, client) })
 	both.Go(func() { oneWay(client, server) })
 	<-ends
-	last := time.NewTimer(closingTime)
-	defer last.Stop()
 	select {
 	case <-ends:
-	case <-last.C:
+	case <-time.After(closingTime):
 		closeBoth()
 	}
 	both.Wait()

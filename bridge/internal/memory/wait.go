@@ -98,15 +98,13 @@ func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, pati
 	if atOnce {
 		return nil
 	}
-	impatient := time.NewTimer(patience)
-	defer impatient.Stop()
 	var err error
 	select {
 	case <-ready:
 		return nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-	case <-impatient.C:
+	case <-time.After(patience):
 		err = a.NoRoom(n)
 	}
 	a.Drop(w)

@@ -54,8 +54,7 @@ func (t *Table) Post(ctx context.Context, p Poll) error {
 // begin begins a turn of the poll's session, and reports whether the session is new.
 func (t *Table) begin(ctx context.Context, p *Poll) (s *Session, started bool, err error) {
 	k := key{p.Scope, p.Owner, p.Agent.UID}
-	patience := time.NewTimer(t.options.Patience)
-	defer patience.Stop()
+	late := time.After(t.options.Patience)
 	var left, displaced *Session
 	for {
 		var before <-chan struct{}
@@ -64,7 +63,7 @@ func (t *Table) begin(ctx context.Context, p *Poll) (s *Session, started bool, e
 		}
 		select {
 		case <-before:
-		case <-patience.C:
+		case <-late:
 			return nil, false, errBusy()
 		case <-ctx.Done():
 			return nil, false, context.Cause(ctx)

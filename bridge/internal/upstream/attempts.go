@@ -249,10 +249,8 @@ func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, l
 	if !ok {
 		return nil, a.last(end)
 	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(pause):
 	case <-s.ctx.Done():
 		return nil, a.last(context.Cause(s.ctx))
 	}

@@ -109,11 +109,9 @@ func (w *healthWatch) run(ctx context.Context, client healthpb.HealthClient, ser
 			w.judge(errors.New(saysUnhealthy + checkFailure(err)))
 			unanswered++
 		}
-		pause := time.NewTimer(time.Until(began.Add(min(minHealthPause<<min(unanswered, 4), maxHealthPause))))
 		select {
-		case <-pause.C:
+		case <-time.After(time.Until(began.Add(min(minHealthPause<<min(unanswered, 4), maxHealthPause)))):
 		case <-ctx.Done():
-			pause.Stop()
 			return
 		}
 	}

@@ -360,14 +360,12 @@ func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patie
 	if w.suspended != nil {
 		defer w.suspended.resumePatience()
 	}
-	late := time.NewTimer(patience)
-	defer late.Stop()
 	var err error
 	select {
 	case <-w.ended:
 	case <-ctx.Done():
 		err = status.FromContextError(ctx.Err()).Err()
-	case <-late.C:
+	case <-time.After(patience):
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
