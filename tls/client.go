@@ -26,9 +26,9 @@ type ClientOptions struct {
 // A Client has the TLS configuration of a client of a backend. Its methods may be
 // called concurrently.
 type Client struct {
-	opts ClientOptions
-	now  atomic.Pointer[clientSet]
-	*watcher
+	opts    ClientOptions
+	now     atomic.Pointer[clientSet]
+	watcher *watcher
 }
 
 type clientSet struct {
@@ -51,6 +51,16 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Config returns the configuration for the next connection. The caller must not
 // change it.
 func (c *Client) Config() *tls.Config { return c.now.Load().config }
+
+// Reload loads the files now, changed or not. If the error isn't nil, nothing has
+// changed.
+func (c *Client) Reload() error { return c.watcher.reload() }
+
+// Problems returns the current problems.
+func (c *Client) Problems() []error { return c.watcher.current() }
+
+// Close stops watching the files. Config still works.
+func (c *Client) Close() { c.watcher.close() }
 
 func (c *Client) load(files contents) error {
 	o := c.opts

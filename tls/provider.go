@@ -16,7 +16,7 @@ type Provider struct {
 	config    *tls.Config
 	challenge *tls.Config // for ChallengeProtos
 	now       atomic.Pointer[set]
-	*watcher
+	watcher   *watcher
 }
 
 // protocols are the protocols that ALPN always offers: a client that offers neither
@@ -58,6 +58,17 @@ func New(o Options) (*Provider, error) {
 // Config returns the configuration for a listener. It stays the same through every
 // reload: the certificates behind it change.
 func (p *Provider) Config() *tls.Config { return p.config }
+
+// Reload loads the files now, changed or not. If the error isn't nil, nothing has
+// changed.
+func (p *Provider) Reload() error { return p.watcher.reload() }
+
+// Problems returns the current problems: files that could not be loaded, whose
+// earlier contents stay in use, and certificates and lists that are out of date.
+func (p *Provider) Problems() []error { return p.watcher.current() }
+
+// Close stops watching the files. Config still works.
+func (p *Provider) Close() { p.watcher.close() }
 
 // SamePolicy reports whether a connection and a host have the same rules for client
 // certificates. The connection is identified by its SNI and the local address that

@@ -28,8 +28,7 @@ const (
 	maxFileBytes = 32 << 20
 )
 
-// A watcher loads files again when one of them changes. A Provider and a Client have its
-// exported methods.
+// A watcher loads files again when one of them changes.
 type watcher struct {
 	files []string
 	load  func(contents) error // changes everything, or nothing and returns the reason
@@ -86,9 +85,8 @@ func (w *watcher) start() error {
 	return nil
 }
 
-// Close stops watching the files. Config still works. Close may be called again: at
-// culvert's end, a reload may close what the end closes.
-func (w *watcher) Close() {
+// close may be called again: at culvert's end, a reload may close what the end closes.
+func (w *watcher) close() {
 	w.closing.Do(func() { close(w.stop) })
 	w.running.Wait()
 }
@@ -125,9 +123,8 @@ func (w *watcher) look(now time.Time) time.Duration {
 	return lookEvery
 }
 
-// Reload loads the files now, changed or not. If the error isn't nil, nothing has
-// changed.
-func (w *watcher) Reload() error {
+// reload is a look that the operator asked for.
+func (w *watcher) reload() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fresh := readAll(w.files, nil)
@@ -138,9 +135,8 @@ func (w *watcher) Reload() error {
 	return w.failed
 }
 
-// Problems returns the current problems: files that could not be loaded, whose earlier
-// contents stay in use, and certificates and lists that are out of date.
-func (w *watcher) Problems() []error {
+// current returns the reported problems that still exist.
+func (w *watcher) current() []error {
 	if problems := w.problems.Load(); problems != nil {
 		return *problems
 	}
@@ -166,7 +162,7 @@ func (w *watcher) tell(now time.Time) {
 		}
 	}
 	problems = append(stays(w.failed), problems...)
-	before := w.Problems()
+	before := w.current()
 	w.problems.Store(&problems)
 	for _, err := range without(problems, before) {
 		if w.problem != nil {
