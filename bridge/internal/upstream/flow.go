@@ -169,7 +169,7 @@ func (c *windowConn) countArrived() {
 	case s.flow != nil:
 		s.flow.came(n)
 	default: // the time when these bytes are taken isn't known either, but the window bounds them
-		n = max(min(n, StreamWindow-s.small), 0)
+		n = max(min(n, MaxStreamWindow-maxWithheld-s.small), 0)
 		c.window.Add(memory.Small, int(n))
 		s.small += n
 	}

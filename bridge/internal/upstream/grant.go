@@ -26,7 +26,7 @@ type grant struct {
 // askRoom asks for the room of the n bytes of a stream's large message that don't fit the
 // window of the stream, and reports whether it got the room. mu is held.
 func (c *windowConn) askRoom(stream uint32, s *streamState, n int64) bool {
-	// The message before has arrived, and was taken.
+	// The large message before has arrived, and was taken.
 	c.drop(s)
 	c.window.Sub(memory.Reply, int(s.large))
 	s.large = 0
@@ -44,7 +44,7 @@ func (c *windowConn) askRoom(stream uint32, s *streamState, n int64) bool {
 	g.waiter = w
 	if atOnce {
 		g.sent.Store(true)
-		c.open(g)
+		c.open(g, s.messages.arrived())
 		return true
 	}
 	if g.flow != nil {
@@ -87,7 +87,7 @@ func (c *windowConn) letIn(stream uint32, g *grant) {
 	if !open || s.grant != g {
 		return
 	}
-	c.open(g)
+	c.open(g, s.messages.arrived())
 	s.give(g.more)
 	if n := c.spare(&s); n > 0 { // grpc-go has given back window meanwhile
 		s.give(n)
@@ -96,13 +96,12 @@ func (c *windowConn) letIn(stream uint32, g *grant) {
 	c.streams[stream] = s
 }
 
-// open counts the bytes of a message that are still on their way. Those that fit the
-// fixed window may have arrived already. mu is held.
-func (c *windowConn) open(g *grant) {
+// open counts the bytes of a message that are still on their way. mu is held.
+func (c *windowConn) open(g *grant, arrived int64) {
 	g.open = true
 	c.payer(g).Promise(g.left)
 	c.stopWaiting(g)
-	c.cover(StreamWindow)
+	c.cover(min(arrived, StreamWindow))
 }
 
 // payer returns the entry that the grant counts with. mu is held.

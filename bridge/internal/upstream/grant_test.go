@@ -46,9 +46,8 @@ func expectNow(t testing.TB, c *windowConn, p *callPlace) {
 	}
 }
 
-// askFor has grpc-go's side of a connection begin a stream of a call, and ask for a
-// window for a message. The prefix of a large message has arrived.
-func askFor(t *testing.T, c *windowConn, p *callPlace, window uint32) {
+// beginStream has grpc-go's side of a connection begin a stream of a call.
+func beginStream(t *testing.T, c *windowConn, p *callPlace) {
 	t.Helper()
 	expectNow(t, c, p)
 	var block, sent bytes.Buffer
@@ -56,16 +55,22 @@ func askFor(t *testing.T, c *windowConn, p *callPlace, window uint32) {
 		t.Fatal(err)
 	}
 	sent.WriteString(http2.ClientPreface)
-	client := http2.NewFramer(&sent, nil)
-	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
+	_ = http2.NewFramer(&sent, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
 	if _, err := c.Write(sent.Bytes()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// askFor has it begin a stream and ask for a window for a message. The prefix of a large
+// message has arrived.
+func askFor(t *testing.T, c *windowConn, p *callPlace, window uint32) {
+	t.Helper()
+	beginStream(t, c, p)
 	if window > StreamWindow {
 		c.arrive(1, prefixOf(window))
 	}
-	sent.Reset()
-	_ = client.WriteWindowUpdate(1, window) // to memory
+	var sent bytes.Buffer
+	_ = http2.NewFramer(&sent, nil).WriteWindowUpdate(1, window) // to memory
 	if _, err := c.Write(sent.Bytes()); err != nil {
 		t.Fatal(err)
 	}

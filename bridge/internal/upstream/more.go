@@ -6,10 +6,10 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// maxWithheld is how much of grpc-go's window of a stream a backend doesn't get, once it has
-// sent half of StreamWindow. grpc-go gives window back once the reader has taken a quarter of
-// its window. What the backend has besides must have room for a DATA frame, since a backend
-// may wait until a whole one fits: then no stream stands still.
+// maxWithheld is how much of grpc-go's window of a stream a backend doesn't get, once less
+// than a DATA frame fits the window that it has at first. grpc-go gives window back once the
+// reader has taken a quarter of its window. What the backend has besides must have room for a
+// DATA frame, since a backend may wait until a whole one fits: then no stream stands still.
 const maxWithheld = MaxStreamWindow - MaxStreamWindow/4 - maxDataBytes
 
 const maxDataBytes = 16 << 10 // SETTINGS_MAX_FRAME_SIZE
@@ -20,7 +20,8 @@ var streamWindowSetting = binary.BigEndian.AppendUint32([]byte{0, 0, settingByte
 
 // arriving follows the messages in the DATA of a stream.
 type arriving struct {
-	left   int64 // bytes of the last message that haven't arrived
+	size   int64 // of the last message, with its prefix
+	left   int64 // bytes of it that haven't arrived
 	small  int64 // bytes of small messages in a row; 0: the last message is large
 	prefix [prefixBytes]byte
 	have   int // bytes of prefix
@@ -41,10 +42,11 @@ func (m *arriving) step(part []byte) (rest []byte, begun bool) {
 	}
 	m.have = 0
 	m.left = int64(binary.BigEndian.Uint32(m.prefix[1:]))
+	m.size = m.left + prefixBytes
 	if m.left > StreamWindow {
 		m.small = 0
 	} else {
-		m.small += m.left + prefixBytes
+		m.small += m.size
 	}
 	return part[n:], true
 }
@@ -125,19 +127,24 @@ func (c *windowConn) spare(s *streamState) int64 {
 }
 
 // moreOnArrival returns how much of what is withheld the backend gets before grpc-go gives
-// anything back. mu is held.
+// anything back. A large message asks for its room, if no other waits for the reader. mu is
+// held.
 func (c *windowConn) moreOnArrival(stream uint32, s *streamState) int64 {
-	if s.window >= StreamWindow/2 || s.withheld <= maxWithheld || s.grant != nil {
+	if s.window >= maxDataBytes || s.withheld <= maxWithheld || s.grant != nil || c.closed.Err() != nil {
 		return 0
 	}
-	if n := s.lacks(); n > 0 && c.askRoom(stream, s, n) {
+	n := s.lacks()
+	if n == 0 || s.flow != nil && s.flow.waiting() > s.messages.arrived() {
+		return s.withheld - maxWithheld
+	}
+	if c.askRoom(stream, s, n) {
 		return s.grant.more
 	}
-	if s.messages.small == 0 {
-		return 0
-	}
-	return s.withheld - maxWithheld
+	return 0
 }
+
+// arrived returns how many bytes of the last message have arrived.
+func (m *arriving) arrived() int64 { return m.size - m.left }
 
 func (s *streamState) give(n int64) {
 	s.withheld -= n

@@ -224,61 +224,14 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 // largest size doesn't stand still for the part of the window that is withheld. While nobody
 // reads, it sends no more than that window, or the first message.
 func TestBackendThatWaitsForAWholeFrame(t *testing.T) {
-	for _, size := range []int{0, 1000, 16 << 10, 30_000, 40_000, 49_147, 60_000, StreamWindow - prefixBytes, StreamWindow, StreamWindow + 1, 70_000, 200_000, MaxStreamWindow + 1} {
-		for _, pressed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%d, pressed %v", size, pressed), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					ln := parts.ListenPipe(t)
-					b := &frameByFrame{size: size, messages: min(2<<20/(size+prefixBytes), 10_000)}
-					var serving sync.WaitGroup
-					serving.Go(func() { b.serve(t, ln) })
-					a := memory.New(64<<20, 0)
-					u, err := New(inBubble(ln), largeMessages, testHeaderBytes, a, nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer func() {
-						if err := u.Close(); err != nil {
-							t.Error(err)
-						}
-						_ = ln.Close()
-						serving.Wait()
-					}()
-					if pressed { // two large requests, and room for one
-						for range 2 {
-							w, _ := a.Ask(nil, memory.Request, 20<<20, func() {})
-							defer a.Drop(w)
-						}
-						if !a.Pressed() {
-							t.Fatal("memory isn't scarce")
-						}
-					}
-					held := a.NewEntry()
-					defer held.Settle()
-					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-					defer cancel()
-					call, err := openCall(ctx, u, Request{Method: "/test.Whole/Frames", Held: held, ID: "one", Metadata: metadata.Pairs("x-request-id", "one")})
-					if err != nil {
-						t.Fatal(err)
-					}
-					call.CloseSend()
-					synctest.Wait()
-					if n := b.sent.Load(); n > int64(max(StreamWindow, size)+maxDataBytes) {
-						t.Errorf("the backend has sent %d bytes, and nobody has read any", n)
-					}
-					for i := range b.messages {
-						m, err := call.Recv()
-						if err != nil {
-							t.Fatalf("reply %d of %d: %v; the backend has sent %d bytes", i, b.messages, err, b.sent.Load())
-						}
-						if m.Len() != size {
-							t.Errorf("a reply of %d bytes", m.Len())
-						}
-						m.Free()
-						call.Sent(1, size)
-					}
+	for _, size := range []int{0, 1000, 16 << 10, 30_000, 40_000, 49_147, 60_000, StreamWindow - prefixBytes, StreamWindow, StreamWindow + 1, 70_000, 200_000, MaxStreamWindow - 200, MaxStreamWindow + 1} {
+		for _, b := range []frameByFrame{{}, {small: 17}, {small: 47}, {padding: 100}, {small: 17, padding: 100}} {
+			for _, pressed := range []bool{false, true} {
+				b.size = size
+				t.Run(fmt.Sprintf("%d messages of 1000 before each of %d, padding of %d, pressed %v", b.small, size, b.padding, pressed), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { b.test(t, pressed) })
 				})
-			})
+			}
 		}
 	}
 }
@@ -286,11 +239,67 @@ func TestBackendThatWaitsForAWholeFrame(t *testing.T) {
 // frameByFrame is a backend whose DATA frames have 16 KiB, except the first and the last one
 // of the stream. It waits until such a frame fits both windows. RFC 9113 §5.2.
 type frameByFrame struct {
-	size, messages int
-	sent           atomic.Int64
+	size    int
+	small   int // messages of 1,000 bytes before each of size
+	padding int // of each frame but the first
+	sent    *atomic.Int64
 }
 
-func (b *frameByFrame) serve(t *testing.T, ln net.Listener) {
+func (b frameByFrame) test(t *testing.T, pressed bool) {
+	b.sent = new(atomic.Int64)
+	ln := parts.ListenPipe(t)
+	sizes := append(slices.Repeat([]int{1000}, b.small), b.size)
+	all := slices.Repeat(sizes, min(2<<20/(b.size+1000*b.small+prefixBytes), 5000))
+	var serving sync.WaitGroup
+	serving.Go(func() { b.serve(t, ln, all) })
+	a := memory.New(64<<20, 0)
+	u, err := New(inBubble(ln), largeMessages, testHeaderBytes, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := u.Close(); err != nil {
+			t.Error(err)
+		}
+		_ = ln.Close()
+		serving.Wait()
+	}()
+	if pressed { // two large requests, and room for one
+		for range 2 {
+			w, _ := a.Ask(nil, memory.Request, 20<<20, func() {})
+			defer a.Drop(w)
+		}
+		if !a.Pressed() {
+			t.Fatal("memory isn't scarce")
+		}
+	}
+	held := a.NewEntry()
+	defer held.Settle()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	call, err := openCall(ctx, u, Request{Method: "/test.Whole/Frames", Held: held, ID: "one", Metadata: metadata.Pairs("x-request-id", "one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.CloseSend()
+	synctest.Wait()
+	if n := b.sent.Load(); n > int64(max(StreamWindow, b.size)+maxDataBytes) {
+		t.Errorf("the backend has sent %d bytes, and nobody has read any", n)
+	}
+	for i, size := range all {
+		m, err := call.Recv()
+		if err != nil {
+			t.Fatalf("reply %d of %d: %v; the backend has sent %d bytes", i, len(all), err, b.sent.Load())
+		}
+		if m.Len() != size {
+			t.Errorf("a reply of %d bytes", m.Len())
+		}
+		m.Free()
+		call.Sent(1, size)
+	}
+}
+
+func (b frameByFrame) serve(t *testing.T, ln net.Listener, messages []int) {
 	raw, err := ln.Accept()
 	if err != nil {
 		t.Error(err)
@@ -301,10 +310,13 @@ func (b *frameByFrame) serve(t *testing.T, ln net.Listener) {
 		t.Error(err)
 		return
 	}
-	rest := bytes.Repeat(append(prefixOf(uint32(b.size)), make([]byte, b.size)...), b.messages)
+	var rest []byte
+	for _, size := range messages {
+		rest = append(append(rest, prefixOf(uint32(size))...), make([]byte, size)...)
+	}
 	framer := http2.NewFramer(raw, raw)
 	_ = framer.WriteSettings() // what fails ends the next read
-	connection, stream, initial, open := int64(65535), int64(0), int64(65535), false
+	connection, stream, initial, open := 65535, 0, 65535, false
 	for {
 		f, err := framer.ReadFrame()
 		if err != nil {
@@ -316,7 +328,7 @@ func (b *frameByFrame) serve(t *testing.T, ln net.Listener) {
 				break
 			}
 			if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
-				initial = int64(v)
+				initial = int(v)
 			}
 			_ = framer.WriteSettingsAck()
 		case *http2.HeadersFrame:
@@ -328,9 +340,9 @@ func (b *frameByFrame) serve(t *testing.T, ln net.Listener) {
 			stream, open = initial, true
 		case *http2.WindowUpdateFrame:
 			if f.StreamID == 0 {
-				connection += int64(f.Increment)
+				connection += int(f.Increment)
 			} else {
-				stream += int64(f.Increment)
+				stream += int(f.Increment)
 			}
 		case *http2.PingFrame:
 			if !f.IsAck() {
@@ -338,18 +350,50 @@ func (b *frameByFrame) serve(t *testing.T, ln net.Listener) {
 			}
 		}
 		for open && len(rest) > 0 {
-			n := int64(min(maxDataBytes, len(rest)))
-			if b.sent.Load() == 0 {
-				n = 100
+			var padding []byte
+			n := min(100, len(rest))
+			if b.sent.Load() > 0 {
+				if b.padding > 0 {
+					padding = make([]byte, b.padding-1) // and its length
+				}
+				n = min(maxDataBytes-b.padding, len(rest))
 			}
-			if n > min(connection, stream) {
+			whole := n
+			if padding != nil {
+				whole += b.padding
+			}
+			if whole > min(connection, stream) {
 				break
 			}
-			_ = framer.WriteData(1, false, rest[:n])
+			if padding != nil {
+				_ = framer.WriteDataPadded(1, false, rest[:n], padding)
+			} else {
+				_ = framer.WriteData(1, false, rest[:n])
+			}
 			rest = rest[n:]
-			connection, stream = connection-n, stream-n
-			b.sent.Add(n)
+			connection, stream = connection-whole, stream-whole
+			b.sent.Add(int64(whole))
 		}
+	}
+}
+
+// TestNothingIsAskedAfterClose: what arrives while grpc-go closes the connection asks for no
+// room, which nobody would give back.
+func TestNothingIsAskedAfterClose(t *testing.T) {
+	a := memory.New(1<<20, 0)
+	near, far := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	conn := newWindowConn(near, a, connWindow(a), nil)
+	held := a.NewEntry()
+	defer held.Settle()
+	beginStream(t, conn, placeOn(conn, held, nil))
+	others := a.NewEntry()
+	defer others.Settle()
+	others.Add(memory.Reply, 1<<20)
+	_ = conn.Close()
+	conn.arrive(1, append(prefixOf(200<<10), make([]byte, StreamWindow-1000)...))
+	if a.Pressed() || held.Waiting() {
+		t.Error("a closed connection waits for room")
 	}
 }
 

@@ -46,7 +46,7 @@ func sameSource(a, b any) bool {
 // one slow reader then holds that much. The connection's window bounds the data in flight
 // for all its streams. It counts with the account for as long as the connection lasts.
 const (
-	StreamWindow    = 64 << 10  // of each stream at first, and so the largest part of a reply that comes unasked
+	StreamWindow    = 64 << 10  // of each stream at first, and so the part of a large message that comes unasked
 	MaxStreamWindow = 256 << 10 // of a stream of small messages (more.go)
 	minConnWindow   = 64 << 10
 	maxConnWindow   = 1 << 20
