@@ -133,8 +133,11 @@ var errMalformedConnectTimeout = errors.New("connect-timeout-ms: not 1 to 10 dig
 // digits. 0 means that the deadline has passed.
 // https://connectrpc.com/docs/protocol#unary-request
 func ParseConnectTimeout(s string) (time.Duration, error) {
+	if len(s) > maxConnectTimeoutDigits {
+		return 0, errMalformedConnectTimeout
+	}
 	ms, err := strconv.ParseUint(s, 10, 64) // takes no sign
-	if err != nil || len(s) > maxConnectTimeoutDigits {
+	if err != nil {
 		return 0, errMalformedConnectTimeout
 	}
 	return time.Duration(ms) * time.Millisecond, nil // at most 115 days

@@ -143,12 +143,13 @@ func resetsCall(t *trial) {
 }
 
 func resetsAfterMessage(t *trial) {
-	t.serveFake(func(c *fakeConn, stream uint32) {
+	answered := t.serveScripts()
+	r := answered(func(c *fakeConn, stream uint32) {
 		c.ok(stream)
 		c.data(stream, false, frame(0, hello))
 		_ = c.framer.WriteRSTStream(stream, http2.ErrCodeInternal) // to memory
 	})
-	t.wantCulvert(t.unary(call{}, hello), codes.Internal, report.ReasonUpstreamReset)
+	t.wantCulvert(r, codes.Internal, report.ReasonUpstreamReset)
 }
 
 // refusesCall: REFUSED_STREAM means that nothing was processed, so the call may be

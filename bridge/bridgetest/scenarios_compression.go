@@ -143,6 +143,9 @@ func emptyCompressed(t *trial) {
 		if got, want := <-wires, frame(0, nil); !bytes.Equal(got, want) {
 			t.Errorf("the backend got %x, want %x", got, want)
 		}
+		if len(wires) > 0 {
+			t.Error("the backend got the call twice")
+		}
 	}
 }
 

@@ -289,7 +289,7 @@ func (t *trial) rawHTTP2() *fakeConn {
 	return newClientConn(conn)
 }
 
-// newClientConn has the preface to send.
+// newClientConn returns a connection with the client's preface written.
 func newClientConn(conn net.Conn) *fakeConn {
 	f := newFakeConn(conn)
 	f.out.WriteString(http2.ClientPreface)

@@ -59,8 +59,8 @@ in its place.`,
 	return cmd
 }
 
-// fixedAddress returns the address of another culvert in a key of the configuration. off is
-// what follows if there is none, and the remedy.
+// fixedAddress returns the address of another culvert, which in takes from the key of the
+// configuration. off is what follows if there is none, and the remedy; port is an example.
 func fixedAddress(s *settings, key, port, off string, in func(*config.Loaded) string) (string, error) {
 	c, err := s.loadKey(key)
 	if err != nil {

@@ -118,8 +118,8 @@ func (p *process) sum(pattern string, read func(file string) (int64, error)) (su
 		}
 		for _, file := range files {
 			n, err := read(file)
-			if err != nil && !errors.Is(err, os.ErrNotExist) { // a thread that ended meanwhile
-				return 0, err
+			if thread := len(files) > 1; err != nil && (!thread || !errors.Is(err, os.ErrNotExist)) { // it may end meanwhile
+				return 0, fmt.Errorf("%s: %w", file, err)
 			}
 			sum += n
 		}
