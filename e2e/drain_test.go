@@ -354,7 +354,7 @@ func TestSecondSignalTellsOfNoCallsThatWerentThere(t *testing.T) {
 func TestDrainSaysGoodbye(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
-	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 5s\n"})
+	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 5m\n"})
 
 	plain, err := net.Dial("tcp", c.address)
 	if err != nil {
@@ -382,7 +382,7 @@ func TestDrainSaysGoodbye(t *testing.T) {
 	// A request that begins before TERM and is answered after it.
 	id := newID(t)
 	body := wire.Frame(wire.Request(0, 0))
-	md := wire.Metadata(id, probe.Script{Replies: 3, ReplyEvery: 500})
+	md := wire.Metadata(id, probe.Script{Replies: 3, HoldAll: true})
 	if _, err := fmt.Fprintf(web, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: %d\r\n%s: %s\r\n%s: %s\r\n\r\n%s",
 		wire.ServerStream, c.address, len(body), probe.IDKey, id, probe.ScriptKey, md[probe.ScriptKey][0], body); err != nil {
 		t.Fatal(err)
@@ -395,6 +395,9 @@ func TestDrainSaysGoodbye(t *testing.T) {
 		if err := await(t, ch, patience, "the goodbye of "+name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if err := b.control.Release(t.Context(), id); err != nil {
+		t.Fatal(err)
 	}
 	if tunnel.code != websocket.StatusGoingAway {
 		t.Errorf("the tunnel was closed with %d, want 1001", tunnel.code)

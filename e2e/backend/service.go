@@ -188,7 +188,7 @@ func (c *call) sendReplies() error {
 func (c *call) awaitTurn(i int, began time.Time) error {
 	every := c.script.ReplyEvery.Duration()
 	switch {
-	case c.script.HoldAfter > 0 && i >= c.script.HoldAfter:
+	case c.script.HoldAll, c.script.HoldAfter > 0 && i >= c.script.HoldAfter:
 		select {
 		case <-c.record.released:
 			return nil

@@ -44,8 +44,8 @@ func (c *Control) Records(ctx context.Context) (map[string]Record, error) {
 	return get[map[string]Record](ctx, c, "/records")
 }
 
-// Release sends the replies of the call id that Script.HoldAfter holds back. It
-// waits until the call has begun.
+// Release sends the replies of the call id that Script.HoldAfter or HoldAll holds back.
+// It waits until the call has begun.
 func (c *Control) Release(ctx context.Context, id string) error {
 	_, err := get[bool](ctx, c, "/release?"+url.Values{"id": {id}}.Encode())
 	return err

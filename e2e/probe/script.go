@@ -31,6 +31,7 @@ type Script struct {
 	ReplyEvery   Millis `json:"reply_every_ms,omitempty"` // wait so long before each reply
 	KeepPace     bool   `json:"keep_pace,omitempty"`      // a reply is due ReplyEvery after the one before was due, however late that was sent
 	HoldAfter    int    `json:"hold_after,omitempty"`     // the replies behind so many wait for Control.Release, and for nothing else; 0: none
+	HoldAll      bool   `json:"hold_all,omitempty"`       // all replies do
 	EchoMetadata bool   `json:"echo_metadata,omitempty"`  // the first reply lists the request's metadata
 	EmptyReplies bool   `json:"empty_replies,omitempty"`  // the replies are messages of no bytes
 
