@@ -21,7 +21,8 @@
 //     do and what it tells of what it saw
 //   - wire/, transfer/, relay/: clients on the level of bytes, one that moves
 //     gigabytes, and a TCP relay that cuts
-//   - bare/, certificate/: what several of these programs share
+//   - bare/, certificate/: a codec that leaves messages as bytes, and a self-signed
+//     certificate
 //   - docs/: every command, snippet and quoted text of the documents, run
 //
 // CULVERT_BIN names the program to test; without it, ../cmd/culvert is built.

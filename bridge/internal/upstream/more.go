@@ -6,10 +6,10 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// maxWithheld is how much of grpc-go's window of a stream a backend doesn't get, once less
-// than a DATA frame fits the window that it has at first. grpc-go gives window back once the
-// reader has taken a quarter of its window. What the backend has besides must have room for a
-// DATA frame, since a backend may wait until a whole one fits: then no stream stands still.
+// maxWithheld is the most that a backend is denied of the window that grpc-go gives a stream,
+// once less than a DATA frame fits its first window. grpc-go gives window back only when the
+// reader has taken a quarter of it. Until then the backend needs room for another DATA frame:
+// it may wait until a whole one fits, and the stream would stand still.
 const maxWithheld = MaxStreamWindow - MaxStreamWindow/4 - maxDataBytes
 
 const maxDataBytes = 16 << 10 // SETTINGS_MAX_FRAME_SIZE
