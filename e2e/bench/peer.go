@@ -273,14 +273,17 @@ func freeAddress() string {
 	return ln.Addr().String()
 }
 
-// await waits until the peer takes connections at an address.
+// await waits until the peer takes connections at an address. It dials from another address
+// of loopback: a socket that dials a free port from that same port reaches itself, and the
+// peer then can't listen there.
 func (p *peer) await(ctx context.Context, address string) error {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		conn, err := dialer.DialContext(ctx, "tcp", address)
 		if err == nil {
 			return conn.Close()
 		}
