@@ -60,7 +60,7 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	}
 	c := &culvert{process: startProcess(t, "culvert", o.namespace, argv...)}
 	c.address = c.logged(t, "listening", "address")["address"].(string)
-	c.health = c.logged(t, "health", "address")["address"].(string)
+	c.health = c.logged(t, "answering health checks", "address")["address"].(string)
 	return c
 }
 

@@ -78,7 +78,7 @@ func (h *holder) generation(t testing.TB, target, config string, args ...string)
 	}
 	c := &culvert{process: h.start(t, append([]string{culvertProgram, "serve", "--backend", target, "--config", file}, args...)...)}
 	c.address = c.logged(t, "listening", "address")["address"].(string)
-	c.health = c.logged(t, "health", "address")["address"].(string)
+	c.health = c.logged(t, "answering health checks", "address")["address"].(string)
 	return c
 }
 

@@ -24,7 +24,7 @@ func startSelfSigned(t *testing.T, backend, home string, args ...string) (c *cul
 	}, args...)
 	c = &culvert{process: startProcess(t, "culvert", "", argv...)}
 	c.address = c.logged(t, "listening", "address")["address"].(string)
-	c.health = c.logged(t, "health", "address")["address"].(string)
+	c.health = c.logged(t, "answering health checks", "address")["address"].(string)
 	return c, c.logged(t, "development", "ca")["ca"].(string)
 }
 
