@@ -198,8 +198,9 @@ func (c *conn) watchBlock(begun bool) {
 // An alarm is a timer whose function runs under mu. The code that ends the connection
 // waits for the function.
 type alarm struct {
-	timer *time.Timer
-	turn  int // distinguishes a late timer from the current one
+	timer *time.Timer // is kept: answers to pings set one for each message
+	at    time.Time   // the zero time: it isn't set
+	f     func()
 }
 
 // setAlarm sets the alarm; the zero time removes it. The caller holds mu.
@@ -207,20 +208,32 @@ func (c *conn) setAlarm(a *alarm, t time.Time, f func()) {
 	if a.timer != nil && a.timer.Stop() {
 		c.goroutines.Done()
 	}
-	a.timer = nil
-	a.turn++
+	a.at, a.f = time.Time{}, nil
 	if t.IsZero() || c.closed {
 		return
 	}
-	turn := a.turn
+	now := time.Now()
+	in := t.Sub(now)
+	a.at, a.f = now.Add(in), f // on the clock of timers, which nobody sets back
 	c.goroutines.Add(1)
-	a.timer = time.AfterFunc(time.Until(t), func() {
-		defer c.goroutines.Done()
-		defer c.catch()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if a.turn == turn && !c.closed {
-			f()
-		}
-	})
+	if a.timer == nil {
+		a.timer = time.AfterFunc(in, func() { c.sound(a) })
+	} else {
+		a.timer.Reset(in)
+	}
+}
+
+// sound runs the function of an alarm that is due. A timer that fired before it was stopped
+// or set anew comes here, too, and finds nothing due.
+func (c *conn) sound(a *alarm) {
+	defer c.goroutines.Done()
+	defer c.catch()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.at.IsZero() || c.closed || time.Now().Before(a.at) {
+		return
+	}
+	f := a.f
+	a.at, a.f = time.Time{}, nil
+	f()
 }

@@ -80,7 +80,7 @@ func (c *conn) unbox() *box {
 	for c.out.first != nil && c.room() {
 		c.sendReady()
 	}
-	if c.out.later.timer != nil {
+	if !c.out.later.at.IsZero() {
 		c.setAlarm(&c.out.later, time.Time{}, nil)
 	}
 	b := c.out.box
@@ -101,11 +101,8 @@ func (c *conn) flushLater() bool {
 	if c.out.writing || c.closed || c.out.first != nil {
 		return false
 	}
-	if c.out.box != nil && c.out.later.timer == nil {
-		c.setAlarm(&c.out.later, time.Now().Add(answerDelay), func() {
-			c.out.later.timer = nil
-			c.releaseToFlush()
-		})
+	if c.out.box != nil && c.out.later.at.IsZero() {
+		c.setAlarm(&c.out.later, time.Now().Add(answerDelay), c.releaseToFlush)
 	}
 	return true
 }

@@ -906,3 +906,25 @@ func TestConnState(t *testing.T) {
 		t.Errorf("the state is %v, want closed", got)
 	}
 }
+
+// TestAlarmThatFiredBeforeItWasSetAnew: its function runs once, at the new time.
+func TestAlarmThatFiredBeforeItWasSetAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, runs := &conn{}, 0
+		a := &alarm{}
+		c.mu.Lock()
+		c.setAlarm(a, time.Now().Add(time.Second), func() { t.Error("the function of the first time ran") })
+		c.setAlarm(a, time.Now().Add(time.Minute), func() { runs++ })
+		c.mu.Unlock()
+		c.goroutines.Add(1)
+		c.sound(a) // as a timer does that fired while mu was held
+		if runs != 0 {
+			t.Error("the function ran too early")
+		}
+		time.Sleep(2 * time.Minute)
+		c.goroutines.Wait()
+		if runs != 1 {
+			t.Errorf("the function ran %d times, want once", runs)
+		}
+	})
+}
