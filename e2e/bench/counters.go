@@ -47,7 +47,7 @@ func buildOlder(dir, source, commit string) (bin, counting string, err error) {
 	for _, command := range []*exec.Cmd{
 		exec.Command("git", "-C", source, "archive", "--output", packed, commit),
 		exec.Command("tar", "-xf", packed, "-C", folder),
-		exec.Command("go", "-C", folder, "build", "-trimpath", "-buildvcs=false", "-tags=grpcnotrace", "-ldflags=-s -w", "-o", bin, "./cmd/culvert"), // as the Makefile does
+		exec.Command("go", "-C", folder, "build", "-pgo=auto", "-trimpath", "-buildvcs=false", "-tags=grpcnotrace", "-ldflags=-s -w", "-o", bin, "./cmd/culvert"), // as the Makefile does
 	} {
 		command.Stderr, command.Env = os.Stderr, append(os.Environ(), "CGO_ENABLED=0")
 		if err := command.Run(); err != nil {
@@ -75,7 +75,7 @@ func buildCounting(dir, source, name string) (string, error) {
 	if err := os.WriteFile(overlay, replace, 0o600); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-tags=grpcnotrace", "-overlay", overlay, "-o", bin, "./cmd/culvert")
+	build := exec.Command("go", "build", "-pgo=auto", "-tags=grpcnotrace", "-overlay", overlay, "-o", bin, "./cmd/culvert")
 	build.Dir, build.Stderr = root, os.Stderr
 	if err := build.Run(); err != nil {
 		return "", fmt.Errorf("culvert with counters: %w", err)

@@ -48,7 +48,7 @@ func run() error {
 	flag.DurationVar(&o.measure, "time", 2*time.Second, "how long each run is measured")
 	only := flag.String("only", "", "run only the cells whose names this regular expression matches")
 	flag.StringVar(&o.out, "out", "", "write the page to this file; a table of which -only matches no row stays as it is")
-	flag.StringVar(&o.profile, "profile", "", "leave CPU profiles of culvert in this folder")
+	flag.StringVar(&o.profile, "profile", "", "leave CPU profiles of culvert under the streams of -since in this folder, and measure nothing")
 	flag.Parse()
 	if *serve {
 		return serveBackend(os.Stdout)
@@ -59,6 +59,7 @@ func run() error {
 	}
 	bins := []*string{&o.bins.culvert}
 	switch {
+	case o.profile != "":
 	case !o.since:
 		bins = append(bins, &o.bins.grpcwebproxy, &o.bins.vanguard, &o.bins.nginx)
 	case o.older == "":
@@ -83,11 +84,6 @@ func run() error {
 		return err
 	}
 	defer a.close()
-	if o.profile != "" {
-		if err := os.MkdirAll(o.profile, 0o700); err != nil {
-			return err
-		}
-	}
 	if a.bins.culvertCounting, err = buildCounting(a.dir, o.bins.source, "culvert-counting"); err != nil {
 		return err
 	}
@@ -95,6 +91,9 @@ func run() error {
 		if a.bins.older, a.bins.olderCounting, err = buildOlder(a.dir, o.bins.source, o.older); err != nil {
 			return err
 		}
+	}
+	if o.profile != "" {
+		return profileLoads(ctx, a, o)
 	}
 	page := &page{o: o}
 	if o.since {
@@ -230,10 +229,6 @@ func (c cell) count(ctx context.Context, a *arena, o options, r *result) error {
 		return err
 	}
 	defer p.stop()
-	if o.profile != "" {
-		stop := p.profile(filepath.Join(o.profile, strings.NewReplacer(" ", "-", ",", "", "×", "x").Replace(c.name)+".pprof"), o.measure)
-		defer stop()
-	}
 	f, err := c.load(ctx, a, p, c.client, o.measure)
 	if err != nil {
 		return fmt.Errorf("counting: %w", err)

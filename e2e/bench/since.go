@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // The programs of "make bench-since". Today's has its log and its metrics on, and somebody
@@ -67,6 +70,33 @@ func (p *page) since(ctx context.Context, a *arena) {
 		}
 	}
 	p.tallies(ctx, a)
+}
+
+// profileLoads leaves a CPU profile of today's program for each load of streams in a folder.
+// Those of unary calls are left out: the compiler would inline so much into the functions that
+// open a stream that their frames no longer fit into the stack that a call begins with, and
+// copying it takes a native call 56 thousand instructions.
+func profileLoads(ctx context.Context, a *arena, o options) error {
+	if err := os.MkdirAll(o.profile, 0o700); err != nil {
+		return err
+	}
+	for _, c := range sinceLoads {
+		if strings.HasPrefix(c.name, "unary") || !o.only.MatchString(c.name) {
+			continue
+		}
+		p, err := a.sinceToday(ctx, 1)
+		if err != nil {
+			return err
+		}
+		written := p.profile(filepath.Join(o.profile, strings.NewReplacer(" ", "-", ",", "").Replace(c.name)+".pprof"), o.measure)
+		_, err = c.load(ctx, a, p, c.client, o.measure)
+		written()
+		p.stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return nil
 }
 
 // A comparison is what two programs had in their turns: the older one first. Each start
