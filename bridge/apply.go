@@ -10,6 +10,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A RestartError lists what a Server can't change while it runs.
@@ -36,7 +37,8 @@ func (e *RestartError) Error() string {
 // which are in cfg.
 //
 // If Apply returns an error, nothing has changed. A *RestartError lists the settings
-// that can't change. docs/guides/embedding.md has them, and what Apply can't compare.
+// that can't change, such as Limits.HeaderBytes above its value in New.
+// docs/guides/embedding.md has them, and what Apply can't compare.
 //
 // Several goroutines may call Apply, at any time.
 func (s *Server) Apply(cfg Config, listeners ...Listener) error {
@@ -51,10 +53,7 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	}
 	own := s.edge.Own()
 	listenings[own] = own.With(Listener{TrustedProxies: cfg.TrustedProxies, LoopbackOnly: cfg.LoopbackOnly})
-	var keys []string // that differ and can't change
-	if cfg.StandardHTTP2 != s.cfg.StandardHTTP2 {
-		keys = []string{"http2_server"}
-	}
+	keys := s.fixed(&cfg)
 	awaited := s.awaited
 	if len(listeners) > 0 {
 		var fixed []string
@@ -84,8 +83,36 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	return nil
 }
 
-// keyListenTLS names the setting of a listener that can't change.
-const keyListenTLS = "listen[].tls"
+// fixed returns the keys of what differs from the start and can't change. An http.Server
+// keeps its bound on headers, below which the policy judges each call. net/http's HTTP/2
+// has no hooks, so it keeps more.
+func (s *Server) fixed(cfg *Config) (keys []string) {
+	standard, start, now := s.cfg.StandardHTTP2, &s.cfg.Limits, withDefaults(cfg.Limits)
+	for key, differs := range map[string]bool{
+		"http2_server":                               cfg.StandardHTTP2 != standard,
+		report.KeyHeaderBytes:                        now.HeaderBytes > start.HeaderBytes,
+		report.KeyLimits + "calls_per_connection":    standard && now.CallsPerConnection != start.CallsPerConnection,
+		report.KeySlowConsumer:                       standard && now.SlowConsumerTimeout != start.SlowConsumerTimeout,
+		report.KeyLimits + "connection_idle_timeout": standard && now.ConnectionIdleTimeout != start.ConnectionIdleTimeout,
+		report.KeyLimits + "connection_max_age":      standard && now.ConnectionIdleTimeout == 0 && now.ConnectionMaxAge != start.ConnectionMaxAge,
+	} {
+		if differs {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// fixedOfListener is fixed for a listener. The keys are sorted.
+func (s *Server) fixedOfListener(l *edge.Listening, rules Listener) (keys []string) {
+	if s.cfg.StandardHTTP2 && rules.CallsPerConnection != l.CallsPerConnection {
+		keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
+	}
+	if rules.TLS != l.TLS {
+		keys = append(keys, "listen[].tls")
+	}
+	return keys
+}
 
 // applyListeners puts the new rules of each listener that is served into to. It
 // returns the listeners that aren't, by name, and the keys of what can't change.
@@ -104,9 +131,7 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 			return nil, []string{"listen"} // it is missing, or two that are served share the name
 		}
 		delete(awaited, l.Name)
-		if rules.TLS != l.TLS {
-			keys = append(keys, keyListenTLS)
-		}
+		keys = append(keys, s.fixedOfListener(l, rules)...)
 		to[l] = l.With(rules)
 	}
 	return awaited, keys

@@ -3,11 +3,13 @@ package bridge
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,52 +37,109 @@ func wantEcho(t testing.TB, what string, stream grpc.ClientStream) {
 }
 
 // TestApplyChangesNewConnections: a connection that is accepted after Apply, or a
-// tunnel, is told the new limits of calls and headers. The calls of an open one go on,
-// and it can begin more.
+// tunnel, is told the new limits of calls and headers, also in an http.Server of
+// ConfigureHTTP. The calls of an open one go on, and it can begin more.
 func TestApplyChangesNewConnections(t *testing.T) {
-	backend := startBackend(t, echo)
-	for name, standard := range map[string]bool{"bridge/internal/h2": false, "net/http": true} {
-		cfg := Config{Backend: Backend{Target: backend}, StandardHTTP2: standard}
-		cfg.Limits.ConnectionIdleTimeout = time.Hour // else tunnels of net/http outlive the test's patience
-		s := newServer(t, cfg)
-		l := Listener{Name: "a"}
-		address := serveListener(t, s, listen(t, "127.0.0.1:0"), l)
-		old, inside := dial(t, address), dialTunnel(t, address, nil)
-		streams := map[string]grpc.ClientStream{"a connection": holdOpen(t, old, testMethod), "a tunnel": holdOpen(t, inside, testMethod)}
-		announced := func(c net.Conn) (calls, headers uint32) {
-			settings := awaitFrame[*http2.SettingsFrame](t, framesOf(t, c))
-			calls, _ = settings.Value(http2.SettingMaxConcurrentStreams)
-			headers, _ = settings.Value(http2.SettingMaxHeaderListSize)
-			return calls, headers
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}, Limits: Limits{HeaderBytes: 128 << 10}}
+	s := newServer(t, cfg)
+	l := Listener{Name: "a"}
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), l)
+	hs := new(http.Server)
+	s.ConfigureHTTP(hs)
+	embedded := serveEmbedded(t, hs)
+	old, inside := dial(t, address), dialTunnel(t, address, nil)
+	streams := map[string]grpc.ClientStream{"a connection": holdOpen(t, old, testMethod), "a tunnel": holdOpen(t, inside, testMethod)}
+	for _, c := range []struct {
+		calls, ofListener, headers int
+		want                       uint32 // calls
+	}{{7, 0, 1 << 10, 7}, {9, 5, 1 << 10, 5}, {9, 0, 128 << 10, 9}} {
+		cfg.Limits.CallsPerConnection, l.CallsPerConnection, cfg.Limits.HeaderBytes = c.calls, c.ofListener, c.headers
+		apply(t, s, cfg, l)
+		for where, of := range map[string]struct {
+			conn net.Conn
+			want uint32
+		}{
+			"a connection":              {tcpTo(t, address), c.want},
+			"a tunnel":                  {tunnelTo(t, address), c.want},
+			"a connection of their own": {tcpTo(t, embedded), uint32(c.calls)},
+		} {
+			settings := awaitFrame[*http2.SettingsFrame](t, framesOf(t, of.conn))
+			calls, _ := settings.Value(http2.SettingMaxConcurrentStreams)
+			headers, _ := settings.Value(http2.SettingMaxHeaderListSize)
+			if calls != of.want || int(headers) != looseHeaderBytes(c.headers)+10*32 {
+				t.Errorf("%s: %d calls and %d bytes of headers are announced for %+v", where, calls, headers, c)
+			}
 		}
-		for _, c := range []struct {
-			calls, ofListener, headers int
-			want                       uint32 // calls
-		}{{7, 0, 1 << 10, 7}, {9, 5, 1 << 10, 5}, {9, 0, 128 << 10, 9}} {
-			cfg.Limits.CallsPerConnection, l.CallsPerConnection, cfg.Limits.HeaderBytes = c.calls, c.ofListener, c.headers
-			apply(t, s, cfg, l)
-			for where, conn := range map[string]net.Conn{"a connection": tcpTo(t, address), "a tunnel": tunnelTo(t, address)} {
-				want := c.want
-				if standard && where == "a tunnel" {
-					want = uint32(c.calls) // net/http can't tell the listeners of tunnels apart
-				}
-				calls, headers := announced(conn)
-				if calls != want || int(headers) != looseHeaderBytes(c.headers)+10*32 {
-					t.Errorf("%s, %s: %d calls and %d bytes of headers are announced for %+v", name, where, calls, headers, c)
-				}
-			}
-			for where, stream := range streams {
-				wantEcho(t, name+", "+where+" that was open", stream)
-			}
-			if err := unary(within(t, patience), old, testMethod); err != nil {
-				t.Errorf("%s: a new call on the connection that was open: %v", name, err)
-			}
+		for where, stream := range streams {
+			wantEcho(t, where+" that was open", stream)
+		}
+		if err := unary(within(t, patience), old, testMethod); err != nil {
+			t.Errorf("a new call on the connection that was open: %v", err)
 		}
 	}
 }
 
-// TestApplyChangesHeadersOfBothSides: a raised limit lets larger metadata through to
-// the backend and back, also over HTTP/1.1. A lowered one judges the next call.
+// TestApplyRaisesNoHeaderBytes beyond those of the start, which bound what a connection
+// can send before it is judged.
+func TestApplyRaisesNoHeaderBytes(t *testing.T) {
+	cfg := Config{Backend: nowhere, Limits: Limits{HeaderBytes: 8 << 10}}
+	s := newServer(t, cfg)
+	for _, c := range []struct {
+		bytes   int
+		refused bool
+	}{{8<<10 + 1, true}, {-1, true}, {0, true}, {1 << 10, false}, {8<<10 + 1, true}, {4 << 10, false}, {8 << 10, false}} {
+		before := s.policy.Load()
+		cfg.Limits.HeaderBytes = c.bytes
+		err := s.Apply(cfg)
+		if restart, ok := errors.AsType[*RestartError](err); ok != c.refused || ok && !slices.Equal(restart.Keys, []string{report.KeyHeaderBytes}) || (err != nil) != c.refused {
+			t.Errorf("%d bytes: %v, want a RestartError: %v", c.bytes, err, c.refused)
+		}
+		if changed := s.policy.Load() != before; changed == c.refused {
+			t.Errorf("%d bytes: the policy has changed: %v", c.bytes, changed)
+		}
+	}
+}
+
+// TestStandardHTTP2KeepsItsLimits: net/http's HTTP/2 asks nothing about a connection, so
+// Apply refuses what it would have to know, also for a listener that isn't served yet.
+func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(*Limits, *Listener)
+		refused []string
+	}{
+		"calls":        {func(l *Limits, _ *Listener) { l.CallsPerConnection = 7 }, []string{"limits.calls_per_connection"}},
+		"slow":         {func(l *Limits, _ *Listener) { l.SlowConsumerTimeout = time.Minute }, []string{"limits.slow_consumer_timeout"}},
+		"idle":         {func(l *Limits, _ *Listener) { l.ConnectionIdleTimeout = time.Hour }, []string{"limits.connection_idle_timeout"}},
+		"age":          {func(l *Limits, _ *Listener) { l.ConnectionMaxAge = time.Hour }, nil}, // of requests
+		"age for idle": {func(l *Limits, _ *Listener) { l.ConnectionMaxAge, l.ConnectionIdleTimeout = time.Hour, -1 }, []string{"limits.connection_idle_timeout", "limits.connection_max_age"}},
+		"of a listener": {func(l *Limits, of *Listener) {
+			l.CallsPerConnection, of.CallsPerConnection, of.TLS = 7, 7, new(tls.Config)
+		}, []string{
+			"limits.calls_per_connection", "listen[].limits.calls_per_connection", "listen[].tls",
+		}},
+		"headers": {func(l *Limits, _ *Listener) { l.HeaderBytes = 1 << 10 }, nil},
+	} {
+		cfg, l := Config{Backend: nowhere, StandardHTTP2: true}, Listener{Name: "a"}
+		s := newServer(t, cfg)
+		exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), l), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
+		c.change(&cfg.Limits, &l)
+		err := s.Apply(cfg, l)
+		if restart, ok := errors.AsType[*RestartError](err); ok != (c.refused != nil) || ok && !slices.Equal(restart.Keys, c.refused) || !ok && err != nil {
+			t.Errorf("%s: %v, want a RestartError of %q", name, err, c.refused)
+		}
+	}
+	cfg := Config{Backend: nowhere, StandardHTTP2: true}
+	s := newServer(t, cfg)
+	apply(t, s, cfg, Listener{Name: "a", CallsPerConnection: 7})
+	err := s.ServeListener(listen(t, "127.0.0.1:0"), Listener{Name: "a"})
+	if restart, ok := errors.AsType[*RestartError](err); !ok || !slices.Equal(restart.Keys, []string{"listen[].limits.calls_per_connection"}) {
+		t.Errorf("a listener that has other rules: %v", err)
+	}
+}
+
+// TestApplyChangesHeadersOfBothSides: a limit that was lowered and raised again lets
+// larger metadata through to the backend and back, also over HTTP/1.1. A lowered one
+// judges the next call.
 func TestApplyChangesHeadersOfBothSides(t *testing.T) {
 	const small, large = 4 << 10, 256 << 10
 	backend := startBackend(t, func(ss grpc.ServerStream) error {
@@ -90,7 +149,7 @@ func TestApplyChangesHeadersOfBothSides(t *testing.T) {
 		}
 		return echo(ss)
 	})
-	cfg := Config{Backend: Backend{Target: backend}, Limits: Limits{HeaderBytes: small}}
+	cfg := Config{Backend: Backend{Target: backend}, Limits: Limits{HeaderBytes: large}}
 	s := newServer(t, cfg)
 	address := serve(t, s)
 	running := holdOpen(t, dial(t, address), testMethod)
@@ -98,13 +157,17 @@ func TestApplyChangesHeadersOfBothSides(t *testing.T) {
 		ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-large", strings.Repeat("a", bytes))
 		return unary(ctx, dial(t, address, grpc.WithMaxHeaderListSize(2*large)), testMethod)
 	}
-	web := func(bytes int) int {
+	web := func(bytes int) bool {
 		answers := exchange(t, address, "POST "+testMethod+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/grpc-web\r\n"+
 			"X-Large: "+strings.Repeat("a", bytes)+"\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00")
 		if len(answers) != 1 {
 			t.Fatalf("%d answers", len(answers))
 		}
-		return answers[0].StatusCode
+		body, err := io.ReadAll(answers[0].Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answers[0].StatusCode == http.StatusOK && strings.Contains(string(body), "grpc-status: 0")
 	}
 	for i, limit := range []int{small, large, small} {
 		cfg.Limits.HeaderBytes = limit
@@ -112,8 +175,8 @@ func TestApplyChangesHeadersOfBothSides(t *testing.T) {
 		if err := native(large / 2); (err == nil) != (limit == large) {
 			t.Errorf("limit %d of %d: half of the large limit in a native call ends with %v", i, limit, err)
 		}
-		if code := web(large / 2); (code == http.StatusOK) != (limit == large) {
-			t.Errorf("limit %d of %d: likewise over HTTP/1.1: %d", i, limit, code)
+		if ok := web(large / 2); ok != (limit == large) {
+			t.Errorf("limit %d of %d: likewise over HTTP/1.1: it passes: %v", i, limit, ok)
 		}
 		if err := native(small / 2); err != nil {
 			t.Errorf("limit %d of %d: a little metadata: %v", i, limit, err)
@@ -123,10 +186,17 @@ func TestApplyChangesHeadersOfBothSides(t *testing.T) {
 }
 
 // TestApplyChangesLifetimes: new connections end after the new times, and those that
-// are open stay.
+// are open stay, whether the server began with a limit or without.
 func TestApplyChangesLifetimes(t *testing.T) {
+	for name, idle := range map[string]time.Duration{"an hour": time.Hour, "no limit": -1} {
+		t.Run(name, func(t *testing.T) { applyChangesLifetimes(t, idle) })
+	}
+}
+
+func applyChangesLifetimes(t *testing.T, idle time.Duration) {
+	t.Helper()
 	const request = "POST " + testMethod + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/grpc-web\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00"
-	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}, Limits: Limits{ConnectionIdleTimeout: time.Hour}}
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}, Limits: Limits{ConnectionIdleTimeout: idle}}
 	s := newServer(t, cfg)
 	address := serve(t, s)
 	asks := func(c net.Conn, r *bufio.Reader) (closes bool) {
@@ -353,34 +423,23 @@ func TestApplyChangesTheMemoryForClients(t *testing.T) {
 	}
 }
 
-// TestOldServersAreForgotten once their connections have ended: a thousand changes
-// leave nothing behind. The drain reaches the connections of those that are left.
-func TestOldServersAreForgotten(t *testing.T) {
+// TestGoodbyesReachOlderConnections: the drain reaches connections from before and after
+// many changes.
+func TestGoodbyesReachOlderConnections(t *testing.T) {
 	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
 	s := newServer(t, cfg)
 	s.onTheWay = 0
 	address := serve(t, s)
-	oldest := framesOf(t, tcpTo(t, address))
-	awaitFrame[*http2.SettingsFrame](t, oldest)
-	var last *http2.Framer
+	var all []*http2.Framer
 	for n := range 20 {
 		cfg.Limits.CallsPerConnection = n + 1
 		apply(t, s, cfg)
-		c := tcpTo(t, address)
-		last = framesOf(t, c)
-		awaitFrame[*http2.SettingsFrame](t, last)
-		if n < 19 {
-			_ = c.Close() // the server sees it
-		}
+		frames := framesOf(t, tcpTo(t, address))
+		awaitFrame[*http2.SettingsFrame](t, frames)
+		all = append(all, frames)
 	}
-	poll(t, func() string {
-		// The oldest, the last one, and that of tunnels, which had none yet.
-		if got := s.edge.Servers(); got != 3 {
-			return fmt.Sprintf("%d servers are kept, want 3", got)
-		}
-		return ""
-	})
 	s.RefuseCalls()
-	awaitFrame[*http2.GoAwayFrame](t, oldest)
-	awaitFrame[*http2.GoAwayFrame](t, last)
+	for _, frames := range all {
+		awaitFrame[*http2.GoAwayFrame](t, frames)
+	}
 }

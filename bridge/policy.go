@@ -6,6 +6,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/fallback"
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
+	"github.com/culvert-grpc/culvert/bridge/internal/h2"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
@@ -63,23 +64,17 @@ func (p *policy) listening(l *edge.Listening) *edge.Listening {
 	return l
 }
 
-// connRules are the settings that an http.Server has for all of its connections. They
-// can't change while it serves. So connections that are accepted after a change get
-// another http.Server, and those that are open keep theirs.
-type connRules struct {
-	headerBytes   int
-	calls         int // at once on one connection
-	listenerCalls int // at once on one connection of the listener; not positive: no limit
-	slowConsumer  time.Duration
-	idle, age     time.Duration // 0: no limit
-}
-
-// connRules returns the rules for the next connection that the listener accepts.
-func (p *policy) connRules(l *edge.Listening) connRules {
-	return connRules{
-		headerBytes: p.limits.HeaderBytes,
-		calls:       p.limits.CallsPerConnection, listenerCalls: p.listening(l).CallsPerConnection,
-		slowConsumer: p.limits.SlowConsumerTimeout,
-		idle:         p.limits.ConnectionIdleTimeout, age: p.limits.ConnectionMaxAge,
+// connRules returns the rules for the next HTTP/2 connection that the listener accepts.
+func (p *policy) connRules(l *edge.Listening) h2.Rules {
+	streams := min(p.limits.CallsPerConnection, 1<<16)
+	// Room for a full window of every stream: a call that nobody reads never stops
+	// the others on its connection.
+	window := min(max(streams*connReceiveWindow+1<<20, 2<<20), 1<<30)
+	if n := p.listening(l).CallsPerConnection; n > 0 {
+		streams = min(streams, n)
+	}
+	return h2.Rules{
+		Streams: streams, Window: window, HeaderBytes: looseHeaderBytes(p.limits.HeaderBytes),
+		Idle: p.limits.ConnectionIdleTimeout, Age: p.limits.ConnectionMaxAge, SlowConsumer: p.limits.SlowConsumerTimeout,
 	}
 }

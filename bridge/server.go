@@ -86,6 +86,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.policy.Store(p)
 	s.cfg.Routes = nil // the policy has them
+	s.cfg.Limits = limits
 	s.account = memory.New(limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
 	change, err := s.changeBackends(&cfg, &p.limits)
@@ -114,30 +115,24 @@ func (s *Server) MethodAllowed(method string) bool {
 // are set. ReadTimeout and WriteTimeout stay unchanged and apply to the caller's own
 // handlers: calls and WebSockets outlive them.
 //
-// hs keeps the settings of connections that it gets here, such as the time-outs and
-// Limits.CallsPerConnection. Apply changes them only in the servers of Serve and
-// ServeListener.
+// HTTP/2 connections take their limits from the Server, whatever hs says, so new ones
+// get those of Apply. HTTP/1.1 keeps the idle time that hs gets here.
 func (s *Server) ConfigureHTTP(hs *http.Server) {
-	l := s.edge.Own()
-	if leave := s.configureHTTP(hs, l, s.policy.Load().connRules(l)).Leave; leave != nil {
+	if leave := s.configureHTTP(hs, s.edge.Own()).Leave; leave != nil {
 		s.leaving.mu.Lock()
 		defer s.leaving.mu.Unlock()
 		s.leaving.all = append(s.leaving.all, leave)
 	}
 }
 
-func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening, rules connRules) *edge.Server {
+func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening) *edge.Server {
 	hs.Protocols = new(http.Protocols)
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
-	leave := s.boundHTTP(hs, rules)
-	if s.cfg.StandardHTTP2 {
-		configureStandardHTTP2(hs, rules)
-	}
-	watched := s.edge.Watch(hs, l)
-	watched.Leave = leave
-	return watched
+	bound := s.boundHTTP(hs, l)
+	hs.HTTP2.WriteByteTimeout = s.policy.Load().limits.SlowConsumerTimeout // bridge/internal/h2 has a hook
+	return bound
 }
 
 // A Listener has the rules of one address that a Server listens on.
@@ -156,7 +151,7 @@ func (s *Server) newEdge() *edge.Edge {
 			p := s.policy.Load()
 			return edge.Bounds{
 				Quotas: p.quotas, Connections: p.limits.Connections, Listener: p.listening(l),
-				MaxAge: p.limits.ConnectionMaxAge, SlowConsumerTimeout: p.limits.SlowConsumerTimeout,
+				Idle: p.limits.ConnectionIdleTimeout, MaxAge: p.limits.ConnectionMaxAge, SlowConsumerTimeout: p.limits.SlowConsumerTimeout,
 			}
 		},
 		Memory:        s.account,
@@ -193,8 +188,8 @@ func (s *Server) beginListener(l *edge.Listening) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	if rules, ok := s.awaited[l.Name]; ok {
-		if rules.TLS != l.TLS {
-			return &RestartError{[]string{keyListenTLS}}
+		if keys := s.fixedOfListener(l, rules); len(keys) > 0 {
+			return &RestartError{keys}
 		}
 		delete(s.awaited, l.Name)
 		p := *s.policy.Load()
@@ -214,23 +209,7 @@ func (s *Server) endListener(l *edge.Listening) {
 }
 
 func (s *Server) serve(ln net.Listener, l *edge.Listening) error {
-	return s.edge.Serve(ln, l, s.current(l, func(rules connRules) *edge.Server {
-		return s.configureHTTP(&http.Server{}, l, rules) //nolint:gosec // it sets the time-outs
-	}))
-}
-
-// current returns what chooses the http.Server of a listener's next connection. It
-// makes another one when the rules differ.
-func (s *Server) current(l *edge.Listening, newServer func(rules connRules) *edge.Server) edge.Current {
-	var rules connRules
-	return func(before *edge.Server) *edge.Server {
-		now := s.policy.Load().connRules(l)
-		if before != nil && now == rules {
-			return before
-		}
-		rules = now
-		return newServer(rules)
-	}
+	return s.edge.Serve(ln, l, s.configureHTTP(&http.Server{}, l)) //nolint:gosec // it sets the time-outs
 }
 
 // LeaveDescriptors wraps a listener of the program's own, such as one for health
@@ -245,31 +224,33 @@ func (s *Server) Problems() []string { return s.edge.Problems() }
 // connReceiveWindow is HTTP/2's receive window of one stream.
 const connReceiveWindow = 64 << 10
 
-// boundHTTP sets the bounds that the public server and the one inside tunnels share. It
-// returns what sends goodbyes on the server's HTTP/2 connections, or nil.
-func (s *Server) boundHTTP(hs *http.Server, rules connRules) (leave func()) {
+// boundHTTP sets the bounds that the public server and the one inside tunnels share, and
+// watches the server. An http.Server can't change while it serves. So Apply refuses what
+// would have to change here and not in the hooks of connections (fixed).
+func (s *Server) boundHTTP(hs *http.Server, l *edge.Listening) *edge.Server {
 	if hs.Handler == nil {
 		hs.Handler = s
 	}
+	rules := s.policy.Load().connRules(l)
 	hs.ReadHeaderTimeout = edge.HandshakeTimeout
-	hs.IdleTimeout = cmp.Or(rules.idle, rules.age) // an HTTP/1.1 connection has no goodbye that an idle client would see
-	hs.MaxHeaderBytes = looseHeaderBytes(rules.headerBytes)
+	hs.IdleTimeout = cmp.Or(rules.Idle, rules.Age) // an HTTP/1.1 connection has no goodbye that an idle client would see
+	hs.MaxHeaderBytes = looseHeaderBytes(s.cfg.Limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
 	hs.ErrorLog = s.httpLog()
-	streams := min(rules.calls, 1<<16)
 	hs.HTTP2 = &http.HTTP2Config{
-		MaxConcurrentStreams:      streams,
-		MaxReceiveBufferPerStream: connReceiveWindow,
-		// Room for a full window of every stream: a call that nobody reads never stops
-		// the others on its connection.
-		MaxReceiveBufferPerConnection: min(max(streams*connReceiveWindow+1<<20, 2<<20), 1<<30),
+		MaxConcurrentStreams:          rules.Streams,
+		MaxReceiveBufferPerStream:     connReceiveWindow,
+		MaxReceiveBufferPerConnection: rules.Window,
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
 	}
-	if s.cfg.StandardHTTP2 { // it has no hooks and no goodbyes: docs/guides/http2-server.md lists what is lost
-		return nil
+	var leave func()
+	if !s.cfg.StandardHTTP2 { // that has no hooks and no goodbyes: docs/guides/http2-server.md lists what is lost
+		leave = h2.Configure(hs, s.h2Hooks())
 	}
-	return h2.Configure(hs, s.h2Hooks(rules))
+	watched := s.edge.Watch(hs, l)
+	watched.Leave = leave
+	return watched
 }
 
 // Close ends everything at once: calls, client connections and backend connections. It

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/tunnel"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -56,14 +55,8 @@ func (a *arrival) refuseTunnel(w http.ResponseWriter, r *http.Request, err error
 // and nothing else, so there is no upgrade within an upgrade.
 func (s *Server) serveTunnels() {
 	s.tunnels = tunnel.NewListener(tunnel.Options{Panics: s.panics, Goodbye: s.goodbye, Closing: s.closing.Load, StandardHTTP2: s.cfg.StandardHTTP2})
-	own := s.edge.Own() // a tunnel names its listener itself
-	current := s.current(own, func(rules connRules) *edge.Server {
-		hs := &http.Server{Protocols: new(http.Protocols)} //nolint:gosec // boundHTTP sets the time-outs
-		hs.Protocols.SetUnencryptedHTTP2(true)
-		leave := s.boundHTTP(hs, rules)
-		inner := s.edge.Watch(hs, own)
-		inner.Leave = leave
-		return inner
-	})
-	s.workers.Go(func() { _ = s.edge.ServeTunnels(s.tunnels, current) }) // ends with http.ErrServerClosed
+	hs := &http.Server{Protocols: new(http.Protocols)} //nolint:gosec // boundHTTP sets the time-outs
+	hs.Protocols.SetUnencryptedHTTP2(true)
+	inner := s.boundHTTP(hs, s.edge.Own())                             // a tunnel names its listener itself
+	s.workers.Go(func() { _ = s.edge.ServeTunnels(s.tunnels, inner) }) // ends with http.ErrServerClosed
 }

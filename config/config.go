@@ -245,7 +245,8 @@ type Limits struct {
 	MessageBytes Size `key:"message_bytes"`
 
 	// The metadata of one call in each direction. As in HTTP/2, each field
-	// counts as its name, its value and 32 bytes.
+	// counts as its name, its value and 32 bytes. A reload can lower the value.
+	// To raise it above the value at the start, restart culvert.
 	HeaderBytes Size `key:"header_bytes"`
 
 	// Memory for the messages of all calls on their way. Unless you set this key,

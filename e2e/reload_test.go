@@ -71,7 +71,7 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 	version := func(i int) string {
 		return fmt.Sprintf("backend: {queue_timeout: %ds}\nroutes: [{name: r%d, backend: default}]\n", 1+i, i) +
 			fmt.Sprintf("proxy_protocol: [10.%d.0.0/16]\n", i) +
-			fmt.Sprintf("limits: {header_bytes: %dKiB, buffered_bytes: %dMiB, calls_per_connection: %d, slow_consumer_timeout: %dm, connection_idle_timeout: %dm, ", 64+i, 100+i, 100+i, 1+i, 2+i) +
+			fmt.Sprintf("limits: {header_bytes: %dKiB, buffered_bytes: %dMiB, calls_per_connection: %d, slow_consumer_timeout: %dm, connection_idle_timeout: %dm, ", 64+count-i, 100+i, 100+i, 1+i, 2+i) +
 			fmt.Sprintf("calls: %d, message_bytes: %dKiB, address: {calls: %d}, methods: [{pattern: \"culvert.*/*\", calls: %d}]}\n", 5000+i, 100+i, 6000+i, 7000+i) +
 			fmt.Sprintf("allow_origins: [\"https://a%d.example\"]\nhosts: [h%d.example]\ntrusted_proxies: [10.%d.0.0/16]\n", i, i, i%200) +
 			fmt.Sprintf("methods: {deny: [\"denied%d.*/*\"]}\ndrain_timeout: %ds\nerrors: %s\nmetadata: {vouched: [x-v%d]}\n", i, 1+i%20, []string{"concise", "detailed"}[i%2], i)

@@ -6,7 +6,7 @@ import "time"
 // default; a negative one means no limit.
 type Limits struct {
 	MessageBytes        int           // of one message, either way. Default 16 MiB.
-	HeaderBytes         int           // of one metadata block, either way, counted as HTTP/2 does. Default 64 KiB.
+	HeaderBytes         int           // of one metadata block, either way, counted as HTTP/2 does. Default 64 KiB. Apply can't raise it above New's.
 	BufferedBytes       int64         // of message bytes held for all calls together. Default 256 MiB.
 	CallsPerConnection  int           // at once, on one HTTP/2 connection or tunnel. Default 100.
 	Connections         int           // at once. Default: what the file-descriptor limit leaves.

@@ -45,7 +45,7 @@ func TestAcceptTakesOnePolicy(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := e.Serve(ln, e.Own(), always(server)); !errors.Is(err, http.ErrServerClosed) {
+		if err := e.Serve(ln, e.Own(), server); !errors.Is(err, http.ErrServerClosed) {
 			t.Errorf("Serve returned %v, want %v", err, http.ErrServerClosed)
 		}
 	})

@@ -106,7 +106,7 @@ func (e *Edge) foreign(c net.Conn, l *Listening) *Conn {
 func (e *Edge) NewTunnel(r *http.Request) *Conn {
 	t := &Tunnel{Outer: e.Of(r), Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: outerHeader(r.Header)}
 	on := &Conn{edge: e, listening: t.Outer.listening, tunnel: t, client: t.Outer.client, life: new(life)}
-	on.life.begin(e.o.Bounds(on.listening).MaxAge, e.left.Load())
+	on.life.begin(e.o.Bounds(on.listening), e.left.Load())
 	return on
 }
 

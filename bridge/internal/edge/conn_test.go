@@ -27,7 +27,7 @@ func TestRequestsFindTheirConnection(t *testing.T) {
 	hs := pageServer(e, e.own, time.Minute)
 	found := make(chan *Conn, 4) // as many as are asked for
 	hs.HTTP.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { found <- e.Of(r) })
-	address := serveHTTP(t, hs.HTTP, func(ln net.Listener) error { return e.Serve(ln, e.own, always(hs)) })
+	address := serveHTTP(t, hs.HTTP, func(ln net.Listener) error { return e.Serve(ln, e.own, hs) })
 	for range 2 {
 		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", address)
 		if err != nil {

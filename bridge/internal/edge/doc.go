@@ -1,18 +1,16 @@
 // Package edge has the connections of a server's clients, from accept to their end.
 //
 // An [Edge] has all connections of one server. [Edge.Serve] accepts them for an
-// http.Server, or for several in turn, and [Edge.Watch] prepares each, so that each
-// request finds its connection with [Edge.Of]. A [Conn] is one connection. It knows which listener
-// accepted it, the client from its PROXY header and its certificate, whether the peer
-// is a trusted proxy, whether HTTP/1.1 must close after an answer, and why the
-// connection ended.
+// http.Server, and [Edge.Watch] prepares it, so that each request finds its connection
+// with [Edge.Of]. A [Conn] is one connection. It knows which listener accepted it, the
+// client from its PROXY header and its certificate, whether the peer is a trusted proxy,
+// whether HTTP/1.1 must close after an answer, and why the connection ended.
 //
-// To read it, begin with edge.go: serving, closing, and the states that net/http
-// reports. turn.go gives connections another http.Server when its settings change.
-// conn.go has the questions that requests ask. accept.go keeps a reserve of
-// file descriptors, bound.go refuses connections over a limit, and proxyprotocol.go
-// reads the header that names the client (peer.go). listener.go has the rules of a
-// listener, and tally.go counts its connections (takeover.go: those that leave
+// To read it, begin with server.go, which serves, and edge.go: closing, and the states
+// that net/http reports. conn.go has the questions that requests ask. accept.go keeps a
+// reserve of file descriptors, bound.go refuses connections over a limit, and
+// proxyprotocol.go reads the header that names the client (peer.go). listener.go has the
+// rules of a listener, and tally.go counts its connections (takeover.go: those that leave
 // net/http). lifetime.go bounds idle time and age, phase.go infers what net/http is
 // doing, idle.go finds connections without a request, which can end to free memory for
 // others, and conn_end.go finds out why a connection ended. closing.go decides when

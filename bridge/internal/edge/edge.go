@@ -2,12 +2,9 @@ package edge
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +48,7 @@ type Bounds struct {
 	Connections int            // at once
 	Listener    *Listening     // the listener, with its current rules
 
+	Idle                time.Duration // of a connection without a request; 0: no limit but MaxAge
 	MaxAge              time.Duration // of a connection that takes new requests; 0: no limit
 	SlowConsumerTimeout time.Duration // how long a client may accept none of the data that is ready for it; 0: no limit
 }
@@ -70,7 +68,7 @@ type Edge struct {
 	cut       atomic.Bool // no close waits for a client any more
 
 	mu      sync.Mutex
-	servers map[*Server]struct{} // those that serve, and those that have ended or are over, and may have connections
+	servers map[*Server]struct{} // those that serve, and those that have ended and may have connections
 	closed  bool
 }
 
@@ -98,70 +96,6 @@ func (e *Edge) Mutex() *sync.Mutex { return &e.files.mu }
 // IdleMutex returns the lock that connections take as they begin and end, for a
 // watchdog.
 func (e *Edge) IdleMutex() *sync.Mutex { return &e.clients.mu }
-
-// Watch prepares an http.Server: it counts the server's connections, and lets requests
-// find theirs. It wraps ConnContext and ConnState if they are set.
-func (e *Edge) Watch(hs *http.Server, l *Listening) *Server {
-	s := &Server{HTTP: hs}
-	connContext := hs.ConnContext
-	hs.ConnContext = func(ctx context.Context, c net.Conn) (with context.Context) {
-		with = ctx
-		defer e.catch(c)
-		if connContext != nil {
-			ctx = connContext(ctx, c)
-		}
-		return context.WithValue(ctx, connKey{}, e.meet(c, l))
-	}
-	connState := hs.ConnState
-	hs.ConnState = func(c net.Conn, state http.ConnState) {
-		defer e.note(s, state)
-		defer e.catch(c)
-		e.noteState(l, c, state)
-		if connState != nil {
-			connState(c, state)
-		}
-	}
-	return s
-}
-
-// Serve accepts connections until CloseListeners or the listener's end. It then returns
-// http.ErrServerClosed.
-func (e *Edge) Serve(ln net.Listener, l *Listening, current Current) error {
-	bounded := e.bound(ln, l)
-	defer e.noteEnded(bounded)
-	err := e.serveInTurn(bounded, bounded, l.TLS, current)
-	if e.o.Draining() && errors.Is(err, net.ErrClosed) {
-		return http.ErrServerClosed // CloseListeners comes first
-	}
-	return err
-}
-
-// noteEnded notes that Serve accepts no more connections for the listener.
-func (e *Edge) noteEnded(ln *boundedListener) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	ln.ended = true
-	e.forgetEnded()
-}
-
-// forgetEnded forgets the listeners that have ended, and their servers, once all
-// connections under their rules have ended. mu is held.
-func (e *Edge) forgetEnded() {
-	maps.DeleteFunc(e.servers, func(s *Server, _ struct{}) bool { return s.of != nil && s.of.ended && s.of.of.Open() == 0 })
-}
-
-// TakeServers returns the servers that Serve and ServeTunnels run. From then on these
-// run none.
-func (e *Edge) TakeServers() []*http.Server {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.closed = true
-	servers := make([]*http.Server, 0, len(e.servers))
-	for s := range e.servers {
-		servers = append(servers, s.HTTP)
-	}
-	return servers
-}
 
 // settleTime is how long CloseListeners waits for the first request of connections that
 // were just accepted.
@@ -212,7 +146,7 @@ func (e *Edge) listeners() []*boundedListener {
 	e.forgetEnded()
 	var all []*boundedListener
 	for s := range e.servers {
-		if s.of != nil && !slices.Contains(all, s.of) {
+		if s.of != nil {
 			all = append(all, s.of)
 		}
 	}

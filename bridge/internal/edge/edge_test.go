@@ -21,7 +21,8 @@ import (
 )
 
 // testEdge returns the connections of a server. Options that o leaves out refuse
-// nothing. Of its Bounds only the times count.
+// nothing. Of its Bounds only the times count; without, connections may be idle for a
+// minute.
 func testEdge(t testing.TB, o Options) *Edge {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
@@ -29,13 +30,14 @@ func testEdge(t testing.TB, o Options) *Edge {
 		o.Observer = report.Discard()
 	}
 	o.Refusals = report.NewRefusals(o.Log, o.Observer)
-	bounds := Bounds{Quotas: quota.New(report.Quota{}, report.Quota{}, false, o.Refusals), Connections: DefaultConnections()}
+	bounds := Bounds{Idle: time.Minute, Quotas: quota.New(report.Quota{}, report.Quota{}, false, o.Refusals), Connections: DefaultConnections()}
 	times := o.Bounds
 	o.Bounds = func(l *Listening) Bounds {
 		b := bounds
 		b.Listener = l
 		if times != nil {
-			b.MaxAge, b.SlowConsumerTimeout = times(l).MaxAge, times(l).SlowConsumerTimeout
+			now := times(l)
+			b.Idle, b.MaxAge, b.SlowConsumerTimeout = now.Idle, now.MaxAge, now.SlowConsumerTimeout
 		}
 		return b
 	}
@@ -67,21 +69,20 @@ func pageServer(e *Edge, l *Listening, idle time.Duration) *Server {
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	h2.Configure(hs, h2.Hooks{
-		Streams:  func(c net.Conn) int { return e.ListenerOf(c).CallsPerConnection },
-		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return NewSpread().Of(idle), NewSpread().Of(maxAge) },
-		Ended:    func(c net.Conn, why h2.End) { e.Settle(c, string(why)) },
+		Rules: func(_ net.Conn, of h2.Rules) h2.Rules {
+			of.Idle, of.Age = NewSpread().Of(idle), NewSpread().Of(maxAge)
+			return of
+		},
+		Ended: func(c net.Conn, why h2.End) { e.Settle(c, string(why)) },
 	})
 	return e.Watch(hs, l)
 }
-
-// always is the Current of a listener whose server stays.
-func always(s *Server) Current { return func(*Server) *Server { return s } }
 
 // servePages serves pages on a loopback port and returns the address.
 func servePages(t testing.TB, e *Edge) string {
 	t.Helper()
 	hs := pageServer(e, e.own, time.Minute)
-	return serveHTTP(t, hs.HTTP, func(ln net.Listener) error { return e.Serve(ln, e.own, always(hs)) })
+	return serveHTTP(t, hs.HTTP, func(ln net.Listener) error { return e.Serve(ln, e.own, hs) })
 }
 
 // serveHTTP serves on a loopback port and returns the address.
@@ -120,7 +121,7 @@ func TestTallyDuringADrain(t *testing.T) {
 	hs := pageServer(e, e.own, time.Minute)
 	address := serveHTTP(t, hs.HTTP, func(ln net.Listener) error {
 		slow.Listener = ln
-		return e.Serve(slow, e.own, always(hs))
+		return e.Serve(slow, e.own, hs)
 	})
 	exchange(t, address, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
 	draining.Store(true)
@@ -143,7 +144,7 @@ func TestEdgeForgetsListeners(t *testing.T) {
 	hs, ln := pageServer(e, l, time.Minute), listen(t, "127.0.0.1:0")
 	t.Cleanup(func() { _ = hs.HTTP.Close() }) // only listeners' errors
 	served := make(chan error, 1)
-	go func() { served <- e.Serve(ln, l, always(hs)) }() // ends with ln
+	go func() { served <- e.Serve(ln, l, hs) }() // ends with ln
 	conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ func TestEdgeForgetsAnIdleListener(t *testing.T) {
 		l := NewListening(report.Listener{})
 		ln := listen(t, "127.0.0.1:0")
 		_ = ln.Close() // so that Serve returns at once
-		if err := e.Serve(ln, l, always(pageServer(e, l, time.Minute))); !errors.Is(err, net.ErrClosed) {
+		if err := e.Serve(ln, l, pageServer(e, l, time.Minute)); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Serve returned %v", err)
 		}
 	}

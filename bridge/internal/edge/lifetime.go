@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"sync"
@@ -13,9 +14,9 @@ import (
 
 // A life has the facts of a connection's life, including why it ended.
 type life struct {
-	spread Spread
-	age    time.Time // from then on an HTTP/1.1 connection serves one more request at most; zero: never
-	stays  bool      // it began after Leave
+	idle  time.Duration // how long an HTTP/1.1 connection may be without a request; 0: for ever
+	age   time.Time     // from then on an HTTP/1.1 connection serves one more request at most; zero: never
+	stays bool          // it began after Leave
 
 	phase   atomic.Int32
 	late    atomic.Bool // a read met its deadline since the last request
@@ -27,12 +28,15 @@ type life struct {
 	ended string
 }
 
-// begin is called before the connection is served. left is Edge.left.
-func (l *life) begin(maxAge time.Duration, left bool) {
-	l.spread = NewSpread()
+// begin is called before the connection is served. left is Edge.left. An HTTP/1.1
+// connection has no goodbye that an idle client would see, so its age bounds its idle
+// time, too.
+func (l *life) begin(b Bounds, left bool) {
+	spread := NewSpread()
+	l.idle = spread.Of(cmp.Or(b.Idle, b.MaxAge))
 	l.stays = left
-	if maxAge > 0 {
-		l.age = time.Now().Add(l.spread.Of(maxAge))
+	if b.MaxAge > 0 {
+		l.age = time.Now().Add(spread.Of(b.MaxAge))
 	}
 }
 

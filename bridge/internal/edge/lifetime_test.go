@@ -98,11 +98,12 @@ func inLife(t *testing.T, idle, maxAge time.Duration, f func(t *testing.T, shutD
 	synctest.Test(t, func(t *testing.T) {
 		obs := newObserver()
 		var draining atomic.Bool
-		e := testEdge(t, Options{Observer: obs, Draining: draining.Load, Bounds: func(*Listening) Bounds { return Bounds{MaxAge: maxAge} }})
+		e := testEdge(t, Options{Observer: obs, Draining: draining.Load, Bounds: func(*Listening) Bounds { return Bounds{Idle: idle, MaxAge: maxAge} }})
 		p := &pipes{e: e, conns: make(chan net.Conn), closed: make(chan struct{})}
 		hs := pageServer(e, e.own, idle)
+		hs.HTTP.IdleTimeout = time.Second // a connection has its own
 		var serving sync.WaitGroup
-		serving.Go(func() { _ = e.Serve(p, e.own, always(hs)) }) // ends with Close
+		serving.Go(func() { _ = e.Serve(p, e.own, hs) }) // ends with Close
 		var clients []*pipeClient
 		shutDown := func() error {
 			draining.Store(true)
@@ -227,6 +228,19 @@ func TestIdleConnectionsEndApart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestConnectionWithoutAnIdleTime stays, whatever the http.Server says.
+func TestConnectionWithoutAnIdleTime(t *testing.T) {
+	inLife(t, 0, 0, func(t *testing.T, _ func() error, dial func() *pipeClient, _ chan report.ConnInfo) {
+		c := dial()
+		c.say(getPage)
+		elapse(time.Hour)
+		c.say(getPage)
+		if at := c.closedAt(); at >= 0 || strings.Count(c.heard(), "a page") != 2 {
+			t.Errorf("it was closed after %v, having heard %q", at, c.heard())
+		}
+	})
 }
 
 // TestOldConnectionServesItsLastRequest and says so.

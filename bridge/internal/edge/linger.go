@@ -36,7 +36,7 @@ type clientConn struct {
 func (e *Edge) newClient(c net.Conn, l *Listening, b Bounds) *clientConn {
 	client := &clientConn{Conn: c}
 	client.on = Conn{edge: e, listening: l, client: client, life: &client.life}
-	client.life.begin(b.MaxAge, e.left.Load())
+	client.life.begin(b, e.left.Load())
 	return client
 }
 

@@ -83,7 +83,7 @@ func TestConnectionsThatAreTakenOver(t *testing.T) {
 		})
 		serve := hs.HTTP.Serve
 		if c.serves {
-			serve = func(ln net.Listener) error { return e.Serve(ln, e.own, always(hs)) }
+			serve = func(ln net.Listener) error { return e.Serve(ln, e.own, hs) }
 		}
 		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", serveHTTP(t, hs.HTTP, serve))
 		if err != nil {

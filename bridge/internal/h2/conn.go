@@ -83,7 +83,7 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 	c := &conn{
 		hs: hs, nc: nc, handler: h,
 		remote:   nc.RemoteAddr().String(),
-		settings: settingsOf(hs),
+		settings: settingsOf(hs, nc, hooks.Rules),
 		onEnd:    hooks.Ended,
 		onLeft:   hooks.Left,
 		onPanic:  hooks.Panicked,
@@ -93,35 +93,28 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		send:     defaultWindow,
 		initial:  defaultWindow,
 		unacked:  1,
-		pulse:    socket.Pulse{Conn: nc, Patience: hooks.SlowConsumer},
-		rest:     socket.Pulse{Conn: nc, Patience: hooks.SlowConsumer},
 	}
+	c.pulse = socket.Pulse{Conn: nc, Patience: c.settings.SlowConsumer}
+	c.rest = socket.Pulse{Conn: nc, Patience: c.settings.SlowConsumer}
 	if c.tooLarge == nil {
 		c.tooLarge = headerTooLarge
 	}
-	if hooks.Streams != nil {
-		c.settings.streams = min(c.settings.streams, orDefault(hooks.Streams(nc), c.settings.streams))
-	}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
-	c.recv = newInflow(c.settings.connWindow)
+	c.recv = newInflow(c.settings.Window)
 	c.block.init(c.settings.headerList)
 	c.out.init()
 	f := c.frames()
 	f.b = appendSettings(f.b,
-		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.settings.streams)},
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.settings.Streams)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.settings.headerList)},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(c.settings.streamWindow)})
-	if more := c.settings.connWindow - defaultWindow; more > 0 {
+	if more := c.settings.Window - defaultWindow; more > 0 {
 		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(more))
 	}
 	now := time.Now()
 	age := time.Time{}
-	if hooks.Lifetime != nil {
-		idle, most := hooks.Lifetime(nc)
-		c.settings.idle = idle
-		if most > 0 {
-			age = now.Add(most)
-		}
+	if c.settings.Age > 0 {
+		age = now.Add(c.settings.Age)
 	}
 	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime), age: age}
 	return c

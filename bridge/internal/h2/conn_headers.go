@@ -240,7 +240,7 @@ func (c *conn) admit(id uint32) (fresh bool, err error) {
 		return false, connError{http2.ErrCodeProtocol, "HEADERS on a stream lower than the last"}
 	}
 	c.lastID = id
-	if len(c.streams) >= c.settings.streams && c.openStreams() >= c.settings.streams {
+	if len(c.streams) >= c.settings.Streams && c.openStreams() >= c.settings.Streams {
 		return false, streamError{id, http2.ErrCodeRefusedStream, "too many streams"}
 	}
 	return true, nil

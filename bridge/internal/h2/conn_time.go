@@ -50,8 +50,8 @@ func (c *conn) due() time.Time {
 	if k.pinged.IsZero() && s.pingAfter > 0 && !c.goodbye.finished() {
 		ping = k.read.Add(s.pingAfter)
 	}
-	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.finished() {
-		idle = k.idle.Add(s.idle)
+	if s.Idle > 0 && len(c.streams) == 0 && !c.goodbye.finished() {
+		idle = k.idle.Add(s.Idle)
 	}
 	if c.goodbye.stage == stageOpen {
 		age = k.age
@@ -111,7 +111,7 @@ func (c *conn) tick() {
 	if over(k.lastWord) {
 		c.lastWord()
 	}
-	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && !c.goodbye.finished() && over(k.idle.Add(s.idle)) {
+	if s := &c.settings; s.Idle > 0 && len(c.streams) == 0 && !c.goodbye.finished() && over(k.idle.Add(s.Idle)) {
 		c.judgeIdle(now)
 	}
 	if over(k.rests) {
@@ -166,15 +166,15 @@ func (c *conn) judgeIdle(now time.Time) {
 	switch {
 	case c.rest.Busy(now):
 		if !k.pinged.IsZero() { // it may have accepted everything but our ping
-			k.idle = now.Add(socket.PulseAgain - c.settings.idle)
+			k.idle = now.Add(socket.PulseAgain - c.settings.Idle)
 		}
 	case k.pinged.IsZero() && socket.Look(c.nc).Outstanding:
 		c.cut(EndSlow)
-	case c.seen < c.sent && now.Sub(k.rested) <= c.settings.idle+cmp.Or(c.pulse.Patience, unreadTime):
+	case c.seen < c.sent && now.Sub(k.rested) <= c.settings.Idle+cmp.Or(c.pulse.Patience, unreadTime):
 		if k.pinged.IsZero() {
 			c.ping(now)
 		}
-		k.idle = now.Add(socket.PulseAgain - c.settings.idle)
+		k.idle = now.Add(socket.PulseAgain - c.settings.Idle)
 	default:
 		c.announce(EndIdle)
 	}

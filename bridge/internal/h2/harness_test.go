@@ -61,6 +61,14 @@ func serve(t testing.TB, handler http.HandlerFunc, adjust ...func(*http.Server))
 	return ln.Addr().String()
 }
 
+// with returns a Hooks.Rules that changes the http.Server's.
+func with(change func(*Rules)) func(net.Conn, Rules) Rules {
+	return func(_ net.Conn, of Rules) Rules {
+		change(&of)
+		return of
+	}
+}
+
 // serveHooked is serve with hooks.
 func serveHooked(t testing.TB, hooks Hooks, handler http.HandlerFunc) string {
 	t.Helper()

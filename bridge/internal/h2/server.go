@@ -17,8 +17,9 @@ import (
 // TLS and with prior knowledge. The server's Protocols decide which of these it
 // accepts. Configure uses these fields of the server, with their values when a
 // connection begins: HTTP2 (streams, windows, pings), IdleTimeout, ReadHeaderTimeout,
-// MaxHeaderBytes, ConnState and ErrorLog. It doesn't use ReadTimeout and WriteTimeout,
-// which would cut streams. Call Configure before serving.
+// MaxHeaderBytes, ConnState and ErrorLog. Hooks.Rules can replace some of them.
+// Configure doesn't use ReadTimeout and WriteTimeout, which would cut streams. Call it
+// before serving.
 //
 // leave sends a goodbye on every connection that is open now. The connection ends when
 // its streams have ended.
@@ -47,18 +48,9 @@ func Configure(hs *http.Server, hooks Hooks) (leave func()) {
 // Hooks are the owner's settings and functions for single connections. The connection's
 // goroutines call the functions, with the net.Conn that ConnState gets.
 type Hooks struct {
-	// Streams returns how many streams the client may have at once, if that is less
-	// than the http.Server allows. 0, or a nil Streams, changes nothing.
-	Streams func(nc net.Conn) int
-
-	// Lifetime returns how long a connection may be without a stream before it ends,
-	// and how long it accepts new streams. Both ends are goodbyes: running streams may
-	// finish. 0 means no bound. If nil, only IdleTimeout applies.
-	Lifetime func(nc net.Conn) (idle, age time.Duration)
-
-	// SlowConsumer is how long a client may leave unanswered a ping that waits behind
-	// data, without accepting any of the data. 0 means no bound.
-	SlowConsumer time.Duration
+	// Rules returns the rules of a connection that begins. of has those of the
+	// http.Server, which apply if Rules is nil.
+	Rules func(nc net.Conn, of Rules) Rules
 
 	// TooLarge answers a request whose header is over the limit; the fields beyond it
 	// are missing. If nil, the answer is 431.
@@ -76,6 +68,22 @@ type Hooks struct {
 	// Ended is called once with the reason why a connection ends, before its close. It
 	// may be nil.
 	Ended func(nc net.Conn, why End)
+}
+
+// Rules are what a connection takes when it begins, and keeps to its end.
+type Rules struct {
+	Streams     int // at once
+	Window      int // for received bytes of all streams together, at least 64 KiB - 1
+	HeaderBytes int // of a request, as http.Server.MaxHeaderBytes counts
+
+	// Idle is how long a connection may be without a stream before it ends, and Age how
+	// long it accepts new streams. Both ends are goodbyes: running streams may finish.
+	// 0 means no bound.
+	Idle, Age time.Duration
+
+	// SlowConsumer is how long a client may leave unanswered a ping that waits behind
+	// data, without accepting any of the data. 0 means no bound.
+	SlowConsumer time.Duration
 }
 
 // An End is why a connection ends.

@@ -1,18 +1,17 @@
 package h2
 
 import (
+	"net"
 	"net/http"
 	"time"
 )
 
-// settings are the values that a connection takes from its http.Server.
+// settings are the values that a connection takes from its http.Server and Hooks.Rules.
 type settings struct {
-	streams      int // at once
+	Rules
 	streamWindow int
-	connWindow   int
 	headerList   int           // bytes, counted as RFC 9113 §6.5.2 does
 	headerTime   time.Duration // for the preface, and for a header block that has begun
-	idle         time.Duration // without a stream; 0: for ever
 	pingAfter    time.Duration // of silence; 0: only to end an idle connection
 	pingTimeout  time.Duration // for the answer
 }
@@ -31,24 +30,31 @@ const (
 	maxSettings      = 100 // in one frame
 )
 
-// settingsOf reads the http.Server as net/http does, with its defaults.
-func settingsOf(hs *http.Server) settings {
+// settingsOf reads the http.Server as net/http does, with its defaults, and asks for the
+// connection's rules.
+func settingsOf(hs *http.Server, nc net.Conn, rules func(net.Conn, Rules) Rules) settings {
 	var h http.HTTP2Config
 	if hs.HTTP2 != nil {
 		h = *hs.HTTP2
 	}
-	return settings{
-		streams: orDefault(h.MaxConcurrentStreams, 250),
+	s := settings{
+		Rules: Rules{
+			Streams:     orDefault(h.MaxConcurrentStreams, 250),
+			Window:      min(max(orDefault(h.MaxReceiveBufferPerConnection, 1<<20), defaultWindow), maxWindow),
+			HeaderBytes: orDefault(hs.MaxHeaderBytes, http.DefaultMaxHeaderBytes),
+			Idle:        hs.IdleTimeout,
+		},
 		// Until a client has our SETTINGS, it may send as much as the default.
 		streamWindow: min(max(orDefault(h.MaxReceiveBufferPerStream, 1<<20), defaultWindow), maxWindow),
-		connWindow:   min(max(orDefault(h.MaxReceiveBufferPerConnection, 1<<20), defaultWindow), maxWindow),
-		// net/http allows for ten fields' overhead, which HTTP/1 doesn't count.
-		headerList:  orDefault(hs.MaxHeaderBytes, http.DefaultMaxHeaderBytes) + 10*32,
-		headerTime:  orDefault(hs.ReadHeaderTimeout, 10*time.Second),
-		idle:        hs.IdleTimeout,
-		pingAfter:   h.SendPingTimeout,
-		pingTimeout: orDefault(h.PingTimeout, 15*time.Second),
+		headerTime:   orDefault(hs.ReadHeaderTimeout, 10*time.Second),
+		pingAfter:    h.SendPingTimeout,
+		pingTimeout:  orDefault(h.PingTimeout, 15*time.Second),
 	}
+	if rules != nil {
+		s.Rules = rules(nc, s.Rules)
+	}
+	s.headerList = s.HeaderBytes + 10*32 // net/http allows for ten fields' overhead, which HTTP/1 doesn't count
+	return s
 }
 
 func orDefault[T int | time.Duration](v, def T) T {

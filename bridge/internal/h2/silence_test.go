@@ -25,7 +25,7 @@ import (
 func TestPingBehindData(t *testing.T) {
 	const patience = 2 * time.Minute
 	var ends []End
-	hooks := Hooks{SlowConsumer: patience, Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
+	hooks := Hooks{Rules: with(func(r *Rules) { r.SlowConsumer = patience }), Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
 	var causes []error
 	bytes := 33 << 10
 	answer := func(w http.ResponseWriter, r *http.Request) {
@@ -81,7 +81,7 @@ func TestPingBehindData(t *testing.T) {
 func TestPingBehindAClosedWindow(t *testing.T) {
 	const patience = 2 * time.Minute
 	var ends []End
-	hooks := Hooks{SlowConsumer: patience, Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
+	hooks := Hooks{Rules: with(func(r *Rules) { r.SlowConsumer = patience }), Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
 	answer := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(make([]byte, 100_000)) // more than the window of 65,535 bytes
 		<-r.Context().Done()
@@ -306,9 +306,8 @@ func TestClientThatOnlySpeaks(t *testing.T) {
 	ln := listen(t)
 	ends := make(chan End, 1)
 	hooks := Hooks{
-		SlowConsumer: time.Second,
-		Lifetime:     func(net.Conn) (time.Duration, time.Duration) { return 300 * time.Millisecond, time.Second },
-		Ended:        func(_ net.Conn, why End) { ends <- why },
+		Rules: with(func(r *Rules) { r.Idle, r.Age, r.SlowConsumer = 300*time.Millisecond, time.Second, time.Second }),
+		Ended: func(_ net.Conn, why End) { ends <- why },
 	}
 	filled := make(chan struct{})
 	serveWith(t, ln, hooks, func(w http.ResponseWriter, _ *http.Request) {

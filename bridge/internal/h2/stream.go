@@ -97,9 +97,9 @@ func (c *conn) add(st *stream) (served bool, err error) {
 	st.window = outflow(c.initial)
 	c.streams[st.id] = st
 	switch {
-	case c.handlers < c.settings.streams:
+	case c.handlers < c.settings.Streams:
 		c.run(st)
-	case len(c.unstarted) < 4*c.settings.streams:
+	case len(c.unstarted) < 4*c.settings.Streams:
 		c.unstarted = append(c.unstarted, st)
 	default:
 		return true, connError{http2.ErrCodeEnhanceYourCalm, "streams are reset faster than they are served"}
@@ -176,7 +176,7 @@ func (st *stream) handled() {
 		st.linger()
 	}
 	c.handlers--
-	for len(c.unstarted) > 0 && c.handlers < c.settings.streams && !c.closed {
+	for len(c.unstarted) > 0 && c.handlers < c.settings.Streams && !c.closed {
 		next := c.unstarted[0]
 		c.unstarted[0] = nil
 		c.unstarted = c.unstarted[1:]

@@ -76,7 +76,7 @@ func (st *stream) linger() {
 	st.cancel()
 	st.readable.Broadcast()
 	st.req, st.handler = nil, nil // they may be freed
-	if c.lingering > max(c.settings.streams/2, 1) {
+	if c.lingering > max(c.settings.Streams/2, 1) {
 		c.oldestRest().endRest() // the other places are for requests
 	}
 	if !st.closed {

@@ -205,9 +205,8 @@ func TestUnreadAnswerOutlivesTheIdleTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var ends []End
 			hooks := Hooks{
-				SlowConsumer: c.patience,
-				Lifetime:     func(net.Conn) (time.Duration, time.Duration) { return idle, time.Hour },
-				Ended:        func(_ net.Conn, why End) { ends = append(ends, why) },
+				Rules: with(func(r *Rules) { r.Idle, r.Age, r.SlowConsumer = idle, time.Hour, c.patience }),
+				Ended: func(_ net.Conn, why End) { ends = append(ends, why) },
 			}
 			inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
 				p.hello()
@@ -248,8 +247,8 @@ func TestUnreadAnswerOutlivesTheIdleTime(t *testing.T) {
 func TestLifetimeOfAConnection(t *testing.T) {
 	var ends []End
 	hooks := Hooks{
-		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return 30 * time.Second, time.Minute },
-		Ended:    func(_ net.Conn, why End) { ends = append(ends, why) },
+		Rules: with(func(r *Rules) { r.Idle, r.Age = 30*time.Second, time.Minute }),
+		Ended: func(_ net.Conn, why End) { ends = append(ends, why) },
 	}
 	inHookedBubble(t, hooks, stuck, func(t *testing.T, _ *http.Server, p *bubblePeer) {
 		p.hello()
