@@ -365,14 +365,18 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 	})
 }
 
-// TestBlocksThatGrpcRefuses end a call with culvert's own status, although they, or later
-// ones, have one of the backend. The next call on the connection has its own.
-func TestBlocksThatGrpcRefuses(t *testing.T) {
-	const mark = "the backend's own words"
-	own := []string{"grpc-status", "5", "grpc-message", mark}
-	end := func(c *frameConn, id uint32, more ...string) { c.end(id, slices.Concat(more, own)...) }
+const mark = "the backend's own words"
+
+// ownEnd writes trailers of the backend's own.
+func ownEnd(c *frameConn, id uint32, more ...string) {
+	c.end(id, slices.Concat(more, []string{"grpc-status", "5", "grpc-message", mark})...)
+}
+
+// refusedBlocks are answers that grpc-go refuses.
+func refusedBlocks() map[string]func(c *frameConn, id uint32) {
+	end := ownEnd
 	large := slices.Repeat([]string{"x-a", strings.Repeat("a", 1000)}, 4*testHeaderBytes/1000+1)
-	for name, script := range map[string]func(c *frameConn, id uint32){
+	return map[string]func(c *frameConn, id uint32){
 		"a page as Trailers-Only":     func(c *frameConn, id uint32) { c.end(id, ":status", "200", "content-type", "text/html") },
 		"no content-type":             func(c *frameConn, id uint32) { c.end(id, ":status", "404") },
 		"no status of HTTP":           func(c *frameConn, id uint32) { c.end(id, "x-a", "1") },
@@ -420,7 +424,13 @@ func TestBlocksThatGrpcRefuses(t *testing.T) {
 			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
 			end(c, id)
 		},
-	} {
+	}
+}
+
+// TestBlocksThatGrpcRefuses end a call with culvert's own status, although they, or later
+// ones, have one of the backend. The next call on the connection has its own.
+func TestBlocksThatGrpcRefuses(t *testing.T) {
+	for name, script := range refusedBlocks() {
 		t.Run(name, func(t *testing.T) {
 			u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 				if id%4 == 1 {
@@ -428,7 +438,7 @@ func TestBlocksThatGrpcRefuses(t *testing.T) {
 					return
 				}
 				c.ok(id)
-				end(c, id)
+				ownEnd(c, id)
 			}).address})
 			for range 3 { // from the second on, HPACK may have learnt
 				if e := callUpstream(within(t, patience), t, u, nil); e.origin != report.OriginCulvert {
@@ -448,7 +458,6 @@ func TestBlocksThatGrpcRefuses(t *testing.T) {
 // TestBlocksThatGrpcTakesOver have no effect on later ones: the call, or with padding that is
 // too long the next one, has the backend's status.
 func TestBlocksThatGrpcTakesOver(t *testing.T) {
-	const mark = "the backend's own words"
 	end := func(c *frameConn, id uint32) { c.end(id, "grpc-status", "5", "grpc-message", mark) }
 	for name, script := range map[string]func(c *frameConn, id uint32){
 		"a promise": func(c *frameConn, id uint32) {

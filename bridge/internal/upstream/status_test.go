@@ -240,141 +240,146 @@ func page(code, contentType, body string) func(*frameConn, uint32) {
 func answer(data []byte, fields ...string) func(*frameConn, uint32) {
 	return func(c *frameConn, id uint32) {
 		c.ok(id, fields...)
-		for len(data) > 16<<10 {
-			c.data(id, false, data[:16<<10])
-			data = data[16<<10:]
+		rest := data
+		for len(rest) > 16<<10 {
+			c.data(id, false, rest[:16<<10])
+			rest = rest[16<<10:]
 		}
-		c.data(id, false, data)
+		c.data(id, false, rest)
 		c.end(id, "grpc-status", "0")
 	}
+}
+
+const html = "<html>a gateway's secret page</html>"
+
+// misbehaving is what backends do in place of an answer, and how their calls end.
+var misbehaving = []struct {
+	name   string
+	script func(*frameConn, uint32)
+	code   codes.Code
+	reason report.Reason
+}{
+	// RST_STREAM, by gRPC's own table of codes.
+	{"RST NO_ERROR", reset(http2.ErrCodeNo), codes.Internal, report.ReasonUpstreamReset},
+	{"RST PROTOCOL_ERROR", reset(http2.ErrCodeProtocol), codes.Internal, report.ReasonUpstreamReset},
+	{"RST INTERNAL_ERROR", reset(http2.ErrCodeInternal), codes.Internal, report.ReasonUpstreamReset},
+	{"RST FLOW_CONTROL_ERROR", reset(http2.ErrCodeFlowControl), codes.ResourceExhausted, report.ReasonUpstreamReset},
+	{"RST SETTINGS_TIMEOUT", reset(http2.ErrCodeSettingsTimeout), codes.Internal, report.ReasonUpstreamReset},
+	{"RST STREAM_CLOSED", reset(http2.ErrCodeStreamClosed), codes.Internal, report.ReasonUpstreamReset},
+	{"RST FRAME_SIZE_ERROR", reset(http2.ErrCodeFrameSize), codes.Internal, report.ReasonUpstreamReset},
+	{"RST REFUSED_STREAM", reset(http2.ErrCodeRefusedStream), codes.Unavailable, report.ReasonUpstreamReset},
+	{"RST CANCEL", reset(http2.ErrCodeCancel), codes.Canceled, report.ReasonUpstreamReset},
+	{"RST COMPRESSION_ERROR", reset(http2.ErrCodeCompression), codes.Internal, report.ReasonUpstreamReset},
+	{"RST CONNECT_ERROR", reset(http2.ErrCodeConnect), codes.Internal, report.ReasonUpstreamReset},
+	{"RST ENHANCE_YOUR_CALM", reset(http2.ErrCodeEnhanceYourCalm), codes.ResourceExhausted, report.ReasonUpstreamReset},
+	{"RST INADEQUATE_SECURITY", reset(http2.ErrCodeInadequateSecurity), codes.PermissionDenied, report.ReasonUpstreamReset},
+	{"RST HTTP_1_1_REQUIRED", reset(http2.ErrCodeHTTP11Required), codes.Internal, report.ReasonUpstreamReset},
+	{"RST of an unknown code", reset(0xff), codes.Unknown, report.ReasonUpstreamReset},
+	{"RST after a message", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.data(id, false, framed(0, []byte("one")))
+		_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
+	}, codes.Internal, report.ReasonUpstreamReset},
+
+	// Ends without a status.
+	{"END_STREAM on data", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.data(id, true, framed(0, []byte("one")))
+	}, codes.Internal, report.ReasonMissingTrailers},
+	{"END_STREAM on empty data", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.data(id, true, nil)
+	}, codes.Internal, report.ReasonMissingTrailers},
+
+	// The connection's end.
+	{"connection closed", func(c *frameConn, _ uint32) { _ = c.Close() }, codes.Unavailable, report.ReasonUpstreamReset},
+	{"connection closed after a message", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.data(id, false, framed(0, []byte("one")))
+		_ = c.flush()
+		_ = c.Close()
+	}, codes.Unavailable, report.ReasonUpstreamReset},
+	{"connection closed inside a message", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.data(id, false, framed(0, []byte("one"))[:6])
+		_ = c.flush()
+		_ = c.Close()
+	}, codes.Unavailable, report.ReasonUpstreamReset},
+	{"GOAWAY that leaves the call out", func(c *frameConn, _ uint32) {
+		_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil)
+	}, codes.Unavailable, report.ReasonUpstreamReset},
+	{"GOAWAY and then the end", func(c *frameConn, id uint32) {
+		c.ok(id)
+		_ = c.framer.WriteGoAway(id, http2.ErrCodeNo, nil)
+		_ = c.flush()
+		_ = c.Close()
+	}, codes.Unavailable, report.ReasonUpstreamReset},
+	{"garbage instead of frames", func(c *frameConn, _ uint32) {
+		_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"))
+		_ = c.Close()
+	}, codes.Unavailable, report.ReasonUpstreamReset},
+
+	// Answers that aren't gRPC, by the HTTP status.
+	{"html 200", page("200", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+	{"html 302", page("302", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+	{"html 400", page("400", "text/html", html), codes.Internal, report.ReasonUpstreamNotGRPC},
+	{"html 401", page("401", "text/html", html), codes.Unauthenticated, report.ReasonUpstreamNotGRPC},
+	{"html 403", page("403", "text/html", html), codes.PermissionDenied, report.ReasonUpstreamNotGRPC},
+	{"html 404", page("404", "text/html", html), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
+	{"html 429", page("429", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 431", page("431", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+	{"html 500", page("500", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+	{"html 502", page("502", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 503", page("503", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 504", page("504", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html of 1 MiB", page("502", "text/html", strings.Repeat(html, 400)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"502 without a body", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "502") }, codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"200 of gRPC-Web", page("200", "application/grpc-web", "\x80\x00\x00\x00\x0fgrpc-status: 0\n"), codes.Unknown, report.ReasonUpstreamNotGRPC},
+	{"no content type", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "200") }, codes.Unknown, report.ReasonUpstreamNotGRPC},
+	{"no status of HTTP", func(c *frameConn, id uint32) { c.headers(id, true, "x-a", "1") }, codes.Internal, report.ReasonUpstreamNotGRPC},
+	{"a status of HTTP that is no number", page("abc", "text/html", html), codes.Internal, report.ReasonUpstreamNotGRPC},
+	{"100 and the end", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "100") }, codes.Internal, report.ReasonUpstreamNotGRPC},
+
+	// Statuses and metadata that can't be read.
+	{"a status that is no number", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "grpc-status", "OK")
+	}, codes.Unknown, report.ReasonUpstreamReset},
+	{"a status of 12 digits", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "grpc-status", "123456789012")
+	}, codes.Unknown, report.ReasonUpstreamReset},
+	{"an empty status", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "grpc-status", "")
+	}, codes.Unknown, report.ReasonUpstreamReset},
+	{"headers in the middle", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.headers(id, false, "x-a", "1")
+	}, codes.Internal, report.ReasonUpstreamReset},
+	{"a name in upper case", func(c *frameConn, id uint32) { c.ok(id, "X-A", "1") }, codes.Internal, report.ReasonUpstreamReset},
+
+	// Messages that can't be read, with trailers of OK behind them.
+	{"half a prefix", answer([]byte{0, 0, 0}), codes.Internal, report.ReasonUpstreamReset},
+	{"a prefix alone", answer(framed(0, []byte("hello"))[:5]), codes.Internal, report.ReasonUpstreamReset},
+	{"half a message", answer(framed(0, []byte("hello"))[:7]), codes.Internal, report.ReasonUpstreamReset},
+	{"a reserved flag", answer(framed(2, []byte("hello"))), codes.Internal, report.ReasonUpstreamReset},
+	{"compressed without a coding", answer(framed(1, gzipped([]byte("hello")))), codes.Internal, report.ReasonUpstreamReset},
+	{"compressed with identity", answer(framed(1, []byte("hello")), "grpc-encoding", "identity"), codes.Internal, report.ReasonUpstreamReset},
+	{"compressed with an unknown coding", answer(framed(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip", answer(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+	{"broken gzip", answer(framed(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+	{"half a gzip", answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+	{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, report.ReasonResponseTooLarge},
+	{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, report.ReasonResponseTooLarge},
+	{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 }
 
 // TestBackendsThatMisbehave holds the table of what grpc-go makes itself to
 // backends that really do it. None of these may pass for the backend's own
 // word, and none for OK.
 func TestBackendsThatMisbehave(t *testing.T) {
-	const html = "<html>a gateway's secret page</html>"
-	for _, c := range []struct {
-		name   string
-		script func(*frameConn, uint32)
-		code   codes.Code
-		reason report.Reason
-	}{
-		// RST_STREAM, by gRPC's own table of codes.
-		{"RST NO_ERROR", reset(http2.ErrCodeNo), codes.Internal, report.ReasonUpstreamReset},
-		{"RST PROTOCOL_ERROR", reset(http2.ErrCodeProtocol), codes.Internal, report.ReasonUpstreamReset},
-		{"RST INTERNAL_ERROR", reset(http2.ErrCodeInternal), codes.Internal, report.ReasonUpstreamReset},
-		{"RST FLOW_CONTROL_ERROR", reset(http2.ErrCodeFlowControl), codes.ResourceExhausted, report.ReasonUpstreamReset},
-		{"RST SETTINGS_TIMEOUT", reset(http2.ErrCodeSettingsTimeout), codes.Internal, report.ReasonUpstreamReset},
-		{"RST STREAM_CLOSED", reset(http2.ErrCodeStreamClosed), codes.Internal, report.ReasonUpstreamReset},
-		{"RST FRAME_SIZE_ERROR", reset(http2.ErrCodeFrameSize), codes.Internal, report.ReasonUpstreamReset},
-		{"RST REFUSED_STREAM", reset(http2.ErrCodeRefusedStream), codes.Unavailable, report.ReasonUpstreamReset},
-		{"RST CANCEL", reset(http2.ErrCodeCancel), codes.Canceled, report.ReasonUpstreamReset},
-		{"RST COMPRESSION_ERROR", reset(http2.ErrCodeCompression), codes.Internal, report.ReasonUpstreamReset},
-		{"RST CONNECT_ERROR", reset(http2.ErrCodeConnect), codes.Internal, report.ReasonUpstreamReset},
-		{"RST ENHANCE_YOUR_CALM", reset(http2.ErrCodeEnhanceYourCalm), codes.ResourceExhausted, report.ReasonUpstreamReset},
-		{"RST INADEQUATE_SECURITY", reset(http2.ErrCodeInadequateSecurity), codes.PermissionDenied, report.ReasonUpstreamReset},
-		{"RST HTTP_1_1_REQUIRED", reset(http2.ErrCodeHTTP11Required), codes.Internal, report.ReasonUpstreamReset},
-		{"RST of an unknown code", reset(0xff), codes.Unknown, report.ReasonUpstreamReset},
-		{"RST after a message", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.data(id, false, framed(0, []byte("one")))
-			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
-		}, codes.Internal, report.ReasonUpstreamReset},
-
-		// Ends without a status.
-		{"END_STREAM on data", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.data(id, true, framed(0, []byte("one")))
-		}, codes.Internal, report.ReasonMissingTrailers},
-		{"END_STREAM on empty data", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.data(id, true, nil)
-		}, codes.Internal, report.ReasonMissingTrailers},
-
-		// The connection's end.
-		{"connection closed", func(c *frameConn, _ uint32) { _ = c.Close() }, codes.Unavailable, report.ReasonUpstreamReset},
-		{"connection closed after a message", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.data(id, false, framed(0, []byte("one")))
-			_ = c.flush()
-			_ = c.Close()
-		}, codes.Unavailable, report.ReasonUpstreamReset},
-		{"connection closed inside a message", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.data(id, false, framed(0, []byte("one"))[:6])
-			_ = c.flush()
-			_ = c.Close()
-		}, codes.Unavailable, report.ReasonUpstreamReset},
-		{"GOAWAY that leaves the call out", func(c *frameConn, _ uint32) {
-			_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil)
-		}, codes.Unavailable, report.ReasonUpstreamReset},
-		{"GOAWAY and then the end", func(c *frameConn, id uint32) {
-			c.ok(id)
-			_ = c.framer.WriteGoAway(id, http2.ErrCodeNo, nil)
-			_ = c.flush()
-			_ = c.Close()
-		}, codes.Unavailable, report.ReasonUpstreamReset},
-		{"garbage instead of frames", func(c *frameConn, _ uint32) {
-			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"))
-			_ = c.Close()
-		}, codes.Unavailable, report.ReasonUpstreamReset},
-
-		// Answers that aren't gRPC, by the HTTP status.
-		{"html 200", page("200", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
-		{"html 302", page("302", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
-		{"html 400", page("400", "text/html", html), codes.Internal, report.ReasonUpstreamNotGRPC},
-		{"html 401", page("401", "text/html", html), codes.Unauthenticated, report.ReasonUpstreamNotGRPC},
-		{"html 403", page("403", "text/html", html), codes.PermissionDenied, report.ReasonUpstreamNotGRPC},
-		{"html 404", page("404", "text/html", html), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
-		{"html 429", page("429", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
-		{"html 431", page("431", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
-		{"html 500", page("500", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
-		{"html 502", page("502", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
-		{"html 503", page("503", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
-		{"html 504", page("504", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
-		{"html of 1 MiB", page("502", "text/html", strings.Repeat(html, 400)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
-		{"502 without a body", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "502") }, codes.Unavailable, report.ReasonUpstreamNotGRPC},
-		{"200 of gRPC-Web", page("200", "application/grpc-web", "\x80\x00\x00\x00\x0fgrpc-status: 0\n"), codes.Unknown, report.ReasonUpstreamNotGRPC},
-		{"no content type", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "200") }, codes.Unknown, report.ReasonUpstreamNotGRPC},
-		{"no status of HTTP", func(c *frameConn, id uint32) { c.headers(id, true, "x-a", "1") }, codes.Internal, report.ReasonUpstreamNotGRPC},
-		{"a status of HTTP that is no number", page("abc", "text/html", html), codes.Internal, report.ReasonUpstreamNotGRPC},
-		{"100 and the end", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "100") }, codes.Internal, report.ReasonUpstreamNotGRPC},
-
-		// Statuses and metadata that can't be read.
-		{"a status that is no number", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.end(id, "grpc-status", "OK")
-		}, codes.Unknown, report.ReasonUpstreamReset},
-		{"a status of 12 digits", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.end(id, "grpc-status", "123456789012")
-		}, codes.Unknown, report.ReasonUpstreamReset},
-		{"an empty status", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.end(id, "grpc-status", "")
-		}, codes.Unknown, report.ReasonUpstreamReset},
-		{"headers in the middle", func(c *frameConn, id uint32) {
-			c.ok(id)
-			c.headers(id, false, "x-a", "1")
-		}, codes.Internal, report.ReasonUpstreamReset},
-		{"a name in upper case", func(c *frameConn, id uint32) { c.ok(id, "X-A", "1") }, codes.Internal, report.ReasonUpstreamReset},
-
-		// Messages that can't be read, with trailers of OK behind them.
-		{"half a prefix", answer([]byte{0, 0, 0}), codes.Internal, report.ReasonUpstreamReset},
-		{"a prefix alone", answer(framed(0, []byte("hello"))[:5]), codes.Internal, report.ReasonUpstreamReset},
-		{"half a message", answer(framed(0, []byte("hello"))[:7]), codes.Internal, report.ReasonUpstreamReset},
-		{"a reserved flag", answer(framed(2, []byte("hello"))), codes.Internal, report.ReasonUpstreamReset},
-		{"compressed without a coding", answer(framed(1, gzipped([]byte("hello")))), codes.Internal, report.ReasonUpstreamReset},
-		{"compressed with identity", answer(framed(1, []byte("hello")), "grpc-encoding", "identity"), codes.Internal, report.ReasonUpstreamReset},
-		{"compressed with an unknown coding", answer(framed(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, report.ReasonUpstreamReset},
-		{"not gzip", answer(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
-		{"broken gzip", answer(framed(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
-		{"half a gzip", answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
-		{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, report.ReasonResponseTooLarge},
-		{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, report.ReasonResponseTooLarge},
-		{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, report.ReasonResponseTooLarge},
-	} {
+	for _, c := range misbehaving {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			u := upstreamTo(t, report.Backend{Target: startFrames(t, c.script).address})
 			e := callUpstream(within(t, patience), t, u, nil)
