@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -41,8 +42,9 @@ import (
 //
 // Only the connection's Read uses it.
 type answers struct {
-	left func(name string) // told of each value that is left out
-	most int               // bytes of a block's fields that grpc-go takes
+	left  func(name string)      // told of each value that is left out
+	most  int                    // bytes of a block's fields that grpc-go takes
+	table atomic.Pointer[uint32] // grpc-go's HEADER_TABLE_SIZE, which Write sets; nil: it has named none
 
 	fields   *hpack.Decoder
 	list     []hpack.HeaderField // of the block
@@ -67,7 +69,10 @@ type answers struct {
 	block  bytes.Buffer // of anew
 }
 
-const maxFrameBytes = 16 << 10 // grpc-go's SETTINGS_MAX_FRAME_SIZE. RFC 9113 §6.5.2
+const (
+	maxFrameBytes   = 16 << 10 // every peer takes frames of this size. RFC 9113 §4.2
+	firstTableBytes = 4 << 10  // of HPACK's table, as long as nobody changes it. RFC 9113 §6.5.2
+)
 
 // mostBlockBytes returns a bound of a block on the wire. HPACK takes at most 30 bits for a
 // byte, and grpc-go ends the connection for a block that is far over its limit.
@@ -301,10 +306,13 @@ func (a *answers) forget() {
 // parse reads the fields of a block. It returns false for what isn't one.
 func (a *answers) parse(frames []byte) bool {
 	if a.fields == nil {
-		a.fields = hpack.NewDecoder(grpcTableBytes, func(f hpack.HeaderField) {
+		a.fields = hpack.NewDecoder(firstTableBytes, func(f hpack.HeaderField) {
 			a.odd = a.odd || a.isOdd(f)
 			a.add(f)
 		})
+	}
+	if table := a.table.Load(); table != nil {
+		a.fields.SetAllowedMaxDynamicTableSize(*table)
 	}
 	a.fields.SetEmitEnabled(true)
 	for len(frames) > 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -290,7 +292,7 @@ func TestAnswersInPieces(t *testing.T) {
 			}
 		}
 		framer := http2.NewFramer(nil, bytes.NewReader(whole))
-		framer.ReadMetaHeaders = hpack.NewDecoder(grpcTableBytes, nil)
+		framer.ReadMetaHeaders = hpack.NewDecoder(firstTableBytes, nil)
 		var got []string
 		for {
 			f, err := framer.ReadFrame()
@@ -355,6 +357,59 @@ func TestKnownBlocks(t *testing.T) {
 	}
 	if last := out[same:]; len(last) == 0 || !http2.Flags(last[4]).Has(http2.FlagHeadersEndStream) {
 		t.Errorf("the page passed as %q, and its status ends nothing", last)
+	}
+}
+
+// TestTablesOfHPACK: a backend may use the table that grpc-go's SETTINGS allow, and RFC 9113's
+// without. grpc-go may use any that its own header blocks announce.
+func TestTablesOfHPACK(t *testing.T) {
+	const more = 2 * firstTableBytes
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	enc.SetMaxDynamicTableSizeLimit(more)
+	enc.SetMaxDynamicTableSize(more)
+	_ = enc.WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}) // behind an update of the size
+	header := func(w io.Writer) {
+		_ = http2.NewFramer(w, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+	}
+	for _, c := range []struct {
+		settings []http2.Setting
+		passes   bool
+	}{
+		{nil, false},
+		{[]http2.Setting{{ID: http2.SettingHeaderTableSize, Val: more - 1}}, false},
+		{[]http2.Setting{{ID: http2.SettingHeaderTableSize, Val: more}}, true},
+		{[]http2.Setting{{ID: http2.SettingHeaderTableSize, Val: 0}, {ID: http2.SettingMaxFrameSize, Val: 1 << 20}, {ID: http2.SettingHeaderTableSize, Val: more}}, true},
+	} {
+		near, far := net.Pipe()
+		a := memory.New(1<<20, 0)
+		conn := newWindowConn(near, a, connWindow(a), nil)
+		p := placeOn(conn, nil, nil)
+		expectNow(t, conn, p)
+		var sent bytes.Buffer
+		sent.WriteString(http2.ClientPreface)
+		_ = http2.NewFramer(&sent, nil).WriteSettings(c.settings...) // to memory
+		header(&sent)
+		go func() {
+			_, _ = io.ReadFull(far, make([]byte, sent.Len()))
+			_ = http2.NewFramer(far, nil).WriteSettings()
+			header(far)
+		}()
+		if _, err := conn.Write(bytes.Clone(sent.Bytes())); err != nil || !p.written.Load() {
+			t.Errorf("%v: the request isn't read: %v", c.settings, err)
+		}
+		var got []byte
+		var err error
+		for n := 0; err == nil && !bytes.HasSuffix(got, block.Bytes()); {
+			b := make([]byte, 1<<10)
+			n, err = conn.Read(b)
+			got = append(got, b[:n]...)
+		}
+		if (err == nil) != c.passes || err != nil && !errors.Is(err, errAnswerUnreadable) {
+			t.Errorf("%v: %v; want that the answer passes: %v", c.settings, err, c.passes)
+		}
+		_ = conn.Close()
+		_ = far.Close()
 	}
 }
 

@@ -12,10 +12,16 @@ type h2Frame struct {
 	kind      http2.FrameType
 	flags     http2.Flags
 	stream    uint32
-	increment uint32 // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes
-	padding   uint32 // of DATA, with the byte that has its length
-	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
-	settings  bool
+	increment uint32  // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes
+	padding   uint32  // of DATA, with the byte that has its length
+	streams   setting // of SETTINGS: MAX_CONCURRENT_STREAMS
+	table     setting // of SETTINGS: HEADER_TABLE_SIZE
+}
+
+// A setting is the value of one of the settings, if SETTINGS name it.
+type setting struct {
+	value uint32
+	named bool
 }
 
 // append writes a WINDOW_UPDATE. RFC 9113 §6.9.
@@ -131,8 +137,7 @@ func (s *h2Frames) passPart(part []byte) {
 }
 
 // parseFrame parses a frame's header, and with it increment, the length of
-// DATA's padding and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the number of bytes
-// used, 0 if b has too few.
+// DATA's padding and SETTINGS. It returns the number of bytes used, 0 if b has too few.
 func parseFrame(b []byte) (f h2Frame, n int) {
 	if len(b) < frameHeaderBytes {
 		return h2Frame{}, 0
@@ -171,8 +176,12 @@ func (f h2Frame) parseSettings(b []byte) (h2Frame, int) {
 		return h2Frame{}, 0
 	}
 	for s := b[frameHeaderBytes:n]; len(s) >= settingBytes; s = s[settingBytes:] {
-		if http2.SettingID(binary.BigEndian.Uint16(s)) == http2.SettingMaxConcurrentStreams {
-			f.streams, f.settings = binary.BigEndian.Uint32(s[2:]), true // of two, the last counts
+		is := setting{binary.BigEndian.Uint32(s[2:]), true} // of two, the last counts
+		switch http2.SettingID(binary.BigEndian.Uint16(s)) {
+		case http2.SettingMaxConcurrentStreams:
+			f.streams = is
+		case http2.SettingHeaderTableSize:
+			f.table = is
 		}
 	}
 	return f, n

@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"math"
 
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/status"
@@ -96,11 +97,12 @@ func (c *windowConn) leave() {
 // readFields reads a part of a request's header block. Write calls it.
 func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
 	if c.fields == nil {
-		c.fields = hpack.NewDecoder(grpcTableBytes, func(f hpack.HeaderField) {
+		c.fields = hpack.NewDecoder(firstTableBytes, func(f hpack.HeaderField) {
 			if f.Name == idHeader {
 				c.id = f.Value
 			}
 		})
+		c.fields.SetAllowedMaxDynamicTableSize(math.MaxUint32) // grpc-go follows the backend's SETTINGS, and has the same table
 	}
 	_, err := c.fields.Write(part)
 	if ends {
@@ -114,10 +116,7 @@ func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
 	}
 }
 
-const (
-	idHeader       = "x-request-id"
-	grpcTableBytes = 4 << 10 // HPACK's, grpc-go's initial size, which a backend may not raise
-)
+const idHeader = "x-request-id"
 
 // bind gives the stream whose header is complete to its call. It is the only place that does.
 func (c *windowConn) bind(stream uint32) {

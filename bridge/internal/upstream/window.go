@@ -209,8 +209,8 @@ func (c *windowConn) receive(p []byte) (int, error) {
 // received follows the streams to their end.
 func (c *windowConn) received(f h2Frame) bool {
 	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
-	if f.settings && c.link != nil {
-		c.link.allow(f.streams)
+	if f.streams.named && c.link != nil {
+		c.link.allow(f.streams.value)
 	}
 	if f.kind == http2.FrameData {
 		if f.stream != c.came.stream {
@@ -273,6 +273,9 @@ func (c *windowConn) writeError(err error) error {
 // sending reports whether a frame may be sent.
 func (c *windowConn) sending(f h2Frame) bool {
 	switch {
+	case f.table.named:
+		table := f.table.value
+		c.answers.table.Store(&table)
 	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
 		return c.askCredit(f)
 	case f.kind == http2.FrameWindowUpdate:

@@ -185,10 +185,10 @@ func FuzzH2Frames(f *testing.F) {
 	f.Add([]byte("\x00\x00\x05\x00\x08\x00\x00\x00\x01\x02hi\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x01\x00\x08\x00\x00\x00\x01\x09"), uint8(8)) // DATA with padding
 	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
 		step := int(cut)%16 + 1
-		var limits []uint32
+		var limits []setting
 		held := func(f h2Frame) bool {
-			if f.settings {
-				limits = append(limits, f.streams)
+			if f.kind == http2.FrameSettings {
+				limits = append(limits, f.streams, f.table)
 			}
 			return f.kind != http2.FrameWindowUpdate || f.increment <= 1<<16
 		}
@@ -213,7 +213,7 @@ func FuzzH2Frames(f *testing.F) {
 			t.Errorf("in pieces of %d: %x, want %x", step, got, want)
 		}
 		if !slices.Equal(limits, wantLimits) {
-			t.Errorf("in pieces of %d, %x allows %v streams, want %v", step, in, limits, wantLimits)
+			t.Errorf("in pieces of %d, the SETTINGS of %x are %v, want %v", step, in, limits, wantLimits)
 		}
 		if !bytes.Equal(blocks, wantBlocks) {
 			t.Errorf("in pieces of %d the header blocks are %q, want %q", step, blocks, wantBlocks)
