@@ -40,9 +40,12 @@ import (
 //   - A coding becomes lower case, and gzip gets the name of the namesake that takes an
 //     empty message with the compressed flag.
 //
+// It leaves out the answers to silencePing, since grpc-go hasn't sent that PING.
+//
 // Only the connection's Read uses it.
 type answers struct {
 	left  func(name string)      // told of each value that is left out
+	pong  func()                 // told of each answer to silencePing
 	most  int                    // bytes of a block's fields that grpc-go takes
 	table atomic.Pointer[uint32] // grpc-go's HEADER_TABLE_SIZE, which Write sets; nil: it has named none
 
@@ -149,6 +152,18 @@ func (a *answers) pass(in []byte, owned bool) (out []byte, changed bool) {
 		if len(rest) < frameHeaderBytes {
 			a.need = frameHeaderBytes
 			break
+		}
+		if n := min(len(rest), len(silencePong)); bytes.Equal(rest[:n], silencePong[:n]) {
+			if n < len(silencePong) {
+				a.need = len(silencePong)
+				break
+			}
+			if !changed {
+				changed, out = true, slices.Clone(in[:at])
+			}
+			at += n
+			a.pong()
+			continue
 		}
 		switch http2.FrameType(rest[frameKindAt]) {
 		case http2.FrameHeaders:

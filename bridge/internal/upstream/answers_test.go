@@ -258,7 +258,7 @@ func blocks(odd bool) []byte {
 
 // mended returns what answers makes of in if it comes in pieces of these sizes.
 func mended(in []byte, sizes ...int) ([]byte, error) {
-	a := answers{left: func(string) {}, most: 8 << 10}
+	a := answers{left: func(string) {}, pong: func() {}, most: 8 << 10}
 	var out []byte
 	buffer, i := make([]byte, 64), 0
 	for {
@@ -410,6 +410,32 @@ func TestTablesOfHPACK(t *testing.T) {
 		}
 		_ = conn.Close()
 		_ = far.Close()
+	}
+}
+
+// TestPongsAreLeftOut: grpc-go gets no answer to a PING that it hasn't sent, and all others.
+func TestPongsAreLeftOut(t *testing.T) {
+	var in, want bytes.Buffer
+	_, _ = in.Write(silencePong) // to memory
+	for _, to := range []*bytes.Buffer{&in, &want} {
+		framer := http2.NewFramer(to, nil)
+		_ = framer.WriteSettings()
+		_ = framer.WritePing(true, [8]byte{'c', 'u', 'l'})
+		_ = framer.WritePing(false, [8]byte(silencePing[frameHeaderBytes:])) // the backend's own
+		_ = framer.WriteData(1, false, silencePong)
+		if to == &in {
+			_, _ = in.Write(slices.Concat(silencePong, silencePong))
+		}
+		_ = framer.WriteData(1, true, []byte("hello"))
+	}
+	_, _ = in.Write(silencePong)
+	for size := range in.Len() {
+		if got, err := mended(in.Bytes(), size+1, size%7+1); !bytes.Equal(got, want.Bytes()) || !errors.Is(err, io.EOF) {
+			t.Errorf("in pieces of %d: %q, %v, want %q", size+1, got, err, want.Bytes())
+		}
+	}
+	if got, _ := mended(silencePong[:10], 3); !bytes.Equal(got, silencePong[:10]) {
+		t.Errorf("the beginning of an answer became %q", got)
 	}
 }
 

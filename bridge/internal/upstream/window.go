@@ -129,7 +129,7 @@ type ownFrame struct {
 func newWindowConn(conn net.Conn, a *memory.Account, window int64, panics *report.Panics) *windowConn {
 	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*callPlace), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, int(window))
-	c.answers = answers{left: func(string) {}, most: maxFrameBytes}
+	c.answers = answers{left: func(string) {}, pong: func() { c.watch.heard(false) }, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields, c.out.data = c.readFields, c.writeData
 	c.in.fields, c.in.data = c.readBlock, c.readData
@@ -302,9 +302,16 @@ func (c *windowConn) sending(f h2Frame) bool {
 	return true
 }
 
-// silencePing is a PING whose payload grpc-go never sends. Its answer is passed on to
-// grpc-go, which uses it only for its own keepalive. RFC 9113 §6.7.
-var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "culvert?"...)
+// silencePing is a PING whose payload grpc-go never sends, and silencePong its answer. RFC
+// 9113 §6.7.
+var (
+	silencePing = pingFrame(0)
+	silencePong = pingFrame(http2.FlagPingAck)
+)
+
+func pingFrame(flags http2.Flags) []byte {
+	return append([]byte{0, 0, 8, byte(http2.FramePing), byte(flags), 0, 0, 0, 0}, "culvert?"...)
+}
 
 // reset ends a stream at the backend that has ended for grpc-go, which resets only streams
 // that it still sends on. RFC 9113 §6.4.
