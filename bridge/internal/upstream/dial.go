@@ -34,9 +34,13 @@ func dialOf(b *report.Backend) (string, func(context.Context, string) (net.Conn,
 	if b.Dial != nil {
 		return b.Target, b.Dial
 	}
+	timeout := userTimeout
+	if b.Keepalive > 0 {
+		timeout = pingTimeout // gRFC A18
+	}
 	d := &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount},
-		Control:         socket.ControlUserTimeout(userTimeout),
+		Control:         socket.ControlUserTimeout(timeout),
 	}
 	direct := func(ctx context.Context, address string) (net.Conn, error) {
 		if path, ok := strings.CutPrefix(address, "unix:"); ok {

@@ -13,6 +13,7 @@ type h2Frame struct {
 	flags     http2.Flags
 	stream    uint32
 	increment uint32  // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes
+	calm      bool    // of a GOAWAY: the peer has got too many PINGs
 	padding   uint32  // of DATA, with the byte that has its length
 	streams   setting // of SETTINGS: MAX_CONCURRENT_STREAMS
 	table     setting // of SETTINGS: HEADER_TABLE_SIZE
@@ -47,7 +48,8 @@ const (
 	frameKindAt       = 3
 	windowUpdateBytes = frameHeaderBytes + 4
 	settingBytes      = 6
-	maxSettingsBytes  = 1 << 10 // of SETTINGS that are parsed; six settings are defined
+	tooManyPings      = "\x00\x00\x00\x0btoo_many_pings" // in a GOAWAY, ENHANCE_YOUR_CALM and the debug data. gRFC A8
+	maxSettingsBytes  = 1 << 10                          // of SETTINGS that are parsed; six settings are defined
 )
 
 // h2Frames finds the frames in a stream of bytes that arrives in any pieces.
@@ -161,9 +163,11 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 	if !(f.kind == http2.FrameWindowUpdate && f.length == 4 || f.kind == http2.FrameGoAway && f.length >= 8) {
 		return f, frameHeaderBytes
 	}
-	if len(b) < windowUpdateBytes {
+	asksCalm := f.kind == http2.FrameGoAway && int(f.length) == windowUpdateBytes-frameHeaderBytes+len(tooManyPings)
+	if len(b) < windowUpdateBytes || asksCalm && len(b) < windowUpdateBytes+len(tooManyPings) {
 		return h2Frame{}, 0
 	}
+	f.calm = asksCalm && string(b[windowUpdateBytes:windowUpdateBytes+len(tooManyPings)]) == tooManyPings
 	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31)
 	return f, windowUpdateBytes
 }

@@ -107,6 +107,7 @@ type pool struct {
 	timers sync.WaitGroup // until they have run or are stopped
 	checks sync.WaitGroup // health checks that run
 
+	keepalive atomic.Int64 // of new connections, in nanoseconds; 0: none
 	lostPings atomic.Int64 // connections that were closed because the backend answered no ping
 	size      atomic.Int32 // the number of addresses
 	readied   atomic.Int64 // connections so far that became ready
@@ -134,6 +135,17 @@ type connectionWatcher interface{ connected(yes bool) }
 
 // watcherKey is the resolver.State attribute for the connectionWatcher.
 type watcherKey struct{}
+
+// pingSeldomer raises backend.keepalive for new connections: the backend has ended one for its
+// PINGs. gRFC A8.
+func (p *pool) pingSeldomer(every int64) {
+	for {
+		now := p.keepalive.Load()
+		if every <= now || p.keepalive.CompareAndSwap(now, every) {
+			return
+		}
+	}
+}
 
 // unlock unlocks mu, shuts down unused connections and logs. The shutdown may wait for
 // the goroutine that reads from them, which may wait for mu. The log may wait, too.

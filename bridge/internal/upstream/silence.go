@@ -25,15 +25,25 @@ const (
 	latePingEvery   = 5*time.Minute + 10*time.Second
 )
 
-// errBackendSilent is what grpc-go reads from a connection that was closed because
-// the backend is silent. Calls that end with it are recognized by its text.
-var errBackendSilent = errors.New("culvert: the backend sent nothing, not even the answer to a ping")
+// minKeepalive is the shortest interval of backend.keepalive that counts.
+const minKeepalive = 10 * time.Second
+
+// grpc-go reads one of these from a connection that was closed because the backend
+// answered no ping: after a suspicion, or for backend.keepalive.
+var (
+	errBackendSilent = errors.New("culvert: the backend sent nothing, not even the answer to a ping")
+	errNotAlive      = errors.New("keepalive ping failed to receive ACK within timeout")
+)
 
 // A silence decides when culvert must ping a backend, and when it gives the backend
 // up. It has no clock: its owner passes the time.
 type silence struct {
+	every   time.Duration // backend.keepalive: with streams, the backend is pinged when nothing was read for so long; 0: only on suspicion
+	regular bool          // the PING is for that
+
 	open  int       // streams
 	since time.Time // when the first HEADERS or DATA was sent without any read since; zero: something was read
+	last  time.Time // when something was read, if every is set
 
 	pings    int // pings since the backend last sent HEADERS or DATA
 	lastPing time.Time
@@ -62,16 +72,16 @@ func (s *silence) sent(now time.Time) {
 }
 
 // heard notes that the backend sent something. Its HEADERS and DATA forgive
-// the pings before them.
-func (s *silence) heard(message bool) {
-	s.since = time.Time{}
+// the pings before them. now counts only if every is set.
+func (s *silence) heard(now time.Time, message bool) {
+	s.since, s.last = time.Time{}, now
 	s.asked = false
 	if message {
 		s.pings = 0
 	}
 }
 
-// pinged notes that a PING was sent, culvert's or grpc-go's own.
+// pinged notes that a PING was sent.
 func (s *silence) pinged(now time.Time) {
 	s.pings++
 	s.lastPing = now
@@ -80,18 +90,33 @@ func (s *silence) pinged(now time.Time) {
 // next returns when to look, or the zero time if there is no reason to.
 func (s *silence) next() time.Time {
 	switch {
-	case s.since.IsZero():
-		return time.Time{}
 	case s.asked:
 		return s.nextLook
 	case s.open == 0: // nobody waits: the next stream's HEADERS begin it
 		return time.Time{}
 	}
-	return s.due()
+	due, _ := s.due()
+	return due
 }
 
-// due returns when the PING may be sent.
-func (s *silence) due() time.Time {
+// due returns when a PING may be sent, and whether it is for backend.keepalive. due is zero
+// if there is no reason for one.
+func (s *silence) due() (due time.Time, regular bool) {
+	due = s.suspects()
+	if s.every == 0 {
+		return due, false
+	}
+	if quiet := s.last.Add(s.every); due.IsZero() || quiet.Before(due) {
+		return quiet, true
+	}
+	return due, false
+}
+
+// suspects returns when the backend may be pinged since it is suspected, or the zero time.
+func (s *silence) suspects() time.Time {
+	if s.since.IsZero() {
+		return time.Time{}
+	}
 	due := s.since.Add(silencePatience)
 	if s.pings < earlyPings {
 		return due
@@ -112,6 +137,7 @@ func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 	}
 	if !s.asked {
 		s.asked = true
+		_, s.regular = s.due()
 		s.position = math.MaxUint64 // it isn't sent
 		s.wait(now, acked)
 		return silenceAsk
@@ -150,14 +176,30 @@ func (s *silence) lookAgain(now time.Time) {
 // backend and gives it up.
 type silenceWatch struct {
 	conn   net.Conn
-	asks   func()        // makes the connection send a PING, if the watch still wants one then
-	wake   chan struct{} // one element: there is a reason to look
-	silent atomic.Bool   // the connection was closed because of it
+	asks   func()                // makes the connection send a PING, if the watch still wants one then
+	wake   chan struct{}         // one element: there is a reason to look
+	silent atomic.Pointer[error] // the connection was closed because of it; nil: it wasn't
 
 	mu    sync.Mutex
 	s     silence
 	armed bool          // run has a timer, or is about to
 	lost  *atomic.Int64 // counts backends that were given up; may be nil
+}
+
+// keepAlive has the watch ping the backend, too, when nothing was read for so long. The
+// connection must be new.
+func (w *silenceWatch) keepAlive(every time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.every, w.s.last = every, time.Now()
+}
+
+// gaveUp returns why the backend was given up, or nil.
+func (w *silenceWatch) gaveUp() error {
+	if err := w.silent.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func newSilenceWatch(conn net.Conn, asks func()) *silenceWatch {
@@ -193,7 +235,11 @@ func (w *silenceWatch) sent() {
 func (w *silenceWatch) heard(message bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.s.heard(message)
+	var now time.Time
+	if w.s.every > 0 {
+		now = time.Now()
+	}
+	w.s.heard(now, message)
 }
 
 // streams notes how many streams are open.
@@ -217,13 +263,6 @@ func (w *silenceWatch) pinged() {
 	defer w.mu.Unlock()
 	w.s.pinged(time.Now())
 	w.s.position = acked + pending
-}
-
-// grpcPinged notes that grpc-go writes a PING of its own (backend.keepalive).
-func (w *silenceWatch) grpcPinged() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.s.pinged(time.Now())
 }
 
 // run looks at the connection when that is due, until done. In between, it sleeps
@@ -266,7 +305,6 @@ func (w *silenceWatch) look() time.Time {
 	case silenceAsk:
 		w.asks()
 	case silenceGiveUp:
-		w.silent.Store(true)
 		socket.Cut(w.conn)
 	case silenceNothing:
 	}
@@ -279,6 +317,11 @@ func (w *silenceWatch) decide(acked uint64, unread bool) (silenceStep, time.Time
 	step := w.s.look(time.Now(), acked, unread)
 	next := w.s.next()
 	if step == silenceGiveUp {
+		err := errBackendSilent
+		if w.s.regular {
+			err = errNotAlive
+		}
+		w.silent.Store(&err)
 		next = time.Time{}
 		if w.lost != nil {
 			w.lost.Add(1)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -39,6 +41,11 @@ type silenceScript struct {
 
 var silenceBegin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// keepAlive sets the interval of backend.keepalive. The backend answers from now on.
+func (s *silenceScript) keepAlive(every time.Duration) {
+	s.every, s.last, s.answering = every, s.now(), true
+}
+
 func (s *silenceScript) now() time.Time { return silenceBegin.Add(s.at) }
 
 // until looks whenever that is due before the time.
@@ -61,7 +68,7 @@ func (s *silenceScript) lookNow() {
 		s.silence.pinged(s.now())
 		s.position = s.acked
 		if s.answering {
-			s.heard(false)
+			s.heard(s.now(), false)
 		}
 	case silenceGiveUp:
 		s.gaveUp = s.at
@@ -88,9 +95,39 @@ func TestSilence(t *testing.T) {
 		}, []time.Duration{10 * sec}, 20 * sec},
 		"a quiet stream": {func(s *silenceScript) {
 			s.sent(s.now())
-			s.heard(true)
+			s.heard(s.now(), true)
 			s.until(10 * 60 * minute)
 		}, nil, 0},
+		"a quiet stream, with keepalive": {func(s *silenceScript) {
+			s.keepAlive(40 * sec)
+			s.sent(s.now())
+			s.heard(s.now(), true)
+			s.until(100 * sec)
+			s.heard(s.now(), true)
+			s.answering = false
+			s.until(10 * 60 * minute)
+		}, []time.Duration{40 * sec, 80 * sec, 140 * sec}, 150 * sec},
+		"a quiet connection with keepalive, which has a stream only at the end": {func(s *silenceScript) {
+			s.keepAlive(40 * sec)
+			s.open = 0
+			s.until(60 * minute)
+			s.open = 1
+			s.until(60*minute + 79*sec)
+		}, []time.Duration{60 * minute, 60*minute + 40*sec}, 0},
+		"a suspicion before keepalive's ping": {func(s *silenceScript) {
+			s.keepAlive(40 * sec)
+			s.answering = false
+			s.sent(s.now())
+			s.until(60 * minute)
+		}, []time.Duration{10 * sec}, 20 * sec},
+		"keepalive's ping before a suspicion that may not ask yet": {func(s *silenceScript) {
+			s.keepAlive(40 * sec)
+			for range earlyPings {
+				s.silence.pinged(s.now())
+			}
+			s.sent(s.now())
+			s.until(79 * sec)
+		}, []time.Duration{40 * sec}, 0},
 		"a backend that computes for an hour": {func(s *silenceScript) {
 			s.answering = true
 			s.sent(s.now())
@@ -118,7 +155,7 @@ func TestSilence(t *testing.T) {
 			for range 4 {
 				s.sent(s.now())
 				s.until(s.at + 15*sec)
-				s.heard(false)
+				s.heard(s.now(), false)
 			}
 		}, []time.Duration{10 * sec, 25 * sec}, 0},
 		"a message forgives": {func(s *silenceScript) {
@@ -126,10 +163,10 @@ func TestSilence(t *testing.T) {
 			for range 4 {
 				s.sent(s.now())
 				s.until(s.at + 15*sec)
-				s.heard(true)
+				s.heard(s.now(), true)
 			}
 		}, []time.Duration{10 * sec, 25 * sec, 40 * sec, 55 * sec}, 0},
-		"pings of grpc-go's own count": {func(s *silenceScript) {
+		"other pings count": {func(s *silenceScript) {
 			s.silence.pinged(s.now())
 			s.silence.pinged(s.now())
 			s.sent(s.now())
@@ -141,7 +178,7 @@ func TestSilence(t *testing.T) {
 			s.at = 45 * sec // the process goes on, and its timer comes first
 			s.lookNow()
 			s.at += sec / 1000
-			s.heard(false)
+			s.heard(s.now(), false)
 			s.until(60 * minute)
 		}, []time.Duration{10 * sec}, 0},
 		"culvert was stopped and the backend is silent": {func(s *silenceScript) {
@@ -446,4 +483,88 @@ func (c *recordingConn) written() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return bytes.Clone(c.out.Bytes())
+}
+
+// TestKeepalive: a backend that answered all that was sent ends its calls once it doesn't
+// answer the PING of backend.keepalive.
+func TestKeepalive(t *testing.T) {
+	for keepalive, want := range map[time.Duration]time.Duration{time.Second: minKeepalive, time.Minute: time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			ln := parts.ListenPipe(t)
+			var serving sync.WaitGroup
+			serving.Go(func() { answerHeaderAlone(ln) })
+			t.Cleanup(func() { // after the upstream's connections are closed
+				_ = ln.Close() // nobody dials any more
+				serving.Wait()
+			})
+			b := inBubble(ln)
+			b.Keepalive = keepalive
+			u, start := upstreamTo(t, b), time.Now()
+			e := callUpstream(t.Context(), t, u, nil)
+			if e.reason != report.ReasonUpstreamSilent || e.cause != errNotAlive.Error() {
+				t.Errorf("got %v, %s (%s); want %s by keepalive", e.status, e.reason, e.cause, report.ReasonUpstreamSilent)
+			}
+			if got := time.Since(start); got != want+pingTimeout {
+				t.Errorf("with keep-alive %v the call ended after %v, want %v", keepalive, got, want+pingTimeout)
+			}
+			if got := u.state("").LostPings; got != 1 {
+				t.Errorf("%d connections count as lost, want 1", got)
+			}
+		})
+	}
+}
+
+// TestTooManyPings: after a GOAWAY that complains of PINGs, later connections have half as
+// many. gRFC A8.
+func TestTooManyPings(t *testing.T) {
+	u := upstreamTo(t, report.Backend{Keepalive: time.Minute, Target: startFrames(t, func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "grpc-status", "0")
+		if id > 1 {
+			_ = c.framer.WriteGoAway(id, http2.ErrCodeEnhanceYourCalm, []byte("too_many_pings"))
+		}
+	}).address})
+	every := func() time.Duration { return time.Duration(u.pool.keepalive.Load()) }
+	for _, want := range []time.Duration{time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute} {
+		if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
+			t.Fatal(e.status)
+		}
+		poll(t, func() string {
+			if got := every(); got != want {
+				return fmt.Sprintf("later connections are pinged every %v, want %v", got, want)
+			}
+			return ""
+		})
+	}
+}
+
+// answerHeaderAlone serves one connection. It answers a request that has ended
+// with a header, and no ping.
+func answerHeaderAlone(ln net.Listener) {
+	conn, err := ln.Accept()
+	if err != nil {
+		return
+	}
+	c := &frameConn{Conn: conn}
+	c.framer = http2.NewFramer(&c.out, conn)
+	c.hpack = hpack.NewEncoder(&c.block)
+	_, _ = io.ReadFull(conn, make([]byte, len(http2.ClientPreface))) // ReadFrame fails then, too
+	_ = c.framer.WriteSettings()                                     // to memory
+	for c.flush() == nil {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			break
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = c.framer.WriteSettingsAck()
+			}
+		case *http2.DataFrame:
+			if f.StreamEnded() {
+				c.ok(f.StreamID)
+			}
+		}
+	}
+	_ = conn.Close() // it is broken
 }

@@ -91,8 +91,12 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case known:
 		return k.localFault(local, st, limit).Because(causeOf(err))
-	case isSilent(st):
-		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: causeOf(err)}
+	case st.Code() == codes.Unavailable && k.silence() != nil:
+		f := &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: causeOf(err)}
+		if why := k.silence(); errors.Is(why, errNotAlive) {
+			f.Cause = why
+		}
+		return f
 	case st.Code() == codes.Unavailable:
 		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: k.sentText(), Cause: causeOf(err)}
 	default:
@@ -100,12 +104,13 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	}
 }
 
-// isSilent reports whether the connection was given up because the backend answered
-// no ping, of culvert's or of grpc-go's (backend.keepalive). grpc-go may put other
-// facts about the connection's end around the text.
-func isSilent(st *status.Status) bool {
-	return st.Code() == codes.Unavailable && (strings.Contains(st.Message(), errBackendSilent.Error()) ||
-		strings.Contains(st.Message(), "keepalive ping failed to receive ACK"))
+// silence returns why the call's connection was given up, if the backend answered no ping,
+// or nil.
+func (k *callFacts) silence() error {
+	if p := k.place.Load(); p != nil {
+		return p.link.wire.watch.gaveUp()
+	}
+	return nil
 }
 
 // localFault returns the fault of a row.

@@ -3,24 +3,19 @@ package upstream
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestTextsOfGRPC checks that grpc-go still words its statuses as localStatuses
@@ -133,26 +128,6 @@ func TestWrappingsOfGRPC(t *testing.T) {
 	}
 }
 
-// TestKeepaliveOfGRPC checks that culvert recognizes grpc-go's own keepalive by
-// its text. culvert itself sends no ping here: all that it sent was answered.
-func TestKeepaliveOfGRPC(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := parts.ListenPipe(t)
-		var serving sync.WaitGroup
-		serving.Go(func() { answerHeaderAlone(ln) })
-		t.Cleanup(func() { // after the upstream's connections are closed
-			_ = ln.Close() // nobody dials any more
-			serving.Wait()
-		})
-		b := inBubble(ln)
-		b.Keepalive = 10 * time.Second
-		e := callUpstream(t.Context(), t, upstreamTo(t, b), nil)
-		if e.reason != report.ReasonUpstreamSilent || !strings.Contains(e.cause, "keepalive ping failed to receive ACK") {
-			t.Errorf("got %v, %s (%s); want %s by grpc-go's keepalive", e.status, e.reason, e.cause, report.ReasonUpstreamSilent)
-		}
-	})
-}
-
 // TestPicksOfGRPCDontWaitForEachOther checks that grpc-go holds no lock while Pick
 // waits: a call that waits for a place holds up no other call. Real time runs here,
 // because a bubble would hang.
@@ -185,35 +160,4 @@ func TestPicksOfGRPCDontWaitForEachOther(t *testing.T) {
 	if err := await(t, "the end of a call behind one that waits", ended); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it ends with %v, want %v", err, context.DeadlineExceeded)
 	}
-}
-
-// answerHeaderAlone serves one connection. It answers a request that has ended
-// with a header, and no ping.
-func answerHeaderAlone(ln net.Listener) {
-	conn, err := ln.Accept()
-	if err != nil {
-		return
-	}
-	c := &frameConn{Conn: conn}
-	c.framer = http2.NewFramer(&c.out, conn)
-	c.hpack = hpack.NewEncoder(&c.block)
-	_, _ = io.ReadFull(conn, make([]byte, len(http2.ClientPreface))) // ReadFrame fails then, too
-	_ = c.framer.WriteSettings()                                     // to memory
-	for c.flush() == nil {
-		f, err := c.framer.ReadFrame()
-		if err != nil {
-			break
-		}
-		switch f := f.(type) {
-		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				_ = c.framer.WriteSettingsAck()
-			}
-		case *http2.DataFrame:
-			if f.StreamEnded() {
-				c.ok(f.StreamID)
-			}
-		}
-	}
-	_ = conn.Close() // it is broken
 }

@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/experimental"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -95,6 +94,9 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	}
 	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: connWindow(account)}
 	p.absent.Store(time.Now().UnixNano())
+	if b.Keepalive > 0 {
+		p.keepalive.Store(int64(max(b.Keepalive, minKeepalive)))
+	}
 	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),
@@ -130,9 +132,6 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		if place := placeOf(target); zone.Remove(place) != place {
 			opts = append(opts, grpc.WithAuthority(zone.Remove(place)))
 		}
-	}
-	if b.Keepalive > 0 {
-		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: b.Keepalive, Timeout: pingTimeout}))
 	}
 	cc, err := grpc.NewClient(escapeTarget(target), opts...)
 	if err != nil {

@@ -44,6 +44,10 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	c.link = newBackendLink(ctx, c)
 	c.plaintext = w.Info().SecurityProtocol == "insecure"
 	c.watch.countIn(&w.pool.lostPings)
+	if every := w.pool.keepalive.Load(); every > 0 {
+		c.watch.keepAlive(time.Duration(every))
+		c.calm = func() { w.pool.pingSeldomer(2 * every) }
+	}
 	c.answers.left, c.answers.most = w.pool.noteLeftOut, w.pool.headerBytes
 	return c, info, nil
 }
@@ -74,6 +78,7 @@ type windowConn struct {
 	window  *memory.Entry // the connection's window
 
 	watch *silenceWatch // sends a PING if the backend is silent
+	calm  func()        // called when the backend complains of PINGs; may be nil
 	link  *backendLink  // learns how many streams the backend allows; may be nil
 
 	answers   answers  // only Read uses it
@@ -187,8 +192,8 @@ func (c *windowConn) Read(p []byte) (n int, err error) {
 			c.link.arrivals.Add(1) // before grpc-go hands out the data
 		}
 	}
-	if err != nil && c.watch.silent.Load() {
-		err = errBackendSilent
+	if err != nil {
+		err = cmp.Or(c.watch.gaveUp(), err)
 	}
 	return n, err
 }
@@ -224,6 +229,9 @@ func (c *windowConn) received(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameHeaders: // readBlock ends the stream
 	case f.kind == http2.FrameGoAway:
+		if f.calm && c.calm != nil {
+			c.calm()
+		}
 		if f.increment%2 == 1 || f.increment == 0 { // grpc-go passes over others, and a higher one
 			c.last = min(c.last, f.increment)
 		}
@@ -292,8 +300,6 @@ func (c *windowConn) sending(f h2Frame) bool {
 	case f.kind == http2.FrameData:
 		c.watch.sent()
 		c.sends = c.flowOf(f.stream)
-	case f.kind == http2.FramePing && !f.flags.Has(http2.FlagPingAck):
-		c.watch.grpcPinged()
 	case f.kind == http2.FrameRSTStream:
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -180,15 +180,19 @@ func FuzzH2Frames(f *testing.F) {
 	f.Add([]byte("\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x10\x00\x00"), uint8(3))
 	f.Add([]byte("\x00\x00\x05\x00\x01\x00\x00\x00\x01hello\x00\x00\x04\x08\x00\x00\x00\x00\x03\x00\x00\x00\x07"), uint8(1))
 	f.Add([]byte("\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08\x00"), uint8(7))
-	f.Add([]byte("\x00\x00\x0c\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x10\x00\x00\x03\x00\x00\x00\x64\x00\x00\x00\x04\x01\x00\x00\x00\x00"), uint8(6))       // SETTINGS and their acknowledgement
-	f.Add([]byte("\x00\x00\x02\x01\x00\x00\x00\x00\x01ab\x00\x00\x00\x09\x00\x00\x00\x00\x01\x00\x00\x01\x09\x04\x00\x00\x00\x01c"), uint8(2))                // HEADERS and CONTINUATION
-	f.Add([]byte("\x00\x00\x05\x00\x08\x00\x00\x00\x01\x02hi\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x01\x00\x08\x00\x00\x00\x01\x09"), uint8(8)) // DATA with padding
+	f.Add([]byte("\x00\x00\x0c\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x10\x00\x00\x03\x00\x00\x00\x64\x00\x00\x00\x04\x01\x00\x00\x00\x00"), uint8(6))                               // SETTINGS and their acknowledgement
+	f.Add([]byte("\x00\x00\x02\x01\x00\x00\x00\x00\x01ab\x00\x00\x00\x09\x00\x00\x00\x00\x01\x00\x00\x01\x09\x04\x00\x00\x00\x01c"), uint8(2))                                        // HEADERS and CONTINUATION
+	f.Add([]byte("\x00\x00\x05\x00\x08\x00\x00\x00\x01\x02hi\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x01\x00\x08\x00\x00\x00\x01\x09"), uint8(8))                         // DATA with padding
+	f.Add([]byte("\x00\x00\x16\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x0btoo_many_pings\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x0b"), uint8(4)) // GOAWAYs
 	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
 		step := int(cut)%16 + 1
 		var limits []setting
 		held := func(f h2Frame) bool {
 			if f.kind == http2.FrameSettings {
 				limits = append(limits, f.streams, f.table)
+			}
+			if f.kind == http2.FrameGoAway {
+				limits = append(limits, setting{f.increment, f.calm})
 			}
 			return f.kind != http2.FrameWindowUpdate || f.increment <= 1<<16
 		}
@@ -213,7 +217,7 @@ func FuzzH2Frames(f *testing.F) {
 			t.Errorf("in pieces of %d: %x, want %x", step, got, want)
 		}
 		if !slices.Equal(limits, wantLimits) {
-			t.Errorf("in pieces of %d, the SETTINGS of %x are %v, want %v", step, in, limits, wantLimits)
+			t.Errorf("in pieces of %d, %x has the settings %v, want %v", step, in, limits, wantLimits)
 		}
 		if !bytes.Equal(blocks, wantBlocks) {
 			t.Errorf("in pieces of %d the header blocks are %q, want %q", step, blocks, wantBlocks)
