@@ -3,50 +3,33 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// The texts that grpc-go puts around the important error.
-const (
-	quotedCause = `connection error: desc = "`
-	hintTLS     = "does it need TLS? --backend-tls"
-)
+const hintTLS = "does it need TLS? --backend-tls"
 
-var wrappings = []string{
-	"latest balancer error: ", "closing transport due to: ",
-	"error reading server preface: ", "transport: Error while dialing: ", "transport: authentication handshake failed: ",
-}
-
-// causeOf returns the cause of a grpc-go error, for the log: the cause only, with a
-// hint what to try if there is one.
+// causeOf returns the cause that grpc-go tells, for the log.
 func causeOf(err error) error {
 	if err == nil {
 		return nil
 	}
 	st, _ := status.FromError(err)
-	text := unwrapCause(st.Message())
-	switch {
-	case strings.Contains(text, "first record does not look like a TLS handshake"):
-		text += ": does it speak plaintext? leave --backend-tls out"
-	case strings.Contains(text, "tls: no application protocol"), strings.Contains(text, "missing selected ALPN property"):
-		text = saysOtherProtocol + text + ": is it a gRPC server?"
-	}
-	return &cause{text, st}
+	return &cause{st.Message(), st}
 }
 
-// A cause is the important part of the text of a grpc-go error, and stands for that
-// error.
+// A cause is a text that stands for a grpc-go error.
 type cause struct {
 	text string
 	st   *status.Status
@@ -57,29 +40,68 @@ func (c *cause) Error() string { return c.text }
 // GRPCStatus lets status.Code find the code.
 func (c *cause) GRPCStatus() *status.Status { return c.st }
 
-// unwrapCause removes grpc-go's wrapping, however often it is wrapped.
-func unwrapCause(text string) string {
-	for {
-		was := text
-		if before, after, ok := strings.Cut(text, quotedCause); ok {
-			quoted, err := strconv.QuotedPrefix(`"` + after)
-			inner, unquoteErr := strconv.Unquote(quoted)
-			if err == nil && unquoteErr == nil {
-				text = before + inner + after[len(quoted)-1:]
-			}
-		}
-		if text != was {
-			continue
-		}
-		for _, w := range wrappings {
-			if _, after, ok := strings.Cut(text, w); ok {
-				text = after
-			}
-		}
-		if text == was {
-			return text
-		}
+// connOf returns the backendConn for which grpc-go connects, in a dialer or a handshake, or
+// nil.
+func connOf(ctx context.Context) *backendConn {
+	c, _ := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(poolConnKey{}).(*backendConn)
+	return c
+}
+
+// noteFailure notes why an attempt to connect fails. The first reason stays. c may be nil.
+func (c *backendConn) noteFailure(why error) {
+	if c != nil {
+		c.why.CompareAndSwap(nil, &why)
 	}
+}
+
+// whyFailed returns why the attempts to connect since the last call have failed, with a hint
+// what to try if there is one. otherwise is the reason that grpc-go tells.
+func (c *backendConn) whyFailed(otherwise error) error {
+	switch why := c.why.Swap(nil); {
+	case why != nil:
+		return explain(*why)
+	case c.next != nil && !c.next.lost && c.next.wire.failed.Load() != nil: // behind the handshake
+		return *c.next.wire.failed.Load()
+	}
+	return otherwise
+}
+
+// explain adds a hint to the error of a dialer or a handshake.
+func explain(err error) error {
+	record, plain := errors.AsType[tls.RecordHeaderError](err)
+	_, noALPN := errors.AsType[noALPNError](err)
+	switch {
+	case plain && record.Conn != nil: // it is the first record
+		return fmt.Errorf("%w: does it speak plaintext? leave --backend-tls out", err)
+	case noALPN, strings.Contains(err.Error(), "tls: no application protocol"):
+		return fmt.Errorf("%s%w: is it a gRPC server?", saysOtherProtocol, err)
+	}
+	return err
+}
+
+// lost returns why a connection of calls was lost, or nil.
+func (c *windowConn) lost() error {
+	why := c.failed.Load()
+	if why == nil {
+		return nil
+	}
+	text := (*why).Error()
+	if !errors.Is(*why, errNotAlive) {
+		text = "error reading from server: " + text
+	}
+	if away := c.away.Load(); away != nil {
+		text += ", received prior goaway: " + *away
+	}
+	return errors.New(text)
+}
+
+// noteLoss notes why grpc-go can't read any more. Before there was anything to read, a write
+// that failed says as much.
+func (c *windowConn) noteLoss(why error) {
+	if errors.Is(why, io.EOF) && (c.in.skip > 0 || len(c.in.carry) > 0) {
+		why = io.ErrUnexpectedEOF
+	}
+	c.failed.CompareAndSwap(nil, &why)
 }
 
 // openError returns why a call could not be started.

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"log"
 	"net"
@@ -14,29 +13,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-func TestCauseWithoutItsWrapping(t *testing.T) {
-	for _, c := range []struct{ text, want string }{
-		{`connection error: desc = "error reading server preface: EOF"`, "EOF"},
-		{`connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`, "dial tcp 127.0.0.1:1: connect: connection refused"},
-		{`received context error while waiting for new LB policy update: context canceled; latest balancer error: connection error: desc = "transport: Error while dialing: dial unix /x: connect: permission denied"`, "dial unix /x: connect: permission denied"},
-		{`closing transport due to: connection error: desc = "error reading from server: EOF", received prior goaway: code: NO_ERROR, debug data: "a \"quoted\" word"`, `error reading from server: EOF, received prior goaway: code: NO_ERROR, debug data: "a \"quoted\" word"`},
-		{`connection error: desc = "transport: authentication handshake failed: x509: certificate is valid for \"a\""`, `x509: certificate is valid for "a"`},
-		{`connection error: desc = "cut off`, `connection error: desc = "cut off`},
-		{"anything else", "anything else"},
-		{"", ""},
-	} {
-		for _, err := range []error{errors.New(c.text), status.Error(codes.Unavailable, c.text)} {
-			if got := causeOf(err).Error(); got != c.want {
-				t.Errorf("%q: got %q, want %q", c.text, got, c.want)
-			}
-		}
-	}
-}
 
 // TestCausesOfUnreachableBackends calls real servers that a backend's address
 // may name by mistake. The log says what is wrong and what to try; the client

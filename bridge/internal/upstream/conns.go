@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -31,11 +32,12 @@ type backendAddress struct {
 type backendConn struct {
 	address *backendAddress
 	sub     balancer.SubConn
-	link    *backendLink // the connection that accepts calls; nil: there is none
-	next    *backendLink // the connection whose handshake ended last
-	failure error        // of the last attempt or, if there is a link, of its health check, until one succeeds
-	spare   bool         // it accepts calls only when the others are full
-	pause   *time.Timer  // before it connects again; nil: it doesn't wait
+	link    *backendLink          // the connection that accepts calls; nil: there is none
+	next    *backendLink          // the connection whose handshake ended last
+	why     atomic.Pointer[error] // why the attempt to connect that is being made fails; not guarded
+	failure error                 // of the last attempt or, if there is a link, of its health check, until one succeeds
+	spare   bool                  // it accepts calls only when the others are full
+	pause   *time.Timer           // before it connects again; nil: it doesn't wait
 	closed  bool
 }
 
@@ -105,11 +107,12 @@ func (c *backendConn) changed(sub balancer.SubConn, s balancer.SubConnState) {
 	case connectivity.Ready:
 		p.readied.Add(1)
 		c.link, c.failure = c.next, nil
+		c.why.Store(nil) // of another address of the endpoint
 		c.link.supervise()
 		c.address.streams = c.link.places()
 	case connectivity.TransientFailure:
 		c.lose()
-		c.failure = s.ConnectionError
+		c.failure = c.whyFailed(s.ConnectionError)
 	case connectivity.Idle: // it was lost, or the wait after a failure is over
 		c.lose()
 		if p.queue.Len() == 0 && c.address.hasOther(c) {

@@ -13,7 +13,6 @@ type h2Frame struct {
 	flags     http2.Flags
 	stream    uint32
 	increment uint32  // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes
-	calm      bool    // of a GOAWAY: the peer has got too many PINGs
 	padding   uint32  // of DATA, with the byte that has its length
 	streams   setting // of SETTINGS: MAX_CONCURRENT_STREAMS
 	table     setting // of SETTINGS: HEADER_TABLE_SIZE
@@ -48,14 +47,14 @@ const (
 	frameKindAt       = 3
 	windowUpdateBytes = frameHeaderBytes + 4
 	settingBytes      = 6
-	tooManyPings      = "\x00\x00\x00\x0btoo_many_pings" // in a GOAWAY, ENHANCE_YOUR_CALM and the debug data. gRFC A8
-	maxSettingsBytes  = 1 << 10                          // of SETTINGS that are parsed; six settings are defined
+	maxSettingsBytes  = 1 << 10 // of SETTINGS that are parsed; six settings are defined
 )
 
 // h2Frames finds the frames in a stream of bytes that arrives in any pieces.
 type h2Frames struct {
 	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: not needed
 	data   func(part []byte)                           // of DATA, without padding; nil: not needed
+	goAway func(part []byte, ends bool)                // of a GOAWAY, after the stream; nil: not needed
 	header h2Frame                                     // the frame whose payload is passed on; of a header block, HEADERS
 
 	before []byte // pass sets it: frames to hand on before the one that it has
@@ -123,7 +122,7 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) []byte {
 }
 
 // passPart passes on a part of a frame's payload: of a header block, with whether it is the
-// last one, or of DATA.
+// last one, of DATA, or of a GOAWAY.
 func (s *h2Frames) passPart(part []byte) {
 	switch s.header.kind {
 	case http2.FrameHeaders:
@@ -134,6 +133,10 @@ func (s *h2Frames) passPart(part []byte) {
 		if s.data != nil {
 			padding := max(int(s.header.padding)-1, 0) // at the end
 			s.data(part[:min(max(s.skip+len(part)-padding, 0), len(part))])
+		}
+	case http2.FrameGoAway:
+		if s.goAway != nil {
+			s.goAway(part, s.skip == 0)
 		}
 	}
 }
@@ -163,11 +166,9 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 	if !(f.kind == http2.FrameWindowUpdate && f.length == 4 || f.kind == http2.FrameGoAway && f.length >= 8) {
 		return f, frameHeaderBytes
 	}
-	asksCalm := f.kind == http2.FrameGoAway && int(f.length) == windowUpdateBytes-frameHeaderBytes+len(tooManyPings)
-	if len(b) < windowUpdateBytes || asksCalm && len(b) < windowUpdateBytes+len(tooManyPings) {
+	if len(b) < windowUpdateBytes {
 		return h2Frame{}, 0
 	}
-	f.calm = asksCalm && string(b[windowUpdateBytes:windowUpdateBytes+len(tooManyPings)]) == tooManyPings
 	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31)
 	return f, windowUpdateBytes
 }

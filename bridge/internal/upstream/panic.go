@@ -69,6 +69,11 @@ func (c *backendConn) restart() {
 // safely returns a dialer that doesn't panic, nor do its connections.
 func safely(dial dialer, panics *report.Panics) dialer {
 	return func(ctx context.Context, address string) (c net.Conn, err error) {
+		defer func() {
+			if err != nil {
+				connOf(ctx).noteFailure(err)
+			}
+		}()
 		defer panics.Catch("a dialer", func(f *report.Fault) { err = f })
 		if c, err = dial(ctx, address); err != nil {
 			return nil, err

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -37,8 +36,8 @@ type backendLink struct {
 // newBackendLink returns the link of a finished handshake. It returns nil if the
 // context isn't one of a pool's connection.
 func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
-	c, ok := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(poolConnKey{}).(*backendConn)
-	if !ok {
+	c := connOf(ctx)
+	if c == nil {
 		return nil
 	}
 	l := &backendLink{conn: c, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit

@@ -120,6 +120,7 @@ type pool struct {
 	queue     list.List         // of *placeWaiter, oldest first
 	waiting   int               // calls that wait for a connection or a place to begin
 	failure   error             // why there is no connection, when attempts have failed
+	latest    error             // the last failure since there was a connection
 	absent    atomic.Int64      // since when no address takes calls, in nanoseconds of Unix time; 0: one does; not guarded
 	watcher   connectionWatcher // nil: the target's resolver doesn't need it
 	trimTimer *time.Timer       // nil: no address has more than one connection
@@ -284,6 +285,20 @@ func (p *pool) stop(timer *time.Timer) {
 	}
 }
 
+// unresolved notes why no address is known.
+func (p *pool) unresolved(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.latest = why
+}
+
+// lastFailure returns why the last attempt to connect failed, or nil if there is a connection.
+func (p *pool) lastFailure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.latest
+}
+
 // connectGrace is how long calls wait for a connection although another backend could
 // take them: a backend often ends a connection only to have its calls on a new one.
 const connectGrace = time.Second
@@ -330,6 +345,9 @@ func (p *pool) publish() {
 		p.failure = failed
 	case p.failure == nil:
 		p.failure = errors.New("the backend's name has no addresses")
+	}
+	if state != connectivity.Connecting {
+		p.latest = p.failure
 	}
 	switch state {
 	case connectivity.Ready:

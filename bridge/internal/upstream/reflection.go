@@ -65,10 +65,12 @@ func (u *Upstream) reflectAt(ctx context.Context, path string, wait bool, questi
 	defer cancel() // ends the stream
 	stream, err := u.cc.NewStream(ctx, &reflectionpb.ServerReflection_ServiceDesc.Streams[0], path,
 		grpc.ForceCodecV2(reflectionCodec{protoCodec()}), grpc.MaxCallRecvMsgSize(min(maxAnswer, u.limit.Bytes)), grpc.WaitForReady(wait))
-	if err != nil && !wait {
+	switch {
+	case err != nil && !wait:
 		return noConnection(causeOf(err))
-	}
-	if err == nil {
+	case err != nil && ctx.Err() != nil:
+		err = cmp.Or(u.pool.lastFailure(), err)
+	case err == nil:
 		err = questions(&reflectionStream{stream})
 	}
 	if err != nil {

@@ -32,6 +32,7 @@ const (
 type nameBuilder struct {
 	interval time.Duration // 0: only while there is no connection
 	panics   *report.Panics
+	failed   func(why error) // told why no address is known: grpc-go has no balancer before it has one
 }
 
 // Scheme returns the scheme of targets such as "dns:///host:port". Targets without a
@@ -45,7 +46,7 @@ func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ res
 	if err != nil {
 		return nil, err
 	}
-	r := &nameResolver{cc: cc, host: host, port: port, interval: b.interval, panics: b.panics, lookup: newLookup("", b.panics), changed: make(chan struct{}, 1)}
+	r := &nameResolver{cc: cc, host: host, port: port, interval: b.interval, panics: b.panics, told: b.failed, lookup: newLookup("", b.panics), changed: make(chan struct{}, 1)}
 	if _, err := netip.ParseAddr(host); err == nil {
 		r.cancel = func() {}
 		_ = r.update([]string{host}) // the log has it
@@ -117,6 +118,7 @@ type nameResolver struct {
 	host, port string
 	interval   time.Duration
 	panics     *report.Panics
+	told       func(why error) // of failed; may be nil
 	lookup     func(ctx context.Context, host string) ([]string, error)
 	cancel     context.CancelFunc
 	watching   sync.WaitGroup
@@ -193,9 +195,13 @@ func (r *nameResolver) look(ctx context.Context, known *[]string) (err error) {
 
 // failed tells grpc-go why no address is known.
 func (r *nameResolver) failed(why error, known []string) {
-	if known == nil {
-		r.cc.ReportError(why)
+	if known != nil {
+		return
 	}
+	if r.told != nil {
+		r.told(why)
+	}
+	r.cc.ReportError(why)
 }
 
 // rest returns when the next lookup is due.

@@ -69,7 +69,7 @@ func (p *pool) state() (waiting int, states []report.AddressState) {
 		s := report.AddressState{Address: a.String(), Accepts: a.accepts()}
 		for _, c := range a.conns {
 			if c.failure != nil {
-				s.Failure = causeOf(c.failure).Error()
+				s.Failure = c.failure.Error()
 				s.Unhealthy = s.Unhealthy || c.link != nil && !s.Accepts
 			}
 		}

@@ -92,16 +92,22 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	case known:
 		return k.localFault(local, st, limit).Because(causeOf(err))
 	case st.Code() == codes.Unavailable && k.silence() != nil:
-		f := &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: causeOf(err)}
-		if why := k.silence(); errors.Is(why, errNotAlive) {
-			f.Cause = why
-		}
-		return f
+		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: k.lostBy(st)}
 	case st.Code() == codes.Unavailable:
-		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: k.sentText(), Cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: k.sentText(), Cause: k.lostBy(st)}
 	default:
 		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: "the backend broke off the call", Sent: k.sentText(), Cause: causeOf(err)}
 	}
+}
+
+// lostBy returns the cause of a status of a lost connection.
+func (k *callFacts) lostBy(st *status.Status) error {
+	if p := k.place.Load(); p != nil {
+		if why := p.link.wire.lost(); why != nil {
+			return &cause{why.Error(), st}
+		}
+	}
+	return &cause{st.Message(), st}
 }
 
 // silence returns why the call's connection was given up, if the backend answered no ping,

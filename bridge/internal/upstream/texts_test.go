@@ -3,6 +3,8 @@ package upstream
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -106,24 +108,38 @@ func TestTextsOfGRPC(t *testing.T) {
 	}
 }
 
-// TestWrappingsOfGRPC checks that grpc-go still puts the texts of wrappings before
-// the error that counts. TestCausesOfUnreachableBackends provokes the others.
-func TestWrappingsOfGRPC(t *testing.T) {
+// TestCausesOfLostConnections: the log has what culvert has read last, with the backend's
+// goodbye.
+func TestCausesOfLostConnections(t *testing.T) {
 	restarting := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
-		_ = c.framer.WriteGoAway(id, http2.ErrCodeNo, []byte("restarting"))
+		_ = c.framer.WriteGoAway(id, http2.ErrCodeNo, []byte("restarting \"it\""))
+		_ = c.framer.WriteGoAway(id, http2.ErrCodeInternal, nil) // the first counts
 		_ = c.flush()
 		_ = c.Close()
 	}).address})
-	if e := callUpstream(within(t, patience), t, restarting, nil); !strings.HasPrefix(e.cause, "error reading from server: ") {
-		t.Errorf("a connection that ends after GOAWAY: the cause is %q, want the error of reading first", e.cause)
+	const begin, end = "error reading from server: ", `, received prior goaway: code: NO_ERROR, debug data: "restarting \"it\""`
+	if e := callUpstream(within(t, patience), t, restarting, nil); !strings.HasPrefix(e.cause, begin) || !strings.HasSuffix(e.cause, end) {
+		t.Errorf("a connection that ends after GOAWAY: the cause is %q, want %q and %q in it", e.cause, begin, end)
 	}
+	cut := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		c.ok(id)
+		_ = c.flush()
+		_, _ = c.Write([]byte{0, 0, 8})
+		_ = c.Conn.(*net.TCPConn).CloseWrite()
+	}).address})
+	if e := callUpstream(within(t, patience), t, cut, nil); e.cause != begin+io.ErrUnexpectedEOF.Error() {
+		t.Errorf("a connection that ends inside a frame: the cause is %q", e.cause)
+	}
+}
 
+// TestCauseOfNoAddress: a question that waits for a connection says why there is none.
+func TestCauseOfNoAddress(t *testing.T) {
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeNameError, false)
 	unnamed := upstreamTo(t, report.Backend{Target: names.target("443")})
 	callUpstream(within(t, patience), t, unnamed, nil) // returns when the lookup has failed
 	ctx := within(t, 50*time.Millisecond)
-	if _, err := unnamed.Services(ctx); err == nil || !strings.HasSuffix(err.Error(), ": backend.test: no such host") {
+	if _, err := unnamed.Services(ctx); err == nil || err.Error() != "server reflection: backend.test: no such host" {
 		t.Errorf("a wait for a backend without an address: got %v, want that there is no such host", err)
 	}
 }

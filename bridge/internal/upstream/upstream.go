@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -86,7 +87,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	case b.TLSSource != nil:
 		creds = currentCredentials{credentials.NewTLS(b.TLSSource.Config()), b.TLSSource.Config}
 	case b.TLS != nil:
-		creds = credentials.NewTLS(b.TLS)
+		creds = currentCredentials{credentials.NewTLS(b.TLS), func() *tls.Config { return b.TLS }}
 	}
 	config, err := poolOf(&b)
 	if err != nil {
@@ -105,7 +106,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
-		grpc.WithResolvers(nameBuilder{max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval)), panics}),
+		grpc.WithResolvers(nameBuilder{max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval)), panics, p.unresolved}),
 		grpc.WithStaticStreamWindowSize(MaxStreamWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),

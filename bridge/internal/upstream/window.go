@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"net"
 	"slices"
@@ -30,6 +31,11 @@ type windowCredentials struct {
 
 func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
 	var c *windowConn
+	defer func() {
+		if err != nil {
+			connOf(ctx).noteFailure(err)
+		}
+	}()
 	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
 		made, err = nil, f
 		if c != nil {
@@ -96,6 +102,10 @@ type windowConn struct {
 	odd       error       // what was wrong with it; valid once greeted
 	plaintext bool        // without TLS
 
+	failed atomic.Pointer[error]  // why grpc-go can't use it
+	goAway []byte                 // the code and the debug data of a GOAWAY; only Read uses it
+	away   atomic.Pointer[string] // of the first one
+
 	writeMu sync.Mutex // held for a Write, and for frames that are put in between
 	out     h2Frames
 	fields  *hpack.Decoder // of request headers; only Write uses it
@@ -137,7 +147,7 @@ func newWindowConn(conn net.Conn, a *memory.Account, window int64, panics *repor
 	c.answers = answers{left: func(string) {}, pong: func() { c.watch.heard(false) }, most: maxFrameBytes}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields, c.out.data = c.readFields, c.writeData
-	c.in.fields, c.in.data = c.readBlock, c.readData
+	c.in.fields, c.in.data, c.in.goAway = c.readBlock, c.readData, c.readGoAway
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
 	c.sender.Go(c.send)
@@ -194,6 +204,7 @@ func (c *windowConn) Read(p []byte) (n int, err error) {
 	}
 	if err != nil {
 		err = cmp.Or(c.watch.gaveUp(), err)
+		c.noteLoss(err)
 	}
 	return n, err
 }
@@ -209,6 +220,27 @@ func (c *windowConn) receive(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// readGoAway reads a part of the code and the debug data of a GOAWAY. The first one counts.
+func (c *windowConn) readGoAway(part []byte, ends bool) {
+	if c.away.Load() != nil {
+		return
+	}
+	c.goAway = append(c.goAway, part...)
+	if !ends || len(c.goAway) < 4 {
+		return
+	}
+	code, data := http2.ErrCode(binary.BigEndian.Uint32(c.goAway)), c.goAway[4:]
+	text := "code: " + code.String()
+	if len(data) > 0 {
+		text += fmt.Sprintf(", debug data: %q", data)
+	}
+	c.goAway = nil
+	c.away.Store(&text)
+	if c.calm != nil && code == http2.ErrCodeEnhanceYourCalm && string(data) == "too_many_pings" { // gRFC A8
+		c.calm()
+	}
 }
 
 // received follows the streams to their end.
@@ -229,9 +261,6 @@ func (c *windowConn) received(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameHeaders: // readBlock ends the stream
 	case f.kind == http2.FrameGoAway:
-		if f.calm && c.calm != nil {
-			c.calm()
-		}
 		if f.increment%2 == 1 || f.increment == 0 { // grpc-go passes over others, and a higher one
 			c.last = min(c.last, f.increment)
 		}
@@ -275,7 +304,9 @@ func (c *windowConn) writeError(err error) error {
 	if c.greeted.Load() {
 		return cmp.Or(c.odd, err)
 	}
-	return cmp.Or(checkGreeting(nil, err, c.plaintext), err)
+	err = cmp.Or(checkGreeting(nil, err, c.plaintext), err)
+	c.failed.CompareAndSwap(nil, &err)
+	return err
 }
 
 // sending reports whether a frame may be sent.

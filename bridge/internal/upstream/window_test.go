@@ -192,7 +192,7 @@ func FuzzH2Frames(f *testing.F) {
 				limits = append(limits, f.streams, f.table)
 			}
 			if f.kind == http2.FrameGoAway {
-				limits = append(limits, setting{f.increment, f.calm})
+				limits = append(limits, setting{value: f.increment})
 			}
 			return f.kind != http2.FrameWindowUpdate || f.increment <= 1<<16
 		}
@@ -203,7 +203,13 @@ func FuzzH2Frames(f *testing.F) {
 				blocks = fmt.Appendf(blocks, "<%d>", stream)
 			}
 		}
-		whole, pieces := h2Frames{fields: noteBlock}, h2Frames{fields: noteBlock}
+		noteGoAway := func(part []byte, ends bool) {
+			blocks = append(blocks, part...)
+			if ends {
+				blocks = append(blocks, "<goaway>"...)
+			}
+		}
+		whole, pieces := h2Frames{fields: noteBlock, goAway: noteGoAway}, h2Frames{fields: noteBlock, goAway: noteGoAway}
 		want := whole.scan(bytes.Clone(in), held)
 		wantLimits, wantBlocks := limits, blocks
 		limits, blocks = nil, nil
