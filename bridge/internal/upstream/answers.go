@@ -61,6 +61,8 @@ type answers struct {
 	broken         bool // its padding is longer than it, so grpc-go ends its stream alone, and doesn't read it
 	cut            bool // the list ends with a field that grpc-go doesn't take
 
+	detailed *string // the message of the status's details; nil: there are none
+
 	skip   int    // bytes of a frame without a header block, still to come
 	held   []byte // the beginning of a frame's header, or of a block
 	walked int    // bytes of held that are whole frames
@@ -312,7 +314,7 @@ func (a *answers) forget() {
 		a.list = nil
 	}
 	a.size, a.trailers, a.odd, a.untyped, a.coded, a.broken, a.cut = 0, 0, false, false, false, false, false
-	a.walked, a.need = 0, 0
+	a.walked, a.need, a.detailed = 0, 0, nil
 	if a.block.Reset(); a.block.Cap() > maxFrameBytes {
 		a.block = bytes.Buffer{}
 	}
@@ -494,6 +496,7 @@ func (a *answers) repairDetails(h *answerHeader) bool {
 		a.left(detailsName)
 		return true
 	}
+	a.detailed = new(st.GetMessage())
 	if h.message == "" || st.GetMessage() != "" {
 		return false
 	}
@@ -501,6 +504,7 @@ func (a *answers) repairDetails(h *answerHeader) bool {
 	if raw, err = proto.Marshal(st); err != nil {
 		return false // the message isn't UTF-8
 	}
+	a.detailed = &st.Message
 	a.list[at].Value = base64.RawStdEncoding.EncodeToString(raw)
 	return true
 }

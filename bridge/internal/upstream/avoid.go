@@ -4,11 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -86,11 +82,4 @@ func refusal(end error) *report.Fault {
 		return f
 	}
 	return nil
-}
-
-// isRefusal reports whether a call ended because the backend didn't want it, and surely
-// hasn't seen it. RFC 9113 §8.7.
-func isRefusal(err error) bool {
-	text := status.Convert(err).Message()
-	return status.Code(err) == codes.Unavailable && (strings.HasPrefix(text, rstRefused) || text == leftOut || text == leftOutHeader)
 }

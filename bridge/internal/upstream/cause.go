@@ -113,7 +113,7 @@ func (k *callFacts) openError(err error) error {
 	case codes.DeadlineExceeded:
 		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case codes.Internal:
-		if isTooMuchMetadata(st.Message()) {
+		if k.isTooLargeFor(st) {
 			return requestTooLargeForBackend(err)
 		}
 	default:

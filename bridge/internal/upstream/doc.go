@@ -9,23 +9,23 @@
 //
 // To read it, begin with upstream.go, the options of grpc-go, and stream.go: opening,
 // sending and receiving. set.go has the names, and the holders of an upstream.
-// status.go and cause.go distinguish the backend's own status from the texts of
-// grpc-go. pool.go, conns.go and places.go are the pool, balance.go and avoid.go its
-// choice of an address, growth.go its size, health.go the health of connections, and
-// state.go what operators see of it. described.go knows the backend's methods: reflection.go
-// asks for their descriptors, reflection_answer.go reads the answers, and others.go asks for
-// types that only messages name. retry.go decides whether a call is sent again, and
-// attempts.go sends it. resolve.go has the names, dial.go and tls.go the way to an
-// address. panic.go ends a connection for a panic on goroutines of grpc-go.
+// status.go and ends.go distinguish the backend's own status from those that grpc-go
+// makes, and cause.go says for the log why a connection failed. pool.go, conns.go and
+// places.go are the pool, balance.go and avoid.go its choice of an address, growth.go its
+// size, health.go the health of connections, and state.go what operators see of it.
+// described.go knows the backend's methods: reflection.go asks for their descriptors,
+// reflection_answer.go reads the answers, and others.go asks for types that only messages
+// name. retry.go decides whether a call is sent again, and attempts.go sends it. resolve.go
+// has the names, dial.go and tls.go the way to an address. panic.go ends a connection for a
+// panic on goroutines of grpc-go.
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
 // grant.go withholds large replies, and credit.go the connection's window, until the
 // account has room. whose.go finds the call of a stream. facts.go has what the frames tell
-// of a call beside its status, and verdict.go judges header blocks of answers as grpc-go
-// does. flow.go counts with a call the replies that have arrived and the requests that it
-// has queued, and packed.go those that grpc-go compresses. silence.go pings a silent
-// backend. answers.go repairs headers of answers that grpc-go wouldn't read, and pack.go
-// sets the level of gzip.
+// of a call beside its status, and verdict.go what header blocks of answers say. flow.go
+// counts with a call the replies that have arrived and the requests that it has queued, and
+// packed.go those that grpc-go compresses. silence.go pings a silent backend. answers.go
+// repairs headers of answers that grpc-go wouldn't read, and pack.go sets the level of gzip.
 //
 // Beside grpc-go's own goroutines, the package starts two for each connection. They
 // write its frames and watch whether the backend answers, and end with the

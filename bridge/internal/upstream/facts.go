@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -21,6 +19,7 @@ type callFacts struct {
 	sent  atomic.Bool               // grpc-go has begun a stream for the call
 	place atomic.Pointer[callPlace] // the last one that the call got; nil: it has got none
 
+	most      int                          // of a message; 0: not known
 	flow      flow                         // the bytes of the call in grpc-go, both ways
 	patience  *time.Timer                  // gives up a call that gets no stream
 	limit     time.Duration                // of patience
@@ -41,9 +40,10 @@ type callPlace struct {
 	written    atomic.Bool   // the request's headers have left
 	answered   atomic.Bool   // the answer has begun
 	compressed atomic.Bool   // the answer's header names a coding
-	trailer    atomic.Bool   // HEADERS with END_STREAM came, and grpc-go accepts them
-	endedIn    atomic.Uint64 // the number of the connection's Read that returned them
+	unknown    atomic.Bool   // which grpc-go doesn't know
+	trailer    atomic.Bool   // HEADERS with END_STREAM came
 	own        answerStatus  // the backend's, in them
+	end        atomic.Uint32 // an end: how the call ends otherwise
 
 	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
 	next *callPlace    // of the same id, which waits until this one has begun. The connection's mu guards it
@@ -58,7 +58,7 @@ func (p *callPlace) done(info balancer.DoneInfo) {
 	if !info.BytesSent { // grpc-go has begun no stream
 		p.link.wire.giveUp(p)
 	}
-	p.link.release(info)
+	p.link.release(p.wasRefused(info))
 }
 
 // isLast reports whether the call has got no other place.
@@ -80,14 +80,6 @@ func (p *callPlace) received(plain int) int {
 	defer p.mu.Unlock()
 	n, _ := p.packed.pop()
 	return cmp.Or(int(n), plain)
-}
-
-// isCut reports whether a status is that of a connection that grpc-go closed before it read
-// the trailers.
-func (p *callPlace) isCut(st *status.Status) bool {
-	closedIn := p.link.wire.closedIn.Load()
-	return closedIn > 0 && p.endedIn.Load() >= closedIn && len(st.Details()) == 0 &&
-		p.own != answerStatus{st.Code(), st.Message()} && (st.Code() == codes.Unavailable || st.Code() == codes.Canceled)
 }
 
 // suspendPatience stops the timer. It reports whether the timer was running, as it does

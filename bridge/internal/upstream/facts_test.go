@@ -14,7 +14,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -317,21 +316,30 @@ func TestUnreadableRequestEndsTheConnection(t *testing.T) {
 	}
 }
 
-// TestStreamAfterAGoAway: grpc-go ends it, although its header has left.
+// TestStreamAfterAGoAway: the backend hasn't seen it, although its header has left.
 func TestStreamAfterAGoAway(t *testing.T) {
-	for id, taken := range map[uint32]bool{1: true, 3: false} {
-		near, _ := net.Pipe()
+	for last, want := range map[byte]map[uint32]end{1: {1: endNone, 3: endLeftOut}, 0: {1: endLeftOut, 3: endLeftOut}, 2: {1: endNone, 3: endNone}} {
+		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
 		c := newWindowConn(near, a, connWindow(a), nil)
-		defer c.Close()
-		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, c.received)
-		p := placeOn(c, nil, nil)
-		c.streams[id] = streamState{place: p}
-		c.answers.found.push(verdict{ofGRPC: true})
-		c.in.scan([]byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndStream | http2.FlagHeadersEndHeaders), 0, 0, 0, byte(id)}, c.received)
-		if got := p.trailer.Load(); got != taken {
-			t.Errorf("stream %d: trailers %v, want %v", id, got, taken)
+		before, after := placeOn(c, nil, nil), placeOn(c, nil, nil)
+		c.streams[1] = streamState{place: before}
+		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0}, c.received)
+		c.streams[3] = streamState{}
+		expectNow(t, c, after)
+		c.id = "one"
+		c.bind(3)
+		for id, p := range map[uint32]*callPlace{1: before, 3: after} {
+			if got := end(p.end.Load()); got != want[id] {
+				t.Errorf("a GOAWAY of %d: stream %d has the end %d, want %d", last, id, got, want[id])
+			}
+			lost := balancer.DoneInfo{Err: status.Error(codes.Unavailable, ""), BytesSent: true}
+			if got := p.wasRefused(lost); got != (want[id] == endLeftOut) || p.wasRefused(balancer.DoneInfo{BytesSent: true}) {
+				t.Errorf("a GOAWAY of %d: stream %d was refused: %v", last, id, got)
+			}
 		}
+		_ = c.Close()
+		_ = far.Close()
 	}
 }
 
@@ -638,65 +646,37 @@ func TestOwnStatusBeforeTheConnectionBreaks(t *testing.T) {
 	}
 }
 
-// TestStatusOfACutConnection: when grpc-go closes a connection, it may not have read trailers
-// that have come. The status that it makes then isn't the backend's.
-func TestStatusOfACutConnection(t *testing.T) {
+// TestStatusOfAClosedConnection: grpc-go may end the calls of a connection that it closes
+// although their trailers have come. The status that it makes then isn't the backend's.
+func TestStatusOfAClosedConnection(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	a := memory.New(1<<20, 0)
 	conn := newWindowConn(near, a, connWindow(a), nil)
 	defer conn.Close()
-	lost := status.Error(codes.Unavailable, "connection error: desc = \"lost\"")
 	for _, c := range []struct {
-		endedIn uint64
-		closed  bool
-		origin  string
-	}{{4, false, report.OriginUpstream}, {5, false, report.OriginUpstream}, {4, true, report.OriginUpstream}, {5, true, report.OriginCulvert}} {
-		conn.reads.Store(5)
-		if c.closed {
-			_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // a pipe has deadlines
-		}
+		own    answerStatus
+		st     *status.Status
+		closed bool
+		says   string // "": the status is the backend's
+	}{
+		{answerStatus{codes.NotFound, "gone"}, status.New(codes.NotFound, "gone"), true, ""},
+		{answerStatus{codes.Canceled, "gone"}, status.New(codes.Canceled, "gone"), true, ""},
+		{answerStatus{codes.Unavailable, "lost"}, status.New(codes.Unavailable, "lost"), false, ""},
+		{answerStatus{codes.Unavailable, "gone"}, status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
+		{answerStatus{codes.OK, ""}, status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
+		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), true, "culvert has closed its connections to the backend"},
+		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), false, saysBroken},
+	} {
 		p := placeOn(conn, nil, nil)
+		p.link.conn = &backendConn{address: &backendAddress{pool: &pool{closed: c.closed}}}
+		p.own = c.own
 		p.trailer.Store(true)
-		p.endedIn.Store(c.endedIn)
-		if got := judge(p.call.classify(t.Context(), lost, testMessages)); got.origin != c.origin {
-			t.Errorf("trailers of read %d, closed in 5: %v: %v of %s, want %s", c.endedIn, c.closed, got.status, got.origin, c.origin)
+		err := p.call.classify(t.Context(), c.st.Err(), testMessages)
+		f, isFault := errors.AsType[*report.Fault](err)
+		if c.says == "" && judge(err).origin != report.OriginUpstream || c.says != "" && (!isFault || f.Text != c.says) {
+			t.Errorf("%v with trailers of %v, closed: %v: %v, want %q", c.st, c.own, c.closed, err, c.says)
 		}
-	}
-}
-
-// TestClosedUpstreamAfterTrailers: grpc-go ends the calls of a closed upstream before it closes
-// the connections.
-func TestClosedUpstreamAfterTrailers(t *testing.T) {
-	p := placeOn(new(windowConn), nil, nil)
-	p.trailer.Store(true)
-	if got := judge(p.call.classify(t.Context(), grpc.ErrClientConnClosing, testMessages)); got.origin != report.OriginCulvert { //nolint:staticcheck // a stream ends with it too
-		t.Errorf("ended with %v of %s, want culvert's own", got.status, got.origin)
-	}
-}
-
-// TestGRPCSetsADeadlineToClose a connection, and none before that.
-func TestGRPCSetsADeadlineToClose(t *testing.T) {
-	u, err := New(report.Backend{Target: startBackend(t, echo)}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer u.Close() // it is closed
-	call, err := openCall(within(t, patience), u, Request{Method: testMethod})
-	if err != nil {
-		t.Fatal(err)
-	}
-	call.CloseSend()
-	if _, err := call.Recv(); !errors.Is(err, io.EOF) {
-		t.Fatal(err)
-	}
-	wire := call.facts.place.Load().link.wire
-	if n := wire.closedIn.Load(); n != 0 {
-		t.Errorf("an open connection was closed in read %d", n)
-	}
-	_ = u.Close()
-	if wire.closedIn.Load() == 0 {
-		t.Error("a closed connection isn't known to be closed")
 	}
 }
 

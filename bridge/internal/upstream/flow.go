@@ -156,11 +156,16 @@ func (c *windowConn) countArrived() {
 	c.unasked += padded
 	s, open := c.streams[id]
 	if !open {
-		c.came.packed = nil
+		if c.came.ends == nil {
+			c.came.place = nil
+		}
 		return
 	}
-	if s.window -= passed; s.window+s.withheld < 0 { // grpc-go's window
-		s.answer, c.came.packed = refused, nil
+	if s.window -= passed; s.window+s.withheld < 0 { // grpc-go's window. RFC 9113 §6.9.1
+		s.answer, c.came.place = isOver, nil
+		if s.place != nil {
+			s.place.ends(endMalformed)
+		}
 	}
 	s.messages = c.came.messages
 	n -= c.takeFromGrant(&s, n)

@@ -381,7 +381,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 	}
 	call.CloseSend()
 	poll(t, func() string {
-		if !call.facts.trailed() {
+		if !call.facts.place.Load().trailed() {
 			return "the replies haven't come"
 		}
 		return ""

@@ -12,10 +12,11 @@ type h2Frame struct {
 	kind      http2.FrameType
 	flags     http2.Flags
 	stream    uint32
-	increment uint32  // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes
+	increment uint32  // of a WINDOW_UPDATE; of a GOAWAY, the last stream that the peer takes; of RST_STREAM, the code
 	padding   uint32  // of DATA, with the byte that has its length
 	streams   setting // of SETTINGS: MAX_CONCURRENT_STREAMS
 	table     setting // of SETTINGS: HEADER_TABLE_SIZE
+	fields    setting // of SETTINGS: MAX_HEADER_LIST_SIZE
 }
 
 // A setting is the value of one of the settings, if SETTINGS name it.
@@ -163,7 +164,7 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 		f.padding = min(1+uint32(b[frameHeaderBytes]), f.length)
 		return f, frameHeaderBytes + 1
 	}
-	if !(f.kind == http2.FrameWindowUpdate && f.length == 4 || f.kind == http2.FrameGoAway && f.length >= 8) {
+	if !((f.kind == http2.FrameWindowUpdate || f.kind == http2.FrameRSTStream) && f.length == 4 || f.kind == http2.FrameGoAway && f.length >= 8) {
 		return f, frameHeaderBytes
 	}
 	if len(b) < windowUpdateBytes {
@@ -187,6 +188,8 @@ func (f h2Frame) parseSettings(b []byte) (h2Frame, int) {
 			f.streams = is
 		case http2.SettingHeaderTableSize:
 			f.table = is
+		case http2.SettingMaxHeaderListSize:
+			f.fields = is
 		}
 	}
 	return f, n

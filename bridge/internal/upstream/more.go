@@ -54,21 +54,40 @@ func (m *arriving) step(part []byte) (rest []byte, begun bool) {
 // readData reads a part of the DATA of the stream that sends.
 func (c *windowConn) readData(part []byte) {
 	c.came.passed += int64(len(part))
+	m, p := &c.came.messages, c.came.place
 	for begun := false; len(part) > 0; {
-		if part, begun = c.came.messages.step(part); begun && c.came.packed != nil {
-			c.came.packed.arrives(c.came.messages.left)
+		part, begun = m.step(part)
+		if p == nil {
+			continue
+		}
+		if begun {
+			p.begins(m.left)
+		}
+		if m.isWhole() {
+			p.arrived(m.prefix[0])
+		}
+	}
+	if p = c.came.ends; p != nil && c.in.skip == 0 {
+		c.came.ends = nil
+		if m.isWhole() {
+			p.ends(endNoTrailers)
+		} else {
+			p.ends(endInside)
 		}
 	}
 }
+
+// isWhole reports whether no message has arrived in part.
+func (m *arriving) isWhole() bool { return m.left == 0 && m.have == 0 }
 
 // followMessages continues with the DATA of a stream.
 func (c *windowConn) followMessages(stream uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[stream]
-	c.came.stream, c.came.messages, c.came.packed = stream, s.messages, nil
-	if s.answer == hasHeader && s.place.compressed.Load() {
-		c.came.packed = s.place
+	c.came.stream, c.came.messages, c.came.place = stream, s.messages, nil
+	if s.answer == hasHeader {
+		c.came.place = s.place
 	}
 }
 

@@ -276,7 +276,7 @@ func TestPanicBesideAConnection(t *testing.T) {
 		"in a call's end": func(_ *testing.T, c *windowConn) {
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: &pool{addresses: []*backendAddress{nil}}}}}
 			l.conn.address.pool.queue.PushBack("no waiter")
-			l.release(balancer.DoneInfo{})
+			l.release(false)
 			l.conn.address.pool.mu.Lock() // it isn't held
 			defer l.conn.address.pool.mu.Unlock()
 		},

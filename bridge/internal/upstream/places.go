@@ -88,9 +88,8 @@ func (l *backendLink) places() int {
 	return l.max
 }
 
-// release gives a call's place back.
-func (l *backendLink) release(done balancer.DoneInfo) {
-	refused := done.Err != nil && isRefusal(done.Err)
+// release gives the place of a call back, which the backend may have refused.
+func (l *backendLink) release(refused bool) {
 	p := l.conn.address.pool
 	defer l.wire.catch()
 	p.mu.Lock()
@@ -137,7 +136,7 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 			return balancer.PickResult{}, err
 		}
 		if k == nil {
-			return balancer.PickResult{SubConn: l.sub, Done: l.release}, nil
+			return balancer.PickResult{SubConn: l.sub, Done: func(balancer.DoneInfo) { l.release(false) }}, nil
 		}
 		place = &callPlace{call: k, link: l}
 		taken, err := l.wire.expect(info.Ctx, place)

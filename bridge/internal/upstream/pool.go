@@ -251,6 +251,13 @@ func (p *pool) Close() {
 	p.checks.Wait()
 }
 
+// isClosed reports whether the upstream is being closed, or was.
+func (p *pool) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
 // end is Close up to its waits.
 func (p *pool) end() {
 	p.mu.Lock()

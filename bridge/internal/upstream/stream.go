@@ -78,7 +78,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 
 // attempt opens the stream of s, and sets its facts. It returns why that failed.
 func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
-	known := &callFacts{id: r.ID}
+	known := &callFacts{id: r.ID, most: s.limit.Bytes}
 	if s.facts != nil {
 		known.refused = s.facts.refused
 	}

@@ -13,14 +13,17 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A verdict is what grpc-go makes of a header block of an answer (http2Client.operateHeaders).
+// A verdict is what a header block of an answer says.
 type verdict struct {
-	broken  bool // it ends the call by itself
-	ofGRPC  bool // the content-type is gRPC's
-	informs bool // the status of HTTP is below 200
-	coded   bool // it names a coding
-	cut     bool // the stream ends with it, but not at the backend
-	status  answerStatus
+	malformed bool // RFC 9113 §8.1.1
+	large     bool // it has more than grpc-go takes
+	noNumber  bool // the status of gRPC is no number
+	ofGRPC    bool // the content-type is gRPC's
+	coded     bool // it names a coding
+	unknown   bool // which grpc-go doesn't know
+	http      int  // the status of HTTP; 0: there is none, or it is no number
+	cut       bool // the stream ends with it, but not at the backend
+	status    answerStatus
 }
 
 // An answerStatus is a status of a backend, without details.
@@ -31,29 +34,32 @@ type answerStatus struct {
 
 // judge returns the verdict on the block.
 func (a *answers) judge() (v verdict) {
-	v.broken = a.broken || !isWellFormed(a.list)
+	v.malformed, v.large, v.status.code = a.broken || !isWellFormed(a.list), a.cut, codes.Unknown
 	for _, f := range a.list {
 		switch f.Name {
 		case ":status":
-			n, err := strconv.Atoi(f.Value)
-			v.informs = err == nil && 100 <= n && n < 200
+			v.http, _ = strconv.Atoi(f.Value) // else 0
 		case "content-type":
 			v.ofGRPC = v.ofGRPC || isGRPC(f.Value)
 		case "grpc-encoding":
 			v.coded = !packing.IsIdentity(f.Value)
+			v.unknown = v.coded && !isKnown(f.Value)
 		case "grpc-status":
 			n, err := strconv.ParseInt(f.Value, 10, 32)
-			v.broken = v.broken || err != nil
+			v.noNumber = v.noNumber || err != nil
 			v.status.code = codes.Code(uint32(n))
 		case "grpc-message":
 			v.status.message = codec.DecodeMessage(f.Value)
 		}
 	}
+	if a.detailed != nil {
+		v.status.message = *a.detailed
+	}
 	return v
 }
 
-// isWellFormed reports whether golang.org/x/net's HTTP/2 passes the fields on. For others,
-// grpc-go ends the call. RFC 9113 §8.2.1, §8.3.
+// isWellFormed reports whether the fields are those of an answer. Pseudo-headers of a request
+// pass alone. RFC 9113 §8.2.1, §8.3.
 func isWellFormed(fields []hpack.HeaderField) bool {
 	var ofRequest, ofAnswer, regular bool
 	for i, f := range fields {
@@ -64,7 +70,7 @@ func isWellFormed(fields []hpack.HeaderField) bool {
 		case ":status":
 			ofAnswer = true
 		case ":method", ":path", ":scheme", ":authority", ":protocol":
-			ofRequest = true // alone they pass, too
+			ofRequest = true
 		default:
 			if !httpguts.ValidHeaderFieldName(f.Name) || f.Name != strings.ToLower(f.Name) {
 				return false
@@ -80,17 +86,18 @@ func isWellFormed(fields []hpack.HeaderField) bool {
 	return true
 }
 
-// An answerStage is how much of an answer grpc-go has taken.
+// An answerStage is how much of an answer has come.
 type answerStage int
 
 const (
 	awaitsHeader answerStage = iota
 	hasHeader
-	refused // grpc-go ends the call by itself
+	hasPage // something that isn't gRPC
+	isOver  // the call ends without the rest
 )
 
-// readBlock reads a part of a header block of an answer. At its end, it notes what grpc-go
-// makes of the block.
+// readBlock reads a part of a header block of an answer. At its end, it notes what the
+// block says.
 func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
 	if !whole {
 		return
@@ -106,29 +113,58 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
 		return
 	}
 	ends := f.ends()
-	switch {
-	case s.place == nil || s.answer == refused || f.stream > c.last:
-	case v.broken, s.answer == hasHeader && !ends:
-		s.answer = refused
-	case s.answer == awaitsHeader && !v.ofGRPC:
-		if ends || !v.informs {
-			s.answer = refused
-		}
-	case ends:
-		s.place.own = v.status
-		s.place.endedIn.Store(c.reads.Load())
-		s.place.answered.Store(true)
-		s.place.trailer.Store(true)
-	default:
-		s.answer = hasHeader
-		s.place.answered.Store(true)
-		s.place.compressed.Store(v.coded)
+	if s.place != nil {
+		s.noteBlock(v, ends)
+		c.streams[f.stream] = s
 	}
-	c.streams[f.stream] = s
 	if ends {
 		if v.cut {
 			c.reset(f.stream)
 		}
 		c.forget(f.stream)
+	}
+}
+
+// noteBlock notes a header block of the call.
+func (s *streamState) noteBlock(v verdict, ends bool) {
+	p, was := s.place, s.answer
+	s.answer = isOver
+	switch {
+	case was == isOver:
+	case v.malformed:
+		p.ends(endMalformed)
+	case was == hasHeader && !ends:
+		p.ends(endTwoHeaders)
+	case v.large:
+		p.ends(endLargeMetadata)
+	case was == hasPage:
+		if s.answer = hasPage; ends {
+			p.wholePage()
+		}
+	case v.noNumber:
+		p.ends(endNoNumber)
+	case was == awaitsHeader && !v.ofGRPC && 100 <= v.http && v.http < 200 && !ends:
+		s.answer = awaitsHeader
+	case was == awaitsHeader && !v.ofGRPC && (v.http == 0 || 100 <= v.http && v.http < 200):
+		p.ends(endNotGRPC)
+	case was == awaitsHeader && !v.ofGRPC:
+		p.ends(endPage | end(v.http)<<endBits)
+		if s.answer = hasPage; ends {
+			p.wholePage()
+		}
+	case !ends:
+		s.answer = hasHeader
+		p.compressed.Store(v.coded)
+		p.unknown.Store(v.unknown)
+		p.answered.Store(true)
+	default:
+		if !s.messages.isWhole() {
+			p.ends(endInside)
+		}
+		p.answered.Store(true)
+	}
+	if ends {
+		p.own = v.status
+		p.trailer.Store(true)
 	}
 }

@@ -130,6 +130,9 @@ func (c *windowConn) bind(stream uint32) {
 	}
 	c.unexpect(p)
 	p.written.Store(true)
+	if stream > c.last {
+		p.ends(endLeftOut)
+	}
 	s, open := c.streams[stream]
 	if !open { // it has been reset meanwhile
 		return

@@ -89,22 +89,23 @@ type windowConn struct {
 
 	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
-	last      uint32   // the last stream that the backend takes; only Read uses it
 	inMessage bool     // the read had HEADERS or DATA; only Read uses it
 	came      struct { // DATA of reads that isn't counted yet; only Read uses it
 		stream        uint32
 		bytes, padded int64 // padded: with the padding
 		passed        int64 // bytes of the stream's window
 		messages      arriving
-		packed        *callPlace // learns the sizes of messages; nil: they come as they are
+		place         *callPlace // of the call whose messages these are; nil: of no call
+		ends          *callPlace // the frame of DATA ends it
 	}
 	greeted   atomic.Bool // something was read, or nothing will be
 	odd       error       // what was wrong with it; valid once greeted
 	plaintext bool        // without TLS
 
-	failed atomic.Pointer[error]  // why grpc-go can't use it
-	goAway []byte                 // the code and the debug data of a GOAWAY; only Read uses it
-	away   atomic.Pointer[string] // of the first one
+	bounded atomic.Bool            // the backend bounds the header of a request
+	failed  atomic.Pointer[error]  // why grpc-go can't use it
+	goAway  []byte                 // the code and the debug data of a GOAWAY; only Read uses it
+	away    atomic.Pointer[string] // of the first one
 
 	writeMu sync.Mutex // held for a Write, and for frames that are put in between
 	out     h2Frames
@@ -114,13 +115,11 @@ type windowConn struct {
 	begun   []byte         // ends in the middle of a header block, and waits for its rest: bind comes before the backend's answer
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
-	reads    atomic.Uint64 // by grpc-go. When it begins one, it has read what the one before returned
-	closedIn atomic.Uint64 // reads, when grpc-go began to close the connection; 0: it hasn't
-
 	mu       sync.Mutex
 	streams  map[uint32]streamState // those that the upstream may still send on
 	expected map[string]*callPlace  // by their ids, the first of the calls whose streams are about to begin
 	leaving  bool                   // it takes no more calls
+	last     uint32                 // the last stream that the backend takes
 	unasked  int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
 	covered  int64                  // of unasked: those of messages with a grant
 	credits  map[*credit]struct{}   // updates of the connection's window that wait for room
@@ -182,16 +181,8 @@ func (c *windowConn) Close() (err error) {
 	return err
 }
 
-// SetReadDeadline is the first that grpc-go calls when it closes the connection. It then ends
-// the streams, while another goroutine may still have to read what Read returned last.
-func (c *windowConn) SetReadDeadline(t time.Time) error {
-	c.closedIn.CompareAndSwap(0, c.reads.Load())
-	return c.Conn.SetReadDeadline(t)
-}
-
 func (c *windowConn) Read(p []byte) (n int, err error) {
 	defer c.fail(&err)
-	c.reads.Add(1)
 	n, err = c.answers.read(p, c.receive)
 	if n > 0 {
 		c.inMessage = false
@@ -249,6 +240,9 @@ func (c *windowConn) received(f h2Frame) bool {
 	if f.streams.named && c.link != nil {
 		c.link.allow(f.streams.value)
 	}
+	if f.fields.named {
+		c.bounded.Store(true)
+	}
 	if f.kind == http2.FrameData {
 		if f.stream != c.came.stream {
 			c.countArrived()
@@ -261,17 +255,48 @@ func (c *windowConn) received(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameHeaders: // readBlock ends the stream
 	case f.kind == http2.FrameGoAway:
-		if f.increment%2 == 1 || f.increment == 0 { // grpc-go passes over others, and a higher one
-			c.last = min(c.last, f.increment)
+		if f.increment%2 == 1 || f.increment == 0 { // a client begins no others
+			c.leaveOut(f.increment)
 		}
-	case f.ends(), f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0: // grpc-go resets the stream for that
+	case f.ends(), f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0: // RFC 9113 §6.9
 		c.countArrived()
 		c.came.stream = 0 // more DATA of the stream is no call's
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		c.noteEnd(f)
 		c.forget(f.stream)
 	}
 	return true
+}
+
+// noteEnd notes how the frame ends a call, if it ends its stream. mu is held.
+func (c *windowConn) noteEnd(f h2Frame) {
+	s := c.streams[f.stream]
+	switch {
+	case s.place == nil:
+	case f.kind == http2.FrameWindowUpdate:
+		s.place.ends(endMalformed)
+	case f.kind == http2.FrameRSTStream && http2.ErrCode(f.increment) == http2.ErrCodeRefusedStream:
+		s.place.ends(endRefused)
+	case f.kind == http2.FrameRSTStream:
+		s.place.ends(endReset)
+	case s.answer == hasPage:
+		s.place.wholePage()
+	case s.answer != isOver:
+		c.came.ends = s.place // behind its bytes
+	}
+}
+
+// leaveOut notes that the backend takes no stream behind the last one. RFC 9113 §6.8.
+func (c *windowConn) leaveOut(last uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = min(c.last, last)
+	for stream, s := range c.streams {
+		if stream > c.last && s.place != nil {
+			s.place.ends(endLeftOut)
+		}
+	}
 }
 
 func (c *windowConn) Write(p []byte) (n int, err error) {

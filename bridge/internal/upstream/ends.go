@@ -1,0 +1,171 @@
+package upstream
+
+import (
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// An end is how a call ends otherwise than with trailers of its backend, as the frames show.
+// grpc-go makes a status then, which looks like one of the backend.
+type end uint32
+
+const (
+	endNone          end = iota
+	endTooLarge          // a message is over the limit
+	endInside            // the stream ends inside a message
+	endUnnamed           // a message is marked as compressed, and there is no coding
+	endUnknown           // or one that isn't known
+	endFlag              // a message has another mark
+	endNotPacked         // a message can't be decompressed. No frame shows it
+	endNoNumber          // the status is no number
+	endNoTrailers        // the stream ends with DATA
+	endTwoHeaders        // a second header came
+	endLargeMetadata     // a header block has more than grpc-go takes
+	endMalformed         // a frame breaks RFC 9113's rules for its stream
+	endNotGRPC           // the header isn't of gRPC, and not of a page either
+	endPage              // the header of a page came, whose status of HTTP is in the bits above
+	endWholePage         // all of it
+	endRefused           // RST_STREAM with REFUSED_STREAM
+	endReset             // another RST_STREAM
+	endLeftOut           // a GOAWAY leaves the call out
+	endClosed            // culvert has closed the connection. No frame shows it
+
+	endBits = 8
+)
+
+func (e end) kind() end { return e & (1<<endBits - 1) }
+
+// An endRow is what culvert makes of an end.
+type endRow struct {
+	code   codes.Code // of grpc-go's status
+	reason report.Reason
+	says   string
+	keep   bool // the code, which follows gRPC's own mapping, instead of the reason's
+	unseen bool // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
+}
+
+const (
+	saysTooLarge = "a response message is over the limit"
+	saysNotGRPC  = "the backend's answer is not gRPC"
+	saysBroken   = "the backend broke off the call"
+)
+
+var endRows = [...]endRow{
+	endTooLarge:      {code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge},
+	endInside:        {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true},
+	endUnnamed:       {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message is marked as compressed, but the backend names no coding", keep: true},
+	endUnknown:       {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "culvert doesn't support the compression of the backend's response", keep: true},
+	endFlag:          {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true},
+	endNotPacked:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message can't be decompressed", keep: true},
+	endNoNumber:      {code: codes.Unknown, reason: report.ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
+	endNoTrailers:    {code: codes.Internal, reason: report.ReasonMissingTrailers, says: "the backend ended the call without a status"},
+	endTwoHeaders:    {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
+	endLargeMetadata: {code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + report.KeyHeaderBytes + ")"},
+	endMalformed:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysBroken, keep: true},
+	endNotGRPC:       {code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	endPage:          {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	endWholePage:     {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	endRefused:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true, unseen: true},
+	endReset:         {reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
+	endLeftOut:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend is shutting down and did not take the call", keep: true, unseen: true},
+	endClosed:        {code: codes.Canceled, reason: report.ReasonUpstreamReset, says: "culvert has closed its connections to the backend", keep: true},
+}
+
+// ends notes how the call ends, unless it has ended before.
+func (p *callPlace) ends(e end) {
+	if now := p.end.Load(); now == 0 || end(now).kind() == endPage {
+		p.end.CompareAndSwap(now, uint32(e))
+	}
+}
+
+// wholePage notes that the page has come whole.
+func (p *callPlace) wholePage() {
+	if e := end(p.end.Load()); e.kind() == endPage {
+		p.end.CompareAndSwap(uint32(e), uint32(e+endWholePage-endPage))
+	}
+}
+
+// begins notes that a message of n bytes begins to arrive.
+func (p *callPlace) begins(n int64) {
+	if p.compressed.Load() {
+		p.arrives(n)
+	}
+	if most := p.call.most; most > 0 && n > int64(most) {
+		p.ends(endTooLarge)
+	}
+}
+
+// arrived notes that a message with this mark has arrived.
+func (p *callPlace) arrived(mark byte) {
+	switch {
+	case mark == 0:
+	case mark > 1:
+		p.ends(endFlag)
+	case !p.compressed.Load():
+		p.ends(endUnnamed)
+	case p.unknown.Load():
+		p.ends(endUnknown)
+	}
+}
+
+// isOwn reports whether a status is the backend's, in its trailers. p may be nil.
+func (p *callPlace) isOwn(st *status.Status) bool {
+	return p.trailed() && p.own == answerStatus{st.Code(), st.Message()}
+}
+
+// trailed reports whether the backend has ended the call with trailers. p may be nil.
+func (p *callPlace) trailed() bool { return p != nil && p.trailer.Load() }
+
+// endOf returns what the call ended with if grpc-go made the status.
+func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
+	if p == nil {
+		return endRow{}, false
+	}
+	e := end(p.end.Load())
+	kind, code, own := e.kind(), st.Code(), p.isOwn(st)
+	if kind == endNone && !own {
+		kind = p.hiddenEnd(code)
+	}
+	row := endRows[kind]
+	switch kind {
+	case endNone:
+		return row, false
+	case endLeftOut: // unless grpc-go has passed over the GOAWAY
+		return row, row.code == code && !own
+	case endReset:
+		return row, true
+	case endPage, endWholePage:
+		row.code = codec.CodeFromHTTP(int(e >> endBits))
+		if kind == endPage && code == codes.Unavailable && p.link.wire.lost() != nil { // in the middle of it
+			return row, false
+		}
+	}
+	return row, row.code == code
+}
+
+// hiddenEnd returns an end that no frame shows.
+func (p *callPlace) hiddenEnd(code codes.Code) end {
+	switch {
+	case code == codes.Canceled && p.link.conn != nil && p.link.conn.address.pool.isClosed():
+		return endClosed
+	case code == codes.ResourceExhausted && p.compressed.Load():
+		return endTooLarge // after its decompression
+	case code == codes.Internal && p.compressed.Load():
+		return endNotPacked
+	}
+	return endNone
+}
+
+// wasRefused reports whether the backend has refused the call unseen, if it ended so.
+func (p *callPlace) wasRefused(info balancer.DoneInfo) bool {
+	leftOut := !info.BytesSent && p.link.wire.away.Load() != nil
+	return status.Code(info.Err) == codes.Unavailable && (leftOut || endRows[end(p.end.Load()).kind()].unseen)
+}
+
+// isKnown reports whether grpc-go knows a coding.
+func isKnown(coding string) bool { return encoding.GetCompressor(coding) != nil }
