@@ -211,8 +211,9 @@ func (p *pool) tryPick(k *callFacts) (*backendLink, *placeWaiter, error) {
 	return nil, w, nil
 }
 
-// repick notes that grpc-go tries a call again, which its backend has surely not seen.
-// The pool's mu is held.
+// repick notes that grpc-go tries a call again, which its backend has surely not seen: the
+// documentation of grpc.WithDisableRetry says so of transparent retries. The pool's mu is
+// held.
 func (k *callFacts) repick() {
 	place := k.place.Load()
 	if place == nil {
