@@ -69,7 +69,9 @@ func (u *Upstream) reflectAt(ctx context.Context, path string, wait bool, questi
 	case err != nil && !wait:
 		return noConnection(causeOf(err))
 	case err != nil && ctx.Err() != nil:
-		err = cmp.Or(u.pool.lastFailure(), err)
+		if why := u.pool.lastFailure(); why != nil {
+			err = status.Error(status.Code(err), why.Error())
+		}
 	case err == nil:
 		err = questions(&reflectionStream{stream})
 	}
