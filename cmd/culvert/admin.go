@@ -58,7 +58,7 @@ func (p *program) control() *admin.Control {
 		Calls:   p.bridge.RunningCalls,
 		Gone:    p.backendsGone,
 	}
-	return &admin.Control{Log: p.log, Level: &p.logs.level, Version: thisBuild().Version, Configuration: p.configuration, Drain: &p.draining}
+	return &admin.Control{Log: p.log, Level: &p.logs.Level, Version: thisBuild().Version, Configuration: p.configuration, Drain: &p.draining}
 }
 
 // configuration returns what the admin address shows of the configuration.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"weak"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -27,9 +28,9 @@ routes: [{name: one, backend: a}]
 `, "DIR", dir)
 	loaded := loadFile(t, text)
 	file, kept := loaded.File, map[string]weak.Pointer[config.Loaded]{"at the start": weak.Make(loaded)}
-	logs := openLog(io.Discard, loaded.Log)
-	defer logs.close()
-	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
+	written := logs.Open(io.Discard, loaded.Log)
+	defer written.Close(lastLog)
+	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
 	loaded = nil
 	round := ""
 	p.again = func() (*config.Loaded, error) {

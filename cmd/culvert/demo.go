@@ -13,6 +13,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/demo"
 )
 
@@ -48,7 +49,7 @@ uses a free one.`,
 			cfg.NewBridge = newDemoBridge
 			cfg.Version = thisBuild().Version
 			cfg.Out = cmd.OutOrStdout()
-			cfg.Colour = hasColour(cfg.Out)
+			cfg.Colour = logs.HasColour(cfg.Out)
 			switch {
 			case check:
 				return demo.Check(ctx, cfg)

@@ -14,6 +14,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -168,8 +169,8 @@ func TestTheLargestMessageIsToldOfOnce(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "")
 	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\n"
 	loaded := loadFile(t, file+"limits: {message_bytes: 1GiB, buffered_bytes: 1GiB}\n")
-	logs := openLog(io.Discard, loaded.Log)
-	defer logs.close()
+	written := logs.Open(io.Discard, loaded.Log)
+	defer written.Close(lastLog)
 	told, rejected := 0, 0
 	log := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
 		if strings.HasPrefix(message, "the largest message") {
@@ -179,7 +180,7 @@ func TestTheLargestMessageIsToldOfOnce(t *testing.T) {
 			rejected++
 		}
 	}})
-	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
+	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
 	defer p.memory.remove()
 	p.memory.container = func() (uint64, error) { return 1 << 30, nil } // clients get less
 	p.memory.set(p.log, p.memory.find(0))

@@ -27,7 +27,7 @@ func (p *program) watchMetrics() {
 	for _, l := range p.policies {
 		p.metrics.Listen(l.Name)
 	}
-	p.metrics.SetSources(p.bridge.Snapshot, p.logs.queue.droppedInAll)
+	p.metrics.SetSources(p.bridge.Snapshot, p.logs.Dropped)
 	first := p.reloads.current()
 	p.metrics.ConfigInUse(first.version, first.since)
 	p.reloads.reloaded = func(before, now *configState) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -36,9 +37,9 @@ func TestMetricsOfReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }() // the test is over
-	logs := openLog(io.Discard, r.current().Log)
-	defer logs.close()
-	p := &program{reloads: r.reloader, bridge: s, log: logs.Logger, logs: logs, metrics: telemetry.NewMetrics("1"), keys: &keyring{told: map[string]toldCertificate{}}}
+	written := logs.Open(io.Discard, r.current().Log)
+	defer written.Close(lastLog)
+	p := &program{reloads: r.reloader, bridge: s, log: written.Logger, logs: written, metrics: telemetry.NewMetrics("1"), keys: &keyring{told: map[string]toldCertificate{}}}
 	p.watchMetrics()
 	values := func() map[string]string {
 		w := httptest.NewRecorder()
@@ -90,14 +91,14 @@ func TestRejectedCertificatesHaveNoSeries(t *testing.T) {
 	}
 	loaded := loadFile(t, with(""))
 	var told []string
-	logs := openLog(io.Discard, loaded.Log)
-	defer logs.close()
+	written := logs.Open(io.Discard, loaded.Log)
+	defer written.Close(lastLog)
 	calls := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
 		if strings.HasPrefix(message, "certificate ") {
 			told = append(told, message)
 		}
 	}})
-	p := &program{config: loaded, log: logs.Logger, calls: calls, logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
+	p := &program{config: loaded, log: written.Logger, calls: calls, logs: written, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 	if running.Log.Level == next.Log.Level {
 		return nil, nil, nil
 	}
-	return func() { p.logs.level.Set(levelOf(next.Log)) }, nil, nil
+	return func() { p.logs.SetLevel(next.Log) }, nil, nil
 }
 
 // changeLogSamples changes which calls have no line. A rule that stays continues

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -198,15 +199,15 @@ func TestReloadWarnsOnceOfRoutes(t *testing.T) {
 	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\nmethods: {deny: [a.B/*]}\nroutes:\n- {name: a, match: {methods: [a.B/C]}, backend: default}\n"
 	const other = "- {name: b, match: {methods: [a.B/D]}, backend: default}\n"
 	loaded := loadFile(t, file)
-	logs := openLog(io.Discard, loaded.Log)
-	defer logs.close()
+	written := logs.Open(io.Discard, loaded.Log)
+	defer written.Close(lastLog)
 	warned := 0
 	log := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
 		if message == "configuration" {
 			warned++
 		}
 	}})
-	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
+	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)

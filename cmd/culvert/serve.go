@@ -20,6 +20,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -76,13 +77,13 @@ Documentation: ` + documents,
 		}
 		block, stopCollector := setCollector()
 		defer stopCollector()
-		log := openLog(cmd.ErrOrStderr(), loaded.Log)
-		defer func() { err = log.end(err) }()
+		log := logs.Open(cmd.ErrOrStderr(), loaded.Log)
+		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.Calls, logs: log, out: cmd.OutOrStdout(), memory: newMemoryLimit(block)}
+		defer func() { err = p.closeLog(err) }()
+		defer p.memory.remove()
 		for _, w := range loaded.Warnings {
 			log.Warn("configuration", "warning", w)
 		}
-		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: newMemoryLimit(block)}
-		defer p.memory.remove()
 		p.memory.set(p.log, p.memory.find(loaded.Limits.Memory))
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
 		if !opened {
@@ -103,8 +104,9 @@ type program struct {
 	log    *slog.Logger
 	calls  *slog.Logger // for the lines of single calls
 	out    io.Writer    // for people
-	logs   *loggers     // of log and calls: their level, the dropped lines, close before os.Exit
+	logs   *logs.Log    // of log and calls: their level, the dropped lines, the end
 	memory memoryLimit
+	ends   time.Time // by when culvert must have ended; zero: it doesn't drain
 
 	told         *telemetry.Log // writes the lines of calls
 	reloads      *reloader
@@ -383,6 +385,9 @@ const (
 	minPatience = 100 * time.Millisecond
 )
 
+// lastLog is how long the end of culvert waits for the log, unless a drain leaves less.
+const lastLog = time.Second
+
 // patienceUntil returns how long to wait for something that may never happen: at most
 // longest, and no longer than until end, if it isn't zero. It is at least minPatience.
 func patienceUntil(end time.Time, longest time.Duration) time.Duration {
@@ -390,6 +395,19 @@ func patienceUntil(end time.Time, longest time.Duration) time.Duration {
 		return longest
 	}
 	return max(min(longest, time.Until(end)), minPatience).Round(time.Millisecond)
+}
+
+// closeLog waits for a short time until the log is written, and returns err. If that is
+// the reason of the end, it writes it after the lines of the log, because main would block
+// if nothing reads the log.
+func (p *program) closeLog(err error) error {
+	var m *misuse
+	if err != nil && !errors.As(err, &m) {
+		p.logs.Last(errorText(err))
+		err = &reported{err}
+	}
+	p.logs.Close(patienceUntil(p.ends, lastLog))
+	return err
 }
 
 // drain lets running calls end. A second signal cuts them without goodbyes.
@@ -406,8 +424,8 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 	began := time.Now()
 	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(exitTime, timeout/2)))
 	defer cancel()
-	p.logs.ends = began.Add(timeout)
-	p.keys.ends = p.logs.ends.Add(-minPatience)
+	p.ends = began.Add(timeout)
+	p.keys.ends = p.ends.Add(-minPatience)
 	done := make(chan error)
 	go func() { done <- p.bridge.Shutdown(limit) }() // received below, or the process ends
 	for {
@@ -420,7 +438,7 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 				continue
 			}
 			p.logCut(s)
-			p.logs.close()
+			_ = p.closeLog(nil)
 			os.Exit(exitFailed)
 		}
 	}

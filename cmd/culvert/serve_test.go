@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -75,9 +76,9 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 			close(draining)
 		}
 	}})
-	logs := openLog(io.Discard, loaded.Log)
-	defer logs.close()
-	p := &program{config: loaded, log: log, calls: calls, logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
+	written := logs.Open(io.Discard, loaded.Log)
+	defer written.Close(lastLog)
+	p := &program{config: loaded, log: log, calls: calls, logs: written, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
@@ -107,9 +108,9 @@ func TestDrainLeavesPassedSocketsToTheNextCulvert(t *testing.T) {
 	dir := t.TempDir()
 	writeTestPair(t, dir, "a")
 	loaded := loadFile(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"127.0.0.1:0\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key, http_listen: \"127.0.0.1:0\"}\n", "DIR", dir))
-	logs := openLog(io.Discard, loaded.Log)
-	defer logs.close()
-	p := &program{config: loaded, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit(0)}
+	written := logs.Open(io.Discard, loaded.Log)
+	defer written.Close(lastLog)
+	p := &program{config: loaded, calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	var answers []string
 	p.log = slog.New(watchedLog{slog.DiscardHandler, func(message string) {
@@ -156,11 +157,11 @@ func TestWaitsEndWithTheDrain(t *testing.T) {
 			t.Errorf("without a drain, it waits for %v, want %v", got, lastLog)
 		}
 		never := make(chan struct{})
-		out := writes{read: never}
-		l := &loggers{queue: newLogQueue(&out, testNotice), ends: time.Now().Add(200 * time.Millisecond)}
-		_, _ = l.queue.Write([]byte("line\n"))
+		p := &program{ends: time.Now().Add(200 * time.Millisecond)}
+		p.logs = logs.Open(writerFunc(func([]byte) { <-never }), config.Log{Level: "info", Format: "json"})
+		p.logs.Info("line")
 		began := time.Now()
-		l.close()
+		_ = p.closeLog(nil)
 		if took := time.Since(began); took != 200*time.Millisecond {
 			t.Errorf("the log took %v of the 200 ms that were left", took)
 		}

@@ -10,12 +10,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 // A key that nobody passes on would be read, checked and without effect.
@@ -99,7 +101,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"limits.memory":       true, // memory_test.go
 		"drain_timeout":       true, "health.listen": true, "health.depends_on": true, "admin.listen": true, "log.level": true, "log.format": true,
 		"health.metrics": true, // metrics_test.go
-		"log.sample":     true, // log_test.go
+		"log.sample":     true, // TestEntriesOfLogSampleArrive
 	}
 	defaults, err := config.Load(config.Options{}, "", map[string]any{"backend.address": "localhost:1"})
 	if err != nil {
@@ -267,6 +269,14 @@ func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 	}
 	if c.Backends[0].TLS != nil {
 		t.Errorf("TLS is on by default")
+	}
+}
+
+func TestEntriesOfLogSampleArrive(t *testing.T) {
+	loaded := loadFile(t, "log:\n  sample:\n  - {pattern: a.B/*, one_in: 10}\n  - {pattern: a.*/C, one_in: 1}\n")
+	want := []telemetry.Sample{{Pattern: "a.B/*", OneIn: 10}, {Pattern: "a.*/C", OneIn: 1}}
+	if got := logSamples(loaded.Log); !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"bytes"
@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// A logQueue has a goroutine that writes its lines, so that no call, signal or
+// A queue has a goroutine that writes its lines, so that no call, signal or
 // drain waits for the reader of the log. The lines of single calls, of which
 // there may be tens of thousands a second, wait for a moment and are written
 // together. The queue writes any other line at once, after the waiting lines.
 //
 // The queue drops and counts lines that don't fit. It writes the count after
 // the lines that it queued before.
-type logQueue struct {
+type queue struct {
 	w      io.Writer
 	notice func(dropped int, cause error) []byte // the line that tells of dropped lines
 	ended  chan struct{}                         // closed when the goroutine is done
@@ -32,16 +32,15 @@ type logQueue struct {
 }
 
 const (
-	maxQueuedLog = 4 << 20                // bytes, with those that are being written
-	maxHeldLog   = 32 << 10               // bytes of lines that wait for one another
-	maxLogDelay  = 100 * time.Millisecond // of those lines
-	maxSpareLog  = 256 << 10              // a larger buffer isn't kept
-	lastLog      = time.Second            // how long the end of culvert waits for the log, unless a drain leaves less
+	maxQueued = 4 << 20                // bytes, with those that are being written
+	maxHeld   = 32 << 10               // bytes of lines that wait for one another
+	maxDelay  = 100 * time.Millisecond // of those lines
+	maxSpare  = 256 << 10              // a larger buffer isn't kept
 )
 
-// newLogQueue starts the goroutine of the queue. close ends it.
-func newLogQueue(w io.Writer, notice func(dropped int, cause error) []byte) *logQueue {
-	q := &logQueue{w: w, notice: notice, ended: make(chan struct{})}
+// newQueue starts the goroutine of the queue. close ends it.
+func newQueue(w io.Writer, notice func(dropped int, cause error) []byte) *queue {
+	q := &queue{w: w, notice: notice, ended: make(chan struct{})}
 	q.changed.L = &q.mu
 	go q.run() // close waits for it, unless the log has no reader
 	return q
@@ -49,38 +48,38 @@ func newLogQueue(w io.Writer, notice func(dropped int, cause error) []byte) *log
 
 // Write queues a line, and the goroutine writes it at once. Write never fails
 // or blocks.
-func (q *logQueue) Write(line []byte) (int, error) {
+func (q *queue) Write(line []byte) (int, error) {
 	q.add(line, true)
 	return len(line), nil
 }
 
 // calls returns the writer for lines that may wait.
-func (q *logQueue) calls() io.Writer { return callLines{q} }
+func (q *queue) calls() io.Writer { return callLines{q} }
 
-type callLines struct{ q *logQueue }
+type callLines struct{ q *queue }
 
 func (c callLines) Write(line []byte) (int, error) {
 	c.q.add(line, false)
 	return len(line), nil
 }
 
-func (q *logQueue) add(line []byte, now bool) {
+func (q *queue) add(line []byte, now bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.writing+len(q.held)+len(line) > maxQueuedLog {
+	if q.writing+len(q.held)+len(line) > maxQueued {
 		q.dropLocked(line)
 		return
 	}
 	q.held = append(q.held, line...)
 	switch {
-	case now || len(q.held) >= maxHeldLog:
+	case now || len(q.held) >= maxHeld:
 		q.flushLocked()
 	case q.timer == nil:
-		q.timer = time.AfterFunc(maxLogDelay, q.flush)
+		q.timer = time.AfterFunc(maxDelay, q.flush)
 	}
 }
 
-func (q *logQueue) dropLocked(lines []byte) {
+func (q *queue) dropLocked(lines []byte) {
 	n := bytes.Count(lines, []byte("\n"))
 	q.dropped += n
 	q.lost += int64(n)
@@ -88,20 +87,20 @@ func (q *logQueue) dropLocked(lines []byte) {
 
 // droppedInAll returns how many lines were lost since the start, because they
 // didn't fit or because a write failed.
-func (q *logQueue) droppedInAll() int64 {
+func (q *queue) droppedInAll() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.lost
 }
 
 // flush makes the goroutine write the waiting lines. It doesn't wait for it.
-func (q *logQueue) flush() {
+func (q *queue) flush() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.flushLocked()
 }
 
-func (q *logQueue) flushLocked() {
+func (q *queue) flushLocked() {
 	q.due = true
 	q.changed.Signal()
 }
@@ -109,7 +108,7 @@ func (q *logQueue) flushLocked() {
 // close writes the waiting lines and ends the goroutine. It waits at most
 // for the patience. If nothing reads the log, the goroutine remains until the
 // process ends.
-func (q *logQueue) close(patience time.Duration) {
+func (q *queue) close(patience time.Duration) {
 	q.mu.Lock()
 	q.closed = true
 	q.flushLocked()
@@ -123,7 +122,7 @@ func (q *logQueue) close(patience time.Duration) {
 }
 
 // run writes until the queue is closed and empty.
-func (q *logQueue) run() {
+func (q *queue) run() {
 	defer close(q.ended)
 	var spare []byte
 	q.mu.Lock()
@@ -148,7 +147,7 @@ func (q *logQueue) run() {
 
 // writeHeld writes the waiting lines and returns their buffer. mu is held,
 // except during the write.
-func (q *logQueue) writeHeld(spare []byte) []byte {
+func (q *queue) writeHeld(spare []byte) []byte {
 	batch, dropped, cause := q.held, q.dropped, q.cause
 	q.held, q.writing, q.dropped, q.cause = spare[:0], len(batch), 0, nil
 	q.mu.Unlock()
@@ -166,7 +165,7 @@ func (q *logQueue) writeHeld(spare []byte) []byte {
 			q.dropped += dropped
 		}
 	}
-	if cap(batch) > maxSpareLog {
+	if cap(batch) > maxSpare {
 		return nil
 	}
 	return batch

@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"fmt"
@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// patience is how long the end waits for a reader.
+const patience = time.Second
+
 func testNotice(dropped int, cause error) []byte {
 	return fmt.Appendf(nil, "dropped %d %v\n", dropped, cause)
 }
@@ -18,7 +21,7 @@ func testNotice(dropped int, cause error) []byte {
 func TestLinesOfCallsWaitForOneAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out writes
-		q := newLogQueue(&out, testNotice)
+		q := newQueue(&out, testNotice)
 		put := func(s string, to io.Writer) {
 			t.Helper()
 			if n, err := to.Write([]byte(s)); n != len(s) || err != nil {
@@ -28,7 +31,7 @@ func TestLinesOfCallsWaitForOneAnother(t *testing.T) {
 		}
 		put("call 1\n", q.calls())
 		put("call 2\n", q.calls())
-		<-time.After(maxLogDelay - time.Nanosecond)
+		<-time.After(maxDelay - time.Nanosecond)
 		synctest.Wait()
 		out.want(t)
 		<-time.After(time.Nanosecond)
@@ -39,12 +42,12 @@ func TestLinesOfCallsWaitForOneAnother(t *testing.T) {
 		put("draining\n", q)
 		out.want(t, "call 1\ncall 2\n", "call 3\ndraining\n")
 
-		long := strings.Repeat("x", maxHeldLog) + "\n"
+		long := strings.Repeat("x", maxHeld) + "\n"
 		put(long, q.calls())
 		out.want(t, "call 1\ncall 2\n", "call 3\ndraining\n", long)
 
 		put("call 4\n", q.calls())
-		q.close(lastLog)
+		q.close(patience)
 		out.want(t, "call 1\ncall 2\n", "call 3\ndraining\n", long, "call 4\n")
 	})
 }
@@ -54,7 +57,7 @@ func TestLinesOfCallsWaitForOneAnother(t *testing.T) {
 func TestDroppedLinesAreCountedAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := writes{read: make(chan struct{})}
-		q := newLogQueue(&out, testNotice)
+		q := newQueue(&out, testNotice)
 		_, _ = q.Write([]byte("first\n")) // is being written from here on
 		synctest.Wait()
 		line := strings.Repeat("x", 1<<20-1) + "\n"
@@ -63,13 +66,13 @@ func TestDroppedLinesAreCountedAndTold(t *testing.T) {
 			_, _ = q.Write([]byte(line))
 			fits = len(q.held) / len(line)
 		}
-		if want := (maxQueuedLog - len("first\n")) / len(line); fits != want {
+		if want := (maxQueued - len("first\n")) / len(line); fits != want {
 			t.Errorf("%d lines are held, want %d", fits, want)
 		}
 		close(out.read)
 		synctest.Wait()
 		_, _ = q.Write([]byte("last\n"))
-		q.close(lastLog)
+		q.close(patience)
 		if got, want := q.droppedInAll(), int64(6-fits); got != want {
 			t.Errorf("%d lines were dropped in all, want %d", got, want)
 		}
@@ -84,7 +87,7 @@ func testLine(dropped int, cause error) string { return string(testNotice(droppe
 func TestFailedWritesAreCountedAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out writes
-		q := newLogQueue(&out, testNotice)
+		q := newQueue(&out, testNotice)
 		put := func(s string) {
 			_, _ = q.Write([]byte(s))
 			synctest.Wait()
@@ -95,7 +98,7 @@ func TestFailedWritesAreCountedAndTold(t *testing.T) {
 		out.fail(nil)
 		put("d\n")
 		put("e\n")
-		q.close(lastLog)
+		q.close(patience)
 		if got := q.droppedInAll(); got != 3 {
 			t.Errorf("%d lines were dropped in all, want 3: a line that couldn't be written counts once", got)
 		}
@@ -103,16 +106,16 @@ func TestFailedWritesAreCountedAndTold(t *testing.T) {
 	})
 }
 
-// The end doesn't wait for a reader for longer than lastLog.
-func TestCloseWaitsForTheLogForASecond(t *testing.T) {
+// The end doesn't wait for a reader for longer than its patience.
+func TestCloseWaitsForTheLogForItsPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := writes{read: make(chan struct{})}
-		q := newLogQueue(&out, testNotice)
+		q := newQueue(&out, testNotice)
 		_, _ = q.Write([]byte("line\n"))
 		began := time.Now()
-		q.close(lastLog)
-		if took := time.Since(began); took != lastLog {
-			t.Errorf("close took %v, want %v", took, lastLog)
+		q.close(patience)
+		if took := time.Since(began); took != patience {
+			t.Errorf("close took %v, want %v", took, patience)
 		}
 		close(out.read) // lets the goroutine end
 	})

@@ -1,9 +1,10 @@
-package main
+// Package logs writes the log of the program: its lines as text or JSON, in a queue, so that
+// nothing waits for the reader of the log.
+package logs
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,46 +19,46 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// loggers write the log of a program.
-type loggers struct {
+// A Log has the loggers of a program.
+type Log struct {
 	*slog.Logger               // every line but those of calls
-	calls        *slog.Logger  // lines of single calls, which may wait for a moment where no person watches
-	level        slog.LevelVar // the lowest level of both; may be set at any time, from any goroutine
-	queue        *logQueue
-	ends         time.Time // by when culvert must have ended; zero: it doesn't drain
+	Calls        *slog.Logger  // lines of single calls, which may wait for a moment where no person watches
+	Level        slog.LevelVar // the lowest level of both; may be set at any time, from any goroutine
+	queue        *queue
 }
 
-// openLog returns the loggers of the configuration. The caller closes them.
+// Open returns the log of the configuration. The caller closes it.
 // Text from peers can't control a terminal in either format: slog's text
 // handler quotes characters that aren't printable, and escaping escapes them
 // in JSON.
-func openLog(w io.Writer, c config.Log) *loggers {
-	q := newLogQueue(w, func(dropped int, cause error) []byte { return droppedLine(w, c, dropped, cause) })
-	l := &loggers{queue: q}
-	l.level.Set(levelOf(c))
-	l.Logger = slog.New(newHandler(w, q, c, &l.level))
-	l.calls = l.Logger
+func Open(w io.Writer, c config.Log) *Log {
+	q := newQueue(w, func(dropped int, cause error) []byte { return droppedLine(w, c, dropped, cause) })
+	l := &Log{queue: q}
+	l.SetLevel(c)
+	l.Logger = slog.New(newHandler(w, q, c, &l.Level))
+	l.Calls = l.Logger
 	if !isTerminal(w) {
-		l.calls = slog.New(newHandler(w, q.calls(), c, &l.level))
+		l.Calls = slog.New(newHandler(w, q.calls(), c, &l.Level))
 	}
 	return l
 }
 
-// close waits for a short time until the log is written.
-func (l *loggers) close() { l.queue.close(patienceUntil(l.ends, lastLog)) }
-
-// end closes the log of a program that ends with err. It writes err after the
-// lines of the log, because main would block if nothing reads the log.
-func (l *loggers) end(err error) error {
-	var m *misuse
-	if err == nil || errors.As(err, &m) {
-		l.close()
-		return err
+// SetLevel sets the lowest level to that of a checked configuration.
+func (l *Log) SetLevel(c config.Log) {
+	if err := l.Level.UnmarshalText([]byte(c.Level)); err != nil {
+		panic("BUG: a checked log level is none: " + err.Error())
 	}
-	_, _ = l.queue.Write([]byte(errorText(err))) // a queue takes every line
-	l.close()
-	return &reported{err}
 }
+
+// Close writes the lines that wait. It waits for them for the patience at most.
+func (l *Log) Close(patience time.Duration) { l.queue.close(patience) }
+
+// Last writes a text after the lines of the log, as it is.
+func (l *Log) Last(text string) { _, _ = l.queue.Write([]byte(text)) } // a queue takes every line
+
+// Dropped returns how many lines were lost since the start, because they didn't fit or
+// because a write failed.
+func (l *Log) Dropped() int64 { return l.queue.droppedInAll() }
 
 // droppedLine returns the log line about dropped lines, for every log level.
 func droppedLine(w io.Writer, c config.Log, dropped int, cause error) []byte {
@@ -71,21 +72,13 @@ func droppedLine(w io.Writer, c config.Log, dropped int, cause error) []byte {
 	return line.Bytes()
 }
 
-// levelOf returns the log.level of a checked configuration.
-func levelOf(c config.Log) (level slog.Level) {
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		panic("BUG: a checked log level is none: " + err.Error())
-	}
-	return level
-}
-
 // newHandler returns the handler for w that writes to out.
 func newHandler(w, out io.Writer, c config.Log, level slog.Leveler) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	switch {
 	case c.Format == "json", c.Format == "auto" && !isTerminal(w):
 		return newJSONHandler(out, level)
-	case hasColour(w):
+	case HasColour(w):
 		return slog.NewTextHandler(colouring{out}, options)
 	default:
 		return slog.NewTextHandler(out, options)
@@ -98,9 +91,9 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// hasColour reports whether w shows ANSI colours and the user wants them.
+// HasColour reports whether w shows ANSI colours and the user wants them.
 // https://no-color.org
-func hasColour(w io.Writer) bool {
+func HasColour(w io.Writer) bool {
 	old := runtime.GOOS == "windows" && os.Getenv("WT_SESSION") == "" && os.Getenv("TERM") == ""
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && !old
 }

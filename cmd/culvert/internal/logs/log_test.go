@@ -1,16 +1,14 @@
-package main
+package logs
 
 import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 	"unicode"
 
 	"github.com/culvert-grpc/culvert/config"
-	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 // hostile is what a peer may send to whoever reads the log: escape sequences
@@ -21,9 +19,9 @@ const hostile = "\x1b[2J \u009b2J \x7f \n level=ERROR \u202e gnp \U000e0041 \xff
 func TestTextFromPeersCantActOnATerminal(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var out bytes.Buffer
-		log := openLog(&out, config.Log{Level: "info", Format: format})
+		log := Open(&out, config.Log{Level: "info", Format: format})
 		log.Info("call", "cause", hostile)
-		log.close()
+		log.Close(patience)
 		line := strings.TrimSuffix(out.String(), "\n")
 		for _, r := range line {
 			if !unicode.IsPrint(r) {
@@ -45,12 +43,12 @@ func TestTextFromPeersCantActOnATerminal(t *testing.T) {
 func TestLevels(t *testing.T) {
 	for level, want := range map[string]string{"debug": "DIWE", "info": "IWE", "warn": "WE", "error": "E"} {
 		var out bytes.Buffer
-		log := openLog(&out, config.Log{Level: level, Format: "json"})
+		log := Open(&out, config.Log{Level: level, Format: "json"})
 		log.Debug("D")
 		log.Info("I")
 		log.Warn("W")
 		log.Error("E")
-		log.close()
+		log.Close(patience)
 		got := ""
 		for line := range strings.Lines(out.String()) {
 			var l struct{ Msg string }
@@ -68,13 +66,13 @@ func TestLevels(t *testing.T) {
 // TestLevelChangesAtRunTime sets the level of a log that is in use, for both loggers.
 func TestLevelChangesAtRunTime(t *testing.T) {
 	var out bytes.Buffer
-	log := openLog(&out, config.Log{Level: "info", Format: "json"})
+	log := Open(&out, config.Log{Level: "info", Format: "json"})
 	for at, level := range []slog.Level{slog.LevelInfo, slog.LevelDebug, slog.LevelWarn} {
-		log.level.Set(level)
+		log.Level.Set(level)
 		log.Debug("m", "at", at)
-		log.calls.Debug("m", "at", at)
+		log.Calls.Debug("m", "at", at)
 	}
-	log.close()
+	log.Close(patience)
 	if got := strings.Count(out.String(), `"at":1}`); got != 2 || strings.Count(out.String(), "\n") != 2 {
 		t.Errorf("got %q, want one line of each logger at debug level", out.String())
 	}
@@ -91,13 +89,5 @@ func TestColourOfLevels(t *testing.T) {
 	}
 	if _, got, _ := strings.Cut(lines[1], " "); got != "level=ERROR+1 msg=odd" {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestEntriesOfLogSampleArrive(t *testing.T) {
-	loaded := loadFile(t, "log:\n  sample:\n  - {pattern: a.B/*, one_in: 10}\n  - {pattern: a.*/C, one_in: 1}\n")
-	want := []telemetry.Sample{{Pattern: "a.B/*", OneIn: 10}, {Pattern: "a.*/C", OneIn: 1}}
-	if got := logSamples(loaded.Log); !slices.Equal(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
