@@ -7,12 +7,17 @@ import (
 	"os"
 
 	"github.com/culvert-grpc/culvert/admin"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 )
 
 // adminMode lets only culvert's user connect to a unix socket.
 const adminMode = 0o600
 
-var errNotLoopback = errors.New("the address is not on loopback, so other hosts may reach it: write 127.0.0.1 or [::1] in place of a name")
+// Why the admin address can't be used.
+var (
+	errNotLoopback  = errors.New("the address is not on loopback, so other hosts may reach it: write 127.0.0.1 or [::1] in place of a name")
+	errSharedSocket = errors.New("other users of this host can connect to the supervisor's socket: set its mode to 0600 (SocketMode=) and its owner to root or culvert's user (SocketUser=)")
+)
 
 // openAdmin ignores a default address that is taken, so that a second culvert
 // can run on a machine. An address that the operator set must be free.
@@ -21,14 +26,14 @@ func (p *program) openAdmin(ctx context.Context) (err error) {
 	case address == "":
 		return nil
 	case socket != "" && p.passed[adminKey] == nil:
-		p.adminListener, err = listenSocket(ctx, socket, adminMode)
+		p.adminListener, err = sockets.ListenUnix(ctx, socket, adminMode)
 	default:
-		p.adminListener, err = p.listenAt(ctx, adminKey, address)
+		p.adminListener, err = p.passed.Listen(ctx, adminKey, address)
 	}
 	switch {
-	case err == nil && p.adminListener.Addr().Network() != "unix" && !isLoopback(p.adminListener.Addr()):
+	case err == nil && p.adminListener.Addr().Network() != "unix" && !sockets.IsLoopback(p.adminListener.Addr()):
 		return p.config.Errorf(adminKey, "%w", errNotLoopback)
-	case err == nil && p.passed[adminKey] != nil && p.passed[adminKey].isShared():
+	case err == nil && p.passed[adminKey] != nil && p.passed[adminKey].IsShared():
 		return p.config.Errorf(adminKey, "%w", errSharedSocket)
 	case err == nil:
 		return nil
@@ -43,7 +48,7 @@ func adminRemedy(err error) string {
 	if errors.Is(err, os.ErrNotExist) {
 		return "create the directory, or choose another path with --admin"
 	}
-	return listenRemedy(err, "--admin")
+	return sockets.Remedy(err, "--admin")
 }
 
 // control returns the pages of the admin address.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -227,6 +228,9 @@ func (f *descriptorFile) update(log *slog.Logger, asked bool) {
 // whether they are others than before. reading is held, except while the file is opened.
 func (f *descriptorFile) read() (changed bool, err error) {
 	data, err := readDescriptors(f.path)
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err // the text below has the path
+	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w: write the file with protoc --include_imports --descriptor_set_out=FILE, or remove the key, and culvert asks the backend by server reflection", f.path, err)
 	}
@@ -252,13 +256,12 @@ func readDescriptors(path string) ([]byte, error) {
 		err = errNotRegular
 	}
 	if err != nil {
-		return nil, cause(err)
+		return nil, err
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, cause(err)
+		return nil, err
 	}
 	defer func() { _ = file.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(file, bridge.MaxDescriptorBytes+1))
-	return data, cause(err)
+	return io.ReadAll(io.LimitReader(file, bridge.MaxDescriptorBytes+1))
 }

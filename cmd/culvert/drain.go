@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/admin"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -127,7 +128,7 @@ func (c *adminClient) drainState(ctx context.Context, method, query string) (s a
 	req.Header.Set(admin.Header, "1")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return s, fmt.Errorf("%s: %w: %w", c.address, listenCause(err), errUnreachable)
+		return s, fmt.Errorf("%s: %w: %w", c.address, sockets.Cause(err), errUnreachable)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReadiness))
@@ -164,7 +165,9 @@ func (c *adminClient) patiently(ctx context.Context, method, query string) (s ad
 
 // isGone reports whether an error shows that no process has the address. A time-out
 // doesn't: culvert may be too busy.
-func isGone(err error) bool { return errors.Is(err, errConnRefused) || errors.Is(err, fs.ErrNotExist) }
+func isGone(err error) bool {
+	return errors.Is(err, sockets.ErrRefused) || errors.Is(err, fs.ErrNotExist)
+}
 
 // isBusy reports whether culvert may answer another attempt. While it ends, it also cuts
 // connections.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -132,7 +133,7 @@ func noAnswer(ctx context.Context, address string, err error) error {
 		err = inURL.Err
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		err = listenCause(op)
+		err = sockets.Cause(op)
 	}
 	return fmt.Errorf("%s: %w: check that culvert runs, and that health.listen (--health-listen) is the same for both", address, err)
 }

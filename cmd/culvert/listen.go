@@ -3,19 +3,20 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
 )
 
 // bind listens on all addresses. If one fails, it closes the others.
 func (p *program) bind(ctx context.Context) error {
-	if err := p.takePassed(ctx); err != nil {
+	var err error
+	if p.passed, err = sockets.Take(ctx, p.log, p.endpoints()); err != nil {
 		p.close() //nolint:contextcheck // nothing runs yet that a context could end
 		return err
 	}
@@ -38,7 +39,7 @@ func (p *program) bindRemedy(err error, l config.Listener) string {
 	}
 	switch {
 	case l.Socket() == "":
-		return listenRemedy(err, key)
+		return sockets.Remedy(err, key)
 	case errors.Is(err, os.ErrNotExist):
 		return "create the directory, or choose another path with " + key
 	case errors.Is(err, os.ErrPermission):
@@ -50,9 +51,9 @@ func (p *program) bindRemedy(err error, l config.Listener) string {
 
 func (p *program) listenOn(ctx context.Context, key string, l config.Listener) (net.Listener, error) {
 	if socket := l.Socket(); socket != "" && p.passed[key] == nil {
-		return listenSocket(ctx, socket, l.SocketMode())
+		return sockets.ListenUnix(ctx, socket, l.SocketMode())
 	}
-	return p.listenAt(ctx, key, l.Address)
+	return p.passed.Listen(ctx, key, l.Address)
 }
 
 // aboutListener returns the log attributes of a listener with a name or with
@@ -67,39 +68,26 @@ func aboutListener(l bridge.Listener) (attrs []any) {
 	return attrs
 }
 
-// listen returns errors that begin with the address, without the text of
-// net.OpError.
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	ln, err := bridge.ListenConfig().Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", address, listenCause(err))
+// endpoints returns all addresses that the program listens on.
+func (p *program) endpoints() []sockets.Endpoint {
+	var all []sockets.Endpoint
+	for i, l := range p.config.Listen {
+		all = append(all, sockets.Endpoint{Key: listenKey(i), Name: l.Name, Address: l.Address})
 	}
-	return ln, nil
+	all = append(
+		all,
+		sockets.Endpoint{Key: healthKey, Name: "health", Address: p.config.Health.Listen},
+		sockets.Endpoint{Key: redirectKey, Name: "http", Address: p.config.TLS.HTTPListen},
+		sockets.Endpoint{Key: adminKey, Name: "admin", Address: p.config.Admin.Listen},
+	)
+	return slices.DeleteFunc(all, func(e sockets.Endpoint) bool { return e.Address == "" })
 }
 
-func listenCause(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		err = op.Err
-	}
-	if call, ok := errors.AsType[*os.SyscallError](err); ok {
-		err = call.Err
-	}
-	return err
-}
+// Keys of single addresses.
+const (
+	healthKey   = "health.listen"
+	redirectKey = "tls.http_listen"
+	adminKey    = "admin.listen"
+)
 
-// listenRemedy returns the remedy for a port, which key names as a flag or a
-// key.
-func listenRemedy(err error, key string) string {
-	if errors.Is(err, os.ErrPermission) {
-		return "choose a port of 1024 or more with " + key + ", or grant CAP_NET_BIND_SERVICE"
-	}
-	if errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return "this host doesn't have the address: choose one of its addresses with " + key + ", or write only the port for all of its addresses, as in :8080"
-	}
-	return "choose another address with " + key + ", or stop the program that uses this one"
-}
-
-func isLoopback(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
-}
+func listenKey(i int) string { return config.Entry("listen", i) + ".address" }

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -40,7 +41,7 @@ func loadFile(t *testing.T, content string) *config.Loaded {
 // TestListenersAreBoundAllOrNone: one that can't be had gives the others back,
 // and says where it stands.
 func TestListenersAreBoundAllOrNone(t *testing.T) {
-	taken, err := listen(t.Context(), "127.0.0.1:0")
+	taken, err := sockets.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

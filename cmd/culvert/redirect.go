@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
@@ -21,11 +22,11 @@ func (p *program) openRedirect(ctx context.Context) error {
 	if address == "" {
 		return nil
 	}
-	ln, err := p.listenAt(ctx, redirectKey, address)
+	ln, err := p.passed.Listen(ctx, redirectKey, address)
 	if err != nil {
-		return p.config.Errorf("tls.http_listen", "%w: %s", err, listenRemedy(err, "tls.http_listen"))
+		return p.config.Errorf("tls.http_listen", "%w: %s", err, sockets.Remedy(err, "tls.http_listen"))
 	}
-	p.redirectListener = &newestListener{Listener: p.bridge.LeaveDescriptors(ln), most: maxRedirected}
+	p.redirectListener = sockets.Newest(p.bridge.LeaveDescriptors(ln), maxRedirected)
 	return nil
 }
 

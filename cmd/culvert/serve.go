@@ -21,6 +21,7 @@ import (
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -115,10 +116,10 @@ type program struct {
 	keys         *keyring
 	described    *descriptorFiles
 	bridge       *bridge.Server
-	passed       map[string]*passedSocket // sockets of the supervisor, by the key of their address
-	listeners    []net.Listener           // of each of listen, in its order
-	policies     []bridge.Listener        // of each of listeners
-	certificates []*listenerTLS           // of each of listeners; nil: plaintext
+	passed       sockets.Passed    // sockets of the supervisor, by the key of their address
+	listeners    []net.Listener    // of each of listen, in its order
+	policies     []bridge.Listener // of each of listeners
+	certificates []*listenerTLS    // of each of listeners; nil: plaintext
 
 	redirectListener net.Listener // nil: off
 
@@ -182,7 +183,7 @@ func (p *program) open(ctx context.Context) error {
 	}
 	for i, ln := range p.listeners {
 		l := &p.policies[i]
-		l.LoopbackOnly = isLoopback(ln.Addr())
+		l.LoopbackOnly = sockets.IsLoopback(ln.Addr())
 		if l.TLS != nil || !l.LoopbackOnly { // else only the names in hosts count, which unansweredHosts knows
 			l.Serves = p.keys.serves
 		}
@@ -253,12 +254,12 @@ func (p *program) openHealth(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	p.healthListener, err = p.listenAt(ctx, healthKey, address)
+	p.healthListener, err = p.passed.Listen(ctx, healthKey, address)
 	switch {
 	case err == nil:
 		return nil
 	case p.config.IsSet("health.listen"):
-		return p.config.Errorf("health.listen", "%w: %s, or turn it off with --health-listen off", err, listenRemedy(err, "--health-listen"))
+		return p.config.Errorf("health.listen", "%w: %s, or turn it off with --health-listen off", err, sockets.Remedy(err, "--health-listen"))
 	}
 	p.log.Warn("no health checks: the default address is taken", "address", address, "hint", "set --health-listen (health.listen)")
 	return nil
@@ -306,7 +307,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	if p.healthListener != nil {
 		var unforgeable func(host string) bool
-		if isLoopback(p.healthListener.Addr()) {
+		if sockets.IsLoopback(p.healthListener.Addr()) {
 			unforgeable = bridge.Unforgeable
 		}
 		server := p.health.Server(p.log, unforgeable)
@@ -328,7 +329,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		})
 		defer p.draining.Stop()
 		defer func() { _ = server.Close() }() // culvert ends: no need to wait for a profile
-		p.log.Info("serving the admin address", "address", addressOf(p.adminListener.Addr()))
+		p.log.Info("serving the admin address", "address", sockets.AddressOf(p.adminListener.Addr()))
 	}
 	running.Go(func() { p.releaser.run(ctx) })
 	p.notify(ctx, "READY=1")

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -127,7 +128,7 @@ func TestDrainLeavesPassedSocketsToTheNextCulvert(t *testing.T) {
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.passed = map[string]*passedSocket{healthKey: {}, adminKey: {}, redirectKey: {}}
+	p.passed = sockets.Passed{healthKey: {}, adminKey: {}, redirectKey: {}}
 	signals := make(chan os.Signal, 1)
 	signals <- syscall.SIGTERM
 	if err := p.run(t.Context(), signals); err != nil {
@@ -171,7 +172,7 @@ func TestWaitsEndWithTheDrain(t *testing.T) {
 
 // What was bound before a port that can't be had is given back.
 func TestNothingStaysBoundAfterAFailedStart(t *testing.T) {
-	taken, err := listen(t.Context(), "127.0.0.1:0")
+	taken, err := sockets.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 )
 
 func TestWatchdogInterval(t *testing.T) {
@@ -37,7 +38,7 @@ func TestWatchdogInterval(t *testing.T) {
 // Where the health listener is open and nobody accepts, systemd isn't told that
 // culvert works.
 func TestWatchdogNoticesAProcessThatIsStuck(t *testing.T) {
-	stuck, err := listen(t.Context(), "127.0.0.1:0")
+	stuck, err := sockets.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

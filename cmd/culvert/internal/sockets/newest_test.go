@@ -1,4 +1,4 @@
-package main
+package sockets
 
 import (
 	"errors"
@@ -12,11 +12,11 @@ import (
 // TestWhoHoldsPlacesKeepsNobodyOut: a CA that comes to a port full of silent
 // connections is accepted, and the oldest of these ends.
 func TestWhoHoldsPlacesKeepsNobodyOut(t *testing.T) {
-	ln, err := listen(t.Context(), "127.0.0.1:0")
+	ln, err := Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &newestListener{Listener: ln, most: 2}
+	l := &newest{Listener: ln, most: 2}
 	defer func() { _ = l.Close() }() // the test is over
 	var clients, accepted []net.Conn
 	for range 4 {

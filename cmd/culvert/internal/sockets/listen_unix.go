@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package sockets
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// errConnRefused is the error of a socket on which no process listens.
-const errConnRefused = syscall.ECONNREFUSED
+// ErrRefused is the error of a socket on which no process listens.
+const ErrRefused = syscall.ECONNREFUSED
 
 // listenPrivately binds a socket that only its owner can connect to, from the
 // first moment. Other files that the program creates at the same time get the

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package main
+package sockets
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// errConnRefused is the error of a socket on which no process listens:
+// ErrRefused is the error of a socket on which no process listens:
 // WSAECONNREFUSED.
-const errConnRefused = syscall.Errno(10061)
+const ErrRefused = syscall.Errno(10061)
 
 // listenPrivately binds a socket. The access rules of its directory apply.
 func listenPrivately(ctx context.Context, path string) (net.Listener, error) {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package sockets
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ import (
 // openSocket listens until the test's end.
 func openSocket(t *testing.T, path string, mode fs.FileMode) net.Listener {
 	t.Helper()
-	ln, err := listenSocket(t.Context(), path, mode)
+	ln, err := ListenUnix(t.Context(), path, mode)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestSocketsOfTheDeadAreReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := openSocket(t, path, 0o600)
-	if _, err := listenSocket(t.Context(), path, 0o600); !errors.Is(err, errSocketServed) {
+	if _, err := ListenUnix(t.Context(), path, 0o600); !errors.Is(err, errSocketServed) {
 		t.Errorf("a socket that is served: %v, want %v", err, errSocketServed)
 	}
 	// Who replaced it by hand keeps it when the first one closes.
@@ -100,13 +100,13 @@ func TestSocketsOfTheDeadAreReplaced(t *testing.T) {
 	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenSocket(t.Context(), file, 0o600); !errors.Is(err, errNoSocket) {
+	if _, err := ListenUnix(t.Context(), file, 0o600); !errors.Is(err, errNoSocket) {
 		t.Errorf("a file: %v, want %v", err, errNoSocket)
 	}
 	if data, err := os.ReadFile(file); err != nil || string(data) != "data" {
 		t.Errorf("the file holds %q (%v), want what it held", data, err)
 	}
-	if _, err := listenSocket(t.Context(), "/nowhere/s", 0o600); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := ListenUnix(t.Context(), "/nowhere/s", 0o600); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a folder that isn't there: %v, want %v", err, fs.ErrNotExist)
 	}
 }

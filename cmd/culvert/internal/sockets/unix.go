@@ -1,4 +1,4 @@
-package main
+package sockets
 
 import (
 	"context"
@@ -15,11 +15,11 @@ var (
 	errNoSocket     = errors.New("a file of this name exists and is not a socket")
 )
 
-// listenSocket creates a unix socket. It creates the socket under a temporary
+// ListenUnix creates a unix socket. It creates the socket under a temporary
 // name in the same directory, sets its mode, and renames it. So no client that
 // the mode excludes can connect at any time. It replaces a socket on which no
 // process listens.
-func listenSocket(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
+func ListenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	if err := socketFree(ctx, path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -27,7 +27,7 @@ func listenSocket(ctx context.Context, path string, mode fs.FileMode) (net.Liste
 	_ = os.Remove(temporary) // left by a process with the same ID
 	ln, err := listenPrivately(ctx, temporary)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, listenCause(err))
+		return nil, fmt.Errorf("%s: %w", path, Cause(err))
 	}
 	unix, _ := ln.(*net.UnixListener) // always, for the network "unix"
 	unix.SetUnlinkOnClose(false)
@@ -38,12 +38,12 @@ func listenSocket(ctx context.Context, path string, mode fs.FileMode) (net.Liste
 	if err != nil {
 		_ = os.Remove(temporary)
 		_ = ln.Close() // no client knows of it
-		return nil, fmt.Errorf("%s: %w", path, cause(err))
+		return nil, fmt.Errorf("%s: %w", path, Cause(err))
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
 		_ = ln.Close() // another process removed it
-		return nil, fmt.Errorf("%s: %w", path, cause(err))
+		return nil, fmt.Errorf("%s: %w", path, Cause(err))
 	}
 	return &socket{UnixListener: unix, path: path, info: info}, nil
 }
@@ -59,7 +59,7 @@ func socketFree(ctx context.Context, path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return cause(err)
+		return Cause(err)
 	case info.Mode().Type() != fs.ModeSocket:
 		return errNoSocket
 	}
@@ -68,10 +68,10 @@ func socketFree(ctx context.Context, path string) error {
 		_ = conn.Close() // the connection was only a test
 		return errSocketServed
 	}
-	if errors.Is(listenCause(err), errConnRefused) {
+	if errors.Is(Cause(err), ErrRefused) {
 		return nil // left by a process that ended
 	}
-	return listenCause(err)
+	return Cause(err)
 }
 
 // A socket is a listener on a unix socket. When it closes, it removes the
@@ -92,12 +92,3 @@ func (s *socket) Close() error {
 
 // Addr returns the final path, and not the temporary name.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
-
-// cause removes the name of the file from an error, because the caller adds
-// it.
-func cause(err error) error {
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return path.Err
-	}
-	return err
-}

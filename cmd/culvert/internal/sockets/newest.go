@@ -1,4 +1,4 @@
-package main
+package sockets
 
 import (
 	"container/list"
@@ -6,10 +6,13 @@ import (
 	"sync"
 )
 
-// A newestListener keeps at most most connections: a new connection over the
-// limit replaces the oldest. Requests to the redirecting port are short, so an
-// old connection is idle and doesn't wait for an answer.
-type newestListener struct {
+// Newest returns a listener with at most so many connections: a new connection over the
+// limit replaces the oldest. It is for short requests, whose old connections are idle and
+// don't wait for an answer.
+func Newest(ln net.Listener, most int) net.Listener { return &newest{Listener: ln, most: most} }
+
+// A newest is a listener that Newest returned.
+type newest struct {
 	net.Listener
 	most int
 
@@ -19,11 +22,11 @@ type newestListener struct {
 
 type newestConn struct {
 	net.Conn
-	of *newestListener
+	of *newest
 	at *list.Element // nil once it is closed; guarded by of.mu
 }
 
-func (l *newestListener) Accept() (net.Conn, error) {
+func (l *newest) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
