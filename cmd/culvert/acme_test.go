@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -14,7 +15,7 @@ import (
 // loadACME loads a configuration with tls.acme as given.
 func loadACME(t *testing.T, yaml string) *config.Loaded {
 	t.Helper()
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	file := filepath.Join(t.TempDir(), "proxy.yaml")
 	if err := os.WriteFile(file, []byte("tls:\n  acme:\n    storage: /acme\n"+yaml), 0o600); err != nil {
 		t.Fatal(err)

@@ -14,13 +14,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
 // TestReloadedBackendsAreAnnounced: new and changed ones, and none of the others. The
 // wait for one that goes ends.
 func TestReloadedBackendsAreAnnounced(t *testing.T) {
-	first := loadFile(t, "backends: [{name: default, address: users:9000}, {name: away, address: away:9000}, {name: gone, address: gone:9000}]")
-	second := loadFile(t, "backends: [{name: new, address: new:9000}, {name: default, address: users:9000}, {name: away, address: here:9000}, {name: listless, address: listless:9000}]")
+	first := cmdtest.Load(t, "backends: [{name: default, address: users:9000}, {name: away, address: away:9000}, {name: gone, address: gone:9000}]")
+	second := cmdtest.Load(t, "backends: [{name: new, address: new:9000}, {name: default, address: users:9000}, {name: away, address: here:9000}, {name: listless, address: listless:9000}]")
 	synctest.Test(t, func(t *testing.T) {
 		var out lockedBuffer
 		log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {

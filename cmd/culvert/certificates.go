@@ -205,7 +205,7 @@ func (k *keyring) reload() (anything bool) {
 		errs = append(errs, s.provider.Reload())
 	}
 	for _, name := range slices.Sorted(maps.Keys(clients)) {
-		errs = append(errs, clients[name].current.Load().placed(clients[name].Reload()))
+		errs = append(errs, placedAt(clients[name].current.Load(), clients[name].Reload()))
 	}
 	if acme != nil {
 		errs = append(errs, acme.Reload())
@@ -230,7 +230,7 @@ func (k *keyring) problems() []string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.clients)) {
 		for _, err := range k.clients[name].Problems() {
-			errs = append(errs, k.clients[name].current.Load().placed(err))
+			errs = append(errs, placedAt(k.clients[name].current.Load(), err))
 		}
 	}
 	if k.acme != nil {

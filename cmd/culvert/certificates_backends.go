@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -16,19 +17,13 @@ type backendClients map[string]backendClient
 type backendClient struct {
 	*proxytls.Client
 	settings config.BackendTLS
-	place    backendPlace                  // in the configuration that it was opened for, or kept for
-	current  *atomic.Pointer[backendPlace] // in the configuration that runs
+	place    wiring.BackendPlace                  // in the configuration that it was opened for, or kept for
+	current  *atomic.Pointer[wiring.BackendPlace] // in the configuration that runs
 }
 
-// A backendPlace is the section of a backend in a configuration.
-type backendPlace struct {
-	config  *config.Loaded
-	section string
-}
-
-// placed is placedIn for errors about the keys of the backend's TLS.
-func (p *backendPlace) placed(err error) error {
-	return placedIn(p.config, err, func(key string) string { return p.section + strings.TrimPrefix(key, "backend") })
+// placedAt is placedIn for errors about the keys of a backend's TLS.
+func placedAt(p *wiring.BackendPlace, err error) error {
+	return placedIn(p.Config, err, func(key string) string { return p.Section + strings.TrimPrefix(key, "backend") })
 }
 
 // openClients returns the clients of a configuration: those of before for backends whose
@@ -39,7 +34,7 @@ func (k *keyring) openClients(c *config.Loaded, before backendClients) (backendC
 		if !b.TLS.Enabled {
 			continue
 		}
-		client, place := before[b.Name], backendPlace{kept, b.Section}
+		client, place := before[b.Name], wiring.BackendPlace{Config: kept, Section: b.Section}
 		if client.Client == nil || client.settings != b.TLS {
 			var err error
 			if client, err = k.openClient(b.TLS, place); err != nil {
@@ -53,16 +48,16 @@ func (k *keyring) openClients(c *config.Loaded, before backendClients) (backendC
 	return clients, nil
 }
 
-func (k *keyring) openClient(t config.BackendTLS, place backendPlace) (c backendClient, err error) {
-	c = backendClient{settings: t, current: new(atomic.Pointer[backendPlace])}
+func (k *keyring) openClient(t config.BackendTLS, place wiring.BackendPlace) (c backendClient, err error) {
+	c = backendClient{settings: t, current: new(atomic.Pointer[wiring.BackendPlace])}
 	c.current.Store(&place)
 	c.Client, err = proxytls.NewClient(proxytls.ClientOptions{
 		CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: "backend.tls",
 		Certificate: k.reporter(),
-		Problem:     func(err error) { k.problem(c.current.Load().placed(err)) },
-		Mended:      func(err error) { k.mended(c.current.Load().placed(err)) },
+		Problem:     func(err error) { k.problem(placedAt(c.current.Load(), err)) },
+		Mended:      func(err error) { k.mended(placedAt(c.current.Load(), err)) },
 	})
-	return c, place.placed(err)
+	return c, placedAt(&place, err)
 }
 
 // closeAllBut closes the clients that the others don't have. Their connections last.

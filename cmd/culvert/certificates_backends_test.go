@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
 // TestBackendsKeepTheirCertificates: a reload makes another TLSSource for a backend with
 // other settings alone, and one that fails takes everything back.
 func TestBackendsKeepTheirCertificates(t *testing.T) {
-	load := func(backends string) *config.Loaded { return loadFile(t, "backends: ["+backends+"]") }
+	load := func(backends string) *config.Loaded { return cmdtest.Load(t, "backends: ["+backends+"]") }
 	const (
 		users  = "{name: default, address: users:9000, tls: {server_name: users.internal}}"
 		orders = "{name: orders, address: orders:9000, tls: {server_name: orders.internal}}"
@@ -26,7 +28,7 @@ func TestBackendsKeepTheirCertificates(t *testing.T) {
 	}
 	t.Cleanup(func() { k.close() })
 	sources := func(c *config.Loaded) map[string]bridge.TLSSource {
-		backends, all := bridgeBackends(c), map[string]bridge.TLSSource{}
+		backends, all := wiring.Bridge(c).Backends, map[string]bridge.TLSSource{}
 		k.secure(backends)
 		for _, b := range backends {
 			all[b.Name] = b.TLSSource

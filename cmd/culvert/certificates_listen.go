@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -46,7 +47,7 @@ func (l *listenerTLS) samePolicy(sni string, local net.Addr, host string) bool {
 // plaintext.
 func (k *keyring) changeListeners(listeners []*listenerTLS, running, next *config.Loaded) (commit, undo func(), err error) {
 	if keys := trustKeys(running, next); len(keys) > 0 {
-		return nil, nil, needRestart(next, keys)
+		return nil, nil, wiring.NeedRestart(next, keys)
 	}
 	k.mu.Lock()
 	before := slices.Clone(k.providers)

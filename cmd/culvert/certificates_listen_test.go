@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -28,7 +30,7 @@ func newKeyringTest(t *testing.T, content string) *keyringTest {
 	t.Helper()
 	k := &keyringTest{t: t, dir: t.TempDir()}
 	for _, name := range []string{"a", "b", "ca"} {
-		writeTestPair(t, k.dir, name)
+		cmdtest.WritePair(t, k.dir, name)
 	}
 	k.running = k.load(content)
 	var err error
@@ -48,7 +50,7 @@ func newKeyringTest(t *testing.T, content string) *keyringTest {
 
 func (k *keyringTest) load(content string) *config.Loaded {
 	k.t.Helper()
-	return loadFile(k.t, strings.ReplaceAll(content, "DIR", k.dir))
+	return cmdtest.Load(k.t, strings.ReplaceAll(content, "DIR", k.dir))
 }
 
 // change applies the content, or returns the reason against it.
@@ -163,8 +165,8 @@ func TestReloadKeepsTheRulesForClients(t *testing.T) {
 		k := newKeyringTest(t, c.from)
 		err := k.change(c.to)
 		keys := ""
-		if restart, ok := err.(*restartError); ok { //nolint:errorlint // it isn't wrapped
-			keys = strings.Join(restart.keys, " ")
+		if restart, ok := err.(*wiring.RestartError); ok { //nolint:errorlint // it isn't wrapped
+			keys = strings.Join(restart.Keys, " ")
 		} else if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -204,7 +206,7 @@ func TestSlowFilesDelayNoReadiness(t *testing.T) {
 	}()
 	select {
 	case <-answered:
-	case <-time.After(patience):
+	case <-time.After(cmdtest.Patience):
 		t.Error("readiness waits for the reading of a certificate")
 	}
 	close(o.goOn)

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"syscall"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
 // gcPercent returns the GOGC in force.
@@ -55,7 +57,7 @@ func (f writerFunc) Write(line []byte) (int, error) {
 // TestServeLeavesGOMAXPROCS checks that culvert runs with what Go, or the
 // operator, has chosen.
 func TestServeLeavesGOMAXPROCS(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	t.Setenv("GOMAXPROCS", "") // for this process it is set below
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
 	self, err := os.FindProcess(os.Getpid())

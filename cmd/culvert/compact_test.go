@@ -9,6 +9,7 @@ import (
 	"testing"
 	"weak"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -17,7 +18,7 @@ import (
 // its compact form.
 func TestRunningProgramKeepsNoRoutes(t *testing.T) {
 	dir := t.TempDir()
-	writeTestPair(t, dir, "a")
+	cmdtest.WritePair(t, dir, "a")
 	text := strings.ReplaceAll(`
 listen: 127.0.0.1:0
 health: {listen: 127.0.0.1:0}
@@ -26,7 +27,7 @@ tls: {cert: DIR/a.pem, key: DIR/a.key}
 backends: [{name: a, address: "localhost:1", tls: {enabled: true}}]
 routes: [{name: one, backend: a}]
 `, "DIR", dir)
-	loaded := loadFile(t, text)
+	loaded := cmdtest.Load(t, text)
 	file, kept := loaded.File, map[string]weak.Pointer[config.Loaded]{"at the start": weak.Make(loaded)}
 	written := logs.Open(io.Discard, loaded.Log)
 	defer written.Close(lastLog)

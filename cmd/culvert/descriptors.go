@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -40,8 +41,8 @@ type descriptorFile struct {
 	sum     [sha256.Size]byte // of the version in current
 
 	mu      sync.Mutex
-	place   backendPlace // in the configuration that runs; the first, if several backends have the file
-	problem error        // why the newest version isn't in use; nil: it is
+	place   wiring.BackendPlace // in the configuration that runs; the first, if several backends have the file
+	problem error               // why the newest version isn't in use; nil: it is
 }
 
 // Descriptors implements bridge.DescriptorSource.
@@ -55,30 +56,25 @@ func openDescriptorFiles(c *config.Loaded, log *slog.Logger) (*descriptorFiles, 
 
 // openDescriptors returns the files of a configuration: those of before, and new ones. It
 // also returns their places.
-func openDescriptors(c *config.Loaded, before map[string]*descriptorFile) (files map[string]*descriptorFile, places map[string]backendPlace, err error) {
-	files, places = map[string]*descriptorFile{}, map[string]backendPlace{}
+func openDescriptors(c *config.Loaded, before map[string]*descriptorFile) (files map[string]*descriptorFile, places map[string]wiring.BackendPlace, err error) {
+	files, places = map[string]*descriptorFile{}, map[string]wiring.BackendPlace{}
 	var errs []error
 	for _, b := range c.BackendSections() {
 		path := b.Descriptors
 		if _, known := places[path]; path == "" || known {
 			continue
 		}
-		place := backendPlace{c.Compact(), b.Section}
+		place := wiring.BackendPlace{Config: c.Compact(), Section: b.Section}
 		f := before[path]
 		if f == nil {
 			f = &descriptorFile{path: path, place: place}
 			if _, err := f.read(); err != nil {
-				errs = append(errs, place.ofDescriptors(err))
+				errs = append(errs, place.Placed("descriptors", err))
 			}
 		}
 		files[path], places[path] = f, place
 	}
 	return files, places, errors.Join(errs...)
-}
-
-// ofDescriptors adds the place of backend.descriptors to an error.
-func (p backendPlace) ofDescriptors(err error) error {
-	return p.config.Errorf(p.section+".descriptors", "%w", err)
 }
 
 // describe sets the descriptors of the backends of a configuration. Backends without a
@@ -184,7 +180,7 @@ func (d *descriptorFiles) setWatch(w *fileWatch) error {
 	return w.set(paths)
 }
 
-func (f *descriptorFile) moveTo(place backendPlace) {
+func (f *descriptorFile) moveTo(place wiring.BackendPlace) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.place = place
@@ -197,7 +193,7 @@ func (f *descriptorFile) wrong() error {
 	if f.problem == nil {
 		return nil
 	}
-	return f.place.ofDescriptors(f.problem)
+	return f.place.Placed("descriptors", f.problem)
 }
 
 // update reads the file again. If it is wrong, the version before stays in use. asked
@@ -212,12 +208,12 @@ func (f *descriptorFile) update(log *slog.Logger, asked bool) {
 	f.mu.Unlock()
 	if err != nil {
 		if asked || before == nil || before.Error() != err.Error() {
-			log.Warn("descriptors not reloaded: culvert continues with the old ones", "cause", place.ofDescriptors(err).Error())
+			log.Warn("descriptors not reloaded: culvert continues with the old ones", "cause", place.Placed("descriptors", err).Error())
 		}
 		return
 	}
 	if before != nil {
-		log.Info("solved: something was wrong with a file of descriptors", "problem", place.ofDescriptors(before).Error())
+		log.Info("solved: something was wrong with a file of descriptors", "problem", place.Placed("descriptors", before).Error())
 	}
 	if changed || asked {
 		log.Info("descriptors reloaded", "file", f.path, "services", len((*f.current.Load()).Services()))

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -60,7 +62,7 @@ func TestBackendsKeepTheirDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	load := func(backends string) *config.Loaded { return loadFile(t, "backends: ["+backends+"]") }
+	load := func(backends string) *config.Loaded { return cmdtest.Load(t, "backends: ["+backends+"]") }
 	here := func(file string) string { return "descriptors: " + absolute(t, file) + "}" }
 	var (
 		users  = "{name: default, address: users:9000, " + here("a.binpb")
@@ -74,7 +76,7 @@ func TestBackendsKeepTheirDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	sources := func(c *config.Loaded) map[string]bridge.DescriptorSource {
-		backends, all := bridgeBackends(c), map[string]bridge.DescriptorSource{}
+		backends, all := wiring.Bridge(c).Backends, map[string]bridge.DescriptorSource{}
 		d.describe(backends, c)
 		for _, b := range backends {
 			all[b.Name] = b.Descriptors
@@ -142,7 +144,7 @@ func TestDescriptorFileThatGoesBad(t *testing.T) {
 	}
 	write(string(right))
 	var out bytes.Buffer
-	c := loadFile(t, "backend: {address: users:9000, descriptors: "+absolute(t, "a.binpb")+"}")
+	c := cmdtest.Load(t, "backend: {address: users:9000, descriptors: "+absolute(t, "a.binpb")+"}")
 	d, err := openDescriptorFiles(c, slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 )
 
@@ -29,7 +30,7 @@ func pass(t *testing.T, name, network, address string) *sockets.Socket {
 // of two listeners and for the health checks.
 func TestListenersTakePassedSockets(t *testing.T) {
 	public, health := pass(t, "public", "tcp", "127.0.0.1:0"), pass(t, "health", "tcp", "127.0.0.1:0")
-	loaded := loadFile(t, "listen:\n- {name: public, address: ':1'}\n- 127.0.0.1:0\nhealth: {listen: \":9901\"}\n")
+	loaded := cmdtest.Load(t, "listen:\n- {name: public, address: ':1'}\n- 127.0.0.1:0\nhealth: {listen: \":9901\"}\n")
 	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), out: io.Discard}
 	passed, err := sockets.Assign(t.Context(), []*sockets.Socket{public, health}, p.endpoints())
 	if err != nil {
@@ -60,13 +61,13 @@ func TestAdminTakesNoSocketOfOthers(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		p := &program{config: loadFile(t, "admin: {listen: \"unix:"+path+"\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
+		p := &program{config: cmdtest.Load(t, "admin: {listen: \"unix:"+path+"\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
 		p.passed = sockets.Passed{adminKey: s}
 		if err := p.openAdmin(t.Context()); (err == nil) != allowed || !allowed && !errors.Is(err, errSharedSocket) {
 			t.Errorf("mode %v: %v, want it taken: %v", mode, err, allowed)
 		}
 	}
-	wide := &program{config: loadFile(t, "admin: {listen: \"127.0.0.1:9902\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
+	wide := &program{config: cmdtest.Load(t, "admin: {listen: \"127.0.0.1:9902\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
 	wide.passed = sockets.Passed{adminKey: pass(t, "admin", "tcp", ":0")}
 	if err := wide.openAdmin(t.Context()); !errors.Is(err, errNotLoopback) {
 		t.Errorf("a socket on all addresses: %v, want %v", err, errNotLoopback)

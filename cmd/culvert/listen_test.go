@@ -1,42 +1,20 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
-	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
-
-// loadFile reads a configuration as serve would.
-func loadFile(t *testing.T, content string) *config.Loaded {
-	t.Helper()
-	clearEnvironment(t)
-	file := filepath.Join(t.TempDir(), "proxy.yaml")
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	loaded, err := config.Load(config.Options{}, file, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return loaded
-}
 
 // TestListenersAreBoundAllOrNone: one that can't be had gives the others back,
 // and says where it stands.
@@ -47,7 +25,7 @@ func TestListenersAreBoundAllOrNone(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }() // the test is over
 	socket := filepath.Join(t.TempDir(), "s")
-	loaded := loadFile(t, "listen:\n- unix:"+socket+"\n- address: "+taken.Addr().String()+"\n- 127.0.0.1:0\n")
+	loaded := cmdtest.Load(t, "listen:\n- unix:"+socket+"\n- address: "+taken.Addr().String()+"\n- 127.0.0.1:0\n")
 	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), keys: &keyring{}}
 	err = p.bind(t.Context())
 	if want := "proxy.yaml:3: listen[1].address: " + taken.Addr().String() + ": address already in use"; err == nil || !strings.Contains(err.Error(), want) {
@@ -57,32 +35,6 @@ func TestListenersAreBoundAllOrNone(t *testing.T) {
 	}
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 		t.Errorf("the first listener's socket is still there: %v", err)
-	}
-}
-
-// writeTestPair writes a self-signed certificate for a name, and its key.
-func writeTestPair(t *testing.T, dir, name string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
@@ -122,9 +74,9 @@ func shown(t *testing.T, server *tls.Config) (name string, asked bool) {
 func TestListenersTLS(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"all", "own", "second"} {
-		writeTestPair(t, dir, name)
+		cmdtest.WritePair(t, dir, name)
 	}
-	loaded := loadFile(t, strings.ReplaceAll(`
+	loaded := cmdtest.Load(t, strings.ReplaceAll(`
 tls: {cert: DIR/all.pem, key: DIR/all.key, client_ca: DIR/all.pem, min_version: "1.2"}
 listen:
 - :1
@@ -173,7 +125,7 @@ func TestListenersOfTwoAuthorities(t *testing.T) {
 	for _, folder := range []string{"XDG_CONFIG_HOME", "HOME", "AppData"} {
 		t.Setenv(folder, dir)
 	}
-	loaded := loadFile(t, strings.ReplaceAll(`
+	loaded := cmdtest.Load(t, strings.ReplaceAll(`
 tls: {acme: {domains: [grpc.example.com], storage: DIR/acme, directory: 'https://127.0.0.1:1/'}}
 listen:
 - :1
@@ -197,7 +149,7 @@ listen:
 
 // TestListenersMissingFiles: what is wrong is said of the key that names it.
 func TestListenersMissingFiles(t *testing.T) {
-	loaded := loadFile(t, "tls: {cert: /nowhere/a.pem, key: /nowhere/a.key}\nlisten:\n- :1\n- address: :2\n  tls:\n    cert: /nowhere/b.pem\n    key: /nowhere/b.key\n")
+	loaded := cmdtest.Load(t, "tls: {cert: /nowhere/a.pem, key: /nowhere/a.key}\nlisten:\n- :1\n- address: :2\n  tls:\n    cert: /nowhere/b.pem\n    key: /nowhere/b.key\n")
 	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 // Command culvert carries gRPC from browsers and through firewalls to an
 // unmodified gRPC server.
 //
-// Each command is a file; wire.go is where the configuration meets the bridge.
+// Each command is a file; package wiring is where the configuration meets the bridge.
 package main
 
 import (

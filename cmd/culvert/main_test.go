@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
 // TestMain also makes this binary the programs that the scripts run: culvert
@@ -58,7 +59,7 @@ func TestScripts(t *testing.T) {
 }
 
 func TestExitCodes(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("bad.yaml", []byte("limts: {}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -112,18 +113,6 @@ func TestExitCodes(t *testing.T) {
 		got := run(c.args, &stdout, &stderr)
 		if got != c.want || got != exitDone && stdout.Len() > 0 || got == exitDone && stdout.Len() == 0 {
 			t.Errorf("culvert %q exits with %d, want %d\nstdout: %s\nstderr: %s", c.args, got, c.want, &stdout, &stderr)
-		}
-	}
-}
-
-// clearEnvironment takes the CULVERT_ variables of whoever runs the tests
-// away from them.
-func clearEnvironment(t *testing.T) {
-	t.Helper()
-	for _, entry := range os.Environ() {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CULVERT_") {
-			t.Setenv(name, value) // puts it back after the test
-			_ = os.Unsetenv(name) // can only fail on a malformed name
 		}
 	}
 }

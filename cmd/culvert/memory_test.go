@@ -14,7 +14,9 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -125,7 +127,7 @@ func TestMemoryLimitSurvivesAFailedRead(t *testing.T) {
 }
 
 func TestMemoryBoundsTheBudget(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	for _, c := range []struct {
 		flags map[string]any
 		limit int64
@@ -141,7 +143,7 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg := bridgeConfig(loaded)
+		cfg := wiring.Bridge(loaded)
 		var out bytes.Buffer
 		boundMemory(&cfg, c.limit, loaded)
 		var m memoryLimit
@@ -165,10 +167,10 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 // TestTheLargestMessageIsToldOfOnce: reloads that change nothing about it say nothing, and
 // neither does one that the bridge rejects.
 func TestTheLargestMessageIsToldOfOnce(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	t.Setenv("GOMEMLIMIT", "")
 	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\n"
-	loaded := loadFile(t, file+"limits: {message_bytes: 1GiB, buffered_bytes: 1GiB}\n")
+	loaded := cmdtest.Load(t, file+"limits: {message_bytes: 1GiB, buffered_bytes: 1GiB}\n")
 	written := logs.Open(io.Discard, loaded.Log)
 	defer written.Close(lastLog)
 	told, rejected := 0, 0

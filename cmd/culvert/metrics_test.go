@@ -12,6 +12,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
@@ -83,13 +84,13 @@ func TestMetricsOfReloads(t *testing.T) {
 func TestRejectedCertificatesHaveNoSeries(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a", "b", "c"} {
-		writeTestPair(t, dir, name)
+		cmdtest.WritePair(t, dir, name)
 	}
 	base := strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: 127.0.0.1:0}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {certificates: [{cert: DIR/a.pem, key: DIR/a.key}MORE]}\n", "DIR", dir)
 	with := func(more string) string {
 		return strings.Replace(base, "MORE", strings.ReplaceAll(more, "DIR", dir), 1)
 	}
-	loaded := loadFile(t, with(""))
+	loaded := cmdtest.Load(t, with(""))
 	var told []string
 	written := logs.Open(io.Discard, loaded.Log)
 	defer written.Close(lastLog)

@@ -21,6 +21,8 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
 // must ends a program of the scripts.
@@ -111,7 +113,7 @@ func dial() (testpb.TestServiceClient, func()) {
 func callMain() {
 	client, hangUp := dial()
 	defer hangUp()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), cmdtest.Patience)
 	defer cancel()
 	answer, err := client.UnaryCall(ctx, &testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte("payload")}})
 	fmt.Printf("%v %q %s\n", status.Code(err), answer.GetPayload().GetBody(), status.Convert(err).Message())
@@ -139,7 +141,7 @@ func fetchMain() {
 	field := flag.String("header", "", "a name, a colon and a value")
 	socket := flag.String("socket", "", "the unix socket to connect to")
 	flag.Parse()
-	client := http.Client{Timeout: patience}
+	client := http.Client{Timeout: cmdtest.Patience}
 	if *socket != "" {
 		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", *socket)

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -183,7 +184,7 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 		}
 	}
 	if len(fixed) > 0 {
-		return needRestart(next, fixed)
+		return wiring.NeedRestart(next, fixed)
 	}
 	var commits, undos []func()
 	for _, prepare := range r.parts {
@@ -244,8 +245,8 @@ func (r *reloader) reject(running *configState, err error, asked bool) {
 	news := running.rejected == nil || running.rejected.cause.Error() != err.Error()
 	s := *running
 	s.rejected = &rejection{at: time.Now(), cause: err}
-	if restart, ok := errors.AsType[*restartError](err); ok {
-		s.rejected.keys = restart.keys
+	if restart, ok := errors.AsType[*wiring.RestartError](err); ok {
+		s.rejected.keys = restart.Keys
 	}
 	r.state.Store(&s)
 	if news || asked {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -41,7 +42,7 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 // changeLogSamples changes which calls have no line. A rule that stays continues
 // its count.
 func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(), err error) {
-	return func() { p.told.SetSamples(logSamples(next.Log)) }, nil, nil
+	return func() { p.told.SetSamples(wiring.Samples(next.Log)) }, nil, nil
 }
 
 // changeListeners changes the files with the certificates of listeners.
@@ -51,19 +52,19 @@ func (p *program) changeListeners(running, next *config.Loaded) (commit, undo fu
 
 // changeBridge changes what requests are judged by, and the memory limit.
 func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err error) {
-	cfg := bridgeConfig(next)
+	cfg := wiring.Bridge(next)
 	p.keys.secure(cfg.Backends)
 	p.described.describe(cfg.Backends, next)
 	limit := p.memory.find(next.Limits.Memory)
 	boundMemory(&cfg, limit.bytes, next)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart
 	for i := range next.Listen {
-		rules, at := bridgeListener(next, i), p.policies[i]
+		rules, at := wiring.Listener(next, i), p.policies[i]
 		rules.TLS, rules.SamePolicy, rules.Serves, rules.LoopbackOnly = at.TLS, at.SamePolicy, at.Serves, at.LoopbackOnly
 		listeners[i] = rules
 	}
 	if err = p.bridge.Apply(cfg, listeners...); err != nil {
-		return nil, nil, withSource(withPlaces(err, next), next)
+		return nil, nil, wiring.Placed(err, next)
 	}
 	return func() {
 		p.memory.set(p.log, limit)

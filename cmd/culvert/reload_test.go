@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -29,7 +30,7 @@ type reloadTest struct {
 
 func newReloadTest(t *testing.T, content string, parts ...string) *reloadTest {
 	t.Helper()
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	r := &reloadTest{t: t, file: filepath.Join(t.TempDir(), "proxy.yaml"), fail: map[string]error{}}
 	r.write(content)
 	s := &settings{unknownKeys: unknownKeysFail, file: r.file}
@@ -198,7 +199,7 @@ func TestReloadKeepsWhatAnEmptyFileWouldDrop(t *testing.T) {
 func TestReloadWarnsOnceOfRoutes(t *testing.T) {
 	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\nmethods: {deny: [a.B/*]}\nroutes:\n- {name: a, match: {methods: [a.B/C]}, backend: default}\n"
 	const other = "- {name: b, match: {methods: [a.B/D]}, backend: default}\n"
-	loaded := loadFile(t, file)
+	loaded := cmdtest.Load(t, file)
 	written := logs.Open(io.Discard, loaded.Log)
 	defer written.Close(lastLog)
 	warned := 0

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
 // TestReloadNeverWaitsForAPipe: one in place of the file would block forever.
@@ -47,7 +49,7 @@ func TestPipeOfAValueIsReadOnce(t *testing.T) {
 
 // TestPipeIsReadOnce: a shell writes "--config <(…)".
 func TestPipeIsReadOnce(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -29,7 +30,7 @@ type watchTest struct {
 // watchFile starts a reloader of the file, a path in the directory of the test.
 func watchFile(t *testing.T, file string, prepare func(w *watchTest)) *watchTest {
 	t.Helper()
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	w := &watchTest{T: t, dir: t.TempDir(), told: make(chan *configState, 100), looked: make(chan struct{}, 1000)}
 	prepare(w)
 	s := &settings{unknownKeys: unknownKeysFail, file: w.at(file), flags: map[string]any{"backend.address": "localhost:1"}}
@@ -97,7 +98,7 @@ func (w *watchTest) rejects(words string) {
 
 func (w *watchTest) until(what string, is func(*configState) bool) {
 	w.Helper()
-	late := time.After(patience)
+	late := time.After(cmdtest.Patience)
 	for {
 		select {
 		case s := <-w.told:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -81,7 +82,7 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return &misuse{err}
 	}
-	cfg := bridgeConfig(loaded)
+	cfg := wiring.Bridge(loaded)
 	if messages := request; x.transport == "" {
 		messages.Transport = "message"
 		if a, err := bridge.ExplainRoute(&cfg, messages); err == nil && a.Route >= 0 {
@@ -90,7 +91,7 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	}
 	answer, err := bridge.ExplainRoute(&cfg, request)
 	if err != nil {
-		return withSource(err, loaded)
+		return wiring.Placed(err, loaded)
 	}
 	var b strings.Builder
 	explain(&b, loaded, &cfg, request, answer)
@@ -102,7 +103,7 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 		return errors.New("the listener refuses the call: HTTP status 403 (ORIGIN_DENIED)")
 	case answer.Path == "":
 		return nil // the web server's
-	case !slices.Contains(waysIn(loaded), report.Way{Listener: request.Listener, Transport: request.Transport}):
+	case !slices.Contains(wiring.WaysIn(loaded), report.Way{Listener: request.Listener, Transport: request.Transport}):
 		return errors.New("the listener refuses the call: it ends UNIMPLEMENTED (NO_ROUTE)")
 	case answer.Method == "":
 		return errors.New("no route matches: the call ends UNIMPLEMENTED (NO_ROUTE)")
@@ -139,7 +140,7 @@ func (x *explanation) request(target string, c *config.Loaded) (bridge.RouteRequ
 	case at < 0:
 		return r, fmt.Errorf("--listener: there is no %q; the listeners are %s", r.Listener, strings.Join(names, ", "))
 	}
-	r.Loopback = at >= 0 && onlyLocalNames(c.Listen[at])
+	r.Loopback = at >= 0 && wiring.OnlyLocalNames(c.Listen[at])
 	if r.Transport == "" {
 		r.Transport = "grpc"
 		if u.Scheme == "ws" || u.Scheme == "wss" {
@@ -177,7 +178,7 @@ func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.
 	if a.UnknownHost {
 		line("listener", "%s is on loopback and refuses the call with HTTP status 403, because it doesn't know the host %s (hosts)", listener, a.Host)
 	}
-	if !slices.Contains(waysIn(c), report.Way{Listener: r.Listener, Transport: r.Transport}) {
+	if !slices.Contains(wiring.WaysIn(c), report.Way{Listener: r.Listener, Transport: r.Transport}) {
 		line("listener", "%s accepts no calls by %s (listen[].transports)", listener, r.Transport)
 	}
 	switch {

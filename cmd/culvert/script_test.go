@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
 // The commands that scripts have besides testscript's own:
@@ -37,9 +39,6 @@ import (
 //	                            client.pem and client.key
 //	descriptors                 write testing.binpb and health.binpb, the
 //	                            descriptors of the backend's two services
-
-// patience is for what takes no time: a test that waits so long has failed.
-const patience = 2 * time.Minute
 
 // A job is a program that runs beside a script.
 type job struct {
@@ -141,7 +140,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	j := jobOf(ts, args[0])
 	pattern, err := regexp.Compile(args[1])
 	ts.Check(err)
-	late := time.After(patience)
+	late := time.After(cmdtest.Patience)
 	for seen := 0; ; {
 		j.mu.Lock()
 		lines, changed := j.lines[seen:], j.changed
@@ -183,7 +182,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	j := jobOf(ts, args[0])
 	select {
 	case <-j.ended:
-	case <-time.After(patience):
+	case <-time.After(cmdtest.Patience):
 		ts.Fatalf("%s doesn't end", args[0])
 	}
 	if got := fmt.Sprint(j.cmd.ProcessState.ExitCode()); got != args[1] {
@@ -247,7 +246,7 @@ func socketOf(ts *testscript.TestScript) *net.PacketConn {
 func notified(ts *testscript.TestScript, neg bool, args []string) {
 	wantArgs(ts, neg, args, 1, "notified pattern")
 	conn := *socketOf(ts)
-	ts.Check(conn.SetReadDeadline(time.Now().Add(patience)))
+	ts.Check(conn.SetReadDeadline(time.Now().Add(cmdtest.Patience)))
 	message := make([]byte, 1024)
 	n, _, err := conn.ReadFrom(message)
 	ts.Check(err)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
 // openFolder returns a folder that everybody on this host can enter, as those
@@ -79,7 +81,7 @@ func TestKeysThatOthersCanGetAt(t *testing.T) {
 // parts of each want are separated by " … ": the prose between them can change.
 func wantExposed(t *testing.T, text, key string, want []string) {
 	t.Helper()
-	got := exposedFiles(loadFile(t, text))
+	got := exposedFiles(cmdtest.Load(t, text))
 	if len(got) != len(want) {
 		t.Errorf("%s has %q, want %q", text, got, want)
 		return
@@ -102,7 +104,7 @@ func says(text, want string) bool {
 func TestExposedKeysAreToldOnce(t *testing.T) {
 	dir := openFolder(t)
 	a, b, c := makeFile(t, filepath.Join(dir, "a.key"), 0o644), makeFile(t, filepath.Join(dir, "b.key"), 0o644), makeFile(t, filepath.Join(dir, "c.key"), 0o644)
-	got := exposedFiles(loadFile(t, `
+	got := exposedFiles(cmdtest.Load(t, `
 listen:
   - 127.0.0.1:1
   - 127.0.0.1:2
@@ -156,7 +158,7 @@ func TestFilesThatDecideWhoMayEnter(t *testing.T) {
 	if err := os.WriteFile(eab, []byte("c2VjcmV0"), 0o604); err != nil {
 		t.Fatal(err)
 	}
-	c := loadFile(t, strings.ReplaceAll(`
+	c := cmdtest.Load(t, strings.ReplaceAll(`
 listen: 127.0.0.1:1
 tls:
   cert: DIR/c.pem

@@ -22,6 +22,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -164,10 +165,10 @@ func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (open
 // open binds the addresses and reads the certificates, so that all errors
 // occur before culvert reports that it is ready.
 func (p *program) open(ctx context.Context) error {
-	cfg := bridgeConfig(p.config)
+	cfg := wiring.Bridge(p.config)
 	cfg.Logger = p.log
 	p.told = telemetry.NewLog(p.calls)
-	p.told.SetSamples(logSamples(p.config.Log))
+	p.told.SetSamples(wiring.Samples(p.config.Log))
 	p.releaser = newReleaser(func() int64 { return usedByClients(p.bridge) }, mappedMemory, releaseMemory, p.log)
 	cfg.Observer = connWatcher{p.told, p.releaser}
 	later := laterWarnings(p.config) // here, because a file system may hang
@@ -184,14 +185,14 @@ func (p *program) open(ctx context.Context) error {
 	for i, ln := range p.listeners {
 		l := &p.policies[i]
 		l.LoopbackOnly = sockets.IsLoopback(ln.Addr())
-		if l.TLS != nil || !l.LoopbackOnly { // else only the names in hosts count, which unansweredHosts knows
+		if l.TLS != nil || !l.LoopbackOnly { // else only the names in hosts count, which wiring.Warnings knows
 			l.Serves = p.keys.serves
 		}
 	}
 	boundMemory(&cfg, p.memory.bytes, p.config)
 	p.memory.warn(p.log, &cfg)
-	logExpansion(p.log, cfg.Limits)
-	p.bridge, err = newBridge(cfg, p.config)
+	wiring.LogLimits(p.log, cfg.Limits)
+	p.bridge, err = wiring.New(cfg, p.config)
 	if err == nil {
 		err = p.openHealth(ctx)
 	}
@@ -234,7 +235,7 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 			p.keys.close()
 			return err
 		}
-		policy := bridgeListener(p.config, i)
+		policy := wiring.Listener(p.config, i)
 		var certificates *listenerTLS
 		if provider != nil {
 			certificates = newListenerTLS(provider)

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
@@ -23,7 +24,7 @@ import (
 // What is slow to open (here: a name that a resolver is asked for) must not
 // keep culvert from ending.
 func TestSignalsAreHeededWhileOpening(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	loaded, err := config.Load(config.Options{}, "", map[string]any{"listen": "127.0.0.1:0", "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
 	if err != nil {
 		t.Fatal(err)
@@ -59,8 +60,8 @@ func (l watchedLog) Handle(_ context.Context, r slog.Record) error {
 // What is slow to load again must not keep culvert from draining either.
 func TestSignalsAreHeededWhileReloading(t *testing.T) {
 	dir := t.TempDir()
-	writeTestPair(t, dir, "a")
-	loaded := loadFile(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n", "DIR", dir))
+	cmdtest.WritePair(t, dir, "a")
+	loaded := cmdtest.Load(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n", "DIR", dir))
 	reloading, goOn, draining := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	loads := 0
 	calls := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
@@ -84,7 +85,7 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	writeTestPair(t, dir, "a") // another
+	cmdtest.WritePair(t, dir, "a") // another
 
 	signals := make(chan os.Signal, 1)
 	ended := make(chan error, 1)
@@ -94,7 +95,7 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 	signals <- syscall.SIGTERM
 	select {
 	case <-draining:
-	case <-time.After(patience):
+	case <-time.After(cmdtest.Patience):
 		t.Error("TERM waits for what HUP began")
 	}
 	close(goOn)
@@ -107,8 +108,8 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 // this one has calls that go on.
 func TestDrainLeavesPassedSocketsToTheNextCulvert(t *testing.T) {
 	dir := t.TempDir()
-	writeTestPair(t, dir, "a")
-	loaded := loadFile(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"127.0.0.1:0\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key, http_listen: \"127.0.0.1:0\"}\n", "DIR", dir))
+	cmdtest.WritePair(t, dir, "a")
+	loaded := cmdtest.Load(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"127.0.0.1:0\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key, http_listen: \"127.0.0.1:0\"}\n", "DIR", dir))
 	written := logs.Open(io.Discard, loaded.Log)
 	defer written.Close(lastLog)
 	p := &program{config: loaded, calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
@@ -178,8 +179,8 @@ func TestNothingStaysBoundAfterAFailedStart(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }() // the test is over
 	dir := t.TempDir()
-	writeTestPair(t, dir, "a")
-	loaded := loadFile(t, "listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: "+filepath.Join(dir, "a.pem")+", key: "+filepath.Join(dir, "a.key")+", http_listen: \""+taken.Addr().String()+"\"}\n")
+	cmdtest.WritePair(t, dir, "a")
+	loaded := cmdtest.Load(t, "listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: "+filepath.Join(dir, "a.pem")+", key: "+filepath.Join(dir, "a.key")+", http_listen: \""+taken.Addr().String()+"\"}\n")
 	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), out: io.Discard}
 	if err := p.open(t.Context()); err == nil {
 		t.Fatal("a port that is taken was opened")
@@ -191,7 +192,7 @@ func TestNothingStaysBoundAfterAFailedStart(t *testing.T) {
 
 // TestEndWhileOpeningLeavesNoSocket: what is open by then is closed.
 func TestEndWhileOpeningLeavesNoSocket(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	path := filepath.Join(t.TempDir(), "s")
 	loaded, err := config.Load(config.Options{}, "", map[string]any{"listen": "unix:" + path, "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
 	if err != nil {

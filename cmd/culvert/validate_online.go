@@ -17,6 +17,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -59,7 +60,7 @@ func askBackends(cmd *cobra.Command, loaded *config.Loaded, patience time.Durati
 			fmt.Fprintf(cmd.OutOrStdout(), "note: culvert can't convert JSON for the backend %s: to let clients send JSON, turn on server reflection at the backend, or set %s.descriptors\n", b.Name, b.Section)
 		}
 	}
-	routes := bridgeRoutes(loaded)
+	routes := wiring.Bridge(loaded).Routes
 	for i := range routes {
 		errs = append(errs, askRoute(ctx, cmd.OutOrStdout(), loaded, i, &routes[i], backends)...)
 	}
@@ -68,7 +69,7 @@ func askBackends(cmd *cobra.Command, loaded *config.Loaded, patience time.Durati
 
 // openBackends returns the backends of a configuration, with connections of their own.
 func openBackends(loaded *config.Loaded) (backends []*askedBackend, closeAll func(), err error) {
-	cfg := bridgeConfig(loaded)
+	cfg := wiring.Bridge(loaded)
 	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		return nil, nil, err

@@ -1,4 +1,4 @@
-package main
+package wiring
 
 import (
 	"bytes"
@@ -16,13 +16,14 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 // A key that nobody passes on would be read, checked and without effect.
 func TestEveryKeyReachesTheBridge(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	reached := map[string]struct {
 		set  any
 		read func(bridge.Config) any
@@ -107,7 +108,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running, err := bridge.New(bridgeConfig(defaults))
+	running, err := bridge.New(Bridge(defaults))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +127,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 			loaded, err := config.Load(config.Options{}, "", map[string]any{k.Name: l.set})
 			if err != nil {
 				t.Errorf("%s: %v", k.Name, err)
-			} else if got := l.read(bridgeListener(loaded, 0)); !reflect.DeepEqual(got, l.want) {
+			} else if got := l.read(Listener(loaded, 0)); !reflect.DeepEqual(got, l.want) {
 				t.Errorf("%s: %v arrives as %v, want %v", k.Name, l.set, got, l.want)
 			}
 		}
@@ -138,7 +139,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 			t.Errorf("%s: %v", k.Name, err)
 			continue
 		}
-		got := bridgeConfig(loaded)
+		got := Bridge(loaded)
 		if !reflect.DeepEqual(c.read(got), c.want) {
 			t.Errorf("%s: %v arrives as %v, want %v", k.Name, c.set, c.read(got), c.want)
 		}
@@ -156,23 +157,23 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 // TestEntriesOfBackendsReachTheBridge: an entry arrives as the section backend with the
 // same keys does, under its own name.
 func TestEntriesOfBackendsReachTheBridge(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	const keys = "{%s address: orders:9000, authority: a.example, keepalive: 10m, balance: pick_first, max_connections: 0, queue_timeout: 1m, resolve_interval: 10s, use_proxy: true}"
-	one := bridgeBackends(loadFile(t, "backend: "+fmt.Sprintf(keys, "")))
-	several := bridgeBackends(loadFile(t, "backends: ["+fmt.Sprintf(keys, "name: orders,")+", {name: default, address: users:9000}]"))
+	one := backends(cmdtest.Load(t, "backend: "+fmt.Sprintf(keys, "")))
+	several := backends(cmdtest.Load(t, "backends: ["+fmt.Sprintf(keys, "name: orders,")+", {name: default, address: users:9000}]"))
 	if len(one) != 1 || len(several) != 2 || one[0].Name != bridge.DefaultBackend || several[0].Name != "orders" || several[1].Name != "default" {
 		t.Fatalf("got %+v and %+v", one, several)
 	}
 	if !reflect.DeepEqual(several[0].Backend, one[0].Backend) {
 		t.Errorf("the entry arrives as %+v, the section as %+v", several[0].Backend, one[0].Backend)
 	}
-	if got, want := several[1].Backend, bridgeBackends(loadFile(t, "backend: {address: users:9000}"))[0].Backend; !reflect.DeepEqual(got, want) {
+	if got, want := several[1].Backend, backends(cmdtest.Load(t, "backend: {address: users:9000}"))[0].Backend; !reflect.DeepEqual(got, want) {
 		t.Errorf("an entry without other keys arrives as %+v, the section as %+v", got, want)
 	}
 }
 
 func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	reached := map[string]struct {
 		yaml string // of one entry, beside its address
 		read func(bridge.Listener) any
@@ -221,7 +222,7 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 				t.Errorf("%s: %v", k.Name, err)
 				continue
 			}
-			if got := c.read(bridgeListener(loaded, 0)); !reflect.DeepEqual(got, c.want) {
+			if got := c.read(Listener(loaded, 0)); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%s: %s arrives as %v, want %v", k.Name, c.yaml, got, c.want)
 			}
 		}
@@ -231,12 +232,12 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 // The defaults of file and bridge are written down in both; 0 in the file and
 // what is negative in the bridge mean "no limit".
 func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	loaded, err := config.Load(config.Options{}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := bridgeConfig(loaded)
+	c := Bridge(loaded)
 	if all, one := c.Limits.DecompressedPerSecond, c.Limits.Address.DecompressedPerSecond; all != 0 || one != 0 {
 		t.Errorf("%d and %d decompressed bytes a second, want 0: the bridge counts CPUs", all, one)
 	}
@@ -273,16 +274,16 @@ func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 }
 
 func TestEntriesOfLogSampleArrive(t *testing.T) {
-	loaded := loadFile(t, "log:\n  sample:\n  - {pattern: a.B/*, one_in: 10}\n  - {pattern: a.*/C, one_in: 1}\n")
+	loaded := cmdtest.Load(t, "log:\n  sample:\n  - {pattern: a.B/*, one_in: 10}\n  - {pattern: a.*/C, one_in: 1}\n")
 	want := []telemetry.Sample{{Pattern: "a.B/*", OneIn: 10}, {Pattern: "a.*/C", OneIn: 1}}
-	if got := logSamples(loaded.Log); !slices.Equal(got, want) {
+	if got := Samples(loaded.Log); !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
 // TestLimitsByCPUAreLogged unless the configuration has them.
 func TestLimitsByCPUAreLogged(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
 	all, one := "key=limits.decompressed_bytes_per_second limit=96MiB cpus=3", "key=limits.address.decompressed_bytes_per_second limit=48MiB cpus=3"
 	for _, c := range []struct {
@@ -298,7 +299,7 @@ func TestLimitsByCPUAreLogged(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		logExpansion(slog.New(slog.NewTextHandler(&out, nil)), bridgeConfig(loaded).Limits)
+		LogLimits(slog.New(slog.NewTextHandler(&out, nil)), Bridge(loaded).Limits)
 		if got := strings.Count(out.String(), "\n"); got != len(c.want) {
 			t.Errorf("%v: %d lines, want %d:\n%s", c.flags, got, len(c.want), out.String())
 		}

@@ -1,4 +1,4 @@
-package main
+package wiring
 
 import (
 	"fmt"
@@ -11,13 +11,14 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/config"
 )
 
 // TestEveryKeyOfARouteReachesTheBridge: no field of the bridge's Route is left out.
 func TestEveryKeyOfARouteReachesTheBridge(t *testing.T) {
-	clearEnvironment(t)
-	got := bridgeRoutes(loadFile(t, `
+	cmdtest.ClearEnvironment(t)
+	got := routes(cmdtest.Load(t, `
 listen: [{address: ":0", name: public}]
 limits: {idle_timeout: 1m, max_age: 1h}
 backends: [{name: a, address: a:1}, {name: b, address: b:1}]
@@ -74,29 +75,29 @@ routes:
 
 // TestTenThousandRoutes load and are checked, without an error or a warning.
 func TestTenThousandRoutes(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	var file strings.Builder
 	file.WriteString("backend: {address: a:1}\nroutes:\n")
 	for i := range 10_000 {
 		fmt.Fprintf(&file, "- {name: r%d, match: {hosts: [h%[1]d.example.com], methods: [shop.v1.Orders/*]}, backend: default}\n", i)
 	}
-	c := loadFile(t, file.String())
-	s, err := newBridge(bridgeConfig(c), c)
+	c := cmdtest.Load(t, file.String())
+	s, err := New(Bridge(c), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if w := routeWarnings(c); len(w) > 0 {
+	if w := Warnings(c); len(w) > 0 {
 		t.Errorf("warned: %v", w[0])
 	}
 }
 
 // TestRouteErrorsHaveTheirPlaces, for each kind of key.
 func TestRouteErrorsHaveTheirPlaces(t *testing.T) {
-	clearEnvironment(t)
-	c := loadFile(t, `backend: {address: a:1}
+	cmdtest.ClearEnvironment(t)
+	c := cmdtest.Load(t, `backend: {address: a:1}
 routes:
 - name: one
   match: {hosts: [a.example]}
@@ -114,7 +115,7 @@ routes:
     - {name: grpc-timeout, value: a}
   backend: gone
 `)
-	_, err := newBridge(bridgeConfig(c), c)
+	_, err := New(Bridge(c), c)
 	if err == nil {
 		t.Fatal("the bridge takes the routes")
 	}
@@ -133,29 +134,29 @@ routes:
 
 // TestShadowedRoutesAreWarnedOf with both places.
 func TestShadowedRoutesAreWarnedOf(t *testing.T) {
-	clearEnvironment(t)
-	c := loadFile(t, `listen: [{address: ":1", name: one}, {address: ":2", name: two}]
+	cmdtest.ClearEnvironment(t)
+	c := cmdtest.Load(t, `listen: [{address: ":1", name: one}, {address: ":2", name: two}]
 backend: {address: a:1}
 routes:
 - {name: rest, backend: default}
 - {name: a, match: {listeners: [one]}, backend: default}
 - {name: b, match: {listeners: [two]}, backend: default}
 `)
-	got := routeWarnings(c)
+	got := Warnings(c)
 	if len(got) != 1 || !strings.Contains(got[0], `:4: routes[0]: can never match: the route "`) || !strings.Contains(got[0], ": routes[") {
 		t.Errorf("got %q", got)
 	}
-	c = loadFile(t, `listen: [{address: ":1", name: one, transports: [grpc, h2ts]}, {address: ":2", name: two}]
+	c = cmdtest.Load(t, `listen: [{address: ":1", name: one, transports: [grpc, h2ts]}, {address: ":2", name: two}]
 backend: {address: a:1}
 routes:
 - {name: page, match: {listeners: [one], transports: [grpc-web]}, backend: default}
 - {name: tunnel, match: {listeners: [one], transports: [h2ts]}, backend: default}
 - {name: rest, backend: default}
 `)
-	if got := routeWarnings(c); len(got) != 1 || !strings.Contains(got[0], ":4: routes[0]: can never match: no listener that it matches accepts a client protocol that it matches (listen[].transports)") {
+	if got := Warnings(c); len(got) != 1 || !strings.Contains(got[0], ":4: routes[0]: can never match: no listener that it matches accepts a client protocol that it matches (listen[].transports)") {
 		t.Errorf("got %q", got)
 	}
-	c = loadFile(t, `listen: [{address: "127.0.0.1:1", name: one}, {address: ":2", name: two}, {address: "127.0.0.1:3", name: tls, tls: {self_signed: true}}]
+	c = cmdtest.Load(t, `listen: [{address: "127.0.0.1:1", name: one}, {address: ":2", name: two}, {address: "127.0.0.1:3", name: tls, tls: {self_signed: true}}]
 backend: {address: a:1}
 hosts: [api.example.com, "B.example.com:8443", localhost]
 routes:
@@ -164,10 +165,10 @@ routes:
 - {name: c, match: {hosts: [other.example.org], listeners: [one, two]}, backend: default}
 - {name: d, match: {hosts: [tls.example.org], listeners: [tls]}, backend: default}
 `)
-	if got := routeWarnings(c); len(got) != 2 || !strings.Contains(got[0], `:5: routes[0].match.hosts: "other.example.com" gets no calls`) || !strings.Contains(got[1], `:6: routes[1].match.hosts: "*.other.example.com" gets no calls`) {
+	if got := Warnings(c); len(got) != 2 || !strings.Contains(got[0], `:5: routes[0].match.hosts: "other.example.com" gets no calls`) || !strings.Contains(got[1], `:6: routes[1].match.hosts: "*.other.example.com" gets no calls`) {
 		t.Errorf("got %q", got)
 	}
-	if got := routeWarnings(&config.Loaded{}); got != nil {
+	if got := Warnings(&config.Loaded{}); got != nil {
 		t.Errorf("without routes: %q", got)
 	}
 }
@@ -175,7 +176,7 @@ routes:
 // TestRoutesWhoseMethodsAreRefusedAreWarnedOf judges the names that backends receive, and
 // warns only if no call can cross.
 func TestRoutesWhoseMethodsAreRefusedAreWarnedOf(t *testing.T) {
-	clearEnvironment(t)
+	cmdtest.ClearEnvironment(t)
 	for _, c := range []struct{ methods, route, want string }{
 		{"{deny: [a.B/*]}", "match: {methods: [a.B/Get, a.B/Put*]}", "methods.deny"},
 		{"{deny: [a.B/*]}", "match: {methods: [a.B/Get, a.C/Get]}", ""},
@@ -192,9 +193,9 @@ func TestRoutesWhoseMethodsAreRefusedAreWarnedOf(t *testing.T) {
 		{"{enforce: false}", "match: {methods: [grpc.channelz.v1.Channelz/*]}", "methods.allow"},
 		{"{allow: [grpc.channelz.v1.Channelz/Get*]}", "match: {methods: [grpc.channelz.v1.Channelz/*]}", ""},
 	} {
-		l := loadFile(t, "backend: {address: a:1}\nmethods: "+c.methods+"\nroutes:\n- {name: one, "+c.route+", backend: default}\n- {name: rest, match: {hosts: [other.example.com], methods: [x.Y/Z]}, backend: default}\n")
+		l := cmdtest.Load(t, "backend: {address: a:1}\nmethods: "+c.methods+"\nroutes:\n- {name: one, "+c.route+", backend: default}\n- {name: rest, match: {hosts: [other.example.com], methods: [x.Y/Z]}, backend: default}\n")
 		var got []string
-		for _, w := range routeWarnings(l) {
+		for _, w := range Warnings(l) {
 			if strings.Contains(w, ":4: routes[0]: ") {
 				got = append(got, w)
 			}

@@ -1,4 +1,4 @@
-package main
+package wiring
 
 import (
 	"errors"
@@ -16,9 +16,9 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// bridgeRoutes converts the routes to the bridge's.
-func bridgeRoutes(c *config.Loaded) []bridge.Route {
-	var routes []bridge.Route
+// routes converts the routes to the bridge's.
+func routes(c *config.Loaded) []bridge.Route {
+	var all []bridge.Route
 	for i, r := range c.Routes {
 		to := bridge.Route{
 			Name:           r.Name,
@@ -60,18 +60,18 @@ func bridgeRoutes(c *config.Loaded) []bridge.Route {
 		for _, v := range r.Metadata.Set {
 			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue{Name: v.Name, Value: v.Value})
 		}
-		to.Message = bridgeMessageRoute(&r.Message)
+		to.Message = messageRoute(&r.Message)
 		if at := config.Entry("routes", i); c.IsSet(at + ".message.heartbeat") {
 			to.Message.Heartbeat = orNone(r.Message.Heartbeat)
 		}
-		routes = append(routes, to)
+		all = append(all, to)
 	}
-	return routes
+	return all
 }
 
-// bridgeMessageRoute converts a route's part for bare messages. It returns nil if the file
+// messageRoute converts a route's part for bare messages. It returns nil if the file
 // has none.
-func bridgeMessageRoute(m *config.RouteMessage) *bridge.MessageRoute {
+func messageRoute(m *config.RouteMessage) *bridge.MessageRoute {
 	if m.Path == "" && m.Method == "" && m.Framing == "" {
 		return nil
 	}
@@ -116,23 +116,23 @@ func routeKey(c *config.Loaded, m *report.RouteMistake) string {
 	return key
 }
 
-// routeWarnings returns a warning for each route that gets no call, or whose calls
+// Warnings returns a warning for each route that gets no call, or whose calls
 // culvert refuses.
-func routeWarnings(c *config.Loaded) []string {
-	routes := bridgeRoutes(c)
+func Warnings(c *config.Loaded) []string {
+	all := routes(c)
 	var warnings []string
 	shadowed := map[int]bool{}
-	for _, s := range bridge.ShadowedRoutes(routes, waysIn(c)) {
+	for _, s := range bridge.ShadowedRoutes(all, WaysIn(c)) {
 		shadowed[s.Route] = true
 		why := "no listener that it matches accepts a client protocol that it matches (listen[].transports); change match, or remove the route"
 		if s.By >= 0 {
-			why = fmt.Sprintf("the route %q (%s) gets all of its calls; change match, or remove one of the routes", routes[s.By].Name, c.Place(config.Entry("routes", s.By)))
+			why = fmt.Sprintf("the route %q (%s) gets all of its calls; change match, or remove one of the routes", all[s.By].Name, c.Place(config.Entry("routes", s.By)))
 		}
 		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
 	}
 	cfg := bridge.Config{AllowMethods: c.Methods.Allow, DenyMethods: c.Methods.Deny, TryMethods: !c.Methods.Enforce}
-	for i := range routes {
-		if keys := routes[i].RefusedBy(&cfg); len(keys) > 0 && !shadowed[i] {
+	for i := range all {
+		if keys := all[i].RefusedBy(&cfg); len(keys) > 0 && !shadowed[i] {
 			for j, key := range keys {
 				keys[j] = c.Place(key)
 			}
@@ -151,7 +151,7 @@ func unansweredHosts(c *config.Loaded) []string {
 		everyHost := false // a listener of the route answers to any
 		for at, l := range c.Listen {
 			takes := len(r.Match.Listeners) == 0 || slices.Contains(r.Match.Listeners, names[at])
-			everyHost = everyHost || takes && !onlyLocalNames(l)
+			everyHost = everyHost || takes && !OnlyLocalNames(l)
 		}
 		for _, host := range r.Match.Hosts {
 			if !everyHost && !bridge.AnswersTo(c.Hosts, host) {
@@ -162,16 +162,16 @@ func unansweredHosts(c *config.Loaded) []string {
 	return warnings
 }
 
-// onlyLocalNames reports whether a listener refuses all hosts but local names and those
+// OnlyLocalNames reports whether a listener refuses all hosts but local names and those
 // in hosts. The names of certificates also count, so one with TLS isn't judged.
-func onlyLocalNames(l config.Listener) bool {
+func OnlyLocalNames(l config.Listener) bool {
 	host, _, err := net.SplitHostPort(l.Address)
 	addr, addrErr := netip.ParseAddr(host)
 	return err == nil && !l.TLS.Enabled && (host == "localhost" || addrErr == nil && addr.IsLoopback())
 }
 
-// waysIn returns each listener with each client protocol that it accepts.
-func waysIn(c *config.Loaded) []report.Way {
+// WaysIn returns each listener with each client protocol that it accepts.
+func WaysIn(c *config.Loaded) []report.Way {
 	var ways []report.Way
 	for i, name := range c.ListenerNames() {
 		for _, transport := range bridge.Transports() {

@@ -1,4 +1,7 @@
-package main
+// Package wiring is where the configuration meets the bridge: it converts the one to the
+// other, and gives errors of the bridge their places in the configuration. No other package
+// knows both.
+package wiring
 
 import (
 	"errors"
@@ -12,12 +15,11 @@ import (
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
-// bridgeConfig converts the configuration to the bridge's. Only this file and
-// wire_routes.go know both. serve adds Logger, Observer and the parts with certificates.
-func bridgeConfig(c *config.Loaded) bridge.Config {
+// Bridge converts the configuration to the bridge's. serve adds Logger, Observer and the parts with certificates.
+func Bridge(c *config.Loaded) bridge.Config {
 	return bridge.Config{
-		Backends:          bridgeBackends(c),
-		Routes:            bridgeRoutes(c),
+		Backends:          backends(c),
+		Routes:            routes(c),
 		AllowOrigins:      c.AllowOrigins,
 		Hosts:             c.Hosts,
 		TryOrigins:        !c.EnforceOrigins,
@@ -69,11 +71,11 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 	}
 }
 
-// bridgeBackends converts the backends to the bridge's, without their certificates.
-func bridgeBackends(c *config.Loaded) []bridge.NamedBackend {
-	var backends []bridge.NamedBackend
+// backends converts the backends to the bridge's, without their certificates.
+func backends(c *config.Loaded) []bridge.NamedBackend {
+	var all []bridge.NamedBackend
 	for _, b := range c.BackendSections() {
-		backends = append(backends, bridge.NamedBackend{Name: b.Name, MaxCalls: b.Limits.Calls, Backend: bridge.Backend{
+		all = append(all, bridge.NamedBackend{Name: b.Name, MaxCalls: b.Limits.Calls, Backend: bridge.Backend{
 			Target:      b.Address,
 			Authority:   b.Authority,
 			Keepalive:   b.Keepalive,
@@ -87,20 +89,24 @@ func bridgeBackends(c *config.Loaded) []bridge.NamedBackend {
 			ResolveInterval: orNone(b.ResolveInterval),
 		}})
 	}
-	return backends
+	return all
 }
 
-// newBridge creates the bridge, and adds the source of a key to its errors.
-func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
+// New creates the bridge, and adds the source of a key to its errors.
+func New(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 	s, err := bridge.New(cfg)
-	return s, withSource(err, c)
+	return s, Placed(err, c)
 }
 
-// withSource adds the source of the key to an error of the bridge about its value.
-func withSource(err error, c *config.Loaded) error {
+// Placed adds the source of the key to an error of the bridge about its value, or about
+// a change that needs a restart. Usually config.NeedsRestart has found those before.
+func Placed(err error, c *config.Loaded) error {
+	var restart *bridge.RestartError
 	var about *report.OriginError
 	var route *report.RouteMistake
 	switch {
+	case errors.As(err, &restart):
+		return NeedRestart(c, restart.Keys)
 	case errors.As(err, &route):
 		return routeErrors(err, c)
 	case errors.As(err, &about):
@@ -109,9 +115,9 @@ func withSource(err error, c *config.Loaded) error {
 	return err
 }
 
-// bridgeListener converts listen[i] to the bridge's. serve adds LoopbackOnly,
+// Listener converts listen[i] to the bridge's. serve adds LoopbackOnly,
 // because it knows the bound address.
-func bridgeListener(c *config.Loaded, i int) bridge.Listener {
+func Listener(c *config.Loaded, i int) bridge.Listener {
 	l := c.Listen[i]
 	return bridge.Listener{
 		Name:           c.ListenerNames()[i],
@@ -149,8 +155,8 @@ func methodLimits(list []config.MethodLimits) []bridge.MethodQuota {
 	return quotas
 }
 
-// logSamples returns the rules for the lines of calls.
-func logSamples(c config.Log) []telemetry.Sample {
+// Samples returns the rules for the lines of calls.
+func Samples(c config.Log) []telemetry.Sample {
 	var samples []telemetry.Sample
 	for _, s := range c.Sample {
 		samples = append(samples, telemetry.Sample{Pattern: s.Pattern, OneIn: s.OneIn})
@@ -167,9 +173,9 @@ func byCPU(rate config.Size) int {
 	return orNone(int(rate))
 }
 
-// logExpansion logs the rates that the bridge derived, because no file has
+// LogLimits logs the rates that the bridge derived, because no file has
 // their values.
-func logExpansion(log *slog.Logger, l bridge.Limits) {
+func LogLimits(log *slog.Logger, l bridge.Limits) {
 	byDefault := bridge.DefaultLimits()
 	for _, rate := range []struct {
 		key            string

@@ -1,0 +1,75 @@
+// Package cmdtest has what the tests of the program and of its rooms share.
+package cmdtest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// Patience is for what takes no time: a test that waits so long has failed.
+const Patience = 2 * time.Minute
+
+// ClearEnvironment takes the CULVERT_ variables of whoever runs the tests
+// away from them.
+func ClearEnvironment(t *testing.T) {
+	t.Helper()
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CULVERT_") {
+			t.Setenv(name, value) // puts it back after the test
+			_ = os.Unsetenv(name) // can only fail on a malformed name
+		}
+	}
+}
+
+// Load reads a configuration as serve would.
+func Load(t *testing.T, content string) *config.Loaded {
+	t.Helper()
+	ClearEnvironment(t)
+	file := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := config.Load(config.Options{}, file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded
+}
+
+// WritePair writes a self-signed certificate for a name, and its key.
+func WritePair(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

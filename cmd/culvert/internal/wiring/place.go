@@ -1,0 +1,39 @@
+package wiring
+
+import (
+	"errors"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// A RestartError lists the keys of a new configuration that culvert can't change
+// while it runs.
+type RestartError struct {
+	Keys []string // with the numbers of entries
+	err  error    // a line for each, with its place in the file
+}
+
+// Error implements error.
+func (e *RestartError) Error() string { return e.err.Error() }
+
+// NeedRestart returns a RestartError about keys of a configuration.
+func NeedRestart(next *config.Loaded, keys []string) error {
+	e := &RestartError{Keys: keys}
+	var lines []error
+	for _, key := range keys {
+		lines = append(lines, next.Errorf(key, "a change needs a restart of culvert"))
+	}
+	e.err = errors.Join(lines...)
+	return e
+}
+
+// A BackendPlace is the section of a backend in a configuration.
+type BackendPlace struct {
+	Config  *config.Loaded
+	Section string
+}
+
+// Placed adds the place of a key of the section, such as descriptors, to an error about it.
+func (p BackendPlace) Placed(key string, err error) error {
+	return p.Config.Errorf(p.Section+"."+key, "%w", err)
+}
