@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -36,10 +37,10 @@ type reloader struct {
 	// rejected, or ended a rejection. It may be nil.
 	reloaded func(before, now *configState)
 
-	quiet, longest time.Duration // of fileWatch
-	read           []string      // the files of the last attempt; only for run
-	later          []string      // the laterWarnings of the configuration that runs; only for run
-	unwatched      unwatched     // only for run
+	quiet, longest time.Duration   // of files.Watch
+	read           []string        // the files of the last attempt; only for run
+	later          []string        // the laterWarnings of the configuration that runs; only for run
+	unwatched      files.Unwatched // only for run
 
 	hangup  chan struct{} // room for one request, which stands for all that wait
 	state   atomic.Pointer[configState]
@@ -71,7 +72,7 @@ type rejection struct {
 
 // newReloader returns a reloader for a program that begins with c.
 func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slog.Logger) *reloader {
-	r := &reloader{load: load, log: log, always: func() bool { return false }, notify: func(string) {}, hangup: make(chan struct{}, 1), quiet: quietTime, longest: longestUnrest}
+	r := &reloader{load: load, log: log, always: func() bool { return false }, notify: func(string) {}, hangup: make(chan struct{}, 1), quiet: files.QuietTime, longest: files.LongestUnrest}
 	r.state.Store(&configState{Loaded: c.Compact(), version: c.Version(), since: time.Now()})
 	return r
 }
@@ -80,7 +81,7 @@ func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slo
 func (r *reloader) current() *configState { return r.state.Load() }
 
 // request asks for a reload by SIGHUP. It doesn't wait for it.
-func (r *reloader) request() { ask(r.hangup) }
+func (r *reloader) request() { files.Ask(r.hangup) }
 
 // start runs the reloader until ctx ends. wait waits for its end.
 func (r *reloader) start(ctx context.Context) { r.running.Go(func() { r.run(ctx) }) }
@@ -88,17 +89,17 @@ func (r *reloader) start(ctx context.Context) { r.running.Go(func() { r.run(ctx)
 func (r *reloader) wait() { r.running.Wait() }
 
 func (r *reloader) run(ctx context.Context) {
-	w := newFileWatch(r.quiet, r.longest)
-	defer w.close()
+	w := files.NewWatch(r.quiet, r.longest)
+	defer w.Close()
 	again := r.readsAgain()
 	if again {
-		r.tellUnwatched(w.open())
+		r.tellUnwatched(w.Open())
 		r.look(w, false) // the file may have changed since the start
 	}
 	lost := func(err error) {
 		r.log.Debug("the kernel may have lost changes of the configuration file", "cause", err.Error())
 	}
-	w.follow(ctx, lost, func() { r.look(w, false) }, r.hangup, func() {
+	w.Follow(ctx, lost, func() { r.look(w, false) }, r.hangup, func() {
 		r.notify(reloadingState())
 		if again {
 			r.look(w, true)
@@ -121,12 +122,12 @@ func (r *reloader) readsAgain() bool {
 
 // look reloads files that may have changed. It watches them before it reads them, or
 // it could miss a change.
-func (r *reloader) look(w *fileWatch, asked bool) {
+func (r *reloader) look(w *files.Watch, asked bool) {
 	for range 3 { // the files of a file that changes each time can wait
-		files := r.files()
-		r.tellUnwatched(w.set(files))
+		read := r.files()
+		r.tellUnwatched(w.Set(read))
 		r.reload(asked)
-		if slices.Equal(files, r.files()) {
+		if slices.Equal(read, r.files()) {
 			return
 		}
 		asked = false
@@ -136,17 +137,17 @@ func (r *reloader) look(w *fileWatch, asked bool) {
 // files returns the files of the configuration that runs and of the one that was
 // read last.
 func (r *reloader) files() []string {
-	files := r.current().Files()
+	all := r.current().Files()
 	for _, file := range r.read {
-		if !slices.Contains(files, file) {
-			files = append(files, file)
+		if !slices.Contains(all, file) {
+			all = append(all, file)
 		}
 	}
-	return files
+	return all
 }
 
 func (r *reloader) tellUnwatched(err error) {
-	r.unwatched.tell(r.log, "can't watch the configuration file: send SIGHUP after a change", err, "file", r.current().File)
+	r.unwatched.Tell(r.log, "can't watch the configuration file: send SIGHUP after a change", err, "file", r.current().File)
 }
 
 // errNoKeys refuses a file that somebody truncated to write it anew.

@@ -15,7 +15,7 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads = newReloader(p.config, p.again, p.log)
 	p.reloads.notify = func(state string) { p.notify(ctx, state) }
 	p.reloads.always = func() bool {
-		keys, described := p.keys.reload(), p.described.reload()
+		keys, described := p.keys.reload(), p.described.Reload()
 		return keys || described
 	}
 	p.reloads.parts = []part{
@@ -24,7 +24,7 @@ func (p *program) openReloads(ctx context.Context) {
 		p.keys.reportLater,
 		p.changeListeners,
 		p.keys.changeClients,
-		p.described.change,
+		p.described.Change,
 		p.announcer.change,
 		p.changeBridge,
 	}
@@ -54,7 +54,7 @@ func (p *program) changeListeners(running, next *config.Loaded) (commit, undo fu
 func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err error) {
 	cfg := wiring.Bridge(next)
 	p.keys.secure(cfg.Backends)
-	p.described.describe(cfg.Backends, next)
+	p.described.Describe(cfg.Backends, next)
 	limit := p.memory.find(next.Limits.Memory)
 	boundMemory(&cfg, limit.bytes, next)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart

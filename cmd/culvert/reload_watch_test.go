@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/config"
@@ -252,50 +249,8 @@ func TestOtherFilesAreNotNoticed(t *testing.T) {
 	}
 }
 
-// TestUnrestEnds: files that are never quiet are read in the end.
-func TestUnrestEnds(t *testing.T) {
-	w := newFileWatch(time.Second, 3*time.Second)
-	defer w.close()
-	begin := time.Now().Add(-2 * time.Second)
-	w.unrest(begin)
-	w.unrest(begin.Add(4 * time.Second))
-	<-w.timer.C // at once, and not in a second
-	w.rested()
-	if !w.since.IsZero() {
-		t.Error("unrest lasts")
-	}
-}
-
-// TestTheKernelNeverWaits: while culvert reads a file or asks for a watch, events and
-// errors don't pile up. fsnotify may hold the lock of its watches until an error is taken.
-func TestTheKernelNeverWaits(t *testing.T) {
-	w := newFileWatch(time.Second, time.Second)
-	w.kernel = &fsnotify.Watcher{Events: make(chan fsnotify.Event), Errors: make(chan error)}
-	w.names.Store(&map[string]bool{"/a": true})
-	w.receiving.Go(w.receive)
-	for range 100 {
-		w.kernel.Events <- fsnotify.Event{Name: "/b"}
-	}
-	if len(w.changed) > 0 {
-		t.Error("another file disturbs")
-	}
-	for range 100 {
-		w.kernel.Events <- fsnotify.Event{Name: "//a"}
-		w.kernel.Errors <- errors.New("no watch")
-	}
-	close(w.kernel.Events)
-	w.receiving.Wait()
-	if err := <-w.changed; err != nil || len(w.changed) > 0 {
-		t.Errorf("culvert hears %v, and more: %d; want one change", err, len(w.changed))
-	}
-}
-
 // TestWithoutTheKernelHangupStillReloads: no more watches are to be had.
 func TestWithoutTheKernelHangupStillReloads(t *testing.T) {
-	w := &fileWatch{}
-	if w.changed != nil || w.set([]string{"/etc/proxy.yaml"}) != nil {
-		t.Error("a watch that the kernel refused isn't silent")
-	}
 	r := newReloadTest(t, reloadBase)
 	for _, text := range []string{"no space left on device", "too many open files"} {
 		err := map[bool]error{true: os.NewSyscallError("inotify_add_watch", syscall.ENOSPC), false: os.NewSyscallError("inotify_init1", syscall.EMFILE)}[text == "no space left on device"]

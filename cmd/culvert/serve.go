@@ -20,6 +20,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
@@ -115,7 +116,7 @@ type program struct {
 	announcer    *announcer
 	releaser     *releaser
 	keys         *keyring
-	described    *descriptorFiles
+	described    *files.Descriptors
 	bridge       *bridge.Server
 	passed       sockets.Passed    // sockets of the supervisor, by the key of their address
 	listeners    []net.Listener    // of each of listen, in its order
@@ -217,15 +218,15 @@ func (p *program) open(ctx context.Context) error {
 
 // openKeys reads the certificates and descriptors, and sets the policy of each listener.
 func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err error) {
-	if p.described, err = openDescriptorFiles(p.config, p.log); err != nil {
+	if p.described, err = files.OpenDescriptors(p.config, p.log); err != nil {
 		return err
 	}
-	p.described.describe(cfg.Backends, p.config)
+	p.described.Describe(cfg.Backends, p.config)
 	if p.keys, err = openKeyring(p.config, p.log, obs, p.out); err != nil {
 		return err
 	}
 	p.health.SetDetail(func() []string {
-		return slices.Concat(p.reloads.problems(), p.keys.problems(), p.described.problems(), p.bridge.Problems())
+		return slices.Concat(p.reloads.problems(), p.keys.problems(), p.described.Problems(), p.bridge.Problems())
 	})
 	p.health.SetBackends(p.backends)
 	p.keys.secure(cfg.Backends)
@@ -288,9 +289,9 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer running.Wait()
 	defer cancel()
 
-	defer p.keys.close(p.reloads.wait, p.described.wait)
+	defer p.keys.close(p.reloads.wait, p.described.Wait)
 	p.reloads.start(ctx)
-	p.described.start(ctx)
+	p.described.Start(ctx)
 	defer cancel() // before the wait for both
 
 	p.health.SetReady(true)                        // the ports are bound; the log line "listening" must not come before

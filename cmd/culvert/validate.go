@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -80,12 +81,12 @@ func validate(cmd *cobra.Command, s *settings, partial bool, ask func(*config.Lo
 }
 
 // laterWarnings returns the warnings that config can't give.
-func laterWarnings(c *config.Loaded) []string { return append(exposedFiles(c), wiring.Warnings(c)...) }
+func laterWarnings(c *config.Loaded) []string { return append(files.Exposed(c), wiring.Warnings(c)...) }
 
 // checkBridge creates the server as serve would, and closes it. So it checks
 // the certificates and descriptors, and the rules that only the bridge knows.
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
-	_, describeErr := openDescriptorFiles(loaded, slog.New(slog.DiscardHandler))
+	_, describeErr := files.OpenDescriptors(loaded, slog.New(slog.DiscardHandler))
 	err := errors.Join(checkCertificates(cmd, loaded), describeErr)
 	cfg := wiring.Bridge(loaded)
 	if lacksBackend(loaded) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -74,13 +75,13 @@ func openBackends(loaded *config.Loaded) (backends []*askedBackend, closeAll fun
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := openDescriptorFiles(loaded, slog.New(slog.DiscardHandler))
+	described, err := files.OpenDescriptors(loaded, slog.New(slog.DiscardHandler))
 	if err != nil {
 		keys.close()
 		return nil, nil, err
 	}
 	keys.secure(cfg.Backends)
-	files.describe(cfg.Backends, loaded)
+	described.Describe(cfg.Backends, loaded)
 	closeAll = func() {
 		for _, b := range backends {
 			_ = b.asks.Close() // nobody needs it any more

@@ -15,6 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -72,4 +77,18 @@ func WritePair(t *testing.T, dir, name string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// DescriptorSet returns what protoc writes for a file with --include_imports.
+func DescriptorSet(of protoreflect.FileDescriptor) ([]byte, error) {
+	all := &descriptorpb.FileDescriptorSet{}
+	var add func(protoreflect.FileDescriptor)
+	add = func(f protoreflect.FileDescriptor) {
+		for i := range f.Imports().Len() {
+			add(f.Imports().Get(i))
+		}
+		all.File = append(all.File, protodesc.ToFileDescriptorProto(f))
+	}
+	add(of)
+	return proto.Marshal(all)
 }

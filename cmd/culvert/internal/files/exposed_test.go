@@ -1,4 +1,4 @@
-package main
+package files
 
 import (
 	"io/fs"
@@ -81,7 +81,7 @@ func TestKeysThatOthersCanGetAt(t *testing.T) {
 // parts of each want are separated by " … ": the prose between them can change.
 func wantExposed(t *testing.T, text, key string, want []string) {
 	t.Helper()
-	got := exposedFiles(cmdtest.Load(t, text))
+	got := Exposed(cmdtest.Load(t, text))
 	if len(got) != len(want) {
 		t.Errorf("%s has %q, want %q", text, got, want)
 		return
@@ -104,7 +104,7 @@ func says(text, want string) bool {
 func TestExposedKeysAreToldOnce(t *testing.T) {
 	dir := openFolder(t)
 	a, b, c := makeFile(t, filepath.Join(dir, "a.key"), 0o644), makeFile(t, filepath.Join(dir, "b.key"), 0o644), makeFile(t, filepath.Join(dir, "c.key"), 0o644)
-	got := exposedFiles(cmdtest.Load(t, `
+	got := Exposed(cmdtest.Load(t, `
 listen:
   - 127.0.0.1:1
   - 127.0.0.1:2
@@ -177,7 +177,7 @@ backend:
   tls: {ca: DIR/backend.pem, cert: DIR/own.pem, key: DIR/none.key}
 `, "DIR", dir))
 	c.File = makeFile(t, filepath.Join(dir, "proxy.yaml"), 0o646)
-	got := exposedFiles(c)
+	got := Exposed(c)
 	want := []string{"tls.acme.eab.hmac_key: … " + dir + "/eab … read … chmod 640"}
 	for _, f := range [][2]string{
 		{"", "proxy.yaml"},
@@ -204,7 +204,7 @@ backend:
 	// One folder, one line.
 	chmod(t, dir, 0o777)
 	folders := 0
-	for _, w := range exposedFiles(c) {
+	for _, w := range Exposed(c) {
 		if says(w, "replaced … everybody … directory "+dir+" … chmod go-w") {
 			folders++
 		}

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package main
+package files
 
 // writers finds nothing on systems without Unix permissions.
 type writers struct{}

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package files
 
 // readOnly returns false, because it has no way to find out on this system.
 func readOnly(string) bool { return false }

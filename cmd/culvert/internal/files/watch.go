@@ -1,4 +1,4 @@
-package main
+package files
 
 import (
 	"context"
@@ -20,23 +20,23 @@ import (
 
 // How long the files must be quiet before culvert reads them. Editors and the
 // kubelet replace a file in several steps, and a program may write it in pieces. If
-// files are never quiet, culvert reads them at last after longestUnrest.
+// files are never quiet, culvert reads them at last after LongestUnrest.
 const (
-	quietTime     = 200 * time.Millisecond
-	longestUnrest = 2 * time.Second
+	QuietTime     = 200 * time.Millisecond
+	LongestUnrest = 2 * time.Second
 )
 
 // maxFollowed is the kernel's limit for symbolic links in a path.
 const maxFollowed = 40
 
-// A fileWatch notices that files may have changed. It watches directories, because a
+// A Watch notices that files may have changed. It watches directories, because a
 // watch of a file stays with the old one when another takes its name. It belongs to
 // one goroutine.
 //
 // Another goroutine, receive, does nothing but take what the kernel tells: fsnotify may
 // hold the lock that add needs until somebody takes its error. It drops events of other
 // files, of which a directory such as /tmp has many.
-type fileWatch struct {
+type Watch struct {
 	kernel    *fsnotify.Watcher               // nil: not open, or the kernel refused one
 	names     atomic.Pointer[map[string]bool] // the directory entries and directories that matter
 	changed   chan error                      // room for one, which stands for all; an error: the kernel may have lost events
@@ -47,22 +47,23 @@ type fileWatch struct {
 	since          time.Time // of the first event that waits for the timer; zero: none does
 }
 
-// newFileWatch returns a watch that notices nothing before open.
-func newFileWatch(quiet, longest time.Duration) *fileWatch {
-	w := &fileWatch{quiet: quiet, longest: longest, timer: time.NewTimer(longest), changed: make(chan error, 1)}
+// NewWatch returns a watch that notices nothing before Open.
+func NewWatch(quiet, longest time.Duration) *Watch {
+	w := &Watch{quiet: quiet, longest: longest, timer: time.NewTimer(longest), changed: make(chan error, 1)}
 	w.timer.Stop()
 	return w
 }
 
-// open begins to watch. With an error, the watch still notices nothing.
-func (w *fileWatch) open() (err error) {
+// Open begins to watch. With an error, the watch still notices nothing.
+func (w *Watch) Open() (err error) {
 	if w.kernel, err = fsnotify.NewWatcher(); err == nil {
 		w.receiving.Go(w.receive)
 	}
 	return err
 }
 
-func (w *fileWatch) close() {
+// Close ends the watch.
+func (w *Watch) Close() {
 	w.timer.Stop()
 	if w.kernel != nil {
 		_ = w.kernel.Close() // it has nothing to lose
@@ -70,9 +71,9 @@ func (w *fileWatch) close() {
 	}
 }
 
-// follow calls look when the files have changed and are quiet, and answer for a request,
+// Follow calls look when the files have changed and are quiet, and answer for a request,
 // until ctx ends. It calls lost if the kernel may have lost changes.
-func (w *fileWatch) follow(ctx context.Context, lost func(error), look func(), requests <-chan struct{}, answer func()) {
+func (w *Watch) Follow(ctx context.Context, lost func(error), look func(), requests <-chan struct{}, answer func()) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -91,24 +92,24 @@ func (w *fileWatch) follow(ctx context.Context, lost func(error), look func(), r
 	}
 }
 
-// ask puts a request into a channel with room for one. It never waits.
-func ask(requests chan<- struct{}) {
+// Ask puts a request into a channel with room for one. It never waits.
+func Ask(requests chan<- struct{}) {
 	select {
 	case requests <- struct{}{}:
 	default: // the one that waits hasn't begun, so it reads what is there now
 	}
 }
 
-// unwatched is why a watch may miss changes, as the log tells.
-type unwatched string
+// Unwatched is why a watch may miss changes, as the log tells.
+type Unwatched string
 
-// tell logs the reason, once.
-func (u *unwatched) tell(log *slog.Logger, msg string, err error, attrs ...any) {
+// Tell logs the reason, once.
+func (u *Unwatched) Tell(log *slog.Logger, msg string, err error, attrs ...any) {
 	before := *u
 	if *u = ""; err == nil {
 		return
 	}
-	if *u = unwatched(err.Error()); *u != before {
+	if *u = Unwatched(err.Error()); *u != before {
 		log.Warn(msg, append(attrs, "cause", err.Error(), "hint", unwatchedHint(err))...) //nolint:sloglint // the callers' messages are constants
 	}
 }
@@ -127,12 +128,12 @@ func unwatchedHint(err error) string {
 // A busy directory would wake culvert for each of its events. So receive lets them gather
 // in the kernel, which has room for 16,384, and takes many at once.
 const (
-	gatherTime = 50 * time.Millisecond // less than quietTime
+	gatherTime = 50 * time.Millisecond // less than QuietTime
 	takeTime   = 2 * time.Millisecond
 )
 
-// receive takes what the kernel tells until close.
-func (w *fileWatch) receive() {
+// receive takes what the kernel tells until Close.
+func (w *Watch) receive() {
 	for {
 		if _, open := w.take(nil); !open {
 			return
@@ -150,7 +151,7 @@ func (w *fileWatch) receive() {
 
 // take waits for an event or an error, unless the time is over. open reports whether more
 // may come.
-func (w *fileWatch) take(over <-chan time.Time) (taken, open bool) {
+func (w *Watch) take(over <-chan time.Time) (taken, open bool) {
 	select {
 	case e, open := <-w.kernel.Events:
 		if names := w.names.Load(); open && names != nil && (*names)[filepath.Clean(e.Name)] {
@@ -168,19 +169,19 @@ func (w *fileWatch) take(over <-chan time.Time) (taken, open bool) {
 }
 
 // tell never waits: what is already in changed makes culvert look at all files.
-func (w *fileWatch) tell(err error) {
+func (w *Watch) tell(err error) {
 	select {
 	case w.changed <- err:
 	default:
 	}
 }
 
-// set watches the files, in place of those before. Links on the way to a file may
+// Set watches the files, in place of those before. Links on the way to a file may
 // have changed, so it is called before each reading. It returns an error if culvert
 // may miss changes.
-func (w *fileWatch) set(files []string) error {
+func (w *Watch) Set(files []string) error {
 	if w.kernel == nil {
-		return nil // open returned the error
+		return nil // Open returned the error
 	}
 	var err error
 	for range maxFollowed {
@@ -194,7 +195,7 @@ func (w *fileWatch) set(files []string) error {
 }
 
 // add watches the directories of the entries, and no others.
-func (w *fileWatch) add(entries []string) error {
+func (w *Watch) add(entries []string) error {
 	names := map[string]bool{}
 	var folders []string
 	for _, entry := range entries {
@@ -210,7 +211,7 @@ func (w *fileWatch) add(entries []string) error {
 	var errs []error
 	for _, folder := range folders {
 		// Also if it is watched: another directory may have taken its name.
-		if err := w.kernel.Add(folder); err != nil && !errors.Is(err, fs.ErrNotExist) { // set looks again
+		if err := w.kernel.Add(folder); err != nil && !errors.Is(err, fs.ErrNotExist) { // Set looks again
 			errs = append(errs, fmt.Errorf("%s: %w", folder, err))
 		}
 	}
@@ -223,7 +224,7 @@ func (w *fileWatch) add(entries []string) error {
 }
 
 // unrest has the timer fire when the files are quiet.
-func (w *fileWatch) unrest(now time.Time) {
+func (w *Watch) unrest(now time.Time) {
 	if w.since.IsZero() {
 		w.since = now
 	}
@@ -231,7 +232,7 @@ func (w *fileWatch) unrest(now time.Time) {
 }
 
 // rested ends the time of unrest.
-func (w *fileWatch) rested() { w.since = time.Time{} }
+func (w *Watch) rested() { w.since = time.Time{} }
 
 // lookups returns the directory entries on the way to the files that decide which
 // files these are: their own and those of links. The entry of a directory that is

@@ -1,4 +1,6 @@
-package main
+// Package files looks at the files that a configuration names: it watches them for changes,
+// finds those that others can get at, and keeps the newest version of those with descriptors.
+package files
 
 import (
 	"fmt"
@@ -20,11 +22,11 @@ const (
 	fileRemedy   = "use chmod 644, or less"
 )
 
-// exposedFiles returns warnings about guarded files. It warns if others than
+// Exposed returns warnings about guarded files. It warns if others than
 // root and culvert's user and groups can change or replace a file. It also
 // warns if everybody can read a secret. A group may read a secret, because
 // Kubernetes gives a program without root access in this way (fsGroup).
-func exposedFiles(c *config.Loaded) []string {
+func Exposed(c *config.Loaded) []string {
 	var warnings []string
 	warn := func(key, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)

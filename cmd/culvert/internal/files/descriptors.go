@@ -1,4 +1,4 @@
-package main
+package files
 
 import (
 	"context"
@@ -19,14 +19,14 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// descriptorFiles are the files of backend.descriptors, by their paths. A file keeps its
+// Descriptors are the files of backend.descriptors, by their paths. A file keeps its
 // value in the map while a configuration names it, so that the backends that have it keep
 // their connections when it changes. Its goroutine, watch, reads files that change.
-type descriptorFiles struct {
+type Descriptors struct {
 	log       *slog.Logger
 	others    chan struct{} // room for one request: the configuration names other files
 	running   sync.WaitGroup
-	unwatched unwatched // only for watch
+	unwatched Unwatched // only for watch
 
 	mu    sync.Mutex
 	files map[string]*descriptorFile
@@ -48,15 +48,15 @@ type descriptorFile struct {
 // Descriptors implements bridge.DescriptorSource.
 func (f *descriptorFile) Descriptors() bridge.Descriptors { return *f.current.Load() }
 
-// openDescriptorFiles reads the files of a configuration.
-func openDescriptorFiles(c *config.Loaded, log *slog.Logger) (*descriptorFiles, error) {
-	files, _, err := openDescriptors(c, nil)
-	return &descriptorFiles{log: log, others: make(chan struct{}, 1), files: files}, err
+// OpenDescriptors reads the files of a configuration.
+func OpenDescriptors(c *config.Loaded, log *slog.Logger) (*Descriptors, error) {
+	files, _, err := openFiles(c, nil)
+	return &Descriptors{log: log, others: make(chan struct{}, 1), files: files}, err
 }
 
-// openDescriptors returns the files of a configuration: those of before, and new ones. It
+// openFiles returns the files of a configuration: those of before, and new ones. It
 // also returns their places.
-func openDescriptors(c *config.Loaded, before map[string]*descriptorFile) (files map[string]*descriptorFile, places map[string]wiring.BackendPlace, err error) {
+func openFiles(c *config.Loaded, before map[string]*descriptorFile) (files map[string]*descriptorFile, places map[string]wiring.BackendPlace, err error) {
 	files, places = map[string]*descriptorFile{}, map[string]wiring.BackendPlace{}
 	var errs []error
 	for _, b := range c.BackendSections() {
@@ -77,9 +77,9 @@ func openDescriptors(c *config.Loaded, before map[string]*descriptorFile) (files
 	return files, places, errors.Join(errs...)
 }
 
-// describe sets the descriptors of the backends of a configuration. Backends without a
+// Describe sets the descriptors of the backends of a configuration. Backends without a
 // file are asked by server reflection.
-func (d *descriptorFiles) describe(backends []bridge.NamedBackend, c *config.Loaded) {
+func (d *Descriptors) Describe(backends []bridge.NamedBackend, c *config.Loaded) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i, b := range c.BackendSections() { // in the order of backends
@@ -89,11 +89,11 @@ func (d *descriptorFiles) describe(backends []bridge.NamedBackend, c *config.Loa
 	}
 }
 
-// change is the part of a reload that opens the files of next. describe has them at once,
+// Change is the part of a reload that opens the files of next. Describe has them at once,
 // so undo follows if the backends don't change.
-func (d *descriptorFiles) change(_, next *config.Loaded) (commit, undo func(), err error) {
+func (d *Descriptors) Change(_, next *config.Loaded) (commit, undo func(), err error) {
 	before := d.all()
-	after, places, err := openDescriptors(next, before)
+	after, places, err := openFiles(next, before)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -102,40 +102,40 @@ func (d *descriptorFiles) change(_, next *config.Loaded) (commit, undo func(), e
 		for path, f := range after {
 			f.moveTo(places[path])
 		}
-		ask(d.others)
+		Ask(d.others)
 	}
 	return commit, func() { d.use(before) }, nil
 }
 
 // all returns the files. The map never changes.
-func (d *descriptorFiles) all() map[string]*descriptorFile {
+func (d *Descriptors) all() map[string]*descriptorFile {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.files
 }
 
-func (d *descriptorFiles) use(files map[string]*descriptorFile) {
+func (d *Descriptors) use(files map[string]*descriptorFile) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.files = files
 }
 
-// reload reads all files again, for an operator who asks for it. It reports whether there
+// Reload reads all files again, for an operator who asks for it. It reports whether there
 // are any.
-func (d *descriptorFiles) reload() (anything bool) {
+func (d *Descriptors) Reload() (anything bool) {
 	d.update(true)
 	return len(d.all()) > 0
 }
 
-func (d *descriptorFiles) update(asked bool) {
+func (d *Descriptors) update(asked bool) {
 	files := d.all()
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		files[path].update(d.log, asked)
 	}
 }
 
-// problems returns a line for each file whose newest version is wrong.
-func (d *descriptorFiles) problems() (lines []string) {
+// Problems returns a line for each file whose newest version is wrong.
+func (d *Descriptors) Problems() (lines []string) {
 	files := d.all()
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if err := files[path].wrong(); err != nil {
@@ -145,39 +145,40 @@ func (d *descriptorFiles) problems() (lines []string) {
 	return lines
 }
 
-// start watches the files until ctx ends. wait waits for the end.
-func (d *descriptorFiles) start(ctx context.Context) {
+// Start watches the files until ctx ends. Wait waits for the end.
+func (d *Descriptors) Start(ctx context.Context) {
 	d.running.Go(func() { d.watch(ctx) })
 }
 
-func (d *descriptorFiles) wait() { d.running.Wait() }
+// Wait waits for the end of Start's goroutine.
+func (d *Descriptors) Wait() { d.running.Wait() }
 
 // watch reads files again when they change, until ctx ends.
-func (d *descriptorFiles) watch(ctx context.Context) {
-	w := newFileWatch(quietTime, longestUnrest)
-	defer w.close()
+func (d *Descriptors) watch(ctx context.Context) {
+	w := NewWatch(QuietTime, LongestUnrest)
+	defer w.Close()
 	look := func() {
 		err := d.setWatch(w) // before the reading, or it could miss a change
-		d.unwatched.tell(d.log, "can't watch the files with descriptors: send SIGHUP after a change", err)
+		d.unwatched.Tell(d.log, "can't watch the files with descriptors: send SIGHUP after a change", err)
 		d.update(false)
 	}
 	lost := func(err error) {
 		d.log.Debug("the kernel may have lost changes of a file with descriptors", "cause", err.Error())
 	}
-	ask(d.others) // a file may have changed since the start
-	w.follow(ctx, lost, look, d.others, look)
+	Ask(d.others) // a file may have changed since the start
+	w.Follow(ctx, lost, look, d.others, look)
 }
 
 // setWatch watches the files. It opens the watch with the first ones: the kernel has only
 // so many.
-func (d *descriptorFiles) setWatch(w *fileWatch) error {
+func (d *Descriptors) setWatch(w *Watch) error {
 	paths := slices.Sorted(maps.Keys(d.all()))
 	if w.kernel == nil && len(paths) > 0 {
-		if err := w.open(); err != nil {
+		if err := w.Open(); err != nil {
 			return err
 		}
 	}
-	return w.set(paths)
+	return w.Set(paths)
 }
 
 func (f *descriptorFile) moveTo(place wiring.BackendPlace) {
