@@ -3,13 +3,13 @@ package main
 import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 // openMetrics has the metrics observe the bridge and the certificates, unless they
 // are off or there is no address to read them on. Then it changes nothing.
-func (p *program) openMetrics(cfg *bridge.Config, certificates certificateObserver) certificateObserver {
+func (p *program) openMetrics(cfg *bridge.Config, certificates keys.Observer) keys.Observer {
 	if !p.config.Health.Metrics || p.config.Health.Listen == "" {
 		return certificates
 	}
@@ -39,34 +39,17 @@ func (p *program) watchMetrics() {
 			p.metrics.ConfigApplied()
 		}
 		p.metrics.ConfigInUse(now.version, now.since)
-		for _, file := range p.keys.forgetAllBut(certificateFiles(now.Loaded)) {
+		for _, file := range p.keys.ForgetAllBut(now.Loaded) {
 			p.metrics.ForgetCertificate(file)
 		}
 	}
 	p.health.SetMetrics(p.metrics.Handler(p.log))
 }
 
-// certificateFiles returns the files of certificates that a configuration names. Some may
-// be twice in it, or empty.
-func certificateFiles(c *config.Loaded) []string {
-	var files []string
-	for i := range c.Listen {
-		t := c.ListenerTLS(i)
-		files = append(files, t.Cert)
-		for _, pair := range t.Certificates {
-			files = append(files, pair.Cert)
-		}
-	}
-	for _, b := range c.BackendSections() {
-		files = append(files, b.TLS.Cert)
-	}
-	return files
-}
-
 // certificateObservers are called one after the other.
-type certificateObservers []certificateObserver
+type certificateObservers []keys.Observer
 
-// Certificate implements certificateObserver.
+// Certificate implements keys.Observer.
 func (os certificateObservers) Certificate(c report.CertificateInfo) {
 	for _, o := range os {
 		o.Certificate(c)

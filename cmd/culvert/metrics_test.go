@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,21 +14,11 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
-
-// TestCertificatesOutOfUseAreForgotten: their end would raise an alert for ever.
-func TestCertificatesOutOfUseAreForgotten(t *testing.T) {
-	c := &config.Loaded{Config: config.Config{Listen: make([]config.Listener, 1), Backends: make([]config.NamedBackend, 1)}}
-	c.Listen[0].TLS.Cert, c.Listen[0].TLS.Certificates = "a", []config.Certificate{{Cert: "b"}}
-	c.Backends[0].TLS.Cert = "c"
-	k := &keyring{told: map[string]toldCertificate{"a": {}, "b": {}, "c": {}, "d": {}}}
-	if gone := k.forgetAllBut(certificateFiles(c)); !slices.Equal(gone, []string{"d"}) || len(k.told) != 3 {
-		t.Errorf("%q are forgotten and %d are left, want d and 3", gone, len(k.told))
-	}
-}
 
 // TestMetricsOfReloads: a file that is put back changes nothing, and certificates that
 // aren't in use any more have no series.
@@ -40,7 +31,11 @@ func TestMetricsOfReloads(t *testing.T) {
 	defer func() { _ = s.Close() }() // the test is over
 	written := logs.Open(io.Discard, r.current().Log)
 	defer written.Close(lastLog)
-	p := &program{reloads: r.reloader, bridge: s, log: written.Logger, logs: written, metrics: telemetry.NewMetrics("1"), keys: &keyring{told: map[string]toldCertificate{}}}
+	p := &program{reloads: r.reloader, bridge: s, log: written.Logger, logs: written, metrics: telemetry.NewMetrics("1")}
+	if p.keys, err = keys.Open(r.current().Loaded, p.log, p.metrics, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	defer p.keys.Close(keys.Patience)
 	p.watchMetrics()
 	values := func() map[string]string {
 		w := httptest.NewRecorder()
@@ -59,9 +54,14 @@ func TestMetricsOfReloads(t *testing.T) {
 		{reloadBase, "0", "1", "1"},
 		{reloadChanged, "1", "1", "1"},
 	} {
-		const file = "opened by the reload.pem"
-		p.keys.told[file] = toldCertificate{}
-		p.metrics.Certificate(report.CertificateInfo{File: file})
+		dir := t.TempDir() // a certificate that the reload opens, and that isn't in use then
+		cmdtest.WritePair(t, dir, "a")
+		if _, err := p.keys.Listener(cmdtest.Load(t, strings.ReplaceAll("listen: \":1\"\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n", "DIR", dir)), 0); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(slices.Collect(maps.Keys(values())), "\n"), dir) {
+			t.Errorf("%q: the certificate has no series", step.content)
+		}
 		r.write(step.content)
 		r.reload(false)
 		now := values()
@@ -72,7 +72,7 @@ func TestMetricsOfReloads(t *testing.T) {
 			t.Errorf("%q: the time of the configuration is %s, and was %s", step.content, now[since], first)
 		}
 		for name := range now {
-			if strings.Contains(name, file) && step.newest == "1" {
+			if strings.Contains(name, dir) && step.newest == "1" {
 				t.Errorf("%q: %s is told of", step.content, name)
 			}
 		}

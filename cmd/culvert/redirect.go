@@ -32,7 +32,7 @@ func (p *program) openRedirect(ctx context.Context) error {
 
 // redirectServer redirects to HTTPS, and answers ACME challenges.
 func (p *program) redirectServer() *http.Server {
-	return proxytls.RedirectServer(p.keys.answerCA(proxytls.RedirectHandler(p.httpsPort(), p.isServed)), p.log)
+	return proxytls.RedirectServer(p.keys.AnswerCA(proxytls.RedirectHandler(p.httpsPort(), p.isServed)), p.log)
 }
 
 // httpsPort returns the port for redirects: tls.http_target, or the port of
@@ -58,5 +58,5 @@ func (p *program) isServed(host string) bool {
 		}
 		return strings.EqualFold(strings.Trim(h, "[]"), host)
 	})
-	return named || p.keys.serves(host)
+	return named || p.keys.Serves(host)
 }

@@ -15,15 +15,15 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads = newReloader(p.config, p.again, p.log)
 	p.reloads.notify = func(state string) { p.notify(ctx, state) }
 	p.reloads.always = func() bool {
-		keys, described := p.keys.reload(), p.described.Reload()
-		return keys || described
+		certificates, described := p.keys.Reload(), p.described.Reload()
+		return certificates || described
 	}
 	p.reloads.parts = []part{
 		p.changeLogLevel,
 		p.changeLogSamples,
-		p.keys.reportLater,
+		p.keys.ReportLater,
 		p.changeListeners,
-		p.keys.changeClients,
+		p.keys.ChangeClients,
 		p.described.Change,
 		p.announcer.change,
 		p.changeBridge,
@@ -47,13 +47,13 @@ func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(),
 
 // changeListeners changes the files with the certificates of listeners.
 func (p *program) changeListeners(running, next *config.Loaded) (commit, undo func(), err error) {
-	return p.keys.changeListeners(p.certificates, running, next)
+	return p.keys.ChangeListeners(p.certificates, running, next)
 }
 
 // changeBridge changes what requests are judged by, and the memory limit.
 func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err error) {
 	cfg := wiring.Bridge(next)
-	p.keys.secure(cfg.Backends)
+	p.keys.Secure(cfg.Backends)
 	p.described.Describe(cfg.Backends, next)
 	limit := p.memory.find(next.Limits.Memory)
 	boundMemory(&cfg, limit.bytes, next)

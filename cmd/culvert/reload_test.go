@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -224,5 +226,41 @@ func TestReloadWarnsOnceOfRoutes(t *testing.T) {
 		if p.reloads.reload(true); warned != step.want || p.reloads.current().rejected != nil {
 			t.Errorf("behind\n%s\nthe log warns %d times, want %d; rejected: %v", step.file, warned, step.want, p.reloads.current().rejected)
 		}
+	}
+}
+
+// TestTheEndWaitsForAReload: what a reload opens while culvert ends is closed, too.
+func TestTheEndWaitsForAReload(t *testing.T) {
+	for name, refused := range map[string]error{"applied": nil, "refused": errors.New("the bridge has ended")} {
+		synctest.Test(t, func(t *testing.T) { // fails if a watch of files is left
+			dir := t.TempDir()
+			load := func(pair string) *config.Loaded {
+				cmdtest.WritePair(t, dir, pair)
+				return cmdtest.Load(t, strings.ReplaceAll("tls: {cert: DIR.pem, key: DIR.key}\n", "DIR", filepath.Join(dir, pair)))
+			}
+			running, next := load("a"), load("b")
+			ring, err := keys.Open(running, slog.New(slog.DiscardHandler), nil, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			listener, err := ring.Listener(running, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := newReloader(running, func() (*config.Loaded, error) { return next, nil }, slog.New(slog.DiscardHandler))
+			ends := make(chan struct{})
+			r.parts = []part{
+				func(_, _ *config.Loaded) (commit, undo func(), err error) { <-ends; return nil, nil, nil },
+				func(running, next *config.Loaded) (commit, undo func(), err error) {
+					return ring.ChangeListeners([]*keys.ListenerTLS{listener}, running, next)
+				},
+				func(_, _ *config.Loaded) (commit, undo func(), err error) { return nil, nil, refused },
+			}
+			r.running.Go(func() { r.reload(false) })
+			ring.Close(keys.Patience, func() { close(ends); r.wait() })
+			if changed := r.current().version == next.Version(); changed != (refused == nil) {
+				t.Errorf("%s: the configuration changed: %v", name, changed)
+			}
+		})
 	}
 }

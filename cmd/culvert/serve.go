@@ -21,6 +21,7 @@ import (
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
@@ -115,13 +116,13 @@ type program struct {
 	reloads      *reloader
 	announcer    *announcer
 	releaser     *releaser
-	keys         *keyring
+	keys         *keys.Ring
 	described    *files.Descriptors
 	bridge       *bridge.Server
-	passed       sockets.Passed    // sockets of the supervisor, by the key of their address
-	listeners    []net.Listener    // of each of listen, in its order
-	policies     []bridge.Listener // of each of listeners
-	certificates []*listenerTLS    // of each of listeners; nil: plaintext
+	passed       sockets.Passed      // sockets of the supervisor, by the key of their address
+	listeners    []net.Listener      // of each of listen, in its order
+	policies     []bridge.Listener   // of each of listeners
+	certificates []*keys.ListenerTLS // of each of listeners; nil: plaintext
 
 	redirectListener net.Listener // nil: off
 
@@ -187,7 +188,7 @@ func (p *program) open(ctx context.Context) error {
 		l := &p.policies[i]
 		l.LoopbackOnly = sockets.IsLoopback(ln.Addr())
 		if l.TLS != nil || !l.LoopbackOnly { // else only the names in hosts count, which wiring.Warnings knows
-			l.Serves = p.keys.serves
+			l.Serves = p.keys.Serves
 		}
 	}
 	boundMemory(&cfg, p.memory.bytes, p.config)
@@ -207,7 +208,7 @@ func (p *program) open(ctx context.Context) error {
 		p.close() //nolint:contextcheck // nothing runs yet that a context could end
 		return err
 	}
-	p.keys.startFetching(ctx)
+	p.keys.StartFetching(ctx)
 	p.announcer = newAnnouncer(p.config, p.bridge.Services, p.log)
 	p.openReloads(ctx)
 	p.reloads.later = later
@@ -217,30 +218,28 @@ func (p *program) open(ctx context.Context) error {
 }
 
 // openKeys reads the certificates and descriptors, and sets the policy of each listener.
-func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err error) {
+func (p *program) openKeys(cfg *bridge.Config, obs keys.Observer) (err error) {
 	if p.described, err = files.OpenDescriptors(p.config, p.log); err != nil {
 		return err
 	}
 	p.described.Describe(cfg.Backends, p.config)
-	if p.keys, err = openKeyring(p.config, p.log, obs, p.out); err != nil {
+	if p.keys, err = keys.Open(p.config, p.log, obs, p.out); err != nil {
 		return err
 	}
 	p.health.SetDetail(func() []string {
-		return slices.Concat(p.reloads.problems(), p.keys.problems(), p.described.Problems(), p.bridge.Problems())
+		return slices.Concat(p.reloads.problems(), p.keys.Problems(), p.described.Problems(), p.bridge.Problems())
 	})
 	p.health.SetBackends(p.backends)
-	p.keys.secure(cfg.Backends)
+	p.keys.Secure(cfg.Backends)
 	for i := range p.config.Listen {
-		provider, err := p.keys.listener(p.config, i)
+		certificates, err := p.keys.Listener(p.config, i)
 		if err != nil {
-			p.keys.close()
+			p.keys.Close(keys.Patience)
 			return err
 		}
 		policy := wiring.Listener(p.config, i)
-		var certificates *listenerTLS
-		if provider != nil {
-			certificates = newListenerTLS(provider)
-			policy.TLS, policy.SamePolicy = certificates.config, certificates.samePolicy
+		if certificates != nil {
+			policy.TLS, policy.SamePolicy = certificates.Config, certificates.SamePolicy
 		}
 		p.certificates = append(p.certificates, certificates)
 		p.policies = append(p.policies, policy)
@@ -269,7 +268,7 @@ func (p *program) openHealth(ctx context.Context) error {
 
 // close releases the resources of open if run isn't called.
 func (p *program) close() {
-	p.keys.close()
+	p.keys.Close(keys.Patience)
 	for _, ln := range append(p.listeners, p.healthListener, p.redirectListener, p.adminListener) {
 		if ln != nil {
 			_ = ln.Close() // the error that counts is the one that led here
@@ -289,7 +288,9 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer running.Wait()
 	defer cancel()
 
-	defer p.keys.close(p.reloads.wait, p.described.Wait)
+	defer func() {
+		p.keys.Close(patienceUntil(p.ends, keys.Patience, minPatience), p.reloads.wait, p.described.Wait)
+	}()
 	p.reloads.start(ctx)
 	p.described.Start(ctx)
 	defer cancel() // before the wait for both
@@ -392,12 +393,13 @@ const (
 const lastLog = time.Second
 
 // patienceUntil returns how long to wait for something that may never happen: at most
-// longest, and no longer than until end, if it isn't zero. It is at least minPatience.
-func patienceUntil(end time.Time, longest time.Duration) time.Duration {
+// longest, and no longer than until end, if it isn't zero, with what is left for others. It
+// is at least minPatience.
+func patienceUntil(end time.Time, longest, others time.Duration) time.Duration {
 	if end.IsZero() {
 		return longest
 	}
-	return max(min(longest, time.Until(end)), minPatience).Round(time.Millisecond)
+	return max(min(longest, time.Until(end)-others), minPatience).Round(time.Millisecond)
 }
 
 // closeLog waits for a short time until the log is written, and returns err. If that is
@@ -409,7 +411,7 @@ func (p *program) closeLog(err error) error {
 		p.logs.Last(errorText(err))
 		err = &reported{err}
 	}
-	p.logs.Close(patienceUntil(p.ends, lastLog))
+	p.logs.Close(patienceUntil(p.ends, lastLog, 0))
 	return err
 }
 
@@ -428,7 +430,6 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(exitTime, timeout/2)))
 	defer cancel()
 	p.ends = began.Add(timeout)
-	p.keys.ends = p.ends.Add(-minPatience)
 	done := make(chan error)
 	go func() { done <- p.bridge.Shutdown(limit) }() // received below, or the process ends
 	for {

@@ -151,11 +151,14 @@ func TestWaitsEndWithTheDrain(t *testing.T) {
 			{time.Millisecond, minPatience},
 			{-time.Second, minPatience},
 		} {
-			if got := patienceUntil(time.Now().Add(c.left), lastLog); got != c.want {
+			if got := patienceUntil(time.Now().Add(c.left), lastLog, 0); got != c.want {
 				t.Errorf("with %v left, it waits for %v, want %v", c.left, got, c.want)
 			}
 		}
-		if got := patienceUntil(time.Time{}, lastLog); got != lastLog {
+		if got := patienceUntil(time.Now().Add(300*time.Millisecond), lastLog, minPatience); got != 200*time.Millisecond {
+			t.Errorf("with 300 ms left, of which others need %v, it waits for %v", minPatience, got)
+		}
+		if got := patienceUntil(time.Time{}, lastLog, 0); got != lastLog {
 			t.Errorf("without a drain, it waits for %v, want %v", got, lastLog)
 		}
 		never := make(chan struct{})

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -87,7 +87,10 @@ func laterWarnings(c *config.Loaded) []string { return append(files.Exposed(c), 
 // the certificates and descriptors, and the rules that only the bridge knows.
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	_, describeErr := files.OpenDescriptors(loaded, slog.New(slog.DiscardHandler))
-	err := errors.Join(checkCertificates(cmd, loaded), describeErr)
+	problems, err := keys.Check(loaded)
+	for _, p := range problems {
+		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", p)
+	}
 	cfg := wiring.Bridge(loaded)
 	if lacksBackend(loaded) {
 		cfg.Backends[0].Target = "localhost:50051"
@@ -96,30 +99,5 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	if bridgeErr == nil {
 		bridgeErr = srv.Close()
 	}
-	return errors.Join(err, bridgeErr)
-}
-
-// checkCertificates reads the certificates as serve would. It creates neither
-// the CA of --tls-self-signed nor a directory of tls.acme.
-func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
-	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
-	if err != nil {
-		return err
-	}
-	keys.look = true
-	defer keys.close()
-	if loaded.TLS.ACME.Enabled() {
-		if err := acmeOptions(loaded).Check(); err != nil {
-			return keys.placed(err)
-		}
-	}
-	for i := range loaded.Listen {
-		if _, err := keys.listener(loaded, i); err != nil {
-			return err
-		}
-	}
-	for _, p := range keys.problems() {
-		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", p)
-	}
-	return nil
+	return errors.Join(err, describeErr, bridgeErr)
 }

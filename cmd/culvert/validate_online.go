@@ -18,6 +18,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -71,22 +72,22 @@ func askBackends(cmd *cobra.Command, loaded *config.Loaded, patience time.Durati
 // openBackends returns the backends of a configuration, with connections of their own.
 func openBackends(loaded *config.Loaded) (backends []*askedBackend, closeAll func(), err error) {
 	cfg := wiring.Bridge(loaded)
-	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
+	ring, err := keys.Open(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		return nil, nil, err
 	}
 	described, err := files.OpenDescriptors(loaded, slog.New(slog.DiscardHandler))
 	if err != nil {
-		keys.close()
+		ring.Close(keys.Patience)
 		return nil, nil, err
 	}
-	keys.secure(cfg.Backends)
+	ring.Secure(cfg.Backends)
 	described.Describe(cfg.Backends, loaded)
 	closeAll = func() {
 		for _, b := range backends {
 			_ = b.asks.Close() // nobody needs it any more
 		}
-		keys.close()
+		ring.Close(keys.Patience)
 	}
 	for i, b := range loaded.BackendSections() {
 		asks, err := bridge.Inquire(cfg.Backends[i].Backend, cfg.Limits)

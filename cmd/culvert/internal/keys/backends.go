@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"strings"
@@ -28,7 +28,7 @@ func placedAt(p *wiring.BackendPlace, err error) error {
 
 // openClients returns the clients of a configuration: those of before for backends whose
 // settings are the same, and new ones.
-func (k *keyring) openClients(c *config.Loaded, before backendClients) (backendClients, error) {
+func (k *Ring) openClients(c *config.Loaded, before backendClients) (backendClients, error) {
 	clients, kept := backendClients{}, c.Compact()
 	for _, b := range c.BackendSections() {
 		if !b.TLS.Enabled {
@@ -48,7 +48,7 @@ func (k *keyring) openClients(c *config.Loaded, before backendClients) (backendC
 	return clients, nil
 }
 
-func (k *keyring) openClient(t config.BackendTLS, place wiring.BackendPlace) (c backendClient, err error) {
+func (k *Ring) openClient(t config.BackendTLS, place wiring.BackendPlace) (c backendClient, err error) {
 	c = backendClient{settings: t, current: new(atomic.Pointer[wiring.BackendPlace])}
 	c.current.Store(&place)
 	c.Client, err = proxytls.NewClient(proxytls.ClientOptions{
@@ -69,9 +69,9 @@ func (clients backendClients) closeAllBut(others backendClients) {
 	}
 }
 
-// changeClients opens the clients of the backends in next. secure takes them at once, so
+// ChangeClients opens the clients of the backends in next. Secure takes them at once, so
 // undo follows if the backends don't change.
-func (k *keyring) changeClients(_, next *config.Loaded) (commit, undo func(), err error) {
+func (k *Ring) ChangeClients(_, next *config.Loaded) (commit, undo func(), err error) {
 	k.mu.Lock()
 	before := k.clients
 	k.mu.Unlock()
@@ -98,9 +98,9 @@ func (k *keyring) changeClients(_, next *config.Loaded) (commit, undo func(), er
 	return commit, undo, nil
 }
 
-// secure sets the TLS configurations of the backends. Those without one are called in
+// Secure sets the TLS configurations of the backends. Those without one are called in
 // plaintext.
-func (k *keyring) secure(backends []bridge.NamedBackend) {
+func (k *Ring) Secure(backends []bridge.NamedBackend) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, b := range backends {

@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func acmeOptions(c *config.Loaded) proxytls.ACMEOptions {
 
 // fetch adds the ACME certificates to o, for names without a certificate in a
 // file.
-func (k *keyring) fetch(o *proxytls.Options) error {
+func (k *Ring) fetch(o *proxytls.Options) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.acme == nil {
@@ -56,16 +56,16 @@ func (k *keyring) fetch(o *proxytls.Options) error {
 	return nil
 }
 
-// startFetching starts to order certificates that aren't in the storage. It
+// StartFetching starts to order certificates that aren't in the storage. It
 // returns when culvert can use those in the storage.
-func (k *keyring) startFetching(ctx context.Context) {
+func (k *Ring) StartFetching(ctx context.Context) {
 	if k.acme != nil {
 		k.acme.Start(ctx)
 	}
 }
 
-// answerCA returns a handler that answers ACME challenges before next.
-func (k *keyring) answerCA(next http.Handler) http.Handler {
+// AnswerCA returns a handler that answers ACME challenges before next.
+func (k *Ring) AnswerCA(next http.Handler) http.Handler {
 	if k.acme == nil {
 		return next
 	}

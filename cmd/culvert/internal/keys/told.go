@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"crypto/sha256"
@@ -12,9 +12,9 @@ import (
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// A certificateObserver is called for each loaded certificate, and again when
+// An Observer is called for each loaded certificate, and again when
 // the certificate expires soon and when it has expired.
-type certificateObserver interface {
+type Observer interface {
 	Certificate(c report.CertificateInfo)
 }
 
@@ -26,7 +26,7 @@ type toldCertificate struct {
 
 // certificate reports each file once, even if several listeners use it. The
 // tls package itself reports an ACME certificate once.
-func (k *keyring) certificate(c proxytls.Certificate) {
+func (k *Ring) certificate(c proxytls.Certificate) {
 	now := time.Now()
 	state := toldCertificate{c.Fingerprint, c.Ending(now), c.Expired(now)}
 	var before toldCertificate
@@ -50,9 +50,9 @@ type lateReports struct {
 	waiting []proxytls.Certificate
 }
 
-// reportLater is the part of a reload that keeps the reports about the certificates of
+// ReportLater is the part of a reload that keeps the reports about the certificates of
 // the parts after it until the commit.
-func (k *keyring) reportLater(_, _ *config.Loaded) (commit, undo func(), err error) {
+func (k *Ring) ReportLater(_, _ *config.Loaded) (commit, undo func(), err error) {
 	late := &lateReports{}
 	k.late = late
 	commit = func() {
@@ -70,7 +70,7 @@ func (k *keyring) reportLater(_, _ *config.Loaded) (commit, undo func(), err err
 
 // reporter returns what reports the certificates of a Provider or client that is opened
 // now.
-func (k *keyring) reporter() func(c proxytls.Certificate) {
+func (k *Ring) reporter() func(c proxytls.Certificate) {
 	late := k.late
 	if late == nil {
 		return k.certificate
@@ -86,9 +86,10 @@ func (k *keyring) reporter() func(c proxytls.Certificate) {
 	}
 }
 
-// forgetAllBut forgets the reports about other files, and returns these files. If one is
-// in use again later, it is reported again.
-func (k *keyring) forgetAllBut(files []string) (gone []string) {
+// ForgetAllBut forgets the reports about files that a configuration doesn't name, and
+// returns these files. If one is in use again later, it is reported again.
+func (k *Ring) ForgetAllBut(c *config.Loaded) (gone []string) {
+	files := certificateFiles(c)
 	k.telling.Lock()
 	defer k.telling.Unlock()
 	for file := range k.told {
@@ -100,16 +101,33 @@ func (k *keyring) forgetAllBut(files []string) (gone []string) {
 	return gone
 }
 
-func (k *keyring) problem(err error) {
+// certificateFiles returns the files of certificates that a configuration names. Some may
+// be twice in it, or empty.
+func certificateFiles(c *config.Loaded) []string {
+	var files []string
+	for i := range c.Listen {
+		t := c.ListenerTLS(i)
+		files = append(files, t.Cert)
+		for _, pair := range t.Certificates {
+			files = append(files, pair.Cert)
+		}
+	}
+	for _, b := range c.BackendSections() {
+		files = append(files, b.TLS.Cert)
+	}
+	return files
+}
+
+func (k *Ring) problem(err error) {
 	k.log.Warn("something is wrong with a certificate", "problem", k.placed(err).Error())
 }
 
-func (k *keyring) mended(err error) {
+func (k *Ring) mended(err error) {
 	k.log.Info("solved: something was wrong with a certificate", "problem", k.placed(err).Error())
 }
 
 // placed adds the source of a key (file and line, or flag) to errors about it.
-func (k *keyring) placed(err error) error {
+func (k *Ring) placed(err error) error {
 	return placedIn(k.config.Load(), err, wholeName)
 }
 

@@ -1,4 +1,6 @@
-package main
+// Package keys has the certificates of a program: those of its listeners, those for its
+// backends, and those that a CA issues. It gives the bridge their TLS configurations.
+package keys
 
 import (
 	"crypto/tls"
@@ -19,15 +21,14 @@ import (
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// A keyring has all certificates: those of the listeners, and those for the
+// A Ring has all certificates: those of the listeners, and those for the
 // backends. Its methods are safe for concurrent use.
-type keyring struct {
+type Ring struct {
 	config atomic.Pointer[config.Loaded] // that runs
 	log    *slog.Logger
-	obs    certificateObserver // nil: none
-	out    io.Writer           // for instructions how to trust a new CA
-	ends   time.Time           // by when close must have ended; zero: culvert doesn't drain
-	look   bool                // for validate: create no CA, and order no certificates
+	obs    Observer  // nil: none
+	out    io.Writer // for instructions how to trust a new CA
+	look   bool      // for Check: create no CA, and order no certificates
 
 	mu          sync.Mutex
 	providers   []sharedProvider
@@ -46,10 +47,9 @@ type sharedProvider struct {
 	provider *proxytls.Provider
 }
 
-// openKeyring reads the files for the backends. The method provider reads the
-// files of a listener.
-func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
-	k := &keyring{log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
+// Open reads the files for the backends. Listener reads the files of a listener.
+func Open(c *config.Loaded, log *slog.Logger, obs Observer, out io.Writer) (*Ring, error) {
+	k := &Ring{log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
 	k.config.Store(c.Compact())
 	clients, err := k.openClients(c, nil)
 	if err != nil {
@@ -59,8 +59,40 @@ func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, ou
 	return k, nil
 }
 
+// Check reads the certificates of a configuration as a program would that serves. It creates
+// neither the CA of --tls-self-signed nor a directory of tls.acme. It returns what is wrong
+// but doesn't keep the program from serving.
+func Check(c *config.Loaded) (problems []string, err error) {
+	k, err := Open(c, slog.New(slog.DiscardHandler), nil, io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	k.look = true
+	defer k.Close(Patience)
+	if c.TLS.ACME.Enabled() {
+		if err := acmeOptions(c).Check(); err != nil {
+			return nil, k.placed(err)
+		}
+	}
+	for i := range c.Listen {
+		if _, err := k.listener(c, i); err != nil {
+			return nil, err
+		}
+	}
+	return k.Problems(), nil
+}
+
+// Listener returns the certificates of a listener of c, or nil for plaintext.
+func (k *Ring) Listener(c *config.Loaded, i int) (*ListenerTLS, error) {
+	p, err := k.listener(c, i)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	return newListenerTLS(p), nil
+}
+
 // listener returns the Provider of a listener of c, or nil for plaintext.
-func (k *keyring) listener(c *config.Loaded, i int) (*proxytls.Provider, error) {
+func (k *Ring) listener(c *config.Loaded, i int) (*proxytls.Provider, error) {
 	if !c.Listen[i].TLS.Enabled {
 		return nil, nil //nolint:nilnil // nil is plaintext
 	}
@@ -118,7 +150,7 @@ func tlsVersion(text string) uint16 {
 // Functions aren't comparable, so fallback identifies the owner of Fallback. One
 // goroutine at a time calls provider. The files are read without the lock, because
 // readiness checks and requests take it, and a file system may not respond.
-func (k *keyring) provider(c *config.Loaded, o proxytls.Options, fallback string) (*proxytls.Provider, error) {
+func (k *Ring) provider(c *config.Loaded, o proxytls.Options, fallback string) (*proxytls.Provider, error) {
 	wants := fmt.Sprint(o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, fallback)
 	if p := k.shared(wants); p != nil {
 		return p, nil
@@ -135,7 +167,7 @@ func (k *keyring) provider(c *config.Loaded, o proxytls.Options, fallback string
 }
 
 // shared returns the open Provider with the options, or nil.
-func (k *keyring) shared(wants string) *proxytls.Provider {
+func (k *Ring) shared(wants string) *proxytls.Provider {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.providers {
@@ -148,7 +180,7 @@ func (k *keyring) shared(wants string) *proxytls.Provider {
 
 // selfSigned opens this machine's CA for development. If it creates the CA, it
 // also prints how to trust it.
-func (k *keyring) selfSigned() (*proxytls.Development, error) {
+func (k *Ring) selfSigned() (*proxytls.Development, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.development != nil {
@@ -170,8 +202,8 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	return d, nil
 }
 
-// serves reports whether there is a certificate for the host, or will be one.
-func (k *keyring) serves(host string) bool {
+// Serves reports whether there is a certificate for the host, or will be one.
+func (k *Ring) Serves(host string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.ContainsFunc(k.providers, func(s sharedProvider) bool { return s.provider.Serves(host) }) ||
@@ -194,9 +226,9 @@ func developmentFolder() (string, error) {
 	return filepath.Join(folder, "culvert", "development"), nil
 }
 
-// reload reloads all files. If a file fails, culvert continues with the old
+// Reload reloads all files. If a file fails, culvert continues with the old
 // certificate. It reports whether there are any.
-func (k *keyring) reload() (anything bool) {
+func (k *Ring) Reload() (anything bool) {
 	k.mu.Lock()
 	providers, clients, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.acme
 	k.mu.Unlock()
@@ -220,8 +252,8 @@ func (k *keyring) reload() (anything bool) {
 	return len(errs) > 0
 }
 
-// problems returns a line for each current problem.
-func (k *keyring) problems() []string {
+// Problems returns a line for each current problem.
+func (k *Ring) Problems() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var errs []error
@@ -243,20 +275,19 @@ func (k *keyring) problems() []string {
 	return lines
 }
 
-// closingPatience limits how long close waits, because a file system that doesn't
+// Patience is how long Close needs to wait at most, because a file system that doesn't
 // respond must not keep culvert from ending.
-const closingPatience = 5 * time.Second
+const Patience = 5 * time.Second
 
-// close stops the watching of files and the ordering of certificates. It first waits
+// Close stops the watching of files and the ordering of certificates. It first waits
 // for others that open and close certificates, such as a reload. If a read of a file
-// hangs, its goroutine remains until the process ends.
-func (k *keyring) close(others ...func()) {
+// hangs longer than the patience, its goroutine remains until the process ends.
+func (k *Ring) Close(patience time.Duration, others ...func()) {
 	closed := make(chan struct{})
 	go func() { // received below, or the process ends
 		k.closeAfter(others)
 		close(closed)
 	}()
-	patience := patienceUntil(k.ends, closingPatience)
 	select {
 	case <-closed:
 	case <-time.After(patience):
@@ -266,7 +297,7 @@ func (k *keyring) close(others ...func()) {
 
 // closeAfter closes all at the same time, so that one that hangs delays no other. The
 // Providers and clients wait for the others, which may replace them until then.
-func (k *keyring) closeAfter(others []func()) {
+func (k *Ring) closeAfter(others []func()) {
 	var closing sync.WaitGroup
 	defer closing.Wait()
 	k.mu.Lock()

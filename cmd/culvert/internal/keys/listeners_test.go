@@ -1,14 +1,12 @@
-package main
+package keys
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -17,27 +15,27 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// A keyringTest has the listeners of a file whose keys of TLS change.
-type keyringTest struct {
-	*keyring
+// A ringTest has the listeners of a file whose keys of TLS change.
+type ringTest struct {
+	*Ring
 	t         *testing.T
 	dir       string
 	running   *config.Loaded
-	listeners []*listenerTLS
+	listeners []*ListenerTLS
 }
 
-func newKeyringTest(t *testing.T, content string) *keyringTest {
+func newRingTest(t *testing.T, content string) *ringTest {
 	t.Helper()
-	k := &keyringTest{t: t, dir: t.TempDir()}
+	k := &ringTest{t: t, dir: t.TempDir()}
 	for _, name := range []string{"a", "b", "ca"} {
 		cmdtest.WritePair(t, k.dir, name)
 	}
 	k.running = k.load(content)
 	var err error
-	if k.keyring, err = openKeyring(k.running, slog.New(slog.DiscardHandler), nil, io.Discard); err != nil {
+	if k.Ring, err = Open(k.running, slog.New(slog.DiscardHandler), nil, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { k.close() })
+	t.Cleanup(func() { k.Close(Patience) })
 	for i := range k.running.Listen {
 		p, err := k.listener(k.running, i)
 		if err != nil {
@@ -48,16 +46,16 @@ func newKeyringTest(t *testing.T, content string) *keyringTest {
 	return k
 }
 
-func (k *keyringTest) load(content string) *config.Loaded {
+func (k *ringTest) load(content string) *config.Loaded {
 	k.t.Helper()
 	return cmdtest.Load(k.t, strings.ReplaceAll(content, "DIR", k.dir))
 }
 
 // change applies the content, or returns the reason against it.
-func (k *keyringTest) change(content string) error {
+func (k *ringTest) change(content string) error {
 	k.t.Helper()
 	next := k.load(content)
-	commit, _, err := k.changeListeners(k.listeners, k.running, next)
+	commit, _, err := k.ChangeListeners(k.listeners, k.running, next)
 	if err == nil {
 		commit()
 		k.running = next
@@ -66,10 +64,10 @@ func (k *keyringTest) change(content string) error {
 }
 
 // shows checks the names of the certificates, and how many sets are open.
-func (k *keyringTest) shows(step string, providers int, names ...string) {
+func (k *ringTest) shows(step string, providers int, names ...string) {
 	k.t.Helper()
 	for i, want := range names {
-		if name, _ := shown(k.t, k.listeners[i].config); name != want {
+		if name, _ := shown(k.t, k.listeners[i].Config); name != want {
 			k.t.Errorf("%s: listen[%d] shows %q, want %q", step, i, name, want)
 		}
 	}
@@ -82,7 +80,7 @@ func (k *keyringTest) shows(step string, providers int, names ...string) {
 // while others stand behind it, and what nobody shows any more is closed.
 func TestReloadNamesOtherCertificates(t *testing.T) {
 	const listen = "listen: [{address: \":1\"}, {address: \":2\", tls: {cert: DIR/b.pem, key: DIR/b.key}}]\n"
-	k := newKeyringTest(t, "tls: {cert: DIR/a.pem, key: DIR/a.key}\n"+listen)
+	k := newRingTest(t, "tls: {cert: DIR/a.pem, key: DIR/a.key}\n"+listen)
 	first, second := k.listeners[0].now.Load(), k.listeners[1].now.Load()
 	k.shows("first", 2, "a", "b")
 
@@ -118,34 +116,9 @@ func TestReloadNamesOtherCertificates(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(k.dir, "a.pem"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k.reload()
-	if lines := strings.Join(k.problems(), "\n"); !strings.Contains(lines, "proxy.yaml:4: tls.cert: ") {
+	k.Reload()
+	if lines := strings.Join(k.Problems(), "\n"); !strings.Contains(lines, "proxy.yaml:4: tls.cert: ") {
 		t.Errorf("problems: %s", lines)
-	}
-}
-
-// TestTheEndWaitsForAReload: what a reload opens while culvert ends is closed, too.
-func TestTheEndWaitsForAReload(t *testing.T) {
-	for name, refused := range map[string]error{"applied": nil, "refused": errors.New("the bridge has ended")} {
-		synctest.Test(t, func(t *testing.T) { // fails if a watch of files is left
-			k := newKeyringTest(t, "tls: {cert: DIR/a.pem, key: DIR/a.key}\n")
-			next := k.load("tls: {cert: DIR/b.pem, key: DIR/b.key}\n")
-			r := newReloader(k.running, func() (*config.Loaded, error) { return next, nil }, slog.New(slog.DiscardHandler))
-			ends := make(chan struct{})
-			r.parts = []part{
-				func(_, _ *config.Loaded) (commit, undo func(), err error) { <-ends; return nil, nil, nil },
-				func(running, next *config.Loaded) (commit, undo func(), err error) {
-					return k.changeListeners(k.listeners, running, next)
-				},
-				func(_, _ *config.Loaded) (commit, undo func(), err error) { return nil, nil, refused },
-			}
-			r.running.Go(func() { r.reload(false) })
-			k.close(func() { close(ends); r.wait() })
-			k.keyring = new(keyring) // the cleanup closes no leftovers
-			if changed := r.current().version == next.Version(); changed != (refused == nil) {
-				t.Errorf("%s: the configuration changed: %v", name, changed)
-			}
-		})
 	}
 }
 
@@ -162,7 +135,7 @@ func TestReloadKeepsTheRulesForClients(t *testing.T) {
 		{"a certificate with rules", several, strings.Replace(several, "/a.", "/ca.", 2), "tls.certificates[0].cert tls.certificates[0].key"},
 		{"certificates without rules", strings.Replace(several, ", client_ca: DIR/ca.pem", "", 1), "tls: {certificates: [{cert: DIR/b.pem, key: DIR/b.key}]}\n", ""},
 	} {
-		k := newKeyringTest(t, c.from)
+		k := newRingTest(t, c.from)
 		err := k.change(c.to)
 		keys := ""
 		if restart, ok := err.(*wiring.RestartError); ok { //nolint:errorlint // it isn't wrapped
@@ -188,20 +161,20 @@ func (o slowObserver) Certificate(report.CertificateInfo) {
 // TestSlowFilesDelayNoReadiness: while a reload reads certificates, culvert answers
 // readiness checks, and requests that ask for a host.
 func TestSlowFilesDelayNoReadiness(t *testing.T) {
-	k := newKeyringTest(t, "listen: \":1\"\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n")
+	k := newRingTest(t, "listen: \":1\"\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n")
 	o := slowObserver{make(chan struct{}), make(chan struct{})}
 	k.obs = o
 	changed := make(chan error, 1)
 	next := k.load("listen: \":1\"\ntls: {cert: DIR/b.pem, key: DIR/b.key}\n")
 	go func() {
-		_, _, err := k.changeListeners(k.listeners, k.running, next)
+		_, _, err := k.ChangeListeners(k.listeners, k.running, next)
 		changed <- err
 	}()
 	<-o.reading
 	answered := make(chan struct{})
 	go func() {
-		k.problems()
-		k.serves("a.example")
+		k.Problems()
+		k.Serves("a.example")
 		close(answered)
 	}()
 	select {

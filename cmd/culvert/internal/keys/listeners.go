@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"crypto/tls"
@@ -14,17 +14,17 @@ import (
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// A listenerTLS has the certificates of one listener. Its configuration stays the
+// A ListenerTLS has the certificates of one listener. Its configuration stays the
 // same when a reload names other files, because the bridge's listener keeps it.
-type listenerTLS struct {
+type ListenerTLS struct {
+	Config *tls.Config
 	now    atomic.Pointer[proxytls.Provider]
-	config *tls.Config
 }
 
-func newListenerTLS(p *proxytls.Provider) *listenerTLS {
-	l := &listenerTLS{}
+func newListenerTLS(p *proxytls.Provider) *ListenerTLS {
+	l := &ListenerTLS{}
 	l.now.Store(p)
-	l.config = &tls.Config{
+	l.Config = &tls.Config{
 		MinVersion: tls.VersionTLS12, // the Provider's configuration replaces it
 		NextProtos: p.Config().NextProtos,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -37,15 +37,15 @@ func newListenerTLS(p *proxytls.Provider) *listenerTLS {
 	return l
 }
 
-// samePolicy is the Provider's.
-func (l *listenerTLS) samePolicy(sni string, local net.Addr, host string) bool {
+// SamePolicy is the Provider's.
+func (l *ListenerTLS) SamePolicy(sni string, local net.Addr, host string) bool {
 	return l.now.Load().SamePolicy(sni, local, host)
 }
 
-// changeListeners opens the certificates that next names, and keeps those that the
+// ChangeListeners opens the certificates that next names, and keeps those that the
 // running configuration has, too. listeners are those of the program, nil for
 // plaintext.
-func (k *keyring) changeListeners(listeners []*listenerTLS, running, next *config.Loaded) (commit, undo func(), err error) {
+func (k *Ring) ChangeListeners(listeners []*ListenerTLS, running, next *config.Loaded) (commit, undo func(), err error) {
 	if keys := trustKeys(running, next); len(keys) > 0 {
 		return nil, nil, wiring.NeedRestart(next, keys)
 	}
@@ -76,7 +76,7 @@ func (k *keyring) changeListeners(listeners []*listenerTLS, running, next *confi
 
 // closeAllBut closes the Providers that aren't among others. Connections that began
 // with them go on.
-func (k *keyring) closeAllBut(others []sharedProvider) {
+func (k *Ring) closeAllBut(others []sharedProvider) {
 	k.mu.Lock()
 	var kept, closing []sharedProvider
 	for _, s := range k.providers {

@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"io"
@@ -22,14 +22,14 @@ func TestBackendsKeepTheirCertificates(t *testing.T) {
 		plain  = "{name: orders, address: orders:9000}"
 	)
 	first := load(users + "," + orders)
-	k, err := openKeyring(first, slog.New(slog.DiscardHandler), nil, io.Discard)
+	k, err := Open(first, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { k.close() })
+	t.Cleanup(func() { k.Close(Patience) })
 	sources := func(c *config.Loaded) map[string]bridge.TLSSource {
 		backends, all := wiring.Bridge(c).Backends, map[string]bridge.TLSSource{}
-		k.secure(backends)
+		k.Secure(backends)
 		for _, b := range backends {
 			all[b.Name] = b.TLSSource
 		}
@@ -49,7 +49,7 @@ func TestBackendsKeepTheirCertificates(t *testing.T) {
 		{"plaintext", load(users + "," + plain), true, false},
 		{"one less", load(users), true, false},
 	} {
-		_, undo, err := k.changeClients(first, step.next)
+		_, undo, err := k.ChangeClients(first, step.next)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestBackendsKeepTheirCertificates(t *testing.T) {
 			t.Errorf("%s, undone: %v, want %v", step.what, again, before)
 		}
 	}
-	commit, _, err := k.changeClients(first, load(users+","+other))
+	commit, _, err := k.ChangeClients(first, load(users+","+other))
 	if err != nil {
 		t.Fatal(err)
 	}
