@@ -50,7 +50,7 @@ in its place.`,
 		if delay < 0 {
 			return &misuse{fmt.Errorf("--delay: %v is below zero: write 0s or more", delay)}
 		}
-		address, err := fixedAddress(s, adminKey, "9902", "culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM",
+		address, err := fixedAddress(s, "admin.listen", "9902", "culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM",
 			func(c *config.Loaded) string { return c.Admin.Listen })
 		if err != nil {
 			return err
@@ -94,20 +94,9 @@ func newAdminClient(address string) *adminClient {
 	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, at = "unix", socket
 	}
-	client := clientAt(network, at)
+	client := sockets.Client(network, at)
 	client.Timeout = adminPatience
 	return &adminClient{address, client}
-}
-
-// clientAt returns a client of one address of this host.
-func clientAt(network, address string) http.Client {
-	return http.Client{
-		// Without the proxy in the environment, which is not for this host.
-		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, address)
-		}},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 }
 
 // Why a request for /drain has no answer.

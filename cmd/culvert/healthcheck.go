@@ -41,7 +41,7 @@ reason, if culvert isn't ready, doesn't answer, or has no health checks.`,
 		if patience <= 0 {
 			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 2s", patience)}
 		}
-		address, err := fixedAddress(s, healthKey, "9901", "culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check",
+		address, err := fixedAddress(s, "health.listen", "9901", "culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check",
 			func(c *config.Loaded) string { return c.Health.Listen })
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func printable(text string) string {
 // askReady returns the answer of /readyz at an address that culvert listens
 // on. net.Dial takes an address without a host as this host.
 func askReady(ctx context.Context, address string) (string, error) {
-	client := clientAt("tcp", address)
+	client := sockets.Client("tcp", address)
 	// The health checks on a loopback address accept this Host.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", http.NoBody)
 	if err != nil {

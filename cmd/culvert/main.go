@@ -1,7 +1,8 @@
 // Command culvert carries gRPC from browsers and through firewalls to an
 // unmodified gRPC server.
 //
-// Each command is a file; package wiring is where the configuration meets the bridge.
+// Each command is a file, which reads flags and calls a function of a package in internal:
+// serve is the program that serves, and wiring is where the configuration meets the bridge.
 package main
 
 import (

@@ -136,11 +136,7 @@ func (s *settings) options() config.Options {
 func (s *settings) loadAgain() (*config.Loaded, error) {
 	o := s.options()
 	o.RegularFiles = true
-	loaded, err := config.Load(o, s.file, s.flags)
-	if err == nil && lacksBackend(loaded) {
-		err = errNoBackend
-	}
-	return loaded, err
+	return config.Load(o, s.file, s.flags)
 }
 
 // loadKey is load for one key.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/serve"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -64,10 +65,10 @@ func validate(cmd *cobra.Command, s *settings, partial bool, ask func(*config.Lo
 		return err
 	}
 	var missing error
-	if lacksBackend(loaded) && !partial {
-		missing = fmt.Errorf("%w; to check a file without it, use --partial", errNoBackend)
+	if wiring.LacksBackend(loaded) && !partial {
+		missing = fmt.Errorf("%w; to check a file without it, use --partial", wiring.ErrNoBackend)
 	}
-	for _, w := range laterWarnings(loaded) {
+	for _, w := range serve.Warnings(loaded) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)
 	}
 	if err := errors.Join(missing, checkBridge(cmd, loaded)); err != nil {
@@ -80,9 +81,6 @@ func validate(cmd *cobra.Command, s *settings, partial bool, ask func(*config.Lo
 	return err
 }
 
-// laterWarnings returns the warnings that config can't give.
-func laterWarnings(c *config.Loaded) []string { return append(files.Exposed(c), wiring.Warnings(c)...) }
-
 // checkBridge creates the server as serve would, and closes it. So it checks
 // the certificates and descriptors, and the rules that only the bridge knows.
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
@@ -92,7 +90,7 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", p)
 	}
 	cfg := wiring.Bridge(loaded)
-	if lacksBackend(loaded) {
+	if wiring.LacksBackend(loaded) {
 		cfg.Backends[0].Target = "localhost:50051"
 	}
 	srv, bridgeErr := wiring.New(cfg, loaded)

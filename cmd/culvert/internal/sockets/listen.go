@@ -1,5 +1,6 @@
 // Package sockets has the sockets that a program listens on: its own on addresses and paths,
-// those that a supervisor passed to it, and a listener with a bound.
+// those that a supervisor passed to it, and a listener with a bound. It also has the client
+// of a program on this host.
 package sockets
 
 import (
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 
@@ -63,4 +65,15 @@ func AddressOf(addr net.Addr) string {
 		return "unix:" + addr.String()
 	}
 	return addr.String()
+}
+
+// Client returns a client of one address of this host.
+func Client(network, address string) http.Client {
+	return http.Client{
+		// Without the proxy in the environment, which is not for this host.
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }

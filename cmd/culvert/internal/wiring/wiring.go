@@ -92,6 +92,12 @@ func backends(c *config.Loaded) []bridge.NamedBackend {
 	return all
 }
 
+// ErrNoBackend is why nobody can be served by a configuration that lacks a backend.
+var ErrNoBackend = errors.New("backend.address is missing: set it to the gRPC server, with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file, or list several in backends")
+
+// LacksBackend reports whether there is no backend. An entry of backends has an address.
+func LacksBackend(c *config.Loaded) bool { return len(c.Backends) == 0 && c.Backend.Address == "" }
+
 // New creates the bridge, and adds the source of a key to its errors.
 func New(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 	s, err := bridge.New(cfg)

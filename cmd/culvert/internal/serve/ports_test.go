@@ -1,14 +1,12 @@
-package main
+package serve
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 )
 
@@ -22,8 +20,7 @@ func TestListenersAreBoundAllOrNone(t *testing.T) {
 	defer func() { _ = taken.Close() }() // the test is over
 	socket := filepath.Join(t.TempDir(), "s")
 	loaded := cmdtest.Load(t, "listen:\n- unix:"+socket+"\n- address: "+taken.Addr().String()+"\n- 127.0.0.1:0\n")
-	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), keys: new(keys.Ring)}
-	err = p.bind(t.Context())
+	err = newTestProgram(t, loaded).open(t.Context())
 	if want := "proxy.yaml:3: listen[1].address: " + taken.Addr().String() + ": address already in use"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	} else if _, remedy, _ := strings.Cut(err.Error(), want); !strings.Contains(remedy, " listen") {

@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func watchFile(t *testing.T, file string, prepare func(w *watchTest)) *watchTest
 	cmdtest.ClearEnvironment(t)
 	w := &watchTest{T: t, dir: t.TempDir(), told: make(chan *configState, 100), looked: make(chan struct{}, 1000)}
 	prepare(w)
-	s := &settings{unknownKeys: unknownKeysFail, file: w.at(file), flags: map[string]any{"backend.address": "localhost:1"}}
+	s := source{file: w.at(file), flags: map[string]any{"backend.address": "localhost:1"}}
 	c, err := s.load()
 	if err != nil {
 		t.Fatal(err)

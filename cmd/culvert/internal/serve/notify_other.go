@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package serve
 
 // reloadingState returns the state for systemd, which exists only on Linux.
 func reloadingState() string { return "RELOADING=1" }

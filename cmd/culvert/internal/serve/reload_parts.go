@@ -1,9 +1,10 @@
-package main
+package serve
 
 import (
 	"context"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -12,7 +13,7 @@ import (
 // configuration while it runs. The bridge is the last that may refuse one, because
 // it applies it at once.
 func (p *program) openReloads(ctx context.Context) {
-	p.reloads = newReloader(p.config, p.again, p.log)
+	p.reloads = newReloader(p.Config, p.Again, p.log.Logger)
 	p.reloads.notify = func(state string) { p.notify(ctx, state) }
 	p.reloads.always = func() bool {
 		certificates, described := p.keys.Reload(), p.described.Reload()
@@ -36,18 +37,22 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 	if running.Log.Level == next.Log.Level {
 		return nil, nil, nil
 	}
-	return func() { p.logs.SetLevel(next.Log) }, nil, nil
+	return func() { p.log.SetLevel(next.Log) }, nil, nil
 }
 
 // changeLogSamples changes which calls have no line. A rule that stays continues
 // its count.
 func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(), err error) {
-	return func() { p.told.SetSamples(wiring.Samples(next.Log)) }, nil, nil
+	return func() { p.observers.lines.SetSamples(wiring.Samples(next.Log)) }, nil, nil
 }
 
 // changeListeners changes the files with the certificates of listeners.
 func (p *program) changeListeners(running, next *config.Loaded) (commit, undo func(), err error) {
-	return p.keys.ChangeListeners(p.certificates, running, next)
+	certificates := make([]*keys.ListenerTLS, len(p.ports.public))
+	for i, l := range p.ports.public {
+		certificates[i] = l.certificates
+	}
+	return p.keys.ChangeListeners(certificates, running, next)
 }
 
 // changeBridge changes what requests are judged by, and the memory limit.
@@ -59,7 +64,7 @@ func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err
 	boundMemory(&cfg, limit.bytes, next)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart
 	for i := range next.Listen {
-		rules, at := wiring.Listener(next, i), p.policies[i]
+		rules, at := wiring.Listener(next, i), p.ports.public[i].rules
 		rules.TLS, rules.SamePolicy, rules.Serves, rules.LoopbackOnly = at.TLS, at.SamePolicy, at.Serves, at.LoopbackOnly
 		listeners[i] = rules
 	}
@@ -67,7 +72,7 @@ func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err
 		return nil, nil, wiring.Placed(err, next)
 	}
 	return func() {
-		p.memory.set(p.log, limit)
-		p.memory.warn(p.log, &cfg)
+		p.memory.set(p.log.Logger, limit)
+		p.memory.warn(p.log.Logger, &cfg)
 	}, nil, nil
 }

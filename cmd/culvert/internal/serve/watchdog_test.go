@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"context"
@@ -56,11 +56,12 @@ func TestWatchdogNoticesAProcessThatIsStuck(t *testing.T) {
 	defer func() { _ = b.Close() }() // nothing was served
 
 	said := make(chan string, 10) // more than the looks of this test
-	p := &program{bridge: b, healthListener: stuck, log: slog.New(watchedLog{slog.DiscardHandler, func(message string) { said <- message }})}
+	p := &program{bridge: b, ports: ports{health: stuck}}
+	log := slog.New(watchedLog{slog.DiscardHandler, func(message string) { said <- message }})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
-		p.watchdog(ctx, 50*time.Millisecond)
+		watchdog(ctx, log, 50*time.Millisecond, p.look)
 		close(ended)
 	}()
 	for range 2 {

@@ -1,16 +1,19 @@
-package main
+package serve
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 )
 
 // watchdogInterval returns how often culvert must notify systemd's watchdog,
@@ -27,20 +30,20 @@ func watchdogInterval() time.Duration {
 	return time.Duration(usec) * time.Microsecond / 2 // half of the limit, as systemd advises
 }
 
-// watchdog checks culvert at each interval and then notifies systemd. Without
+// watchdog looks at culvert at each interval and then notifies systemd. Without
 // a notification, systemd ends the service.
-func (p *program) watchdog(ctx context.Context, interval time.Duration) {
+func watchdog(ctx context.Context, log *slog.Logger, interval time.Duration, look func(ctx context.Context, patience time.Duration) error) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		looked := make(chan error, 1) // so that a late look doesn't block
-		go func() { looked <- p.look(ctx, interval) }()
+		go func() { looked <- look(ctx, interval) }()
 		select {
 		case err := <-looked:
 			if err == nil {
-				p.notify(ctx, "WATCHDOG=1")
+				notify(ctx, log, "WATCHDOG=1")
 			} else if ctx.Err() == nil {
-				p.log.Error("culvert doesn't answer itself, so it doesn't notify systemd's watchdog", "cause", err.Error())
+				log.Error("culvert doesn't answer itself, so it doesn't notify systemd's watchdog", "cause", err.Error())
 			}
 		case <-ctx.Done(): // a look that hangs ends with the process
 			return
@@ -60,12 +63,12 @@ func (p *program) watchdog(ctx context.Context, interval time.Duration) {
 // that says nothing about this one.
 func (p *program) look(ctx context.Context, patience time.Duration) error {
 	p.bridge.Probe()
-	if p.healthListener == nil || p.passed[healthKey] != nil {
+	if p.ports.health == nil || p.ports.passed[healthKey] != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := askLivez(ctx, p.healthListener.Addr())
+	err := askLivez(ctx, p.ports.health.Addr())
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		return nil // connections have all descriptors, and they work
 	}
@@ -77,7 +80,7 @@ func askLivez(ctx context.Context, at net.Addr) error {
 	if err != nil {
 		return err
 	}
-	response, err := clientAt(at.Network(), at.String()).Transport.RoundTrip(request)
+	response, err := sockets.Client(at.Network(), at.String()).Transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("/livez: %w", err)
 	}

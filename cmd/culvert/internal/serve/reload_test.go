@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"bytes"
@@ -16,9 +16,23 @@ import (
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
+
+// A source is what the command line names: a file, and flags by their keys.
+type source struct {
+	file        string
+	flags       map[string]any
+	skipUnknown bool // keys
+}
+
+func (s source) load() (*config.Loaded, error) {
+	return config.Load(config.Options{SkipUnknownKeys: s.skipUnknown}, s.file, s.flags)
+}
+
+func (s source) loadAgain() (*config.Loaded, error) {
+	return config.Load(config.Options{SkipUnknownKeys: s.skipUnknown, RegularFiles: true}, s.file, s.flags)
+}
 
 // A reloadTest is a reloader with a file, whose parts write down what they do.
 type reloadTest struct {
@@ -35,7 +49,7 @@ func newReloadTest(t *testing.T, content string, parts ...string) *reloadTest {
 	cmdtest.ClearEnvironment(t)
 	r := &reloadTest{t: t, file: filepath.Join(t.TempDir(), "proxy.yaml"), fail: map[string]error{}}
 	r.write(content)
-	s := &settings{unknownKeys: unknownKeysFail, file: r.file}
+	s := source{file: r.file}
 	c, err := s.load()
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +182,7 @@ func TestReloadRefusesFiles(t *testing.T) {
 // TestReloadWarnsOfUnknownKeys: culvert ignores them, so that the version stays the same.
 func TestReloadWarnsOfUnknownKeys(t *testing.T) {
 	r := newReloadTest(t, reloadBase, "a")
-	r.load = (&settings{unknownKeys: unknownKeysWarn, file: r.file}).loadAgain
+	r.load = source{file: r.file, skipUnknown: true}.loadAgain
 	r.write(reloadBase + "zone: b\n")
 	r.reload(false)
 	r.want("an unknown key", "", "level=WARN … proxy.yaml:2: … unknown key … zone")
@@ -183,7 +197,7 @@ func TestReloadWarnsOfUnknownKeys(t *testing.T) {
 // empty file is a valid one.
 func TestReloadKeepsWhatAnEmptyFileWouldDrop(t *testing.T) {
 	r := newReloadTest(t, reloadBase+"methods: {deny: [\"admin.v1.*/*\"]}\n", "a")
-	s := &settings{unknownKeys: unknownKeysFail, file: r.file, flags: map[string]any{"backend.address": "localhost:1"}}
+	s := source{file: r.file, flags: map[string]any{"backend.address": "localhost:1"}}
 	r.load = s.loadAgain
 	for _, content := range []string{"", "# nothing\n", "backend:\n"} {
 		r.write(content)
@@ -202,16 +216,14 @@ func TestReloadWarnsOnceOfRoutes(t *testing.T) {
 	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\nmethods: {deny: [a.B/*]}\nroutes:\n- {name: a, match: {methods: [a.B/C]}, backend: default}\n"
 	const other = "- {name: b, match: {methods: [a.B/D]}, backend: default}\n"
 	loaded := cmdtest.Load(t, file)
-	written := logs.Open(io.Discard, loaded.Log)
-	defer written.Close(lastLog)
 	warned := 0
 	log := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
 		if message == "configuration" {
 			warned++
 		}
 	}})
-	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
-	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
+	p := newTestProgram(t, loaded)
+	p.log.Logger = log
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +248,7 @@ func TestTheEndWaitsForAReload(t *testing.T) {
 			dir := t.TempDir()
 			load := func(pair string) *config.Loaded {
 				cmdtest.WritePair(t, dir, pair)
-				return cmdtest.Load(t, strings.ReplaceAll("tls: {cert: DIR.pem, key: DIR.key}\n", "DIR", filepath.Join(dir, pair)))
+				return cmdtest.Load(t, strings.ReplaceAll(reloadBase+"tls: {cert: DIR.pem, key: DIR.key}\n", "DIR", filepath.Join(dir, pair)))
 			}
 			running, next := load("a"), load("b")
 			ring, err := keys.Open(running, slog.New(slog.DiscardHandler), nil, io.Discard)

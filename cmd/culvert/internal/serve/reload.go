@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"context"
@@ -39,7 +39,7 @@ type reloader struct {
 
 	quiet, longest time.Duration   // of files.Watch
 	read           []string        // the files of the last attempt; only for run
-	later          []string        // the laterWarnings of the configuration that runs; only for run
+	later          []string        // the Warnings of the configuration that runs; only for run
 	unwatched      files.Unwatched // only for run
 
 	hangup  chan struct{} // room for one request, which stands for all that wait
@@ -161,8 +161,12 @@ func (r *reloader) reload(asked bool) {
 	if next != nil {
 		r.read = next.Files()
 	}
-	if (err == nil || errors.Is(err, errNoBackend)) && running.FileSets() && !next.FileSets() {
+	switch {
+	case err != nil:
+	case running.FileSets() && !next.FileSets():
 		err = fmt.Errorf("%s: %w", next.File, errNoKeys)
+	case wiring.LacksBackend(next):
+		err = wiring.ErrNoBackend
 	}
 	if err == nil && next.Version() != running.version {
 		err = r.apply(running, next)
@@ -208,7 +212,7 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	}
 	s := &configState{Loaded: next.Compact(), version: next.Version(), since: time.Now()}
 	r.state.Store(s)
-	later := laterWarnings(next)
+	later := Warnings(next)
 	r.warn(slices.Concat(next.Warnings, later), slices.Concat(running.Warnings, r.later))
 	r.later = later
 	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", firstOf(changed, " "))

@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"io"
@@ -15,7 +15,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -29,17 +28,16 @@ func TestMetricsOfReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }() // the test is over
-	written := logs.Open(io.Discard, r.current().Log)
-	defer written.Close(lastLog)
-	p := &program{reloads: r.reloader, bridge: s, log: written.Logger, logs: written, metrics: telemetry.NewMetrics("1")}
-	if p.keys, err = keys.Open(r.current().Loaded, p.log, p.metrics, io.Discard); err != nil {
+	p := newTestProgram(t, r.current().Loaded)
+	p.reloads, p.bridge, p.observers.metrics = r.reloader, s, telemetry.NewMetrics("1")
+	if p.keys, err = keys.Open(r.current().Loaded, p.log.Logger, p.observers.metrics, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	defer p.keys.Close(keys.Patience)
 	p.watchMetrics()
 	values := func() map[string]string {
 		w := httptest.NewRecorder()
-		p.metrics.Handler(p.log).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		p.observers.metrics.Handler(p.log.Logger).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		values := map[string]string{}
 		for line := range strings.Lines(w.Body.String()) {
 			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -92,22 +90,20 @@ func TestRejectedCertificatesHaveNoSeries(t *testing.T) {
 	}
 	loaded := cmdtest.Load(t, with(""))
 	var told []string
-	written := logs.Open(io.Discard, loaded.Log)
-	defer written.Close(lastLog)
 	calls := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
 		if strings.HasPrefix(message, "certificate ") {
 			told = append(told, message)
 		}
 	}})
-	p := &program{config: loaded, log: written.Logger, calls: calls, logs: written, out: io.Discard, memory: newMemoryLimit(0)}
-	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
+	p := newTestProgram(t, loaded)
+	p.log.Calls = calls
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer p.close()
 	series := func() (files []string) {
 		w := httptest.NewRecorder()
-		p.metrics.Handler(p.log).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		p.observers.metrics.Handler(p.log.Logger).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		for line := range strings.Lines(w.Body.String()) {
 			if _, file, ok := strings.Cut(line, dir+"/"); ok {
 				file, _, _ = strings.Cut(file, `"`)
@@ -164,12 +160,12 @@ func TestMetricsThatAreOffObserveNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			log := telemetry.NewLog(nil)
 			cfg := bridge.Config{Observer: log}
-			p := &program{config: &config.Loaded{Config: config.Config{Health: c.health}}}
-			certificates := p.openMetrics(&cfg, log)
+			o := observers{lines: log}
+			certificates := o.openMetrics(&cfg, &config.Loaded{Config: config.Config{Health: c.health}}, "1")
 			if on := cfg.Observer != report.Observer(log); on != c.on {
 				t.Errorf("something else observes the calls: %v, want %v", on, c.on)
 			}
-			if _, on := certificates.(certificateObservers); on != c.on || (p.metrics != nil) != c.on {
+			if _, on := certificates.(certificateObservers); on != c.on || (o.metrics != nil) != c.on {
 				t.Errorf("something else observes the certificates: %v, want %v", on, c.on)
 			}
 		})

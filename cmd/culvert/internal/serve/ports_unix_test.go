@@ -1,10 +1,9 @@
 //go:build unix
 
-package main
+package serve
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -31,12 +30,11 @@ func pass(t *testing.T, name, network, address string) *sockets.Socket {
 func TestListenersTakePassedSockets(t *testing.T) {
 	public, health := pass(t, "public", "tcp", "127.0.0.1:0"), pass(t, "health", "tcp", "127.0.0.1:0")
 	loaded := cmdtest.Load(t, "listen:\n- {name: public, address: ':1'}\n- 127.0.0.1:0\nhealth: {listen: \":9901\"}\n")
-	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), out: io.Discard}
-	passed, err := sockets.Assign(t.Context(), []*sockets.Socket{public, health}, p.endpoints())
+	passed, err := sockets.Assign(t.Context(), []*sockets.Socket{public, health}, endpoints(loaded))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.passed = passed
+	p := ports{passed: passed}
 	for i, want := range []string{public.Addr().String(), ""} {
 		ln, err := p.listenOn(t.Context(), listenKey(i), loaded.Listen[i])
 		if err != nil {
@@ -47,8 +45,8 @@ func TestListenersTakePassedSockets(t *testing.T) {
 			t.Errorf("listen[%d] is on %s, want %q", i, got, want)
 		}
 	}
-	if err := p.openHealth(t.Context()); err != nil || p.healthListener.Addr().String() != health.Addr().String() {
-		t.Errorf("the health checks are on %v (%v), want %v", p.healthListener.Addr(), err, health.Addr())
+	if err := p.bindHealth(t.Context(), loaded, slog.New(slog.DiscardHandler)); err != nil || p.health.Addr().String() != health.Addr().String() {
+		t.Errorf("the health checks are on %v (%v), want %v", p.health.Addr(), err, health.Addr())
 	}
 }
 
@@ -61,15 +59,13 @@ func TestAdminTakesNoSocketOfOthers(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		p := &program{config: cmdtest.Load(t, "admin: {listen: \"unix:"+path+"\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
-		p.passed = sockets.Passed{adminKey: s}
-		if err := p.openAdmin(t.Context()); (err == nil) != allowed || !allowed && !errors.Is(err, errSharedSocket) {
+		p := ports{passed: sockets.Passed{adminKey: s}}
+		if err := p.bindAdmin(t.Context(), cmdtest.Load(t, "admin: {listen: \"unix:"+path+"\"}\n"), slog.New(slog.DiscardHandler)); (err == nil) != allowed || !allowed && !errors.Is(err, errSharedSocket) {
 			t.Errorf("mode %v: %v, want it taken: %v", mode, err, allowed)
 		}
 	}
-	wide := &program{config: cmdtest.Load(t, "admin: {listen: \"127.0.0.1:9902\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
-	wide.passed = sockets.Passed{adminKey: pass(t, "admin", "tcp", ":0")}
-	if err := wide.openAdmin(t.Context()); !errors.Is(err, errNotLoopback) {
+	wide := ports{passed: sockets.Passed{adminKey: pass(t, "admin", "tcp", ":0")}}
+	if err := wide.bindAdmin(t.Context(), cmdtest.Load(t, "admin: {listen: \"127.0.0.1:9902\"}\n"), slog.New(slog.DiscardHandler)); !errors.Is(err, errNotLoopback) {
 		t.Errorf("a socket on all addresses: %v, want %v", err, errNotLoopback)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package serve
 
 import (
 	"os"
@@ -35,7 +35,7 @@ func TestPipeOfAValueIsReadOnce(t *testing.T) {
 	r.write(reloadBase + "allow_origins: [\"file:pipe\"]\n")
 	wrote := make(chan error, 1)
 	go func() { wrote <- os.WriteFile(pipe, []byte("https://a.example"), 0o600) }() // received below
-	c, err := (&settings{unknownKeys: unknownKeysFail, file: r.file}).load()
+	c, err := source{file: r.file}.load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestPipeIsReadOnce(t *testing.T) {
 	}
 	wrote := make(chan error, 1)
 	go func() { wrote <- os.WriteFile(pipe, []byte(reloadBase), 0o600) }() // received below
-	s := &settings{unknownKeys: unknownKeysFail, file: pipe}
+	s := source{file: pipe}
 	c, err := s.load()
 	if err != nil {
 		t.Fatal(err)

@@ -1,8 +1,6 @@
-package main
+package serve
 
 import (
-	"io"
-	"log/slog"
 	"os"
 	"runtime"
 	"strings"
@@ -10,7 +8,6 @@ import (
 	"weak"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -29,12 +26,10 @@ routes: [{name: one, backend: a}]
 `, "DIR", dir)
 	loaded := cmdtest.Load(t, text)
 	file, kept := loaded.File, map[string]weak.Pointer[config.Loaded]{"at the start": weak.Make(loaded)}
-	written := logs.Open(io.Discard, loaded.Log)
-	defer written.Close(lastLog)
-	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
+	p := newTestProgram(t, loaded)
 	loaded = nil
 	round := ""
-	p.again = func() (*config.Loaded, error) {
+	p.Again = func() (*config.Loaded, error) {
 		next, err := config.Load(config.Options{}, file, nil)
 		kept[round] = weak.Make(next)
 		return next, err

@@ -1,8 +1,7 @@
-package main
+package serve
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -171,8 +169,6 @@ func TestTheLargestMessageIsToldOfOnce(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "")
 	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\n"
 	loaded := cmdtest.Load(t, file+"limits: {message_bytes: 1GiB, buffered_bytes: 1GiB}\n")
-	written := logs.Open(io.Discard, loaded.Log)
-	defer written.Close(lastLog)
 	told, rejected := 0, 0
 	log := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
 		if strings.HasPrefix(message, "the largest message") {
@@ -182,11 +178,11 @@ func TestTheLargestMessageIsToldOfOnce(t *testing.T) {
 			rejected++
 		}
 	}})
-	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: written, out: io.Discard, memory: newMemoryLimit(0)}
+	p := newTestProgram(t, loaded)
+	p.log.Logger = log
 	defer p.memory.remove()
 	p.memory.container = func() (uint64, error) { return 1 << 30, nil } // clients get less
-	p.memory.set(p.log, p.memory.find(0))
-	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
+	p.memory.set(log, p.memory.find(0))
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

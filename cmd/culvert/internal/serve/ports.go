@@ -1,0 +1,192 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// A port is a socket of listen.
+type port struct {
+	net.Listener
+	rules        bridge.Listener   // what it accepts
+	certificates *keys.ListenerTLS // nil: plaintext
+}
+
+// ports are the addresses that a program listens on.
+type ports struct {
+	passed                  sockets.Passed // by the supervisor
+	public                  []port         // of each of listen, in its order
+	redirect, health, admin net.Listener   // nil: off
+}
+
+// bind listens on the public addresses, whose rules are there. serves reports whether there
+// is a certificate for a host.
+func (p *ports) bind(ctx context.Context, c *config.Loaded, log *slog.Logger, serves func(host string) bool) (err error) {
+	if p.passed, err = sockets.Take(ctx, log, endpoints(c)); err != nil {
+		return err
+	}
+	for i, l := range c.Listen {
+		at := &p.public[i]
+		if at.Listener, err = p.listenOn(ctx, listenKey(i), l); err != nil {
+			return c.Errorf(listenKey(i), "%w: %s", err, bindRemedy(c, err, l))
+		}
+		at.rules.LoopbackOnly = sockets.IsLoopback(at.Addr())
+		if at.rules.TLS != nil || !at.rules.LoopbackOnly { // else only the names in hosts count, which wiring.Warnings knows
+			at.rules.Serves = serves
+		}
+	}
+	return nil
+}
+
+// bindRemedy names the flag only if the flag stands for all of listen.
+func bindRemedy(c *config.Loaded, err error, l config.Listener) string {
+	key := "listen"
+	if len(c.Listen) == 1 {
+		key = "--listen"
+	}
+	switch {
+	case l.Socket() == "":
+		return sockets.Remedy(err, key)
+	case errors.Is(err, os.ErrNotExist):
+		return "create the directory, or choose another path with " + key
+	case errors.Is(err, os.ErrPermission):
+		return "allow this user to write to the directory, or choose another path with " + key
+	default:
+		return "choose another path with " + key + ", or remove the file that is there"
+	}
+}
+
+func (p *ports) listenOn(ctx context.Context, key string, l config.Listener) (net.Listener, error) {
+	if socket := l.Socket(); socket != "" && p.passed[key] == nil {
+		return sockets.ListenUnix(ctx, socket, l.SocketMode())
+	}
+	return p.passed.Listen(ctx, key, l.Address)
+}
+
+// bindOthers listens on the addresses that aren't for calls.
+func (p *ports) bindOthers(ctx context.Context, c *config.Loaded, log *slog.Logger) (err error) {
+	if err = p.bindHealth(ctx, c, log); err != nil {
+		return err
+	}
+	if address := c.TLS.HTTPListen; address != "" {
+		if p.redirect, err = p.passed.Listen(ctx, redirectKey, address); err != nil {
+			return c.Errorf(redirectKey, "%w: %s", err, sockets.Remedy(err, redirectKey))
+		}
+	}
+	return p.bindAdmin(ctx, c, log) // after all others, because a taken default is no error here
+}
+
+// bindHealth ignores a default address that is taken, so that a second culvert
+// can run on a machine. An address that the operator set must be free.
+func (p *ports) bindHealth(ctx context.Context, c *config.Loaded, log *slog.Logger) (err error) {
+	address := c.Health.Listen
+	if address == "" {
+		return nil
+	}
+	p.health, err = p.passed.Listen(ctx, healthKey, address)
+	switch {
+	case err == nil:
+		return nil
+	case c.IsSet(healthKey):
+		return c.Errorf(healthKey, "%w: %s, or turn it off with --health-listen off", err, sockets.Remedy(err, "--health-listen"))
+	}
+	log.Warn("no health checks: the default address is taken", "address", address, "hint", "set --health-listen (health.listen)")
+	return nil
+}
+
+// adminMode lets only culvert's user connect to a unix socket.
+const adminMode = 0o600
+
+// Why the admin address can't be used.
+var (
+	errNotLoopback  = errors.New("the address is not on loopback, so other hosts may reach it: write 127.0.0.1 or [::1] in place of a name")
+	errSharedSocket = errors.New("other users of this host can connect to the supervisor's socket: set its mode to 0600 (SocketMode=) and its owner to root or culvert's user (SocketUser=)")
+)
+
+// bindAdmin ignores a default address that is taken, so that a second culvert
+// can run on a machine. An address that the operator set must be free.
+func (p *ports) bindAdmin(ctx context.Context, c *config.Loaded, log *slog.Logger) (err error) {
+	switch address, socket := c.Admin.Listen, c.Admin.Socket(); {
+	case address == "":
+		return nil
+	case socket != "" && p.passed[adminKey] == nil:
+		p.admin, err = sockets.ListenUnix(ctx, socket, adminMode)
+	default:
+		p.admin, err = p.passed.Listen(ctx, adminKey, address)
+	}
+	switch {
+	case err == nil && p.admin.Addr().Network() != "unix" && !sockets.IsLoopback(p.admin.Addr()):
+		return c.Errorf(adminKey, "%w", errNotLoopback)
+	case err == nil && p.passed[adminKey] != nil && p.passed[adminKey].IsShared():
+		return c.Errorf(adminKey, "%w", errSharedSocket)
+	case err == nil:
+		return nil
+	case c.IsSet(adminKey):
+		return c.Errorf(adminKey, "%w: %s, or turn it off with --admin off", err, adminRemedy(err))
+	}
+	log.Warn("no admin address: the default one is taken", "address", c.Admin.Listen, "hint", "set --admin (admin.listen)")
+	return nil
+}
+
+func adminRemedy(err error) string {
+	if errors.Is(err, os.ErrNotExist) {
+		return "create the directory, or choose another path with --admin"
+	}
+	return sockets.Remedy(err, "--admin")
+}
+
+// close closes all sockets.
+func (p *ports) close() {
+	all := []net.Listener{p.redirect, p.health, p.admin}
+	for _, l := range p.public {
+		all = append(all, l.Listener)
+	}
+	for _, ln := range all {
+		if ln != nil {
+			_ = ln.Close() // the error that counts is the one that led here
+		}
+	}
+}
+
+// leave closes the supervisor's sockets that aren't for calls: the next culvert answers, as on
+// the others, which the bridge leaves.
+func (p *ports) leave() {
+	for key, ln := range map[string]net.Listener{redirectKey: p.redirect, healthKey: p.health, adminKey: p.admin} {
+		if p.passed[key] != nil {
+			_ = ln.Close() // nobody needs it here
+		}
+	}
+}
+
+// endpoints returns all addresses that the program listens on.
+func endpoints(c *config.Loaded) []sockets.Endpoint {
+	var all []sockets.Endpoint
+	for i, l := range c.Listen {
+		all = append(all, sockets.Endpoint{Key: listenKey(i), Name: l.Name, Address: l.Address})
+	}
+	all = append(
+		all,
+		sockets.Endpoint{Key: healthKey, Name: "health", Address: c.Health.Listen},
+		sockets.Endpoint{Key: redirectKey, Name: "http", Address: c.TLS.HTTPListen},
+		sockets.Endpoint{Key: adminKey, Name: "admin", Address: c.Admin.Listen},
+	)
+	return slices.DeleteFunc(all, func(e sockets.Endpoint) bool { return e.Address == "" })
+}
+
+// Keys of single addresses.
+const (
+	healthKey   = "health.listen"
+	redirectKey = "tls.http_listen"
+	adminKey    = "admin.listen"
+)
+
+func listenKey(i int) string { return config.Entry("listen", i) + ".address" }
