@@ -90,11 +90,7 @@ const (
 )
 
 func newAdminClient(address string) *adminClient {
-	network, at := "tcp", address
-	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, at = "unix", socket
-	}
-	client := sockets.Client(network, at)
+	client := sockets.Client(address)
 	client.Timeout = adminPatience
 	return &adminClient{address, client}
 }

@@ -98,7 +98,7 @@ func printable(text string) string {
 // askReady returns the answer of /readyz at an address that culvert listens
 // on. net.Dial takes an address without a host as this host.
 func askReady(ctx context.Context, address string) (string, error) {
-	client := sockets.Client("tcp", address)
+	client := sockets.Client(address)
 	// The health checks on a loopback address accept this Host.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", http.NoBody)
 	if err != nil {

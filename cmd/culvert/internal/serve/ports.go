@@ -36,7 +36,7 @@ func (p *ports) bind(ctx context.Context, c *config.Loaded, log *slog.Logger, se
 	}
 	for i, l := range c.Listen {
 		at := &p.public[i]
-		if at.Listener, err = p.listenOn(ctx, listenKey(i), l); err != nil {
+		if at.Listener, err = p.passed.Listen(ctx, listenKey(i), l.Address, l.SocketMode()); err != nil {
 			return c.Errorf(listenKey(i), "%w: %s", err, bindRemedy(c, err, l))
 		}
 		at.rules.LoopbackOnly = sockets.IsLoopback(at.Addr())
@@ -65,44 +65,6 @@ func bindRemedy(c *config.Loaded, err error, l config.Listener) string {
 	}
 }
 
-func (p *ports) listenOn(ctx context.Context, key string, l config.Listener) (net.Listener, error) {
-	if socket := l.Socket(); socket != "" && p.passed[key] == nil {
-		return sockets.ListenUnix(ctx, socket, l.SocketMode())
-	}
-	return p.passed.Listen(ctx, key, l.Address)
-}
-
-// bindOthers listens on the addresses that aren't for calls.
-func (p *ports) bindOthers(ctx context.Context, c *config.Loaded, log *slog.Logger) (err error) {
-	if err = p.bindHealth(ctx, c, log); err != nil {
-		return err
-	}
-	if address := c.TLS.HTTPListen; address != "" {
-		if p.redirect, err = p.passed.Listen(ctx, redirectKey, address); err != nil {
-			return c.Errorf(redirectKey, "%w: %s", err, sockets.Remedy(err, redirectKey))
-		}
-	}
-	return p.bindAdmin(ctx, c, log) // after all others, because a taken default is no error here
-}
-
-// bindHealth ignores a default address that is taken, so that a second culvert
-// can run on a machine. An address that the operator set must be free.
-func (p *ports) bindHealth(ctx context.Context, c *config.Loaded, log *slog.Logger) (err error) {
-	address := c.Health.Listen
-	if address == "" {
-		return nil
-	}
-	p.health, err = p.passed.Listen(ctx, healthKey, address)
-	switch {
-	case err == nil:
-		return nil
-	case c.IsSet(healthKey):
-		return c.Errorf(healthKey, "%w: %s, or turn it off with --health-listen off", err, sockets.Remedy(err, "--health-listen"))
-	}
-	log.Warn("no health checks: the default address is taken", "address", address, "hint", "set --health-listen (health.listen)")
-	return nil
-}
-
 // adminMode lets only culvert's user connect to a unix socket.
 const adminMode = 0o600
 
@@ -112,36 +74,50 @@ var (
 	errSharedSocket = errors.New("other users of this host can connect to the supervisor's socket: set its mode to 0600 (SocketMode=) and its owner to root or culvert's user (SocketUser=)")
 )
 
-// bindAdmin ignores a default address that is taken, so that a second culvert
-// can run on a machine. An address that the operator set must be free.
-func (p *ports) bindAdmin(ctx context.Context, c *config.Loaded, log *slog.Logger) (err error) {
-	switch address, socket := c.Admin.Listen, c.Admin.Socket(); {
-	case address == "":
-		return nil
-	case socket != "" && p.passed[adminKey] == nil:
-		p.admin, err = sockets.ListenUnix(ctx, socket, adminMode)
-	default:
-		p.admin, err = p.passed.Listen(ctx, adminKey, address)
+// bindOthers listens on the addresses that aren't for calls.
+func (p *ports) bindOthers(ctx context.Context, c *config.Loaded, log *slog.Logger) (err error) {
+	p.health, err = p.unlessTaken(ctx, c, log, healthKey, "--health-listen", c.Health.Listen, "no health checks: the default address is taken")
+	if err != nil {
+		return err
 	}
+	if address := c.TLS.HTTPListen; address != "" {
+		if p.redirect, err = p.passed.Listen(ctx, redirectKey, address, 0); err != nil {
+			return c.Errorf(redirectKey, "%w: %s", err, sockets.Remedy(err, redirectKey))
+		}
+	}
+	// After all others, because a taken default is no error here.
+	p.admin, err = p.unlessTaken(ctx, c, log, adminKey, "--admin", c.Admin.Listen, "no admin address: the default one is taken")
 	switch {
-	case err == nil && p.admin.Addr().Network() != "unix" && !sockets.IsLoopback(p.admin.Addr()):
+	case p.admin == nil:
+		return err
+	case p.admin.Addr().Network() != "unix" && !sockets.IsLoopback(p.admin.Addr()):
 		return c.Errorf(adminKey, "%w", errNotLoopback)
-	case err == nil && p.passed[adminKey] != nil && p.passed[adminKey].IsShared():
+	case p.passed[adminKey] != nil && p.passed[adminKey].IsShared():
 		return c.Errorf(adminKey, "%w", errSharedSocket)
-	case err == nil:
-		return nil
-	case c.IsSet(adminKey):
-		return c.Errorf(adminKey, "%w: %s, or turn it off with --admin off", err, adminRemedy(err))
 	}
-	log.Warn("no admin address: the default one is taken", "address", c.Admin.Listen, "hint", "set --admin (admin.listen)")
 	return nil
 }
 
-func adminRemedy(err error) string {
-	if errors.Is(err, os.ErrNotExist) {
-		return "create the directory, or choose another path with --admin"
+// unlessTaken listens on an address, unless it is off. It ignores a default address that is
+// taken, and only logs so, so that a second culvert can run on a machine. An address that
+// the operator set must be free.
+func (p *ports) unlessTaken(ctx context.Context, c *config.Loaded, log *slog.Logger, key, flag, address, taken string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
 	}
-	return sockets.Remedy(err, "--admin")
+	ln, err := p.passed.Listen(ctx, key, address, adminMode)
+	if err == nil {
+		return ln, nil
+	}
+	if !c.IsSet(key) {
+		log.Warn(taken, "address", address, "hint", "set "+flag+" ("+key+")") //nolint:sloglint // the callers' messages are constants
+		return nil, nil
+	}
+	remedy := sockets.Remedy(err, flag)
+	if errors.Is(err, os.ErrNotExist) {
+		remedy = "create the directory, or choose another path with " + flag
+	}
+	return nil, c.Errorf(key, "%w: %s, or turn it off with %s off", err, remedy, flag)
 }
 
 // close closes all sockets.

@@ -29,14 +29,14 @@ func pass(t *testing.T, name, network, address string) *sockets.Socket {
 // of two listeners and for the health checks.
 func TestListenersTakePassedSockets(t *testing.T) {
 	public, health := pass(t, "public", "tcp", "127.0.0.1:0"), pass(t, "health", "tcp", "127.0.0.1:0")
-	loaded := cmdtest.Load(t, "listen:\n- {name: public, address: ':1'}\n- 127.0.0.1:0\nhealth: {listen: \":9901\"}\n")
+	loaded := cmdtest.Load(t, "listen:\n- {name: public, address: ':1'}\n- 127.0.0.1:0\nhealth: {listen: \":9901\"}\nadmin: {listen: \"off\"}\n")
 	passed, err := sockets.Assign(t.Context(), []*sockets.Socket{public, health}, endpoints(loaded))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := ports{passed: passed}
 	for i, want := range []string{public.Addr().String(), ""} {
-		ln, err := p.listenOn(t.Context(), listenKey(i), loaded.Listen[i])
+		ln, err := p.passed.Listen(t.Context(), listenKey(i), loaded.Listen[i].Address, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func TestListenersTakePassedSockets(t *testing.T) {
 			t.Errorf("listen[%d] is on %s, want %q", i, got, want)
 		}
 	}
-	if err := p.bindHealth(t.Context(), loaded, slog.New(slog.DiscardHandler)); err != nil || p.health.Addr().String() != health.Addr().String() {
+	if err := p.bindOthers(t.Context(), loaded, slog.New(slog.DiscardHandler)); err != nil || p.health.Addr().String() != health.Addr().String() {
 		t.Errorf("the health checks are on %v (%v), want %v", p.health.Addr(), err, health.Addr())
 	}
 }
@@ -60,12 +60,12 @@ func TestAdminTakesNoSocketOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := ports{passed: sockets.Passed{adminKey: s}}
-		if err := p.bindAdmin(t.Context(), cmdtest.Load(t, "admin: {listen: \"unix:"+path+"\"}\n"), slog.New(slog.DiscardHandler)); (err == nil) != allowed || !allowed && !errors.Is(err, errSharedSocket) {
+		if err := p.bindOthers(t.Context(), cmdtest.Load(t, "health: {listen: \"off\"}\nadmin: {listen: \"unix:"+path+"\"}\n"), slog.New(slog.DiscardHandler)); (err == nil) != allowed || !allowed && !errors.Is(err, errSharedSocket) {
 			t.Errorf("mode %v: %v, want it taken: %v", mode, err, allowed)
 		}
 	}
 	wide := ports{passed: sockets.Passed{adminKey: pass(t, "admin", "tcp", ":0")}}
-	if err := wide.bindAdmin(t.Context(), cmdtest.Load(t, "admin: {listen: \"127.0.0.1:9902\"}\n"), slog.New(slog.DiscardHandler)); !errors.Is(err, errNotLoopback) {
+	if err := wide.bindOthers(t.Context(), cmdtest.Load(t, "health: {listen: \"off\"}\nadmin: {listen: \"127.0.0.1:9902\"}\n"), slog.New(slog.DiscardHandler)); !errors.Is(err, errNotLoopback) {
 		t.Errorf("a socket on all addresses: %v, want %v", err, errNotLoopback)
 	}
 }

@@ -80,7 +80,7 @@ func askLivez(ctx context.Context, at net.Addr) error {
 	if err != nil {
 		return err
 	}
-	response, err := sockets.Client(at.Network(), at.String()).Transport.RoundTrip(request)
+	response, err := sockets.Client(sockets.AddressOf(at)).Transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("/livez: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/culvert-grpc/culvert/bridge"
@@ -67,8 +68,12 @@ func AddressOf(addr net.Addr) string {
 	return addr.String()
 }
 
-// Client returns a client of one address of this host.
-func Client(network, address string) http.Client {
+// Client returns a client of one address of this host, in the form of listen.
+func Client(address string) http.Client {
+	network := "tcp"
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", path
+	}
 	return http.Client{
 		// Without the proxy in the environment, which is not for this host.
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -29,10 +30,14 @@ type Socket struct {
 // Passed are the sockets of a supervisor, by the keys of their endpoints.
 type Passed map[string]*Socket
 
-// Listen returns the supervisor's socket for the key, or listens on the address.
-func (p Passed) Listen(ctx context.Context, key, address string) (net.Listener, error) {
+// Listen returns the supervisor's socket for the key, or listens on the address, which is in
+// the form of listen. A unix socket gets the mode.
+func (p Passed) Listen(ctx context.Context, key, address string, mode fs.FileMode) (net.Listener, error) {
 	if s := p[key]; s != nil {
 		return s, nil
+	}
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return ListenUnix(ctx, path, mode)
 	}
 	return Listen(ctx, address)
 }
