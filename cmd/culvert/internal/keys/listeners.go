@@ -43,9 +43,8 @@ func (l *ListenerTLS) SamePolicy(sni string, local net.Addr, host string) bool {
 }
 
 // ChangeListeners opens the certificates that next names, and keeps those that the
-// running configuration has, too. listeners are those of the program, nil for
-// plaintext.
-func (k *Ring) ChangeListeners(listeners []*ListenerTLS, running, next *config.Loaded) (commit, undo func(), err error) {
+// running configuration has, too.
+func (k *Ring) ChangeListeners(running, next *config.Loaded) (commit, undo func(), err error) {
 	if keys := trustKeys(running, next); len(keys) > 0 {
 		return nil, nil, wiring.NeedRestart(next, keys)
 	}
@@ -53,9 +52,9 @@ func (k *Ring) ChangeListeners(listeners []*ListenerTLS, running, next *config.L
 	before := slices.Clone(k.providers)
 	k.mu.Unlock()
 	undo = func() { k.closeAllBut(before) }
-	providers := make([]*proxytls.Provider, len(listeners))
+	providers := make([]*proxytls.Provider, len(k.listeners))
 	var after []sharedProvider
-	for i := range listeners { // as many as in next, and TLS on the same ones: config.NeedsRestart
+	for i := range k.listeners { // as many as in next, and TLS on the same ones: config.NeedsRestart
 		if providers[i], err = k.listener(next, i); err != nil {
 			undo()
 			return nil, nil, err
@@ -63,7 +62,7 @@ func (k *Ring) ChangeListeners(listeners []*ListenerTLS, running, next *config.L
 		after = append(after, sharedProvider{provider: providers[i]})
 	}
 	commit = func() {
-		for i, l := range listeners {
+		for i, l := range k.listeners {
 			if l != nil {
 				l.now.Store(providers[i])
 			}

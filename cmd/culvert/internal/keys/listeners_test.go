@@ -18,10 +18,9 @@ import (
 // A ringTest has the listeners of a file whose keys of TLS change.
 type ringTest struct {
 	*Ring
-	t         *testing.T
-	dir       string
-	running   *config.Loaded
-	listeners []*ListenerTLS
+	t       *testing.T
+	dir     string
+	running *config.Loaded
 }
 
 func newRingTest(t *testing.T, content string) *ringTest {
@@ -36,12 +35,8 @@ func newRingTest(t *testing.T, content string) *ringTest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close(Patience) })
-	for i := range k.running.Listen {
-		p, err := k.listener(k.running, i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.listeners = append(k.listeners, newListenerTLS(p))
+	if _, err := k.Listeners(k.running); err != nil {
+		t.Fatal(err)
 	}
 	return k
 }
@@ -55,7 +50,7 @@ func (k *ringTest) load(content string) *config.Loaded {
 func (k *ringTest) change(content string) error {
 	k.t.Helper()
 	next := k.load(content)
-	commit, _, err := k.ChangeListeners(k.listeners, k.running, next)
+	commit, _, err := k.ChangeListeners(k.running, next)
 	if err == nil {
 		commit()
 		k.running = next
@@ -167,7 +162,7 @@ func TestSlowFilesDelayNoReadiness(t *testing.T) {
 	changed := make(chan error, 1)
 	next := k.load("listen: \":1\"\ntls: {cert: DIR/b.pem, key: DIR/b.key}\n")
 	go func() {
-		_, _, err := k.ChangeListeners(k.listeners, k.running, next)
+		_, _, err := k.ChangeListeners(k.running, next)
 		changed <- err
 	}()
 	<-o.reading

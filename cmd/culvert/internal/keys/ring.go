@@ -30,6 +30,8 @@ type Ring struct {
 	out    io.Writer // for instructions how to trust a new CA
 	look   bool      // for Check: create no CA, and order no certificates
 
+	listeners []*ListenerTLS // nil: plaintext; as many as at the start
+
 	mu          sync.Mutex
 	providers   []sharedProvider
 	clients     backendClients
@@ -47,7 +49,7 @@ type sharedProvider struct {
 	provider *proxytls.Provider
 }
 
-// Open reads the files for the backends. Listener reads the files of a listener.
+// Open reads the files for the backends. Listeners reads those of the listeners.
 func Open(c *config.Loaded, log *slog.Logger, obs Observer, out io.Writer) (*Ring, error) {
 	k := &Ring{log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
 	k.config.Store(c.Compact())
@@ -74,21 +76,26 @@ func Check(c *config.Loaded) (problems []string, err error) {
 			return nil, k.placed(err)
 		}
 	}
-	for i := range c.Listen {
-		if _, err := k.listener(c, i); err != nil {
-			return nil, err
-		}
+	if _, err := k.Listeners(c); err != nil {
+		return nil, err
 	}
 	return k.Problems(), nil
 }
 
-// Listener returns the certificates of a listener of c, or nil for plaintext.
-func (k *Ring) Listener(c *config.Loaded, i int) (*ListenerTLS, error) {
-	p, err := k.listener(c, i)
-	if err != nil || p == nil {
-		return nil, err
+// Listeners reads the certificates of the listeners of c, and returns those of each: nil for
+// plaintext.
+func (k *Ring) Listeners(c *config.Loaded) ([]*ListenerTLS, error) {
+	k.listeners = make([]*ListenerTLS, len(c.Listen))
+	for i := range c.Listen {
+		p, err := k.listener(c, i)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			k.listeners[i] = newListenerTLS(p)
+		}
 	}
-	return newListenerTLS(p), nil
+	return k.listeners, nil
 }
 
 // listener returns the Provider of a listener of c, or nil for plaintext.

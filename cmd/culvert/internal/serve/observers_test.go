@@ -54,7 +54,7 @@ func TestMetricsOfReloads(t *testing.T) {
 	} {
 		dir := t.TempDir() // a certificate that the reload opens, and that isn't in use then
 		cmdtest.WritePair(t, dir, "a")
-		if _, err := p.keys.Listener(cmdtest.Load(t, strings.ReplaceAll("listen: \":1\"\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n", "DIR", dir)), 0); err != nil {
+		if _, err := p.keys.Listeners(cmdtest.Load(t, strings.ReplaceAll("tls: {cert: DIR/a.pem, key: DIR/a.key}\n", "DIR", dir))); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(strings.Join(slices.Collect(maps.Keys(values())), "\n"), dir) {

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -17,8 +16,7 @@ import (
 // A port is a socket of listen.
 type port struct {
 	net.Listener
-	rules        bridge.Listener   // what it accepts
-	certificates *keys.ListenerTLS // nil: plaintext
+	rules bridge.Listener // what it accepts
 }
 
 // ports are the addresses that a program listens on.

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -23,7 +22,7 @@ func (p *program) openReloads(ctx context.Context) {
 		p.changeLogLevel,
 		p.changeLogSamples,
 		p.keys.ReportLater,
-		p.changeListeners,
+		p.keys.ChangeListeners,
 		p.keys.ChangeClients,
 		p.described.Change,
 		p.announcer.change,
@@ -44,15 +43,6 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 // its count.
 func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(), err error) {
 	return func() { p.observers.lines.SetSamples(wiring.Samples(next.Log)) }, nil, nil
-}
-
-// changeListeners changes the files with the certificates of listeners.
-func (p *program) changeListeners(running, next *config.Loaded) (commit, undo func(), err error) {
-	certificates := make([]*keys.ListenerTLS, len(p.ports.public))
-	for i, l := range p.ports.public {
-		certificates[i] = l.certificates
-	}
-	return p.keys.ChangeListeners(certificates, running, next)
 }
 
 // changeBridge changes what requests are judged by, and the memory limit.

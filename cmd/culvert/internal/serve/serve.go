@@ -161,15 +161,16 @@ func (p *program) openKeys(cfg *bridge.Config, obs keys.Observer) (err error) {
 	})
 	p.health.SetBackends(p.backends)
 	p.keys.Secure(cfg.Backends)
-	for i := range p.Config.Listen {
-		l := port{rules: wiring.Listener(p.Config, i)}
-		if l.certificates, err = p.keys.Listener(p.Config, i); err != nil {
-			return err
+	certificates, err := p.keys.Listeners(p.Config)
+	if err != nil {
+		return err
+	}
+	for i, own := range certificates {
+		rules := wiring.Listener(p.Config, i)
+		if own != nil {
+			rules.TLS, rules.SamePolicy = own.Config, own.SamePolicy
 		}
-		if l.certificates != nil {
-			l.rules.TLS, l.rules.SamePolicy = l.certificates.Config, l.certificates.SamePolicy
-		}
-		p.ports.public = append(p.ports.public, l)
+		p.ports.public = append(p.ports.public, port{rules: rules})
 	}
 	return nil
 }
