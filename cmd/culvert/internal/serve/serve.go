@@ -42,14 +42,14 @@ type Options struct {
 func Run(ctx context.Context, o Options) (err error) {
 	block, stopCollector := setCollector()
 	defer stopCollector()
-	p := &program{Options: o, log: logs.Open(o.Stderr, o.Config.Log), memory: newMemoryLimit(block)}
+	p := &program{Options: o, log: logs.Open(o.Stderr, o.Config.Log), memory: newMemoryLimit(block)} //nolint:contextcheck // the log outlasts the context
 	defer func() { p.closeLog(err) }()
 	defer p.memory.remove()
 	for _, w := range p.Config.Warnings {
 		p.log.Warn("configuration", "warning", w)
 	}
 	p.memory.set(p.log.Logger, p.memory.find(p.Config.Limits.Memory))
-	opened, err := p.unlessEnded(func() error { return p.open(ctx) })
+	opened, err := p.unlessEnded(func() error { return p.open(ctx) }) //nolint:contextcheck // what is closed then runs for no context
 	if !opened {
 		return err
 	}
@@ -111,9 +111,9 @@ func (p *program) unlessEnded(open func() error) (opened bool, err error) {
 // open binds the addresses and reads the certificates, so that all errors
 // occur before culvert reports that it is ready.
 func (p *program) open(ctx context.Context) (err error) {
-	defer func() {
+	defer func() { //nolint:contextcheck // nothing runs yet that a context could end
 		if err != nil {
-			p.close() //nolint:contextcheck // nothing runs yet that a context could end
+			p.close()
 		}
 	}()
 	cfg := wiring.Bridge(p.Config)
