@@ -15,6 +15,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A routeCompiler makes a route of a Route.
@@ -94,14 +95,11 @@ func (c *routeCompiler) compile(r *Route) route {
 	return made
 }
 
-// maxAttempts is the most that gRPC's clients make. gRFC A6.
-const maxAttempts = 5
-
 func (c *routeCompiler) compileRetry(r *Route, made *route) {
 	retry := r.Retry
 	switch {
-	case retry.Attempts < 0 || retry.Attempts > maxAttempts:
-		c.wrong("retry.attempts", fmt.Sprintf("is out of range: write 2 to %d, or 0 for no retries", maxAttempts))
+	case retry.Attempts != 1 && rules.WrongAttempts(retry.Attempts): // 1 is no mistake in Go, where it can be computed
+		c.wrong("retry.attempts", rules.AttemptsRange)
 	case retry.Attempts > 1:
 		if len(retry.Codes) == 0 {
 			retry.Codes = []codes.Code{codes.Unavailable}

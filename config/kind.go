@@ -13,6 +13,8 @@ import (
 	"time"
 
 	units "github.com/docker/go-units"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Size is a number of bytes. It is written with a binary unit: "16MiB".
@@ -90,7 +92,7 @@ var (
 		"port or 0":        {"port, or 0", "443", "", refusing(parseNumber, func(n int) bool { return n > math.MaxUint16 }, "is not a port: write a number such as 443")},
 		"seconds or 0":     {"duration of 1s or more, or 0s", "30s", durationPattern, refusing(parseDuration, func(d time.Duration) bool { return 0 < d && d < time.Second }, "is too short: write 1s or more, or 0s for never")},
 		"count":            {"number, at least 1", "100", "", refusing(parseNumber, func(n int) bool { return n == 0 }, "allows no call: write 1 or more")},
-		"attempts":         {"number, 2 to 5, or 0", "3", "", refusing(parseNumber, func(n int) bool { return n == 1 || n > 5 }, "is out of range: write 2 to 5, or 0 for no retries")}, // as in package bridge. gRFC A6
+		"attempts":         {"number, 2 to 5, or 0", "3", "", refusing(parseNumber, rules.WrongAttempts, rules.AttemptsRange)},
 	}
 	kindsByType = map[reflect.Type]kind{
 		reflect.TypeFor[bool]():          {"true or false", "true", "", parseBool},
