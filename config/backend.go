@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"time"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // NamedBackend is one of several backends.
@@ -14,7 +16,7 @@ type NamedBackend struct {
 }
 
 // DefaultBackend is the name of the backend that the section backend configures.
-const DefaultBackend = "default"
+const DefaultBackend = rules.DefaultBackend
 
 // Backend configures the connection to the gRPC server behind culvert.
 type Backend struct {

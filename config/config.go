@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Config is the whole configuration. The tags of a field are:
@@ -411,27 +413,27 @@ func Defaults() Config {
 		TrustedHeader:  trustedHeader,
 		HTTP2Server:    "culvert",
 		Limits: Limits{
-			MessageBytes:          16 << 20,
-			HeaderBytes:           64 << 10,
-			BufferedBytes:         256 << 20,
-			CallsPerConnection:    100,
-			SlowConsumerTimeout:   5 * time.Minute,
-			SlowSenderTimeout:     30 * time.Second,
-			ConnectionIdleTimeout: time.Minute,
-			FallbackRequests:      1000,
+			MessageBytes:          rules.MessageBytes,
+			HeaderBytes:           rules.HeaderBytes,
+			BufferedBytes:         rules.BufferedBytes,
+			CallsPerConnection:    rules.CallsPerConnection,
+			SlowConsumerTimeout:   rules.SlowConsumerTimeout,
+			SlowSenderTimeout:     rules.SlowSenderTimeout,
+			ConnectionIdleTimeout: rules.ConnectionIdleTimeout,
+			FallbackRequests:      rules.WebRequests,
 			Enforce:               true,
 
 			DecompressedBytesPerSecond: Auto,
 			Address: AddressLimits{
-				Connections:                20_000,
-				Calls:                      20_000,
-				CallsPerSecond:             20_000,
-				HandshakesPerSecond:        10_000,
-				FallbackRequests:           500,
+				Connections:                rules.AddressConnections,
+				Calls:                      rules.AddressCalls,
+				CallsPerSecond:             rules.AddressCallsPerSecond,
+				HandshakesPerSecond:        rules.AddressHandshakesPerSecond,
+				FallbackRequests:           rules.AddressWebRequests,
 				DecompressedBytesPerSecond: Auto,
 			},
 		},
-		Backend:      Backend{Balance: "round_robin", MaxConnections: 64, Limits: BackendLimits{WaitingCalls: 10_000}, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},
+		Backend:      Backend{Balance: "round_robin", MaxConnections: rules.MaxConnections, Limits: BackendLimits{WaitingCalls: rules.MaxWaiting}, QueueTimeout: rules.QueueTimeout, ResolveInterval: rules.ResolveInterval},
 		DrainTimeout: 20 * time.Second,
 		DrainSpread:  5 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901", Metrics: true},

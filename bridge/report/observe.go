@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // An Observer gets the events of a server. Its methods are called concurrently, on
@@ -185,7 +187,7 @@ type CallInfo struct {
 }
 
 // DefaultBackend is the name of the backend of a server that names none.
-const DefaultBackend = "default"
+const DefaultBackend = rules.DefaultBackend
 
 // A Refusal is a refusal by a rule or a limit.
 type Refusal struct {

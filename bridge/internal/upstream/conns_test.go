@@ -25,6 +25,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A countedBackend is a backend in memory that counts its connections and the
@@ -386,7 +387,7 @@ func TestFurtherConnectionThatFails(t *testing.T) {
 				t.Fatalf("got %v for %s, want %s by %s, and not by %s", e.status, e.reason, report.ReasonOverloaded, report.KeyQueueTimeout, report.KeyMaxConnections)
 			}
 		}
-		if took, got := 20*defaultQueueTimeout, attempts.Load(); got > int64(took/(700*time.Millisecond)) || got < 20 {
+		if took, got := 20*rules.QueueTimeout, attempts.Load(); got > int64(took/(700*time.Millisecond)) || got < 20 {
 			t.Errorf("%d attempts in %v", got, took)
 		}
 		b.up()

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"cmp"
 	"container/list"
 	"errors"
 	"log/slog"
@@ -18,14 +17,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-)
-
-// Defaults for zero fields of a Backend.
-const (
-	defaultMaxConnections  = 64
-	defaultQueueTimeout    = 5 * time.Second
-	defaultMaxWaiting      = 10_000
-	defaultResolveInterval = 30 * time.Second
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // poolPolicy is the pool's name in grpc-go's registry of balancing policies.
@@ -53,18 +45,10 @@ func poolOf(b *report.Backend) (poolConfig, error) {
 	return poolConfig{
 		balance:        balance,
 		health:         b.HealthCheck,
-		maxConnections: orBound(b.MaxConnections, defaultMaxConnections),
-		maxWaiting:     orBound(b.MaxWaiting, defaultMaxWaiting),
-		queueTimeout:   max(0, cmp.Or(b.QueueTimeout, defaultQueueTimeout)),
+		maxConnections: rules.OrDefault(b.MaxConnections, rules.MaxConnections, math.MaxInt32),
+		maxWaiting:     rules.OrDefault(b.MaxWaiting, rules.MaxWaiting, math.MaxInt32),
+		queueTimeout:   rules.OrDefault(b.QueueTimeout, rules.QueueTimeout, 0),
 	}, nil
-}
-
-// orBound returns n, the default if n is zero, or no bound if n is negative.
-func orBound(n, otherwise int) int {
-	if n < 0 {
-		return math.MaxInt32
-	}
-	return cmp.Or(n, otherwise)
 }
 
 // poolBuilder is the pool's entry in grpc-go's registry.

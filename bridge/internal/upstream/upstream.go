@@ -21,6 +21,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/zone"
 )
 
@@ -106,7 +107,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
-		grpc.WithResolvers(nameBuilder{max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval)), panics, p.unresolved}),
+		grpc.WithResolvers(nameBuilder{rules.OrDefault(b.ResolveInterval, rules.ResolveInterval, 0), panics, p.unresolved}),
 		grpc.WithStaticStreamWindowSize(MaxStreamWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),

@@ -229,7 +229,7 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 	}
 }
 
-// The defaults of file and bridge are written down in both; 0 in the file and
+// File and bridge have the same defaults, in fields of their own; 0 in the file and
 // what is negative in the bridge mean "no limit".
 func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 	cmdtest.ClearEnvironment(t)
