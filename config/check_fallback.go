@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/zone"
 )
 
@@ -20,7 +21,7 @@ func checkWebServer(s string) error {
 	}
 	scheme, rest, found := strings.Cut(s, "://")
 	switch {
-	case isPort(s):
+	case rules.IsPort(s):
 		return fmt.Errorf("is only a port: write %q", "http://localhost:"+s)
 	case strings.Contains(s, "@"):
 		return errors.New("has a user name or a password, which culvert can't send (a web server in front of that one can)")
@@ -28,7 +29,7 @@ func checkWebServer(s string) error {
 		return fmt.Errorf("has no host: write %q", "http://localhost"+s)
 	case !found && !strings.Contains(s, "/"):
 		return fmt.Errorf("has no scheme: write %q", "http://"+s)
-	case scheme != "http" && scheme != "https":
+	case !rules.IsWeb(scheme):
 		return errors.New(`is not the address of a web server: write "http://localhost:3000", "https://app.internal" or "unix:/run/app.sock"`)
 	}
 	host, after, _ := strings.Cut(rest, "/")
@@ -41,7 +42,7 @@ func checkWebServer(s string) error {
 	if err != nil || u.Hostname() == "" || strings.ContainsAny(host, " \t%") {
 		return errors.New(`has no valid host: write "http://localhost:3000"`)
 	}
-	if port := u.Port(); strings.HasSuffix(host, ":") || port == "0" || port != "" && !isPort(port) {
+	if port := u.Port(); strings.HasSuffix(host, ":") || port == "0" || port != "" && !rules.IsPort(port) {
 		return errors.New("has no port from 1 to 65535 after the colon")
 	}
 	return nil
@@ -55,7 +56,7 @@ func checkFallback(l *Loaded) []error {
 	}
 	host, port := "", ""
 	if u, err := url.Parse(l.Fallback); err == nil && u.Host != "" {
-		host, port = u.Hostname(), cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+		host, port = u.Hostname(), cmp.Or(u.Port(), rules.UsualPort(u.Scheme))
 	}
 	for _, own := range l.ownAddresses() {
 		sameSocket := strings.HasPrefix(own.address, unixPrefix) && socketOf(own.address) == socketOf(l.Fallback)
@@ -64,7 +65,7 @@ func checkFallback(l *Loaded) []error {
 		}
 	}
 	for _, name := range l.Hosts {
-		if h, _, _ := cutPort(name); strings.EqualFold(h, host) || strings.EqualFold(name, net.JoinHostPort(host, port)) {
+		if h, _, _ := rules.CutPort(name); strings.EqualFold(h, host) || strings.EqualFold(name, net.JoinHostPort(host, port)) {
 			l.warn("fallback", "is a name of this server in hosts, so requests may come back to culvert: write the web server's own address")
 			break
 		}

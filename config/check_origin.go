@@ -3,10 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // checkOriginExpression accepts a regular expression for whole origins with a
@@ -21,19 +22,17 @@ func checkOriginExpression(s string) error {
 	case err != nil:
 		return fmt.Errorf("is not a regular expression: %w", err)
 	}
-	if !expressionScheme.MatchString(s) {
+	_, _, err = rules.OriginExpression(s)
+	switch {
+	case errors.Is(err, rules.ErrNoScheme):
 		return errors.New(`doesn't begin with a scheme: write "~https://pr-[0-9]+\.example\.com"`)
-	}
-	if hasSingleDot(tree, false) {
+	case hasSingleDot(tree, false):
 		return errors.New(`has a "." that matches any character: write "\."`)
-	}
-	if _, err := regexp.Compile(`\A(?i:` + s + `)\z`); err != nil {
+	case err != nil:
 		return fmt.Errorf("is not a regular expression: %w", err)
 	}
 	return nil
 }
-
-var expressionScheme = regexp.MustCompile(`^\^?[a-z][a-z0-9-]*://`)
 
 // hasSingleDot reports whether the expression has a dot that isn't repeated,
 // which is usually a mistake.

@@ -2,10 +2,11 @@ package config
 
 import (
 	"net/url"
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // checkOriginsOfStrangers warns of entries in allow_origins, the routes' too, that
@@ -26,24 +27,21 @@ func checkOriginsOfStrangers(l *Loaded) []error {
 // another owner, or "".
 func strangerIn(entry string) string {
 	scheme, host, _ := strings.Cut(strings.TrimLeft(entry, "~^"), "://")
-	if scheme != "http" && scheme != "https" {
+	if !rules.IsWeb(scheme) {
 		return ""
 	}
 	expression, ok := strings.CutPrefix(entry, "~")
 	if !ok {
-		host, _, _ = cutPort(host)
+		host, _, _ = rules.CutPort(host)
 		if domain, ok := strings.CutPrefix(host, "*."); ok && isPublicSuffix(domain) {
 			return scheme + "://" + stranger + "." + domain
 		}
 		return ""
 	}
-	tree, err := syntax.Parse(expression, syntax.Perl)
+	tree, _ := syntax.Parse(expression, syntax.Perl)
+	_, whole, err := rules.OriginExpression(expression)
 	if err != nil {
 		return "" // checkOriginExpression reports it
-	}
-	whole, err := regexp.Compile(`\A(?i:` + expression + `)\z`)
-	if err != nil {
-		return ""
 	}
 	for _, sample := range samples(tree) {
 		u, err := url.Parse(sample)

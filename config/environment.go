@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 const envPrefix = "CULVERT_"
@@ -53,7 +55,7 @@ func checkEnvironment(environ []string) []error {
 			}
 		} else if k, ok := lists[name]; ok {
 			errs = append(errs, fmt.Errorf("%s: %s is a list of sections, which has no variable: write it in the file", name, k.Name))
-		} else if name == envPrefix+"PORT" && isPort(value) { // Kubernetes makes it a URL
+		} else if name == envPrefix+"PORT" && rules.IsPort(value) { // Kubernetes makes it a URL
 			errs = append(errs, fmt.Errorf("%s: unknown variable: did you mean CULVERT_LISTEN=:%s?", name, value))
 		} else if !serviceVariable.MatchString(name) {
 			errs = append(errs, fmt.Errorf("%s: unknown variable%s", name, suggestVariable(name)))

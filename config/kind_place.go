@@ -8,12 +8,12 @@ import (
 	"net/url"
 	"path"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
 
 	"golang.org/x/net/idna"
 
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/zone"
 )
 
@@ -33,7 +33,7 @@ func checkAddress(s string) error {
 	if s == "" {
 		return errors.New(`is empty: write ":8080"`)
 	}
-	if isPort(s) {
+	if rules.IsPort(s) {
 		return fmt.Errorf("has no colon: write %q", ":"+s)
 	}
 	host, port, err := net.SplitHostPort(s)
@@ -44,7 +44,7 @@ func checkAddress(s string) error {
 		return fmt.Errorf("has no port: write %q", s+":8080")
 	case err != nil || strings.ContainsAny(host, "/ "):
 		return errors.New(`is not an address: write "host:port" or ":port"`)
-	case !isPort(port):
+	case !rules.IsPort(port):
 		return errors.New("has no port from 0 to 65535 after the colon")
 	}
 	return nil
@@ -67,11 +67,6 @@ func bracketed(s, port string) string {
 		s, port = s[:at], s[at+1:]
 	}
 	return "[" + s + "]:" + port
-}
-
-func isPort(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 16)
-	return err == nil
 }
 
 // checkTarget accepts an address that grpc-go can resolve.
@@ -103,7 +98,7 @@ func checkTarget(s string) error {
 		return nil
 	case strings.Contains(s, "://"):
 		return errors.New(`has an unknown scheme: write "host:port", "dns:///host:port" or "unix:///path"`)
-	case isPort(s):
+	case rules.IsPort(s):
 		return fmt.Errorf("is only a port: write %q", "localhost:"+s)
 	}
 	host, port, err := net.SplitHostPort(s)
@@ -116,7 +111,7 @@ func checkTarget(s string) error {
 		return errors.New(`is not an address: write "host:port", "dns:///host:port" or "unix:///path"`)
 	case host == "":
 		return fmt.Errorf("has no host: write %q", "localhost:"+port)
-	case !isPort(port) || port == "0":
+	case !rules.IsPort(port) || port == "0":
 		return errors.New("has no port from 1 to 65535 after the colon")
 	}
 	return nil
@@ -167,28 +162,28 @@ func checkOrigin(s string) error {
 
 // isThisHost reports whether host[:port] is on loopback, where pages use http.
 func isThisHost(s string) bool {
-	host, _, _ := cutPort(s)
+	host, _, _ := rules.CutPort(s)
 	ip := net.ParseIP(strings.Trim(host, "[]"))
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
 func checkOriginHost(scheme, host string) error {
-	web, whole := scheme == "http" || scheme == "https", host
-	host, port, hasPort := cutPort(host)
+	web, whole := rules.IsWeb(scheme), host
+	host, port, hasPort := rules.CutPort(host)
 	switch {
 	case host == "" || strings.ContainsAny(host, "@?# "):
 		return errors.New(`has no host: write "https://app.example.com"`)
 	case host == "*" && web:
 		return errors.New(`allows every page: write "*" for that, or a domain as in "https://*.example.com"`)
-	case strings.Contains(strings.TrimPrefix(host, "*"), "*") || len(host) > 1 && host[0] == '*' && host[1] != '.':
+	case rules.MisplacedStar(host):
 		return errors.New(`has a "*" that is not the first label of the host or the port: write "https://*.example.com" or "http://localhost:*"`)
 	case strings.ToLower(host) != host:
 		return fmt.Errorf("has capital letters, which browsers don't send: write %q", scheme+"://"+strings.ToLower(host))
 	case web && asciiHost(host) != host:
 		return fmt.Errorf("has letters that browsers encode: write %q", strings.Replace(scheme+"://"+whole, host, asciiHost(host), 1))
-	case hasPort && port != "*" && !isPort(port):
+	case hasPort && port != "*" && !rules.IsPort(port):
 		return errors.New("has no port from 0 to 65535 after the colon")
-	case scheme == "http" && port == "80" || scheme == "https" && port == "443":
+	case hasPort && port == rules.UsualPort(scheme):
 		return fmt.Errorf("has the default port of its scheme, which browsers don't send: write %q", scheme+"://"+host)
 	}
 	return nil
@@ -208,18 +203,10 @@ func asciiHost(host string) string {
 	return strings.TrimSuffix(host, name) + ascii
 }
 
-// cutPort splits host[:port]; the colons of an IPv6 address are in brackets.
-func cutPort(s string) (host, port string, found bool) {
-	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		return s[:i], s[i+1:], true
-	}
-	return s, "", false
-}
-
 // checkHost accepts a name or an address, with or without a port.
 func checkHost(s string) error {
-	host, port, hasPort := cutPort(s)
-	if hasPort && !isPort(port) {
+	host, port, hasPort := rules.CutPort(s)
+	if hasPort && !rules.IsPort(port) {
 		return errors.New(`is not a host: write "grpc.example.com" or "grpc.example.com:8080"`)
 	}
 	return checkName(strings.Trim(host, "[]"))

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Route sends the calls that match it to a backend.
@@ -296,7 +298,7 @@ func checkRouteName(s string) error {
 	case strings.Contains(s, "*"):
 		return errors.New(`has a "*" that is not the first label: write "*.example.com"`)
 	}
-	if _, _, hasPort := cutPort(s); hasPort {
+	if _, _, hasPort := rules.CutPort(s); hasPort {
 		return errors.New("has a port, and hosts match on every port: remove it, and select a port by match.listeners")
 	}
 	return checkName(s)

@@ -1,11 +1,13 @@
 package fallback
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/url"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/zone"
 )
 
@@ -30,17 +32,8 @@ func parseTarget(s string) (target, error) {
 		return target{"http", "localhost", "unix", path}, nil
 	}
 	u, err := url.Parse(zone.Escape(s))
-	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+	if err != nil || !rules.IsWeb(u.Scheme) || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return target{}, errTarget
 	}
-	port := u.Port()
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return target{}, errTarget
-	case port == "" && u.Scheme == "http":
-		port = "80"
-	case port == "":
-		port = "443"
-	}
-	return target{u.Scheme, zone.Remove(u.Host), "tcp", net.JoinHostPort(u.Hostname(), port)}, nil
+	return target{u.Scheme, zone.Remove(u.Host), "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), rules.UsualPort(u.Scheme)))}, nil
 }

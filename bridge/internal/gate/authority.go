@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // maxHostName is the largest length of a name. RFC 3986 §3.2.2.
@@ -18,11 +20,8 @@ const maxHostName = 255
 // nothing for valid input. RFC 9110 §4.2, §7.2; RFC 9113 §8.3.1; RFC 3986 §3.2.2,
 // §6.2.2.2.
 func ParseAuthority(s string) (host, port string, ok bool) {
-	host = s
-	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		host, port = s[:i], s[i+1:]
-	}
-	if !isPort(port) {
+	host, port, _ = rules.CutPort(s)
+	if port != "" && !rules.IsPort(port) {
 		return "", "", false
 	}
 	if host == "" || host[0] != '[' {
@@ -34,14 +33,6 @@ func ParseAuthority(s string) (host, port string, ok bool) {
 		return "", "", false
 	}
 	return host, port, true
-}
-
-func isPort(s string) bool {
-	if s == "" {
-		return true
-	}
-	_, err := strconv.ParseUint(s, 10, 16)
-	return err == nil
 }
 
 // isIPv6 reports whether s is an IPv6 address, with or without a zone. Some clients

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Origins decide which pages may call, and which hosts this server answers to. The
@@ -193,17 +194,7 @@ func placeOf(authority, usual string) place {
 // pageOf returns the place of an origin. It keeps a final dot: to the browser, that
 // is another origin.
 func pageOf(u *url.URL) place {
-	return place{u.Hostname(), cmp.Or(u.Port(), usualPort(u.Scheme))}
-}
-
-func usualPort(scheme string) string {
-	switch scheme {
-	case "https":
-		return "443"
-	case "http":
-		return "80"
-	}
-	return ""
+	return place{u.Hostname(), cmp.Or(u.Port(), rules.UsualPort(u.Scheme))}
 }
 
 // isOwn reports whether a page is this server's own: its host is one of the
@@ -215,7 +206,7 @@ func (p *Origins) isOwn(u *url.URL, a Asker) bool {
 	if u.Scheme != "https" && (u.Scheme != "http" || a.Secure) {
 		return false
 	}
-	usual := usualPort(u.Scheme)
+	usual := rules.UsualPort(u.Scheme)
 	page, called := pageOf(u), placeOf(a.Host, usual)
 	if page == called && unforgeable(page.host) {
 		return true
@@ -234,7 +225,7 @@ func deniedByBrowser(u *url.URL, a Asker) bool {
 	if a.Site == "" || a.Site == "same-origin" {
 		return false
 	}
-	page, called := pageOf(u), placeOf(a.Host, usualPort(u.Scheme))
+	page, called := pageOf(u), placeOf(a.Host, rules.UsualPort(u.Scheme))
 	return page == called || page.host == called.host && a.Site == "cross-site"
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // An originPattern is one allowed origin: scheme, host and port. The host may begin
@@ -25,19 +26,17 @@ func parseOriginPattern(text string) (originPattern, error) {
 		return bad("an origin has no path")
 	}
 	host, port := splitHostPort(rest)
-	if i := strings.LastIndex(host, "*"); i > 0 || (i == 0 && host != "*" && !strings.HasPrefix(host, "*.")) {
+	if rules.MisplacedStar(host) {
 		return bad("* can stand only for a whole host or its first labels")
 	}
-	if host == "*." || (host == "*" && isWeb(scheme)) {
+	if host == "*." || (host == "*" && rules.IsWeb(scheme)) {
 		return bad(`matches every origin: write "*" if you mean that`)
 	}
-	if port == usualPort(scheme) {
+	if port == rules.UsualPort(scheme) {
 		port = "" // as browsers write it
 	}
 	return originPattern{scheme, host, port}, nil
 }
-
-func isWeb(scheme string) bool { return scheme == "http" || scheme == "https" }
 
 // exact reports whether the pattern stands for one origin.
 func (o originPattern) exact() bool { return !strings.HasPrefix(o.host, "*") && o.port != "*" }
@@ -54,37 +53,25 @@ func matchesHost(pattern, host string) bool {
 	return pattern == "*" || pattern == host
 }
 
-// An originExpression is a regular expression for whole origins of one scheme. Its
-// syntax is RE2's, whose time is proportional to the origin's length for any
-// expression.
+// An originExpression is a regular expression for whole origins of one scheme.
 type originExpression struct {
 	scheme string
 	whole  *regexp.Regexp
 }
-
-var expressionScheme = regexp.MustCompile(`^\^?([a-z][a-z0-9-]*)://`)
 
 // parseOriginExpression parses the expression without its "~".
 func parseOriginExpression(text string) (originExpression, error) {
 	bad := func(why string) (originExpression, error) {
 		return originExpression{}, &report.OriginError{Entry: "~" + text, Why: why, Want: `"~https://pr-[0-9]+\.example\.com"`}
 	}
-	// Compile it alone first: unbalanced brackets could open the anchors.
-	if _, err := regexp.Compile(text); err != nil {
+	scheme, whole, err := rules.OriginExpression(text)
+	if err != nil {
 		return bad(err.Error())
 	}
-	scheme := expressionScheme.FindStringSubmatch(text)
-	if scheme == nil {
-		return bad("it must begin with a literal scheme")
-	}
-	whole, err := regexp.Compile(`\A(?i:` + text + `)\z`)
-	if err != nil {
-		return bad(err.Error()) // it is too large by now
-	}
-	if isWeb(scheme[1]) && slices.ContainsFunc(foreignHosts, func(host string) bool { return whole.MatchString(scheme[1] + "://" + host) }) {
+	if rules.IsWeb(scheme) && slices.ContainsFunc(foreignHosts, func(host string) bool { return whole.MatchString(scheme + "://" + host) }) {
 		return bad(`matches every origin: write "*" if you mean that`)
 	}
-	return originExpression{scheme[1], whole}, nil
+	return originExpression{scheme, whole}, nil
 }
 
 // foreignHosts belong to nobody: an expression that matches one of them matches any
