@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"path"
 	"regexp"
 	"strings"
 	"unicode"
@@ -239,7 +238,10 @@ func checkOwnName(s string) error {
 // have them.
 var nameForm = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_.])?$`)
 
+// checkPathPrefix is stricter than package bridge, which takes every mark that a method's
+// name can have.
 func checkPathPrefix(s string) error {
+	_, err := rules.PathElements(s)
 	switch {
 	case s == "/":
 		return errors.New(`matches every path: write "" for no prefix`)
@@ -247,16 +249,14 @@ func checkPathPrefix(s string) error {
 		return fmt.Errorf("doesn't begin with a slash: write %q", "/"+strings.TrimRight(s, "/"))
 	case strings.HasSuffix(s, "/"):
 		return fmt.Errorf("ends with a slash: write %q", strings.TrimRight(s, "/"))
-	case path.Clean(s) != s || !prefixForm.MatchString(s):
+	case err != nil || strings.ContainsAny(s, "$:@!*+"):
 		return errors.New(`is not a plain path: write a path such as "/grpc" with letters, digits and . _ ~ -`)
 	}
 	return nil
 }
 
-var prefixForm = regexp.MustCompile(`^[0-9A-Za-z._~/-]+$`)
-
 func checkMethodPattern(s string) error {
-	service, method, found := strings.Cut(strings.TrimPrefix(s, "/"), "/")
+	service, method, ok := rules.CutPattern(s)
 	switch {
 	case s == "":
 		return errors.New(`is empty: write "shop.v1.Orders/*"`)
@@ -264,12 +264,11 @@ func checkMethodPattern(s string) error {
 		return errors.New(`has no slash: write "*/*" for every method`)
 	case strings.Contains(s, ","):
 		return errors.New("has a comma: write one pattern for each entry, and one flag for each pattern")
-	case !found || method == "":
+	case method == "":
 		return fmt.Errorf("names no method: write %q for all methods of the service", service+"/*")
 	case service == "" || strings.Contains(method, "/"):
 		return errors.New(`is not "package.Service/Method"`)
-	}
-	if _, err := path.Match(s, ""); err != nil {
+	case !ok:
 		return errors.New(`has a bracket that isn't closed: write a pattern such as "shop.v1.Orders/*"`)
 	}
 	return nil
@@ -277,7 +276,7 @@ func checkMethodPattern(s string) error {
 
 // checkMethod accepts the name of one method.
 func checkMethod(s string) error {
-	service, method, found := strings.Cut(strings.TrimPrefix(s, "/"), "/")
+	service, method, ok := rules.CutPattern(s)
 	switch {
 	case strings.ContainsAny(s, `*?[\`):
 		return errors.New(`is a pattern: write one method, such as "shop.v1.Orders/Watch"`)
@@ -285,7 +284,7 @@ func checkMethod(s string) error {
 		return errors.New(`has a comma: write one method, such as "shop.v1.Orders/Watch"`)
 	case service != "" && method == "":
 		return fmt.Errorf("names no method: write it after the service, such as %q", service+"/Watch")
-	case !found || service == "" || strings.Contains(method, "/"):
+	case !ok || service == "":
 		return errors.New(`is not "package.Service/Method"`)
 	}
 	return nil

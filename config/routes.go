@@ -3,7 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"net"
 	"strings"
 	"time"
 
@@ -267,41 +267,22 @@ type RouteLimits struct {
 	HeaderBytes Size `key:"header_bytes"`
 }
 
-// checkRouteHost accepts "*", a name, or a name whose first label is "*".
+// checkRouteHost accepts "*", a name, or a name whose first label is "*". Unlike package
+// bridge, it wants a name that a host can have.
 func checkRouteHost(s string) error {
-	if s == "*" {
-		return nil
-	}
-	if name, ok := strings.CutPrefix(s, "*."); ok {
-		return checkRouteName(name)
-	}
-	if _, err := netip.ParseAddr(unbracketed(s)); err == nil {
-		return nil
-	}
-	return checkRouteName(s)
-}
-
-// unbracketed returns an IPv6 address without the brackets that it has in a URL.
-func unbracketed(s string) string {
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		if inner, ok = strings.CutSuffix(inner, "]"); ok {
-			return inner
-		}
-	}
-	return s
-}
-
-func checkRouteName(s string) error {
+	host, err := rules.RouteHost(s)
+	name := strings.TrimPrefix(s, "*.")
 	switch {
-	case s == "":
+	case name == "":
 		return errors.New(`is empty: write "shop.example.com"`)
-	case strings.Contains(s, "*"):
+	case errors.Is(err, rules.ErrHostStar):
 		return errors.New(`has a "*" that is not the first label: write "*.example.com"`)
-	}
-	if _, _, hasPort := rules.CutPort(s); hasPort {
+	case errors.Is(err, rules.ErrHostPort):
 		return errors.New("has a port, and hosts match on every port: remove it, and select a port by match.listeners")
+	case err == nil && (host == rules.AnyHost || net.ParseIP(host) != nil):
+		return nil
 	}
-	return checkName(s)
+	return checkName(name)
 }
 
 // checkMessagePath accepts paths, also with names in braces at the end.

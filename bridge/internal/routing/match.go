@@ -2,13 +2,12 @@ package routing
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A Route is one row of a Table.
@@ -42,70 +41,7 @@ func newMistake(key, text string) *report.RouteMistake {
 }
 
 // anyName stands for a condition that a Match doesn't have.
-const anyName = ""
-
-// normalHost returns a host of a Match as Facts have it: "*.example.com" becomes
-// ".example.com", and "*" becomes anyName.
-func normalHost(host string) (string, error) {
-	name, wild := strings.CutPrefix(host, "*")
-	switch {
-	case host == "":
-		return "", errors.New(`is empty: write a name such as "shop.example.com", or "*" for any host`)
-	case wild && name == "":
-		return anyName, nil
-	case wild && name[0] != '.', strings.Contains(name, "*"):
-		return "", errors.New(`can match no host: "*" must be the first label, as in "*.example.com"`)
-	}
-	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil && !wild {
-		return addr.WithZone("").String(), nil
-	}
-	switch {
-	case strings.Contains(name, ":"):
-		return "", errors.New("can match no host: remove the port, and select a port by match.listeners")
-	case strings.Trim(name, ".") == "" || strings.Contains(name, "..") || !plainHost(name):
-		return "", errors.New(`can match no host: write a name such as "shop.example.com"`)
-	}
-	return strings.ToLower(strings.TrimSuffix(name, ".")), nil
-}
-
-func plainHost(name string) bool {
-	return !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`/?#@,;"<>\^|{}[]`+"`", r) })
-}
-
-// parsePrefix returns the number of elements of a prefix. "/" has none.
-func parsePrefix(prefix string) (elements int, err error) {
-	if prefix == "" || prefix == "/" {
-		return 0, nil
-	}
-	if prefix[0] != '/' {
-		return 0, fmt.Errorf("can match no path: write %q", "/"+prefix)
-	}
-	for element := range strings.SplitSeq(prefix[1:], "/") {
-		if !plainElement(element) {
-			return 0, errors.New(`can match no path: write whole elements, such as "/team-a", without a slash at the end`)
-		}
-		elements++
-	}
-	return elements, nil
-}
-
-// plainElement reports whether s has only the letters, digits and marks that may occur
-// in an element of a call's path, such as the names of services and methods.
-func plainElement(s string) bool {
-	if s == "" || s == "." || s == ".." {
-		return false
-	}
-	for i := range len(s) {
-		if !plainByte(s[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func plainByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-$~:@!*+", c) >= 0
-}
+const anyName = rules.AnyHost
 
 // pathElements returns how many elements the paths that a route matches have: the
 // rewritten path must be a method, which has two.
@@ -114,7 +50,7 @@ func (r *Route) pathElements(prefix int) (int, *report.RouteMistake) {
 	if r.Rewrite != "" {
 		var err error
 		key = "rewrite.path_prefix"
-		if rewritten, err = parsePrefix(r.Rewrite); err != nil {
+		if rewritten, err = rules.PathElements(r.Rewrite); err != nil {
 			return 0, newMistake(key, strings.Replace(err.Error(), "can match no path", "makes no path", 1))
 		}
 	}

@@ -3,6 +3,8 @@ package routing
 import (
 	"errors"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Routes for bare messages have paths that name no method, such as "/ws/chat". They stand
@@ -26,7 +28,7 @@ func (r *Route) MessageRoute(path, transport string) (exact bool, err error) {
 	if strings.ContainsAny(path, "{}") && !many || strings.ContainsAny(prefix, "{}") {
 		return false, errors.New(`can match no path: braces may only stand at the end, as "/{service}/{method}"`)
 	}
-	if _, err := parsePrefix(prefix); err != nil || path == "" || path == "/" || strings.HasSuffix(prefix, "/") || strings.Contains(prefix, "*") {
+	if _, err := rules.PathElements(prefix); err != nil || path == "" || path == "/" || strings.HasSuffix(prefix, "/") || strings.Contains(prefix, "*") {
 		return false, errors.New(`can match no path: write whole elements, such as "/ws/chat" or "/ws/{service}/{method}", without a slash at the end`)
 	}
 	r.Rewrite, r.Match.Transports = "/", []string{transport}

@@ -2,9 +2,10 @@ package routing
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // MethodPatterns are patterns like "package.Service/Method" with * for any part.
@@ -15,7 +16,7 @@ func NewMethodPatterns(list []string) (MethodPatterns, error) {
 	patterns := slices.Clone(list)
 	for i, p := range patterns {
 		patterns[i] = strings.TrimPrefix(p, "/")
-		if _, err := path.Match(patterns[i], ""); err != nil || strings.Count(patterns[i], "/") != 1 {
+		if _, _, ok := rules.CutPattern(p); !ok {
 			return nil, fmt.Errorf("method pattern %q: want \"package.Service/Method\" with * for any part", p)
 		}
 	}

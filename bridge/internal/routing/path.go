@@ -1,6 +1,10 @@
 package routing
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
+)
 
 // maxPathBytes bounds the path of a call.
 const maxPathBytes = 1024
@@ -16,7 +20,7 @@ func ParseMethod(target, prefix string) (string, bool) {
 		return "", false
 	}
 	service, name, ok := strings.Cut(method[1:], "/")
-	if !ok || !plainElement(service) || !plainElement(name) {
+	if !ok || !rules.PlainElement(service) || !rules.PlainElement(name) {
 		return "", false
 	}
 	return method, true
@@ -32,7 +36,7 @@ func ParsePath(target, prefix string) (string, bool) {
 	}
 	n := 0
 	for element := range strings.SplitSeq(path[1:], "/") {
-		if n++; !plainElement(element) {
+		if n++; !rules.PlainElement(element) {
 			return "", false
 		}
 	}

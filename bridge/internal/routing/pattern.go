@@ -3,8 +3,9 @@ package routing
 import (
 	"errors"
 	"fmt"
-	"path"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A methodKind tells patterns of methods apart by how specific they are. The lower is
@@ -45,14 +46,14 @@ var errPattern = errors.New(`is not a method pattern: want "package.Service/Meth
 
 // parsePattern returns a pattern as methods.allow has it.
 func parsePattern(text string) (pattern, error) {
-	text = strings.TrimPrefix(text, "/")
-	service, method, slash := strings.Cut(text, "/")
-	if _, err := path.Match(text, ""); err != nil || !slash || strings.Contains(method, "/") {
+	service, method, ok := rules.CutPattern(text)
+	switch {
+	case !ok:
 		return pattern{}, errPattern
-	}
-	if service == "" || method == "" {
+	case service == "" || method == "":
 		return pattern{}, errors.New("can match no method: neither the service nor the method may be empty")
 	}
+	text = service + "/" + method
 	p := pattern{text: text, kind: glob}
 	first := strings.IndexAny(text, special)
 	switch {
@@ -82,7 +83,7 @@ func parsePattern(text string) (pattern, error) {
 		case '\\':
 			i++ // path.Match knows no backslash at the end
 		}
-		if text[i] != '/' && !plainByte(text[i]) {
+		if text[i] != '/' && !rules.PlainByte(text[i]) {
 			return pattern{}, errors.New("can match no method: names of services and methods have letters, digits, _ and dots")
 		}
 		p.literals++

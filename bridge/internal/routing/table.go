@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A Table selects routes. It never changes, so several goroutines may use it.
@@ -109,7 +110,7 @@ func (r *Route) parse() (p parsedMatch, mistakes []*report.RouteMistake) {
 	}
 	p.prefix = strings.TrimSuffix(r.Match.PathPrefix, "/")
 	var err error
-	if p.depth, err = parsePrefix(r.Match.PathPrefix); err != nil {
+	if p.depth, err = rules.PathElements(r.Match.PathPrefix); err != nil {
 		wrong("match.path_prefix", err)
 		return p, mistakes
 	}
@@ -121,7 +122,7 @@ func (r *Route) parse() (p parsedMatch, mistakes []*report.RouteMistake) {
 		return p, append(mistakes, mistake)
 	}
 	for i, text := range r.Match.Hosts {
-		h, err := normalHost(text)
+		h, err := rules.RouteHost(text)
 		if err != nil {
 			wrong(fmt.Sprintf("match.hosts[%d]", i), err)
 			continue

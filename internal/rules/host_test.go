@@ -1,0 +1,46 @@
+package rules
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestRouteHost(t *testing.T) {
+	for host, want := range map[string]string{
+		"*": AnyHost, "shop.example.com": "shop.example.com", "Shop.Example.com.": "shop.example.com", "*.Example.com": ".example.com", "*.com.": ".com",
+		"192.0.2.1": "192.0.2.1", "[192.0.2.1]": "192.0.2.1", "*.192.0.2.1": ".192.0.2.1", "::1": "::1", "[2001:DB8:0::1]": "2001:db8::1", "fe80::1%eth0": "fe80::1", "my_service": "my_service",
+	} {
+		if got, err := RouteHost(host); err != nil || got != want {
+			t.Errorf("%q: %q, %v; want %q", host, got, err, want)
+		}
+	}
+	for host, want := range map[string]string{
+		"": "is empty", "**": "first label", "*a.example": "first label", "a.*": "first label", "*.*.a": "first label", "a*:80": "first label",
+		"a:80": "remove the port", "a:": "remove the port", "[::1]:80": "remove the port", "*.::1": "remove the port", "[::1": "remove the port",
+		".": "write a name", "*.": "write a name", "a..b": "write a name", "*..a": "write a name", "a/b": "write a name", "a b": "write a name", "[a]": "write a name", "::1]": "write a name", "b\u00fccher": "write a name",
+	} {
+		if got, err := RouteHost(host); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, %v; want %q", host, got, err, want)
+		}
+	}
+}
+
+// FuzzRouteHost checks that each host has one spelling.
+func FuzzRouteHost(f *testing.F) {
+	for _, seed := range []string{"*", "*.a.example.", "A.example", "[::1]", "fe80::1%eth0", "1.2.3.4.", "[[::1]]"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		one, err := RouteHost(host)
+		if err != nil || one == AnyHost {
+			return
+		}
+		if one[0] == '.' {
+			one = "*" + one
+		}
+		again, err := RouteHost(one)
+		if err != nil || strings.TrimPrefix(one, "*") != again {
+			t.Errorf("%q becomes %q, and that %q, %v", host, one, again, err)
+		}
+	})
+}

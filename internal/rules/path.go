@@ -1,0 +1,44 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// PathElements returns the number of elements of a prefix of paths. "/" has none. Its error
+// continues a sentence that begins with the prefix.
+func PathElements(prefix string) (elements int, err error) {
+	if prefix == "" || prefix == "/" {
+		return 0, nil
+	}
+	if prefix[0] != '/' {
+		return 0, fmt.Errorf("can match no path: write %q", "/"+prefix)
+	}
+	for element := range strings.SplitSeq(prefix[1:], "/") {
+		if !PlainElement(element) {
+			return 0, errors.New(`can match no path: write whole elements, such as "/team-a", without a slash at the end`)
+		}
+		elements++
+	}
+	return elements, nil
+}
+
+// PlainElement reports whether s has only the letters, digits and marks that may occur
+// in an element of a call's path, such as the names of services and methods.
+func PlainElement(s string) bool {
+	if s == "" || s == "." || s == ".." {
+		return false
+	}
+	for i := range len(s) {
+		if !PlainByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// PlainByte reports whether an element of a call's path may have the byte.
+func PlainByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-$~:@!*+", c) >= 0
+}
