@@ -6,27 +6,23 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-var update = flag.Bool("update", false, "write the pages of docs/ and the file of config/ that are made from tables")
+var update = flag.Bool("update", false, "write the pages of docs/ that are made from tables")
 
-// TestGeneratedPages holds docs/reference/errors.md, docs/reference/metadata.md and config/transports.go
-// to the tables that the program works by.
+// TestGeneratedPages holds docs/reference/errors.md and docs/reference/metadata.md to the
+// tables that the program works by.
 func TestGeneratedPages(t *testing.T) {
 	for path, want := range map[string][]byte{
 		"../docs/reference/errors.md":   errorsPage(),
 		"../docs/reference/metadata.md": metadataPage(),
-
-		"../config/transports.go": transportsFile(),
 	} {
 		if *update {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
@@ -65,24 +61,6 @@ func TestAnswersForTheWebServer(t *testing.T) {
 	if len(rows) < 8 {
 		t.Errorf("the guide has only %d reasons", len(rows))
 	}
-}
-
-// transportsFile gives config the names of the transports, since it imports nothing
-// of culvert.
-func transportsFile() []byte {
-	var b bytes.Buffer
-	b.WriteString(`// Code generated from the table in bridge/transport.go by go generate ./bridge; DO NOT EDIT.
-
-package config
-
-// transports are the names of the client protocols.
-var transports = []string{
-`)
-	for _, name := range slices.Sorted(slices.Values(bridge.Transports())) {
-		fmt.Fprintf(&b, "\t%q,\n", name)
-	}
-	b.WriteString("}\n")
-	return b.Bytes()
 }
 
 func errorsPage() []byte {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // TestWhichTransport: the content type in any case, alone, with a subtype or
@@ -85,7 +87,7 @@ func TestNoUpgradeOverHTTP10(t *testing.T) {
 func TestTransportsHaveTheirNames(t *testing.T) {
 	got := Transports()
 	slices.Sort(got)
-	if want := "connect grpc grpc-web grpc-web-text grpc-websockets h2ts message"; strings.Join(got, " ") != want {
-		t.Errorf("got %q, want %q", got, want)
+	if want := "connect grpc grpc-web grpc-web-text grpc-websockets h2ts message"; strings.Join(got, " ") != want || !slices.Equal(got, rules.Transports) {
+		t.Errorf("got %q, want %q, as rules has them: %q", got, want, rules.Transports)
 	}
 }

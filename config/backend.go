@@ -50,7 +50,7 @@ type Backend struct {
 	//     calls, for long streams and for calls that cost very different amounts.
 	//   - pick_first: to the first address that works, in numerical order, IPv4
 	//     first. A full address still works: calls wait for it.
-	Balance string `key:"balance" one:"round_robin,least_request,pick_first"`
+	Balance string `key:"balance" words:"balances"`
 
 	// Health checks of the backend's addresses.
 	HealthCheck HealthCheck `key:"health_check"`

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // checkRoutes finds mistakes in routes that involve other sections. Package bridge
@@ -77,7 +79,7 @@ func checkNamesOfGets(l *Loaded) []error {
 		warn("connect.get", nil, "lets clients call by")
 	}
 	for i, r := range l.Routes {
-		if r.Message.Framing == "sse" || r.Message.Framing == "ndjson" {
+		if r.Message.Framing == rules.FramingSSE || r.Message.Framing == rules.FramingNDJSON {
 			warn(Entry("routes", i)+".message.framing", r.Match.Listeners, "takes")
 		}
 	}

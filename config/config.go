@@ -433,7 +433,7 @@ func Defaults() Config {
 				DecompressedBytesPerSecond: Auto,
 			},
 		},
-		Backend:      Backend{Balance: "round_robin", MaxConnections: rules.MaxConnections, Limits: BackendLimits{WaitingCalls: rules.MaxWaiting}, QueueTimeout: rules.QueueTimeout, ResolveInterval: rules.ResolveInterval},
+		Backend:      Backend{Balance: rules.RoundRobin, MaxConnections: rules.MaxConnections, Limits: BackendLimits{WaitingCalls: rules.MaxWaiting}, QueueTimeout: rules.QueueTimeout, ResolveInterval: rules.ResolveInterval},
 		DrainTimeout: 20 * time.Second,
 		DrainSpread:  5 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901", Metrics: true},

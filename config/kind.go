@@ -112,13 +112,14 @@ const (
 
 var sizeForm = regexp.MustCompile(sizePattern)
 
-// wordsByTag has the values of keys with the tag "words", from another
-// package's table.
-var wordsByTag = map[string][]string{"transports": transports, "call transports": callTransports}
+// wordsByTag has the values of keys with the tag "words", which package bridge has, too.
+var wordsByTag = map[string][]string{
+	"transports": rules.Transports, "call transports": callTransports, "framings": slices.Sorted(slices.Values(rules.Framings)), "balances": rules.Balances,
+}
 
 // callTransports are the client protocols of calls. A route for bare messages has a key of
 // its own.
-var callTransports = slices.DeleteFunc(slices.Clone(transports), func(name string) bool { return name == "message" })
+var callTransports = slices.DeleteFunc(slices.Clone(rules.Transports), func(name string) bool { return name == "message" })
 
 // text returns a parser for a kind whose value is its text.
 func text(check func(string) error) func(string) (any, error) {

@@ -92,7 +92,7 @@ type RouteMessage struct {
 	//   - "ndjson": a GET or POST, and each reply is a line of JSON.
 	//   - "opamp": the messages of OpAMP's agents, on a WebSocket or by polling
 	//     (docs/reference/opamp.md).
-	Framing string `key:"framing" one:"json,ndjson,opamp,protobuf,sse"`
+	Framing string `key:"framing" words:"framings"`
 
 	// For opamp: the unary method that gets the messages of agents that poll. If it
 	// is empty, culvert holds a call of method open for each of these agents.

@@ -1,18 +1,22 @@
 package report
 
-import "time"
+import (
+	"time"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
+)
 
 // The framings of a MessageRoute.
 const (
-	FramingProtobuf = "protobuf" // binary messages of a WebSocket are those of the method
-	FramingJSON     = "json"     // messages of a WebSocket, or the body of a POST
-	FramingSSE      = "sse"      // the replies are events. https://html.spec.whatwg.org/multipage/server-sent-events.html
-	FramingNDJSON   = "ndjson"   // the replies are lines
+	FramingProtobuf = rules.FramingProtobuf // binary messages of a WebSocket are those of the method
+	FramingJSON     = rules.FramingJSON     // messages of a WebSocket, or the body of a POST
+	FramingSSE      = rules.FramingSSE      // the replies are events. https://html.spec.whatwg.org/multipage/server-sent-events.html
+	FramingNDJSON   = rules.FramingNDJSON   // the replies are lines
 
 	// FramingOpAMP is the framing of OpAMP's agents, both on WebSockets and by polls. On a
 	// WebSocket, a header comes before each message.
 	// https://opentelemetry.io/docs/specs/opamp/#communication-model
-	FramingOpAMP = "opamp"
+	FramingOpAMP = rules.FramingOpAMP
 )
 
 // A MessageRoute binds a path to a method, for clients that send bare messages and know nothing

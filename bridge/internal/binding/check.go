@@ -10,6 +10,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Surroundings are what else the configuration has where a Route stands.
@@ -54,8 +55,8 @@ func (r *Route) check(in Surroundings, wrong func(key, text string)) {
 	if r.PollMethod != "" {
 		r.PollPath = c.method("message.poll_method", r.PollMethod)
 	}
-	if !slices.Contains(framings, r.Framing) {
-		wrong("message.framing", fmt.Sprintf("is %q: use one of %s", r.Framing, strings.Join(framings, ", ")))
+	if !slices.Contains(rules.Framings, r.Framing) {
+		wrong("message.framing", fmt.Sprintf("is %q: use one of %s", r.Framing, strings.Join(rules.Framings, ", ")))
 	}
 	c.match(exact)
 	c.names()

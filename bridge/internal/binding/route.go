@@ -12,9 +12,6 @@ import (
 // Transport is the name of the transport that carries bare messages.
 const Transport = "message"
 
-// framings are the names of all framings.
-var framings = []string{report.FramingProtobuf, report.FramingJSON, report.FramingSSE, report.FramingNDJSON, report.FramingOpAMP}
-
 // A Route is a MessageRoute that is ready for use.
 type Route struct {
 	report.MessageRoute

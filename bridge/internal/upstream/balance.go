@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A policy distributes calls over the backend's addresses.
@@ -22,9 +24,9 @@ type policy struct {
 // they know no places, so they would give a call to a full address while another has
 // room, and least_request forgets the calls of an address that was away.
 var policies = []policy{
-	{"round_robin", all, (*pool).takeInTurn},
-	{"least_request", all, (*pool).takeLeastCalls},
-	{"pick_first", onlyFirst, (*pool).takeInTurn},
+	{rules.RoundRobin, all, (*pool).takeInTurn},
+	{rules.LeastRequest, all, (*pool).takeLeastCalls},
+	{rules.PickFirst, onlyFirst, (*pool).takeInTurn},
 }
 
 // findPolicy returns the policy of a name, the first for no name.
