@@ -279,7 +279,7 @@ func checkRouteHost(s string) error {
 		return errors.New(`has a "*" that is not the first label: write "*.example.com"`)
 	case errors.Is(err, rules.ErrHostPort):
 		return errors.New("has a port, and hosts match on every port: remove it, and select a port by match.listeners")
-	case err == nil && (host == rules.AnyHost || net.ParseIP(host) != nil):
+	case s == "*" || err == nil && net.ParseIP(host) != nil:
 		return nil
 	}
 	return checkName(name)

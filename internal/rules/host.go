@@ -3,11 +3,32 @@ package rules
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
-// AnyHost is what RouteHost makes of "*".
-const AnyHost = ""
+// CutPort cuts host[:port]. The colons of an IPv6 address are in brackets, which stay.
+func CutPort(s string) (host, port string, found bool) {
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
+// IsPort reports whether s is a port, from 0 to 65535.
+func IsPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+var usualPorts = map[string]string{"http": "80", "https": "443"}
+
+// IsWeb reports whether a scheme is http or https.
+func IsWeb(scheme string) bool { return usualPorts[scheme] != "" }
+
+// UsualPort returns the port that a URL of http or https needn't have, and "" for another
+// scheme.
+func UsualPort(scheme string) string { return usualPorts[scheme] }
 
 // Mistakes in the host of a route. They continue a sentence that begins with the host.
 var (
@@ -15,20 +36,24 @@ var (
 	ErrHostPort = errors.New("can match no host: remove the port, and select a port by match.listeners")
 )
 
-// RouteHost returns the host of a route in the spelling in which routes compare hosts:
-// "*.example.com" becomes ".example.com", and "*" becomes AnyHost. Its error continues a
-// sentence that begins with the host.
+// RouteHost returns the host of a route as routes compare it: "*.example.com" becomes
+// ".example.com", and "*" becomes "". Its error continues a sentence that begins with the
+// host.
 func RouteHost(host string) (string, error) {
 	name, wild := strings.CutPrefix(host, "*")
 	switch {
 	case host == "":
 		return "", errors.New(`is empty: write a name such as "shop.example.com", or "*" for any host`)
 	case wild && name == "":
-		return AnyHost, nil
+		return "", nil
 	case wild && name[0] != '.', strings.Contains(name, "*"):
 		return "", ErrHostStar
 	}
-	if addr, err := netip.ParseAddr(unbracketed(name)); err == nil && !wild {
+	bare := name
+	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
+		bare = name[1 : len(name)-1]
+	}
+	if addr, err := netip.ParseAddr(bare); err == nil && !wild {
 		return addr.WithZone("").String(), nil
 	}
 	if _, _, hasPort := CutPort(name); hasPort {
@@ -38,14 +63,6 @@ func RouteHost(host string) (string, error) {
 		return "", errors.New(`can match no host: write a name such as "shop.example.com"`)
 	}
 	return strings.ToLower(strings.TrimSuffix(name, ".")), nil
-}
-
-// unbracketed returns an IPv6 address without the brackets that it has in a URL.
-func unbracketed(s string) string {
-	if inner, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(inner, "]") {
-		return strings.TrimSuffix(inner, "]")
-	}
-	return s
 }
 
 func notInHost(r rune) bool {

@@ -3,6 +3,7 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 )
 
@@ -41,4 +42,14 @@ func PlainElement(s string) bool {
 // PlainByte reports whether an element of a call's path may have the byte.
 func PlainByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-$~:@!*+", c) >= 0
+}
+
+// CutPattern cuts a pattern for methods at the slash before the method. The pattern is
+// "package.Service/Method" with * for any part, perhaps with a slash before. ok is false for
+// what is none; service and method may be empty.
+func CutPattern(text string) (service, method string, ok bool) {
+	text = strings.TrimPrefix(text, "/")
+	service, method, ok = strings.Cut(text, "/")
+	_, err := path.Match(text, "")
+	return service, method, ok && err == nil && !strings.Contains(method, "/")
 }

@@ -14,11 +14,10 @@ import (
 // Origins decide which pages may call, and which hosts this server answers to. The
 // zero value allows this server's own pages at addresses that nobody can forge.
 type Origins struct {
-	any         bool // "*"
-	null        bool // "null"
-	patterns    []originPattern
-	expressions []originExpression
-	hosts       []place // with the port "" if none is given
+	any      bool // "*"
+	null     bool // "null"
+	patterns []originPattern
+	hosts    []place // with the port "" if none is given
 }
 
 // NewOrigins parses the entries: "https://app.example.com", "https://*.example.com",
@@ -44,12 +43,6 @@ func (p *Origins) allow(text string) error {
 		p.any = true
 	case text == "null":
 		p.null = true
-	case strings.HasPrefix(text, "~"):
-		e, err := parseOriginExpression(text[1:])
-		if err != nil {
-			return err
-		}
-		p.expressions = append(p.expressions, e)
 	default:
 		pattern, err := parseOriginPattern(text)
 		if err != nil {
@@ -236,8 +229,7 @@ func (p *Origins) lists(u *url.URL) bool {
 
 // matches reports whether an entry's pattern matches the origin.
 func (p *Origins) matches(u *url.URL) bool {
-	return slices.ContainsFunc(p.patterns, func(o originPattern) bool { return o.matches(u) }) ||
-		slices.ContainsFunc(p.expressions, func(e originExpression) bool { return e.matches(u) })
+	return slices.ContainsFunc(p.patterns, func(o originPattern) bool { return o.matches(u) })
 }
 
 // AllowsHost reports whether a loopback listener may answer a request for this Host:

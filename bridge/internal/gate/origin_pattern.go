@@ -12,9 +12,15 @@ import (
 
 // An originPattern is one allowed origin: scheme, host and port. The host may begin
 // with "*.", and host or port may be "*".
-type originPattern struct{ scheme, host, port string }
+type originPattern struct {
+	scheme, host, port string
+	whole              *regexp.Regexp // in place of host and port: an expression for the whole origin; or nil
+}
 
 func parseOriginPattern(text string) (originPattern, error) {
+	if expression, ok := strings.CutPrefix(text, "~"); ok {
+		return parseOriginExpression(expression)
+	}
 	bad := func(why string) (originPattern, error) {
 		return originPattern{}, &report.OriginError{Entry: text, Why: why, Want: `"https://app.example.com", "https://*.example.com", "http://localhost:*", "~" and a regular expression, "null" or "*"`}
 	}
@@ -35,13 +41,16 @@ func parseOriginPattern(text string) (originPattern, error) {
 	if port == rules.UsualPort(scheme) {
 		port = "" // as browsers write it
 	}
-	return originPattern{scheme, host, port}, nil
+	return originPattern{scheme: scheme, host: host, port: port}, nil
 }
 
 // exact reports whether the pattern stands for one origin.
-func (o originPattern) exact() bool { return !strings.HasPrefix(o.host, "*") && o.port != "*" }
+func (o originPattern) exact() bool { return o.whole == nil && !strings.HasPrefix(o.host, "*") && o.port != "*" }
 
 func (o originPattern) matches(u *url.URL) bool {
+	if o.whole != nil {
+		return o.scheme == u.Scheme && o.whole.MatchString(u.Scheme+"://"+u.Host)
+	}
 	return o.scheme == u.Scheme && matchesHost(o.host, u.Hostname()) && (o.port == "*" || o.port == u.Port())
 }
 
@@ -53,16 +62,10 @@ func matchesHost(pattern, host string) bool {
 	return pattern == "*" || pattern == host
 }
 
-// An originExpression is a regular expression for whole origins of one scheme.
-type originExpression struct {
-	scheme string
-	whole  *regexp.Regexp
-}
-
 // parseOriginExpression parses the expression without its "~".
-func parseOriginExpression(text string) (originExpression, error) {
-	bad := func(why string) (originExpression, error) {
-		return originExpression{}, &report.OriginError{Entry: "~" + text, Why: why, Want: `"~https://pr-[0-9]+\.example\.com"`}
+func parseOriginExpression(text string) (originPattern, error) {
+	bad := func(why string) (originPattern, error) {
+		return originPattern{}, &report.OriginError{Entry: "~" + text, Why: why, Want: `"~https://pr-[0-9]+\.example\.com"`}
 	}
 	scheme, whole, err := rules.OriginExpression(text)
 	if err != nil {
@@ -71,7 +74,7 @@ func parseOriginExpression(text string) (originExpression, error) {
 	if rules.IsWeb(scheme) && slices.ContainsFunc(foreignHosts, func(host string) bool { return whole.MatchString(scheme + "://" + host) }) {
 		return bad(`matches every origin: write "*" if you mean that`)
 	}
-	return originExpression{scheme, whole}, nil
+	return originPattern{scheme: scheme, whole: whole}, nil
 }
 
 // foreignHosts belong to nobody: an expression that matches one of them matches any
@@ -79,8 +82,4 @@ func parseOriginExpression(text string) (originExpression, error) {
 var foreignHosts = []string{
 	"culvertforeign.com", "www.culvertforeign.com", "culvertforeign.net", "www.culvertforeign.net", "culvertforeign.org",
 	"www.culvertforeign.org", "culvertforeign.io", "culvertforeign.dev", "www.culvertforeign.com:8443", "culvertforeign.com:1",
-}
-
-func (e originExpression) matches(u *url.URL) bool {
-	return e.scheme == u.Scheme && e.whole.MatchString(u.Scheme+"://"+u.Host)
 }

@@ -41,7 +41,7 @@ func newMistake(key, text string) *report.RouteMistake {
 }
 
 // anyName stands for a condition that a Match doesn't have.
-const anyName = rules.AnyHost
+const anyName = ""
 
 // pathElements returns how many elements the paths that a route matches have: the
 // rewritten path must be a method, which has two.

@@ -14,13 +14,8 @@ const maxPathBytes = 1024
 // URL.EscapedPath returns those bytes, without what an http.StripPrefix removed.
 // ParseMethod refuses everything that another component could read differently.
 func ParseMethod(target, prefix string) (string, bool) {
-	method, _, _ := strings.Cut(target, "?")
-	method, ok := strings.CutPrefix(method, prefix)
-	if !ok || len(method) < 4 || len(method) > maxPathBytes || method[0] != '/' {
-		return "", false
-	}
-	service, name, ok := strings.Cut(method[1:], "/")
-	if !ok || !rules.PlainElement(service) || !rules.PlainElement(name) {
+	method, ok := ParsePath(target, prefix)
+	if !ok || strings.Count(method, "/") != 2 {
 		return "", false
 	}
 	return method, true
@@ -34,11 +29,9 @@ func ParsePath(target, prefix string) (string, bool) {
 	if !ok || len(path) < 4 || len(path) > maxPathBytes || path[0] != '/' {
 		return "", false
 	}
-	n := 0
-	for element := range strings.SplitSeq(path[1:], "/") {
-		if n++; !rules.PlainElement(element) {
-			return "", false
-		}
+	n, err := rules.PathElements(path)
+	if err != nil {
+		return "", false
 	}
 	return path, n >= 2
 }
