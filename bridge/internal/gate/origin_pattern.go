@@ -45,7 +45,9 @@ func parseOriginPattern(text string) (originPattern, error) {
 }
 
 // exact reports whether the pattern stands for one origin.
-func (o originPattern) exact() bool { return o.whole == nil && !strings.HasPrefix(o.host, "*") && o.port != "*" }
+func (o originPattern) exact() bool {
+	return o.whole == nil && !strings.HasPrefix(o.host, "*") && o.port != "*"
+}
 
 func (o originPattern) matches(u *url.URL) bool {
 	if o.whole != nil {

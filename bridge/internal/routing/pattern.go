@@ -42,14 +42,12 @@ func (p *pattern) String() string {
 
 const special = `*?[\`
 
-var errPattern = errors.New(`is not a method pattern: want "package.Service/Method" with * for any part`)
-
 // parsePattern returns a pattern as methods.allow has it.
 func parsePattern(text string) (pattern, error) {
 	service, method, ok := rules.CutPattern(text)
 	switch {
 	case !ok:
-		return pattern{}, errPattern
+		return pattern{}, errors.New(`is not a method pattern: want "package.Service/Method" with * for any part`)
 	case service == "" || method == "":
 		return pattern{}, errors.New("can match no method: neither the service nor the method may be empty")
 	}
