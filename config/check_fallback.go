@@ -33,13 +33,12 @@ func checkWebServer(s string) error {
 		return errors.New(`is not the address of a web server: write "http://localhost:3000", "https://app.internal" or "unix:/run/app.sock"`)
 	}
 	host, after, _ := strings.Cut(rest, "/")
-	switch {
-	case after != "" || strings.ContainsAny(rest, "?#"):
+	if after != "" || strings.ContainsAny(rest, "?#") {
 		return fmt.Errorf("has a path or a query, but the web server gets those of each request: write %q", scheme+"://"+strings.TrimRight(strings.FieldsFunc(host+" ", func(r rune) bool { return r == '?' || r == '#' })[0], " "))
 	}
 	host = zone.Remove(host)
-	u, err := url.Parse(scheme + "://" + host)
-	if err != nil || u.Hostname() == "" || strings.ContainsAny(host, " \t%") {
+	u, ok := rules.WebServer(scheme + "://" + host)
+	if !ok || strings.ContainsAny(host, " \t%") {
 		return errors.New(`has no valid host: write "http://localhost:3000"`)
 	}
 	if port := u.Port(); strings.HasSuffix(host, ":") || port == "0" || port != "" && !rules.IsPort(port) {

@@ -3,6 +3,7 @@ package rules
 import (
 	"errors"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -29,6 +30,13 @@ func IsWeb(scheme string) bool { return usualPorts[scheme] != "" }
 // UsualPort returns the port that a URL of http or https needn't have, and "" for another
 // scheme.
 func UsualPort(scheme string) string { return usualPorts[scheme] }
+
+// WebServer parses the URL of a web server: http or https, a host, and perhaps a port. The
+// zone of an IPv6 address must be escaped.
+func WebServer(text string) (u *url.URL, ok bool) {
+	u, err := url.Parse(text)
+	return u, err == nil && IsWeb(u.Scheme) && u.Hostname() != "" && u.User == nil && (u.Path == "" || u.Path == "/") && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
+}
 
 // Mistakes in the host of a route. They continue a sentence that begins with the host.
 var (

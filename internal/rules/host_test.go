@@ -82,3 +82,14 @@ func TestUsualPort(t *testing.T) {
 		}
 	}
 }
+
+func TestWebServer(t *testing.T) {
+	for text, want := range map[string]bool{
+		"http://a": true, "https://a:1/": true, "HTTP://a": true, "http://[fe80::1%25eth0]:3000": true, "http://a:": true,
+		"": false, "a:3000": false, "ftp://a": false, "http://": false, "http://:3000": false, "http://u@a": false, "http://a/b": false, "http://a?": false, "http://a?b": false, "http://a#b": false, "http://a:b": false, "http://[fe80::1%eth0]": false,
+	} {
+		if u, ok := WebServer(text); ok != want {
+			t.Errorf("%q: %v, %v; want %v", text, u, ok, want)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"net"
-	"net/url"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/internal/rules"
@@ -31,8 +30,8 @@ func parseTarget(s string) (target, error) {
 		}
 		return target{"http", "localhost", "unix", path}, nil
 	}
-	u, err := url.Parse(zone.Escape(s))
-	if err != nil || !rules.IsWeb(u.Scheme) || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+	u, ok := rules.WebServer(zone.Escape(s))
+	if !ok {
 		return target{}, errTarget
 	}
 	return target{u.Scheme, zone.Remove(u.Host), "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), rules.UsualPort(u.Scheme)))}, nil
