@@ -27,7 +27,7 @@ type call struct {
 	decision
 	deadline
 	conversion
-	rules rules // of its client's protocol
+	rules clientRules // of its client's protocol
 
 	unsettled *facts     // that the call is decided by again; nil: it is settled, or the policy has no routes
 	hold      policyHold // until its stream is open

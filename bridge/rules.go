@@ -9,9 +9,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// rules are what a call's client needs of the messages, beyond any stream of gRPC. The zero
+// clientRules are what a call's client needs of the messages, beyond any stream of gRPC. The zero
 // value is nothing.
-type rules struct {
+type clientRules struct {
 	oneReply   bool // the client gets exactly one reply
 	oneRequest bool // the backend gets the half-close after one message, unless the method takes more
 	noStream   bool // the message is for another call: the backend gets no stream

@@ -57,7 +57,7 @@ func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *report.Fault {
 // beginConn counts a connection, or returns why it is refused: then it counts
 // nothing.
 func (s Scope) beginConn(clock) *report.Fault {
-	if limit := s.rules.connections; !enter(&s.tally.connections, limit) {
+	if limit := s.bounds.connections; !enter(&s.tally.connections, limit) {
 		return s.excess("connections", report.AnyMoment, "%d connections%s are open, which is the limit", limit)
 	}
 	return nil

@@ -37,7 +37,7 @@ func (u *FallbackRequest) End() {
 func (u *FallbackRequest) shares() [3]Scope { return u.quotas.shares(u.address, u.listener) }
 
 func (s Scope) beginFallback(clock) *report.Fault {
-	if limit := s.rules.fallbackRequests; !enter(&s.tally.fallbackRequests, limit) {
+	if limit := s.bounds.fallbackRequests; !enter(&s.tally.fallbackRequests, limit) {
 		return s.excess("fallback_requests", report.AnyMoment, "%d requests%s to the web server are running, which is the limit", limit)
 	}
 	return nil

@@ -19,7 +19,7 @@ type Limiter struct {
 	tryOut    bool  // report excesses, but let them pass
 	refusals  *report.Refusals
 	server    Scope
-	address   rules // of each
+	address   bounds // of each
 	addresses *addressTable
 }
 
@@ -38,29 +38,29 @@ func New(server, address report.Quota, tryOut bool, refusals *report.Refusals) *
 func (q *Limiter) With(server, address report.Quota, tryOut bool) *Limiter {
 	with := *q
 	with.tryOut = tryOut
-	total := rulesOf(server, "", report.KeyLimits)
-	with.server.rules = &total
-	with.address = rulesOf(address, " of this address", report.KeyAddressLimits)
+	total := boundsOf(server, "", report.KeyLimits)
+	with.server.bounds = &total
+	with.address = boundsOf(address, " of this address", report.KeyAddressLimits)
 	return &with
 }
 
 // NewListenerScope returns the scope of a listener's clients.
 func NewListenerScope(limits report.Quota) *Scope {
-	return newScope(rulesOf(limits, " on this listener", report.KeyListenerLimits))
+	return newScope(boundsOf(limits, " on this listener", report.KeyListenerLimits))
 }
 
 // NewMethodScope returns the scope of the methods that share a limit.
 func NewMethodScope(limits report.Quota) *Scope {
-	return newScope(rulesOf(limits, " of this method", report.KeyMethodLimits))
+	return newScope(boundsOf(limits, " of this method", report.KeyMethodLimits))
 }
 
 // NewRouteScope returns the scope of the calls of the route of that name. It continues
 // the counts of before, unless that is nil.
 func NewRouteScope(name string, limits report.Quota, before *Scope) *Scope {
-	s := &Scope{rules: &unlimitedRoute}
-	if r := rulesOf(limits, unlimitedRoute.of, unlimitedRoute.section); r != unlimitedRoute {
+	s := &Scope{bounds: &unlimitedRoute}
+	if r := boundsOf(limits, unlimitedRoute.of, unlimitedRoute.section); r != unlimitedRoute {
 		r.entry = " of the route " + name
-		s.rules = &r
+		s.bounds = &r
 	}
 	if before == nil {
 		s.tally = new(tally)
@@ -70,15 +70,15 @@ func NewRouteScope(name string, limits report.Quota, before *Scope) *Scope {
 	return s
 }
 
-// unlimitedRoute are the rules of all routes without limits, of which there may be
+// unlimitedRoute are the bounds of all routes without limits, of which there may be
 // thousands.
-var unlimitedRoute = rulesOf(report.Quota{}, " of this route", report.KeyRouteLimits)
+var unlimitedRoute = boundsOf(report.Quota{}, " of this route", report.KeyRouteLimits)
 
-func newScope(r rules) *Scope { return &Scope{&r, new(tally)} }
+func newScope(r bounds) *Scope { return &Scope{&r, new(tally)} }
 
 // With returns the scope with other limits, like Limiter.With.
 func (s *Scope) With(limits report.Quota) *Scope {
-	r := rulesOf(limits, s.of, s.section)
+	r := boundsOf(limits, s.of, s.section)
 	return &Scope{&r, s.tally}
 }
 
@@ -105,8 +105,8 @@ func (q *Limiter) Locks() []*sync.Mutex {
 	return locks
 }
 
-// rules are the limits of one scope. 0 means no limit.
-type rules struct {
+// bounds are the limits of one scope. 0 means no limit.
+type bounds struct {
 	of                                   string // the owner, for the text of errors
 	section                              string // the prefix of their keys
 	entry                                string // of section, for the log: section may have many
@@ -114,8 +114,8 @@ type rules struct {
 	callRate, handshakes, decompressed   perSecond
 }
 
-func rulesOf(q report.Quota, of, section string) rules {
-	return rules{
+func boundsOf(q report.Quota, of, section string) bounds {
+	return bounds{
 		of: of, section: section, connections: countOf(q.Connections), calls: countOf(q.Calls), fallbackRequests: countOf(q.WebRequests),
 		callRate: rateOf(q.CallsPerSecond), handshakes: rateOf(q.HandshakesPerSecond), decompressed: rateOf(q.DecompressedPerSecond),
 	}
@@ -131,9 +131,9 @@ func countOf(limit int) int32 {
 func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }
 
 // A Scope is the clients that share a limit, with their usage. All addresses have the
-// same rules, and each has a tally of its own.
+// same bounds, and each has a tally of its own.
 type Scope struct {
-	*rules
+	*bounds
 	*tally
 }
 
@@ -280,7 +280,7 @@ func (u *Call) AddressKey() uint64 { return addressKey(u.peer) }
 
 // beginCall counts a call, or returns why it is refused: then it counts nothing.
 func (s Scope) beginCall(now clock) *report.Fault {
-	if limit := s.rules.calls; !enter(&s.tally.calls, limit) {
+	if limit := s.bounds.calls; !enter(&s.tally.calls, limit) {
 		return s.excess("calls", report.AnyMoment, "%d calls%s are running, which is the limit", limit)
 	}
 	if wait := s.tally.calling.take(s.callRate, now); wait > 0 {
