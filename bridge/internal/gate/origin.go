@@ -38,10 +38,10 @@ func NewOrigins(allow, hosts []string) (Origins, error) {
 
 // allow adds one entry.
 func (p *Origins) allow(text string) error {
-	switch {
-	case text == "*":
+	switch text {
+	case "*":
 		p.any = true
-	case text == "null":
+	case "null":
 		p.null = true
 	default:
 		pattern, err := parseOriginPattern(text)
