@@ -294,9 +294,8 @@ type Limits struct {
 	// calls and connections of such addresses. Go's garbage collector has the
 	// same limit, unless the environment sets GOMEMLIMIT. A reload with a lower
 	// limit applies to the memory that clients hold already.
-	// docs/how-it-works/memory.md defines the share, and
-	// docs/how-it-works/uncounted-memory.md lists the memory that culvert doesn't
-	// count.
+	// docs/how-it-works/memory.md defines the share, and lists the memory that
+	// culvert doesn't count.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of

@@ -12,7 +12,7 @@ import (
 var isSource = regexp.MustCompile(`^([\w*/-]+\.go|(bridge|cmd|codec|config|demo|e2e|examples|telemetry|tools)/[\w*/-]+)$`)
 
 // TestFilesExist checks that each Go file and each package that a page names is
-// there. Decisions aren't looked at: they name files of their time.
+// there.
 func TestFilesExist(t *testing.T) {
 	names := map[string]bool{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -27,9 +27,6 @@ func TestFilesExist(t *testing.T) {
 	}
 	inArchitecture := 0
 	for _, p := range readPages(t) {
-		if strings.HasPrefix(p.path, "docs/decisions/") {
-			continue
-		}
 		for _, l := range p.prose {
 			for _, m := range codeSpan.FindAllStringSubmatch(l.text, -1) {
 				name := strings.Replace(m[1], "NAME", "*", 1) // of a file that is to be made
