@@ -183,6 +183,7 @@ type silenceWatch struct {
 	mu    sync.Mutex
 	s     silence
 	armed bool          // run has a timer, or is about to
+	at    time.Time     // when it fires
 	lost  *atomic.Int64 // counts backends that were given up; may be nil
 }
 
@@ -218,10 +219,13 @@ func (w *silenceWatch) countIn(lost *atomic.Int64) {
 func (w *silenceWatch) sent() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.armed && !w.s.since.IsZero() || w.s.open == 0 && !w.s.since.IsZero() {
+		return
+	}
 	if w.s.since.IsZero() {
 		w.s.sent(time.Now())
 	}
-	if w.armed || w.s.open == 0 {
+	if w.s.open == 0 || w.armed && !w.s.next().Before(w.at) {
 		return
 	}
 	w.armed = true
@@ -291,8 +295,10 @@ func (w *silenceWatch) untilDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if next := w.s.next(); !next.IsZero() {
+		w.at = next
 		return time.Until(next)
 	}
+	w.at = time.Now().Add(silencePatience)
 	return silencePatience
 }
 
@@ -327,6 +333,6 @@ func (w *silenceWatch) decide(acked uint64, unread bool) (silenceStep, time.Time
 			w.lost.Add(1)
 		}
 	}
-	w.armed = !next.IsZero()
+	w.armed, w.at = !next.IsZero(), next
 	return step, next
 }
