@@ -20,7 +20,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
 FROM source AS build
 ARG TARGETOS TARGETARCH VERSION COMMIT
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -tags=grpcnotrace -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /culvert ./cmd/culvert
+    go build -pgo=auto -trimpath -buildvcs=false -tags=grpcnotrace -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /culvert ./cmd/culvert
 
 # Only the program, and the CA certificates for verifying the API server.
 FROM scratch AS culvert-kube

@@ -226,7 +226,7 @@ bench-since: build ## Measure culvert beside that of the commit REV, by turns (a
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@bin/bench -since -older "$(REV)" $(BENCHFLAGS)
 
-profile: ## Write cmd/culvert/default.pgo anew, by which the program is optimised (3 min)
+profile: ## Write cmd/culvert/default.pgo anew, by which the program is optimised (2 min)
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@rm -rf bin/profiles
 	@bin/bench -profile bin/profiles -time 10s

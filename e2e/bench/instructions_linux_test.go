@@ -41,7 +41,7 @@ func TestInstructionsOfACall(t *testing.T) {
 	bin, built := os.LookupEnv("CULVERT_BIN")
 	if !built {
 		bin = filepath.Join(t.TempDir(), "culvert")
-		if out, err := exec.Command("go", "-C", "../..", "build", "-o", bin, "./cmd/culvert").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "-C", "../..", "build", "-pgo=auto", "-o", bin, "./cmd/culvert").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}

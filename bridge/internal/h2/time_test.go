@@ -917,13 +917,17 @@ func TestAlarmThatFiredBeforeItWasSetAnew(t *testing.T) {
 		c.mu.Unlock()
 		c.goroutines.Add(1)
 		c.sound(a) // as a timer does that fired while mu was held
-		if runs != 0 {
-			t.Error("the function ran too early")
+		want := func(n int) {
+			t.Helper()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if runs != n {
+				t.Errorf("the function ran %d times, want %d", runs, n)
+			}
 		}
+		want(0)
 		time.Sleep(2 * time.Minute)
 		c.goroutines.Wait()
-		if runs != 1 {
-			t.Errorf("the function ran %d times, want once", runs)
-		}
+		want(1)
 	})
 }
