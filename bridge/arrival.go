@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
@@ -25,10 +26,19 @@ type arrival struct {
 	served     bool            // its transport has it, or what answers requests that are no calls
 }
 
+// arrivals holds those of calls that have ended.
+var arrivals = sync.Pool{New: func() any { return new(arrival) }}
+
+// free gives the arrival back, which nothing may use any more.
+func (a *arrival) free() {
+	*a = arrival{}
+	arrivals.Put(a)
+}
+
 // arrive reads the facts of a request of a transport, or of none, and judges its page
 // by the policy.
 func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
-	a := new(arrival)
+	a := arrivals.Get().(*arrival) //nolint:forcetypeassert // nothing else is in the pool
 	a.meet(s, r, p)
 	a.ask(r, t)
 	a.decision = p.decide(&a.facts)

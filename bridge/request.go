@@ -95,7 +95,10 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 	c.hold = hold.handOver()
 	defer c.hold.release() // handle may panic
 	c.handle(r.Context(), down, a.conn, refused)
-	down.(handled).Close() //nolint:forcetypeassert // the other transports are all of one request
+	down.(handled).Close()  //nolint:forcetypeassert // the other transports are all of one request
+	if c.unsettled == nil { // else the call refers to it
+		a.free()
+	}
 }
 
 // serveUpgrade serves a call that has its request's connection for itself.

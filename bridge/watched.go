@@ -30,9 +30,9 @@ type watched struct {
 	evicted  atomic.Bool  // it ends to free memory for others
 
 	// These belong to look.
-	watch   socket.Watch
-	seen    int64 // progress.Sends at the last look at the connection
-	settled int64 // those of which the client has acknowledged all
+	watch   *socket.Watch // nil: it hasn't looked
+	seen    int64         // progress.Sends at the last look at the connection
+	settled int64         // those of which the client has acknowledged all
 
 	registry *registry
 	totals   *Traffic // the registry's; guarded by its mu
@@ -105,6 +105,9 @@ func (w *watched) lookAtConn(now int64) error {
 	since, sends, reads := p.Sending.Load(), p.Sends.Load(), p.Receiving()
 	if w.conn == nil || since == 0 && (now%3 != 0 || reads && sends == w.settled) {
 		return nil
+	}
+	if w.watch == nil { // as for most short calls
+		w.watch = new(socket.Watch)
 	}
 	at := time.Unix(now, 0)
 	s := w.watch.Look(w.conn, at, false)
