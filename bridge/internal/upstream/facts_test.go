@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -598,6 +599,37 @@ func TestGoAwayThatGRPCPassesOver(t *testing.T) {
 			t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
 		}
 	})
+}
+
+// TestMalformedGoAway leaves no call out, although it ends the connection: the backend may have
+// seen the call, which isn't sent again.
+func TestMalformedGoAway(t *testing.T) {
+	for name, c := range map[string]struct {
+		stream  uint32
+		payload int
+	}{
+		"too short":              {0, 7},
+		"empty":                  {0, 0},
+		"on a stream":            {1, 8},
+		"too large":              {0, maxFrameBytes + 1},
+		"short, and on a stream": {1, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var calls atomic.Int64
+				script := func(fc *frameConn, _ uint32) {
+					calls.Add(1)
+					_ = fc.framer.WriteRawFrame(http2.FrameGoAway, 0, c.stream, make([]byte, c.payload))
+				}
+				u := upstreamTo(t, framesInBubble(t, script, script))
+				synctest.Wait()
+				e := callRetried(t.Context(), t, u, &report.Retry{Attempts: 3, Codes: []codes.Code{codes.NotFound}}, []byte("hello"))
+				if sent := errorInfo(t, e.status).GetMetadata()["sent"]; e.reason != report.ReasonUpstreamReset || sent != report.SentMaybe || calls.Load() != 1 {
+					t.Errorf("ended with %v, sent=%s, after %d calls; want one that may have been sent", e.status, sent, calls.Load())
+				}
+			})
+		})
+	}
 }
 
 // TestRefusalAfterTheAnswerBegan doesn't say that the backend hasn't seen the call.
