@@ -274,6 +274,10 @@ var misbehaving = []struct {
 	{"RST INADEQUATE_SECURITY", reset(http2.ErrCodeInadequateSecurity), codes.PermissionDenied, report.ReasonUpstreamReset},
 	{"RST HTTP_1_1_REQUIRED", reset(http2.ErrCodeHTTP11Required), codes.Internal, report.ReasonUpstreamReset},
 	{"RST of an unknown code", reset(0xff), codes.Unknown, report.ReasonUpstreamReset},
+	{"RST of an unknown code like REFUSED_STREAM", reset(1<<31 | http2.ErrCodeRefusedStream), codes.Unknown, report.ReasonUpstreamReset},
+	{"RST of 5 bytes", func(c *frameConn, id uint32) {
+		_ = c.framer.WriteRawFrame(http2.FrameRSTStream, 0, id, make([]byte, 5))
+	}, codes.Unavailable, report.ReasonUpstreamReset},
 	{"RST after a message", func(c *frameConn, id uint32) {
 		c.ok(id)
 		c.data(id, false, framed(0, []byte("one")))

@@ -283,6 +283,7 @@ func (c *windowConn) noteEnd(f h2Frame) {
 	case s.place == nil:
 	case f.kind == http2.FrameWindowUpdate:
 		s.place.ends(endMalformed)
+	case f.kind == http2.FrameRSTStream && f.length != 4: // it ends the connection
 	case f.kind == http2.FrameRSTStream && http2.ErrCode(f.increment) == http2.ErrCodeRefusedStream:
 		s.place.ends(endRefused)
 	case f.kind == http2.FrameRSTStream:
