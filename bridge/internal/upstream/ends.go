@@ -29,7 +29,6 @@ const (
 	endMalformed         // a frame breaks RFC 9113's rules for its stream
 	endNotGRPC           // the header isn't of gRPC, and not of a page either
 	endPage              // the header of a page came, whose status of HTTP is in the bits above
-	endWholePage         // all of it
 	endRefused           // RST_STREAM with REFUSED_STREAM
 	endReset             // another RST_STREAM
 	endLeftOut           // a GOAWAY leaves the call out
@@ -69,7 +68,6 @@ var endRows = [...]endRow{
 	endMalformed:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysBroken, keep: true},
 	endNotGRPC:       {code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	endPage:          {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	endWholePage:     {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	endRefused:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true, unseen: true},
 	endReset:         {reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
 	endLeftOut:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend is shutting down and did not take the call", keep: true, unseen: true},
@@ -77,18 +75,7 @@ var endRows = [...]endRow{
 }
 
 // ends notes how the call ends, unless it has ended before.
-func (p *callPlace) ends(e end) {
-	if now := p.end.Load(); now == 0 || end(now).kind() == endPage {
-		p.end.CompareAndSwap(now, uint32(e))
-	}
-}
-
-// wholePage notes that the page has come whole.
-func (p *callPlace) wholePage() {
-	if e := end(p.end.Load()); e.kind() == endPage {
-		p.end.CompareAndSwap(uint32(e), uint32(e+endWholePage-endPage))
-	}
-}
+func (p *callPlace) ends(e end) { p.end.CompareAndSwap(uint32(endNone), uint32(e)) }
 
 // begins notes that a message of n bytes begins to arrive.
 func (p *callPlace) begins(n int64) {
@@ -139,11 +126,9 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 		return row, row.code == code && !own
 	case endReset:
 		return row, true
-	case endPage, endWholePage:
+	case endPage: // whatever comes after its header
 		row.code = codec.CodeFromHTTP(int(e >> endBits))
-		if kind == endPage && code == codes.Unavailable && p.link.wire.lost() != nil { // in the middle of it
-			return row, false
-		}
+		return row, true
 	}
 	return row, row.code == code
 }

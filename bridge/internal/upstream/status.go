@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -81,7 +82,7 @@ func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit
 		f.Sent = report.SentNo
 	}
 	if e.keep {
-		f.Code = st.Code()
+		f.Code = cmp.Or(e.code, st.Code())
 	}
 	return f
 }

@@ -235,6 +235,21 @@ func page(code, contentType, body string) func(*frameConn, uint32) {
 	}
 }
 
+// brokenPage is the beginning of a page, and what comes in place of the rest.
+func brokenPage(code string, bytes int, then func(*frameConn, uint32)) func(*frameConn, uint32) {
+	return func(c *frameConn, id uint32) {
+		c.headers(id, false, ":status", code, "content-type", "text/html")
+		c.data(id, false, pattern(bytes))
+		then(c, id)
+	}
+}
+
+// cutOff ends the connection behind what was written.
+func cutOff(c *frameConn, _ uint32) {
+	_ = c.flush()
+	_ = c.Conn.(*net.TCPConn).CloseWrite()
+}
+
 // answer is a gRPC answer of one data frame and trailers of OK.
 func answer(data []byte, fields ...string) func(*frameConn, uint32) {
 	return func(c *frameConn, id uint32) {
@@ -336,6 +351,13 @@ var misbehaving = []struct {
 	{"html 503", page("503", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
 	{"html 504", page("504", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
 	{"html of 1 MiB", page("502", "text/html", strings.Repeat(html, 400)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502, then REFUSED_STREAM", brokenPage("502", 10, reset(http2.ErrCodeRefusedStream)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502 of 2 KiB, then REFUSED_STREAM", brokenPage("502", 2<<10, reset(http2.ErrCodeRefusedStream)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502, then GOAWAY", brokenPage("502", 10, leaveOut), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502 of 2 KiB, then GOAWAY", brokenPage("502", 2<<10, leaveOut), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 404, then INTERNAL_ERROR", brokenPage("404", 10, reset(http2.ErrCodeInternal)), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
+	{"html 404, then the connection's end", brokenPage("404", 10, cutOff), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
+	{"html 404 of 2 KiB, then the connection's end", brokenPage("404", 2<<10, cutOff), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
 	{"502 without a body", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "502") }, codes.Unavailable, report.ReasonUpstreamNotGRPC},
 	{"200 of gRPC-Web", page("200", "application/grpc-web", "\x80\x00\x00\x00\x0fgrpc-status: 0\n"), codes.Unknown, report.ReasonUpstreamNotGRPC},
 	{"no content type", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "200") }, codes.Unknown, report.ReasonUpstreamNotGRPC},

@@ -92,8 +92,7 @@ type answerStage int
 const (
 	awaitsHeader answerStage = iota
 	hasHeader
-	hasPage // something that isn't gRPC
-	isOver  // the call ends without the rest
+	isOver // the call ends without the rest
 )
 
 // readBlock reads a part of a header block of an answer. At its end, it notes what the
@@ -137,10 +136,6 @@ func (s *streamState) noteBlock(v verdict, ends bool) {
 		p.ends(endTwoHeaders)
 	case v.large:
 		p.ends(endLargeMetadata)
-	case was == hasPage:
-		if s.answer = hasPage; ends {
-			p.wholePage()
-		}
 	case v.noNumber:
 		p.ends(endNoNumber)
 	case was == awaitsHeader && !v.ofGRPC && 100 <= v.http && v.http < 200 && !ends:
@@ -149,9 +144,7 @@ func (s *streamState) noteBlock(v verdict, ends bool) {
 		p.ends(endNotGRPC)
 	case was == awaitsHeader && !v.ofGRPC:
 		p.ends(endPage | end(v.http)<<endBits)
-		if s.answer = hasPage; ends {
-			p.wholePage()
-		}
+		p.answered.Store(true)
 	case !ends:
 		s.answer = hasHeader
 		p.compressed.Store(v.coded)

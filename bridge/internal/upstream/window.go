@@ -288,8 +288,6 @@ func (c *windowConn) noteEnd(f h2Frame) {
 		s.place.ends(endRefused)
 	case f.kind == http2.FrameRSTStream:
 		s.place.ends(endReset)
-	case s.answer == hasPage:
-		s.place.wholePage()
 	case s.answer != isOver:
 		c.came.ends = s.place // behind its bytes
 	}
