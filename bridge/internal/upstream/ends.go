@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/status"
@@ -147,9 +146,8 @@ func (p *callPlace) hiddenEnd(code codes.Code) end {
 }
 
 // wasRefused reports whether the backend has refused the call unseen, if it ended so.
-func (p *callPlace) wasRefused(info balancer.DoneInfo) bool {
-	leftOut := !info.BytesSent && p.link.wire.away.Load() != nil
-	return status.Code(info.Err) == codes.Unavailable && (leftOut || endRows[end(p.end.Load()).kind()].unseen)
+func (p *callPlace) wasRefused(why error) bool {
+	return status.Code(why) == codes.Unavailable && endRows[end(p.end.Load()).kind()].unseen && !p.answered.Load()
 }
 
 // isKnown reports whether grpc-go knows a coding.

@@ -58,7 +58,7 @@ func (p *callPlace) done(info balancer.DoneInfo) {
 	if !info.BytesSent { // grpc-go has begun no stream
 		p.link.wire.giveUp(p)
 	}
-	p.link.release(p.wasRefused(info))
+	p.link.release(p.wasRefused(info.Err))
 }
 
 // isLast reports whether the call has got no other place.

@@ -319,6 +319,7 @@ func TestUnreadableRequestEndsTheConnection(t *testing.T) {
 
 // TestStreamAfterAGoAway: the backend hasn't seen it, although its header has left.
 func TestStreamAfterAGoAway(t *testing.T) {
+	lost := status.Error(codes.Unavailable, "")
 	for last, want := range map[byte]map[uint32]end{1: {1: endNone, 3: endLeftOut}, 0: {1: endLeftOut, 3: endLeftOut}, 2: {1: endNone, 3: endNone}} {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
@@ -334,10 +335,15 @@ func TestStreamAfterAGoAway(t *testing.T) {
 			if got := end(p.end.Load()); got != want[id] {
 				t.Errorf("a GOAWAY of %d: stream %d has the end %d, want %d", last, id, got, want[id])
 			}
-			lost := balancer.DoneInfo{Err: status.Error(codes.Unavailable, ""), BytesSent: true}
-			if got := p.wasRefused(lost); got != (want[id] == endLeftOut) || p.wasRefused(balancer.DoneInfo{BytesSent: true}) {
+			if got := p.wasRefused(lost); got != (want[id] == endLeftOut) || p.wasRefused(nil) {
 				t.Errorf("a GOAWAY of %d: stream %d was refused: %v", last, id, got)
 			}
+			if p.answered.Store(true); p.wasRefused(lost) {
+				t.Errorf("a GOAWAY of %d: stream %d was answered and refused", last, id)
+			}
+		}
+		if placeOn(c, nil, nil).wasRefused(lost) {
+			t.Errorf("a GOAWAY of %d: a call without a stream was refused", last)
 		}
 		_ = c.Close()
 		_ = far.Close()
