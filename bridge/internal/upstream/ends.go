@@ -78,24 +78,24 @@ func (p *callPlace) ends(e end) { p.end.CompareAndSwap(uint32(endNone), uint32(e
 
 // begins notes that a message of n bytes begins to arrive.
 func (p *callPlace) begins(n int64) {
-	if p.compressed.Load() {
-		p.arrives(n)
-	}
 	if most := p.call.most; most > 0 && n > int64(most) {
 		p.ends(endTooLarge)
 	}
 }
 
-// arrived notes that a message with this mark has arrived.
-func (p *callPlace) arrived(mark byte) {
+// arrived notes that a message of n bytes with this mark has arrived.
+func (p *callPlace) arrived(mark byte, n int64) {
 	switch {
-	case mark == 0:
 	case mark > 1:
 		p.ends(endFlag)
-	case !p.compressed.Load():
+	case mark == 1 && !p.compressed.Load():
 		p.ends(endUnnamed)
-	case p.unknown.Load():
+	case mark == 1 && p.unknown.Load():
 		p.ends(endUnknown)
+	case p.compressed.Load() && p.end.Load() == uint32(endNone):
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.packed.push(uint32(n))
 	}
 }
 
@@ -114,8 +114,14 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 	}
 	e := end(p.end.Load())
 	kind, code, own := e.kind(), st.Code(), p.isOwn(st)
-	if kind == endNone && !own {
-		kind = p.hiddenEnd(code)
+	switch unread := p.hasUnread(); {
+	case own:
+	case unread && code == codes.ResourceExhausted: // after its decompression
+		kind = endTooLarge
+	case unread && code == codes.Internal:
+		kind = endNotPacked
+	case kind == endNone && code == codes.Canceled && p.link.conn != nil && p.link.conn.address.pool.isClosed():
+		kind = endClosed
 	}
 	row := endRows[kind]
 	switch kind {
@@ -132,17 +138,12 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 	return row, row.code == code
 }
 
-// hiddenEnd returns an end that no frame shows.
-func (p *callPlace) hiddenEnd(code codes.Code) end {
-	switch {
-	case code == codes.Canceled && p.link.conn != nil && p.link.conn.address.pool.isClosed():
-		return endClosed
-	case code == codes.ResourceExhausted && p.compressed.Load():
-		return endTooLarge // after its decompression
-	case code == codes.Internal && p.compressed.Load():
-		return endNotPacked
-	}
-	return endNone
+// hasUnread reports whether a message of a call with a coding has arrived, and wasn't received.
+// grpc-go hands out whatever has arrived before an end, so then it can't decompress the message.
+func (p *callPlace) hasUnread() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.packed.len() > 0
 }
 
 // wasRefused reports whether the backend has refused the call unseen, if it ended so.

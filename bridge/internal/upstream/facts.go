@@ -64,13 +64,6 @@ func (p *callPlace) done(info balancer.DoneInfo) {
 // isLast reports whether the call has got no other place.
 func (p *callPlace) isLast() bool { return p.call.place.Load() == p }
 
-// arrives notes that a message of n bytes arrives.
-func (p *callPlace) arrives(n int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.packed.push(uint32(n))
-}
-
 // received returns the size of the message that was received last, as it arrived.
 func (p *callPlace) received(plain int) int {
 	if !p.compressed.Load() {

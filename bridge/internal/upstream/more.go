@@ -64,7 +64,7 @@ func (c *windowConn) readData(part []byte) {
 			p.begins(m.left)
 		}
 		if m.isWhole() {
-			p.arrived(m.prefix[0])
+			p.arrived(m.prefix[0], m.size-prefixBytes)
 		}
 	}
 	if p = c.came.ends; p != nil && c.in.skip == 0 {

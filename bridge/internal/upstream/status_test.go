@@ -264,6 +264,15 @@ func answer(data []byte, fields ...string) func(*frameConn, uint32) {
 	}
 }
 
+// then begins an answer with messages in gzip, and ends it otherwise than with trailers.
+func then(data []byte, end func(*frameConn, uint32)) func(*frameConn, uint32) {
+	return func(c *frameConn, id uint32) {
+		c.ok(id, "grpc-encoding", "gzip")
+		c.data(id, false, data)
+		end(c, id)
+	}
+}
+
 const html = "<html>a gateway's secret page</html>"
 
 // misbehaving is what backends do in place of an answer, and how their calls end.
@@ -395,6 +404,13 @@ var misbehaving = []struct {
 	{"not gzip", answer(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
 	{"broken gzip", answer(framed(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
 	{"half a gzip", answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then a reset", then(framed(1, []byte("hello")), reset(http2.ErrCodeNo)), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then a header", then(framed(1, []byte("hello")), func(c *frameConn, id uint32) { c.ok(id) }), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then END_STREAM", then(framed(1, []byte("hello")), func(c *frameConn, id uint32) { c.data(id, true, nil) }), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then a reserved flag", then(framed(1, []byte("hello")), func(c *frameConn, id uint32) { c.data(id, true, framed(2, nil)) }), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip behind a reserved flag", then(framed(2, nil), func(c *frameConn, id uint32) { c.data(id, true, framed(1, []byte("hello"))) }), codes.Internal, report.ReasonUpstreamReset},
+	{"gzip, then a reset", then(framed(1, gzipped([]byte("hello"))), reset(http2.ErrCodeInternal)), codes.Internal, report.ReasonUpstreamReset},
+	{"a bomb, then a reset", then(framed(1, gzipped(make([]byte, 1<<20))), reset(http2.ErrCodeNo)), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, report.ReasonResponseTooLarge},
