@@ -85,17 +85,27 @@ func (p *callPlace) begins(n int64) {
 
 // arrived notes that a message of n bytes with this mark has arrived.
 func (p *callPlace) arrived(mark byte, n int64) {
-	switch {
-	case mark > 1:
+	p.marked = p.marked || mark == 1
+	if mark > 1 {
 		p.ends(endFlag)
-	case mark == 1 && !p.compressed.Load():
-		p.ends(endUnnamed)
-	case mark == 1 && p.unknown.Load():
-		p.ends(endUnknown)
-	case p.compressed.Load() && p.end.Load() == uint32(endNone):
+	}
+	p.checkCoding()
+	if p.end.Load() == uint32(endNone) && (p.compressed.Load() || !p.answered.Load()) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.packed.push(uint32(n))
+	}
+}
+
+// checkCoding notes that grpc-go can't read a message for its coding, once the header, which
+// may come behind the message, has named it or not.
+func (p *callPlace) checkCoding() {
+	switch {
+	case !p.marked || !p.answered.Load():
+	case !p.compressed.Load():
+		p.ends(endUnnamed)
+	case p.unknown.Load():
+		p.ends(endUnknown)
 	}
 }
 
@@ -138,12 +148,13 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 	return row, row.code == code
 }
 
-// hasUnread reports whether a message of a call with a coding has arrived, and wasn't received.
-// grpc-go hands out whatever has arrived before an end, so then it can't decompress the message.
+// hasUnread reports whether a message of a call with a known coding has arrived and wasn't
+// received. grpc-go hands out whatever has arrived before an end, so if there is one,
+// grpc-go can't decompress the message.
 func (p *callPlace) hasUnread() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.packed.len() > 0
+	return p.compressed.Load() && !p.unknown.Load() && p.packed.len() > 0
 }
 
 // wasRefused reports whether the backend has refused the call unseen, if it ended so.

@@ -41,6 +41,7 @@ type callPlace struct {
 	answered   atomic.Bool   // the answer has begun
 	compressed atomic.Bool   // the answer's header names a coding
 	unknown    atomic.Bool   // which grpc-go doesn't know
+	marked     bool          // a message that came is marked as compressed; only the connection's Read uses it
 	trailer    atomic.Bool   // HEADERS with END_STREAM came
 	own        answerStatus  // the backend's, in them
 	end        atomic.Uint32 // an end: how the call ends otherwise

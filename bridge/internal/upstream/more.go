@@ -86,7 +86,7 @@ func (c *windowConn) followMessages(stream uint32) {
 	defer c.mu.Unlock()
 	s := c.streams[stream]
 	c.came.stream, c.came.messages, c.came.place = stream, s.messages, nil
-	if s.answer == hasHeader {
+	if s.answer != isOver {
 		c.came.place = s.place
 	}
 }

@@ -264,6 +264,15 @@ func answer(data []byte, fields ...string) func(*frameConn, uint32) {
 	}
 }
 
+// early is an answer whose data comes before its header.
+func early(data []byte, fields ...string) func(*frameConn, uint32) {
+	return func(c *frameConn, id uint32) {
+		c.data(id, false, data)
+		c.ok(id, fields...)
+		c.end(id, "grpc-status", "0")
+	}
+}
+
 // then begins an answer with messages in gzip, and ends it otherwise than with trailers.
 func then(data []byte, end func(*frameConn, uint32)) func(*frameConn, uint32) {
 	return func(c *frameConn, id uint32) {
@@ -411,6 +420,15 @@ var misbehaving = []struct {
 	{"not gzip behind a reserved flag", then(framed(2, nil), func(c *frameConn, id uint32) { c.data(id, true, framed(1, []byte("hello"))) }), codes.Internal, report.ReasonUpstreamReset},
 	{"gzip, then a reset", then(framed(1, gzipped([]byte("hello"))), reset(http2.ErrCodeInternal)), codes.Internal, report.ReasonUpstreamReset},
 	{"a bomb, then a reset", then(framed(1, gzipped(make([]byte, 1<<20))), reset(http2.ErrCodeNo)), codes.ResourceExhausted, report.ReasonResponseTooLarge},
+	{"a reserved flag before the header", early(framed(2, []byte("hello"))), codes.Internal, report.ReasonUpstreamReset},
+	{"a reserved flag before trailers alone", func(c *frameConn, id uint32) {
+		c.data(id, false, framed(2, nil))
+		c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "0")
+	}, codes.Internal, report.ReasonUpstreamReset},
+	{"compressed before a header without a coding", early(framed(1, gzipped([]byte("hello")))), codes.Internal, report.ReasonUpstreamReset},
+	{"compressed before a header with an unknown coding", early(framed(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip before the header", early(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+	{"over the limit before the header", early(framed(0, pattern(64<<10+1))[:100]), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, report.ReasonResponseTooLarge},

@@ -150,11 +150,13 @@ func (s *streamState) noteBlock(v verdict, ends bool) {
 		p.compressed.Store(v.coded)
 		p.unknown.Store(v.unknown)
 		p.answered.Store(true)
+		p.checkCoding()
 	default:
+		p.answered.Store(true)
+		p.checkCoding()
 		if !s.messages.isWhole() {
 			p.ends(endInside)
 		}
-		p.answered.Store(true)
 	}
 	if ends {
 		p.own = v.status
