@@ -23,32 +23,37 @@ const (
 	endNotPacked         // a message can't be decompressed. No frame shows it
 	endNoNumber          // the status is no number
 	endNoTrailers        // the stream ends with DATA
+	endNoStatus          // the trailers have no status
 	endTwoHeaders        // a second header came
 	endLargeMetadata     // a header block has more than grpc-go takes
 	endMalformed         // a frame breaks RFC 9113's rules for its stream
 	endNotGRPC           // the header isn't of gRPC, and not of a page either
-	endPage              // the header of a page came, whose status of HTTP is in the bits above
+	endPage              // the header of a page came
 	endRefused           // RST_STREAM with REFUSED_STREAM
 	endReset             // another RST_STREAM
 	endLeftOut           // a GOAWAY leaves the call out
 	endClosed            // culvert has closed the connection. No frame shows it
 
-	endBits = 8
+	endBits = 8 // of the kind. With endNoTrailers, endNoStatus and endPage, HTTP's status is above
 )
 
-func (e end) kind() end { return e & (1<<endBits - 1) }
+func (e end) kind() end       { return e & (1<<endBits - 1) }
+func (e end) of(http int) end { return e | end(http)<<endBits }
+func (e end) http() int       { return int(e >> endBits) }
 
 // An endRow is what culvert makes of an end.
 type endRow struct {
 	code   codes.Code // of grpc-go's status
 	reason report.Reason
 	says   string
-	keep   bool // the code, which follows gRPC's own mapping, instead of the reason's
-	unseen bool // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
+	keep   bool   // the code, which follows gRPC's own mapping, instead of the reason's
+	cause  string // in front of grpc-go's words
+	unseen bool   // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
 }
 
 const (
 	saysTooLarge = "a response message is over the limit"
+	saysNoStatus = "the backend ended the call without a status"
 	saysNotGRPC  = "the backend's answer is not gRPC"
 	saysBroken   = "the backend broke off the call"
 )
@@ -61,7 +66,8 @@ var endRows = [...]endRow{
 	endFlag:          {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true},
 	endNotPacked:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message can't be decompressed", keep: true},
 	endNoNumber:      {code: codes.Unknown, reason: report.ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
-	endNoTrailers:    {code: codes.Internal, reason: report.ReasonMissingTrailers, says: "the backend ended the call without a status"},
+	endNoTrailers:    {code: codes.Internal, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true},
+	endNoStatus:      {code: codes.Unknown, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true, cause: "there is no grpc-status: "},
 	endTwoHeaders:    {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
 	endLargeMetadata: {code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + report.KeyHeaderBytes + ")"},
 	endMalformed:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysBroken, keep: true},
@@ -142,8 +148,14 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 	case endReset:
 		return row, true
 	case endPage: // whatever comes after its header
-		row.code = codec.CodeFromHTTP(int(e >> endBits))
+		row.code = codec.CodeFromHTTP(e.http())
 		return row, true
+	case endNoTrailers, endNoStatus:
+		same := row.code == code
+		if http := e.http(); http != 0 && http != 200 {
+			row.code = codec.CodeFromHTTP(http)
+		}
+		return row, same
 	}
 	return row, row.code == code
 }

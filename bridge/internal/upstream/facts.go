@@ -42,6 +42,7 @@ type callPlace struct {
 	compressed atomic.Bool   // the answer's header names a coding
 	unknown    atomic.Bool   // which grpc-go doesn't know
 	marked     bool          // a message that came is marked as compressed; only the connection's Read uses it
+	http       int           // the answer's status of HTTP; only the connection's Read uses it
 	trailer    atomic.Bool   // HEADERS with END_STREAM came
 	own        answerStatus  // the backend's, in them
 	end        atomic.Uint32 // an end: how the call ends otherwise

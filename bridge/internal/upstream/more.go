@@ -70,7 +70,7 @@ func (c *windowConn) readData(part []byte) {
 	if p = c.came.ends; p != nil && c.in.skip == 0 {
 		c.came.ends = nil
 		if m.isWhole() {
-			p.ends(endNoTrailers)
+			p.ends(endNoTrailers.of(p.http))
 		} else {
 			p.ends(endInside)
 		}

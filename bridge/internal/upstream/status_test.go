@@ -327,6 +327,29 @@ var misbehaving = []struct {
 		c.data(id, true, nil)
 	}, codes.Internal, report.ReasonMissingTrailers},
 
+	{"trailers without a status", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "x-t", "1")
+	}, codes.Unknown, report.ReasonMissingTrailers},
+	{"trailers with a message alone", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "grpc-message", "a secret")
+	}, codes.Unknown, report.ReasonMissingTrailers},
+	{"a header alone", func(c *frameConn, id uint32) {
+		c.end(id, ":status", "200", "content-type", "application/grpc")
+	}, codes.Unknown, report.ReasonMissingTrailers},
+	{"a header of 503 alone", func(c *frameConn, id uint32) {
+		c.end(id, ":status", "503", "content-type", "application/grpc")
+	}, codes.Unavailable, report.ReasonMissingTrailers},
+	{"403 and trailers without a status", func(c *frameConn, id uint32) {
+		c.headers(id, false, ":status", "403", "content-type", "application/grpc")
+		c.end(id, "x-t", "1")
+	}, codes.PermissionDenied, report.ReasonMissingTrailers},
+	{"503 and END_STREAM on data", func(c *frameConn, id uint32) {
+		c.headers(id, false, ":status", "503", "content-type", "application/grpc")
+		c.data(id, true, nil)
+	}, codes.Unavailable, report.ReasonMissingTrailers},
+
 	// The connection's end.
 	{"connection closed", func(c *frameConn, _ uint32) { _ = c.Close() }, codes.Unavailable, report.ReasonUpstreamReset},
 	{"connection closed after a message", func(c *frameConn, id uint32) {
