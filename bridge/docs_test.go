@@ -86,6 +86,8 @@ the domain 'culvert', one of the reasons below, and metadata:
 			code += "; Internal for a compressed message without `grpc-encoding`"
 		case report.ReasonUpstreamReset: // gRPC's rules
 			code += "; for RST_STREAM the code that [gRPC's rules](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors) give, such as Internal or Canceled; Internal for a malformed frame or coding"
+		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
+			code += "; for trailers without `grpc-status`, or with an HTTP status other than 200, the code that [gRPC's rules](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md) give"
 		}
 		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- Remedy: %s.\n\n",
 			r.Reason, sentence(r.Meaning), code, r.Remedy)

@@ -88,6 +88,7 @@ var conformanceAnswers = []conformanceDiffers{
 	{"Unexpected Responses/**/nonexistent-http-status-code", whyOneDetail + "the answer is no gRPC", oneDetail, false},
 	{"Unexpected Responses/**/unmapped-http-status-code", whyOneDetail + "the answer is no gRPC", oneDetail, false},
 	{"gRPC Unexpected Responses/**/unexpected-content-type", whyOneDetail + "the answer is no gRPC", oneDetail, false},
+	{"gRPC Unexpected Responses/**/missing-status", whyOneDetail + "the answer ends without a status", oneDetail, false},
 	{"gRPC Unexpected Responses/**/no-terminal-status", whyOneDetail + "the answer ends without a status", oneDetail, false},
 	{"gRPC Unexpected Responses/**/ignore-header-if-body-present", whyOneDetail + "the answer ends without a status", oneDetail, false},
 	{"gRPC Unexpected Responses/**/server-stream/incomplete-message", whyOneDetail + "the answer ends inside a message", oneDetail, false},

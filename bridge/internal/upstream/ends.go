@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/status"
@@ -24,33 +23,37 @@ const (
 	endNotPacked         // a message can't be decompressed. No frame shows it
 	endNoNumber          // the status is no number
 	endNoTrailers        // the stream ends with DATA
+	endNoStatus          // the trailers have no status
 	endTwoHeaders        // a second header came
 	endLargeMetadata     // a header block has more than grpc-go takes
 	endMalformed         // a frame breaks RFC 9113's rules for its stream
 	endNotGRPC           // the header isn't of gRPC, and not of a page either
-	endPage              // the header of a page came, whose status of HTTP is in the bits above
-	endWholePage         // all of it
+	endPage              // the header of a page came
 	endRefused           // RST_STREAM with REFUSED_STREAM
 	endReset             // another RST_STREAM
 	endLeftOut           // a GOAWAY leaves the call out
 	endClosed            // culvert has closed the connection. No frame shows it
 
-	endBits = 8
+	endBits = 8 // of the kind. With endNoTrailers, endNoStatus and endPage, HTTP's status is above
 )
 
-func (e end) kind() end { return e & (1<<endBits - 1) }
+func (e end) kind() end       { return e & (1<<endBits - 1) }
+func (e end) of(http int) end { return e | end(http)<<endBits }
+func (e end) http() int       { return int(e >> endBits) }
 
 // An endRow is what culvert makes of an end.
 type endRow struct {
 	code   codes.Code // of grpc-go's status
 	reason report.Reason
 	says   string
-	keep   bool // the code, which follows gRPC's own mapping, instead of the reason's
-	unseen bool // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
+	keep   bool   // the code, which follows gRPC's own mapping, instead of the reason's
+	cause  string // in front of grpc-go's words
+	unseen bool   // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
 }
 
 const (
 	saysTooLarge = "a response message is over the limit"
+	saysNoStatus = "the backend ended the call without a status"
 	saysNotGRPC  = "the backend's answer is not gRPC"
 	saysBroken   = "the backend broke off the call"
 )
@@ -63,13 +66,13 @@ var endRows = [...]endRow{
 	endFlag:          {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true},
 	endNotPacked:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message can't be decompressed", keep: true},
 	endNoNumber:      {code: codes.Unknown, reason: report.ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
-	endNoTrailers:    {code: codes.Internal, reason: report.ReasonMissingTrailers, says: "the backend ended the call without a status"},
+	endNoTrailers:    {code: codes.Internal, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true},
+	endNoStatus:      {code: codes.Unknown, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true, cause: "there is no grpc-status: "},
 	endTwoHeaders:    {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
 	endLargeMetadata: {code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + report.KeyHeaderBytes + ")"},
 	endMalformed:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysBroken, keep: true},
 	endNotGRPC:       {code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	endPage:          {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	endWholePage:     {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	endRefused:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true, unseen: true},
 	endReset:         {reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
 	endLeftOut:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend is shutting down and did not take the call", keep: true, unseen: true},
@@ -77,35 +80,34 @@ var endRows = [...]endRow{
 }
 
 // ends notes how the call ends, unless it has ended before.
-func (p *callPlace) ends(e end) {
-	if now := p.end.Load(); now == 0 || end(now).kind() == endPage {
-		p.end.CompareAndSwap(now, uint32(e))
-	}
-}
-
-// wholePage notes that the page has come whole.
-func (p *callPlace) wholePage() {
-	if e := end(p.end.Load()); e.kind() == endPage {
-		p.end.CompareAndSwap(uint32(e), uint32(e+endWholePage-endPage))
-	}
-}
+func (p *callPlace) ends(e end) { p.end.CompareAndSwap(uint32(endNone), uint32(e)) }
 
 // begins notes that a message of n bytes begins to arrive.
 func (p *callPlace) begins(n int64) {
-	if p.compressed.Load() {
-		p.arrives(n)
-	}
 	if most := p.call.most; most > 0 && n > int64(most) {
 		p.ends(endTooLarge)
 	}
 }
 
-// arrived notes that a message with this mark has arrived.
-func (p *callPlace) arrived(mark byte) {
-	switch {
-	case mark == 0:
-	case mark > 1:
+// arrived notes that a message of n bytes with this mark has arrived.
+func (p *callPlace) arrived(mark byte, n int64) {
+	p.marked = p.marked || mark == 1
+	if mark > 1 {
 		p.ends(endFlag)
+	}
+	p.checkCoding()
+	if p.end.Load() == uint32(endNone) && (p.compressed.Load() || !p.answered.Load()) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.packed.push(uint32(n))
+	}
+}
+
+// checkCoding notes that grpc-go can't read a message for its coding, once the header, which
+// may come behind the message, has named it or not.
+func (p *callPlace) checkCoding() {
+	switch {
+	case !p.marked || !p.answered.Load():
 	case !p.compressed.Load():
 		p.ends(endUnnamed)
 	case p.unknown.Load():
@@ -128,8 +130,14 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 	}
 	e := end(p.end.Load())
 	kind, code, own := e.kind(), st.Code(), p.isOwn(st)
-	if kind == endNone && !own {
-		kind = p.hiddenEnd(code)
+	switch unread := p.hasUnread(); {
+	case own:
+	case unread && code == codes.ResourceExhausted: // after its decompression
+		kind = endTooLarge
+	case unread && code == codes.Internal:
+		kind = endNotPacked
+	case kind == endNone && code == codes.Canceled && p.link.conn != nil && p.link.conn.address.pool.isClosed():
+		kind = endClosed
 	}
 	row := endRows[kind]
 	switch kind {
@@ -139,32 +147,31 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 		return row, row.code == code && !own
 	case endReset:
 		return row, true
-	case endPage, endWholePage:
-		row.code = codec.CodeFromHTTP(int(e >> endBits))
-		if kind == endPage && code == codes.Unavailable && p.link.wire.lost() != nil { // in the middle of it
-			return row, false
+	case endPage: // whatever comes after its header
+		row.code = codec.CodeFromHTTP(e.http())
+		return row, true
+	case endNoTrailers, endNoStatus:
+		same := row.code == code
+		if http := e.http(); http != 0 && http != 200 {
+			row.code = codec.CodeFromHTTP(http)
 		}
+		return row, same
 	}
 	return row, row.code == code
 }
 
-// hiddenEnd returns an end that no frame shows.
-func (p *callPlace) hiddenEnd(code codes.Code) end {
-	switch {
-	case code == codes.Canceled && p.link.conn != nil && p.link.conn.address.pool.isClosed():
-		return endClosed
-	case code == codes.ResourceExhausted && p.compressed.Load():
-		return endTooLarge // after its decompression
-	case code == codes.Internal && p.compressed.Load():
-		return endNotPacked
-	}
-	return endNone
+// hasUnread reports whether a message of a call with a known coding has arrived and wasn't
+// received. grpc-go hands out whatever has arrived before an end, so if there is one,
+// grpc-go can't decompress the message.
+func (p *callPlace) hasUnread() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.compressed.Load() && !p.unknown.Load() && p.packed.len() > 0
 }
 
 // wasRefused reports whether the backend has refused the call unseen, if it ended so.
-func (p *callPlace) wasRefused(info balancer.DoneInfo) bool {
-	leftOut := !info.BytesSent && p.link.wire.away.Load() != nil
-	return status.Code(info.Err) == codes.Unavailable && (leftOut || endRows[end(p.end.Load()).kind()].unseen)
+func (p *callPlace) wasRefused(why error) bool {
+	return status.Code(why) == codes.Unavailable && endRows[end(p.end.Load()).kind()].unseen && !p.answered.Load()
 }
 
 // isKnown reports whether grpc-go knows a coding.

@@ -41,6 +41,8 @@ type callPlace struct {
 	answered   atomic.Bool   // the answer has begun
 	compressed atomic.Bool   // the answer's header names a coding
 	unknown    atomic.Bool   // which grpc-go doesn't know
+	marked     bool          // a message that came is marked as compressed; only the connection's Read uses it
+	http       int           // the answer's status of HTTP; only the connection's Read uses it
 	trailer    atomic.Bool   // HEADERS with END_STREAM came
 	own        answerStatus  // the backend's, in them
 	end        atomic.Uint32 // an end: how the call ends otherwise
@@ -58,18 +60,11 @@ func (p *callPlace) done(info balancer.DoneInfo) {
 	if !info.BytesSent { // grpc-go has begun no stream
 		p.link.wire.giveUp(p)
 	}
-	p.link.release(p.wasRefused(info))
+	p.link.release(p.wasRefused(info.Err))
 }
 
 // isLast reports whether the call has got no other place.
 func (p *callPlace) isLast() bool { return p.call.place.Load() == p }
-
-// arrives notes that a message of n bytes arrives.
-func (p *callPlace) arrives(n int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.packed.push(uint32(n))
-}
 
 // received returns the size of the message that was received last, as it arrived.
 func (p *callPlace) received(plain int) int {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -318,6 +319,7 @@ func TestUnreadableRequestEndsTheConnection(t *testing.T) {
 
 // TestStreamAfterAGoAway: the backend hasn't seen it, although its header has left.
 func TestStreamAfterAGoAway(t *testing.T) {
+	lost := status.Error(codes.Unavailable, "")
 	for last, want := range map[byte]map[uint32]end{1: {1: endNone, 3: endLeftOut}, 0: {1: endLeftOut, 3: endLeftOut}, 2: {1: endNone, 3: endNone}} {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
@@ -333,10 +335,15 @@ func TestStreamAfterAGoAway(t *testing.T) {
 			if got := end(p.end.Load()); got != want[id] {
 				t.Errorf("a GOAWAY of %d: stream %d has the end %d, want %d", last, id, got, want[id])
 			}
-			lost := balancer.DoneInfo{Err: status.Error(codes.Unavailable, ""), BytesSent: true}
-			if got := p.wasRefused(lost); got != (want[id] == endLeftOut) || p.wasRefused(balancer.DoneInfo{BytesSent: true}) {
+			if got := p.wasRefused(lost); got != (want[id] == endLeftOut) || p.wasRefused(nil) {
 				t.Errorf("a GOAWAY of %d: stream %d was refused: %v", last, id, got)
 			}
+			if p.answered.Store(true); p.wasRefused(lost) {
+				t.Errorf("a GOAWAY of %d: stream %d was answered and refused", last, id)
+			}
+		}
+		if placeOn(c, nil, nil).wasRefused(lost) {
+			t.Errorf("a GOAWAY of %d: a call without a stream was refused", last)
 		}
 		_ = c.Close()
 		_ = far.Close()
@@ -598,6 +605,37 @@ func TestGoAwayThatGRPCPassesOver(t *testing.T) {
 			t.Errorf("ended with %v of %s, want culvert's own", e.status, e.origin)
 		}
 	})
+}
+
+// TestMalformedGoAway leaves no call out, although it ends the connection: the backend may have
+// seen the call, which isn't sent again.
+func TestMalformedGoAway(t *testing.T) {
+	for name, c := range map[string]struct {
+		stream  uint32
+		payload int
+	}{
+		"too short":              {0, 7},
+		"empty":                  {0, 0},
+		"on a stream":            {1, 8},
+		"too large":              {0, maxFrameBytes + 1},
+		"short, and on a stream": {1, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var calls atomic.Int64
+				script := func(fc *frameConn, _ uint32) {
+					calls.Add(1)
+					_ = fc.framer.WriteRawFrame(http2.FrameGoAway, 0, c.stream, make([]byte, c.payload))
+				}
+				u := upstreamTo(t, framesInBubble(t, script, script))
+				synctest.Wait()
+				e := callRetried(t.Context(), t, u, &report.Retry{Attempts: 3, Codes: []codes.Code{codes.NotFound}}, []byte("hello"))
+				if sent := errorInfo(t, e.status).GetMetadata()["sent"]; e.reason != report.ReasonUpstreamReset || sent != report.SentMaybe || calls.Load() != 1 {
+					t.Errorf("ended with %v, sent=%s, after %d calls; want one that may have been sent", e.status, sent, calls.Load())
+				}
+			})
+		})
+	}
 }
 
 // TestRefusalAfterTheAnswerBegan doesn't say that the backend hasn't seen the call.

@@ -170,7 +170,10 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 	if len(b) < windowUpdateBytes {
 		return h2Frame{}, 0
 	}
-	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31)
+	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:])
+	if f.kind != http2.FrameRSTStream {
+		f.increment &^= 1 << 31 // it is reserved
+	}
 	return f, windowUpdateBytes
 }
 

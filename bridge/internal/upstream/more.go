@@ -64,13 +64,13 @@ func (c *windowConn) readData(part []byte) {
 			p.begins(m.left)
 		}
 		if m.isWhole() {
-			p.arrived(m.prefix[0])
+			p.arrived(m.prefix[0], m.size-prefixBytes)
 		}
 	}
 	if p = c.came.ends; p != nil && c.in.skip == 0 {
 		c.came.ends = nil
 		if m.isWhole() {
-			p.ends(endNoTrailers)
+			p.ends(endNoTrailers.of(p.http))
 		} else {
 			p.ends(endInside)
 		}
@@ -86,7 +86,7 @@ func (c *windowConn) followMessages(stream uint32) {
 	defer c.mu.Unlock()
 	s := c.streams[stream]
 	c.came.stream, c.came.messages, c.came.place = stream, s.messages, nil
-	if s.answer == hasHeader {
+	if s.answer != isOver {
 		c.came.place = s.place
 	}
 }

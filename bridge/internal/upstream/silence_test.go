@@ -269,6 +269,60 @@ func TestSilentBackendEndsItsCalls(t *testing.T) {
 	}
 }
 
+// TestSilenceBesideKeepalive: a backend that hangs once it has answered ends its calls as
+// without backend.keepalive, long before the PING for that is due.
+func TestSilenceBesideKeepalive(t *testing.T) {
+	for _, keepalive := range []time.Duration{0, 5 * time.Minute, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			ln := parts.ListenPipe(t)
+			serveBackend(t, ln, echo)
+			var hangs atomic.Bool
+			b := inBubble(ln)
+			b.Keepalive = keepalive
+			b.Dial = func(ctx context.Context, _ string) (net.Conn, error) {
+				conn, err := ln.DialContext(ctx)
+				return &hangingConn{conn, &hangs}, err
+			}
+			call, err := openCall(t.Context(), upstreamTo(t, b), Request{Method: testMethod})
+			if err != nil {
+				t.Fatal(err)
+			}
+			send := func() {
+				if err := call.Send(mem.BufferSlice{mem.SliceBuffer("hello")}); err != nil {
+					t.Error(err)
+				}
+			}
+			send()
+			m, err := call.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Free()
+			elapse(20 * time.Second) // what was sent so far is forgotten
+			hangs.Store(true)
+			start := time.Now()
+			send()
+			_, err = call.Recv()
+			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || judge(err).reason != report.ReasonUpstreamSilent {
+				t.Errorf("with keep-alive %v the call ended after %v with %v, want %s after %v", keepalive, got, err, report.ReasonUpstreamSilent, want)
+			}
+		})
+	}
+}
+
+// A hangingConn loses what is written while the backend hangs.
+type hangingConn struct {
+	net.Conn
+	hangs *atomic.Bool
+}
+
+func (c *hangingConn) Write(p []byte) (int, error) {
+	if c.hangs.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
 // TestStockServerToleratesPings: grpc-go's server, as it is without options,
 // never answers GOAWAY, whatever its calls do or don't for hours.
 func TestStockServerToleratesPings(t *testing.T) {

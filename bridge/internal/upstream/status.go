@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,7 +25,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 		if p.trailed() && p.own.code == codes.OK {
 			return io.EOF
 		}
-		return report.New(report.ReasonMissingTrailers, endRows[endNoTrailers].says)
+		return report.New(report.ReasonMissingTrailers, saysNoStatus)
 	}
 	if f := k.refusal.Load(); f != nil { // of a second attempt
 		return f
@@ -38,7 +40,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	case st.Code() == codes.DeadlineExceeded:
 		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case ended:
-		return k.endFault(end, st, limit).Because(causeOf(err))
+		return k.endFault(end, st, limit).Because(&cause{strings.TrimSuffix(end.cause+st.Message(), ": "), st})
 	case st.Code() == codes.Unavailable && k.silence() != nil:
 		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: k.lostBy(st)}
 	case st.Code() == codes.Unavailable:
@@ -81,7 +83,7 @@ func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit
 		f.Sent = report.SentNo
 	}
 	if e.keep {
-		f.Code = st.Code()
+		f.Code = cmp.Or(e.code, st.Code())
 	}
 	return f
 }

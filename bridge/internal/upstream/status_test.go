@@ -235,6 +235,21 @@ func page(code, contentType, body string) func(*frameConn, uint32) {
 	}
 }
 
+// brokenPage is the beginning of a page, and what comes in place of the rest.
+func brokenPage(code string, bytes int, then func(*frameConn, uint32)) func(*frameConn, uint32) {
+	return func(c *frameConn, id uint32) {
+		c.headers(id, false, ":status", code, "content-type", "text/html")
+		c.data(id, false, pattern(bytes))
+		then(c, id)
+	}
+}
+
+// cutOff ends the connection behind what was written.
+func cutOff(c *frameConn, _ uint32) {
+	_ = c.flush()
+	_ = c.Conn.(*net.TCPConn).CloseWrite()
+}
+
 // answer is a gRPC answer of one data frame and trailers of OK.
 func answer(data []byte, fields ...string) func(*frameConn, uint32) {
 	return func(c *frameConn, id uint32) {
@@ -246,6 +261,24 @@ func answer(data []byte, fields ...string) func(*frameConn, uint32) {
 		}
 		c.data(id, false, rest)
 		c.end(id, "grpc-status", "0")
+	}
+}
+
+// early is an answer whose data comes before its header.
+func early(data []byte, fields ...string) func(*frameConn, uint32) {
+	return func(c *frameConn, id uint32) {
+		c.data(id, false, data)
+		c.ok(id, fields...)
+		c.end(id, "grpc-status", "0")
+	}
+}
+
+// then begins an answer with messages in gzip, and ends it otherwise than with trailers.
+func then(data []byte, end func(*frameConn, uint32)) func(*frameConn, uint32) {
+	return func(c *frameConn, id uint32) {
+		c.ok(id, "grpc-encoding", "gzip")
+		c.data(id, false, data)
+		end(c, id)
 	}
 }
 
@@ -274,6 +307,10 @@ var misbehaving = []struct {
 	{"RST INADEQUATE_SECURITY", reset(http2.ErrCodeInadequateSecurity), codes.PermissionDenied, report.ReasonUpstreamReset},
 	{"RST HTTP_1_1_REQUIRED", reset(http2.ErrCodeHTTP11Required), codes.Internal, report.ReasonUpstreamReset},
 	{"RST of an unknown code", reset(0xff), codes.Unknown, report.ReasonUpstreamReset},
+	{"RST of an unknown code like REFUSED_STREAM", reset(1<<31 | http2.ErrCodeRefusedStream), codes.Unknown, report.ReasonUpstreamReset},
+	{"RST of 5 bytes", func(c *frameConn, id uint32) {
+		_ = c.framer.WriteRawFrame(http2.FrameRSTStream, 0, id, make([]byte, 5))
+	}, codes.Unavailable, report.ReasonUpstreamReset},
 	{"RST after a message", func(c *frameConn, id uint32) {
 		c.ok(id)
 		c.data(id, false, framed(0, []byte("one")))
@@ -289,6 +326,29 @@ var misbehaving = []struct {
 		c.ok(id)
 		c.data(id, true, nil)
 	}, codes.Internal, report.ReasonMissingTrailers},
+
+	{"trailers without a status", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "x-t", "1")
+	}, codes.Unknown, report.ReasonMissingTrailers},
+	{"trailers with a message alone", func(c *frameConn, id uint32) {
+		c.ok(id)
+		c.end(id, "grpc-message", "a secret")
+	}, codes.Unknown, report.ReasonMissingTrailers},
+	{"a header alone", func(c *frameConn, id uint32) {
+		c.end(id, ":status", "200", "content-type", "application/grpc")
+	}, codes.Unknown, report.ReasonMissingTrailers},
+	{"a header of 503 alone", func(c *frameConn, id uint32) {
+		c.end(id, ":status", "503", "content-type", "application/grpc")
+	}, codes.Unavailable, report.ReasonMissingTrailers},
+	{"403 and trailers without a status", func(c *frameConn, id uint32) {
+		c.headers(id, false, ":status", "403", "content-type", "application/grpc")
+		c.end(id, "x-t", "1")
+	}, codes.PermissionDenied, report.ReasonMissingTrailers},
+	{"503 and END_STREAM on data", func(c *frameConn, id uint32) {
+		c.headers(id, false, ":status", "503", "content-type", "application/grpc")
+		c.data(id, true, nil)
+	}, codes.Unavailable, report.ReasonMissingTrailers},
 
 	// The connection's end.
 	{"connection closed", func(c *frameConn, _ uint32) { _ = c.Close() }, codes.Unavailable, report.ReasonUpstreamReset},
@@ -332,6 +392,13 @@ var misbehaving = []struct {
 	{"html 503", page("503", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
 	{"html 504", page("504", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
 	{"html of 1 MiB", page("502", "text/html", strings.Repeat(html, 400)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502, then REFUSED_STREAM", brokenPage("502", 10, reset(http2.ErrCodeRefusedStream)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502 of 2 KiB, then REFUSED_STREAM", brokenPage("502", 2<<10, reset(http2.ErrCodeRefusedStream)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502, then GOAWAY", brokenPage("502", 10, leaveOut), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 502 of 2 KiB, then GOAWAY", brokenPage("502", 2<<10, leaveOut), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+	{"html 404, then INTERNAL_ERROR", brokenPage("404", 10, reset(http2.ErrCodeInternal)), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
+	{"html 404, then the connection's end", brokenPage("404", 10, cutOff), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
+	{"html 404 of 2 KiB, then the connection's end", brokenPage("404", 2<<10, cutOff), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
 	{"502 without a body", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "502") }, codes.Unavailable, report.ReasonUpstreamNotGRPC},
 	{"200 of gRPC-Web", page("200", "application/grpc-web", "\x80\x00\x00\x00\x0fgrpc-status: 0\n"), codes.Unknown, report.ReasonUpstreamNotGRPC},
 	{"no content type", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "200") }, codes.Unknown, report.ReasonUpstreamNotGRPC},
@@ -369,6 +436,22 @@ var misbehaving = []struct {
 	{"not gzip", answer(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
 	{"broken gzip", answer(framed(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
 	{"half a gzip", answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then a reset", then(framed(1, []byte("hello")), reset(http2.ErrCodeNo)), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then a header", then(framed(1, []byte("hello")), func(c *frameConn, id uint32) { c.ok(id) }), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then END_STREAM", then(framed(1, []byte("hello")), func(c *frameConn, id uint32) { c.data(id, true, nil) }), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip, then a reserved flag", then(framed(1, []byte("hello")), func(c *frameConn, id uint32) { c.data(id, true, framed(2, nil)) }), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip behind a reserved flag", then(framed(2, nil), func(c *frameConn, id uint32) { c.data(id, true, framed(1, []byte("hello"))) }), codes.Internal, report.ReasonUpstreamReset},
+	{"gzip, then a reset", then(framed(1, gzipped([]byte("hello"))), reset(http2.ErrCodeInternal)), codes.Internal, report.ReasonUpstreamReset},
+	{"a bomb, then a reset", then(framed(1, gzipped(make([]byte, 1<<20))), reset(http2.ErrCodeNo)), codes.ResourceExhausted, report.ReasonResponseTooLarge},
+	{"a reserved flag before the header", early(framed(2, []byte("hello"))), codes.Internal, report.ReasonUpstreamReset},
+	{"a reserved flag before trailers alone", func(c *frameConn, id uint32) {
+		c.data(id, false, framed(2, nil))
+		c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "0")
+	}, codes.Internal, report.ReasonUpstreamReset},
+	{"compressed before a header without a coding", early(framed(1, gzipped([]byte("hello")))), codes.Internal, report.ReasonUpstreamReset},
+	{"compressed before a header with an unknown coding", early(framed(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, report.ReasonUpstreamReset},
+	{"not gzip before the header", early(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+	{"over the limit before the header", early(framed(0, pattern(64<<10+1))[:100]), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, report.ReasonResponseTooLarge},

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 type verdict struct {
 	malformed bool // RFC 9113 §8.1.1
 	large     bool // it has more than grpc-go takes
+	noStatus  bool // there is no status of gRPC
 	noNumber  bool // the status of gRPC is no number
 	ofGRPC    bool // the content-type is gRPC's
 	coded     bool // it names a coding
@@ -34,7 +36,7 @@ type answerStatus struct {
 
 // judge returns the verdict on the block.
 func (a *answers) judge() (v verdict) {
-	v.malformed, v.large, v.status.code = a.broken || !isWellFormed(a.list), a.cut, codes.Unknown
+	v.malformed, v.large, v.noStatus, v.status.code = a.broken || !isWellFormed(a.list), a.cut, true, codes.Unknown
 	for _, f := range a.list {
 		switch f.Name {
 		case ":status":
@@ -46,7 +48,7 @@ func (a *answers) judge() (v verdict) {
 			v.unknown = v.coded && !isKnown(f.Value)
 		case "grpc-status":
 			n, err := strconv.ParseInt(f.Value, 10, 32)
-			v.noNumber = v.noNumber || err != nil
+			v.noStatus, v.noNumber = false, v.noNumber || err != nil
 			v.status.code = codes.Code(uint32(n))
 		case "grpc-message":
 			v.status.message = codec.DecodeMessage(f.Value)
@@ -92,8 +94,7 @@ type answerStage int
 const (
 	awaitsHeader answerStage = iota
 	hasHeader
-	hasPage // something that isn't gRPC
-	isOver  // the call ends without the rest
+	isOver // the call ends without the rest
 )
 
 // readBlock reads a part of a header block of an answer. At its end, it notes what the
@@ -137,10 +138,6 @@ func (s *streamState) noteBlock(v verdict, ends bool) {
 		p.ends(endTwoHeaders)
 	case v.large:
 		p.ends(endLargeMetadata)
-	case was == hasPage:
-		if s.answer = hasPage; ends {
-			p.wholePage()
-		}
 	case v.noNumber:
 		p.ends(endNoNumber)
 	case was == awaitsHeader && !v.ofGRPC && 100 <= v.http && v.http < 200 && !ends:
@@ -148,20 +145,25 @@ func (s *streamState) noteBlock(v verdict, ends bool) {
 	case was == awaitsHeader && !v.ofGRPC && (v.http == 0 || 100 <= v.http && v.http < 200):
 		p.ends(endNotGRPC)
 	case was == awaitsHeader && !v.ofGRPC:
-		p.ends(endPage | end(v.http)<<endBits)
-		if s.answer = hasPage; ends {
-			p.wholePage()
-		}
+		p.ends(endPage.of(v.http))
+		p.answered.Store(true)
 	case !ends:
 		s.answer = hasHeader
 		p.compressed.Store(v.coded)
 		p.unknown.Store(v.unknown)
+		p.http = v.http
 		p.answered.Store(true)
+		p.checkCoding()
 	default:
+		p.http = cmp.Or(v.http, p.http)
+		p.answered.Store(true)
+		p.checkCoding()
 		if !s.messages.isWhole() {
 			p.ends(endInside)
 		}
-		p.answered.Store(true)
+		if v.noStatus {
+			p.ends(endNoStatus.of(p.http))
+		}
 	}
 	if ends {
 		p.own = v.status

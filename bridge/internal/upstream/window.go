@@ -213,21 +213,32 @@ func (c *windowConn) receive(p []byte) (int, error) {
 	return n, err
 }
 
-// readGoAway reads a part of the code and the debug data of a GOAWAY. The first one counts.
+// readGoAway reads a part of the code and the debug data of a GOAWAY. It passes over one for
+// which grpc-go ends the connection: a backend may have seen the streams that it leaves out.
 func (c *windowConn) readGoAway(part []byte, ends bool) {
-	if c.away.Load() != nil {
+	f := c.in.header
+	ofClient := f.increment%2 == 1 || f.increment == 0 // the streams that a client begins
+	if f.stream != 0 || f.length < 8 || f.length > maxFrameBytes || !ofClient {
 		return
 	}
 	c.goAway = append(c.goAway, part...)
-	if !ends || len(c.goAway) < 4 {
+	if ends {
+		c.leaveOut(f.increment)
+		c.noteGoAway(c.goAway)
+		c.goAway = nil
+	}
+}
+
+// noteGoAway notes the code and the debug data of a GOAWAY. The first one counts.
+func (c *windowConn) noteGoAway(says []byte) {
+	if c.away.Load() != nil {
 		return
 	}
-	code, data := http2.ErrCode(binary.BigEndian.Uint32(c.goAway)), c.goAway[4:]
+	code, data := http2.ErrCode(binary.BigEndian.Uint32(says)), says[4:]
 	text := "code: " + code.String()
 	if len(data) > 0 {
 		text += fmt.Sprintf(", debug data: %q", data)
 	}
-	c.goAway = nil
 	c.away.Store(&text)
 	if c.calm != nil && code == http2.ErrCodeEnhanceYourCalm && string(data) == "too_many_pings" { // gRFC A8
 		c.calm()
@@ -254,10 +265,6 @@ func (c *windowConn) received(f h2Frame) bool {
 	}
 	switch {
 	case f.kind == http2.FrameHeaders: // readBlock ends the stream
-	case f.kind == http2.FrameGoAway:
-		if f.increment%2 == 1 || f.increment == 0 { // a client begins no others
-			c.leaveOut(f.increment)
-		}
 	case f.ends(), f.kind == http2.FrameWindowUpdate && f.stream > 0 && f.increment == 0: // RFC 9113 §6.9
 		c.countArrived()
 		c.came.stream = 0 // more DATA of the stream is no call's
@@ -276,12 +283,11 @@ func (c *windowConn) noteEnd(f h2Frame) {
 	case s.place == nil:
 	case f.kind == http2.FrameWindowUpdate:
 		s.place.ends(endMalformed)
+	case f.kind == http2.FrameRSTStream && f.length != 4: // it ends the connection
 	case f.kind == http2.FrameRSTStream && http2.ErrCode(f.increment) == http2.ErrCodeRefusedStream:
 		s.place.ends(endRefused)
 	case f.kind == http2.FrameRSTStream:
 		s.place.ends(endReset)
-	case s.answer == hasPage:
-		s.place.wholePage()
 	case s.answer != isOver:
 		c.came.ends = s.place // behind its bytes
 	}
