@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
@@ -23,7 +24,8 @@ func (e *RestartError) Error() string {
 }
 
 // Apply replaces the configuration. cfg judges requests that arrive from now on, also in
-// tunnels that are open, and its limits apply to connections accepted from now on.
+// tunnels that are open, and its limits apply to connections that begin to be served from
+// now on.
 // Running calls and open connections keep what they began with, and count towards the
 // new limits. Limits.BufferedBytes and Memory apply to all at once.
 //
@@ -103,13 +105,17 @@ func (s *Server) fixed(cfg *Config) (keys []string) {
 	return keys
 }
 
-// fixedOfListener is fixed for a listener. The keys are sorted.
-func (s *Server) fixedOfListener(l *edge.Listening, rules Listener) (keys []string) {
+// keyListenTLS names the setting of a listener that can't change.
+const keyListenTLS = "listen[].tls"
+
+// fixedOfListener is fixed for a listener, of which the rules are number i.
+func (s *Server) fixedOfListener(l *edge.Listening, i int, rules Listener) (keys []string) {
+	entry := func(key string) string { return strings.Replace(key, "[]", "["+strconv.Itoa(i)+"]", 1) }
 	if s.cfg.StandardHTTP2 && rules.CallsPerConnection != l.CallsPerConnection {
-		keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
+		keys = append(keys, entry(report.KeyListenerLimits+"calls_per_connection"))
 	}
 	if rules.TLS != l.TLS {
-		keys = append(keys, "listen[].tls")
+		keys = append(keys, entry(keyListenTLS))
 	}
 	return keys
 }
@@ -131,7 +137,8 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 			return nil, []string{"listen"} // it is missing, or two that are served share the name
 		}
 		delete(awaited, l.Name)
-		keys = append(keys, s.fixedOfListener(l, rules)...)
+		i := slices.IndexFunc(listeners, func(of Listener) bool { return of.Name == l.Name })
+		keys = append(keys, s.fixedOfListener(l, i, rules)...)
 		to[l] = l.With(rules)
 	}
 	return awaited, keys

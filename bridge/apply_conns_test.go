@@ -115,7 +115,7 @@ func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
 		"of a listener": {func(l *Limits, of *Listener) {
 			l.CallsPerConnection, of.CallsPerConnection, of.TLS = 7, 7, new(tls.Config)
 		}, []string{
-			"limits.calls_per_connection", "listen[].limits.calls_per_connection", "listen[].tls",
+			"limits.calls_per_connection", "listen[0].limits.calls_per_connection", "listen[0].tls",
 		}},
 		"headers": {func(l *Limits, _ *Listener) { l.HeaderBytes = 1 << 10 }, nil},
 	} {
@@ -130,10 +130,12 @@ func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
 	}
 	cfg := Config{Backend: nowhere, StandardHTTP2: true}
 	s := newServer(t, cfg)
-	apply(t, s, cfg, Listener{Name: "a", CallsPerConnection: 7})
-	err := s.ServeListener(listen(t, "127.0.0.1:0"), Listener{Name: "a"})
-	if restart, ok := errors.AsType[*RestartError](err); !ok || !slices.Equal(restart.Keys, []string{"listen[].limits.calls_per_connection"}) {
-		t.Errorf("a listener that has other rules: %v", err)
+	apply(t, s, cfg, Listener{Name: "b"}, Listener{Name: "a", CallsPerConnection: 7})
+	exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "a"}), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // takes the rules that were kept
+	apply(t, s, cfg, Listener{Name: "b"}, Listener{Name: "a", CallsPerConnection: 7})
+	err := s.Apply(cfg, Listener{Name: "b"}, Listener{Name: "a", CallsPerConnection: 8})
+	if restart, ok := errors.AsType[*RestartError](err); !ok || !slices.Equal(restart.Keys, []string{"listen[1].limits.calls_per_connection"}) {
+		t.Errorf("other rules than at its start: %v", err)
 	}
 }
 

@@ -188,9 +188,10 @@ func (s *Server) beginListener(l *edge.Listening) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	if rules, ok := s.awaited[l.Name]; ok {
-		if keys := s.fixedOfListener(l, rules); len(keys) > 0 {
-			return &RestartError{keys}
+		if rules.TLS != l.TLS {
+			return &RestartError{[]string{keyListenTLS}}
 		}
+		l.CallsPerConnection = rules.CallsPerConnection // it hasn't begun: see fixedOfListener
 		delete(s.awaited, l.Name)
 		p := *s.policy.Load()
 		p.listenings = maps.Clone(p.listenings)

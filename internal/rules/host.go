@@ -54,7 +54,7 @@ func RouteHost(host string) (string, error) {
 		return "", errors.New(`is empty: write a name such as "shop.example.com", or "*" for any host`)
 	case wild && name == "":
 		return "", nil
-	case wild && name[0] != '.', strings.Contains(name, "*"):
+	case wild && name[0] != '.':
 		return "", ErrHostStar
 	}
 	bare := name
@@ -63,6 +63,9 @@ func RouteHost(host string) (string, error) {
 	}
 	if addr, err := netip.ParseAddr(bare); err == nil && !wild {
 		return addr.WithZone("").String(), nil
+	}
+	if strings.Contains(name, "*") {
+		return "", ErrHostStar
 	}
 	if _, _, hasPort := CutPort(name); hasPort {
 		return "", ErrHostPort

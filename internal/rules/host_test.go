@@ -8,7 +8,7 @@ import (
 func TestRouteHost(t *testing.T) {
 	for host, want := range map[string]string{
 		"*": "", "shop.example.com": "shop.example.com", "Shop.Example.com.": "shop.example.com", "*.Example.com": ".example.com", "*.com.": ".com",
-		"192.0.2.1": "192.0.2.1", "[192.0.2.1]": "192.0.2.1", "*.192.0.2.1": ".192.0.2.1", "::1": "::1", "[2001:DB8:0::1]": "2001:db8::1", "fe80::1%eth0": "fe80::1", "my_service": "my_service",
+		"192.0.2.1": "192.0.2.1", "[192.0.2.1]": "192.0.2.1", "*.192.0.2.1": ".192.0.2.1", "::1": "::1", "[2001:DB8:0::1]": "2001:db8::1", "fe80::1%eth0": "fe80::1", "fe80::1%*": "fe80::1", "my_service": "my_service",
 	} {
 		if got, err := RouteHost(host); err != nil || got != want {
 			t.Errorf("%q: %q, %v; want %q", host, got, err, want)

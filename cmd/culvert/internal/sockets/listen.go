@@ -68,10 +68,17 @@ func AddressOf(addr net.Addr) string {
 	return addr.String()
 }
 
+// unixPath returns the path of a unix socket's address in the form of listen: "unix:9901" is
+// a port of the host unix.
+func unixPath(address string) (path string, ok bool) {
+	path, ok = strings.CutPrefix(address, "unix:")
+	return path, ok && strings.HasPrefix(path, "/")
+}
+
 // Client returns a client of one address of this host, in the form of listen.
 func Client(address string) http.Client {
 	network := "tcp"
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+	if path, ok := unixPath(address); ok {
 		network, address = "unix", path
 	}
 	return http.Client{

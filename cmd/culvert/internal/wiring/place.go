@@ -3,6 +3,7 @@ package wiring
 import (
 	"errors"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -21,7 +22,11 @@ func NeedRestart(next *config.Loaded, keys []string) error {
 	e := &RestartError{Keys: keys}
 	var lines []error
 	for _, key := range keys {
-		lines = append(lines, next.Errorf(key, "a change needs a restart of culvert"))
+		why := "a change needs a restart of culvert"
+		if key == report.KeyHeaderBytes {
+			why = "can't be raised above its value at the start without a restart of culvert"
+		}
+		lines = append(lines, next.Errorf(key, "%s", why))
 	}
 	e.err = errors.Join(lines...)
 	return e
