@@ -313,7 +313,7 @@ func TestLimitsByCPUAreLogged(t *testing.T) {
 
 // TestRestartErrorsNameTheirPlace in the file.
 func TestRestartErrorsNameTheirPlace(t *testing.T) {
-	c := cmdtest.Load(t, "backend: {address: a:1}\nhttp2_server: standard\nlimits: {header_bytes: 128KiB}\nlisten:\n- {address: :80}\n- {address: :81, limits: {calls_per_connection: 7}}")
+	c := cmdtest.Load(t, "backend: {address: a:1}\nhttp2_server: standard\nlimits: {header_bytes: 128KiB}\nlisten:\n- address: :80\n- {address: localhost:81, limits: {calls_per_connection: 7}}")
 	for key, want := range map[string]string{
 		"limits.header_bytes":                   ":3: limits.header_bytes: can't be raised above its value at the start without a restart of culvert",
 		"listen[1].limits.calls_per_connection": ":6: listen[1].limits.calls_per_connection: a change needs a restart of culvert",
