@@ -110,7 +110,7 @@ func (t *Table) Shadowed(ways []report.Way) []report.Shadow {
 
 // samples yields a request that the entry matches for each of the ways.
 func (e *entry) samples(ways []report.Way, yield func(*Facts) bool) {
-	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, int(e.depth), int(e.elements)), Metadata: make(map[string][]string, len(e.metadata))}
+	f := &Facts{Host: e.host, Path: e.samplePath(), Metadata: make(map[string][]string, len(e.metadata))}
 	switch e.hostKind() {
 	case wildcardHost:
 		f.Host = unlike + "." + e.host
