@@ -206,23 +206,27 @@ func (e *entry) samplePath() string {
 	return path
 }
 
-// criteria compare entries that match the same request, by the key of each criterion.
-// The first that tells them apart decides: the lesser wins.
-var criteria = []struct {
+// A criterion is a key of Match. It judges requests, and compares entries that match the
+// same request: the lesser is the more specific.
+type criterion struct {
 	key     string
+	matches func(e *entry, f *Facts) bool
 	compare func(a, b *entry) int
-}{
-	{"match.hosts", func(a, b *entry) int {
+}
+
+// criteria are all of them. The first that fails, or that tells two entries apart, decides.
+var criteria = []criterion{
+	{"match.hosts", (*entry).matchesHost, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.hostKind(), b.hostKind()), cmp.Compare(len(b.host), len(a.host)))
 	}},
-	{"match.path_prefix", func(a, b *entry) int { return cmp.Compare(b.depth, a.depth) }},
-	{"match.methods", func(a, b *entry) int {
+	{"match.path_prefix", (*entry).matchesPrefix, func(a, b *entry) int { return cmp.Compare(b.depth, a.depth) }},
+	{"match.methods", func(e *entry, f *Facts) bool { return e.method.matches(methodOf(f.Path)) }, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.method.kind, b.method.kind), cmp.Compare(b.method.literals, a.method.literals))
 	}},
-	{"match.metadata", func(a, b *entry) int { return cmp.Compare(len(b.metadata), len(a.metadata)) }},
-	{"match.listeners", func(a, b *entry) int { return named(a.listener, b.listener) }},
-	{"match.transports", func(a, b *entry) int { return named(a.transport, b.transport) }},
-	{report.OrderOfRoutes, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
+	{"match.metadata", (*entry).matchesMetadata, func(a, b *entry) int { return cmp.Compare(len(b.metadata), len(a.metadata)) }},
+	{"match.listeners", (*entry).matchesListener, func(a, b *entry) int { return named(a.listener, b.listener) }},
+	{"match.transports", (*entry).matchesTransport, func(a, b *entry) int { return named(a.transport, b.transport) }},
+	{report.OrderOfRoutes, func(*entry, *Facts) bool { return true }, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
 }
 
 // sorted returns the entries by rank.
