@@ -13,12 +13,12 @@ import (
 func twins(entries []entry, routes []Route) (mistakes []error) {
 	type key struct {
 		entry
-		listener, transport, metadata string
+		rest string // its conditions
 	}
 	seen, told := make(map[key]int32, len(entries)), make(map[int32]bool)
 	for i := range entries {
 		e := &entries[i]
-		k := key{*e, e.listener, e.transport, fmt.Sprintf("%q", e.metadata)}
+		k := key{*e, fmt.Sprintf("%q", *e.conditions)}
 		k.conditions, k.route, k.next = nil, 0, 0
 		first, ok := seen[k]
 		if !ok {
