@@ -8,6 +8,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // This file has what a program asks about a configuration, without a Server.
@@ -36,14 +37,13 @@ func (r *Route) RefusedBy(cfg *Config) []string {
 // AnswersTo reports whether a listener on loopback answers to some host that a pattern of
 // Match.Hosts matches. hosts are those of Config.
 func AnswersTo(hosts []string, pattern string) bool {
-	pattern = strings.ToLower(strings.TrimSuffix(pattern, "."))
-	below, wild := strings.CutPrefix(pattern, "*")
-	if wild && below == "" || Unforgeable(strings.TrimPrefix(pattern, "*.")) {
-		return true
+	pattern, err := rules.RouteHost(pattern)
+	if err != nil || pattern == "" || Unforgeable(strings.TrimPrefix(pattern, ".")) {
+		return err == nil
 	}
 	for _, own := range hosts {
 		name, _, _ := gate.ParseAuthority(strings.ToLower(own))
-		if name == pattern || wild && strings.HasSuffix(name, below) {
+		if name == pattern || pattern[0] == '.' && strings.HasSuffix(name, pattern) {
 			return true
 		}
 	}

@@ -3,7 +3,6 @@ package routing
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -17,10 +16,9 @@ func (t *Table) Explain(f *Facts) []report.Candidate {
 		failed int // the place of the criterion; len(criteria): none
 	}
 	results := make([]*result, t.routes)
-	elements := strings.Count(f.Path, "/")
 	for rank := range t.entries { // the first that matches is the best of its route
 		e := &t.entries[rank]
-		failed := e.failed(f, elements)
+		failed := e.failed(f)
 		if r := results[e.route]; r == nil || failed > r.failed {
 			results[e.route] = &result{rank, failed}
 		}
@@ -45,32 +43,13 @@ func (t *Table) Explain(f *Facts) []report.Candidate {
 
 // failed returns the place in criteria of the first condition that fails, or
 // len(criteria).
-func (e *entry) failed(f *Facts, elements int) int {
-	key := ""
-	switch {
-	case !e.matchesHost(f.Host):
-		key = "match.hosts"
-	case elements != int(e.elements) || !strings.HasPrefix(f.Path, e.prefix) || len(f.Path) > len(e.prefix) && f.Path[len(e.prefix)] != '/':
-		key = "match.path_prefix"
-	case !e.method.matches(methodOf(f.Path)):
-		key = "match.methods"
-	default:
-		key = e.matchesRest(f)
-	}
+func (e *entry) failed(f *Facts) int {
 	for i := range criteria {
-		if criteria[i].key == key {
+		if !criteria[i].matches(e, f) {
 			return i
 		}
 	}
 	return len(criteria)
-}
-
-func (e *entry) matchesHost(host string) bool {
-	if e.wild {
-		before, found := strings.CutSuffix(host, e.host)
-		return found && strings.HasSuffix(before, ".")
-	}
-	return e.host == anyName || e.host == host
 }
 
 // Shadowed returns the routes that no request gets, because other routes match all of
@@ -110,7 +89,7 @@ func (t *Table) Shadowed(ways []report.Way) []report.Shadow {
 
 // samples yields a request that the entry matches for each of the ways.
 func (e *entry) samples(ways []report.Way, yield func(*Facts) bool) {
-	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, int(e.depth), int(e.elements)), Metadata: make(map[string][]string, len(e.metadata))}
+	f := &Facts{Host: e.host, Path: e.samplePath(), Metadata: make(map[string][]string, len(e.metadata))}
 	switch e.hostKind() {
 	case wildcardHost:
 		f.Host = unlike + "." + e.host
@@ -122,10 +101,8 @@ func (e *entry) samples(ways []report.Way, yield func(*Facts) bool) {
 		f.Metadata[c.Name] = []string{cmp.Or(c.Value, unlike)}
 	}
 	for _, w := range ways {
-		if e.listener != anyName && e.listener != w.Listener || e.transport != anyName && e.transport != w.Transport {
-			continue
-		}
-		if f.Listener, f.Transport = w.Listener, w.Transport; !yield(f) {
+		f.Listener, f.Transport = w.Listener, w.Transport
+		if e.matchesListener(f) && e.matchesTransport(f) && !yield(f) {
 			return
 		}
 	}

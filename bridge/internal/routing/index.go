@@ -342,22 +342,13 @@ func better(a, b int32) int32 {
 // firstOf returns the first entry of a list whose metadata, listener and transport
 // match.
 func (x *index) firstOf(list int32, f *Facts) int32 {
-	for list != none && x.entries[list].matchesRest(f) != "" {
+	for list != none && !x.entries[list].matchesRest(f) {
 		list = x.entries[list].next
 	}
 	return list
 }
 
-// matchesRest returns the key of the condition for metadata, listener or transport
-// that fails, or "".
-func (e *entry) matchesRest(f *Facts) string {
-	switch {
-	case slices.ContainsFunc(e.metadata, func(c report.Condition) bool { return !holds(c, f.Metadata) }):
-		return "match.metadata"
-	case e.listener != anyName && e.listener != f.Listener:
-		return "match.listeners"
-	case e.transport != anyName && e.transport != f.Transport:
-		return "match.transports"
-	}
-	return ""
+// matchesRest judges what the maps don't.
+func (e *entry) matchesRest(f *Facts) bool {
+	return e.matchesMetadata(f) && e.matchesListener(f) && e.matchesTransport(f)
 }

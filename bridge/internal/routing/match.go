@@ -21,11 +21,6 @@ type Route struct {
 	Rewrite string
 }
 
-func holds(c report.Condition, md map[string][]string) bool {
-	values := md[c.Name]
-	return len(values) > 0 && (c.Value == "" || len(values) == 1 && values[0] == c.Value)
-}
-
 // Facts are what routes judge a request by.
 type Facts struct {
 	Host      string              // in lower case, without port, brackets and final dot
@@ -82,4 +77,34 @@ func sortedConditions(list []report.Condition) ([]report.Condition, *report.Rout
 	}
 	slices.SortFunc(list, func(a, b report.Condition) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+func (e *entry) matchesHost(f *Facts) bool {
+	if e.wild {
+		before, found := strings.CutSuffix(f.Host, e.host)
+		return found && strings.HasSuffix(before, ".")
+	}
+	return e.host == anyName || e.host == f.Host
+}
+
+func (e *entry) matchesPrefix(f *Facts) bool {
+	rest, found := strings.CutPrefix(f.Path, e.prefix)
+	return found && strings.Count(f.Path, "/") == int(e.elements) && (rest == "" || rest[0] == '/')
+}
+
+func (e *entry) matchesMetadata(f *Facts) bool {
+	for _, c := range e.metadata {
+		if values := f.Metadata[c.Name]; len(values) == 0 || c.Value != "" && (len(values) > 1 || values[0] != c.Value) {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *entry) matchesListener(f *Facts) bool {
+	return e.listener == anyName || e.listener == f.Listener
+}
+
+func (e *entry) matchesTransport(f *Facts) bool {
+	return e.transport == anyName || e.transport == f.Transport
 }

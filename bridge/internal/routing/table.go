@@ -92,86 +92,74 @@ func New(routes []Route) (*Table, error) {
 // NeedsMetadata reports whether a route has a condition for metadata.
 func (t *Table) NeedsMetadata() bool { return t.needsMetadata }
 
-// A parsedMatch is a Match whose values are checked. A list that is empty has the value
-// that matches any.
-type parsedMatch struct {
-	prefix                string // without a slash at the end
-	depth, elements       int    // as in entry
-	hosts                 []string
-	methods               []pattern
-	metadata              []report.Condition
-	listeners, transports []string
-}
-
-// parse checks the Match of a route.
-func (r *Route) parse() (p parsedMatch, mistakes []*report.RouteMistake) {
+// parse checks the Match of a route. It returns what all of its entries have, and its hosts
+// and methods. A list that is empty has the value that matches any.
+func (r *Route) parse() (e entry, hosts []string, methods []pattern, mistakes []*report.RouteMistake) {
 	wrong := func(key string, err error) {
 		mistakes = append(mistakes, newMistake(key, err.Error()))
 	}
-	p.prefix = strings.TrimSuffix(r.Match.PathPrefix, "/")
-	var err error
-	if p.depth, err = rules.PathElements(r.Match.PathPrefix); err != nil {
+	depth, err := rules.PathElements(r.Match.PathPrefix)
+	if err != nil {
 		wrong("match.path_prefix", err)
-		return p, mistakes
+		return e, nil, nil, mistakes
 	}
-	var mistake *report.RouteMistake
-	if p.elements, mistake = r.pathElements(p.depth); mistake != nil {
-		return p, append(mistakes, mistake)
+	elements, mistake := r.pathElements(depth)
+	if mistake != nil {
+		return e, nil, nil, append(mistakes, mistake)
 	}
-	if p.metadata, mistake = sortedConditions(r.Match.Metadata); mistake != nil {
-		return p, append(mistakes, mistake)
+	metadata, mistake := sortedConditions(r.Match.Metadata)
+	if mistake != nil {
+		return e, nil, nil, append(mistakes, mistake)
 	}
+	e = entry{prefix: strings.TrimSuffix(r.Match.PathPrefix, "/"), depth: int32(depth), elements: int32(elements), conditions: &conditions{metadata: metadata}}
 	for i, text := range r.Match.Hosts {
 		h, err := rules.RouteHost(text)
 		if err != nil {
 			wrong(fmt.Sprintf("match.hosts[%d]", i), err)
 			continue
 		}
-		p.hosts = append(p.hosts, h)
+		hosts = append(hosts, h)
 	}
 	for i, text := range r.Match.Methods {
-		m, err := parsePattern(text)
-		if err == nil && !m.fits(p.prefix, p.depth, p.elements) {
+		e.method, err = parsePattern(text)
+		if err == nil && !e.fits() {
 			err = errors.New("can match no call: match.path_prefix sets another service or method")
 		}
 		if err != nil {
 			wrong(fmt.Sprintf("match.methods[%d]", i), err)
 			continue
 		}
-		p.methods = append(p.methods, m)
+		methods = append(methods, e.method)
 	}
-	p.hosts, p.methods = orAny(distinct(p.hosts), anyName), orAny(distinct(p.methods), pattern{kind: anyMethod})
-	p.listeners, p.transports = orAny(distinct(r.Match.Listeners), anyName), orAny(distinct(r.Match.Transports), anyName)
-	return p, mistakes
+	return e, orAny(distinct(hosts), anyName), orAny(distinct(methods), pattern{kind: anyMethod}), mistakes
 }
 
 // expand returns the entries of a route. Of a route with too many it returns enough for
 // New to refuse it.
 func expand(r *Route, index int) (entries []entry, mistakes []*report.RouteMistake) {
-	p, mistakes := r.parse()
+	e, hosts, methods, mistakes := r.parse()
 	if len(mistakes) > 0 {
 		return nil, mistakes
 	}
-	if len(p.hosts)*len(p.methods)*len(p.listeners)*len(p.transports) > maxEntries {
+	listeners, transports := orAny(distinct(r.Match.Listeners), anyName), orAny(distinct(r.Match.Transports), anyName)
+	if len(hosts)*len(methods)*len(listeners)*len(transports) > maxEntries {
 		return make([]entry, maxEntries+1), nil
 	}
 	checked := []*conditions{&noConditions}
 	if len(r.Match.Metadata)+len(r.Match.Listeners)+len(r.Match.Transports) > 0 {
 		checked = nil
-		for _, l := range p.listeners {
-			for _, tr := range p.transports {
-				checked = append(checked, &conditions{p.metadata, l, tr})
+		for _, l := range listeners {
+			for _, tr := range transports {
+				checked = append(checked, &conditions{e.metadata, l, tr})
 			}
 		}
 	}
-	for _, h := range p.hosts {
-		host, wild := strings.CutPrefix(h, ".")
-		for _, m := range p.methods {
-			for _, c := range checked {
-				entries = append(entries, entry{
-					host: host, wild: wild, prefix: p.prefix, method: m, conditions: c,
-					route: int32(index), depth: int32(p.depth), elements: int32(p.elements),
-				})
+	e.route = int32(index)
+	for _, h := range hosts {
+		e.host, e.wild = strings.CutPrefix(h, ".")
+		for _, e.method = range methods {
+			for _, e.conditions = range checked {
+				entries = append(entries, e)
 			}
 		}
 	}
@@ -194,47 +182,51 @@ func orAny[T any](list []T, matchesAny T) []T {
 	return list
 }
 
-// fits reports whether a path with the prefix can end with a method that p matches.
-// The prefix may contain the service, or the whole method.
-func (p *pattern) fits(prefix string, depth, elements int) bool {
-	return depth <= elements-2 || p.matches(methodOf(p.samplePath(prefix, depth, elements)))
+// fits reports whether a path with the prefix can end with a method that the pattern
+// matches. The prefix may contain the service, or the whole method.
+func (e *entry) fits() bool {
+	return e.depth <= e.elements-2 || e.method.matches(methodOf(e.samplePath()))
 }
 
 // samplePath returns a path with the prefix and that many elements which ends with a
-// method that p matches, if there is one.
-func (p *pattern) samplePath(prefix string, depth, elements int) string {
-	service, method := p.sample()
-	path := prefix
-	for ; depth < elements-2; depth++ {
+// method that the pattern matches, if there is one.
+func (e *entry) samplePath() string {
+	service, method := e.method.sample()
+	path, depth := e.prefix, e.depth
+	for ; depth < e.elements-2; depth++ {
 		path += "/" + unlike
 	}
-	if depth < elements-1 {
+	if depth < e.elements-1 {
 		path += "/" + service
 		depth++
 	}
-	if depth < elements {
+	if depth < e.elements {
 		path += "/" + method
 	}
 	return path
 }
 
-// criteria compare entries that match the same request, by the key of each criterion.
-// The first that tells them apart decides: the lesser wins.
-var criteria = []struct {
+// A criterion is a key of Match. It judges requests, and compares entries that match the
+// same request: the lesser is the more specific.
+type criterion struct {
 	key     string
+	matches func(e *entry, f *Facts) bool
 	compare func(a, b *entry) int
-}{
-	{"match.hosts", func(a, b *entry) int {
+}
+
+// criteria are all of them. The first that fails, or that tells two entries apart, decides.
+var criteria = []criterion{
+	{"match.hosts", (*entry).matchesHost, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.hostKind(), b.hostKind()), cmp.Compare(len(b.host), len(a.host)))
 	}},
-	{"match.path_prefix", func(a, b *entry) int { return cmp.Compare(b.depth, a.depth) }},
-	{"match.methods", func(a, b *entry) int {
+	{"match.path_prefix", (*entry).matchesPrefix, func(a, b *entry) int { return cmp.Compare(b.depth, a.depth) }},
+	{"match.methods", func(e *entry, f *Facts) bool { return e.method.matches(methodOf(f.Path)) }, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.method.kind, b.method.kind), cmp.Compare(b.method.literals, a.method.literals))
 	}},
-	{"match.metadata", func(a, b *entry) int { return cmp.Compare(len(b.metadata), len(a.metadata)) }},
-	{"match.listeners", func(a, b *entry) int { return named(a.listener, b.listener) }},
-	{"match.transports", func(a, b *entry) int { return named(a.transport, b.transport) }},
-	{report.OrderOfRoutes, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
+	{"match.metadata", (*entry).matchesMetadata, func(a, b *entry) int { return cmp.Compare(len(b.metadata), len(a.metadata)) }},
+	{"match.listeners", (*entry).matchesListener, func(a, b *entry) int { return named(a.listener, b.listener) }},
+	{"match.transports", (*entry).matchesTransport, func(a, b *entry) int { return named(a.transport, b.transport) }},
+	{report.OrderOfRoutes, func(*entry, *Facts) bool { return true }, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
 }
 
 // sorted returns the entries by rank.

@@ -12,18 +12,14 @@ import (
 // twins returns a Mistake for each route that matches the same as an earlier one.
 func twins(entries []entry, routes []Route) (mistakes []error) {
 	type key struct {
-		host, prefix, method, listener, transport, metadata string
-		wild                                                bool
-		elements                                            int32
-		kind                                                methodKind
+		entry
+		rest string // its conditions
 	}
 	seen, told := make(map[key]int32, len(entries)), make(map[int32]bool)
 	for i := range entries {
 		e := &entries[i]
-		k := key{
-			host: e.host, wild: e.wild, prefix: e.prefix, elements: e.elements, method: e.method.text, kind: e.method.kind,
-			listener: e.listener, transport: e.transport, metadata: fmt.Sprintf("%q", e.metadata),
-		}
+		k := key{*e, fmt.Sprintf("%q", *e.conditions)}
+		k.conditions, k.route, k.next = nil, 0, 0
 		first, ok := seen[k]
 		if !ok {
 			seen[k] = e.route

@@ -20,6 +20,7 @@ import (
 func routes(c *config.Loaded) []bridge.Route {
 	var all []bridge.Route
 	for i, r := range c.Routes {
+		at := config.Entry("routes", i)
 		to := bridge.Route{
 			Name:           r.Name,
 			Match:          report.Match{Hosts: r.Match.Hosts, PathPrefix: r.Match.PathPrefix, Methods: r.Match.Methods, Listeners: r.Match.Listeners, Transports: r.Match.Transports},
@@ -37,17 +38,17 @@ func routes(c *config.Loaded) []bridge.Route {
 			},
 			AllowOrigins: r.AllowOrigins,
 		}
-		if at := config.Entry("routes", i); c.IsSet(at + ".idle_timeout") {
+		if c.IsSet(at + ".idle_timeout") {
 			to.IdleTimeout = orNone(r.IdleTimeout)
 		}
-		if at := config.Entry("routes", i); c.IsSet(at + ".max_age") {
+		if c.IsSet(at + ".max_age") {
 			to.MaxAge = orNone(r.MaxAge)
 		}
 		for _, m := range r.Match.Metadata {
-			to.Match.Metadata = append(to.Match.Metadata, report.Condition{Name: m.Name, Value: m.Value})
+			to.Match.Metadata = append(to.Match.Metadata, report.Condition(m))
 		}
 		for _, t := range r.Split {
-			to.Split = append(to.Split, report.Target{Backend: t.Backend, Weight: t.Weight})
+			to.Split = append(to.Split, report.Target(t))
 		}
 		to.Retry = bridge.Retry{Attempts: r.Retry.Attempts, Backoff: r.Retry.Backoff, MaxBackoff: r.Retry.MaxBackoff}
 		for _, name := range r.Retry.Codes {
@@ -58,10 +59,10 @@ func routes(c *config.Loaded) []bridge.Route {
 			to.Retry.Codes = append(to.Retry.Codes, code)
 		}
 		for _, v := range r.Metadata.Set {
-			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue{Name: v.Name, Value: v.Value})
+			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue(v))
 		}
 		to.Message = messageRoute(&r.Message)
-		if at := config.Entry("routes", i); c.IsSet(at + ".message.heartbeat") {
+		if c.IsSet(at + ".message.heartbeat") {
 			to.Message.Heartbeat = orNone(r.Message.Heartbeat)
 		}
 		all = append(all, to)
@@ -119,7 +120,8 @@ func routeKey(c *config.Loaded, m *report.RouteMistake) string {
 // Warnings returns a warning for each route that gets no call, or whose calls
 // culvert refuses.
 func Warnings(c *config.Loaded) []string {
-	all := routes(c)
+	cfg := Bridge(c)
+	all := cfg.Routes
 	var warnings []string
 	shadowed := map[int]bool{}
 	for _, s := range bridge.ShadowedRoutes(all, WaysIn(c)) {
@@ -130,7 +132,6 @@ func Warnings(c *config.Loaded) []string {
 		}
 		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
 	}
-	cfg := bridge.Config{AllowMethods: c.Methods.Allow, DenyMethods: c.Methods.Deny, TryMethods: !c.Methods.Enforce}
 	for i := range all {
 		if keys := all[i].RefusedBy(&cfg); len(keys) > 0 && !shadowed[i] {
 			for j, key := range keys {

@@ -160,7 +160,7 @@ routes:
 backend: {address: a:1}
 hosts: [api.example.com, "B.example.com:8443", localhost]
 routes:
-- {name: a, match: {hosts: [other.example.com, api.example.com, b.example.com., 127.0.0.1, "*.example.com", "*"], listeners: [one]}, backend: default}
+- {name: a, match: {hosts: [other.example.com, api.example.com, b.example.com., 127.0.0.1, "::1", "[::1]", "*.example.com", "*"], listeners: [one]}, backend: default}
 - {name: b, match: {hosts: ["*.other.example.com", "*.localhost"], listeners: [one]}, backend: default}
 - {name: c, match: {hosts: [other.example.org], listeners: [one, two]}, backend: default}
 - {name: d, match: {hosts: [tls.example.org], listeners: [tls]}, backend: default}
