@@ -68,10 +68,17 @@ func AddressOf(addr net.Addr) string {
 	return addr.String()
 }
 
+// unixPath returns the path of a unix socket in the form of listen. It is absolute: in
+// "unix:9901", unix is a host.
+func unixPath(address string) (path string, ok bool) {
+	path, ok = strings.CutPrefix(address, "unix:")
+	return path, ok && strings.HasPrefix(path, "/")
+}
+
 // Client returns a client of one address of this host, in the form of listen.
 func Client(address string) http.Client {
 	network := "tcp"
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+	if path, ok := unixPath(address); ok {
 		network, address = "unix", path
 	}
 	return http.Client{

@@ -36,7 +36,7 @@ func (p Passed) Listen(ctx context.Context, key, address string, mode fs.FileMod
 	if s := p[key]; s != nil {
 		return s, nil
 	}
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+	if path, ok := unixPath(address); ok {
 		return ListenUnix(ctx, path, mode)
 	}
 	return Listen(ctx, address)
