@@ -103,13 +103,16 @@ func (s *Server) fixed(cfg *Config) (keys []string) {
 	return keys
 }
 
-// fixedOfListener is fixed for a listener. The keys are sorted.
+// keyListenTLS names the setting of a listener that can never change.
+const keyListenTLS = "listen[].tls"
+
+// fixedOfListener is fixed for a listener that is served.
 func (s *Server) fixedOfListener(l *edge.Listening, rules Listener) (keys []string) {
 	if s.cfg.StandardHTTP2 && rules.CallsPerConnection != l.CallsPerConnection {
 		keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
 	}
 	if rules.TLS != l.TLS {
-		keys = append(keys, "listen[].tls")
+		keys = append(keys, keyListenTLS)
 	}
 	return keys
 }
