@@ -15,7 +15,7 @@ import (
 
 // A RestartError lists what a Server can't change while it runs.
 type RestartError struct {
-	Keys []string // of the configuration file, sorted
+	Keys []string // of the configuration file, sorted; listen[i] is the listener i that Apply got
 }
 
 func (e *RestartError) Error() string {
@@ -134,7 +134,10 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 			return nil, []string{"listen"} // it is missing, or two that are served share the name
 		}
 		delete(awaited, l.Name)
-		keys = append(keys, s.fixedOfListener(l, rules)...)
+		i := slices.IndexFunc(listeners, func(of Listener) bool { return of.Name == l.Name })
+		for _, key := range s.fixedOfListener(l, rules) {
+			keys = append(keys, strings.Replace(key, "[]", fmt.Sprintf("[%d]", i), 1))
+		}
 		to[l] = l.With(rules)
 	}
 	return awaited, keys

@@ -115,7 +115,7 @@ func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
 		"of a listener": {func(l *Limits, of *Listener) {
 			l.CallsPerConnection, of.CallsPerConnection, of.TLS = 7, 7, new(tls.Config)
 		}, []string{
-			"limits.calls_per_connection", "listen[].limits.calls_per_connection", "listen[].tls",
+			"limits.calls_per_connection", "listen[1].limits.calls_per_connection", "listen[1].tls",
 		}},
 		"headers": {func(l *Limits, _ *Listener) { l.HeaderBytes = 1 << 10 }, nil},
 	} {
@@ -123,7 +123,7 @@ func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
 		s := newServer(t, cfg)
 		exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), l), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
 		c.change(&cfg.Limits, &l)
-		err := s.Apply(cfg, l)
+		err := s.Apply(cfg, Listener{Name: "not served"}, l)
 		if restart, ok := errors.AsType[*RestartError](err); ok != (c.refused != nil) || ok && !slices.Equal(restart.Keys, c.refused) || !ok && err != nil {
 			t.Errorf("%s: %v, want a RestartError of %q", name, err, c.refused)
 		}

@@ -602,7 +602,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 
 var appliedListenerFields = map[string]string{
 	"Name":               "listen",
-	"TLS":                "listen[].tls",
+	"TLS":                "listen[0].tls",
 	"SamePolicy":         ignores,
 	"TrustedProxies":     takes,
 	"Forwarded":          takes,

@@ -170,7 +170,8 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own())
 //
 // Apply needn't wait until ServeListener has begun: Apply keeps the rules of a name that
 // isn't served yet, and they replace those of the next l with the name. If TLS differs,
-// ServeListener closes ln and returns a *RestartError. The connections of a listener that has ended keep its last rules.
+// ServeListener closes ln and returns a *RestartError. The connections of a listener that
+// has ended keep its last rules.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
 	listening := edge.NewListening(l)
 	if err := s.beginListener(listening); err != nil {
