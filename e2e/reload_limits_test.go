@@ -165,7 +165,7 @@ func TestLimitsChangeWithoutARestart(t *testing.T) {
 	}
 	replaceFile(t, r.file, []byte("errors: detailed\nlimits: {header_bytes: 65KiB}\n"))
 	r.signal(t, syscall.SIGHUP)
-	r.refuses(t, "limits.header_bytes: a change needs a restart") // more than at the start
+	r.refuses(t, "limits.header_bytes: can't be raised above 64KiB, the value at the start, without a restart")
 	replaceFile(t, r.file, []byte("errors: detailed\n"))
 	r.becomes(t, "methods.deny")
 	if e := ask(probe.Script{}, 0); e.status == nil || e.status.Code != 0 {
