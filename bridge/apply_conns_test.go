@@ -100,6 +100,51 @@ func TestApplyRaisesNoHeaderBytes(t *testing.T) {
 	}
 }
 
+// TestApplyLowersTheBoundOfHeaders of HTTP/1.1 to that of a Server that began with the
+// lower limit, which answers 431. The bound rises again. So does that of net/http's HTTP/2.
+func TestApplyLowersTheBoundOfHeaders(t *testing.T) {
+	const start, limit = 128 << 10, 8 << 10
+	with := func(bytes int) Config {
+		return Config{Backend: nowhere, StandardHTTP2: true, Limits: Limits{HeaderBytes: bytes}}
+	}
+	fresh, lowered, raised := newServer(t, with(limit)), newServer(t, with(start)), newServer(t, with(start))
+	apply(t, lowered, with(limit))
+	apply(t, raised, with(limit))
+	apply(t, raised, with(start))
+	at := map[string]string{"fresh": serve(t, fresh), "lowered": serve(t, lowered), "raised": serve(t, raised)}
+	header := func(fields string) string {
+		return "POST " + testMethod + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/grpc-web\r\nContent-Length: 5\r\n" + fields + "\r\n\x00\x00\x00\x00\x00"
+	}
+	for name, c := range map[string]struct {
+		request string
+		refused bool
+	}{
+		"little":         {header(""), false},
+		"over the limit": {header("x-large: " + strings.Repeat("a", limit*3/2) + "\r\n"), false}, // it ends as a call
+		"over twice it":  {header("x-large: " + strings.Repeat("a", limit*2+8<<10) + "\r\n"), true},
+		"many fields":    {header(strings.Repeat("x: aaaaaa\r\n", 2500)), true},
+		"a long path":    {"GET /" + strings.Repeat("a", limit*2+8<<10) + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", true},
+	} {
+		for which, address := range at {
+			want := c.refused && which != "raised"
+			answers := exchange(t, address, c.request)
+			if len(answers) != 1 || !answers[0].Close {
+				t.Fatalf("%s, %s: %d answers, or not the last", which, name, len(answers))
+			}
+			if code := answers[0].StatusCode; (code == http.StatusRequestHeaderFieldsTooLarge) != want {
+				t.Errorf("%s, %s: answered with %d, want a 431: %v", which, name, code, want)
+			}
+		}
+	}
+	for which, want := range map[string]bool{"lowered": true, "raised": false} {
+		ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-large", strings.Repeat("a", 2*limit+400))
+		err := unary(ctx, dial(t, at[which]), testMethod)
+		if got := err != nil && strings.Contains(err.Error(), "431"); got != want {
+			t.Errorf("%s, HTTP/2: %v, want a 431: %v", which, err, want)
+		}
+	}
+}
+
 // TestStandardHTTP2KeepsItsLimits: net/http's HTTP/2 asks nothing about a connection, so
 // Apply refuses what it would have to know. A listener that isn't served yet can change.
 func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
