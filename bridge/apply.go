@@ -23,7 +23,8 @@ func (e *RestartError) Error() string {
 }
 
 // Apply replaces the configuration. cfg judges requests that arrive from now on, also in
-// tunnels that are open, and its limits apply to connections accepted from now on.
+// tunnels that are open, and its limits apply to connections that begin to be served
+// from now on.
 // Running calls and open connections keep what they began with, and count towards the
 // new limits. Limits.BufferedBytes and Memory apply to all at once.
 //
