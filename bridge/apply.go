@@ -3,7 +3,6 @@ package bridge
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
@@ -16,7 +15,7 @@ import (
 
 // A RestartError lists what a Server can't change while it runs.
 type RestartError struct {
-	Keys []string // of the configuration file, sorted
+	Keys []string // of the configuration file, sorted; listen[i] is the listener i that Apply got
 }
 
 func (e *RestartError) Error() string {
@@ -24,8 +23,8 @@ func (e *RestartError) Error() string {
 }
 
 // Apply replaces the configuration. cfg judges requests that arrive from now on, also in
-// tunnels that are open, and its limits apply to connections that begin to be served from
-// now on.
+// tunnels that are open, and its limits apply to connections that begin to be served
+// from now on.
 // Running calls and open connections keep what they began with, and count towards the
 // new limits. Limits.BufferedBytes and Memory apply to all at once.
 //
@@ -105,17 +104,16 @@ func (s *Server) fixed(cfg *Config) (keys []string) {
 	return keys
 }
 
-// keyListenTLS names the setting of a listener that can't change.
+// keyListenTLS names the setting of a listener that can never change.
 const keyListenTLS = "listen[].tls"
 
-// fixedOfListener is fixed for a listener, of which the rules are number i.
-func (s *Server) fixedOfListener(l *edge.Listening, i int, rules Listener) (keys []string) {
-	entry := func(key string) string { return strings.Replace(key, "[]", "["+strconv.Itoa(i)+"]", 1) }
+// fixedOfListener is fixed for a listener that is served.
+func (s *Server) fixedOfListener(l *edge.Listening, rules Listener) (keys []string) {
 	if s.cfg.StandardHTTP2 && rules.CallsPerConnection != l.CallsPerConnection {
-		keys = append(keys, entry(report.KeyListenerLimits+"calls_per_connection"))
+		keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
 	}
 	if rules.TLS != l.TLS {
-		keys = append(keys, entry(keyListenTLS))
+		keys = append(keys, keyListenTLS)
 	}
 	return keys
 }
@@ -138,7 +136,9 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 		}
 		delete(awaited, l.Name)
 		i := slices.IndexFunc(listeners, func(of Listener) bool { return of.Name == l.Name })
-		keys = append(keys, s.fixedOfListener(l, i, rules)...)
+		for _, key := range s.fixedOfListener(l, rules) {
+			keys = append(keys, strings.Replace(key, "[]", fmt.Sprintf("[%d]", i), 1))
+		}
 		to[l] = l.With(rules)
 	}
 	return awaited, keys

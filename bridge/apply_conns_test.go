@@ -100,8 +100,53 @@ func TestApplyRaisesNoHeaderBytes(t *testing.T) {
 	}
 }
 
+// TestApplyLowersTheBoundOfHeaders of HTTP/1.1 to that of a Server that began with the
+// lower limit, which answers 431. The bound rises again. So does that of net/http's HTTP/2.
+func TestApplyLowersTheBoundOfHeaders(t *testing.T) {
+	const start, limit = 128 << 10, 8 << 10
+	with := func(bytes int) Config {
+		return Config{Backend: nowhere, StandardHTTP2: true, Limits: Limits{HeaderBytes: bytes}}
+	}
+	fresh, lowered, raised := newServer(t, with(limit)), newServer(t, with(start)), newServer(t, with(start))
+	apply(t, lowered, with(limit))
+	apply(t, raised, with(limit))
+	apply(t, raised, with(start))
+	at := map[string]string{"fresh": serve(t, fresh), "lowered": serve(t, lowered), "raised": serve(t, raised)}
+	header := func(fields string) string {
+		return "POST " + testMethod + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/grpc-web\r\nContent-Length: 5\r\n" + fields + "\r\n\x00\x00\x00\x00\x00"
+	}
+	for name, c := range map[string]struct {
+		request string
+		refused bool
+	}{
+		"little":         {header(""), false},
+		"over the limit": {header("x-large: " + strings.Repeat("a", limit*3/2) + "\r\n"), false}, // it ends as a call
+		"over twice it":  {header("x-large: " + strings.Repeat("a", limit*2+8<<10) + "\r\n"), true},
+		"many fields":    {header(strings.Repeat("x: aaaaaa\r\n", 2500)), true},
+		"a long path":    {"GET /" + strings.Repeat("a", limit*2+8<<10) + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", true},
+	} {
+		for which, address := range at {
+			want := c.refused && which != "raised"
+			answers := exchange(t, address, c.request)
+			if len(answers) != 1 || !answers[0].Close {
+				t.Fatalf("%s, %s: %d answers, or not the last", which, name, len(answers))
+			}
+			if code := answers[0].StatusCode; (code == http.StatusRequestHeaderFieldsTooLarge) != want {
+				t.Errorf("%s, %s: answered with %d, want a 431: %v", which, name, code, want)
+			}
+		}
+	}
+	for which, want := range map[string]bool{"lowered": true, "raised": false} {
+		ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-large", strings.Repeat("a", 2*limit+400))
+		err := unary(ctx, dial(t, at[which]), testMethod)
+		if got := err != nil && strings.Contains(err.Error(), "431"); got != want {
+			t.Errorf("%s, HTTP/2: %v, want a 431: %v", which, err, want)
+		}
+	}
+}
+
 // TestStandardHTTP2KeepsItsLimits: net/http's HTTP/2 asks nothing about a connection, so
-// Apply refuses what it would have to know, also for a listener that isn't served yet.
+// Apply refuses what it would have to know. A listener that isn't served yet can change.
 func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		change  func(*Limits, *Listener)
@@ -115,7 +160,7 @@ func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
 		"of a listener": {func(l *Limits, of *Listener) {
 			l.CallsPerConnection, of.CallsPerConnection, of.TLS = 7, 7, new(tls.Config)
 		}, []string{
-			"limits.calls_per_connection", "listen[0].limits.calls_per_connection", "listen[0].tls",
+			"limits.calls_per_connection", "listen[1].limits.calls_per_connection", "listen[1].tls",
 		}},
 		"headers": {func(l *Limits, _ *Listener) { l.HeaderBytes = 1 << 10 }, nil},
 	} {
@@ -123,19 +168,21 @@ func TestStandardHTTP2KeepsItsLimits(t *testing.T) {
 		s := newServer(t, cfg)
 		exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), l), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
 		c.change(&cfg.Limits, &l)
-		err := s.Apply(cfg, l)
+		err := s.Apply(cfg, Listener{Name: "not served"}, l)
 		if restart, ok := errors.AsType[*RestartError](err); ok != (c.refused != nil) || ok && !slices.Equal(restart.Keys, c.refused) || !ok && err != nil {
 			t.Errorf("%s: %v, want a RestartError of %q", name, err, c.refused)
 		}
 	}
 	cfg := Config{Backend: nowhere, StandardHTTP2: true}
 	s := newServer(t, cfg)
-	apply(t, s, cfg, Listener{Name: "b"}, Listener{Name: "a", CallsPerConnection: 7})
-	exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "a"}), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // takes the rules that were kept
-	apply(t, s, cfg, Listener{Name: "b"}, Listener{Name: "a", CallsPerConnection: 7})
-	err := s.Apply(cfg, Listener{Name: "b"}, Listener{Name: "a", CallsPerConnection: 8})
-	if restart, ok := errors.AsType[*RestartError](err); !ok || !slices.Equal(restart.Keys, []string{"listen[1].limits.calls_per_connection"}) {
-		t.Errorf("other rules than at its start: %v", err)
+	apply(t, s, cfg, Listener{Name: "a", CallsPerConnection: 7})
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "a"}) // it begins with the rules that wait for it
+	if calls, _ := awaitFrame[*http2.SettingsFrame](t, framesOf(t, tcpTo(t, address))).Value(http2.SettingMaxConcurrentStreams); calls != 7 {
+		t.Errorf("%d calls are announced, want 7", calls)
+	}
+	apply(t, s, cfg, Listener{Name: "a", CallsPerConnection: 7})
+	if restart, ok := errors.AsType[*RestartError](s.Apply(cfg, Listener{Name: "a"})); !ok || len(restart.Keys) != 1 {
+		t.Errorf("other calls than at the beginning of the listener: %v", restart)
 	}
 }
 

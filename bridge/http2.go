@@ -12,7 +12,7 @@ import (
 // h2Hooks returns the rules of HTTP/2 connections, and the functions that they call.
 func (s *Server) h2Hooks() h2.Hooks {
 	return h2.Hooks{
-		Rules: func(c net.Conn, _ h2.Rules) h2.Rules {
+		Rules: func(c net.Conn) h2.Rules {
 			r, spread := s.policy.Load().connRules(s.edge.ListenerOf(c)), edge.NewSpread()
 			r.Idle, r.Age = spread.Of(r.Idle), spread.Of(r.Age)
 			return r

@@ -25,7 +25,29 @@ func (a *arrival) refuse(w http.ResponseWriter, r *http.Request, f *report.Fault
 func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 	p := s.policy.Load()
 	r = s.throughTunnel(r, p)
-	s.arrive(r, p, nil).refuse(w, r, likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.KeyHeaderBytes+")"))
+	s.arrive(r, p, nil).refuse(w, r, tooLargeHeader())
+}
+
+func tooLargeHeader() *report.Fault {
+	return likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.KeyHeaderBytes+")")
+}
+
+// isOverLowered reports whether the header is over a bound that Apply has lowered. net/http
+// keeps that of the start. It counts the bytes of HTTP/1.1, and fields as HTTP/2 does.
+func (s *Server) isOverLowered(r *http.Request, p *policy) bool {
+	if p.limits.HeaderBytes >= s.cfg.Limits.HeaderBytes || r.ProtoMajor != 1 && !s.cfg.StandardHTTP2 {
+		return false
+	}
+	size, perField, slack := len(r.Method)+len(r.RequestURI)+len(r.Host), len(": \r\n"), 4096
+	if r.ProtoMajor != 1 {
+		perField, slack = 32, 10*32
+	}
+	for name, values := range r.Header {
+		for _, v := range values {
+			size += len(name) + len(v) + perField
+		}
+	}
+	return size-slack > looseHeaderBytes(p.limits.HeaderBytes)
 }
 
 // readable reports whether the page that a request comes from may read its

@@ -34,6 +34,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case t != nil && a.fallsBack(r):
 		t = nil
 	}
+	if s.isOverLowered(claimed, p) {
+		a.refuse(w, r, tooLargeHeader())
+		return
+	}
 	if m := malformed(claimed, r.Host); m != nil {
 		a.refuse(w, r, m)
 		return

@@ -169,9 +169,9 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own())
 // http.ErrServerClosed. It may run for several listeners at once.
 //
 // Apply needn't wait until ServeListener has begun: Apply keeps the rules of a name that
-// isn't served yet, and they replace those of the next l with the name. If they differ
-// in a setting that can't change, ServeListener closes ln and returns a *RestartError.
-// The connections of a listener that has ended keep its last rules.
+// isn't served yet, and they replace those of the next l with the name. If TLS differs,
+// ServeListener closes ln and returns a *RestartError. The connections of a listener that
+// has ended keep its last rules.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
 	listening := edge.NewListening(l)
 	if err := s.beginListener(listening); err != nil {
@@ -197,6 +197,7 @@ func (s *Server) beginListener(l *edge.Listening) error {
 		p.listenings = maps.Clone(p.listenings)
 		p.listenings[l] = l.With(rules)
 		s.policy.Store(&p)
+		l.CallsPerConnection = rules.CallsPerConnection // what fixedOfListener compares with
 	}
 	s.listeners = append(s.listeners, l)
 	return nil

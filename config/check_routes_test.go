@@ -149,3 +149,21 @@ func TestConnectByGetNeedsHosts(t *testing.T) {
 		loadSays(t, "p.yaml", file, nil, warnings)
 	}
 }
+
+// TestOddHostsOfRoutes: brackets stand in pairs, the zone of an address may be anything,
+// and a port is none even if it is empty.
+func TestOddHostsOfRoutes(t *testing.T) {
+	const star, port, none = "not the first label", "has a port", "is not a host name"
+	for host, want := range map[string]string{
+		"*": "", "A.Example.": "", "*.A.": "", "a..b": "", "192.0.2.1": "", "[192.0.2.1]": "", "192.0.2.1.": "", "*.192.0.2.1": "",
+		"::1": "", "[::1]": "", "[2001:DB8::1]": "", "fe80::1%eth0": "", "fe80::1%*": "", "[fe80::1%*]": "", "fe80::1%a*": "",
+		"": "is empty", "*.": "is empty",
+		"**": star, "a.*": star, "*a": star, "*.*": star, "*:80": star, "a*:80": star, "*[::1]": star, "*.fe80::1%*": star,
+		"a:": port, "a:80": port, "A.:80": port, "[::1]:80": port, "[::1]:": port, "[::1": port, "fe80::1%": port, "*.a:80": port,
+		"::1]": none, "[[::1]]": none, "[a]": none, "[]": none, "a:]": none, ".": none, ".a": none, "-a": none, "a%eth0": none,
+	} {
+		if err := checkRouteHost(host); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", host, err, want)
+		}
+	}
+}

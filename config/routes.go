@@ -3,7 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -267,20 +267,24 @@ type RouteLimits struct {
 	HeaderBytes Size `key:"header_bytes"`
 }
 
-// checkRouteHost accepts "*", a name, or a name whose first label is "*". Unlike package
-// bridge, it wants a name that a host can have.
+// checkRouteHost accepts "*", an address, a name, or a name whose first label is "*".
+// Unlike package bridge, it wants a name that a host can have, and brackets in pairs.
 func checkRouteHost(s string) error {
-	host, err := rules.RouteHost(s)
-	name := strings.TrimPrefix(s, "*.")
+	name, bare := strings.TrimPrefix(s, "*."), s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		bare = s[1 : len(s)-1]
+	}
+	_, _, hasPort := rules.CutPort(name)
+	_, err := netip.ParseAddr(bare)
 	switch {
+	case s == "*" || err == nil:
+		return nil
 	case name == "":
 		return errors.New(`is empty: write "shop.example.com"`)
-	case errors.Is(err, rules.ErrHostStar):
+	case strings.Contains(name, "*"):
 		return errors.New(`has a "*" that is not the first label: write "*.example.com"`)
-	case errors.Is(err, rules.ErrHostPort):
+	case hasPort:
 		return errors.New("has a port, and hosts match on every port: remove it, and select a port by match.listeners")
-	case s == "*" || err == nil && net.ParseIP(host) != nil:
-		return nil
 	}
 	return checkName(name)
 }

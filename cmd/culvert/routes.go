@@ -91,7 +91,7 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	}
 	answer, err := bridge.ExplainRoute(&cfg, request)
 	if err != nil {
-		return wiring.Placed(err, loaded)
+		return wiring.Placed(err, loaded, loaded)
 	}
 	var b strings.Builder
 	explain(&b, loaded, &cfg, request, answer)

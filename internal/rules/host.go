@@ -38,12 +38,6 @@ func WebServer(text string) (u *url.URL, ok bool) {
 	return u, err == nil && IsWeb(u.Scheme) && u.Hostname() != "" && u.User == nil && (u.Path == "" || u.Path == "/") && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
 }
 
-// Mistakes in the host of a route. They continue a sentence that begins with the host.
-var (
-	ErrHostStar = errors.New(`can match no host: "*" must be the first label, as in "*.example.com"`)
-	ErrHostPort = errors.New("can match no host: remove the port, and select a port by match.listeners")
-)
-
 // RouteHost returns the host of a route as routes compare it: "*.example.com" becomes
 // ".example.com", and "*" becomes "". Its error continues a sentence that begins with the
 // host.
@@ -54,21 +48,14 @@ func RouteHost(host string) (string, error) {
 		return "", errors.New(`is empty: write a name such as "shop.example.com", or "*" for any host`)
 	case wild && name == "":
 		return "", nil
-	case wild && name[0] != '.':
-		return "", ErrHostStar
+	case wild && name[0] != '.', strings.Contains(name, "*"):
+		return "", errors.New(`can match no host: "*" must be the first label, as in "*.example.com"`)
 	}
-	bare := name
-	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
-		bare = name[1 : len(name)-1]
-	}
-	if addr, err := netip.ParseAddr(bare); err == nil && !wild {
+	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil && !wild {
 		return addr.WithZone("").String(), nil
 	}
-	if strings.Contains(name, "*") {
-		return "", ErrHostStar
-	}
-	if _, _, hasPort := CutPort(name); hasPort {
-		return "", ErrHostPort
+	if strings.Contains(name, ":") {
+		return "", errors.New("can match no host: remove the port, and select a port by match.listeners")
 	}
 	if strings.Trim(name, ".") == "" || strings.Contains(name, "..") || strings.ContainsFunc(name, notInHost) {
 		return "", errors.New(`can match no host: write a name such as "shop.example.com"`)

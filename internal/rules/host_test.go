@@ -8,16 +8,18 @@ import (
 func TestRouteHost(t *testing.T) {
 	for host, want := range map[string]string{
 		"*": "", "shop.example.com": "shop.example.com", "Shop.Example.com.": "shop.example.com", "*.Example.com": ".example.com", "*.com.": ".com",
-		"192.0.2.1": "192.0.2.1", "[192.0.2.1]": "192.0.2.1", "*.192.0.2.1": ".192.0.2.1", "::1": "::1", "[2001:DB8:0::1]": "2001:db8::1", "fe80::1%eth0": "fe80::1", "fe80::1%*": "fe80::1", "my_service": "my_service",
+		"192.0.2.1": "192.0.2.1", "[192.0.2.1]": "192.0.2.1", "*.192.0.2.1": ".192.0.2.1", "::1": "::1", "[2001:DB8:0::1]": "2001:db8::1", "fe80::1%eth0": "fe80::1", "my_service": "my_service",
+		"[::1": "::1", "::1]": "::1", "[192.0.2.1": "192.0.2.1", "192.0.2.1.": "192.0.2.1", "*.192.0.2.1.": ".192.0.2.1", "[FE80::1%Eth0]": "fe80::1", "A.": "a", "*.A.": ".a", "a%eth0": "a%eth0", "-a": "-a",
 	} {
 		if got, err := RouteHost(host); err != nil || got != want {
 			t.Errorf("%q: %q, %v; want %q", host, got, err, want)
 		}
 	}
 	for host, want := range map[string]string{
-		"": "is empty", "**": "first label", "*a.example": "first label", "a.*": "first label", "*.*.a": "first label", "a*:80": "first label",
-		"a:80": "remove the port", "a:": "remove the port", "[::1]:80": "remove the port", "*.::1": "remove the port", "[::1": "remove the port",
-		".": "write a name", "*.": "write a name", "a..b": "write a name", "*..a": "write a name", "a/b": "write a name", "a b": "write a name", "[a]": "write a name", "::1]": "write a name", "b\u00fccher": "write a name",
+		"": "is empty", "**": "first label", "*a.example": "first label", "a.*": "first label", "*.*.a": "first label", "a*:80": "first label", "fe80::1%*": "first label", "[fe80::1%*]": "first label", "fe80::1%a*": "first label",
+		"a:80": "remove the port", "a:": "remove the port", "[::1]:80": "remove the port", "*.::1": "remove the port", "*[::1]": "first label",
+		"*.[::1]": "remove the port", "[::1]:": "remove the port", "[[::1]]": "remove the port", "::1%]": "remove the port", "A.:80": "remove the port", "a:]": "remove the port", "fe80::1%": "remove the port", "[::1].": "remove the port",
+		".": "write a name", "*.": "write a name", "a..b": "write a name", "*..a": "write a name", "a/b": "write a name", "a b": "write a name", "[a]": "write a name", "[]": "write a name", "a..": "write a name", "b\u00fccher": "write a name",
 	} {
 		if got, err := RouteHost(host); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %q, %v; want %q", host, got, err, want)

@@ -69,9 +69,8 @@ func pageServer(e *Edge, l *Listening, idle time.Duration) *Server {
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	h2.Configure(hs, h2.Hooks{
-		Rules: func(_ net.Conn, of h2.Rules) h2.Rules {
-			of.Idle, of.Age = NewSpread().Of(idle), NewSpread().Of(maxAge)
-			return of
+		Rules: func(net.Conn) h2.Rules {
+			return h2.Rules{Streams: 250, Window: 1 << 20, HeaderBytes: 1 << 20, Idle: NewSpread().Of(idle), Age: NewSpread().Of(maxAge)}
 		},
 		Ended: func(c net.Conn, why h2.End) { e.Settle(c, string(why)) },
 	})

@@ -61,12 +61,11 @@ func serve(t testing.TB, handler http.HandlerFunc, adjust ...func(*http.Server))
 	return ln.Addr().String()
 }
 
-// with returns a Hooks.Rules that changes the http.Server's.
-func with(change func(*Rules)) func(net.Conn, Rules) Rules {
-	return func(_ net.Conn, of Rules) Rules {
-		change(&of)
-		return of
-	}
+// with returns a Hooks.Rules that changes those of newHTTPServer.
+func with(change func(*Rules)) func(net.Conn) Rules {
+	rules := settingsOf(newHTTPServer(nil), nil, nil).Rules
+	change(&rules)
+	return func(net.Conn) Rules { return rules }
 }
 
 // serveHooked is serve with hooks.

@@ -17,7 +17,7 @@ import (
 // TLS and with prior knowledge. The server's Protocols decide which of these it
 // accepts. Configure uses these fields of the server, with their values when a
 // connection begins: HTTP2 (streams, windows, pings), IdleTimeout, ReadHeaderTimeout,
-// MaxHeaderBytes, ConnState and ErrorLog. Hooks.Rules can replace some of them.
+// MaxHeaderBytes, ConnState and ErrorLog. Hooks.Rules replaces some of them.
 // Configure doesn't use ReadTimeout and WriteTimeout, which would cut streams. Call it
 // before serving.
 //
@@ -48,9 +48,9 @@ func Configure(hs *http.Server, hooks Hooks) (leave func()) {
 // Hooks are the owner's settings and functions for single connections. The connection's
 // goroutines call the functions, with the net.Conn that ConnState gets.
 type Hooks struct {
-	// Rules returns the rules of a connection that begins. of has those of the
-	// http.Server, which apply if Rules is nil.
-	Rules func(nc net.Conn, of Rules) Rules
+	// Rules returns the rules of a connection that begins. If nil, those of the
+	// http.Server apply.
+	Rules func(nc net.Conn) Rules
 
 	// TooLarge answers a request whose header is over the limit; the fields beyond it
 	// are missing. If nil, the answer is 431.

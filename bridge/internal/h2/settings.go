@@ -32,7 +32,7 @@ const (
 
 // settingsOf reads the http.Server as net/http does, with its defaults, and asks for the
 // connection's rules.
-func settingsOf(hs *http.Server, nc net.Conn, rules func(net.Conn, Rules) Rules) settings {
+func settingsOf(hs *http.Server, nc net.Conn, rules func(net.Conn) Rules) settings {
 	var h http.HTTP2Config
 	if hs.HTTP2 != nil {
 		h = *hs.HTTP2
@@ -51,7 +51,7 @@ func settingsOf(hs *http.Server, nc net.Conn, rules func(net.Conn, Rules) Rules)
 		pingTimeout:  orDefault(h.PingTimeout, 15*time.Second),
 	}
 	if rules != nil {
-		s.Rules = rules(nc, s.Rules)
+		s.Rules = rules(nc)
 	}
 	s.headerList = s.HeaderBytes + 10*32 // net/http allows for ten fields' overhead, which HTTP/1 doesn't count
 	return s

@@ -15,7 +15,7 @@ const (
 	// of it is ever written to, so the kernel gives it no memory. Without the block,
 	// garbage of a small heap would be limited to a MiB, and the collector would
 	// run hundreds of times a second under a load of short calls.
-	collectorBlock = 24 << 20
+	collectorBlock = 12 << 20
 )
 
 // setCollector sets GOGC to a constant, unless the operator has set it. It returns the

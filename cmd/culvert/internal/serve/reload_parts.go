@@ -59,7 +59,7 @@ func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err
 		listeners[i] = rules
 	}
 	if err = p.bridge.Apply(cfg, listeners...); err != nil {
-		return nil, nil, wiring.Placed(err, next)
+		return nil, nil, wiring.Placed(err, p.Config, next)
 	}
 	return func() {
 		p.memory.set(p.log.Logger, limit)

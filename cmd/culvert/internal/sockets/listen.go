@@ -68,8 +68,8 @@ func AddressOf(addr net.Addr) string {
 	return addr.String()
 }
 
-// unixPath returns the path of a unix socket's address in the form of listen: "unix:9901" is
-// a port of the host unix.
+// unixPath returns the path of a unix socket in the form of listen. It is absolute: in
+// "unix:9901", unix is a host.
 func unixPath(address string) (path string, ok bool) {
 	path, ok = strings.CutPrefix(address, "unix:")
 	return path, ok && strings.HasPrefix(path, "/")

@@ -18,15 +18,19 @@ type RestartError struct {
 func (e *RestartError) Error() string { return e.err.Error() }
 
 // NeedRestart returns a RestartError about keys of a configuration.
-func NeedRestart(next *config.Loaded, keys []string) error {
+func NeedRestart(next *config.Loaded, keys []string) error { return needRestart(nil, next, keys) }
+
+// needRestart is NeedRestart with the configuration of the start, which bounds
+// limits.header_bytes.
+func needRestart(start, next *config.Loaded, keys []string) error {
 	e := &RestartError{Keys: keys}
 	var lines []error
 	for _, key := range keys {
-		why := "a change needs a restart of culvert"
-		if key == report.KeyHeaderBytes {
-			why = "can't be raised above its value at the start without a restart of culvert"
+		if key == report.KeyHeaderBytes && start != nil {
+			lines = append(lines, next.Errorf(key, "can't be raised above %v, the value at the start, without a restart of culvert", start.Limits.HeaderBytes))
+			continue
 		}
-		lines = append(lines, next.Errorf(key, "%s", why))
+		lines = append(lines, next.Errorf(key, "a change needs a restart of culvert"))
 	}
 	e.err = errors.Join(lines...)
 	return e

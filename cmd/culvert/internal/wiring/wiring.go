@@ -101,18 +101,19 @@ func LacksBackend(c *config.Loaded) bool { return len(c.Backends) == 0 && c.Back
 // New creates the bridge, and adds the source of a key to its errors.
 func New(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 	s, err := bridge.New(cfg)
-	return s, Placed(err, c)
+	return s, Placed(err, c, c)
 }
 
 // Placed adds the source of the key to an error of the bridge about its value, or about
-// a change that needs a restart. Usually config.NeedsRestart has found those before.
-func Placed(err error, c *config.Loaded) error {
+// a change from the configuration of the start that needs a restart. Usually
+// config.NeedsRestart has found those before.
+func Placed(err error, start, c *config.Loaded) error {
 	var restart *bridge.RestartError
 	var about *report.OriginError
 	var route *report.RouteMistake
 	switch {
 	case errors.As(err, &restart):
-		return NeedRestart(c, restart.Keys)
+		return needRestart(start, c, restart.Keys)
 	case errors.As(err, &route):
 		return routeErrors(err, c)
 	case errors.As(err, &about):

@@ -311,15 +311,23 @@ func TestLimitsByCPUAreLogged(t *testing.T) {
 	}
 }
 
-// TestRestartErrorsNameTheirPlace in the file.
-func TestRestartErrorsNameTheirPlace(t *testing.T) {
-	c := cmdtest.Load(t, "backend: {address: a:1}\nhttp2_server: standard\nlimits: {header_bytes: 128KiB}\nlisten:\n- address: :80\n- {address: localhost:81, limits: {calls_per_connection: 7}}")
-	for key, want := range map[string]string{
-		"limits.header_bytes":                   ":3: limits.header_bytes: can't be raised above its value at the start without a restart of culvert",
-		"listen[1].limits.calls_per_connection": ":6: listen[1].limits.calls_per_connection: a change needs a restart of culvert",
+// TestRestartErrorsHaveTheirPlaces, and say what a raised bound can be.
+func TestRestartErrorsHaveTheirPlaces(t *testing.T) {
+	cmdtest.ClearEnvironment(t)
+	start := cmdtest.Load(t, "backend: {address: a:1}\nlimits: {header_bytes: 8KiB}\n")
+	next := cmdtest.Load(t, "listen:\n- address: :1\n- address: :2\n  limits: {calls_per_connection: 7}\n- address: :3\nbackend: {address: a:1}\nlimits: {header_bytes: 9KiB}\n")
+	keys := []string{"limits.header_bytes", "listen[1].limits.calls_per_connection", "listen[2].limits.calls_per_connection"}
+	err := Placed(&bridge.RestartError{Keys: keys}, start, next)
+	if restart, ok := err.(*RestartError); !ok || !slices.Equal(restart.Keys, keys) { //nolint:errorlint // it isn't wrapped
+		t.Fatalf("got %v, want a RestartError of %q", err, keys)
+	}
+	for i, want := range []string{
+		"proxy.yaml:7: limits.header_bytes: can't be raised above 8KiB, the value at the start, without a restart of culvert",
+		"proxy.yaml:4: listen[1].limits.calls_per_connection: a change needs a restart of culvert",
+		"listen[2].limits.calls_per_connection: a change needs a restart of culvert", // removed from the file
 	} {
-		if err := Placed(&bridge.RestartError{Keys: []string{key}}, c); !strings.HasSuffix(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
+		if line := strings.Split(err.Error(), "\n")[i]; !strings.HasSuffix(line, want) {
+			t.Errorf("got %q, want %q", line, want)
 		}
 	}
 }
