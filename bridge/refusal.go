@@ -32,6 +32,18 @@ func tooLargeHeader() *report.Fault {
 	return likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.KeyHeaderBytes+")")
 }
 
+// wrongHeader returns the fault of a request whose header is malformed or too large, or nil.
+// It isn't inlined: a larger frame of ServeHTTP would have the stack copied in a WebSocket's
+// handshake, an eighth of the instructions of a short call (growStack).
+//
+//go:noinline
+func (s *Server) wrongHeader(r *http.Request, host string, p *policy) *report.Fault {
+	if s.isOverLowered(r, p) {
+		return tooLargeHeader()
+	}
+	return malformed(r, host)
+}
+
 // isOverLowered reports whether the header is over a bound that Apply has lowered. net/http
 // keeps that of the start. It counts the bytes of HTTP/1.1, and fields as HTTP/2 does.
 func (s *Server) isOverLowered(r *http.Request, p *policy) bool {

@@ -34,11 +34,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case t != nil && a.fallsBack(r):
 		t = nil
 	}
-	if s.isOverLowered(claimed, p) {
-		a.refuse(w, r, tooLargeHeader())
-		return
-	}
-	if m := malformed(claimed, r.Host); m != nil {
+	if m := s.wrongHeader(claimed, r.Host, p); m != nil {
 		a.refuse(w, r, m)
 		return
 	}
