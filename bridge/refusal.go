@@ -37,8 +37,8 @@ func tooLargeHeader() *report.Fault {
 // handshake, an eighth of the instructions of a short call (growStack).
 //
 //go:noinline
-func (s *Server) wrongHeader(r *http.Request, host string, p *policy) *report.Fault {
-	if s.isOverLowered(r, p) {
+func (a *arrival) wrongHeader(r *http.Request, host string) *report.Fault {
+	if a.isOverLowered(r) {
 		return tooLargeHeader()
 	}
 	return malformed(r, host)
@@ -46,8 +46,9 @@ func (s *Server) wrongHeader(r *http.Request, host string, p *policy) *report.Fa
 
 // isOverLowered reports whether the header is over a bound that Apply has lowered. net/http
 // keeps that of the start. It counts the bytes of HTTP/1.1, and fields as HTTP/2 does.
-func (s *Server) isOverLowered(r *http.Request, p *policy) bool {
-	if p.limits.HeaderBytes >= s.cfg.Limits.HeaderBytes || r.ProtoMajor != 1 && !s.cfg.StandardHTTP2 {
+func (a *arrival) isOverLowered(r *http.Request) bool {
+	limit, start := a.policy.limits.HeaderBytes, &a.s.cfg
+	if limit >= start.Limits.HeaderBytes || r.ProtoMajor != 1 && !start.StandardHTTP2 {
 		return false
 	}
 	size, perField, slack := len(r.Method)+len(r.RequestURI)+len(r.Host), len(": \r\n"), 4096
@@ -59,7 +60,7 @@ func (s *Server) isOverLowered(r *http.Request, p *policy) bool {
 			size += len(name) + len(v) + perField
 		}
 	}
-	return size-slack > looseHeaderBytes(p.limits.HeaderBytes)
+	return size-slack > looseHeaderBytes(limit)
 }
 
 // readable reports whether the page that a request comes from may read its

@@ -34,7 +34,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case t != nil && a.fallsBack(r):
 		t = nil
 	}
-	if m := s.wrongHeader(claimed, r.Host, p); m != nil {
+	if m := a.wrongHeader(claimed, r.Host); m != nil {
 		a.refuse(w, r, m)
 		return
 	}

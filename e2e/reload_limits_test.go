@@ -24,20 +24,17 @@ func TestLimitsChangeWithoutARestart(t *testing.T) {
 	b := startBackend(t, backendOptions{})
 	r := startReloads(t, b, t.TempDir(), "errors: concise\n")
 	talks := talkPlainly(t, r.address)
-	askBy := func(transport wire.Transport, script probe.Script, requestBytes int, md ...string) end {
+	ask := func(script probe.Script, requestBytes int, md ...string) end {
 		sent := wire.Metadata(newID(t), script)
 		if len(md) == 2 {
 			sent[md[0]] = []string{md[1]}
 		}
-		asked, err := dial(t, transport, r.address).Post(t.Context(), wire.ServerStream, sent, wire.Request(0, requestBytes))
+		asked, err := dial(t, wire.Web, r.address).Post(t.Context(), wire.ServerStream, sent, wire.Request(0, requestBytes))
 		if err != nil {
 			return end{err: err}
 		}
 		defer asked.Close()
 		return finish(asked, 0)
-	}
-	ask := func(script probe.Script, requestBytes int, md ...string) end {
-		return askBy(wire.Web, script, requestBytes, md...)
 	}
 	// ends wants that a call ends with a text in its status or its HTTP answer.
 	ends := func(text string, e end) error {
@@ -71,6 +68,22 @@ func TestLimitsChangeWithoutARestart(t *testing.T) {
 			}
 		}
 	}
+	announces := func(id http2.SettingID, want uint32) error {
+		conn := dialRaw(t, r.address)
+		defer func() { _ = conn.Close() }() // it is over
+		if err := beginHTTP2(conn); err != nil {
+			return err
+		}
+		frame, err := http2.NewFramer(conn, bufio.NewReader(conn)).ReadFrame()
+		if err != nil {
+			return err
+		}
+		settings, _ := frame.(*http2.SettingsFrame)
+		if n, _ := settings.Value(id); n != want {
+			return fmt.Errorf("%v is %d, want %d", id, n, want)
+		}
+		return nil
+	}
 	const get, page = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "https://app.example"
 	many := strings.Repeat("x", 9*kib)
 	for i, one := range []struct {
@@ -85,7 +98,7 @@ func TestLimitsChangeWithoutARestart(t *testing.T) {
 			return ends("limits.header_bytes", ask(probe.Script{}, 0, "x-large", many))
 		}},
 		{"limits.header_bytes", "limits: {header_bytes: 1KiB}", false, func() error {
-			return ends("431", askBy(wire.WebH2, probe.Script{}, 0, "x-large", many[:3*kib])) // HTTP/1.1 keeps the bound of the start
+			return errors.Join(announces(http2.SettingMaxHeaderListSize, 2*kib+10*32), ends("431", ask(probe.Script{}, 0, "x-large", many)))
 		}},
 		{"limits.buffered_bytes", "limits: {buffered_bytes: 100MiB}", false, func() error {
 			if text := scrape(t, r.culvert); !strings.Contains(text, fmt.Sprintf("\nculvert_message_memory_limit_bytes %g\n", float64(100*mib))) {
@@ -110,20 +123,7 @@ func TestLimitsChangeWithoutARestart(t *testing.T) {
 		}},
 		{"limits.connections", "limits: {connections: 1}", false, func() error { return answered(get, "503") }},
 		{"limits.calls_per_connection", "limits: {calls_per_connection: 7}", false, func() error {
-			conn := dialRaw(t, r.address)
-			defer func() { _ = conn.Close() }() // it is over
-			if err := beginHTTP2(conn); err != nil {
-				return err
-			}
-			frame, err := http2.NewFramer(conn, bufio.NewReader(conn)).ReadFrame()
-			if err != nil {
-				return err
-			}
-			settings, _ := frame.(*http2.SettingsFrame)
-			if n, _ := settings.Value(http2.SettingMaxConcurrentStreams); n != 7 {
-				return fmt.Errorf("%d calls are announced, want 7", n)
-			}
-			return nil
+			return announces(http2.SettingMaxConcurrentStreams, 7)
 		}},
 		{"limits.address.connections", "limits: {address: {connections: 1}}", false, func() error { return answered(get, "503") }},
 		{"limits.connection_idle_timeout", "limits: {connection_idle_timeout: 500ms}", true, goodbye},
