@@ -23,7 +23,7 @@ const (
 
 // namedTypes are types and extensions that messages use and the files of services don't import.
 type namedTypes struct {
-	sets  descriptor.Others // for the conversions
+	sets  descriptor.Named // for the conversions
 	known map[descriptor.Unknown]*namedType
 	until time.Time // the first of known that are lent must be asked for again; zero: none is
 
