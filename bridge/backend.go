@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/reflection"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -175,4 +176,4 @@ type Retry = report.Retry
 func InProcess(s *grpc.Server) (Backend, func()) { return upstream.InProcess(s) }
 
 // ErrNoReflection reports that the backend doesn't offer gRPC server reflection.
-var ErrNoReflection = upstream.ErrNoReflection
+var ErrNoReflection = reflection.ErrNoReflection

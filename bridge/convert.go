@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
+	"github.com/culvert-grpc/culvert/bridge/internal/reflection"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -143,7 +144,7 @@ func (c *call) undescribed(err error) error {
 	case lacks:
 		why = missing.ImportedBy + " imports " + missing.File + ", and the backend's server reflection doesn't have it"
 		remedy = "add " + missing.File + " to the backend's server reflection, or set backend.descriptors"
-	case errors.Is(err, upstream.ErrNoReflection):
+	case errors.Is(err, reflection.ErrNoReflection):
 		why, remedy = "the backend has no server reflection", "give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"
 	case mistyped:
 		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, "correct the method's name, or set backend.descriptors to descriptors that have it"

@@ -34,26 +34,26 @@ func (u Unknown) String() string {
 	return readable(u.Name)
 }
 
-// Others are the descriptors of types and extensions that the files of services don't
-// import. The zero value is empty. Several goroutines may use it.
-type Others struct{ now atomic.Pointer[otherSets] }
+// Named are the descriptors of types and extensions that messages name and the files of
+// services don't import. The zero value is empty. Several goroutines may use it.
+type Named struct{ now atomic.Pointer[namedSets] }
 
-type otherSets struct {
+type namedSets struct {
 	sets  []*Set
 	until time.Time
 }
 
 // Put replaces the sets. Nobody has them after the given time. The zero time is never.
-func (o *Others) Put(sets []*Set, until time.Time) { o.now.Store(&otherSets{sets, until}) }
+func (n *Named) Put(sets []*Set, until time.Time) { n.now.Store(&namedSets{sets, until}) }
 
-// With notes the others, for Message.Now. It is called before the Set is used.
-func (s *Set) With(o *Others) { s.types.others = o }
+// With notes the named types, for Message.Now. It is called before the Set is used.
+func (s *Set) With(n *Named) { s.types.named = n }
 
-// Now returns the type with the others of this moment. The estimate of a conversion and the
+// Now returns the type with the named ones of this moment. The estimate of a conversion and the
 // conversion itself must know the same types.
 func (m Message) Now() Message {
-	if o := m.set.types.others; o != nil {
-		if now := o.now.Load(); now != nil && len(now.sets) > 0 && (now.until.IsZero() || time.Now().Before(now.until)) {
+	if n := m.set.types.named; n != nil {
+		if now := n.now.Load(); now != nil && len(now.sets) > 0 && (now.until.IsZero() || time.Now().Before(now.until)) {
 			set := *m.set
 			set.types.now = now.sets
 			m.set = &set
@@ -62,11 +62,11 @@ func (m Message) Now() Message {
 	return m
 }
 
-// types are the types of a Set, then protobuf's own, then the others.
+// types are the types of a Set, then protobuf's own, then the named ones.
 type types struct {
 	*dynamicpb.Types
-	others *Others
-	now    []*Set // of others
+	named *Named
+	now   []*Set // of named
 }
 
 var ownTypesByName = func() *dynamicpb.Types {

@@ -26,7 +26,7 @@ extension: {name: "note" json_name: "note" number: 101 type: TYPE_MESSAGE type_n
 `
 )
 
-// TestUnknownsAreFetched: a conversion says what it doesn't find, and finds it among others.
+// TestUnknownsAreFetched: a conversion says what it doesn't find, and finds it among the named types.
 func TestUnknownsAreFetched(t *testing.T) {
 	from := &shelf{files: []*descriptorpb.FileDescriptorProto{aFile(t, stock), aFile(t, stockMore)}}
 	for _, c := range []struct {
@@ -40,21 +40,21 @@ func TestUnknownsAreFetched(t *testing.T) {
 		{"an extension with a type", `{"[more.note]":{"any":{"@type":"a/more.Note"}}}`, Unknown{Name: "more.note"}, Unknown{Extends: "stock.Item", Number: 101}},
 		{"an extension in an Any", `{"any":{"@type":"a/stock.Item","[more.price]":5}}`, Unknown{Name: "more.price"}, Unknown{Extends: "stock.Item", Number: 100}},
 	} {
-		fetched := func(u Unknown) *Others {
+		fetched := func(u Unknown) *Named {
 			s, err := FetchUnknown(t.Context(), from, nil, u)
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
-			others := new(Others)
-			others.Put([]*Set{s}, time.Time{})
-			return others
+			named := new(Named)
+			named.Put([]*Set{s}, time.Time{})
+			return named
 		}
-		item := func(o *Others) Message {
+		item := func(n *Named) Message {
 			s, err := Fetch(t.Context(), from, nil, "stock.Stock")
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.With(o)
+			s.With(n)
 			m, err := s.Method("/stock.Stock/Get")
 			if err != nil {
 				t.Fatal(err)

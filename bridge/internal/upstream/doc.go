@@ -13,11 +13,10 @@
 // makes, and cause.go says for the log why a connection failed. pool.go, conns.go and
 // places.go are the pool, balance.go and avoid.go its choice of an address, growth.go its
 // size, health.go the health of connections, and state.go what operators see of it.
-// described.go knows the backend's methods: reflection.go asks for their descriptors,
-// reflection_answer.go reads the answers, and others.go asks for types that only messages
-// name. retry.go decides whether a call is sent again, and attempts.go sends it. resolve.go
-// has the names, dial.go and tls.go the way to an address. panic.go ends a connection for a
-// panic on goroutines of grpc-go.
+// asked.go opens streams for the room reflection, whose Book knows the backend's methods.
+// retry.go decides whether a call is sent again, and attempts.go sends it. resolve.go has the
+// names, dial.go and tls.go the way to an address. panic.go ends a connection for a panic on
+// goroutines of grpc-go.
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
 // grant.go withholds large replies, and credit.go the connection's window, until the
@@ -30,8 +29,8 @@
 // Beside grpc-go's own goroutines, the package starts two for each connection. They
 // write its frames and watch whether the backend answers, and end with the
 // connection. It starts one for each name, which resolves the name and ends with
-// Close. A connection with a health check has one more, and so has a question about
-// descriptors. InProcess serves until it is stopped. Close waits for all of them, and for
-// the timers of the pool. A Set starts one for each upstream that leaves it, which closes
+// Close. A connection with a health check has one more. InProcess serves until it is
+// stopped. Close waits for all of them, for the question of the Book, and for the timers of
+// the pool. A Set starts one for each upstream that leaves it, which closes
 // that upstream after its last call; the Set's Close waits for them.
 package upstream

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 )
@@ -127,7 +128,7 @@ func (w *healthWatch) ask(ctx context.Context, client healthpb.HealthClient, ser
 	defer cancel(nil)
 	patience := time.AfterFunc(healthPatience, func() { cancel(errNoHealth) })
 	defer patience.Stop()
-	stream, err := client.Watch(ctx, &healthpb.HealthCheckRequest{Service: service}, grpc.ForceCodecV2(protoCodec()), grpc.MaxCallRecvMsgSize(maxHealthAnswer))
+	stream, err := client.Watch(ctx, &healthpb.HealthCheckRequest{Service: service}, grpc.ForceCodecV2(encoding.GetCodecV2("proto")), grpc.MaxCallRecvMsgSize(maxHealthAnswer))
 	for err == nil {
 		var answer *healthpb.HealthCheckResponse
 		if answer, err = stream.Recv(); err == nil {

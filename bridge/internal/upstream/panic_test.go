@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -28,33 +27,6 @@ import (
 )
 
 func quietPanics() *report.Panics { return report.NewPanics(slog.New(slog.DiscardHandler)) }
-
-// TestDescriptorsThatPanic end the question, and not those that come later.
-func TestDescriptorsThatPanic(t *testing.T) {
-	ln := listen(t, "127.0.0.1:0")
-	describing(t, ln, withHealth, withReflection)
-	account, panics := memory.New(1<<30, 0), quietPanics()
-	u, err := New(report.Backend{Target: ln.Addr().String()}, testMessages, testHeaderBytes, account, panics)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := u.Close(); err != nil || account.Held() != 0 {
-			t.Errorf("closed with %v and %d bytes held", err, account.Held())
-		}
-	})
-	u.learned.reading = nil
-	if _, err := u.Described(within(t, patience), checkHealth); !report.IsPanic(err) {
-		t.Errorf("%v, want a panic's fault", err)
-	}
-	u.learned.reading = rate.NewLimiter(readingRate, readingBurst)
-	if _, err := u.Described(within(t, patience), reflects); err != nil {
-		t.Errorf("another service: %v", err)
-	}
-	if got := panics.Count(); got != 1 {
-		t.Errorf("%d panics are counted, want 1", got)
-	}
-}
 
 // A badBalancer opens no connection.
 type badBalancer struct{ balancer.ClientConn }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/experimental"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/reflection"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/zone"
@@ -66,14 +67,14 @@ const (
 
 // An Upstream is a backend and the connections to it.
 type Upstream struct {
+	*reflection.Book // of the backend's methods
+
 	cc        *grpc.ClientConn
 	pool      *pool
 	budget    retryBudget
 	sentAgain struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
 	limit     report.SizeLimit                                     // of a message
 	holders   holders                                              // while it is in a Set
-	source    report.DescriptorSource                              // nil: learned has the descriptors
-	learned   *learned
 }
 
 // New begins to connect to the backend. messages limits each message of an answer.
@@ -140,8 +141,8 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	u := &Upstream{cc: cc, pool: p, limit: messages, holders: holders{none: make(chan struct{})}, source: b.Descriptors}
-	u.learned = newLearned(u, account, p.log)
+	u := &Upstream{cc: cc, pool: p, limit: messages, holders: holders{none: make(chan struct{})}}
+	u.Book = reflection.NewBook(asked{u}, b.Descriptors, messages.Bytes, account, p.log, panics)
 	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil
 }
@@ -182,8 +183,8 @@ func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt
 
 // Close ends the streams and closes the connections.
 func (u *Upstream) Close() error {
-	u.learned.close()
+	wait := u.Book.Close()
 	err := u.cc.Close()
-	u.learned.wait()
+	wait()
 	return err
 }

@@ -1,4 +1,4 @@
-package upstream
+package reflection
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -18,76 +19,27 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// Described returns a method by the backend's descriptors. If the Backend has no
-// Descriptors, culvert asks the backend by server reflection, at the first need and again
-// after a new connection, behind which there may be another program. Described waits for
-// the answer until ctx ends; calls that wait share it.
-//
-// The error is the cause of ctx, ErrNoReflection, a *report.Fault if the backend can't be
-// asked, or why the answer can't be used. It wraps descriptor.ErrUnknown if there is
-// no such method.
-func (u *Upstream) Described(ctx context.Context, path string) (descriptor.Method, error) {
-	if u.source != nil {
-		return u.described().Method(path)
-	}
-	return u.learned.method(ctx, path)
-}
-
-// described returns the descriptors of the backend's source.
-func (u *Upstream) described() *descriptor.Set {
-	set, ok := u.source.Descriptors().(*descriptor.Set)
-	if !ok {
-		return new(descriptor.Set) // of no method
-	}
-	return set
-}
-
-// Knows reports whether the descriptors that are known already have a method. certain
-// reports whether others could not have it. If they could, Knows has the backend asked,
-// but doesn't wait for the answer.
-func (u *Upstream) Knows(path string) (known, certain bool) {
-	if u.source != nil {
-		_, err := u.described().Method(path)
-		return err == nil, true
-	}
-	return u.learned.knows(path)
-}
-
-// Lacks returns the error of a method that a service doesn't have by the descriptors that
-// are known already, or nil.
-func (u *Upstream) Lacks(path string) (unknown *descriptor.UnknownMethodError) {
-	var set *descriptor.Set
-	if u.source != nil {
-		set = u.described()
-	} else {
-		set = u.learned.setOf(path)
-	}
-	if set == nil {
-		return nil
-	}
-	_, err := set.Method(path)
-	unknown, _ = errors.AsType[*descriptor.UnknownMethodError](err)
-	return unknown
-}
-
 // The bounds of a backend's answers that culvert keeps. Only services that the backend
 // lists are asked for, so names that a client invents cost nothing.
 const (
-	askPatience    = 5 * time.Second // for the answer to one question
-	askAgain       = 5 * time.Second // after a failure, or for a name that wasn't there
-	maxAsked       = 10              // times a minute for the same, behind new connections
-	maxServices    = 10_000
-	maxLearnedSize = 192 << 20 // bytes that all descriptors take in memory
+	askPatience = 5 * time.Second // for the answer to one question
+	askAgain    = 5 * time.Second // after a failure, or for a name that wasn't there
+	maxAsked    = 10              // times a minute for the same, behind new connections
+	maxServices = 10_000
+	maxSize     = 192 << 20 // bytes that all descriptors take in memory
 )
 
-// learned has the answers of a backend's server reflection: the names of its services, and
+// A Book has the answers of a backend's server reflection: the names of its services, and
 // the descriptors of those that were needed. One goroutine at a time asks the backend. It
-// ends with close, which waits for it.
-type learned struct {
-	u       *Upstream
+// ends with Close.
+type Book struct {
+	backend Backend
+	source  report.DescriptorSource // that has the descriptors; nil: the backend is asked
+	limit   int                     // bytes of an answer
 	account *memory.Account
 	log     *slog.Logger
-	ctx     context.Context // ended by close
+	panics  *report.Panics
+	ctx     context.Context // ended by Close
 	cancel  context.CancelFunc
 	asking  sync.WaitGroup
 	reading *rate.Limiter // of bytes in memory that the answers become, see room
@@ -98,9 +50,22 @@ type learned struct {
 	listing  attempt         // of names
 	names    map[string]bool // of services; nil: never known
 	services map[string]*service
-	others   others
+	named    namedTypes
 	size     int  // of all descriptors
 	warned   bool // that old descriptors are in use, since the last success
+}
+
+// A Backend opens the streams of server reflection.
+type Backend interface {
+	// Open opens a stream. If it doesn't wait for a connection when attempts fail, the error
+	// is a *report.Fault then, as a call's.
+	Open(ctx context.Context, path string, wait bool, opts ...grpc.CallOption) (grpc.ClientStream, error)
+	// Cause returns the cause that the error of a stream tells, for the log.
+	Cause(err error) error
+	// Readied returns how many connections have become ready so far.
+	Readied() int64
+	// Ready reports whether there is a connection.
+	Ready() bool
 }
 
 // A service is one whose descriptors were asked for.
@@ -159,43 +124,49 @@ func (a attempt) after(before attempt) attempt {
 // failed reports whether the attempt was in vain, and no connection has become ready since.
 func (a attempt) failed(conns int64) bool { return a.err != nil && a.conns == conns }
 
-func newLearned(u *Upstream, account *memory.Account, log *slog.Logger) *learned {
-	l := &learned{u: u, account: account, log: log, services: make(map[string]*service), reading: rate.NewLimiter(readingRate, readingBurst)}
-	l.ctx, l.cancel = context.WithCancel(context.Background()) // ended by close
-	return l
-}
-
-// close ends the question under way. Upstream.Close waits for it.
-func (l *learned) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	l.cancel()
-}
-
-// wait waits for the end of the question, and gives the memory back.
-func (l *learned) wait() {
-	l.asking.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.services {
-		s.drop(l)
+// NewBook returns the Book of a backend, whose answers have at most limit bytes each. The
+// descriptors count with the account. If there is a source, it has them, and Described, Knows,
+// Lacks and Learn ask nobody. source and panics may be nil.
+func NewBook(backend Backend, source report.DescriptorSource, limit int, account *memory.Account, log *slog.Logger, panics *report.Panics) *Book {
+	b := &Book{
+		backend: backend, source: source, limit: min(maxAnswer, limit), account: account, log: log, panics: panics,
+		services: make(map[string]*service), reading: rate.NewLimiter(readingRate, readingBurst),
 	}
-	for _, s := range l.others.known {
-		s.drop(l)
+	b.ctx, b.cancel = context.WithCancel(context.Background()) // ended by Close
+	return b
+}
+
+// Close ends the question under way. wait waits for its end, and gives the memory back.
+func (b *Book) Close() (wait func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.cancel()
+	return b.wait
+}
+
+func (b *Book) wait() {
+	b.asking.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.services {
+		s.drop(b)
+	}
+	for _, s := range b.named.known {
+		s.drop(b)
 	}
 }
 
 // keep replaces the descriptors of a service. mu is held.
-func (s *service) keep(l *learned, set *descriptor.Set, held *memory.Entry) {
-	s.drop(l)
+func (s *service) keep(b *Book, set *descriptor.Set, held *memory.Entry) {
+	s.drop(b)
 	s.set, s.held = set, held
-	l.size += set.Size()
+	b.size += set.Size()
 }
 
 // drop gives the memory of a service's descriptors back. mu is held.
-func (s *service) drop(l *learned) {
-	l.size -= s.set.Size()
+func (s *service) drop(b *Book) {
+	b.size -= s.set.Size()
 	if s.held != nil {
 		s.held.Settle()
 	}
@@ -211,11 +182,11 @@ const (
 )
 
 // room returns an entry for the descriptors of an answer, and the Reserve that counts them.
-func (l *learned) room() (*memory.Entry, descriptor.Reserve) {
-	held := l.account.NewEntry()
+func (b *Book) room() (*memory.Entry, descriptor.Reserve) {
+	held := b.account.NewEntry()
 	return held, func(bytes, lookups int) error {
 		switch {
-		case !l.reading.AllowN(time.Now(), min(bytes+lookups*lookupBytes, readingBurst)):
+		case !b.reading.AllowN(time.Now(), min(bytes+lookups*lookupBytes, readingBurst)):
 			return errReading
 		case !held.Keep(int64(bytes)):
 			return report.OverLimit(report.KeyMemory, report.AnyMoment, "there is no room for the descriptors of the backend")
@@ -227,18 +198,28 @@ func (l *learned) room() (*memory.Entry, descriptor.Reserve) {
 
 var errReading = report.New(report.ReasonLimitExceeded, "the backend's descriptors are too large to read them again and again")
 
-var errUpstreamClosed = report.New(report.ReasonUpstreamUnreachable, "the backend is no longer in use")
+var errClosed = report.New(report.ReasonUpstreamUnreachable, "the backend is no longer in use")
 
-// method implements Described.
-func (l *learned) method(ctx context.Context, path string) (descriptor.Method, error) {
+// Described returns a method by the backend's descriptors. Without a source of them, it asks
+// the backend by server reflection, at the first need and again after a new connection,
+// behind which there may be another program. Described waits for the answer until ctx ends;
+// calls that wait share it.
+//
+// The error is the cause of ctx, ErrNoReflection, a *report.Fault if the backend can't be
+// asked, or why the answer can't be used. It wraps descriptor.ErrUnknown if there is
+// no such method.
+func (b *Book) Described(ctx context.Context, path string) (descriptor.Method, error) {
+	if b.source != nil {
+		return b.given().Method(path)
+	}
 	name := serviceOf(path)
 	for asked := false; ; {
-		m, q, failing, err := l.look(name, path, asked)
+		m, q, failing, err := b.look(name, path, asked)
 		switch {
 		case q == nothingToAsk:
 			return m, err
 		case q == nil:
-			return m, errUpstreamClosed
+			return m, errClosed
 		case failing: // the descriptors from before stay, and nobody waits again and again
 			return m, nil
 		}
@@ -259,15 +240,15 @@ var nothingToAsk = new(question)
 // failing reports whether the last answer didn't come.
 //
 //nolint:contextcheck // calls share a question, which may outlive each of them
-func (l *learned) look(name, path string, asked bool) (m descriptor.Method, q *question, failing bool, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m, settled, err := l.find(name, path)
+func (b *Book) look(name, path string, asked bool) (m descriptor.Method, q *question, failing bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m, settled, err := b.find(name, path)
 	if settled || asked {
 		return m, nothingToAsk, false, err
 	}
-	q = l.ask(name)
-	failing = err == nil && (l.listing.failed(l.u.pool.readied.Load()) || l.services[name].failed(l.u.pool.readied.Load()))
+	q = b.ask(name)
+	failing = err == nil && (b.listing.failed(b.backend.Readied()) || b.services[name].failed(b.backend.Readied()))
 	return m, q, failing, err
 }
 
@@ -278,109 +259,139 @@ func serviceOf(path string) string {
 
 // find returns the method by the descriptors so far. settled reports whether there is no use
 // in asking the backend. mu is held.
-func (l *learned) find(name, path string) (m descriptor.Method, settled bool, err error) {
-	conns := l.u.pool.readied.Load()
-	s, listed := l.services[name], l.names[name]
-	settled = l.listing.current(conns, l.listing.err != nil || !listed)
+func (b *Book) find(name, path string) (m descriptor.Method, settled bool, err error) {
+	conns := b.backend.Readied()
+	s, listed := b.services[name], b.names[name]
+	settled = b.listing.current(conns, b.listing.err != nil || !listed)
 	switch {
-	case !listed && l.names != nil:
+	case !listed && b.names != nil:
 		return m, settled, fmt.Errorf("the service %s: %w", name, descriptor.ErrUnknown)
-	case l.listing.err != nil && (s == nil || s.set == nil):
-		return m, settled, l.listing.err
+	case b.listing.err != nil && (s == nil || s.set == nil):
+		return m, settled, b.listing.err
 	case s == nil:
-		return m, false, errUpstreamClosed
+		return m, false, errClosed
 	}
-	fresh := l.listing.err != nil || s.current(conns, s.err != nil)
+	fresh := b.listing.err != nil || s.current(conns, s.err != nil)
 	if s.set == nil {
 		return m, settled && fresh, s.err
 	}
 	m, err = s.set.Method(path)
-	if err != nil && l.listing.err == nil {
+	if err != nil && b.listing.err == nil {
 		fresh = s.current(conns, true)
 	}
 	return m, settled && fresh, err
 }
 
-// knows implements Knows.
-func (l *learned) knows(path string) (known, certain bool) {
-	name := serviceOf(path)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, settled, _ := l.find(name, path); !settled {
-		l.ask(name)
+// Knows reports whether the descriptors that are known already have a method. certain
+// reports whether others could not have it. If they could, Knows has the backend asked,
+// but doesn't wait for the answer.
+func (b *Book) Knows(path string) (known, certain bool) {
+	if b.source != nil {
+		_, err := b.given().Method(path)
+		return err == nil, true
 	}
-	conns := l.u.pool.readied.Load()
-	s := l.services[name]
+	name := serviceOf(path)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, settled, _ := b.find(name, path); !settled {
+		b.ask(name)
+	}
+	conns := b.backend.Readied()
+	s := b.services[name]
 	if s != nil && s.set != nil {
 		if _, err := s.set.Method(path); err == nil {
 			return true, true
 		}
 		return false, s.err == nil && s.current(conns, false)
 	}
-	return false, l.listing.err == nil && l.listing.current(conns, false) && !l.names[name]
+	return false, b.listing.err == nil && b.listing.current(conns, false) && !b.names[name]
+}
+
+// Lacks returns the error of a method that a service doesn't have by the descriptors that
+// are known already, or nil.
+func (b *Book) Lacks(path string) (unknown *descriptor.UnknownMethodError) {
+	set := b.setOf(path)
+	if set == nil {
+		return nil
+	}
+	_, err := set.Method(path)
+	unknown, _ = errors.AsType[*descriptor.UnknownMethodError](err)
+	return unknown
 }
 
 // setOf returns the descriptors of a method's service that are known, or nil.
-func (l *learned) setOf(path string) *descriptor.Set {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s := l.services[serviceOf(path)]; s != nil {
+func (b *Book) setOf(path string) *descriptor.Set {
+	if b.source != nil {
+		return b.given()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.services[serviceOf(path)]; s != nil {
 		return s.set
 	}
 	return nil
 }
 
+// given returns the descriptors of the source.
+func (b *Book) given() *descriptor.Set {
+	set, ok := b.source.Descriptors().(*descriptor.Set)
+	if !ok {
+		return new(descriptor.Set) // of no method
+	}
+	return set
+}
+
 // ask begins a question for the service, unless there is one under way, and returns it. It
-// returns nil if the upstream is closed. mu is held.
+// returns nil if the Book is closed. mu is held.
 //
 //nolint:contextcheck // calls share a question, which may outlive each of them
-func (l *learned) ask(name string) *question {
-	if l.question != nil || l.closed {
-		return l.question
+func (b *Book) ask(name string) *question {
+	if b.question != nil || b.closed {
+		return b.question
 	}
-	conns := l.u.pool.readied.Load()
-	list := !l.names[name] || l.listing.err != nil || !l.listing.current(conns, false)
-	return l.begin(&question{service: name}, list)
+	conns := b.backend.Readied()
+	list := !b.names[name] || b.listing.err != nil || !b.listing.current(conns, false)
+	return b.begin(&question{service: name}, list)
 }
 
 // begin begins a question. mu is held.
 //
 //nolint:contextcheck // calls share a question, which may outlive each of them
-func (l *learned) begin(q *question, list bool) *question {
+func (b *Book) begin(q *question, list bool) *question {
 	q.done = make(chan struct{})
-	l.question = q
-	l.asking.Go(func() { l.run(q, list) })
+	b.question = q
+	b.asking.Go(func() { b.run(q, list) })
 	return q
 }
 
 // run asks a question, and notes the answer.
-func (l *learned) run(q *question, list bool) {
-	defer l.u.pool.panics.Catch("a backend's descriptors", nil)
-	a, of := l.fetch(q, list)
-	if l.answer(q, list, a, of) {
-		l.log.Warn("the backend's descriptors can't be fetched again: messages are converted by those from before", slog.Any("error", a.err))
+func (b *Book) run(q *question, list bool) {
+	defer b.panics.Catch("a backend's descriptors", nil)
+	a, of := b.fetch(q, list)
+	if b.answer(q, list, a, of) {
+		b.log.Warn("the backend's descriptors can't be fetched again: messages are converted by those from before", slog.Any("error", a.err))
 	}
 	if f, ok := errors.AsType[*report.Fault](q.err); ok && f.Reason == report.ReasonDescriptorMismatch {
-		l.log.Warn("descriptors of a type that messages use can't be used", slog.String("detail", q.unknown.String()), slog.Any("error", a.err))
+		b.log.Warn("descriptors of a type that messages use can't be used", slog.String("detail", q.unknown.String()), slog.Any("error", a.err))
 	}
 }
 
 // fetch asks the backend. A panic is an answer that came to nothing.
-func (l *learned) fetch(q *question, list bool) (a fetched, of attempt) {
-	ctx, cancel := context.WithTimeout(l.ctx, askPatience)
+func (b *Book) fetch(q *question, list bool) (a fetched, of attempt) {
+	ctx, cancel := context.WithTimeout(b.ctx, askPatience)
 	defer cancel()
 	// In this order: a connection that becomes ready between the two is one of conns.
-	connected := l.u.pool.absent.Load() == 0
-	conns := l.u.pool.readied.Load()
+	connected := b.backend.Ready()
+	conns := b.backend.Readied()
 	var reserve descriptor.Reserve
-	a.held, reserve = l.room()
+	a.held, reserve = b.room()
 	defer func() { of = attempt{at: time.Now(), conns: conns, err: a.err} }()
-	defer l.u.pool.panics.Catch("a backend's descriptors", func(f *report.Fault) { a.set, a.err = nil, f })
-	a.err = l.u.reflect(ctx, false, func(r *reflectionStream) (err error) {
+	defer b.panics.Catch("a backend's descriptors", func(f *report.Fault) { a.set, a.err = nil, f })
+	a.err = b.reflect(ctx, false, func(r *stream) (err error) {
 		if !connected {
-			conns = l.u.pool.readied.Load() // r's connection is one of them
+			conns = b.backend.Readied() // r's connection is one of them
 		}
-		names := l.known(list)
+		names := b.known(list)
 		if list {
 			if names, err = r.services(); err != nil {
 				return err
@@ -400,16 +411,16 @@ func (l *learned) fetch(q *question, list bool) (a fetched, of attempt) {
 }
 
 // answer notes the answer to a question, and reports what note does.
-func (l *learned) answer(q *question, list bool, a fetched, of attempt) (outdated bool) {
+func (b *Book) answer(q *question, list bool, a fetched, of attempt) (outdated bool) {
 	defer close(q.done)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.question = nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.question = nil
 	if q.service == "" {
-		q.err = l.noteOther(q.unknown, q.by, a, of)
+		q.err = b.noteNamed(q.unknown, q.by, a, of)
 		return false
 	}
-	return l.note(q.service, list, a, of)
+	return b.note(q.service, list, a, of)
 }
 
 // whyUnasked returns a *report.Fault if the backend didn't answer a question to its end.
@@ -423,13 +434,13 @@ func whyUnasked(err error) error {
 }
 
 // known returns the names, unless they are asked for.
-func (l *learned) known(list bool) map[string]bool {
+func (b *Book) known(list bool) map[string]bool {
 	if list {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.names // it never changes: an answer has another one
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.names // it never changes: an answer has another one
 }
 
 // A fetched is an answer of the backend.
@@ -442,53 +453,53 @@ type fetched struct {
 
 // note notes an answer. It reports whether descriptors stay in use that may be outdated,
 // the first time after a success. mu is held.
-func (l *learned) note(name string, list bool, a fetched, of attempt) (outdated bool) {
+func (b *Book) note(name string, list bool, a fetched, of attempt) (outdated bool) {
 	if a.set == nil {
 		a.held.Settle()
 	}
 	if list {
-		l.listing = of.after(l.listing)
+		b.listing = of.after(b.listing)
 		if a.names == nil {
-			return l.warn(l.names != nil)
+			return b.warn(b.names != nil)
 		}
-		l.listing.err = nil
-		l.names = a.names
-		l.others.renew(of.conns)
-		for name, s := range l.services {
+		b.listing.err = nil
+		b.names = a.names
+		b.named.renew(of.conns)
+		for name, s := range b.services {
 			if !a.names[name] {
-				s.drop(l)
-				delete(l.services, name)
+				s.drop(b)
+				delete(b.services, name)
 			}
 		}
 	}
-	if !l.names[name] {
+	if !b.names[name] {
 		a.held.Settle() // empty: the service wasn't asked for
 		return false
 	}
-	s := l.services[name]
+	s := b.services[name]
 	if s == nil {
 		s = new(service)
-		l.services[name] = s
+		b.services[name] = s
 	}
-	if a.err == nil && l.size-s.set.Size()+a.set.Size() > maxLearnedSize {
+	if a.err == nil && b.size-s.set.Size()+a.set.Size() > maxSize {
 		of.err = errTooLarge
 		a.held.Settle()
 	} else if a.err == nil {
-		a.set.With(&l.others.sets)
-		s.keep(l, a.set, a.held)
-		l.warned = false
+		a.set.With(&b.named.sets)
+		s.keep(b, a.set, a.held)
+		b.warned = false
 	}
 	s.attempt = of.after(s.attempt)
-	return of.err != nil && l.warn(s.set != nil)
+	return of.err != nil && b.warn(s.set != nil)
 }
 
-var errTooLarge = fmt.Errorf("server reflection: the descriptors of the services take more than %d MiB of memory", maxLearnedSize>>20)
+var errTooLarge = fmt.Errorf("server reflection: the descriptors of the services take more than %d MiB of memory", maxSize>>20)
 
 // warn reports whether the log must say that old descriptors stay in use. mu is held.
-func (l *learned) warn(old bool) bool {
-	if !old || l.warned {
+func (b *Book) warn(old bool) bool {
+	if !old || b.warned {
 		return false
 	}
-	l.warned = true
+	b.warned = true
 	return true
 }

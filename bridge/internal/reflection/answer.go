@@ -1,4 +1,4 @@
-package upstream
+package reflection
 
 import (
 	"fmt"
@@ -11,10 +11,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 )
 
-// A reflectionAnswer is a ServerReflectionResponse. It is read here, and not by protobuf-go,
+// An answer is a ServerReflectionResponse. It is read here, and not by protobuf-go,
 // in which each empty name of a service takes 35 times its size.
 // https://github.com/grpc/grpc-proto/blob/master/grpc/reflection/v1/reflection.proto
-type reflectionAnswer struct {
+type answer struct {
 	files    [][]byte // FileDescriptorProtos
 	services map[string]bool
 	failure  string // why there is no answer
@@ -30,7 +30,7 @@ const (
 )
 
 // read reads an answer in its wire form. It keeps no part of data but copies.
-func (a *reflectionAnswer) read(data []byte) error {
+func (a *answer) read(data []byte) error {
 	return eachField(data, func(number protowire.Number, value []byte) (err error) {
 		switch number {
 		case 4:
@@ -59,7 +59,7 @@ func (a *reflectionAnswer) read(data []byte) error {
 	})
 }
 
-func (a *reflectionAnswer) readServices(list []byte) error {
+func (a *answer) readServices(list []byte) error {
 	a.services = make(map[string]bool)
 	n, bytes := 0, 0
 	return eachField(list, func(number protowire.Number, service []byte) error {
@@ -95,12 +95,12 @@ func eachField(data []byte, do func(number protowire.Number, value []byte) error
 	return nil
 }
 
-// reflectionCodec writes questions as protobuf, and reads reflectionAnswers.
-type reflectionCodec struct{ encoding.CodecV2 }
+// codec writes questions as protobuf, and reads answers.
+type codec struct{ encoding.CodecV2 }
 
-// Unmarshal reads a *reflectionAnswer.
-func (reflectionCodec) Unmarshal(data mem.BufferSlice, v any) error {
+// Unmarshal reads an *answer.
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer b.Free()
-	return v.(*reflectionAnswer).read(b.ReadOnlyData())
+	return v.(*answer).read(b.ReadOnlyData())
 }

@@ -1,4 +1,4 @@
-package upstream
+package reflection
 
 import (
 	"context"
@@ -18,13 +18,13 @@ import (
 const (
 	maxNamedAsked = 10 // questions a minute
 	maxUnknown    = 1000
-	maxOthers     = 128 // known ones: a name that no descriptors have is looked for in all of them
+	maxNamed      = 128 // known ones: a name that no descriptors have is looked for in all of them
 )
 
-// others are types and extensions that messages use and the files of services don't import.
-type others struct {
-	sets  descriptor.Others // for the conversions
-	known map[descriptor.Unknown]*other
+// namedTypes are types and extensions that messages use and the files of services don't import.
+type namedTypes struct {
+	sets  descriptor.Named // for the conversions
+	known map[descriptor.Unknown]*namedType
 	until time.Time // the first of known that are lent must be asked for again; zero: none is
 
 	conns   int64                           // the connections that had become ready before the answers
@@ -51,8 +51,8 @@ func (n negative) err(unknown descriptor.Unknown) error {
 	return fmt.Errorf("%s: %w", unknown, descriptor.ErrUnknown)
 }
 
-// An other is a type or an extension that the backend knows.
-type other struct {
+// A namedType is a type or an extension that the backend knows.
+type namedType struct {
 	service
 	by   *memory.Address // that asked first
 	lent time.Time       // the descriptors from before a new connection stay in use for a minute
@@ -65,19 +65,15 @@ type asked struct {
 }
 
 // Learn asks the backend for a type or an extension that a message of a client at the
-// address uses and the descriptors don't have. Without an error, the descriptors have it from now on, and the
-// message can be converted again. The error is the cause of ctx, a *report.Fault if the
+// address uses and the descriptors don't have. Without an error, the descriptors have it from
+// now on, and the message can be converted again. The error is the cause of ctx, a *report.Fault if the
 // backend can't be asked now or its descriptors can't be used, or it wraps descriptor.ErrUnknown.
-func (u *Upstream) Learn(ctx context.Context, by *memory.Address, unknown descriptor.Unknown) error {
-	if u.source != nil {
+func (b *Book) Learn(ctx context.Context, by *memory.Address, unknown descriptor.Unknown) error {
+	if b.source != nil {
 		return fmt.Errorf("%s: %w", unknown, descriptor.ErrUnknown)
 	}
-	return u.learned.learn(ctx, by, unknown)
-}
-
-func (l *learned) learn(ctx context.Context, by *memory.Address, unknown descriptor.Unknown) error {
 	for {
-		q, err := l.lookFor(unknown, by)
+		q, err := b.lookFor(unknown, by)
 		if q == nil {
 			return err
 		}
@@ -93,31 +89,31 @@ func (l *learned) learn(ctx context.Context, by *memory.Address, unknown descrip
 }
 
 // lookFor returns the question whose answer may have it, or else what Learn returns.
-func (l *learned) lookFor(unknown descriptor.Unknown, by *memory.Address) (*question, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	o := &l.others
-	o.renew(l.u.pool.readied.Load())
-	s := o.known[unknown]
+func (b *Book) lookFor(unknown descriptor.Unknown, by *memory.Address) (*question, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := &b.named
+	t.renew(b.backend.Readied())
+	s := t.known[unknown]
 	var refused error
-	switch n, negative := o.unknown[unknown]; {
+	switch n, negative := t.unknown[unknown]; {
 	case negative:
 		return nil, n.err(unknown)
-	case s != nil && o.has(s):
+	case s != nil && t.has(s):
 		return nil, nil
-	case o.failure != nil && time.Since(o.failed) < time.Minute: // no message waits for a silent backend again and again
-		refused = o.failure
-	case l.closed:
-		return nil, errUpstreamClosed
-	case l.question != nil:
-		return l.question, nil
-	case !o.mayAsk(by):
+	case t.failure != nil && time.Since(t.failed) < time.Minute: // no message waits for a silent backend again and again
+		refused = t.failure
+	case b.closed:
+		return nil, errClosed
+	case b.question != nil:
+		return b.question, nil
+	case !t.mayAsk(by):
 		refused = errAskedOften
 	default:
-		return l.begin(&question{unknown: unknown, by: by}, false), nil
+		return b.begin(&question{unknown: unknown, by: by}, false), nil
 	}
 	if s != nil {
-		o.lend(s)
+		t.lend(s)
 		return nil, nil
 	}
 	return nil, refused
@@ -132,96 +128,96 @@ var errAskedOften = func() *report.Fault {
 
 // renew has the backend asked again after a new connection, behind which there may be
 // another program, and for the descriptors that were lent a minute ago. mu is held.
-func (o *others) renew(conns int64) {
+func (t *namedTypes) renew(conns int64) {
 	switch {
-	case o.conns != conns:
-		o.conns, o.unknown, o.order, o.failure = conns, nil, nil, nil
-		for _, s := range o.known {
+	case t.conns != conns:
+		t.conns, t.unknown, t.order, t.failure = conns, nil, nil, nil
+		for _, s := range t.known {
 			s.lent = time.Time{}
 		}
-		o.publish()
-	case !o.until.IsZero() && !time.Now().Before(o.until):
-		o.publish()
+		t.publish()
+	case !t.until.IsZero() && !time.Now().Before(t.until):
+		t.publish()
 	}
 }
 
 // has reports whether it needn't be asked for again. mu is held.
-func (o *others) has(s *other) bool {
-	return s.conns == o.conns || time.Since(s.lent) < time.Minute
+func (t *namedTypes) has(s *namedType) bool {
+	return s.conns == t.conns || time.Since(s.lent) < time.Minute
 }
 
 // lend keeps the descriptors from before a new connection in use, because the backend can't
 // be asked again now. mu is held.
-func (o *others) lend(s *other) {
+func (t *namedTypes) lend(s *namedType) {
 	s.lent = time.Now()
-	o.publish()
+	t.publish()
 }
 
 // publish gives the conversions those that needn't be asked for again. mu is held.
-func (o *others) publish() {
+func (t *namedTypes) publish() {
 	var sets []*descriptor.Set
-	o.until = time.Time{}
-	for _, s := range o.known {
-		if !o.has(s) {
+	t.until = time.Time{}
+	for _, s := range t.known {
+		if !t.has(s) {
 			continue
 		}
 		sets = append(sets, s.set)
-		if until := s.lent.Add(time.Minute); s.conns != o.conns && (o.until.IsZero() || until.Before(o.until)) {
-			o.until = until
+		if until := s.lent.Add(time.Minute); s.conns != t.conns && (t.until.IsZero() || until.Before(t.until)) {
+			t.until = until
 		}
 	}
-	o.sets.Put(sets, o.until)
+	t.sets.Put(sets, t.until)
 }
 
-// noteOther notes an answer, and returns what Learn returns. mu is held.
-func (l *learned) noteOther(unknown descriptor.Unknown, by *memory.Address, a fetched, of attempt) error {
-	o := &l.others
-	o.renew(of.conns)
-	s := o.known[unknown]
+// noteNamed notes an answer, and returns what Learn returns. mu is held.
+func (b *Book) noteNamed(unknown descriptor.Unknown, by *memory.Address, a fetched, of attempt) error {
+	t := &b.named
+	t.renew(of.conns)
+	s := t.known[unknown]
 	replaced := 0
 	if s != nil {
 		replaced = s.set.Size()
 	}
-	if a.err == nil && l.size-replaced+a.set.Size() > maxLearnedSize {
+	if a.err == nil && b.size-replaced+a.set.Size() > maxSize {
 		a.err = errTooLarge
 	}
 	if a.err == nil {
 		if s == nil {
-			if len(o.known) == maxOthers {
-				o.evict(l)
+			if len(t.known) == maxNamed {
+				t.evict(b)
 			}
-			s = &other{by: by}
-			if o.known == nil {
-				o.known = make(map[descriptor.Unknown]*other)
+			s = &namedType{by: by}
+			if t.known == nil {
+				t.known = make(map[descriptor.Unknown]*namedType)
 			}
-			o.known[unknown] = s
+			t.known[unknown] = s
 		}
-		s.keep(l, a.set, a.held)
+		s.keep(b, a.set, a.held)
 		s.attempt = of
-		o.publish()
+		t.publish()
 		return nil
 	}
 	a.held.Settle()
 	if unasked, ok := errors.AsType[*report.Fault](a.err); ok {
 		if unasked.Reason != report.ReasonLimitExceeded { // else it is a want of room here, which is another name's no more
-			o.failure, o.failed = unasked, of.at
+			t.failure, t.failed = unasked, of.at
 		}
 		if s != nil {
-			o.lend(s)
+			t.lend(s)
 			return nil
 		}
 		return unasked
 	}
 	n := negative{by, unusable(unknown, a.err)}
 	if s != nil && n.why != nil {
-		o.lend(s)
+		t.lend(s)
 		return nil
 	}
 	if s != nil {
-		s.drop(l)
-		delete(o.known, unknown)
+		s.drop(b)
+		delete(t.known, unknown)
 	}
-	o.doesntKnow(unknown, n)
+	t.doesntKnow(unknown, n)
 	return n.err(unknown)
 }
 
@@ -248,61 +244,61 @@ func unusable(unknown descriptor.Unknown, err error) *report.Fault {
 }
 
 // evict drops the oldest of the address that has most. mu is held.
-func (o *others) evict(l *learned) {
+func (t *namedTypes) evict(b *Book) {
 	counts := make(map[*memory.Address]int)
-	for _, s := range o.known {
+	for _, s := range t.known {
 		counts[s.by]++
 	}
 	var oldest descriptor.Unknown
-	var out *other
-	for unknown, s := range o.known {
+	var out *namedType
+	for unknown, s := range t.known {
 		if out == nil || counts[s.by] > counts[out.by] || s.by == out.by && s.at.Before(out.at) {
 			oldest, out = unknown, s
 		}
 	}
-	out.drop(l)
-	delete(o.known, oldest)
+	out.drop(b)
+	delete(t.known, oldest)
 }
 
 // doesntKnow notes that culvert can't have it. mu is held.
-func (o *others) doesntKnow(unknown descriptor.Unknown, n negative) {
-	if len(o.order) == maxUnknown {
-		o.forget()
+func (t *namedTypes) doesntKnow(unknown descriptor.Unknown, n negative) {
+	if len(t.order) == maxUnknown {
+		t.forget()
 	}
-	if o.unknown == nil {
-		o.unknown = make(map[descriptor.Unknown]negative)
+	if t.unknown == nil {
+		t.unknown = make(map[descriptor.Unknown]negative)
 	}
-	o.unknown[unknown] = n
-	o.order = append(o.order, unknown)
+	t.unknown[unknown] = n
+	t.order = append(t.order, unknown)
 }
 
 // forget removes the oldest of the address that has most. mu is held.
-func (o *others) forget() {
-	counts, most := make(map[*memory.Address]int), o.unknown[o.order[0]].by
-	for _, n := range o.unknown {
+func (t *namedTypes) forget() {
+	counts, most := make(map[*memory.Address]int), t.unknown[t.order[0]].by
+	for _, n := range t.unknown {
 		if counts[n.by]++; counts[n.by] > counts[most] {
 			most = n.by
 		}
 	}
-	i := slices.IndexFunc(o.order, func(u descriptor.Unknown) bool { return o.unknown[u].by == most })
-	delete(o.unknown, o.order[i])
-	o.order = slices.Delete(o.order, i, i+1)
+	i := slices.IndexFunc(t.order, func(u descriptor.Unknown) bool { return t.unknown[u].by == most })
+	delete(t.unknown, t.order[i])
+	t.order = slices.Delete(t.order, i, i+1)
 }
 
 // mayAsk counts a question by an address, if it may ask: half of what others leave in a
 // minute. mu is held.
-func (o *others) mayAsk(by *memory.Address) bool {
-	o.asked = slices.DeleteFunc(o.asked, func(a asked) bool { return time.Since(a.at) >= time.Minute })
+func (t *namedTypes) mayAsk(by *memory.Address) bool {
+	t.asked = slices.DeleteFunc(t.asked, func(a asked) bool { return time.Since(a.at) >= time.Minute })
 	own := 0
-	for _, a := range o.asked {
+	for _, a := range t.asked {
 		if a.by == by {
 			own++
 		}
 	}
-	left := maxNamedAsked - (len(o.asked) - own)
+	left := maxNamedAsked - (len(t.asked) - own)
 	if own >= (left+1)/2 {
 		return false
 	}
-	o.asked = append(o.asked, asked{time.Now(), by})
+	t.asked = append(t.asked, asked{time.Now(), by})
 	return true
 }
