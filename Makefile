@@ -214,11 +214,11 @@ attack: build ## Run all attacks on culvert's memory, or those that match ATTACK
 
 # OLDER is a commit, to compare instructions and allocations with.
 # BENCHFLAGS='-only ^instructions' measures nothing else.
-bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, vanguard, nginx, no proxy, and OLDER: docs/how-it-works/appendix/benchmarks.md (70 min, longer with OLDER)
+bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, vanguard, nginx, no proxy, and OLDER: docs/how-it-works/benchmarks.md (70 min, longer with OLDER)
 	@tools/deps.sh test
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@go -C e2e build -o "$(CURDIR)/bin/vanguard" ./bench/vanguard
-	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/appendix/benchmarks.md $(if $(OLDER),-older "$(OLDER)") $(BENCHFLAGS)
+	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(if $(OLDER),-older "$(OLDER)") $(BENCHFLAGS)
 
 # REV is the commit of an older culvert. BENCHFLAGS='-only unary' selects rows.
 bench-since: build ## Measure culvert beside that of the commit REV, by turns (an hour)

@@ -3,7 +3,7 @@
 // programs one after another before the same backend, round by round, so that
 // each meets the same machine: culvert, grpcwebproxy, vanguard, nginx, and no proxy.
 //
-//	bench -culvert bin/culvert -grpcwebproxy bin/grpcwebproxy -out docs/how-it-works/appendix/benchmarks.md
+//	bench -culvert bin/culvert -grpcwebproxy bin/grpcwebproxy -out docs/how-it-works/benchmarks.md
 //
 // It is a measurement and no test: it fails when a program doesn't start or a
 // call goes wrong, never because something took long.

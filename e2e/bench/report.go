@@ -200,10 +200,10 @@ Above each table stands which culvert ran on which machine.
 - *Allocations* are culvert's own for each message, from a build that counts them.
 - *direct* is grpc-go without a proxy. Where the proxies get gRPC-Web or WebSockets, it is the same load in native gRPC.
 - culvert runs twice: by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, the setting for a sidecar with a small CPU
-  share ([CPU](../../guides/memory-and-cpu.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `. All other results are judged with the
+  share ([CPU](../guides/memory-and-cpu.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `. All other results are judged with the
   default.
 
-The [decisions](../../decisions/README.md) have the effect of each optimization.
+The [decisions](../decisions/README.md) have the effect of each optimization.
 
 ## How to read the tables
 
@@ -234,7 +234,7 @@ The [decisions](../../decisions/README.md) have the effect of each optimization.
 `
 
 const pageEnd = `
-Next: [decisions](../../decisions/README.md), [architecture](../architecture.md), [limits, memory and CPU](../../guides/limits.md).
+Next: [decisions](../decisions/README.md), [architecture](architecture.md), [limits, memory and CPU](../guides/limits.md).
 `
 
 // A section is a table of the page.

@@ -23,7 +23,7 @@ func readText(t *testing.T, name string) string {
 // TestScalingQuotesTheBenchmarks checks that docs/guides/scaling.md has the figures that
 // the benchmarks have now.
 func TestScalingQuotesTheBenchmarks(t *testing.T) {
-	benchmarks, scaling := readText(t, "docs/how-it-works/appendix/benchmarks.md"), readText(t, "docs/guides/scaling.md")
+	benchmarks, scaling := readText(t, "docs/how-it-works/benchmarks.md"), readText(t, "docs/guides/scaling.md")
 	for row, sentence := range map[string]string{
 		"memory of an idle WebSocket stream, 10,000 of them, pings on":          "| measured for an idle stream | FIGURE |",
 		"memory of an idle WebSocket stream over TLS, 10,000 of them, pings on": "| FIGURE | | counted by culvert",
