@@ -17,8 +17,8 @@ import (
 var update = flag.Bool("update", false, "write the pages on compatibility in docs/how-it-works from what this run saw")
 
 const (
-	pageFile    = "../docs/how-it-works/compatibility.md"
-	resultsFile = "../docs/how-it-works/compatibility-results.md"
+	pageFile    = "../docs/how-it-works/appendix/compatibility.md"
+	resultsFile = "../docs/how-it-works/appendix/compatibility-results.md"
 )
 
 // results is what came of each cell, by client and row: "" for ✓, else the reason.
@@ -352,8 +352,8 @@ with any server. In the names of clients, the part after the comma is the transp
 `
 
 const pageEnd = `
-Next: [results](compatibility-results.md), [which client to take](../clients/README.md), [client protocols](../reference/protocols.md),
-[errors](../reference/errors.md).
+Next: [results](compatibility-results.md), [which client to take](../../clients/README.md), [client protocols](../../reference/protocols.md),
+[errors](../../reference/errors.md).
 `
 
 const resultsHead = `# Compatibility results
@@ -394,5 +394,5 @@ const resultsEnd = `
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
 - *Every status code*: 1 to 16, with their message.
 
-Next: [compatibility](compatibility.md), [paused readers](paused-readers.md), [client protocols](../reference/protocols.md).
+Next: [compatibility](compatibility.md), [paused readers](paused-readers.md), [client protocols](../../reference/protocols.md).
 `

@@ -9,7 +9,7 @@ import (
 
 // The page, and the lines in it around what TestPausedReaders writes.
 const (
-	pausedFile      = "../docs/how-it-works/paused-readers.md"
+	pausedFile      = "../docs/how-it-works/appendix/paused-readers.md"
 	pauseTableBegin = "<!-- by TestPausedReaders -->\n"
 	pauseTableEnd   = "<!-- end -->\n"
 )

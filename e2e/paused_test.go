@@ -16,7 +16,7 @@ import (
 // TestPausedReaders has clients stop reading in the middle of a stream and go on
 // later, and wants every message to arrive. Their kernels acknowledge what
 // culvert sends all the time, but have no room for it. It holds the table in
-// docs/how-it-works/paused-readers.md to what it saw.
+// docs/how-it-works/appendix/paused-readers.md to what it saw.
 func TestPausedReaders(t *testing.T) {
 	t.Parallel()
 	s := newPauseStage(t)

@@ -14,11 +14,11 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/how-it-works/claims.md from the table")
+var update = flag.Bool("update", false, "write docs/how-it-works/appendix/claims.md from the table")
 
 const (
 	root = "../../.."
-	page = root + "/docs/how-it-works/claims.md"
+	page = root + "/docs/how-it-works/appendix/claims.md"
 )
 
 // A section has claims about one kind of attacker, or about one part of culvert.
@@ -36,8 +36,8 @@ type claim struct {
 	tests []string
 }
 
-// TestClaimsPage holds docs/how-it-works/claims.md to the table, and the table to
-// tests that exist.
+// TestClaimsPage holds docs/how-it-works/appendix/claims.md to the table, and the
+// table to tests that exist.
 func TestClaimsPage(t *testing.T) {
 	want, errs := claimsPage(readTests(t))
 	for _, err := range errs {
@@ -150,7 +150,7 @@ func (at index) find(test string) (file string, err error) {
 func claimsPage(at index) (text []byte, errs []error) {
 	var b bytes.Buffer
 	b.WriteString("# Security claims and their tests\n\n" +
-		"For reviewers who want the evidence behind the [security model](security.md). Generated from\n" +
+		"For reviewers who want the evidence behind the [security model](../security.md). Generated from\n" +
 		"`e2e/docs/claims/table_test.go`; edit that file, not this page. A name after TestConformance is a scenario that runs over\n" +
 		"every transport that can carry it. A tunnel is an `h2ts` WebSocket, which carries an HTTP/2 connection.\n")
 	for _, s := range sections {
@@ -164,7 +164,7 @@ func claimsPage(at index) (text []byte, errs []error) {
 					continue
 				}
 				name := test[strings.Index(test, ".Test")+1:]
-				links = append(links, fmt.Sprintf("[`%s`](../../%s)", name, file))
+				links = append(links, fmt.Sprintf("[`%s`](../../../%s)", name, file))
 			}
 			if len(links) == 0 {
 				errs = append(errs, fmt.Errorf("no test shows %q", c.text))
@@ -172,6 +172,6 @@ func claimsPage(at index) (text []byte, errs []error) {
 			fmt.Fprintf(&b, "| %s | %s |\n", c.text, strings.Join(links, ", "))
 		}
 	}
-	b.WriteString("\nNext: the [security model](security.md), [attacks and bounds](attacks.md), [hardening](../guides/hardening.md).\n")
+	b.WriteString("\nNext: the [security model](../security.md), [attacks and bounds](attacks.md), [hardening](../../guides/hardening.md).\n")
 	return b.Bytes(), errs
 }

@@ -296,11 +296,11 @@ var sections = []section{
 			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
 		},
 		{
-			"A backend may send a reply that is larger than the [window of its stream](memory.md#one-call) only when there is memory for it. Until then, all replies on one connection together bring at most the connection's window.",
+			"A backend may send a reply that is larger than the [window of its stream](../memory.md#one-call) only when there is memory for it. Until then, all replies on one connection together bring at most the connection's window.",
 			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom", "TestLargeRepliesLeaveNoCreditBehind"},
 		},
 		{
-			"While others wait for memory, culvert ends calls of the address that holds the most memory, if that is more than its [share](memory.md#when-memory-is-scarce). It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
+			"While others wait for memory, culvert ends calls of the address that holds the most memory, if that is more than its [share](../memory.md#when-memory-is-scarce). It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
 			[]string{"TestLargestAddressMakesRoom"},
 		},
 		{
@@ -386,7 +386,7 @@ var sections = []section{
 			[]string{"TestHundredsOfResetCallsLeaveNothing"},
 		},
 		{
-			"culvert's own HTTP/2 server ([0007](../decisions/0007-own-http2-server.md)) follows the RFC. It ends the connection of a client that doesn't read the acknowledgements that it provokes.",
+			"culvert's own HTTP/2 server ([0007](../../decisions/0007-own-http2-server.md)) follows the RFC. It ends the connection of a client that doesn't read the acknowledgements that it provokes.",
 			[]string{"TestH2Spec", "TestAnswersThatNobodyTakes", "FuzzConn"},
 		},
 		{
