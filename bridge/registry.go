@@ -57,7 +57,6 @@ func (g *registry) add(w *watched, k trafficKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w.registry, w.began = g, g.now()
-	w.relief.Of, w.relief.Held = w, w.held
 	w.lastSeen.Store(w.began)
 	g.calls[w] = struct{}{}
 	w.totals = g.totals(k)

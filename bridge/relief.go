@@ -25,16 +25,27 @@ type trace struct {
 	parts, held int64
 }
 
+// A noted is what the last look noted of a call.
+type noted struct {
+	trace
+	memory.Candidate
+}
+
 // noteAll notes which calls made progress since the last time, and returns all that may
 // be ended. noting is held.
 func (g *registry) noteAll(calls []*watched) []*memory.Candidate {
 	now := time.Now()
 	all := make([]*memory.Candidate, 0, len(calls))
 	for _, w := range calls {
-		all = append(all, &w.relief)
+		n := w.noted
+		if n == nil { // as for most short calls
+			n = &noted{Candidate: memory.Candidate{Of: w, Held: w.held}}
+			w.noted = n
+		}
+		all = append(all, &n.Candidate)
 		at := trace{w.in.bytes.Load(), w.out.bytes.Load(), w.progress.Marks(), w.held.InParts() >> 10, w.held.Arrived() >> 10}
-		if at != w.trace || w.relief.Moved.IsZero() {
-			w.trace, w.relief.Moved = at, now
+		if at != n.trace || n.Moved.IsZero() {
+			n.trace, n.Moved = at, now
 		} else {
 			w.held.Trim()
 		}

@@ -38,8 +38,7 @@ type watched struct {
 	totals   *Traffic // the registry's; guarded by its mu
 
 	// This belongs to relief, under the registry's noting.
-	trace  trace
-	relief memory.Candidate
+	noted *noted // nil: it has not been noted
 }
 
 // traffic counts one direction. Two goroutines of a call may end at different

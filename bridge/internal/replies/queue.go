@@ -35,12 +35,15 @@ type Queue struct {
 
 	ready  int // small messages in a row that had already arrived when they were asked for
 	reader *sync.WaitGroup
-	ahead  bool // the reader is running
+	ahead  *ahead // nil: the reader isn't running
+}
 
+// An ahead is what the reader has read, for the owner of a Queue.
+type ahead struct {
 	mu      sync.Mutex
 	changed sync.Cond
-	queue   []mem.BufferSlice // a ring of aheadMessages; nil until the reader runs
-	first   int               // of the queue
+	queue   [aheadMessages]mem.BufferSlice // a ring
+	first   int                            // of the queue
 	count   int
 	bytes   int   // queued, or handed out and not yet sent
 	out     int   // of bytes
@@ -52,9 +55,7 @@ type Queue struct {
 // reads ahead counts with reader: its owner waits for it after Drop. If it panics, Next
 // returns the fault.
 func New(up *upstream.Stream, held *memory.Entry, reader *sync.WaitGroup, panics *report.Panics) *Queue {
-	q := &Queue{up: up, held: held, reader: reader, panics: panics}
-	q.changed.L = &q.mu
-	return q
+	return &Queue{up: up, held: held, reader: reader, panics: panics}
 }
 
 // A burst is this many small messages in a row that had already arrived when they were
@@ -68,8 +69,8 @@ const (
 // one or the end is ready. By then the caller has sent the message before it. The
 // message counts with held until Sent is called.
 func (q *Queue) Next(ctx context.Context) (m mem.BufferSlice, more bool, err error) {
-	if q.ahead {
-		return q.take()
+	if q.ahead != nil {
+		return q.ahead.take()
 	}
 	arrivals := q.up.Arrivals()
 	m, err = q.recv(ctx)
@@ -82,9 +83,9 @@ func (q *Queue) Next(ctx context.Context) (m mem.BufferSlice, more bool, err err
 	if q.up.Arrivals() != arrivals || m.Len() > burstBytes {
 		q.ready = 0
 	} else if q.ready++; q.ready == burst {
-		q.ahead = true
-		q.queue = make([]mem.BufferSlice, aheadMessages)
-		q.reader.Go(func() { q.readAhead(ctx) })
+		q.ahead = new(ahead)
+		q.ahead.changed.L = &q.ahead.mu
+		q.reader.Go(func() { q.readAhead(ctx, q.ahead) })
 	}
 	return m, false, nil
 }
@@ -126,81 +127,81 @@ func (q *Queue) Sent(bytes int, more bool) {
 }
 
 // readAhead reads until the upstream's end, or until Drop.
-func (q *Queue) readAhead(ctx context.Context) {
-	defer q.panics.Catch("reading a backend's replies", func(f *report.Fault) { q.end(f) })
+func (q *Queue) readAhead(ctx context.Context, a *ahead) {
+	defer q.panics.Catch("reading a backend's replies", func(f *report.Fault) { a.end(f) })
 	for {
 		m, err := q.recv(ctx)
 		if err != nil {
-			q.end(err)
+			a.end(err)
 			return
 		}
-		if !q.put(m) {
+		if !a.put(m) {
 			return
 		}
 	}
 }
 
 // end notes why nothing follows the queue.
-func (q *Queue) end(err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.err == nil {
-		q.err = err
+func (a *ahead) end(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil {
+		a.err = err
 	}
-	q.changed.Signal()
+	a.changed.Signal()
 }
 
 // put queues a message, and waits until there is room for another one. It returns false
 // after Drop.
-func (q *Queue) put(m mem.BufferSlice) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.err != nil { // dropped
+func (a *ahead) put(m mem.BufferSlice) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err != nil { // dropped
 		m.Free()
 		return false
 	}
-	q.queue[(q.first+q.count)%aheadMessages] = m
-	q.count++
-	q.bytes += m.Len()
-	q.changed.Signal()
-	q.full = q.count == aheadMessages || q.bytes >= aheadBytes
-	for q.full && q.err == nil {
-		q.changed.Wait()
+	a.queue[(a.first+a.count)%aheadMessages] = m
+	a.count++
+	a.bytes += m.Len()
+	a.changed.Signal()
+	a.full = a.count == aheadMessages || a.bytes >= aheadBytes
+	for a.full && a.err == nil {
+		a.changed.Wait()
 	}
-	return q.err == nil
+	return a.err == nil
 }
 
 // take returns what the reader has read.
-func (q *Queue) take() (mem.BufferSlice, bool, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.bytes -= q.out // it has been sent
-	q.out = 0
-	q.makeRoom()
-	for q.count == 0 && q.err == nil {
-		q.changed.Wait()
+func (a *ahead) take() (mem.BufferSlice, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bytes -= a.out // it has been sent
+	a.out = 0
+	a.makeRoom()
+	for a.count == 0 && a.err == nil {
+		a.changed.Wait()
 	}
-	if q.count == 0 {
-		return nil, false, q.err
+	if a.count == 0 {
+		return nil, false, a.err
 	}
-	if q.count == 1 && q.err == nil {
+	if a.count == 1 && a.err == nil {
 		// One more turn for the upstream's reader: what came in the same
 		// packet goes out together.
-		q.mu.Unlock()
+		a.mu.Unlock()
 		runtime.Gosched()
-		q.mu.Lock()
+		a.mu.Lock()
 	}
-	m := q.pop()
-	q.out = m.Len()
-	q.makeRoom()
-	return m, q.count > 0 || q.err != nil, nil
+	m := a.pop()
+	a.out = m.Len()
+	a.makeRoom()
+	return m, a.count > 0 || a.err != nil, nil
 }
 
 // makeRoom wakes the reader when it has room for several messages.
-func (q *Queue) makeRoom() {
-	if q.full && q.count <= aheadMessages/2 && q.bytes < aheadBytes {
-		q.full = false
-		q.changed.Signal()
+func (a *ahead) makeRoom() {
+	if a.full && a.count <= aheadMessages/2 && a.bytes < aheadBytes {
+		a.full = false
+		a.changed.Signal()
 	}
 }
 
@@ -211,22 +212,26 @@ var errDropped = errors.New("the messages of the stream were dropped")
 // messages left in the queue. The reader's WaitGroup tells when the reader has
 // returned.
 func (q *Queue) Drop() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.err == nil {
-		q.err = errDropped
+	a := q.ahead
+	if a == nil {
+		return
 	}
-	q.changed.Broadcast()
-	for q.count > 0 {
-		q.pop().Free()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil {
+		a.err = errDropped
+	}
+	a.changed.Broadcast()
+	for a.count > 0 {
+		a.pop().Free()
 	}
 }
 
 // pop takes the first message out of the queue, which has one. mu is held.
-func (q *Queue) pop() mem.BufferSlice {
-	m := q.queue[q.first]
-	q.queue[q.first] = nil
-	q.first = (q.first + 1) % aheadMessages
-	q.count--
+func (a *ahead) pop() mem.BufferSlice {
+	m := a.queue[a.first]
+	a.queue[a.first] = nil
+	a.first = (a.first + 1) % aheadMessages
+	a.count--
 	return m
 }

@@ -93,7 +93,7 @@ func readingAhead(t *testing.T, messages, size int) (*Queue, *memory.Entry) {
 	for range burst {
 		takeNext(t, q)
 	}
-	if !q.ahead {
+	if q.ahead == nil {
 		t.Fatalf("after %d messages that were there at once nobody reads ahead", burst)
 	}
 	return q, l
@@ -122,7 +122,7 @@ func TestPingPongIsNotReadAhead(t *testing.T) {
 			}
 			takeNext(t, q)
 		}
-		if q.ahead {
+		if q.ahead != nil {
 			t.Error("a goroutine reads ahead of a client that waits for each answer")
 		}
 	})
@@ -137,8 +137,8 @@ func TestReadingAheadIsBounded(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q, l := readingAhead(t, c.messages, c.size)
 			synctest.Wait() // the reader has read all that it may
-			if q.count != c.want || !q.full {
-				t.Errorf("%d messages of %d bytes were read ahead, want %d", q.count, c.size, c.want)
+			if q.ahead.count != c.want || !q.ahead.full {
+				t.Errorf("%d messages of %d bytes were read ahead, want %d", q.ahead.count, c.size, c.want)
 			}
 			least := int64(c.want * c.size)
 			if got, most := l.Total(), least+2*upstream.MaxStreamWindow; got < least || got > most {

@@ -55,7 +55,7 @@ type answers struct {
 	trailers int                 // of the list's fields named trailer, which golang.org/x/net counts apart
 	odd      bool                // the block may need a change
 	known    []knownBlock        // blocks that need no change, while the table stays as it is
-	found    fifo[verdict]       // on the blocks that are handed on
+	found    fifo[*verdict]      // on the blocks that are handed on
 
 	untyped, coded bool // the block has a status of HTTP without a content-type, and one of gRPC
 	broken         bool // its padding is longer than it, so grpc-go ends its stream alone, and doesn't read it
@@ -259,7 +259,7 @@ func (a *answers) mend(frames []byte, whole bool) (mended []byte, same bool) {
 	v := a.judge()
 	a.learn(indexed, v)
 	v.cut = end && !ends
-	a.found.push(v)
+	a.found.push(&v)
 	if !changed && (a.anew == nil || a.broken) {
 		return nil, true
 	}
@@ -292,7 +292,7 @@ func indexedFields(frames []byte) []byte {
 // A knownBlock is a block of references.
 type knownBlock struct {
 	fields  []byte
-	verdict verdict
+	verdict *verdict
 }
 
 // learn notes a block that was parsed. Without indexed it may have changed HPACK's table.
@@ -302,7 +302,7 @@ func (a *answers) learn(indexed []byte, v verdict) {
 	case indexed == nil:
 		a.known = a.known[:0]
 	case !a.odd && len(a.known) < most && len(indexed) <= mostBytes:
-		a.known = append(a.known, knownBlock{bytes.Clone(indexed), v})
+		a.known = append(a.known, knownBlock{bytes.Clone(indexed), &v})
 	}
 }
 

@@ -32,7 +32,7 @@ func BenchmarkAnswers(b *testing.B) {
 	next := answer()
 	read := func(p []byte) (int, error) { return copy(p, next), nil }
 	_, _ = a.read(p, read) // it never fails here
-	a.found = fifo[verdict]{}
+	a.found = fifo[*verdict]{}
 	next = answer()
 	b.ReportAllocs()
 	for b.Loop() {

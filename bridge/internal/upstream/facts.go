@@ -5,7 +5,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc/balancer"
 
@@ -21,8 +20,7 @@ type callFacts struct {
 
 	most      int                          // of a message; 0: not known
 	flow      flow                         // the bytes of the call in grpc-go, both ways
-	patience  *time.Timer                  // gives up a call that gets no stream
-	limit     time.Duration                // of patience
+	patience  *openTimer                   // gives up a call that gets no stream; nil: it has got one
 	refusal   atomic.Pointer[report.Fault] // why it got no place, if it got none
 	replayed  atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
 	refused   []*backendAddress            // that have refused the call, in earlier attempts too; guarded by the pool's mu
@@ -79,10 +77,12 @@ func (p *callPlace) received(plain int) int {
 
 // suspendPatience stops the timer. It reports whether the timer was running, as it does
 // until the call has a stream. k may be nil.
-func (k *callFacts) suspendPatience() bool { return k != nil && k.patience != nil && k.patience.Stop() }
+func (k *callFacts) suspendPatience() bool {
+	return k != nil && k.patience != nil && k.patience.suspend()
+}
 
 // resumePatience starts the timer anew.
-func (k *callFacts) resumePatience() { k.patience.Reset(k.limit) }
+func (k *callFacts) resumePatience() { k.patience.resume() }
 
 type factsKey struct{}
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -89,15 +88,14 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 		}
 	}
 	ctx := s.ctx
-	known.limit = connectPatience
+	limit := connectPatience
 	if r.Elsewhere { // the call goes on
 		ctx, giveUp = context.WithCancelCause(ctx)
-		known.limit, known.elsewhere = connectGrace, true
+		limit, known.elsewhere = connectGrace, true
 	}
-	patience := time.AfterFunc(known.limit, func() { giveUp(errPatience) })
-	known.patience = patience
+	known.patience = u.openTimers.start(limit, giveUp)
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
-	opts := make([]grpc.CallOption, 0, 4)
+	var opts []grpc.CallOption
 	if s.limit != u.limit {
 		opts = append(opts, grpc.MaxCallRecvMsgSize(s.limit.Bytes))
 	}
@@ -113,7 +111,8 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
 	known.sent.Store(err == nil)
 	u.pool.began(known)
-	inTime := patience.Stop()
+	inTime := u.openTimers.stop(known.patience)
+	known.patience = nil
 	if inTime && err == nil {
 		s.stream, s.facts = stream, known
 		return nil

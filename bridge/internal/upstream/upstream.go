@@ -69,12 +69,13 @@ const (
 type Upstream struct {
 	*reflection.Book // of the backend's methods
 
-	cc        *grpc.ClientConn
-	pool      *pool
-	budget    retryBudget
-	sentAgain struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
-	limit     report.SizeLimit                                     // of a message
-	holders   holders                                              // while it is in a Set
+	cc         *grpc.ClientConn
+	pool       *pool
+	budget     retryBudget
+	sentAgain  struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
+	limit      report.SizeLimit                                     // of a message
+	openTimers openTimers
+	holders    holders // while it is in a Set
 }
 
 // New begins to connect to the backend. messages limits each message of an answer.

@@ -104,7 +104,10 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
 		return
 	}
 	f := c.in.header
-	v, _ := c.answers.found.pop()
+	v, judged := c.answers.found.pop()
+	if !judged { // none is, once a block can't be read
+		v = new(verdict)
+	}
 	c.countArrived()
 	c.came.stream = 0 // the messages behind a header may be compressed
 	c.mu.Lock()
@@ -127,7 +130,7 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
 }
 
 // noteBlock notes a header block of the call.
-func (s *streamState) noteBlock(v verdict, ends bool) {
+func (s *streamState) noteBlock(v *verdict, ends bool) {
 	p, was := s.place, s.answer
 	s.answer = isOver
 	switch {

@@ -310,7 +310,7 @@ func TestResetsLeaveBeforeNewStreams(t *testing.T) {
 	}
 	write([]byte(http2.ClientPreface), headers(1), data[:12])
 	for range 2 { // one reset is enough
-		c.answers.found.push(verdict{ofGRPC: true, cut: true})
+		c.answers.found.push(&verdict{ofGRPC: true, cut: true})
 		c.in.header = h2Frame{kind: http2.FrameHeaders, flags: http2.FlagHeadersEndStream, stream: 1}
 		c.readBlock(1, nil, true)
 	}
