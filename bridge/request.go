@@ -89,7 +89,11 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 		refused = coded.decodeBody()
 	}
 	if up, ok := down.(upgrader); ok {
+		settled := c.unsettled == nil // else the call refers to the arrival
 		c.serveUpgrade(up, down, refused, hold) //nolint:contextcheck // the call outlives the HTTP handler
+		if settled {
+			a.free()
+		}
 		return
 	}
 	c.hold = hold.handOver()

@@ -153,7 +153,7 @@ func (d *socketStream) readFirst(ctx context.Context, what string, kind websocke
 			err = wrongKind()
 		}
 		if err == nil {
-			first, err = io.ReadAll(io.LimitReader(d.ws, int64(limit.Bytes)+1))
+			first, err = d.readAll(limit.Bytes + 1)
 		}
 		return err
 	})
@@ -170,6 +170,17 @@ func (d *socketStream) readFirst(ctx context.Context, what string, kind websocke
 		return nil, headers.TooLarge("request", len(first), limit)
 	}
 	return first, nil
+}
+
+// readAll reads a message, at most so many bytes of it.
+func (d *socketStream) readAll(most int) ([]byte, error) {
+	const small = 512 // with which io.ReadAll begins
+	if n, known := d.ws.Length(); known && n > 0 && n <= int64(min(most, small)) {
+		all := make([]byte, n)
+		_, err := io.ReadFull(d.ws, all)
+		return all, err
+	}
+	return io.ReadAll(io.LimitReader(d.ws, int64(most)))
 }
 
 // read prepares the reading of the method's messages.

@@ -25,11 +25,11 @@ var fallbackRows = compile(slices.Concat(
 // Fallback returns the fields of a request's header that reach the web server: all but those
 // of one connection, and those that only culvert and trusted proxies may set.
 func Fallback(h http.Header, trusted bool, vouched VouchedNames) http.Header {
-	hop := ConnectionNames(h)
+	hop := connectionNames(h)
 	header := make(http.Header, len(h)+8)
 	for name, values := range h {
 		lower := strings.ToLower(name)
-		if (!hop[lower] || lower == "te") && reachesFallback(lower, trusted) && fallbackRows.lets(lower, trusted) && !vouched.Strikes(lower, trusted) {
+		if (!hop.has(lower) || lower == "te") && reachesFallback(lower, trusted) && fallbackRows.lets(lower, trusted) && !vouched.Strikes(lower, trusted) {
 			header[name] = values
 		}
 	}

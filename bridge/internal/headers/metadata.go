@@ -18,7 +18,7 @@ type Asked map[string]bool
 // in Connection belong to that connection, so they don't cross. dropped are the names of
 // values that gRPC can't carry, once for each.
 func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked Asked) (md metadata.MD, dropped []string, err error) {
-	hop := ConnectionNames(h)
+	hop := connectionNames(h)
 	size := 0
 	kept := make(map[string][]string, len(h))
 	for name, values := range h {
@@ -39,7 +39,7 @@ func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked
 			}
 		case Pass:
 		}
-		if hop[name] {
+		if hop.has(name) {
 			continue
 		}
 		kept[name] = append(kept[name], values...)
@@ -123,19 +123,33 @@ func Response(md metadata.MD, setCookies bool) metadata.MD {
 	return md
 }
 
-// ConnectionNames returns the names that Connection lists, in lower case.
-func ConnectionNames(h http.Header) map[string]bool {
-	var names map[string]bool
+// connectionNames returns the names that Connection lists, in lower case. Most requests
+// list one or none, so the map is only made for more.
+func connectionNames(h http.Header) hopNames {
+	var hop hopNames
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
-			if names == nil {
-				names = make(map[string]bool)
+			name = strings.ToLower(strings.TrimSpace(name))
+			if hop.first == "" {
+				hop.first = name
+				continue
 			}
-			names[strings.ToLower(strings.TrimSpace(name))] = true
+			if hop.others == nil {
+				hop.others = make(map[string]bool)
+			}
+			hop.others[name] = true
 		}
 	}
-	return names
+	return hop
 }
+
+// hopNames are names of one connection's own.
+type hopNames struct {
+	first  string
+	others map[string]bool // nil: there are none
+}
+
+func (n hopNames) has(name string) bool { return name == n.first || n.others[name] }
 
 // Size returns the size of metadata as HTTP/2 counts it.
 func Size(md metadata.MD) int {
