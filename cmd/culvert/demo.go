@@ -71,7 +71,7 @@ uses a free one.`,
 func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 	return bridge.New(bridge.Config{
 		Backend:      bridge.Backend{Target: c.Backend},
-		Observer:     demoObserver{c},
+		Observer:     demoObserver{report.Discard(), c},
 		AllowOrigins: c.AllowOrigins,
 		LoopbackOnly: c.LoopbackOnly,
 		Fallback:     c.Fallback,
@@ -79,23 +79,21 @@ func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 }
 
 // demoObserver reports calls and refusals to the demo.
-type demoObserver struct{ to demo.BridgeConfig }
-
-// The demo doesn't show these.
-func (demoObserver) ConnBegan(report.ConnInfo) {}
-func (demoObserver) ConnEnded(report.ConnInfo) {}
+type demoObserver struct {
+	report.Observer // for what the demo doesn't show
+	to              demo.BridgeConfig
+}
 
 // CallBegan implements report.Observer.
 func (o demoObserver) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
-	return demoCall(o)
+	return demoCall{report.DiscardCall(), o.to}
 }
 
 // demoCall reports the end of a call to the demo.
-type demoCall struct{ to demo.BridgeConfig }
-
-// The demo doesn't show these.
-func (demoCall) Header(metadata.MD)            {}
-func (demoCall) Message(report.Direction, int) {}
+type demoCall struct {
+	report.CallObserver // for the rest of the call
+	to                  demo.BridgeConfig
+}
 
 // Ended implements report.CallObserver.
 func (o demoCall) Ended(c *report.CallInfo) {
@@ -110,9 +108,6 @@ func (o demoCall) Ended(c *report.CallInfo) {
 		BytesOut:    c.BytesOut,
 	})
 }
-
-// WebEnded implements report.Observer. The demo has no web server.
-func (demoObserver) WebEnded(*report.WebInfo) {}
 
 // Refused implements report.Observer.
 func (o demoObserver) Refused(r report.Refusal) {
