@@ -154,9 +154,6 @@ func mappedMemory() int64 {
 	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
 }
 
-// usedByClients returns the bytes that a server holds for its clients.
-func usedByClients(s *bridge.Server) int64 { return s.Snapshot().ClientBytes }
-
 // A connWatcher observes for the log, and counts connections for a releaser.
 type connWatcher struct {
 	*telemetry.Log

@@ -118,7 +118,7 @@ func (p *program) open(ctx context.Context) (err error) {
 	}()
 	cfg := wiring.Bridge(p.Config)
 	cfg.Logger = p.log.Logger
-	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return usedByClients(p.bridge) })
+	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return p.bridge.Snapshot().ClientBytes })
 	later := Warnings(p.Config) // here, because a file system may hang
 	for _, w := range later {
 		p.log.Warn("configuration", "warning", w)
