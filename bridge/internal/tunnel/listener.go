@@ -59,19 +59,14 @@ func (l *Listener) NewConn(ws *websocket.Conn, on *edge.Conn, pool mem.BufferPoo
 
 // Offer hands a tunnel to the server, or closes it if the server has ended.
 func (l *Listener) Offer(c *Conn) {
-	l.remember(c)
+	l.mu.Lock()
+	l.open[c] = struct{}{}
+	l.mu.Unlock()
 	select {
 	case l.conns <- c:
 	case <-l.closed:
 		_ = c.Close() // the close code tells the client
 	}
-}
-
-// remember adds a tunnel that begins.
-func (l *Listener) remember(c *Conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open[c] = struct{}{}
 }
 
 // forget removes a tunnel that has ended.
