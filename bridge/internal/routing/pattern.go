@@ -35,7 +35,6 @@ func (p *pattern) String() string {
 		return "*/*"
 	case wholeService:
 		return p.text + "/*"
-	case exactMethod, partOfService, glob:
 	}
 	return p.text
 }
@@ -126,7 +125,6 @@ func (p *pattern) matches(method string) bool {
 		return p.text == method
 	case wholeService:
 		return len(method) > len(p.text) && method[len(p.text)] == '/' && method[:len(p.text)] == p.text
-	case partOfService, glob:
 	}
 	return matchesText(p.text, method)
 }
@@ -150,7 +148,6 @@ func (p *pattern) sample() (service, method string) {
 		return unlike, unlike
 	case wholeService:
 		return p.text, unlike
-	case exactMethod, partOfService, glob:
 	}
 	var b strings.Builder
 	for text := p.text; text != ""; {

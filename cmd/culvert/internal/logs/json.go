@@ -83,7 +83,6 @@ func appendPlainValue(line []byte, v slog.Value) (_ []byte, plain bool) {
 		return strconv.AppendFloat(line, f, 'f', -1, 64), f == 0 || (math.Abs(f) >= 1e-6 && math.Abs(f) < 1e21)
 	case slog.KindBool:
 		return strconv.AppendBool(line, v.Bool()), true
-	case slog.KindAny, slog.KindDuration, slog.KindGroup, slog.KindLogValuer, slog.KindTime, slog.KindUint64:
 	}
 	return line, false
 }
