@@ -45,7 +45,6 @@ func Check(ctx context.Context, cfg Config) error {
 	})
 }
 
-// A check checks one thing and describes the result.
 type check struct {
 	name string
 	run  func(context.Context) (detail string, err error)

@@ -67,7 +67,6 @@ type service struct {
 	tokenInterval time.Duration // between two tokens of an answer
 }
 
-// Echo implements demopb.DemoServer.
 func (s *service) Echo(ctx context.Context, req *demopb.EchoRequest) (*demopb.EchoResponse, error) {
 	res := &demopb.EchoResponse{Text: req.GetText()}
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -80,7 +79,6 @@ func (s *service) Echo(ctx context.Context, req *demopb.EchoRequest) (*demopb.Ec
 	return res, nil
 }
 
-// Reserve implements demopb.DemoServer.
 func (s *service) Reserve(_ context.Context, req *demopb.ReserveRequest) (*demopb.ReserveResponse, error) {
 	name, day := strings.TrimSpace(req.GetName()), strings.ToLower(strings.TrimSpace(req.GetDay()))
 	var wrong []*errdetails.BadRequest_FieldViolation
@@ -115,7 +113,6 @@ func weekdayIndex(day string) int {
 	return -1
 }
 
-// Countdown implements demopb.DemoServer.
 func (s *service) Countdown(req *demopb.CountdownRequest, stream grpc.ServerStreamingServer[demopb.CountdownResponse]) error {
 	interval := time.Duration(req.GetIntervalMs()) * time.Millisecond
 	if n := req.GetFrom(); n > maxCountdown {
@@ -139,7 +136,6 @@ func (s *service) Countdown(req *demopb.CountdownRequest, stream grpc.ServerStre
 	}
 }
 
-// Sum implements demopb.DemoServer.
 func (s *service) Sum(stream grpc.ClientStreamingServer[demopb.SumRequest, demopb.SumResponse]) error {
 	var res demopb.SumResponse
 	for {

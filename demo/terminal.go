@@ -109,7 +109,6 @@ func (t *terminal) event(colour paint, word, text string) {
 	t.out.Printf("  %s  %s  %s", t.in(faint, time.Now().Format(time.TimeOnly)), t.in(colour, fmt.Sprintf("%-19s", word)), text)
 }
 
-// check prints the result of one check.
 func (t *terminal) check(name, detail string, err error) {
 	if err != nil {
 		t.out.Printf("%s %s: %s", t.in(red, "✗"), name, printable(err.Error()))

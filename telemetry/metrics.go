@@ -199,7 +199,6 @@ type callMetrics struct {
 	answered bool // as method
 }
 
-// Header implements report.CallObserver.
 func (*callMetrics) Header(metadata.MD) {}
 
 // Message observes the first message of the backend. A Snapshot has the count of all.
@@ -219,7 +218,6 @@ func (c *callMetrics) learn() {
 	}
 }
 
-// Ended implements report.CallObserver.
 func (c *callMetrics) Ended(i *report.CallInfo) {
 	m := c.method.m
 	if i.Origin == report.OriginUpstream && showsMethod(i.Code) {

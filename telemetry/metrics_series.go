@@ -22,7 +22,6 @@ type cache[K comparable, V any] struct {
 	adding sync.Mutex
 }
 
-// find returns the value of a key, if it is there.
 func (c *cache[K, V]) find(k K) (v V, ok bool) {
 	if all := c.all.Load(); all != nil {
 		v, ok = (*all)[k]

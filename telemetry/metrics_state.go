@@ -25,14 +25,12 @@ var descs = func() map[string]*prometheus.Desc {
 	return all
 }()
 
-// Describe implements prometheus.Collector.
 func (state) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range descs {
 		to <- d
 	}
 }
 
-// Collect implements prometheus.Collector.
 func (s state) Collect(to chan<- prometheus.Metric) {
 	tell := func(f Family, value float64, labels ...string) {
 		kind := prometheus.GaugeValue

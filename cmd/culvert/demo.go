@@ -67,7 +67,6 @@ uses a free one.`,
 	return cmd
 }
 
-// newDemoBridge creates the demo's bridge.
 func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 	return bridge.New(bridge.Config{
 		Backend:      bridge.Backend{Target: c.Backend},
@@ -84,7 +83,6 @@ type demoObserver struct {
 	to              demo.BridgeConfig
 }
 
-// CallBegan implements report.Observer.
 func (o demoObserver) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
 	return demoCall{report.DiscardCall(), o.to}
 }
@@ -95,7 +93,6 @@ type demoCall struct {
 	to                  demo.BridgeConfig
 }
 
-// Ended implements report.CallObserver.
 func (o demoCall) Ended(c *report.CallInfo) {
 	o.to.CallEnded(demo.Call{
 		Transport:   c.Transport,
@@ -109,7 +106,6 @@ func (o demoCall) Ended(c *report.CallInfo) {
 	})
 }
 
-// Refused implements report.Observer.
 func (o demoObserver) Refused(r report.Refusal) {
 	o.to.Refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
 }

@@ -137,7 +137,6 @@ type workload struct {
 	document *document
 }
 
-// workloads returns the workloads of a document.
 func (d *document) workloads() ([]*workload, error) {
 	var all []*workload
 	for _, o := range d.objects() {
@@ -219,7 +218,6 @@ func (w *workload) podMetadata() (*corev1.Pod, error) {
 	return &corev1.Pod{ObjectMeta: t.Metadata}, err
 }
 
-// pod returns the workload's pod.
 func (w *workload) pod() (*corev1.Pod, error) {
 	var t struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`

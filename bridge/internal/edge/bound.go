@@ -37,7 +37,6 @@ func (c *Conn) countBegin() {
 	}
 }
 
-// countEnd undoes countBegin.
 func (c *Conn) countEnd() {
 	if c.tunnel == nil {
 		c.edge.open.Add(-1)
@@ -169,7 +168,6 @@ func ListenConfig() *net.ListenConfig {
 // boundRest does.
 var probes = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 3 * time.Second, Count: 3}
 
-// refused notes the refusal of a peer's connection.
 func (e *Edge) refused(err error, peer string) {
 	if f, ok := errors.AsType[*report.Fault](err); ok {
 		e.o.Refusals.Note(f, peer)

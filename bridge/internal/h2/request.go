@@ -22,7 +22,6 @@ var forConnections = map[string]bool{
 // noRequest is the initial value of requests, so that WithContext copies nothing.
 var noRequest = new(http.Request)
 
-// newStream makes a stream from a request's header.
 func (c *conn) newStream(b *headerBlock) (*stream, error) {
 	st := newStream(c, b.stream)
 	r := noRequest.WithContext(st.ctx)
@@ -171,7 +170,6 @@ func (st *stream) fillBody(ended bool) malformed {
 	return ""
 }
 
-// headerTooLarge answers requests whose header is over the limit.
 func headerTooLarge(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
 	_, _ = io.WriteString(w, "the request's header is too large\n") // the client may be gone

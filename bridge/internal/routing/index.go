@@ -113,7 +113,6 @@ func numberOf[K comparable](numbers map[K]int32, k K, make func() int32) int32 {
 	return n
 }
 
-// hostOf returns the number of the entry's host.
 func (x *index) hostOf(e *entry) (host int32) {
 	newHost := func() int32 { return add(&x.depths, 0) }
 	switch e.hostKind() {

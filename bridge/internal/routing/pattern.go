@@ -116,7 +116,6 @@ func checkClass(text string) (length int, err error) {
 	return len(text) - len(rest) + 1, nil
 }
 
-// matches reports whether p matches a method.
 func (p *pattern) matches(method string) bool {
 	switch p.kind {
 	case anyMethod:

@@ -69,7 +69,6 @@ func (l *Listener) Offer(c *Conn) {
 	}
 }
 
-// forget removes a tunnel that has ended.
 func (l *Listener) forget(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -24,7 +24,6 @@ func (c *Conn) answer(payload []byte) {
 	c.tryPong()
 }
 
-// note notes a ping.
 func (p *pongDue) note(payload []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

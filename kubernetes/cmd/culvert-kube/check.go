@@ -90,7 +90,6 @@ func addChoice(cmd *cobra.Command, to *string, name, short string, words []strin
 	_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // an error would mean that there is no such flag
 }
 
-// run checks, and prints the result.
 func (c *checkCommand) run(cmd *cobra.Command) error {
 	for flag, choice := range map[string]struct {
 		value string

@@ -29,7 +29,6 @@ const maxKeptLine = 16 << 10
 
 var jsonLines = sync.Pool{New: func() any { return new(make([]byte, 0, 1<<10)) }}
 
-// Handle implements slog.Handler.
 func (h jsonHandler) Handle(ctx context.Context, r slog.Record) error {
 	buf := jsonLines.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
 	line, plain := appendPlainRecord((*buf)[:0], r)

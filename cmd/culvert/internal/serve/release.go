@@ -160,13 +160,11 @@ type connWatcher struct {
 	releaser *releaser
 }
 
-// ConnBegan implements report.Observer.
 func (w connWatcher) ConnBegan(c report.ConnInfo) {
 	w.releaser.connBegan()
 	w.Log.ConnBegan(c)
 }
 
-// ConnEnded implements report.Observer.
 func (w connWatcher) ConnEnded(c report.ConnInfo) {
 	w.Log.ConnEnded(c)
 	w.releaser.connEnded()

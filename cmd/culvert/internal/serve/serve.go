@@ -59,7 +59,6 @@ func Run(ctx context.Context, o Options) (err error) {
 // Warnings returns the warnings about a configuration that config can't give.
 func Warnings(c *config.Loaded) []string { return append(files.Exposed(c), wiring.Warnings(c)...) }
 
-// A program is a running serve.
 type program struct {
 	Options // Config is the one at the start, compact when open returns; reloads has the current one
 	log     *logs.Log
