@@ -171,8 +171,8 @@ type doubts struct {
 	confirm func()    // nil: no doubt
 }
 
-// setReadDeadline sets the owner's deadline.
-func (c *Conn) setReadDeadline(t time.Time) error {
+// SetReadDeadline sets the deadline of NextMessage and Read.
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.doubts.mu.Lock()
 	defer c.doubts.mu.Unlock()
 	c.doubts.until = t
