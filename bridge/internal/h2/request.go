@@ -115,7 +115,8 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 		r.URL, r.RequestURI = &url.URL{Host: r.Host}, r.Host
 		return ""
 	}
-	if !validMethod(p.method) || p.scheme != "http" && p.scheme != "https" {
+	isToken := httpguts.ValidHeaderFieldName // methods are tokens, as names of fields are
+	if !isToken(p.method) || p.scheme != "http" && p.scheme != "https" {
 		return "the method or the scheme"
 	}
 	if !strings.HasPrefix(p.path, "/") && (p.path != "*" || p.method != http.MethodOptions) {
@@ -127,15 +128,6 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 	}
 	r.URL, r.RequestURI = u, p.path
 	return ""
-}
-
-func validMethod(m string) bool {
-	for i := range len(m) {
-		if !httpguts.IsTokenRune(rune(m[i])) {
-			return false
-		}
-	}
-	return m != ""
 }
 
 // fillBody fills in the body and its length. ended reports that there is none.
