@@ -68,7 +68,6 @@ type ACME struct {
 // Enabled reports whether culvert gets certificates from an ACME CA.
 func (a ACME) Enabled() bool { return len(a.Domains) > 0 || len(a.OnDemand) > 0 }
 
-// namesKey returns the key that has names.
 func (a ACME) namesKey() string {
 	if len(a.Domains) == 0 {
 		return "tls.acme.on_demand"

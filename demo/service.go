@@ -25,7 +25,6 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// errorDomain is the domain of the ErrorInfo in the service's own errors.
 const errorDomain = "demo.culvert"
 
 // The metadata that the service echoes, see demo.proto.
@@ -207,7 +206,6 @@ func failure(code codes.Code, message string, details ...protoadapt.MessageV1) e
 	return st.Err()
 }
 
-// echoMetadata returns the headers and trailers that echo a call's metadata.
 func echoMetadata(ctx context.Context) (header, trailer metadata.MD) {
 	header, trailer = metadata.MD{}, metadata.MD{}
 	md, _ := metadata.FromIncomingContext(ctx)

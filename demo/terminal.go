@@ -104,7 +104,6 @@ func (t *terminal) refused(r Refusal) {
 	t.event(red, r.Reason, printable(r.Peer)+"  "+printable(r.Detail))
 }
 
-// event prints one line with the time.
 func (t *terminal) event(colour paint, word, text string) {
 	t.out.Printf("  %s  %s  %s", t.in(faint, time.Now().Format(time.TimeOnly)), t.in(colour, fmt.Sprintf("%-19s", word)), text)
 }

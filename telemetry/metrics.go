@@ -191,7 +191,6 @@ func (m *Metrics) CallBegan(_ context.Context, c *report.CallInfo, _ metadata.MD
 	return &callMetrics{method: m.method(c.Method), path: c.Method, begin: c.Begin}
 }
 
-// A callMetrics observes one call.
 type callMetrics struct {
 	method   *methodSeries // only the goroutine of the responses uses it, until Ended
 	path     string

@@ -129,7 +129,6 @@ func list(n *yaml.Node, kind string) *yaml.Node {
 	return nil
 }
 
-// A workload is an object with a pod.
 type workload struct {
 	object
 	template *yaml.Node   // has metadata and spec; nil: the object is a part of one, such as a patch
@@ -201,7 +200,6 @@ func podTemplate(n *yaml.Node, depth int) *yaml.Node {
 	return nil
 }
 
-// namespace returns the workload's namespace.
 func (w *workload) namespace(otherwise string) string {
 	if w.nameSpace != "" {
 		return w.nameSpace

@@ -218,7 +218,6 @@ func (c *conn) closeStreams(err error) {
 	}
 }
 
-// tell reports a state to ConnState.
 func (c *conn) tell(state http.ConnState) {
 	if c.hs.ConnState != nil {
 		c.hs.ConnState(c.nc, state)

@@ -31,7 +31,6 @@ type index struct {
 	groups   []group
 }
 
-// A prefixKey is a prefix of paths on a host.
 type prefixKey struct {
 	text     string
 	host     int32
@@ -130,7 +129,6 @@ func (x *index) hostOf(e *entry) (host int32) {
 	return host
 }
 
-// prefixOf returns the number of the entry's prefix on a host.
 func (x *index) prefixOf(host int32, e *entry) int32 {
 	return numberOf(x.byPrefix, prefixKey{e.prefix, host, e.elements}, func() int32 { return add(&x.prefixes, prefix{any: none}) })
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/culvert-grpc/culvert/kubernetes/check/cluster"
 )
 
-// A checkCommand has the flags of check.
 type checkCommand struct {
 	files     []string
 	conf      *configFlags

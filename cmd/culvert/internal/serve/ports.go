@@ -13,7 +13,6 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// A port is a socket of listen.
 type port struct {
 	net.Listener
 	rules bridge.Listener // what it accepts
