@@ -146,7 +146,6 @@ func (c *Control) setLevel(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, word+"\n")
 }
 
-// levels are the values of log.level.
 var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
 func levelName(l slog.Level) string { return strings.ToLower(l.String()) }

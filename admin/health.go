@@ -39,7 +39,6 @@ func (h *Health) SetReady(ready bool) {
 // SetBackends sets the function that returns the state of the backends.
 func (h *Health) SetBackends(backends func() []Backend) { h.backends.Store(&backends) }
 
-// list returns the state of the backends.
 func (h *Health) list() []Backend {
 	if backends := h.backends.Load(); backends != nil {
 		return (*backends)()

@@ -159,7 +159,6 @@ func readHealth(body io.Reader, request proto.Message) (codes.Code, error) {
 	return codes.OK, nil
 }
 
-// sendHealth sends a message.
 func sendHealth(w http.ResponseWriter, m proto.Message) error {
 	message, err := proto.Marshal(m)
 	if err != nil {
@@ -241,7 +240,6 @@ func (w *watches) next() (changed <-chan struct{}, over bool) {
 	return w.changed, w.over
 }
 
-// stop ends all Watches.
 func (w *watches) stop() {
 	w.mu.Lock()
 	w.over = true

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 )
 
@@ -67,7 +68,6 @@ type ACME struct {
 // Enabled reports whether culvert gets certificates from an ACME CA.
 func (a ACME) Enabled() bool { return len(a.Domains) > 0 || len(a.OnDemand) > 0 }
 
-// namesKey returns the key that has names.
 func (a ACME) namesKey() string {
 	if len(a.Domains) == 0 {
 		return "tls.acme.on_demand"
@@ -138,7 +138,7 @@ func anyText(string) error { return nil }
 func checkACME(l *Loaded) []error {
 	a := l.TLS.ACME
 	if !a.Enabled() {
-		return withoutEffect(l, "tls.acme.domains: list the names for which culvert gets certificates", a, "storage", "email", "directory", "ca_root",
+		return withoutEffect(l, "tls.acme.domains: list the names for which culvert gets certificates", "storage", "email", "directory", "ca_root",
 			"challenges", "eab.key_id", "eab.hmac_key", "dns_provider", "dns_settings", "dns_resolvers")
 	}
 	var errs []error
@@ -157,23 +157,19 @@ func checkACME(l *Loaded) []error {
 		}
 	}
 	if a.DNSProvider == "" {
-		errs = append(errs, withoutEffect(l, "tls.acme.dns_provider: name the provider", a, "dns_settings", "dns_resolvers")...)
+		errs = append(errs, withoutEffect(l, "tls.acme.dns_provider: name the provider", "dns_settings", "dns_resolvers")...)
 	}
 	return errs
 }
 
 // withoutEffect returns an error for each key of tls.acme that is set and has
 // no effect.
-func withoutEffect(l *Loaded, missing string, a ACME, keys ...string) []error {
-	says := map[string]bool{
-		"storage": a.Storage != "", "email": a.Email != "", "directory": a.Directory != "", "ca_root": a.CARoot != "",
-		"challenges": len(a.Challenges) > 0, "eab.key_id": a.EAB.KeyID != "", "eab.hmac_key": a.EAB.HMACKey != "",
-		"dns_provider": a.DNSProvider != "", "dns_settings": len(a.DNSSettings) > 0, "dns_resolvers": len(a.DNSResolvers) > 0,
-	}
+func withoutEffect(l *Loaded, missing string, keys ...string) []error {
 	var errs []error
 	for _, key := range keys {
-		if says[key] {
-			errs = append(errs, l.Errorf("tls.acme."+key, "has no effect without %s", missing))
+		k := fileKeys.byPath["tls.acme."+key]
+		if !reflect.ValueOf(l.Config).FieldByIndex(k.index).IsZero() {
+			errs = append(errs, l.Errorf(k.Name, "has no effect without %s", missing))
 		}
 	}
 	return errs

@@ -13,7 +13,6 @@ import (
 	"github.com/culvert-grpc/culvert/zone"
 )
 
-// checkWebServer accepts the address of a web server.
 func checkWebServer(s string) error {
 	if strings.HasPrefix(s, unixPrefix) {
 		_, err := parseListenAddress(s)

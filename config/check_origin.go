@@ -53,7 +53,6 @@ func namesOrigin(s string) bool {
 	return s != "null" && !strings.HasPrefix(s, "~") && !strings.Contains(s, "*")
 }
 
-// An originList is the value of a key with origins.
 type originList struct {
 	key     string
 	entries []string

@@ -122,7 +122,6 @@ func checkKeptPrefix(l *Loaded, r *Route, at string) {
 	}
 }
 
-// warnOfUnusedBackends warns of backends that no route names.
 func warnOfUnusedBackends(l *Loaded) {
 	used := map[string]bool{}
 	for _, r := range l.Routes {

@@ -23,7 +23,6 @@ func (l *Loaded) ListenerTLS(i int) TLS {
 	return t
 }
 
-// speaksTLS reports whether a listener uses TLS.
 func (l *Loaded) speaksTLS() bool {
 	return slices.ContainsFunc(l.Listen, func(ln Listener) bool { return ln.TLS.Enabled })
 }

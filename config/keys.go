@@ -89,7 +89,6 @@ func (k Key) Bool() bool { return !k.List && k.kind.name == kindsByType[reflect.
 // last returns the name of the key in its section.
 func (k Key) last() string { return k.path[strings.LastIndexByte(k.path, '.')+1:] }
 
-// example returns a value that k accepts.
 func (k Key) example() string {
 	switch {
 	case k.words != nil:
@@ -227,7 +226,6 @@ func (k Key) sectionList(t reflect.Type, short string) Key {
 	return k
 }
 
-// variable returns the environment variable of a key.
 func variable(name string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 }

@@ -274,7 +274,6 @@ func checkMethodPattern(s string) error {
 	return nil
 }
 
-// checkMethod accepts the name of one method.
 func checkMethod(s string) error {
 	service, method, ok := rules.CutPattern(s)
 	switch {

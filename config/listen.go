@@ -84,7 +84,6 @@ func parseMode(s string) (any, error) {
 // SocketMode returns the mode of a unix socket.
 func (l Listener) SocketMode() fs.FileMode { return fs.FileMode(cmp.Or(l.Mode, defaultMode)) }
 
-// unixPrefix begins the address of a unix socket.
 const unixPrefix = "unix:"
 
 // Socket returns the path of a unix socket, or "" for a port.

@@ -113,7 +113,6 @@ func Load(o Options, file string, flags map[string]any) (*Loaded, error) {
 	return s.load(file, s.first())
 }
 
-// load is Load in a world.
 func (s *source) load(file string, w world) (*Loaded, error) {
 	l := &Loaded{File: file, origins: map[string]origin{}, derived: map[string]string{}, source: *s}
 	errs := checkEnvironment(os.Environ())

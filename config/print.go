@@ -88,7 +88,6 @@ func mark(set bool) string {
 	return "#"
 }
 
-// setsBelow reports whether a key of the section is set.
 func (l *Loaded) setsBelow(section string) bool {
 	for name := range l.origins {
 		if strings.HasPrefix(name, section+".") {

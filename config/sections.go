@@ -47,7 +47,6 @@ func (k Key) longForm(value any) ([]section, error) {
 	return nil, fmt.Errorf("%T is no list of sections", value)
 }
 
-// setEntries sets the structs of a list of sections.
 func (k Key) setEntries(field reflect.Value, list []section) error {
 	if len(list) == 0 && k.path == k.Name { // an empty list stays nil, as in Defaults
 		field.SetZero()
@@ -181,7 +180,6 @@ func (l *Loaded) Source(key string) string {
 	}
 }
 
-// setsGroup reports whether an entry sets a key of the group.
 func (l *Loaded) setsGroup(t *table, entry, group string) bool {
 	return group != "" && slices.ContainsFunc(t.keys, func(k Key) bool { return k.group == group && l.IsSet(join(entry, k.path)) })
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// checkTimeout is the time limit of Check.
 const checkTimeout = 20 * time.Second
 
 // checkTokenInterval makes the answers fast, because nobody watches them.
@@ -45,7 +44,6 @@ func Check(ctx context.Context, cfg Config) error {
 	})
 }
 
-// A check checks one thing and describes the result.
 type check struct {
 	name string
 	run  func(context.Context) (detail string, err error)
@@ -88,7 +86,6 @@ func runChecks(ctx context.Context, term *terminal, s *stage) error {
 	return nil
 }
 
-// A checker has the clients of one address.
 type checker struct {
 	address   string
 	client    *http.Client

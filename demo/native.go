@@ -111,7 +111,6 @@ func callAll(ctx context.Context, client demopb.DemoClient) []nativeCall {
 	return calls
 }
 
-// converseOnce holds a conversation of one question.
 func converseOnce(ctx context.Context, client demopb.DemoClient, opts ...grpc.CallOption) (messages int, err error) {
 	stream, err := client.Converse(ctx, opts...)
 	if err != nil {
@@ -174,7 +173,6 @@ func (l *localAddrs) all() []string {
 	return slices.Clone(l.addrs)
 }
 
-// newNativeClient returns a grpc-go client that connects with dial.
 func newNativeClient(address string, dial func(context.Context, string) (net.Conn, error)) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -182,7 +180,6 @@ func newNativeClient(address string, dial func(context.Context, string) (net.Con
 	)
 }
 
-// converseNative holds a conversation with grpc-go over dial's connections.
 func converseNative(ctx context.Context, address string, dial func(context.Context, string) (net.Conn, error)) (heard, error) {
 	conn, err := newNativeClient(address, dial)
 	if err != nil {

@@ -25,7 +25,6 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// errorDomain is the domain of the ErrorInfo in the service's own errors.
 const errorDomain = "demo.culvert"
 
 // The metadata that the service echoes, see demo.proto.
@@ -67,7 +66,6 @@ type service struct {
 	tokenInterval time.Duration // between two tokens of an answer
 }
 
-// Echo implements demopb.DemoServer.
 func (s *service) Echo(ctx context.Context, req *demopb.EchoRequest) (*demopb.EchoResponse, error) {
 	res := &demopb.EchoResponse{Text: req.GetText()}
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -80,7 +78,6 @@ func (s *service) Echo(ctx context.Context, req *demopb.EchoRequest) (*demopb.Ec
 	return res, nil
 }
 
-// Reserve implements demopb.DemoServer.
 func (s *service) Reserve(_ context.Context, req *demopb.ReserveRequest) (*demopb.ReserveResponse, error) {
 	name, day := strings.TrimSpace(req.GetName()), strings.ToLower(strings.TrimSpace(req.GetDay()))
 	var wrong []*errdetails.BadRequest_FieldViolation
@@ -115,7 +112,6 @@ func weekdayIndex(day string) int {
 	return -1
 }
 
-// Countdown implements demopb.DemoServer.
 func (s *service) Countdown(req *demopb.CountdownRequest, stream grpc.ServerStreamingServer[demopb.CountdownResponse]) error {
 	interval := time.Duration(req.GetIntervalMs()) * time.Millisecond
 	if n := req.GetFrom(); n > maxCountdown {
@@ -139,7 +135,6 @@ func (s *service) Countdown(req *demopb.CountdownRequest, stream grpc.ServerStre
 	}
 }
 
-// Sum implements demopb.DemoServer.
 func (s *service) Sum(stream grpc.ClientStreamingServer[demopb.SumRequest, demopb.SumResponse]) error {
 	var res demopb.SumResponse
 	for {
@@ -211,7 +206,6 @@ func failure(code codes.Code, message string, details ...protoadapt.MessageV1) e
 	return st.Err()
 }
 
-// echoMetadata returns the headers and trailers that echo a call's metadata.
 func echoMetadata(ctx context.Context) (header, trailer metadata.MD) {
 	header, trailer = metadata.MD{}, metadata.MD{}
 	md, _ := metadata.FromIncomingContext(ctx)

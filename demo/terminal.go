@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -103,12 +104,10 @@ func (t *terminal) refused(r Refusal) {
 	t.event(red, r.Reason, printable(r.Peer)+"  "+printable(r.Detail))
 }
 
-// event prints one line with the time.
 func (t *terminal) event(colour paint, word, text string) {
 	t.out.Printf("  %s  %s  %s", t.in(faint, time.Now().Format(time.TimeOnly)), t.in(colour, fmt.Sprintf("%-19s", word)), text)
 }
 
-// check prints the result of one check.
 func (t *terminal) check(name, detail string, err error) {
 	if err != nil {
 		t.out.Printf("%s %s: %s", t.in(red, "✗"), name, printable(err.Error()))
@@ -138,22 +137,7 @@ func printable(text string) string {
 }
 
 // codeName returns the code's name in the protocol, such as INVALID_ARGUMENT.
-func codeName(c codes.Code) string {
-	switch c {
-	case codes.OK:
-		return "OK"
-	case codes.Canceled:
-		return "CANCELLED" // Go writes it with one l
-	}
-	var b strings.Builder
-	for i, r := range c.String() {
-		if i > 0 && unicode.IsUpper(r) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToUpper(r))
-	}
-	return b.String()
-}
+func codeName(c codes.Code) string { return code.Code(c).String() }
 
 func byteCount(n int64) string {
 	const kib = 1 << 10

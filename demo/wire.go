@@ -96,7 +96,6 @@ func dialTurns(ctx context.Context, client *http.Client, base string, md metadat
 	return &socketTurns{ctx: ctx, conn: conn}, nil
 }
 
-// Send implements turns.
 func (s *socketTurns) Send(req *demopb.ConverseRequest) error {
 	message, err := proto.Marshal(req)
 	if err != nil {
@@ -105,12 +104,10 @@ func (s *socketTurns) Send(req *demopb.ConverseRequest) error {
 	return s.conn.Write(s.ctx, websocket.MessageBinary, appendFrame([]byte{byte(codec.MarkerData)}, message))
 }
 
-// CloseSend implements turns.
 func (s *socketTurns) CloseSend() error {
 	return s.conn.Write(s.ctx, websocket.MessageBinary, []byte{byte(codec.MarkerHalfClose)})
 }
 
-// Recv implements turns.
 func (s *socketTurns) Recv() (*demopb.ConverseResponse, error) {
 	for {
 		_, message, err := s.conn.Read(s.ctx)
@@ -152,7 +149,6 @@ func dialTunnel(ctx context.Context, client *http.Client, base string) (net.Conn
 	return websocket.NetConn(context.WithoutCancel(ctx), conn, websocket.MessageBinary), nil
 }
 
-// dialSocket opens a WebSocket with the subprotocol.
 func dialSocket(ctx context.Context, client *http.Client, url, subprotocol string) (*websocket.Conn, error) {
 	conn, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{subprotocol}})
 	if err != nil {

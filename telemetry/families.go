@@ -1,9 +1,6 @@
 package telemetry
 
-import (
-	"slices"
-	"strconv"
-)
+import "slices"
 
 // A Kind is what the values of a metric are.
 type Kind string
@@ -22,7 +19,7 @@ type Family struct {
 	Name   string
 	Kind   Kind
 	Help   string
-	Labels []string
+	Labels []string // page_test.go has what they mean
 }
 
 // families are the rows of the table below, in their order.
@@ -87,30 +84,3 @@ var (
 	droppedLogs = family("culvert_log_lines_dropped_total", Counter, "log lines that were dropped because nobody read the log")
 	buildInfo   = family("culvert_build_info", Gauge, "1, with the version of culvert and of Go", "version", "go_version")
 )
-
-// A label is a label of culvert's metrics and its meaning.
-type label struct{ Name, Meaning string }
-
-// labels has each label once.
-var labels = []label{
-	{"backend", "the backend's name; `default` for the one in `backend`"},
-	{"certificate", "the certificate's file, or its first name"},
-	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
-	{"enforced", "`true`, or `false` for a rule that is only tried out"},
-	{"error_type", "the status code, if the server and not the client is to blame for it: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
-	{"go_version", "the version of Go that built culvert"},
-	{"http_status", "the class of the HTTP status, such as `2xx`; `1xx` is a WebSocket, and `_OTHER` a number over 599. Empty if the client got no answer"},
-	{"key", "the key of the configuration"},
-	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},
-	{"listener", "the listener's name; empty if there is one without a name"},
-	{"origin", "the source of the status: `upstream` (the backend or the web server), `culvert`, or `client` (the client went away or cancelled)"},
-	{"outcome", "`sent`: by the [retry](../guides/several-backends.md#retries) of a route; `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent, although the route's `retry` asks for it"},
-	{"reason", "of calls, web requests and refusals: culvert's reason ([errors](errors.md)); of connections: why they ended, as in [the log](log.md#connections). Empty if there is none"},
-	{"result", "`applied` or `rejected`"},
-	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` stands for all methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
-	{"rpc_status_code", "the status that the client got, such as `OK` or `NOT_FOUND`; `_OTHER` for a number without a name"},
-	{"rpc_system_name", "always `grpc`"},
-	{"state", "`accepts`: the address gets new calls; `unhealthy`: its health check fails; `down`: there is no connection"},
-	{"transport", "of calls: the [client protocol](protocols.md), as in the log, or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
-	{"version", "the version of culvert, or of its configuration"},
-}

@@ -191,7 +191,9 @@ func (o *Log) ConnEnded(c report.ConnInfo) {
 		attrs = append(attrs, slog.String("cause", c.Cause))
 	}
 	if c.Ended == report.EndedProbe {
-		o.countProbe()
+		o.mu.Lock()
+		o.probes++
+		o.mu.Unlock()
 	}
 	if level > slog.LevelDebug {
 		told, muted, probes := o.tell()
@@ -205,12 +207,6 @@ func (o *Log) ConnEnded(c report.ConnInfo) {
 		}
 	}
 	o.log.LogAttrs(context.Background(), level, "connection ended", attrs...)
-}
-
-func (o *Log) countProbe() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.probes++
 }
 
 // tell reports whether a line may be written about a bad end. If so, it also

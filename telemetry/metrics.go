@@ -191,7 +191,6 @@ func (m *Metrics) CallBegan(_ context.Context, c *report.CallInfo, _ metadata.MD
 	return &callMetrics{method: m.method(c.Method), path: c.Method, begin: c.Begin}
 }
 
-// A callMetrics observes one call.
 type callMetrics struct {
 	method   *methodSeries // only the goroutine of the responses uses it, until Ended
 	path     string
@@ -199,7 +198,6 @@ type callMetrics struct {
 	answered bool // as method
 }
 
-// Header implements report.CallObserver.
 func (*callMetrics) Header(metadata.MD) {}
 
 // Message observes the first message of the backend. A Snapshot has the count of all.
@@ -219,7 +217,6 @@ func (c *callMetrics) learn() {
 	}
 }
 
-// Ended implements report.CallObserver.
 func (c *callMetrics) Ended(i *report.CallInfo) {
 	m := c.method.m
 	if i.Origin == report.OriginUpstream && showsMethod(i.Code) {

@@ -22,7 +22,6 @@ type cache[K comparable, V any] struct {
 	adding sync.Mutex
 }
 
-// find returns the value of a key, if it is there.
 func (c *cache[K, V]) find(k K) (v V, ok bool) {
 	if all := c.all.Load(); all != nil {
 		v, ok = (*all)[k]
@@ -121,7 +120,6 @@ func showsMethod(c codes.Code) bool {
 	switch c {
 	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.Internal, codes.DataLoss:
 		return true
-	case codes.Unimplemented, codes.Unauthenticated, codes.PermissionDenied, codes.ResourceExhausted, codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Unknown:
 	}
 	return false
 }

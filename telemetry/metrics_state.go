@@ -13,32 +13,24 @@ import (
 // is a prometheus.Collector.
 type state struct{ *Metrics }
 
-// desc describes a row of the table to Prometheus.
-func (f Family) desc() *prometheus.Desc { return prometheus.NewDesc(f.Name, f.Help, f.Labels, nil) }
-
-// The rows that state has the values of.
-var (
-	stateFamilies = []Family{
+// descs describe the rows that state has the values of to Prometheus.
+var descs = func() map[string]*prometheus.Desc {
+	all := make(map[string]*prometheus.Desc)
+	for _, f := range []Family{
 		openCalls, messages, messageBytes, blocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
 		clientMemoryLimit, evictedCalls, droppedValues, panics, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls, draining, droppedLogs,
+	} {
+		all[f.Name] = prometheus.NewDesc(f.Name, f.Help, f.Labels, nil)
 	}
-	descs = func() map[string]*prometheus.Desc {
-		all := make(map[string]*prometheus.Desc)
-		for _, f := range stateFamilies {
-			all[f.Name] = f.desc()
-		}
-		return all
-	}()
-)
+	return all
+}()
 
-// Describe implements prometheus.Collector.
 func (state) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range descs {
 		to <- d
 	}
 }
 
-// Collect implements prometheus.Collector.
 func (s state) Collect(to chan<- prometheus.Metric) {
 	tell := func(f Family, value float64, labels ...string) {
 		kind := prometheus.GaugeValue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -89,4 +90,31 @@ gets its own time series only after a backend has shown to know it, by a message
 	}
 	b.WriteString("\nNext: [the log](log.md), [health checks and signals](../guides/health-and-signals.md), [errors](errors.md), [configuration](configuration.md).\n")
 	return b.Bytes()
+}
+
+// A label is a label of culvert's metrics and its meaning, for the page.
+type label struct{ Name, Meaning string }
+
+// labels has each label once.
+var labels = []label{
+	{"backend", "the backend's name; `default` for the one in `backend`"},
+	{"certificate", "the certificate's file, or its first name"},
+	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
+	{"enforced", "`true`, or `false` for a rule that is only tried out"},
+	{"error_type", "the status code, if the server and not the client is to blame for it: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
+	{"go_version", "the version of Go that built culvert"},
+	{"http_status", "the class of the HTTP status, such as `2xx`; `1xx` is a WebSocket, and `_OTHER` a number over 599. Empty if the client got no answer"},
+	{"key", "the key of the configuration"},
+	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},
+	{"listener", "the listener's name; empty if there is one without a name"},
+	{"origin", "the source of the status: `upstream` (the backend or the web server), `culvert`, or `client` (the client went away or cancelled)"},
+	{"outcome", "`sent`: by the [retry](../guides/several-backends.md#retries) of a route; `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent, although the route's `retry` asks for it"},
+	{"reason", "of calls, web requests and refusals: culvert's reason ([errors](errors.md)); of connections: why they ended, as in [the log](log.md#connections). Empty if there is none"},
+	{"result", "`applied` or `rejected`"},
+	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` stands for all methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
+	{"rpc_status_code", "the status that the client got, such as `OK` or `NOT_FOUND`; `_OTHER` for a number without a name"},
+	{"rpc_system_name", "always `grpc`"},
+	{"state", "`accepts`: the address gets new calls; `unhealthy`: its health check fails; `down`: there is no connection"},
+	{"transport", "of calls: the [client protocol](protocols.md), as in the log, or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
+	{"version", "the version of culvert, or of its configuration"},
 }

@@ -41,7 +41,6 @@ var (
 	errNotYet       = errors.New("tls: the certificate for this name is being fetched: try again")
 )
 
-// mayDemand reports whether a certificate for name may be fetched on demand.
 func (a *ACME) mayDemand(name string) bool {
 	if !nameForm.MatchString(name) {
 		return false

@@ -182,7 +182,6 @@ func (a *ACME) place(ctx context.Context, m *managed, patience time.Duration) (r
 	}
 }
 
-// load reads a certificate from the storage.
 func (a *ACME) load(ctx context.Context, name string) (*kept, error) {
 	key := a.issuer.IssuerKey()
 	certPEM, err := a.storage.Load(ctx, certmagic.StorageKeys.SiteCert(key, name))

@@ -231,7 +231,6 @@ func (o *ACMEOptions) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// solvers makes the solver of each challenge.
 func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez.Solver, error) {
 	solvers := map[string]acmez.Solver{}
 	for _, kind := range o.Challenges {

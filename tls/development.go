@@ -1,7 +1,6 @@
 package proxytls
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -225,7 +224,7 @@ func (d *Development) issue() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Certificate{Certificate: [][]byte{der, d.signer.Certificate[0]}, PrivateKey: crypto.PrivateKey(key), Leaf: leaf}, nil
+	return &tls.Certificate{Certificate: [][]byte{der, d.signer.Certificate[0]}, PrivateKey: key, Leaf: leaf}, nil
 }
 
 // HowToTrust returns instructions, for a person at a terminal, to make programs on

@@ -29,7 +29,6 @@ func cause(err error) error {
 	return err
 }
 
-// split returns the joined errors.
 func split(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()

@@ -29,7 +29,6 @@ func pemBlocks(data []byte) ([]*pem.Block, error) {
 	return blocks, nil
 }
 
-// kinds reports which kinds of PEM block there are.
 func kinds(blocks []*pem.Block) (certificate, privateKey bool) {
 	for _, block := range blocks {
 		certificate = certificate || block.Type == "CERTIFICATE"

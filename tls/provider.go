@@ -108,7 +108,6 @@ func (p *Provider) state(now time.Time) (certificates []Certificate, problems []
 	return certificates, append(outOfTime(certificates, now), s.crls.outdated(now)...)
 }
 
-// configOf returns the configuration for clients under a policy.
 func (p *Provider) configOf(policy *policy) *tls.Config {
 	return &tls.Config{
 		MinVersion:       p.opts.MinVersion,

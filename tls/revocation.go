@@ -12,7 +12,6 @@ import (
 	"time"
 )
 
-// revocations are the lists of revoked certificates.
 type revocations []*revocationList
 
 type revocationList struct {

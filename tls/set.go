@@ -99,7 +99,6 @@ func selectors(leaf *x509.Certificate) []string {
 	return distinct(names...)
 }
 
-// add adds the pair under its names.
 func (s *set) add(p *pair) error {
 	s.pairs = append(s.pairs, p)
 	for _, name := range p.names {
@@ -226,7 +225,6 @@ func unprefixed(err error) error {
 	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: "))
 }
 
-// loadAuthorities reads the CA certificates in a file.
 func loadAuthorities(key, file string, c contents) ([]*x509.Certificate, error) {
 	data, err := c.read(key, file)
 	if err != nil {

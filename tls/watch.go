@@ -143,7 +143,6 @@ func (w *watcher) current() []error {
 	return nil
 }
 
-// tell reports news.
 func (w *watcher) tell(now time.Time) {
 	certificates, problems := w.state(now)
 	for _, c := range certificates {

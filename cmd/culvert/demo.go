@@ -67,11 +67,10 @@ uses a free one.`,
 	return cmd
 }
 
-// newDemoBridge creates the demo's bridge.
 func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 	return bridge.New(bridge.Config{
 		Backend:      bridge.Backend{Target: c.Backend},
-		Observer:     demoObserver{c},
+		Observer:     demoObserver{report.Discard(), c},
 		AllowOrigins: c.AllowOrigins,
 		LoopbackOnly: c.LoopbackOnly,
 		Fallback:     c.Fallback,
@@ -79,25 +78,21 @@ func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 }
 
 // demoObserver reports calls and refusals to the demo.
-type demoObserver struct{ to demo.BridgeConfig }
+type demoObserver struct {
+	report.Observer // for what the demo doesn't show
+	to              demo.BridgeConfig
+}
 
-// The demo doesn't show these.
-func (demoObserver) ConnBegan(report.ConnInfo) {}
-func (demoObserver) ConnEnded(report.ConnInfo) {}
-
-// CallBegan implements report.Observer.
 func (o demoObserver) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
-	return demoCall(o)
+	return demoCall{report.DiscardCall(), o.to}
 }
 
 // demoCall reports the end of a call to the demo.
-type demoCall struct{ to demo.BridgeConfig }
+type demoCall struct {
+	report.CallObserver // for the rest of the call
+	to                  demo.BridgeConfig
+}
 
-// The demo doesn't show these.
-func (demoCall) Header(metadata.MD)            {}
-func (demoCall) Message(report.Direction, int) {}
-
-// Ended implements report.CallObserver.
 func (o demoCall) Ended(c *report.CallInfo) {
 	o.to.CallEnded(demo.Call{
 		Transport:   c.Transport,
@@ -111,10 +106,6 @@ func (o demoCall) Ended(c *report.CallInfo) {
 	})
 }
 
-// WebEnded implements report.Observer. The demo has no web server.
-func (demoObserver) WebEnded(*report.WebInfo) {}
-
-// Refused implements report.Observer.
 func (o demoObserver) Refused(r report.Refusal) {
 	o.to.Refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
 }

@@ -104,7 +104,6 @@ var (
 // errOther means that another culvert has taken the address, which serves new calls.
 var errOther = errors.New("another culvert answers, and no drain has begun there: the one that began to drain has ended, or both have the same socket (LISTEN_FDS): for a drain, give each culvert an admin address of its own")
 
-// drainState requests /drain.
 func (c *adminClient) drainState(ctx context.Context, method, query string) (s admin.DrainState, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://localhost/drain"+query, http.NoBody)
 	if err != nil {

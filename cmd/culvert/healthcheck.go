@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -132,8 +131,5 @@ func noAnswer(ctx context.Context, address string, err error) error {
 	if inURL, ok := errors.AsType[*url.Error](err); ok {
 		err = inURL.Err
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		err = sockets.Cause(op)
-	}
-	return fmt.Errorf("%s: %w: check that culvert runs, and that health.listen (--health-listen) is the same for both", address, err)
+	return fmt.Errorf("%s: %w: check that culvert runs, and that health.listen (--health-listen) is the same for both", address, sockets.Cause(err))
 }

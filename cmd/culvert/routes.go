@@ -111,7 +111,6 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	return nil
 }
 
-// request makes the request of the arguments.
 func (x *explanation) request(target string, c *config.Loaded) (bridge.RouteRequest, error) {
 	r := bridge.RouteRequest{Header: http.Header{}, Listener: x.listener, Transport: x.transport}
 	u, err := url.Parse(target)

@@ -11,7 +11,6 @@ import (
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 )
 
-// documents is the address of culvert's documentation.
 const documents = "https://github.com/culvert-grpc/culvert/tree/main/docs"
 
 func newServeCommand() *cobra.Command {

@@ -139,7 +139,6 @@ func (s *settings) loadAgain() (*config.Loaded, error) {
 	return config.Load(o, s.file, s.flags)
 }
 
-// loadKey is load for one key.
 func (s *settings) loadKey(name string) (*config.Loaded, error) {
 	if err := config.CheckFlags(s.flags); err != nil {
 		return nil, &misuse{err}

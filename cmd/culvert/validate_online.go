@@ -135,7 +135,8 @@ func askRoute(ctx context.Context, out io.Writer, loaded *config.Loaded, i int, 
 		key = config.Entry("routes", i) + ".match.methods"
 	}
 	for _, b := range backends {
-		if b.err != nil || r.Backend != b.Name && !slices.ContainsFunc(r.Split, b.isTarget) {
+		inSplit := slices.ContainsFunc(r.Split, func(t report.Target) bool { return t.Backend == b.Name })
+		if b.err != nil || r.Backend != b.Name && !inSplit {
 			continue
 		}
 		for _, pattern := range r.Outgoing() {
@@ -180,9 +181,6 @@ func streamed(is bool) string {
 	}
 	return ""
 }
-
-// isTarget reports whether a route's split names the backend.
-func (b *askedBackend) isTarget(t report.Target) bool { return t.Backend == b.Name }
 
 // remedy says what to do about descriptors that can't be found.
 func (b *askedBackend) remedy(err error) string {

@@ -14,7 +14,6 @@ import (
 // one is empty, thisBuild takes it from Go's build information.
 var version, commit string
 
-// A build describes this program.
 type build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit"`
@@ -22,7 +21,6 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
-// String returns the build in one line.
 func (b build) String() string {
 	return fmt.Sprintf("culvert %s (commit %s, %s, %s)\n", b.Version, b.Commit, b.Go, b.Platform)
 }

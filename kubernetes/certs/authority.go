@@ -113,7 +113,6 @@ func (t *trust) early(leaf *x509.Certificate) time.Duration {
 	return t.behind - time.Since(begins)
 }
 
-// setProblem replaces the problem, and returns the earlier one.
 func (t *trust) setProblem(err error) (before error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -131,15 +131,12 @@ func (s *Source) serve(c *tls.Certificate) (*tls.Certificate, error) {
 // package's own say what matters.
 type errorsOnly struct{ slog.Handler }
 
-// Enabled implements [slog.Handler].
 func (h errorsOnly) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelError && h.Handler.Enabled(ctx, level)
 }
 
-// WithAttrs implements [slog.Handler].
 func (h errorsOnly) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return errorsOnly{h.Handler.WithAttrs(attrs)}
 }
 
-// WithGroup implements [slog.Handler].
 func (h errorsOnly) WithGroup(name string) slog.Handler { return errorsOnly{h.Handler.WithGroup(name)} }

@@ -121,7 +121,6 @@ type patchClient struct {
 	CABundle []byte `json:"caBundle"`
 }
 
-// readCA returns the CA in the Secret.
 func (s *Source) readCA(ctx context.Context) (*x509.Certificate, error) {
 	secret, err := s.client.CoreV1().Secrets(s.options.Namespace).Get(ctx, s.options.Secret, metav1.GetOptions{})
 	switch {

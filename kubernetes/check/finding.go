@@ -64,7 +64,6 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	return json.Marshal(p)
 }
 
-// add adds a finding.
 func (r *Report) add(s Severity, object, problem, remedy string) *Finding {
 	r.Findings = append(r.Findings, Finding{Severity: s, Object: object, Problem: problem, Remedy: remedy})
 	return &r.Findings[len(r.Findings)-1]

@@ -40,7 +40,6 @@ func (c *checker) limitRanges(s *subject) {
 					if len(usageOfAll(without, name).breaks(item, name, "")) == 0 { // else the pod is refused in any case
 						broken = usageOfAll(with, name).breaks(item, name, "with culvert the pod's ")
 					}
-				default:
 				}
 				for _, text := range broken {
 					c.add(Error, s.object, fmt.Sprintf("the LimitRange %s refuses the pod with culvert: %s", l.Name, text),

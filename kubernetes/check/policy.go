@@ -220,7 +220,6 @@ func (c *checker) probes(s *subject) {
 	}
 }
 
-// A probe is one that a container has.
 type probe struct {
 	name string
 	*corev1.Probe
@@ -244,7 +243,6 @@ func (s *subject) asked(p *corev1.Probe) int32 {
 	return 0
 }
 
-// toYAML writes an object that check made.
 func toYAML(object any) string {
 	text, err := yaml.Marshal(object)
 	if err != nil {

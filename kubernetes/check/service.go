@@ -202,7 +202,6 @@ func (c *checker) hostPorts(s *subject) (steps []string) {
 	return steps
 }
 
-// servicesOf returns the Services that select the subject's pods.
 func (s *Snapshot) servicesOf(sub *subject) []*corev1.Service {
 	var found []*corev1.Service
 	for _, svc := range s.services {
@@ -241,7 +240,6 @@ func (s *subject) number(port intstr.IntOrString) int32 {
 	return 0
 }
 
-// ingressesTo returns the names of the Ingresses that lead to a Service's port.
 func (s *Snapshot) ingressesTo(svc *corev1.Service, p corev1.ServicePort) []string {
 	var names []string
 	for _, in := range s.ingresses {

@@ -56,7 +56,6 @@ type Snapshot struct {
 	configMaps map[string]*corev1.ConfigMap // by namespace/name
 }
 
-// A workload makes pods.
 type workload struct {
 	kind     string
 	meta     metav1.ObjectMeta

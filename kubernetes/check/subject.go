@@ -173,7 +173,6 @@ func withoutOurs(labels map[string]string) map[string]string {
 	return selector
 }
 
-// variable returns the value of a container's variable.
 func variable(c *corev1.Container, name string) string {
 	for _, v := range c.Env {
 		if v.Name == name {

@@ -18,7 +18,6 @@ import (
 // webhookSuffix ends the names of the injector's webhooks.
 const webhookSuffix = "inject.culvert.dev"
 
-// An injector is one webhook.
 type injector struct {
 	config string
 	hook   *admissionv1.MutatingWebhook

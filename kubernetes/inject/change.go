@@ -74,7 +74,6 @@ func graceBefore(pod *corev1.Pod) (was string, raised bool) {
 	return was, to != "" && to == strconv.FormatInt(GracePeriod(pod), 10)
 }
 
-// apply makes the change in the pod.
 func (c *change) apply(pod *corev1.Pod) {
 	spec := &pod.Spec
 	// In front of the others: init containers and sidecars behind it have culvert, and

@@ -19,7 +19,6 @@ type namedContainer struct {
 	sidecar bool // it runs beside the containers, or is one of them
 }
 
-// containersOf returns all containers of a pod.
 func containersOf(pod *corev1.Pod) []namedContainer {
 	var all []namedContainer
 	for i := range pod.Spec.InitContainers {

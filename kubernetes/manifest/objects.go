@@ -39,7 +39,6 @@ func Objects(text []byte) ([]Object, error) {
 	return all, nil
 }
 
-// parse returns the documents of a manifest.
 func parse(text []byte) ([]*document, error) {
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("the manifest has %d bytes, more than %d: split it", len(text), MaxSize)

@@ -129,7 +129,6 @@ func list(n *yaml.Node, kind string) *yaml.Node {
 	return nil
 }
 
-// A workload is an object with a pod.
 type workload struct {
 	object
 	template *yaml.Node   // has metadata and spec; nil: the object is a part of one, such as a patch
@@ -137,7 +136,6 @@ type workload struct {
 	document *document
 }
 
-// workloads returns the workloads of a document.
 func (d *document) workloads() ([]*workload, error) {
 	var all []*workload
 	for _, o := range d.objects() {
@@ -202,7 +200,6 @@ func podTemplate(n *yaml.Node, depth int) *yaml.Node {
 	return nil
 }
 
-// namespace returns the workload's namespace.
 func (w *workload) namespace(otherwise string) string {
 	if w.nameSpace != "" {
 		return w.nameSpace
@@ -219,7 +216,6 @@ func (w *workload) podMetadata() (*corev1.Pod, error) {
 	return &corev1.Pod{ObjectMeta: t.Metadata}, err
 }
 
-// pod returns the workload's pod.
 func (w *workload) pod() (*corev1.Pod, error) {
 	var t struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`

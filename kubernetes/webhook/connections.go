@@ -53,7 +53,6 @@ func (c *connections) count(conn net.Conn, state http.ConnState) (oldest net.Con
 		c.waiting[conn] = time.Now()
 	case http.StateClosed, http.StateHijacked:
 		c.open--
-	case http.StateActive:
 	}
 	return oldest
 }

@@ -27,7 +27,6 @@ const (
 // objects up to 3 MiB. The rest is for the fields around the object.
 const MaxReviewBytes = 3<<20 + 256<<10
 
-// A handler answers the requests of the API server.
 type handler struct {
 	config  *inject.Config
 	log     *slog.Logger
@@ -72,7 +71,6 @@ type httpError struct {
 
 func (e *httpError) Unwrap() error { return e.error }
 
-// statusOf returns the HTTP status for an error.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*httpError](err); ok {
 		return e.status

@@ -135,7 +135,6 @@ func parts(text []byte) int {
 	return n
 }
 
-// errTooManyParts refuses a pod.
 var errTooManyParts = fmt.Errorf("the pod has more fields and list items than the limit of %d: make it smaller, or set its label culvert.dev/inject to disabled", MaxParts)
 
 var (

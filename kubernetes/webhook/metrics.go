@@ -12,7 +12,6 @@ import (
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
 
-// metrics are the metrics of a server.
 type metrics struct {
 	registry *prometheus.Registry
 	reviews  *prometheus.CounterVec

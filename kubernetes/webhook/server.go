@@ -116,31 +116,29 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 
 // tlsConfig returns a configuration that asks for certificates at each handshake.
 func (s *Server) tlsConfig() *tls.Config {
-	return &tls.Config{
+	shared := tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
 		// A resumed session would keep the certificates of its beginning.
 		SessionTicketsDisabled: true,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			certificate, err := s.options.Certificate()
-			if err != nil {
-				return nil, err
-			}
-			c := &tls.Config{
-				MinVersion:             tls.VersionTLS12,
-				NextProtos:             []string{"h2", "http/1.1"},
-				SessionTicketsDisabled: true,
-				Certificates:           []tls.Certificate{*certificate},
-			}
-			if s.options.ClientCA != nil {
-				if c.ClientCAs, err = s.options.ClientCA(); err != nil {
-					return nil, fmt.Errorf("%w: %w", errNoClients, err)
-				}
-				c.ClientAuth = tls.RequireAndVerifyClientCert
-			}
-			return c, nil
-		},
 	}
+	all := shared.Clone()
+	all.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		certificate, err := s.options.Certificate()
+		if err != nil {
+			return nil, err
+		}
+		c := shared.Clone()
+		c.Certificates = []tls.Certificate{*certificate}
+		if s.options.ClientCA != nil {
+			if c.ClientCAs, err = s.options.ClientCA(); err != nil {
+				return nil, fmt.Errorf("%w: %w", errNoClients, err)
+			}
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+		return c, nil
+	}
+	return all
 }
 
 // Addr returns the address for the API server.

@@ -239,7 +239,6 @@ func hasField(wire []byte, number protowire.Number) bool {
 	return false
 }
 
-// numbers returns how many numbers a value has.
 func numbers(of protoreflect.Kind, kind protowire.Type, value []byte) int {
 	if kind != protowire.BytesType {
 		return 1

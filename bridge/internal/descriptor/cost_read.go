@@ -45,17 +45,14 @@ func (r *reading) next() byte {
 	return 0
 }
 
-// opens passes the bracket that begins an object or a list.
-func (r *reading) opens(bracket byte) bool {
+// passes reports whether a bracket of an object or a list is next, and passes it.
+func (r *reading) passes(bracket byte) bool {
 	if r.next() != bracket {
 		return false
 	}
 	r.at++
 	return true
 }
-
-// closes passes the bracket that ends an object or a list, if it is next.
-func (r *reading) closes(bracket byte) bool { return r.opens(bracket) }
 
 // quoted passes a string, and returns it with its quotes.
 func (r *reading) quoted() []byte {
@@ -167,10 +164,10 @@ func (r *reading) content(d protoreflect.MessageDescriptor, levels int, inAny bo
 
 // fields passes the object of a message.
 func (r *reading) fields(d protoreflect.MessageDescriptor, levels int, inAny bool) bool {
-	if !r.opens('{') {
+	if !r.passes('{') {
 		return false
 	}
-	for first := true; !r.closes('}'); {
+	for first := true; !r.passes('}'); {
 		key, ok := r.key()
 		if !ok {
 			return false
@@ -228,11 +225,11 @@ func (r *reading) value(f protoreflect.FieldDescriptor, levels int) bool {
 
 // list passes the values of a field, which may be nil in a type that has a false name.
 func (r *reading) list(f protoreflect.FieldDescriptor, levels int) bool {
-	if f == nil || !r.opens('[') {
+	if f == nil || !r.passes('[') {
 		return false
 	}
 	r.memory += listCost + fieldCost
-	for !r.closes(']') {
+	for !r.passes(']') {
 		r.memory += valueCost
 		if !r.value(f, levels) {
 			return false
@@ -243,11 +240,11 @@ func (r *reading) list(f protoreflect.FieldDescriptor, levels int) bool {
 
 // mapping passes the entries of a map, which may be nil in a type that has a false name.
 func (r *reading) mapping(f protoreflect.FieldDescriptor, levels int) bool {
-	if f == nil || !f.IsMap() || !r.opens('{') {
+	if f == nil || !f.IsMap() || !r.passes('{') {
 		return false
 	}
 	r.memory += mapCost + fieldCost
-	for !r.closes('}') {
+	for !r.passes('}') {
 		r.memory += memberCost
 		if _, ok := r.key(); !ok || !r.value(f.MapValue(), levels) {
 			return false
@@ -307,10 +304,10 @@ func (r *reading) any(levels int) bool {
 
 // typeInAny returns the value of "@type", which may come last.
 func (r *reading) typeInAny() (url string, ok bool) {
-	if !r.opens('{') {
+	if !r.passes('{') {
 		return "", false
 	}
-	for !r.closes('}') {
+	for !r.passes('}') {
 		key, ok := r.key()
 		if !ok {
 			return "", false
@@ -334,8 +331,8 @@ func (r *reading) typeInAny() (url string, ok bool) {
 
 // valueInAny passes an Any with a type that has a form of its own, which is in "value".
 func (r *reading) valueInAny(d protoreflect.MessageDescriptor, levels int) bool {
-	r.opens('{')
-	for !r.closes('}') {
+	r.passes('{')
+	for !r.passes('}') {
 		key, ok := r.key()
 		switch {
 		case !ok:

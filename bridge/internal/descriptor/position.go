@@ -92,12 +92,6 @@ type level struct {
 	key   string // of an object
 }
 
-// passed notes that a value of the level has ended.
-func (l *level) passed() {
-	l.index++
-	l.named = false
-}
-
 // pathTo returns the path of the field or list entry that an offset of a JSON text
 // belongs to. Of a text that isn't JSON, it goes as far as the text is.
 func pathTo(text []byte, at int) string {
@@ -127,7 +121,9 @@ func pathTo(text []byte, at int) string {
 		case json.Delim('}'), json.Delim(']'):
 			levels = levels[:len(levels)-1]
 		}
-		levels[len(levels)-1].passed()
+		around := &levels[len(levels)-1] // one of its values has ended
+		around.index++
+		around.named = false
 	}
 	return joined(levels)
 }

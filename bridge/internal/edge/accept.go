@@ -97,18 +97,13 @@ func (d *descriptors) free() {
 
 // lacking logs that descriptors have run out, once until recovered.
 func (d *descriptors) lacking(peer string) {
-	d.note()
+	d.mu.Lock()
+	d.last = time.Now()
+	d.mu.Unlock()
 	if !d.short.Swap(true) {
 		d.log.Warn("not accepting connections: out of file descriptors", slog.Int("descriptors_before_the_reserve", d.reserve), slog.String("hint", descriptorHint))
 	}
 	d.refusals.Note(&report.Fault{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Detail: "out of file descriptors", Hint: descriptorHint}, peer)
-}
-
-// note notes that a descriptor is missing now.
-func (d *descriptors) note() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.last = time.Now()
 }
 
 // calm reports whether none has been missing for acceptCalm.

@@ -37,7 +37,6 @@ func (c *Conn) countBegin() {
 	}
 }
 
-// countEnd undoes countBegin.
 func (c *Conn) countEnd() {
 	if c.tunnel == nil {
 		c.edge.open.Add(-1)
@@ -153,13 +152,6 @@ func (c *clientConn) admit(b Bounds) error {
 	return nil
 }
 
-// TCP's own keep-alive.
-const (
-	keepAliveIdle  = 10 * time.Second
-	keepAliveEvery = 3 * time.Second
-	keepAliveCount = 3
-)
-
 // connectionRetry is the delay after which a client may connect again.
 const connectionRetry = 5 * time.Second
 
@@ -174,9 +166,8 @@ func ListenConfig() *net.ListenConfig {
 // s that an idle peer has vanished; Go's defaults take 150 s. While data is under way,
 // the look at each call and the pings watch the peer. Once the connection is closed,
 // boundRest does.
-var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
+var probes = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 3 * time.Second, Count: 3}
 
-// refused notes the refusal of a peer's connection.
 func (e *Edge) refused(err error, peer string) {
 	if f, ok := errors.AsType[*report.Fault](err); ok {
 		e.o.Refusals.Note(f, peer)

@@ -103,9 +103,9 @@ func isProbed(t *testing.T, c *net.TCPConn) {
 	if cerr := raw.Control(func(fd uintptr) {
 		for o, want := range map[[2]int]int{
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE}:   1,
-			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}:  int(keepAliveIdle.Seconds()),
-			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}: int(keepAliveEvery.Seconds()),
-			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}:   keepAliveCount,
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}:  int(probes.Idle.Seconds()),
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}: int(probes.Interval.Seconds()),
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}:   probes.Count,
 		} {
 			if got, err := unix.GetsockoptInt(int(fd), o[0], o[1]); got != want || err != nil {
 				t.Errorf("option %v is %d (%v), want %d", o, got, err, want)

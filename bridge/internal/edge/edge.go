@@ -101,7 +101,6 @@ func (e *Edge) IdleMutex() *sync.Mutex { return &e.clients.mu }
 // were just accepted.
 const settleTime = 100 * time.Millisecond
 
-// settle waits for settleTime or the context.
 func settle(ctx context.Context) {
 	settled, stop := context.WithTimeout(ctx, settleTime)
 	defer stop()

@@ -40,7 +40,6 @@ func (l *life) begin(b Bounds, left bool) {
 	}
 }
 
-// noteRead notes a failed read.
 func (l *life) noteRead(err error) {
 	if socket.TimedOut(err) {
 		l.late.Store(true)

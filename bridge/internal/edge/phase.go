@@ -48,7 +48,6 @@ func (l *life) enterState(state http.ConnState) {
 		l.enter(phaseIdle)
 	case http.StateHijacked:
 		l.enter(phaseOver)
-	case http.StateNew, http.StateClosed:
 	}
 }
 

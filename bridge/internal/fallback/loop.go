@@ -47,5 +47,4 @@ func loopTokens(h http.Header) (tokens []string) {
 	return tokens
 }
 
-// tokenBytes is the length of a token.
 const tokenBytes = 16

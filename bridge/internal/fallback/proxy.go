@@ -30,11 +30,7 @@ const (
 	// Uvicorn. A request that meets the close could not be sent again.
 	idleTimeout = 4 * time.Second
 
-	// TCP notices a lost host within 30 s, as with backends.
-	keepAliveIdle  = 10 * time.Second
-	keepAliveEvery = 5 * time.Second
-	keepAliveCount = 3
-	userTimeout    = 20 * time.Second
+	userTimeout = 20 * time.Second // TCP's
 
 	// descriptorReserve is the number of file descriptors that connections to the web
 	// server leave for those to the backends.
@@ -135,7 +131,8 @@ func (p *Proxy) dial(ctx context.Context, _, _ string) (conn net.Conn, err error
 	defer cancel()
 	defer context.AfterFunc(p.closed, cancel)() //nolint:contextcheck // the Proxy may be closed first
 	d := net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount},
+		// TCP notices a lost host within 30 s, as with backends.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
 		Control:         socket.ControlUserTimeout(userTimeout),
 	}
 	c, err := d.DialContext(ctx, p.target.network, p.target.address)

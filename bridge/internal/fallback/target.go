@@ -10,7 +10,6 @@ import (
 	"github.com/culvert-grpc/culvert/zone"
 )
 
-// A target is the address of a web server.
 type target struct {
 	scheme           string // of the requests: http or https
 	host             string // of requests without a Host, and in the certificate

@@ -153,11 +153,7 @@ func tooManyHops(header string) error { return fmt.Errorf("more than %d hops in 
 var errHops = tooManyHops("Forwarded")
 
 // errForwarded reports a Forwarded line that doesn't follow RFC 7239.
-const errForwarded = forwardedError("want Forwarded as in RFC 7239: for=192.0.2.1;proto=https, for=\"[2001:db8::1]\"")
-
-type forwardedError string
-
-func (e forwardedError) Error() string { return string(e) }
+var errForwarded = errors.New(`want Forwarded as in RFC 7239: for=192.0.2.1;proto=https, for="[2001:db8::1]"`)
 
 // parseForwarded parses one line of Forwarded, of at most limit hops. Values may
 // contain characters that need quotes without having them, as some proxies write

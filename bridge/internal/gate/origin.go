@@ -36,7 +36,6 @@ func NewOrigins(allow, hosts []string) (Origins, error) {
 	return p, nil
 }
 
-// allow adds one entry.
 func (p *Origins) allow(text string) error {
 	switch text {
 	case "*":

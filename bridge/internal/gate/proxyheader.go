@@ -102,7 +102,6 @@ func readProxyHeader(r io.Reader) (*proxyproto.Header, error) {
 	return h, nil
 }
 
-// readHeaderLine reads to the end of the line.
 func readHeaderLine(r io.Reader, line []byte) ([]byte, error) {
 	for line[len(line)-1] != '\n' {
 		if len(line) == maxHeaderLine {

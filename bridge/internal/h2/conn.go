@@ -18,7 +18,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 )
 
-// A conn is one connection of a client.
 type conn struct {
 	hs       *http.Server
 	nc       net.Conn
@@ -137,7 +136,6 @@ func (c *conn) serve(sawPreface bool) {
 	c.readFrames()
 }
 
-// greet sends the settings.
 func (c *conn) greet() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,7 +201,6 @@ func (c *conn) end() {
 	}
 }
 
-// closeAll ends the streams and the alarms.
 func (c *conn) closeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,7 +218,6 @@ func (c *conn) closeStreams(err error) {
 	}
 }
 
-// tell reports a state to ConnState.
 func (c *conn) tell(state http.ConnState) {
 	if c.hs.ConnState != nil {
 		c.hs.ConnState(c.nc, state)

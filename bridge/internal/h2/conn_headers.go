@@ -235,7 +235,6 @@ func (c *conn) admit(id uint32) (fresh bool, err error) {
 			return false, streamError{id, http2.ErrCodeStreamClosed, "HEADERS on a stream that was reset"}
 		case endBoth:
 			return false, connError{http2.ErrCodeStreamClosed, "HEADERS on a stream that has ended"}
-		case endUnknown:
 		}
 		return false, connError{http2.ErrCodeProtocol, "HEADERS on a stream lower than the last"}
 	}

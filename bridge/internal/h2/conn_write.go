@@ -17,7 +17,6 @@ import (
 // that begins below it is appended whole.
 const maxOutput = 64 << 10
 
-// A box is a buffer of frames.
 type box struct{ b []byte }
 
 // maxKeptBox is the largest capacity of a box that is used again.
@@ -49,7 +48,6 @@ func (o *output) init() {
 	o.enc.SetMaxDynamicTableSizeLimit(headerTableBytes)
 }
 
-// size returns how many bytes are in the box.
 func (o *output) size() int {
 	if o.box == nil {
 		return 0

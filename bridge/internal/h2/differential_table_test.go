@@ -64,7 +64,7 @@ var differences = []difference{
 		name: "a method that is none", rfc: "RFC 9110 §9.1",
 		why: "a method is a token; net/http checks the method of HTTP/1 alone",
 		when: block(func(st step) bool {
-			return slices.ContainsFunc(st.values(":method"), func(method string) bool { return !validMethod(method) })
+			return slices.ContainsFunc(st.values(":method"), func(method string) bool { return !httpguts.ValidHeaderFieldName(method) })
 		}),
 		ours: reset + "PROTOCOL_ERROR", theirs: request, then: others,
 	},

@@ -46,7 +46,6 @@ var (
 	errTooMuch      = errors.New("the handler wrote more than the Content-Length it set")
 )
 
-// A resetError reports that the client reset the stream.
 type resetError http2.ErrCode
 
 func (e resetError) Error() string {

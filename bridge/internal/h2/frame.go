@@ -9,7 +9,6 @@ import (
 // frameHeaderBytes is the length of a frame's header. RFC 9113 §4.1.
 const frameHeaderBytes = 9
 
-// frameHeader is the header of a frame.
 type frameHeader struct {
 	length int // of the payload
 	kind   http2.FrameType
@@ -28,7 +27,6 @@ func parseFrameHeader(b []byte) frameHeader {
 	}
 }
 
-// appendTo appends the header to b.
 func (h frameHeader) appendTo(b []byte) []byte {
 	b = append(b, byte(h.length>>16), byte(h.length>>8), byte(h.length), byte(h.kind), byte(h.flags))
 	return binary.BigEndian.AppendUint32(b, h.stream)
@@ -66,7 +64,6 @@ func appendGoAway(b []byte, last uint32, code http2.ErrCode, debug string) []byt
 	return append(b, debug...)
 }
 
-// appendPing appends a PING or its acknowledgement.
 func appendPing(b []byte, ack bool, data [8]byte) []byte {
 	h := frameHeader{length: 8, kind: http2.FramePing}
 	if ack {
@@ -75,7 +72,6 @@ func appendPing(b []byte, ack bool, data [8]byte) []byte {
 	return append(h.appendTo(b), data[:]...)
 }
 
-// appendSettings appends SETTINGS.
 func appendSettings(b []byte, settings ...http2.Setting) []byte {
 	b = frameHeader{length: 6 * len(settings), kind: http2.FrameSettings}.appendTo(b)
 	for _, s := range settings {

@@ -22,7 +22,6 @@ var forConnections = map[string]bool{
 // noRequest is the initial value of requests, so that WithContext copies nothing.
 var noRequest = new(http.Request)
 
-// newStream makes a stream from a request's header.
 func (c *conn) newStream(b *headerBlock) (*stream, error) {
 	st := newStream(c, b.stream)
 	r := noRequest.WithContext(st.ctx)
@@ -116,7 +115,8 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 		r.URL, r.RequestURI = &url.URL{Host: r.Host}, r.Host
 		return ""
 	}
-	if !validMethod(p.method) || p.scheme != "http" && p.scheme != "https" {
+	isToken := httpguts.ValidHeaderFieldName // methods are tokens, as names of fields are
+	if !isToken(p.method) || p.scheme != "http" && p.scheme != "https" {
 		return "the method or the scheme"
 	}
 	if !strings.HasPrefix(p.path, "/") && (p.path != "*" || p.method != http.MethodOptions) {
@@ -128,15 +128,6 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 	}
 	r.URL, r.RequestURI = u, p.path
 	return ""
-}
-
-func validMethod(m string) bool {
-	for i := range len(m) {
-		if !httpguts.IsTokenRune(rune(m[i])) {
-			return false
-		}
-	}
-	return m != ""
 }
 
 // fillBody fills in the body and its length. ended reports that there is none.
@@ -171,7 +162,6 @@ func (st *stream) fillBody(ended bool) malformed {
 	return ""
 }
 
-// headerTooLarge answers requests whose header is over the limit.
 func headerTooLarge(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
 	_, _ = io.WriteString(w, "the request's header is too large\n") // the client may be gone

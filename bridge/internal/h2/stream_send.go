@@ -78,7 +78,6 @@ func (st *stream) finish(p pending) (done bool) {
 // shortEnd is how many bytes of fields may exceed the room. Each stream has one end.
 const shortEnd = 1 << 10
 
-// fieldBytes returns the bytes of the header and of the trailers.
 func (p *pending) fieldBytes() (n int) {
 	for _, fields := range [][]hpack.HeaderField{p.fields, p.trailer} {
 		for _, f := range fields {

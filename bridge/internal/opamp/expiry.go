@@ -29,7 +29,6 @@ func (l *list) push(s *Session) {
 	l.last = s
 }
 
-// remove removes the session if it is there.
 func (l *list) remove(s *Session) {
 	at := *l.of(s)
 	if at.in != l {

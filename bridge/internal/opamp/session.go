@@ -288,7 +288,6 @@ func (s *Session) push(r reply) {
 	s.held.Add(memory.ClassOf(r.m.Len()), r.m.Len())
 }
 
-// pop removes the oldest reply and returns it.
 func (s *Session) pop() reply {
 	r := s.replies[0]
 	s.replies[0] = reply{}

@@ -25,14 +25,12 @@ func (h addresses) Swap(i, j int) {
 	h[i].at, h[j].at = i, j
 }
 
-// Push implements heap.Interface.
 func (h *addresses) Push(x any) {
 	a := x.(*address)
 	a.at = len(*h)
 	*h = append(*h, a)
 }
 
-// Pop implements heap.Interface.
 func (h *addresses) Pop() any {
 	last := len(*h) - 1
 	a := (*h)[last]

@@ -40,7 +40,6 @@ const (
 	fetches              // for its client to take the oldest reply
 )
 
-// asks reports whether a poll waits for a reply.
 func (s *state) asks() bool { return s.agent == waits || s.agent == seeks }
 
 // await begins or continues the wait of a poll for a reply. yields: the only one here yields

@@ -71,10 +71,6 @@ func addressKey(peer string) uint64 {
 	if err != nil {
 		return 0
 	}
-	return ipKey(addr)
-}
-
-func ipKey(addr netip.Addr) uint64 {
 	if addr = addr.Unmap(); addr.Is4() {
 		b := addr.As4()
 		return 0xff<<56 | uint64(binary.BigEndian.Uint32(b[:]))

@@ -44,7 +44,6 @@ func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 	return nil
 }
 
-// beginConn counts a connection, or returns why it is refused.
 func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *report.Fault {
 	take, give := Scope.beginConn, Scope.endConn
 	if tls {
@@ -76,13 +75,11 @@ func (s Scope) beginTLS(now clock) *report.Fault {
 	return nil
 }
 
-// cancelTLS undoes beginTLS.
 func (s Scope) cancelTLS() {
 	s.endConn()
 	s.shaking.give(s.handshakes)
 }
 
-// endConn removes a connection from the count.
 func (s Scope) endConn() { s.tally.connections.Add(-1) }
 
 // End gives back the connection's usage. It may be called again.

@@ -201,7 +201,6 @@ func (u *client) hold() {
 	}
 }
 
-// release undoes hold.
 func (u *client) release() {
 	if u.holds {
 		u.holds = false
@@ -290,13 +289,11 @@ func (s Scope) beginCall(now clock) *report.Fault {
 	return nil
 }
 
-// cancelCall undoes beginCall.
 func (s Scope) cancelCall() {
 	s.endCall()
 	s.calling.give(s.callRate)
 }
 
-// endCall removes a call from the count.
 func (s Scope) endCall() { s.tally.calls.Add(-1) }
 
 // End gives back the call's usage, and releases its address.
@@ -305,7 +302,6 @@ func (u *Call) End() {
 	u.release()
 }
 
-// stopCounting gives back the call's usage.
 func (u *Call) stopCounting() {
 	if !u.begun {
 		return
@@ -425,5 +421,4 @@ func (s Scope) beginUpgrade(now clock) *report.Fault {
 	return nil
 }
 
-// cancelUpgrade undoes beginUpgrade.
 func (s Scope) cancelUpgrade() { s.upgrading.give(s.handshakes) }

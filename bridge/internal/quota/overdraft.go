@@ -50,7 +50,6 @@ func (o *overdraft) missing(r perSecond, now int64) int64 {
 	return int64(min(float64(left)*float64(o.rate)/float64(r), longest))
 }
 
-// rested reports whether the bucket is full.
 func (o *overdraft) rested(now int64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -95,7 +95,6 @@ func (e *entry) samples(ways []report.Way, yield func(*Facts) bool) {
 		f.Host = unlike + "." + e.host
 	case anyHost:
 		f.Host = unlike
-	case exactHost:
 	}
 	for _, c := range e.metadata {
 		f.Metadata[c.Name] = []string{cmp.Or(c.Value, unlike)}

@@ -31,7 +31,6 @@ type index struct {
 	groups   []group
 }
 
-// A prefixKey is a prefix of paths on a host.
 type prefixKey struct {
 	text     string
 	host     int32
@@ -113,7 +112,6 @@ func numberOf[K comparable](numbers map[K]int32, k K, make func() int32) int32 {
 	return n
 }
 
-// hostOf returns the number of the entry's host.
 func (x *index) hostOf(e *entry) (host int32) {
 	newHost := func() int32 { return add(&x.depths, 0) }
 	switch e.hostKind() {
@@ -131,7 +129,6 @@ func (x *index) hostOf(e *entry) (host int32) {
 	return host
 }
 
-// prefixOf returns the number of the entry's prefix on a host.
 func (x *index) prefixOf(host int32, e *entry) int32 {
 	return numberOf(x.byPrefix, prefixKey{e.prefix, host, e.elements}, func() int32 { return add(&x.prefixes, prefix{any: none}) })
 }

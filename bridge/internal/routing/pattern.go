@@ -35,7 +35,6 @@ func (p *pattern) String() string {
 		return "*/*"
 	case wholeService:
 		return p.text + "/*"
-	case exactMethod, partOfService, glob:
 	}
 	return p.text
 }
@@ -117,7 +116,6 @@ func checkClass(text string) (length int, err error) {
 	return len(text) - len(rest) + 1, nil
 }
 
-// matches reports whether p matches a method.
 func (p *pattern) matches(method string) bool {
 	switch p.kind {
 	case anyMethod:
@@ -126,7 +124,6 @@ func (p *pattern) matches(method string) bool {
 		return p.text == method
 	case wholeService:
 		return len(method) > len(p.text) && method[len(p.text)] == '/' && method[:len(p.text)] == p.text
-	case partOfService, glob:
 	}
 	return matchesText(p.text, method)
 }
@@ -150,7 +147,6 @@ func (p *pattern) sample() (service, method string) {
 		return unlike, unlike
 	case wholeService:
 		return p.text, unlike
-	case exactMethod, partOfService, glob:
 	}
 	var b strings.Builder
 	for text := p.text; text != ""; {

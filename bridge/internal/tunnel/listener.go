@@ -59,7 +59,9 @@ func (l *Listener) NewConn(ws *websocket.Conn, on *edge.Conn, pool mem.BufferPoo
 
 // Offer hands a tunnel to the server, or closes it if the server has ended.
 func (l *Listener) Offer(c *Conn) {
-	l.remember(c)
+	l.mu.Lock()
+	l.open[c] = struct{}{}
+	l.mu.Unlock()
 	select {
 	case l.conns <- c:
 	case <-l.closed:
@@ -67,14 +69,6 @@ func (l *Listener) Offer(c *Conn) {
 	}
 }
 
-// remember adds a tunnel that begins.
-func (l *Listener) remember(c *Conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open[c] = struct{}{}
-}
-
-// forget removes a tunnel that has ended.
 func (l *Listener) forget(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -67,20 +67,18 @@ func (c *Conn) NetConn() net.Conn { return c.line.conn }
 
 // SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.setReadDeadline(t), c.SetWriteDeadline(t))
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
-
-// SetReadDeadline sets the deadline of NextMessage and Read.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.setReadDeadline(t) }
 
 // SetWriteDeadline sets the deadline of WriteMessage. If it passes, every later write
 // fails too: half a frame can't be taken back.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.conn.SetWriteDeadline(t) }
 
-// Close closes the WebSocket with a close handshake. The reason is at most MaxReason
-// bytes of UTF-8. The client has patience for its answer, from when it has accepted the earlier data. A slow reader may take as long
-// for that data as for a message, unless hurry returns true. If a close frame was
-// sent already, code is not sent. RFC 6455 §7.1.
+// Close closes the WebSocket with a close handshake. The reason is at most 123
+// bytes of UTF-8 (RFC 6455 §5.5). The client has patience for its answer, from when it has
+// accepted the earlier data. A slow reader may take as long for that data as for a
+// message, unless hurry returns true. If a close frame was sent already, code is not
+// sent. RFC 6455 §7.1.
 func (c *Conn) Close(code StatusCode, reason string, patience time.Duration, hurry func() bool) {
 	_ = c.SetDeadline(time.Now().Add(patience)) // a closed connection needs none
 	c.stopPings()

@@ -164,7 +164,6 @@ func appendFrameHeader(b []byte, kind Opcode, length int) []byte {
 	}
 }
 
-// appendControl appends a server's control frame.
 func appendControl(b []byte, op Opcode, payload []byte) []byte {
 	return append(append(b, finBit|byte(op), byte(len(payload))), payload...)
 }

@@ -24,7 +24,6 @@ func (c *Conn) answer(payload []byte) {
 	c.tryPong()
 }
 
-// note notes a ping.
 func (p *pongDue) note(payload []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,8 +171,8 @@ type doubts struct {
 	confirm func()    // nil: no doubt
 }
 
-// setReadDeadline sets the owner's deadline.
-func (c *Conn) setReadDeadline(t time.Time) error {
+// SetReadDeadline sets the deadline of NextMessage and Read.
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.doubts.mu.Lock()
 	defer c.doubts.mu.Unlock()
 	c.doubts.until = t

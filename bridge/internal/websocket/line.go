@@ -97,7 +97,6 @@ func (l *line) fill(p []byte) (direct int, err error) {
 	return direct, err
 }
 
-// consume removes n unread bytes.
 func (l *line) consume(n int) {
 	l.unread = l.unread[n:]
 	if len(l.unread) == 0 && l.lent != nil {
@@ -228,7 +227,6 @@ func (l *line) waiting() int {
 	return n
 }
 
-// flush writes the held frames.
 func (l *line) flush() error {
 	if l.held == nil {
 		return nil

@@ -133,7 +133,6 @@ func (c *Conn) Length() (n int64, known bool) {
 
 func (m *messageSource) begin(h frameHead) { m.final, m.left, m.mask = h.final, h.length, h.mask }
 
-// over reports whether the message has no bytes left.
 func (m *messageSource) over() bool {
 	if m.left == 0 && m.final {
 		m.open = false

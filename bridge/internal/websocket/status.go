@@ -22,9 +22,6 @@ const (
 	StatusBadPayload      = coder.StatusInvalidFramePayloadData // text that isn't UTF-8
 )
 
-// MaxReason is the most bytes that the reason in a close frame may have. RFC 6455 §5.5.
-const MaxReason = maxControl - 2
-
 // CloseStatus returns the code of the close frame that made a read return err, or -1
 // if there was none.
 func CloseStatus(err error) StatusCode { return coder.CloseStatus(err) }

@@ -96,7 +96,6 @@ func (r *Reader) fileOf(ctx context.Context, namespace string, spec *corev1.PodS
 	return "", fmt.Errorf("the injector's file %s is from no ConfigMap: give --config", file)
 }
 
-// flag returns the value of a flag among a container's arguments.
 func flag(args []string, name string) string {
 	for i, arg := range args {
 		if value, found := strings.CutPrefix(arg, "--"+name+"="); found {

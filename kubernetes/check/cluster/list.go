@@ -87,7 +87,6 @@ func onward(err error) string {
 	return ""
 }
 
-// get reads one object.
 func (r *Reader) get(ctx context.Context, what resource, namespace, name string, into runtime.Object) error {
 	err := r.client.Get().AbsPath(what.path()).Resource(what.name).NamespaceIfScoped(namespace, namespace != "").Name(name).Do(ctx).Into(into)
 	return what.explain("get", namespace, err)

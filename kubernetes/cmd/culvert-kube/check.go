@@ -15,10 +15,8 @@ import (
 
 	"github.com/culvert-grpc/culvert/kubernetes/check"
 	"github.com/culvert-grpc/culvert/kubernetes/check/cluster"
-	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
 
-// A checkCommand has the flags of check.
 type checkCommand struct {
 	files     []string
 	conf      *configFlags
@@ -90,7 +88,6 @@ func addChoice(cmd *cobra.Command, to *string, name, short string, words []strin
 	_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // an error would mean that there is no such flag
 }
 
-// run checks, and prints the result.
 func (c *checkCommand) run(cmd *cobra.Command) error {
 	for flag, choice := range map[string]struct {
 		value string
@@ -118,14 +115,14 @@ func (c *checkCommand) run(cmd *cobra.Command) error {
 
 func (c *checkCommand) report(cmd *cobra.Command) (*check.Report, error) {
 	o := check.Options{Image: c.conf.image}
-	if c.conf.file != "" {
+	if c.conf.file != "" || c.conf.image != "" {
 		conf, err := c.conf.load()
 		if err != nil {
 			return nil, err
 		}
-		o.Config = conf
-	} else if err := checkSidecarImage(c.conf.image); err != nil {
-		return nil, err
+		if c.conf.file != "" { // an image alone is no configuration
+			o.Config = conf
+		}
 	}
 	snapshot, err := c.snapshot(cmd)
 	if err != nil {
@@ -164,18 +161,6 @@ func progress(to io.Writer) func(kind string, read int) {
 			fmt.Fprintf(to, "culvert-kube: reading: %s: %d\n", kind, read)
 		}
 	}
-}
-
-func checkSidecarImage(image string) error {
-	if image == "" {
-		return nil
-	}
-	c := inject.DefaultConfig()
-	c.Image = image
-	if err := c.Check(); err != nil {
-		return fmt.Errorf("--sidecar-image: %w", err)
-	}
-	return nil
 }
 
 func printReport(to io.Writer, r *check.Report, format string) error {

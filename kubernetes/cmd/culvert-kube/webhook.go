@@ -19,7 +19,6 @@ import (
 	"github.com/culvert-grpc/culvert/kubernetes/webhook"
 )
 
-// webhookFlags are the flags of the webhook.
 type webhookFlags struct {
 	options   webhook.Options
 	cert, key string

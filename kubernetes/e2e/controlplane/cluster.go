@@ -140,7 +140,6 @@ func answers(ctx context.Context, client *http.Client, url string) error {
 	return err
 }
 
-// freeAddresses returns addresses that nobody listens on.
 func freeAddresses(host string, n int) ([]string, error) {
 	var addresses []string
 	for range n {

@@ -45,7 +45,6 @@ type descriptorFile struct {
 	problem error               // why the newest version isn't in use; nil: it is
 }
 
-// Descriptors implements bridge.DescriptorSource.
 func (f *descriptorFile) Descriptors() bridge.Descriptors { return *f.current.Load() }
 
 // OpenDescriptors reads the files of a configuration.

@@ -8,7 +8,6 @@ import (
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// acmeOptions returns the ACME options of the configuration.
 func acmeOptions(c *config.Loaded) proxytls.ACMEOptions {
 	a := c.TLS.ACME
 	o := proxytls.ACMEOptions{

@@ -29,7 +29,6 @@ const maxKeptLine = 16 << 10
 
 var jsonLines = sync.Pool{New: func() any { return new(make([]byte, 0, 1<<10)) }}
 
-// Handle implements slog.Handler.
 func (h jsonHandler) Handle(ctx context.Context, r slog.Record) error {
 	buf := jsonLines.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
 	line, plain := appendPlainRecord((*buf)[:0], r)
@@ -83,7 +82,6 @@ func appendPlainValue(line []byte, v slog.Value) (_ []byte, plain bool) {
 		return strconv.AppendFloat(line, f, 'f', -1, 64), f == 0 || (math.Abs(f) >= 1e-6 && math.Abs(f) < 1e21)
 	case slog.KindBool:
 		return strconv.AppendBool(line, v.Bool()), true
-	case slog.KindAny, slog.KindDuration, slog.KindGroup, slog.KindLogValuer, slog.KindTime, slog.KindUint64:
 	}
 	return line, false
 }

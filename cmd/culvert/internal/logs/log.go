@@ -85,7 +85,6 @@ func newHandler(w, out io.Writer, c config.Log, level slog.Leveler) slog.Handler
 	}
 }
 
-// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

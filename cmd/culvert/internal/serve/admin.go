@@ -6,7 +6,6 @@ import (
 	"github.com/culvert-grpc/culvert/admin"
 )
 
-// control returns the pages of the admin address.
 func (p *program) control() *admin.Control {
 	p.draining = admin.Drain{
 		NotReady: func() { p.health.SetReady(false) },

@@ -37,14 +37,12 @@ func newMemoryLimit(block int64) memoryLimit {
 	return memoryLimit{before: debug.SetMemoryLimit(-1), block: block, container: memlimit.FromCgroup}
 }
 
-// A foundLimit is a limit for a configuration.
 type foundLimit struct {
 	bytes  int64 // 0: none
 	source string
 	failed error // the read of the container's limit failed, and the limit is the earlier one
 }
 
-// find returns the limit for a configuration.
 func (m *memoryLimit) find(configured config.Size) foundLimit {
 	if configured > 0 {
 		return foundLimit{bytes: int64(configured), source: "limits.memory"}

@@ -70,7 +70,6 @@ func (p *program) watchMetrics() {
 // certificateObservers are called one after the other.
 type certificateObservers []keys.Observer
 
-// Certificate implements keys.Observer.
 func (os certificateObservers) Certificate(c report.CertificateInfo) {
 	for _, o := range os {
 		o.Certificate(c)

@@ -13,7 +13,6 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// A port is a socket of listen.
 type port struct {
 	net.Listener
 	rules bridge.Listener // what it accepts
@@ -118,7 +117,6 @@ func (p *ports) unlessTaken(ctx context.Context, c *config.Loaded, log *slog.Log
 	return nil, c.Errorf(key, "%w: %s, or turn it off with %s off", err, remedy, flag)
 }
 
-// close closes all sockets.
 func (p *ports) close() {
 	all := []net.Listener{p.redirect, p.health, p.admin}
 	for _, l := range p.public {
@@ -141,7 +139,6 @@ func (p *ports) leave() {
 	}
 }
 
-// endpoints returns all addresses that the program listens on.
 func endpoints(c *config.Loaded) []sockets.Endpoint {
 	var all []sockets.Endpoint
 	for i, l := range c.Listen {

@@ -154,22 +154,17 @@ func mappedMemory() int64 {
 	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
 }
 
-// usedByClients returns the bytes that a server holds for its clients.
-func usedByClients(s *bridge.Server) int64 { return s.Snapshot().ClientBytes }
-
 // A connWatcher observes for the log, and counts connections for a releaser.
 type connWatcher struct {
 	*telemetry.Log
 	releaser *releaser
 }
 
-// ConnBegan implements report.Observer.
 func (w connWatcher) ConnBegan(c report.ConnInfo) {
 	w.releaser.connBegan()
 	w.Log.ConnBegan(c)
 }
 
-// ConnEnded implements report.Observer.
 func (w connWatcher) ConnEnded(c report.ConnInfo) {
 	w.Log.ConnEnded(c)
 	w.releaser.connEnded()

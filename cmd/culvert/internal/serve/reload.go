@@ -70,14 +70,12 @@ type rejection struct {
 	keys  []string // that need a restart; nil: the file is wrong
 }
 
-// newReloader returns a reloader for a program that begins with c.
 func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slog.Logger) *reloader {
 	r := &reloader{load: load, log: log, always: func() bool { return false }, notify: func(string) {}, hangup: make(chan struct{}, 1), quiet: files.QuietTime, longest: files.LongestUnrest}
 	r.state.Store(&configState{Loaded: c.Compact(), version: c.Version(), since: time.Now()})
 	return r
 }
 
-// current returns the state of the configuration.
 func (r *reloader) current() *configState { return r.state.Load() }
 
 // request asks for a reload by SIGHUP. It doesn't wait for it.
@@ -179,7 +177,6 @@ func (r *reloader) reload(asked bool) {
 	}
 }
 
-// apply changes the configuration from running to next.
 func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	changed := config.Changed(running.Whole(), next)
 	var fixed []string

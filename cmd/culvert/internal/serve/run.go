@@ -214,7 +214,6 @@ func (p *program) drain(ctx context.Context, first os.Signal) error {
 	}
 }
 
-// logCut logs how many calls a second signal cuts.
 func (p *program) logCut(second os.Signal) {
 	if n := p.bridge.RunningCalls(); n > 0 {
 		p.log.Warn("stopped at once: culvert cut running calls", "signal", second.String(), "calls", n)

@@ -59,7 +59,6 @@ func Run(ctx context.Context, o Options) (err error) {
 // Warnings returns the warnings about a configuration that config can't give.
 func Warnings(c *config.Loaded) []string { return append(files.Exposed(c), wiring.Warnings(c)...) }
 
-// A program is a running serve.
 type program struct {
 	Options // Config is the one at the start, compact when open returns; reloads has the current one
 	log     *logs.Log
@@ -118,7 +117,7 @@ func (p *program) open(ctx context.Context) (err error) {
 	}()
 	cfg := wiring.Bridge(p.Config)
 	cfg.Logger = p.log.Logger
-	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return usedByClients(p.bridge) })
+	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return p.bridge.Snapshot().ClientBytes })
 	later := Warnings(p.Config) // here, because a file system may hang
 	for _, w := range later {
 		p.log.Warn("configuration", "warning", w)

@@ -11,7 +11,6 @@ import (
 // don't wait for an answer.
 func Newest(ln net.Listener, most int) net.Listener { return &newest{Listener: ln, most: most} }
 
-// A newest is a listener that Newest returned.
 type newest struct {
 	net.Listener
 	most int

@@ -16,7 +16,6 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// routes converts the routes to the bridge's.
 func routes(c *config.Loaded) []bridge.Route {
 	var all []bridge.Route
 	for i, r := range c.Routes {
