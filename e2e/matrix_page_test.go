@@ -129,12 +129,16 @@ func publishedResults(t *testing.T) results {
 		if at < 0 {
 			t.Fatalf("%s has no section %q", resultsFile, p.title)
 		}
-		of := clientsOn(p.name)
+		of, cellsOf := clientsOn(p.name), map[string][]string{}
+		for line := range strings.Lines(sections[at]) {
+			cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |\n"), " | ")
+			for name := range strings.SplitSeq(cells[0], rowSeparator) {
+				cellsOf[name] = cells[1:]
+			}
+		}
 		for _, s := range scenarios {
-			_, line, found := strings.Cut(sections[at], "\n| "+s.rowName()+" | ")
-			line, _, _ = strings.Cut(line, " |\n")
-			cells := strings.Split(line, " | ")
-			if !found || len(cells) != len(of) {
+			cells := cellsOf[s.rowName()]
+			if len(cells) != len(of) {
 				t.Fatalf("%s: %s: the row %q has %d cells, want %d", resultsFile, p.title, s.rowName(), len(cells), len(of))
 			}
 			for i, c := range of {
@@ -260,6 +264,9 @@ func clientsOn(platform string) (of []publishedClient) {
 	return of
 }
 
+// rowSeparator is between the scenarios of a row, whose results are the same.
+const rowSeparator = "; "
+
 func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 	of := clientsOn(platform)
 	b.WriteString("\n|")
@@ -267,16 +274,24 @@ func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 		fmt.Fprintf(b, " | %s", c.title)
 	}
 	b.WriteString(" |\n|---" + strings.Repeat("|:-:", len(of)) + "|\n")
+	var marks []string // in the order of their first rows
+	names := map[string][]string{}
 	for _, row := range rows() {
-		fmt.Fprintf(b, "| %s", row)
+		var cells strings.Builder
 		for _, c := range of {
 			mark := "✓"
 			if at := slices.Index(notes, rs[c.name][row]); at >= 0 {
 				mark = fmt.Sprintf("[%c](#notes)", 'a'+at)
 			}
-			fmt.Fprintf(b, " | %s", mark)
+			cells.WriteString(" | " + mark)
 		}
-		b.WriteString(" |\n")
+		if names[cells.String()] == nil {
+			marks = append(marks, cells.String())
+		}
+		names[cells.String()] = append(names[cells.String()], row)
+	}
+	for _, cells := range marks {
+		fmt.Fprintf(b, "| %s%s |\n", strings.Join(names[cells], rowSeparator), cells)
 	}
 }
 
@@ -332,10 +347,7 @@ const pageHead = `# Compatibility
 For people who have a gRPC client and want to know whether it works through culvert.
 
 The tests call a grpc-go server through culvert with these published, unmodified clients. A call passes if it went right at both ends.
-The tests learn the deadline, each message and the end of the call from the server itself, not from the client.
-
-[Results](compatibility-results.md) has each client in each scenario, and explains the scenarios. [Paused readers](paused-readers.md) has
-clients that stop reading for a while.
+[Results](compatibility-results.md) has each client in each scenario. [Paused readers](paused-readers.md) has clients that stop reading.
 
 ## The clients
 
@@ -344,31 +356,28 @@ clients that stop reading for a while.
 const pageLimits = `
 ## What some clients can't do
 
-The table has the calls that fail. Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. These calls fail
-with any server. In the names of clients, the part after the comma is the transport or the mode.
+These calls fail with any server, because of the client, its runtime, or the nginx in front. All others pass. In the names of clients, the
+part after the comma is the transport or the mode.
 
 | calls | clients | reason |
 |---|---|---|
 `
 
 const pageEnd = `
-Next: [results](compatibility-results.md), [which client to take](../../clients/README.md), [client protocols](../../reference/protocols.md),
-[errors](../../reference/errors.md).
+Next: [results](compatibility-results.md), [which client to take](../../clients/README.md).
 `
 
 const resultsHead = `# Compatibility results
 
 For people who want to see each client in each scenario. [Compatibility](compatibility.md) has the summary.
 
-**✓** is a call that went right at both ends. A letter is one of the [notes](#notes). ` + "`make test-long`" + ` runs the clients and fails if
-a result differs from this page. ` + "`cd e2e && go test -run TestPublishedClients -update`" + ` writes the page.
+**✓** is a call that went right at both ends. A letter is one of the [notes](#notes). A row has all scenarios with the same results.
 `
 
 const resultsNotes = `
 ## Notes
 
-A note names what the client, its runtime, or the nginx in front can't do with any server. The tests run these cells too, and require
-them to fail unless the note says otherwise.
+The tests run these cells too, and require them to fail unless the note says otherwise.
 
 `
 
@@ -376,10 +385,9 @@ const resultsEnd = `
 ## What the rows mean
 
 - *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
-- *The header before any message*: the server sends its header and nothing else. The client sees the header, and cancels.
+- *The header before any message*: the server sends only its header. The client sees it, and cancels.
 - *In order*: every message has a number and a checksum at both ends.
-- *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer, not a
-  broken connection.
+- *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer.
 - *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
 - *Compressed*: with gzip, by the client. The server gets gzip too.
 - *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown. The client gets the
@@ -394,5 +402,5 @@ const resultsEnd = `
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
 - *Every status code*: 1 to 16, with their message.
 
-Next: [compatibility](compatibility.md), [paused readers](paused-readers.md), [client protocols](../../reference/protocols.md).
+Next: [compatibility](compatibility.md), [paused readers](paused-readers.md).
 `
