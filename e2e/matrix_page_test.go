@@ -138,6 +138,9 @@ func publishedResults(t *testing.T) results {
 		}
 		for _, s := range scenarios {
 			cells := cellsOf[s.rowName()]
+			if cells == nil {
+				cells = cellsOf[allRows]
+			}
 			if len(cells) != len(of) {
 				t.Fatalf("%s: %s: the row %q has %d cells, want %d", resultsFile, p.title, s.rowName(), len(cells), len(of))
 			}
@@ -191,8 +194,8 @@ func (rs results) page(t *testing.T) []byte {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.pkg, version[line.pkg], strings.Join(line.where, ", "), strings.Join(line.carriers, "; "))
 	}
 	b.WriteString(pageLimits)
-	for _, reason := range rs.notes() {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", rs.calls(reason), rs.clients(reason), reason)
+	for i, reason := range rs.notes() {
+		fmt.Fprintf(&b, "| **%c** | %s | %s | %s |\n", 'a'+i, rs.calls(reason), rs.clients(reason), reason)
 	}
 	b.WriteString(pageEnd)
 	return b.Bytes()
@@ -247,10 +250,6 @@ func (rs results) resultsPage() []byte {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.title, p.text)
 		rs.table(&b, p.name, notes)
 	}
-	b.WriteString(resultsNotes)
-	for i, reason := range notes {
-		fmt.Fprintf(&b, "- **%c**: %s\n", 'a'+i, reason)
-	}
 	b.WriteString(resultsEnd)
 	return b.Bytes()
 }
@@ -264,8 +263,11 @@ func clientsOn(platform string) (of []publishedClient) {
 	return of
 }
 
-// rowSeparator is between the scenarios of a row, whose results are the same.
-const rowSeparator = "; "
+// A row has the scenarios with the same results.
+const (
+	rowSeparator = "; "
+	allRows      = "all scenarios"
+)
 
 func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 	of := clientsOn(platform)
@@ -281,7 +283,7 @@ func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 		for _, c := range of {
 			mark := "✓"
 			if at := slices.Index(notes, rs[c.name][row]); at >= 0 {
-				mark = fmt.Sprintf("[%c](#notes)", 'a'+at)
+				mark = fmt.Sprintf("[%c](compatibility.md#what-some-clients-cant-do)", 'a'+at)
 			}
 			cells.WriteString(" | " + mark)
 		}
@@ -291,7 +293,11 @@ func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 		names[cells.String()] = append(names[cells.String()], row)
 	}
 	for _, cells := range marks {
-		fmt.Fprintf(b, "| %s%s |\n", strings.Join(names[cells], rowSeparator), cells)
+		name := strings.Join(names[cells], rowSeparator)
+		if len(marks) == 1 {
+			name = allRows
+		}
+		fmt.Fprintf(b, "| %s%s |\n", name, cells)
 	}
 }
 
@@ -359,8 +365,8 @@ const pageLimits = `
 These calls fail with any server, because of the client, its runtime, or the nginx in front. All others pass. In the names of clients, the
 part after the comma is the transport or the mode.
 
-| calls | clients | reason |
-|---|---|---|
+| | calls | clients | reason |
+|---|---|---|---|
 `
 
 const pageEnd = `
@@ -371,14 +377,8 @@ const resultsHead = `# Compatibility results
 
 For people who want to see each client in each scenario. [Compatibility](compatibility.md) has the summary.
 
-**✓** is a call that went right at both ends. A letter is one of the [notes](#notes). A row has all scenarios with the same results.
-`
-
-const resultsNotes = `
-## Notes
-
-The tests run these cells too, and require them to fail unless the note says otherwise.
-
+**✓** is a call that went right at both ends. A letter is a [reason](compatibility.md#what-some-clients-cant-do) why it can't. The
+tests run these cells too, and require them to fail unless the reason says otherwise. A row has all scenarios with the same results.
 `
 
 const resultsEnd = `
