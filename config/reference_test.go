@@ -112,14 +112,14 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 				if e.key.entries != nil { // the heading of its entries has it
 					anchor = ""
 				}
-				fmt.Fprintf(b, "- %s**`%s`** · %s<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), " · "), inBullet(e.doc))
+				fmt.Fprintf(b, "- %s**`%s`** (%s)<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), "; "), inBullet(e.doc))
 				if e.key.entries != nil {
 					inner = append(inner, func() {
 						writeReference(b, entry{children: e.children}, newEntry(e), key+"[]")
 					})
 				}
 			case inEntry: // its keys stand beside those of the entry
-				fmt.Fprintf(b, "- **`%s`** · section<br>%s\n", key, inBullet(e.doc))
+				fmt.Fprintf(b, "- **`%s`** (section)<br>%s\n", key, inBullet(e.doc))
 				list(e.children, key)
 			default:
 				inner = append(inner, func() { writeReference(b, e, of, key) })
@@ -188,6 +188,9 @@ func factsOf(e entry, of any, inEntry bool) []string {
 		facts = append(facts, "required")
 	case !inEntry && value != "" && value != "[]" && !strings.Contains(e.doc, "Default:"):
 		facts = append(facts, "default `"+value+"`")
+		if kind == "true or false" { // the default shows it
+			facts = facts[1:]
+		}
 	}
 	if k.Flag != "" {
 		facts = append(facts, "`--"+k.Flag+"`")

@@ -58,9 +58,9 @@ type Route struct {
 	// (docs/reference/routes.md#which-rules-judge-a-call).
 	AllowOrigins []string `key:"allow_origins" is:"origin"`
 
-	// Limits of all calls of the route together, in addition to the others. 0 is
-	// no limit.
-	Limits RouteLimits `key:"limits"`
+	// Limits of all calls of the route together, in addition to the others. The
+	// lowest size applies. 0 is no limit.
+	Limits RouteLimits `key:"limits" as:"limits"`
 
 	// Makes this a route only for clients that send bare messages and know
 	// nothing of gRPC (docs/reference/messages.md).
