@@ -55,15 +55,13 @@ func metricsPage() []byte {
 For operators who run Prometheus, or another program that reads its formats. This page is generated from 'telemetry/families.go'.
 
 culvert serves metrics at '/metrics' on the address in ['health.listen'](configuration.md#healthlisten), unless 'health.metrics' is
-'false'. culvert answers up to 4 requests at a time, each within 8 s, and compresses an answer if the caller accepts gzip.
+'false'. It answers up to 4 requests at a time, each within 8 s.
 
 'rpc_server_call_duration_seconds' follows
-[the conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/), where its name is
-'rpc.server.call.duration'. The names of all other metrics begin with 'culvert_'. culvert also serves the usual metrics of Go programs
-and of processes ('go_*', 'process_*').
+[the conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) ('rpc.server.call.duration'). The usual
+metrics of Go programs and of processes ('go_*', 'process_*') are there, too.
 
-Histograms have buckets from 5 ms to 10 s. Each is also a native histogram, without such bounds. Prometheus takes the native ones if
-its option for native histograms is on.
+Histograms have buckets from 5 ms to 10 s, and are also native histograms.
 
 | metric | kind | labels | value |
 |---|---|---|---|
@@ -78,8 +76,8 @@ its option for native histograms is on.
 	b.WriteString(`
 ## Labels
 
-The number of time series is bounded: no label has a value that a client can choose freely. A client can call any method. So a method
-gets its own time series only after a backend has shown to know it, by a message or by a status that the method itself gives.
+No label has a value that a client can choose freely. A method gets its own time series only after a backend has shown to know it, by a
+message or by a status that the method itself gives.
 
 | label | meaning |
 |---|---|
@@ -87,6 +85,6 @@ gets its own time series only after a backend has shown to know it, by a message
 	for _, l := range labels {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", l.Name, l.Meaning)
 	}
-	b.WriteString("\nNext: [the log](log.md), [health checks and signals](../guides/health-and-signals.md), [errors](errors.md), [configuration](configuration.md).\n")
+	b.WriteString("\nNext: [the log](log.md), [errors](errors.md).\n")
 	return b.Bytes()
 }
