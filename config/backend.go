@@ -22,8 +22,7 @@ const DefaultBackend = rules.DefaultBackend
 type Backend struct {
 	// The address:
 	//
-	//   - "host:port": all addresses of the name in turn.
-	//   - "dns:///host:port": the same.
+	//   - "host:port" or "dns:///host:port": all addresses of the name in turn.
 	//   - "dns://192.0.2.53/host:port": the same, from that name server.
 	//   - "unix:///path": a unix socket.
 	Address string `key:"address" flag:"backend" is:"target" needed:"true"`
