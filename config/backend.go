@@ -74,10 +74,9 @@ type Backend struct {
 	UseProxy bool `key:"use_proxy"`
 
 	// File with the descriptors of the backend's methods, for messages in JSON: a
-	// FileDescriptorSet, as protoc writes it with --include_imports
-	// --descriptor_set_out, or a Buf image, also compressed with gzip. culvert
-	// reads it again when it changes. Empty: culvert asks the backend by server
-	// reflection.
+	// FileDescriptorSet or a Buf image, also compressed with gzip. protoc writes
+	// one with --include_imports --descriptor_set_out. culvert reads it again
+	// when it changes. Empty: culvert asks the backend by server reflection.
 	Descriptors string `key:"descriptors" flag:"backend-descriptors" is:"file"`
 }
 

@@ -133,9 +133,9 @@ type RouteMessage struct {
 	// whose text or number is the id of the event. Empty: events have no id.
 	EventID string `key:"event_id" is:"word"`
 
-	// For sse and ndjson: the time without a message after which culvert sends a
-	// comment (sse) or an empty line (ndjson), so that proxies don't end the
-	// answer. 0s: never. Default: 15s.
+	// For sse and ndjson: after this time without a message culvert sends a
+	// comment (sse) or an empty line (ndjson). So proxies don't end the answer.
+	// 0s: never. Default: 15s.
 	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
 

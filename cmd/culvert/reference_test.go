@@ -136,7 +136,9 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	})
 	if settings > 1 && c.Name() != "serve" {
 		b.WriteString("\nIt takes the flags of [`culvert serve`](#culvert-serve).\n")
-		own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" || f.Name == "config" || f.Name == "unknown-keys" })
+		own = slices.DeleteFunc(own, func(f *pflag.Flag) bool {
+			return keys[f.Name].Flag != "" || f.Name == "config" || f.Name == "unknown-keys"
+		})
 		settings = 0
 	}
 	own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return f.Name == "help" })

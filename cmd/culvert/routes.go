@@ -44,9 +44,9 @@ func newRoutesExplainCommand() *cobra.Command {
 		Use:   "explain URL",
 		Short: "Explain which route, backend and rules a request gets, and why",
 		Long: `explain reads the same file, environment and flags as serve, and prints what
-culvert does with a call to the URL: the route, the backend, the method that the
-backend receives, and the rules that apply. Then it lists the other routes, with the
-key that decided against each. With an origin header, it says whether the page may
+culvert does with a call to the URL. It names the route, the backend, the method that
+the backend receives, and the rules. Then it lists the other routes, with the key
+that decided against each. With an origin header, it says whether the page may
 call. It opens no connection.
 
 The exit code is 1 if no route matches, or if the listener refuses the call.`,

@@ -40,7 +40,7 @@ var sections = []section{
 			[]string{"TestPagesOfThisServerOverTLS"},
 		},
 		{
-			"If a proxy rewrites `Origin` to culvert's own name, culvert refuses the request by the browser's `Sec-Fetch-Site: cross-site`, for every spelling of `Host` (`:443`, a final dot), even if `allow_origins` lists that name.",
+			"If a proxy rewrites `Origin` to culvert's own name, culvert refuses the request by `Sec-Fetch-Site: cross-site`. This applies to every spelling of `Host` (`:443`, a final dot), even if `allow_origins` lists it.",
 			[]string{"TestOwnOriginThatTheBrowserDenies"},
 		},
 		{
@@ -56,7 +56,7 @@ var sections = []section{
 			[]string{"TestHostsOfALoopbackListener"},
 		},
 		{
-			"With `hosts`, culvert answers a call by `GET` over plaintext without `Origin` or `Sec-Fetch-Site: same-origin` only for a known host: an IP address, localhost, a name in `hosts` or one of a certificate.",
+			"With `hosts`, a call by `GET` over plaintext without `Origin` or `Sec-Fetch-Site: same-origin` needs a known host: an IP address, localhost, a name in `hosts` or one of a certificate.",
 			[]string{"TestGetsOverPlaintextNeedAKnownHost", "TestGetsOfForeignNames"},
 		},
 		{
@@ -80,7 +80,7 @@ var sections = []section{
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
 		{
-			"Foreign pages in Chromium get no call through with a user's cookies: other sites, other origins of the same site, culvert's own name over HTTP, and sandboxes, by WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
+			"Foreign pages in Chromium get no call through with a user's cookies: other sites, other origins of the same site, culvert's own name over HTTP, and sandboxes. They try WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
 			[]string{"TestForeignPages", "TestPublishedClients"},
 		},
 		{
@@ -134,7 +134,7 @@ var sections = []section{
 			[]string{"TestClientCertificateThatNoHeaderCarries", "TestClientCertificateCountsAsMetadata"},
 		},
 		{
-			"On a connection for a name or IP address that needs no client certificate, culvert answers 421 to a request for one that needs it, in any spelling, and 400 to a malformed host.",
+			"On a connection for a name or IP address that needs no client certificate, culvert answers 421 to a request for one that needs it, in any spelling. A malformed host gets 400.",
 			[]string{"TestMisdirectedRequests", "TestPolicyByName", "FuzzParseAuthority"},
 		},
 		{
@@ -218,7 +218,7 @@ var sections = []section{
 			[]string{"TestAuthorityInBetweenIsRevoked"},
 		},
 		{
-			"If a certificate is required, a client with none, with one of another CA or with a revoked one fails the handshake, on every transport, and when it resumes a session.",
+			"If a certificate is required, a client with none, with one of another CA or with a revoked one fails the handshake, also when it resumes a session.",
 			[]string{"TestClientCertificates", "TestRevokedClientCertificate", "TestRevocationEndsResumption", "TestSessionIsNotResumedUnderAnotherPolicy"},
 		},
 		{
@@ -230,7 +230,7 @@ var sections = []section{
 			[]string{"TestChallengeIsNoWayAroundClientCertificates"},
 		},
 		{
-			"`culvert validate` and the start warn of a private key that everybody on the host can read or change, and of a `tls.acme.storage` that everybody can list or write to, by links and by each folder on the path.",
+			"`culvert validate` and the start warn of a private key that everybody on the host can read or change, and of a `tls.acme.storage` that everybody can list or write to. They follow links and look at each folder on the path.",
 			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestStorageThatOthersCanGetAt"},
 		},
 		{

@@ -15,9 +15,9 @@ func newInjectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE",
 		Short: "Put culvert into the pods of manifests",
-		Long: `inject reads manifests and prints them with culvert in the pods that ask for it, by
-the label culvert.dev/inject: enabled of the pod, or of its namespace in the same
-manifests. With --all, each pod gets culvert unless its label is disabled.
+		Long: `inject reads manifests and prints them with culvert in the pods that ask for it. They
+ask by the label culvert.dev/inject: enabled, of the pod or of its namespace in the
+same manifests. With --all, each pod gets culvert unless its label is disabled.
 Pods are found in Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob,
 ReplicationController, PodTemplate, and lists of these.
 
