@@ -306,9 +306,8 @@ type Limits struct {
 	// culvert then ends the call.
 	MaxAge time.Duration `key:"max_age"`
 
-	// How long a client may take for the next KiB of a message that it has
-	// started, or for the end of the message; 0s is no limit. culvert then ends
-	// the call.
+	// How long a client may take for the next KiB, or for the end, of a message
+	// that it has started; 0s is no limit. culvert then ends the call.
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
 	// How long a connection may have no call, give or take a tenth; 0s is no

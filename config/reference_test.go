@@ -173,6 +173,8 @@ func factsOf(e entry, of any, inEntry bool) []string {
 		kind = "`" + strings.Join(k.words, "`, `") + "`"
 	}
 	switch {
+	case k.List && len(k.words) > 10:
+		kind = "list of gRPC's status codes"
 	case k.List && k.words != nil:
 		kind = "list of " + kind
 	case k.List:

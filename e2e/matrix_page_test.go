@@ -265,7 +265,7 @@ func clientsOn(platform string) (of []publishedClient) {
 
 // A row has the scenarios with the same results.
 const (
-	rowSeparator = "; "
+	rowSeparator = " · "
 	allRows      = "all scenarios"
 )
 

@@ -45,7 +45,7 @@ func pauseTable(failed map[string]bool) string {
 		}
 	}
 	for _, row := range rows {
-		fmt.Fprintf(&b, "| %s | %s\n", strings.Join(readers[row], "; "), row)
+		fmt.Fprintf(&b, "| %s | %s\n", strings.Join(readers[row], rowSeparator), row)
 	}
 	b.WriteString("\n")
 	return b.String()
