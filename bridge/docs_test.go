@@ -67,32 +67,32 @@ func errorsPage() []byte {
 	var b bytes.Buffer
 	b.WriteString(quoted(`# Errors that culvert makes itself
 
-For operators, and for authors of clients who got one of these errors. This page is generated from 'bridge/report/reasons.go'.
+For operators, and for authors of clients who got one of these errors: code, meaning and remedy of each. This page is generated from
+'bridge/report/reasons.go'.
 
-culvert passes the backend's statuses unchanged. A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with
-the domain 'culvert', one of the reasons below, and metadata:
+A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with the domain 'culvert', one of the reasons below, and
+metadata:
 
 | metadata | value |
 |---|---|
-| 'call_id' | the call's id. culvert's log has the underlying error in the line with the same 'call_id' |
-| 'sent' | with the code Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
-| 'limit' | the key of the limit that the call reached. With 'LIMIT_EXCEEDED', 'google.rpc.RetryInfo' has the time after which there may be room |
+| 'call_id' | the call's id. culvert's log has the cause in the line with the same 'call_id' |
+| 'sent' | with Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
+| 'limit' | the key of the limit. With 'LIMIT_EXCEEDED', 'google.rpc.RetryInfo' says when there may be room |
 
 `))
 	for _, r := range report.Reasons() {
-		code := r.Code.String()
+		others := ""
 		switch r.Reason {
 		case report.ReasonBadRequest: // gRPC's rule of compressed messages
-			code += "; Internal for a compressed message without `grpc-encoding`"
+			others = " A compressed message without `grpc-encoding` gets Internal."
 		case report.ReasonUpstreamReset: // gRPC's rules
-			code += "; for RST_STREAM the code that [gRPC's rules](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors) give, such as Internal or Canceled; Internal for a malformed frame or coding"
+			others = " RST_STREAM gets [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors), such as Internal or Canceled, and a malformed frame or coding gets Internal."
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
-			code += "; for trailers without `grpc-status`, or with an HTTP status other than 200, the code that [gRPC's rules](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md) give"
+			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
 		}
-		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- Remedy: %s.\n\n",
-			r.Reason, sentence(r.Meaning), code, r.Remedy)
+		fmt.Fprintf(&b, "## %s\n\n%s: %s. %s.%s\n\n", r.Reason, r.Code, r.Meaning, sentence(r.Remedy), others)
 	}
-	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md), [configuration](configuration.md), [client protocols](protocols.md).\n")
+	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md).\n")
 	return b.Bytes()
 }
 
@@ -102,13 +102,12 @@ func metadataPage() []byte {
 
 For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
 
-culvert forwards metadata unchanged and in order, in both directions, unless a table below names it. Names are in lower case, and a
-'*' stands for any rest. A name that ends in '-bin' has a binary value, which is base64 on the wire.
+culvert forwards metadata unchanged and in order, in both directions, unless a table below names it. A '*' stands for any rest.
 
-- **drop**: culvert never forwards the name.
-- **vouched**: culvert forwards the name only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
-  itself. culvert ignores it in a WebSocket's first message and inside an 'h2ts' tunnel.
-- **cookie**: culvert forwards the name only if the key in the last column is set.
+- **drop**: never forwarded.
+- **vouched**: forwarded only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
+  itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
+- **cookie**: forwarded only if the key in the last column is set.
 
 Some backends read an underscore or a dot in a name as a hyphen ('x_forwarded_for', 'x.forwarded.for'). culvert therefore drops such
 spellings of the **vouched** names, of the names that you add in 'metadata.vouched', and of 'culvert-*' and 'x-culvert-*'.
@@ -147,14 +146,13 @@ culvert adds these itself:
 	b.WriteString(quoted(`## Trailers of native gRPC
 
 HTTP forbids these names in trailers: 'authorization', 'cache-control', 'expect', 'host', 'max-forwards', 'pragma', 'range', 'realm',
-'te', 'trailer', 'www-authenticate', 'if-*' and 'proxy-*'. A native client doesn't get them as trailers, because Go's HTTP server
-leaves them out. Clients of gRPC-Web and of WebSockets get them.
+'te', 'trailer', 'www-authenticate', 'if-*' and 'proxy-*'. Native clients don't get them as trailers; clients of gRPC-Web and of WebSockets do.
 
 ## Methods that need a rule
 
-culvert forwards calls to these methods only if 'methods.allow' names them: `))
+These need 'methods.allow': `))
 	b.WriteString("`" + strings.Join(routing.DeniedUnlessAllowed(), "`, `") + "`.\n\n")
-	b.WriteString("Next: [proxies, HTTP answers and metadata](../guides/troubleshooting-network.md), [client protocols](protocols.md), [configuration](configuration.md).\n")
+	b.WriteString("Next: [proxies, HTTP answers and metadata](../guides/troubleshooting-network.md), [client protocols](protocols.md#metadata).\n")
 	return b.Bytes()
 }
 

@@ -11,27 +11,27 @@ import (
 
 // ACME configures certificates from an ACME CA.
 type ACME struct {
-	// Names that clients use for culvert. culvert gets a certificate for each
-	// name, keeps it in storage, and renews it. "*.example.com" requires
-	// dns_provider. By setting a name, you agree to the terms of the CA.
+	// Names that clients use for culvert. culvert gets and renews a certificate
+	// for each. "*.example.com" requires dns_provider. By setting a name, you
+	// agree to the terms of the CA.
 	Domains []string `key:"domains" is:"domain"`
 
 	// Directory for the ACME account, certificates and keys; required. It must
-	// persist across restarts and new containers. culvert creates it so that no
-	// other user can read it. Instances that share it get each certificate once.
+	// persist across restarts. culvert creates it for its user alone. Instances
+	// that share it get each certificate once.
 	Storage string `key:"storage" is:"directory"`
 
 	// Address for mail from the CA about problems with the account.
 	Email string `key:"email" is:"email"`
 
-	// URL of the CA's directory. Default: Let's Encrypt. For tests, use Let's
-	// Encrypt's staging environment:
+	// URL of the CA's directory. Default: Let's Encrypt. For tests, use its
+	// staging environment:
 	// "https://acme-staging-v02.api.letsencrypt.org/directory".
 	Directory string `key:"directory" is:"https url"`
 
 	// File with the CA certificates (PEM) for verifying the directory's server,
-	// if the CA is a company's own. Default: the system's CAs. culvert reads the
-	// file again on SIGHUP.
+	// for a company's own CA. Default: the system's CAs. culvert reads the file
+	// again on SIGHUP.
 	CARoot string `key:"ca_root" is:"file"`
 
 	// ACME challenges that culvert may use:
@@ -45,9 +45,8 @@ type ACME struct {
 	Challenges []string `key:"challenges" one:"tls-alpn-01,http-01,dns-01"`
 
 	// Patterns of names for which culvert gets a certificate when a client first
-	// asks for one: "shop.example.com", "*.example.com" (one label). Any client
-	// can make up names that match, so culvert orders at most 20 certificates,
-	// and then one more every 45s.
+	// asks for one: "shop.example.com", "*.example.com" (one label). culvert
+	// orders at most 20 certificates at once, and then one more every 45s.
 	OnDemand []string `key:"on_demand" is:"domain"`
 
 	// External account binding, for a CA that requires it.

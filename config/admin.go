@@ -17,8 +17,8 @@ type Admin struct {
 	//   - "127.0.0.1:9902": every user of the host can use it.
 	//   - "unix:/run/culvert/admin.sock": only root and culvert's user can.
 	//
-	// If the default address is taken, culvert logs a warning and starts without
-	// it. If an address that you set is taken, culvert doesn't start.
+	// If the address is taken, culvert doesn't start; if it is the default, it
+	// starts without it and logs a warning.
 	Listen string `key:"listen" flag:"admin" is:"admin address" restart:"yes"`
 }
 

@@ -22,8 +22,7 @@ const DefaultBackend = rules.DefaultBackend
 type Backend struct {
 	// The address:
 	//
-	//   - "host:port": all addresses of the name in turn.
-	//   - "dns:///host:port": the same.
+	//   - "host:port" or "dns:///host:port": all addresses of the name in turn.
 	//   - "dns://192.0.2.53/host:port": the same, from that name server.
 	//   - "unix:///path": a unix socket.
 	Address string `key:"address" flag:"backend" is:"target" needed:"true"`
@@ -37,77 +36,70 @@ type Backend struct {
 	// How long a connection with calls may be silent before culvert sends an
 	// HTTP/2 ping: 10s or more. If no answer arrives within 10s, culvert closes
 	// the connection, and its calls end. With 0s, culvert pings only if it has
-	// sent something and heard nothing for 10s, which every gRPC server
-	// tolerates. Set a time if streams without traffic must also end when the
-	// backend hangs. The backend must allow it: an ordinary gRPC server closes
-	// connections that ping more often than every 5m.
+	// sent something and heard nothing for 10s, so streams without traffic stay
+	// when the backend hangs. An ordinary gRPC server closes connections that
+	// ping more often than every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
 	// How culvert distributes calls over the addresses of the backend:
 	//
 	//   - round_robin: to each address in turn.
 	//   - least_request: to the one of two random addresses with fewer open
-	//     calls, for long streams and for calls that cost very different amounts.
+	//     calls, for long or unequal calls.
 	//   - pick_first: to the first address that works, in numerical order, IPv4
-	//     first. A full address still works: calls wait for it.
+	//     first. Calls wait for a full address.
 	Balance string `key:"balance" words:"balances"`
 
 	// Health checks of the backend's addresses.
 	HealthCheck HealthCheck `key:"health_check"`
 
 	// The maximum number of connections to each address of the backend; 0 is no
-	// limit. culvert opens a second connection when the first has as many calls
-	// as the backend allows (MAX_CONCURRENT_STREAMS, often 100). It closes a
-	// connection when the calls fit on fewer.
+	// limit. culvert opens another one when the first has as many calls as the
+	// backend allows (MAX_CONCURRENT_STREAMS, often 100).
 	MaxConnections int `key:"max_connections"`
 
 	// How long a call may wait while every connection has as many calls as the
-	// backend allows. culvert serves waiting calls in the order of their
-	// arrival. 0s refuses them at once.
+	// backend allows. 0s refuses it at once.
 	QueueTimeout time.Duration `key:"queue_timeout"`
 
 	// Limits of this backend.
 	Limits BackendLimits `key:"limits"`
 
-	// How often culvert resolves the backend's name again. Without a connection
-	// to the backend, culvert resolves it every second. If a lookup fails,
-	// culvert keeps the addresses that it has. With 0s, culvert resolves only
-	// without a connection.
+	// How often culvert resolves the backend's name again; 0s: never. Without a
+	// connection to the backend, culvert resolves it every second. If a lookup
+	// fails, culvert keeps its addresses.
 	ResolveInterval time.Duration `key:"resolve_interval" is:"seconds or 0"`
 
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
 
-	// File with the descriptors of the backend's methods, with which culvert
-	// converts messages in JSON: a FileDescriptorSet, as protoc writes it with
-	// --include_imports --descriptor_set_out, or a Buf image. It may be compressed
-	// with gzip. culvert reads it again when it changes, and running calls
-	// continue. Empty: culvert asks the backend by server reflection.
+	// File with the descriptors of the backend's methods, for messages in JSON: a
+	// FileDescriptorSet or a Buf image, also compressed with gzip. protoc writes
+	// one with --include_imports --descriptor_set_out. culvert reads it again
+	// when it changes. Empty: culvert asks the backend by server reflection.
 	Descriptors string `key:"descriptors" flag:"backend-descriptors" is:"file"`
 }
 
 // BackendLimits are the limits of one backend.
 type BackendLimits struct {
 	// Concurrent calls; 0 is no limit. A further call ends at once with
-	// UNAVAILABLE (OVERLOADED), unless its route splits calls and another
-	// backend has room. limits.enforce doesn't change that.
+	// UNAVAILABLE (OVERLOADED), unless its route splits calls and another backend
+	// has room. limits.enforce doesn't apply.
 	Calls int `key:"calls"`
 
-	// The maximum number of calls that wait because the backend is full or
-	// culvert has no connection to it yet. A further call ends at once with
-	// UNAVAILABLE (OVERLOADED). 0 is no limit. A waiting call ends after
-	// queue_timeout, or after 5s without a connection.
+	// Calls that wait because the backend is full or has no connection yet; 0 is
+	// no limit. A further call ends at once with UNAVAILABLE (OVERLOADED). A
+	// waiting call ends after queue_timeout, or after 5s without a connection.
 	WaitingCalls int `key:"waiting_calls"`
 }
 
 // HealthCheck configures the health checks of a backend.
 type HealthCheck struct {
-	// Ask the backend for its health on each connection, by the gRPC health
-	// checking protocol (Watch of grpc.health.v1). An address that isn't SERVING
-	// gets no new calls until it has been SERVING for 1s again. An address that
-	// doesn't answer within 5s isn't SERVING. A backend without the health
-	// service counts as healthy, and culvert logs that. The check is a stream that
-	// stays open, so keepalive also pings connections without calls.
+	// Ask the backend for its health on each connection (Watch of
+	// grpc.health.v1). An address that isn't SERVING, or doesn't answer within
+	// 5s, gets no new calls until it has been SERVING for 1s. A backend without
+	// the health service counts as healthy. The check is an open stream, so
+	// keepalive also pings connections without calls.
 	Enabled bool `key:"enabled"`
 
 	// The name of the service to ask for. Default: the server as a whole.

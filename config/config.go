@@ -49,16 +49,14 @@ type Config struct {
 	// address, unless there are backends.
 	Backend Backend `key:"backend"`
 
-	// Several gRPC servers, in place of backend. An entry has a name and the keys
-	// of backend. The section backend is short for one entry with the name
-	// default. Without routes, calls go to the only entry, or to the one named
-	// default.
+	// Several gRPC servers, in place of backend, which is short for one entry
+	// with the name default. Without routes, calls go to the only entry, or to
+	// the one named default.
 	Backends []NamedBackend `key:"backends"`
 
-	// Which calls go to which backend. The most specific route that matches a
-	// call wins (docs/reference/routes.md). A call that no route matches ends with
-	// UNIMPLEMENTED. Without routes, all calls go to the only backend, or to the
-	// one named default.
+	// Which calls go to which backend. The most specific route wins
+	// (docs/reference/routes.md). A call that no route matches ends with
+	// UNIMPLEMENTED.
 	Routes []Route `key:"routes"`
 
 	// Origins of web pages that may call:
@@ -72,31 +70,28 @@ type Config struct {
 	//   - "*": pages of every origin except "null".
 	//
 	// Pages from culvert's own address and from the names in hosts need no entry.
-	// Clients other than browsers send no origin and need none. With
-	// metadata.forward_cookies, culvert forwards cookies only from pages of
-	// culvert's own address, of the names in hosts, and of origins listed here
-	// without a pattern, except "null".
+	// Clients other than browsers send no origin and need none.
+	// metadata.forward_cookies applies to these pages, and to those of origins
+	// listed here without a pattern, except "null".
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
-	// Refuse pages of other origins. With false, culvert only logs and counts
-	// these pages, and they call without cookies. Use false to try out a
-	// stricter list. It also lets calls by GET over plaintext pass whose host
-	// isn't in hosts.
+	// Refuse pages of other origins. With false, for trying out a list, culvert
+	// only logs and counts these pages, and they call without cookies. So do
+	// calls by GET over plaintext whose host isn't in hosts.
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
 	// Pages from these hosts may call, loopback addresses answer to these names,
 	// and tls.http_listen redirects them to HTTPS. If there are names, culvert
-	// refuses calls by GET over plaintext for another name, unless it is an IP
-	// address, localhost or a name of a certificate. A name without a port matches
-	// pages on the scheme's default port (443 or 80) and on the port in the
-	// request's Host. If a proxy serves another port and drops it from Host,
-	// name the port: "grpc.example.com:8443".
+	// refuses calls by GET over plaintext for other names, except IP addresses,
+	// localhost and names of certificates. A name without a port matches pages on
+	// the scheme's default port (443 or 80) and on the port in the request's
+	// Host. If a proxy serves another port and drops it from Host, name the port:
+	// "grpc.example.com:8443".
 	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
-	// A prefix that culvert removes from the request's path before it reads the
-	// method. With "/grpc", a request for "/grpc/pkg.Service/Method" calls
-	// "/pkg.Service/Method".
+	// A prefix, such as "/grpc", that culvert removes from the path before it
+	// reads the method.
 	PathPrefix string `key:"path_prefix" flag:"path-prefix" is:"path prefix"`
 
 	// The web server that gets all requests which aren't calls, WebSockets
@@ -106,9 +101,8 @@ type Config struct {
 	//   - "https://app.internal": over TLS, verified with the system's CAs.
 	//   - "unix:/run/app.sock": a unix socket.
 	//
-	// It gets the client's Host, path and query unchanged. Each of its pages is a
-	// page of culvert's own address. docs/guides/one-origin.md lists the requests
-	// that culvert keeps.
+	// Its pages are pages of culvert's own address. docs/guides/one-origin.md
+	// lists the requests that culvert keeps.
 	Fallback string `key:"fallback" flag:"fallback" is:"web server"`
 
 	// The methods that clients can call.
@@ -118,22 +112,20 @@ type Config struct {
 	Connect Connect `key:"connect"`
 
 	// Addresses or networks of the proxies in front of culvert, such as
-	// "10.0.0.0/8". culvert trusts what they say about a client in
-	// x-forwarded-for and similar headers. It removes these headers from the
-	// requests of all others. Clients on a unix socket count as 127.0.0.1.
+	// "10.0.0.0/8". culvert trusts their x-forwarded-for and similar headers, and
+	// removes those of all others. Clients on a unix socket count as 127.0.0.1.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies"`
 
 	// The header in which trusted proxies name the client. With
 	// "x-forwarded-for", culvert also reads x-forwarded-proto and
 	// x-forwarded-host. "forwarded" is the header of RFC 7239. culvert ignores
-	// the header that isn't set here, because a proxy that sets one of them
-	// forwards the client's copy of the other.
+	// the other one, which may be the client's.
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
 
 	// Addresses or networks of the proxies that start each connection with a
 	// PROXY header, version 1 or 2. Examples are HAProxy with send-proxy, nginx
 	// with proxy_protocol, and network load balancers. culvert requires the
-	// header from them, and doesn't understand it from others.
+	// header from them, and from nobody else.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// Sensitive metadata that culvert forwards.
@@ -149,28 +141,27 @@ type Config struct {
 	// Limits. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// The implementation of HTTP/2, also inside h2ts tunnels, which are HTTP/2
-	// inside a WebSocket
+	// The implementation of HTTP/2, also inside h2ts tunnels
 	// (docs/reference/websockets.md#h2ts-http2-inside-a-websocket):
 	//
 	//   - "culvert": culvert's own.
 	//   - "standard": the one in Go's standard library.
 	//
-	// If an attack on culvert's own becomes known, use "standard" until you run
-	// a fixed version. Calls then cost more CPU, and some limits don't apply:
-	// see docs/guides/hardening.md. culvert chooses once, when it starts.
+	// Use "standard" while an attack on culvert's own is known and not fixed.
+	// Calls then cost more CPU, and some limits don't apply
+	// (docs/guides/hardening.md).
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
 	// How long culvert may take to end after SIGTERM or SIGINT. Running calls
-	// continue, until culvert ends those that are left with UNAVAILABLE. Keep this
-	// time-out at least 2s below the time after which the supervisor kills the
-	// process (Kubernetes: 30s).
+	// continue; at the end culvert ends them with UNAVAILABLE. Keep this at least
+	// 2s below the time after which the supervisor kills the process (Kubernetes:
+	// 30s).
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
-	// The last part of drain_timeout, in which culvert ends the calls that are
-	// left: each at a random moment, so that their clients don't all come back at
-	// once. The last second of drain_timeout is for clients to receive the end.
-	// Unless you set this key, it is at most half of drain_timeout.
+	// The last part of drain_timeout, in which culvert ends the remaining calls,
+	// each at a random moment, so that clients don't all come back at once. The
+	// last second is for clients to receive the end. Unless you set this key, it
+	// is at most half of drain_timeout.
 	DrainSpread time.Duration `key:"drain_spread"`
 
 	// Health checks.
@@ -187,17 +178,16 @@ type Config struct {
 type Methods struct {
 	// Patterns of the only methods that clients can call: "shop.v1.Orders/*",
 	// "shop.v1.*/Get*". "*" matches any part of a service's or a method's name.
-	// Empty: all methods except those in deny. By default, culvert denies
-	// services that expose a server's internals, such as channelz and binary
-	// logs. A pattern here that matches such a service allows it, "*/*" included.
+	// Empty: all methods except those in deny. Services that expose a server's
+	// internals, such as channelz and binary logs, need a pattern here, which can
+	// be "*/*".
 	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
 
 	// Patterns of methods that clients can't call. deny wins over allow.
 	Deny []string `key:"deny" flag:"deny-method" is:"method pattern"`
 
-	// Refuse calls that these patterns exclude. With false, culvert only logs
-	// and counts these calls. Services that culvert denies by default stay
-	// denied.
+	// Refuse calls that these patterns exclude. With false, culvert only logs and
+	// counts them, except for services that it denies by default.
 	Enforce bool `key:"enforce"`
 }
 
@@ -213,10 +203,9 @@ type Connect struct {
 	//     backends can't read them.
 	JSON string `key:"json" one:"convert,pass"`
 
-	// Patterns of methods that clients can call by GET, as in methods.allow, beside
-	// those whose descriptors say NO_SIDE_EFFECTS. List only methods without side
-	// effects: browsers and caches repeat a GET, and over plaintext a browser
-	// doesn't name the page that sends it.
+	// Patterns of methods that clients can call by GET, as in methods.allow,
+	// beside those whose descriptors say NO_SIDE_EFFECTS. List only methods
+	// without side effects: browsers and caches repeat a GET.
 	Get []string `key:"get" is:"method pattern"`
 }
 
@@ -228,16 +217,15 @@ type Metadata struct {
 	// Forward set-cookie from the backend to browsers.
 	ForwardSetCookies bool `key:"forward_set_cookies"`
 
-	// Tell the backend who the client is according to its verified certificate,
-	// in x-forwarded-client-cert as Envoy writes it. culvert also forwards this
-	// header from trusted proxies, so make sure that they don't accept it from
-	// their clients.
+	// Tell the backend who the client is by its verified certificate, in
+	// x-forwarded-client-cert as Envoy writes it. culvert also forwards this
+	// header from trusted proxies, which must not accept it from their clients.
 	ClientCertificate bool `key:"client_certificate"`
 
 	// More metadata that only trusted proxies may set, such as
 	// x-authenticated-user. docs/reference/metadata.md lists the built-in names.
-	// culvert removes a name that differs from one of these only in "-" and "_",
-	// even from the calls of trusted proxies.
+	// culvert removes names that differ from these only in "-" and "_", even
+	// those of trusted proxies.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
@@ -246,19 +234,16 @@ type Limits struct {
 	// The largest message in each direction, before and after decompression.
 	MessageBytes Size `key:"message_bytes"`
 
-	// The metadata of one call in each direction. As in HTTP/2, each field
-	// counts as its name, its value and 32 bytes. A reload can lower the value.
-	// To raise it above the value at the start, restart culvert.
+	// The metadata of one call in each direction. As in HTTP/2, each field counts
+	// as its name, its value and 32 bytes. A reload can't raise it above its
+	// value at the start.
 	HeaderBytes Size `key:"header_bytes"`
 
 	// Memory for the messages of all calls on their way. Unless you set this key,
 	// it is also at most half of what limits.memory leaves for clients. When it
-	// is full, these messages wait for up to 10s: all requests, replies that
-	// culvert decompresses, and replies of more than three eighths of this limit.
-	// Then their call ends with RESOURCE_EXHAUSTED. While messages wait, culvert
-	// ends calls of the client address that holds the most, if that is more than
-	// its share (docs/how-it-works/memory.md#when-memory-is-scarce). culvert also
-	// ends calls that hold memory and have moved nothing for 5s.
+	// is full, messages wait for up to 10s, and then their call ends with
+	// RESOURCE_EXHAUSTED. Meanwhile culvert ends calls of the client address that
+	// holds the most (docs/how-it-works/memory.md#when-memory-is-scarce).
 	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Concurrent calls on one HTTP/2 connection, or in one tunnel (h2ts).
@@ -288,20 +273,16 @@ type Limits struct {
 
 	// Memory that culvert may use. 0: GOMEMLIMIT if the environment sets it, else
 	// nine tenths of the container's limit, else no limit. culvert itself takes
-	// 20MiB, and clients may hold 65 % of the rest. When clients hold all of it,
-	// culvert ends calls, and connections without calls, of the client address
-	// that holds the most, if that is more than its share. culvert refuses new
-	// calls and connections of such addresses. Go's garbage collector has the
-	// same limit, unless the environment sets GOMEMLIMIT. A reload with a lower
-	// limit applies to the memory that clients hold already.
-	// docs/how-it-works/memory.md defines the share, and lists the memory that
-	// culvert doesn't count.
+	// 20MiB, and clients may hold 65 % of the rest. When they hold all of it,
+	// culvert refuses new calls and connections of the client addresses that hold
+	// the most, and ends some (docs/how-it-works/memory.md). Go's garbage
+	// collector has the same limit, unless the environment sets GOMEMLIMIT.
 	Memory Size `key:"memory" is:"size or 0"`
 
-	// Limits for each client address: an IPv4 address, or the first 64 bits of
-	// an IPv6 address. Behind a proxy in trusted_proxies or proxy_protocol, it
-	// is the address of the client. The defaults are far above what one client
-	// needs, because many clients may share an address.
+	// Limits for each client address: an IPv4 address, or the first 64 bits of an
+	// IPv6 address. Behind a proxy in trusted_proxies or proxy_protocol, it is
+	// the address of the client. Many clients may share an address, so the
+	// defaults are high.
 	Address AddressLimits `key:"address"`
 
 	// Limits for the calls of some methods together. culvert uses the first
@@ -309,41 +290,34 @@ type Limits struct {
 	Methods []MethodLimits `key:"methods"`
 
 	// Refuse calls, handshakes and connections that exceed a limit. With false,
-	// culvert only logs and counts them, so that you can try out limits.
-	// limits.connections, limits.memory, sizes and times always apply, because
-	// they keep culvert alive.
+	// for trying out limits, culvert only logs and counts them.
+	// limits.connections, limits.memory, sizes and times always apply.
 	Enforce bool `key:"enforce"`
 
 	// How long a client may read nothing while data waits for it; 0s is no limit.
-	// culvert then ends the call. A client that stops reading for a shorter time
-	// loses nothing.
+	// culvert then ends the call.
 	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
 
-	// How long a call may carry no message; 0s is no limit. culvert then ends
-	// the call. It varies the time by up to a tenth for each call. The call then
-	// ends up to 2s later, because culvert checks calls about once a second.
+	// How long a call may carry no message, give or take a tenth and 2s; 0s is no
+	// limit. culvert then ends the call.
 	IdleTimeout time.Duration `key:"idle_timeout"`
 
-	// How long a call may last; 0s is no limit. culvert varies this time and
-	// idle_timeout by up to a tenth for each call, so that calls don't all end,
-	// and come back, at once. The call then ends up to 2s later, because culvert
-	// checks calls about once a second.
+	// How long a call may last, give or take a tenth and 2s; 0s is no limit.
+	// culvert then ends the call.
 	MaxAge time.Duration `key:"max_age"`
 
-	// How long a client may take for the next KiB of a message that it has
-	// started, or for the end of the message; 0s is no limit. culvert then ends
-	// the call.
+	// How long a client may take for the next KiB, or for the end, of a message
+	// that it has started; 0s is no limit. culvert then ends the call.
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
 	// How long a connection may have no call, give or take a tenth; 0s is no
-	// limit. culvert then closes the connection, over HTTP/2 after a GOAWAY.
-	// While other clients lack memory, culvert may close it earlier and without
-	// GOAWAY.
+	// limit. culvert then closes the connection, over HTTP/2 after a GOAWAY;
+	// earlier and without GOAWAY while others lack memory.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s
-	// is no limit. culvert closes the connection when its calls have ended. The
-	// client then reconnects, and a load balancer can choose another instance.
+	// is no limit. It closes when its calls have ended. The client then
+	// reconnects, perhaps to another instance.
 	ConnectionMaxAge time.Duration `key:"connection_max_age"`
 }
 
@@ -351,19 +325,17 @@ type Limits struct {
 type Health struct {
 	// The address of /livez, /readyz and the gRPC service grpc.health.v1; "" or
 	// "off" for none. /readyz answers 200 while culvert takes new calls. If the
-	// default address is taken, culvert logs a warning and starts without health
-	// checks. If an address that you set is taken, culvert doesn't start.
+	// address is taken, culvert doesn't start; if it is the default, it starts
+	// without health checks and logs a warning.
 	Listen string `key:"listen" flag:"health-listen" is:"optional address" restart:"yes"`
 
-	// Names of backends that /readyz depends on. It answers 503 while none of a
-	// backend's connections takes calls: there is none, or none passes its
-	// health_check. The section backend has the name default. Empty: /readyz
-	// doesn't depend on backends, so culvert can start before them.
+	// Names of backends that /readyz depends on. It answers 503 while one of them
+	// has no connection that takes calls. The section backend has the name
+	// default. Empty: /readyz doesn't depend on backends.
 	DependsOn []string `key:"depends_on" is:"backend name"`
 
 	// Serve metrics for Prometheus at /metrics on the address in health.listen.
 	// They name the methods of the backends. With false, culvert counts nothing.
-	// It counts from its start on, or not at all.
 	Metrics bool `key:"metrics" restart:"yes"`
 }
 
@@ -379,13 +351,11 @@ type Log struct {
 	//   - "json": for programs.
 	//   - "auto": text on a terminal, and JSON elsewhere.
 	//
-	// The form can't change while culvert runs: programs that read the log rely
-	// on it.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json" restart:"yes"`
 
-	// Methods with too many calls for a line each. The first entry that matches a
-	// call applies. Calls that fail have a line each, and so do all calls at the
-	// level debug.
+	// Methods with too many calls for a line each
+	// (docs/reference/log.md#fewer-lines-for-chatty-methods). The first entry
+	// that matches applies.
 	Sample []LogSample `key:"sample"`
 }
 

@@ -27,13 +27,12 @@ type Listener struct {
 
 	// The client protocols that this listener accepts. Empty: all. A call inside
 	// an h2ts tunnel (docs/reference/protocols.md) needs both h2ts and its own
-	// protocol, usually grpc, in the list.
+	// protocol.
 	Transports []string `key:"transports" words:"transports"`
 
-	// TLS on this listener. Unset keys inherit from tls. A listener that sets
-	// cert, key, certificates or self_signed inherits none of these four, and no
-	// acme. A listener that sets client_ca, client_auth or crls inherits none of
-	// these three.
+	// TLS on this listener. Unset keys inherit from tls. With one of cert, key,
+	// certificates and self_signed it inherits none of them, and no acme; with
+	// one of client_ca, client_auth and crls none of these.
 	TLS ListenerTLS `key:"tls"`
 
 	// Addresses or networks of the proxies in front of this listener.
@@ -47,8 +46,7 @@ type Listener struct {
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol"`
 
 	// Limits for all clients of this listener together, in addition to limits.
-	// Sizes and calls_per_connection apply where they are lower than those in
-	// limits and limits.methods. 0 is no limit.
+	// The lowest size and calls_per_connection apply. 0 is no limit.
 	Limits ListenerLimits `key:"limits" as:"limits"`
 }
 

@@ -14,39 +14,34 @@ const referenceHead = `# Configuration
 For people who run culvert: every key, its default, its flag and its variable.
 
 culvert needs only the address of the backend: ` + "`culvert serve --backend localhost:9000`" + `.
-Set other keys in a file, with variables or with flags.
 
 | To | Use |
 |---|---|
 | start a file | [proxy.yaml](../../proxy.yaml), with the keys that most people set |
 | print all keys with their defaults | ` + "`culvert config defaults`" + ` |
 | print the effective configuration and the source of each value | ` + "`culvert config print`" + ` |
-| check a configuration without serving | ` + "`culvert validate`" + ` |
-| check also that the backends answer | ` + "`culvert validate --online`" + ` |
+| check a configuration, with ` + "`--online`" + ` also the backends | ` + "`culvert validate`" + ` |
 | have an editor check a file | [proxy.schema.json](../proxy.schema.json) |
 
-` + "`config defaults`" + ` and ` + "`config print`" + ` print configuration files. Keys that nothing
-sets are commented out: ` + "`#key: value`" + `. To set such a key, remove the ` + "`#`" + ` before the
-key and before each section above it.
+In the files that ` + "`config defaults`" + ` and ` + "`config print`" + ` print, keys that nothing sets are commented out. To set one, remove the ` + "`#`" + ` before
+the key and before each section above it.
 
 ## Sources
 
 A flag wins over a variable, a variable over the file, and the file over the
 default.
 
-- **File**: YAML. Name it with ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. culvert reports
-  an unknown or duplicate key as an error, with its line. A relative path in the
+- **File**: YAML. Name it with ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. Unknown and duplicate keys are errors. A relative path in the
   file starts at the directory of the file.
 - **Variables**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot:
   ` + "`backend.tls.ca`" + ` is ` + "`CULVERT_BACKEND_TLS_CA`" + `. An empty variable counts as unset.
   An unknown variable is an error, except for those that Kubernetes sets for a
   service named culvert. Separate the values of a list with blanks or
-  commas, and names of files with blanks. Lists of
-  sections have no variable.
+  commas, and names of files with blanks. Lists of sections have no variable.
 - **Flags**: repeat the flag of a list for each value. These values replace the
   list in the file.
 
-These references work in the values of the file only:
+These references work in the values of the file only. culvert takes their values as plain text.
 
 | Reference | Value |
 |---|---|
@@ -54,9 +49,6 @@ These references work in the values of the file only:
 | ` + "`${NAME:-default}`" + ` | the variable, or the default if the variable is empty or isn't set |
 | ` + "`$$`" + ` | a dollar sign |
 | ` + "`file:/path`" + ` | the content of the file, without a newline at its end |
-
-culvert takes the value of a reference as plain text: it doesn't look for YAML or
-for other references in it.
 
 ## Changes
 
@@ -120,14 +112,14 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 				if e.key.entries != nil { // the heading of its entries has it
 					anchor = ""
 				}
-				fmt.Fprintf(b, "- %s**`%s`** · %s<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), " · "), inBullet(e.doc))
+				fmt.Fprintf(b, "- %s**`%s`** (%s)<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), "; "), inBullet(e.doc))
 				if e.key.entries != nil {
 					inner = append(inner, func() {
 						writeReference(b, entry{children: e.children}, newEntry(e), key+"[]")
 					})
 				}
 			case inEntry: // its keys stand beside those of the entry
-				fmt.Fprintf(b, "- **`%s`** · section<br>%s\n", key, inBullet(e.doc))
+				fmt.Fprintf(b, "- **`%s`** (section)<br>%s\n", key, inBullet(e.doc))
 				list(e.children, key)
 			default:
 				inner = append(inner, func() { writeReference(b, e, of, key) })
@@ -136,10 +128,10 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 	}
 	list(section.children, name)
 	if inherited != nil {
-		fmt.Fprintf(b, "\nAn entry can also set `%s`. They mean the same as these keys of the file. Unset keys inherit from the file.\n", strings.Join(inherited, "`, `"))
+		fmt.Fprintf(b, "\nAn entry can also set these keys of the file, and inherits unset ones: `%s`.\n", strings.Join(inherited, "`, `"))
 	}
 	if same != nil {
-		fmt.Fprintf(b, "\nAn entry can also set `%s`. They mean the same as these keys of the file.\n", strings.Join(same, "`, `"))
+		fmt.Fprintf(b, "\nAn entry can also set these keys as in the file: `%s`.\n", strings.Join(same, "`, `"))
 	}
 	for _, write := range inner {
 		write()
@@ -181,6 +173,8 @@ func factsOf(e entry, of any, inEntry bool) []string {
 		kind = "`" + strings.Join(k.words, "`, `") + "`"
 	}
 	switch {
+	case k.List && len(k.words) > 10:
+		kind = "list of gRPC's status codes"
 	case k.List && k.words != nil:
 		kind = "list of " + kind
 	case k.List:
@@ -196,6 +190,9 @@ func factsOf(e entry, of any, inEntry bool) []string {
 		facts = append(facts, "required")
 	case !inEntry && value != "" && value != "[]" && !strings.Contains(e.doc, "Default:"):
 		facts = append(facts, "default `"+value+"`")
+		if kind == "true or false" { // the default shows it
+			facts = facts[1:]
+		}
 	}
 	if k.Flag != "" {
 		facts = append(facts, "`--"+k.Flag+"`")

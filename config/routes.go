@@ -15,31 +15,27 @@ type Route struct {
 	// The name of the route, in the log and in errors.
 	Name string `key:"name" is:"backend name" needed:"true"`
 
-	// Which calls the route is for. All conditions must be true. Without any, the
-	// route is for all calls that no other route matches.
+	// Which calls the route is for. All conditions must be true.
 	Match RouteMatch `key:"match"`
 
-	// The name of the backend for the calls. Each route needs this key or split.
+	// The name of the backend. Each route needs this key or split.
 	Backend string `key:"backend" is:"backend name"`
 
 	// Several backends that share the calls by weight, in place of backend.
 	Split []RouteTarget `key:"split"`
 
 	// The name of metadata, such as x-user-id, whose value selects a backend of
-	// split. Calls with the same value go to the same backend, while it can take
-	// calls. If a weight changes, few values move to another backend. Calls
-	// without the metadata go to a random backend, by weight.
+	// split. Calls without it go to a random backend, by weight.
 	Sticky string `key:"sticky" is:"sticky name"`
 
-	// What culvert changes in the name of the method and in the authority. methods
-	// and limits.methods apply to the name that the backend receives.
+	// What culvert changes in the method and in the authority.
 	Rewrite RouteRewrite `key:"rewrite"`
 
 	// What culvert changes in the metadata for the backend.
 	Metadata RouteMetadata `key:"metadata"`
 
-	// The maximum time of a call. It replaces a later deadline of the client, or
-	// none. 0s: as the client asks.
+	// The maximum time of a call. It only shortens the client's deadline. 0s: as
+	// the client asks.
 	Timeout time.Duration `key:"timeout"`
 
 	// How long a call may carry no message, in place of limits.idle_timeout. 0s:
@@ -57,26 +53,25 @@ type Route struct {
 	Retry RouteRetry `key:"retry"`
 
 	// Origins of web pages that may call, in place of allow_origins. []: none but
-	// culvert's own pages. Default: allow_origins. A browser's preflight shows
-	// neither metadata nor transport, so a route that matches one of them can't
-	// set this key. It has the origins of the route that matches the same without
-	// them, else allow_origins.
+	// culvert's own pages. Default: allow_origins. A route that matches metadata
+	// or transports can't set this key
+	// (docs/reference/routes.md#which-rules-judge-a-call).
 	AllowOrigins []string `key:"allow_origins" is:"origin"`
 
-	// Limits of all calls of the route together, in addition to the others. 0 is
-	// no limit.
-	Limits RouteLimits `key:"limits"`
+	// Limits of all calls of the route together, in addition to the others. The
+	// lowest size applies. 0 is no limit.
+	Limits RouteLimits `key:"limits" as:"limits"`
 
-	// A WebSocket path for clients that send bare messages and know nothing of
-	// gRPC (docs/reference/messages.md). The route is then for these clients only.
+	// Makes this a route only for clients that send bare messages and know
+	// nothing of gRPC (docs/reference/messages.md).
 	Message RouteMessage `key:"message"`
 }
 
 // RouteMessage binds a path to a method, for clients that send bare messages.
 type RouteMessage struct {
-	// The path, such as "/ws/chat". The path_prefix of the file is removed first.
-	// If the path ends with "/{service}/{method}", clients name the method, and
-	// match.methods says which they can call.
+	// The path behind path_prefix, such as "/ws/chat". If it ends with
+	// "/{service}/{method}", clients name the method, and match.methods says
+	// which they can call.
 	Path string `key:"path" is:"message path"`
 
 	// The method, such as shop.v1.Orders/Watch, unless the path names it.
@@ -94,8 +89,8 @@ type RouteMessage struct {
 	//     (docs/reference/opamp.md).
 	Framing string `key:"framing" words:"framings"`
 
-	// For opamp: the unary method that gets the messages of agents that poll. If it
-	// is empty, culvert holds a call of method open for each of these agents.
+	// For opamp: the unary method for agents that poll. Empty: culvert holds a
+	// call of method open for each of these agents.
 	PollMethod string `key:"poll_method" is:"method name"`
 
 	// The WebSocket subprotocol that clients must offer. Empty: any, or none.
@@ -105,12 +100,10 @@ type RouteMessage struct {
 	Query []string `key:"query" is:"metadata name"`
 
 	// The name of metadata, such as authorization, whose value is the client's
-	// first message. It must be text, and arrive within 10s. culvert doesn't pass
-	// it to the method. Empty: the first message is one of the method.
+	// first message: text, within 10s, not for the method. Empty: there is none.
 	FirstMessage string `key:"first_message" is:"metadata name"`
 
-	// A text message that means that the client has sent all of its messages and
-	// waits for the rest of the answers. Empty: there is none.
+	// The client's text message for a half-close. Empty: there is none.
 	HalfClose string `key:"half_close" is:"word"`
 
 	// What culvert sends before it closes the WebSocket. none: nothing. status: a
@@ -137,26 +130,24 @@ type RouteMessage struct {
 	JSONOut string `key:"json_out" one:"text,binary"`
 
 	// For sse: the field of the method's replies, by its name in the .proto file,
-	// whose text or number is the id of the event. A browser that connects again
-	// names the last one in Last-Event-ID. Empty: events have no id.
+	// whose text or number is the id of the event. Empty: events have no id.
 	EventID string `key:"event_id" is:"word"`
 
-	// For sse and ndjson: the time without a message after which culvert sends a
-	// comment (sse) or an empty line (ndjson). Proxies then don't end a quiet answer.
+	// For sse and ndjson: after this time without a message culvert sends a
+	// comment (sse) or an empty line (ndjson). So proxies don't end the answer.
 	// 0s: never. Default: 15s.
 	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
 
 // RouteMatch has the conditions of a route.
 type RouteMatch struct {
-	// Names of the host that the client calls: "shop.example.com",
-	// "*.example.com" for all names below a domain. Empty: any.
+	// Hosts that the client calls: "shop.example.com", "*.example.com" for all
+	// names below a domain. Empty: any.
 	Hosts []string `key:"hosts" is:"route host"`
 
-	// The beginning of the path, in whole elements: "/team-a". The path_prefix of
-	// the file is removed first. Set rewrite.path_prefix to "/" to remove this
-	// prefix, too. The backend receives "/package.Service/Method", so a route
-	// matches only paths that become such a name.
+	// The beginning of the path, in whole elements: "/team-a". It stands behind
+	// the path_prefix of the file. Set rewrite.path_prefix to "/" to remove it.
+	// The route matches only paths that become "/package.Service/Method".
 	PathPrefix string `key:"path_prefix" is:"path prefix"`
 
 	// Patterns of methods, as in methods.allow. They match the last two elements
@@ -169,8 +160,7 @@ type RouteMatch struct {
 	// Names of listeners. Empty: any.
 	Listeners []string `key:"listeners" is:"word"`
 
-	// Client protocols. Calls inside an h2ts tunnel match h2ts, and not the
-	// protocol inside. Empty: any.
+	// Client protocols; h2ts for calls inside a tunnel. Empty: any.
 	Transports []string `key:"transports" words:"call transports"`
 }
 
@@ -179,8 +169,7 @@ type MetadataMatch struct {
 	// The name of the metadata.
 	Name string `key:"name" is:"metadata name" needed:"true"`
 
-	// The only value that it must have. A name that occurs twice doesn't match.
-	// Without this key, any value matches.
+	// The only value that it must have. Without this key, any value matches.
 	Value string `key:"value" is:"word"`
 }
 
@@ -199,15 +188,15 @@ type RouteRewrite struct {
 	PathPrefix string `key:"path_prefix" is:"rewrite prefix"`
 
 	// The ":authority" of the calls, in place of the backend's. With TLS, the
-	// backend's certificate must have this name, too. SNI stays the backend's.
+	// backend's certificate must have this name, too; SNI stays the backend's.
 	Authority string `key:"authority" is:"host"`
 }
 
 // RouteMetadata changes the metadata of a call.
 type RouteMetadata struct {
-	// Metadata that culvert adds. It replaces what the client sends under these
-	// names. Names that are gRPC's own, that belong to a connection, or that only
-	// culvert and trusted proxies may set are errors.
+	// Metadata that culvert sets, in place of the client's. Names that are gRPC's
+	// own, that belong to a connection, or that only culvert and trusted proxies
+	// may set are errors.
 	Set []MetadataValue `key:"set"`
 
 	// Names of metadata that culvert removes.
@@ -228,13 +217,13 @@ type MetadataValue struct {
 // each message takes 64 bytes more than its size. Set it for methods that may run
 // twice.
 type RouteRetry struct {
-	// The maximum number of attempts, 2 to 5. 0: culvert doesn't retry calls that
-	// the backend may have seen. culvert stops all retries of a backend while
-	// many of its calls fail.
+	// The maximum number of attempts, 2 to 5. 0: no retries of calls that the
+	// backend may have seen. culvert stops all retries while many calls of the
+	// backend fail.
 	Attempts int `key:"attempts" is:"attempts"`
 
-	// The statuses after which culvert retries. It also retries after its own errors
-	// that say that the backend hasn't seen the call. Default: UNAVAILABLE.
+	// The statuses after which culvert retries, besides its own errors that say
+	// that the backend hasn't seen the call. Default: UNAVAILABLE.
 	Codes []string `key:"codes" one:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,DATA_LOSS,UNAUTHENTICATED,UNAVAILABLE"`
 
 	// The pause before the second attempt, ±20 %. It doubles with each further

@@ -9,13 +9,12 @@ type TLS struct {
 	SelfSignedNames []string `key:"self_signed_names" is:"own name" restart:"yes"`
 
 	// An address (":80") that redirects plaintext requests to HTTPS; "" or "off"
-	// for none. It redirects names that have a certificate, and names in hosts.
-	// Apart from that, it only answers the challenges of acme.
+	// for none. It redirects names that have a certificate and names in hosts,
+	// and answers the challenges of acme.
 	HTTPListen string `key:"http_listen" is:"optional address" restart:"yes"`
 
-	// The port that http_listen redirects to, if clients reach TLS on another
-	// port than culvert listens on. Example: 443 behind a load balancer that
-	// forwards to 8443. 0: the port of the first listener with TLS.
+	// The port that http_listen redirects to, such as 443 behind a load balancer
+	// that forwards to 8443. 0: the port of the first listener with TLS.
 	HTTPTarget int `key:"http_target" is:"port or 0" restart:"yes"`
 
 	// Certificates from an ACME CA (RFC 8555), such as Let's Encrypt or a
@@ -41,9 +40,7 @@ type ServerTLS struct {
 	// an IP address in its subjectAltName.
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
-	// File with the CA certificates (PEM) for verifying client certificates. A
-	// reload doesn't change it, nor client_auth and crls, because open
-	// connections would keep the old rules.
+	// File with the CA certificates (PEM) for verifying client certificates.
 	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file" group:"trust" restart:"yes"`
 
 	// Whether clients must present a certificate:
@@ -56,18 +53,17 @@ type ServerTLS struct {
 	// Default: require with a client_ca, otherwise none.
 	ClientAuth string `key:"client_auth" is:"client auth" group:"trust" restart:"yes"`
 
-	// Files with revocation lists (PEM or DER) for client certificates, signed
-	// by client_ca. culvert continues to use a list that is out of date, and
-	// warns about it.
+	// Files with revocation lists (PEM or DER) for client certificates, signed by
+	// client_ca. culvert warns about a list that is out of date, and still uses
+	// it.
 	CRLs []string `key:"crls" is:"file" group:"trust" restart:"yes"`
 
-	// The oldest version of TLS that culvert accepts: "1.2" or "1.3".
+	// The oldest version of TLS that culvert accepts.
 	MinVersion string `key:"min_version" one:"1.2,1.3"`
 
 	// For development: a certificate for localhost, 127.0.0.1, ::1 and
-	// self_signed_names. culvert signs it with a CA of its own. culvert creates
-	// this CA once, in the user's configuration directory. The CA can sign for
-	// these names only.
+	// self_signed_names. Its CA can sign for these names only. culvert creates
+	// the CA once, in the user's configuration directory.
 	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate" restart:"yes"`
 }
 
@@ -88,8 +84,8 @@ type Certificate struct {
 	ClientCA string `key:"client_ca" is:"file" restart:"yes"`
 
 	// client_auth for clients that select this certificate. Default: require with
-	// a client_ca here, otherwise the client_auth of the same tls section. A
-	// connection with another client_ca or client_auth can't carry requests for a
-	// name or an IP address of this certificate: culvert answers them with 421.
+	// a client_ca here, otherwise that of the same tls section. Requests for this
+	// certificate's names on a connection with another client_ca or client_auth
+	// get 421.
 	ClientAuth string `key:"client_auth" is:"client auth" restart:"yes"`
 }

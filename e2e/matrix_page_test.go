@@ -129,12 +129,19 @@ func publishedResults(t *testing.T) results {
 		if at < 0 {
 			t.Fatalf("%s has no section %q", resultsFile, p.title)
 		}
-		of := clientsOn(p.name)
+		of, cellsOf := clientsOn(p.name), map[string][]string{}
+		for line := range strings.Lines(sections[at]) {
+			cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |\n"), " | ")
+			for name := range strings.SplitSeq(cells[0], rowSeparator) {
+				cellsOf[name] = cells[1:]
+			}
+		}
 		for _, s := range scenarios {
-			_, line, found := strings.Cut(sections[at], "\n| "+s.rowName()+" | ")
-			line, _, _ = strings.Cut(line, " |\n")
-			cells := strings.Split(line, " | ")
-			if !found || len(cells) != len(of) {
+			cells := cellsOf[s.rowName()]
+			if cells == nil {
+				cells = cellsOf[allRows]
+			}
+			if len(cells) != len(of) {
 				t.Fatalf("%s: %s: the row %q has %d cells, want %d", resultsFile, p.title, s.rowName(), len(cells), len(of))
 			}
 			for i, c := range of {
@@ -187,8 +194,8 @@ func (rs results) page(t *testing.T) []byte {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.pkg, version[line.pkg], strings.Join(line.where, ", "), strings.Join(line.carriers, "; "))
 	}
 	b.WriteString(pageLimits)
-	for _, reason := range rs.notes() {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", rs.calls(reason), rs.clients(reason), reason)
+	for i, reason := range rs.notes() {
+		fmt.Fprintf(&b, "| **%c** | %s | %s | %s |\n", 'a'+i, rs.calls(reason), rs.clients(reason), reason)
 	}
 	b.WriteString(pageEnd)
 	return b.Bytes()
@@ -243,10 +250,6 @@ func (rs results) resultsPage() []byte {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.title, p.text)
 		rs.table(&b, p.name, notes)
 	}
-	b.WriteString(resultsNotes)
-	for i, reason := range notes {
-		fmt.Fprintf(&b, "- **%c**: %s\n", 'a'+i, reason)
-	}
 	b.WriteString(resultsEnd)
 	return b.Bytes()
 }
@@ -260,6 +263,12 @@ func clientsOn(platform string) (of []publishedClient) {
 	return of
 }
 
+// A row has the scenarios with the same results.
+const (
+	rowSeparator = " · "
+	allRows      = "all scenarios"
+)
+
 func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 	of := clientsOn(platform)
 	b.WriteString("\n|")
@@ -267,16 +276,28 @@ func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 		fmt.Fprintf(b, " | %s", c.title)
 	}
 	b.WriteString(" |\n|---" + strings.Repeat("|:-:", len(of)) + "|\n")
+	var marks []string // in the order of their first rows
+	names := map[string][]string{}
 	for _, row := range rows() {
-		fmt.Fprintf(b, "| %s", row)
+		var cells strings.Builder
 		for _, c := range of {
 			mark := "✓"
 			if at := slices.Index(notes, rs[c.name][row]); at >= 0 {
-				mark = fmt.Sprintf("[%c](#notes)", 'a'+at)
+				mark = fmt.Sprintf("[%c](compatibility.md#what-some-clients-cant-do)", 'a'+at)
 			}
-			fmt.Fprintf(b, " | %s", mark)
+			cells.WriteString(" | " + mark)
 		}
-		b.WriteString(" |\n")
+		if names[cells.String()] == nil {
+			marks = append(marks, cells.String())
+		}
+		names[cells.String()] = append(names[cells.String()], row)
+	}
+	for _, cells := range marks {
+		name := strings.Join(names[cells], rowSeparator)
+		if len(marks) == 1 {
+			name = allRows
+		}
+		fmt.Fprintf(b, "| %s%s |\n", name, cells)
 	}
 }
 
@@ -332,10 +353,7 @@ const pageHead = `# Compatibility
 For people who have a gRPC client and want to know whether it works through culvert.
 
 The tests call a grpc-go server through culvert with these published, unmodified clients. A call passes if it went right at both ends.
-The tests learn the deadline, each message and the end of the call from the server itself, not from the client.
-
-[Results](compatibility-results.md) has each client in each scenario, and explains the scenarios. [Paused readers](paused-readers.md) has
-clients that stop reading for a while.
+[Results](compatibility-results.md) has each client in each scenario. [Paused readers](paused-readers.md) has clients that stop reading.
 
 ## The clients
 
@@ -344,42 +362,32 @@ clients that stop reading for a while.
 const pageLimits = `
 ## What some clients can't do
 
-The table has the calls that fail. Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. These calls fail
-with any server. In the names of clients, the part after the comma is the transport or the mode.
+These calls fail with any server, because of the client, its runtime, or the nginx in front. All others pass. In the names of clients, the
+part after the comma is the transport or the mode.
 
-| calls | clients | reason |
-|---|---|---|
+| | calls | clients | reason |
+|---|---|---|---|
 `
 
 const pageEnd = `
-Next: [results](compatibility-results.md), [which client to take](../../clients/README.md), [client protocols](../../reference/protocols.md),
-[errors](../../reference/errors.md).
+Next: [results](compatibility-results.md), [which client to take](../../clients/README.md).
 `
 
 const resultsHead = `# Compatibility results
 
 For people who want to see each client in each scenario. [Compatibility](compatibility.md) has the summary.
 
-**✓** is a call that went right at both ends. A letter is one of the [notes](#notes). ` + "`make test-long`" + ` runs the clients and fails if
-a result differs from this page. ` + "`cd e2e && go test -run TestPublishedClients -update`" + ` writes the page.
-`
-
-const resultsNotes = `
-## Notes
-
-A note names what the client, its runtime, or the nginx in front can't do with any server. The tests run these cells too, and require
-them to fail unless the note says otherwise.
-
+**✓** is a call that went right at both ends. A letter is a [reason](compatibility.md#what-some-clients-cant-do) why it can't. The
+tests run these cells too, and require them to fail unless the reason says otherwise. A row has all scenarios with the same results.
 `
 
 const resultsEnd = `
 ## What the rows mean
 
 - *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
-- *The header before any message*: the server sends its header and nothing else. The client sees the header, and cancels.
+- *The header before any message*: the server sends only its header. The client sees it, and cancels.
 - *In order*: every message has a number and a checksum at both ends.
-- *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer, not a
-  broken connection.
+- *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer.
 - *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
 - *Compressed*: with gzip, by the client. The server gets gzip too.
 - *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown. The client gets the
@@ -394,5 +402,5 @@ const resultsEnd = `
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
 - *Every status code*: 1 to 16, with their message.
 
-Next: [compatibility](compatibility.md), [paused readers](paused-readers.md), [client protocols](../../reference/protocols.md).
+Next: [compatibility](compatibility.md), [paused readers](paused-readers.md).
 `

@@ -23,9 +23,11 @@ func pauseTable(failed map[string]bool) string {
 		fmt.Fprintf(&b, " %s |", rate.name)
 	}
 	b.WriteString("\n|---|--:|" + strings.Repeat(":-:|", len(pauseRates)) + "\n")
+	var rows []string // from the pause on, in the order of their first readers
+	readers := map[string][]string{}
 	for _, reader := range pausingReaders {
 		for _, pause := range pauses {
-			fmt.Fprintf(&b, "| %s | %.0f s |", reader.name, pause.Seconds())
+			row := fmt.Sprintf("%.0f s |", pause.Seconds())
 			for _, rate := range pauseRates {
 				mark, cell := "✓", pauseCell{reader: reader, rate: rate, pause: pause}
 				switch {
@@ -34,10 +36,16 @@ func pauseTable(failed map[string]bool) string {
 				case failed[cell.String()]:
 					mark = "✗"
 				}
-				fmt.Fprintf(&b, " %s |", mark)
+				row += " " + mark + " |"
 			}
-			b.WriteString("\n")
+			if readers[row] == nil {
+				rows = append(rows, row)
+			}
+			readers[row] = append(readers[row], reader.name)
 		}
+	}
+	for _, row := range rows {
+		fmt.Fprintf(&b, "| %s | %s\n", strings.Join(readers[row], rowSeparator), row)
 	}
 	b.WriteString("\n")
 	return b.String()

@@ -56,15 +56,13 @@ func metricsPage() []byte {
 For operators who run Prometheus, or another program that reads its formats. This page is generated from 'telemetry/families.go'.
 
 culvert serves metrics at '/metrics' on the address in ['health.listen'](configuration.md#healthlisten), unless 'health.metrics' is
-'false'. culvert answers up to 4 requests at a time, each within 8 s, and compresses an answer if the caller accepts gzip.
+'false'. It answers up to 4 requests at a time, each within 8 s.
 
 'rpc_server_call_duration_seconds' follows
-[the conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/), where its name is
-'rpc.server.call.duration'. The names of all other metrics begin with 'culvert_'. culvert also serves the usual metrics of Go programs
-and of processes ('go_*', 'process_*').
+[the conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) ('rpc.server.call.duration'). The usual
+metrics of Go programs and of processes ('go_*', 'process_*') are there, too.
 
-Histograms have buckets from 5 ms to 10 s. Each is also a native histogram, without such bounds. Prometheus takes the native ones if
-its option for native histograms is on.
+Histograms have buckets from 5 ms to 10 s, and are also native histograms.
 
 | metric | kind | labels | value |
 |---|---|---|---|
@@ -79,8 +77,8 @@ its option for native histograms is on.
 	b.WriteString(`
 ## Labels
 
-The number of time series is bounded: no label has a value that a client can choose freely. A client can call any method. So a method
-gets its own time series only after a backend has shown to know it, by a message or by a status that the method itself gives.
+No label has a value that a client can choose freely. A method gets its own time series only after a backend has shown to know it, by a
+message or by a status that the method itself gives.
 
 | label | meaning |
 |---|---|
@@ -88,7 +86,7 @@ gets its own time series only after a backend has shown to know it, by a message
 	for _, l := range labels {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", l.Name, l.Meaning)
 	}
-	b.WriteString("\nNext: [the log](log.md), [health checks and signals](../guides/health-and-signals.md), [errors](errors.md), [configuration](configuration.md).\n")
+	b.WriteString("\nNext: [the log](log.md), [errors](errors.md).\n")
 	return b.Bytes()
 }
 
@@ -101,17 +99,17 @@ var labels = []label{
 	{"certificate", "the certificate's file, or its first name"},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
 	{"enforced", "`true`, or `false` for a rule that is only tried out"},
-	{"error_type", "the status code, if the server and not the client is to blame for it: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
+	{"error_type", "the status code, if the server is to blame for it: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
 	{"go_version", "the version of Go that built culvert"},
 	{"http_status", "the class of the HTTP status, such as `2xx`; `1xx` is a WebSocket, and `_OTHER` a number over 599. Empty if the client got no answer"},
 	{"key", "the key of the configuration"},
 	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},
 	{"listener", "the listener's name; empty if there is one without a name"},
 	{"origin", "the source of the status: `upstream` (the backend or the web server), `culvert`, or `client` (the client went away or cancelled)"},
-	{"outcome", "`sent`: by the [retry](../guides/several-backends.md#retries) of a route; `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent, although the route's `retry` asks for it"},
-	{"reason", "of calls, web requests and refusals: culvert's reason ([errors](errors.md)); of connections: why they ended, as in [the log](log.md#connections). Empty if there is none"},
+	{"outcome", "`sent`: by the [retry](../guides/several-backends.md#retries) of a route; `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent despite `retry`"},
+	{"reason", "of calls, web requests and refusals: culvert's [reason](errors.md); of connections: why they ended, as in [the log](log.md#connections)"},
 	{"result", "`applied` or `rejected`"},
-	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` stands for all methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
+	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` for methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got, such as `OK` or `NOT_FOUND`; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "always `grpc`"},
 	{"state", "`accepts`: the address gets new calls; `unhealthy`: its health check fails; `down`: there is no connection"},

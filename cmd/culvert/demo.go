@@ -25,11 +25,9 @@ func newDemoCommand() *cobra.Command {
 		Short: "Run an example service behind culvert, with a page to try it",
 		Long: `demo starts an example gRPC service, culvert in front of it, and a page on
 culvert's port that calls the service from a browser. A switch on the page puts a
-proxy that speaks only HTTP/1.1 into the path, or takes the proxy out. With the
-proxy in the path, native gRPC fails, and the other protocols continue to work.
+proxy that speaks only HTTP/1.1 into the path: then only native gRPC fails.
 
-demo needs nothing else, and nothing leaves this machine. If a port is taken, demo
-uses a free one.`,
+Nothing leaves this machine. If a port is taken, demo uses a free one.`,
 		Example: `  culvert demo
   culvert demo --listen 127.0.0.1:8888
   culvert demo --check

@@ -24,20 +24,18 @@ func newDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain",
 		Short: "Take a running culvert out of service, without ending its calls",
-		Long: `drain asks the culvert on this host, at its admin address, for the first steps of
-its end. Readiness (/readyz) falls at once, so that load balancers send new calls
-elsewhere. culvert serves new calls for the time in --delay, and then refuses them
-with UNAVAILABLE (DRAINING). Running calls continue until culvert gets SIGTERM. The
-delay ends early if culvert can connect to no backend, and has no fallback.
+		Long: `drain asks the culvert on this host, at its admin address, to drain. Readiness
+(/readyz) falls at once, so that load balancers send new calls elsewhere. culvert
+serves new calls for the time in --delay, and then refuses them with UNAVAILABLE
+(DRAINING). Running calls continue until culvert gets SIGTERM. The delay ends early
+if culvert can connect to no backend, and has no fallback.
 
-drain ends when culvert refuses new calls. A second drain changes nothing, unless
-its delay is shorter than what is left of the first one's. drain takes the admin
-address from the same sources as serve: the flag --admin, the variable
-CULVERT_ADMIN_LISTEN, or the file. In Kubernetes, run it as the preStop hook.
+A second drain can only shorten the delay. drain takes the admin address from the
+same sources as serve. In Kubernetes, run it as the preStop hook.
 
 drain exits with 0 when culvert refuses new calls, or has ended meanwhile. It exits
-with 1, and prints the reason, if it can't reach culvert, or if another culvert answers
-in its place.`,
+with 1, and prints the reason, if it can't reach culvert, or if another culvert
+answers in its place.`,
 		Example: `  culvert drain
   culvert drain --delay 5s
   culvert drain --admin unix:/run/culvert/admin.sock`,

@@ -22,12 +22,11 @@ func newHealthcheckCommand() *cobra.Command {
 		Use:   "healthcheck",
 		Short: "Ask a running culvert whether it is ready",
 		Long: `healthcheck asks the culvert on this host for /readyz, at the address in
-health.listen. It takes the address from the same sources as serve: the flag
---health-listen, the variable CULVERT_HEALTH_LISTEN, or the file. It is for
-container images, which have no shell and no curl.
+health.listen, from the same sources as for serve. It is for container images, which
+have no shell and no curl.
 
-healthcheck exits with 0 if culvert is ready. It exits with 1, and prints the
-reason, if culvert isn't ready, doesn't answer, or has no health checks.`,
+healthcheck exits with 0 if culvert is ready. Otherwise it exits with 1, and prints
+the reason.`,
 		Example: `  culvert healthcheck
   culvert healthcheck --health-listen :9901
   culvert healthcheck --config /etc/culvert/proxy.yaml --timeout 1s`,

@@ -39,7 +39,7 @@ func TestCommandLinePageMatchesTheCommands(t *testing.T) {
 
 const commandLineHead = `# Command line
 
-For people who run culvert: every command, its flags, and the exit codes.
+For people who run culvert: every command, its flags, and the exit codes. [Configuration](configuration.md) explains the keys of flags.
 
 | Command | Purpose |
 |---|---|
@@ -56,7 +56,7 @@ const commandLineTail = `
 
 ## Next
 
-- [configuration](configuration.md): all keys, also those without a flag
+- [configuration](configuration.md)
 - [health checks and signals](../guides/health-and-signals.md)
 - [errors](errors.md)
 `
@@ -94,7 +94,7 @@ func leaves(cmd *cobra.Command) []*cobra.Command {
 	return all
 }
 
-const completionText = `The output is a script for the shell. To load it in the current shell:
+const completionText = `To load the script in the current shell:
 
 | Shell | Command |
 |---|---|
@@ -103,7 +103,7 @@ const completionText = `The output is a script for the shell. To load it in the 
 | fish | ` + "`culvert completion fish \\| source`" + ` |
 | PowerShell | ` + "`culvert completion powershell \\| Out-String \\| Invoke-Expression`" + ` |
 
-` + "`culvert completion bash --help`" + ` says how to load it in every new shell; likewise for the other shells.
+` + "`culvert completion bash --help`" + ` says how to load it in every new shell.
 `
 
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
@@ -136,31 +136,23 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	})
 	if settings > 1 && c.Name() != "serve" {
 		b.WriteString("\nIt takes the flags of [`culvert serve`](#culvert-serve).\n")
-		own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" || f.Name == "config" })
+		own = slices.DeleteFunc(own, func(f *pflag.Flag) bool {
+			return keys[f.Name].Flag != "" || f.Name == "config" || f.Name == "unknown-keys"
+		})
 		settings = 0
 	}
 	own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return f.Name == "help" })
 	if len(own) == 0 {
 		return
 	}
-	head := "\n| Flag | Meaning |\n|---|---|\n"
-	if settings > 0 && len(own) > 1 {
-		head = "\n| Flag | Key | Meaning |\n|---|---|---|\n"
-	}
-	b.WriteString(head)
+	b.WriteString("\n| Flag | Meaning |\n|---|---|\n")
 	for _, f := range own {
 		value, usage := pflag.UnquoteUsage(f)
-		k, setting := keys[f.Name]
-		setting = setting && settings > 0
-		byDefault, column := f.DefValue, ""
-		if setting {
-			byDefault, column = k.Default(), " ["+"`"+k.Name+"`](configuration.md#"+strings.ReplaceAll(k.Name, ".", "")+") |"
-		} else if strings.Contains(head, "Key") {
-			column = " |"
+		if k, setting := keys[f.Name]; setting && settings > 0 {
+			usage = "[`" + k.Name + "`](configuration.md#" + strings.ReplaceAll(k.Name, ".", "") + ")"
+		} else if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
+			usage += "; default `" + f.DefValue + "`"
 		}
-		if byDefault != "" && byDefault != "false" {
-			usage += "; default `" + byDefault + "`"
-		}
-		fmt.Fprintf(b, "| `%s` |%s %s |\n", strings.TrimSpace("--"+f.Name+" "+value), column, strings.ReplaceAll(usage, "*", `\*`))
+		fmt.Fprintf(b, "| `%s` | %s |\n", strings.TrimSpace("--"+f.Name+" "+value), strings.ReplaceAll(usage, "*", `\*`))
 	}
 }

@@ -44,13 +44,10 @@ func newRoutesExplainCommand() *cobra.Command {
 		Use:   "explain URL",
 		Short: "Explain which route, backend and rules a request gets, and why",
 		Long: `explain reads the same file, environment and flags as serve, and prints what
-culvert does with a call to the URL. It names the route, the backend, the method
-that the backend receives, and the rules that apply. Then it lists the other routes,
-with the key that decided against each. It opens no connection.
-
-The URL has the host that the client calls, and the path of the method, with
-path_prefix. With an origin header, explain says whether the page may call.
-Without --listener, the port of the URL selects the listener, else it is the first.
+culvert does with a call to the URL. It names the route, the backend, the method that
+the backend receives, and the rules. Then it lists the other routes, with the key
+that decided against each. With an origin header, it says whether the page may
+call. It opens no connection.
 
 The exit code is 1 if no route matches, or if the listener refuses the call.`,
 		Example: `  culvert routes explain https://shop.example.com/shop.v1.Cart/Add --config proxy.yaml

@@ -20,21 +20,17 @@ func newServeCommand() *cobra.Command {
 		Long: `serve takes gRPC, gRPC-Web, Connect and gRPC over WebSocket on one port and sends
 each call to the backend. The backend may start after culvert.
 
-On SIGTERM or SIGINT, culvert drains, and ends within the time in
---drain-timeout. Running calls may continue meanwhile. A second signal ends culvert at once; the same signal
-within a second of the first doesn't count. culvert reloads its configuration
-file and certificates when they change, and on SIGHUP. On SIGHUP, it also retries
-failed ACME orders.
+On SIGTERM or SIGINT, culvert drains, and ends within --drain-timeout. A second
+signal ends culvert at once, unless it is the same within a second. culvert reloads
+its configuration file and certificates when they change, and on SIGHUP. On SIGHUP,
+it also retries failed ACME orders.
 
-A supervisor such as systemd can pass listening sockets (LISTEN_FDS). culvert then
-listens on these sockets, and clients can connect while culvert restarts.
+A supervisor such as systemd can pass listening sockets (LISTEN_FDS), so that
+clients can connect while culvert restarts.
 
 Keys of the configuration have variables: backend.address is
 CULVERT_BACKEND_ADDRESS. A flag wins over a variable, and a variable over the
-file. CULVERT_CONFIG names the file. "culvert config defaults" prints all keys.
-
-By default, the number of CPUs (GOMAXPROCS) limits how many bytes culvert
-decompresses in a second. culvert logs the limit when it starts.
+file. "culvert config defaults" prints all keys.
 
 Documentation: ` + documents,
 		Example: `  culvert serve --backend localhost:9000

@@ -24,9 +24,8 @@ func newValidateCommand() *cobra.Command {
 environment and flags, and prints all errors and warnings. It reads certificates
 and descriptors, but opens no ports.
 
-With --online, validate also connects to the backends, and prints what it finds.
-It fails if a backend doesn't answer in time. For routes whose messages are JSON,
-it also fails if it finds no descriptors of their methods, and says what to do.`,
+With --online, validate also connects to the backends. It fails if a backend doesn't
+answer in time, or has no descriptors for a route whose messages are JSON.`,
 		Example: `  culvert validate proxy.yaml
   culvert validate --config proxy.yaml --backend orders:9000
   culvert validate --partial common.yaml

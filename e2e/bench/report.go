@@ -186,55 +186,44 @@ const pageHead = `# Benchmarks
 
 For people who choose or size a proxy: the cost of culvert and of other proxies for the same load.
 
-` + "`make bench`" + ` measured all figures of a table in one run. Ratios vary less between machines than other figures, but they vary too.
-Above each table stands which culvert ran on which machine.
+` + "`make bench`" + ` measured all figures of a table in one run, on the machine that stands above it. On other machines the ratios vary less than
+the other figures.
 
 ## How it is measured
 
-- For each row the benchmark starts the proxies one after the other in front of the same backend, a grpc-go process.
-- A figure is the median of the rounds above the table. Loads without a bound (a worst value allowed) have a third as many rounds, at least one.
-  Each round has a warm-up of half its time.
-- CPU time is the user and system time of the proxy's process for each message. For an echo it is the time for a message and its
-  answer.
-- *Full duplex* keeps 64 messages of each stream in flight. Of large messages it keeps fewer, within 256 KiB, but at least 4.
-- *Allocations* are culvert's own for each message, from a build that counts them.
-- *direct* is grpc-go without a proxy. Where the proxies get gRPC-Web or WebSockets, it is the same load in native gRPC.
-- culvert runs twice: by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, the setting for a sidecar with a small CPU
-  share ([CPU](../guides/memory-and-cpu.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `. All other results are judged with the
-  default.
-
-The [decisions](../decisions/README.md) have the effect of each optimization.
+- The proxies run one after the other in front of the same grpc-go process. Client, proxy and backend share the machine.
+- A figure is the median of the rounds above the table, each after a warm-up. Loads without a bound have a third as many rounds.
+- *CPU time* is the user and system time of the proxy's process for each message; for an echo, for a message and its answer.
+- culvert runs by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, the setting for a sidecar with a small CPU
+  share ([CPU](../guides/memory-and-cpu.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `, all others to the default. With one
+  connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time. With many it saves little, and one CPU limits the rate.
+- *grpcwebproxy* has no flow control on WebSockets: it buffers messages that aren't read. A run in which it breaks off a stream is repeated.
+- *vanguard* is Go's reverse proxy with [vanguard-go](https://github.com/connectrpc/vanguard-go) (` + "`e2e/bench/vanguard`" + `), which translates
+  Connect and gRPC-Web to gRPC, and JSON by descriptors.
+- *nginx* forwards native gRPC, also over TLS. Before a WebSocket it terminates TLS in front of culvert, and CPU time and memory are the sum
+  of both.
+- *direct* is the same load in native gRPC, without a proxy.
 
 ## How to read the tables
 
-- *ratio*: below 1, culvert needs less CPU time than the other proxy for the same load. Under "TLS" a ratio to plaintext above 1 is the
+- *ratio*: below 1, culvert needs less CPU time than the other proxy. A *ratio to plaintext* above 1 is the
   cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
-- *bound* is the worst value allowed, and *aim* is the target. A value beyond its bound is a miss.
-- *its* is the proxy in the column *against*.
-- *more CPU time with* metrics or routes compares culvert with and without them, both with ` + "`GOMAXPROCS=1`" + `. Both programs run, and the load
-  goes to each for a second in turn. The figure is the median of 48 turns, of 12 starts of both programs. The other tables have culvert
-  without metrics and routes. A third each of the routes match by host, prefix and service, and the last one takes the calls.
-- *wake-ups* are the voluntary context switches of all threads, in 40 s.
-- *instructions* are those of culvert's process outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `: the median of 3 rounds of
-  calls, and of 9 of streams. The messages of this table come one after another. ± is half the distance of the farthest rounds.
-  Without metrics at most 1.03× is allowed, also of allocations.
+- *bound* is the worst value allowed, and *aim* is the target. *its* is the proxy in the column *against*.
+- *full duplex*: 64 messages of each stream are in flight; of large messages as many as fit 256 KiB, but at least 4.
+- *allocations* are culvert's own for each message.
+- *p50 / p99* is the client's latency.
+- *more CPU time* compares two runs of culvert with ` + "`GOMAXPROCS=1`" + `, which get the load by turns. Only these tables have metrics or routes.
+  A third each of the routes match by host, prefix and service, and the last one takes the calls.
 - *ping rate kept* is the rate of calls while other streams are stuck, in percent of the rate without them.
-- *p50 / p99* is the client's latency. Client, proxy and backend share the machine.
-- With one connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time, because no thread wakes another for each message. With many connections it
-  saves little, and one CPU limits the rate.
-- grpcwebproxy has no flow control on WebSockets: it buffers the messages that a stuck handler doesn't read. The benchmark repeats a run
-  in which grpcwebproxy breaks off a stream.
-- *vanguard* is [vanguard-go](https://github.com/connectrpc/vanguard-go), a library that translates Connect and gRPC-Web to gRPC, before
-  Go's reverse proxy. ` + "`e2e/bench/vanguard`" + ` is the program. For JSON it knows the messages by descriptors, as culvert does.
-- *time of a conversion* is culvert's for a request and a reply. protojson and proto do the same without culvert, by turns in one process.
-- *more CPU time by* Connect or bare messages compares two protocols of culvert, in short turns, both with ` + "`GOMAXPROCS=1`" + `.
-- nginx translates nothing: it forwards native gRPC as native gRPC, also over TLS. In front of a WebSocket nginx terminates TLS and forwards to culvert in plaintext. CPU time
-  and memory are then the sum of both.
+- *wake-ups* are the voluntary context switches of all threads, in 40 s.
+- *time of a conversion* is culvert's for a request and a reply. protojson and proto do the same by turns in one process.
+- *instructions* are those of culvert's process outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `, for messages one
+  after another. ± is half the distance of the farthest rounds. Without metrics at most 1.03× is allowed, also of allocations.
 
 `
 
 const pageEnd = `
-Next: [decisions](../decisions/README.md), [architecture](architecture.md), [limits, memory and CPU](../guides/limits.md).
+Next: [decisions](../decisions/README.md), [memory and CPU](../guides/memory-and-cpu.md).
 `
 
 // A section is a table of the page.

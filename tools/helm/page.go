@@ -14,11 +14,8 @@ const pageHeader = `# Values of the Helm chart
 
 For operators who install culvert with Helm. This page is generated from ` + "`deploy/kubernetes/chart/values.yaml`" + `.
 
-The chart installs the injector, which puts culvert into pods that ask for it. It can also install a gateway, a Deployment of culvert
-that is in front of other services.
-
 ` + "`helm install culvert deploy/kubernetes/chart --namespace culvert-system --create-namespace`" + ` installs the injector. Install
-the injector once in a cluster. For a second gateway, install another release with ` + "`injector.enabled=false`" + `.
+it once in a cluster. The chart can also install a gateway. For a second gateway, install another release with ` + "`injector.enabled=false`" + `.
 
 `
 

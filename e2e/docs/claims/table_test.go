@@ -4,7 +4,7 @@ package claims
 var sections = []section{
 	{"Pages of other origins", []claim{
 		{
-			"culvert answers 403 to a page whose origin isn't listed. One function judges calls, upgrades and preflights, and denies by default. It also covers WebSockets, to which browsers don't apply CORS.",
+			"culvert answers 403 to a page whose origin isn't listed, in calls, upgrades and preflights.",
 			[]string{"e2e.TestOrigins", "bridge/internal/gate.TestOrigins", "TestOriginsAreJudgedAlike"},
 		},
 		{
@@ -12,15 +12,15 @@ var sections = []section{
 			[]string{"TestOriginPatternsThatMeanNothing", "FuzzOrigin"},
 		},
 		{
-			"However a regular expression is written, it matches whole origins only, and only of one scheme. Matching takes time linear in the origin's length.",
+			"A regular expression matches whole origins only, and only of one scheme, in time linear in the origin's length.",
 			[]string{"TestOriginExpressions", "TestOriginExpressionTakesNoTime"},
 		},
 		{
-			"Only the entry `null` allows the origin `null`, and never with cookies. Any page can send that origin from a sandboxed frame.",
+			"Only the entry `null` allows the origin `null`, and never with cookies.",
 			[]string{"TestNullOriginByNameAlone", "TestNullIsAllowedByName"},
 		},
 		{
-			"culvert accepts cookies, and sends `access-control-allow-credentials`, only for its own origins and for origins that are listed exactly. Patterns, expressions, `null` and `*` don't qualify.",
+			"culvert accepts cookies, and sends `access-control-allow-credentials`, only for its own origins and for origins that are listed exactly.",
 			[]string{"TestCookiesWantAnExactOrigin", "TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
@@ -36,15 +36,15 @@ var sections = []section{
 			[]string{"TestTwoOrigins"},
 		},
 		{
-			"A page loaded over HTTP doesn't count as same-origin for an HTTPS listener, because anybody on its path could have written it.",
+			"A page loaded over HTTP doesn't count as same-origin for an HTTPS listener.",
 			[]string{"TestPagesOfThisServerOverTLS"},
 		},
 		{
-			"A proxy that rewrites `Origin` to culvert's own name opens nothing. culvert refuses such a request if the browser says `Sec-Fetch-Site: cross-site`. This applies to every spelling of `Host` (`:443`, a final dot), and also if `allow_origins` lists culvert's own name.",
+			"If a proxy rewrites `Origin` to culvert's own name, culvert refuses the request by `Sec-Fetch-Site: cross-site`. This applies to every spelling of `Host` (`:443`, a final dot), even if `allow_origins` lists it.",
 			[]string{"TestOwnOriginThatTheBrowserDenies"},
 		},
 		{
-			"No cache serves one page's answer to another. `Vary` names what each answer depends on, in refusals and preflights too.",
+			"No cache serves one page's answer to another: `Vary` names what each answer depends on, in refusals and preflights too.",
 			[]string{"TestVary"},
 		},
 		{
@@ -52,27 +52,27 @@ var sections = []section{
 			[]string{"TestTunnelOriginIsTheOutersInAll", "TestBlockMayNotSayWhatTheUpgradeSays"},
 		},
 		{
-			"On a loopback address, culvert answers only if `Host` is an IP address, localhost or a name in `hosts`, the list of culvert's own names. This stops DNS rebinding.",
+			"On a loopback address, culvert answers only if `Host` is an IP address, localhost or a name in `hosts` (DNS rebinding).",
 			[]string{"TestHostsOfALoopbackListener"},
 		},
 		{
-			"With `hosts`, culvert answers a call by `GET` over plaintext only for a known host: an IP address, localhost, a name in `hosts` or one of a certificate. Calls with an `Origin` or `Sec-Fetch-Site: same-origin` are exempt.",
+			"With `hosts`, a call by `GET` over plaintext without `Origin` or `Sec-Fetch-Site: same-origin` needs a known host: an IP address, localhost, a name in `hosts` or one of a certificate.",
 			[]string{"TestGetsOverPlaintextNeedAKnownHost", "TestGetsOfForeignNames"},
 		},
 		{
-			"On a loopback address, `health.listen` answers only if `Host` is an IP address or localhost, for the same reason.",
+			"On a loopback address, `health.listen` answers only if `Host` is an IP address or localhost.",
 			[]string{"TestHealthOnLoopbackChecksHost"},
 		},
 		{
-			"The admin address is on loopback or on a unix socket of culvert's user. culvert doesn't start with another address.",
+			"culvert starts only with an admin address on loopback or on a unix socket of culvert's user.",
 			[]string{"TestValuesByKind"},
 		},
 		{
-			"If a supervisor passes the socket of the admin address, it must be on loopback or a unix socket that only its owner can connect to. culvert doesn't start with another one.",
+			"A supervisor's socket for the admin address must be on loopback, or a unix socket that only its owner can connect to.",
 			[]string{"TestAdminTakesNoSocketOfOthers"},
 		},
 		{
-			"The admin address answers only if `Host` is localhost or a loopback address, and to no page of another origin. A request that changes something needs the header `Culvert-Admin`, which such a page can't send without a preflight, and culvert refuses the preflight.",
+			"The admin address answers only if `Host` is localhost or a loopback address, and to no page of another origin. A request that changes something needs the header `Culvert-Admin`, and culvert refuses preflights for it.",
 			[]string{"TestAdminAddressIsForOperators"},
 		},
 		{
@@ -80,17 +80,17 @@ var sections = []section{
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
 		{
-			"Pages in Chromium get no call through with the cookies of a logged-in user. Tested are foreign sites, other origins of the same site (browsers add cookies to their requests), culvert's own name over HTTP, and sandboxes. They try WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
+			"Foreign pages in Chromium get no call through with a user's cookies: other sites, other origins of the same site, culvert's own name over HTTP, and sandboxes. They try WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
 			[]string{"TestForeignPages", "TestPublishedClients"},
 		},
 		{
-			"With `enforce_origins: false`, culvert logs a request that a rule would refuse, and passes it on without cookies. With `methods.enforce: false`, it logs such a call and passes it on.",
+			"With `enforce_origins: false`, culvert logs a request that a rule would refuse, and passes it on without cookies; with `methods.enforce: false`, a call.",
 			[]string{"e2e.TestOriginsAreTriedOut", "bridge.TestOriginsAreTriedOut", "TestMethodsAreTriedOut"},
 		},
 	}},
 	{"Forged identity", []claim{
 		{
-			"culvert removes `x-forwarded-*`, `forwarded`, `via`, `x-real-ip` and other headers of front proxies, unless the peer is in `trusted_proxies`. This applies to every transport.",
+			"culvert removes `x-forwarded-*`, `forwarded`, `via`, `x-real-ip` and other headers of front proxies, unless the peer is in `trusted_proxies`. On every transport.",
 			[]string{"TestClientsCannotVouchForThemselves"},
 		},
 		{
@@ -98,19 +98,19 @@ var sections = []section{
 			[]string{"TestWebServerGetsTheRequest"},
 		},
 		{
-			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `X-Forwarded_Host`, `x.forwarded.for`), whoever sends them. CGI, WSGI and PHP backends read both as hyphens, and a proxy may pass on what its client wrote. Other names keep their underscores and dots.",
+			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `X-Forwarded_Host`, `x.forwarded.for`), whoever sends them. Other names keep theirs.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestInsideATunnelTheOuterRequestSpeaks", "TestConformance/request headers that don't cross"},
 		},
 		{
-			"Names that begin with `culvert-` or `x-culvert-` are reserved for culvert, which never forwards them.",
+			"culvert never forwards names that begin with `culvert-` or `x-culvert-`.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestConformance/request headers that don't cross"},
 		},
 		{
-			"culvert reads a trusted proxy's headers only from the HTTP request itself, which for a WebSocket is the upgrade. Neither a WebSocket's first message nor a call inside a tunnel can add to them.",
+			"culvert reads a trusted proxy's headers only from the HTTP request itself, not from a WebSocket's first message or inside a tunnel.",
 			[]string{"TestTrustedProxyVouches", "TestBlockMayNotSayWhatTheUpgradeSays", "TestInsideATunnelTheOuterRequestSpeaks"},
 		},
 		{
-			"culvert reads a PROXY header only from the addresses in `proxy_protocol`, and those must send one. From any other address its bytes are a bad request.",
+			"culvert reads a PROXY header only from the addresses in `proxy_protocol`, and those must send one. From others it is a bad request.",
 			[]string{"TestPeerAddress", "TestPROXYPortWantsItsHeader", "TestPROXYHeaderOfAStrangerIsNone", "TestBehindHAProxy"},
 		},
 		{
@@ -118,7 +118,7 @@ var sections = []section{
 			[]string{"TestPeerAddress"},
 		},
 		{
-			"Of `X-Forwarded-For` and `Forwarded`, culvert reads only the one in `trusted_header`. Entries that a client writes before the proxies' own, or into the other header, have no effect.",
+			"Of `X-Forwarded-For` and `Forwarded`, culvert reads only the one in `trusted_header`, without the entries that a client has written.",
 			[]string{"TestPeerAddress", "TestWhoCallsByForwarded", "FuzzForwardedFor", "FuzzParseForwarded", "TestBehindNginx"},
 		},
 		{
@@ -126,27 +126,27 @@ var sections = []section{
 			[]string{"TestSilentPeerOfAProxyPortIsCut", "TestPROXYConnectionsAreTold", "FuzzReadProxyHeader"},
 		},
 		{
-			"culvert takes a client's name from a certificate only after verifying it. culvert never forwards `x-forwarded-client-cert` and `client-cert` from clients.",
+			"culvert takes a client's name only from a verified certificate. It never forwards `x-forwarded-client-cert` and `client-cert` from clients.",
 			[]string{"TestClientNames", "TestClientCertificateIsForwardedByKey"},
 		},
 		{
-			"culvert's own `x-forwarded-client-cert` is printable, whatever the certificate contains. It counts towards `limits.header_bytes` and is never truncated: a call that would exceed the limit is refused.",
+			"culvert's own `x-forwarded-client-cert` is printable, whatever the certificate contains. It counts towards `limits.header_bytes` and is never truncated.",
 			[]string{"TestClientCertificateThatNoHeaderCarries", "TestClientCertificateCountsAsMetadata"},
 		},
 		{
-			"On a connection for a name or IP address that needs no client certificate, culvert answers 421 to a request for one that needs it, in any spelling. One final dot makes no difference to a name. A malformed host gets 400.",
+			"On a connection for a name or IP address that needs no client certificate, culvert answers 421 to a request for one that needs it, in any spelling. A malformed host gets 400.",
 			[]string{"TestMisdirectedRequests", "TestPolicyByName", "FuzzParseAuthority"},
 		},
 		{
-			"Without SNI, the address that the client connected to selects the client-certificate policy. If no certificate covers that address, the first certificate's policy applies.",
+			"Without SNI, the client-certificate policy is that of the certificate for the address that the client connected to, else of the first one.",
 			[]string{"TestPolicyByAddress", "TestPolicyGoesByTheAddressConnectedTo"},
 		},
 		{
-			"These are configuration errors: a `client_ca` beside `client_auth: none`, a `client_ca` whose file name comes from an empty variable, and revocation lists that a listener doesn't use. `culvert validate` reads the file of `client_ca` even if certificates come by ACME.",
+			"These are configuration errors: `client_ca` with `client_auth: none`, or with an empty variable as its file name, and revocation lists that a listener doesn't use. `culvert validate` reads `client_ca` even if certificates come by ACME.",
 			[]string{"TestDangers", "TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
-			"A certificate, other than the default, that neither SNI nor an address can select is a configuration error, because its `client_ca` would protect nothing.",
+			"A certificate, other than the default, that neither SNI nor an address can select is a configuration error.",
 			[]string{"TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
@@ -160,11 +160,11 @@ var sections = []section{
 	}},
 	{"Listeners", []claim{
 		{
-			"Each listener has its own TLS, client protocols (transports) and trusted proxies. Permission on one listener opens nothing on another.",
+			"Each listener has its own TLS, client protocols (transports) and trusted proxies.",
 			[]string{"TestListenersTakeTheirOwn", "TestListenersTrustTheirOwn", "TestListenersTLS"},
 		},
 		{
-			"If a client uses a transport that the listener doesn't serve, the client gets the refusal in that transport's own protocol, inside a tunnel too.",
+			"A transport that the listener doesn't serve is refused in its own protocol, inside a tunnel too.",
 			[]string{"TestConformance/transports of a listener", "TestListenersTakeTheirTransports"},
 		},
 		{
@@ -172,7 +172,7 @@ var sections = []section{
 			[]string{"TestSocketsAreAsPrivateAsTheirMode"},
 		},
 		{
-			"culvert replaces a stale socket. It never takes over a socket that another process serves, or a file that isn't a socket.",
+			"culvert replaces a stale socket, but no socket that another process serves, and no other file.",
 			[]string{"TestSocketsOfTheDeadAreReplaced"},
 		},
 		{
@@ -180,7 +180,7 @@ var sections = []section{
 			[]string{"TestListenersAreBoundAllOrNone"},
 		},
 		{
-			"`culvert validate` and the start warn of plaintext listeners: on a public address, or beside listeners with TLS. They also warn of plaintext on all addresses (`:8080`, 0.0.0.0, [::]) if the configuration sets the address. They don't if `tls: {enabled: false}` of the listener, `trusted_proxies` or `proxy_protocol` shows that plaintext is intended.",
+			"`culvert validate` and the start warn of plaintext on a public address, on all addresses (`:8080`, 0.0.0.0, [::]) if the configuration sets them, or beside listeners with TLS. They don't if `tls: {enabled: false}` of the listener, `trusted_proxies` or `proxy_protocol` shows that it is intended.",
 			[]string{"TestDangers"},
 		},
 		{
@@ -198,15 +198,15 @@ var sections = []section{
 			[]string{"TestOldestVersion", "TestOldVersionsAreRefused"},
 		},
 		{
-			"culvert replaces a certificate without touching open connections. A bad file changes nothing, is logged once and shown by `/readyz`.",
+			"A new certificate doesn't touch open connections. A bad file changes nothing, is logged once and shown by `/readyz`.",
 			[]string{"TestCertificateIsReplacedUnderOpenStreams", "TestBadCertificateChangesNothing"},
 		},
 		{
-			"culvert rejects a truncated or damaged file of certificates or revocation lists as a whole. It never uses only the intact part.",
+			"culvert rejects a truncated or damaged file of certificates or revocation lists as a whole.",
 			[]string{"TestFilesThatAreCutOffAreErrors", "FuzzPEMBlocks"},
 		},
 		{
-			"A revocation list applies by its issuer's name. A list that a CA signed with its renewed key also applies to certificates from the old key.",
+			"A revocation list that a CA signed with its renewed key also applies to certificates from the old key.",
 			[]string{"TestListOfARenewedKeyCounts"},
 		},
 		{
@@ -218,7 +218,7 @@ var sections = []section{
 			[]string{"TestAuthorityInBetweenIsRevoked"},
 		},
 		{
-			"If a certificate is required, a client with none, with one of another CA or with a revoked one fails the handshake, on every transport. Session resumption is no way around it: the ticket keys change with the CAs, the lists and the policy.",
+			"If a certificate is required, a client with none, with one of another CA or with a revoked one fails the handshake, also when it resumes a session.",
 			[]string{"TestClientCertificates", "TestRevokedClientCertificate", "TestRevocationEndsResumption", "TestSessionIsNotResumedUnderAnotherPolicy"},
 		},
 		{
@@ -230,7 +230,7 @@ var sections = []section{
 			[]string{"TestChallengeIsNoWayAroundClientCertificates"},
 		},
 		{
-			"`culvert validate` and the start warn of a private key that everybody on the host can read or change. They also warn of a `tls.acme.storage` that everybody can list or write to. culvert follows links and considers who can enter each folder on the path.",
+			"`culvert validate` and the start warn of a private key that everybody on the host can read or change, and of a `tls.acme.storage` that everybody can list or write to. They follow links and look at each folder on the path.",
 			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestStorageThatOthersCanGetAt"},
 		},
 		{
@@ -238,13 +238,13 @@ var sections = []section{
 			[]string{"TestDevelopmentAuthorityIsConstrained", "TestSelfSigned"},
 		},
 		{
-			"The redirect to HTTPS leads only to the requested host, and only if a certificate covers the host or `hosts` lists it. Shared caches don't keep the redirect.",
+			"The redirect to HTTPS leads only to the requested host, if a certificate or `hosts` has it. Shared caches don't keep it.",
 			[]string{"TestRedirectToHTTPS", "TestRedirectBehindALoadBalancer", "TestWhoIsServed", "FuzzRedirect"},
 		},
 	}},
 	{"Methods that aren't public", []claim{
 		{
-			"A route's rewrite opens no denied method: `methods` and `limits.methods` judge the name that the backend receives. This applies over WebSockets, too, whose metadata comes after the upgrade.",
+			"A route's rewrite opens no denied method: `methods` and `limits.methods` judge the name that the backend receives, over WebSockets, too.",
 			[]string{"TestRewriteOpensNoDeniedMethod", "TestRoutes"},
 		},
 		{
@@ -256,17 +256,17 @@ var sections = []section{
 			[]string{"TestWrongRoutes"},
 		},
 		{
-			"`methods.deny` wins over `methods.allow`. Services that expose a server's internals (channelz, binary logs and others) can't be called unless `methods.allow` names them.",
+			"`methods.deny` wins over `methods.allow`. Services that expose a server's internals need `methods.allow`.",
 			[]string{"TestMethodPolicy", "TestConformance/services that show the backend's inside"},
 		},
 		{
-			"culvert compares the method with the path byte for byte. A path with percent-encoding, doubled slashes or dot segments is no method, so no other spelling gets around a rule.",
+			"No other spelling of a method gets around a rule: a path with percent-encoding, doubled slashes or dot segments is no method.",
 			[]string{"TestParseMethod", "FuzzParseMethod", "TestPathsOfMessages"},
 		},
 	}},
 	{"Request smuggling", []claim{
 		{
-			"culvert closes an HTTP/1 connection after an answer sent before the request's end, after each refused request and after each HTTP/1.0 request. culvert serves nothing that follows.",
+			"culvert closes an HTTP/1 connection after an answer sent before the request's end, after each refused request and after each HTTP/1.0 request.",
 			[]string{"TestNothingIsServedBehindARefusal", "TestConformance/nothing is smuggled behind an early answer"},
 		},
 		{
@@ -274,7 +274,7 @@ var sections = []section{
 			[]string{"TestBytesBehindAnUpgradeAreItsOwn"},
 		},
 		{
-			"To the web server in `fallback`, culvert writes each request anew. It gets no upgrade but to WebSocket, no trailers, and no field that `Connection` names.",
+			"The web server in `fallback` gets requests written anew, no upgrade but to WebSocket, no trailers, and no field that `Connection` names.",
 			[]string{"TestNothingIsSmuggledToTheWebServer", "TestWebServerGetsTheRequest"},
 		},
 		{
@@ -288,11 +288,11 @@ var sections = []section{
 			[]string{"TestLengthPrefixAllocatesNothing", "TestStalledLargeMessagesStayWithinTheBudget"},
 		},
 		{
-			"From the admission of a call, the bytes that its client sends over HTTP/2 count as the call's memory, even before culvert reads them.",
+			"The bytes of an admitted call that its client sends over HTTP/2 count even before culvert reads them.",
 			[]string{"TestUnreadBodyIsCounted", "TestQueuedRequestsCount"},
 		},
 		{
-			"Bytes that a backend sends count as the call's memory from arrival until the client has them, also while the rest of the message waits for memory.",
+			"Bytes that a backend sends count from arrival until the client has them, also while the rest of the message waits for memory.",
 			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
 		},
 		{
@@ -300,7 +300,7 @@ var sections = []section{
 			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom", "TestLargeRepliesLeaveNoCreditBehind"},
 		},
 		{
-			"While others wait for memory, culvert ends calls of the address that holds the most memory, if that is more than its [share](../memory.md#when-memory-is-scarce). It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
+			"While others wait for memory, culvert ends calls of the address that holds the most memory, if that is more than its [share](../memory.md#when-memory-is-scarce). It begins with those that have stood still longest, and ends up to an eighth of the memory for messages at a time.",
 			[]string{"TestLargestAddressMakesRoom"},
 		},
 		{
@@ -308,7 +308,7 @@ var sections = []section{
 			[]string{"TestCallWithinItsShareIsLeftAlone"},
 		},
 		{
-			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s. It also ends uploads that raise the memory counted for clients to an eighth above a memory limit.",
+			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that raise the count to an eighth above a limit.",
 			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
 		},
 		{
@@ -328,21 +328,21 @@ var sections = []section{
 			[]string{"TestBulkLeavesRoom", "TestClassHasShares"},
 		},
 		{
-			"A new call of an address within its share waits up to 2 s for memory. culvert refuses a new call of an address over its share at once.",
+			"A new call of an address within its share waits up to 2 s for memory; of an address over its share it is refused at once.",
 			[]string{"TestNewcomers"},
 		},
 		{
-			"Calls and connections leave memory for messages. However many there are, open streams can still exchange messages.",
+			"However many calls and connections there are, open streams can still exchange messages.",
 			[]string{"TestCallsLeaveRoomForMessages"},
 		},
 		{
-			"culvert refuses calls and connections for which there is no memory. A call gets the refusal in its own protocol, and a connection is closed before its TLS handshake.",
+			"Without memory, culvert refuses a call in its own protocol, and closes a connection before its TLS handshake.",
 			[]string{"TestMemoryLimit", "TestMemoryLimitOfConnections", "TestWithoutMemory"},
 		},
 	}},
 	{"Denial of service", []claim{
 		{
-			"A client can't add time series to the metrics. Methods that no backend has shown to know count as one, and at most 500 count by their names. No other label has a value that a client chooses.",
+			"A client can't add time series to the metrics. Methods that no backend has shown to know count as one, and at most 500 by their names.",
 			[]string{"TestMethodsNobodyKnowsFold", "TestTableIsWhatPrometheusGets"},
 		},
 		{
@@ -366,7 +366,7 @@ var sections = []section{
 			[]string{"TestSlowReadersAreNotBufferedFor", "TestSlowConsumerLimit"},
 		},
 		{
-			"A client that opens no window gets the status of its call all the same, if its protocol has the status in trailers. culvert keeps `limits.memory` whatever such clients leave unread: the answers of running calls, of ended ones and of refused requests.",
+			"A client that opens no window gets its call's status, if that is in trailers. culvert keeps `limits.memory` whatever clients leave unread: answers of running calls, of ended ones and of refused requests.",
 			[]string{"TestEndsBehindAShutWindow", "TestMemoryAttacks"},
 		},
 		{
@@ -374,7 +374,7 @@ var sections = []section{
 			[]string{"TestUnreadCallsLeaveTheirConnectionAlone"},
 		},
 		{
-			"A client must make progress with everything that it starts, and traffic that costs it nothing is bounded. [Attacks and bounds](attacks.md) lists each attack. During each of them, ordinary clients are still served.",
+			"During each of the [attacks](attacks.md), ordinary clients are still served.",
 			[]string{"e2e.TestFloods", "TestDawdlers", "TestSlowSenders", "TestBombs"},
 		},
 		{
@@ -386,7 +386,7 @@ var sections = []section{
 			[]string{"TestHundredsOfResetCallsLeaveNothing"},
 		},
 		{
-			"culvert's own HTTP/2 server ([0007](../../decisions/0007-own-http2-server.md)) follows the RFC. It ends the connection of a client that doesn't read the acknowledgements that it provokes.",
+			"culvert's own HTTP/2 server ([0007](../../decisions/0007-own-http2-server.md)) follows the RFC, and ends the connection of a client that doesn't read the acknowledgements that it provokes.",
 			[]string{"TestH2Spec", "TestAnswersThatNobodyTakes", "FuzzConn"},
 		},
 		{
@@ -416,7 +416,7 @@ var sections = []section{
 	}},
 	{"Limits by scope", []claim{
 		{
-			"A refused call uses no quota. For each call, culvert checks the limits of the client's address first, then of the method, the listener and the server. A refusal by one of them takes nothing from the others.",
+			"A refused call uses no quota. culvert checks the limits of the client's address first, then of the method, the listener and the server.",
 			[]string{"TestCallsCountWhereTheyBelong", "TestRefusedCallsTakeNothing", "TestPlacesAreGivenBack", "TestAddressLimits"},
 		},
 		{
@@ -424,11 +424,11 @@ var sections = []section{
 			[]string{"TestConformance/over a limit", "TestRetryIsWhenThereIsRoom"},
 		},
 		{
-			"culvert counts IPv6 clients by /64 prefix, however many addresses a client uses. Behind trusted proxies, the client's own address counts.",
+			"culvert counts IPv6 clients by /64 prefix, and behind trusted proxies by the client's own address.",
 			[]string{"TestAddressKey", "FuzzAddressKey", "TestAddressLimits"},
 		},
 		{
-			"Millions of addresses take bounded memory, and culvert frees all of it afterwards. No address gets a fresh rate-limit quota because culvert forgot it.",
+			"Millions of addresses take bounded memory, which culvert frees afterwards. It forgets no address whose rate is in use.",
 			[]string{"TestMillionsOfAddresses", "TestAddressesAreForgotten", "TestNobodyComesBackAnew"},
 		},
 		{
@@ -442,7 +442,7 @@ var sections = []section{
 	}},
 	{"Backends", []claim{
 		{
-			"A backend can't speak for the origin to a browser. `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and other such headers aren't forwarded.",
+			"A backend can't speak for the origin to a browser: culvert doesn't forward `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and similar headers.",
 			[]string{"TestConformance/response headers that don't cross"},
 		},
 		{
@@ -460,7 +460,7 @@ var sections = []section{
 	}},
 	{"Reload", []claim{
 		{
-			"A configuration file that is wrong, that is empty, or that changes a key which needs a restart, changes nothing. So a half of a file never opens what the other half closes.",
+			"A configuration file that is wrong or empty, or that changes a key which needs a restart, changes nothing.",
 			[]string{"TestReloadChangesAllOrNothing", "TestReloadRefusesFiles", "TestReloadKeepsWhatAnEmptyFileWouldDrop"},
 		},
 		{
@@ -472,7 +472,7 @@ var sections = []section{
 			[]string{"TestFileThatChangesWhileItIsRead"},
 		},
 		{
-			"A file that requires client certificates needs a restart, so no connection from before continues without one.",
+			"A file that newly requires client certificates needs a restart.",
 			[]string{"TestReloadKeepsTheRulesForClients", "TestKeysThatNeedARestart"},
 		},
 	}},
@@ -482,7 +482,7 @@ var sections = []section{
 			[]string{"TestSecretsStayOutOfTheLog"},
 		},
 		{
-			"culvert logs answers of a CA or DNS provider without the secrets of `tls.acme`. It recognizes them inside a URL, in JSON and in base64.",
+			"culvert logs answers of a CA or DNS provider without the secrets of `tls.acme`, also inside a URL, in JSON and in base64.",
 			[]string{"TestSecretsAreRedactedInEveryForm", "TestACMEByDNS", "FuzzRedact"},
 		},
 		{

@@ -39,8 +39,8 @@ func newCheckCommand() *cobra.Command {
 		Short: "Report which pods get culvert, what is wrong, and who can bypass culvert",
 		Long: `check says which pods get culvert, which are refused, and which have an outdated
 culvert. It finds what keeps culvert from running or from being reached, and where
-clients reach a backend's port past culvert. It prints the NetworkPolicy that closes
-the port, and the Service that leads to culvert.
+clients reach a backend's port past culvert. It prints a NetworkPolicy and a Service
+against that.
 
 Without -f, check reads the cluster that kubectl uses, and changes nothing there. It
 needs the verbs get and list on pods, deployments, statefulsets, daemonsets, jobs,
@@ -48,12 +48,12 @@ cronjobs, services, limitranges, ingresses, networkpolicies, configmaps, endpoin
 namespaces and mutatingwebhookconfigurations. It says which right is missing, and goes on with the
 rest. It reads no Secrets.
 
-With -f, check reads manifests, and asks no cluster. Objects that aren't in the
-manifests may be in the cluster, so check only notes that they are missing.
+With -f, check reads manifests and asks no cluster. It notes missing objects, which
+may be in the cluster.
 
-check compares the sidecars with those that the injector makes now. It takes the
-injector's configuration from the cluster, or from --config. If it has neither,
-it compares only the image, with --sidecar-image.
+check compares the sidecars with those that the injector makes now, by the injector's
+configuration in the cluster or --config. Without one, it compares only the image,
+with --sidecar-image.
 
 It exits with 0 if it finds no error, with 1 if it finds one (see --fail-on), and
 with 2 if it can't check.`,

@@ -16,17 +16,17 @@ func newInjectCommand() *cobra.Command {
 		Use:   "inject -f FILE",
 		Short: "Put culvert into the pods of manifests",
 		Long: `inject reads manifests and prints them with culvert in the pods that ask for it. They
-ask by the label culvert.dev/inject: enabled of the pod, or of its namespace if that
-is in the same manifests. With --all, each pod gets culvert unless its label is disabled.
+ask by the label culvert.dev/inject: enabled, of the pod or of its namespace in the
+same manifests. With --all, each pod gets culvert unless its label is disabled.
 Pods are found in Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob,
 ReplicationController, PodTemplate, and lists of these.
 
-Documents without such a pod pass byte for byte. In the others, comments and values
-stay. Blank lines don't, and some texts get another form, for example "\U0001F680" for
-an emoji. A second inject changes nothing.
+Documents without such a pod pass byte for byte. The others lose blank lines, and
+some texts get another form, for example "\U0001F680" for an emoji. A second inject
+changes nothing.
 
-inject says on standard error what it did with each object. It exits with 1, and
-prints no manifest, if a pod asks for culvert and can't have it.`,
+Standard error has what inject did. If a pod asks for culvert and can't have it,
+inject exits with 1 and prints no manifest.`,
 		Example: `  culvert-kube inject -f app.yaml --sidecar-image culvert:1.0.0 | kubectl apply -f -
   kubectl get deployment orders -o yaml | culvert-kube inject -f - --all --sidecar-image culvert:1.0.0
   culvert-kube inject -f base.yaml -f more.yaml --config injector.yaml`,

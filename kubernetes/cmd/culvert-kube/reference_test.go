@@ -60,8 +60,8 @@ const exitCodes = `
 | Code | Meaning |
 |---|---|
 | 0 | done; for ` + "`culvert-kube webhook`" + `, ended by a signal |
-| 1 | failed; standard error has the reason. For ` + "`culvert-kube check`" + `: it found an error, or a warning with ` + "`--fail-on warning`" + ` |
-| 2 | wrong use of the command line; standard error names the mistake. For ` + "`culvert-kube check`" + `, also: it couldn't check |
+| 1 | failed; standard error has the reason |
+| 2 | wrong use of the command line; standard error names the mistake |
 
 Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](../guides/kubernetes-drain.md),
 [culvert's own command line](cli.md).

@@ -32,24 +32,23 @@ func newWebhookCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhook",
 		Short: "Inject new pods, as a webhook of the API server",
-		Long: `webhook serves the API server over HTTPS. It answers each new pod with the change
-that puts culvert into it. It refuses a pod that asks for culvert and can't have it.
+		Long: `webhook serves the API server over HTTPS. It puts culvert into each new pod that asks
+for it, and refuses a pod that can't have it.
 
-webhook bounds connections, requests and their memory: a container with 128 MiB is
-enough. It refuses a pod with more than 20000 fields and list items. Go's memory stays
-within nine tenths of the container's, unless GOMEMLIMIT is set.
+A container with 128 MiB is enough. webhook refuses a pod with more than 20000 fields
+and list items. Go's memory stays within nine tenths of the container's, unless
+GOMEMLIMIT is set.
 
-It makes its own serving certificate. The CA is kept in a Secret, and is added to the
-caBundle of the webhook's configuration. All replicas share it. It is replaced long
-before its end, without an outage. culvert-kube finds the API server like kubectl: by
-KUBECONFIG, or in a pod by the service account.
+It makes its own serving certificate, and renews it without an outage. All replicas
+share the CA, in a Secret and in the caBundle of the webhook's configuration.
+culvert-kube finds the API server like kubectl: by KUBECONFIG, or in a pod by the
+service account.
 
-With --tls-cert it needs no API server, and doesn't touch the caBundle. The files of
-certificates are loaded again when they change. The file of --config is read once: after
-a change, start webhook again. The chart does that when its values change.
+With --tls-cert it needs no API server, and doesn't touch the caBundle. It loads the
+files of certificates again when they change, but not the file of --config.
 
-At SIGTERM, /readyz fails first. webhook still serves for --drain-delay, so that no
-request is refused while the API server learns of its end.`,
+At SIGTERM, /readyz fails first. webhook still serves for --drain-delay, while the API
+server learns of its end.`,
 		Example: `  culvert-kube webhook --sidecar-image culvert:1.0.0
   culvert-kube webhook --config injector.yaml --tls-cert tls.crt --tls-key tls.key`,
 		Args: noArguments,
