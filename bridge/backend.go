@@ -120,7 +120,7 @@ func (s *Server) changeBackends(cfg *Config, limits *Limits) (*backendChange, er
 		if b.Logger == nil {
 			b.Logger = s.log.With("backend", b.Name)
 		} else {
-			b.Logger = s.panics.GuardLog(b.Logger)
+			b.Logger = s.cfg.Words.Log(s.panics.GuardLog(b.Logger))
 		}
 		c.made[b.Name], err = upstream.New(b.Backend, messages, limits.HeaderBytes, s.account, s.panics)
 		if err != nil {

@@ -105,6 +105,10 @@ type Config struct {
 	// end, each at a random moment. Zero: all end a second before the deadline.
 	DrainSpread time.Duration
 
+	// Words says the settings that culvert's texts name: those for clients, in the log and in
+	// Snapshot. If nil, they are the fields of Config.
+	Words report.Words
+
 	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of bridge/internal/h2: on all
 	// listeners, inside tunnels, and in every http.Server that ConfigureHTTP prepares.
 	// docs/guides/http2-server.md lists what is lost.

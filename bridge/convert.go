@@ -103,7 +103,7 @@ func (c *call) findEventID(of descriptor.Message) error {
 	}
 	field, err := of.Field(m.EventID)
 	if err != nil {
-		return &report.Fault{Reason: report.ReasonUnsupportedEncoding, Text: "message.event_id: " + err.Error(), Remedy: "set message.event_id to a field of the method's replies"}
+		return &report.Fault{Reason: report.ReasonUnsupportedEncoding, Text: report.Named(report.KeyEventID) + ": " + err.Error(), Remedy: "set " + report.Named(report.KeyEventID) + " to a field of the method's replies"}
 	}
 	c.convert.ID = &field
 	return nil
@@ -134,25 +134,25 @@ func unimplemented(f *report.Fault, reason report.Reason, remedy string, cause e
 func (c *call) undescribed(err error) error {
 	if wrong, ok := errors.AsType[*descriptor.FalseTypeError](err); ok { // the backend's messages aren't what the client reads
 		f := report.New(report.ReasonDescriptorMismatch, "the backend's descriptors define "+wrong.Type+" in another way than protobuf").Because(err)
-		f.Remedy = "have the backend use protobuf's own " + wrong.Type + ", or set backend.descriptors"
+		f.Remedy = "have the backend use protobuf's own " + wrong.Type + ", or set " + report.Named(report.KeyDescriptors)
 		return f
 	}
-	why, remedy := "the backend's descriptors can't be used", "see the log: it has the cause under this call id; or set backend.descriptors"
+	why, remedy := "the backend's descriptors can't be used", "see the log: it has the cause under this call id; or set "+report.Named(report.KeyDescriptors)
 	missing, lacks := errors.AsType[*descriptor.MissingFileError](err)
 	unknown, mistyped := errors.AsType[*descriptor.UnknownMethodError](err)
 	switch {
 	case lacks:
 		why = missing.ImportedBy + " imports " + missing.File + ", and the backend's server reflection doesn't have it"
-		remedy = "add " + missing.File + " to the backend's server reflection, or set backend.descriptors"
+		remedy = "add " + missing.File + " to the backend's server reflection, or set " + report.Named(report.KeyDescriptors)
 	case errors.Is(err, reflection.ErrNoReflection):
-		why, remedy = "the backend has no server reflection", "give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"
+		why, remedy = "the backend has no server reflection", "give culvert the descriptors: turn on server reflection at the backend, or set "+report.Named(report.KeyDescriptors)
 	case mistyped:
-		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, "correct the method's name, or set backend.descriptors to descriptors that have it"
+		why, remedy = "the backend's descriptors don't have it: no method "+unknown.Method, "correct the method's name, or set "+report.Named(report.KeyDescriptors)+" to descriptors that have it"
 		if meant := c.meant(unknown); meant != "" {
 			why, remedy = why+": did you mean "+meant+"?", "correct the method's name, or give culvert descriptors that have it"
 		}
 	case errors.Is(err, descriptor.ErrUnknown):
-		why, remedy = "the backend's descriptors don't have it", "correct the service's name, or set backend.descriptors to descriptors that have it"
+		why, remedy = "the backend's descriptors don't have it", "correct the service's name, or set "+report.Named(report.KeyDescriptors)+" to descriptors that have it"
 	}
 	m := mistake(http.StatusUnsupportedMediaType, "culvert can't convert JSON for this method: "+why)
 	if c.route.bare() == nil {

@@ -169,9 +169,9 @@ func (d *decision) denied() *report.Fault {
 	switch {
 	case f.Hint != "":
 	case d.route != nil && d.route.origins != nil:
-		f.Key, f.Hint = report.KeyRouteOrigins, "to allow it: add "+d.origin.Origin+" to allow_origins of the route "+d.route.name+", or of the route that it has them from"
+		f.Key, f.Hint = report.KeyRouteOrigins, "to allow it: add "+d.origin.Origin+" to "+report.Named(report.KeyOrigins)+" of the route "+d.route.name+", or of the route that it has them from"
 	default:
-		f.Hint = "to allow it: --allow-origin " + d.origin.Origin
+		f.Hint = "to allow it: " + report.ToSet(report.KeyOrigins, d.origin.Origin)
 	}
 	return &f
 }
@@ -187,7 +187,7 @@ func (p *policy) noRoute(f *facts) error {
 	fault := &report.Fault{
 		Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Detail: q.Host + q.Path,
 		Hint:   "add a route that matches calls by " + calls + ", or correct the address in the client",
-		Text:   fmt.Sprintf("no route matches the host %q and the path %q (%s)", q.Host, q.Path, report.KeyRoutes),
+		Text:   fmt.Sprintf("no route matches the host %q and the path %q (%s)", q.Host, q.Path, report.Named(report.KeyRoutes)),
 		Remedy: "call another host or method, or add a route",
 	}
 	whole := q.Path

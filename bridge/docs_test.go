@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 var update = flag.Bool("update", false, "write the pages of docs/ that are made from tables")
@@ -90,7 +91,7 @@ metadata:
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
 			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
 		}
-		fmt.Fprintf(&b, "## %s\n\n%s: %s. %s.%s\n\n", r.Reason, r.Code, r.Meaning, sentence(r.Remedy), others)
+		fmt.Fprintf(&b, "## %s\n\n%s: %s. %s.%s\n\n", r.Reason, r.Code, report.Words(parts.InFile).Say(r.Meaning), sentence(report.Words(parts.InFile).Say(r.Remedy)), others)
 	}
 	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md).\n")
 	return b.Bytes()

@@ -128,7 +128,7 @@ func (x *fallbackExchange) admit() (http.Header, error) {
 		return nil, err
 	}
 	if size, limit := headers.Size(metadata.MD(r.Header)), x.a.policy.limits.HeaderBytes; size > limit {
-		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.KeyHeaderBytes).UnlessRaised(report.KeyHeaderBytes)
+		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.Named(report.KeyHeaderBytes)).UnlessRaised(report.KeyHeaderBytes)
 	}
 	header, err := x.a.fallbackHeader(r, x.info.ID)
 	if err != nil {

@@ -119,7 +119,7 @@ func (c *call) finishWith(err error, trailer metadata.MD) {
 func (c *call) abort(panicked error) {
 	defer c.catch(cutting, &panicked)
 	c.finishing = true
-	v := judge(panicked, c.info.ID, false)
+	v := judge(panicked, c.info.ID, false, c.s.cfg.Words)
 	c.noteEnd(v, nil)
 	c.down.Abort()
 }
@@ -127,14 +127,14 @@ func (c *call) abort(panicked error) {
 // tellEnd is finish up to a panic, which it returns as a fault.
 func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 	defer c.catch("ending a call", &panicked)
-	info := c.info
+	info, words := c.info, c.s.cfg.Words
 	if c.late != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = c.late // grpc-go was first, which reads the clock itself
 	}
-	v := judge(err, info.ID, c.policy.detailedErrors)
+	v := judge(err, info.ID, c.policy.detailedErrors, words)
 	if v.origin == report.OriginUpstream {
 		if size := headers.Size(trailer); size > c.headers.Bytes {
-			v = judge(headers.TooLarge("response", size, c.headers), info.ID, c.policy.detailedErrors)
+			v = judge(headers.TooLarge("response", size, c.headers), info.ID, c.policy.detailedErrors, words)
 		}
 	}
 	if v.origin == report.OriginUpstream {
@@ -153,7 +153,7 @@ func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 	ferr := c.finish(v.status, trailer)
 	if errors.Is(ferr, socket.ErrNothingSent) { // the last replies are lost, so the backend's status would be false
 		if v.origin == report.OriginUpstream {
-			v = judge(context.Cause(c.timed), info.ID, c.policy.detailedErrors)
+			v = judge(context.Cause(c.timed), info.ID, c.policy.detailedErrors, words)
 			c.ending, c.fault, trailer = v.reason, v.fault, nil
 		}
 		ferr = c.finish(v.status, nil)
@@ -161,7 +161,7 @@ func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 	switch {
 	case ferr == nil:
 	case v.origin == report.OriginUpstream: // a status that did not reach the client is not how the call ended
-		v = judge(report.New(report.ReasonClientGone, report.ClientGone).Because(fmt.Errorf("the status %v could not be sent: %w", v.status.Code(), ferr)), info.ID, false)
+		v = judge(report.New(report.ReasonClientGone, report.ClientGone).Because(fmt.Errorf("the status %v could not be sent: %w", v.status.Code(), ferr)), info.ID, false, words)
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}

@@ -54,6 +54,9 @@ func newEntry(limit int64) *memory.Entry { return memory.New(limit, 0).NewEntry(
 // no message.
 func newServer(t testing.TB, cfg Config) *Server {
 	t.Helper()
+	if cfg.Words == nil {
+		cfg.Words = parts.InFile
+	}
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func isOpened(r *http.Request) bool {
 func (p *policy) wrongPath(r *http.Request, call bool) *report.Fault {
 	want := p.pathPrefix + "/package.Service/Method"
 	if meant := routing.DidYouMean(r.URL.EscapedPath(), p.pathPrefix, call); meant != "" {
-		return likely(http.StatusNotFound, "the path is not a method's: did you mean "+meant+"? Check the client's base URL for a path or a slash at its end (path_prefix)")
+		return likely(http.StatusNotFound, "the path is not a method's: did you mean "+meant+"? Check the client's base URL for a path or a slash at its end ("+report.Named(report.KeyPathPrefix)+")")
 	}
 	if call {
 		return mistake(http.StatusNotFound, "the path is not a method's: want "+want)

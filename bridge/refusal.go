@@ -29,7 +29,7 @@ func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 }
 
 func tooLargeHeader() *report.Fault {
-	return likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.KeyHeaderBytes+")")
+	return likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.Named(report.KeyHeaderBytes)+")")
 }
 
 // wrongHeader returns the fault of a request whose header is malformed or too large, or nil.
@@ -74,6 +74,7 @@ const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post"
 // read it, and a gRPC-Web client finds the text in grpc-message. On HTTP/1.1 the connection
 // closes.
 func (a *arrival) answer(w http.ResponseWriter, r *http.Request, f *report.Fault) {
+	f = f.In(a.s.cfg.Words)
 	h, code := w.Header(), f.HTTPStatus()
 	if a.origin.Origin != "" && a.readable() {
 		gate.CORSHeaders(h, a.origin)

@@ -89,7 +89,7 @@ func (a *arrival) serveCall(w http.ResponseWriter, r *http.Request, t *transport
 		refused = coded.decodeBody()
 	}
 	if up, ok := down.(upgrader); ok {
-		settled := c.unsettled == nil // else the call refers to the arrival
+		settled := c.unsettled == nil           // else the call refers to the arrival
 		c.serveUpgrade(up, down, refused, hold) //nolint:contextcheck // the call outlives the HTTP handler
 		if settled {
 			a.free()
@@ -141,8 +141,8 @@ func (a *arrival) stranger() *report.Fault {
 		}
 	case a.listening.LoopbackOnly && !a.policy.origins.AllowsHost(a.host) && !a.listening.ServesHost(a.host):
 		return &report.Fault{
-			Reason: report.ReasonOriginDenied, Key: keyHosts, Detail: a.host,
-			Text: "this server listens on loopback and doesn't know the name in Host; add the name to hosts if it is yours", Hint: "add the name to hosts",
+			Reason: report.ReasonOriginDenied, Key: report.KeyHosts, Detail: a.host,
+			Text: "this server listens on loopback and doesn't know the name in Host; add the name to " + report.Named(report.KeyHosts) + " if it is yours", Hint: "add the name to " + report.Named(report.KeyHosts),
 		}
 	}
 	return nil
@@ -197,7 +197,7 @@ func (a *arrival) originAllowed(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	f := a.denied()
-	if f.Key == keyHosts {
+	if f.Key == report.KeyHosts {
 		f.Detail = a.host
 	}
 	if a.s.refusals.Unless(a.policy.tryOrigins, f, a.peer.Addr) == nil {
@@ -206,8 +206,6 @@ func (a *arrival) originAllowed(w http.ResponseWriter, r *http.Request) bool {
 	a.refuse(w, r, f)
 	return false
 }
-
-const keyHosts = "hosts"
 
 // serveOther answers a request that isn't a call.
 func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {

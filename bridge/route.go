@@ -22,10 +22,10 @@ func (rt *router) authorize(method, peer string) error {
 	if key == "" {
 		return nil
 	}
-	hint := "to allow it: --allow-method " + method[1:]
+	hint := "to allow it: " + report.ToSet(report.KeyMethodsAllow, method[1:])
 	switch {
-	case key == "methods.deny":
-		hint = "to allow it: remove the pattern that matches it from methods.deny"
+	case key == report.KeyMethodsDeny:
+		hint = "to allow it: remove the pattern that matches it from " + report.Named(report.KeyMethodsDeny)
 	case !rt.policy.AllowsByName():
 		hint += ". culvert then allows only the methods in that list: add a pattern for each other service, too"
 	}

@@ -37,8 +37,8 @@ func (c *routeCompiler) compile(r *Route) route {
 		messageBytes: r.MessageBytes, headerBytes: r.HeaderBytes, idleTimeout: r.IdleTimeout, maxAge: r.MaxAge,
 	}}
 	if r.Timeout > 0 {
-		f := report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.KeyRouteTimeout+")")
-		f.Key, f.Remedy = report.KeyRouteTimeout, "find the slow part, or raise "+report.KeyRouteTimeout
+		f := report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.Named(report.KeyRouteTimeout)+")")
+		f.Key, f.Remedy = report.KeyRouteTimeout, "find the slow part, or raise "+report.Named(report.KeyRouteTimeout)
 		made.timeout = &routeTimeout{r.Timeout, f}
 	}
 	c.compileMessage(r, &made)

@@ -94,7 +94,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	}
 	for _, d := range []decision{first, last} { // a call must pass the origins of both
 		if d.origin.Denial != nil {
-			a.Origin = errors.New(d.origin.Denial.Text)
+			a.Origin = errors.New(cfg.Words.Say(d.origin.Denial.Text))
 		}
 	}
 	return a, nil

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestExplanationIsWhatHappens: a Server does with a call what ExplainRoute says.
@@ -28,6 +29,7 @@ func TestExplanationIsWhatHappens(t *testing.T) {
 			{Name: "split", Match: report.Match{Methods: []string{"test.C/*"}}, Split: []report.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user"},
 		},
 	}
+	cfg.Words = parts.InFile
 	s := newServer(t, cfg)
 	for _, c := range []struct {
 		method, origin, name, value string

@@ -75,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 		s.obs = report.Discard()
 	}
 	s.panics = report.NewPanics(s.log)
-	s.log, s.obs = s.panics.GuardLog(s.log), s.panics.Guard(s.obs)
+	s.log, s.obs = cfg.Words.Log(s.panics.GuardLog(s.log)), s.panics.Guard(s.obs)
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.methods, s.routes = make(methodCounts), make(routeCounts)
@@ -145,7 +145,7 @@ func ListenConfig() *net.ListenConfig { return edge.ListenConfig() }
 // newEdge returns the connections of the server's clients.
 func (s *Server) newEdge() *edge.Edge {
 	return edge.New(edge.Options{
-		Log: s.log, Observer: s.obs, Refusals: s.refusals, Panics: s.panics,
+		Log: s.log, Observer: s.obs, Refusals: s.refusals, Panics: s.panics, Words: s.cfg.Words,
 		Own: Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
 		Bounds: func(l *edge.Listening) edge.Bounds {
 			p := s.policy.Load()

@@ -53,13 +53,21 @@ func (s *Server) Snapshot() Snapshot {
 		Evicted:       s.registry.evicted.Load(),
 		Panics:        s.panics.Count(),
 		DroppedValues: s.droppedValues.Load(),
-		Upstreams:     s.upstreams.States(),
+		Upstreams:     s.Upstreams(),
 		Draining:      s.refusing.Load(),
 	}
 }
 
 // Upstreams returns the Upstreams of a Snapshot, without the cost of the rest.
-func (s *Server) Upstreams() []UpstreamState { return s.upstreams.States() }
+func (s *Server) Upstreams() []UpstreamState {
+	states := s.upstreams.States()
+	for _, u := range states {
+		for i := range u.Addresses {
+			u.Addresses[i].Failure = s.cfg.Words.Say(u.Addresses[i].Failure)
+		}
+	}
+	return states
+}
 
 // An UpstreamState is the state of a backend and its connections.
 type UpstreamState = report.UpstreamState

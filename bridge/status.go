@@ -21,7 +21,7 @@ var (
 	errGone        = report.New(report.ReasonClientGone, report.ClientGone)
 	errSilent      = &report.Fault{Reason: report.ReasonClientGone, Text: report.ClientGone, Cause: socket.ErrSilent, Ends: report.EndedSilent}
 	errNoPong      = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: report.SentMaybe, Cause: socket.ErrNoPong, Ends: report.EndedSilent}
-	errStalled     = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
+	errStalled     = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.Named(report.KeySlowConsumer)+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
 	errRefusing    = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}
 	errNoReply     = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend ended the call with OK and without a message, and a unary call needs one"}
 	errStreams     = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the method streams its replies, and this call takes one", Remedy: "use a route for messages with the framing sse (Server-Sent Events) or ndjson (NDJSON), or a stream of the Connect protocol (application/connect+json)"}
@@ -71,7 +71,7 @@ var statusOK = status.New(codes.OK, "")
 
 // judge is the only function that makes a status from an error. nil is the upstream's
 // OK. io.EOF is never the end of a call, so it is a defect here.
-func judge(err error, callID string, detailed bool) outcome {
+func judge(err error, callID string, detailed bool, words report.Words) outcome {
 	if err == nil {
 		return outcome{status: statusOK, origin: report.OriginUpstream}
 	}
@@ -99,12 +99,13 @@ func judge(err error, callID string, detailed bool) outcome {
 	default:
 		f = report.New(report.ReasonInternal, "internal error").Because(err)
 	}
-	v := outcome{status: f.Status(callID, detailed), origin: report.OriginCulvert, reason: f.Reason, limit: f.Limit(), fault: f}
+	said := f.In(words)
+	v := outcome{status: said.Status(callID, detailed), origin: report.OriginCulvert, reason: f.Reason, limit: f.Limit(), fault: f}
 	if f.Reason == report.ReasonClientGone {
 		v.origin = report.OriginClient
 	}
-	if f.Cause != nil {
-		v.cause = f.Cause.Error()
+	if said.Cause != nil {
+		v.cause = said.Cause.Error()
 	}
 	return v
 }

@@ -96,12 +96,12 @@ func TestTableOfReasonsIsACopy(t *testing.T) {
 // the client has to decide on trying again, and only there.
 func TestEveryReasonAsAStatus(t *testing.T) {
 	for _, row := range report.Reasons() {
-		v := judge(report.New(row.Reason, "it happened"), "call-0001", false)
+		v := judge(report.New(row.Reason, "it happened"), "call-0001", false, nil)
 		info := errorInfo(t, v.status)
 		if v.status.Code() != row.Code || info.GetReason() != string(row.Reason) || info.GetDomain() != "culvert" || info.GetMetadata()["call_id"] != "call-0001" {
 			t.Errorf("%s: got %v with %v", row.Reason, v.status, info)
 		}
-		if msg := v.status.Message(); !strings.HasPrefix(msg, "it happened") || !strings.Contains(msg, strings.Replace(row.Remedy, "this call id", "call id call-0001", 1)) {
+		if msg := v.status.Message(); !strings.HasPrefix(msg, "it happened") || !strings.Contains(msg, strings.Replace(report.Words(nil).Say(row.Remedy), "this call id", "call id call-0001", 1)) {
 			t.Errorf("%s: the message %q lacks what happened, the remedy %q or the call's id", row.Reason, msg, row.Remedy)
 		}
 		sent, said := info.GetMetadata()["sent"]
@@ -119,7 +119,7 @@ func TestEveryReasonAsAStatus(t *testing.T) {
 }
 
 func TestFaultSaysWhetherItWasSent(t *testing.T) {
-	v := judge(&report.Fault{Reason: report.ReasonUpstreamReset, Text: "lost", Sent: "maybe"}, "", false)
+	v := judge(&report.Fault{Reason: report.ReasonUpstreamReset, Text: "lost", Sent: "maybe"}, "", false, nil)
 	info := errorInfo(t, v.status)
 	if got := info.GetMetadata()["sent"]; got != "maybe" {
 		t.Errorf("sent is %q, want maybe", got)
@@ -130,7 +130,7 @@ func TestFaultSaysWhetherItWasSent(t *testing.T) {
 }
 
 func TestFaultsOwnCodeWins(t *testing.T) {
-	v := judge(&report.Fault{Reason: report.ReasonUpstreamReset, Code: codes.ResourceExhausted, Text: "reset"}, "", false)
+	v := judge(&report.Fault{Reason: report.ReasonUpstreamReset, Code: codes.ResourceExhausted, Text: "reset"}, "", false, nil)
 	info := errorInfo(t, v.status)
 	if v.status.Code() != codes.ResourceExhausted || info.GetReason() != "UPSTREAM_RESET" {
 		t.Errorf("got %v with %v, want RESOURCE_EXHAUSTED and UPSTREAM_RESET", v.status, info)
@@ -153,7 +153,7 @@ func TestVectorOfABridgeStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := status.FromProto(&p)
-	got := judge(report.New(report.ReasonUpstreamUnreachable, want.Message()), "", false).status
+	got := judge(report.New(report.ReasonUpstreamUnreachable, want.Message()), "", false, nil).status
 	wantInfo, gotInfo := errorInfo(t, want), errorInfo(t, got)
 	if got.Code() != want.Code() || gotInfo.GetReason() != wantInfo.GetReason() || gotInfo.GetDomain() != wantInfo.GetDomain() {
 		t.Errorf("got %v with %v, want %v with %v", got, gotInfo, want, wantInfo)
@@ -165,14 +165,14 @@ func TestVectorOfABridgeStatus(t *testing.T) {
 func TestInsideStaysInside(t *testing.T) {
 	cause := errors.New("dial tcp 10.0.0.7:9000: connect: connection refused")
 	f := report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached").Because(cause)
-	v := judge(f, "", false)
+	v := judge(f, "", false, nil)
 	if strings.Contains(v.status.String(), "10.0.0.7") || strings.Contains(fmt.Sprint(v.status.Details()), "10.0.0.7") {
 		t.Errorf("the client is told %v", v.status)
 	}
 	if v.cause != cause.Error() {
 		t.Errorf("the log is told %q, want %q", v.cause, cause)
 	}
-	if v := judge(f, "", true); !strings.Contains(v.status.Message(), "10.0.0.7") {
+	if v := judge(f, "", true, nil); !strings.Contains(v.status.Message(), "10.0.0.7") {
 		t.Errorf("with detailed errors the client is told %q, want the cause in it", v.status.Message())
 	}
 }
@@ -211,18 +211,18 @@ func TestJudge(t *testing.T) {
 		{"something else", errors.New("x"), report.OriginCulvert, report.ReasonInternal, codes.Internal},
 		{"the call's own end", errFinished, report.OriginCulvert, report.ReasonInternal, codes.Internal},
 	} {
-		v := judge(c.err, "id", false)
+		v := judge(c.err, "id", false, nil)
 		if v.origin != c.origin || v.reason != c.reason || v.status.Code() != c.code {
 			t.Errorf("%s: got %v of %q for %q, want %v of %q for %q", c.name, v.status.Code(), v.origin, v.reason, c.code, c.origin, c.reason)
 		}
 	}
-	if v := judge(upstream.Status{Status: own}, "id", false); v.status != own {
+	if v := judge(upstream.Status{Status: own}, "id", false, nil); v.status != own {
 		t.Errorf("the upstream's status became %v", v.status)
 	}
-	if v := judge(io.EOF, "id", false); !strings.Contains(v.cause, "BUG:") || strings.Contains(v.status.Message(), "BUG:") {
+	if v := judge(io.EOF, "id", false, nil); !strings.Contains(v.cause, "BUG:") || strings.Contains(v.status.Message(), "BUG:") {
 		t.Errorf("a defect tells the client %q and the log %q", v.status.Message(), v.cause)
 	}
-	if v := judge(errors.New("secret"), "id", false); strings.Contains(v.status.String(), "secret") || v.cause != "secret" {
+	if v := judge(errors.New("secret"), "id", false, nil); strings.Contains(v.status.String(), "secret") || v.cause != "secret" {
 		t.Errorf("an unknown error tells the client %v and the log %q", v.status, v.cause)
 	}
 }
@@ -244,7 +244,7 @@ func TestFaultsHideTheirCauseFromTheirCallers(t *testing.T) {
 // TestSharedFaultsStayAsTheyAre: causes of contexts are shared by all calls.
 func TestSharedFaultsStayAsTheyAre(t *testing.T) {
 	for _, f := range []*report.Fault{errDeadline, errGone, errDraining} {
-		judge(f, "id", true)
+		judge(f, "id", true, nil)
 		if f.Cause != nil || f.Mute {
 			t.Errorf("%v was changed: cause %v, mute %v", f, f.Cause, f.Mute)
 		}
@@ -265,7 +265,7 @@ func TestSilenceIsToldApart(t *testing.T) {
 		{socket.ErrStalled, codes.ResourceExhausted, report.ReasonSlowConsumer, report.EndedSlow, websocket.StatusPolicyViolation},
 		{socket.ErrSilent, codes.Canceled, report.ReasonClientGone, report.EndedSilent, websocket.StatusGoingAway},
 	} {
-		v := judge(c.err, "id", false) // as the cause of an HTTP/2 request's context
+		v := judge(c.err, "id", false, nil) // as the cause of an HTTP/2 request's context
 		if v.status.Code() != c.code || v.reason != c.reason || !strings.Contains(v.cause, c.err.Error()) {
 			t.Errorf("%v: %v, %s because of %q; want %v, %s", c.err, v.status, v.reason, v.cause, c.code, c.reason)
 		}

@@ -75,8 +75,8 @@ func (a *arrival) transportAllowed(t *transport) error {
 	}
 	return &report.Fault{
 		Reason: report.ReasonNoRoute, Key: report.KeyTransports, Detail: a.peer.Transport,
-		Hint:   "add " + refused + " to " + report.KeyTransports,
-		Text:   "this address accepts no calls by " + refused + " (" + report.KeyTransports + ")",
+		Hint:   "add " + refused + " to " + report.Named(report.KeyTransports),
+		Text:   "this address accepts no calls by " + refused + " (" + report.Named(report.KeyTransports) + ")",
 		Remedy: "call another address of this server, or have " + refused + " allowed here",
 	}
 }

@@ -60,7 +60,7 @@ func (w *watched) look(now int64) error {
 		return idle.reached(report.ReasonIdleTimeout, "no message passed for ")
 	}
 	if since := w.progress.MessageSince(); since > 0 && w.limits.SlowSenderTimeout > 0 && elapsed(now, since) >= w.limits.SlowSenderTimeout {
-		return report.New(report.ReasonSlowSender, "less than 1 KiB of a message came within "+w.limits.SlowSenderTimeout.String()+" ("+report.KeySlowSender+")").Ending(report.EndedSlow)
+		return report.New(report.ReasonSlowSender, "less than 1 KiB of a message came within "+w.limits.SlowSenderTimeout.String()+" ("+report.Named(report.KeySlowSender)+")").Ending(report.EndedSlow)
 	}
 	if cause := w.lookAtConn(now); cause != nil {
 		return cause
@@ -87,12 +87,12 @@ func (l timeLimit) or(d time.Duration, key string) timeLimit {
 }
 
 func (l timeLimit) reached(reason report.Reason, text string) *report.Fault {
-	f := &report.Fault{Reason: reason, Text: text + l.max.String() + " (" + l.key + ")", Sent: report.SentMaybe}
+	f := &report.Fault{Reason: reason, Text: text + l.max.String() + " (" + report.Named(l.key) + ")", Sent: report.SentMaybe}
 	return f.UnlessRaised(l.key)
 }
 
 func slowConsumer(limits *Limits) error {
-	return report.New(report.ReasonSlowConsumer, "the client accepted no data for "+limits.SlowConsumerTimeout.String()+" ("+report.KeySlowConsumer+")").Ending(report.EndedSlow)
+	return report.New(report.ReasonSlowConsumer, "the client accepted no data for "+limits.SlowConsumerTimeout.String()+" ("+report.Named(report.KeySlowConsumer)+")").Ending(report.EndedSlow)
 }
 
 // lookAtConn asks the kernel about a connection that only this call uses. It does so

@@ -199,6 +199,7 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 		Backend:  bridge.Backend{Target: target},
 		Logger:   slog.New(slog.NewTextHandler(&t.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Observer: t.observer,
+		Words:    parts.InFile,
 
 		StandardHTTP2: t.transport.standard,
 	}

@@ -74,7 +74,7 @@ const AnyMoment = time.Second
 // OverLimit returns the fault of a limit that was reached, with its key and the retry
 // delay (0: not given).
 func OverLimit(key string, retry time.Duration, text string) *Fault {
-	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + key + ")", Key: key, Retry: retry}
+	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + Named(key) + ")", Key: key, Retry: retry}
 }
 
 // UnlessRaised notes the limit that was reached, and makes the remedy name it: a
@@ -82,7 +82,7 @@ func OverLimit(key string, retry time.Duration, text string) *Fault {
 func (f *Fault) UnlessRaised(key string) *Fault {
 	f.Key = key
 	instead, _, _ := strings.Cut(f.Row().Remedy, " or raise ")
-	f.Remedy = instead + " or raise " + key
+	f.Remedy = instead + " or raise " + Named(key)
 	return f
 }
 

@@ -14,6 +14,13 @@ const (
 	KeyMaxAge        = "limits.max_age"
 	KeySlowSender    = "limits.slow_sender_timeout"
 
+	KeyOrigins        = "allow_origins" // which pages may call
+	KeyHosts          = "hosts"         // the names of this server
+	KeyMethodsAllow   = "methods.allow" // which methods are exposed
+	KeyMethodsDeny    = "methods.deny"  // which aren't
+	KeyPathPrefix     = "path_prefix"   // in front of the paths of methods
+	KeyFallback       = "fallback"      // the web server
+	KeyCookies        = "metadata.forward_cookies"
 	KeyTrustedProxies = "trusted_proxies"     // whose forwarding headers count
 	KeyProxyProtocol  = "proxy_protocol"      // which peers send PROXY headers
 	KeyCertificates   = "tls.certificates"    // the client certificates that a name requires
@@ -25,6 +32,11 @@ const (
 	KeyRouteMaxAge = "routes[].max_age"      // in place of limits.max_age
 
 	KeyRouteOrigins = "routes[].allow_origins" // which pages may make the calls of a route
+
+	KeyBackendTLS  = "backend.tls"
+	KeyDescriptors = "backend.descriptors"
+	KeyHealthCheck = "health_check" // of a backend
+	KeyEventID     = "message.event_id"
 
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"

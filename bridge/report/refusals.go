@@ -102,7 +102,7 @@ const memoryRetry = 5 * time.Second
 // NoMemory returns the fault of a call, request or connection for which there is no memory.
 func NoMemory(what, detail string) *Fault {
 	f := OverLimit(KeyMemory, memoryRetry, "this server has no memory for more "+what)
-	f.Hint, f.Detail = "give culvert more memory, or raise "+KeyMemory, detail
+	f.Hint, f.Detail = "give culvert more memory, or raise "+Named(KeyMemory), detail
 	return f
 }
 

@@ -38,9 +38,9 @@ func newDescriptors(refusals *report.Refusals, panics *report.Panics, log *slog.
 const (
 	acceptPause = 50 * time.Millisecond
 	acceptCalm  = time.Second // this long without a shortage ends it
-
-	descriptorHint = "raise the limit of open files (ulimit -n), or lower " + report.KeyConnections
 )
+
+var descriptorHint = "raise the limit of open files (ulimit -n), or lower " + report.Named(report.KeyConnections)
 
 // descriptorReserve is the number of descriptors that clients' connections leave free.
 const descriptorReserve = 128
@@ -127,7 +127,7 @@ func (d *descriptors) recovered() {
 // serving the clients that it has.
 func (e *Edge) Problems() []string {
 	if e.files.short.Load() {
-		return []string{"out of file descriptors: culvert accepts no connections; " + descriptorHint}
+		return []string{"out of file descriptors: culvert accepts no connections; " + e.o.Words.Say(descriptorHint)}
 	}
 	return nil
 }

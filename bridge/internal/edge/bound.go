@@ -124,7 +124,7 @@ var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "
 func (l *boundedListener) admit(c net.Conn, b Bounds) error {
 	if l.edge.open.Load() >= int64(b.Connections) {
 		f := report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
-		f.Hint = "raise " + report.KeyConnections
+		f.Hint = "raise " + report.Named(report.KeyConnections)
 		return f
 	}
 	if c, ok := c.(*clientConn); ok && c.proxied == nil {
@@ -187,7 +187,7 @@ func (c *clientConn) tellRefusal(why error) {
 	if c.on.listening.TLS == nil {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
-			"culvert: " + why.Error() + "\n"))
+			"culvert: " + c.on.edge.o.Words.Say(why.Error()) + "\n"))
 	}
 	c.linger.Store(c.on.listening.TLS == nil) // else nothing can be told
 }

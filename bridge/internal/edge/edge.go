@@ -22,6 +22,7 @@ type Options struct {
 	Panics   *report.Panics
 	Observer report.Observer
 	Refusals *report.Refusals
+	Words    report.Words
 
 	Own report.Listener // the rules of connections without a listener of their own
 

@@ -79,6 +79,6 @@ func (c *clientConn) refuseHeader(err error) {
 	}
 	c.on.edge.o.Refusals.Note(&report.Fault{
 		Reason: report.ReasonBadRequest, Key: report.KeyProxyProtocol, Detail: err.Error(),
-		Hint: "configure the peer to send a PROXY header, or remove it from " + report.KeyProxyProtocol,
+		Hint: "configure the peer to send a PROXY header, or remove it from " + report.Named(report.KeyProxyProtocol),
 	}, c.address().String())
 }

@@ -78,12 +78,12 @@ type Access struct {
 }
 
 var (
-	unlistedOrigin = denial("allow_origins", "pages of this origin may not call this server (allow_origins)", "")
-	severalOrigins = denial("allow_origins", "the request must have exactly one Origin header, and a value in it", "a client or a proxy on the way sets Origin wrongly")
-	unnamedOrigin  = denial("allow_origins", "a page sent this request without the browser's Origin header", "a proxy on the way removes Origin: configure it to pass Origin on")
-	foreignOwn     = denial("allow_origins", "the Origin header contradicts the browser's Sec-Fetch-Site header: send the browser's own Origin", "a proxy on the way rewrites Origin: configure it to pass Origin on unchanged")
-	unknownHost    = denial("hosts", "this server doesn't know the name in Host: call by an IP address or over TLS, or add the name to hosts if it is this server's", "add the name to hosts if it is this server's")
-	cookiesAlone   = denial("metadata.forward_cookies", "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies")
+	unlistedOrigin = denial(report.KeyOrigins, "pages of this origin may not call this server ("+report.Named(report.KeyOrigins)+")", "")
+	severalOrigins = denial(report.KeyOrigins, "the request must have exactly one Origin header, and a value in it", "a client or a proxy on the way sets Origin wrongly")
+	unnamedOrigin  = denial(report.KeyOrigins, "a page sent this request without the browser's Origin header", "a proxy on the way removes Origin: configure it to pass Origin on")
+	foreignOwn     = denial(report.KeyOrigins, "the Origin header contradicts the browser's Sec-Fetch-Site header: send the browser's own Origin", "a proxy on the way rewrites Origin: configure it to pass Origin on unchanged")
+	unknownHost    = denial(report.KeyHosts, "this server doesn't know the name in Host: call by an IP address or over TLS, or add the name to "+report.Named(report.KeyHosts)+" if it is this server's", "add the name to "+report.Named(report.KeyHosts)+" if it is this server's")
+	cookiesAlone   = denial(report.KeyCookies, "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies")
 )
 
 func denial(key, text, hint string) *report.Fault {

@@ -164,5 +164,5 @@ func Size(md metadata.MD) int {
 
 // TooLarge returns the fault of metadata over its limit. what is "request" or "response".
 func TooLarge(what string, size int, limit report.SizeLimit) *report.Fault {
-	return report.Newf(report.ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.Bytes, limit.Key).UnlessRaised(limit.Key)
+	return report.Newf(report.ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.Bytes, report.Named(limit.Key)).UnlessRaised(limit.Key)
 }

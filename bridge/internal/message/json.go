@@ -77,7 +77,7 @@ func (c *Converter) Request(ctx context.Context, text mem.BufferSlice) (mem.Buff
 		return nil, err
 	case out.Len() > c.Limit.Bytes:
 		defer out.Free()
-		return nil, report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", out.Len(), c.Limit.Bytes, c.Limit.Key).UnlessRaised(c.Limit.Key)
+		return nil, report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", out.Len(), c.Limit.Bytes, report.Named(c.Limit.Key)).UnlessRaised(c.Limit.Key)
 	}
 	return out, nil
 }
@@ -102,7 +102,7 @@ func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.Buffer
 	if cant, ok := errors.AsType[*descriptor.WriteError](err); ok {
 		f := report.Newf(report.ReasonResponseNotJSON, "a reply can't be written as the JSON of a %s: %v", c.Method.Reply.Name(), cant)
 		if cant.UnknownType {
-			f.Remedy = "add the type's file to the backend's server reflection or to backend.descriptors"
+			f.Remedy = "add the type's file to the backend's server reflection or to " + report.Named(report.KeyDescriptors)
 		}
 		return nil, f
 	}
@@ -111,7 +111,7 @@ func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.Buffer
 	}
 	if err == nil && out.Len() > c.Limit.Bytes {
 		defer out.Free()
-		return nil, report.Newf(report.ReasonResponseTooLarge, "a response message of %d bytes as JSON is over the limit of %d (%s)", out.Len(), c.Limit.Bytes, c.Limit.Key).UnlessRaised(c.Limit.Key)
+		return nil, report.Newf(report.ReasonResponseTooLarge, "a response message of %d bytes as JSON is over the limit of %d (%s)", out.Len(), c.Limit.Bytes, report.Named(c.Limit.Key)).UnlessRaised(c.Limit.Key)
 	}
 	return out, err
 }
@@ -170,7 +170,7 @@ func (c *Converter) turn(ctx context.Context, n int) (done func(), err error) {
 	done, fits, err := c.Held.Convert(ctx, int64(n))
 	if !fits {
 		f := report.OverLimit(report.KeyBufferedBytes, 0, "the conversion of a message would take more memory than conversions may")
-		f.Remedy = "send messages with fewer parts, or raise " + report.KeyBufferedBytes
+		f.Remedy = "send messages with fewer parts, or raise " + report.Named(report.KeyBufferedBytes)
 		return nil, f
 	}
 	return done, err

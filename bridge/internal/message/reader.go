@@ -61,7 +61,7 @@ func (m *Reader) Begin() error {
 // Fits returns why a message of n bytes is refused, or nil.
 func (m *Reader) Fits(n int64) error {
 	if n > int64(m.Limit.Bytes) {
-		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
+		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.Limit.Bytes, report.Named(m.Limit.Key)).UnlessRaised(m.Limit.Key)
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ func (m *Reader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 		}
 		return n, report.New(report.ReasonBadRequest, "a compressed message can't be decompressed").Because(err)
 	}, func() error {
-		return report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
+		return report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.Limit.Bytes, report.Named(m.Limit.Key)).UnlessRaised(m.Limit.Key)
 	})
 }
 

@@ -87,7 +87,7 @@ func (t *Table) makeRoom(key uint64) (displaced *Session, err error) {
 		own = a.count
 	}
 	if len(t.most) == 0 || t.most[0].count < own+2 {
-		return nil, t.full(report.Newf(report.ReasonOverloaded, "%d agents poll here already (%s)", limit, t.options.Key))
+		return nil, t.full(report.Newf(report.ReasonOverloaded, "%d agents poll here already (%s)", limit, report.Named(t.options.Key)))
 	}
 	if displaced = t.most[0].idle.first; displaced == nil {
 		displaced = t.most[0].busy.first
@@ -98,11 +98,11 @@ func (t *Table) makeRoom(key uint64) (displaced *Session, err error) {
 
 // errDisplaced returns why a session ended for that of another address.
 func (t *Table) errDisplaced() error {
-	return t.full(report.Newf(report.ReasonOverloaded, "most of the agents that poll here have this agent's address, and another address needed a place (%s)", t.options.Key))
+	return t.full(report.Newf(report.ReasonOverloaded, "most of the agents that poll here have this agent's address, and another address needed a place (%s)", report.Named(t.options.Key)))
 }
 
 // full completes the fault of an agent for which there is no place.
 func (t *Table) full(f *report.Fault) error {
-	f.Key, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+t.options.Key, Retry
+	f.Key, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+report.Named(t.options.Key), Retry
 	return f
 }

@@ -147,7 +147,7 @@ func (q *Limiter) shares(from *Address, l *Scope) [3]Scope {
 func (s Scope) excess(key string, wait time.Duration, text string, limit any) *report.Fault {
 	key = s.section + key
 	f := report.OverLimit(key, wait, fmt.Sprintf(text, limit, s.of))
-	f.Hint = "raise " + key + s.entry
+	f.Hint = "raise " + report.Named(key) + s.entry
 	return f
 }
 

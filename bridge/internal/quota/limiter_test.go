@@ -133,7 +133,7 @@ func anyListener() *Scope { return NewListenerScope(report.Quota{}) }
 func wantKey(t *testing.T, err error, key string) {
 	t.Helper()
 	var f *report.Fault
-	if !errors.As(err, &f) || f.Reason != report.ReasonLimitExceeded || f.Key != key || f.Retry <= 0 || !strings.Contains(f.Text, "("+key+")") {
+	if !errors.As(err, &f) || f.Reason != report.ReasonLimitExceeded || f.Key != key || f.Retry <= 0 || !strings.Contains(f.Text, "("+report.Named(key)+")") {
 		t.Errorf("got %v (%+v), want %s for %s", err, f, report.ReasonLimitExceeded, key)
 	}
 }
@@ -173,7 +173,7 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 				}
 				_, err := q.start(here, one, limitedMethod)
 				wantKey(t, err, c.key)
-				if f, ok := errors.AsType[*report.Fault](err); !ok || f.Detail != limitedMethod || !strings.HasPrefix(f.Hint, "raise "+c.key) || f.ReportOnly || len(obs.refused) > 0 {
+				if f, ok := errors.AsType[*report.Fault](err); !ok || f.Detail != limitedMethod || !strings.HasPrefix(f.Hint, "raise "+report.Named(c.key)) || f.ReportOnly || len(obs.refused) > 0 {
 					t.Errorf("the fault is %+v, want it to be noted by whoever answers with it", f)
 				}
 				for _, o := range []struct {
@@ -694,7 +694,7 @@ func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, ok := errors.AsType[*report.Fault](second.Move(method, other, "m"))
-	if !ok || !strings.Contains(f.Text, "routes[].limits.calls") || f.Hint != "raise routes[].limits.calls of the route two" {
+	if !ok || !strings.Contains(f.Text, "routes[].limits.calls") || f.Hint != "raise {routes[].limits.calls} of the route two" {
 		t.Errorf("a call too many: %+v", f)
 	}
 	count(0, 0, 1, 2)

@@ -122,7 +122,7 @@ func (b *Book) lookFor(unknown descriptor.Unknown, by *memory.Address) (*questio
 var errAskedOften = func() *report.Fault {
 	f := report.Newf(report.ReasonLimitExceeded, "messages name types that the descriptors of the service don't have, and culvert asks the backend for %d a minute, and for one client address for %d", maxNamedAsked, maxNamedAsked/2)
 	f.Retry = time.Minute
-	f.Remedy = "try again in a minute; or import the types' files in the service's, or set backend.descriptors"
+	f.Remedy = "try again in a minute; or import the types' files in the service's, or set " + report.Named(report.KeyDescriptors)
 	return f
 }()
 
@@ -230,13 +230,13 @@ func unusable(unknown descriptor.Unknown, err error) *report.Fault {
 	switch {
 	case lacks:
 		f.Text += ": " + missing.ImportedBy + " imports " + missing.File + ", and the backend's server reflection doesn't have it"
-		f.Remedy = "add " + missing.File + " to the backend's server reflection, or set backend.descriptors"
+		f.Remedy = "add " + missing.File + " to the backend's server reflection, or set " + report.Named(report.KeyDescriptors)
 	case contradicts:
 		f.Text += ": they define " + isFalse.Type + " in another way than protobuf"
-		f.Remedy = "have the backend use protobuf's own " + isFalse.Type + ", or set backend.descriptors"
+		f.Remedy = "have the backend use protobuf's own " + isFalse.Type + ", or set " + report.Named(report.KeyDescriptors)
 	case errors.Is(err, errTooLarge):
 		f.Text += ": with them, all of the backend's take more memory than culvert gives them"
-		f.Remedy = "set backend.descriptors"
+		f.Remedy = "set " + report.Named(report.KeyDescriptors)
 	default:
 		return nil
 	}

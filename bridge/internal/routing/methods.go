@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
@@ -75,11 +76,11 @@ func (p MethodPolicy) AllowsByName() bool { return len(p.allow) > 0 }
 func (p MethodPolicy) DeniedBy(method string) string {
 	switch {
 	case p.deny.Match(method):
-		return "methods.deny"
+		return report.KeyMethodsDeny
 	case p.allow.Match(method), !p.AllowsByName() && !ShowsInside(method):
 		return ""
 	default:
-		return "methods.allow"
+		return report.KeyMethodsAllow
 	}
 }
 

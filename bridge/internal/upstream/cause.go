@@ -18,7 +18,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-const hintTLS = "does it need TLS? --backend-tls"
+var hintTLS = "does it need TLS? " + report.ToSet(report.KeyBackendTLS, "")
 
 // causeOf returns the cause that grpc-go tells, for the log.
 func causeOf(err error) error {
@@ -72,7 +72,7 @@ func explain(err error) error {
 	_, noALPN := errors.AsType[noALPNError](err)
 	switch {
 	case plain && record.Conn != nil: // it is the first record
-		return fmt.Errorf("%w: does it speak plaintext? leave --backend-tls out", err)
+		return fmt.Errorf("%w: does it speak plaintext? leave %s out", err, report.ToSet(report.KeyBackendTLS, ""))
 	case noALPN, strings.Contains(err.Error(), "tls: no application protocol"):
 		return fmt.Errorf("%s%w: is it a gRPC server?", saysOtherProtocol, err)
 	}

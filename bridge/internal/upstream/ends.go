@@ -69,7 +69,7 @@ var endRows = [...]endRow{
 	endNoTrailers:    {code: codes.Internal, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true},
 	endNoStatus:      {code: codes.Unknown, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true, cause: "there is no grpc-status: "},
 	endTwoHeaders:    {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
-	endLargeMetadata: {code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + report.KeyHeaderBytes + ")"},
+	endLargeMetadata: {code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + report.Named(report.KeyHeaderBytes) + ")"},
 	endMalformed:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysBroken, keep: true},
 	endNotGRPC:       {code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	endPage:          {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Times of a health check.
@@ -53,7 +55,7 @@ func (l *backendLink) supervise() {
 	case l.max < 2: // the check would take the only stream
 		l.stopWatch()
 		l.serving, l.conn.failure = true, nil
-		p.noteUnchecked("let the backend accept two streams on a connection, of which the health check takes one, or turn health_check off")
+		p.noteUnchecked("let the backend accept two streams on a connection, of which the health check takes one, or turn " + report.Named(report.KeyHealthCheck) + " off")
 	case l.watch == nil:
 		l.serving = false
 		l.startWatch()
@@ -169,7 +171,7 @@ func unhealthy(s healthpb.HealthCheckResponse_ServingStatus, service string) err
 	case healthpb.HealthCheckResponse_SERVING:
 		return nil
 	case healthpb.HealthCheckResponse_SERVICE_UNKNOWN:
-		return fmt.Errorf("%sthe backend doesn't know %s: is health_check.service right?", saysUnhealthy, of)
+		return fmt.Errorf("%sthe backend doesn't know %s: is %s right?", saysUnhealthy, of, report.Named(report.KeyHealthCheck+".service"))
 	default:
 		return fmt.Errorf("%s%s is %v", saysUnhealthy, of, s)
 	}
@@ -224,7 +226,7 @@ func (w *healthWatch) giveUp() {
 	l.unchecked, l.serving = true, true
 	l.conn.failure = nil
 	l.conn.address.streams = l.places()
-	p.noteUnchecked("add the health service (grpc.health.v1) to the backend, or turn health_check off")
+	p.noteUnchecked("add the health service (grpc.health.v1) to the backend, or turn " + report.Named(report.KeyHealthCheck) + " off")
 	p.publish()
 }
 

@@ -231,7 +231,7 @@ func (p *pool) startWaiting(k *callFacts) error {
 		return nil
 	}
 	if most := p.config.maxWaiting; p.waiting >= most {
-		f := report.Newf(report.ReasonOverloaded, "the backend is full or away, and %d calls wait for it already (%s)", most, report.KeyWaitingCalls)
+		f := report.Newf(report.ReasonOverloaded, "the backend is full or away, and %d calls wait for it already (%s)", most, report.Named(report.KeyWaitingCalls))
 		f.Key = report.KeyWaitingCalls
 		k.refusal.Store(f)
 		return status.Error(codes.Unavailable, f.Text)
@@ -391,13 +391,13 @@ func (p *pool) noPlace(patience time.Duration) *report.Fault {
 	}
 	for _, a := range p.ready {
 		if len(a.conns) < p.config.maxConnections {
-			f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert could not open another one, and no call ended within %v (%s)", patience, report.KeyQueueTimeout)
+			f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert could not open another one, and no call ended within %v (%s)", patience, report.Named(report.KeyQueueTimeout))
 			f.Key = report.KeyQueueTimeout
 			return f
 		}
 	}
 	f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert opens at most %d to an address (%s), and no call ended within %v (%s)",
-		p.config.maxConnections, report.KeyMaxConnections, patience, report.KeyQueueTimeout)
+		p.config.maxConnections, report.Named(report.KeyMaxConnections), patience, report.Named(report.KeyQueueTimeout))
 	f.Key = report.KeyMaxConnections
 	return f
 }

@@ -47,8 +47,8 @@ func (s *Set) Acquire(name string, most int) (*Upstream, error) {
 		case yes:
 			return u, nil
 		case full:
-			f := report.Newf(report.ReasonOverloaded, "%d calls of the backend are running, which is the limit (%s)", most, report.KeyBackendCalls)
-			f.Key, f.Hint = report.KeyBackendCalls, "raise "+report.KeyBackendCalls+" of the backend "+name
+			f := report.Newf(report.ReasonOverloaded, "%d calls of the backend are running, which is the limit (%s)", most, report.Named(report.KeyBackendCalls))
+			f.Key, f.Hint = report.KeyBackendCalls, "raise "+report.Named(report.KeyBackendCalls)+" of the backend "+name
 			return nil, f
 		}
 		// It was replaced and released after the lookup: the map is another one now.

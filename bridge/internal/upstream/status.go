@@ -76,7 +76,7 @@ func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit
 	f := report.New(e.reason, e.says)
 	f.Sent = k.sentText()
 	if e.reason == report.ReasonResponseTooLarge {
-		f.Text += " (" + limit.Key + ")"
+		f.Text += " (" + report.Named(limit.Key) + ")"
 		f = f.UnlessRaised(limit.Key)
 	}
 	if e.unseen && !k.place.Load().answered.Load() {

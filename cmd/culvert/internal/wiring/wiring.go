@@ -18,6 +18,7 @@ import (
 // Bridge converts the configuration to the bridge's. serve adds Logger, Observer and the parts with certificates.
 func Bridge(c *config.Loaded) bridge.Config {
 	return bridge.Config{
+		Words:             Words,
 		Backends:          backends(c),
 		Routes:            routes(c),
 		AllowOrigins:      c.AllowOrigins,
