@@ -383,8 +383,8 @@ func TestTablesOfHPACK(t *testing.T) {
 	} {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
-		conn := newWindowConn(near, a, connWindow(a), nil)
-		p := placeOn(conn, nil, nil)
+		conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+		p := newPlace(nil, nil)
 		expectNow(t, conn, p)
 		var sent bytes.Buffer
 		sent.WriteString(http2.ClientPreface)

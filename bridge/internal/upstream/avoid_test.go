@@ -512,7 +512,7 @@ func TestLostCallIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{call: k, link: l}
+			place := &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: l}
 			k.place.Store(place)
 			place.written.Store(written)
 			place.done(balancer.DoneInfo{})

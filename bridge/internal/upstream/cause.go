@@ -1,24 +1,19 @@
 package upstream
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"syscall"
 
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-const hintTLS = "does it need TLS? --backend-tls"
 
 // causeOf returns the cause that grpc-go tells, for the log.
 func causeOf(err error) error {
@@ -60,8 +55,8 @@ func (c *backendConn) whyFailed(otherwise error) error {
 	switch why := c.why.Swap(nil); {
 	case why != nil:
 		return explain(*why)
-	case c.next != nil && !c.next.lost && c.next.wire.failed.Load() != nil: // behind the handshake
-		return *c.next.wire.failed.Load()
+	case c.next != nil && !c.next.lost: // behind the handshake
+		return cmp.Or(c.next.wire.failure(), otherwise)
 	}
 	return otherwise
 }
@@ -77,31 +72,6 @@ func explain(err error) error {
 		return fmt.Errorf("%s%w: is it a gRPC server?", saysOtherProtocol, err)
 	}
 	return err
-}
-
-// lost returns why a connection of calls was lost, or nil.
-func (c *windowConn) lost() error {
-	why := c.failed.Load()
-	if why == nil {
-		return nil
-	}
-	text := (*why).Error()
-	if !errors.Is(*why, errNotAlive) {
-		text = "error reading from server: " + text
-	}
-	if away := c.away.Load(); away != nil {
-		text += ", received prior goaway: " + *away
-	}
-	return errors.New(text)
-}
-
-// noteLoss notes why grpc-go can't read any more. Before there was anything to read, a write
-// that failed says as much.
-func (c *windowConn) noteLoss(why error) {
-	if errors.Is(why, io.EOF) && (c.in.skip > 0 || len(c.in.carry) > 0) {
-		why = io.ErrUnexpectedEOF
-	}
-	c.failed.CompareAndSwap(nil, &why)
 }
 
 // openError returns why a call could not be started.
@@ -171,35 +141,3 @@ func Overloaded(err error) bool {
 	f, ok := errors.AsType[*report.Fault](err)
 	return ok && f.Reason == report.ReasonOverloaded
 }
-
-// saysOtherProtocol begins the cause if something answers, but not in HTTP/2.
-const saysOtherProtocol = "no HTTP/2: "
-
-// checkGreeting checks a backend's first bytes, which in HTTP/2 are a SETTINGS frame,
-// or the error in their place. It returns an error that describes anything else, or
-// nil. plaintext reports that TLS wasn't used. RFC 9113 §3.4.
-func checkGreeting(first []byte, err error, plaintext bool) error {
-	remedy := "is it a gRPC server?"
-	if plaintext {
-		remedy += " " + hintTLS
-	}
-	switch {
-	case bytes.HasPrefix(first, []byte("HTTP/")):
-		line, _, _ := bytes.Cut(first, []byte("\r\n"))
-		return fmt.Errorf("%sthe backend says %.60q: %s", saysOtherProtocol, line, remedy)
-	case plaintext && len(first) > 1 && first[0] == tlsAlert && first[1] == tlsMajor:
-		return fmt.Errorf("%sthe backend answers in TLS: %s", saysOtherProtocol, hintTLS)
-	case len(first) > frameKindAt && first[frameKindAt] != byte(http2.FrameSettings):
-		return fmt.Errorf("%sthe backend begins with %.20q: %s", saysOtherProtocol, first, remedy)
-	case len(first) > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
-		return nil
-	case plaintext:
-		return fmt.Errorf("the backend closed the connection without an answer: %s", hintTLS)
-	}
-	return errors.New("the backend closed the connection without an answer, after TLS's handshake")
-}
-
-const (
-	tlsAlert = 21 // RFC 8446 §5.1
-	tlsMajor = 3
-)

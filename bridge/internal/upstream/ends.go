@@ -80,17 +80,17 @@ var endRows = [...]endRow{
 }
 
 // ends notes how the call ends, unless it has ended before.
-func (p *callPlace) ends(e end) { p.end.CompareAndSwap(uint32(endNone), uint32(e)) }
+func (p *wirePlace) ends(e end) { p.end.CompareAndSwap(uint32(endNone), uint32(e)) }
 
 // begins notes that a message of n bytes begins to arrive.
-func (p *callPlace) begins(n int64) {
-	if most := p.call.most; most > 0 && n > int64(most) {
+func (p *wirePlace) begins(n int64) {
+	if most := p.Call.Most; most > 0 && n > int64(most) {
 		p.ends(endTooLarge)
 	}
 }
 
 // arrived notes that a message of n bytes with this mark has arrived.
-func (p *callPlace) arrived(mark byte, n int64) {
+func (p *wirePlace) arrived(mark byte, n int64) {
 	p.marked = p.marked || mark == 1
 	if mark > 1 {
 		p.ends(endFlag)
@@ -105,7 +105,7 @@ func (p *callPlace) arrived(mark byte, n int64) {
 
 // checkCoding notes that grpc-go can't read a message for its coding, once the header, which
 // may come behind the message, has named it or not.
-func (p *callPlace) checkCoding() {
+func (p *wirePlace) checkCoding() {
 	switch {
 	case !p.marked || !p.answered.Load():
 	case !p.compressed.Load():
@@ -115,16 +115,20 @@ func (p *callPlace) checkCoding() {
 	}
 }
 
+// succeeded reports whether the backend has ended the call with OK. p may be nil.
+func (p *wirePlace) succeeded() bool { return p.trailed() && p.own.code == codes.OK }
+
 // isOwn reports whether a status is the backend's, in its trailers. p may be nil.
-func (p *callPlace) isOwn(st *status.Status) bool {
+func (p *wirePlace) isOwn(st *status.Status) bool {
 	return p.trailed() && p.own == answerStatus{st.Code(), st.Message()}
 }
 
 // trailed reports whether the backend has ended the call with trailers. p may be nil.
-func (p *callPlace) trailed() bool { return p != nil && p.trailer.Load() }
+func (p *wirePlace) trailed() bool { return p != nil && p.trailer.Load() }
 
-// endOf returns what the call ended with if grpc-go made the status.
-func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
+// endOf returns what the call ended with if grpc-go made the status. isClosed reports whether
+// culvert has closed the connection. p may be nil.
+func (p *wirePlace) endOf(st *status.Status, isClosed func() bool) (endRow, bool) {
 	if p == nil {
 		return endRow{}, false
 	}
@@ -136,7 +140,7 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 		kind = endTooLarge
 	case unread && code == codes.Internal:
 		kind = endNotPacked
-	case kind == endNone && code == codes.Canceled && p.link.conn != nil && p.link.conn.address.pool.isClosed():
+	case kind == endNone && code == codes.Canceled && isClosed():
 		kind = endClosed
 	}
 	row := endRows[kind]
@@ -163,14 +167,14 @@ func (p *callPlace) endOf(st *status.Status) (endRow, bool) {
 // hasUnread reports whether a message of a call with a known coding has arrived and wasn't
 // received. grpc-go hands out whatever has arrived before an end, so if there is one,
 // grpc-go can't decompress the message.
-func (p *callPlace) hasUnread() bool {
+func (p *wirePlace) hasUnread() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.compressed.Load() && !p.unknown.Load() && p.packed.len() > 0
 }
 
 // wasRefused reports whether the backend has refused the call unseen, if it ended so.
-func (p *callPlace) wasRefused(why error) bool {
+func (p *wirePlace) wasRefused(why error) bool {
 	return status.Code(why) == codes.Unavailable && endRows[end(p.end.Load()).kind()].unseen && !p.answered.Load()
 }
 

@@ -114,30 +114,30 @@ func TestCallsOfOneID(t *testing.T) {
 func TestExpectedCallOfTheSameID(t *testing.T) {
 	errEnded := errors.New("the call has ended")
 	for name, c := range map[string]struct {
-		end   func(c *windowConn, first *callPlace, cancel context.CancelCauseFunc)
+		end   func(c *windowConn, first *wirePlace, cancel context.CancelCauseFunc)
 		taken bool
 		fails bool
 	}{
-		"its headers leave": {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) {
+		"its headers leave": {func(c *windowConn, _ *wirePlace, _ context.CancelCauseFunc) {
 			c.mu.Lock()
 			c.streams[1] = streamState{}
 			c.mu.Unlock()
 			c.id = "one"
 			c.bind(1)
 		}, true, false},
-		"it gets no stream":              {func(c *windowConn, first *callPlace, _ context.CancelCauseFunc) { c.giveUp(first) }, true, false},
-		"the connection takes no calls":  {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { c.leave() }, false, false},
-		"the connection ends":            {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { _ = c.Close() }, true, false},
-		"the other call's context ended": {func(_ *windowConn, _ *callPlace, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
+		"it gets no stream":              {func(c *windowConn, first *wirePlace, _ context.CancelCauseFunc) { c.giveUp(first) }, true, false},
+		"the connection takes no calls":  {func(c *windowConn, _ *wirePlace, _ context.CancelCauseFunc) { c.leave() }, false, false},
+		"the connection ends":            {func(c *windowConn, _ *wirePlace, _ context.CancelCauseFunc) { _ = c.Close() }, true, false},
+		"the other call's context ended": {func(_ *windowConn, _ *wirePlace, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
 				a := memory.New(1<<20, 0)
-				conn := newWindowConn(near, a, connWindow(a), nil)
+				conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 				defer conn.Close()
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-				first, second := placeOn(conn, nil, nil), placeOn(conn, nil, nil)
+				first, second := newPlace(nil, nil), newPlace(nil, nil)
 				expectNow(t, conn, first)
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
@@ -166,17 +166,17 @@ func TestExpectedCallsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
-		conn := newWindowConn(near, a, connWindow(a), nil)
+		conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 		defer conn.Close()
 		go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-		first := placeOn(conn, nil, nil)
+		first := newPlace(nil, nil)
 		expectNow(t, conn, first)
 		const calls, ends = 5, 2
 		ctx, cancel := context.WithCancel(t.Context())
-		turns := make(chan *callPlace, calls)
-		var waiting []*callPlace
+		turns := make(chan *wirePlace, calls)
+		var waiting []*wirePlace
 		for n := range calls {
-			p, ctx := placeOn(conn, nil, nil), ctx
+			p, ctx := newPlace(nil, nil), ctx
 			if n != ends {
 				ctx = t.Context()
 			}
@@ -213,9 +213,9 @@ func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
 	defer far.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, a, connWindow(a), nil)
+	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 	defer c.Close()
-	first := placeOn(c, nil, nil)
+	first := newPlace(nil, nil)
 	expectNow(t, c, first)
 	var block, sent bytes.Buffer
 	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}); err != nil {
@@ -237,7 +237,7 @@ func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
 	if !first.written.Load() {
 		t.Error("the headers haven't left")
 	}
-	expectNow(t, c, placeOn(c, nil, nil))
+	expectNow(t, c, newPlace(nil, nil))
 }
 
 // TestHeaderLeavesWhole: a backend that answers before a request's header is whole gets no
@@ -272,18 +272,18 @@ func TestLongCallKeepsNoOthers(t *testing.T) {
 	defer far.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, a, connWindow(a), nil)
+	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 	defer c.Close()
-	long := placeOn(c, nil, nil)
+	long := newPlace(nil, nil)
 	expectNow(t, c, long)
 	before := long
 	for n := range 10 {
-		next := placeOn(c, nil, nil)
+		next := newPlace(nil, nil)
 		if c.queueUp(next) {
 			t.Fatal("a call didn't wait for the one before")
 		}
 		if n == 0 {
-			c.id = long.call.id
+			c.id = long.Call.ID
 			c.bind(1)
 		} else {
 			c.giveUp(before)
@@ -305,9 +305,9 @@ func TestUnreadableRequestEndsTheConnection(t *testing.T) {
 	defer far.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, a, connWindow(a), nil)
+	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 	defer c.Close() // it is closed
-	first := placeOn(c, nil, nil)
+	first := newPlace(nil, nil)
 	expectNow(t, c, first)
 	var sent bytes.Buffer
 	sent.WriteString(http2.ClientPreface)
@@ -323,15 +323,15 @@ func TestStreamAfterAGoAway(t *testing.T) {
 	for last, want := range map[byte]map[uint32]end{1: {1: endNone, 3: endLeftOut}, 0: {1: endLeftOut, 3: endLeftOut}, 2: {1: endNone, 3: endNone}} {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
-		c := newWindowConn(near, a, connWindow(a), nil)
-		before, after := placeOn(c, nil, nil), placeOn(c, nil, nil)
+		c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+		before, after := newPlace(nil, nil), newPlace(nil, nil)
 		c.streams[1] = streamState{place: before}
 		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0}, c.received)
 		c.streams[3] = streamState{}
 		expectNow(t, c, after)
 		c.id = "one"
 		c.bind(3)
-		for id, p := range map[uint32]*callPlace{1: before, 3: after} {
+		for id, p := range map[uint32]*wirePlace{1: before, 3: after} {
 			if got := end(p.end.Load()); got != want[id] {
 				t.Errorf("a GOAWAY of %d: stream %d has the end %d, want %d", last, id, got, want[id])
 			}
@@ -342,7 +342,7 @@ func TestStreamAfterAGoAway(t *testing.T) {
 				t.Errorf("a GOAWAY of %d: stream %d was answered and refused", last, id)
 			}
 		}
-		if placeOn(c, nil, nil).wasRefused(lost) {
+		if newPlace(nil, nil).wasRefused(lost) {
 			t.Errorf("a GOAWAY of %d: a call without a stream was refused", last)
 		}
 		_ = c.Close()
@@ -357,7 +357,7 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 		u := upstreamTo(t, newSeveral(t, 1, 100).Backend)
 		synctest.Wait()
 		pick := func() (*callFacts, balancer.PickResult) {
-			k := &callFacts{id: "one"}
+			k := &callFacts{wireCall: wireCall{ID: "one"}}
 			result, err := u.pool.Pick(balancer.PickInfo{Ctx: context.WithValue(t.Context(), factsKey{}, k)})
 			if err != nil {
 				t.Fatal(err)
@@ -369,7 +369,7 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 		u.pool.mu.Lock()
 		wire = u.pool.addresses[0].conns[0].link.wire
 		u.pool.mu.Unlock()
-		_ = wire.Conn.Close()
+		wire.cut()
 		synctest.Wait()
 		again, result := pick()
 		if again.place.Load().link.wire == wire || result.SubConn == lost.SubConn {
@@ -690,7 +690,7 @@ func TestStatusOfAClosedConnection(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	a := memory.New(1<<20, 0)
-	conn := newWindowConn(near, a, connWindow(a), nil)
+	conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 	defer conn.Close()
 	for _, c := range []struct {
 		own    answerStatus
@@ -706,11 +706,12 @@ func TestStatusOfAClosedConnection(t *testing.T) {
 		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), true, "culvert has closed its connections to the backend"},
 		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), false, saysBroken},
 	} {
-		p := placeOn(conn, nil, nil)
-		p.link.conn = &backendConn{address: &backendAddress{pool: &pool{closed: c.closed}}}
+		k := &callFacts{}
+		p := &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: &backendLink{wire: conn, conn: &backendConn{address: &backendAddress{pool: &pool{closed: c.closed}}}}}
+		k.place.Store(p)
 		p.own = c.own
 		p.trailer.Store(true)
-		err := p.call.classify(t.Context(), c.st.Err(), testMessages)
+		err := k.classify(t.Context(), c.st.Err(), testMessages)
 		f, isFault := errors.AsType[*report.Fault](err)
 		if c.says == "" && judge(err).origin != report.OriginUpstream || c.says != "" && (!isFault || f.Text != c.says) {
 			t.Errorf("%v with trailers of %v, closed: %v: %v, want %q", c.st, c.own, c.closed, err, c.says)

@@ -23,8 +23,24 @@ type flow struct {
 // queuedBytes is how much grpc-go takes for a queued message, besides its bytes.
 const queuedBytes = 300
 
+// streamQueueBytes is how much of a stream grpc-go queues before SendMsg waits: its
+// defaultWriteQuota.
+const streamQueueBytes = 64 << 10
+
+// count has the bytes count with the entry. giveUp ends the call. packed says that grpc-go
+// compresses the requests.
+func (f *flow) count(e *memory.Entry, giveUp context.CancelCauseFunc, packed bool) {
+	f.entry, f.giveUp = e, giveUp
+	if packed {
+		f.packs = new(packedRequests)
+	}
+}
+
 // queue notes that grpc-go is about to get a request of n bytes.
 func (f *flow) queue(n int) {
+	if f.entry == nil {
+		return
+	}
 	if f.packs != nil {
 		f.packs.queue(f.entry, int64(n))
 		return
@@ -88,6 +104,9 @@ func (f *flow) waiting() int64 { return f.small.Load() + f.large.Load() }
 // taken notes that messages of this many bytes are sent on: small ones, or a large
 // one.
 func (f *flow) taken(messages, bytes int) {
+	if f.entry == nil {
+		return
+	}
 	n := int64(bytes) + int64(messages)*prefixBytes
 	if messages == 1 && bytes > StreamWindow {
 		n -= f.take(&f.large, memory.Reply, n)
@@ -114,7 +133,7 @@ const prefixBytes = 5
 // A streamState has the facts of a stream on which the backend may still send.
 type streamState struct {
 	grant  *grant      // of its large message; nil: none
-	place  *callPlace  // of its call; nil: not known
+	place  *wirePlace  // of its call; nil: not known
 	answer answerStage // of a call that is known
 	flow   *flow       // of its call; nil: not known, or nothing counts
 
@@ -137,7 +156,7 @@ func (c *windowConn) flowOf(stream uint32) *flow {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[stream]
-	if s.flow == nil || !s.place.isLast() {
+	if s.flow == nil || s.place.replaced.Load() {
 		return nil
 	}
 	return s.flow

@@ -175,11 +175,11 @@ func TestQueuedRequestsCount(t *testing.T) {
 func TestPaddingDoesNotCount(t *testing.T) {
 	a := memory.New(64<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, connWindow(a), nil)
+	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-	p := placeOn(c, a.NewEntry(), nil)
-	f := &p.call.flow
+	p := newPlace(a.NewEntry(), nil)
+	f := &p.Call.Flow
 	askFor(t, c, p, 1)
 	const size = 100
 	var sent bytes.Buffer
@@ -408,14 +408,14 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 func TestCallWithoutAStreamIsForgotten(t *testing.T) {
 	a := memory.New(16<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, connWindow(a), nil)
+	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-	first, second := placeOn(c, a.NewEntry(), nil), placeOn(c, a.NewEntry(), nil)
+	first, second := newPlace(a.NewEntry(), nil), newPlace(a.NewEntry(), nil)
 	expectNow(t, c, first)
 	c.giveUp(first)
 	askFor(t, c, second, 1<<20)
-	if first.call.flow.entry.Messages() != 0 || second.call.flow.entry.Messages() == 0 {
-		t.Errorf("the first call of an id, which has failed, holds %d bytes and the second %d", first.call.flow.entry.Messages(), second.call.flow.entry.Messages())
+	if first.Call.Flow.entry.Messages() != 0 || second.Call.Flow.entry.Messages() == 0 {
+		t.Errorf("the first call of an id, which has failed, holds %d bytes and the second %d", first.Call.Flow.entry.Messages(), second.Call.Flow.entry.Messages())
 	}
 }

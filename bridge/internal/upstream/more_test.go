@@ -176,13 +176,13 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 				defer a.Drop(w)
 			}
 			near, far := net.Pipe()
-			conn := newWindowConn(near, a, connWindow(a), nil)
+			conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 			got := make(chan []uint32, 1)
 			go func() { got <- updates(t, far) }()
 			held := a.NewEntry()
 			defer held.Settle()
 			if c.known {
-				expectNow(t, conn, placeOn(conn, held, nil))
+				expectNow(t, conn, newPlace(held, nil))
 			}
 			var sent, block bytes.Buffer
 			_ = hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}) // to memory
@@ -383,10 +383,10 @@ func TestNothingIsAskedAfterClose(t *testing.T) {
 	a := memory.New(1<<20, 0)
 	near, far := net.Pipe()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
-	conn := newWindowConn(near, a, connWindow(a), nil)
+	conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
 	held := a.NewEntry()
 	defer held.Settle()
-	beginStream(t, conn, placeOn(conn, held, nil))
+	beginStream(t, conn, newPlace(held, nil))
 	others := a.NewEntry()
 	defer others.Settle()
 	others.Add(memory.Reply, 1<<20)

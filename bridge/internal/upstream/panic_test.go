@@ -256,10 +256,11 @@ func TestPanicBesideAConnection(t *testing.T) {
 			var err error
 			p := &pool{panics: c.panics}
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
-			place := &callPlace{call: new(callFacts), link: l}
-			expectNow(t, c, place)
+			k := new(callFacts)
+			place := &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: l}
+			expectNow(t, c, &place.wirePlace)
 			func() {
-				defer p.catchPick(place.call, &place, &err)
+				defer p.catchPick(k, &place, &err)
 				panic("a test panics in Pick")
 			}()
 			if len(c.expected) != 0 || l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
@@ -279,7 +280,7 @@ func TestPanicBesideAConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, panics := memory.New(16<<20, 0), quietPanics()
 			near, far := net.Pipe()
-			c := newWindowConn(near, a, connWindow(a), panics)
+			c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a), Panics: panics})
 			ended := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(io.Discard, far)

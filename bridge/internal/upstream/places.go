@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -29,8 +28,7 @@ type backendLink struct {
 	health
 	began time.Time
 
-	arrivals atomic.Uint64 // reads that brought HEADERS or DATA; not guarded
-	wire     *windowConn   // never changes
+	wire *windowConn // never changes
 }
 
 // newBackendLink returns the link of a finished handshake. It returns nil if the
@@ -138,10 +136,12 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 		if k == nil {
 			return balancer.PickResult{SubConn: l.sub, Done: func(balancer.DoneInfo) { l.release(false) }}, nil
 		}
-		place = &callPlace{call: k, link: l}
-		taken, err := l.wire.expect(info.Ctx, place)
+		place = &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: l}
+		taken, err := l.wire.expect(info.Ctx, &place.wirePlace)
 		if taken {
-			k.place.Store(place)
+			if before := k.place.Swap(place); before != nil {
+				before.replace()
+			}
 			return balancer.PickResult{SubConn: l.sub, Done: place.done}, nil
 		}
 		lost := place
@@ -220,7 +220,7 @@ func (k *callFacts) repick() {
 		return
 	}
 	k.replayed.Store(true)
-	if place.written.Load() { // else the link was lost before the call was sent on it, so nothing was refused
+	if place.isWritten() { // else the link was lost before the call was sent on it, so nothing was refused
 		k.refusedBy(place.link.conn.address)
 	}
 }

@@ -132,6 +132,16 @@ func (p *pool) pingSeldomer(every int64) {
 	}
 }
 
+// noteLeftOut logs that a value of an answer is left out, once a minute.
+func (p *pool) noteLeftOut(name string) {
+	now, before := time.Now().UnixNano(), p.leftOut.Load()
+	if now-before < int64(time.Minute) || !p.leftOut.CompareAndSwap(before, now) {
+		return
+	}
+	p.log.Warn("an answer of the backend has metadata that can't be read: culvert leaves the value out, and keeps the status",
+		slog.String("name", name[:min(len(name), 64)]), slog.String("hint", "send base64 under names that end in -bin, and details whose code is that of grpc-status"))
+}
+
 // unlock unlocks mu, shuts down unused connections and logs. The shutdown may wait for
 // the goroutine that reads from them, which may wait for mu. The log may wait, too.
 func (p *pool) unlock() {

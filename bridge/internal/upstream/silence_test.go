@@ -456,7 +456,7 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 		}
 		conn := &recordingConn{}
 		a := memory.New(1<<30, 0)
-		c := newWindowConn(conn, a, connWindow(a), nil)
+		c := newWindowConn(conn, wireOptions{Account: a, Window: connWindow(a)})
 		in := slices.Concat([]byte(http2.ClientPreface), one, two, one)
 		for rest := in; len(rest) > 0; {
 			n := len(rest)

@@ -20,9 +20,9 @@ func (u Status) Error() string { return "upstream: " + u.Message() }
 
 // classify turns an error of grpc-go into the upstream's own status, or a fault.
 func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
-	p := k.place.Load()
+	p := k.onWire()
 	if errors.Is(err, io.EOF) {
-		if p.trailed() && p.own.code == codes.OK {
+		if p.succeeded() {
 			return io.EOF
 		}
 		return report.New(report.ReasonMissingTrailers, saysNoStatus)
@@ -31,7 +31,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 		return f
 	}
 	st, _ := status.FromError(err)
-	end, ended := p.endOf(st)
+	end, ended := p.endOf(st, k.isClosed)
 	switch {
 	case !ended && p.isOwn(st) && !repeatsEnd(ctx, st):
 		return Status{st}
@@ -66,7 +66,7 @@ func (k *callFacts) lostBy(st *status.Status) error {
 // or nil.
 func (k *callFacts) silence() error {
 	if p := k.place.Load(); p != nil {
-		return p.link.wire.watch.gaveUp()
+		return p.link.wire.silence()
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit
 		f.Text += " (" + limit.Key + ")"
 		f = f.UnlessRaised(limit.Key)
 	}
-	if e.unseen && !k.place.Load().answered.Load() {
+	if e.unseen && !k.onWire().isAnswered() {
 		f.Sent = report.SentNo
 	}
 	if e.keep {
@@ -92,7 +92,13 @@ func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit
 // its connection's backend takes.
 func (k *callFacts) isTooLargeFor(st *status.Status) bool {
 	p := k.place.Load()
-	return st.Code() == codes.Internal && p != nil && !p.written.Load() && p.link.wire.bounded.Load()
+	return st.Code() == codes.Internal && p != nil && !p.isWritten() && p.link.wire.isBounded()
+}
+
+// isClosed reports whether culvert has closed its connections to the call's backend.
+func (k *callFacts) isClosed() bool {
+	p := k.place.Load()
+	return p.link.conn != nil && p.link.conn.address.pool.isClosed()
 }
 
 // repeatsEnd reports whether a status only repeats the end of the call's own context. A

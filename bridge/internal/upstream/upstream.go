@@ -44,26 +44,8 @@ func sameSource(a, b any) bool {
 	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
-// Windows towards the backend. grpc-go's own estimate grows a stream's window to 16 MiB, and
-// one slow reader then holds that much. The connection's window bounds the data in flight
-// for all its streams. It counts with the account for as long as the connection lasts.
-const (
-	StreamWindow    = 64 << 10  // of each stream at first, and so the part of a large message that comes unasked
-	MaxStreamWindow = 256 << 10 // of a stream of small messages (more.go)
-	minConnWindow   = 64 << 10
-	maxConnWindow   = 1 << 20
-)
-
-// connWindow returns the size of the window of each connection. It stays when the account's
-// size changes: without room in the account, no window is given back (credit.go).
-func connWindow(a *memory.Account) int64 {
-	return min(max(a.Messages()/256, minConnWindow), maxConnWindow) // an upstream has up to 64 connections to each address
-}
-
-const (
-	connectPatience = 5 * time.Second  // how long a call waits for a connection to the backend
-	pingTimeout     = 10 * time.Second // for the backend to answer a ping
-)
+// connectPatience is how long a call waits for a connection to the backend.
+const connectPatience = 5 * time.Second
 
 // An Upstream is a backend and the connections to it.
 type Upstream struct {

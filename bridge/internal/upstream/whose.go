@@ -16,7 +16,7 @@ import (
 // identifies it. Of several calls with one id, only the first one begins: expect waits until
 // the headers of those before have left, or never will. They leave for each stream that
 // grpc-go has begun, even if its call has ended, unless the connection takes no more calls.
-func (c *windowConn) expect(ctx context.Context, p *callPlace) (taken bool, err error) {
+func (c *windowConn) expect(ctx context.Context, p *wirePlace) (taken bool, err error) {
 	if c.queueUp(p) {
 		return true, nil
 	}
@@ -29,17 +29,17 @@ func (c *windowConn) expect(ctx context.Context, p *callPlace) (taken bool, err 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// A connection that has ended is taken, by grpc-go, which begins no stream there.
-	return c.expected[p.call.id] == p || c.closed.Err() != nil, nil
+	return c.expected[p.Call.ID] == p || c.closed.Err() != nil, nil
 }
 
 // queueUp reports whether the call is the first one of its id. Otherwise it has to wait for
 // its turn.
-func (c *windowConn) queueUp(p *callPlace) bool {
+func (c *windowConn) queueUp(p *wirePlace) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.expected[p.call.id]
+	last := c.expected[p.Call.ID]
 	if last == nil && !c.leaving {
-		c.expected[p.call.id] = p
+		c.expected[p.Call.ID] = p
 		return true
 	}
 	p.turn = make(chan struct{})
@@ -55,15 +55,15 @@ func (c *windowConn) queueUp(p *callPlace) bool {
 }
 
 // giveUp notes that no stream begins for the call.
-func (c *windowConn) giveUp(p *callPlace) {
+func (c *windowConn) giveUp(p *wirePlace) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unexpect(p)
 }
 
 // unexpect takes a call out of those that are expected. mu is held.
-func (c *windowConn) unexpect(p *callPlace) {
-	first := c.expected[p.call.id]
+func (c *windowConn) unexpect(p *wirePlace) {
+	first := c.expected[p.Call.ID]
 	switch {
 	case first != p:
 		for ; first != nil; first = first.next {
@@ -72,9 +72,9 @@ func (c *windowConn) unexpect(p *callPlace) {
 			}
 		}
 	case p.next == nil:
-		delete(c.expected, p.call.id)
+		delete(c.expected, p.Call.ID)
 	default:
-		c.expected[p.call.id] = p.next
+		c.expected[p.Call.ID] = p.next
 		close(p.next.turn)
 	}
 	p.next = nil // a long call would keep all that come after it
@@ -138,9 +138,9 @@ func (c *windowConn) bind(stream uint32) {
 		return
 	}
 	s.place = p
-	if f := &p.call.flow; f.entry != nil {
+	if f := &p.Call.Flow; f.entry != nil {
 		s.flow = f
-		if f.packs != nil && p.isLast() {
+		if f.packs != nil && !p.replaced.Load() {
 			f.packs.begins()
 		}
 	}

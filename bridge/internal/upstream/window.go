@@ -5,7 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math"
 	"net"
 	"slices"
@@ -15,51 +18,26 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// windowCredentials puts a windowConn on every connection to a backend, above
-// TLS if there is any.
-type windowCredentials struct {
-	credentials.TransportCredentials
-	account *memory.Account
-	pool    *pool // the upstream's (poolBuilder)
-}
+// Windows towards the backend. grpc-go's own estimate grows a stream's window to 16 MiB, and
+// one slow reader then holds that much. The connection's window bounds the data in flight
+// for all its streams. It counts with the account for as long as the connection lasts.
+const (
+	StreamWindow    = 64 << 10  // of each stream at first, and so the part of a large message that comes unasked
+	MaxStreamWindow = 256 << 10 // of a stream of small messages (more.go)
+	minConnWindow   = 64 << 10
+	maxConnWindow   = 1 << 20
+)
 
-func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
-	var c *windowConn
-	defer func() {
-		if err != nil {
-			connOf(ctx).noteFailure(err)
-		}
-	}()
-	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
-		made, err = nil, f
-		if c != nil {
-			_ = c.Close() // it is over either way
-		}
-	})
-	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	c = newWindowConn(conn, w.account, w.pool.window, w.pool.panics)
-	c.link = newBackendLink(ctx, c)
-	c.plaintext = w.Info().SecurityProtocol == "insecure"
-	c.watch.countIn(&w.pool.lostPings)
-	if every := w.pool.keepalive.Load(); every > 0 {
-		c.watch.keepAlive(time.Duration(every))
-		c.calm = func() { w.pool.pingSeldomer(2 * every) }
-	}
-	c.answers.left, c.answers.most = w.pool.noteLeftOut, w.pool.headerBytes
-	return c, info, nil
-}
-
-func (w windowCredentials) Clone() credentials.TransportCredentials {
-	return windowCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
+// connWindow returns the size of the window of each connection. It stays when the account's
+// size changes: without room in the account, no window is given back (credit.go).
+func connWindow(a *memory.Account) int64 {
+	return min(max(a.Messages()/256, minConnWindow), maxConnWindow) // an upstream has up to 64 connections to each address
 }
 
 // A windowConn keeps the data from a backend within the account, and pings a silent
@@ -83,9 +61,10 @@ type windowConn struct {
 	panics  *report.Panics
 	window  *memory.Entry // the connection's window
 
-	watch *silenceWatch // sends a PING if the backend is silent
-	calm  func()        // called when the backend complains of PINGs; may be nil
-	link  *backendLink  // learns how many streams the backend allows; may be nil
+	watch    *silenceWatch     // sends a PING if the backend is silent
+	calm     func()            // called when the backend complains of PINGs; may be nil
+	allow    func(most uint32) // learns how many streams the backend allows; may be nil
+	arrivals atomic.Uint64     // reads that brought HEADERS or DATA
 
 	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
@@ -95,8 +74,8 @@ type windowConn struct {
 		bytes, padded int64 // padded: with the padding
 		passed        int64 // bytes of the stream's window
 		messages      arriving
-		place         *callPlace // of the call whose messages these are; nil: of no call
-		ends          *callPlace // the frame of DATA ends it
+		place         *wirePlace // of the call whose messages these are; nil: of no call
+		ends          *wirePlace // the frame of DATA ends it
 	}
 	greeted   atomic.Bool // something was read, or nothing will be
 	odd       error       // what was wrong with it; valid once greeted
@@ -117,7 +96,7 @@ type windowConn struct {
 
 	mu       sync.Mutex
 	streams  map[uint32]streamState // those that the upstream may still send on
-	expected map[string]*callPlace  // by their ids, the first of the calls whose streams are about to begin
+	expected map[string]*wirePlace  // by their ids, the first of the calls whose streams are about to begin
 	leaving  bool                   // it takes no more calls
 	last     uint32                 // the last stream that the backend takes
 	unasked  int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
@@ -140,15 +119,38 @@ type ownFrame struct {
 	then  func() // called once the frame is sent; may be nil
 }
 
-func newWindowConn(conn net.Conn, a *memory.Account, window int64, panics *report.Panics) *windowConn {
-	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*callPlace), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
-	c.window.Add(memory.Fixed, int(window))
-	c.answers = answers{left: func(string) {}, pong: func() { c.watch.heard(false) }, most: maxFrameBytes}
+// wireOptions are what a windowConn needs beside the connection.
+type wireOptions struct {
+	Account     *memory.Account
+	Window      int64          // of the connection
+	HeaderBytes int            // of a header block that grpc-go takes; 0: as many as a frame
+	Panics      *report.Panics // may be nil
+	Plaintext   bool           // without TLS
+	Keepalive   time.Duration  // with streams, the backend is pinged when nothing was read for so long; 0: only on suspicion
+	LostPings   *atomic.Int64  // counts backends that were given up; may be nil
+
+	Calm    func()            // called when the backend complains of the PINGs of Keepalive; may be nil
+	LeftOut func(name string) // told of each value of an answer that is left out; may be nil
+	Streams func(most uint32) // told how many streams the backend allows; may be nil
+}
+
+func newWindowConn(conn net.Conn, o wireOptions) *windowConn {
+	c := &windowConn{Conn: conn, account: o.Account, panics: o.Panics, window: o.Account.NewEntry(), plaintext: o.Plaintext, allow: o.Streams, streams: make(map[uint32]streamState), expected: make(map[string]*wirePlace), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
+	c.window.Add(memory.Fixed, int(o.Window))
+	c.answers = answers{left: o.LeftOut, pong: func() { c.watch.heard(false) }, most: cmp.Or(o.HeaderBytes, maxFrameBytes)}
+	if o.LeftOut == nil {
+		c.answers.left = func(string) {}
+	}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields, c.out.data = c.readFields, c.writeData
 	c.in.fields, c.in.data, c.in.goAway = c.readBlock, c.readData, c.readGoAway
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
+	c.watch.lost = o.LostPings
+	if o.Keepalive > 0 {
+		c.watch.s.every, c.watch.s.last = o.Keepalive, time.Now()
+		c.calm = o.Calm
+	}
 	c.sender.Go(c.send)
 	c.sender.Go(func() {
 		defer c.catch()
@@ -189,8 +191,8 @@ func (c *windowConn) Read(p []byte) (n int, err error) {
 		c.in.scan(p[:n], c.received)
 		c.countArrived()
 		c.watch.heard(c.inMessage)
-		if c.inMessage && c.link != nil {
-			c.link.arrivals.Add(1) // before grpc-go hands out the data
+		if c.inMessage {
+			c.arrivals.Add(1) // before grpc-go hands out the data
 		}
 	}
 	if err != nil {
@@ -248,8 +250,8 @@ func (c *windowConn) noteGoAway(says []byte) {
 // received follows the streams to their end.
 func (c *windowConn) received(f h2Frame) bool {
 	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
-	if f.streams.named && c.link != nil {
-		c.link.allow(f.streams.value)
+	if f.streams.named && c.allow != nil {
+		c.allow(f.streams.value)
 	}
 	if f.fields.named {
 		c.bounded.Store(true)
@@ -340,6 +342,48 @@ func (c *windowConn) writeError(err error) error {
 	return err
 }
 
+// failure returns why grpc-go can't use the connection, or nil.
+func (c *windowConn) failure() error {
+	if why := c.failed.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// silence returns why the backend was given up, if it answered no ping, or nil.
+func (c *windowConn) silence() error { return c.watch.gaveUp() }
+
+// isBounded reports whether the backend bounds the header of a request.
+func (c *windowConn) isBounded() bool { return c.bounded.Load() }
+
+// cut ends the connection at once.
+func (c *windowConn) cut() { socket.Cut(c.Conn) }
+
+// lost returns why a connection of calls was lost, or nil.
+func (c *windowConn) lost() error {
+	why := c.failed.Load()
+	if why == nil {
+		return nil
+	}
+	text := (*why).Error()
+	if !errors.Is(*why, errNotAlive) {
+		text = "error reading from server: " + text
+	}
+	if away := c.away.Load(); away != nil {
+		text += ", received prior goaway: " + *away
+	}
+	return errors.New(text)
+}
+
+// noteLoss notes why grpc-go can't read any more. Before there was anything to read, a write
+// that failed says as much.
+func (c *windowConn) noteLoss(why error) {
+	if errors.Is(why, io.EOF) && (c.in.skip > 0 || len(c.in.carry) > 0) {
+		why = io.ErrUnexpectedEOF
+	}
+	c.failed.CompareAndSwap(nil, &why)
+}
+
 // sending reports whether a frame may be sent.
 func (c *windowConn) sending(f h2Frame) bool {
 	switch {
@@ -386,6 +430,27 @@ func pingFrame(flags http2.Flags) []byte {
 func (c *windowConn) reset(stream uint32) {
 	frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
 	c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
+}
+
+// catch ends a panic beside the connection, and ends the connection. It must be deferred
+// itself.
+func (c *windowConn) catch() {
+	if v := recover(); v != nil {
+		_ = c.caught(v) // the log has it
+	}
+}
+
+// fail is catch in a method that returns an error.
+func (c *windowConn) fail(err *error) {
+	if v := recover(); v != nil {
+		*err = c.caught(v)
+	}
+}
+
+func (c *windowConn) caught(v any) *report.Fault {
+	f := c.panics.Note("a connection to a backend", v, slog.String("peer", c.RemoteAddr().String()))
+	c.cut()
+	return f
 }
 
 // offer sends a frame as soon as no other is being written.
