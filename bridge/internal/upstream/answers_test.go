@@ -383,7 +383,7 @@ func TestTablesOfHPACK(t *testing.T) {
 	} {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
-		conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+		conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 		p := newPlace(nil, nil)
 		expectNow(t, conn, p)
 		var sent bytes.Buffer

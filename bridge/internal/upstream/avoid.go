@@ -57,7 +57,7 @@ func (k *callFacts) noteRefusal(end error) {
 	p := address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if place.isWritten() { // as in repick
+	if place.IsWritten() { // as in repick
 		k.refusedBy(address)
 	}
 	if n := len(k.refused); n > 1 {

@@ -512,7 +512,7 @@ func TestLostCallIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: l}
+			place := &callPlace{Place: Place{Call: &k.Call}, link: l}
 			k.place.Store(place)
 			place.written.Store(written)
 			place.done(balancer.DoneInfo{})

@@ -6,17 +6,17 @@ import (
 	"sync/atomic"
 )
 
-// A wireCall is what the connections know of a call, on whichever its stream begins.
-type wireCall struct {
+// A Call is what the connections know of a call, on whichever its stream begins.
+type Call struct {
 	ID   string // the x-request-id of the call
 	Most int    // bytes of a message; 0: not known
-	Flow flow   // the bytes of the call in grpc-go, both ways
+	Flow Flow   // the bytes of the call in grpc-go, both ways
 }
 
-// A wirePlace is a call's place on a connection, with the facts of its stream there. If
+// A Place is a call's place on a connection, with the facts of its stream there. If
 // grpc-go sends a call again by itself, the call gets another place.
-type wirePlace struct {
-	Call     *wireCall
+type Place struct {
+	Call     *Call
 	replaced atomic.Bool // the call has got another place
 
 	written    atomic.Bool   // the request's headers have left
@@ -30,26 +30,26 @@ type wirePlace struct {
 	end        atomic.Uint32 // an end: how the call ends otherwise
 
 	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
-	next *wirePlace    // of the same id, which waits until this one has begun. The connection's mu guards it
+	next *Place        // of the same id, which waits until this one has begun. The connection's mu guards it
 
 	mu     sync.Mutex
 	packed fifo[uint32] // the sizes of messages that arrived and weren't received, if compressed: as they came
 }
 
-// replace notes that the call has got another place.
-func (p *wirePlace) replace() { p.replaced.Store(true) }
+// Replace notes that the call has got another place.
+func (p *Place) Replace() { p.replaced.Store(true) }
 
-// isCompressed reports, once there is a header, whether it names a coding.
-func (p *wirePlace) isCompressed() bool { return p.compressed.Load() }
+// IsCompressed reports, once there is a header, whether it names a coding.
+func (p *Place) IsCompressed() bool { return p.compressed.Load() }
 
-// isWritten reports whether the request's headers have left.
-func (p *wirePlace) isWritten() bool { return p.written.Load() }
+// IsWritten reports whether the request's headers have left.
+func (p *Place) IsWritten() bool { return p.written.Load() }
 
-// isAnswered reports whether the answer has begun.
-func (p *wirePlace) isAnswered() bool { return p.answered.Load() }
+// IsAnswered reports whether the answer has begun.
+func (p *Place) IsAnswered() bool { return p.answered.Load() }
 
-// received returns the size of the message that was received last, as it arrived.
-func (p *wirePlace) received(plain int) int {
+// Received returns the size of the message that was received last, as it arrived.
+func (p *Place) Received(plain int) int {
 	if !p.compressed.Load() {
 		return plain
 	}

@@ -56,7 +56,7 @@ func (c *backendConn) whyFailed(otherwise error) error {
 	case why != nil:
 		return explain(*why)
 	case c.next != nil && !c.next.lost: // behind the handshake
-		return cmp.Or(c.next.wire.failure(), otherwise)
+		return cmp.Or(c.next.wire.Failure(), otherwise)
 	}
 	return otherwise
 }
@@ -69,7 +69,7 @@ func explain(err error) error {
 	case plain && record.Conn != nil: // it is the first record
 		return fmt.Errorf("%w: does it speak plaintext? leave --backend-tls out", err)
 	case noALPN, strings.Contains(err.Error(), "tls: no application protocol"):
-		return fmt.Errorf("%s%w: is it a gRPC server?", saysOtherProtocol, err)
+		return fmt.Errorf("%s%w: is it a gRPC server?", SaysOtherProtocol, err)
 	}
 	return err
 }
@@ -111,8 +111,8 @@ func noConnection(cause error) *report.Fault {
 		return f
 	}
 	switch {
-	case strings.Contains(cause.Error(), saysOtherProtocol):
-		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, saysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
+	case strings.Contains(cause.Error(), SaysOtherProtocol):
+		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, SaysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
 	case strings.HasPrefix(cause.Error(), saysUnhealthy):
 		f = report.New(report.ReasonUpstreamUnhealthy, "the backend fails its health check")
 	}

@@ -154,7 +154,7 @@ func (a *backendAddress) hasRoom() bool {
 	return slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.accepts() && c.link.calls < c.link.places() })
 }
 
-// isFull reports whether no call can begin at the address now. mu is held.
+// IsFull reports whether no call can begin at the address now. mu is held.
 func (a *backendAddress) isFull() bool { return !a.hasRoom() }
 
 // hasOther reports whether the address can do without c. mu is held.
@@ -172,7 +172,7 @@ func (c *backendConn) lose() {
 	}
 	c.link.stopWatch()
 	c.link.lost = true
-	c.link.wire.leave()
+	c.link.wire.Leave()
 	c.address.calls -= c.link.calls
 	c.link, c.spare, c.failure = nil, false, nil
 }

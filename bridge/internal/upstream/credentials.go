@@ -11,7 +11,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// windowCredentials puts a windowConn on every connection to a backend, above
+// windowCredentials puts a Conn on every connection to a backend, above
 // TLS if there is any.
 type windowCredentials struct {
 	credentials.TransportCredentials
@@ -20,7 +20,7 @@ type windowCredentials struct {
 }
 
 func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
-	var c *windowConn
+	var c *Conn
 	defer func() {
 		if err != nil {
 			connOf(ctx).noteFailure(err)
@@ -38,7 +38,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	}
 	var l *backendLink
 	every := w.pool.keepalive.Load()
-	c = newWindowConn(conn, wireOptions{
+	c = NewConn(conn, Options{
 		Account: w.account, Window: w.pool.window, HeaderBytes: w.pool.headerBytes, Panics: w.pool.panics,
 		Plaintext: w.Info().SecurityProtocol == "insecure",
 		Keepalive: time.Duration(every), LostPings: &w.pool.lostPings,

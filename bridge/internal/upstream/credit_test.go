@@ -198,7 +198,7 @@ func TestLargeRepliesLeaveNoCreditBehind(t *testing.T) {
 			}
 		}
 		synctest.Wait() // the backend has sent what it may
-		if got, most := a.Used()-budget, connWindow(a); got < most/2 || got > most+64<<10 {
+		if got, most := a.Used()-budget, ConnWindow(a); got < most/2 || got > most+64<<10 {
 			t.Errorf("%d bytes have come without room, want up to the connection's window of %d", got, most)
 		}
 		cancel()

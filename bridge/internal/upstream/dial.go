@@ -36,7 +36,7 @@ func dialOf(b *report.Backend) (string, func(context.Context, string) (net.Conn,
 	}
 	timeout := userTimeout
 	if b.Keepalive > 0 {
-		timeout = pingTimeout // gRFC A18
+		timeout = PingTimeout // gRFC A18
 	}
 	d := &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount},

@@ -41,56 +41,56 @@ func (e end) kind() end       { return e & (1<<endBits - 1) }
 func (e end) of(http int) end { return e | end(http)<<endBits }
 func (e end) http() int       { return int(e >> endBits) }
 
-// An endRow is what culvert makes of an end.
-type endRow struct {
-	code   codes.Code // of grpc-go's status
-	reason report.Reason
-	says   string
-	keep   bool   // the code, which follows gRPC's own mapping, instead of the reason's
-	cause  string // in front of grpc-go's words
-	unseen bool   // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
+// An EndRow is what culvert makes of an end.
+type EndRow struct {
+	Code   codes.Code // of grpc-go's status
+	Reason report.Reason
+	Says   string
+	Keep   bool   // the code, which follows gRPC's own mapping, instead of the reason's
+	Cause  string // in front of grpc-go's words
+	Unseen bool   // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
 }
 
 const (
 	saysTooLarge = "a response message is over the limit"
-	saysNoStatus = "the backend ended the call without a status"
-	saysNotGRPC  = "the backend's answer is not gRPC"
-	saysBroken   = "the backend broke off the call"
+	SaysNoStatus = "the backend ended the call without a status"
+	SaysNotGRPC  = "the backend's answer is not gRPC"
+	SaysBroken   = "the backend broke off the call"
 )
 
-var endRows = [...]endRow{
-	endTooLarge:      {code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge},
-	endInside:        {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true},
-	endUnnamed:       {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message is marked as compressed, but the backend names no coding", keep: true},
-	endUnknown:       {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "culvert doesn't support the compression of the backend's response", keep: true},
-	endFlag:          {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true},
-	endNotPacked:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message can't be decompressed", keep: true},
-	endNoNumber:      {code: codes.Unknown, reason: report.ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
-	endNoTrailers:    {code: codes.Internal, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true},
-	endNoStatus:      {code: codes.Unknown, reason: report.ReasonMissingTrailers, says: saysNoStatus, keep: true, cause: "there is no grpc-status: "},
-	endTwoHeaders:    {code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
-	endLargeMetadata: {code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + report.KeyHeaderBytes + ")"},
-	endMalformed:     {code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysBroken, keep: true},
-	endNotGRPC:       {code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	endPage:          {reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	endRefused:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true, unseen: true},
-	endReset:         {reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
-	endLeftOut:       {code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend is shutting down and did not take the call", keep: true, unseen: true},
-	endClosed:        {code: codes.Canceled, reason: report.ReasonUpstreamReset, says: "culvert has closed its connections to the backend", keep: true},
+var endRows = [...]EndRow{
+	endTooLarge:      {Code: codes.ResourceExhausted, Reason: report.ReasonResponseTooLarge, Says: saysTooLarge},
+	endInside:        {Code: codes.Internal, Reason: report.ReasonUpstreamReset, Says: "the backend ended the call inside a message", Keep: true},
+	endUnnamed:       {Code: codes.Internal, Reason: report.ReasonUpstreamReset, Says: "a response message is marked as compressed, but the backend names no coding", Keep: true},
+	endUnknown:       {Code: codes.Internal, Reason: report.ReasonUpstreamReset, Says: "culvert doesn't support the compression of the backend's response", Keep: true},
+	endFlag:          {Code: codes.Internal, Reason: report.ReasonUpstreamReset, Says: "a response message begins with an unknown flag", Keep: true},
+	endNotPacked:     {Code: codes.Internal, Reason: report.ReasonUpstreamReset, Says: "a response message can't be decompressed", Keep: true},
+	endNoNumber:      {Code: codes.Unknown, Reason: report.ReasonUpstreamReset, Says: "the backend's status is not a number", Keep: true},
+	endNoTrailers:    {Code: codes.Internal, Reason: report.ReasonMissingTrailers, Says: SaysNoStatus, Keep: true},
+	endNoStatus:      {Code: codes.Unknown, Reason: report.ReasonMissingTrailers, Says: SaysNoStatus, Keep: true, Cause: "there is no grpc-status: "},
+	endTwoHeaders:    {Code: codes.Internal, Reason: report.ReasonUpstreamReset, Says: "the backend broke HTTP/2's rules", Keep: true},
+	endLargeMetadata: {Code: codes.Internal, Reason: report.ReasonMetadataTooLarge, Says: "the response metadata is over the limit (" + report.KeyHeaderBytes + ")"},
+	endMalformed:     {Code: codes.Internal, Reason: report.ReasonUpstreamReset, Says: SaysBroken, Keep: true},
+	endNotGRPC:       {Code: codes.Internal, Reason: report.ReasonUpstreamNotGRPC, Says: SaysNotGRPC, Keep: true},
+	endPage:          {Reason: report.ReasonUpstreamNotGRPC, Says: SaysNotGRPC, Keep: true},
+	endRefused:       {Code: codes.Unavailable, Reason: report.ReasonUpstreamReset, Says: "the backend refused the call", Keep: true, Unseen: true},
+	endReset:         {Reason: report.ReasonUpstreamReset, Says: "the backend reset the call", Keep: true},
+	endLeftOut:       {Code: codes.Unavailable, Reason: report.ReasonUpstreamReset, Says: "the backend is shutting down and did not take the call", Keep: true, Unseen: true},
+	endClosed:        {Code: codes.Canceled, Reason: report.ReasonUpstreamReset, Says: "culvert has closed its connections to the backend", Keep: true},
 }
 
 // ends notes how the call ends, unless it has ended before.
-func (p *wirePlace) ends(e end) { p.end.CompareAndSwap(uint32(endNone), uint32(e)) }
+func (p *Place) ends(e end) { p.end.CompareAndSwap(uint32(endNone), uint32(e)) }
 
 // begins notes that a message of n bytes begins to arrive.
-func (p *wirePlace) begins(n int64) {
+func (p *Place) begins(n int64) {
 	if most := p.Call.Most; most > 0 && n > int64(most) {
 		p.ends(endTooLarge)
 	}
 }
 
 // arrived notes that a message of n bytes with this mark has arrived.
-func (p *wirePlace) arrived(mark byte, n int64) {
+func (p *Place) arrived(mark byte, n int64) {
 	p.marked = p.marked || mark == 1
 	if mark > 1 {
 		p.ends(endFlag)
@@ -105,7 +105,7 @@ func (p *wirePlace) arrived(mark byte, n int64) {
 
 // checkCoding notes that grpc-go can't read a message for its coding, once the header, which
 // may come behind the message, has named it or not.
-func (p *wirePlace) checkCoding() {
+func (p *Place) checkCoding() {
 	switch {
 	case !p.marked || !p.answered.Load():
 	case !p.compressed.Load():
@@ -115,25 +115,25 @@ func (p *wirePlace) checkCoding() {
 	}
 }
 
-// succeeded reports whether the backend has ended the call with OK. p may be nil.
-func (p *wirePlace) succeeded() bool { return p.trailed() && p.own.code == codes.OK }
+// Succeeded reports whether the backend has ended the call with OK. p may be nil.
+func (p *Place) Succeeded() bool { return p.Trailed() && p.own.code == codes.OK }
 
-// isOwn reports whether a status is the backend's, in its trailers. p may be nil.
-func (p *wirePlace) isOwn(st *status.Status) bool {
-	return p.trailed() && p.own == answerStatus{st.Code(), st.Message()}
+// IsOwn reports whether a status is the backend's, in its trailers. p may be nil.
+func (p *Place) IsOwn(st *status.Status) bool {
+	return p.Trailed() && p.own == answerStatus{st.Code(), st.Message()}
 }
 
-// trailed reports whether the backend has ended the call with trailers. p may be nil.
-func (p *wirePlace) trailed() bool { return p != nil && p.trailer.Load() }
+// Trailed reports whether the backend has ended the call with trailers. p may be nil.
+func (p *Place) Trailed() bool { return p != nil && p.trailer.Load() }
 
-// endOf returns what the call ended with if grpc-go made the status. isClosed reports whether
+// EndOf returns what the call ended with if grpc-go made the status. isClosed reports whether
 // culvert has closed the connection. p may be nil.
-func (p *wirePlace) endOf(st *status.Status, isClosed func() bool) (endRow, bool) {
+func (p *Place) EndOf(st *status.Status, isClosed func() bool) (EndRow, bool) {
 	if p == nil {
-		return endRow{}, false
+		return EndRow{}, false
 	}
 	e := end(p.end.Load())
-	kind, code, own := e.kind(), st.Code(), p.isOwn(st)
+	kind, code, own := e.kind(), st.Code(), p.IsOwn(st)
 	switch unread := p.hasUnread(); {
 	case own:
 	case unread && code == codes.ResourceExhausted: // after its decompression
@@ -148,34 +148,34 @@ func (p *wirePlace) endOf(st *status.Status, isClosed func() bool) (endRow, bool
 	case endNone:
 		return row, false
 	case endLeftOut: // unless grpc-go has passed over the GOAWAY
-		return row, row.code == code && !own
+		return row, row.Code == code && !own
 	case endReset:
 		return row, true
 	case endPage: // whatever comes after its header
-		row.code = codec.CodeFromHTTP(e.http())
+		row.Code = codec.CodeFromHTTP(e.http())
 		return row, true
 	case endNoTrailers, endNoStatus:
-		same := row.code == code
+		same := row.Code == code
 		if http := e.http(); http != 0 && http != 200 {
-			row.code = codec.CodeFromHTTP(http)
+			row.Code = codec.CodeFromHTTP(http)
 		}
 		return row, same
 	}
-	return row, row.code == code
+	return row, row.Code == code
 }
 
 // hasUnread reports whether a message of a call with a known coding has arrived and wasn't
 // received. grpc-go hands out whatever has arrived before an end, so if there is one,
 // grpc-go can't decompress the message.
-func (p *wirePlace) hasUnread() bool {
+func (p *Place) hasUnread() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.compressed.Load() && !p.unknown.Load() && p.packed.len() > 0
 }
 
-// wasRefused reports whether the backend has refused the call unseen, if it ended so.
-func (p *wirePlace) wasRefused(why error) bool {
-	return status.Code(why) == codes.Unavailable && endRows[end(p.end.Load()).kind()].unseen && !p.answered.Load()
+// WasRefused reports whether the backend has refused the call unseen, if it ended so.
+func (p *Place) WasRefused(why error) bool {
+	return status.Code(why) == codes.Unavailable && endRows[end(p.end.Load()).kind()].Unseen && !p.answered.Load()
 }
 
 // isKnown reports whether grpc-go knows a coding.

@@ -12,7 +12,7 @@ import (
 // callFacts has facts that grpc-go's own status doesn't have: what really came from
 // the backend and what really went to it.
 type callFacts struct {
-	wireCall
+	Call
 	sent  atomic.Bool               // grpc-go has begun a stream for the call
 	place atomic.Pointer[callPlace] // the last one that the call got; nil: it has got none
 
@@ -27,23 +27,23 @@ type callFacts struct {
 
 // A callPlace is a call's place in the pool.
 type callPlace struct {
-	wirePlace
+	Place
 	link *backendLink
 }
 
 // done gives the place back.
 func (p *callPlace) done(info balancer.DoneInfo) {
-	defer p.link.wire.catch()
+	defer p.link.wire.Catch()
 	if !info.BytesSent { // grpc-go has begun no stream
-		p.link.wire.giveUp(&p.wirePlace)
+		p.link.wire.GiveUp(&p.Place)
 	}
-	p.link.release(p.wasRefused(info.Err))
+	p.link.release(p.WasRefused(info.Err))
 }
 
 // onWire returns the last place that the call got, as its connection knows it, or nil.
-func (k *callFacts) onWire() *wirePlace {
+func (k *callFacts) onWire() *Place {
 	if p := k.place.Load(); p != nil {
-		return &p.wirePlace
+		return &p.Place
 	}
 	return nil
 }

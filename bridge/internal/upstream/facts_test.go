@@ -114,27 +114,27 @@ func TestCallsOfOneID(t *testing.T) {
 func TestExpectedCallOfTheSameID(t *testing.T) {
 	errEnded := errors.New("the call has ended")
 	for name, c := range map[string]struct {
-		end   func(c *windowConn, first *wirePlace, cancel context.CancelCauseFunc)
+		end   func(c *Conn, first *Place, cancel context.CancelCauseFunc)
 		taken bool
 		fails bool
 	}{
-		"its headers leave": {func(c *windowConn, _ *wirePlace, _ context.CancelCauseFunc) {
+		"its headers leave": {func(c *Conn, _ *Place, _ context.CancelCauseFunc) {
 			c.mu.Lock()
-			c.streams[1] = streamState{}
+			c.streams[1] = stream{}
 			c.mu.Unlock()
 			c.id = "one"
 			c.bind(1)
 		}, true, false},
-		"it gets no stream":              {func(c *windowConn, first *wirePlace, _ context.CancelCauseFunc) { c.giveUp(first) }, true, false},
-		"the connection takes no calls":  {func(c *windowConn, _ *wirePlace, _ context.CancelCauseFunc) { c.leave() }, false, false},
-		"the connection ends":            {func(c *windowConn, _ *wirePlace, _ context.CancelCauseFunc) { _ = c.Close() }, true, false},
-		"the other call's context ended": {func(_ *windowConn, _ *wirePlace, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
+		"it gets no stream":              {func(c *Conn, first *Place, _ context.CancelCauseFunc) { c.GiveUp(first) }, true, false},
+		"the connection takes no calls":  {func(c *Conn, _ *Place, _ context.CancelCauseFunc) { c.Leave() }, false, false},
+		"the connection ends":            {func(c *Conn, _ *Place, _ context.CancelCauseFunc) { _ = c.Close() }, true, false},
+		"the other call's context ended": {func(_ *Conn, _ *Place, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
 				a := memory.New(1<<20, 0)
-				conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+				conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 				defer conn.Close()
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 				first, second := newPlace(nil, nil), newPlace(nil, nil)
@@ -145,7 +145,7 @@ func TestExpectedCallOfTheSameID(t *testing.T) {
 				taken := false
 				go func() {
 					var err error
-					taken, err = conn.expect(ctx, second)
+					taken, err = conn.Expect(ctx, second)
 					ended <- err
 				}()
 				synctest.Wait()
@@ -166,15 +166,15 @@ func TestExpectedCallsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
-		conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+		conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 		defer conn.Close()
 		go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 		first := newPlace(nil, nil)
 		expectNow(t, conn, first)
 		const calls, ends = 5, 2
 		ctx, cancel := context.WithCancel(t.Context())
-		turns := make(chan *wirePlace, calls)
-		var waiting []*wirePlace
+		turns := make(chan *Place, calls)
+		var waiting []*Place
 		for n := range calls {
 			p, ctx := newPlace(nil, nil), ctx
 			if n != ends {
@@ -182,7 +182,7 @@ func TestExpectedCallsTakeTurns(t *testing.T) {
 			}
 			waiting = append(waiting, p)
 			go func() {
-				if taken, err := conn.expect(ctx, p); (err != nil) != (n == ends) || taken != (err == nil) {
+				if taken, err := conn.Expect(ctx, p); (err != nil) != (n == ends) || taken != (err == nil) {
 					t.Errorf("call %d: taken %v, %v", n, taken, err)
 				}
 				turns <- p
@@ -198,7 +198,7 @@ func TestExpectedCallsTakeTurns(t *testing.T) {
 			if synctest.Wait(); len(turns) > 0 {
 				t.Fatal("a call doesn't wait for its turn")
 			}
-			conn.giveUp(last)
+			conn.GiveUp(last)
 			if last = <-turns; last != waiting[0] {
 				t.Error("another call has the turn")
 			}
@@ -213,7 +213,7 @@ func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
 	defer far.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer c.Close()
 	first := newPlace(nil, nil)
 	expectNow(t, c, first)
@@ -272,7 +272,7 @@ func TestLongCallKeepsNoOthers(t *testing.T) {
 	defer far.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer c.Close()
 	long := newPlace(nil, nil)
 	expectNow(t, c, long)
@@ -286,14 +286,14 @@ func TestLongCallKeepsNoOthers(t *testing.T) {
 			c.id = long.Call.ID
 			c.bind(1)
 		} else {
-			c.giveUp(before)
+			c.GiveUp(before)
 		}
 		if before.next != nil {
 			t.Errorf("call %d keeps the next one", n)
 		}
 		before = next
 	}
-	c.giveUp(before)
+	c.GiveUp(before)
 	if len(c.expected) > 0 {
 		t.Errorf("%d calls are expected", len(c.expected))
 	}
@@ -305,7 +305,7 @@ func TestUnreadableRequestEndsTheConnection(t *testing.T) {
 	defer far.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer c.Close() // it is closed
 	first := newPlace(nil, nil)
 	expectNow(t, c, first)
@@ -323,26 +323,26 @@ func TestStreamAfterAGoAway(t *testing.T) {
 	for last, want := range map[byte]map[uint32]end{1: {1: endNone, 3: endLeftOut}, 0: {1: endLeftOut, 3: endLeftOut}, 2: {1: endNone, 3: endNone}} {
 		near, far := net.Pipe()
 		a := memory.New(1<<20, 0)
-		c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+		c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 		before, after := newPlace(nil, nil), newPlace(nil, nil)
-		c.streams[1] = streamState{place: before}
+		c.streams[1] = stream{place: before}
 		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0}, c.received)
-		c.streams[3] = streamState{}
+		c.streams[3] = stream{}
 		expectNow(t, c, after)
 		c.id = "one"
 		c.bind(3)
-		for id, p := range map[uint32]*wirePlace{1: before, 3: after} {
+		for id, p := range map[uint32]*Place{1: before, 3: after} {
 			if got := end(p.end.Load()); got != want[id] {
 				t.Errorf("a GOAWAY of %d: stream %d has the end %d, want %d", last, id, got, want[id])
 			}
-			if got := p.wasRefused(lost); got != (want[id] == endLeftOut) || p.wasRefused(nil) {
+			if got := p.WasRefused(lost); got != (want[id] == endLeftOut) || p.WasRefused(nil) {
 				t.Errorf("a GOAWAY of %d: stream %d was refused: %v", last, id, got)
 			}
-			if p.answered.Store(true); p.wasRefused(lost) {
+			if p.answered.Store(true); p.WasRefused(lost) {
 				t.Errorf("a GOAWAY of %d: stream %d was answered and refused", last, id)
 			}
 		}
-		if newPlace(nil, nil).wasRefused(lost) {
+		if newPlace(nil, nil).WasRefused(lost) {
 			t.Errorf("a GOAWAY of %d: a call without a stream was refused", last)
 		}
 		_ = c.Close()
@@ -357,7 +357,7 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 		u := upstreamTo(t, newSeveral(t, 1, 100).Backend)
 		synctest.Wait()
 		pick := func() (*callFacts, balancer.PickResult) {
-			k := &callFacts{wireCall: wireCall{ID: "one"}}
+			k := &callFacts{Call: Call{ID: "one"}}
 			result, err := u.pool.Pick(balancer.PickInfo{Ctx: context.WithValue(t.Context(), factsKey{}, k)})
 			if err != nil {
 				t.Fatal(err)
@@ -365,11 +365,11 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 			return k, result
 		}
 		_, lost := pick()
-		var wire *windowConn
+		var wire *Conn
 		u.pool.mu.Lock()
 		wire = u.pool.addresses[0].conns[0].link.wire
 		u.pool.mu.Unlock()
-		wire.cut()
+		wire.Cut()
 		synctest.Wait()
 		again, result := pick()
 		if again.place.Load().link.wire == wire || result.SubConn == lost.SubConn {
@@ -690,7 +690,7 @@ func TestStatusOfAClosedConnection(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	a := memory.New(1<<20, 0)
-	conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer conn.Close()
 	for _, c := range []struct {
 		own    answerStatus
@@ -704,10 +704,10 @@ func TestStatusOfAClosedConnection(t *testing.T) {
 		{answerStatus{codes.Unavailable, "gone"}, status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
 		{answerStatus{codes.OK, ""}, status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
 		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), true, "culvert has closed its connections to the backend"},
-		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), false, saysBroken},
+		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), false, SaysBroken},
 	} {
 		k := &callFacts{}
-		p := &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: &backendLink{wire: conn, conn: &backendConn{address: &backendAddress{pool: &pool{closed: c.closed}}}}}
+		p := &callPlace{Place: Place{Call: &k.Call}, link: &backendLink{wire: conn, conn: &backendConn{address: &backendAddress{pool: &pool{closed: c.closed}}}}}
 		k.place.Store(p)
 		p.own = c.own
 		p.trailer.Store(true)

@@ -175,7 +175,7 @@ func TestQueuedRequestsCount(t *testing.T) {
 func TestPaddingDoesNotCount(t *testing.T) {
 	a := memory.New(64<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	p := newPlace(a.NewEntry(), nil)
@@ -201,7 +201,7 @@ func TestPaddingDoesNotCount(t *testing.T) {
 	if got := f.entry.Messages(); got != 4*(size+prefixBytes) {
 		t.Errorf("%d bytes of 4 messages count, want %d", got, 4*(size+prefixBytes))
 	}
-	f.taken(4, 4*size)
+	f.Taken(4, 4*size)
 	if got, used := f.small.Load(), f.entry.Messages(); got != 0 || used != 0 {
 		t.Errorf("once they are taken %d bytes wait and %d count", got, used)
 	}
@@ -242,34 +242,34 @@ func TestQueuedRequestsAreGivenBack(t *testing.T) {
 	const tiny, large, noise = 1, 2000, 100_000
 	for name, c := range map[string]struct {
 		packs bool
-		do    func(*flow)
+		do    func(*Flow)
 		left  int64 // that counts
 		wrote []int // the sizes of the rest
 	}{
-		"small ones, one written":             {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(packedPart(tiny, tiny)) }, queuedBytes + tiny, []int{tiny}},
-		"all written":                         {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(make([]byte, tiny+large+2*prefixBytes)) }, 0, nil},
-		"a large one beside a small one":      {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(packedPart(tiny, tiny)) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes), []int{large}},
-		"sent again":                          {false, func(f *flow) { f.wrote(make([]byte, 5000)); f.queue(tiny) }, queuedBytes + tiny, []int{tiny}},
-		"a compressed one":                    {true, func(f *flow) { f.queue(large) }, queuedBytes + large + packedMore, []int{100}},
-		"a compressed one that grew":          {true, func(f *flow) { f.queue(tiny) }, queuedBytes + tiny + packedMore, []int{tiny + 25}},
-		"a compressed one, half":              {true, func(f *flow) { f.queue(noise); f.wrote(packedPart(noise, 10_000)) }, queuedBytes + noise + packedMore, []int{}},
-		"compressed ones, one written":        {true, func(f *flow) { f.queue(large); f.queue(large); f.wrote(packedPart(50, 50)) }, queuedBytes + large + packedMore, []int{60}},
-		"a compressed one behind a large one": {true, func(f *flow) { f.queue(4 << 20); f.queue(tiny) }, 2*(queuedBytes+packedMore) + 4<<20 + tiny, []int{4 << 20, 30}},
-		"many compressed ones": {true, func(f *flow) {
+		"small ones, one written":             {false, func(f *Flow) { f.Queue(tiny); f.Queue(tiny); f.wrote(packedPart(tiny, tiny)) }, queuedBytes + tiny, []int{tiny}},
+		"all written":                         {false, func(f *Flow) { f.Queue(tiny); f.Queue(large); f.wrote(make([]byte, tiny+large+2*prefixBytes)) }, 0, nil},
+		"a large one beside a small one":      {false, func(f *Flow) { f.Queue(tiny); f.Queue(large); f.wrote(packedPart(tiny, tiny)) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*(tiny+prefixBytes)/(tiny+large+2*prefixBytes), []int{large}},
+		"sent again":                          {false, func(f *Flow) { f.wrote(make([]byte, 5000)); f.Queue(tiny) }, queuedBytes + tiny, []int{tiny}},
+		"a compressed one":                    {true, func(f *Flow) { f.Queue(large) }, queuedBytes + large + packedMore, []int{100}},
+		"a compressed one that grew":          {true, func(f *Flow) { f.Queue(tiny) }, queuedBytes + tiny + packedMore, []int{tiny + 25}},
+		"a compressed one, half":              {true, func(f *Flow) { f.Queue(noise); f.wrote(packedPart(noise, 10_000)) }, queuedBytes + noise + packedMore, []int{}},
+		"compressed ones, one written":        {true, func(f *Flow) { f.Queue(large); f.Queue(large); f.wrote(packedPart(50, 50)) }, queuedBytes + large + packedMore, []int{60}},
+		"a compressed one behind a large one": {true, func(f *Flow) { f.Queue(4 << 20); f.Queue(tiny) }, 2*(queuedBytes+packedMore) + 4<<20 + tiny, []int{4 << 20, 30}},
+		"many compressed ones": {true, func(f *Flow) {
 			for range 100 {
-				f.queue(noise)
+				f.Queue(noise)
 			}
 		}, 100*queuedBytes + streamQueueBytes + 2*(noise+packedMore), slices.Repeat([]int{30}, 100)},
-		"compressed ones, sent again": {true, func(f *flow) {
-			f.queue(large)
-			f.queue(tiny)
+		"compressed ones, sent again": {true, func(f *Flow) {
+			f.Queue(large)
+			f.Queue(tiny)
 			f.wrote(packedPart(90, 50))
 			f.packs.begins()
 		}, 2*(queuedBytes+packedMore) + large + tiny, []int{90, 26}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := memory.New(1<<30, 0)
-			f := &flow{entry: a.NewEntry()}
+			f := &Flow{entry: a.NewEntry()}
 			if c.packs {
 				f.packs = new(packedRequests)
 			}
@@ -289,8 +289,8 @@ func TestQueuedRequestsAreGivenBack(t *testing.T) {
 			if got := f.entry.InParts() - before; got != int64(wrote) {
 				t.Errorf("of %d bytes that went out %d count as progress", wrote, got)
 			}
-			if got := f.entry.Messages(); got != 0 || f.isFull() {
-				t.Errorf("once all is written %d bytes count, full: %v", got, f.isFull())
+			if got := f.entry.Messages(); got != 0 || f.IsFull() {
+				t.Errorf("once all is written %d bytes count, full: %v", got, f.IsFull())
 			}
 		})
 	}
@@ -381,7 +381,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 	}
 	call.CloseSend()
 	poll(t, func() string {
-		if !call.facts.place.Load().trailed() {
+		if !call.facts.place.Load().Trailed() {
 			return "the replies haven't come"
 		}
 		return ""
@@ -408,12 +408,12 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 func TestCallWithoutAStreamIsForgotten(t *testing.T) {
 	a := memory.New(16<<20, 0)
 	near, far := net.Pipe()
-	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	first, second := newPlace(a.NewEntry(), nil), newPlace(a.NewEntry(), nil)
 	expectNow(t, c, first)
-	c.giveUp(first)
+	c.GiveUp(first)
 	askFor(t, c, second, 1<<20)
 	if first.Call.Flow.entry.Messages() != 0 || second.Call.Flow.entry.Messages() == 0 {
 		t.Errorf("the first call of an id, which has failed, holds %d bytes and the second %d", first.Call.Flow.entry.Messages(), second.Call.Flow.entry.Messages())

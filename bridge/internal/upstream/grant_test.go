@@ -19,7 +19,7 @@ import (
 )
 
 // arrive has frames of DATA arrive on a stream.
-func (c *windowConn) arrive(stream uint32, data []byte) {
+func (c *Conn) arrive(stream uint32, data []byte) {
 	var sent bytes.Buffer
 	_ = http2.NewFramer(&sent, nil).WriteData(stream, false, data) // to memory
 	c.in.scan(sent.Bytes(), c.received)
@@ -30,14 +30,14 @@ func (c *windowConn) arrive(stream uint32, data []byte) {
 func prefixOf(size uint32) []byte { return binary.BigEndian.AppendUint32([]byte{0}, size) }
 
 // placeOn returns a place of a call with the id "one".
-func newPlace(held *memory.Entry, giveUp context.CancelCauseFunc) *wirePlace {
-	k := &wireCall{ID: "one"}
-	k.Flow.count(held, giveUp, false)
-	return &wirePlace{Call: k}
+func newPlace(held *memory.Entry, giveUp context.CancelCauseFunc) *Place {
+	k := &Call{ID: "one"}
+	k.Flow.Count(held, giveUp, false)
+	return &Place{Call: k}
 }
 
 // expectNow has the connection expect a call.
-func expectNow(t testing.TB, c *windowConn, p *wirePlace) {
+func expectNow(t testing.TB, c *Conn, p *Place) {
 	t.Helper()
 	if !c.queueUp(p) {
 		t.Fatal("another call of the id is expected")
@@ -45,7 +45,7 @@ func expectNow(t testing.TB, c *windowConn, p *wirePlace) {
 }
 
 // beginStream has grpc-go's side of a connection begin a stream of a call.
-func beginStream(t *testing.T, c *windowConn, p *wirePlace) {
+func beginStream(t *testing.T, c *Conn, p *Place) {
 	t.Helper()
 	expectNow(t, c, p)
 	var block, sent bytes.Buffer
@@ -61,7 +61,7 @@ func beginStream(t *testing.T, c *windowConn, p *wirePlace) {
 
 // askFor has it begin a stream and ask for a window for a message. The prefix of a large
 // message has arrived.
-func askFor(t *testing.T, c *windowConn, p *wirePlace, window uint32) {
+func askFor(t *testing.T, c *Conn, p *Place, window uint32) {
 	t.Helper()
 	beginStream(t, c, p)
 	if window > StreamWindow {
@@ -83,7 +83,7 @@ func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
 			others := a.NewEntry()
 			others.Add(memory.Reply, 6<<20)
 			near, far := net.Pipe()
-			c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+			c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 			ctx, cancel := context.WithCancelCause(t.Context())
 			held := a.NewEntry()
@@ -130,7 +130,7 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 				others := a.NewEntry()
 				others.Add(memory.Reply, 6<<20)
 				near, far := net.Pipe()
-				conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+				conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 				ctx, cancel := context.WithCancelCause(t.Context())
 				held := a.NewEntry()
@@ -172,7 +172,7 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	const size, came = 1 << 20, 300_000
 	a := memory.New(16<<20, 0) // nothing is counted ahead
 	near, far := net.Pipe()
-	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	held := a.NewEntry()
@@ -217,6 +217,6 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	go func() { sending <- backend.WriteRSTStream(1, http2.ErrCodeCancel) }()
 	read(frameHeaderBytes + 4)
 	want("once the rest can't come", prefixBytes+came, prefixBytes+came)
-	f.taken(1, came)
+	f.Taken(1, came)
 	want("once it is taken", 0, 0)
 }

@@ -12,8 +12,8 @@ import (
 
 const hintTLS = "does it need TLS? --backend-tls"
 
-// saysOtherProtocol begins the cause if something answers, but not in HTTP/2.
-const saysOtherProtocol = "no HTTP/2: "
+// SaysOtherProtocol begins the cause if something answers, but not in HTTP/2.
+const SaysOtherProtocol = "no HTTP/2: "
 
 // checkGreeting checks a backend's first bytes, which in HTTP/2 are a SETTINGS frame,
 // or the error in their place. It returns an error that describes anything else, or
@@ -26,11 +26,11 @@ func checkGreeting(first []byte, err error, plaintext bool) error {
 	switch {
 	case bytes.HasPrefix(first, []byte("HTTP/")):
 		line, _, _ := bytes.Cut(first, []byte("\r\n"))
-		return fmt.Errorf("%sthe backend says %.60q: %s", saysOtherProtocol, line, remedy)
+		return fmt.Errorf("%sthe backend says %.60q: %s", SaysOtherProtocol, line, remedy)
 	case plaintext && len(first) > 1 && first[0] == tlsAlert && first[1] == tlsMajor:
-		return fmt.Errorf("%sthe backend answers in TLS: %s", saysOtherProtocol, hintTLS)
+		return fmt.Errorf("%sthe backend answers in TLS: %s", SaysOtherProtocol, hintTLS)
 	case len(first) > frameKindAt && first[frameKindAt] != byte(http2.FrameSettings):
-		return fmt.Errorf("%sthe backend begins with %.20q: %s", saysOtherProtocol, first, remedy)
+		return fmt.Errorf("%sthe backend begins with %.20q: %s", SaysOtherProtocol, first, remedy)
 	case len(first) > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
 		return nil
 	case plaintext:

@@ -69,7 +69,7 @@ func (l *backendLink) startWatch() {
 	conn, release := l.sub.GetOrBuildProducer(onConn{})
 	p.checks.Go(func() {
 		defer release()
-		defer l.wire.catch() // another connection gets another check
+		defer l.wire.Catch() // another connection gets another check
 		w.run(ctx, healthpb.NewHealthClient(conn.(grpc.ClientConnInterface)), p.config.health.Service)
 	})
 }
@@ -211,7 +211,7 @@ func (w *healthWatch) serve() {
 	w.link.conn.address.pool.publish()
 }
 
-// giveUp ends the check of a backend that doesn't offer it.
+// GiveUp ends the check of a backend that doesn't offer it.
 func (w *healthWatch) giveUp() {
 	l := w.link
 	p := l.conn.address.pool

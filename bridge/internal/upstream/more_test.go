@@ -176,7 +176,7 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 				defer a.Drop(w)
 			}
 			near, far := net.Pipe()
-			conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+			conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 			got := make(chan []uint32, 1)
 			go func() { got <- updates(t, far) }()
 			held := a.NewEntry()
@@ -383,7 +383,7 @@ func TestNothingIsAskedAfterClose(t *testing.T) {
 	a := memory.New(1<<20, 0)
 	near, far := net.Pipe()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
-	conn := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	held := a.NewEntry()
 	defer held.Settle()
 	beginStream(t, conn, newPlace(held, nil))

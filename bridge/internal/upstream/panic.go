@@ -39,7 +39,7 @@ func (c *backendConn) restart() {
 		return
 	}
 	if c.next != nil {
-		p.notes = append(p.notes, c.next.wire.cut) // the next one when the notes are worked off is another
+		p.notes = append(p.notes, c.next.wire.Cut) // the next one when the notes are worked off is another
 	}
 	c.reconnect(unusedPause)
 }
@@ -96,7 +96,7 @@ func (p *pool) catchPick(k *callFacts, place **callPlace, err *error) {
 		*err = status.Error(codes.Unavailable, f.Text)
 		if *place != nil {
 			(*place).done(balancer.DoneInfo{})
-			(*place).link.wire.cut()
+			(*place).link.wire.Cut()
 		}
 	}
 }

@@ -235,30 +235,30 @@ func TestHandshakeThatPanics(t *testing.T) {
 
 // TestPanicBesideAConnection cuts it, and Close still ends.
 func TestPanicBesideAConnection(t *testing.T) {
-	for name, fail := range map[string]func(t *testing.T, c *windowConn){
-		"on its goroutine": func(_ *testing.T, c *windowConn) {
+	for name, fail := range map[string]func(t *testing.T, c *Conn){
+		"on its goroutine": func(_ *testing.T, c *Conn) {
 			_, _ = c.Write([]byte(http2.ClientPreface)) // frames come behind it
 			c.offer(ownFrame{bytes: connUpdate(1), then: func() { panic("sent") }})
 		},
-		"in a timer": func(_ *testing.T, c *windowConn) { c.judgeWait(nil, 1) },
-		"in a call's request": func(_ *testing.T, c *windowConn) {
-			c.streams[1] = streamState{flow: new(flow)} // without a place
+		"in a timer": func(_ *testing.T, c *Conn) { c.judgeWait(nil, 1) },
+		"in a call's request": func(_ *testing.T, c *Conn) {
+			c.streams[1] = stream{flow: new(Flow)} // without a place
 			_, _ = c.Write(append([]byte(http2.ClientPreface), 0, 0, 0, byte(http2.FrameData), 0, 0, 0, 0, 1))
 		},
-		"in a call's end": func(_ *testing.T, c *windowConn) {
+		"in a call's end": func(_ *testing.T, c *Conn) {
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: &pool{addresses: []*backendAddress{nil}}}}}
 			l.conn.address.pool.queue.PushBack("no waiter")
 			l.release(false)
 			l.conn.address.pool.mu.Lock() // it isn't held
 			defer l.conn.address.pool.mu.Unlock()
 		},
-		"in a call's choice": func(t *testing.T, c *windowConn) {
+		"in a call's choice": func(t *testing.T, c *Conn) {
 			var err error
 			p := &pool{panics: c.panics}
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
 			k := new(callFacts)
-			place := &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: l}
-			expectNow(t, c, &place.wirePlace)
+			place := &callPlace{Place: Place{Call: &k.Call}, link: l}
+			expectNow(t, c, &place.Place)
 			func() {
 				defer p.catchPick(k, &place, &err)
 				panic("a test panics in Pick")
@@ -267,7 +267,7 @@ func TestPanicBesideAConnection(t *testing.T) {
 				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.conn.address.open, err)
 			}
 		},
-		"in its end": func(_ *testing.T, c *windowConn) {
+		"in its end": func(_ *testing.T, c *Conn) {
 			c.mu.Lock()
 			c.credits[nil] = struct{}{}
 			c.mu.Unlock()
@@ -280,7 +280,7 @@ func TestPanicBesideAConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, panics := memory.New(16<<20, 0), quietPanics()
 			near, far := net.Pipe()
-			c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a), Panics: panics})
+			c := NewConn(near, Options{Account: a, Window: ConnWindow(a), Panics: panics})
 			ended := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(io.Discard, far)

@@ -28,12 +28,12 @@ type backendLink struct {
 	health
 	began time.Time
 
-	wire *windowConn // never changes
+	wire *Conn // never changes
 }
 
 // newBackendLink returns the link of a finished handshake. It returns nil if the
 // context isn't one of a pool's connection.
-func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
+func newBackendLink(ctx context.Context, wire *Conn) *backendLink {
 	c := connOf(ctx)
 	if c == nil {
 		return nil
@@ -89,7 +89,7 @@ func (l *backendLink) places() int {
 // release gives the place of a call back, which the backend may have refused.
 func (l *backendLink) release(refused bool) {
 	p := l.conn.address.pool
-	defer l.wire.catch()
+	defer l.wire.Catch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.calls--
@@ -136,11 +136,11 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 		if k == nil {
 			return balancer.PickResult{SubConn: l.sub, Done: func(balancer.DoneInfo) { l.release(false) }}, nil
 		}
-		place = &callPlace{wirePlace: wirePlace{Call: &k.wireCall}, link: l}
-		taken, err := l.wire.expect(info.Ctx, &place.wirePlace)
+		place = &callPlace{Place: Place{Call: &k.Call}, link: l}
+		taken, err := l.wire.Expect(info.Ctx, &place.Place)
 		if taken {
 			if before := k.place.Swap(place); before != nil {
-				before.replace()
+				before.Replace()
 			}
 			return balancer.PickResult{SubConn: l.sub, Done: place.done}, nil
 		}
@@ -220,7 +220,7 @@ func (k *callFacts) repick() {
 		return
 	}
 	k.replayed.Store(true)
-	if place.isWritten() { // else the link was lost before the call was sent on it, so nothing was refused
+	if place.IsWritten() { // else the link was lost before the call was sent on it, so nothing was refused
 		k.refusedBy(place.link.conn.address)
 	}
 }

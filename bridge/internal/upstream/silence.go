@@ -25,11 +25,11 @@ const (
 	latePingEvery   = 5*time.Minute + 10*time.Second
 )
 
-// pingTimeout is the time for the backend to answer a ping.
-const pingTimeout = 10 * time.Second
+// PingTimeout is the time for the backend to answer a ping.
+const PingTimeout = 10 * time.Second
 
-// minKeepalive is the shortest interval of backend.keepalive that counts.
-const minKeepalive = 10 * time.Second
+// MinKeepalive is the shortest interval of backend.keepalive that counts.
+const MinKeepalive = 10 * time.Second
 
 // grpc-go reads one of these from a connection that was closed because the backend
 // answered no ping: after a suspicion, or for backend.keepalive.
@@ -164,7 +164,7 @@ func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 // wait gives the backend the full time to answer.
 func (s *silence) wait(now time.Time, acked uint64) {
 	s.acked = acked
-	s.answerBy = now.Add(pingTimeout)
+	s.answerBy = now.Add(PingTimeout)
 	s.lookAgain(now)
 }
 

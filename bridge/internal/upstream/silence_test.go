@@ -256,7 +256,7 @@ func TestSilentBackendEndsItsCalls(t *testing.T) {
 			u := upstreamTo(t, b)
 			start := time.Now()
 			e := callUpstream(t.Context(), t, u, nil)
-			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
+			if got, want := time.Since(start), silencePatience+PingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
 				t.Errorf("with keep-alive %v the call ended after %v with %v (%s), want %s after %v", keepalive, got, e.status, e.cause, report.ReasonUpstreamSilent, want)
 			}
 			if got := u.state("").LostPings; got != 1 {
@@ -303,7 +303,7 @@ func TestSilenceBesideKeepalive(t *testing.T) {
 			start := time.Now()
 			send()
 			_, err = call.Recv()
-			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || judge(err).reason != report.ReasonUpstreamSilent {
+			if got, want := time.Since(start), silencePatience+PingTimeout; got != want || judge(err).reason != report.ReasonUpstreamSilent {
 				t.Errorf("with keep-alive %v the call ended after %v with %v, want %s after %v", keepalive, got, err, report.ReasonUpstreamSilent, want)
 			}
 		})
@@ -456,7 +456,7 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 		}
 		conn := &recordingConn{}
 		a := memory.New(1<<30, 0)
-		c := newWindowConn(conn, wireOptions{Account: a, Window: connWindow(a)})
+		c := NewConn(conn, Options{Account: a, Window: ConnWindow(a)})
 		in := slices.Concat([]byte(http2.ClientPreface), one, two, one)
 		for rest := in; len(rest) > 0; {
 			n := len(rest)
@@ -542,7 +542,7 @@ func (c *recordingConn) written() []byte {
 // TestKeepalive: a backend that answered all that was sent ends its calls once it doesn't
 // answer the PING of backend.keepalive.
 func TestKeepalive(t *testing.T) {
-	for keepalive, want := range map[time.Duration]time.Duration{time.Second: minKeepalive, time.Minute: time.Minute} {
+	for keepalive, want := range map[time.Duration]time.Duration{time.Second: MinKeepalive, time.Minute: time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			ln := parts.ListenPipe(t)
 			var serving sync.WaitGroup
@@ -558,8 +558,8 @@ func TestKeepalive(t *testing.T) {
 			if e.reason != report.ReasonUpstreamSilent || e.cause != errNotAlive.Error() {
 				t.Errorf("got %v, %s (%s); want %s by keepalive", e.status, e.reason, e.cause, report.ReasonUpstreamSilent)
 			}
-			if got := time.Since(start); got != want+pingTimeout {
-				t.Errorf("with keep-alive %v the call ended after %v, want %v", keepalive, got, want+pingTimeout)
+			if got := time.Since(start); got != want+PingTimeout {
+				t.Errorf("with keep-alive %v the call ended after %v, want %v", keepalive, got, want+PingTimeout)
 			}
 			if got := u.state("").LostPings; got != 1 {
 				t.Errorf("%d connections count as lost, want 1", got)

@@ -22,25 +22,25 @@ func (u Status) Error() string { return "upstream: " + u.Message() }
 func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
 	p := k.onWire()
 	if errors.Is(err, io.EOF) {
-		if p.succeeded() {
+		if p.Succeeded() {
 			return io.EOF
 		}
-		return report.New(report.ReasonMissingTrailers, saysNoStatus)
+		return report.New(report.ReasonMissingTrailers, SaysNoStatus)
 	}
 	if f := k.refusal.Load(); f != nil { // of a second attempt
 		return f
 	}
 	st, _ := status.FromError(err)
-	end, ended := p.endOf(st, k.isClosed)
+	end, ended := p.EndOf(st, k.isClosed)
 	switch {
-	case !ended && p.isOwn(st) && !repeatsEnd(ctx, st):
+	case !ended && p.IsOwn(st) && !repeatsEnd(ctx, st):
 		return Status{st}
 	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
 		return context.Cause(ctx)
 	case st.Code() == codes.DeadlineExceeded:
 		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case ended:
-		return k.endFault(end, st, limit).Because(&cause{strings.TrimSuffix(end.cause+st.Message(), ": "), st})
+		return k.endFault(end, st, limit).Because(&cause{strings.TrimSuffix(end.Cause+st.Message(), ": "), st})
 	case st.Code() == codes.Unavailable && k.silence() != nil:
 		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: k.lostBy(st)}
 	case st.Code() == codes.Unavailable:
@@ -48,14 +48,14 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	case k.isTooLargeFor(st): // of a second attempt
 		return requestTooLargeForBackend(causeOf(err))
 	default:
-		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: saysBroken, Sent: k.sentText(), Cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: SaysBroken, Sent: k.sentText(), Cause: causeOf(err)}
 	}
 }
 
 // lostBy returns the cause of a status of a lost connection.
 func (k *callFacts) lostBy(st *status.Status) error {
 	if p := k.place.Load(); p != nil {
-		if why := p.link.wire.lost(); why != nil {
+		if why := p.link.wire.Lost(); why != nil {
 			return &cause{why.Error(), st}
 		}
 	}
@@ -66,24 +66,24 @@ func (k *callFacts) lostBy(st *status.Status) error {
 // or nil.
 func (k *callFacts) silence() error {
 	if p := k.place.Load(); p != nil {
-		return p.link.wire.silence()
+		return p.link.wire.Silence()
 	}
 	return nil
 }
 
 // endFault returns the fault of an end.
-func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit) *report.Fault {
-	f := report.New(e.reason, e.says)
+func (k *callFacts) endFault(e EndRow, st *status.Status, limit report.SizeLimit) *report.Fault {
+	f := report.New(e.Reason, e.Says)
 	f.Sent = k.sentText()
-	if e.reason == report.ReasonResponseTooLarge {
+	if e.Reason == report.ReasonResponseTooLarge {
 		f.Text += " (" + limit.Key + ")"
 		f = f.UnlessRaised(limit.Key)
 	}
-	if e.unseen && !k.onWire().isAnswered() {
+	if e.Unseen && !k.onWire().IsAnswered() {
 		f.Sent = report.SentNo
 	}
-	if e.keep {
-		f.Code = cmp.Or(e.code, st.Code())
+	if e.Keep {
+		f.Code = cmp.Or(e.Code, st.Code())
 	}
 	return f
 }
@@ -92,7 +92,7 @@ func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit
 // its connection's backend takes.
 func (k *callFacts) isTooLargeFor(st *status.Status) bool {
 	p := k.place.Load()
-	return st.Code() == codes.Internal && p != nil && !p.isWritten() && p.link.wire.isBounded()
+	return st.Code() == codes.Internal && p != nil && !p.IsWritten() && p.link.wire.IsBounded()
 }
 
 // isClosed reports whether culvert has closed its connections to the call's backend.

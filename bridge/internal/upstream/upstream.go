@@ -78,10 +78,10 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: connWindow(account)}
+	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: ConnWindow(account)}
 	p.absent.Store(time.Now().UnixNano())
 	if b.Keepalive > 0 {
-		p.keepalive.Store(int64(max(b.Keepalive, minKeepalive)))
+		p.keepalive.Store(int64(max(b.Keepalive, MinKeepalive)))
 	}
 	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{

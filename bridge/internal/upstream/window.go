@@ -34,18 +34,18 @@ const (
 	maxConnWindow   = 1 << 20
 )
 
-// connWindow returns the size of the window of each connection. It stays when the account's
+// ConnWindow returns the size of the window of each connection. It stays when the account's
 // size changes: without room in the account, no window is given back (credit.go).
-func connWindow(a *memory.Account) int64 {
+func ConnWindow(a *memory.Account) int64 {
 	return min(max(a.Messages()/256, minConnWindow), maxConnWindow) // an upstream has up to 64 connections to each address
 }
 
-// A windowConn keeps the data from a backend within the account, and pings a silent
+// A Conn keeps the data from a backend within the account, and pings a silent
 // backend (silence).
 //
 // A stream has two windows: grpc-go's, and a smaller one that the backend knows of.
 // grpc-go's WINDOW_UPDATEs therefore pass on only in part (more.go). A stream of small
-// messages gets the rest of grpc-go's window. For a large message, windowConn gives the
+// messages gets the rest of grpc-go's window. For a large message, Conn gives the
 // stream what the message needs, once the account has room for it; from then on nothing
 // stops the upstream until the message is held in full (grant.go). The room counts with
 // the call.
@@ -55,7 +55,7 @@ func connWindow(a *memory.Account) int64 {
 // connection's WINDOW_UPDATEs are withheld while the account has no room for the same
 // amount again (credit.go). Bytes of a message that has its room need no more. RFC
 // 9113 §6.9.
-type windowConn struct {
+type Conn struct {
 	net.Conn
 	account *memory.Account
 	panics  *report.Panics
@@ -74,8 +74,8 @@ type windowConn struct {
 		bytes, padded int64 // padded: with the padding
 		passed        int64 // bytes of the stream's window
 		messages      arriving
-		place         *wirePlace // of the call whose messages these are; nil: of no call
-		ends          *wirePlace // the frame of DATA ends it
+		place         *Place // of the call whose messages these are; nil: of no call
+		ends          *Place // the frame of DATA ends it
 	}
 	greeted   atomic.Bool // something was read, or nothing will be
 	odd       error       // what was wrong with it; valid once greeted
@@ -90,18 +90,18 @@ type windowConn struct {
 	out     h2Frames
 	fields  *hpack.Decoder // of request headers; only Write uses it
 	id      string         // in the current header; only Write uses it
-	sends   *flow          // of the DATA that is being sent; nil: not known; only Write uses it
+	sends   *Flow          // of the DATA that is being sent; nil: not known; only Write uses it
 	begun   []byte         // ends in the middle of a header block, and waits for its rest: bind comes before the backend's answer
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
 	mu       sync.Mutex
-	streams  map[uint32]streamState // those that the upstream may still send on
-	expected map[string]*wirePlace  // by their ids, the first of the calls whose streams are about to begin
-	leaving  bool                   // it takes no more calls
-	last     uint32                 // the last stream that the backend takes
-	unasked  int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
-	covered  int64                  // of unasked: those of messages with a grant
-	credits  map[*credit]struct{}   // updates of the connection's window that wait for room
+	streams  map[uint32]stream    // those that the upstream may still send on
+	expected map[string]*Place    // by their ids, the first of the calls whose streams are about to begin
+	leaving  bool                 // it takes no more calls
+	last     uint32               // the last stream that the backend takes
+	unasked  int64                // bytes that arrived, and that grpc-go hasn't asked the connection's window for
+	covered  int64                // of unasked: those of messages with a grant
+	credits  map[*credit]struct{} // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
 	ready   []ownFrame  // frames that may be sent now
@@ -119,8 +119,8 @@ type ownFrame struct {
 	then  func() // called once the frame is sent; may be nil
 }
 
-// wireOptions are what a windowConn needs beside the connection.
-type wireOptions struct {
+// Options are what a Conn needs beside the connection.
+type Options struct {
 	Account     *memory.Account
 	Window      int64          // of the connection
 	HeaderBytes int            // of a header block that grpc-go takes; 0: as many as a frame
@@ -134,8 +134,8 @@ type wireOptions struct {
 	Streams func(most uint32) // told how many streams the backend allows; may be nil
 }
 
-func newWindowConn(conn net.Conn, o wireOptions) *windowConn {
-	c := &windowConn{Conn: conn, account: o.Account, panics: o.Panics, window: o.Account.NewEntry(), plaintext: o.Plaintext, allow: o.Streams, streams: make(map[uint32]streamState), expected: make(map[string]*wirePlace), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
+func NewConn(conn net.Conn, o Options) *Conn {
+	c := &Conn{Conn: conn, account: o.Account, panics: o.Panics, window: o.Account.NewEntry(), plaintext: o.Plaintext, allow: o.Streams, streams: make(map[uint32]stream), expected: make(map[string]*Place), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, int(o.Window))
 	c.answers = answers{left: o.LeftOut, pong: func() { c.watch.heard(false) }, most: cmp.Or(o.HeaderBytes, maxFrameBytes)}
 	if o.LeftOut == nil {
@@ -153,22 +153,22 @@ func newWindowConn(conn net.Conn, o wireOptions) *windowConn {
 	}
 	c.sender.Go(c.send)
 	c.sender.Go(func() {
-		defer c.catch()
+		defer c.Catch()
 		c.watch.run(c.closed.Done())
 	})
 	return c
 }
 
 // NetConn returns the connection underneath.
-func (c *windowConn) NetConn() net.Conn { return c.Conn }
+func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // Close also gives back the memory of the connection's streams.
-func (c *windowConn) Close() (err error) {
+func (c *Conn) Close() (err error) {
 	defer c.fail(&err)
 	defer c.window.Settle()
 	err = c.Conn.Close()
 	c.close()
-	c.leave()
+	c.Leave()
 	c.sender.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,7 +183,7 @@ func (c *windowConn) Close() (err error) {
 	return err
 }
 
-func (c *windowConn) Read(p []byte) (n int, err error) {
+func (c *Conn) Read(p []byte) (n int, err error) {
 	defer c.fail(&err)
 	n, err = c.answers.read(p, c.receive)
 	if n > 0 {
@@ -203,7 +203,7 @@ func (c *windowConn) Read(p []byte) (n int, err error) {
 }
 
 // receive reads what the backend has sent.
-func (c *windowConn) receive(p []byte) (int, error) {
+func (c *Conn) receive(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.greeted.Load() && (n > 0 || err != nil) {
 		c.odd = checkGreeting(p[:n], err, c.plaintext)
@@ -217,7 +217,7 @@ func (c *windowConn) receive(p []byte) (int, error) {
 
 // readGoAway reads a part of the code and the debug data of a GOAWAY. It passes over one for
 // which grpc-go ends the connection: a backend may have seen the streams that it leaves out.
-func (c *windowConn) readGoAway(part []byte, ends bool) {
+func (c *Conn) readGoAway(part []byte, ends bool) {
 	f := c.in.header
 	ofClient := f.increment%2 == 1 || f.increment == 0 // the streams that a client begins
 	if f.stream != 0 || f.length < 8 || f.length > maxFrameBytes || !ofClient {
@@ -232,7 +232,7 @@ func (c *windowConn) readGoAway(part []byte, ends bool) {
 }
 
 // noteGoAway notes the code and the debug data of a GOAWAY. The first one counts.
-func (c *windowConn) noteGoAway(says []byte) {
+func (c *Conn) noteGoAway(says []byte) {
 	if c.away.Load() != nil {
 		return
 	}
@@ -247,8 +247,8 @@ func (c *windowConn) noteGoAway(says []byte) {
 	}
 }
 
-// received follows the streams to their end.
-func (c *windowConn) received(f h2Frame) bool {
+// Received follows the streams to their end.
+func (c *Conn) received(f h2Frame) bool {
 	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
 	if f.streams.named && c.allow != nil {
 		c.allow(f.streams.value)
@@ -279,7 +279,7 @@ func (c *windowConn) received(f h2Frame) bool {
 }
 
 // noteEnd notes how the frame ends a call, if it ends its stream. mu is held.
-func (c *windowConn) noteEnd(f h2Frame) {
+func (c *Conn) noteEnd(f h2Frame) {
 	s := c.streams[f.stream]
 	switch {
 	case s.place == nil:
@@ -296,7 +296,7 @@ func (c *windowConn) noteEnd(f h2Frame) {
 }
 
 // leaveOut notes that the backend takes no stream behind the last one. RFC 9113 §6.8.
-func (c *windowConn) leaveOut(last uint32) {
+func (c *Conn) leaveOut(last uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = min(c.last, last)
@@ -307,7 +307,7 @@ func (c *windowConn) leaveOut(last uint32) {
 	}
 }
 
-func (c *windowConn) Write(p []byte) (n int, err error) {
+func (c *Conn) Write(p []byte) (n int, err error) {
 	defer c.fail(&err)
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
@@ -333,7 +333,7 @@ func (c *windowConn) Write(p []byte) (n int, err error) {
 }
 
 // writeError returns why a write failed: what was read says more.
-func (c *windowConn) writeError(err error) error {
+func (c *Conn) writeError(err error) error {
 	if c.greeted.Load() {
 		return cmp.Or(c.odd, err)
 	}
@@ -342,25 +342,28 @@ func (c *windowConn) writeError(err error) error {
 	return err
 }
 
-// failure returns why grpc-go can't use the connection, or nil.
-func (c *windowConn) failure() error {
+// Failure returns why grpc-go can't use the connection, or nil.
+func (c *Conn) Failure() error {
 	if why := c.failed.Load(); why != nil {
 		return *why
 	}
 	return nil
 }
 
-// silence returns why the backend was given up, if it answered no ping, or nil.
-func (c *windowConn) silence() error { return c.watch.gaveUp() }
+// Silence returns why the backend was given up, if it answered no ping, or nil.
+func (c *Conn) Silence() error { return c.watch.gaveUp() }
 
-// isBounded reports whether the backend bounds the header of a request.
-func (c *windowConn) isBounded() bool { return c.bounded.Load() }
+// IsBounded reports whether the backend bounds the header of a request.
+func (c *Conn) IsBounded() bool { return c.bounded.Load() }
 
-// cut ends the connection at once.
-func (c *windowConn) cut() { socket.Cut(c.Conn) }
+// Arrivals counts the reads that brought HEADERS or DATA.
+func (c *Conn) Arrivals() uint64 { return c.arrivals.Load() }
 
-// lost returns why a connection of calls was lost, or nil.
-func (c *windowConn) lost() error {
+// Cut ends the connection at once.
+func (c *Conn) Cut() { socket.Cut(c.Conn) }
+
+// Lost returns why a connection of calls was lost, or nil.
+func (c *Conn) Lost() error {
 	why := c.failed.Load()
 	if why == nil {
 		return nil
@@ -377,7 +380,7 @@ func (c *windowConn) lost() error {
 
 // noteLoss notes why grpc-go can't read any more. Before there was anything to read, a write
 // that failed says as much.
-func (c *windowConn) noteLoss(why error) {
+func (c *Conn) noteLoss(why error) {
 	if errors.Is(why, io.EOF) && (c.in.skip > 0 || len(c.in.carry) > 0) {
 		why = io.ErrUnexpectedEOF
 	}
@@ -385,7 +388,7 @@ func (c *windowConn) noteLoss(why error) {
 }
 
 // sending reports whether a frame may be sent.
-func (c *windowConn) sending(f h2Frame) bool {
+func (c *Conn) sending(f h2Frame) bool {
 	switch {
 	case f.table.named:
 		table := f.table.value
@@ -399,7 +402,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
 			c.out.before = c.takeResets() // the stream may have the place of one that is to be reset
-			c.streams[f.stream] = streamState{window: StreamWindow, withheld: MaxStreamWindow - StreamWindow}
+			c.streams[f.stream] = stream{window: StreamWindow, withheld: MaxStreamWindow - StreamWindow}
 			c.watch.streams(len(c.streams))
 		}
 		c.watch.sent()
@@ -427,34 +430,34 @@ func pingFrame(flags http2.Flags) []byte {
 
 // reset ends a stream at the backend that has ended for grpc-go, which resets only streams
 // that it still sends on. RFC 9113 §6.4.
-func (c *windowConn) reset(stream uint32) {
+func (c *Conn) reset(stream uint32) {
 	frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
 	c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
 }
 
-// catch ends a panic beside the connection, and ends the connection. It must be deferred
+// Catch ends a panic beside the connection, and ends the connection. It must be deferred
 // itself.
-func (c *windowConn) catch() {
+func (c *Conn) Catch() {
 	if v := recover(); v != nil {
 		_ = c.caught(v) // the log has it
 	}
 }
 
 // fail is catch in a method that returns an error.
-func (c *windowConn) fail(err *error) {
+func (c *Conn) fail(err *error) {
 	if v := recover(); v != nil {
 		*err = c.caught(v)
 	}
 }
 
-func (c *windowConn) caught(v any) *report.Fault {
+func (c *Conn) caught(v any) *report.Fault {
 	f := c.panics.Note("a connection to a backend", v, slog.String("peer", c.RemoteAddr().String()))
-	c.cut()
+	c.Cut()
 	return f
 }
 
 // offer sends a frame as soon as no other is being written.
-func (c *windowConn) offer(frame ownFrame) {
+func (c *Conn) offer(frame ownFrame) {
 	c.addReady(frame)
 	select {
 	case c.wake <- struct{}{}:
@@ -462,14 +465,14 @@ func (c *windowConn) offer(frame ownFrame) {
 	}
 }
 
-func (c *windowConn) addReady(frame ownFrame) {
+func (c *Conn) addReady(frame ownFrame) {
 	c.readyMu.Lock()
 	defer c.readyMu.Unlock()
 	c.ready = append(c.ready, frame)
 	c.isReady.Store(true)
 }
 
-func (c *windowConn) takeReady() []ownFrame {
+func (c *Conn) takeReady() []ownFrame {
 	c.readyMu.Lock()
 	defer c.readyMu.Unlock()
 	ready := c.ready
@@ -479,7 +482,7 @@ func (c *windowConn) takeReady() []ownFrame {
 }
 
 // takeResets takes the RST_STREAMs out of ready. It returns nil if there is none.
-func (c *windowConn) takeResets() (frames []byte) {
+func (c *Conn) takeResets() (frames []byte) {
 	if !c.isReady.Load() {
 		return nil
 	}
@@ -498,8 +501,8 @@ func (c *windowConn) takeResets() (frames []byte) {
 
 // send is the connection's goroutine: it writes frames that became ready while
 // grpc-go had nothing to write.
-func (c *windowConn) send() {
-	defer c.catch()
+func (c *Conn) send() {
+	defer c.Catch()
 	for {
 		select {
 		case <-c.wake:
@@ -510,7 +513,7 @@ func (c *windowConn) send() {
 	}
 }
 
-func (c *windowConn) sendNow() {
+func (c *Conn) sendNow() {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	_ = c.sendReady() // grpc-go meets the same error
@@ -518,7 +521,7 @@ func (c *windowConn) sendNow() {
 
 // sendReady writes the ready frames, unless it would do so inside a frame; then the
 // Write that ends that frame does. writeMu is held.
-func (c *windowConn) sendReady() error {
+func (c *Conn) sendReady() error {
 	if !c.out.between() {
 		return nil
 	}
@@ -541,7 +544,7 @@ func (c *windowConn) sendReady() error {
 }
 
 // forget forgets a stream. mu is held.
-func (c *windowConn) forget(stream uint32) {
+func (c *Conn) forget(stream uint32) {
 	s := c.streams[stream]
 	c.drop(&s)
 	if s.small > 0 {

@@ -242,7 +242,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	near, far := net.Pipe()
 	b := memory.New(8<<20, 0)
 	w, _ := b.Ask(nil, memory.Reply, 3<<20, func() {}) // all that replies may fill
-	c := newWindowConn(near, wireOptions{Account: b, Window: connWindow(b)})
+	c := NewConn(near, Options{Account: b, Window: ConnWindow(b)})
 	defer c.Close()
 	got := make(chan []byte, 1)
 	go func() { // ends with the pipe
@@ -297,7 +297,7 @@ func TestResetsLeaveBeforeNewStreams(t *testing.T) {
 		got <- all
 	}()
 	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, wireOptions{Account: a, Window: connWindow(a)})
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	headers := func(id byte) []byte {
 		return []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, id}
 	}
