@@ -27,7 +27,7 @@ const queuedBytes = 300
 // defaultWriteQuota.
 const streamQueueBytes = 64 << 10
 
-// Count has the bytes count with the entry. GiveUp ends the call. packed says that grpc-go
+// Count has the bytes count with the entry. giveUp ends the call. packed says that grpc-go
 // compresses the requests.
 func (f *Flow) Count(e *memory.Entry, giveUp context.CancelCauseFunc, packed bool) {
 	f.entry, f.giveUp = e, giveUp

@@ -211,7 +211,7 @@ func (w *healthWatch) serve() {
 	w.link.conn.address.pool.publish()
 }
 
-// GiveUp ends the check of a backend that doesn't offer it.
+// giveUp ends the check of a backend that doesn't offer it.
 func (w *healthWatch) giveUp() {
 	l := w.link
 	p := l.conn.address.pool
