@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -237,9 +238,11 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{Place: Place{Call: &k.Call}, link: l}
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, link: l}
 			k.place.Store(place)
-			place.written.Store(written)
+			if written {
+				leave(t, &place.Place)
+			}
 			place.done(balancer.DoneInfo{})
 			p.mu.Lock()
 			k.repick()

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -512,9 +513,11 @@ func TestLostCallIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{Place: Place{Call: &k.Call}, link: l}
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, link: l}
 			k.place.Store(place)
-			place.written.Store(written)
+			if written {
+				leave(t, &place.Place)
+			}
 			place.done(balancer.DoneInfo{})
 			k.noteRefusal(report.New(report.ReasonUpstreamReset, "lost"))
 			p.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -69,7 +70,7 @@ func explain(err error) error {
 	case plain && record.Conn != nil: // it is the first record
 		return fmt.Errorf("%w: does it speak plaintext? leave --backend-tls out", err)
 	case noALPN, strings.Contains(err.Error(), "tls: no application protocol"):
-		return fmt.Errorf("%s%w: is it a gRPC server?", SaysOtherProtocol, err)
+		return fmt.Errorf("%s%w: is it a gRPC server?", wire.SaysOtherProtocol, err)
 	}
 	return err
 }
@@ -111,8 +112,8 @@ func noConnection(cause error) *report.Fault {
 		return f
 	}
 	switch {
-	case strings.Contains(cause.Error(), SaysOtherProtocol):
-		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, SaysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
+	case strings.Contains(cause.Error(), wire.SaysOtherProtocol):
+		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, wire.SaysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
 	case strings.HasPrefix(cause.Error(), saysUnhealthy):
 		f = report.New(report.ReasonUpstreamUnhealthy, "the backend fails its health check")
 	}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -20,7 +21,7 @@ type windowCredentials struct {
 }
 
 func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
-	var c *Conn
+	var c *wire.Conn
 	defer func() {
 		if err != nil {
 			connOf(ctx).noteFailure(err)
@@ -38,7 +39,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	}
 	var l *backendLink
 	every := w.pool.keepalive.Load()
-	c = NewConn(conn, Options{
+	c = wire.NewConn(conn, wire.Options{
 		Account: w.account, Window: w.pool.window, HeaderBytes: w.pool.headerBytes, Panics: w.pool.panics,
 		Plaintext: w.Info().SecurityProtocol == "insecure",
 		Keepalive: time.Duration(every), LostPings: &w.pool.lostPings,

@@ -6,13 +6,14 @@ import (
 
 	"google.golang.org/grpc/balancer"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // callFacts has facts that grpc-go's own status doesn't have: what really came from
 // the backend and what really went to it.
 type callFacts struct {
-	Call
+	wire.Call
 	sent  atomic.Bool               // grpc-go has begun a stream for the call
 	place atomic.Pointer[callPlace] // the last one that the call got; nil: it has got none
 
@@ -27,7 +28,7 @@ type callFacts struct {
 
 // A callPlace is a call's place in the pool.
 type callPlace struct {
-	Place
+	wire.Place
 	link *backendLink
 }
 
@@ -41,7 +42,7 @@ func (p *callPlace) done(info balancer.DoneInfo) {
 }
 
 // onWire returns the last place that the call got, as its connection knows it, or nil.
-func (k *callFacts) onWire() *Place {
+func (k *callFacts) onWire() *wire.Place {
 	if p := k.place.Load(); p != nil {
 		return &p.Place
 	}

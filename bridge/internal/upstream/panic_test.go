@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -233,60 +233,48 @@ func TestHandshakeThatPanics(t *testing.T) {
 	}
 }
 
-// TestPanicBesideAConnection cuts it, and Close still ends.
-func TestPanicBesideAConnection(t *testing.T) {
-	for name, fail := range map[string]func(t *testing.T, c *Conn){
-		"on its goroutine": func(_ *testing.T, c *Conn) {
-			_, _ = c.Write([]byte(http2.ClientPreface)) // frames come behind it
-			c.offer(ownFrame{bytes: connUpdate(1), then: func() { panic("sent") }})
-		},
-		"in a timer": func(_ *testing.T, c *Conn) { c.judgeWait(nil, 1) },
-		"in a call's request": func(_ *testing.T, c *Conn) {
-			c.streams[1] = stream{flow: new(Flow)} // without a place
-			_, _ = c.Write(append([]byte(http2.ClientPreface), 0, 0, 0, byte(http2.FrameData), 0, 0, 0, 0, 1))
-		},
-		"in a call's end": func(_ *testing.T, c *Conn) {
+// TestPanicOfAPlace cuts its connection, and Close still ends.
+func TestPanicOfAPlace(t *testing.T) {
+	for name, fail := range map[string]func(t *testing.T, c *wire.Conn, panics *report.Panics){
+		"in a call's end": func(_ *testing.T, c *wire.Conn, _ *report.Panics) {
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: &pool{addresses: []*backendAddress{nil}}}}}
 			l.conn.address.pool.queue.PushBack("no waiter")
 			l.release(false)
 			l.conn.address.pool.mu.Lock() // it isn't held
 			defer l.conn.address.pool.mu.Unlock()
 		},
-		"in a call's choice": func(t *testing.T, c *Conn) {
+		"in a call's choice": func(t *testing.T, c *wire.Conn, panics *report.Panics) {
 			var err error
-			p := &pool{panics: c.panics}
+			p := &pool{panics: panics}
 			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
 			k := new(callFacts)
-			place := &callPlace{Place: Place{Call: &k.Call}, link: l}
-			expectNow(t, c, &place.Place)
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, link: l}
+			expectNow := func(p *wire.Place) {
+				if taken, err := c.Expect(within(t, patience), p); !taken || err != nil {
+					t.Fatal("another call of the id is expected", err)
+				}
+			}
+			expectNow(&place.Place)
 			func() {
 				defer p.catchPick(k, &place, &err)
 				panic("a test panics in Pick")
 			}()
-			if len(c.expected) != 0 || l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
+			expectNow(&wire.Place{Call: &k.Call})
+			if l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
 				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.conn.address.open, err)
 			}
-		},
-		"in its end": func(_ *testing.T, c *Conn) {
-			c.mu.Lock()
-			c.credits[nil] = struct{}{}
-			c.mu.Unlock()
-			_ = c.Close()
-			c.mu.Lock() // it isn't held
-			defer c.mu.Unlock()
-			clear(c.credits)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, panics := memory.New(16<<20, 0), quietPanics()
 			near, far := net.Pipe()
-			c := NewConn(near, Options{Account: a, Window: ConnWindow(a), Panics: panics})
+			c := wire.NewConn(near, wire.Options{Account: a, Window: wire.ConnWindow(a), Panics: panics})
 			ended := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(io.Discard, far)
 				ended <- err
 			}()
-			fail(t, c)
+			fail(t, c, panics)
 			if err := await(t, "the connection's end", ended); err != nil && !errors.Is(err, io.EOF) {
 				t.Error(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -28,12 +29,12 @@ type backendLink struct {
 	health
 	began time.Time
 
-	wire *Conn // never changes
+	wire *wire.Conn // never changes
 }
 
 // newBackendLink returns the link of a finished handshake. It returns nil if the
 // context isn't one of a pool's connection.
-func newBackendLink(ctx context.Context, wire *Conn) *backendLink {
+func newBackendLink(ctx context.Context, wire *wire.Conn) *backendLink {
 	c := connOf(ctx)
 	if c == nil {
 		return nil
@@ -136,7 +137,7 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 		if k == nil {
 			return balancer.PickResult{SubConn: l.sub, Done: func(balancer.DoneInfo) { l.release(false) }}, nil
 		}
-		place = &callPlace{Place: Place{Call: &k.Call}, link: l}
+		place = &callPlace{Place: wire.Place{Call: &k.Call}, link: l}
 		taken, err := l.wire.Expect(info.Ctx, &place.Place)
 		if taken {
 			if before := k.place.Swap(place); before != nil {

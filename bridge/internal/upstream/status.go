@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -25,7 +26,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 		if p.Succeeded() {
 			return io.EOF
 		}
-		return report.New(report.ReasonMissingTrailers, SaysNoStatus)
+		return report.New(report.ReasonMissingTrailers, wire.SaysNoStatus)
 	}
 	if f := k.refusal.Load(); f != nil { // of a second attempt
 		return f
@@ -48,7 +49,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	case k.isTooLargeFor(st): // of a second attempt
 		return requestTooLargeForBackend(causeOf(err))
 	default:
-		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: SaysBroken, Sent: k.sentText(), Cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: wire.SaysBroken, Sent: k.sentText(), Cause: causeOf(err)}
 	}
 }
 
@@ -72,7 +73,7 @@ func (k *callFacts) silence() error {
 }
 
 // endFault returns the fault of an end.
-func (k *callFacts) endFault(e EndRow, st *status.Status, limit report.SizeLimit) *report.Fault {
+func (k *callFacts) endFault(e wire.EndRow, st *status.Status, limit report.SizeLimit) *report.Fault {
 	f := report.New(e.Reason, e.Says)
 	f.Sent = k.sentText()
 	if e.Reason == report.ReasonResponseTooLarge {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -77,7 +78,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 
 // attempt opens the stream of s, and sets its facts. It returns why that failed.
 func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
-	known := &callFacts{Call: Call{ID: r.ID, Most: s.limit.Bytes}}
+	known := &callFacts{Call: wire.Call{ID: r.ID, Most: s.limit.Bytes}}
 	if s.facts != nil {
 		known.refused = s.facts.refused
 	}

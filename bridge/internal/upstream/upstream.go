@@ -21,6 +21,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/reflection"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/zone"
@@ -78,10 +79,10 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: ConnWindow(account)}
+	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: wire.ConnWindow(account)}
 	p.absent.Store(time.Now().UnixNano())
 	if b.Keepalive > 0 {
-		p.keepalive.Store(int64(max(b.Keepalive, MinKeepalive)))
+		p.keepalive.Store(int64(max(b.Keepalive, wire.MinKeepalive)))
 	}
 	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{
@@ -92,7 +93,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
 		grpc.WithResolvers(nameBuilder{rules.OrDefault(b.ResolveInterval, rules.ResolveInterval, 0), panics, p.unresolved}),
-		grpc.WithStaticStreamWindowSize(MaxStreamWindow),
+		grpc.WithStaticStreamWindowSize(wire.MaxStreamWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
 		grpc.WithIdleTimeout(0),
