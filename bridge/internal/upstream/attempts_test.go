@@ -238,7 +238,7 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, link: l}
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
 			k.place.Store(place)
 			if written {
 				leave(t, &place.Place)
@@ -246,7 +246,7 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 			place.done(balancer.DoneInfo{})
 			p.mu.Lock()
 			k.repick()
-			avoided := l.conn.address.avoided != nil
+			avoided := l.slot.address.avoided != nil
 			p.mu.Unlock()
 			if avoided != written || len(k.refused) > 0 != written || !k.replayed.Load() {
 				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)

@@ -36,15 +36,15 @@ func (c *cause) Error() string { return c.text }
 // GRPCStatus lets status.Code find the code.
 func (c *cause) GRPCStatus() *status.Status { return c.st }
 
-// connOf returns the backendConn for which grpc-go connects, in a dialer or a handshake, or
+// slotOf returns the slot for which grpc-go connects, in a dialer or a handshake, or
 // nil.
-func connOf(ctx context.Context) *backendConn {
-	c, _ := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(poolConnKey{}).(*backendConn)
+func slotOf(ctx context.Context) *slot {
+	c, _ := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(slotKey{}).(*slot)
 	return c
 }
 
 // noteFailure notes why an attempt to connect fails. The first reason stays. c may be nil.
-func (c *backendConn) noteFailure(why error) {
+func (c *slot) noteFailure(why error) {
 	if c != nil {
 		c.why.CompareAndSwap(nil, &why)
 	}
@@ -52,7 +52,7 @@ func (c *backendConn) noteFailure(why error) {
 
 // whyFailed returns why the attempts to connect since the last call have failed, with a hint
 // what to try if there is one. otherwise is the reason that grpc-go tells.
-func (c *backendConn) whyFailed(otherwise error) error {
+func (c *slot) whyFailed(otherwise error) error {
 	switch why := c.why.Swap(nil); {
 	case why != nil:
 		return explain(*why)

@@ -12,19 +12,19 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// windowCredentials puts a Conn on every connection to a backend, above
+// poolCredentials puts a wire.Conn on every connection to a backend, above
 // TLS if there is any.
-type windowCredentials struct {
+type poolCredentials struct {
 	credentials.TransportCredentials
 	account *memory.Account
 	pool    *pool // the upstream's (poolBuilder)
 }
 
-func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
+func (w poolCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
 	var c *wire.Conn
 	defer func() {
 		if err != nil {
-			connOf(ctx).noteFailure(err)
+			slotOf(ctx).noteFailure(err)
 		}
 	}()
 	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
@@ -33,13 +33,13 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 			_ = c.Close() // it is over either way
 		}
 	})
-	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	secured, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
 		return nil, nil, err
 	}
-	var l *backendLink
+	var l *conn
 	every := w.pool.keepalive.Load()
-	c = wire.NewConn(conn, wire.Options{
+	c = wire.NewConn(secured, wire.Options{
 		Account: w.account, Window: w.pool.window, HeaderBytes: w.pool.headerBytes, Panics: w.pool.panics,
 		Plaintext: w.Info().SecurityProtocol == "insecure",
 		Keepalive: time.Duration(every), LostPings: &w.pool.lostPings,
@@ -51,10 +51,10 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 			}
 		},
 	})
-	l = newBackendLink(ctx, c)
+	l = newConn(ctx, c)
 	return c, info, nil
 }
 
-func (w windowCredentials) Clone() credentials.TransportCredentials {
-	return windowCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
+func (w poolCredentials) Clone() credentials.TransportCredentials {
+	return poolCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
 }

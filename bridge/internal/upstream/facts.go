@@ -20,7 +20,7 @@ type callFacts struct {
 	patience  *openTimer                   // gives up a call that gets no stream; nil: it has got one
 	refusal   atomic.Pointer[report.Fault] // why it got no place, if it got none
 	replayed  atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
-	refused   []*backendAddress            // that have refused the call, in earlier attempts too; guarded by the pool's mu
+	refused   []*address                   // that have refused the call, in earlier attempts too; guarded by the pool's mu
 	elsewhere bool                         // another backend may have room for the call; until it began
 	waits     bool                         // the pool counts it as waiting, until it began
 	began     bool                         // Open has ended; a later attempt isn't counted as waiting
@@ -29,16 +29,16 @@ type callFacts struct {
 // A callPlace is a call's place in the pool.
 type callPlace struct {
 	wire.Place
-	link *backendLink
+	conn *conn
 }
 
 // done gives the place back.
 func (p *callPlace) done(info balancer.DoneInfo) {
-	defer p.link.wire.Catch()
+	defer p.conn.wire.Catch()
 	if !info.BytesSent { // grpc-go has begun no stream
-		p.link.wire.GiveUp(&p.Place)
+		p.conn.wire.GiveUp(&p.Place)
 	}
-	p.link.release(p.WasRefused(info.Err))
+	p.conn.release(p.WasRefused(info.Err))
 }
 
 // onWire returns the last place that the call got, as its connection knows it, or nil.

@@ -152,12 +152,12 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 		_, lost := pick()
 		var wire *wire.Conn
 		u.pool.mu.Lock()
-		wire = u.pool.addresses[0].conns[0].link.wire
+		wire = u.pool.addresses[0].conns[0].conn.wire
 		u.pool.mu.Unlock()
 		wire.Cut()
 		synctest.Wait()
 		again, result := pick()
-		if again.place.Load().link.wire == wire || result.SubConn == lost.SubConn {
+		if again.place.Load().conn.wire == wire || result.SubConn == lost.SubConn {
 			t.Error("the call has a place on the lost connection, or its SubConn")
 		}
 		lost.Done(balancer.DoneInfo{})
@@ -471,8 +471,8 @@ func TestOwnStatusBeforeTheConnectionBreaks(t *testing.T) {
 func TestStatusOfAClosedConnection(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	conn := wire.NewConn(near, wire.Options{Account: memory.New(1<<20, 0)})
-	defer conn.Close()
+	unused := wire.NewConn(near, wire.Options{Account: memory.New(1<<20, 0)})
+	defer unused.Close()
 	for _, c := range []struct {
 		own    *status.Status
 		st     *status.Status
@@ -488,7 +488,7 @@ func TestStatusOfAClosedConnection(t *testing.T) {
 		{status.New(codes.OK, ""), status.New(codes.Canceled, "closing"), false, wire.SaysBroken},
 	} {
 		k := &callFacts{}
-		p := &callPlace{Place: wire.Place{Call: &k.Call}, link: &backendLink{wire: conn, conn: &backendConn{address: &backendAddress{pool: &pool{closed: c.closed}}}}}
+		p := &callPlace{Place: wire.Place{Call: &k.Call}, conn: &conn{wire: unused, slot: &slot{address: &address{pool: &pool{closed: c.closed}}}}}
 		k.place.Store(p)
 		leave(t, &p.Place, ":status", "200", "content-type", "application/grpc", "grpc-status", strconv.Itoa(int(c.own.Code())), "grpc-message", c.own.Message())
 		err := k.classify(t.Context(), c.st.Err(), testMessages)

@@ -33,7 +33,7 @@ func (p *pool) broke(*report.Fault) {
 
 // restart ends the connection after a panic, and has another one opened: by grpc-go, which
 // tells of the lost one, or later if there was none. The pool's mu is held.
-func (c *backendConn) restart() {
+func (c *slot) restart() {
 	p := c.address.pool
 	if c.closed || p.closed {
 		return
@@ -49,7 +49,7 @@ func safely(dial dialer, panics *report.Panics) dialer {
 	return func(ctx context.Context, address string) (c net.Conn, err error) {
 		defer func() {
 			if err != nil {
-				connOf(ctx).noteFailure(err)
+				slotOf(ctx).noteFailure(err)
 			}
 		}()
 		defer panics.Catch("a dialer", func(f *report.Fault) { err = f })
@@ -96,7 +96,7 @@ func (p *pool) catchPick(k *callFacts, place **callPlace, err *error) {
 		*err = status.Error(codes.Unavailable, f.Text)
 		if *place != nil {
 			(*place).done(balancer.DoneInfo{})
-			(*place).link.wire.Cut()
+			(*place).conn.wire.Cut()
 		}
 	}
 }

@@ -34,8 +34,8 @@ type badBalancer struct{ balancer.ClientConn }
 // TestPickThatPanics ends its call, which waits for no place any more.
 func TestPickThatPanics(t *testing.T) {
 	p := &pool{panics: quietPanics(), config: poolConfig{maxConnections: 2, maxWaiting: 1}, cc: badBalancer{}}
-	a := &backendAddress{pool: p, streams: 1}
-	p.addresses, p.ready = []*backendAddress{a}, []*backendAddress{a}
+	a := &address{pool: p, streams: 1}
+	p.addresses, p.ready = []*address{a}, []*address{a}
 	for i := range int64(3) {
 		k := new(callFacts)
 		ctx := context.WithValue(within(t, patience), factsKey{}, k)
@@ -131,7 +131,7 @@ func TestBalancerThatPanics(t *testing.T) {
 				before, ends := u.pool.readied.Load(), holding(t, u, 2)
 				armed, among := true, u.pool.config.balance.among
 				u.pool.mu.Lock()
-				u.pool.config.balance.among = func(ready []*backendAddress) []*backendAddress {
+				u.pool.config.balance.among = func(ready []*address) []*address {
 					if armed {
 						armed = false
 						panic("a test panics in the balancer")
@@ -226,7 +226,7 @@ func TestHandshakeThatPanics(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	a, p := memory.New(16<<20, 0), &pool{panics: quietPanics()}
-	w := windowCredentials{badCredentials{insecure.NewCredentials()}, a, p}
+	w := poolCredentials{badCredentials{insecure.NewCredentials()}, a, p}
 	c, _, err := w.ClientHandshake(t.Context(), "", near)
 	if c != nil || !report.IsPanic(err) || p.panics.Count() != 1 || a.Held() != 0 {
 		t.Errorf("%v, %v, %d panics and %d bytes held", c, err, p.panics.Count(), a.Held())
@@ -237,18 +237,18 @@ func TestHandshakeThatPanics(t *testing.T) {
 func TestPanicOfAPlace(t *testing.T) {
 	for name, fail := range map[string]func(t *testing.T, c *wire.Conn, panics *report.Panics){
 		"in a call's end": func(_ *testing.T, c *wire.Conn, _ *report.Panics) {
-			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: &pool{addresses: []*backendAddress{nil}}}}}
-			l.conn.address.pool.queue.PushBack("no waiter")
+			l := &conn{wire: c, slot: &slot{address: &address{pool: &pool{addresses: []*address{nil}}}}}
+			l.slot.address.pool.queue.PushBack("no waiter")
 			l.release(false)
-			l.conn.address.pool.mu.Lock() // it isn't held
-			defer l.conn.address.pool.mu.Unlock()
+			l.slot.address.pool.mu.Lock() // it isn't held
+			defer l.slot.address.pool.mu.Unlock()
 		},
 		"in a call's choice": func(t *testing.T, c *wire.Conn, panics *report.Panics) {
 			var err error
 			p := &pool{panics: panics}
-			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
+			l := &conn{wire: c, slot: &slot{address: &address{pool: p, open: 1, calls: 1}}, calls: 1}
 			k := new(callFacts)
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, link: l}
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
 			expectNow := func(p *wire.Place) {
 				if taken, err := c.Expect(within(t, patience), p); !taken || err != nil {
 					t.Fatal("another call of the id is expected", err)
@@ -260,8 +260,8 @@ func TestPanicOfAPlace(t *testing.T) {
 				panic("a test panics in Pick")
 			}()
 			expectNow(&wire.Place{Call: &k.Call})
-			if l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
-				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.conn.address.open, err)
+			if l.calls != 0 || l.slot.address.open != 0 || status.Code(err) != codes.Unavailable {
+				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.slot.address.open, err)
 			}
 		},
 	} {

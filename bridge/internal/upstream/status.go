@@ -56,7 +56,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 // lostBy returns the cause of a status of a lost connection.
 func (k *callFacts) lostBy(st *status.Status) error {
 	if p := k.place.Load(); p != nil {
-		if why := p.link.wire.Lost(); why != nil {
+		if why := p.conn.wire.Lost(); why != nil {
 			return &cause{why.Error(), st}
 		}
 	}
@@ -67,7 +67,7 @@ func (k *callFacts) lostBy(st *status.Status) error {
 // or nil.
 func (k *callFacts) silence() error {
 	if p := k.place.Load(); p != nil {
-		return p.link.wire.Silence()
+		return p.conn.wire.Silence()
 	}
 	return nil
 }
@@ -93,13 +93,13 @@ func (k *callFacts) endFault(e wire.EndRow, st *status.Status, limit report.Size
 // its connection's backend takes.
 func (k *callFacts) isTooLargeFor(st *status.Status) bool {
 	p := k.place.Load()
-	return st.Code() == codes.Internal && p != nil && !p.IsWritten() && p.link.wire.IsBounded()
+	return st.Code() == codes.Internal && p != nil && !p.IsWritten() && p.conn.wire.IsBounded()
 }
 
 // isClosed reports whether culvert has closed its connections to the call's backend.
 func (k *callFacts) isClosed() bool {
 	p := k.place.Load()
-	return p.link.conn != nil && p.link.conn.address.pool.isClosed()
+	return p.conn.slot != nil && p.conn.slot.address.pool.isClosed()
 }
 
 // repeatsEnd reports whether a status only repeats the end of the call's own context. A

@@ -226,7 +226,7 @@ func (s *Stream) Waiting() int64 { return s.facts.Flow.Waiting() }
 // Arrivals counts the reads of the stream's connection that brought messages. If the
 // count is unchanged after Recv, the message had already arrived.
 func (s *Stream) Arrivals() uint64 {
-	return s.facts.place.Load().link.wire.Arrivals()
+	return s.facts.place.Load().conn.wire.Arrivals()
 }
 
 // Send takes the message over. io.EOF means that the upstream ended the call and that

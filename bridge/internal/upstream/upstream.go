@@ -86,7 +86,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	}
 	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),
+		grpc.WithTransportCredentials(poolCredentials{creds, account, p}),
 		grpc.WithContextDialer(safely(dial, panics)),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
@@ -116,7 +116,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	case b.Authority != "":
 		opts = append(opts, grpc.WithAuthority(b.Authority))
 	case own == "":
-		if place := placeOf(target); zone.Remove(place) != place {
+		if place := hostPortOf(target); zone.Remove(place) != place {
 			opts = append(opts, grpc.WithAuthority(zone.Remove(place)))
 		}
 	}
@@ -134,7 +134,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 // escapeTarget returns the target as grpc-go wants it: a URL. A path may have a "%" that
 // escapes nothing.
 func escapeTarget(target string) string {
-	if place := placeOf(target); place != "" {
+	if place := hostPortOf(target); place != "" {
 		server := strings.TrimSuffix(target, place)
 		if server == "dns:" {
 			server = "dns:///" // else the rest is no path, and grpc-go leaves it escaped
@@ -151,8 +151,8 @@ func escapeTarget(target string) string {
 	return target
 }
 
-// placeOf returns the host and the port of a target, or "" for a path.
-func placeOf(target string) string {
+// hostPortOf returns the host and the port of a target, or "" for a path.
+func hostPortOf(target string) string {
 	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
 		return ""
 	}
