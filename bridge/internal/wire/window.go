@@ -134,6 +134,7 @@ type Options struct {
 	Streams func(most uint32) // told how many streams the backend allows; may be nil
 }
 
+// NewConn returns the connection for grpc-go over the one to the backend.
 func NewConn(conn net.Conn, o Options) *Conn {
 	c := &Conn{Conn: conn, account: o.Account, panics: o.Panics, window: o.Account.NewEntry(), plaintext: o.Plaintext, allow: o.Streams, streams: make(map[uint32]stream), expected: make(map[string]*Place), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, int(o.Window))
