@@ -45,7 +45,7 @@ func (w poolCredentials) ClientHandshake(ctx context.Context, authority string, 
 		Keepalive: time.Duration(every), LostPings: &w.pool.lostPings,
 		Calm:    func() { w.pool.pingSeldomer(2 * every) },
 		LeftOut: w.pool.noteLeftOut,
-		Streams: func(most uint32) {
+		Streams: func(most uint32) { //nolint:contextcheck // a connection outlives its handshake
 			if l != nil {
 				l.allow(most)
 			}

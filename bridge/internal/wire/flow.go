@@ -7,9 +7,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
 
-// A flow counts the bytes of a call's replies that have arrived and aren't sent on
+// A Flow counts the bytes of a call's replies that have arrived and aren't sent on
 // yet: in grpc-go, and with their receiver. They count with the call from the moment
-// of their arrival. A flow also counts the memory that grpc-go takes for queued
+// of their arrival. A Flow also counts the memory that grpc-go takes for queued
 // requests, except those that already have room of their own.
 type Flow struct {
 	entry        *memory.Entry           // nil: nothing counts

@@ -7,8 +7,6 @@ import (
 )
 
 // Helpers that several packages share, by short names.
-const patience = parts.Patience
-
 var (
 	framed  = parts.Framed
 	pattern = parts.Pattern
