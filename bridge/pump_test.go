@@ -19,7 +19,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
-	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -207,7 +207,7 @@ func TestStalledReplyCountsWhatHasCome(t *testing.T) {
 		full := func(when string) {
 			t.Helper()
 			synctest.Wait()
-			window := int64(upstream.StreamWindow)
+			window := int64(wire.StreamWindow)
 			if got := c.held.Messages(); got < window-16<<10 || got > window+16<<10 {
 				t.Errorf("%s %d bytes count with the call, want the stream's window of %d", when, got, window)
 			}
@@ -245,7 +245,7 @@ func TestPumpHoldsBack(t *testing.T) {
 		synctest.Wait() // everybody waits for the client
 		// The message that the client is offered, a stream's window, 64 KiB under way in
 		// the backend, and the message that waits in Send.
-		const window = upstream.MaxStreamWindow
+		const window = wire.MaxStreamWindow
 		if n := sent.Load(); n < 1 || n > int64(window/size+3) {
 			t.Errorf("the backend has sent %d messages, and the client took none", n)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -141,7 +142,7 @@ func TestReadingAheadIsBounded(t *testing.T) {
 				t.Errorf("%d messages of %d bytes were read ahead, want %d", q.ahead.count, c.size, c.want)
 			}
 			least := int64(c.want * c.size)
-			if got, most := l.Total(), least+2*upstream.MaxStreamWindow; got < least || got > most {
+			if got, most := l.Total(), least+2*wire.MaxStreamWindow; got < least || got > most {
 				t.Errorf("the call is charged with %d bytes, want %d to %d: what was read, and what fits the window", got, least, most)
 			}
 		})

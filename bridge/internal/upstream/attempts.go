@@ -156,7 +156,7 @@ func (s *Stream) reopenUnlessCommitted() (committed bool, err error) {
 func (s *Stream) reopen() error {
 	a := s.again
 	if s.facts != nil { // else no attempt has had a stream
-		s.facts.flow.unqueueAll()
+		s.facts.Flow.UnqueueAll()
 	}
 	err := a.open(a.attempts - 1)
 	a.unopened = err != nil

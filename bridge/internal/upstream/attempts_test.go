@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -237,13 +238,15 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{call: k, link: l}
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
 			k.place.Store(place)
-			place.written.Store(written)
+			if written {
+				leave(t, &place.Place)
+			}
 			place.done(balancer.DoneInfo{})
 			p.mu.Lock()
 			k.repick()
-			avoided := l.conn.address.avoided != nil
+			avoided := l.slot.address.avoided != nil
 			p.mu.Unlock()
 			if avoided != written || len(k.refused) > 0 != written || !k.replayed.Load() {
 				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)

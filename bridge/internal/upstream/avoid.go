@@ -18,7 +18,7 @@ const maxRefusals = 100
 
 // avoid gives the calls to other addresses for a moment: a has refused one. The pool's mu
 // is held.
-func (a *backendAddress) avoid() {
+func (a *address) avoid() {
 	p := a.pool
 	if a.avoided != nil || p.closed || len(p.addresses) < 2 || !slices.Contains(p.addresses, a) {
 		return
@@ -33,12 +33,12 @@ func (a *backendAddress) avoid() {
 // rechoose follows a change of the addresses that are avoided. mu is held.
 func (p *pool) rechoose() {
 	p.ready = p.choose(nil)
-	p.grant()
+	p.seat()
 	p.growOrDismiss()
 }
 
 // refusedBy notes that the address has refused the call. The pool's mu is held.
-func (k *callFacts) refusedBy(a *backendAddress) {
+func (k *callFacts) refusedBy(a *address) {
 	if !slices.Contains(k.refused, a) {
 		k.refused = append(k.refused, a)
 	}
@@ -53,11 +53,11 @@ func (k *callFacts) noteRefusal(end error) {
 	if f == nil || place == nil {
 		return
 	}
-	address := place.link.conn.address
+	address := place.conn.slot.address
 	p := address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if place.written.Load() { // as in repick
+	if place.IsWritten() { // as in repick
 		k.refusedBy(address)
 	}
 	if n := len(k.refused); n > 1 {
@@ -70,7 +70,7 @@ func (k *callFacts) noteRefusal(end error) {
 func (p *pool) mayServe(k *callFacts) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(k.refused) < maxRefusals && slices.ContainsFunc(p.addresses, func(a *backendAddress) bool {
+	return len(k.refused) < maxRefusals && slices.ContainsFunc(p.addresses, func(a *address) bool {
 		return !slices.Contains(k.refused, a) && (len(p.ready) == 0 || a.accepts())
 	})
 }

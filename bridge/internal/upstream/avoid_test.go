@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -442,13 +443,13 @@ func TestGrantIsCheap(t *testing.T) {
 		defer p.mu.Unlock()
 		for _, a := range p.addresses[1:] {
 			for _, c := range a.conns {
-				c.link.max = 0
+				c.conn.max = 0
 			}
 		}
 		for i := range maxPassed {
-			p.queue.PushBack(&placeWaiter{refused: p.addresses[:1+i%49], ended: make(chan struct{})})
+			p.queue.PushBack(&waiter{refused: p.addresses[:1+i%49], ended: make(chan struct{})})
 		}
-		if n := testing.AllocsPerRun(10, p.grant); n > 2 {
+		if n := testing.AllocsPerRun(10, p.seat); n > 2 {
 			t.Errorf("%v allocations to find that no waiting call can use the room, want 2", n)
 		}
 		for p.queue.Len() > 0 {
@@ -512,14 +513,16 @@ func TestLostCallIsNoRefusal(t *testing.T) {
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{call: k, link: l}
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
 			k.place.Store(place)
-			place.written.Store(written)
+			if written {
+				leave(t, &place.Place)
+			}
 			place.done(balancer.DoneInfo{})
 			k.noteRefusal(report.New(report.ReasonUpstreamReset, "lost"))
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			if avoided := l.conn.address.avoided != nil; avoided != written || len(k.refused) > 0 != written {
+			if avoided := l.slot.address.avoided != nil; avoided != written || len(k.refused) > 0 != written {
 				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)
 			}
 		})

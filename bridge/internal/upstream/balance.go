@@ -13,11 +13,11 @@ type policy struct {
 	name string
 
 	// among returns the addresses that calls may use, of those that accept calls.
-	among func(ready []*backendAddress) []*backendAddress
+	among func(ready []*address) []*address
 
 	// take takes a place for a call at one of the addresses. It returns nil if all
 	// places are taken. The pool's mu is held.
-	take func(p *pool, among []*backendAddress) *backendLink
+	take func(p *pool, among []*address) *conn
 }
 
 // policies has the meanings and names of grpc-go's balancers. Those can't be used:
@@ -39,16 +39,16 @@ func findPolicy(name string) (policy, error) {
 	return policy{}, fmt.Errorf("balance %q: want round_robin, least_request or pick_first", name)
 }
 
-func all(ready []*backendAddress) []*backendAddress { return ready }
+func all(ready []*address) []*address { return ready }
 
 // onlyFirst ignores the other addresses even if the first is full: a full one works,
 // and a call waits there for a place.
-func onlyFirst(ready []*backendAddress) []*backendAddress { return ready[:min(len(ready), 1)] }
+func onlyFirst(ready []*address) []*address { return ready[:min(len(ready), 1)] }
 
 // choose returns the addresses for a call, without those that refused it. They are in
 // the order of their places. mu is held.
-func (p *pool) choose(refused []*backendAddress) []*backendAddress {
-	var ready, willing []*backendAddress
+func (p *pool) choose(refused []*address) []*address {
+	var ready, willing []*address
 	for _, a := range p.addresses {
 		if a.accepts() && !slices.Contains(refused, a) {
 			ready = append(ready, a)
@@ -65,7 +65,7 @@ func (p *pool) choose(refused []*backendAddress) []*backendAddress {
 
 // take takes a place for a call. The addresses that refused it get it only if no other
 // one accepts calls. mu is held.
-func (p *pool) take(refused []*backendAddress) *backendLink {
+func (p *pool) take(refused []*address) *conn {
 	among := p.ready
 	if len(refused) > 0 {
 		if others := p.choose(refused); len(others) > 0 {
@@ -77,13 +77,13 @@ func (p *pool) take(refused []*backendAddress) *backendLink {
 
 // takeInTurn takes a place on the address behind the one that was called last, or on the
 // next one with room. mu is held.
-func (p *pool) takeInTurn(among []*backendAddress) *backendLink {
-	first, _ := slices.BinarySearchFunc(among, p.turn+1, func(a *backendAddress, place int) int { return a.place - place })
+func (p *pool) takeInTurn(among []*address) *conn {
+	first, _ := slices.BinarySearchFunc(among, p.turn+1, func(a *address, place int) int { return a.index - place })
 	for _, spare := range [...]bool{false, true} {
 		for i := range among {
 			a := among[(first+i)%len(among)]
 			if l := a.take(spare); l != nil {
-				p.turn = a.place
+				p.turn = a.index
 				return l
 			}
 		}
@@ -95,7 +95,7 @@ func (p *pool) takeInTurn(among []*backendAddress) *backendLink {
 // calls, or on the other one, or on any. A choice among two, and not all, keeps an
 // address that fails every call at once from getting most of the calls. gRFC A48.
 // mu is held.
-func (p *pool) takeLeastCalls(among []*backendAddress) *backendLink {
+func (p *pool) takeLeastCalls(among []*address) *conn {
 	if n := len(among); n > 1 {
 		i, j := rand.IntN(n), rand.IntN(n-1) //nolint:gosec // it spreads calls
 		if j >= i {
@@ -105,7 +105,7 @@ func (p *pool) takeLeastCalls(among []*backendAddress) *backendLink {
 		if b.open < a.open {
 			a, b = b, a
 		}
-		for _, chosen := range [...]*backendAddress{a, b} {
+		for _, chosen := range [...]*address{a, b} {
 			for _, spare := range [...]bool{false, true} {
 				if l := chosen.take(spare); l != nil {
 					return l

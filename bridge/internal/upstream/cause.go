@@ -1,24 +1,20 @@
 package upstream
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"syscall"
 
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-var hintTLS = "does it need TLS? " + report.ToSet(report.KeyBackendTLS, "")
 
 // causeOf returns the cause that grpc-go tells, for the log.
 func causeOf(err error) error {
@@ -40,15 +36,15 @@ func (c *cause) Error() string { return c.text }
 // GRPCStatus lets status.Code find the code.
 func (c *cause) GRPCStatus() *status.Status { return c.st }
 
-// connOf returns the backendConn for which grpc-go connects, in a dialer or a handshake, or
+// slotOf returns the slot for which grpc-go connects, in a dialer or a handshake, or
 // nil.
-func connOf(ctx context.Context) *backendConn {
-	c, _ := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(poolConnKey{}).(*backendConn)
+func slotOf(ctx context.Context) *slot {
+	c, _ := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(slotKey{}).(*slot)
 	return c
 }
 
 // noteFailure notes why an attempt to connect fails. The first reason stays. c may be nil.
-func (c *backendConn) noteFailure(why error) {
+func (c *slot) noteFailure(why error) {
 	if c != nil {
 		c.why.CompareAndSwap(nil, &why)
 	}
@@ -56,12 +52,12 @@ func (c *backendConn) noteFailure(why error) {
 
 // whyFailed returns why the attempts to connect since the last call have failed, with a hint
 // what to try if there is one. otherwise is the reason that grpc-go tells.
-func (c *backendConn) whyFailed(otherwise error) error {
+func (c *slot) whyFailed(otherwise error) error {
 	switch why := c.why.Swap(nil); {
 	case why != nil:
 		return explain(*why)
-	case c.next != nil && !c.next.lost && c.next.wire.failed.Load() != nil: // behind the handshake
-		return *c.next.wire.failed.Load()
+	case c.next != nil && !c.next.lost: // behind the handshake
+		return cmp.Or(c.next.wire.Failure(), otherwise)
 	}
 	return otherwise
 }
@@ -74,34 +70,9 @@ func explain(err error) error {
 	case plain && record.Conn != nil: // it is the first record
 		return fmt.Errorf("%w: does it speak plaintext? leave %s out", err, report.ToSet(report.KeyBackendTLS, ""))
 	case noALPN, strings.Contains(err.Error(), "tls: no application protocol"):
-		return fmt.Errorf("%s%w: is it a gRPC server?", saysOtherProtocol, err)
+		return fmt.Errorf("%s%w: is it a gRPC server?", wire.SaysOtherProtocol, err)
 	}
 	return err
-}
-
-// lost returns why a connection of calls was lost, or nil.
-func (c *windowConn) lost() error {
-	why := c.failed.Load()
-	if why == nil {
-		return nil
-	}
-	text := (*why).Error()
-	if !errors.Is(*why, errNotAlive) {
-		text = "error reading from server: " + text
-	}
-	if away := c.away.Load(); away != nil {
-		text += ", received prior goaway: " + *away
-	}
-	return errors.New(text)
-}
-
-// noteLoss notes why grpc-go can't read any more. Before there was anything to read, a write
-// that failed says as much.
-func (c *windowConn) noteLoss(why error) {
-	if errors.Is(why, io.EOF) && (c.in.skip > 0 || len(c.in.carry) > 0) {
-		why = io.ErrUnexpectedEOF
-	}
-	c.failed.CompareAndSwap(nil, &why)
 }
 
 // openError returns why a call could not be started.
@@ -141,8 +112,8 @@ func noConnection(cause error) *report.Fault {
 		return f
 	}
 	switch {
-	case strings.Contains(cause.Error(), saysOtherProtocol):
-		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, saysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
+	case strings.Contains(cause.Error(), wire.SaysOtherProtocol):
+		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, wire.SaysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
 	case strings.HasPrefix(cause.Error(), saysUnhealthy):
 		f = report.New(report.ReasonUpstreamUnhealthy, "the backend fails its health check")
 	}
@@ -171,35 +142,3 @@ func Overloaded(err error) bool {
 	f, ok := errors.AsType[*report.Fault](err)
 	return ok && f.Reason == report.ReasonOverloaded
 }
-
-// saysOtherProtocol begins the cause if something answers, but not in HTTP/2.
-const saysOtherProtocol = "no HTTP/2: "
-
-// checkGreeting checks a backend's first bytes, which in HTTP/2 are a SETTINGS frame,
-// or the error in their place. It returns an error that describes anything else, or
-// nil. plaintext reports that TLS wasn't used. RFC 9113 §3.4.
-func checkGreeting(first []byte, err error, plaintext bool) error {
-	remedy := "is it a gRPC server?"
-	if plaintext {
-		remedy += " " + hintTLS
-	}
-	switch {
-	case bytes.HasPrefix(first, []byte("HTTP/")):
-		line, _, _ := bytes.Cut(first, []byte("\r\n"))
-		return fmt.Errorf("%sthe backend says %.60q: %s", saysOtherProtocol, line, remedy)
-	case plaintext && len(first) > 1 && first[0] == tlsAlert && first[1] == tlsMajor:
-		return fmt.Errorf("%sthe backend answers in TLS: %s", saysOtherProtocol, hintTLS)
-	case len(first) > frameKindAt && first[frameKindAt] != byte(http2.FrameSettings):
-		return fmt.Errorf("%sthe backend begins with %.20q: %s", saysOtherProtocol, first, remedy)
-	case len(first) > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
-		return nil
-	case plaintext:
-		return fmt.Errorf("the backend closed the connection without an answer: %s", hintTLS)
-	}
-	return errors.New("the backend closed the connection without an answer, after TLS's handshake")
-}
-
-const (
-	tlsAlert = 21 // RFC 8446 §5.1
-	tlsMajor = 3
-)

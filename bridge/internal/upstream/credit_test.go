@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 )
 
 // receiveAll begins so many calls, and returns how many have their reply. done waits
@@ -198,7 +199,7 @@ func TestLargeRepliesLeaveNoCreditBehind(t *testing.T) {
 			}
 		}
 		synctest.Wait() // the backend has sent what it may
-		if got, most := a.Used()-budget, connWindow(a); got < most/2 || got > most+64<<10 {
+		if got, most := a.Used()-budget, wire.ConnWindow(a); got < most/2 || got > most+64<<10 {
 			t.Errorf("%d bytes have come without room, want up to the connection's window of %d", got, most)
 		}
 		cancel()

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -36,7 +37,7 @@ func dialOf(b *report.Backend) (string, func(context.Context, string) (net.Conn,
 	}
 	timeout := userTimeout
 	if b.Keepalive > 0 {
-		timeout = pingTimeout // gRFC A18
+		timeout = wire.PingTimeout // gRFC A18
 	}
 	d := &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount},

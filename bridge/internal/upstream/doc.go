@@ -9,28 +9,22 @@
 //
 // To read it, begin with upstream.go, the options of grpc-go, and stream.go: opening,
 // sending and receiving. set.go has the names, and the holders of an upstream.
-// status.go and ends.go distinguish the backend's own status from those that grpc-go
-// makes, and cause.go says for the log why a connection failed. pool.go, conns.go and
-// places.go are the pool, balance.go and avoid.go its choice of an address, growth.go its
-// size, health.go the health of connections, and state.go what operators see of it.
+// status.go distinguishes the backend's own status from those that grpc-go makes, and cause.go
+// says for the log why a connection failed. pool.go, conns.go and places.go are the pool,
+// balance.go and avoid.go its choice of an address, growth.go its size, health.go the health
+// of connections, and state.go what operators see of it.
 // asked.go opens streams for the room reflection, whose Book knows the backend's methods.
 // retry.go decides whether a call is sent again, and attempts.go sends it. resolve.go has the
 // names, dial.go and tls.go the way to an address. panic.go ends a connection for a panic on
 // goroutines of grpc-go.
 //
-// window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
-// grant.go withholds large replies, and credit.go the connection's window, until the
-// account has room. whose.go finds the call of a stream. facts.go has what the frames tell
-// of a call beside its status, and verdict.go what header blocks of answers say. flow.go
-// counts with a call the replies that have arrived and the requests that it has queued, and
-// packed.go those that grpc-go compresses. silence.go pings a silent backend. answers.go
-// repairs headers of answers that grpc-go wouldn't read, and pack.go sets the level of gzip.
+// credentials.go puts a [wire.Conn] on each connection, and facts.go ties a call's place in the
+// pool to the one on its connection.
 //
-// Beside grpc-go's own goroutines, the package starts two for each connection. They
-// write its frames and watch whether the backend answers, and end with the
-// connection. It starts one for each name, which resolves the name and ends with
-// Close. A connection with a health check has one more. InProcess serves until it is
-// stopped. Close waits for all of them, for the question of the Book, and for the timers of
-// the pool. A Set starts one for each upstream that leaves it, which closes
-// that upstream after its last call; the Set's Close waits for them.
+// Beside grpc-go's own goroutines and those of the connections, the package starts one for
+// each name, which resolves the name and ends with Close, and one for each connection with a
+// health check. InProcess serves until it is stopped. Close waits for all of them, for the
+// question of the Book, and for the timers of the pool. A Set starts one for each upstream
+// that leaves it, which closes that upstream after its last call; the Set's Close waits for
+// them.
 package upstream

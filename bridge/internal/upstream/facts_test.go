@@ -17,7 +17,6 @@ import (
 	"testing/synctest"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -26,6 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -109,137 +109,6 @@ func TestCallsOfOneID(t *testing.T) {
 	}
 }
 
-// TestExpectedCallOfTheSameID: another call waits for it until its headers have left, or it
-// is given up, or the connection takes no more calls, or the other call's context ends.
-func TestExpectedCallOfTheSameID(t *testing.T) {
-	errEnded := errors.New("the call has ended")
-	for name, c := range map[string]struct {
-		end   func(c *windowConn, first *callPlace, cancel context.CancelCauseFunc)
-		taken bool
-		fails bool
-	}{
-		"its headers leave": {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) {
-			c.mu.Lock()
-			c.streams[1] = streamState{}
-			c.mu.Unlock()
-			c.id = "one"
-			c.bind(1)
-		}, true, false},
-		"it gets no stream":              {func(c *windowConn, first *callPlace, _ context.CancelCauseFunc) { c.giveUp(first) }, true, false},
-		"the connection takes no calls":  {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { c.leave() }, false, false},
-		"the connection ends":            {func(c *windowConn, _ *callPlace, _ context.CancelCauseFunc) { _ = c.Close() }, true, false},
-		"the other call's context ended": {func(_ *windowConn, _ *callPlace, cancel context.CancelCauseFunc) { cancel(errEnded) }, false, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				near, far := net.Pipe()
-				a := memory.New(1<<20, 0)
-				conn := newWindowConn(near, a, connWindow(a), nil)
-				defer conn.Close()
-				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-				first, second := placeOn(conn, nil, nil), placeOn(conn, nil, nil)
-				expectNow(t, conn, first)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(nil)
-				ended := make(chan error, 1)
-				taken := false
-				go func() {
-					var err error
-					taken, err = conn.expect(ctx, second)
-					ended <- err
-				}()
-				synctest.Wait()
-				if len(ended) > 0 {
-					t.Fatal("the second call doesn't wait")
-				}
-				c.end(conn, first, cancel)
-				if err := <-ended; taken != c.taken || (err != nil) != c.fails {
-					t.Errorf("taken %v, %v; want %v, fails %v", taken, err, c.taken, c.fails)
-				}
-			})
-		})
-	}
-}
-
-// TestExpectedCallsTakeTurns: of many calls of one id, one at a time is woken, in their order.
-func TestExpectedCallsTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		a := memory.New(1<<20, 0)
-		conn := newWindowConn(near, a, connWindow(a), nil)
-		defer conn.Close()
-		go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-		first := placeOn(conn, nil, nil)
-		expectNow(t, conn, first)
-		const calls, ends = 5, 2
-		ctx, cancel := context.WithCancel(t.Context())
-		turns := make(chan *callPlace, calls)
-		var waiting []*callPlace
-		for n := range calls {
-			p, ctx := placeOn(conn, nil, nil), ctx
-			if n != ends {
-				ctx = t.Context()
-			}
-			waiting = append(waiting, p)
-			go func() {
-				if taken, err := conn.expect(ctx, p); (err != nil) != (n == ends) || taken != (err == nil) {
-					t.Errorf("call %d: taken %v, %v", n, taken, err)
-				}
-				turns <- p
-			}()
-			synctest.Wait()
-		}
-		cancel()
-		if p := <-turns; p != waiting[ends] {
-			t.Error("the call whose context ended still waits")
-		}
-		waiting = slices.Delete(waiting, ends, ends+1)
-		for last := first; len(waiting) > 0; {
-			if synctest.Wait(); len(turns) > 0 {
-				t.Fatal("a call doesn't wait for its turn")
-			}
-			conn.giveUp(last)
-			if last = <-turns; last != waiting[0] {
-				t.Error("another call has the turn")
-			}
-			waiting = waiting[1:]
-		}
-	})
-}
-
-// TestResetBeforeTheHeaderIsWhole: the call isn't expected any more.
-func TestResetBeforeTheHeaderIsWhole(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, a, connWindow(a), nil)
-	defer c.Close()
-	first := placeOn(c, nil, nil)
-	expectNow(t, c, first)
-	var block, sent bytes.Buffer
-	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}); err != nil {
-		t.Fatal(err)
-	}
-	sent.WriteString(http2.ClientPreface)
-	client := http2.NewFramer(&sent, nil)
-	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Next(3)}) // to memory
-	write := func() {
-		if _, err := c.Write(sent.Bytes()); err != nil {
-			t.Fatal(err)
-		}
-		sent.Reset()
-	}
-	write()
-	c.received(h2Frame{kind: http2.FrameRSTStream, stream: 1})
-	_ = client.WriteContinuation(1, true, block.Bytes())
-	write()
-	if !first.written.Load() {
-		t.Error("the headers haven't left")
-	}
-	expectNow(t, c, placeOn(c, nil, nil))
-}
-
 // TestHeaderLeavesWhole: a backend that answers before a request's header is whole gets no
 // part of it before that. So its answer is known to be the call's.
 func TestHeaderLeavesWhole(t *testing.T) {
@@ -266,90 +135,6 @@ func TestHeaderLeavesWhole(t *testing.T) {
 	}
 }
 
-// TestLongCallKeepsNoOthers: calls of its id that have begun after it can be freed.
-func TestLongCallKeepsNoOthers(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, a, connWindow(a), nil)
-	defer c.Close()
-	long := placeOn(c, nil, nil)
-	expectNow(t, c, long)
-	before := long
-	for n := range 10 {
-		next := placeOn(c, nil, nil)
-		if c.queueUp(next) {
-			t.Fatal("a call didn't wait for the one before")
-		}
-		if n == 0 {
-			c.id = long.call.id
-			c.bind(1)
-		} else {
-			c.giveUp(before)
-		}
-		if before.next != nil {
-			t.Errorf("call %d keeps the next one", n)
-		}
-		before = next
-	}
-	c.giveUp(before)
-	if len(c.expected) > 0 {
-		t.Errorf("%d calls are expected", len(c.expected))
-	}
-}
-
-// TestUnreadableRequestEndsTheConnection: no call on it could be known any more.
-func TestUnreadableRequestEndsTheConnection(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
-	a := memory.New(1<<20, 0)
-	c := newWindowConn(near, a, connWindow(a), nil)
-	defer c.Close() // it is closed
-	first := placeOn(c, nil, nil)
-	expectNow(t, c, first)
-	var sent bytes.Buffer
-	sent.WriteString(http2.ClientPreface)
-	_ = http2.NewFramer(&sent, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x80}, EndHeaders: true}) // to memory
-	if _, err := c.Write(sent.Bytes()); err == nil || first.written.Load() {
-		t.Errorf("%v; written %v", err, first.written.Load())
-	}
-}
-
-// TestStreamAfterAGoAway: the backend hasn't seen it, although its header has left.
-func TestStreamAfterAGoAway(t *testing.T) {
-	lost := status.Error(codes.Unavailable, "")
-	for last, want := range map[byte]map[uint32]end{1: {1: endNone, 3: endLeftOut}, 0: {1: endLeftOut, 3: endLeftOut}, 2: {1: endNone, 3: endNone}} {
-		near, far := net.Pipe()
-		a := memory.New(1<<20, 0)
-		c := newWindowConn(near, a, connWindow(a), nil)
-		before, after := placeOn(c, nil, nil), placeOn(c, nil, nil)
-		c.streams[1] = streamState{place: before}
-		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0}, c.received)
-		c.streams[3] = streamState{}
-		expectNow(t, c, after)
-		c.id = "one"
-		c.bind(3)
-		for id, p := range map[uint32]*callPlace{1: before, 3: after} {
-			if got := end(p.end.Load()); got != want[id] {
-				t.Errorf("a GOAWAY of %d: stream %d has the end %d, want %d", last, id, got, want[id])
-			}
-			if got := p.wasRefused(lost); got != (want[id] == endLeftOut) || p.wasRefused(nil) {
-				t.Errorf("a GOAWAY of %d: stream %d was refused: %v", last, id, got)
-			}
-			if p.answered.Store(true); p.wasRefused(lost) {
-				t.Errorf("a GOAWAY of %d: stream %d was answered and refused", last, id)
-			}
-		}
-		if placeOn(c, nil, nil).wasRefused(lost) {
-			t.Errorf("a GOAWAY of %d: a call without a stream was refused", last)
-		}
-		_ = c.Close()
-		_ = far.Close()
-	}
-}
-
 // TestLostConnectionIsPickedAgain: a call that was to begin on a connection that is lost gets
 // a place on another one, which expects it.
 func TestLostConnectionIsPickedAgain(t *testing.T) {
@@ -357,7 +142,7 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 		u := upstreamTo(t, newSeveral(t, 1, 100).Backend)
 		synctest.Wait()
 		pick := func() (*callFacts, balancer.PickResult) {
-			k := &callFacts{id: "one"}
+			k := &callFacts{Call: wire.Call{ID: "one"}}
 			result, err := u.pool.Pick(balancer.PickInfo{Ctx: context.WithValue(t.Context(), factsKey{}, k)})
 			if err != nil {
 				t.Fatal(err)
@@ -365,14 +150,14 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 			return k, result
 		}
 		_, lost := pick()
-		var wire *windowConn
+		var wire *wire.Conn
 		u.pool.mu.Lock()
-		wire = u.pool.addresses[0].conns[0].link.wire
+		wire = u.pool.addresses[0].conns[0].conn.wire
 		u.pool.mu.Unlock()
-		_ = wire.Conn.Close()
+		wire.Cut()
 		synctest.Wait()
 		again, result := pick()
-		if again.place.Load().link.wire == wire || result.SubConn == lost.SubConn {
+		if again.place.Load().conn.wire == wire || result.SubConn == lost.SubConn {
 			t.Error("the call has a place on the lost connection, or its SubConn")
 		}
 		lost.Done(balancer.DoneInfo{})
@@ -523,7 +308,7 @@ func TestBlocksThatGrpcTakesOver(t *testing.T) {
 func TestMoreDataThanTheWindow(t *testing.T) {
 	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		c.ok(id)
-		for range MaxStreamWindow/(16<<10) + 1 {
+		for range wire.MaxStreamWindow/(16<<10) + 1 {
 			c.data(id, false, slices.Concat(prefixOf(16<<10-prefixBytes), make([]byte, 16<<10-prefixBytes)))
 		}
 		c.end(id, "grpc-status", "5")
@@ -532,11 +317,8 @@ func TestMoreDataThanTheWindow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := call.facts.place.Load().link.wire
 	poll(t, func() string { // Recv gives window back
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !call.facts.place.Load().written.Load() || len(c.streams) > 0 {
+		if !call.facts.onWire().Trailed() {
 			return "the trailers haven't come"
 		}
 		return ""
@@ -617,7 +399,7 @@ func TestMalformedGoAway(t *testing.T) {
 		"too short":              {0, 7},
 		"empty":                  {0, 0},
 		"on a stream":            {1, 8},
-		"too large":              {0, maxFrameBytes + 1},
+		"too large":              {0, maxDataBytes + 1},
 		"short, and on a stream": {1, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -689,28 +471,27 @@ func TestOwnStatusBeforeTheConnectionBreaks(t *testing.T) {
 func TestStatusOfAClosedConnection(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	a := memory.New(1<<20, 0)
-	conn := newWindowConn(near, a, connWindow(a), nil)
-	defer conn.Close()
+	unused := wire.NewConn(near, wire.Options{Account: memory.New(1<<20, 0)})
+	defer unused.Close()
 	for _, c := range []struct {
-		own    answerStatus
+		own    *status.Status
 		st     *status.Status
 		closed bool
 		says   string // "": the status is the backend's
 	}{
-		{answerStatus{codes.NotFound, "gone"}, status.New(codes.NotFound, "gone"), true, ""},
-		{answerStatus{codes.Canceled, "gone"}, status.New(codes.Canceled, "gone"), true, ""},
-		{answerStatus{codes.Unavailable, "lost"}, status.New(codes.Unavailable, "lost"), false, ""},
-		{answerStatus{codes.Unavailable, "gone"}, status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
-		{answerStatus{codes.OK, ""}, status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
-		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), true, "culvert has closed its connections to the backend"},
-		{answerStatus{codes.OK, ""}, status.New(codes.Canceled, "closing"), false, saysBroken},
+		{status.New(codes.NotFound, "gone"), status.New(codes.NotFound, "gone"), true, ""},
+		{status.New(codes.Canceled, "gone"), status.New(codes.Canceled, "gone"), true, ""},
+		{status.New(codes.Unavailable, "lost"), status.New(codes.Unavailable, "lost"), false, ""},
+		{status.New(codes.Unavailable, "gone"), status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
+		{status.New(codes.OK, ""), status.New(codes.Unavailable, "lost"), false, "the connection to the backend was lost"},
+		{status.New(codes.OK, ""), status.New(codes.Canceled, "closing"), true, "culvert has closed its connections to the backend"},
+		{status.New(codes.OK, ""), status.New(codes.Canceled, "closing"), false, wire.SaysBroken},
 	} {
-		p := placeOn(conn, nil, nil)
-		p.link.conn = &backendConn{address: &backendAddress{pool: &pool{closed: c.closed}}}
-		p.own = c.own
-		p.trailer.Store(true)
-		err := p.call.classify(t.Context(), c.st.Err(), testMessages)
+		k := &callFacts{}
+		p := &callPlace{Place: wire.Place{Call: &k.Call}, conn: &conn{wire: unused, slot: &slot{address: &address{pool: &pool{closed: c.closed}}}}}
+		k.place.Store(p)
+		leave(t, &p.Place, ":status", "200", "content-type", "application/grpc", "grpc-status", strconv.Itoa(int(c.own.Code())), "grpc-message", c.own.Message())
+		err := k.classify(t.Context(), c.st.Err(), testMessages)
 		f, isFault := errors.AsType[*report.Fault](err)
 		if c.says == "" && judge(err).origin != report.OriginUpstream || c.says != "" && (!isFault || f.Text != c.says) {
 			t.Errorf("%v with trailers of %v, closed: %v: %v, want %q", c.st, c.own, c.closed, err, c.says)
@@ -777,45 +558,5 @@ func TestCompressedMessagesCountBothWays(t *testing.T) {
 	wantAllSent(t, call, held)
 	if call.Full() || call.Waiting() != 0 {
 		t.Errorf("full: %v, %d bytes wait", call.Full(), call.Waiting())
-	}
-}
-
-// TestDataBehindAReset: the sizes of its messages are of no use, and aren't kept.
-func TestDataBehindAReset(t *testing.T) {
-	const most, frames = 64, 600
-	sent := make(chan struct{})
-	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
-		if id > 1 {
-			c.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", "0")
-			return
-		}
-		defer close(sent)
-		c.ok(id, "grpc-encoding", "gzip")
-		c.data(id, false, prefixOf(0))
-		_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
-		for range frames { // of 3000 messages each
-			c.data(id, false, make([]byte, 3000*prefixBytes))
-			if c.flush() != nil {
-				return
-			}
-		}
-	}).address})
-	ctx := within(t, patience)
-	call, err := openCall(ctx, u, Request{Method: testMethod})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for err == nil {
-		_, err = call.Recv()
-	}
-	<-sent
-	if e := callUpstream(ctx, t, u, nil); e.status.Code() != codes.OK { // so all has been read
-		t.Error(e.status)
-	}
-	p := call.facts.place.Load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := p.packed.len(); n > most {
-		t.Errorf("%d sizes are kept", n)
 	}
 }

@@ -13,10 +13,10 @@ func (p *pool) grow() (coming int) {
 		for _, c := range a.conns {
 			switch {
 			case c.failure != nil || c.accepts():
-			case c.link == nil:
+			case c.conn == nil:
 				coming += a.streams
 			default:
-				coming += c.link.places()
+				coming += c.conn.places()
 			}
 		}
 	}
@@ -33,8 +33,8 @@ func (p *pool) grow() (coming int) {
 
 // growable returns the address with the fewest connections among the full ones that may
 // have another one, or nil. mu is held.
-func (p *pool) growable() *backendAddress {
-	var best *backendAddress
+func (p *pool) growable() *address {
+	var best *address
 	for _, a := range p.ready {
 		if len(a.conns) >= p.config.maxConnections || a.streams == 0 || a.hasRoom() || best != nil && len(a.conns) >= len(best.conns) {
 			continue
@@ -53,13 +53,13 @@ const excessUnhealthy = 3
 // mayGrow reports whether another connection to the address may be of use. It isn't
 // while an attempt fails. An unhealthy connection doesn't speak for the next one:
 // behind a load balancer, that may reach another server. mu is held.
-func (a *backendAddress) mayGrow() bool {
+func (a *address) mayGrow() bool {
 	excess := 0
 	for _, c := range a.conns {
 		switch {
 		case c.failure == nil:
 			excess--
-		case c.link == nil:
+		case c.conn == nil:
 			return false
 		default:
 			excess++
@@ -93,21 +93,21 @@ func (p *pool) trim() {
 // trim gives no further calls to connections that the last interval didn't need. It
 // closes those without calls, and unhealthy ones beside one that accepts calls. mu is
 // held.
-func (a *backendAddress) trim(unqueued bool) {
-	var used []*backendConn
+func (a *address) trim(unqueued bool) {
+	var used []*slot
 	for _, c := range a.conns {
 		if c.accepts() && !c.spare {
 			used = append(used, c)
 		}
 	}
-	slices.SortFunc(used, func(a, b *backendConn) int { return a.link.calls - b.link.calls })
+	slices.SortFunc(used, func(a, b *slot) int { return a.conn.calls - b.conn.calls })
 	for n := len(used) - 1; unqueued && n > 0 && a.peak <= n*a.streams-a.streams/4; n-- {
 		used[len(used)-1-n].spare = true
 	}
 	a.peak = a.calls
 	for _, c := range a.conns {
-		unhealthy := c.link != nil && c.failure != nil && a.accepts()
-		if (unhealthy || c.spare && a.hasOther(c)) && c.link.calls == 0 {
+		unhealthy := c.conn != nil && c.failure != nil && a.accepts()
+		if (unhealthy || c.spare && a.hasOther(c)) && c.conn.calls == 0 {
 			c.close()
 		}
 	}

@@ -30,61 +30,61 @@ const (
 // maxHealthAnswer bounds the bytes of an answer, which are a few.
 const maxHealthAnswer = 4 << 10
 
-// health is the part of a backendLink for its health check. The pool's mu guards it.
+// health is the part of a conn for its health check. The pool's mu guards it.
 type health struct {
-	serving   bool         // it may have calls
-	watch     *healthWatch // nil: it isn't checked
-	unchecked bool         // it can't be: the backend doesn't offer it
+	serving   bool   // it may have calls
+	check     *check // nil: it isn't checked
+	unchecked bool   // it can't be: the backend doesn't offer it
 }
 
-// A healthWatch is the check of one link, with a goroutine.
-type healthWatch struct {
-	link     *backendLink
+// A check is the check of one connection, with a goroutine.
+type check struct {
+	conn     *conn
 	cancel   context.CancelFunc
 	recovery *time.Timer // until an answer SERVING counts; the pool's mu guards it
 }
 
-// supervise starts the health check of a link that accepts calls, if there is one.
+// supervise starts the health check of a connection that accepts calls, if there is one.
 // grpc-go's own check isn't used: it takes a stream that the pool doesn't know of, and
 // waits without a bound for an answer. The pool's mu is held.
-func (l *backendLink) supervise() {
-	p := l.conn.address.pool
+func (l *conn) supervise() {
+	p := l.slot.address.pool
 	switch {
 	case !p.config.health.Enabled || l.unchecked:
 		l.serving = true
 	case l.max < 2: // the check would take the only stream
-		l.stopWatch()
-		l.serving, l.conn.failure = true, nil
+		l.stopCheck()
+		l.serving, l.slot.failure = true, nil
 		p.noteUnchecked("let the backend accept two streams on a connection, of which the health check takes one, or turn " + report.Named(report.KeyHealthCheck) + " off")
-	case l.watch == nil:
+	case l.check == nil:
 		l.serving = false
-		l.startWatch()
+		l.startCheck()
 	}
 }
 
-// startWatch begins to ask. The pool's mu is held.
-func (l *backendLink) startWatch() {
-	p := l.conn.address.pool
-	ctx, cancel := context.WithCancel(context.Background()) // ended by stopWatch
-	w := &healthWatch{link: l, cancel: cancel}
-	l.watch = w
+// startCheck begins to ask. The pool's mu is held.
+func (l *conn) startCheck() {
+	p := l.slot.address.pool
+	ctx, cancel := context.WithCancel(context.Background()) // ended by stopCheck
+	w := &check{conn: l, cancel: cancel}
+	l.check = w
 	conn, release := l.sub.GetOrBuildProducer(onConn{})
 	p.checks.Go(func() {
 		defer release()
-		defer l.wire.catch() // another connection gets another check
+		defer l.wire.Catch() // another connection gets another check
 		w.run(ctx, healthpb.NewHealthClient(conn.(grpc.ClientConnInterface)), p.config.health.Service)
 	})
 }
 
-// stopWatch ends the check, if there is one. Its goroutine ends later. The pool's mu
+// stopCheck ends the check, if there is one. Its goroutine ends later. The pool's mu
 // is held.
-func (l *backendLink) stopWatch() {
-	if l.watch == nil {
+func (l *conn) stopCheck() {
+	if l.check == nil {
 		return
 	}
-	l.watch.cancel()
-	l.conn.address.pool.stop(l.watch.recovery)
-	l.watch.recovery, l.watch = nil, nil
+	l.check.cancel()
+	l.slot.address.pool.stop(l.check.recovery)
+	l.check.recovery, l.check = nil, nil
 }
 
 // onConn builds the producer that opens streams on one connection, past the picker.
@@ -95,7 +95,7 @@ func (onConn) Build(conn any) (balancer.Producer, func()) { return conn, func() 
 
 // run asks until the context ends. A stream that ends after an answer is opened again,
 // and the last answer counts until then: proxies end long streams.
-func (w *healthWatch) run(ctx context.Context, client healthpb.HealthClient, service string) {
+func (w *check) run(ctx context.Context, client healthpb.HealthClient, service string) {
 	unanswered := 0
 	for {
 		began := time.Now()
@@ -125,7 +125,7 @@ var errNoHealth = fmt.Errorf("no answer within %v", healthPatience)
 
 // ask opens one Watch and follows it to its end. answered reports that there was an
 // answer.
-func (w *healthWatch) ask(ctx context.Context, client healthpb.HealthClient, service string) (answered bool, err error) {
+func (w *check) ask(ctx context.Context, client healthpb.HealthClient, service string) (answered bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	patience := time.AfterFunc(healthPatience, func() { cancel(errNoHealth) })
@@ -177,16 +177,16 @@ func unhealthy(s healthpb.HealthCheckResponse_ServingStatus, service string) err
 	}
 }
 
-// judge sets the health of the link. nil means that it serves. A link that didn't gets
-// calls again only if that lasts.
-func (w *healthWatch) judge(failure error) {
-	l := w.link
-	c := l.conn
+// judge sets the health of the connection. nil means that it serves. A connection that didn't
+// gets calls again only if that lasts.
+func (w *check) judge(failure error) {
+	l := w.conn
+	c := l.slot
 	p := c.address.pool
 	p.mu.Lock()
 	defer p.unlock()
 	switch {
-	case l.watch != w: // it was stopped
+	case l.check != w: // it was stopped
 	case failure != nil:
 		p.stop(w.recovery)
 		w.recovery = nil
@@ -199,33 +199,33 @@ func (w *healthWatch) judge(failure error) {
 		w.serve()
 	default:
 		w.recovery = p.after(recoveryPause, func() {
-			if w.recovery != nil { // else it ran out while judge or stopWatch stopped it
+			if w.recovery != nil { // else it ran out while judge or stopCheck stopped it
 				w.serve()
 			}
 		})
 	}
 }
 
-// serve gives the link calls. The pool's mu is held.
-func (w *healthWatch) serve() {
+// serve gives the connection calls. The pool's mu is held.
+func (w *check) serve() {
 	w.recovery = nil
-	w.link.serving, w.link.conn.failure = true, nil
-	w.link.conn.address.pool.publish()
+	w.conn.serving, w.conn.slot.failure = true, nil
+	w.conn.slot.address.pool.publish()
 }
 
 // giveUp ends the check of a backend that doesn't offer it.
-func (w *healthWatch) giveUp() {
-	l := w.link
-	p := l.conn.address.pool
+func (w *check) giveUp() {
+	l := w.conn
+	p := l.slot.address.pool
 	p.mu.Lock()
 	defer p.unlock()
-	if l.watch != w {
+	if l.check != w {
 		return
 	}
-	l.stopWatch()
+	l.stopCheck()
 	l.unchecked, l.serving = true, true
-	l.conn.failure = nil
-	l.conn.address.streams = l.places()
+	l.slot.failure = nil
+	l.slot.address.streams = l.places()
 	p.noteUnchecked("add the health service (grpc.health.v1) to the backend, or turn " + report.Named(report.KeyHealthCheck) + " off")
 	p.publish()
 }
@@ -242,14 +242,14 @@ func (p *pool) noteUnchecked(remedy string) {
 }
 
 // noteHealth logs a change of the address. The pool's mu is held.
-func (a *backendAddress) noteHealth() {
+func (a *address) noteHealth() {
 	var failure error
 	for _, c := range a.conns {
 		if c.accepts() {
 			failure = nil
 			break
 		}
-		if c.link != nil {
+		if c.conn != nil {
 			failure = cmp.Or(c.failure, failure)
 		}
 	}

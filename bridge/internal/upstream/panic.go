@@ -19,27 +19,6 @@ import (
 // panic in one of them ends its connection, and the calls on it end as with any lost
 // connection. If it is in what all connections of a backend share, all of them end.
 
-// catch ends a panic beside the connection, and ends the connection. It must be deferred
-// itself.
-func (c *windowConn) catch() {
-	if v := recover(); v != nil {
-		_ = c.caught(v) // the log has it
-	}
-}
-
-// fail is catch in a method that returns an error.
-func (c *windowConn) fail(err *error) {
-	if v := recover(); v != nil {
-		*err = c.caught(v)
-	}
-}
-
-func (c *windowConn) caught(v any) *report.Fault {
-	f := c.panics.Note("a connection to a backend", v, slog.String("peer", c.RemoteAddr().String()))
-	socket.Cut(c.Conn)
-	return f
-}
-
 // broke ends the connections to the backend after a panic in what they share. Those that
 // replace them bring the pool up to date. mu isn't held.
 func (p *pool) broke(*report.Fault) {
@@ -54,14 +33,13 @@ func (p *pool) broke(*report.Fault) {
 
 // restart ends the connection after a panic, and has another one opened: by grpc-go, which
 // tells of the lost one, or later if there was none. The pool's mu is held.
-func (c *backendConn) restart() {
+func (c *slot) restart() {
 	p := c.address.pool
 	if c.closed || p.closed {
 		return
 	}
 	if c.next != nil {
-		broken := c.next.wire.Conn // the next one when the notes are worked off is another
-		p.notes = append(p.notes, func() { socket.Cut(broken) })
+		p.notes = append(p.notes, c.next.wire.Cut) // the next one when the notes are worked off is another
 	}
 	c.reconnect(unusedPause)
 }
@@ -71,7 +49,7 @@ func safely(dial dialer, panics *report.Panics) dialer {
 	return func(ctx context.Context, address string) (c net.Conn, err error) {
 		defer func() {
 			if err != nil {
-				connOf(ctx).noteFailure(err)
+				slotOf(ctx).noteFailure(err)
 			}
 		}()
 		defer panics.Catch("a dialer", func(f *report.Fault) { err = f })
@@ -118,7 +96,7 @@ func (p *pool) catchPick(k *callFacts, place **callPlace, err *error) {
 		*err = status.Error(codes.Unavailable, f.Text)
 		if *place != nil {
 			(*place).done(balancer.DoneInfo{})
-			socket.Cut((*place).link.wire.Conn)
+			(*place).conn.wire.Cut()
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -34,8 +34,8 @@ type badBalancer struct{ balancer.ClientConn }
 // TestPickThatPanics ends its call, which waits for no place any more.
 func TestPickThatPanics(t *testing.T) {
 	p := &pool{panics: quietPanics(), config: poolConfig{maxConnections: 2, maxWaiting: 1}, cc: badBalancer{}}
-	a := &backendAddress{pool: p, streams: 1}
-	p.addresses, p.ready = []*backendAddress{a}, []*backendAddress{a}
+	a := &address{pool: p, streams: 1}
+	p.addresses, p.ready = []*address{a}, []*address{a}
 	for i := range int64(3) {
 		k := new(callFacts)
 		ctx := context.WithValue(within(t, patience), factsKey{}, k)
@@ -131,7 +131,7 @@ func TestBalancerThatPanics(t *testing.T) {
 				before, ends := u.pool.readied.Load(), holding(t, u, 2)
 				armed, among := true, u.pool.config.balance.among
 				u.pool.mu.Lock()
-				u.pool.config.balance.among = func(ready []*backendAddress) []*backendAddress {
+				u.pool.config.balance.among = func(ready []*address) []*address {
 					if armed {
 						armed = false
 						panic("a test panics in the balancer")
@@ -226,66 +226,55 @@ func TestHandshakeThatPanics(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	a, p := memory.New(16<<20, 0), &pool{panics: quietPanics()}
-	w := windowCredentials{badCredentials{insecure.NewCredentials()}, a, p}
+	w := poolCredentials{badCredentials{insecure.NewCredentials()}, a, p}
 	c, _, err := w.ClientHandshake(t.Context(), "", near)
 	if c != nil || !report.IsPanic(err) || p.panics.Count() != 1 || a.Held() != 0 {
 		t.Errorf("%v, %v, %d panics and %d bytes held", c, err, p.panics.Count(), a.Held())
 	}
 }
 
-// TestPanicBesideAConnection cuts it, and Close still ends.
-func TestPanicBesideAConnection(t *testing.T) {
-	for name, fail := range map[string]func(t *testing.T, c *windowConn){
-		"on its goroutine": func(_ *testing.T, c *windowConn) {
-			_, _ = c.Write([]byte(http2.ClientPreface)) // frames come behind it
-			c.offer(ownFrame{bytes: connUpdate(1), then: func() { panic("sent") }})
-		},
-		"in a timer": func(_ *testing.T, c *windowConn) { c.judgeWait(nil, 1) },
-		"in a call's request": func(_ *testing.T, c *windowConn) {
-			c.streams[1] = streamState{flow: new(flow)} // without a place
-			_, _ = c.Write(append([]byte(http2.ClientPreface), 0, 0, 0, byte(http2.FrameData), 0, 0, 0, 0, 1))
-		},
-		"in a call's end": func(_ *testing.T, c *windowConn) {
-			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: &pool{addresses: []*backendAddress{nil}}}}}
-			l.conn.address.pool.queue.PushBack("no waiter")
+// TestPanicOfAPlace cuts its connection, and Close still ends.
+func TestPanicOfAPlace(t *testing.T) {
+	for name, fail := range map[string]func(t *testing.T, c *wire.Conn, panics *report.Panics){
+		"in a call's end": func(_ *testing.T, c *wire.Conn, _ *report.Panics) {
+			l := &conn{wire: c, slot: &slot{address: &address{pool: &pool{addresses: []*address{nil}}}}}
+			l.slot.address.pool.queue.PushBack("no waiter")
 			l.release(false)
-			l.conn.address.pool.mu.Lock() // it isn't held
-			defer l.conn.address.pool.mu.Unlock()
+			l.slot.address.pool.mu.Lock() // it isn't held
+			defer l.slot.address.pool.mu.Unlock()
 		},
-		"in a call's choice": func(t *testing.T, c *windowConn) {
+		"in a call's choice": func(t *testing.T, c *wire.Conn, panics *report.Panics) {
 			var err error
-			p := &pool{panics: c.panics}
-			l := &backendLink{wire: c, conn: &backendConn{address: &backendAddress{pool: p, open: 1, calls: 1}}, calls: 1}
-			place := &callPlace{call: new(callFacts), link: l}
-			expectNow(t, c, place)
+			p := &pool{panics: panics}
+			l := &conn{wire: c, slot: &slot{address: &address{pool: p, open: 1, calls: 1}}, calls: 1}
+			k := new(callFacts)
+			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
+			expectNow := func(p *wire.Place) {
+				if taken, err := c.Expect(within(t, patience), p); !taken || err != nil {
+					t.Fatal("another call of the id is expected", err)
+				}
+			}
+			expectNow(&place.Place)
 			func() {
-				defer p.catchPick(place.call, &place, &err)
+				defer p.catchPick(k, &place, &err)
 				panic("a test panics in Pick")
 			}()
-			if len(c.expected) != 0 || l.calls != 0 || l.conn.address.open != 0 || status.Code(err) != codes.Unavailable {
-				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.conn.address.open, err)
+			expectNow(&wire.Place{Call: &k.Call})
+			if l.calls != 0 || l.slot.address.open != 0 || status.Code(err) != codes.Unavailable {
+				t.Errorf("%d calls, %d at the address, and %v", l.calls, l.slot.address.open, err)
 			}
-		},
-		"in its end": func(_ *testing.T, c *windowConn) {
-			c.mu.Lock()
-			c.credits[nil] = struct{}{}
-			c.mu.Unlock()
-			_ = c.Close()
-			c.mu.Lock() // it isn't held
-			defer c.mu.Unlock()
-			clear(c.credits)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, panics := memory.New(16<<20, 0), quietPanics()
 			near, far := net.Pipe()
-			c := newWindowConn(near, a, connWindow(a), panics)
+			c := wire.NewConn(near, wire.Options{Account: a, Window: wire.ConnWindow(a), Panics: panics})
 			ended := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(io.Discard, far)
 				ended <- err
 			}()
-			fail(t, c)
+			fail(t, c, panics)
 			if err := await(t, "the connection's end", ended); err != nil && !errors.Is(err, io.EOF) {
 				t.Error(err)
 			}

@@ -4,23 +4,23 @@ import (
 	"container/list"
 	"context"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // maxPlaces bounds the places on a connection, so that their sum doesn't overflow.
 const maxPlaces = 1 << 20
 
-// A backendLink is one HTTP/2 connection to the backend, with its places. The pool's
+// A conn is one HTTP/2 connection to the backend, with its places. The pool's
 // mu guards its fields.
-type backendLink struct {
-	conn  *backendConn
+type conn struct {
+	slot  *slot
 	sub   balancer.SubConn // that has this connection, and no other one that calls begin on; never changes
 	max   int              // MAX_CONCURRENT_STREAMS
 	calls int              // calls that have a place
@@ -29,18 +29,17 @@ type backendLink struct {
 	health
 	began time.Time
 
-	arrivals atomic.Uint64 // reads that brought HEADERS or DATA; not guarded
-	wire     *windowConn   // never changes
+	wire *wire.Conn // never changes
 }
 
-// newBackendLink returns the link of a finished handshake. It returns nil if the
+// newConn returns the connection of a finished handshake. It returns nil if the
 // context isn't one of a pool's connection.
-func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
-	c := connOf(ctx)
+func newConn(ctx context.Context, wire *wire.Conn) *conn {
+	c := slotOf(ctx)
 	if c == nil {
 		return nil
 	}
-	l := &backendLink{conn: c, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
+	l := &conn{slot: c, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
 	p := c.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -54,7 +53,7 @@ const unusedPause = time.Second
 
 // pause returns how long to wait before the connection that replaces this one. l is
 // nil if there was none. The pool's mu is held.
-func (l *backendLink) pause() time.Duration {
+func (l *conn) pause() time.Duration {
 	if l == nil || l.used {
 		return 0
 	}
@@ -62,63 +61,63 @@ func (l *backendLink) pause() time.Duration {
 }
 
 // allow sets the backend's MAX_CONCURRENT_STREAMS.
-func (l *backendLink) allow(streams uint32) {
-	p := l.conn.address.pool
+func (l *conn) allow(streams uint32) {
+	p := l.slot.address.pool
 	p.mu.Lock()
 	defer p.unlock()
 	l.max = int(min(streams, maxPlaces))
-	if l == l.conn.link {
+	if l == l.slot.conn {
 		was := l.serving
 		l.supervise()
-		l.conn.address.streams = l.places()
+		l.slot.address.streams = l.places()
 		if l.serving != was {
 			p.publish()
 		}
-		p.grant()
+		p.seat()
 		p.growOrDismiss()
 	}
 }
 
-// places returns how many calls may run on the link at once. The health check has the
+// places returns how many calls may run on the connection at once. The health check has the
 // place of one. The pool's mu is held.
-func (l *backendLink) places() int {
-	if l.watch != nil {
+func (l *conn) places() int {
+	if l.check != nil {
 		return l.max - 1
 	}
 	return l.max
 }
 
 // release gives the place of a call back, which the backend may have refused.
-func (l *backendLink) release(refused bool) {
-	p := l.conn.address.pool
-	defer l.wire.catch()
+func (l *conn) release(refused bool) {
+	p := l.slot.address.pool
+	defer l.wire.Catch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.calls--
-	l.conn.address.open--
+	l.slot.address.open--
 	if refused {
-		l.conn.address.avoid()
+		l.slot.address.avoid()
 	}
 	if !l.lost {
-		l.conn.address.calls--
-		p.grant()
+		l.slot.address.calls--
+		p.seat()
 	}
 }
 
-// A placeWaiter is a call that waits for a place.
-type placeWaiter struct {
-	refused   []*backendAddress // as in callFacts
-	suspended *callFacts        // whose patience the wait suspends; nil: it has none
-	guest     *callFacts        // of a call that another backend may have room for; nil: it waits until a call ends
-	place     *list.Element
-	ended     chan struct{} // closed once link or err is set
-	link      *backendLink
+// A waiter is a call that waits for a place.
+type waiter struct {
+	refused   []*address // as in callFacts
+	suspended *callFacts // whose patience the wait suspends; nil: it has none
+	guest     *callFacts // of a call that another backend may have room for; nil: it waits until a call ends
+	at        *list.Element
+	ended     chan struct{} // closed once conn or err is set
+	conn      *conn
 	err       error
 }
 
 // end is called once, with the waiter out of the queue.
-func (w *placeWaiter) end(l *backendLink, err error) {
-	w.link, w.err = l, err
+func (w *waiter) end(l *conn, err error) {
+	w.conn, w.err = l, err
 	close(w.ended)
 }
 
@@ -138,10 +137,12 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 		if k == nil {
 			return balancer.PickResult{SubConn: l.sub, Done: func(balancer.DoneInfo) { l.release(false) }}, nil
 		}
-		place = &callPlace{call: k, link: l}
-		taken, err := l.wire.expect(info.Ctx, place)
+		place = &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
+		taken, err := l.wire.Expect(info.Ctx, &place.Place)
 		if taken {
-			k.place.Store(place)
+			if before := k.place.Swap(place); before != nil {
+				before.Replace()
+			}
 			return balancer.PickResult{SubConn: l.sub, Done: place.done}, nil
 		}
 		lost := place
@@ -154,7 +155,7 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 }
 
 // findPlace returns when the call has a place.
-func (p *pool) findPlace(ctx context.Context, k *callFacts) (*backendLink, error) {
+func (p *pool) findPlace(ctx context.Context, k *callFacts) (*conn, error) {
 	l, w, err := p.tryPick(k)
 	if w == nil {
 		return l, err
@@ -167,8 +168,8 @@ func (p *pool) findPlace(ctx context.Context, k *callFacts) (*backendLink, error
 }
 
 // tryPick takes a place, or puts the call among those that wait for one.
-func (p *pool) tryPick(k *callFacts) (*backendLink, *placeWaiter, error) {
-	var refused []*backendAddress
+func (p *pool) tryPick(k *callFacts) (*conn, *waiter, error) {
+	var refused []*address
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k != nil {
@@ -179,7 +180,7 @@ func (p *pool) tryPick(k *callFacts) (*backendLink, *placeWaiter, error) {
 		return nil, nil, p.failure
 	}
 	if len(p.ready) > 0 {
-		p.grant() // those that wait come first, unless they can't use what is free
+		p.seat() // those that wait come first, unless they can't use what is free
 		if l := p.take(refused); l != nil {
 			return l, nil, nil
 		}
@@ -190,15 +191,15 @@ func (p *pool) tryPick(k *callFacts) (*backendLink, *placeWaiter, error) {
 	if len(p.ready) == 0 {
 		return nil, nil, balancer.ErrNoSubConnAvailable
 	}
-	w := &placeWaiter{refused: refused, ended: make(chan struct{})}
+	w := &waiter{refused: refused, ended: make(chan struct{})}
 	if k != nil && k.elsewhere && !k.began {
 		w.guest = k
 	}
-	w.place = p.queue.PushBack(w)
+	w.at = p.queue.PushBack(w)
 	waits := false
 	defer func() {
 		if !waits { // a place would be given to nobody
-			p.queue.Remove(w.place)
+			p.queue.Remove(w.at)
 		}
 	}()
 	if coming := p.grow(); w.guest != nil && coming < p.queue.Len() {
@@ -220,8 +221,8 @@ func (k *callFacts) repick() {
 		return
 	}
 	k.replayed.Store(true)
-	if place.written.Load() { // else the link was lost before the call was sent on it, so nothing was refused
-		k.refusedBy(place.link.conn.address)
+	if place.IsWritten() { // else the connection was lost before the call was sent on it, so nothing was refused
+		k.refusedBy(place.conn.slot.address)
 	}
 }
 
@@ -253,17 +254,17 @@ func (p *pool) began(k *callFacts) {
 }
 
 // take takes a place on the emptiest connection. mu is held.
-func (a *backendAddress) take(spare bool) *backendLink {
-	var best *backendLink
+func (a *address) take(spare bool) *conn {
+	var best *conn
 	for _, c := range a.conns {
-		if l := c.link; l != nil && l.serving && c.spare == spare && l.calls < l.places() && (best == nil || l.calls < best.calls) {
+		if l := c.conn; l != nil && l.serving && c.spare == spare && l.calls < l.places() && (best == nil || l.calls < best.calls) {
 			best = l
 		}
 	}
 	if best == nil {
 		return nil
 	}
-	best.conn.spare, best.used = false, true
+	best.slot.spare, best.used = false, true
 	best.calls++
 	a.calls++
 	a.open++
@@ -274,18 +275,18 @@ func (a *backendAddress) take(spare bool) *backendLink {
 // maxPassed bounds the search for a waiting call that can use a place.
 const maxPassed = 1000
 
-// grant gives the free places to waiting calls. It passes over calls that the addresses
+// seat gives the free places to waiting calls. It passes over calls that the addresses
 // with room have refused. mu is held.
-func (p *pool) grant() {
+func (p *pool) seat() {
 	if p.queue.Len() == 0 {
 		return
 	}
-	accepting := slices.DeleteFunc(slices.Clone(p.addresses), func(a *backendAddress) bool { return !a.accepts() })
-	roomy := slices.DeleteFunc(slices.Clone(accepting), (*backendAddress).isFull)
+	accepting := slices.DeleteFunc(slices.Clone(p.addresses), func(a *address) bool { return !a.accepts() })
+	roomy := slices.DeleteFunc(slices.Clone(accepting), (*address).isFull)
 	passed := 0
 	for e := p.queue.Front(); e != nil && passed < maxPassed && len(roomy) > 0; {
-		w, next := e.Value.(*placeWaiter), e.Next()
-		var l *backendLink
+		w, next := e.Value.(*waiter), e.Next()
+		var l *conn
 		if !w.passes(roomy, accepting) {
 			l = p.take(w.refused)
 		}
@@ -293,7 +294,7 @@ func (p *pool) grant() {
 		case l != nil:
 			p.queue.Remove(e)
 			w.end(l, nil)
-			roomy = slices.DeleteFunc(roomy, (*backendAddress).isFull)
+			roomy = slices.DeleteFunc(roomy, (*address).isFull)
 		case len(w.refused) == 0:
 			return
 		default:
@@ -305,8 +306,8 @@ func (p *pool) grant() {
 
 // passes reports whether the addresses with room have refused the call, and another one
 // that accepts calls has not.
-func (w *placeWaiter) passes(roomy, accepting []*backendAddress) bool {
-	willing := func(a *backendAddress) bool { return !slices.Contains(w.refused, a) }
+func (w *waiter) passes(roomy, accepting []*address) bool {
+	willing := func(a *address) bool { return !slices.Contains(w.refused, a) }
 	return !slices.ContainsFunc(roomy, willing) && (len(w.refused) < len(accepting) || slices.ContainsFunc(accepting, willing))
 }
 
@@ -315,7 +316,7 @@ func (w *placeWaiter) passes(roomy, accepting []*backendAddress) bool {
 // do. mu is held.
 func (p *pool) suspendPatience() {
 	for e := p.queue.Front(); e != nil; e = e.Next() {
-		switch k := e.Value.(*placeWaiter).suspended; {
+		switch k := e.Value.(*waiter).suspended; {
 		case k == nil:
 		case len(p.ready) > 0:
 			k.suspendPatience()
@@ -327,8 +328,8 @@ func (p *pool) suspendPatience() {
 
 // dismiss takes a call out of the queue for whose place another call would have to end:
 // another backend may have room. It returns the status. mu is held.
-func (p *pool) dismiss(w *placeWaiter) error {
-	p.queue.Remove(w.place)
+func (p *pool) dismiss(w *waiter) error {
+	p.queue.Remove(w.at)
 	f := p.noPlace(0)
 	w.guest.refusal.Store(f)
 	return status.Error(codes.Unavailable, f.Text)
@@ -339,7 +340,7 @@ func (p *pool) dismiss(w *placeWaiter) error {
 func (p *pool) growOrDismiss() {
 	coming := p.grow()
 	for e := p.queue.Front(); e != nil; coming-- {
-		w := e.Value.(*placeWaiter)
+		w := e.Value.(*waiter)
 		e = e.Next()
 		if w.guest != nil && coming <= 0 {
 			w.end(nil, p.dismiss(w))
@@ -350,12 +351,12 @@ func (p *pool) growOrDismiss() {
 // fail ends the wait of all calls. mu is held.
 func (p *pool) fail(err error) {
 	for p.queue.Len() > 0 {
-		p.queue.Remove(p.queue.Front()).(*placeWaiter).end(nil, err)
+		p.queue.Remove(p.queue.Front()).(*waiter).end(nil, err)
 	}
 }
 
 // wait returns when the call has its place, or will never get one.
-func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patience time.Duration) (*backendLink, error) {
+func (p *pool) wait(ctx context.Context, known *callFacts, w *waiter, patience time.Duration) (*conn, error) {
 	if w.suspended != nil {
 		defer w.suspended.resumePatience()
 	}
@@ -370,9 +371,9 @@ func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patie
 	defer p.mu.Unlock()
 	select {
 	case <-w.ended:
-		return w.link, w.err
+		return w.conn, w.err
 	default:
-		p.queue.Remove(w.place)
+		p.queue.Remove(w.at)
 	}
 	if err == nil {
 		f := p.noPlace(patience)

@@ -60,7 +60,7 @@ func (poolBuilder) Name() string { return poolPolicy }
 // Build returns the pool that the upstream has put in its credentials: grpc-go offers
 // no other way from a ClientConn to its balancer.
 func (poolBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
-	creds, ok := o.DialCreds.(windowCredentials)
+	creds, ok := o.DialCreds.(poolCredentials)
 	if !ok { // another ClientConn of the process has a service config that names the pool
 		return balancer.Get(pickfirst.Name).Build(cc, o)
 	}
@@ -97,11 +97,11 @@ type pool struct {
 	readied   atomic.Int64 // connections so far that became ready
 
 	mu        sync.Mutex
-	addresses []*backendAddress
-	gone      []*backendAddress // no longer among them, with calls
-	ready     []*backendAddress // those that calls may use: they have a connection that accepts calls
+	addresses []*address
+	gone      []*address        // no longer among them, with calls
+	ready     []*address        // those that calls may use: they have a connection that accepts calls
 	turn      int               // the place of the address that was called last
-	queue     list.List         // of *placeWaiter, oldest first
+	queue     list.List         // of *waiter, oldest first
 	waiting   int               // calls that wait for a connection or a place to begin
 	failure   error             // why there is no connection, when attempts have failed
 	latest    error             // the last failure since there was a connection
@@ -130,6 +130,16 @@ func (p *pool) pingSeldomer(every int64) {
 			return
 		}
 	}
+}
+
+// noteLeftOut logs that a value of an answer is left out, once a minute.
+func (p *pool) noteLeftOut(name string) {
+	now, before := time.Now().UnixNano(), p.leftOut.Load()
+	if now-before < int64(time.Minute) || !p.leftOut.CompareAndSwap(before, now) {
+		return
+	}
+	p.log.Warn("an answer of the backend has metadata that can't be read: culvert leaves the value out, and keeps the status",
+		slog.String("name", name[:min(len(name), 64)]), slog.String("hint", "send base64 under names that end in -bin, and details whose code is that of grpc-status"))
 }
 
 // unlock unlocks mu, shuts down unused connections and logs. The shutdown may wait for
@@ -166,13 +176,13 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) (err error) {
 		}
 		a := p.find(known, key)
 		if a == nil {
-			a = &backendAddress{pool: p, key: key, endpoint: e}
+			a = &address{pool: p, key: key, endpoint: e}
 		}
-		a.place = len(p.addresses)
+		a.index = len(p.addresses)
 		p.addresses = append(p.addresses, a)
 	}
 	p.size.Store(int32(len(p.addresses)))
-	p.gone = slices.DeleteFunc(known, func(a *backendAddress) bool { return p.find(p.addresses, a.key) != nil })
+	p.gone = slices.DeleteFunc(known, func(a *address) bool { return p.find(p.addresses, a.key) != nil })
 	for _, a := range p.addresses {
 		if len(a.conns) == 0 {
 			a.connect()
@@ -185,7 +195,7 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) (err error) {
 		p.stop(a.avoided)
 		a.avoided = nil
 	}
-	p.gone = slices.DeleteFunc(p.gone, func(a *backendAddress) bool { return a.open == 0 })
+	p.gone = slices.DeleteFunc(p.gone, func(a *address) bool { return a.open == 0 })
 	p.publish()
 	if len(p.addresses) == 0 {
 		return balancer.ErrBadResolverState
@@ -193,8 +203,8 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) (err error) {
 	return nil
 }
 
-func (p *pool) find(in []*backendAddress, key string) *backendAddress {
-	i := slices.IndexFunc(in, func(a *backendAddress) bool { return a.key == key })
+func (p *pool) find(in []*address, key string) *address {
+	i := slices.IndexFunc(in, func(a *address) bool { return a.key == key })
 	if i < 0 {
 		return nil
 	}
@@ -355,6 +365,6 @@ func (p *pool) publish() {
 	if state == connectivity.TransientFailure {
 		p.fail(p.failure)
 	}
-	p.grant()
+	p.seat()
 	p.growOrDismiss()
 }

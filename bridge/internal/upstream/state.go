@@ -53,7 +53,7 @@ func compareBool(a, b bool) int {
 }
 
 // String returns the address for people.
-func (a *backendAddress) String() string {
+func (a *address) String() string {
 	if len(a.endpoint.Addresses) == 0 {
 		return ""
 	}
@@ -70,7 +70,7 @@ func (p *pool) state() (waiting int, states []report.AddressState) {
 		for _, c := range a.conns {
 			if c.failure != nil {
 				s.Failure = c.failure.Error()
-				s.Unhealthy = s.Unhealthy || c.link != nil && !s.Accepts
+				s.Unhealthy = s.Unhealthy || c.conn != nil && !s.Accepts
 			}
 		}
 		states = append(states, s)

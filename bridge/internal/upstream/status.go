@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -20,27 +21,27 @@ func (u Status) Error() string { return "upstream: " + u.Message() }
 
 // classify turns an error of grpc-go into the upstream's own status, or a fault.
 func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
-	p := k.place.Load()
+	p := k.onWire()
 	if errors.Is(err, io.EOF) {
-		if p.trailed() && p.own.code == codes.OK {
+		if p.Succeeded() {
 			return io.EOF
 		}
-		return report.New(report.ReasonMissingTrailers, saysNoStatus)
+		return report.New(report.ReasonMissingTrailers, wire.SaysNoStatus)
 	}
 	if f := k.refusal.Load(); f != nil { // of a second attempt
 		return f
 	}
 	st, _ := status.FromError(err)
-	end, ended := p.endOf(st)
+	end, ended := p.EndOf(st, k.isClosed)
 	switch {
-	case !ended && p.isOwn(st) && !repeatsEnd(ctx, st):
+	case !ended && p.IsOwn(st) && !repeatsEnd(ctx, st):
 		return Status{st}
 	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
 		return context.Cause(ctx)
 	case st.Code() == codes.DeadlineExceeded:
 		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case ended:
-		return k.endFault(end, st, limit).Because(&cause{strings.TrimSuffix(end.cause+st.Message(), ": "), st})
+		return k.endFault(end, st, limit).Because(&cause{strings.TrimSuffix(end.Cause+st.Message(), ": "), st})
 	case st.Code() == codes.Unavailable && k.silence() != nil:
 		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: k.lostBy(st)}
 	case st.Code() == codes.Unavailable:
@@ -48,14 +49,14 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	case k.isTooLargeFor(st): // of a second attempt
 		return requestTooLargeForBackend(causeOf(err))
 	default:
-		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: saysBroken, Sent: k.sentText(), Cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: wire.SaysBroken, Sent: k.sentText(), Cause: causeOf(err)}
 	}
 }
 
 // lostBy returns the cause of a status of a lost connection.
 func (k *callFacts) lostBy(st *status.Status) error {
 	if p := k.place.Load(); p != nil {
-		if why := p.link.wire.lost(); why != nil {
+		if why := p.conn.wire.Lost(); why != nil {
 			return &cause{why.Error(), st}
 		}
 	}
@@ -66,24 +67,24 @@ func (k *callFacts) lostBy(st *status.Status) error {
 // or nil.
 func (k *callFacts) silence() error {
 	if p := k.place.Load(); p != nil {
-		return p.link.wire.watch.gaveUp()
+		return p.conn.wire.Silence()
 	}
 	return nil
 }
 
 // endFault returns the fault of an end.
-func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit) *report.Fault {
-	f := report.New(e.reason, e.says)
+func (k *callFacts) endFault(e wire.EndRow, st *status.Status, limit report.SizeLimit) *report.Fault {
+	f := report.New(e.Reason, e.Says)
 	f.Sent = k.sentText()
-	if e.reason == report.ReasonResponseTooLarge {
+	if e.Reason == report.ReasonResponseTooLarge {
 		f.Text += " (" + report.Named(limit.Key) + ")"
 		f = f.UnlessRaised(limit.Key)
 	}
-	if e.unseen && !k.place.Load().answered.Load() {
+	if e.Unseen && !k.onWire().IsAnswered() {
 		f.Sent = report.SentNo
 	}
-	if e.keep {
-		f.Code = cmp.Or(e.code, st.Code())
+	if e.Keep {
+		f.Code = cmp.Or(e.Code, st.Code())
 	}
 	return f
 }
@@ -92,7 +93,13 @@ func (k *callFacts) endFault(e endRow, st *status.Status, limit report.SizeLimit
 // its connection's backend takes.
 func (k *callFacts) isTooLargeFor(st *status.Status) bool {
 	p := k.place.Load()
-	return st.Code() == codes.Internal && p != nil && !p.written.Load() && p.link.wire.bounded.Load()
+	return st.Code() == codes.Internal && p != nil && !p.IsWritten() && p.conn.wire.IsBounded()
+}
+
+// isClosed reports whether culvert has closed its connections to the call's backend.
+func (k *callFacts) isClosed() bool {
+	p := k.place.Load()
+	return p.conn.slot != nil && p.conn.slot.address.pool.isClosed()
 }
 
 // repeatsEnd reports whether a status only repeats the end of the call's own context. A

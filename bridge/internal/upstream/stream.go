@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -77,15 +78,12 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 
 // attempt opens the stream of s, and sets its facts. It returns why that failed.
 func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
-	known := &callFacts{id: r.ID, most: s.limit.Bytes}
+	known := &callFacts{Call: wire.Call{ID: r.ID, Most: s.limit.Bytes}}
 	if s.facts != nil {
 		known.refused = s.facts.refused
 	}
 	if r.Held != nil {
-		known.flow.entry, known.flow.giveUp = r.Held, giveUp
-		if r.Coding != "" {
-			known.flow.packs = new(packedRequests)
-		}
+		known.Flow.Count(r.Held, giveUp, r.Coding != "")
 	}
 	ctx := s.ctx
 	limit := connectPatience
@@ -167,12 +165,12 @@ func (s *Stream) header() metadata.MD {
 
 // Compressed reports, once there is a header, whether the upstream names a coding for
 // its messages.
-func (s *Stream) Compressed() bool { return s.facts.place.Load().compressed.Load() }
+func (s *Stream) Compressed() bool { return s.facts.onWire().IsCompressed() }
 
 // Ended reports, once there is a header, whether the upstream's end has arrived and
 // the rest can be received without a wait. (A compressed message waits for room for
 // its decompression.)
-func (s *Stream) Ended() bool { return s.facts.place.Load().trailer.Load() && !s.Compressed() }
+func (s *Stream) Ended() bool { return s.facts.onWire().Trailed() && !s.Compressed() }
 
 // Recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, a Status, or a fault.
@@ -191,7 +189,7 @@ func (s *Stream) recv() (mem.BufferSlice, error) {
 	m := s.in
 	s.in = nil
 	if err == nil {
-		s.wire = s.facts.place.Load().received(m.Len())
+		s.wire = s.facts.onWire().Received(m.Len())
 		return m, nil
 	}
 	err = s.facts.classify(s.ctx, err, s.limit)
@@ -218,19 +216,17 @@ func (s *Stream) Wire() int { return s.wire }
 // or are counted elsewhere. A message of more than the stream's window is
 // noted alone.
 func (s *Stream) Sent(messages, bytes int) {
-	if s.facts.flow.entry != nil {
-		s.facts.flow.taken(messages, bytes)
-	}
+	s.facts.Flow.Taken(messages, bytes)
 }
 
 // Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with
 // the prefixes of messages.
-func (s *Stream) Waiting() int64 { return s.facts.flow.waiting() }
+func (s *Stream) Waiting() int64 { return s.facts.Flow.Waiting() }
 
 // Arrivals counts the reads of the stream's connection that brought messages. If the
 // count is unchanged after Recv, the message had already arrived.
 func (s *Stream) Arrivals() uint64 {
-	return s.facts.place.Load().link.arrivals.Load()
+	return s.facts.place.Load().conn.wire.Arrivals()
 }
 
 // Send takes the message over. io.EOF means that the upstream ended the call and that
@@ -243,9 +239,7 @@ func (s *Stream) Send(m mem.BufferSlice) error {
 }
 
 func (s *Stream) send(m mem.BufferSlice) error {
-	if s.facts.flow.entry != nil {
-		s.facts.flow.queue(m.Len())
-	}
+	s.facts.Flow.Queue(m.Len())
 	s.out = m
 	err := s.stream.SendMsg(&s.out)
 	s.out = nil
@@ -258,10 +252,6 @@ func (s *Stream) send(m mem.BufferSlice) error {
 	return s.facts.classify(s.ctx, err, s.limit)
 }
 
-// streamQueueBytes is how much of a stream grpc-go queues before SendMsg waits: its
-// defaultWriteQuota.
-const streamQueueBytes = 64 << 10
-
 // Full reports whether Send would wait until the backend accepts more.
 func (s *Stream) Full() bool {
 	if s.again != nil && !s.again.final.Load() {
@@ -270,7 +260,7 @@ func (s *Stream) Full() bool {
 		}
 		defer s.again.sending.Unlock()
 	}
-	return s.facts.flow.isFull()
+	return s.facts.Flow.IsFull()
 }
 
 // CloseSend passes the client's half-close on.

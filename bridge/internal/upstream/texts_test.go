@@ -35,7 +35,7 @@ func TestClosedUpstreamSaysSo(t *testing.T) {
 	<-arrived
 	_ = u.Close() // the call shows it
 	_, err = call.Recv()
-	if f, ok := errors.AsType[*report.Fault](err); !ok || f.Text != endRows[endClosed].says {
+	if f, ok := errors.AsType[*report.Fault](err); !ok || f.Text != "culvert has closed its connections to the backend" {
 		t.Errorf("when the upstream is closed, a call ends with %v", err)
 	}
 }

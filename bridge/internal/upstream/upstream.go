@@ -21,6 +21,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/reflection"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/zone"
@@ -44,26 +45,8 @@ func sameSource(a, b any) bool {
 	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
-// Windows towards the backend. grpc-go's own estimate grows a stream's window to 16 MiB, and
-// one slow reader then holds that much. The connection's window bounds the data in flight
-// for all its streams. It counts with the account for as long as the connection lasts.
-const (
-	StreamWindow    = 64 << 10  // of each stream at first, and so the part of a large message that comes unasked
-	MaxStreamWindow = 256 << 10 // of a stream of small messages (more.go)
-	minConnWindow   = 64 << 10
-	maxConnWindow   = 1 << 20
-)
-
-// connWindow returns the size of the window of each connection. It stays when the account's
-// size changes: without room in the account, no window is given back (credit.go).
-func connWindow(a *memory.Account) int64 {
-	return min(max(a.Messages()/256, minConnWindow), maxConnWindow) // an upstream has up to 64 connections to each address
-}
-
-const (
-	connectPatience = 5 * time.Second  // how long a call waits for a connection to the backend
-	pingTimeout     = 10 * time.Second // for the backend to answer a ping
-)
+// connectPatience is how long a call waits for a connection to the backend.
+const connectPatience = 5 * time.Second
 
 // An Upstream is a backend and the connections to it.
 type Upstream struct {
@@ -96,21 +79,21 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: connWindow(account)}
+	p := &pool{config: config, panics: panics, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler)), headerBytes: int(looseHeaderBytes(headerBytes)), window: wire.ConnWindow(account)}
 	p.absent.Store(time.Now().UnixNano())
 	if b.Keepalive > 0 {
-		p.keepalive.Store(int64(max(b.Keepalive, minKeepalive)))
+		p.keepalive.Store(int64(max(b.Keepalive, wire.MinKeepalive)))
 	}
 	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),
+		grpc.WithTransportCredentials(poolCredentials{creds, account, p}),
 		grpc.WithContextDialer(safely(dial, panics)),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(poolService),
 		grpc.WithResolvers(nameBuilder{rules.OrDefault(b.ResolveInterval, rules.ResolveInterval, 0), panics, p.unresolved}),
-		grpc.WithStaticStreamWindowSize(MaxStreamWindow),
+		grpc.WithStaticStreamWindowSize(wire.MaxStreamWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
 		grpc.WithIdleTimeout(0),
@@ -133,7 +116,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	case b.Authority != "":
 		opts = append(opts, grpc.WithAuthority(b.Authority))
 	case own == "":
-		if place := placeOf(target); zone.Remove(place) != place {
+		if place := hostPortOf(target); zone.Remove(place) != place {
 			opts = append(opts, grpc.WithAuthority(zone.Remove(place)))
 		}
 	}
@@ -151,7 +134,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 // escapeTarget returns the target as grpc-go wants it: a URL. A path may have a "%" that
 // escapes nothing.
 func escapeTarget(target string) string {
-	if place := placeOf(target); place != "" {
+	if place := hostPortOf(target); place != "" {
 		server := strings.TrimSuffix(target, place)
 		if server == "dns:" {
 			server = "dns:///" // else the rest is no path, and grpc-go leaves it escaped
@@ -168,8 +151,8 @@ func escapeTarget(target string) string {
 	return target
 }
 
-// placeOf returns the host and the port of a target, or "" for a path.
-func placeOf(target string) string {
+// hostPortOf returns the host and the port of a target, or "" for a path.
+func hostPortOf(target string) string {
 	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 // A fifo is a queue.
 type fifo[T any] struct {

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"context"
@@ -7,11 +7,11 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
 
-// A flow counts the bytes of a call's replies that have arrived and aren't sent on
+// A Flow counts the bytes of a call's replies that have arrived and aren't sent on
 // yet: in grpc-go, and with their receiver. They count with the call from the moment
-// of their arrival. A flow also counts the memory that grpc-go takes for queued
+// of their arrival. A Flow also counts the memory that grpc-go takes for queued
 // requests, except those that already have room of their own.
-type flow struct {
+type Flow struct {
 	entry        *memory.Entry           // nil: nothing counts
 	giveUp       context.CancelCauseFunc // ends the call
 	small, large atomic.Int64            // large: of messages that were granted room (grant)
@@ -23,8 +23,24 @@ type flow struct {
 // queuedBytes is how much grpc-go takes for a queued message, besides its bytes.
 const queuedBytes = 300
 
-// queue notes that grpc-go is about to get a request of n bytes.
-func (f *flow) queue(n int) {
+// streamQueueBytes is how much of a stream grpc-go queues before SendMsg waits: its
+// defaultWriteQuota.
+const streamQueueBytes = 64 << 10
+
+// Count has the bytes count with the entry. giveUp ends the call. packed says that grpc-go
+// compresses the requests.
+func (f *Flow) Count(e *memory.Entry, giveUp context.CancelCauseFunc, packed bool) {
+	f.entry, f.giveUp = e, giveUp
+	if packed {
+		f.packs = new(packedRequests)
+	}
+}
+
+// Queue notes that grpc-go is about to get a request of n bytes.
+func (f *Flow) Queue(n int) {
+	if f.entry == nil {
+		return
+	}
 	if f.packs != nil {
 		f.packs.queue(f.entry, int64(n))
 		return
@@ -39,7 +55,7 @@ func (f *flow) queue(n int) {
 }
 
 // wrote notes that a part of the requests is on its way.
-func (f *flow) wrote(part []byte) {
+func (f *Flow) wrote(part []byte) {
 	f.entry.Moved(len(part))
 	if f.packs != nil {
 		f.packs.wrote(f.entry, part)
@@ -54,11 +70,11 @@ func (f *flow) wrote(part []byte) {
 		return
 	}
 	f.queued.bytes.Add(-left) // below 0 if grpc-go sends some again
-	f.unqueueAll()
+	f.UnqueueAll()
 }
 
-// unqueueAll gives back the cost of queued requests.
-func (f *flow) unqueueAll() {
+// UnqueueAll gives back the cost of queued requests.
+func (f *Flow) UnqueueAll() {
 	if f.packs != nil {
 		f.packs.end(f.entry)
 	}
@@ -67,9 +83,9 @@ func (f *flow) unqueueAll() {
 	}
 }
 
-// isFull reports whether grpc-go has queued so much that another request has to wait. It may
+// IsFull reports whether grpc-go has queued so much that another request has to wait. It may
 // be early for requests that grpc-go compresses.
-func (f *flow) isFull() bool {
+func (f *Flow) IsFull() bool {
 	if f.packs != nil {
 		return f.packs.isFull()
 	}
@@ -77,17 +93,20 @@ func (f *flow) isFull() bool {
 }
 
 // came notes bytes that arrived unasked, with the prefixes of messages.
-func (f *flow) came(n int64) {
+func (f *Flow) came(n int64) {
 	f.entry.Add(memory.Small, int(n)) // before anything can take it
 	f.small.Add(n)
 }
 
-// waiting returns how many bytes have arrived and aren't taken.
-func (f *flow) waiting() int64 { return f.small.Load() + f.large.Load() }
+// Waiting returns how many bytes have arrived and aren't taken.
+func (f *Flow) Waiting() int64 { return f.small.Load() + f.large.Load() }
 
-// taken notes that messages of this many bytes are sent on: small ones, or a large
+// Taken notes that messages of this many bytes are sent on: small ones, or a large
 // one.
-func (f *flow) taken(messages, bytes int) {
+func (f *Flow) Taken(messages, bytes int) {
+	if f.entry == nil {
+		return
+	}
 	n := int64(bytes) + int64(messages)*prefixBytes
 	if messages == 1 && bytes > StreamWindow {
 		n -= f.take(&f.large, memory.Reply, n)
@@ -96,7 +115,7 @@ func (f *flow) taken(messages, bytes int) {
 }
 
 // take takes up to n bytes from a count, and returns how many.
-func (f *flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
+func (f *Flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
 	if left := count.Add(-n); left < 0 { // the rest isn't in this count
 		count.Add(-left)
 		n += left
@@ -111,12 +130,12 @@ func (f *flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
 // "Length-Prefixed-Message".
 const prefixBytes = 5
 
-// A streamState has the facts of a stream on which the backend may still send.
-type streamState struct {
+// A stream has the facts of a stream on which the backend may still send.
+type stream struct {
 	grant  *grant      // of its large message; nil: none
-	place  *callPlace  // of its call; nil: not known
+	place  *Place      // of its call; nil: not known
 	answer answerStage // of a call that is known
-	flow   *flow       // of its call; nil: not known, or nothing counts
+	flow   *Flow       // of its call; nil: not known, or nothing counts
 
 	small, large int64 // bytes that count with the connection, since the call isn't known
 
@@ -126,18 +145,18 @@ type streamState struct {
 }
 
 // writeData reads a part of the DATA that is being sent.
-func (c *windowConn) writeData(part []byte) {
+func (c *Conn) writeData(part []byte) {
 	if c.sends != nil {
 		c.sends.wrote(part)
 	}
 }
 
 // flowOf returns the flow of a stream's call, unless grpc-go has sent the call again.
-func (c *windowConn) flowOf(stream uint32) *flow {
+func (c *Conn) flowOf(stream uint32) *Flow {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[stream]
-	if s.flow == nil || !s.place.isLast() {
+	if s.flow == nil || s.place.replaced.Load() {
 		return nil
 	}
 	return s.flow
@@ -145,7 +164,7 @@ func (c *windowConn) flowOf(stream uint32) *flow {
 
 // countArrived counts the DATA that was read: for one stream at a time, in any number
 // of frames.
-func (c *windowConn) countArrived() {
+func (c *Conn) countArrived() {
 	id, n, padded, passed := c.came.stream, c.came.bytes, c.came.padded, c.came.passed
 	if padded == 0 && passed == 0 {
 		return

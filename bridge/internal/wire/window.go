@@ -1,11 +1,14 @@
-package upstream
+package wire
 
 import (
 	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math"
 	"net"
 	"slices"
@@ -15,59 +18,34 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// windowCredentials puts a windowConn on every connection to a backend, above
-// TLS if there is any.
-type windowCredentials struct {
-	credentials.TransportCredentials
-	account *memory.Account
-	pool    *pool // the upstream's (poolBuilder)
+// Windows towards the backend. grpc-go's own estimate grows a stream's window to 16 MiB, and
+// one slow reader then holds that much. The connection's window bounds the data in flight
+// for all its streams. It counts with the account for as long as the connection lasts.
+const (
+	StreamWindow    = 64 << 10  // of each stream at first, and so the part of a large message that comes unasked
+	MaxStreamWindow = 256 << 10 // of a stream of small messages (more.go)
+	minConnWindow   = 64 << 10
+	maxConnWindow   = 1 << 20
+)
+
+// ConnWindow returns the size of the window of each connection. It stays when the account's
+// size changes: without room in the account, no window is given back (credit.go).
+func ConnWindow(a *memory.Account) int64 {
+	return min(max(a.Messages()/256, minConnWindow), maxConnWindow) // an upstream has up to 64 connections to each address
 }
 
-func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
-	var c *windowConn
-	defer func() {
-		if err != nil {
-			connOf(ctx).noteFailure(err)
-		}
-	}()
-	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
-		made, err = nil, f
-		if c != nil {
-			_ = c.Close() // it is over either way
-		}
-	})
-	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	c = newWindowConn(conn, w.account, w.pool.window, w.pool.panics)
-	c.link = newBackendLink(ctx, c)
-	c.plaintext = w.Info().SecurityProtocol == "insecure"
-	c.watch.countIn(&w.pool.lostPings)
-	if every := w.pool.keepalive.Load(); every > 0 {
-		c.watch.keepAlive(time.Duration(every))
-		c.calm = func() { w.pool.pingSeldomer(2 * every) }
-	}
-	c.answers.left, c.answers.most = w.pool.noteLeftOut, w.pool.headerBytes
-	return c, info, nil
-}
-
-func (w windowCredentials) Clone() credentials.TransportCredentials {
-	return windowCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
-}
-
-// A windowConn keeps the data from a backend within the account, and pings a silent
+// A Conn keeps the data from a backend within the account, and pings a silent
 // backend (silence).
 //
 // A stream has two windows: grpc-go's, and a smaller one that the backend knows of.
 // grpc-go's WINDOW_UPDATEs therefore pass on only in part (more.go). A stream of small
-// messages gets the rest of grpc-go's window. For a large message, windowConn gives the
+// messages gets the rest of grpc-go's window. For a large message, Conn gives the
 // stream what the message needs, once the account has room for it; from then on nothing
 // stops the upstream until the message is held in full (grant.go). The room counts with
 // the call.
@@ -77,15 +55,16 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 // connection's WINDOW_UPDATEs are withheld while the account has no room for the same
 // amount again (credit.go). Bytes of a message that has its room need no more. RFC
 // 9113 §6.9.
-type windowConn struct {
+type Conn struct {
 	net.Conn
 	account *memory.Account
 	panics  *report.Panics
 	window  *memory.Entry // the connection's window
 
-	watch *silenceWatch // sends a PING if the backend is silent
-	calm  func()        // called when the backend complains of PINGs; may be nil
-	link  *backendLink  // learns how many streams the backend allows; may be nil
+	watch    *silenceWatch     // sends a PING if the backend is silent
+	calm     func()            // called when the backend complains of PINGs; may be nil
+	allow    func(most uint32) // learns how many streams the backend allows; may be nil
+	arrivals atomic.Uint64     // reads that brought HEADERS or DATA
 
 	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
@@ -95,8 +74,8 @@ type windowConn struct {
 		bytes, padded int64 // padded: with the padding
 		passed        int64 // bytes of the stream's window
 		messages      arriving
-		place         *callPlace // of the call whose messages these are; nil: of no call
-		ends          *callPlace // the frame of DATA ends it
+		place         *Place // of the call whose messages these are; nil: of no call
+		ends          *Place // the frame of DATA ends it
 	}
 	greeted   atomic.Bool // something was read, or nothing will be
 	odd       error       // what was wrong with it; valid once greeted
@@ -111,18 +90,18 @@ type windowConn struct {
 	out     h2Frames
 	fields  *hpack.Decoder // of request headers; only Write uses it
 	id      string         // in the current header; only Write uses it
-	sends   *flow          // of the DATA that is being sent; nil: not known; only Write uses it
+	sends   *Flow          // of the DATA that is being sent; nil: not known; only Write uses it
 	begun   []byte         // ends in the middle of a header block, and waits for its rest: bind comes before the backend's answer
 	began   bool           // grpc-go has raised the connection's window to the counted size
 
 	mu       sync.Mutex
-	streams  map[uint32]streamState // those that the upstream may still send on
-	expected map[string]*callPlace  // by their ids, the first of the calls whose streams are about to begin
-	leaving  bool                   // it takes no more calls
-	last     uint32                 // the last stream that the backend takes
-	unasked  int64                  // bytes that arrived, and that grpc-go hasn't asked the connection's window for
-	covered  int64                  // of unasked: those of messages with a grant
-	credits  map[*credit]struct{}   // updates of the connection's window that wait for room
+	streams  map[uint32]stream    // those that the upstream may still send on
+	expected map[string]*Place    // by their ids, the first of the calls whose streams are about to begin
+	leaving  bool                 // it takes no more calls
+	last     uint32               // the last stream that the backend takes
+	unasked  int64                // bytes that arrived, and that grpc-go hasn't asked the connection's window for
+	covered  int64                // of unasked: those of messages with a grant
+	credits  map[*credit]struct{} // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
 	ready   []ownFrame  // frames that may be sent now
@@ -140,33 +119,57 @@ type ownFrame struct {
 	then  func() // called once the frame is sent; may be nil
 }
 
-func newWindowConn(conn net.Conn, a *memory.Account, window int64, panics *report.Panics) *windowConn {
-	c := &windowConn{Conn: conn, account: a, panics: panics, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*callPlace), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
-	c.window.Add(memory.Fixed, int(window))
-	c.answers = answers{left: func(string) {}, pong: func() { c.watch.heard(false) }, most: maxFrameBytes}
+// Options are what a Conn needs beside the connection.
+type Options struct {
+	Account     *memory.Account
+	Window      int64          // of the connection
+	HeaderBytes int            // of a header block that grpc-go takes; 0: as many as a frame
+	Panics      *report.Panics // may be nil
+	Plaintext   bool           // without TLS
+	Keepalive   time.Duration  // with streams, the backend is pinged when nothing was read for so long; 0: only on suspicion
+	LostPings   *atomic.Int64  // counts backends that were given up; may be nil
+
+	Calm    func()            // called when the backend complains of the PINGs of Keepalive; may be nil
+	LeftOut func(name string) // told of each value of an answer that is left out; may be nil
+	Streams func(most uint32) // told how many streams the backend allows; may be nil
+}
+
+// NewConn returns the connection for grpc-go over the one to the backend.
+func NewConn(conn net.Conn, o Options) *Conn {
+	c := &Conn{Conn: conn, account: o.Account, panics: o.Panics, window: o.Account.NewEntry(), plaintext: o.Plaintext, allow: o.Streams, streams: make(map[uint32]stream), expected: make(map[string]*Place), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
+	c.window.Add(memory.Fixed, int(o.Window))
+	c.answers = answers{left: o.LeftOut, pong: func() { c.watch.heard(false) }, most: cmp.Or(o.HeaderBytes, maxFrameBytes)}
+	if o.LeftOut == nil {
+		c.answers.left = func(string) {}
+	}
 	c.out.skip = len(http2.ClientPreface)
 	c.out.fields, c.out.data = c.readFields, c.writeData
 	c.in.fields, c.in.data, c.in.goAway = c.readBlock, c.readData, c.readGoAway
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
+	c.watch.lost = o.LostPings
+	if o.Keepalive > 0 {
+		c.watch.s.every, c.watch.s.last = o.Keepalive, time.Now()
+		c.calm = o.Calm
+	}
 	c.sender.Go(c.send)
 	c.sender.Go(func() {
-		defer c.catch()
+		defer c.Catch()
 		c.watch.run(c.closed.Done())
 	})
 	return c
 }
 
 // NetConn returns the connection underneath.
-func (c *windowConn) NetConn() net.Conn { return c.Conn }
+func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // Close also gives back the memory of the connection's streams.
-func (c *windowConn) Close() (err error) {
+func (c *Conn) Close() (err error) {
 	defer c.fail(&err)
 	defer c.window.Settle()
 	err = c.Conn.Close()
 	c.close()
-	c.leave()
+	c.Leave()
 	c.sender.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,7 +184,7 @@ func (c *windowConn) Close() (err error) {
 	return err
 }
 
-func (c *windowConn) Read(p []byte) (n int, err error) {
+func (c *Conn) Read(p []byte) (n int, err error) {
 	defer c.fail(&err)
 	n, err = c.answers.read(p, c.receive)
 	if n > 0 {
@@ -189,8 +192,8 @@ func (c *windowConn) Read(p []byte) (n int, err error) {
 		c.in.scan(p[:n], c.received)
 		c.countArrived()
 		c.watch.heard(c.inMessage)
-		if c.inMessage && c.link != nil {
-			c.link.arrivals.Add(1) // before grpc-go hands out the data
+		if c.inMessage {
+			c.arrivals.Add(1) // before grpc-go hands out the data
 		}
 	}
 	if err != nil {
@@ -201,7 +204,7 @@ func (c *windowConn) Read(p []byte) (n int, err error) {
 }
 
 // receive reads what the backend has sent.
-func (c *windowConn) receive(p []byte) (int, error) {
+func (c *Conn) receive(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.greeted.Load() && (n > 0 || err != nil) {
 		c.odd = checkGreeting(p[:n], err, c.plaintext)
@@ -215,7 +218,7 @@ func (c *windowConn) receive(p []byte) (int, error) {
 
 // readGoAway reads a part of the code and the debug data of a GOAWAY. It passes over one for
 // which grpc-go ends the connection: a backend may have seen the streams that it leaves out.
-func (c *windowConn) readGoAway(part []byte, ends bool) {
+func (c *Conn) readGoAway(part []byte, ends bool) {
 	f := c.in.header
 	ofClient := f.increment%2 == 1 || f.increment == 0 // the streams that a client begins
 	if f.stream != 0 || f.length < 8 || f.length > maxFrameBytes || !ofClient {
@@ -230,7 +233,7 @@ func (c *windowConn) readGoAway(part []byte, ends bool) {
 }
 
 // noteGoAway notes the code and the debug data of a GOAWAY. The first one counts.
-func (c *windowConn) noteGoAway(says []byte) {
+func (c *Conn) noteGoAway(says []byte) {
 	if c.away.Load() != nil {
 		return
 	}
@@ -245,11 +248,11 @@ func (c *windowConn) noteGoAway(says []byte) {
 	}
 }
 
-// received follows the streams to their end.
-func (c *windowConn) received(f h2Frame) bool {
+// Received follows the streams to their end.
+func (c *Conn) received(f h2Frame) bool {
 	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
-	if f.streams.named && c.link != nil {
-		c.link.allow(f.streams.value)
+	if f.streams.named && c.allow != nil {
+		c.allow(f.streams.value)
 	}
 	if f.fields.named {
 		c.bounded.Store(true)
@@ -277,7 +280,7 @@ func (c *windowConn) received(f h2Frame) bool {
 }
 
 // noteEnd notes how the frame ends a call, if it ends its stream. mu is held.
-func (c *windowConn) noteEnd(f h2Frame) {
+func (c *Conn) noteEnd(f h2Frame) {
 	s := c.streams[f.stream]
 	switch {
 	case s.place == nil:
@@ -294,7 +297,7 @@ func (c *windowConn) noteEnd(f h2Frame) {
 }
 
 // leaveOut notes that the backend takes no stream behind the last one. RFC 9113 §6.8.
-func (c *windowConn) leaveOut(last uint32) {
+func (c *Conn) leaveOut(last uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = min(c.last, last)
@@ -305,7 +308,7 @@ func (c *windowConn) leaveOut(last uint32) {
 	}
 }
 
-func (c *windowConn) Write(p []byte) (n int, err error) {
+func (c *Conn) Write(p []byte) (n int, err error) {
 	defer c.fail(&err)
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
@@ -331,7 +334,7 @@ func (c *windowConn) Write(p []byte) (n int, err error) {
 }
 
 // writeError returns why a write failed: what was read says more.
-func (c *windowConn) writeError(err error) error {
+func (c *Conn) writeError(err error) error {
 	if c.greeted.Load() {
 		return cmp.Or(c.odd, err)
 	}
@@ -340,8 +343,53 @@ func (c *windowConn) writeError(err error) error {
 	return err
 }
 
+// Failure returns why grpc-go can't use the connection, or nil.
+func (c *Conn) Failure() error {
+	if why := c.failed.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// Silence returns why the backend was given up, if it answered no ping, or nil.
+func (c *Conn) Silence() error { return c.watch.gaveUp() }
+
+// IsBounded reports whether the backend bounds the header of a request.
+func (c *Conn) IsBounded() bool { return c.bounded.Load() }
+
+// Arrivals counts the reads that brought HEADERS or DATA.
+func (c *Conn) Arrivals() uint64 { return c.arrivals.Load() }
+
+// Cut ends the connection at once.
+func (c *Conn) Cut() { socket.Cut(c.Conn) }
+
+// Lost returns why a connection of calls was lost, or nil.
+func (c *Conn) Lost() error {
+	why := c.failed.Load()
+	if why == nil {
+		return nil
+	}
+	text := (*why).Error()
+	if !errors.Is(*why, errNotAlive) {
+		text = "error reading from server: " + text
+	}
+	if away := c.away.Load(); away != nil {
+		text += ", received prior goaway: " + *away
+	}
+	return errors.New(text)
+}
+
+// noteLoss notes why grpc-go can't read any more. Before there was anything to read, a write
+// that failed says as much.
+func (c *Conn) noteLoss(why error) {
+	if errors.Is(why, io.EOF) && (c.in.skip > 0 || len(c.in.carry) > 0) {
+		why = io.ErrUnexpectedEOF
+	}
+	c.failed.CompareAndSwap(nil, &why)
+}
+
 // sending reports whether a frame may be sent.
-func (c *windowConn) sending(f h2Frame) bool {
+func (c *Conn) sending(f h2Frame) bool {
 	switch {
 	case f.table.named:
 		table := f.table.value
@@ -355,7 +403,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
 			c.out.before = c.takeResets() // the stream may have the place of one that is to be reset
-			c.streams[f.stream] = streamState{window: StreamWindow, withheld: MaxStreamWindow - StreamWindow}
+			c.streams[f.stream] = stream{window: StreamWindow, withheld: MaxStreamWindow - StreamWindow}
 			c.watch.streams(len(c.streams))
 		}
 		c.watch.sent()
@@ -383,13 +431,34 @@ func pingFrame(flags http2.Flags) []byte {
 
 // reset ends a stream at the backend that has ended for grpc-go, which resets only streams
 // that it still sends on. RFC 9113 §6.4.
-func (c *windowConn) reset(stream uint32) {
+func (c *Conn) reset(stream uint32) {
 	frame := append([]byte{0, 0, 4, byte(http2.FrameRSTStream), 0}, binary.BigEndian.AppendUint32(nil, stream)...)
 	c.offer(ownFrame{bytes: binary.BigEndian.AppendUint32(frame, uint32(http2.ErrCodeCancel))})
 }
 
+// Catch ends a panic beside the connection, and ends the connection. It must be deferred
+// itself.
+func (c *Conn) Catch() {
+	if v := recover(); v != nil {
+		_ = c.caught(v) // the log has it
+	}
+}
+
+// fail is catch in a method that returns an error.
+func (c *Conn) fail(err *error) {
+	if v := recover(); v != nil {
+		*err = c.caught(v)
+	}
+}
+
+func (c *Conn) caught(v any) *report.Fault {
+	f := c.panics.Note("a connection to a backend", v, slog.String("peer", c.RemoteAddr().String()))
+	c.Cut()
+	return f
+}
+
 // offer sends a frame as soon as no other is being written.
-func (c *windowConn) offer(frame ownFrame) {
+func (c *Conn) offer(frame ownFrame) {
 	c.addReady(frame)
 	select {
 	case c.wake <- struct{}{}:
@@ -397,14 +466,14 @@ func (c *windowConn) offer(frame ownFrame) {
 	}
 }
 
-func (c *windowConn) addReady(frame ownFrame) {
+func (c *Conn) addReady(frame ownFrame) {
 	c.readyMu.Lock()
 	defer c.readyMu.Unlock()
 	c.ready = append(c.ready, frame)
 	c.isReady.Store(true)
 }
 
-func (c *windowConn) takeReady() []ownFrame {
+func (c *Conn) takeReady() []ownFrame {
 	c.readyMu.Lock()
 	defer c.readyMu.Unlock()
 	ready := c.ready
@@ -414,7 +483,7 @@ func (c *windowConn) takeReady() []ownFrame {
 }
 
 // takeResets takes the RST_STREAMs out of ready. It returns nil if there is none.
-func (c *windowConn) takeResets() (frames []byte) {
+func (c *Conn) takeResets() (frames []byte) {
 	if !c.isReady.Load() {
 		return nil
 	}
@@ -433,8 +502,8 @@ func (c *windowConn) takeResets() (frames []byte) {
 
 // send is the connection's goroutine: it writes frames that became ready while
 // grpc-go had nothing to write.
-func (c *windowConn) send() {
-	defer c.catch()
+func (c *Conn) send() {
+	defer c.Catch()
 	for {
 		select {
 		case <-c.wake:
@@ -445,7 +514,7 @@ func (c *windowConn) send() {
 	}
 }
 
-func (c *windowConn) sendNow() {
+func (c *Conn) sendNow() {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	_ = c.sendReady() // grpc-go meets the same error
@@ -453,7 +522,7 @@ func (c *windowConn) sendNow() {
 
 // sendReady writes the ready frames, unless it would do so inside a frame; then the
 // Write that ends that frame does. writeMu is held.
-func (c *windowConn) sendReady() error {
+func (c *Conn) sendReady() error {
 	if !c.out.between() {
 		return nil
 	}
@@ -476,7 +545,7 @@ func (c *windowConn) sendReady() error {
 }
 
 // forget forgets a stream. mu is held.
-func (c *windowConn) forget(stream uint32) {
+func (c *Conn) forget(stream uint32) {
 	s := c.streams[stream]
 	c.drop(&s)
 	if s.small > 0 {

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"encoding/binary"
@@ -52,7 +52,7 @@ func (m *arriving) step(part []byte) (rest []byte, begun bool) {
 }
 
 // readData reads a part of the DATA of the stream that sends.
-func (c *windowConn) readData(part []byte) {
+func (c *Conn) readData(part []byte) {
 	c.came.passed += int64(len(part))
 	m, p := &c.came.messages, c.came.place
 	for begun := false; len(part) > 0; {
@@ -81,7 +81,7 @@ func (c *windowConn) readData(part []byte) {
 func (m *arriving) isWhole() bool { return m.left == 0 && m.have == 0 }
 
 // followMessages continues with the DATA of a stream.
-func (c *windowConn) followMessages(stream uint32) {
+func (c *Conn) followMessages(stream uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[stream]
@@ -93,7 +93,7 @@ func (c *windowConn) followMessages(stream uint32) {
 
 // askMore reports whether the backend gets the window that grpc-go gives a stream, in this
 // frame. Another frame may come in its place, now or once a large message has its room.
-func (c *windowConn) askMore(f h2Frame) bool {
+func (c *Conn) askMore(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, open := c.streams[f.stream]
@@ -111,7 +111,7 @@ func (c *windowConn) askMore(f h2Frame) bool {
 }
 
 // moreFor returns how much of what is withheld the backend gets now. mu is held.
-func (c *windowConn) moreFor(stream uint32, s *streamState) int64 {
+func (c *Conn) moreFor(stream uint32, s *stream) int64 {
 	if s.grant != nil && !s.grant.open {
 		return 0
 	}
@@ -127,7 +127,7 @@ func (c *windowConn) moreFor(stream uint32, s *streamState) int64 {
 // lacks returns how many bytes of a large message that arrives don't fit the window of the
 // stream. For a message that doesn't fit grpc-go's window either, grpc-go asks once it has
 // read the length, and lacks returns 0 until then.
-func (s *streamState) lacks() int64 {
+func (s *stream) lacks() int64 {
 	n := s.messages.left - s.window
 	if s.messages.small > 0 || n > s.withheld {
 		return 0
@@ -137,7 +137,7 @@ func (s *streamState) lacks() int64 {
 
 // spare returns how much of what is withheld the stream gets without room: for a stream of
 // small messages all, unless memory is scarce. mu is held.
-func (c *windowConn) spare(s *streamState) int64 {
+func (c *Conn) spare(s *stream) int64 {
 	// In halves: each update is a write of its own, and wakes the backend.
 	if s.withheld >= MaxStreamWindow/2 && s.flow != nil && s.messages.small >= StreamWindow && !c.account.Pressed() {
 		return s.withheld
@@ -148,12 +148,12 @@ func (c *windowConn) spare(s *streamState) int64 {
 // moreOnArrival returns how much of what is withheld the backend gets before grpc-go gives
 // anything back. A large message asks for its room, if no other waits for the reader. mu is
 // held.
-func (c *windowConn) moreOnArrival(stream uint32, s *streamState) int64 {
+func (c *Conn) moreOnArrival(stream uint32, s *stream) int64 {
 	if s.window >= maxDataBytes || s.withheld <= maxWithheld || s.grant != nil || c.closed.Err() != nil {
 		return 0
 	}
 	n := s.lacks()
-	if n == 0 || s.flow != nil && s.flow.waiting() > s.messages.arrived() {
+	if n == 0 || s.flow != nil && s.flow.Waiting() > s.messages.arrived() {
 		return s.withheld - maxWithheld
 	}
 	if c.askRoom(stream, s, n) {
@@ -165,7 +165,7 @@ func (c *windowConn) moreOnArrival(stream uint32, s *streamState) int64 {
 // arrived returns how many bytes of the last message have arrived.
 func (m *arriving) arrived() int64 { return m.size - m.left }
 
-func (s *streamState) give(n int64) {
+func (s *stream) give(n int64) {
 	s.withheld -= n
 	s.window += n
 }

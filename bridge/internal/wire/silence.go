@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"errors"
@@ -25,8 +25,11 @@ const (
 	latePingEvery   = 5*time.Minute + 10*time.Second
 )
 
-// minKeepalive is the shortest interval of backend.keepalive that counts.
-const minKeepalive = 10 * time.Second
+// PingTimeout is the time for the backend to answer a ping.
+const PingTimeout = 10 * time.Second
+
+// MinKeepalive is the shortest interval of backend.keepalive that counts.
+const MinKeepalive = 10 * time.Second
 
 // grpc-go reads one of these from a connection that was closed because the backend
 // answered no ping: after a suspicion, or for backend.keepalive.
@@ -161,7 +164,7 @@ func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 // wait gives the backend the full time to answer.
 func (s *silence) wait(now time.Time, acked uint64) {
 	s.acked = acked
-	s.answerBy = now.Add(pingTimeout)
+	s.answerBy = now.Add(PingTimeout)
 	s.lookAgain(now)
 }
 
@@ -187,14 +190,6 @@ type silenceWatch struct {
 	lost  *atomic.Int64 // counts backends that were given up; may be nil
 }
 
-// keepAlive has the watch ping the backend, too, when nothing was read for so long. The
-// connection must be new.
-func (w *silenceWatch) keepAlive(every time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.s.every, w.s.last = every, time.Now()
-}
-
 // gaveUp returns why the backend was given up, or nil.
 func (w *silenceWatch) gaveUp() error {
 	if err := w.silent.Load(); err != nil {
@@ -205,13 +200,6 @@ func (w *silenceWatch) gaveUp() error {
 
 func newSilenceWatch(conn net.Conn, asks func()) *silenceWatch {
 	return &silenceWatch{conn: conn, asks: asks, wake: make(chan struct{}, 1)}
-}
-
-// countIn has the watch count there when it gives the backend up.
-func (w *silenceWatch) countIn(lost *atomic.Int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lost = lost
 }
 
 // sent notes that HEADERS or DATA are about to be written. It is called for each, so

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // belongs to the call: the bytes of the message that have arrived stay counted with
 // it, and the rest is given back when it can no longer arrive.
 type grant struct {
-	flow   *flow          // of the call; nil: not known, and the room is the connection's
+	flow   *Flow          // of the call; nil: not known, and the room is the connection's
 	waiter *memory.Waiter // until the grant is open
 	waits  bool           // flow knows that its call waits
 	long   *time.Timer    // for judgeWait, while waits is true
@@ -25,7 +25,7 @@ type grant struct {
 
 // askRoom asks for the room of the n bytes of a stream's large message that don't fit the
 // window of the stream, and reports whether it got the room. mu is held.
-func (c *windowConn) askRoom(stream uint32, s *streamState, n int64) bool {
+func (c *Conn) askRoom(stream uint32, s *stream, n int64) bool {
 	// The large message before has arrived, and was taken.
 	c.drop(s)
 	c.window.Sub(memory.Reply, int(s.large))
@@ -58,15 +58,15 @@ func (c *windowConn) askRoom(stream uint32, s *streamState, n int64) bool {
 // judgeWait ends the call of a message of n bytes that has waited for long, if it gets in
 // only while there is no other one, or not at all: a reload may have lowered the limit
 // since it asked.
-func (c *windowConn) judgeWait(g *grant, n int64) {
-	defer c.catch()
+func (c *Conn) judgeWait(g *grant, n int64) {
+	defer c.Catch()
 	if giveUp := c.waitsInVain(g, n); giveUp != nil {
 		giveUp(c.account.NoRoom(n))
 	}
 }
 
 // waitsInVain returns what ends the call if it does.
-func (c *windowConn) waitsInVain(g *grant, n int64) context.CancelCauseFunc {
+func (c *Conn) waitsInVain(g *grant, n int64) context.CancelCauseFunc {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -80,7 +80,7 @@ func (c *windowConn) waitsInVain(g *grant, n int64) context.CancelCauseFunc {
 }
 
 // letIn opens a grant whose update is sent.
-func (c *windowConn) letIn(stream uint32, g *grant) {
+func (c *Conn) letIn(stream uint32, g *grant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, open := c.streams[stream]
@@ -97,7 +97,7 @@ func (c *windowConn) letIn(stream uint32, g *grant) {
 }
 
 // open counts the bytes of a message that are still on their way. mu is held.
-func (c *windowConn) open(g *grant, arrived int64) {
+func (c *Conn) open(g *grant, arrived int64) {
 	g.open = true
 	c.payer(g).Promise(g.left)
 	c.stopWaiting(g)
@@ -105,7 +105,7 @@ func (c *windowConn) open(g *grant, arrived int64) {
 }
 
 // payer returns the entry that the grant counts with. mu is held.
-func (c *windowConn) payer(g *grant) *memory.Entry {
+func (c *Conn) payer(g *grant) *memory.Entry {
 	if g.flow != nil {
 		return g.flow.entry
 	}
@@ -113,7 +113,7 @@ func (c *windowConn) payer(g *grant) *memory.Entry {
 }
 
 // waitNoMore tells the call that it no longer waits for the grant. mu is held.
-func (*windowConn) waitNoMore(g *grant) {
+func (*Conn) waitNoMore(g *grant) {
 	if g.waits {
 		g.waits = false
 		g.long.Stop()
@@ -123,7 +123,7 @@ func (*windowConn) waitNoMore(g *grant) {
 
 // stopWaiting removes a grant from the account's queue, or gives back its reservation
 // there. mu is held.
-func (c *windowConn) stopWaiting(g *grant) {
+func (c *Conn) stopWaiting(g *grant) {
 	c.account.Drop(g.waiter)
 	c.waitNoMore(g)
 }
@@ -131,12 +131,12 @@ func (c *windowConn) stopWaiting(g *grant) {
 // takeFromGrant counts n bytes of DATA, and returns how many of them the stream's grant
 // counts. The connection gets its window back for these, and for the rest of the message.
 // mu is held.
-func (c *windowConn) takeFromGrant(s *streamState, n int64) int64 {
+func (c *Conn) takeFromGrant(s *stream, n int64) int64 {
 	g := s.grant
 	if g == nil || !g.open {
 		return 0
 	}
-	if g.left == 0 && g.flow != nil && g.flow.waiting() == 0 { // the message is sent on
+	if g.left == 0 && g.flow != nil && g.flow.Waiting() == 0 { // the message is sent on
 		s.grant = nil
 		return 0
 	}
@@ -158,7 +158,7 @@ func (c *windowConn) takeFromGrant(s *streamState, n int64) int64 {
 }
 
 // drop ends a stream's grant. mu is held.
-func (c *windowConn) drop(s *streamState) {
+func (c *Conn) drop(s *stream) {
 	g := s.grant
 	switch {
 	case g == nil:

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"cmp"
@@ -9,37 +9,37 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// expect notes that the stream of a call is about to begin on the connection. It returns
+// Expect notes that the stream of a call is about to begin on the connection. It returns
 // false if the connection takes no more calls.
 //
 // grpc-go doesn't say which stream is a call's. So the id in the request's header
 // identifies it. Of several calls with one id, only the first one begins: expect waits until
 // the headers of those before have left, or never will. They leave for each stream that
 // grpc-go has begun, even if its call has ended, unless the connection takes no more calls.
-func (c *windowConn) expect(ctx context.Context, p *callPlace) (taken bool, err error) {
+func (c *Conn) Expect(ctx context.Context, p *Place) (taken bool, err error) {
 	if c.queueUp(p) {
 		return true, nil
 	}
 	select {
 	case <-p.turn:
 	case <-ctx.Done():
-		c.giveUp(p)
+		c.GiveUp(p)
 		return false, status.FromContextError(ctx.Err()).Err()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// A connection that has ended is taken, by grpc-go, which begins no stream there.
-	return c.expected[p.call.id] == p || c.closed.Err() != nil, nil
+	return c.expected[p.Call.ID] == p || c.closed.Err() != nil, nil
 }
 
 // queueUp reports whether the call is the first one of its id. Otherwise it has to wait for
 // its turn.
-func (c *windowConn) queueUp(p *callPlace) bool {
+func (c *Conn) queueUp(p *Place) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.expected[p.call.id]
+	last := c.expected[p.Call.ID]
 	if last == nil && !c.leaving {
-		c.expected[p.call.id] = p
+		c.expected[p.Call.ID] = p
 		return true
 	}
 	p.turn = make(chan struct{})
@@ -54,16 +54,16 @@ func (c *windowConn) queueUp(p *callPlace) bool {
 	return false
 }
 
-// giveUp notes that no stream begins for the call.
-func (c *windowConn) giveUp(p *callPlace) {
+// GiveUp notes that no stream begins for the call.
+func (c *Conn) GiveUp(p *Place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unexpect(p)
 }
 
 // unexpect takes a call out of those that are expected. mu is held.
-func (c *windowConn) unexpect(p *callPlace) {
-	first := c.expected[p.call.id]
+func (c *Conn) unexpect(p *Place) {
+	first := c.expected[p.Call.ID]
 	switch {
 	case first != p:
 		for ; first != nil; first = first.next {
@@ -72,17 +72,17 @@ func (c *windowConn) unexpect(p *callPlace) {
 			}
 		}
 	case p.next == nil:
-		delete(c.expected, p.call.id)
+		delete(c.expected, p.Call.ID)
 	default:
-		c.expected[p.call.id] = p.next
+		c.expected[p.Call.ID] = p.next
 		close(p.next.turn)
 	}
 	p.next = nil // a long call would keep all that come after it
 }
 
-// leave notes that the connection takes no more calls. Calls that are expected may still
+// Leave notes that the connection takes no more calls. Calls that are expected may still
 // begin, but no other one of their ids.
-func (c *windowConn) leave() {
+func (c *Conn) Leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leaving = true
@@ -95,7 +95,7 @@ func (c *windowConn) leave() {
 }
 
 // readFields reads a part of a request's header block. Write calls it.
-func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
+func (c *Conn) readFields(stream uint32, part []byte, ends bool) {
 	if c.fields == nil {
 		c.fields = hpack.NewDecoder(firstTableBytes, func(f hpack.HeaderField) {
 			if f.Name == idHeader {
@@ -119,7 +119,7 @@ func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
 const idHeader = "x-request-id"
 
 // bind gives the stream whose header is complete to its call. It is the only place that does.
-func (c *windowConn) bind(stream uint32) {
+func (c *Conn) bind(stream uint32) {
 	id := c.id
 	c.id = ""
 	c.mu.Lock()
@@ -138,9 +138,9 @@ func (c *windowConn) bind(stream uint32) {
 		return
 	}
 	s.place = p
-	if f := &p.call.flow; f.entry != nil {
+	if f := &p.Call.Flow; f.entry != nil {
 		s.flow = f
-		if f.packs != nil && p.isLast() {
+		if f.packs != nil && !p.replaced.Load() {
 			f.packs.begins()
 		}
 	}

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"cmp"
@@ -99,7 +99,7 @@ const (
 
 // readBlock reads a part of a header block of an answer. At its end, it notes what the
 // block says.
-func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
+func (c *Conn) readBlock(_ uint32, _ []byte, whole bool) {
 	if !whole {
 		return
 	}
@@ -130,7 +130,7 @@ func (c *windowConn) readBlock(_ uint32, _ []byte, whole bool) {
 }
 
 // noteBlock notes a header block of the call.
-func (s *streamState) noteBlock(v *verdict, ends bool) {
+func (s *stream) noteBlock(v *verdict, ends bool) {
 	p, was := s.place, s.answer
 	s.answer = isOver
 	switch {

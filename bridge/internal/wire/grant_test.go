@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 )
 
 // arrive has frames of DATA arrive on a stream.
-func (c *windowConn) arrive(stream uint32, data []byte) {
+func (c *Conn) arrive(stream uint32, data []byte) {
 	var sent bytes.Buffer
 	_ = http2.NewFramer(&sent, nil).WriteData(stream, false, data) // to memory
 	c.in.scan(sent.Bytes(), c.received)
@@ -29,17 +29,15 @@ func (c *windowConn) arrive(stream uint32, data []byte) {
 // prefixOf returns the prefix of a message.
 func prefixOf(size uint32) []byte { return binary.BigEndian.AppendUint32([]byte{0}, size) }
 
-// placeOn returns the place of a call with the id "one" on a connection.
-func placeOn(c *windowConn, held *memory.Entry, giveUp context.CancelCauseFunc) *callPlace {
-	k := &callFacts{id: "one"}
-	k.flow.entry, k.flow.giveUp = held, giveUp
-	p := &callPlace{call: k, link: &backendLink{wire: c}}
-	k.place.Store(p)
-	return p
+// placeOn returns a place of a call with the id "one".
+func newPlace(held *memory.Entry, giveUp context.CancelCauseFunc) *Place {
+	k := &Call{ID: "one"}
+	k.Flow.Count(held, giveUp, false)
+	return &Place{Call: k}
 }
 
 // expectNow has the connection expect a call.
-func expectNow(t testing.TB, c *windowConn, p *callPlace) {
+func expectNow(t testing.TB, c *Conn, p *Place) {
 	t.Helper()
 	if !c.queueUp(p) {
 		t.Fatal("another call of the id is expected")
@@ -47,7 +45,7 @@ func expectNow(t testing.TB, c *windowConn, p *callPlace) {
 }
 
 // beginStream has grpc-go's side of a connection begin a stream of a call.
-func beginStream(t *testing.T, c *windowConn, p *callPlace) {
+func beginStream(t *testing.T, c *Conn, p *Place) {
 	t.Helper()
 	expectNow(t, c, p)
 	var block, sent bytes.Buffer
@@ -63,7 +61,7 @@ func beginStream(t *testing.T, c *windowConn, p *callPlace) {
 
 // askFor has it begin a stream and ask for a window for a message. The prefix of a large
 // message has arrived.
-func askFor(t *testing.T, c *windowConn, p *callPlace, window uint32) {
+func askFor(t *testing.T, c *Conn, p *Place, window uint32) {
 	t.Helper()
 	beginStream(t, c, p)
 	if window > StreamWindow {
@@ -85,11 +83,11 @@ func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
 			others := a.NewEntry()
 			others.Add(memory.Reply, 6<<20)
 			near, far := net.Pipe()
-			c := newWindowConn(near, a, connWindow(a), nil)
+			c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 			ctx, cancel := context.WithCancelCause(t.Context())
 			held := a.NewEntry()
-			askFor(t, c, placeOn(c, held, cancel), size)
+			askFor(t, c, newPlace(held, cancel), size)
 			if !held.Waiting() {
 				t.Errorf("the call of a reply of %d bytes doesn't wait", size)
 			}
@@ -132,11 +130,11 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 				others := a.NewEntry()
 				others.Add(memory.Reply, 6<<20)
 				near, far := net.Pipe()
-				conn := newWindowConn(near, a, connWindow(a), nil)
+				conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 				ctx, cancel := context.WithCancelCause(t.Context())
 				held := a.NewEntry()
-				askFor(t, conn, placeOn(conn, held, cancel), size)
+				askFor(t, conn, newPlace(held, cancel), size)
 				time.Sleep(memory.Patience / 2)
 				if !held.Waiting() {
 					t.Error("the call doesn't wait")
@@ -174,12 +172,12 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	const size, came = 1 << 20, 300_000
 	a := memory.New(16<<20, 0) // nothing is counted ahead
 	near, far := net.Pipe()
-	c := newWindowConn(near, a, connWindow(a), nil)
+	c := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	held := a.NewEntry()
-	p := placeOn(c, held, nil)
-	f := &p.call.flow
+	p := newPlace(held, nil)
+	f := &p.Call.Flow
 	askFor(t, c, p, size)
 	want := func(when string, all, arrived int64) {
 		t.Helper()
@@ -219,6 +217,6 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	go func() { sending <- backend.WriteRSTStream(1, http2.ErrCodeCancel) }()
 	read(frameHeaderBytes + 4)
 	want("once the rest can't come", prefixBytes+came, prefixBytes+came)
-	f.taken(1, came)
+	f.Taken(1, came)
 	want("once it is taken", 0, 0)
 }

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"sync/atomic"
@@ -16,11 +16,11 @@ type credit struct {
 
 // askCredit reports whether the backend may have the increment of the connection's
 // window now. If there isn't room for all of it, the rest waits until there is.
-func (c *windowConn) askCredit(f h2Frame) bool {
+func (c *Conn) askCredit(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.began { // behind the SETTINGS of grpc-go
-		c.began = true // this releases the bytes that newWindowConn has counted
+		c.began = true // this releases the bytes that NewConn has counted
 		c.out.before = streamWindowSetting
 		return true
 	}
@@ -55,7 +55,7 @@ func connUpdate(n int64) []byte {
 }
 
 // pay sends the part of an update that still waits.
-func (c *windowConn) pay(cr *credit) {
+func (c *Conn) pay(cr *credit) {
 	if n := cr.left.Swap(0); n > 0 {
 		c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
 	}
@@ -63,14 +63,14 @@ func (c *windowConn) pay(cr *credit) {
 
 // cover notes bytes of a message that already has its room: the connection's window
 // gets the same number back without any, if so many have arrived. mu is held.
-func (c *windowConn) cover(n int64) {
+func (c *Conn) cover(n int64) {
 	n -= c.payCredits(n)
 	c.covered = min(c.covered+n, c.unasked)
 }
 
 // payCredits gives back n bytes of the connection's window, or as many as wait for room. It
 // returns how many. mu is held.
-func (c *windowConn) payCredits(n int64) (paid int64) {
+func (c *Conn) payCredits(n int64) (paid int64) {
 	for cr := range c.credits {
 		left := cr.left.Load()
 		part := min(n-paid, left)
@@ -88,7 +88,7 @@ func (c *windowConn) payCredits(n int64) (paid int64) {
 }
 
 // giveBack ends the wait of a credit.
-func (c *windowConn) giveBack(cr *credit) {
+func (c *Conn) giveBack(cr *credit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, waits := c.credits[cr]; waits {

@@ -1,16 +1,14 @@
-package upstream
+package wire
 
 import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -84,16 +82,6 @@ const (
 func (a *answers) mostBlockBytes() int { return 4*a.most + maxFrameBytes }
 
 var errAnswerUnreadable = errors.New("the backend's answer can't be read as HTTP/2")
-
-// noteLeftOut logs that a value of an answer is left out, once a minute.
-func (p *pool) noteLeftOut(name string) {
-	now, before := time.Now().UnixNano(), p.leftOut.Load()
-	if now-before < int64(time.Minute) || !p.leftOut.CompareAndSwap(before, now) {
-		return
-	}
-	p.log.Warn("an answer of the backend has metadata that can't be read: culvert leaves the value out, and keeps the status",
-		slog.String("name", name[:min(len(name), 64)]), slog.String("hint", "send base64 under names that end in -bin, and details whose code is that of grpc-status"))
-}
 
 // read reads from the backend by next.
 func (a *answers) read(p []byte, next func(p []byte) (int, error)) (int, error) {

@@ -1,0 +1,60 @@
+package upstream
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// poolCredentials puts a wire.Conn on every connection to a backend, above
+// TLS if there is any.
+type poolCredentials struct {
+	credentials.TransportCredentials
+	account *memory.Account
+	pool    *pool // the upstream's (poolBuilder)
+}
+
+func (w poolCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
+	var c *wire.Conn
+	defer func() {
+		if err != nil {
+			slotOf(ctx).noteFailure(err)
+		}
+	}()
+	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
+		made, err = nil, f
+		if c != nil {
+			_ = c.Close() // it is over either way
+		}
+	})
+	secured, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	var l *conn
+	every := w.pool.keepalive.Load()
+	c = wire.NewConn(secured, wire.Options{
+		Account: w.account, Window: w.pool.window, HeaderBytes: w.pool.headerBytes, Panics: w.pool.panics,
+		Plaintext: w.Info().SecurityProtocol == "insecure",
+		Keepalive: time.Duration(every), LostPings: &w.pool.lostPings,
+		Calm:    func() { w.pool.pingSeldomer(2 * every) },
+		LeftOut: w.pool.noteLeftOut,
+		Streams: func(most uint32) { //nolint:contextcheck // a connection outlives its handshake
+			if l != nil {
+				l.allow(most)
+			}
+		},
+	})
+	l = newConn(ctx, c)
+	return c, info, nil
+}
+
+func (w poolCredentials) Clone() credentials.TransportCredentials {
+	return poolCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
+}

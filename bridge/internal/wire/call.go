@@ -1,0 +1,60 @@
+package wire
+
+import (
+	"cmp"
+	"sync"
+	"sync/atomic"
+)
+
+// A Call is what the connections know of a call, on whichever its stream begins.
+type Call struct {
+	ID   string // the x-request-id of the call
+	Most int    // bytes of a message; 0: not known
+	Flow Flow   // the bytes of the call in grpc-go, both ways
+}
+
+// A Place is a call's place on a connection, with the facts of its stream there. If
+// grpc-go sends a call again by itself, the call gets another place.
+type Place struct {
+	Call     *Call
+	replaced atomic.Bool // the call has got another place
+
+	written    atomic.Bool   // the request's headers have left
+	answered   atomic.Bool   // the answer has begun
+	compressed atomic.Bool   // the answer's header names a coding
+	unknown    atomic.Bool   // which grpc-go doesn't know
+	marked     bool          // a message that came is marked as compressed; only the connection's Read uses it
+	http       int           // the answer's status of HTTP; only the connection's Read uses it
+	trailer    atomic.Bool   // HEADERS with END_STREAM came
+	own        answerStatus  // the backend's, in them
+	end        atomic.Uint32 // an end: how the call ends otherwise
+
+	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
+	next *Place        // of the same id, which waits until this one has begun. The connection's mu guards it
+
+	mu     sync.Mutex
+	packed fifo[uint32] // the sizes of messages that arrived and weren't received, if compressed: as they came
+}
+
+// Replace notes that the call has got another place.
+func (p *Place) Replace() { p.replaced.Store(true) }
+
+// IsCompressed reports, once there is a header, whether it names a coding.
+func (p *Place) IsCompressed() bool { return p.compressed.Load() }
+
+// IsWritten reports whether the request's headers have left.
+func (p *Place) IsWritten() bool { return p.written.Load() }
+
+// IsAnswered reports whether the answer has begun.
+func (p *Place) IsAnswered() bool { return p.answered.Load() }
+
+// Received returns the size of the message that was received last, as it arrived.
+func (p *Place) Received(plain int) int {
+	if !p.compressed.Load() {
+		return plain
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, _ := p.packed.pop()
+	return cmp.Or(int(n), plain)
+}
