@@ -154,7 +154,7 @@ leaves them out. Clients of gRPC-Web and of WebSockets get them.
 
 culvert forwards calls to these methods only if 'methods.allow' names them: `))
 	b.WriteString("`" + strings.Join(routing.DeniedUnlessAllowed(), "`, `") + "`.\n\n")
-	b.WriteString("Next: [proxies, HTTP answers and metadata](../guides/troubleshooting-network.md), [client protocols](protocols.md), [configuration](configuration.md).\n")
+	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [client protocols](protocols.md), [configuration](configuration.md).\n")
 	return b.Bytes()
 }
 
