@@ -153,7 +153,7 @@ HTTP forbids these names in trailers: 'authorization', 'cache-control', 'expect'
 
 These need 'methods.allow': `))
 	b.WriteString("`" + strings.Join(routing.DeniedUnlessAllowed(), "`, `") + "`.\n\n")
-	b.WriteString("Next: [proxies, HTTP answers and metadata](../guides/troubleshooting-network.md), [client protocols](protocols.md#metadata).\n")
+	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [client protocols](protocols.md#metadata).\n")
 	return b.Bytes()
 }
 

@@ -314,7 +314,7 @@ const demo = new Demo("grpc.example.com:443", grpc.credentials.createSsl());
 demo.echo({ text: "hello" }, (error) => { if (error) throw error; });
 `
 
-// TestRuntimesTakeTheCompanysCA checks the settings in docs/guides/corporate-clients.md
+// TestRuntimesTakeTheCompanysCA checks the settings in docs/guides/corporate-proxies.md
 // of the runtimes that are installed: without the CA each refuses, and with it each
 // calls, through the proxy.
 func TestRuntimesTakeTheCompanysCA(t *testing.T) {
