@@ -56,7 +56,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConnectionAges TestDawdlers TestDifferentialForLong \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
 	TestPausedReaders TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +17,12 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // An authenticator is an Authenticator that is one function.
@@ -280,22 +279,6 @@ func TestAuthenticatorOfASocketsClient(t *testing.T) {
 	}
 }
 
-// A countingPool counts the buffers that are out.
-type countingPool struct {
-	mem.BufferPool
-	out atomic.Int64
-}
-
-func (p *countingPool) Get(n int) *[]byte {
-	p.out.Add(1)
-	return p.BufferPool.Get(n)
-}
-
-func (p *countingPool) Put(b *[]byte) {
-	p.out.Add(-1)
-	p.BufferPool.Put(b)
-}
-
 // TestMessagesReadEarly reach the backend in order, once it is known who calls, and
 // none of a call that is refused is kept.
 func TestMessagesReadEarly(t *testing.T) {
@@ -319,7 +302,7 @@ func TestMessagesReadEarly(t *testing.T) {
 					}
 					return Identity{}, refusal
 				})})
-				pool := &countingPool{BufferPool: s.account.Pool}
+				pool := &parts.CountingPool{BufferPool: s.account.Pool}
 				s.account.Pool = pool
 				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", serve(t, s))
 				if err != nil {
@@ -342,7 +325,7 @@ func TestMessagesReadEarly(t *testing.T) {
 					if err := s.Close(); err != nil {
 						t.Error(err)
 					}
-					if n := pool.out.Load(); n != 0 {
+					if n := pool.Out.Load(); n != 0 {
 						t.Errorf("%s: %d buffers are kept, want 0", name, n)
 					}
 				}

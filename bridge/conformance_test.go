@@ -8,7 +8,13 @@ import (
 )
 
 // TestConformance runs the one list of scenarios over every transport.
-func TestConformance(t *testing.T) {
+func TestConformance(t *testing.T) { conform(t, false) }
+
+// TestConformanceInFull runs whole those scenarios of which TestConformance takes a
+// part for each transport.
+func TestConformanceInFull(t *testing.T) { conform(t, true) }
+
+func conform(t *testing.T, whole bool) {
 	defer bridge.StageSteps()()
-	bridgetest.Run(t, func(s *bridge.Server) bridgetest.StagePanics { return bridge.NewStagePanics(s) })
+	bridgetest.Run(t, whole, func(s *bridge.Server) bridgetest.StagePanics { return bridge.NewStagePanics(s) })
 }

@@ -375,7 +375,7 @@ func TestPollsByUnaryMethod(t *testing.T) {
 		}
 		return ss.SendMsg(m)
 	}, byUnaryPolls)
-	pool := &countingPool{BufferPool: s.account.Pool}
+	pool := &parts.CountingPool{BufferPool: s.account.Pool}
 	s.account.Pool = pool
 	m := fromAgent(1, "hello")
 	polled(t, newPoll(t, address, m), m)
@@ -392,7 +392,7 @@ func TestPollsByUnaryMethod(t *testing.T) {
 		if n := s.RunningCalls() + s.polls.Sessions(); n != 0 {
 			return fmt.Sprintf("%d calls or sessions are left", n)
 		}
-		if n := pool.out.Load(); n != 0 {
+		if n := pool.Out.Load(); n != 0 {
 			return fmt.Sprintf("%d buffers of messages are out", n)
 		}
 		return ""

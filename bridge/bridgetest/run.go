@@ -28,14 +28,16 @@ type scenario struct {
 
 // Run runs every scenario over every transport, and those on HTTP/2 also with
 // net/http's HTTP/2 server. The transports run at the same time, since a scenario
-// mostly waits; the scenarios of one transport run one after another. stages returns the
-// panics in the stages of calls, for the test of package bridge.
-func Run(t *testing.T, stages func(*bridge.Server) StagePanics) {
+// mostly waits; the scenarios of one transport run one after another. With whole it runs
+// only the scenarios that are parted, and all of each. stages returns the panics in the
+// stages of calls, for the test of package bridge.
+func Run(t *testing.T, whole bool, stages func(*bridge.Server) StagePanics) {
 	newStagePanics = stages
 	t.Cleanup(noneLinger) // for a goleak at the end of the whole test
 	var rows sync.WaitGroup
 	defer rows.Wait()
-	for _, tr := range withStandardHTTP2(transports) {
+	for i, tr := range withStandardHTTP2(transports) {
+		tr.row, tr.whole = i, whole
 		rows.Go(func() { t.Run(strings.ReplaceAll(tr.name, " ", "_"), tr.runAll) })
 	}
 }
@@ -44,6 +46,9 @@ func Run(t *testing.T, stages func(*bridge.Server) StagePanics) {
 // runAll prints it with the reason.
 func (tr transport) runAll(t *testing.T) {
 	for _, sc := range scenarios {
+		if tr.whole && sc.needs&parted == 0 {
+			continue
+		}
 		why := tr.lacks(sc.needs)
 		if why == "" && sc.needs&tr.only != tr.only {
 			why = tr.why
@@ -179,6 +184,15 @@ func (t *trial) serveScripts(configure ...func(*bridge.Config)) (answered func(.
 		}
 		return t.unary(call{}, hello)
 	}
+}
+
+// part returns the first case of the transport's part of a row, and the step to the next
+// one. One case in step is its part, and as many transports in a row have all of them.
+func (t *trial) part(of int) (first, step int) {
+	if t.transport.whole {
+		return 0, 1
+	}
+	return t.transport.row % of, of
 }
 
 func (t *trial) atEnd(f func()) { t.onEnd = append(t.onEnd, f) }

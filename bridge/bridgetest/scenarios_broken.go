@@ -12,8 +12,8 @@ import (
 // brokenBackendScenarios have backends that no library would make. In all of them,
 // culvert must not report an incomplete call as complete.
 var brokenBackendScenarios = []scenario{
-	{"backend dies at each byte of its answer by FIN", 0, by(cutFIN, diesAtEachByte)},
-	{"backend dies at each byte of its answer by RST", 0, by(cutRST, diesAtEachByte)},
+	{"backend dies at each byte of its answer by FIN", parted, by(cutFIN, diesAtEachByte)},
+	{"backend dies at each byte of its answer by RST", parted, by(cutRST, diesAtEachByte)},
 	{"backend ends without trailers", 0, endsWithoutTrailers},
 	{"backend ends with trailers without a status", 0, endsWithoutStatus},
 	{"backend ends inside a message", 0, endsInsideMessage},
@@ -35,6 +35,8 @@ var wholeAnswer = answerWith([]string{"x-h", "1"}, frame(0, hello), "grpc-status
 // by makes a scenario of each way that a connection may end.
 func by(how cut, run func(*trial, cut)) func(*trial) { return func(t *trial) { run(t, how) } }
 
+// diesAtEachByte: every transport sees the backend die in each part of an answer, since a
+// frame is longer than the step, and all transports together at each byte.
 func diesAtEachByte(t *trial, how cut) {
 	answered := t.serveScripts()
 	size := make(chan int, 1) // one measure
@@ -43,7 +45,8 @@ func diesAtEachByte(t *trial, how cut) {
 		wholeAnswer(c, stream)
 		size <- c.out.Len()
 	}), hello)
-	for n := range <-size {
+	first, step := t.part(7)
+	for n, end := first, <-size; n < end; n += step {
 		r := answered(func(c *fakeConn, stream uint32) {
 			c.out.Reset()
 			wholeAnswer(c, stream)

@@ -54,6 +54,9 @@ const (
 	detailBytes
 	// processor: the scenario keeps a processor busy. Every transport has one.
 	processor
+	// parted: of a row of cases, each transport has its part (trial.part). Every transport
+	// has one.
+	parted
 )
 
 // The reasons why a transport can't carry a need.
@@ -89,6 +92,8 @@ type transport struct {
 	http2 bool // its calls are streams of HTTP/2
 	// standard reports that net/http serves its HTTP/2.
 	standard bool
+	row      int  // in the table
+	whole    bool // it runs the whole of scenarios that are parted
 	// browser reports that its clients know only the codes 0 to 16.
 	browser bool
 	cannot  map[need]string // with the reasons

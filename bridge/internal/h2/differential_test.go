@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -210,7 +209,7 @@ func (c *comparison) step(i int, st step) (over bool, fault string) {
 func (c *comparison) peel(theirs []string) []string {
 	return slices.DeleteFunc(theirs, func(line string) bool {
 		for _, d := range differences {
-			if d.then == all && d.ours == "" && d.when == nil && matches(d.theirs, line) {
+			if d.then == all && d.ours == "" && d.when == nil && differential.Matches(d.theirs, line) {
 				c.known = append(c.known, d.name)
 				return true
 			}
@@ -263,15 +262,11 @@ func (c *comparison) find(st step, own bool, ours, theirs []string) *difference 
 		if delivers(ours) && !d.looser || d.when != nil && (!own && !d.anywhere || !d.when(c, st)) {
 			continue
 		}
-		if matches(d.ours, strings.Join(ours, "\n")) && matches(d.theirs, strings.Join(theirs, "\n")) {
+		if differential.Matches(d.ours, strings.Join(ours, "\n")) && differential.Matches(d.theirs, strings.Join(theirs, "\n")) {
 			return &differences[i]
 		}
 	}
 	return nil
-}
-
-func matches(pattern, text string) bool {
-	return regexp.MustCompile(`^(` + pattern + `)$`).MatchString(text)
 }
 
 // delivers reports whether a request, content or its end reached a handler.

@@ -8,34 +8,19 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
-
-// countingPool counts the buffers that are out.
-type countingPool struct {
-	mem.BufferPool
-	out atomic.Int64
-}
-
-func (p *countingPool) Get(n int) *[]byte {
-	p.out.Add(1)
-	return p.BufferPool.Get(n)
-}
-
-func (p *countingPool) Put(b *[]byte) {
-	p.out.Add(-1)
-	p.BufferPool.Put(b)
-}
 
 // TestReaderHoldsNoBufferWhileItWaits, and reads all that comes, in order, to
 // the end. A deadline that passes loses nothing.
 func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 	server, client := tcpPair(t)
-	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
+	pool := &parts.CountingPool{BufferPool: mem.DefaultBufferPool()}
 	r := NewReader(seeThrough{server}, pool)
 	if err := server.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -43,7 +28,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 	if buf, err := r.Read(); buf != nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("with nothing to read it returned %v, %v; want %v", buf, err, os.ErrDeadlineExceeded)
 	}
-	if n := pool.out.Load(); n != 0 {
+	if n := pool.Out.Load(); n != 0 {
 		t.Errorf("%d buffers are out after a wait in vain", n)
 	}
 	if err := server.SetReadDeadline(time.Time{}); err != nil {
@@ -76,7 +61,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("the %d bytes that were read differ from the %d that were sent", len(got), len(want))
 	}
-	if n := pool.out.Load(); n != 0 {
+	if n := pool.Out.Load(); n != 0 {
 		t.Errorf("%d buffers are out at the end", n)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -113,15 +112,11 @@ func explain(ours, theirs play) (known []string, fault string) {
 		if strings.Contains(a, "message ") {
 			break // nothing explains that culvert alone delivers something
 		}
-		if matches(d.broken, ours.broken) && matches(d.ours, a) && matches(d.theirs, b) {
+		if differential.Matches(d.broken, ours.broken) && differential.Matches(d.ours, a) && differential.Matches(d.theirs, b) {
 			return []string{d.name}, ""
 		}
 	}
 	return nil, fmt.Sprintf("culvert\n%s\n(%v), the other\n%s\n(%v)", indent(ours.did, both), ours.end, indent(theirs.did, both), theirs.end)
-}
-
-func matches(pattern, text string) bool {
-	return regexp.MustCompile(`^(` + pattern + `)$`).MatchString(text)
 }
 
 // indent lists what was done, and marks what comes after the first n.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,7 +153,7 @@ func TestWriteThatFailsIsKnown(t *testing.T) {
 // TestReaderHoldsNoBufferWhileItWaits, and whatever comes is read in order,
 // also what was read with the handshake.
 func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
-	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
+	pool := &parts.CountingPool{BufferPool: mem.DefaultBufferPool()}
 	server, client := tcpPair(t)
 	sent := make([]byte, 300<<10)
 	for i := range sent {
@@ -172,7 +171,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 		got := make([]byte, 0, len(sent))
 		for len(got) < len(sent) {
 			if len(c.unread) == 0 {
-				if n := pool.out.Load(); n != 0 {
+				if n := pool.Out.Load(); n != 0 {
 					t.Fatalf("%s: %d buffers are out while nothing is unread", name, n)
 				}
 				if _, err := c.fill(nil); err != nil {
@@ -206,24 +205,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 			t.Errorf("%s: at the end: %v, want %v", name, err, io.EOF)
 		}
 	}
-	if n := pool.out.Load(); n != 0 {
+	if n := pool.Out.Load(); n != 0 {
 		t.Errorf("%d buffers are out at the end", n)
 	}
-}
-
-// countingPool counts the buffers that are out.
-type countingPool struct {
-	mem.BufferPool
-	out, gets atomic.Int64
-}
-
-func (p *countingPool) Get(n int) *[]byte {
-	p.out.Add(1)
-	p.gets.Add(1)
-	return p.BufferPool.Get(n)
-}
-
-func (p *countingPool) Put(b *[]byte) {
-	p.out.Add(-1)
-	p.BufferPool.Put(b)
 }

@@ -189,7 +189,7 @@ func TestLargeMessages(t *testing.T) {
 // told as an error.
 func TestDeadlineInsideALargeMessage(t *testing.T) {
 	server, client := tcpPair(t)
-	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
+	pool := &parts.CountingPool{BufferPool: mem.DefaultBufferPool()}
 	ws := newConn(newLine(server, pool, nil), nil)
 	want := bytes.Repeat([]byte("message"), 20<<10)
 	frame := wstest.Masked(wstest.Binary, want)
@@ -227,7 +227,7 @@ func TestDeadlineInsideALargeMessage(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Error("the message was altered")
 	}
-	if n := pool.gets.Load(); n != 2 {
+	if n := pool.Gets.Load(); n != 2 {
 		t.Errorf("%d buffers were used on the way, want one for the header and one for the last byte", n)
 	}
 	if n := ws.line.received.Load(); n != int64(len(frame)) {

@@ -6,6 +6,7 @@ package differential
 import (
 	"flag"
 	"fmt"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -110,6 +111,11 @@ func (r *run) note(t *testing.T, s uint64, v Verdict) {
 		r.faults.Add(1)
 		t.Errorf("seed %d: %s\nIts sequence, which \"-args -seed %d -sequences 1\" compares again:\n%s", s, v.Fault, s, indented(v.Sequence))
 	}
+}
+
+// Matches reports whether the pattern of a difference matches all of the text.
+func Matches(pattern, text string) bool {
+	return regexp.MustCompile(`^(` + pattern + `)$`).MatchString(text)
 }
 
 func indented(text string) string {
