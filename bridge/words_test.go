@@ -24,6 +24,8 @@ func TestWordsOfSettings(t *testing.T) {
 		{"over (" + report.Named(report.KeyMethodHeaderBytes) + ")", "over (MethodQuota.HeaderBytes)", "over (limits.methods[].header_bytes)"},
 		{"does it need " + report.ToSet(report.KeyBackendTLS, "") + "?", "does it need Backend.TLS?", "does it need --backend-tls?"},
 		{"allow it: " + report.ToSet(report.KeyOrigins, "https://a.example"), `allow it: AllowOrigins: "https://a.example"`, "allow it: --allow-origin https://a.example"},
+		{"allow it: " + report.ToSet(report.KeyOrigins, `https://a}"{limits.calls}`) + ".", `allow it: AllowOrigins: "https://a}\"{limits.calls}".`, `allow it: --allow-origin https://a}"{limits.calls}.`},
+		{"it says {limits.calls, {=}, {allow_origins=} and {limits.calls=\"", "it says {limits.calls, {=}, {allow_origins=} and {limits.calls=\"", "it says {limits.calls, {=}, {allow_origins=} and {limits.calls=\""},
 		{"it says {}, {x} and {\"limits.x y\"}, {", "it says {}, {x} and {\"limits.x y\"}, {", "it says {}, {x} and {\"limits.x y\"}, {"},
 	} {
 		if got := report.Words(nil).Say(c.text); got != c.fields {

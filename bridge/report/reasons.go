@@ -54,7 +54,7 @@ type ReasonInfo struct {
 // Authenticator, the row has the most frequent code.
 var reasons = []ReasonInfo{
 	{ReasonNoRoute, codes.Unimplemented, 404, "no route leads to the method, or it is not exposed here", "call another host or method; or add a route to {routes}, or change {methods.allow} and {methods.deny} to allow the method"},
-	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with {allow_origins=}"},
+	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with {allow_origins=\"\"}"},
 	{ReasonUnauthenticated, codes.Unauthenticated, 401, "the call can't be authenticated", "send valid credentials; the message says what is wrong with them"},
 	{ReasonPermissionDenied, codes.PermissionDenied, 403, "the client is authenticated, but may not make this call", "get the permission, or use other credentials"},
 	{ReasonBadRequest, codes.InvalidArgument, 400, "the client's request is malformed", "fix the client; the message says which byte or field is wrong"},

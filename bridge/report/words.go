@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +19,7 @@ func Named(key string) string { return "{" + key + "}" }
 
 // ToSet returns what sets the setting to the value, for a text of a Fault. If value is empty,
 // any value is meant.
-func ToSet(key, value string) string { return "{" + key + "=" + value + "}" }
+func ToSet(key, value string) string { return "{" + key + "=" + strconv.Quote(value) + "}" }
 
 // Say returns the text with its settings said.
 func (w Words) Say(text string) string {
@@ -29,18 +30,35 @@ func (w Words) Say(text string) string {
 	var b strings.Builder
 	for marked {
 		b.WriteString(before)
-		setting, after, _ := strings.Cut(rest, "}")
-		key, value, set := strings.Cut(setting, "=")
-		if field, known := fieldOf(key); known {
-			b.WriteString(w.said(field, key, value, set))
-			rest = after
-		} else { // a peer's own words
-			b.WriteString("{")
+		said, after, ok := w.sayFirst(rest)
+		if !ok { // a peer's own words
+			said, after = "{", rest
 		}
-		before, rest, marked = strings.Cut(rest, "{")
+		b.WriteString(said)
+		before, rest, marked = strings.Cut(after, "{")
 	}
 	b.WriteString(before)
 	return b.String()
+}
+
+// sayFirst says the setting whose mark is open, and returns the text behind it.
+func (w Words) sayFirst(text string) (said, rest string, ok bool) {
+	key, value := text[:max(strings.IndexAny(text, "=}"), 0)], ""
+	field, known := fieldOf(key)
+	rest, set := strings.CutPrefix(text[len(key):], "=")
+	if set {
+		quoted, err := strconv.QuotedPrefix(rest)
+		if err != nil {
+			return "", "", false
+		}
+		rest = rest[len(quoted):]
+		value, _ = strconv.Unquote(quoted) // it is one
+	}
+	rest, closed := strings.CutPrefix(rest, "}")
+	if !known || !closed {
+		return "", "", false
+	}
+	return w.said(field, key, value, set), rest, true
 }
 
 func (w Words) said(field, key, value string, set bool) string {
