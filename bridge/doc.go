@@ -28,9 +28,10 @@
 //     has, which limits, and whether its page may call. settle.go: it decides again once the
 //     call's metadata is known. Package routing selects the routes (routes.go), and package
 //     binding checks those of bare messages (route_message.go).
-//   - handle.go, steps.go: the call is registered, its deadline set (deadline.go), and it
+//   - handle.go, steps.go: the call is registered, its deadline set (deadline.go; settle.go has that of a route), and it
 //     passes the steps, each of which may refuse it. routing.MethodPolicy decides which
-//     methods are exposed, and the router (route.go) finds the upstream.
+//     methods are exposed, and the router (route.go) finds the upstream; of a split's backends, routes_split.go
+//     chooses one.
 //     authenticate.go asks an embedder's Authenticator for the caller's identity.
 //     early.go watches a WebSocket's client meanwhile, with the goroutine that
 //     later copies requests.

@@ -81,7 +81,7 @@ metadata:
 | 'limit' | the key of the limit. With 'LIMIT_EXCEEDED', 'google.rpc.RetryInfo' says when there may be room |
 
 `))
-	for _, r := range report.Reasons() {
+	for _, r := range report.Reasons(parts.InFile) {
 		others := ""
 		switch r.Reason {
 		case report.ReasonBadRequest: // gRPC's rule of compressed messages
@@ -91,7 +91,7 @@ metadata:
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
 			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
 		}
-		fmt.Fprintf(&b, "## %s\n\n%s: %s. %s.%s\n\n", r.Reason, r.Code, report.Words(parts.InFile).Say(r.Meaning), sentence(report.Words(parts.InFile).Say(r.Remedy)), others)
+		fmt.Fprintf(&b, "## %s\n\n%s: %s. %s.%s\n\n", r.Reason, r.Code, r.Meaning, sentence(r.Remedy), others)
 	}
 	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md).\n")
 	return b.Bytes()

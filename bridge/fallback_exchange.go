@@ -251,7 +251,7 @@ func (x *fallbackExchange) report() {
 			i.Origin = report.OriginClient
 		}
 		if f.Cause != nil {
-			i.Cause = f.Cause.Error()
+			i.Cause = f.In(x.a.s.cfg.Words).Cause.Error()
 		}
 	}
 	x.a.s.obs.WebEnded(i)

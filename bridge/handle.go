@@ -163,7 +163,7 @@ func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 	case v.origin == report.OriginUpstream: // a status that did not reach the client is not how the call ended
 		v = judge(report.New(report.ReasonClientGone, report.ClientGone).Because(fmt.Errorf("the status %v could not be sent: %w", v.status.Code(), ferr)), info.ID, false, words)
 	case v.cause == "":
-		v.cause = ferr.Error()
+		v.cause = words.Say(ferr.Error())
 	}
 	c.noteEnd(v, trailer)
 	return nil

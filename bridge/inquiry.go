@@ -12,21 +12,24 @@ import (
 
 // An Inquiry asks a backend questions without a Server, over connections of its own. Its
 // methods may be called concurrently.
-type Inquiry struct{ upstream *upstream.Upstream }
+type Inquiry struct {
+	upstream *upstream.Upstream
+	words    report.Words
+}
 
 // inquiryBytes bounds what the answers of a backend may hold.
 const inquiryBytes = 1 << 30
 
 // Inquire returns the Inquiry of a backend. The limits of Config bound its answers. It
-// fails if the backend's settings are wrong; Close ends it.
-func Inquire(b Backend, limits Limits) (*Inquiry, error) {
+// fails if the backend's settings are wrong; Close ends it. words are those of its errors, as in Config.
+func Inquire(b Backend, limits Limits, words report.Words) (*Inquiry, error) {
 	limits = withDefaults(limits)
 	messages := report.SizeLimit{Bytes: limits.MessageBytes, Key: report.KeyMessageBytes}
 	u, err := upstream.New(b, messages, limits.HeaderBytes, memory.New(inquiryBytes, 0), nil)
 	if err != nil {
 		return nil, err
 	}
-	return &Inquiry{u}, nil
+	return &Inquiry{u, words}, nil
 }
 
 // Close closes the connections.
@@ -38,7 +41,7 @@ func (i *Inquiry) Close() error { return i.upstream.Close() }
 func (i *Inquiry) Services(ctx context.Context) ([]string, error) {
 	names, err := i.upstream.Services(ctx)
 	slices.Sort(names)
-	return names, err
+	return names, i.words.Err(err)
 }
 
 // A MethodInfo is what descriptors say about a method.
@@ -53,7 +56,7 @@ type MethodInfo struct {
 func (i *Inquiry) Method(ctx context.Context, path string) (MethodInfo, error) {
 	m, err := i.upstream.Described(ctx, path)
 	if err != nil {
-		return MethodInfo{}, err
+		return MethodInfo{}, i.words.Err(err)
 	}
 	return MethodInfo{m.ClientStreams, m.ServerStreams, m.Request.Name(), m.Reply.Name()}, nil
 }

@@ -219,7 +219,7 @@ func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
 		}
 		a.serveFallback(w, r)
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
-		a.refuse(w, r, likely(http.StatusNotFound, "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
+		a.refuse(w, r, likely(http.StatusNotFound, "no route with message has this path ("+report.Named(report.KeyMessagePath)+"), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
 	case gate.IsUpgrade(r):
 		a.refuse(w, r, mistake(http.StatusBadRequest, "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"))
 	case offersSocket:

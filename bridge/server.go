@@ -75,7 +75,8 @@ func New(cfg Config) (*Server, error) {
 		s.obs = report.Discard()
 	}
 	s.panics = report.NewPanics(s.log)
-	s.log, s.obs = cfg.Words.Log(s.panics.GuardLog(s.log)), s.panics.Guard(s.obs)
+	s.cfg.Words = s.panics.GuardWords(cfg.Words)
+	s.log, s.obs = s.cfg.Words.Log(s.panics.GuardLog(s.log)), s.panics.Guard(s.obs)
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.methods, s.routes = make(methodCounts), make(routeCounts)

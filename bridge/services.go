@@ -19,7 +19,7 @@ func (s *Server) Services(ctx context.Context, backend string) (open, unnamed []
 	policy := s.policy.Load().router.policy
 	names, err := u.Services(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, s.cfg.Words.Err(err)
 	}
 	for _, name := range names {
 		switch {

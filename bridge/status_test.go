@@ -64,7 +64,7 @@ func TestReasons(t *testing.T) {
 		"INTERNAL":             {codes.Internal, 500},
 	}
 	seen := make(map[report.Reason]bool)
-	for _, row := range report.Reasons() {
+	for _, row := range report.Reasons(nil) {
 		w, ok := want[row.Reason]
 		if !ok || seen[row.Reason] {
 			t.Errorf("%s: not in the published table, or twice", row.Reason)
@@ -85,8 +85,8 @@ func TestReasons(t *testing.T) {
 }
 
 func TestTableOfReasonsIsACopy(t *testing.T) {
-	report.Reasons()[0].HTTP = 0
-	if report.Reasons()[0].HTTP == 0 {
+	report.Reasons(nil)[0].HTTP = 0
+	if report.Reasons(nil)[0].HTTP == 0 {
 		t.Error("a caller can change the table")
 	}
 }
@@ -95,13 +95,13 @@ func TestTableOfReasonsIsACopy(t *testing.T) {
 // and an ErrorInfo of culvert's domain with the call's id; sent is said where
 // the client has to decide on trying again, and only there.
 func TestEveryReasonAsAStatus(t *testing.T) {
-	for _, row := range report.Reasons() {
+	for _, row := range report.Reasons(nil) {
 		v := judge(report.New(row.Reason, "it happened"), "call-0001", false, nil)
 		info := errorInfo(t, v.status)
 		if v.status.Code() != row.Code || info.GetReason() != string(row.Reason) || info.GetDomain() != "culvert" || info.GetMetadata()["call_id"] != "call-0001" {
 			t.Errorf("%s: got %v with %v", row.Reason, v.status, info)
 		}
-		if msg := v.status.Message(); !strings.HasPrefix(msg, "it happened") || !strings.Contains(msg, strings.Replace(report.Words(nil).Say(row.Remedy), "this call id", "call id call-0001", 1)) {
+		if msg := v.status.Message(); !strings.HasPrefix(msg, "it happened") || !strings.Contains(msg, strings.Replace(row.Remedy, "this call id", "call id call-0001", 1)) {
 			t.Errorf("%s: the message %q lacks what happened, the remedy %q or the call's id", row.Reason, msg, row.Remedy)
 		}
 		sent, said := info.GetMetadata()["sent"]

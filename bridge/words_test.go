@@ -1,9 +1,12 @@
 package bridge
 
 import (
+	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"reflect"
@@ -24,9 +27,8 @@ func TestWordsOfSettings(t *testing.T) {
 		{"over (" + report.Named(report.KeyMethodHeaderBytes) + ")", "over (MethodQuota.HeaderBytes)", "over (limits.methods[].header_bytes)"},
 		{"does it need " + report.ToSet(report.KeyBackendTLS, "") + "?", "does it need Backend.TLS?", "does it need --backend-tls?"},
 		{"allow it: " + report.ToSet(report.KeyOrigins, "https://a.example"), `allow it: AllowOrigins: "https://a.example"`, "allow it: --allow-origin https://a.example"},
-		{"allow it: " + report.ToSet(report.KeyOrigins, `https://a}"{limits.calls}`) + ".", `allow it: AllowOrigins: "https://a}\"{limits.calls}".`, `allow it: --allow-origin https://a}"{limits.calls}.`},
-		{"it says {limits.calls, {=}, {allow_origins=} and {limits.calls=\"", "it says {limits.calls, {=}, {allow_origins=} and {limits.calls=\"", "it says {limits.calls, {=}, {allow_origins=} and {limits.calls=\""},
-		{"it says {}, {x} and {\"limits.x y\"}, {", "it says {}, {x} and {\"limits.x y\"}, {", "it says {}, {x} and {\"limits.x y\"}, {"},
+		{"it says {" + report.KeyCalls + "}, \x0e, \x0f\x0ex\x0f and \x0e=\x0f", "it says {limits.calls}, \x0e, \x0f\x0ex\x0f and \x0e=\x0f", "it says {limits.calls}, \x0e, \x0f\x0ex\x0f and \x0e=\x0f"},
+		{"\x0e" + report.Named(report.KeyCalls) + "\x0e", "\x0eLimits.Calls\x0e", "\x0elimits.calls\x0e"},
 	} {
 		if got := report.Words(nil).Say(c.text); got != c.fields {
 			t.Errorf("%q says %q, want %q", c.text, got, c.fields)
@@ -34,6 +36,9 @@ func TestWordsOfSettings(t *testing.T) {
 		if got := report.Words(parts.InFile).Say(c.text); got != c.file {
 			t.Errorf("%q says %q by keys, want %q", c.text, got, c.file)
 		}
+	}
+	if err := report.Words(nil).Err(fmt.Errorf("%w: raise %s", io.EOF, report.Named(report.KeyCalls))); !errors.Is(err, io.EOF) || err.Error() != "EOF: raise Limits.Calls" {
+		t.Errorf("an error says %v", err)
 	}
 	f := report.OverLimit(report.KeyCalls, 0, "too many").In(nil)
 	if f.Text != "too many (Limits.Calls)" || f.Key != report.KeyCalls || !strings.Contains(f.Status("", false).Message(), "Limits.Calls") {
@@ -108,9 +113,9 @@ func TestTextsMarkTheirSettings(t *testing.T) {
 	for i, key := range keys {
 		keys[i] = regexp.QuoteMeta(key)
 	}
-	names := regexp.MustCompile(`--(allow|backend|listen|fallback)-|(^|[^{._a-z])(` + strings.Join(keys, "|") + `)($|[^}=_a-z])`)
+	names := regexp.MustCompile(`--(allow|backend|listen|fallback)-|(^|[^\x0e._a-z])(` + strings.Join(keys, "|") + `)($|[^\x0f=_a-z])`)
 	wrong := func(text string) bool { return strings.Contains(text, " ") && names.MatchString(text) }
-	if !wrong("raise limits.calls") || !wrong("to allow it: --allow-origin x") || wrong("raise {limits.calls}") || wrong(report.KeyCalls) {
+	if !wrong("raise limits.calls") || !wrong("to allow it: --allow-origin x") || wrong("raise "+report.Named(report.KeyCalls)) || wrong(report.KeyCalls) {
 		t.Fatal("the test doesn't see what it looks for")
 	}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -120,6 +125,9 @@ func TestTextsMarkTheirSettings(t *testing.T) {
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 		if err != nil {
 			return err
+		}
+		if strings.HasPrefix(path, "internal/binding/") { // what is wrong with a route is told by its keys to whoever wrote it
+			return nil
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {

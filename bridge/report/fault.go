@@ -162,11 +162,11 @@ func (f *Fault) Status(callID string, detailed bool) *status.Status {
 	if detailed && f.Cause != nil {
 		text = f.Error()
 	}
-	remedy := cmp.Or(f.Remedy, f.Row().Remedy)
+	remedy := Words(nil).Say(cmp.Or(f.Remedy, f.Row().Remedy))
 	if callID != "" {
 		remedy = strings.Replace(remedy, "this call id", "call id "+callID, 1)
 	}
-	st := status.New(code, text+" ("+remedy+")")
+	st := status.New(code, Words(nil).Say(text)+" ("+remedy+")")
 	info := &errdetails.ErrorInfo{Reason: string(f.Reason), Domain: ErrorDomain, Metadata: map[string]string{}}
 	if callID != "" {
 		info.Metadata["call_id"] = callID

@@ -42,6 +42,17 @@ func (p *Panics) GuardLog(l *slog.Logger) *slog.Logger {
 	return slog.New(guardedHandler{l.Handler(), p})
 }
 
+// GuardWords returns words that catch the panics of w, and say the fields of Config then.
+func (p *Panics) GuardWords(w Words) Words {
+	if w == nil {
+		return nil
+	}
+	return func(key, value string, set bool) (said string) {
+		defer p.Catch("Words", func(*Fault) { said = Words(nil).said(key, value, set) })
+		return w(key, value, set)
+	}
+}
+
 type guardedHandler struct {
 	slog.Handler
 	panics *Panics

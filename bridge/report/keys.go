@@ -37,6 +37,7 @@ const (
 	KeyDescriptors = "backend.descriptors"
 	KeyHealthCheck = "health_check" // of a backend
 	KeyEventID     = "message.event_id"
+	KeyMessagePath = "message.path"
 
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"

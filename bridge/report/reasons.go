@@ -1,6 +1,10 @@
 package report
 
-import "google.golang.org/grpc/codes"
+import (
+	"slices"
+
+	"google.golang.org/grpc/codes"
+)
 
 // A Reason is why culvert itself ended a call: the reason of the ErrorInfo in the
 // status.
@@ -46,24 +50,24 @@ type ReasonInfo struct {
 	Reason  Reason
 	Code    codes.Code
 	HTTP    int    // the HTTP status for answers that aren't a call's
-	Meaning string // what happened. Settings are marked, as in a Fault
+	Meaning string // what happened
 	Remedy  string // what to do about it
 }
 
 // reasons is the table. If the code of a reason depends on the upstream or an
 // Authenticator, the row has the most frequent code.
 var reasons = []ReasonInfo{
-	{ReasonNoRoute, codes.Unimplemented, 404, "no route leads to the method, or it is not exposed here", "call another host or method; or add a route to {routes}, or change {methods.allow} and {methods.deny} to allow the method"},
-	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with {allow_origins=\"\"}"},
+	{ReasonNoRoute, codes.Unimplemented, 404, "no route leads to the method, or it is not exposed here", "call another host or method; or add a route to " + Named(KeyRoutes) + ", or change " + Named(KeyMethodsAllow) + " and " + Named(KeyMethodsDeny) + " to allow the method"},
+	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with " + ToSet(KeyOrigins, "")},
 	{ReasonUnauthenticated, codes.Unauthenticated, 401, "the call can't be authenticated", "send valid credentials; the message says what is wrong with them"},
 	{ReasonPermissionDenied, codes.PermissionDenied, 403, "the client is authenticated, but may not make this call", "get the permission, or use other credentials"},
 	{ReasonBadRequest, codes.InvalidArgument, 400, "the client's request is malformed", "fix the client; the message says which byte or field is wrong"},
-	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages use a compression that culvert doesn't support, or are JSON that it can't convert", "use gzip or no compression; send protobuf, or give culvert the descriptors: turn on server reflection at the backend, or set {backend.descriptors}"},
-	{ReasonRequestTooLarge, codes.ResourceExhausted, 413, "a request message is over the limit", "send smaller messages or raise {limits.message_bytes}"},
-	{ReasonResponseTooLarge, codes.ResourceExhausted, 502, "a response message is over the limit", "send smaller messages or raise {limits.message_bytes}"},
-	{ReasonMetadataTooLarge, codes.ResourceExhausted, 431, "the metadata is over the limit", "send less metadata or raise {limits.header_bytes}"},
+	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages use a compression that culvert doesn't support, or are JSON that it can't convert", "use gzip or no compression; send protobuf, or give culvert the descriptors: turn on server reflection at the backend, or set " + Named(KeyDescriptors)},
+	{ReasonRequestTooLarge, codes.ResourceExhausted, 413, "a request message is over the limit", "send smaller messages or raise " + Named(KeyMessageBytes)},
+	{ReasonResponseTooLarge, codes.ResourceExhausted, 502, "a response message is over the limit", "send smaller messages or raise " + Named(KeyMessageBytes)},
+	{ReasonMetadataTooLarge, codes.ResourceExhausted, 431, "the metadata is over the limit", "send less metadata or raise " + Named(KeyHeaderBytes)},
 	{ReasonLimitExceeded, codes.ResourceExhausted, 429, "a limit of this server is reached", "try again later, or raise the limit that the message names"},
-	{ReasonOverloaded, codes.Unavailable, 503, "the backend accepts no more calls at the moment", "try again later; raise {backend.max_connections}, {backend.queue_timeout}, {backend.limits.calls}, {backend.limits.waiting_calls} or the backend's limit on concurrent streams"},
+	{ReasonOverloaded, codes.Unavailable, 503, "the backend accepts no more calls at the moment", "try again later; raise " + Named(KeyMaxConnections) + ", " + Named(KeyQueueTimeout) + ", " + Named(KeyBackendCalls) + ", " + Named(KeyWaitingCalls) + " or the backend's limit on concurrent streams"},
 	{ReasonUpstreamUnreachable, codes.Unavailable, 502, "the backend can't be reached", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamUnhealthy, codes.Unavailable, 503, "no address of the backend passes its health check", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamReset, codes.Unavailable, 502, "the backend broke off the call", "see the log: it has the cause under this call id"},
@@ -73,21 +77,27 @@ var reasons = []ReasonInfo{
 	{ReasonDescriptorMismatch, codes.Internal, 502, "a message isn't what the backend's descriptors say, or they contradict protobuf's own types", "check that the descriptors are those of the program that runs at the backend; the log has the cause under this call id"},
 	{ReasonResponseNotJSON, codes.Internal, 502, "a reply of the backend can't be written as JSON", "correct what the backend sends; the message says what is wrong with it"},
 	{ReasonBadCardinality, codes.Unimplemented, 501, "a call for one reply is of a method that streams replies, or didn't get exactly one", "call a method that streams with the client's function for streams; else check the backend"},
-	{ReasonFallbackLoop, codes.Unavailable, 508, "a request to the web server ({fallback}) came back to culvert", "set {fallback} to the web server's own address"},
+	{ReasonFallbackLoop, codes.Unavailable, 508, "a request to the web server (" + Named(KeyFallback) + ") came back to culvert", "set " + Named(KeyFallback) + " to the web server's own address"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find the slow part"},
 	{ReasonClientGone, codes.Canceled, 499, "the client went away", "none if the client cancelled; otherwise find out why it lost its connection"},
 	{ReasonClientSilent, codes.Unavailable, 408, "the client answered no ping in time", "call again; a client must answer the pings of WebSockets and HTTP/2"},
-	{ReasonIdleTimeout, codes.Unavailable, 408, "no message passed for too long", "send messages more often or raise {limits.idle_timeout}"},
-	{ReasonMaxAge, codes.Unavailable, 503, "the call reached the age limit", "call again, or raise {limits.max_age}"},
-	{ReasonSlowConsumer, codes.ResourceExhausted, 499, "the client accepted no data for too long", "read faster or raise {limits.slow_consumer_timeout}"},
-	{ReasonSlowSender, codes.DeadlineExceeded, 408, "the client began a message and did not finish it in time", "send each message without pauses, or raise {limits.slow_sender_timeout}"},
+	{ReasonIdleTimeout, codes.Unavailable, 408, "no message passed for too long", "send messages more often or raise " + Named(KeyIdle)},
+	{ReasonMaxAge, codes.Unavailable, 503, "the call reached the age limit", "call again, or raise " + Named(KeyMaxAge)},
+	{ReasonSlowConsumer, codes.ResourceExhausted, 499, "the client accepted no data for too long", "read faster or raise " + Named(KeySlowConsumer)},
+	{ReasonSlowSender, codes.DeadlineExceeded, 408, "the client began a message and did not finish it in time", "send each message without pauses, or raise " + Named(KeySlowSender)},
 	{ReasonHandshakeTimeout, codes.DeadlineExceeded, 408, "the first message did not arrive in time", "send the metadata message right after the WebSocket opens"},
 	{ReasonDraining, codes.Unavailable, 503, "this server is shutting down", "try again: another instance, or this one after its restart, takes the call"},
 	{ReasonInternal, codes.Internal, 500, "a defect of culvert", "report it with this call id and the log"},
 }
 
-// Reasons returns the table of culvert's own statuses.
-func Reasons() []ReasonInfo { return append([]ReasonInfo(nil), reasons...) }
+// Reasons returns the table of culvert's own statuses, with its settings said.
+func Reasons(w Words) []ReasonInfo {
+	said := slices.Clone(reasons)
+	for i := range said {
+		said[i].Meaning, said[i].Remedy = w.Say(said[i].Meaning), w.Say(said[i].Remedy)
+	}
+	return said
+}
 
 // Row returns the reason's row of the table.
 func (r Reason) Row() ReasonInfo { return rows[r] }

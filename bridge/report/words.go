@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 )
 
@@ -14,62 +13,66 @@ import (
 // empty. A nil Words says the field of Config.
 type Words func(key, value string, set bool) string
 
+// A setting in a text stands between these, which no header of a peer's can have.
+const (
+	markBegins = "\x0e"
+	markEnds   = "\x0f"
+)
+
 // Named returns the name of the setting for a text of a Fault: Words says it.
-func Named(key string) string { return "{" + key + "}" }
+func Named(key string) string { return markBegins + key + markEnds }
 
 // ToSet returns what sets the setting to the value, for a text of a Fault. If value is empty,
 // any value is meant.
-func ToSet(key, value string) string { return "{" + key + "=" + strconv.Quote(value) + "}" }
+func ToSet(key, value string) string { return Named(key + "=" + value) }
 
-// Say returns the text with its settings said.
+// Say returns the text with its settings said, in time linear in its length.
 func (w Words) Say(text string) string {
-	before, rest, marked := strings.Cut(text, "{")
-	if !marked {
+	if !strings.Contains(text, markBegins) {
 		return text
 	}
 	var b strings.Builder
-	for marked {
-		b.WriteString(before)
-		said, after, ok := w.sayFirst(rest)
-		if !ok { // a peer's own words
-			said, after = "{", rest
+	for {
+		head, rest, marked := strings.Cut(text, markEnds)
+		at := strings.LastIndex(head, markBegins)
+		if !marked {
+			b.WriteString(head)
+			return b.String()
 		}
-		b.WriteString(said)
-		before, rest, marked = strings.Cut(after, "{")
+		if key, value, set := strings.Cut(head[at+1:], "="); at >= 0 && fieldOf(key) != "" {
+			b.WriteString(head[:at] + w.said(key, value, set))
+		} else { // a peer's own words
+			b.WriteString(head + markEnds)
+		}
+		text = rest
 	}
-	b.WriteString(before)
-	return b.String()
 }
 
-// sayFirst says the setting whose mark is open, and returns the text behind it.
-func (w Words) sayFirst(text string) (said, rest string, ok bool) {
-	key, value := text[:max(strings.IndexAny(text, "=}"), 0)], ""
-	field, known := fieldOf(key)
-	rest, set := strings.CutPrefix(text[len(key):], "=")
-	if set {
-		quoted, err := strconv.QuotedPrefix(rest)
-		if err != nil {
-			return "", "", false
-		}
-		rest = rest[len(quoted):]
-		value, _ = strconv.Unquote(quoted) // it is one
-	}
-	rest, closed := strings.CutPrefix(rest, "}")
-	if !known || !closed {
-		return "", "", false
-	}
-	return w.said(field, key, value, set), rest, true
-}
-
-func (w Words) said(field, key, value string, set bool) string {
+func (w Words) said(key, value string, set bool) string {
 	switch {
 	case w != nil:
 		return w(key, value, set)
 	case value != "":
-		return fmt.Sprintf("%s: %q", field, value)
+		return fmt.Sprintf("%s: %q", fieldOf(key), value)
 	}
-	return field
+	return fieldOf(key)
 }
+
+// Err returns the error with the settings in its text said.
+func (w Words) Err(err error) error {
+	if err == nil || !strings.Contains(err.Error(), markBegins) {
+		return err
+	}
+	return &saidError{err, w.Say(err.Error())}
+}
+
+type saidError struct {
+	error
+	text string
+}
+
+func (e *saidError) Error() string { return e.text }
+func (e *saidError) Unwrap() error { return e.error }
 
 // In returns the fault for people: its settings are said, also in the text of its cause, and
 // it has the remedy of its row if it had none.
@@ -98,6 +101,7 @@ var fields = map[string]string{
 	KeyRoutes:                   "Routes",
 	KeyMemory:                   "Memory",
 	KeyTrustedProxies:           "TrustedProxies",
+	KeyMessagePath:              "MessageRoute.Path",
 	KeyEventID:                  "MessageRoute.EventID",
 	KeyCertificates:             "Listener.TLS",
 	KeyTransports:               "Listener.Transports",
@@ -128,18 +132,19 @@ var structs = []struct{ section, name string }{
 	{"backend.", "Backend."},
 }
 
-// fieldOf returns the field of Config that a key stands for, and false for what is no key.
-func fieldOf(key string) (string, bool) {
-	if field, ok := fields[key]; ok {
-		return field, true
+// fieldOf returns the field of Config that a key stands for, or "" for what is no key.
+func fieldOf(key string) string {
+	const most = 64 // bytes of any key
+	if field, ok := fields[key]; ok || len(key) > most {
+		return field
 	}
 	key = quotas.Replace(key)
 	for _, s := range structs {
 		if rest, in := strings.CutPrefix(key, s.section); in && rest != "" && strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz_.") == "" {
-			return s.name + camelCase(rest), true
+			return s.name + camelCase(rest)
 		}
 	}
-	return "", false
+	return ""
 }
 
 // camelCase returns the name of a field: "QueueTimeout" for "queue_timeout".
@@ -163,8 +168,11 @@ type sayingHandler struct {
 func (h sayingHandler) Handle(ctx context.Context, r slog.Record) error {
 	said := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Value.Kind() == slog.KindString {
-			a.Value = slog.StringValue(h.words.Say(a.Value.String()))
+		switch v := a.Value.Any().(type) {
+		case string:
+			a.Value = slog.StringValue(h.words.Say(v))
+		case error:
+			a.Value = slog.AnyValue(h.words.Err(v))
 		}
 		said.AddAttrs(a)
 		return true

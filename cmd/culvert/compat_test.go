@@ -55,7 +55,7 @@ func compatKeys() []string {
 // compatReasons has a line for each reason with its code, which clients may act on.
 func compatReasons() []string {
 	var lines []string
-	for _, r := range report.Reasons() {
+	for _, r := range report.Reasons(nil) {
 		lines = append(lines, fmt.Sprintf("%s %s", r.Reason, r.Code))
 	}
 	return lines

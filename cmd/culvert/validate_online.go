@@ -90,7 +90,7 @@ func openBackends(loaded *config.Loaded) (backends []*askedBackend, closeAll fun
 		ring.Close(keys.Patience)
 	}
 	for i, b := range loaded.BackendSections() {
-		asks, err := bridge.Inquire(cfg.Backends[i].Backend, cfg.Limits)
+		asks, err := bridge.Inquire(cfg.Backends[i].Backend, cfg.Limits, cfg.Words)
 		if err != nil {
 			closeAll()
 			return nil, nil, loaded.Errorf(b.Section+".address", "%w", err)

@@ -26,7 +26,7 @@ func Passed(h http.Header, own string) (string, error) {
 	tokens := loopTokens(h)
 	switch {
 	case slices.Contains(tokens, own):
-		return "", report.New(report.ReasonFallbackLoop, "the web server (fallback) leads back to this server").Because(errLoop)
+		return "", report.New(report.ReasonFallbackLoop, "the web server ("+report.Named(report.KeyFallback)+") leads back to this server").Because(errLoop)
 	case len(tokens) >= MaxTokens: // no fault of this server's: a client can write them
 		return "", report.Newf(report.ReasonBadRequest, "the request has passed %d servers, which is the limit", len(tokens))
 	}

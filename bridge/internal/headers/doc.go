@@ -7,5 +7,5 @@
 //   - vouched.go: the names that the operator adds.
 //   - metadata.go: metadata made from headers, and its size.
 //   - client.go: the metadata that culvert itself adds about the client.
-//   - web.go: the headers that the web server gets.
+//   - fallback.go: the headers that the web server gets.
 package headers

@@ -694,7 +694,7 @@ func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, ok := errors.AsType[*report.Fault](second.Move(method, other, "m"))
-	if !ok || !strings.Contains(f.Text, "routes[].limits.calls") || f.Hint != "raise {routes[].limits.calls} of the route two" {
+	if !ok || !strings.Contains(f.Text, "routes[].limits.calls") || f.Hint != "raise "+report.Named("routes[].limits.calls")+" of the route two" {
 		t.Errorf("a call too many: %+v", f)
 	}
 	count(0, 0, 1, 2)

@@ -260,8 +260,8 @@ func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, l
 	return &a.upstream.sentAgain.byPolicy, nil
 }
 
-// goesElsewhere reports whether a call that its backend has refused unseen is sent
-// again at once, to an address that hasn't refused it. The policy doesn't count these
+// goesElsewhere reports whether a call that its backend has refused unseen, by
+// REFUSED_STREAM or a GOAWAY that leaves it out, is sent again at once, to an address that hasn't refused it. The policy doesn't count these
 // attempts. There are at most maxRefusals, also if connections come and go.
 func (s *Stream) goesElsewhere(end error) bool {
 	a := s.again

@@ -154,7 +154,7 @@ func (a *address) hasRoom() bool {
 	return slices.ContainsFunc(a.conns, func(c *slot) bool { return c.accepts() && c.conn.calls < c.conn.places() })
 }
 
-// IsFull reports whether no call can begin at the address now. mu is held.
+// isFull reports whether no call can begin at the address now. mu is held.
 func (a *address) isFull() bool { return !a.hasRoom() }
 
 // hasOther reports whether the address can do without c. mu is held.

@@ -14,7 +14,8 @@
 // balance.go and avoid.go its choice of an address, growth.go its size, health.go the health
 // of connections, and state.go what operators see of it.
 // asked.go opens streams for the room reflection, whose Book knows the backend's methods.
-// retry.go decides whether a call is sent again, and attempts.go sends it. resolve.go has the
+// retry.go decides by a route's policy whether a call is sent again, and attempts.go sends it:
+// also to another address, after REFUSED_STREAM. resolve.go has the
 // names, dial.go and tls.go the way to an address. panic.go ends a connection for a panic on
 // goroutines of grpc-go.
 //

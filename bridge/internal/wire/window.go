@@ -248,7 +248,7 @@ func (c *Conn) noteGoAway(says []byte) {
 	}
 }
 
-// Received follows the streams to their end.
+// received follows the streams to their end.
 func (c *Conn) received(f h2Frame) bool {
 	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
 	if f.streams.named && c.allow != nil {
