@@ -117,7 +117,7 @@ culvert adds these itself:
 
 | to | name | value |
 |---|---|---|
-| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host; in 'x-forwarded-for' after the addresses that trusted proxies report |
+| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host. 'x-forwarded-for' has what trusted proxies report, and then the address of the connection: the client's, or that of the nearest proxy |
 | backend | 'via' | culvert, after the entries of trusted proxies |
 | backend | 'x-forwarded-user-agent' | the client's 'user-agent' |
 | backend | 'x-forwarded-client-cert' | the names in the client's verified certificate, as Envoy writes them, with 'Hash', 'Subject', 'URI' and 'DNS'; only with 'metadata.client_certificate' |
