@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,10 +80,7 @@ func (e *saidError) Unwrap() error { return e.error }
 func (f *Fault) In(w Words) *Fault {
 	said := *f
 	said.Text, said.Hint = w.Say(f.Text), w.Say(f.Hint)
-	if said.Remedy = f.Remedy; said.Remedy == "" {
-		said.Remedy = f.Row().Remedy
-	}
-	said.Remedy = w.Say(said.Remedy)
+	said.Remedy = w.Say(cmp.Or(f.Remedy, f.Row().Remedy))
 	if f.Cause != nil {
 		said.Cause = errors.New(w.Say(f.Cause.Error()))
 	}

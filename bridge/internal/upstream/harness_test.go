@@ -49,7 +49,7 @@ func await[T any](t testing.TB, what string, event <-chan T) T {
 	return parts.Await(t, what, event)
 }
 
-// What the connections do.
+// Numbers and names of package wire that the tests here compare with.
 const (
 	idHeader        = "x-request-id"
 	detailsName     = "grpc-status-details-bin"

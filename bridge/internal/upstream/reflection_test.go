@@ -21,8 +21,8 @@ import (
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
-// What culvert asks a backend for. The room reflection has the tests of a Book behind one
-// connection; here are those behind several and none.
+// The calls of culvert's own, by which a test backend knows them. The room reflection tests
+// a Book behind one connection; the tests here have several connections, or none.
 const (
 	checkHealth = parts.CheckHealth
 	reflects    = parts.Reflects

@@ -51,7 +51,7 @@ type EndRow struct {
 	Unseen bool   // the backend hasn't seen the call, if it hasn't begun to answer. RFC 9113 §8.7
 }
 
-// What faults say of several ends.
+// Texts that several ends share.
 const (
 	saysTooLarge = "a response message is over the limit"
 	SaysNoStatus = "the backend ended the call without a status"
