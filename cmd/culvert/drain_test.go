@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -51,13 +52,13 @@ func TestDrainKnowsWhoAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := parts.ListenPipe(t)
-				n := 0
+				var requests atomic.Int64
 				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if first := r.Method == http.MethodPost; !first && n == 0 {
+					before := int(requests.Add(1)) - 1
+					if before == 0 && r.Method != http.MethodPost {
 						t.Errorf("the first request is a %s", r.Method)
 					}
-					answer := c.answers[min(n, len(c.answers)-1)]
-					n++
+					answer := c.answers[min(before, len(c.answers)-1)]
 					switch answer {
 					case busy:
 						http.Error(w, "too many requests", http.StatusServiceUnavailable)

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -296,10 +297,9 @@ func TestAgentLeaves(t *testing.T) {
 // Without a web server there is no response, and the agent goes on.
 func TestNoWebServer(t *testing.T) {
 	r := newRig(t)
-	broken := true
+	var worksNow atomic.Bool
 	r.join(t, "oslo", func(http.ResponseWriter, *http.Request) {
-		if broken {
-			broken = false
+		if !worksNow.Swap(true) {
 			panic(http.ErrAbortHandler)
 		}
 	})
