@@ -157,7 +157,7 @@ func hooks(t *testing.T, address, whose string) []admissionv1.MutatingWebhook {
 			FailurePolicy:           new(admissionv1.Fail),
 			SideEffects:             new(admissionv1.SideEffectClassNone),
 			ReinvocationPolicy:      new(admissionv1.IfNeededReinvocationPolicy),
-			TimeoutSeconds:          new(int32(5)),
+			TimeoutSeconds:          new(int32(30)), // the most: a busy machine needs more than install.yaml's 5 s
 			AdmissionReviewVersions: []string{"v1"},
 		}
 	}
