@@ -160,6 +160,7 @@ func TestEndsOfConnections(t *testing.T) {
 		"nothing comes":                {func(*pipeClient) {}, HandshakeTimeout, report.EndedSlow},
 		"a byte of a header":           {func(c *pipeClient) { c.say("G") }, HandshakeTimeout, report.EndedSlow},
 		"a header without end":         {func(c *pipeClient) { c.say(strings.TrimSuffix(getPage, "\r\n")) }, HandshakeTimeout, report.EndedSlow},
+		"a late header without end":    {func(c *pipeClient) { elapse(9 * time.Second); c.say("G"); elapse(time.Second); c.say("E") }, 9*time.Second + HandshakeTimeout, report.EndedSlow},
 		"half a header, and a goodbye": {func(c *pipeClient) { c.say("GET "); _ = c.Conn.Close() }, -1, report.EndedOrderly},
 		"no HTTP":                      {func(c *pipeClient) { c.say("\x16\x03\x01 hello, is this TLS?\r\n\r\n") }, 0, report.EndedProtocol},
 		"a malformed header":           {func(c *pipeClient) { c.say(badHeader) }, 0, report.EndedProtocol},
@@ -224,6 +225,30 @@ func TestIdleConnectionsEndApart(t *testing.T) {
 					if n > 30 {
 						t.Errorf("%d of 100 ended in second %d", n, second)
 					}
+				}
+			})
+		})
+	}
+}
+
+// TestFirstRequestAtTheEndOfTheWait is served, however many reads it takes: browsers
+// open connections ahead, and use them at any time.
+func TestFirstRequestAtTheEndOfTheWait(t *testing.T) {
+	for name, c := range map[string]struct{ begins, rest, want string }{
+		"in the request line":      {"GET / HTTP/1.1", "\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 OK\r\n"},
+		"in the method":            {"G", "ET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 OK\r\n"},
+		"in a field":               {"GET / HTTP/1.1\r\nHost: loc", "alhost\r\n\r\n", "HTTP/1.1 200 OK\r\n"},
+		"in the preface of HTTP/2": {h2Begins[:15], h2Begins[15:], "\x00\x00"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inLife(t, time.Minute, 0, func(t *testing.T, _ func() error, dial func() *pipeClient, _ chan report.ConnInfo) {
+				client := dial()
+				elapse(HandshakeTimeout - time.Millisecond)
+				client.say(c.begins)
+				elapse(2 * time.Millisecond)
+				client.say(c.rest)
+				if got := client.heard(); !strings.HasPrefix(got, c.want) || client.closedAt() >= 0 {
+					t.Errorf("heard %q, closed after %v; want %q", got, client.closedAt(), c.want)
 				}
 			})
 		})

@@ -52,6 +52,7 @@ func (c *clientConn) Read(p []byte) (n int, err error) {
 	n, err = c.Conn.Read(p)
 	if n > 0 && !c.life.heard.Load() {
 		c.life.heard.Store(true)
+		c.beginHeader()
 	}
 	if err != nil {
 		c.life.noteRead(err)

@@ -56,6 +56,18 @@ func (c *clientConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(c.life.deadline(t))
 }
 
+// beginHeader gives the header of the first request its time, from the first byte of the
+// connection on. net/http gives it to later requests only: the time of the first one
+// begins with the connection, and browsers open connections ahead. net/http also reads
+// the first bytes apart, to recognize HTTP/2, and answers 400 to the part of a request
+// line that has come when a deadline passes. So a client that sent its first request near
+// the end of that time would be refused. Under TLS the first bytes are the handshake's.
+func (c *clientConn) beginHeader() {
+	if c.on.listening.TLS == nil {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(HandshakeTimeout)) // a closed connection needs none
+	}
+}
+
 // deadline returns when a wait of net/http ends. First it bounds how long a connection
 // is idle: each has its own time, no later than its age, in place of the http.Server's.
 // Then it bounds the header that has begun, or nothing. HTTP/2 sets only deadlines that
