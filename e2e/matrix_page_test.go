@@ -129,24 +129,21 @@ func publishedResults(t *testing.T) results {
 		if at < 0 {
 			t.Fatalf("%s has no section %q", resultsFile, p.title)
 		}
-		of, cellsOf := clientsOn(p.name), map[string][]string{}
+		failing := map[string][]string{} // clients' titles, by scenario
 		for line := range strings.Lines(sections[at]) {
-			cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |\n"), " | ")
-			for name := range strings.SplitSeq(cells[0], rowSeparator) {
-				cellsOf[name] = cells[1:]
+			if names, clients, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |\n"), " | "); ok {
+				for name := range strings.SplitSeq(names, rowSeparator) {
+					for group := range strings.SplitSeq(clients, rowSeparator) {
+						_, titles, _ := strings.Cut(group, ": ")
+						failing[name] = append(failing[name], strings.Split(titles, "; ")...)
+					}
+				}
 			}
 		}
 		for _, s := range scenarios {
-			cells := cellsOf[s.rowName()]
-			if cells == nil {
-				cells = cellsOf[allRows]
-			}
-			if len(cells) != len(of) {
-				t.Fatalf("%s: %s: the row %q has %d cells, want %d", resultsFile, p.title, s.rowName(), len(cells), len(of))
-			}
-			for i, c := range of {
+			for _, c := range clientsOn(p.name) {
 				l := limited(c.name, s)
-				if cells[i] == "✓" {
+				if !slices.Contains(failing[s.rowName()], c.title) {
 					l = nil
 				}
 				rs.add(c.name, s, l, false)
@@ -250,7 +247,7 @@ func (rs results) resultsPage() []byte {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.title, p.text)
 		rs.table(&b, p.name, notes)
 	}
-	b.WriteString(resultsEnd)
+	b.WriteString("\n## The scenarios\n\n" + strings.Join(rows(), rowSeparator) + ".\n\n" + resultsEnd)
 	return b.Bytes()
 }
 
@@ -263,41 +260,41 @@ func clientsOn(platform string) (of []publishedClient) {
 	return of
 }
 
-// A row has the scenarios with the same results.
-const (
-	rowSeparator = " · "
-	allRows      = "all scenarios"
-)
+const rowSeparator = " · "
 
+// table writes the scenarios in which clients fail. A row has those with the same results.
 func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
-	of := clientsOn(platform)
-	b.WriteString("\n|")
-	for _, c := range of {
-		fmt.Fprintf(b, " | %s", c.title)
-	}
-	b.WriteString(" |\n|---" + strings.Repeat("|:-:", len(of)) + "|\n")
-	var marks []string // in the order of their first rows
+	var order []string // of the clients that fail, by their first rows
 	names := map[string][]string{}
 	for _, row := range rows() {
-		var cells strings.Builder
-		for _, c := range of {
-			mark := "✓"
-			if at := slices.Index(notes, rs[c.name][row]); at >= 0 {
-				mark = fmt.Sprintf("[%c](compatibility.md#what-some-clients-cant-do)", 'a'+at)
+		var groups []string
+		for i, note := range notes {
+			var titles []string
+			for _, c := range clientsOn(platform) {
+				if rs[c.name][row] == note {
+					titles = append(titles, c.title)
+				}
 			}
-			cells.WriteString(" | " + mark)
+			if titles != nil {
+				groups = append(groups, fmt.Sprintf("**%c**: %s", 'a'+i, strings.Join(titles, "; ")))
+			}
 		}
-		if names[cells.String()] == nil {
-			marks = append(marks, cells.String())
+		cell := strings.Join(groups, rowSeparator)
+		if cell == "" {
+			continue
 		}
-		names[cells.String()] = append(names[cells.String()], row)
+		if names[cell] == nil {
+			order = append(order, cell)
+		}
+		names[cell] = append(names[cell], row)
 	}
-	for _, cells := range marks {
-		name := strings.Join(names[cells], rowSeparator)
-		if len(marks) == 1 {
-			name = allRows
-		}
-		fmt.Fprintf(b, "| %s%s |\n", name, cells)
+	if order == nil {
+		b.WriteString("\nAll scenarios pass.\n")
+		return
+	}
+	b.WriteString("\n| scenarios | clients that can't |\n|---|---|\n")
+	for _, cell := range order {
+		fmt.Fprintf(b, "| %s | %s |\n", strings.Join(names[cell], rowSeparator), cell)
 	}
 }
 
@@ -343,7 +340,7 @@ func packages() []*packageLine {
 }
 
 var platforms = []struct{ name, title, text string }{
-	{"go", "In Go", "The third client is in a company's network. Its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an nginx that terminates TLS."},
+	{"go", "In Go", "The clients are grpc-go over HTTP/2, in `h2ts`, and in `h2ts` from a company's network. The last one's WebSocket crosses a forward proxy,\ntinyproxy, by CONNECT, and an nginx that terminates TLS."},
 	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none."},
 	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last four cross an nginx that\nterminates TLS, with its default buffering."},
 }
@@ -377,24 +374,20 @@ const resultsHead = `# Compatibility results
 
 For people who want to see each client in each scenario. [Compatibility](compatibility.md) has the summary.
 
-**✓** is a call that went right at both ends. A letter is a [reason](compatibility.md#what-some-clients-cant-do) why it can't. The
-tests run these cells too, and require them to fail unless the reason says otherwise. A row has all scenarios with the same results.
+A call passes if it went right at both ends. The tables have the calls that don't; all others pass. A letter is the
+[reason](compatibility.md#what-some-clients-cant-do). The tests run these too, and require them to fail unless the reason says otherwise.
 `
 
-const resultsEnd = `
-## What the rows mean
-
-- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
+const resultsEnd = `- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
 - *The header before any message*: the server sends only its header. The client sees it, and cancels.
 - *In order*: every message has a number and a checksum at both ends.
 - *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer.
 - *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
 - *Compressed*: with gzip, by the client. The server gets gzip too.
-- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown. The client gets the
-  bytes that the server sent.
+- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown, unchanged.
 - *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, text that looks like a trailer, emoji.
-- *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
-  Over HTTP/1.1 Chromium may take up to 5 s more, because it waits so long for the aborted request's response to end.
+- *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once,
+  over HTTP/1.1 from Chromium up to 5 s later, because it waits so long for the aborted request's response to end.
 - *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE with the reason ` + "`UPSTREAM_RESET`" + `, never OK.
 - *Culvert is told to stop* (SIGTERM), and the call takes longer than ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
