@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,10 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the pages on compatibility in docs/how-it-works from what this run saw")
 
-const (
-	pageFile    = "../docs/how-it-works/appendix/compatibility.md"
-	resultsFile = "../docs/how-it-works/appendix/compatibility-results.md"
-)
+const pageFile = "../docs/how-it-works/appendix/compatibility.md"
 
 // results is what came of each cell, by client and row: "" for ✓, else the reason.
 type results map[string]map[string]string
@@ -88,38 +84,37 @@ func (rs results) text() string {
 	return b.String()
 }
 
-// comparePages holds the published pages to what this run saw.
-func comparePages(t *testing.T, rs results) {
+// comparePage holds the published page to what this run saw.
+func comparePage(t *testing.T, rs results) {
 	t.Helper()
 	if t.Failed() {
 		return // there is something else to correct first
 	}
-	for file, page := range map[string][]byte{pageFile: rs.page(t), resultsFile: rs.resultsPage()} {
-		if *update {
-			if err := os.WriteFile(file, page, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		committed, err := os.ReadFile(file)
-		if err != nil {
+	page := rs.page(t)
+	if *update {
+		if err := os.WriteFile(pageFile, page, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(committed, page) {
-			t.Errorf("%s is not what this run saw; write it with: go test -run TestPublishedClients -update", file)
-		}
+	}
+	committed, err := os.ReadFile(pageFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(committed, page) {
+		t.Errorf("%s is not what this run saw; write it with: go test -run TestPublishedClients -update", pageFile)
 	}
 }
 
-// TestCompatibilityPages holds the words of the published pages to this file, and all
-// else in them to the published results, without a run of the clients.
-func TestCompatibilityPages(t *testing.T) {
-	comparePages(t, publishedResults(t))
+// TestCompatibilityPage holds the words of the published page to this file, and all
+// else in it to the published results, without a run of the clients.
+func TestCompatibilityPage(t *testing.T) {
+	comparePage(t, publishedResults(t))
 }
 
 // publishedResults reads the tables of the published results.
 func publishedResults(t *testing.T) results {
 	t.Helper()
-	page, err := os.ReadFile(resultsFile)
+	page, err := os.ReadFile(pageFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +122,7 @@ func publishedResults(t *testing.T) results {
 	for _, p := range platforms {
 		at := slices.IndexFunc(sections, func(section string) bool { return strings.HasPrefix(section, p.title+"\n") })
 		if at < 0 {
-			t.Fatalf("%s has no section %q", resultsFile, p.title)
+			t.Fatalf("%s has no section %q", pageFile, p.title)
 		}
 		failing := map[string][]string{} // clients' titles, by scenario
 		for line := range strings.Lines(sections[at]) {
@@ -135,7 +130,7 @@ func publishedResults(t *testing.T) results {
 				for name := range strings.SplitSeq(names, rowSeparator) {
 					for group := range strings.SplitSeq(clients, rowSeparator) {
 						_, titles, _ := strings.Cut(group, ": ")
-						failing[name] = append(failing[name], strings.Split(titles, "; ")...)
+						failing[name] = append(failing[name], readTitles(titles, clientsOn(p.name))...)
 					}
 				}
 			}
@@ -151,6 +146,35 @@ func publishedResults(t *testing.T) results {
 		}
 	}
 	return rs
+}
+
+// titleText names some clients of a platform, by those that aren't among them if they are fewer.
+func titleText(such []string, of []publishedClient) string {
+	switch others := otherTitles(such, of); {
+	case len(others) == 0:
+		return "all"
+	case len(others) < len(such):
+		return "all except " + strings.Join(others, "; ")
+	default:
+		return strings.Join(such, "; ")
+	}
+}
+
+// readTitles returns the titles of the clients that titleText has named.
+func readTitles(text string, of []publishedClient) []string {
+	if others, all := strings.CutPrefix(text+" ", "all "); all {
+		return otherTitles(strings.Split(strings.TrimPrefix(strings.TrimSpace(others), "except "), "; "), of)
+	}
+	return strings.Split(text, "; ")
+}
+
+func otherTitles(titles []string, of []publishedClient) (others []string) {
+	for _, c := range of {
+		if !slices.Contains(titles, c.title) {
+			others = append(others, c.title)
+		}
+	}
+	return others
 }
 
 // versions returns the version of each client's package.
@@ -180,7 +204,7 @@ func versions(t *testing.T) map[string]string {
 	return out
 }
 
-// page writes the page on the clients and what they can't do.
+// page writes the page on the clients, and on each in each scenario.
 func (rs results) page(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -190,64 +214,16 @@ func (rs results) page(t *testing.T) []byte {
 	for _, line := range packages() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.pkg, version[line.pkg], strings.Join(line.where, ", "), strings.Join(line.carriers, "; "))
 	}
-	b.WriteString(pageLimits)
-	for i, reason := range rs.notes() {
-		fmt.Fprintf(&b, "| **%c** | %s | %s | %s |\n", 'a'+i, rs.calls(reason), rs.clients(reason), reason)
-	}
-	b.WriteString(pageEnd)
-	return b.Bytes()
-}
-
-// calls returns the calls that fail for a reason.
-func (rs results) calls(reason string) string {
-	i := slices.IndexFunc(limitations, func(l limitation) bool { return l.reason == reason })
-	if slices.Equal(limitations[i].scenarios, requestStreams) {
-		return "client streams and bidirectional streams"
-	}
-	var out []string
-	for _, row := range rows() {
-		if slices.ContainsFunc(clients, func(c publishedClient) bool { return rs[c.name][row] == reason }) {
-			out = append(out, row)
-		}
-	}
-	return strings.Join(out, "; ")
-}
-
-// clients returns the clients whose calls fail for a reason.
-func (rs results) clients(reason string) string {
-	var out []string
-	for _, p := range platforms {
-		var such, others []string
-		for _, c := range clientsOn(p.name) {
-			if slices.Contains(slices.Collect(maps.Values(rs[c.name])), reason) {
-				such = append(such, c.title)
-			} else {
-				others = append(others, c.title)
-			}
-		}
-		switch {
-		case len(such) == 0:
-		case len(others) == 0:
-			out = append(out, p.title+": all")
-		case len(others) < len(such):
-			out = append(out, p.title+": all except "+strings.Join(others, "; "))
-		default:
-			out = append(out, p.title+": "+strings.Join(such, "; "))
-		}
-	}
-	return strings.Join(out, ". ")
-}
-
-// resultsPage writes the page on each client in each scenario.
-func (rs results) resultsPage() []byte {
-	var b bytes.Buffer
-	b.WriteString(resultsHead)
 	notes := rs.notes()
 	for _, p := range platforms {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.title, p.text)
 		rs.table(&b, p.name, notes)
 	}
-	b.WriteString("\n## The scenarios\n\n" + strings.Join(rows(), rowSeparator) + ".\n\n" + resultsEnd)
+	b.WriteString(pageLimits)
+	for i, reason := range notes {
+		fmt.Fprintf(&b, "- **%c**: %s\n", 'a'+i, reason)
+	}
+	b.WriteString("\n## The scenarios\n\n" + strings.Join(rows(), rowSeparator) + ".\n\n" + pageEnd)
 	return b.Bytes()
 }
 
@@ -276,7 +252,7 @@ func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
 				}
 			}
 			if titles != nil {
-				groups = append(groups, fmt.Sprintf("**%c**: %s", 'a'+i, strings.Join(titles, "; ")))
+				groups = append(groups, fmt.Sprintf("**%c**: %s", 'a'+i, titleText(titles, clientsOn(platform))))
 			}
 		}
 		cell := strings.Join(groups, rowSeparator)
@@ -342,7 +318,7 @@ func packages() []*packageLine {
 var platforms = []struct{ name, title, text string }{
 	{"go", "In Go", "The clients are grpc-go over HTTP/2, in `h2ts`, and in `h2ts` from a company's network. The last one's WebSocket crosses a forward proxy,\ntinyproxy, by CONNECT, and an nginx that terminates TLS."},
 	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last four cross an nginx that\nterminates TLS, with its default buffering."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering."},
 }
 
 const pageHead = `# Compatibility
@@ -350,35 +326,24 @@ const pageHead = `# Compatibility
 For people who have a gRPC client and want to know whether it works through culvert.
 
 The tests call a grpc-go server through culvert with these published, unmodified clients. A call passes if it went right at both ends.
-[Results](compatibility-results.md) has each client in each scenario. [Paused readers](paused-readers.md) has clients that stop reading.
+[Paused readers](paused-readers.md) has clients that stop reading.
 
 ## The clients
+
+In the names of clients below, the part after the comma is the transport or the mode. All calls pass except those in the tables; a letter is
+the [reason](#what-some-clients-cant-do).
 
 `
 
 const pageLimits = `
 ## What some clients can't do
 
-These calls fail with any server, because of the client, its runtime, or the nginx in front. All others pass. In the names of clients, the
-part after the comma is the transport or the mode.
+The calls in the tables fail with any server, because of the client, its runtime, or the nginx in front. The tests run them, too, and
+require them to fail unless the reason says otherwise.
 
-| | calls | clients | reason |
-|---|---|---|---|
 `
 
-const pageEnd = `
-Next: [results](compatibility-results.md), [which client to take](../../clients/README.md).
-`
-
-const resultsHead = `# Compatibility results
-
-For people who want to see each client in each scenario. [Compatibility](compatibility.md) has the summary.
-
-A call passes if it went right at both ends. The tables have the calls that don't; all others pass. A letter is the
-[reason](compatibility.md#what-some-clients-cant-do). The tests run these too, and require them to fail unless the reason says otherwise.
-`
-
-const resultsEnd = `- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
+const pageEnd = `- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
 - *The header before any message*: the server sends only its header. The client sees it, and cancels.
 - *In order*: every message has a number and a checksum at both ends.
 - *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer.
@@ -395,5 +360,5 @@ const resultsEnd = `- *Replies before any request*: the server answers a bidirec
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
 - *Every status code*: 1 to 16, with their message.
 
-Next: [compatibility](compatibility.md), [paused readers](paused-readers.md).
+Next: [which client to take](../../clients/README.md), [paused readers](paused-readers.md).
 `
