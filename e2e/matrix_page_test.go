@@ -351,8 +351,8 @@ const pageEnd = `- *Replies before any request*: the server answers a bidirectio
 - *Compressed*: with gzip, by the client. The server gets gzip too.
 - *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown, unchanged.
 - *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, text that looks like a trailer, emoji.
-- *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once,
-  over HTTP/1.1 from Chromium up to 5 s later, because it waits so long for the aborted request's response to end.
+- *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
+  Over HTTP/1.1 from Chromium it ends up to 5 s later, because Chromium waits for the aborted request's response to end.
 - *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE with the reason ` + "`UPSTREAM_RESET`" + `, never OK.
 - *Culvert is told to stop* (SIGTERM), and the call takes longer than ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.

@@ -4,7 +4,7 @@ package claims
 var sections = []section{
 	{"Pages of other origins", []claim{
 		{
-			"culvert answers 403 to a page whose origin isn't listed, in calls, upgrades and preflights.",
+			"A page whose origin isn't listed gets 403, in calls, upgrades and preflights.",
 			[]string{"e2e.TestOrigins", "bridge/internal/gate.TestOrigins", "TestOriginsAreJudgedAlike"},
 		},
 		{
@@ -36,15 +36,15 @@ var sections = []section{
 			[]string{"TestTwoOrigins"},
 		},
 		{
-			"A page loaded over HTTP doesn't count as same-origin for an HTTPS listener.",
+			"A page over HTTP isn't same-origin for an HTTPS listener.",
 			[]string{"TestPagesOfThisServerOverTLS"},
 		},
 		{
-			"If a proxy rewrites `Origin` to culvert's own name, in any spelling of `Host` (`:443`, a final dot), culvert refuses the request by `Sec-Fetch-Site: cross-site`, even if `allow_origins` lists the name.",
+			"If a proxy rewrites `Origin` to culvert's own name, in any spelling of `Host`, culvert refuses the request by `Sec-Fetch-Site: cross-site`, even if `allow_origins` lists the name.",
 			[]string{"TestOwnOriginThatTheBrowserDenies"},
 		},
 		{
-			"No cache serves one page's answer to another: `Vary` names what each answer depends on, in refusals and preflights too.",
+			"`Vary` names what each answer depends on, in refusals and preflights too, so no cache serves it to another page.",
 			[]string{"TestVary"},
 		},
 		{
@@ -80,11 +80,11 @@ var sections = []section{
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
 		{
-			"Foreign pages in Chromium (other sites, other origins of the same site, culvert's name over HTTP, sandboxes) get no call through with a user's cookies, by WebSocket, `fetch`, beacon, form, frame or redirect.",
+			"Foreign pages in Chromium get no call through with a user's cookies, by WebSocket, `fetch`, beacon, form, frame or redirect. They are other sites, other origins of the same site, culvert's name over HTTP, and sandboxes.",
 			[]string{"TestForeignPages", "TestPublishedClients"},
 		},
 		{
-			"With `enforce_origins: false`, culvert logs a request that a rule would refuse, and passes it on without cookies; with `methods.enforce: false`, it logs and passes on a call.",
+			"With `enforce_origins: false`, a request that a rule would refuse is logged and passes without cookies; with `methods.enforce: false`, a call.",
 			[]string{"e2e.TestOriginsAreTriedOut", "bridge.TestOriginsAreTriedOut", "TestMethodsAreTriedOut"},
 		},
 	}},
@@ -106,7 +106,7 @@ var sections = []section{
 			[]string{"TestTrustedProxyVouches", "TestBlockMayNotSayWhatTheUpgradeSays", "TestInsideATunnelTheOuterRequestSpeaks"},
 		},
 		{
-			"culvert reads a PROXY header only from addresses in `proxy_protocol`, and those must send one. From others it is a bad request.",
+			"Addresses in `proxy_protocol` must send a PROXY header. From others it is a bad request.",
 			[]string{"TestPeerAddress", "TestPROXYPortWantsItsHeader", "TestPROXYHeaderOfAStrangerIsNone", "TestBehindHAProxy"},
 		},
 		{
@@ -130,7 +130,7 @@ var sections = []section{
 			[]string{"TestClientCertificateThatNoHeaderCarries", "TestClientCertificateCountsAsMetadata"},
 		},
 		{
-			"On a connection for a name or address that needs no client certificate, a request for one that needs it gets 421, in any spelling. A malformed host gets 400.",
+			"On a connection that needs no client certificate, a request for a name or address that needs one gets 421, in any spelling. A malformed host gets 400.",
 			[]string{"TestMisdirectedRequests", "TestPolicyByName", "FuzzParseAuthority"},
 		},
 		{
@@ -138,7 +138,7 @@ var sections = []section{
 			[]string{"TestPolicyByAddress", "TestPolicyGoesByTheAddressConnectedTo"},
 		},
 		{
-			"These are configuration errors: `client_ca` with `client_auth: none` or with an empty variable as its name, and unused revocation lists. `culvert validate` reads `client_ca` also with ACME.",
+			"Configuration errors: `client_ca` with `client_auth: none` or an empty variable as its name; unused revocation lists. `culvert validate` reads `client_ca` also with ACME.",
 			[]string{"TestDangers", "TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
@@ -176,7 +176,7 @@ var sections = []section{
 			[]string{"TestListenersAreBoundAllOrNone"},
 		},
 		{
-			"`culvert validate` and the start warn of plaintext on a public address, on all addresses (`:8080`, 0.0.0.0, [::]) if the configuration sets them, or beside listeners with TLS, unless the listener's `tls: {enabled: false}`, `trusted_proxies` or `proxy_protocol` shows that it is intended.",
+			"`culvert validate` and the start warn of plaintext on a public address, on all addresses if the configuration sets them, or beside listeners with TLS. Exceptions: `tls: {enabled: false}`, `trusted_proxies` or `proxy_protocol` shows that it is intended.",
 			[]string{"TestDangers"},
 		},
 		{
@@ -214,11 +214,11 @@ var sections = []section{
 			[]string{"TestAuthorityInBetweenIsRevoked"},
 		},
 		{
-			"If a certificate is required, a client with none, or one of another CA or a revoked one, fails the handshake, also in a resumed session.",
+			"If a certificate is required, a client with none, another CA's or a revoked one fails the handshake, also in a resumed session.",
 			[]string{"TestClientCertificates", "TestRevokedClientCertificate", "TestRevocationEndsResumption", "TestSessionIsNotResumedUnderAnotherPolicy"},
 		},
 		{
-			"A connection for a name with a weaker client-certificate policy carries no request for one with a stricter policy.",
+			"A connection under a weaker client-certificate policy carries no request for a name with a stricter one.",
 			[]string{"TestPolicyByName"},
 		},
 		{
@@ -226,7 +226,7 @@ var sections = []section{
 			[]string{"TestChallengeIsNoWayAroundClientCertificates"},
 		},
 		{
-			"`culvert validate` and the start warn of a private key that everybody on the host can read or change, and of a `tls.acme.storage` that everybody can list or write to. They follow links and check each folder on the path.",
+			"`culvert validate` and the start warn of a private key that everybody can read or change, also by links and folders on the path. They warn of a `tls.acme.storage` that everybody can list or write to.",
 			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestStorageThatOthersCanGetAt"},
 		},
 		{
@@ -244,7 +244,7 @@ var sections = []section{
 			[]string{"TestRewriteOpensNoDeniedMethod", "TestRoutes"},
 		},
 		{
-			"A page may call only if the origins of the call's route allow it, in each protocol and for each call in a tunnel. A route that metadata selects never has the origins of a more general route.",
+			"A page may call only if the origins of the call's route allow it, also in a tunnel. A route that metadata selects never has the origins of a more general route.",
 			[]string{"TestOriginsOfARoute", "TestExplanationIsWhatHappens"},
 		},
 		{
@@ -284,19 +284,19 @@ var sections = []section{
 			[]string{"TestLengthPrefixAllocatesNothing", "TestStalledLargeMessagesStayWithinTheBudget"},
 		},
 		{
-			"What a client sends over HTTP/2 in an admitted call counts before culvert reads it.",
+			"A client's bytes over HTTP/2 in an admitted call count before culvert reads them.",
 			[]string{"TestUnreadBodyIsCounted", "TestQueuedRequestsCount"},
 		},
 		{
-			"What a backend sends counts from arrival until the client has it.",
+			"A backend's bytes count from arrival until the client has them.",
 			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
 		},
 		{
-			"A reply that is larger than the [window of its stream](../memory.md#one-call) comes only when there is memory for it. Until then, all replies on one connection together bring at most its window.",
+			"A reply larger than the [window of its stream](../memory.md#one-call) comes only when there is memory for it. Until then, all replies on a connection bring at most its window.",
 			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom", "TestLargeRepliesLeaveNoCreditBehind"},
 		},
 		{
-			"While others wait for memory, culvert ends calls of the address that holds the most, if that is more than its [share](../memory.md#when-memory-is-scarce): the longest still first, up to an eighth of the memory for messages at a time.",
+			"While others wait for memory, culvert ends calls of the address that holds the most, if over its [share](../memory.md#when-memory-is-scarce). The longest still go first, up to an eighth of the memory for messages at a time.",
 			[]string{"TestLargestAddressMakesRoom"},
 		},
 		{
@@ -304,7 +304,7 @@ var sections = []section{
 			[]string{"TestCallWithinItsShareIsLeftAlone"},
 		},
 		{
-			"An address alone may use all memory. culvert then ends only calls that hold memory and have moved nothing for 5 s, and uploads that raise the count to an eighth above a limit.",
+			"An address alone may use all memory. Only calls that hold memory and have moved nothing for 5 s end, and uploads that raise the count to an eighth above a limit.",
 			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
 		},
 		{
@@ -332,7 +332,7 @@ var sections = []section{
 			[]string{"TestCallsLeaveRoomForMessages"},
 		},
 		{
-			"Without memory, culvert refuses a call in its own protocol, and closes a connection before its TLS handshake.",
+			"Without memory, a call is refused in its own protocol, and a connection closed before its TLS handshake.",
 			[]string{"TestMemoryLimit", "TestMemoryLimitOfConnections", "TestWithoutMemory"},
 		},
 	}},
@@ -402,7 +402,7 @@ var sections = []section{
 			[]string{"TestConnectionAges", "TestEndsOfConnections"},
 		},
 		{
-			"Floods of frames that advance no call end their HTTP/2 connection or WebSocket, also with useful frames in between, as do streams reset as soon as they begin.",
+			"Floods of frames that advance no call end their connection, also with useful frames in between, as do streams reset as soon as they begin.",
 			[]string{"bridge/internal/h2.TestFloods", "TestFloodsBesideWork", "TestStreamsForNothing", "TestFramesThatCarryNothing"},
 		},
 		{
