@@ -209,7 +209,7 @@ machines the ratios vary less than the other figures. ` + "`make bench`" + ` mea
 - *grpcwebproxy* has no flow control on WebSockets: it buffers messages that aren't read. If it breaks off a stream, the run is repeated.
 - *vanguard* is Go's reverse proxy with [vanguard-go](https://github.com/connectrpc/vanguard-go) (` + "`e2e/bench/vanguard`" + `), which translates
   to gRPC, JSON by descriptors.
-- *nginx* forwards native gRPC. Before a WebSocket it terminates TLS in front of culvert, and the figures are the sum of both.
+- *nginx* forwards native gRPC. Before a WebSocket it terminates TLS in front of culvert; CPU time and memory are the sum of both.
 - *direct* is the same load in native gRPC, without a proxy.
 
 ## How to read the tables
