@@ -170,7 +170,7 @@ e2e-long: deps build node_modules ## Run the long tests with real clients, with 
 	$(kube)
 	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
 	$(call say,what each client can do)
-	@grep -h '^|' docs/how-it-works/appendix/compatibility-results.md docs/how-it-works/appendix/paused-readers.md
+	@grep -h '^|' docs/how-it-works/appendix/compatibility.md docs/how-it-works/appendix/paused-readers.md
 
 test-kubernetes: test-kube test-apiserver test-kubelet ## Run all checks of Kubernetes (15 min the first time)
 	@$(call took,make test-kubernetes)

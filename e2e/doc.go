@@ -6,9 +6,8 @@
 //   - harness_*_test.go: the processes, network namespaces and calls that the
 //     tests are made of
 //   - matrix_*_test.go: the published clients, each through the same scenarios,
-//     and compatibility.md and compatibility-results.md in docs/how-it-works/appendix,
-//     which say what came of it; the clients in JavaScript are in node/, a file
-//     client-*.js for each
+//     and docs/how-it-works/appendix/compatibility.md, which says what came of it;
+//     the clients in JavaScript are in node/, a file client-*.js for each
 //   - oracle_*_test.go, oracle/: the same scripts before improbable-eng's wrapper,
 //     and every difference with its reason
 //   - hostile_*_test.go: what no honest client sends, and what must come back

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,10 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the pages on compatibility in docs/how-it-works from what this run saw")
 
-const (
-	pageFile    = "../docs/how-it-works/appendix/compatibility.md"
-	resultsFile = "../docs/how-it-works/appendix/compatibility-results.md"
-)
+const pageFile = "../docs/how-it-works/appendix/compatibility.md"
 
 // results is what came of each cell, by client and row: "" for ✓, else the reason.
 type results map[string]map[string]string
@@ -88,38 +84,37 @@ func (rs results) text() string {
 	return b.String()
 }
 
-// comparePages holds the published pages to what this run saw.
-func comparePages(t *testing.T, rs results) {
+// comparePage holds the published page to what this run saw.
+func comparePage(t *testing.T, rs results) {
 	t.Helper()
 	if t.Failed() {
 		return // there is something else to correct first
 	}
-	for file, page := range map[string][]byte{pageFile: rs.page(t), resultsFile: rs.resultsPage()} {
-		if *update {
-			if err := os.WriteFile(file, page, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		committed, err := os.ReadFile(file)
-		if err != nil {
+	page := rs.page(t)
+	if *update {
+		if err := os.WriteFile(pageFile, page, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(committed, page) {
-			t.Errorf("%s is not what this run saw; write it with: go test -run TestPublishedClients -update", file)
-		}
+	}
+	committed, err := os.ReadFile(pageFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(committed, page) {
+		t.Errorf("%s is not what this run saw; write it with: go test -run TestPublishedClients -update", pageFile)
 	}
 }
 
-// TestCompatibilityPages holds the words of the published pages to this file, and all
-// else in them to the published results, without a run of the clients.
-func TestCompatibilityPages(t *testing.T) {
-	comparePages(t, publishedResults(t))
+// TestCompatibilityPage holds the words of the published page to this file, and all
+// else in it to the published results, without a run of the clients.
+func TestCompatibilityPage(t *testing.T) {
+	comparePage(t, publishedResults(t))
 }
 
 // publishedResults reads the tables of the published results.
 func publishedResults(t *testing.T) results {
 	t.Helper()
-	page, err := os.ReadFile(resultsFile)
+	page, err := os.ReadFile(pageFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,26 +122,23 @@ func publishedResults(t *testing.T) results {
 	for _, p := range platforms {
 		at := slices.IndexFunc(sections, func(section string) bool { return strings.HasPrefix(section, p.title+"\n") })
 		if at < 0 {
-			t.Fatalf("%s has no section %q", resultsFile, p.title)
+			t.Fatalf("%s has no section %q", pageFile, p.title)
 		}
-		of, cellsOf := clientsOn(p.name), map[string][]string{}
+		failing := map[string][]string{} // clients' titles, by scenario
 		for line := range strings.Lines(sections[at]) {
-			cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |\n"), " | ")
-			for name := range strings.SplitSeq(cells[0], rowSeparator) {
-				cellsOf[name] = cells[1:]
+			if names, clients, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |\n"), " | "); ok {
+				for name := range strings.SplitSeq(names, rowSeparator) {
+					for group := range strings.SplitSeq(clients, rowSeparator) {
+						_, titles, _ := strings.Cut(group, ": ")
+						failing[name] = append(failing[name], readTitles(titles, clientsOn(p.name))...)
+					}
+				}
 			}
 		}
 		for _, s := range scenarios {
-			cells := cellsOf[s.rowName()]
-			if cells == nil {
-				cells = cellsOf[allRows]
-			}
-			if len(cells) != len(of) {
-				t.Fatalf("%s: %s: the row %q has %d cells, want %d", resultsFile, p.title, s.rowName(), len(cells), len(of))
-			}
-			for i, c := range of {
+			for _, c := range clientsOn(p.name) {
 				l := limited(c.name, s)
-				if cells[i] == "✓" {
+				if !slices.Contains(failing[s.rowName()], c.title) {
 					l = nil
 				}
 				rs.add(c.name, s, l, false)
@@ -154,6 +146,35 @@ func publishedResults(t *testing.T) results {
 		}
 	}
 	return rs
+}
+
+// titleText names some clients of a platform, by those that aren't among them if they are fewer.
+func titleText(such []string, of []publishedClient) string {
+	switch others := otherTitles(such, of); {
+	case len(others) == 0:
+		return "all"
+	case len(others) < len(such):
+		return "all except " + strings.Join(others, "; ")
+	default:
+		return strings.Join(such, "; ")
+	}
+}
+
+// readTitles returns the titles of the clients that titleText has named.
+func readTitles(text string, of []publishedClient) []string {
+	if others, all := strings.CutPrefix(text+" ", "all "); all {
+		return otherTitles(strings.Split(strings.TrimPrefix(strings.TrimSpace(others), "except "), "; "), of)
+	}
+	return strings.Split(text, "; ")
+}
+
+func otherTitles(titles []string, of []publishedClient) (others []string) {
+	for _, c := range of {
+		if !slices.Contains(titles, c.title) {
+			others = append(others, c.title)
+		}
+	}
+	return others
 }
 
 // versions returns the version of each client's package.
@@ -183,7 +204,7 @@ func versions(t *testing.T) map[string]string {
 	return out
 }
 
-// page writes the page on the clients and what they can't do.
+// page writes the page on the clients, and on each in each scenario.
 func (rs results) page(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -193,64 +214,16 @@ func (rs results) page(t *testing.T) []byte {
 	for _, line := range packages() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.pkg, version[line.pkg], strings.Join(line.where, ", "), strings.Join(line.carriers, "; "))
 	}
-	b.WriteString(pageLimits)
-	for i, reason := range rs.notes() {
-		fmt.Fprintf(&b, "| **%c** | %s | %s | %s |\n", 'a'+i, rs.calls(reason), rs.clients(reason), reason)
-	}
-	b.WriteString(pageEnd)
-	return b.Bytes()
-}
-
-// calls returns the calls that fail for a reason.
-func (rs results) calls(reason string) string {
-	i := slices.IndexFunc(limitations, func(l limitation) bool { return l.reason == reason })
-	if slices.Equal(limitations[i].scenarios, requestStreams) {
-		return "client streams and bidirectional streams"
-	}
-	var out []string
-	for _, row := range rows() {
-		if slices.ContainsFunc(clients, func(c publishedClient) bool { return rs[c.name][row] == reason }) {
-			out = append(out, row)
-		}
-	}
-	return strings.Join(out, "; ")
-}
-
-// clients returns the clients whose calls fail for a reason.
-func (rs results) clients(reason string) string {
-	var out []string
-	for _, p := range platforms {
-		var such, others []string
-		for _, c := range clientsOn(p.name) {
-			if slices.Contains(slices.Collect(maps.Values(rs[c.name])), reason) {
-				such = append(such, c.title)
-			} else {
-				others = append(others, c.title)
-			}
-		}
-		switch {
-		case len(such) == 0:
-		case len(others) == 0:
-			out = append(out, p.title+": all")
-		case len(others) < len(such):
-			out = append(out, p.title+": all except "+strings.Join(others, "; "))
-		default:
-			out = append(out, p.title+": "+strings.Join(such, "; "))
-		}
-	}
-	return strings.Join(out, ". ")
-}
-
-// resultsPage writes the page on each client in each scenario.
-func (rs results) resultsPage() []byte {
-	var b bytes.Buffer
-	b.WriteString(resultsHead)
 	notes := rs.notes()
 	for _, p := range platforms {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.title, p.text)
 		rs.table(&b, p.name, notes)
 	}
-	b.WriteString(resultsEnd)
+	b.WriteString(pageLimits)
+	for i, reason := range notes {
+		fmt.Fprintf(&b, "- **%c**: %s\n", 'a'+i, reason)
+	}
+	b.WriteString("\n## The scenarios\n\n" + strings.Join(rows(), rowSeparator) + ".\n\n" + pageEnd)
 	return b.Bytes()
 }
 
@@ -263,41 +236,41 @@ func clientsOn(platform string) (of []publishedClient) {
 	return of
 }
 
-// A row has the scenarios with the same results.
-const (
-	rowSeparator = " · "
-	allRows      = "all scenarios"
-)
+const rowSeparator = " · "
 
+// table writes the scenarios in which clients fail. A row has those with the same results.
 func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
-	of := clientsOn(platform)
-	b.WriteString("\n|")
-	for _, c := range of {
-		fmt.Fprintf(b, " | %s", c.title)
-	}
-	b.WriteString(" |\n|---" + strings.Repeat("|:-:", len(of)) + "|\n")
-	var marks []string // in the order of their first rows
+	var order []string // of the clients that fail, by their first rows
 	names := map[string][]string{}
 	for _, row := range rows() {
-		var cells strings.Builder
-		for _, c := range of {
-			mark := "✓"
-			if at := slices.Index(notes, rs[c.name][row]); at >= 0 {
-				mark = fmt.Sprintf("[%c](compatibility.md#what-some-clients-cant-do)", 'a'+at)
+		var groups []string
+		for i, note := range notes {
+			var titles []string
+			for _, c := range clientsOn(platform) {
+				if rs[c.name][row] == note {
+					titles = append(titles, c.title)
+				}
 			}
-			cells.WriteString(" | " + mark)
+			if titles != nil {
+				groups = append(groups, fmt.Sprintf("**%c**: %s", 'a'+i, titleText(titles, clientsOn(platform))))
+			}
 		}
-		if names[cells.String()] == nil {
-			marks = append(marks, cells.String())
+		cell := strings.Join(groups, rowSeparator)
+		if cell == "" {
+			continue
 		}
-		names[cells.String()] = append(names[cells.String()], row)
+		if names[cell] == nil {
+			order = append(order, cell)
+		}
+		names[cell] = append(names[cell], row)
 	}
-	for _, cells := range marks {
-		name := strings.Join(names[cells], rowSeparator)
-		if len(marks) == 1 {
-			name = allRows
-		}
-		fmt.Fprintf(b, "| %s%s |\n", name, cells)
+	if order == nil {
+		b.WriteString("\nAll scenarios pass.\n")
+		return
+	}
+	b.WriteString("\n| scenarios | clients that can't |\n|---|---|\n")
+	for _, cell := range order {
+		fmt.Fprintf(b, "| %s | %s |\n", strings.Join(names[cell], rowSeparator), cell)
 	}
 }
 
@@ -343,9 +316,9 @@ func packages() []*packageLine {
 }
 
 var platforms = []struct{ name, title, text string }{
-	{"go", "In Go", "The third client is in a company's network. Its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an nginx that terminates TLS."},
+	{"go", "In Go", "The clients are grpc-go over HTTP/2, in `h2ts`, and in `h2ts` from a company's network. The last one's WebSocket crosses a forward proxy,\ntinyproxy, by CONNECT, and an nginx that terminates TLS."},
 	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last four cross an nginx that\nterminates TLS, with its default buffering."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering."},
 }
 
 const pageHead = `# Compatibility
@@ -353,48 +326,33 @@ const pageHead = `# Compatibility
 For people who have a gRPC client and want to know whether it works through culvert.
 
 The tests call a grpc-go server through culvert with these published, unmodified clients. A call passes if it went right at both ends.
-[Results](compatibility-results.md) has each client in each scenario. [Paused readers](paused-readers.md) has clients that stop reading.
+[Paused readers](paused-readers.md) has clients that stop reading.
 
 ## The clients
+
+In the names of clients below, the part after the comma is the transport or the mode. All calls pass except those in the tables; a letter is
+the [reason](#what-some-clients-cant-do).
 
 `
 
 const pageLimits = `
 ## What some clients can't do
 
-These calls fail with any server, because of the client, its runtime, or the nginx in front. All others pass. In the names of clients, the
-part after the comma is the transport or the mode.
+The calls in the tables fail with any server, because of the client, its runtime, or the nginx in front. The tests run them, too, and
+require them to fail unless the reason says otherwise.
 
-| | calls | clients | reason |
-|---|---|---|---|
 `
 
-const pageEnd = `
-Next: [results](compatibility-results.md), [which client to take](../../clients/README.md).
-`
-
-const resultsHead = `# Compatibility results
-
-For people who want to see each client in each scenario. [Compatibility](compatibility.md) has the summary.
-
-**✓** is a call that went right at both ends. A letter is a [reason](compatibility.md#what-some-clients-cant-do) why it can't. The
-tests run these cells too, and require them to fail unless the reason says otherwise. A row has all scenarios with the same results.
-`
-
-const resultsEnd = `
-## What the rows mean
-
-- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
+const pageEnd = `- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
 - *The header before any message*: the server sends only its header. The client sees it, and cancels.
 - *In order*: every message has a number and a checksum at both ends.
 - *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer.
 - *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
 - *Compressed*: with gzip, by the client. The server gets gzip too.
-- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown. The client gets the
-  bytes that the server sent.
+- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown, unchanged.
 - *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, text that looks like a trailer, emoji.
 - *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
-  Over HTTP/1.1 Chromium may take up to 5 s more, because it waits so long for the aborted request's response to end.
+  Over HTTP/1.1 from Chromium it ends up to 5 s later, because Chromium waits for the aborted request's response to end.
 - *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE with the reason ` + "`UPSTREAM_RESET`" + `, never OK.
 - *Culvert is told to stop* (SIGTERM), and the call takes longer than ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
@@ -402,5 +360,5 @@ const resultsEnd = `
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
 - *Every status code*: 1 to 16, with their message.
 
-Next: [compatibility](compatibility.md), [paused readers](paused-readers.md).
+Next: [which client to take](../../clients/README.md), [paused readers](paused-readers.md).
 `

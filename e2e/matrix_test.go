@@ -24,7 +24,7 @@ import (
 func TestPublishedClients(t *testing.T) {
 	results := runMatrix(t, scenarios, true)
 	t.Log("\n" + results.text())
-	comparePages(t, results)
+	comparePage(t, results)
 }
 
 // TestEachPublishedClient runs every client in the scenarios that matter most, as

@@ -26,8 +26,10 @@ func pauseTable(failed map[string]bool) string {
 	var rows []string // from the pause on, in the order of their first readers
 	readers := map[string][]string{}
 	for _, reader := range pausingReaders {
+		var results []string // of this reader, each once
+		paused := map[string][]string{}
 		for _, pause := range pauses {
-			row := fmt.Sprintf("%.0f s |", pause.Seconds())
+			row := " |"
 			for _, rate := range pauseRates {
 				mark, cell := "✓", pauseCell{reader: reader, rate: rate, pause: pause}
 				switch {
@@ -38,6 +40,13 @@ func pauseTable(failed map[string]bool) string {
 				}
 				row += " " + mark + " |"
 			}
+			if paused[row] == nil {
+				results = append(results, row)
+			}
+			paused[row] = append(paused[row], fmt.Sprintf("%.0f s", pause.Seconds()))
+		}
+		for _, result := range results {
+			row := strings.Join(paused[result], ", ") + result
 			if readers[row] == nil {
 				rows = append(rows, row)
 			}

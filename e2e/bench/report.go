@@ -19,9 +19,9 @@ import (
 // Markdown.
 type page struct {
 	o        options
-	promised rows
+	promised struct{ cpu, rate []string }
 	secured  []string // over TLS
-	swept    rows
+	swept    []string // other numbers of streams, other sizes
 	weighed  []string
 	operated []string
 	costs    []string // of Connect
@@ -30,9 +30,6 @@ type page struct {
 	tallied  []string
 	failed   []error // rows that couldn't be measured
 }
-
-// rows are those of two tables, one for CPU time and one for rates and latencies.
-type rows struct{ cpu, rate []string }
 
 // cell tells a result.
 func (p *page) cell(r *result) {
@@ -56,19 +53,24 @@ func (p *page) cell(r *result) {
 		if name != "direct" {
 			times = append(times, fmt.Sprintf("%.2f", micros(m.perMessage)))
 		}
-		rates = append(rates, fmt.Sprintf("%.0f", m.rate), latency(m.p50)+" / "+latency(m.p99))
+		rates = append(rates, fmt.Sprintf("%.0f", m.rate), latencies(m))
 	}
-	into, ratio, bounds := &p.swept, fmt.Sprintf("%.2f×", judged), ""
-	if r.bound > 0 {
-		aim := "–"
-		if r.aim > 0 {
-			aim = fmt.Sprintf("%.2f×", r.aim)
+	if r.bound == 0 {
+		row := fmt.Sprintf("| %s | %.2f× | %.2f×", r.name, judged, byDefault)
+		for _, name := range []string{"culvert", r.against()} {
+			m := r.medians(name)
+			row += fmt.Sprintf(" | %.2f | %s", micros(m.perMessage), latencies(m))
 		}
-		into, ratio, bounds = &p.promised, "**"+ratio+"**", fmt.Sprintf("%.2f× | %s | ", r.bound, aim)
+		p.swept = append(p.swept, row+" | "+latencies(r.medians("direct"))+" |")
+		return
 	}
-	into.cpu = append(into.cpu, fmt.Sprintf("| %s | %s | %s | %s%.2f× | %s | %.1f |",
-		r.name, r.against(), ratio, bounds, byDefault, strings.Join(times, " | "), r.mallocs))
-	into.rate = append(into.rate, fmt.Sprintf("| %s | %s | %s |", r.name, r.against(), strings.Join(rates, " | ")))
+	aim := "–"
+	if r.aim > 0 {
+		aim = fmt.Sprintf("%.2f×", r.aim)
+	}
+	p.promised.cpu = append(p.promised.cpu, fmt.Sprintf("| %s | %s | **%.2f×** | %.2f× | %s | %.2f× | %s | %.1f |",
+		r.name, r.against(), judged, r.bound, aim, byDefault, strings.Join(times, " | "), r.mallocs))
+	p.promised.rate = append(p.promised.rate, fmt.Sprintf("| %s | %s | %s |", r.name, r.against(), strings.Join(rates, " | ")))
 }
 
 // tls tells a result of TLS: against plaintext, and against another that ends it.
@@ -87,7 +89,7 @@ func (p *page) tls(r *result) {
 		default:
 			row += fmt.Sprintf(" | %s | **%.2f×**", name, ratio)
 		}
-		row += fmt.Sprintf(" | %.2f | %.0f | %s / %s", micros(m.perMessage), m.rate, latency(m.p50), latency(m.p99))
+		row += fmt.Sprintf(" | %.2f | %.0f | %s", micros(m.perMessage), m.rate, latencies(m))
 	}
 	p.secured = append(p.secured, row+" |")
 }
@@ -182,43 +184,49 @@ func latency(d time.Duration) string {
 	return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1e3)
 }
 
+// latencies returns the cell of p50 and p99, in milliseconds.
+func latencies(f figure) string {
+	if f.p50 == 0 {
+		return "–"
+	}
+	return strings.ReplaceAll(latency(f.p50)+" / "+latency(f.p99), " ms", "")
+}
+
 const pageHead = `# Benchmarks
 
 For people who choose or size a proxy: the cost of culvert and of other proxies for the same load.
 
-` + "`make bench`" + ` measured all figures of a table in one run, on the machine that stands above it. On other machines the ratios vary less than
-the other figures.
+With many streams, culvert needs less CPU time than the other proxies. For a single stream of native gRPC, nginx needs less. On other
+machines the ratios vary less than the other figures. ` + "`make bench`" + ` measures again, and writes this page.
 
-## How it is measured
+## Method
 
 - The proxies run one after the other in front of the same grpc-go process. Client, proxy and backend share the machine.
-- A figure is the median of the rounds above the table, each after a warm-up. Loads without a bound have a third as many rounds.
-- *CPU time* is the user and system time of the proxy's process for each message; for an echo, for a message and its answer.
-- culvert runs by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, the setting for a sidecar with a small CPU
-  share ([CPU](../guides/memory-and-cpu.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `, all others to the default. With one
-  connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time. With many it saves little, and one CPU limits the rate.
-- *grpcwebproxy* has no flow control on WebSockets: it buffers messages that aren't read. A run in which it breaks off a stream is repeated.
+- CPU time, rate and latency are medians of the rounds, each after a warm-up. Loads without a bound have a third as many rounds.
+- *CPU time* is the proxy's user and system time for a message; for an echo, for a message and its answer.
+- culvert runs by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, for a sidecar with a small CPU share
+  ([CPU](../guides/memory-and-cpu.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `, all others to the default.
+- *grpcwebproxy* has no flow control on WebSockets: it buffers messages that aren't read. If it breaks off a stream, the run is repeated.
 - *vanguard* is Go's reverse proxy with [vanguard-go](https://github.com/connectrpc/vanguard-go) (` + "`e2e/bench/vanguard`" + `), which translates
-  Connect and gRPC-Web to gRPC, and JSON by descriptors.
-- *nginx* forwards native gRPC, also over TLS. Before a WebSocket it terminates TLS in front of culvert, and CPU time and memory are the sum
-  of both.
+  to gRPC, JSON by descriptors.
+- *nginx* forwards native gRPC. Before a WebSocket it terminates TLS in front of culvert; CPU time and memory are the sum of both.
 - *direct* is the same load in native gRPC, without a proxy.
 
 ## How to read the tables
 
-- *ratio*: below 1, culvert needs less CPU time than the other proxy. A *ratio to plaintext* above 1 is the
-  cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
-- *bound* is the worst value allowed, and *aim* is the target. *its* is the proxy in the column *against*.
+- *ratio*: below 1, culvert needs less CPU time than the proxy in the column *against*, whose figures are *its*. A *ratio to plaintext*
+  above 1 is the cost of TLS (1.3, an ECDSA P-256 certificate, no resumption). In *Streams and sizes* it is
+  grpcwebproxy for WebSockets, and nginx for native gRPC.
+- *bound* is the worst value allowed, and *aim* is the target.
 - *full duplex*: 64 messages of each stream are in flight; of large messages as many as fit 256 KiB, but at least 4.
-- *allocations* are culvert's own for each message.
-- *p50 / p99* is the client's latency.
+- *allocations* are culvert's own for each message. *p50 / p99* is the client's latency in milliseconds.
 - *more CPU time* compares two runs of culvert with ` + "`GOMAXPROCS=1`" + `, which get the load by turns. Only these tables have metrics or routes.
   A third each of the routes match by host, prefix and service, and the last one takes the calls.
-- *ping rate kept* is the rate of calls while other streams are stuck, in percent of the rate without them.
+- *ping rate kept* is the rate of calls beside stuck streams, in percent of the rate without them.
 - *wake-ups* are the voluntary context switches of all threads, in 40 s.
-- *time of a conversion* is culvert's for a request and a reply. protojson and proto do the same by turns in one process.
-- *instructions* are those of culvert's process outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `, for messages one
-  after another. ± is half the distance of the farthest rounds. Without metrics at most 1.03× is allowed, also of allocations.
+- *time of a conversion* is for a request and a reply. protojson and proto do the same by turns in one process.
+- *instructions* are culvert's outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `, for messages one after another. ± is half
+  the distance of the farthest rounds. Without metrics at most 1.03× is allowed, also of allocations.
 
 `
 
@@ -229,33 +237,32 @@ Next: [decisions](../decisions/README.md), [memory and CPU](../guides/memory-and
 // A section is a table of the page.
 type section struct {
 	title, head string
-	note        string // about how it was measured
 	rows        []string
 }
 
 func (p *page) sections() []section {
 	const (
-		times      = "ratio, by default | culvert µs, `GOMAXPROCS=1` | culvert µs, by default | its µs | allocations |\n"
-		timesAlign = "--:|--:|--:|--:|--:|"
-		rates      = "| load | against | culvert /s, `GOMAXPROCS=1` | p50 / p99 | culvert /s, by default | p50 / p99 | its /s | its p50 / p99 | direct /s | direct p50 / p99 |\n" +
+		times = "| load | against | ratio, `GOMAXPROCS=1` | bound | aim | ratio, by default | culvert µs, `GOMAXPROCS=1` | culvert µs, by default | its µs | allocations |\n" +
 			"|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+		rates = "| load | against | culvert /s, `GOMAXPROCS=1` | p50 / p99 | culvert /s, by default | p50 / p99 | its /s | p50 / p99 | direct /s | p50 / p99 |\n" +
+			"|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+		swept = "| load | ratio, `GOMAXPROCS=1` | ratio, by default | culvert µs, by default | p50 / p99 | its µs | p50 / p99 | direct p50 / p99 |\n" +
+			"|---|--:|--:|--:|--:|--:|--:|--:|"
 		weighed = "| what | culvert | bound | aim | the other |\n|---|--:|--:|--:|--:|"
-		tallied = "| load | older: instructions | allocations | ratio | without metrics: instructions | allocations | ratio | with metrics: instructions | allocations |\n" +
+		tallied = "| load | %s: instructions | allocations | ratio | without metrics: instructions | allocations | ratio | with metrics: instructions | allocations |\n" +
 			"|---|--:|--:|--:|--:|--:|--:|--:|--:|"
 	)
-	rounds := fmt.Sprintf("%d rounds of %v", p.o.rounds, p.o.measure)
 	return []section{
-		{"CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | bound | aim | " + times + "|---|---|--:|--:|--:|" + timesAlign, rounds, p.promised.cpu},
-		{"Rate and latency", rates, rounds, p.promised.rate},
-		{"TLS", "| load | culvert µs | culvert /s | culvert p50 / p99 | ratio to plaintext | its µs | its /s | its p50 / p99 | against | ratio | its µs | its /s | its p50 / p99 |\n|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|", rounds, p.secured},
-		{"Memory, start and neighbours", weighed, "", p.weighed},
-		{"Routes, metrics, reloads, drains and rest", weighed, "", p.operated},
-		{"Connect beside gRPC-Web", weighed, "", p.costs},
-		{"JSON beside protojson", weighed, "", p.converts},
-		{"Bare messages beside grpc-websockets", weighed, "", p.bare},
-		{"Instructions and allocations a message", tallied, "older: " + p.o.older, p.tallied},
-		{"Streams and sizes: CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | " + times + "|---|---|--:|" + timesAlign, rounds, p.swept.cpu},
-		{"Streams and sizes: rate and latency", rates, rounds, p.swept.rate},
+		{"CPU time a message", times, p.promised.cpu},
+		{"Rate and latency", rates, p.promised.rate},
+		{"TLS", "| load | culvert µs | culvert /s | p50 / p99 | ratio to plaintext | its µs | its /s | p50 / p99 | against | ratio | its µs | its /s | p50 / p99 |\n|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|", p.secured},
+		{"Memory, start and neighbours", weighed, p.weighed},
+		{"Routes, metrics, reloads, drains and rest", weighed, p.operated},
+		{"Connect beside gRPC-Web", weighed, p.costs},
+		{"JSON beside protojson", weighed, p.converts},
+		{"Bare messages beside grpc-websockets", weighed, p.bare},
+		{"Instructions and allocations a message", fmt.Sprintf(tallied, p.o.older), p.tallied},
+		{"Streams and sizes", swept, p.swept},
 	}
 }
 
@@ -268,28 +275,42 @@ func (p *page) write(a *arena) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	kept := make(map[string]string) // by title
-	for _, part := range strings.Split(strings.TrimSuffix(string(before), pageEnd), "\n## ")[1:] {
+	text := p.text(string(before), a.measured()+fmt.Sprintf("; %d rounds of %v", p.o.rounds, p.o.measure))
+	return os.WriteFile(p.o.out, []byte(text), 0o644) //nolint:gosec // a page of the documents
+}
+
+// text returns the page, with the tables of the page before that weren't measured. What
+// was measured stands above a table if it differs from that of the table before.
+func (p *page) text(before, measured string) string {
+	kept := make(map[string][2]string) // by title: what was measured, and the table
+	above := ""
+	for _, part := range strings.Split(strings.TrimSuffix(before, pageEnd), "\n## ")[1:] {
 		title, text, _ := strings.Cut(part, "\n")
-		kept[title] = strings.TrimSpace(text)
+		head, table, _ := strings.Cut(text, "|")
+		if strings.HasPrefix(strings.TrimSpace(head), "Measured") {
+			above = strings.TrimSpace(head)
+		}
+		kept[title] = [2]string{above, strings.TrimSpace("|" + table)}
 	}
-	measured := a.measured()
 	var b strings.Builder
 	b.WriteString(pageHead)
+	above = ""
 	for _, s := range p.sections() {
-		text := kept[s.title]
+		now := kept[s.title]
 		if len(s.rows) > 0 {
-			text = measured
-			if s.note != "" {
-				text += "; " + s.note
-			}
-			text += ".\n\n" + s.head + "\n" + strings.Join(s.rows, "\n")
+			now = [2]string{measured + ".", s.head + "\n" + strings.Join(s.rows, "\n")}
 		}
-		if text != "" {
-			fmt.Fprintf(&b, "## %s\n\n%s\n\n", s.title, text)
+		if now[1] == "" {
+			continue
 		}
+		fmt.Fprintf(&b, "## %s\n\n", s.title)
+		if now[0] != above {
+			above = now[0]
+			fmt.Fprintf(&b, "%s\n\n", above)
+		}
+		fmt.Fprintf(&b, "%s\n\n", now[1])
 	}
-	return os.WriteFile(p.o.out, []byte(strings.TrimSuffix(b.String(), "\n")+pageEnd), 0o644) //nolint:gosec // a page of the documents
+	return strings.TrimSuffix(b.String(), "\n") + pageEnd
 }
 
 var modelName = regexp.MustCompile(`(?m)^model name\s*:\s*(.*)$`)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -23,5 +24,25 @@ func TestCostsOverTheBoundAreMissed(t *testing.T) {
 		if got := missed(c.name, c.count, older); strings.Contains(got, "MISSED") != c.missed {
 			t.Errorf("%s with %+v: %q, want MISSED %v", c.name, c.count, got, c.missed)
 		}
+	}
+}
+
+// TestPageKeepsOtherTables: a run writes the tables that it has measured, and says what it
+// measured above them only.
+func TestPageKeepsOtherTables(t *testing.T) {
+	file, err := os.ReadFile("../../docs/how-it-works/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := string(file)
+	if got := (&page{}).text(before, "Measured now"); got != before {
+		t.Errorf("a run without results changes the page:\n%s", got)
+	}
+	after := (&page{secured: []string{"| a row |"}}).text(before, "Measured now")
+	if strings.Count(after, "\nMeasured ") != 3 || !strings.Contains(after, "## TLS\n\nMeasured now.\n") || !strings.Contains(after, "|\n| a row |\n\n## Memory, start and neighbours\n\nMeasured on ") {
+		t.Errorf("a run of one table writes:\n%s", after)
+	}
+	if got := (&page{secured: []string{"| a row |"}}).text(after, "Measured now"); got != after {
+		t.Errorf("the same run again writes:\n%s", got)
 	}
 }

@@ -150,11 +150,10 @@ func (at index) find(test string) (file string, err error) {
 func claimsPage(at index) (text []byte, errs []error) {
 	var b bytes.Buffer
 	b.WriteString("# Security claims and their tests\n\n" +
-		"For reviewers who want the evidence behind the [security model](../security.md). Generated from\n" +
-		"`e2e/docs/claims/table_test.go`; edit that file, not this page. A name after TestConformance is a scenario that runs over\n" +
-		"every transport that can carry it. A tunnel is an `h2ts` WebSocket, which carries an HTTP/2 connection.\n")
+		"For reviewers who want the evidence behind the [security model](../security.md). Generated from `e2e/docs/claims/table_test.go`. A name\n" +
+		"after TestConformance is a scenario that runs over every transport that can carry it. A tunnel is an `h2ts` WebSocket.\n")
 	for _, s := range sections {
-		fmt.Fprintf(&b, "\n## %s\n\n| claim | tests |\n|---|---|\n", s.title)
+		fmt.Fprintf(&b, "\n## %s\n\n", s.title)
 		for _, c := range s.claims {
 			var links []string
 			for _, test := range c.tests {
@@ -169,7 +168,7 @@ func claimsPage(at index) (text []byte, errs []error) {
 			if len(links) == 0 {
 				errs = append(errs, fmt.Errorf("no test shows %q", c.text))
 			}
-			fmt.Fprintf(&b, "| %s | %s |\n", c.text, strings.Join(links, ", "))
+			fmt.Fprintf(&b, "- %s %s\n", c.text, strings.Join(links, ", "))
 		}
 	}
 	b.WriteString("\nNext: the [security model](../security.md), [attacks and bounds](attacks.md), [hardening](../../guides/hardening.md).\n")

@@ -4,23 +4,23 @@ package claims
 var sections = []section{
 	{"Pages of other origins", []claim{
 		{
-			"culvert answers 403 to a page whose origin isn't listed, in calls, upgrades and preflights.",
+			"A page whose origin isn't listed gets 403, in calls, upgrades and preflights.",
 			[]string{"e2e.TestOrigins", "bridge/internal/gate.TestOrigins", "TestOriginsAreJudgedAlike"},
 		},
 		{
-			"`https://*.example.com` doesn't match `evilexample.com`. Only a lone `*` allows every host; no pattern for `http` or `https` does.",
+			"`https://*.example.com` doesn't match `evilexample.com`. Only a lone `*` allows every host.",
 			[]string{"TestOriginPatternsThatMeanNothing", "FuzzOrigin"},
 		},
 		{
-			"A regular expression matches whole origins only, and only of one scheme, in time linear in the origin's length.",
+			"A regular expression matches only whole origins of one scheme, in linear time.",
 			[]string{"TestOriginExpressions", "TestOriginExpressionTakesNoTime"},
 		},
 		{
-			"Only the entry `null` allows the origin `null`, and never with cookies.",
+			"Only the entry `null` allows the origin `null`, never with cookies.",
 			[]string{"TestNullOriginByNameAlone", "TestNullIsAllowedByName"},
 		},
 		{
-			"culvert accepts cookies, and sends `access-control-allow-credentials`, only for its own origins and for origins that are listed exactly.",
+			"culvert accepts cookies, and sends `access-control-allow-credentials`, only for its own and exactly listed origins.",
 			[]string{"TestCookiesWantAnExactOrigin", "TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
@@ -28,43 +28,43 @@ var sections = []section{
 			[]string{"TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
-			"If cookies would reach the backend, a request with cookies needs an `Origin`, or `Sec-Fetch-Site: same-origin` from the browser.",
+			"A request whose cookies would reach the backend needs an `Origin`, or `Sec-Fetch-Site: same-origin`.",
 			[]string{"TestOriginThatIsAbsent", "TestCookiesOfOrigins"},
 		},
 		{
-			"culvert refuses a request with several `Origin` fields or an empty one.",
+			"culvert refuses several `Origin` fields, and an empty one.",
 			[]string{"TestTwoOrigins"},
 		},
 		{
-			"A page loaded over HTTP doesn't count as same-origin for an HTTPS listener.",
+			"A page over HTTP isn't same-origin for an HTTPS listener.",
 			[]string{"TestPagesOfThisServerOverTLS"},
 		},
 		{
-			"If a proxy rewrites `Origin` to culvert's own name, culvert refuses the request by `Sec-Fetch-Site: cross-site`. This applies to every spelling of `Host` (`:443`, a final dot), even if `allow_origins` lists it.",
+			"If a proxy rewrites `Origin` to culvert's own name, in any spelling of `Host`, culvert refuses the request by `Sec-Fetch-Site: cross-site`, even if `allow_origins` lists the name.",
 			[]string{"TestOwnOriginThatTheBrowserDenies"},
 		},
 		{
-			"No cache serves one page's answer to another: `Vary` names what each answer depends on, in refusals and preflights too.",
+			"`Vary` names what each answer depends on, in refusals and preflights too, so no cache serves it to another page.",
 			[]string{"TestVary"},
 		},
 		{
-			"Neither a call inside a tunnel nor the first message of a WebSocket can claim another origin than the upgrade had.",
+			"A call in a tunnel and a WebSocket's first message can't claim another origin than the upgrade had.",
 			[]string{"TestTunnelOriginIsTheOutersInAll", "TestBlockMayNotSayWhatTheUpgradeSays"},
 		},
 		{
-			"On a loopback address, culvert answers only if `Host` is an IP address, localhost or a name in `hosts` (DNS rebinding).",
+			"On loopback, culvert answers only if `Host` is an IP address, localhost or a name in `hosts` (DNS rebinding).",
 			[]string{"TestHostsOfALoopbackListener"},
 		},
 		{
-			"With `hosts`, a call by `GET` over plaintext without `Origin` or `Sec-Fetch-Site: same-origin` needs a known host: an IP address, localhost, a name in `hosts` or one of a certificate.",
+			"With `hosts`, a `GET` call over plaintext without `Origin` or `Sec-Fetch-Site: same-origin` needs a known host: an IP address, localhost, a name in `hosts` or of a certificate.",
 			[]string{"TestGetsOverPlaintextNeedAKnownHost", "TestGetsOfForeignNames"},
 		},
 		{
-			"On a loopback address, `health.listen` answers only if `Host` is an IP address or localhost.",
+			"On loopback, `health.listen` answers only if `Host` is an IP address or localhost.",
 			[]string{"TestHealthOnLoopbackChecksHost"},
 		},
 		{
-			"culvert starts only with an admin address on loopback or on a unix socket of culvert's user.",
+			"The admin address must be on loopback, or a unix socket of culvert's user.",
 			[]string{"TestValuesByKind"},
 		},
 		{
@@ -72,7 +72,7 @@ var sections = []section{
 			[]string{"TestAdminTakesNoSocketOfOthers"},
 		},
 		{
-			"The admin address answers only if `Host` is localhost or a loopback address, and to no page of another origin. A request that changes something needs the header `Culvert-Admin`, and culvert refuses preflights for it.",
+			"The admin address answers only if `Host` is localhost or a loopback address, and no page of another origin. Changes need the header `Culvert-Admin`, for which culvert refuses preflights.",
 			[]string{"TestAdminAddressIsForOperators"},
 		},
 		{
@@ -80,25 +80,21 @@ var sections = []section{
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
 		{
-			"Foreign pages in Chromium get no call through with a user's cookies: other sites, other origins of the same site, culvert's own name over HTTP, and sandboxes. They try WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
+			"Foreign pages in Chromium get no call through with a user's cookies, by WebSocket, `fetch`, beacon, form, frame or redirect. They are other sites, other origins of the same site, culvert's name over HTTP, and sandboxes.",
 			[]string{"TestForeignPages", "TestPublishedClients"},
 		},
 		{
-			"With `enforce_origins: false`, culvert logs a request that a rule would refuse, and passes it on without cookies; with `methods.enforce: false`, a call.",
+			"With `enforce_origins: false`, a request that a rule would refuse is logged and passes without cookies; with `methods.enforce: false`, a call.",
 			[]string{"e2e.TestOriginsAreTriedOut", "bridge.TestOriginsAreTriedOut", "TestMethodsAreTriedOut"},
 		},
 	}},
 	{"Forged identity", []claim{
 		{
-			"culvert removes `x-forwarded-*`, `forwarded`, `via`, `x-real-ip` and other headers of front proxies, unless the peer is in `trusted_proxies`. On every transport.",
-			[]string{"TestClientsCannotVouchForThemselves"},
+			"On every transport, and before the web server in `fallback`, culvert removes `x-forwarded-*`, `forwarded`, `via`, `x-real-ip` and other headers of front proxies, unless the peer is in `trusted_proxies`.",
+			[]string{"TestClientsCannotVouchForThemselves", "TestWebServerGetsTheRequest"},
 		},
 		{
-			"The same applies to requests to the web server in `fallback`.",
-			[]string{"TestWebServerGetsTheRequest"},
-		},
-		{
-			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `X-Forwarded_Host`, `x.forwarded.for`), whoever sends them. Other names keep theirs.",
+			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `x.forwarded.for`). Other names keep theirs.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestInsideATunnelTheOuterRequestSpeaks", "TestConformance/request headers that don't cross"},
 		},
 		{
@@ -106,43 +102,43 @@ var sections = []section{
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestConformance/request headers that don't cross"},
 		},
 		{
-			"culvert reads a trusted proxy's headers only from the HTTP request itself, not from a WebSocket's first message or inside a tunnel.",
+			"culvert reads a trusted proxy's headers only from the HTTP request itself.",
 			[]string{"TestTrustedProxyVouches", "TestBlockMayNotSayWhatTheUpgradeSays", "TestInsideATunnelTheOuterRequestSpeaks"},
 		},
 		{
-			"culvert reads a PROXY header only from the addresses in `proxy_protocol`, and those must send one. From others it is a bad request.",
+			"Addresses in `proxy_protocol` must send a PROXY header. From others it is a bad request.",
 			[]string{"TestPeerAddress", "TestPROXYPortWantsItsHeader", "TestPROXYHeaderOfAStrangerIsNone", "TestBehindHAProxy"},
 		},
 		{
-			"If a PROXY header names no client (LOCAL, UNKNOWN), forwarding headers don't count on that connection.",
+			"After a PROXY header that names no client (LOCAL, UNKNOWN), forwarding headers don't count.",
 			[]string{"TestPeerAddress"},
 		},
 		{
-			"Of `X-Forwarded-For` and `Forwarded`, culvert reads only the one in `trusted_header`, without the entries that a client has written.",
+			"Of `X-Forwarded-For` and `Forwarded`, only the one in `trusted_header` counts, without entries of the client.",
 			[]string{"TestPeerAddress", "TestWhoCallsByForwarded", "FuzzForwardedFor", "FuzzParseForwarded", "TestBehindNginx"},
 		},
 		{
-			"A slow, long or malformed PROXY header costs its own connection, and delays no other.",
+			"A slow, long or malformed PROXY header costs only its own connection.",
 			[]string{"TestSilentPeerOfAProxyPortIsCut", "TestPROXYConnectionsAreTold", "FuzzReadProxyHeader"},
 		},
 		{
-			"culvert takes a client's name only from a verified certificate. It never forwards `x-forwarded-client-cert` and `client-cert` from clients.",
+			"culvert takes a client's name only from a verified certificate, and forwards no client's `x-forwarded-client-cert` or `client-cert`.",
 			[]string{"TestClientNames", "TestClientCertificateIsForwardedByKey"},
 		},
 		{
-			"culvert's own `x-forwarded-client-cert` is printable, whatever the certificate contains. It counts towards `limits.header_bytes` and is never truncated.",
+			"culvert's own `x-forwarded-client-cert` is printable, counts towards `limits.header_bytes` and is never truncated.",
 			[]string{"TestClientCertificateThatNoHeaderCarries", "TestClientCertificateCountsAsMetadata"},
 		},
 		{
-			"On a connection for a name or IP address that needs no client certificate, culvert answers 421 to a request for one that needs it, in any spelling. A malformed host gets 400.",
+			"On a connection that needs no client certificate, a request for a name or address that needs one gets 421, in any spelling. A malformed host gets 400.",
 			[]string{"TestMisdirectedRequests", "TestPolicyByName", "FuzzParseAuthority"},
 		},
 		{
-			"Without SNI, the client-certificate policy is that of the certificate for the address that the client connected to, else of the first one.",
+			"Without SNI, the certificate for the address that the client connected to decides, else the first one.",
 			[]string{"TestPolicyByAddress", "TestPolicyGoesByTheAddressConnectedTo"},
 		},
 		{
-			"These are configuration errors: `client_ca` with `client_auth: none`, or with an empty variable as its file name, and revocation lists that a listener doesn't use. `culvert validate` reads `client_ca` even if certificates come by ACME.",
+			"Configuration errors: `client_ca` with `client_auth: none` or an empty variable as its name; unused revocation lists. `culvert validate` reads `client_ca` also with ACME.",
 			[]string{"TestDangers", "TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
@@ -150,7 +146,7 @@ var sections = []section{
 			[]string{"TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
-			"culvert forwards no hop-by-hop HTTP header, and none of gRPC's own headers, as metadata.",
+			"No hop-by-hop HTTP header and none of gRPC's own headers cross as metadata.",
 			[]string{"TestConformance/hop-by-hop request headers", "TestConformance/request headers that don't cross"},
 		},
 		{
@@ -160,11 +156,11 @@ var sections = []section{
 	}},
 	{"Listeners", []claim{
 		{
-			"Each listener has its own TLS, client protocols (transports) and trusted proxies.",
+			"Each listener has its own TLS, transports and trusted proxies.",
 			[]string{"TestListenersTakeTheirOwn", "TestListenersTrustTheirOwn", "TestListenersTLS"},
 		},
 		{
-			"A transport that the listener doesn't serve is refused in its own protocol, inside a tunnel too.",
+			"A transport that the listener doesn't serve is refused in its own protocol, in a tunnel too.",
 			[]string{"TestConformance/transports of a listener", "TestListenersTakeTheirTransports"},
 		},
 		{
@@ -172,7 +168,7 @@ var sections = []section{
 			[]string{"TestSocketsAreAsPrivateAsTheirMode"},
 		},
 		{
-			"culvert replaces a stale socket, but no socket that another process serves, and no other file.",
+			"culvert replaces a stale socket, but none that a process serves, and no other file.",
 			[]string{"TestSocketsOfTheDeadAreReplaced"},
 		},
 		{
@@ -180,7 +176,7 @@ var sections = []section{
 			[]string{"TestListenersAreBoundAllOrNone"},
 		},
 		{
-			"`culvert validate` and the start warn of plaintext on a public address, on all addresses (`:8080`, 0.0.0.0, [::]) if the configuration sets them, or beside listeners with TLS. They don't if `tls: {enabled: false}` of the listener, `trusted_proxies` or `proxy_protocol` shows that it is intended.",
+			"`culvert validate` and the start warn of plaintext on a public address, on all addresses if the configuration sets them, or beside listeners with TLS. Exceptions: `tls: {enabled: false}`, `trusted_proxies` or `proxy_protocol` shows that it is intended.",
 			[]string{"TestDangers"},
 		},
 		{
@@ -188,13 +184,13 @@ var sections = []section{
 			[]string{"TestDangers"},
 		},
 		{
-			"Addresses that collide, and TLS without a certificate, are configuration errors.",
+			"Colliding addresses, and TLS without a certificate, are configuration errors.",
 			[]string{"TestDangers"},
 		},
 	}},
 	{"TLS and certificates", []claim{
 		{
-			"culvert speaks TLS 1.2 and 1.3, with Go's cipher suites and curves, and refuses older versions.",
+			"culvert speaks TLS 1.2 and 1.3, with Go's cipher suites and curves.",
 			[]string{"TestOldestVersion", "TestOldVersionsAreRefused"},
 		},
 		{
@@ -202,57 +198,57 @@ var sections = []section{
 			[]string{"TestCertificateIsReplacedUnderOpenStreams", "TestBadCertificateChangesNothing"},
 		},
 		{
-			"culvert rejects a truncated or damaged file of certificates or revocation lists as a whole.",
+			"A truncated or damaged file of certificates or revocation lists is rejected as a whole.",
 			[]string{"TestFilesThatAreCutOffAreErrors", "FuzzPEMBlocks"},
 		},
 		{
-			"A revocation list that a CA signed with its renewed key also applies to certificates from the old key.",
+			"A revocation list that a CA signed with its renewed key applies to certificates of the old key, too.",
 			[]string{"TestListOfARenewedKeyCounts"},
 		},
 		{
-			"These are errors: a revocation list that no CA of that name in `client_ca` signed, and a file in which a second list would go unread.",
+			"A revocation list that no CA of that name in `client_ca` signed, and a file with a second list, are errors.",
 			[]string{"TestListOfAnUnknownKeyIsRefused", "TestListsThatProveNothingAreErrors"},
 		},
 		{
-			"If an intermediate CA is revoked, culvert refuses the clients that it signed, even if the CA itself is in `client_ca`.",
+			"A revoked intermediate CA revokes the clients that it signed, even if it is in `client_ca`.",
 			[]string{"TestAuthorityInBetweenIsRevoked"},
 		},
 		{
-			"If a certificate is required, a client with none, with one of another CA or with a revoked one fails the handshake, also when it resumes a session.",
+			"If a certificate is required, a client with none, another CA's or a revoked one fails the handshake, also in a resumed session.",
 			[]string{"TestClientCertificates", "TestRevokedClientCertificate", "TestRevocationEndsResumption", "TestSessionIsNotResumedUnderAnotherPolicy"},
 		},
 		{
-			"A connection for a name with a weaker client-certificate policy carries no request for a name with a stricter one.",
+			"A connection under a weaker client-certificate policy carries no request for a name with a stricter one.",
 			[]string{"TestPolicyByName"},
 		},
 		{
-			"A TLS-ALPN-01 challenge needs no client certificate and gives access to nothing else.",
+			"A TLS-ALPN-01 challenge needs no client certificate and opens nothing else.",
 			[]string{"TestChallengeIsNoWayAroundClientCertificates"},
 		},
 		{
-			"`culvert validate` and the start warn of a private key that everybody on the host can read or change, and of a `tls.acme.storage` that everybody can list or write to. They follow links and look at each folder on the path.",
+			"`culvert validate` and the start warn of a private key that everybody can read or change, also by links and folders on the path. They warn of a `tls.acme.storage` that everybody can list or write to.",
 			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestStorageThatOthersCanGetAt"},
 		},
 		{
-			"The development CA can sign only for its own names, and other users can't read its key.",
+			"The development CA can sign only for its own names; other users can't read its key.",
 			[]string{"TestDevelopmentAuthorityIsConstrained", "TestSelfSigned"},
 		},
 		{
-			"The redirect to HTTPS leads only to the requested host, if a certificate or `hosts` has it. Shared caches don't keep it.",
+			"The redirect to HTTPS leads only to the requested host, if a certificate or `hosts` has it, and is private to caches.",
 			[]string{"TestRedirectToHTTPS", "TestRedirectBehindALoadBalancer", "TestWhoIsServed", "FuzzRedirect"},
 		},
 	}},
 	{"Methods that aren't public", []claim{
 		{
-			"A route's rewrite opens no denied method: `methods` and `limits.methods` judge the name that the backend receives, over WebSockets, too.",
+			"A route's rewrite opens no denied method: `methods` and `limits.methods` judge the name that the backend receives.",
 			[]string{"TestRewriteOpensNoDeniedMethod", "TestRoutes"},
 		},
 		{
-			"A page may make a call only if the origins of the call's route allow it, in each protocol and for each call in a tunnel. A route that metadata selects never has the origins of another route that matches more calls.",
+			"A page may call only if the origins of the call's route allow it, also in a tunnel. A route that metadata selects never has the origins of a more general route.",
 			[]string{"TestOriginsOfARoute", "TestExplanationIsWhatHappens"},
 		},
 		{
-			"A route can't set metadata that only culvert and trusted proxies may set, or that is gRPC's own.",
+			"A route can't set metadata of culvert, trusted proxies or gRPC.",
 			[]string{"TestWrongRoutes"},
 		},
 		{
@@ -260,13 +256,13 @@ var sections = []section{
 			[]string{"TestMethodPolicy", "TestConformance/services that show the backend's inside"},
 		},
 		{
-			"No other spelling of a method gets around a rule: a path with percent-encoding, doubled slashes or dot segments is no method.",
+			"No other spelling of a method gets around a rule: percent-encoding, doubled slashes and dot segments make no method.",
 			[]string{"TestParseMethod", "FuzzParseMethod", "TestPathsOfMessages"},
 		},
 	}},
 	{"Request smuggling", []claim{
 		{
-			"culvert closes an HTTP/1 connection after an answer sent before the request's end, after each refused request and after each HTTP/1.0 request.",
+			"culvert closes an HTTP/1 connection after an answer before the request's end, each refused request and each HTTP/1.0 request.",
 			[]string{"TestNothingIsServedBehindARefusal", "TestConformance/nothing is smuggled behind an early answer"},
 		},
 		{
@@ -274,7 +270,7 @@ var sections = []section{
 			[]string{"TestBytesBehindAnUpgradeAreItsOwn"},
 		},
 		{
-			"The web server in `fallback` gets requests written anew, no upgrade but to WebSocket, no trailers, and no field that `Connection` names.",
+			"The web server in `fallback` gets requests written anew, no upgrade but to WebSocket, no trailers, no field that `Connection` names.",
 			[]string{"TestNothingIsSmuggledToTheWebServer", "TestWebServerGetsTheRequest"},
 		},
 		{
@@ -284,35 +280,35 @@ var sections = []section{
 	}},
 	{"Memory", []claim{
 		{
-			"A length prefix allocates nothing. From its second KiB, a message in progress counts against `limits.buffered_bytes`, which all calls share.",
+			"A length prefix allocates nothing. From its second KiB, a message counts against `limits.buffered_bytes`.",
 			[]string{"TestLengthPrefixAllocatesNothing", "TestStalledLargeMessagesStayWithinTheBudget"},
 		},
 		{
-			"The bytes of an admitted call that its client sends over HTTP/2 count even before culvert reads them.",
+			"A client's bytes over HTTP/2 in an admitted call count before culvert reads them.",
 			[]string{"TestUnreadBodyIsCounted", "TestQueuedRequestsCount"},
 		},
 		{
-			"Bytes that a backend sends count from arrival until the client has them, also while the rest of the message waits for memory.",
+			"A backend's bytes count from arrival until the client has them.",
 			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
 		},
 		{
-			"A backend may send a reply that is larger than the [window of its stream](../memory.md#one-call) only when there is memory for it. Until then, all replies on one connection together bring at most the connection's window.",
+			"A reply larger than the [window of its stream](../memory.md#one-call) comes only when there is memory for it. Until then, all replies on a connection bring at most its window.",
 			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom", "TestLargeRepliesLeaveNoCreditBehind"},
 		},
 		{
-			"While others wait for memory, culvert ends calls of the address that holds the most memory, if that is more than its [share](../memory.md#when-memory-is-scarce). It begins with those that have stood still longest, and ends up to an eighth of the memory for messages at a time.",
+			"While others wait for memory, culvert ends calls of the address that holds the most, if over its [share](../memory.md#when-memory-is-scarce). The longest still go first, up to an eighth of the memory for messages at a time.",
 			[]string{"TestLargestAddressMakesRoom"},
 		},
 		{
-			"culvert doesn't end a call that makes progress while its address is within its share.",
+			"A call that makes progress at an address within its share isn't ended.",
 			[]string{"TestCallWithinItsShareIsLeftAlone"},
 		},
 		{
-			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that raise the count to an eighth above a limit.",
+			"An address alone may use all memory. Only calls that hold memory and have moved nothing for 5 s end, and uploads that raise the count to an eighth above a limit.",
 			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
 		},
 		{
-			"Freed memory goes first to addresses that hold less than their share.",
+			"Freed memory goes first to addresses below their share.",
 			[]string{"TestThoseWithinTheirShareGoFirst", "TestOthersWaitBehindThoseWithinTheirShare"},
 		},
 		{
@@ -320,37 +316,37 @@ var sections = []section{
 			[]string{"TestIdleConnectionsMakeRoom"},
 		},
 		{
-			"Unread request bodies over HTTP/2 bring the counted memory at most an eighth above the limits, except at addresses within their share.",
+			"Unread request bodies over HTTP/2 raise the count at most an eighth above the limits, except at addresses within their share.",
 			[]string{"TestUnaskedBytesHaveABound", "TestUnwantedBodyIsDropped", "TestMemoryAttacks"},
 		},
 		{
-			"Large messages may use only a part of the memory, and each address has a share of that part.",
+			"Large messages may use a part of the memory, of which each address has a share.",
 			[]string{"TestBulkLeavesRoom", "TestClassHasShares"},
 		},
 		{
-			"A new call of an address within its share waits up to 2 s for memory; of an address over its share it is refused at once.",
+			"A new call waits up to 2 s for memory; at an address over its share it is refused at once.",
 			[]string{"TestNewcomers"},
 		},
 		{
-			"However many calls and connections there are, open streams can still exchange messages.",
+			"However many calls and connections there are, open streams can exchange messages.",
 			[]string{"TestCallsLeaveRoomForMessages"},
 		},
 		{
-			"Without memory, culvert refuses a call in its own protocol, and closes a connection before its TLS handshake.",
+			"Without memory, a call is refused in its own protocol, and a connection closed before its TLS handshake.",
 			[]string{"TestMemoryLimit", "TestMemoryLimitOfConnections", "TestWithoutMemory"},
 		},
 	}},
 	{"Denial of service", []claim{
 		{
-			"A client can't add time series to the metrics. Methods that no backend has shown to know count as one, and at most 500 by their names.",
+			"A client can't add time series to the metrics: methods that no backend has shown count as one, and at most 500 by name.",
 			[]string{"TestMethodsNobodyKnowsFold", "TestTableIsWhatPrometheusGets"},
 		},
 		{
-			"`/metrics` answers a few callers at a time, and each within a bounded time.",
+			"`/metrics` answers a few callers at a time, each within a bounded time.",
 			[]string{"TestScrapes"},
 		},
 		{
-			"Malformed input costs the sender its call or its connection, with a precise error, and affects no other client.",
+			"Malformed input costs only the sender its call or its connection, with a precise error.",
 			[]string{"TestHostileBytes"},
 		},
 		{
@@ -358,19 +354,19 @@ var sections = []section{
 			[]string{"TestBombIsNotExpanded", "TestConformance/gzip bomb in the request"},
 		},
 		{
-			"If one address sends gzip bombs, half of the CPU stays free and other addresses' compressed calls are served.",
+			"If one address sends gzip bombs, half of the CPU stays free and others' compressed calls are served.",
 			[]string{"TestExpansionByOneAddress", "TestMessagesAtOnceShareADebt"},
 		},
 		{
-			"A client that reads slowly or not at all holds one window and one message. culvert cuts it after `limits.slow_consumer_timeout`.",
+			"A client that reads slowly or not at all holds one window and one message, until `limits.slow_consumer_timeout`.",
 			[]string{"TestSlowReadersAreNotBufferedFor", "TestSlowConsumerLimit"},
 		},
 		{
-			"A client that opens no window gets its call's status, if that is in trailers. culvert keeps `limits.memory` whatever clients leave unread: answers of running calls, of ended ones and of refused requests.",
+			"A client that opens no window gets its call's status, if that is in trailers. culvert keeps `limits.memory` whatever clients leave unread.",
 			[]string{"TestEndsBehindAShutWindow", "TestMemoryAttacks"},
 		},
 		{
-			"A call that nobody reads doesn't stall the other calls on its connection.",
+			"A call that nobody reads doesn't stall others on its connection.",
 			[]string{"TestUnreadCallsLeaveTheirConnectionAlone"},
 		},
 		{
@@ -378,7 +374,7 @@ var sections = []section{
 			[]string{"e2e.TestFloods", "TestDawdlers", "TestSlowSenders", "TestBombs"},
 		},
 		{
-			"culvert closes connections that trickle their headers within 15 s (HTTP/1.1) or 35 s (HTTP/2).",
+			"Connections that trickle their headers end within 15 s (HTTP/1.1) or 35 s (HTTP/2).",
 			[]string{"TestTricklersAreClosed"},
 		},
 		{
@@ -386,11 +382,11 @@ var sections = []section{
 			[]string{"TestHundredsOfResetCallsLeaveNothing"},
 		},
 		{
-			"culvert's own HTTP/2 server ([0007](../../decisions/0007-own-http2-server.md)) follows the RFC, and ends the connection of a client that doesn't read the acknowledgements that it provokes.",
+			"culvert's HTTP/2 server ([0007](../../decisions/0007-own-http2-server.md)) follows the RFC, and ends the connection of a client that doesn't read the acknowledgements that it provokes.",
 			[]string{"TestH2Spec", "TestAnswersThatNobodyTakes", "FuzzConn"},
 		},
 		{
-			"`limits.connections`, `limits.calls`, `limits.calls_per_connection` and `limits.handshakes_per_second` are enforced, and the refusal names the limit.",
+			"`limits.connections`, `limits.calls`, `limits.calls_per_connection` and `limits.handshakes_per_second` hold, and the refusal names the limit.",
 			[]string{"TestConnectionLimit", "TestCallLimit", "TestCallsPerConnectionLimit", "TestHandshakeLimit"},
 		},
 		{
@@ -398,25 +394,25 @@ var sections = []section{
 			[]string{"TestOversizeMetadataCostsItsOwnCall"},
 		},
 		{
-			"culvert notices a vanished client within 45 s, whatever the client was doing.",
+			"culvert notices a vanished client within 45 s.",
 			[]string{"TestSilentClient"},
 		},
 		{
-			"Connections end for lack of calls, or for their age, as configured, and the log has the reason.",
+			"Connections end for lack of calls or for age as configured; the log has the reason.",
 			[]string{"TestConnectionAges", "TestEndsOfConnections"},
 		},
 		{
-			"Floods of frames that advance no call end their HTTP/2 connection or WebSocket, even if useful frames are mixed in. So do streams that are reset as soon as they begin.",
+			"Floods of frames that advance no call end their connection, also with useful frames in between, as do streams reset as soon as they begin.",
 			[]string{"bridge/internal/h2.TestFloods", "TestFloodsBesideWork", "TestStreamsForNothing", "TestFramesThatCarryNothing"},
 		},
 		{
-			"Calls that a client cancels in ordinary use are no flood.",
+			"Cancellations in ordinary use are no flood.",
 			[]string{"TestCancelledStreams"},
 		},
 	}},
 	{"Limits by scope", []claim{
 		{
-			"A refused call uses no quota. culvert checks the limits of the client's address first, then of the method, the listener and the server.",
+			"A refused call uses no quota. Limits of the client's address come first, then of the method, the listener and the server.",
 			[]string{"TestCallsCountWhereTheyBelong", "TestRefusedCallsTakeNothing", "TestPlacesAreGivenBack", "TestAddressLimits"},
 		},
 		{
@@ -424,25 +420,25 @@ var sections = []section{
 			[]string{"TestConformance/over a limit", "TestRetryIsWhenThereIsRoom"},
 		},
 		{
-			"culvert counts IPv6 clients by /64 prefix, and behind trusted proxies by the client's own address.",
+			"culvert counts IPv6 clients by /64, and behind trusted proxies the client's own address.",
 			[]string{"TestAddressKey", "FuzzAddressKey", "TestAddressLimits"},
 		},
 		{
-			"Millions of addresses take bounded memory, which culvert frees afterwards. It forgets no address whose rate is in use.",
+			"Millions of addresses take bounded memory, which is freed. No address whose rate is in use is forgotten.",
 			[]string{"TestMillionsOfAddresses", "TestAddressesAreForgotten", "TestNobodyComesBackAnew"},
 		},
 		{
-			"With `limits.enforce: false`, culvert logs once what it would refuse, by call or connection, and takes no quota for it.",
+			"With `limits.enforce: false`, culvert logs once what it would refuse, and takes no quota for it.",
 			[]string{"TestLimitsAreTriedOut", "TestBodyThatIsTriedOutIsToldOfOnce"},
 		},
 		{
-			"A reserve of file descriptors stays free for the backend, health checks and clients that are already connected.",
+			"A reserve of file descriptors stays free for the backend, health checks and connected clients.",
 			[]string{"TestConnectionsLeaveDescriptors", "TestNoDescriptorIsLeft"},
 		},
 	}},
 	{"Backends", []claim{
 		{
-			"A backend can't speak for the origin to a browser: culvert doesn't forward `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and similar headers.",
+			"culvert doesn't forward a backend's `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and similar headers.",
 			[]string{"TestConformance/response headers that don't cross"},
 		},
 		{
@@ -454,21 +450,21 @@ var sections = []section{
 			[]string{"TestCutBackendIsNeverOK", "TestConformance/backend ends without trailers", "TestPublicConformance"},
 		},
 		{
-			"If a backend's status claims to come from culvert, the log still attributes it to the backend.",
+			"If a backend's status claims to come from culvert, the log attributes it to the backend.",
 			[]string{"TestConformance/a status that claims to be culvert's"},
 		},
 	}},
 	{"Reload", []claim{
 		{
-			"A configuration file that is wrong or empty, or that changes a key which needs a restart, changes nothing.",
+			"A configuration file that is wrong or empty, or changes a key which needs a restart, changes nothing.",
 			[]string{"TestReloadChangesAllOrNothing", "TestReloadRefusesFiles", "TestReloadKeepsWhatAnEmptyFileWouldDrop"},
 		},
 		{
-			"If a new version of `backend.descriptors` can't be used, culvert keeps the one before. A change of the file ends no call and no connection.",
+			"If a new version of `backend.descriptors` can't be used, the one before stays. A change of the file ends no call or connection.",
 			[]string{"TestDescriptorFileThatGoesBad", "TestDescriptorsFromAFile"},
 		},
 		{
-			"culvert doesn't apply a file that somebody writes to while culvert reads it.",
+			"culvert doesn't apply a file that changes while culvert reads it.",
 			[]string{"TestFileThatChangesWhileItIsRead"},
 		},
 		{
@@ -478,11 +474,11 @@ var sections = []section{
 	}},
 	{"Logs and errors", []claim{
 		{
-			"No token, cookie, key, metadata value or query string appears in the log, at any level, or in a status that culvert makes.",
+			"No token, cookie, key, metadata value or query string appears in the log, at any level, or in culvert's statuses.",
 			[]string{"TestSecretsStayOutOfTheLog"},
 		},
 		{
-			"culvert logs answers of a CA or DNS provider without the secrets of `tls.acme`, also inside a URL, in JSON and in base64.",
+			"Answers of a CA or DNS provider are logged without the secrets of `tls.acme`, also inside a URL, in JSON and in base64.",
 			[]string{"TestSecretsAreRedactedInEveryForm", "TestACMEByDNS", "FuzzRedact"},
 		},
 		{
@@ -494,13 +490,13 @@ var sections = []section{
 			[]string{"TestHostileTextIsEscapedOnATerminal", "TestHostilePageIsEscapedOnATerminal"},
 		},
 		{
-			"`culvert validate` warns of dangerous settings: the origin `*`, trust in everybody, detailed errors on a listener that other hosts can reach.",
+			"`culvert validate` warns of the origin `*`, trust in everybody, and detailed errors on a listener that other hosts reach.",
 			[]string{"TestContradictionsAndDangers", "TestDangers"},
 		},
 	}},
 	{"Container image", []claim{
 		{
-			"The image holds one statically linked program and the usual CA certificates, has no shell, and runs as a user that isn't root.",
+			"The image holds one static program and the usual CA certificates, has no shell, and doesn't run as root.",
 			[]string{"TestImage"},
 		},
 	}},
@@ -510,13 +506,13 @@ var sections = []section{
 			[]string{"TestKeysThatOthersCanGetAt", "TestFilesThatDecideWhoMayEnter", "TestFoldersOnTheWay", "TestStorageThatOthersCanGetAt"},
 		},
 		{
-			"These warnings follow symbolic links. They take sticky folders, group permissions and the volumes of a pod into account.",
+			"These warnings follow symbolic links, and consider sticky folders, group permissions and a pod's volumes.",
 			[]string{"TestLinksOnTheWay", "TestStrangersFileInAStickyFolder", "TestGroupsThatCanWrite", "TestVolumesOfAPod"},
 		},
 	}},
 	{"Go's HTTP/2 server", []claim{
 		{
-			"With `http2_server: standard`, grpc-go and curl call through Go's HTTP/2 server. Every transport passes the same scenarios, except one about connection age.",
+			"With `http2_server: standard`, grpc-go and curl can call. Every transport passes the same scenarios, except one about connection age.",
 			[]string{"TestStandardHTTP2", "TestStandardHTTP2Server", "TestConformance"},
 		},
 		{
