@@ -11,9 +11,8 @@ import (
 
 // ACME configures certificates from an ACME CA.
 type ACME struct {
-	// Names that clients use for culvert. culvert gets and renews a certificate
-	// for each. "*.example.com" requires dns_provider. By setting a name, you
-	// agree to the terms of the CA.
+	// Names for which culvert gets and renews a certificate. "*.example.com"
+	// requires dns_provider. By setting a name, you agree to the terms of the CA.
 	Domains []string `key:"domains" is:"domain"`
 
 	// Directory for the ACME account, certificates and keys; required. It must
@@ -24,14 +23,12 @@ type ACME struct {
 	// Address for mail from the CA about problems with the account.
 	Email string `key:"email" is:"email"`
 
-	// URL of the CA's directory. Default: Let's Encrypt. For tests, use its
-	// staging environment:
-	// "https://acme-staging-v02.api.letsencrypt.org/directory".
+	// URL of the CA's directory. Default: Let's Encrypt. Its staging environment,
+	// for tests, is "https://acme-staging-v02.api.letsencrypt.org/directory".
 	Directory string `key:"directory" is:"https url"`
 
-	// File with the CA certificates (PEM) for verifying the directory's server,
-	// for a company's own CA. Default: the system's CAs. culvert reads the file
-	// again on SIGHUP.
+	// File with the CA certificates (PEM) for verifying the directory's server.
+	// Default: the system's CAs. culvert reads the file again on SIGHUP.
 	CARoot string `key:"ca_root" is:"file"`
 
 	// ACME challenges that culvert may use:
@@ -53,14 +50,14 @@ type ACME struct {
 	EAB EAB `key:"eab"`
 
 	// The DNS provider that writes the record for dns-01. This program must be
-	// built with it: see docs/guides/acme.md#by-dns.
+	// built with it (docs/guides/acme.md#by-dns).
 	DNSProvider string `key:"dns_provider" is:"word"`
 
 	// Settings for the DNS provider, usually a token.
 	DNSSettings []DNSSetting `key:"dns_settings"`
 
-	// Name servers ("192.0.2.53:53") that culvert asks whether the record for
-	// dns-01 is visible. Default: the zone's own name servers.
+	// Name servers ("192.0.2.53:53") that culvert asks for the record of dns-01.
+	// Default: the zone's own.
 	DNSResolvers []string `key:"dns_resolvers" is:"resolver"`
 }
 

@@ -34,11 +34,11 @@ type Backend struct {
 	TLS BackendTLS `key:"tls"`
 
 	// How long a connection with calls may be silent before culvert sends an
-	// HTTP/2 ping: 10s or more. If no answer arrives within 10s, culvert closes
-	// the connection, and its calls end. With 0s, culvert pings only if it has
-	// sent something and heard nothing for 10s, so streams without traffic stay
-	// when the backend hangs. An ordinary gRPC server closes connections that
-	// ping more often than every 5m.
+	// HTTP/2 ping: 10s or more. Without an answer within 10s, culvert closes the
+	// connection, and its calls end. With 0s, culvert pings only if it has sent
+	// something and heard nothing for 10s, so streams without traffic stay when
+	// the backend hangs. An ordinary gRPC server closes connections that ping more
+	// often than every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
 	// How culvert distributes calls over the addresses of the backend:
@@ -47,7 +47,7 @@ type Backend struct {
 	//   - least_request: to the one of two random addresses with fewer open
 	//     calls, for long or unequal calls.
 	//   - pick_first: to the first address that works, in numerical order, IPv4
-	//     first. Calls wait for a full address.
+	//     first. Calls wait if it is full.
 	Balance string `key:"balance" words:"balances"`
 
 	// Health checks of the backend's addresses.
@@ -66,8 +66,8 @@ type Backend struct {
 	Limits BackendLimits `key:"limits"`
 
 	// How often culvert resolves the backend's name again; 0s: never. Without a
-	// connection to the backend, culvert resolves it every second. If a lookup
-	// fails, culvert keeps its addresses.
+	// connection, culvert does so every second. If a lookup fails, culvert keeps
+	// its addresses.
 	ResolveInterval time.Duration `key:"resolve_interval" is:"seconds or 0"`
 
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
@@ -75,8 +75,8 @@ type Backend struct {
 
 	// File with the descriptors of the backend's methods, for messages in JSON: a
 	// FileDescriptorSet or a Buf image, also compressed with gzip. protoc writes
-	// one with --include_imports --descriptor_set_out. culvert reads it again
-	// when it changes. Empty: culvert asks the backend by server reflection.
+	// one with --include_imports --descriptor_set_out. culvert reads it again when
+	// it changes. Empty: by server reflection.
 	Descriptors string `key:"descriptors" flag:"backend-descriptors" is:"file"`
 }
 

@@ -24,8 +24,8 @@ type Route struct {
 	// Several backends that share the calls by weight, in place of backend.
 	Split []RouteTarget `key:"split"`
 
-	// The name of metadata, such as x-user-id, whose value selects a backend of
-	// split. Calls without it go to a random backend, by weight.
+	// The metadata, such as x-user-id, whose value selects a backend of split.
+	// Calls without it go to a random backend, by weight.
 	Sticky string `key:"sticky" is:"sticky name"`
 
 	// What culvert changes in the method and in the authority.
@@ -70,8 +70,7 @@ type Route struct {
 // RouteMessage binds a path to a method, for clients that send bare messages.
 type RouteMessage struct {
 	// The path behind path_prefix, such as "/ws/chat". If it ends with
-	// "/{service}/{method}", clients name the method, and match.methods says
-	// which they can call.
+	// "/{service}/{method}", clients name the method, one of match.methods.
 	Path string `key:"path" is:"message path"`
 
 	// The method, such as shop.v1.Orders/Watch, unless the path names it.
@@ -79,18 +78,17 @@ type RouteMessage struct {
 
 	// What a message of the client is.
 	//
-	//   - "protobuf": a binary WebSocket message is one message of the method, and
-	//     nothing else.
-	//   - "json": a WebSocket message is one message of the method in proto3 JSON.
-	//     A POST to the path is a unary call.
-	//   - "sse": a GET or POST, and each reply is an event for an EventSource.
-	//   - "ndjson": a GET or POST, and each reply is a line of JSON.
+	//   - "protobuf": a binary WebSocket message is one message of the method.
+	//   - "json": a WebSocket message, or the body of a unary POST, is one
+	//     message in proto3 JSON.
+	//   - "sse": a GET or POST. Each reply is an event for an EventSource.
+	//   - "ndjson": a GET or POST. Each reply is a line of JSON.
 	//   - "opamp": the messages of OpAMP's agents, on a WebSocket or by polling
 	//     (docs/reference/opamp.md).
 	Framing string `key:"framing" words:"framings"`
 
 	// For opamp: the unary method for agents that poll. Empty: culvert holds a
-	// call of method open for each of these agents.
+	// call of method open for each of them.
 	PollMethod string `key:"poll_method" is:"method name"`
 
 	// The WebSocket subprotocol that clients must offer. Empty: any, or none.
@@ -99,43 +97,41 @@ type RouteMessage struct {
 	// Names of URL parameters that become metadata. Other parameters don't cross.
 	Query []string `key:"query" is:"metadata name"`
 
-	// The name of metadata, such as authorization, whose value is the client's
-	// first message: text, within 10s, not for the method. Empty: there is none.
+	// The metadata, such as authorization, whose value is the client's first
+	// message: text, within 10s, not for the method. Empty: none.
 	FirstMessage string `key:"first_message" is:"metadata name"`
 
-	// The client's text message for a half-close. Empty: there is none.
+	// The client's text message for a half-close. Empty: none.
 	HalfClose string `key:"half_close" is:"word"`
 
-	// What culvert sends before it closes the WebSocket. none: nothing. status: a
-	// text message in JSON with the status of the call.
+	// What culvert sends before it closes the WebSocket: nothing, or the call's
+	// status as a text message in JSON.
 	LastMessage string `key:"last_message" one:"none,status"`
 
-	// Fields of a client's JSON that the method's message doesn't have: ignore
-	// them, or reject the message.
+	// Fields of a client's JSON that the message doesn't have: ignore them, or
+	// reject the message.
 	UnknownFields string `key:"unknown_fields" one:"ignore,reject"`
 
-	// The names of fields in the JSON for clients. json: in lowerCamelCase. proto:
-	// as the .proto file has them. culvert reads both.
+	// Names of fields in JSON for clients: in lowerCamelCase (json), or as in the
+	// .proto file (proto). culvert reads both.
 	FieldNames string `key:"field_names" one:"json,proto"`
 
-	// Values of enums in the JSON for clients: their names or their numbers.
-	// culvert reads both.
+	// Values of enums in JSON for clients: names or numbers. culvert reads both.
 	Enums string `key:"enums" one:"names,numbers"`
 
-	// Put fields that have their default values in the JSON for clients, too.
+	// Put fields with their default values in JSON for clients, too.
 	Defaults bool `key:"defaults"`
 
-	// The kind of the WebSocket messages for clients of the framing json.
-	// culvert reads both.
+	// For json: the kind of WebSocket messages for clients. culvert reads both.
 	JSONOut string `key:"json_out" one:"text,binary"`
 
-	// For sse: the field of the method's replies, by its name in the .proto file,
-	// whose text or number is the id of the event. Empty: events have no id.
+	// For sse: the field of the replies, by its name in the .proto file, whose
+	// text or number is the event's id. Empty: no ids.
 	EventID string `key:"event_id" is:"word"`
 
-	// For sse and ndjson: after this time without a message culvert sends a
-	// comment (sse) or an empty line (ndjson). So proxies don't end the answer.
-	// 0s: never. Default: 15s.
+	// For sse and ndjson: the silence after which culvert sends a comment (sse) or
+	// an empty line (ndjson), so that proxies don't end the answer. 0s: never.
+	// Default: 15s.
 	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
 
@@ -145,9 +141,9 @@ type RouteMatch struct {
 	// names below a domain. Empty: any.
 	Hosts []string `key:"hosts" is:"route host"`
 
-	// The beginning of the path, in whole elements: "/team-a". It stands behind
-	// the path_prefix of the file. Set rewrite.path_prefix to "/" to remove it.
-	// The route matches only paths that become "/package.Service/Method".
+	// The beginning of the path behind the path_prefix of the file, in whole
+	// elements: "/team-a". Set rewrite.path_prefix to "/" to remove it. The route
+	// matches only paths that become "/package.Service/Method".
 	PathPrefix string `key:"path_prefix" is:"path prefix"`
 
 	// Patterns of methods, as in methods.allow. They match the last two elements
@@ -194,9 +190,9 @@ type RouteRewrite struct {
 
 // RouteMetadata changes the metadata of a call.
 type RouteMetadata struct {
-	// Metadata that culvert sets, in place of the client's. Names that are gRPC's
-	// own, that belong to a connection, or that only culvert and trusted proxies
-	// may set are errors.
+	// Metadata that culvert sets, in place of the client's. Names of gRPC's own or
+	// of a connection, and names that only culvert and trusted proxies may set,
+	// are errors.
 	Set []MetadataValue `key:"set"`
 
 	// Names of metadata that culvert removes.
@@ -217,13 +213,12 @@ type MetadataValue struct {
 // each message takes 64 bytes more than its size. Set it for methods that may run
 // twice.
 type RouteRetry struct {
-	// The maximum number of attempts, 2 to 5. 0: no retries of calls that the
-	// backend may have seen. culvert stops all retries while many calls of the
-	// backend fail.
+	// The maximum number of attempts. 0: no retries of calls that the backend may
+	// have seen. culvert stops all retries while many calls of the backend fail.
 	Attempts int `key:"attempts" is:"attempts"`
 
-	// The statuses after which culvert retries, besides its own errors that say
-	// that the backend hasn't seen the call. Default: UNAVAILABLE.
+	// The statuses after which culvert retries, besides its own errors before the
+	// backend has seen the call. Default: UNAVAILABLE.
 	Codes []string `key:"codes" one:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,DATA_LOSS,UNAUTHENTICATED,UNAVAILABLE"`
 
 	// The pause before the second attempt, ±20 %. It doubles with each further

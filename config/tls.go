@@ -9,8 +9,8 @@ type TLS struct {
 	SelfSignedNames []string `key:"self_signed_names" is:"own name" restart:"yes"`
 
 	// An address (":80") that redirects plaintext requests to HTTPS; "" or "off"
-	// for none. It redirects names that have a certificate and names in hosts,
-	// and answers the challenges of acme.
+	// for none. It redirects names of certificates and names in hosts, and answers
+	// the challenges of acme.
 	HTTPListen string `key:"http_listen" is:"optional address" restart:"yes"`
 
 	// The port that http_listen redirects to, such as 443 behind a load balancer
@@ -45,17 +45,15 @@ type ServerTLS struct {
 
 	// Whether clients must present a certificate:
 	//
-	//   - "require": a client must present a certificate that client_ca
-	//     signed.
-	//   - "optional": a client presents such a certificate or none.
-	//   - "none": culvert asks for no certificate.
+	//   - "require": one that client_ca signed.
+	//   - "optional": such a certificate or none.
+	//   - "none": culvert asks for none.
 	//
 	// Default: require with a client_ca, otherwise none.
 	ClientAuth string `key:"client_auth" is:"client auth" group:"trust" restart:"yes"`
 
 	// Files with revocation lists (PEM or DER) for client certificates, signed by
-	// client_ca. culvert warns about a list that is out of date, and still uses
-	// it.
+	// client_ca. culvert warns about an outdated list, and still uses it.
 	CRLs []string `key:"crls" is:"file" group:"trust" restart:"yes"`
 
 	// The oldest version of TLS that culvert accepts.
@@ -79,8 +77,7 @@ type Certificate struct {
 	Key string `key:"key" is:"file" needed:"true"`
 
 	// File with the CA certificates (PEM) for verifying clients that select this
-	// certificate. Default: the client_ca of the same tls section
-	// (tls.client_ca or "listen[].tls.client_ca").
+	// certificate. Default: the client_ca of the same tls section.
 	ClientCA string `key:"client_ca" is:"file" restart:"yes"`
 
 	// client_auth for clients that select this certificate. Default: require with
