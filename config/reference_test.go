@@ -15,16 +15,9 @@ For people who run culvert: every key, its default, its flag and its variable.
 
 culvert needs only the address of the backend: ~culvert serve --backend localhost:9000~.
 
-| To | Use |
-|---|---|
-| start a file | [proxy.yaml](../../proxy.yaml), with the keys that most people set |
-| print all keys with their defaults | ~culvert config defaults~ |
-| print the effective configuration and the source of each value | ~culvert config print~ |
-| check a configuration, with ~--online~ also the backends | ~culvert validate~ |
-| have an editor check a file | [proxy.schema.json](../proxy.schema.json) |
-
-~config defaults~ and ~config print~ comment out keys that nothing sets. To set one, remove the ~#~ before it and before each section above
-it.
+[proxy.yaml](../../proxy.yaml) has the keys that most people set. [proxy.schema.json](../proxy.schema.json) lets an editor check a file.
+[Commands](cli.md) check a configuration, and print defaults or the effective values. In what they print, keys that nothing sets are
+commented out. To set one, remove the ~#~ before it and before each section above it.
 
 ## Sources
 

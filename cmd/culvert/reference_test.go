@@ -106,16 +106,34 @@ const completionText = `To load the script in the current shell:
 ` + "`culvert completion bash --help`" + ` says how to load it in every new shell.
 `
 
+// inPlaceOfHelp has the commands whose help other pages, or the flags, repeat: the
+// paragraphs that the page takes, and what it says in place of the others.
+var inPlaceOfHelp = map[string]struct {
+	paragraphs int
+	rest       []string
+}{
+	"culvert serve": {1, []string{`On signals culvert [drains, ends or reloads](../guides/health-and-signals.md#signals). A supervisor can pass
+[listening sockets](../guides/listeners.md#sockets-from-a-supervisor).`}},
+	"culvert validate":        {1, nil},
+	"culvert config defaults": {0, nil},
+	"culvert healthcheck":     {1, nil},
+	"culvert drain": {0, []string{`drain asks the culvert on this host, at its admin address, to
+[refuse new calls](../guides/health-and-signals.md#take-culvert-out-of-service-first). It takes the address from the same sources as
+serve. In Kubernetes, run it as the preStop hook.`}},
+}
+
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
 	if c.Name() == "completion" {
 		b.WriteString("\n" + completionText)
 		return
 	}
-	for paragraph := range strings.SplitSeq(c.Long, "\n\n") {
-		if paragraph != "" && !strings.HasPrefix(paragraph, "Documentation:") {
-			b.WriteString("\n" + paragraph + "\n")
-		}
+	paragraphs := slices.DeleteFunc(strings.Split(c.Long, "\n\n"), func(p string) bool { return p == "" || strings.HasPrefix(p, "Documentation:") })
+	if short, is := inPlaceOfHelp[c.CommandPath()]; is {
+		paragraphs = append(paragraphs[:short.paragraphs], short.rest...)
+	}
+	for _, paragraph := range paragraphs {
+		b.WriteString("\n" + paragraph + "\n")
 	}
 	b.WriteString("\n```sh\n")
 	for line := range strings.Lines(c.Example) {

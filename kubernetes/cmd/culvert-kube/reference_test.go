@@ -14,6 +14,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,23 +49,16 @@ func TestReferenceMatchesTheProgram(t *testing.T) {
 const referenceHead = `# culvert-kube
 
 For people who put culvert into a cluster: the commands of ` + "`culvert-kube`" + `, the annotations of pods, the injector's configuration
-and metrics, and the exit codes.
+and metrics.
 
 | Command | Purpose |
 |---|---|
 `
 
 const exitCodes = `
-## Exit codes
+Exit codes are [those of culvert](cli.md#exit-codes).
 
-| Code | Meaning |
-|---|---|
-| 0 | done; for ` + "`culvert-kube webhook`" + `, ended by a signal |
-| 1 | failed; standard error has the reason |
-| 2 | wrong use of the command line; standard error names the mistake |
-
-Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](../guides/kubernetes-drain.md),
-[culvert's own command line](cli.md).
+Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](../guides/kubernetes-drain.md).
 `
 
 func referencePage(t *testing.T) []byte {
@@ -88,12 +82,19 @@ func referencePage(t *testing.T) []byte {
 	return b.Bytes()
 }
 
+// onOtherPages are the beginnings of paragraphs of the help that guides or the flags repeat.
+var onOtherPages = []string{"It makes its own serving certificate", "At SIGTERM"}
+
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
 	for paragraph := range strings.SplitSeq(c.Long, "\n\n") {
-		if paragraph != "" {
+		elsewhere := slices.ContainsFunc(onOtherPages, func(beginning string) bool { return strings.HasPrefix(paragraph, beginning) })
+		if paragraph != "" && !elsewhere {
 			b.WriteString("\n" + paragraph + "\n")
 		}
+	}
+	if c.Name() == "webhook" {
+		b.WriteString("\nIt finds the API server like kubectl, by KUBECONFIG or in a pod by the service account, and makes its own\n[certificates](../guides/kubernetes-upgrades.md#certificates).\n")
 	}
 	b.WriteString("\n```sh\n")
 	for line := range strings.Lines(c.Example) {
