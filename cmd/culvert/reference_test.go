@@ -41,8 +41,7 @@ const commandLineHead = `# Command line
 
 For people who run culvert: every command, its flags, and the exit codes. [Configuration](configuration.md) explains the keys of flags.
 
-| Command | Purpose |
-|---|---|
+Each command has help (~culvert serve --help~). ~culvert --version~ prints the version.
 `
 
 const commandLineTail = `
@@ -64,14 +63,8 @@ const commandLineTail = `
 // commandLinePage writes the page of all commands that do something.
 func commandLinePage(root *cobra.Command) []byte {
 	var b bytes.Buffer
-	b.WriteString(commandLineHead)
-	commands := leaves(root)
-	for _, c := range commands {
-		anchor := strings.ReplaceAll(c.CommandPath(), " ", "-")
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), anchor, c.Short)
-	}
-	b.WriteString("\nEach command has help (`culvert serve --help`). `culvert --version` prints the version.\n")
-	for _, c := range commands {
+	b.WriteString(strings.ReplaceAll(commandLineHead, "~", "`"))
+	for _, c := range leaves(root) {
 		writeCommand(&b, c)
 	}
 	b.WriteString(commandLineTail)
@@ -132,6 +125,9 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	if short, is := inPlaceOfHelp[c.CommandPath()]; is {
 		paragraphs = append(paragraphs[:short.paragraphs], short.rest...)
 	}
+	if len(paragraphs) == 0 {
+		paragraphs = []string{c.Short + "."}
+	}
 	for _, paragraph := range paragraphs {
 		b.WriteString("\n" + paragraph + "\n")
 	}
@@ -163,10 +159,21 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	if len(own) == 0 {
 		return
 	}
+	isKey := func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" && settings > 0 }
+	if settings > 1 {
+		var links []string
+		for _, f := range own {
+			if isKey(f) {
+				links = append(links, "[`--"+f.Name+"`](configuration.md#"+strings.ReplaceAll(keys[f.Name].Name, ".", "")+")")
+			}
+		}
+		fmt.Fprintf(b, "\nThese flags set keys of the configuration: %s.\n", strings.Join(links, ", "))
+		own = slices.DeleteFunc(own, isKey)
+	}
 	b.WriteString("\n| Flag | Meaning |\n|---|---|\n")
 	for _, f := range own {
 		value, usage := pflag.UnquoteUsage(f)
-		if k, setting := keys[f.Name]; setting && settings > 0 {
+		if k := keys[f.Name]; isKey(f) {
 			usage = "[`" + k.Name + "`](configuration.md#" + strings.ReplaceAll(k.Name, ".", "") + ")"
 		} else if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
 			usage += "; default `" + f.DefValue + "`"

@@ -50,9 +50,6 @@ const referenceHead = `# culvert-kube
 
 For people who put culvert into a cluster: the commands of ` + "`culvert-kube`" + `, the annotations of pods, the injector's configuration
 and metrics.
-
-| Command | Purpose |
-|---|---|
 `
 
 const exitCodes = `
@@ -64,16 +61,11 @@ Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](..
 func referencePage(t *testing.T) []byte {
 	var b bytes.Buffer
 	b.WriteString(referenceHead)
-	var commands []*cobra.Command
+	b.WriteString("\nEach command has help (`culvert-kube webhook --help`). `culvert-kube completion` prints completions for shells.\n")
 	for _, c := range newRootCommand().Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" && c.Name() != "completion" {
-			commands = append(commands, c)
-			fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), strings.ReplaceAll(c.CommandPath(), " ", "-"), c.Short)
+			writeCommand(&b, c)
 		}
-	}
-	b.WriteString("\nEach command has help (`culvert-kube webhook --help`). `culvert-kube completion` prints completions for shells.\n")
-	for _, c := range commands {
-		writeCommand(&b, c)
 	}
 	writeAnnotations(t, &b)
 	writeConfig(t, &b)
