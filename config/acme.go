@@ -41,9 +41,9 @@ type ACME struct {
 	// tls.http_listen also http-01.
 	Challenges []string `key:"challenges" one:"tls-alpn-01,http-01,dns-01"`
 
-	// Patterns of names for which culvert gets a certificate when a client first
-	// asks for one: "shop.example.com", "*.example.com" (one label). culvert
-	// orders at most 20 certificates at once, and then one more every 45s.
+	// Patterns of names whose certificate culvert gets when a client first asks
+	// for it: "shop.example.com", "*.example.com" (one label). culvert orders at
+	// most 20 at once, and then one more every 45s.
 	OnDemand []string `key:"on_demand" is:"domain"`
 
 	// External account binding, for a CA that requires it.

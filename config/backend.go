@@ -34,11 +34,11 @@ type Backend struct {
 	TLS BackendTLS `key:"tls"`
 
 	// How long a connection with calls may be silent before culvert sends an
-	// HTTP/2 ping: 10s or more. Without an answer within 10s, culvert closes the
-	// connection, and its calls end. With 0s, culvert pings only if it has sent
-	// something and heard nothing for 10s, so streams without traffic stay when
-	// the backend hangs. An ordinary gRPC server closes connections that ping more
-	// often than every 5m.
+	// HTTP/2 ping: 10s or more. Without an answer within 10s, the connection and
+	// its calls end. With 0s, culvert pings only if it has sent something and
+	// heard nothing for 10s, so streams without traffic stay when the backend
+	// hangs. An ordinary gRPC server closes connections that ping more often than
+	// every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
 	// How culvert distributes calls over the addresses of the backend:
@@ -73,10 +73,8 @@ type Backend struct {
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
 
-	// File with the descriptors of the backend's methods, for messages in JSON: a
-	// FileDescriptorSet or a Buf image, also compressed with gzip. protoc writes
-	// one with --include_imports --descriptor_set_out. culvert reads it again when
-	// it changes. Empty: by server reflection.
+	// File with the descriptors of the backend's methods, for messages in JSON
+	// (docs/reference/connect.md#json). Empty: by server reflection.
 	Descriptors string `key:"descriptors" flag:"backend-descriptors" is:"file"`
 }
 
@@ -95,11 +93,11 @@ type BackendLimits struct {
 
 // HealthCheck configures the health checks of a backend.
 type HealthCheck struct {
-	// Ask the backend for its health on each connection (Watch of
-	// grpc.health.v1). An address that isn't SERVING, or doesn't answer within
-	// 5s, gets no new calls until it has been SERVING for 1s. A backend without
-	// the health service counts as healthy. The check is an open stream, so
-	// keepalive also pings connections without calls.
+	// Ask the backend for its health on each connection (Watch of grpc.health.v1).
+	// An address that isn't SERVING, or doesn't answer within 5s, gets no new
+	// calls until it has been SERVING for 1s. A backend without this service
+	// counts as healthy. The check is an open stream, so keepalive also pings
+	// connections without calls.
 	Enabled bool `key:"enabled"`
 
 	// The name of the service to ask for. Default: the server as a whole.

@@ -61,7 +61,7 @@ type Config struct {
 
 	// Origins of web pages that may call:
 	//
-	//   - "https://app.example.com": one origin, with scheme and port.
+	//   - "https://app.example.com": one origin.
 	//   - "https://*.example.com": all names below a domain.
 	//   - "http://localhost:*": any port.
 	//   - "~https://pr-[0-9]+\.example\.com": a regular expression for the whole
@@ -69,9 +69,9 @@ type Config struct {
 	//   - "null": sandboxed pages of all sites.
 	//   - "*": every origin except "null".
 	//
-	// Pages from culvert's own address and from the names in hosts need no entry,
-	// nor do clients other than browsers. metadata.forward_cookies applies to
-	// these pages, and to origins listed without a pattern, except "null".
+	// Pages from culvert's own address and from hosts need no entry, nor do
+	// clients other than browsers. metadata.forward_cookies applies to these
+	// pages, and to origins listed without a pattern, except "null".
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
 	// Refuse pages of other origins. With false, for trying out a list, culvert
@@ -80,13 +80,12 @@ type Config struct {
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
-	// Pages from these hosts may call, loopback addresses answer to these names,
-	// and tls.http_listen redirects them to HTTPS. If there are names, culvert
-	// refuses calls by GET over plaintext for other names, except IP addresses,
-	// localhost and names of certificates. A name without a port matches pages on
-	// the scheme's default port (443 or 80) and on the port in the request's Host.
-	// If a proxy drops another port from Host, name the port:
-	// "grpc.example.com:8443".
+	// Their pages may call, loopback addresses answer to them, and tls.http_listen
+	// redirects them to HTTPS. If there are names, culvert refuses calls by GET
+	// over plaintext for others, except IP addresses, localhost and names of
+	// certificates. A name without a port matches pages on the scheme's default
+	// port and on the port in the request's Host. If a proxy drops another port
+	// from Host, name the port: "grpc.example.com:8443".
 	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
 	// A prefix, such as "/grpc", that culvert removes from each path.
@@ -120,31 +119,26 @@ type Config struct {
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
 
 	// Addresses or networks of proxies that start each connection with a PROXY
-	// header, version 1 or 2, such as HAProxy with send-proxy, nginx with
-	// proxy_protocol, and network load balancers. culvert requires the header from
-	// them, and from nobody else.
+	// header, version 1 or 2: HAProxy with send-proxy, nginx with proxy_protocol,
+	// network load balancers. culvert requires the header from them, and from
+	// nobody else.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
 
-	// How much culvert tells clients about its own errors:
-	//
-	//   - "concise": the reason, the remedy and a call ID, under which the log
-	//     has the details.
-	//   - "detailed": also addresses and causes, for development.
+	// How much culvert tells clients about its own errors: the reason, the remedy
+	// and a call ID ("concise"), or also addresses and causes, for development
+	// ("detailed"). The log has these under the call ID.
 	Errors string `key:"errors" flag:"errors" one:"concise,detailed"`
 
 	// Limits. Where a key accepts 0, it is no limit, unless its text says
 	// otherwise. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// The implementation of HTTP/2, also inside h2ts tunnels:
-	//
-	//   - "culvert": culvert's own.
-	//   - "standard": Go's. Use it while an attack on culvert's own is known and
-	//     not fixed. Calls then cost more CPU, and some limits don't apply
-	//     (docs/guides/hardening.md).
+	// The implementation of HTTP/2, also inside h2ts tunnels: "culvert", or
+	// "standard" (Go's) while an attack on culvert's own is known and not fixed
+	// (docs/guides/http2-server.md).
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
 	// How long culvert may take to end after SIGTERM or SIGINT. It then ends the
@@ -153,9 +147,8 @@ type Config struct {
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
 	// The last part of drain_timeout, in which culvert ends the remaining calls at
-	// random moments, so that clients don't all come back at once. The last second
-	// is for clients to receive the end. Unless set, it is at most half of
-	// drain_timeout.
+	// random moments, so that clients don't all come back at once. Clients receive
+	// the end in the last second. Unless set, it is at most half of drain_timeout.
 	DrainSpread time.Duration `key:"drain_spread"`
 
 	// Health checks.
@@ -172,9 +165,9 @@ type Config struct {
 type Methods struct {
 	// Patterns of the only methods that clients can call: "shop.v1.Orders/*",
 	// "shop.v1.*/Get*". "*" matches any part of a service's or a method's name.
-	// Empty: all methods except those in deny. Services that expose a server's
-	// internals, such as channelz and binary logs, need a pattern here, which can
-	// be "*/*".
+	// Empty: all except those in deny. Services that expose a server's internals
+	// (docs/reference/metadata.md#methods-that-need-a-rule) need a pattern here,
+	// which can be "*/*".
 	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
 
 	// Patterns of methods that clients can't call. deny wins over allow.
@@ -188,13 +181,9 @@ type Methods struct {
 // Connect configures the Connect protocol. culvert serves it with protobuf messages
 // without configuration.
 type Connect struct {
-	// What culvert does with messages in JSON, also of gRPC-Web:
-	//
-	//   - "convert": culvert converts them to protobuf and back, by the
-	//     backend's descriptors. Without these it answers 415, or UNIMPLEMENTED
-	//     in gRPC-Web.
-	//   - "pass": culvert forwards them unchanged, as application/grpc+json,
-	//     which most backends can't read.
+	// What culvert does with messages in JSON, also of gRPC-Web: "convert" them to
+	// protobuf and back, by the backend's descriptors, or "pass" them on
+	// unchanged, as application/grpc+json, which most backends can't read.
 	JSON string `key:"json" one:"convert,pass"`
 
 	// Patterns of methods that clients can call by GET, besides those whose
@@ -216,10 +205,9 @@ type Metadata struct {
 	// header from trusted proxies, which must not accept it from their clients.
 	ClientCertificate bool `key:"client_certificate"`
 
-	// More metadata that only trusted proxies may set, such as
-	// x-authenticated-user, besides the names in docs/reference/metadata.md.
-	// culvert removes names that differ from these only in "-" and "_", even from
-	// trusted proxies.
+	// More metadata that only trusted proxies may set, besides the names in
+	// docs/reference/metadata.md: x-authenticated-user. culvert removes names that
+	// differ from these only in "-" and "_", even from trusted proxies.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
@@ -236,7 +224,7 @@ type Limits struct {
 	// Memory for the messages of all calls on their way. Unless set, it is at most
 	// half of what limits.memory leaves for clients. When it is full, messages
 	// wait for up to 10s, and then their call ends with RESOURCE_EXHAUSTED.
-	// Meanwhile culvert ends calls of the client address that holds the most
+	// Meanwhile culvert ends calls of the address that holds the most
 	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	BufferedBytes Size `key:"buffered_bytes"`
 
@@ -266,10 +254,10 @@ type Limits struct {
 
 	// Memory that culvert may use. 0: GOMEMLIMIT if the environment sets it, else
 	// nine tenths of the container's limit, else no limit. culvert itself takes
-	// 20MiB, and clients may hold 65 % of the rest. When they hold all of it,
-	// culvert refuses new calls and connections of the client addresses that hold
-	// the most, and ends some (docs/how-it-works/memory.md). Without GOMEMLIMIT,
-	// this is also the limit of Go's garbage collector.
+	// 20MiB, and clients may hold 65 % of the rest. Beyond that, culvert refuses and ends
+	// calls and connections of the client addresses that hold the most
+	// (docs/how-it-works/memory.md). Without GOMEMLIMIT, this is also the limit of
+	// Go's garbage collector.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of an
@@ -325,8 +313,8 @@ type Health struct {
 	// that takes calls. The section backend has the name default.
 	DependsOn []string `key:"depends_on" is:"backend name"`
 
-	// Serve metrics for Prometheus at /metrics on the address in health.listen.
-	// They name the backends' methods. With false, culvert counts nothing.
+	// Serve metrics for Prometheus at /metrics on the address in health.listen,
+	// with the names of methods. With false, culvert counts nothing.
 	Metrics bool `key:"metrics" restart:"yes"`
 }
 
@@ -336,12 +324,7 @@ type Log struct {
 	// details of each connection.
 	Level string `key:"level" flag:"log-level" one:"debug,info,warn,error"`
 
-	// The form of the log:
-	//
-	//   - "text": for people.
-	//   - "json": for programs.
-	//   - "auto": text on a terminal, and JSON elsewhere.
-	//
+	// The form of the log. "auto" is text on a terminal, and JSON elsewhere.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json" restart:"yes"`
 
 	// Methods with too many calls for a line each

@@ -22,9 +22,9 @@ type AddressLimits struct {
 	FallbackRequests int `key:"fallback_requests"`
 
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.
-	// "auto" is 16MiB for each CPU (GOMAXPROCS at the start). One message may
-	// exceed the rest of this second. culvert then refuses the next ones until the
-	// excess is made up for.
+	// "auto" is 16MiB for each CPU (GOMAXPROCS at the start). A message may exceed
+	// the rest. culvert then refuses the next ones until the excess is made up
+	// for.
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 }
 

@@ -31,7 +31,7 @@ type Listener struct {
 	Transports []string `key:"transports" words:"transports"`
 
 	// TLS on this listener. Unset keys inherit from tls. With one of cert, key,
-	// certificates and self_signed it inherits none of them, and no acme; with
+	// certificates and self_signed it inherits none of these, and no acme; with
 	// one of client_ca, client_auth and crls none of these.
 	TLS ListenerTLS `key:"tls"`
 

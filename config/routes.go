@@ -76,15 +76,10 @@ type RouteMessage struct {
 	// The method, such as shop.v1.Orders/Watch, unless the path names it.
 	Method string `key:"method" is:"method name"`
 
-	// What a message of the client is.
-	//
-	//   - "protobuf": a binary WebSocket message is one message of the method.
-	//   - "json": a WebSocket message, or the body of a unary POST, is one
-	//     message in proto3 JSON.
-	//   - "sse": a GET or POST. Each reply is an event for an EventSource.
-	//   - "ndjson": a GET or POST. Each reply is a line of JSON.
-	//   - "opamp": the messages of OpAMP's agents, on a WebSocket or by polling
-	//     (docs/reference/opamp.md).
+	// What a message of the client is (docs/reference/messages.md): a WebSocket
+	// message in protobuf, or in JSON, or a POST in JSON; a GET or POST whose
+	// replies are events (sse) or lines of JSON (ndjson); or a message of an OpAMP
+	// agent.
 	Framing string `key:"framing" words:"framings"`
 
 	// For opamp: the unary method for agents that poll. Empty: culvert holds a
@@ -184,7 +179,7 @@ type RouteRewrite struct {
 	PathPrefix string `key:"path_prefix" is:"rewrite prefix"`
 
 	// The ":authority" of the calls, in place of the backend's. With TLS, the
-	// backend's certificate must have this name, too; SNI stays the backend's.
+	// backend's certificate must have this name; SNI stays the backend's.
 	Authority string `key:"authority" is:"host"`
 }
 

@@ -34,10 +34,9 @@ type ServerTLS struct {
 	// File with the private key (PEM) of cert.
 	Key string `key:"key" flag:"tls-key" is:"file" group:"certificate"`
 
-	// More certificates, selected by SNI. For a client without SNI, culvert
-	// selects by the IP address that the client connected to. The default is
-	// cert, or without it the first entry. Each other entry needs a DNS name or
-	// an IP address in its subjectAltName.
+	// More certificates, selected by SNI, or without SNI by the IP address that
+	// the client connected to. The default is cert, or without it the first entry.
+	// Each other entry needs a DNS name or an IP address in its subjectAltName.
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
 	// File with the CA certificates (PEM) for verifying client certificates.
@@ -60,8 +59,8 @@ type ServerTLS struct {
 	MinVersion string `key:"min_version" one:"1.2,1.3"`
 
 	// For development: a certificate for localhost, 127.0.0.1, ::1 and
-	// self_signed_names. Its CA can sign for these names only. culvert creates
-	// the CA once, in the user's configuration directory.
+	// self_signed_names. culvert creates its CA once, in the user's configuration
+	// directory. The CA can sign for these names only.
 	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate" restart:"yes"`
 }
 
