@@ -104,8 +104,12 @@ gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
 			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
 		}
-		remedy := strings.TrimSuffix(r.Remedy, "; the log has the cause under this call id") // the page says it of all
-		fmt.Fprintf(&b, "## %s\n\n%s: %s. %s.%s\n\n", r.Reason, r.Code, r.Meaning, sentence(remedy), others)
+		// The page says once where the cause is.
+		remedy := strings.NewReplacer("see the log: it has the cause under this call id", "", "; the log has the cause under this call id", "").Replace(r.Remedy)
+		if remedy != "" {
+			remedy = " " + sentence(remedy) + "."
+		}
+		fmt.Fprintf(&b, "## %s\n\n%s: %s.%s%s\n\n", r.Reason, r.Code, r.Meaning, remedy, others)
 	}
 	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md).\n")
 	return b.Bytes()
@@ -118,14 +122,14 @@ func metadataPage() []byte {
 For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
 
 culvert forwards metadata unchanged and in order, in both directions. A '*' stands for any rest.
-culvert doesn't forward the names in the tables, but with these rules:
+culvert drops the names in the tables below, except:
 
 - **vouched**: only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
   itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
 - **cookie**: only if the key is set.
 
-Some backends read an underscore or a dot in a name as a hyphen ('x_forwarded_for', 'x.forwarded.for'). culvert therefore drops such
-spellings of the **vouched** names, of the names that you add in 'metadata.vouched', and of 'culvert-*' and 'x-culvert-*'.
+Some backends read an underscore or a dot as a hyphen ('x_forwarded_for', 'x.forwarded.for'). So culvert drops such spellings of **vouched**
+names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
 
 culvert adds these itself:
 
@@ -134,7 +138,7 @@ culvert adds these itself:
 | backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host. 'x-forwarded-for' has what trusted proxies report, and then the address of the connection |
 | backend | 'via' | culvert, after the entries of trusted proxies |
 | backend | 'x-forwarded-user-agent' | the client's 'user-agent' |
-| backend | 'x-forwarded-client-cert' | the names in the client's verified certificate, as Envoy writes them, with 'Hash', 'Subject', 'URI' and 'DNS'; only with 'metadata.client_certificate' |
+| backend | 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them |
 | backend | 'x-request-id' | the call's id |
 | client | 'x-request-id' | the call's id, unless the backend sends one |
 

@@ -17,7 +17,7 @@ type ACME struct {
 
 	// Directory for the ACME account, certificates and keys; required. It must
 	// persist across restarts. culvert creates it for its user alone. Instances
-	// that share it get each certificate once.
+	// can share it.
 	Storage string `key:"storage" is:"directory"`
 
 	// Address for mail from the CA about problems with the account.
@@ -27,8 +27,8 @@ type ACME struct {
 	// for tests, is "https://acme-staging-v02.api.letsencrypt.org/directory".
 	Directory string `key:"directory" is:"https url"`
 
-	// File with the CA certificates (PEM) for verifying the directory's server.
-	// Default: the system's CAs. culvert reads the file again on SIGHUP.
+	// CA certificates (PEM) for verifying the directory's server. Default: the
+	// system's CAs. culvert reads the file again on SIGHUP.
 	CARoot string `key:"ca_root" is:"file"`
 
 	// ACME challenges that culvert may use:

@@ -53,9 +53,9 @@ type Backend struct {
 	// Health checks of the backend's addresses.
 	HealthCheck HealthCheck `key:"health_check"`
 
-	// The maximum number of connections to each address of the backend; 0 is no
-	// limit. culvert opens another one when the first has as many calls as the
-	// backend allows (MAX_CONCURRENT_STREAMS, often 100).
+	// Connections to each address of the backend; 0 is no limit. culvert opens
+	// another one when the first has as many calls as the backend allows
+	// (MAX_CONCURRENT_STREAMS, often 100).
 	MaxConnections int `key:"max_connections"`
 
 	// How long a call may wait while every connection has as many calls as the
@@ -73,7 +73,7 @@ type Backend struct {
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
 
-	// File with the descriptors of the backend's methods, for messages in JSON
+	// Descriptors of the backend's methods, for messages in JSON
 	// (docs/reference/connect.md#json). Empty: by server reflection.
 	Descriptors string `key:"descriptors" flag:"backend-descriptors" is:"file"`
 }
@@ -110,15 +110,13 @@ type BackendTLS struct {
 	// Use TLS to the backend.
 	Enabled bool `key:"enabled" flag:"backend-tls"`
 
-	// File with the CA certificates (PEM) for verifying the backend. Default:
-	// the system's CAs.
+	// CA certificates (PEM) for verifying the backend. Default: the system's CAs.
 	CA string `key:"ca" flag:"backend-ca" is:"file"`
 
-	// File with culvert's own certificate chain (PEM), for a backend that
-	// verifies clients.
+	// culvert's own certificate chain (PEM), for a backend that verifies clients.
 	Cert string `key:"cert" flag:"backend-cert" is:"file"`
 
-	// File with the private key (PEM) of cert.
+	// The private key (PEM) of cert.
 	Key string `key:"key" flag:"backend-key" is:"file"`
 
 	// The name in the backend's certificate. Default: from backend.address.

@@ -75,8 +75,8 @@ type Config struct {
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
 	// Refuse pages of other origins. With false, for trying out a list, culvert
-	// only logs and counts these pages, and they call without cookies. So do
-	// calls by GET over plaintext whose host isn't in hosts.
+	// only logs and counts these pages, which call without cookies. So do calls by
+	// GET over plaintext whose host isn't in hosts.
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
@@ -120,16 +120,15 @@ type Config struct {
 
 	// Addresses or networks of proxies that start each connection with a PROXY
 	// header, version 1 or 2: HAProxy with send-proxy, nginx with proxy_protocol,
-	// network load balancers. culvert requires the header from them, and from
-	// nobody else.
+	// network load balancers. Only they must, and can, send it.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
 
-	// How much culvert tells clients about its own errors: the reason, the remedy
-	// and a call ID ("concise"), or also addresses and causes, for development
-	// ("detailed"). The log has these under the call ID.
+	// What clients learn of culvert's own errors. "concise": the reason, the
+	// remedy and a call ID, under which the log has the rest. "detailed": also
+	// addresses and causes, for development.
 	Errors string `key:"errors" flag:"errors" one:"concise,detailed"`
 
 	// Limits. Where a key accepts 0, it is no limit, unless its text says
@@ -181,9 +180,9 @@ type Methods struct {
 // Connect configures the Connect protocol. culvert serves it with protobuf messages
 // without configuration.
 type Connect struct {
-	// What culvert does with messages in JSON, also of gRPC-Web: "convert" them to
-	// protobuf and back, by the backend's descriptors, or "pass" them on
-	// unchanged, as application/grpc+json, which most backends can't read.
+	// What culvert does with messages in JSON, also of gRPC-Web. "convert": to
+	// protobuf and back, by the backend's descriptors. "pass": unchanged, as
+	// application/grpc+json, which most backends can't read.
 	JSON string `key:"json" one:"convert,pass"`
 
 	// Patterns of methods that clients can call by GET, besides those whose
@@ -240,8 +239,8 @@ type Limits struct {
 	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// TLS handshakes in a second and, counted separately, WebSocket handshakes
-	// in a second; 0 is no limit.
+	// TLS handshakes and, counted separately, WebSocket handshakes in a second; 0
+	// is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
 	// Concurrent requests to the web server in fallback, WebSockets included; 0

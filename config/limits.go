@@ -14,8 +14,8 @@ type AddressLimits struct {
 	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// TLS handshakes in a second and, counted separately, WebSocket handshakes
-	// in a second; 0 is no limit.
+	// TLS handshakes and, counted separately, WebSocket handshakes in a second; 0
+	// is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
 	// Concurrent requests to the web server in fallback; 0 is no limit.
@@ -62,8 +62,8 @@ type ListenerLimits struct {
 	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// TLS handshakes in a second and, counted separately, WebSocket handshakes
-	// in a second; 0 is no limit.
+	// TLS handshakes and, counted separately, WebSocket handshakes in a second; 0
+	// is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.

@@ -11,9 +11,8 @@ import (
 
 var referenceHead = strings.ReplaceAll(`# Configuration
 
-For people who run culvert: every key, its default, its flag and its variable.
-
-culvert needs only the address of the backend: ~culvert serve --backend localhost:9000~.
+For people who run culvert: every key, its default, its flag and its variable. culvert needs only the address of the backend:
+~culvert serve --backend localhost:9000~.
 
 [proxy.yaml](../../proxy.yaml) has the keys that most people set. [proxy.schema.json](../proxy.schema.json) lets an editor check a file.
 [Commands](cli.md) check a configuration, and print defaults or the effective values. In what they print, keys that nothing sets are
@@ -56,12 +55,8 @@ need a restart.
 `, "~", "`")
 
 const referenceTail = `
-## Next
-
-- [commands and flags](cli.md)
-- [what an error means](errors.md)
-- [metadata](metadata.md)
-- [what happens to a call](../how-it-works/calls.md)
+Next: [commands and flags](cli.md), [what an error means](errors.md), [metadata](metadata.md),
+[what happens to a call](../how-it-works/calls.md).
 `
 
 func referenceFile(root entry, c *Config) []byte {

@@ -52,9 +52,9 @@ type Route struct {
 	// When culvert sends a failed call again.
 	Retry RouteRetry `key:"retry"`
 
-	// Origins of web pages that may call, in place of allow_origins. []: none but
-	// culvert's own pages. Default: allow_origins. A route that matches metadata
-	// or transports can't set this key
+	// Origins of web pages that may call, in place of the global ones. []: none
+	// but culvert's own pages. Default: allow_origins. A route that matches
+	// metadata or transports can't set this key
 	// (docs/reference/routes.md#which-rules-judge-a-call).
 	AllowOrigins []string `key:"allow_origins" is:"origin"`
 
@@ -76,9 +76,9 @@ type RouteMessage struct {
 	// The method, such as shop.v1.Orders/Watch, unless the path names it.
 	Method string `key:"method" is:"method name"`
 
-	// What a message of the client is (docs/reference/messages.md): a WebSocket
-	// message in protobuf, or in JSON, or a POST in JSON; a GET or POST whose
-	// replies are events (sse) or lines of JSON (ndjson); or a message of an OpAMP
+	// What a message of the client is (docs/reference/messages.md). protobuf: a
+	// WebSocket message. json: a WebSocket message or a POST. sse, ndjson: a GET
+	// or POST whose replies are events, or lines of JSON. opamp: that of an OpAMP
 	// agent.
 	Framing string `key:"framing" words:"framings"`
 
@@ -86,10 +86,10 @@ type RouteMessage struct {
 	// call of method open for each of them.
 	PollMethod string `key:"poll_method" is:"method name"`
 
-	// The WebSocket subprotocol that clients must offer. Empty: any, or none.
+	// The WebSocket subprotocol that clients must offer. Empty: any or none.
 	Subprotocol string `key:"subprotocol" is:"word"`
 
-	// Names of URL parameters that become metadata. Other parameters don't cross.
+	// URL parameters that become metadata. Others don't cross.
 	Query []string `key:"query" is:"metadata name"`
 
 	// The metadata, such as authorization, whose value is the client's first
@@ -125,7 +125,7 @@ type RouteMessage struct {
 	EventID string `key:"event_id" is:"word"`
 
 	// For sse and ndjson: the silence after which culvert sends a comment (sse) or
-	// an empty line (ndjson), so that proxies don't end the answer. 0s: never.
+	// an empty line (ndjson), so that proxies keep the answer open. 0s: never.
 	// Default: 15s.
 	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
@@ -141,8 +141,8 @@ type RouteMatch struct {
 	// matches only paths that become "/package.Service/Method".
 	PathPrefix string `key:"path_prefix" is:"path prefix"`
 
-	// Patterns of methods, as in methods.allow. They match the last two elements
-	// of the path, before rewrite. Empty: any.
+	// Patterns of methods. They match the last two elements of the path, before
+	// rewrite. Empty: any.
 	Methods []string `key:"methods" is:"method pattern"`
 
 	// Conditions for the metadata of the call.
@@ -217,8 +217,7 @@ type RouteRetry struct {
 	Codes []string `key:"codes" one:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,DATA_LOSS,UNAUTHENTICATED,UNAVAILABLE"`
 
 	// The pause before the second attempt, ±20 %. It doubles with each further
-	// attempt. A backend can ask for another pause with grpc-retry-pushback-ms.
-	// Default: 100ms.
+	// one. A backend can set it with grpc-retry-pushback-ms. Default: 100ms.
 	Backoff time.Duration `key:"backoff"`
 
 	// The maximum pause. Default: 1s.

@@ -167,7 +167,7 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 				links = append(links, "[`--"+f.Name+"`](configuration.md#"+strings.ReplaceAll(keys[f.Name].Name, ".", "")+")")
 			}
 		}
-		fmt.Fprintf(b, "\nThese flags set keys of the configuration: %s.\n", strings.Join(links, ", "))
+		fmt.Fprintf(b, "\nFlags for keys: %s.\n", strings.Join(links, " · "))
 		own = slices.DeleteFunc(own, isKey)
 	}
 	b.WriteString("\n| Flag | Meaning |\n|---|---|\n")

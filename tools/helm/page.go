@@ -14,8 +14,8 @@ const pageHeader = `# Values of the Helm chart
 
 For operators who install culvert with Helm. This page is generated from ` + "`deploy/kubernetes/chart/values.yaml`" + `.
 
-` + "`helm install culvert deploy/kubernetes/chart --namespace culvert-system --create-namespace`" + ` installs the injector. Install
-it once in a cluster. The chart can also install a gateway. For a second gateway, install another release with ` + "`injector.enabled=false`" + `.
+` + "`helm install culvert deploy/kubernetes/chart --namespace culvert-system --create-namespace`" + ` installs the injector,
+once in a cluster. For another gateway, install another release with ` + "`injector.enabled=false`" + `.
 
 `
 

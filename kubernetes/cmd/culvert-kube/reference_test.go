@@ -75,7 +75,7 @@ func referencePage(t *testing.T) []byte {
 }
 
 // onOtherPages are the beginnings of paragraphs of the help that guides or the flags repeat.
-var onOtherPages = []string{"It makes its own serving certificate", "At SIGTERM"}
+var onOtherPages = []string{"It makes its own serving certificate", "At SIGTERM", "With -f, check reads manifests", "Standard error has what inject did"}
 
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
@@ -122,7 +122,7 @@ var annotationTexts = map[string]string{
 	"image":            "the sidecar's image",
 	"listen-port":      "culvert's port for clients",
 	"mounts":           "more mounts of the pod's volumes: a list in JSON",
-	"security-context": "fields of the sidecar's security context in JSON. The others stay as they are: to run as root, also set `runAsNonRoot` to `false`",
+	"security-context": "fields of the sidecar's security context in JSON. The others stay: to run as root, also set `runAsNonRoot` to `false`",
 	"tls-secret":       "a Secret of the type `kubernetes.io/tls`, for clients that use TLS",
 }
 
@@ -133,14 +133,14 @@ func writeAnnotations(t *testing.T, b *bytes.Buffer) {
 Names begin with ` + "`" + inject.AnnotationPrefix + "`" + `. A restricted annotation needs [permission](#the-injectors-configuration) for the namespace. The
 label ` + "`" + inject.Label + "`" + ` with the value ` + "`" + inject.Enabled + "`" + `, on the pod or its namespace, asks for culvert. The pod's label wins.
 
-| Annotation | Restricted | Meaning |
-|---|---|---|
+| Annotation | Meaning |
+|---|---|
 `)
 	described, limits := 0, false
 	for _, name := range inject.AnnotationNames() {
 		if strings.HasPrefix(name, "limits.") {
 			if !limits {
-				b.WriteString("| `limits.…` | no | each key of [`limits`](configuration.md#limits) and of [`limits.address`](configuration.md#limitsaddress) |\n")
+				b.WriteString("| `limits.…` | each key of [`limits`](configuration.md#limits) and of [`limits.address`](configuration.md#limitsaddress) |\n")
 			}
 			limits = true
 			continue
@@ -153,11 +153,10 @@ label ` + "`" + inject.Label + "`" + ` with the value ` + "`" + inject.Enabled +
 		} else {
 			text = "the key [`" + name + "`](configuration.md#" + strings.ReplaceAll(name, ".", "") + ")"
 		}
-		restricted := "no"
 		if inject.Restricted(name) {
-			restricted = "yes"
+			text = "restricted: " + text
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s |\n", name, restricted, text)
+		fmt.Fprintf(b, "| `%s` | %s |\n", name, text)
 	}
 	if described != len(annotationTexts) {
 		t.Errorf("there is a text for %d annotations, and %d of them exist", len(annotationTexts), described)
@@ -253,5 +252,5 @@ func writeMetrics(t *testing.T, b *bytes.Buffer) {
 	for _, m := range results {
 		names = append(names, "`"+m[1]+"`")
 	}
-	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` is a request that isn't about a new pod. `malformed` is no request of an API server, or one over 3328 KiB. It gets an HTTP error.\n`busy` is a request too many, or one that ended before there was memory for it.\n", strings.Join(names, ", "))
+	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` isn't about a new pod. `malformed` is no request of an API server, or over 3328 KiB. `busy` is a request too many, or one that\nended before there was memory for it.\n", strings.Join(names, ", "))
 }
