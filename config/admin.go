@@ -10,11 +10,10 @@ import (
 
 // Admin configures the address for operators.
 type Admin struct {
-	// The address for operators (docs/guides/admin.md); "" or "off" for none. On
-	// loopback, every user of the host can use it. On a unix socket
-	// ("unix:/run/culvert/admin.sock"), only root and culvert's user can. Other
-	// addresses are errors. If the address is taken, culvert doesn't start; with
-	// the default, it starts without it and logs a warning.
+	// The address for operators (docs/guides/admin.md), on loopback or a unix
+	// socket ("unix:/run/culvert/admin.sock"); "" or "off" for none. If the
+	// address is taken, culvert doesn't start; with the default, it starts without
+	// it and logs a warning.
 	Listen string `key:"listen" flag:"admin" is:"admin address" restart:"yes"`
 }
 

@@ -31,7 +31,7 @@ import (
 // The comments of the fields are for people who write the file. go generate
 // copies them to the reference, the schema and the file of defaults.
 type Config struct {
-	// The address for clients, for all protocols, or a list of listeners:
+	// The address for clients, or a list of listeners:
 	//
 	//   - ":8080": a port on all addresses of the host.
 	//   - "127.0.0.1:8080": a port on this host only.
@@ -92,14 +92,11 @@ type Config struct {
 	PathPrefix string `key:"path_prefix" flag:"path-prefix" is:"path prefix"`
 
 	// The web server for all requests that aren't calls, WebSockets included, so
-	// that pages and calls share one origin:
+	// that pages and calls share one origin (docs/guides/one-origin.md):
 	//
 	//   - "http://localhost:3000": over plaintext.
 	//   - "https://app.internal": over TLS, verified with the system's CAs.
 	//   - "unix:/run/app.sock": a unix socket.
-	//
-	// Its pages are culvert's own. docs/guides/one-origin.md lists the requests
-	// that culvert keeps.
 	Fallback string `key:"fallback" flag:"fallback" is:"web server"`
 
 	// The methods that clients can call.
@@ -119,8 +116,9 @@ type Config struct {
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
 
 	// Addresses or networks of proxies that start each connection with a PROXY
-	// header, version 1 or 2: HAProxy with send-proxy, nginx with proxy_protocol,
-	// network load balancers. Only they must, and can, send it.
+	// header, version 1 or 2. Examples are HAProxy with send-proxy, nginx with
+	// proxy_protocol, and network load balancers. Only they must, and can, send
+	// it.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// Sensitive metadata that culvert forwards.
@@ -146,8 +144,8 @@ type Config struct {
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
 	// The last part of drain_timeout, in which culvert ends the remaining calls at
-	// random moments, so that clients don't all come back at once. Clients receive
-	// the end in the last second. Unless set, it is at most half of drain_timeout.
+	// random moments (docs/guides/health-and-signals.md#drain). Unless set, it is
+	// at most half of drain_timeout.
 	DrainSpread time.Duration `key:"drain_spread"`
 
 	// Health checks.
@@ -222,8 +220,7 @@ type Limits struct {
 
 	// Memory for the messages of all calls on their way. Unless set, it is at most
 	// half of what limits.memory leaves for clients. When it is full, messages
-	// wait for up to 10s, and then their call ends with RESOURCE_EXHAUSTED.
-	// Meanwhile culvert ends calls of the address that holds the most
+	// wait for up to 10s, and then their call ends with RESOURCE_EXHAUSTED
 	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	BufferedBytes Size `key:"buffered_bytes"`
 
@@ -243,8 +240,8 @@ type Limits struct {
 	// is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
-	// Concurrent requests to the web server in fallback, WebSockets included; 0
-	// is no limit. They don't count as calls.
+	// Concurrent requests to the web server in fallback, WebSockets included,
+	// which don't count as calls; 0 is no limit.
 	FallbackRequests int `key:"fallback_requests"`
 
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.
@@ -252,11 +249,10 @@ type Limits struct {
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
 	// Memory that culvert may use. 0: GOMEMLIMIT if the environment sets it, else
-	// nine tenths of the container's limit, else no limit. culvert itself takes
-	// 20MiB, and clients may hold 65 % of the rest. Beyond that, culvert refuses and ends
-	// calls and connections of the client addresses that hold the most
-	// (docs/how-it-works/memory.md). Without GOMEMLIMIT, this is also the limit of
-	// Go's garbage collector.
+	// nine tenths of the container's limit, else no limit. Without GOMEMLIMIT,
+	// this is also the limit of Go's garbage collector. culvert itself takes
+	// 20MiB, and clients may hold 65 % of the rest
+	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of an

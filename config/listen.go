@@ -29,9 +29,10 @@ type Listener struct {
 	// an h2ts tunnel needs both h2ts and its own protocol.
 	Transports []string `key:"transports" words:"transports"`
 
-	// TLS on this listener. Unset keys inherit from tls. With one of cert, key,
-	// certificates and self_signed it inherits none of these, and no acme; with
-	// one of client_ca, client_auth and crls none of these.
+	// TLS on this listener (docs/guides/listeners.md). Unset keys inherit from
+	// tls. With one of cert, key, certificates and self_signed it inherits none of
+	// these, and no acme; with one of client_ca, client_auth and crls none of
+	// these.
 	TLS ListenerTLS `key:"tls"`
 
 	// Addresses or networks of the proxies in front of this listener.

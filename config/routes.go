@@ -125,8 +125,7 @@ type RouteMessage struct {
 	EventID string `key:"event_id" is:"word"`
 
 	// For sse and ndjson: the silence after which culvert sends a comment (sse) or
-	// an empty line (ndjson), so that proxies keep the answer open. 0s: never.
-	// Default: 15s.
+	// an empty line (ndjson) against proxies' time-outs. 0s: never. Default: 15s.
 	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
 
@@ -208,8 +207,8 @@ type MetadataValue struct {
 // each message takes 64 bytes more than its size. Set it for methods that may run
 // twice.
 type RouteRetry struct {
-	// The maximum number of attempts. 0: no retries of calls that the backend may
-	// have seen. culvert stops all retries while many calls of the backend fail.
+	// The maximum number of attempts (docs/guides/several-backends.md#retries). 0:
+	// no retries of calls that the backend may have seen.
 	Attempts int `key:"attempts" is:"attempts"`
 
 	// The statuses after which culvert retries, besides its own errors before the

@@ -59,8 +59,7 @@ type ServerTLS struct {
 	MinVersion string `key:"min_version" one:"1.2,1.3"`
 
 	// For development: a certificate for localhost, 127.0.0.1, ::1 and
-	// self_signed_names. culvert creates its CA once, in the user's configuration
-	// directory. The CA can sign for these names only.
+	// self_signed_names (docs/guides/certificates.md).
 	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate" restart:"yes"`
 }
 

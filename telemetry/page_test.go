@@ -104,6 +104,9 @@ a status that the method itself gives.
 |---|---|
 `)
 	for _, l := range labels {
+		if l.Meaning == inMetric {
+			continue
+		}
 		fmt.Fprintf(&b, "| `%s` | %s |\n", l.Name, l.Meaning)
 	}
 	b.WriteString("\nNext: [the log](log.md), [errors](errors.md).\n")
@@ -113,16 +116,19 @@ a status that the method itself gives.
 // A label is a label of culvert's metrics and its meaning, for the page.
 type label struct{ Name, Meaning string }
 
+// inMetric is the meaning of a label that the text of its metrics has.
+const inMetric = ""
+
 // labels has each label once.
 var labels = []label{
 	{"backend", "the backend's name; `default` for the one in `backend`"},
-	{"certificate", "the certificate's file, or its first name"},
+	{"certificate", inMetric},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
-	{"enforced", "`true`, or `false` for a rule that is only tried out"},
+	{"enforced", inMetric},
 	{"error_type", "the status code if it is UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
-	{"go_version", "the version of Go that built culvert"},
+	{"go_version", inMetric},
 	{"http_status", "the class of the HTTP status, such as `2xx`; `1xx` is a WebSocket, and `_OTHER` a number over 599. Empty if the client got no answer"},
-	{"key", "the key of the configuration"},
+	{"key", inMetric},
 	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},
 	{"listener", "the listener's name; empty if there is one without a name"},
 	{"origin", "the source of the status, as in [the log](log.md#calls)"},
@@ -131,8 +137,8 @@ var labels = []label{
 	{"result", "`applied` or `rejected`"},
 	{"rpc_method", "the method; `_OTHER` for methods that no backend has shown to know, and after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got; `_OTHER` for a number without a name"},
-	{"rpc_system_name", "always `grpc`"},
+	{"rpc_system_name", "`grpc`"},
 	{"state", "`accepts`: the address gets new calls; `unhealthy`: its health check fails; `down`: there is no connection"},
 	{"transport", "of calls: the [client protocol](protocols.md), or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
-	{"version", "the version of culvert, or of its configuration"},
+	{"version", inMetric},
 }

@@ -99,6 +99,30 @@ const completionText = `To load the script in the current shell:
 ` + "`culvert completion bash --help`" + ` says how to load it in every new shell.
 `
 
+// writeKeyFlags lists the flags that set a key, by the sections of the keys.
+func writeKeyFlags(b *bytes.Buffer, flags []*pflag.Flag, keys map[string]config.Key) {
+	var sections []string
+	links := map[string][]string{}
+	for _, f := range flags {
+		key := keys[f.Name].Name
+		if key == "" {
+			continue
+		}
+		section, _, inside := strings.Cut(key, ".")
+		if !inside {
+			section = "top level"
+		}
+		if links[section] == nil {
+			sections = append(sections, section)
+		}
+		links[section] = append(links[section], "[`--"+f.Name+"`](configuration.md#"+strings.ReplaceAll(key, ".", "")+")")
+	}
+	b.WriteString("\nThese flags set keys of the configuration:\n\n")
+	for _, s := range sections {
+		fmt.Fprintf(b, "- %s: %s\n", s, strings.Join(links[s], ", "))
+	}
+}
+
 // inPlaceOfHelp has the commands whose help other pages, or the flags, repeat: the
 // paragraphs that the page takes, and what it says in place of the others.
 var inPlaceOfHelp = map[string]struct {
@@ -161,13 +185,7 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	}
 	isKey := func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" && settings > 0 }
 	if settings > 1 {
-		var links []string
-		for _, f := range own {
-			if isKey(f) {
-				links = append(links, "[`--"+f.Name+"`](configuration.md#"+strings.ReplaceAll(keys[f.Name].Name, ".", "")+")")
-			}
-		}
-		fmt.Fprintf(b, "\nFlags for keys: %s.\n", strings.Join(links, " · "))
+		writeKeyFlags(b, own, keys)
 		own = slices.DeleteFunc(own, isKey)
 	}
 	b.WriteString("\n| Flag | Meaning |\n|---|---|\n")

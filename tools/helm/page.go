@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -17,7 +18,13 @@ For operators who install culvert with Helm. This page is generated from ` + "`d
 ` + "`helm install culvert deploy/kubernetes/chart --namespace culvert-system --create-namespace`" + ` installs the injector,
 once in a cluster. For another gateway, install another release with ` + "`injector.enabled=false`" + `.
 
+The pods of both have ` + "`podLabels`, `podAnnotations`, `priorityClassName`, `nodeSelector`, `tolerations`, `affinity` and `topologySpreadConstraints`" + `
+as in Kubernetes. By default they run on Linux, prefer different nodes, and spread across zones where possible.
+
 `
+
+// ofPods are values that the head of the page explains.
+var ofPods = []string{"podLabels", "podAnnotations", "priorityClassName", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"}
 
 const pageFooter = `
 Next: [Kubernetes](../guides/kubernetes.md), [configuration](configuration.md), [reload](../guides/reload.md).
@@ -70,6 +77,7 @@ func (w rowWriter) write(out *bytes.Buffer, path string, section *yaml.Node) (re
 		switch {
 		case about == "":
 			return nil, fmt.Errorf("%d: %s has no comment", key.Line, name)
+		case slices.Contains(ofPods, key.Value): // the head has them
 		case documented(value):
 			inner, err := w.section(out, name, about, value)
 			if err != nil {

@@ -75,7 +75,7 @@ func referencePage(t *testing.T) []byte {
 }
 
 // onOtherPages are the beginnings of paragraphs of the help that guides or the flags repeat.
-var onOtherPages = []string{"It makes its own serving certificate", "At SIGTERM", "With -f, check reads manifests", "Standard error has what inject did"}
+var onOtherPages = []string{"It makes its own serving certificate", "At SIGTERM", "With -f, check reads manifests", "Standard error has what inject did", "A container with 128 MiB"}
 
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
