@@ -9,7 +9,7 @@ import (
 
 // NamedBackend is one of several backends.
 type NamedBackend struct {
-	// The name of the backend in routes, health.depends_on and the log.
+	// The name in routes, health.depends_on and the log.
 	Name string `key:"name" is:"backend name" needed:"true"`
 
 	Backend `same:"backend"`
@@ -84,9 +84,9 @@ type BackendLimits struct {
 	// has room. limits.enforce doesn't apply.
 	Calls int `key:"calls"`
 
-	// Calls that wait because the backend is full or has no connection yet; 0 is
-	// no limit. A further call ends at once with UNAVAILABLE (OVERLOADED). A
-	// waiting call ends after queue_timeout, or after 5s without a connection.
+	// Calls that wait for a connection or a place on one; 0 is no limit. A further
+	// call ends at once with UNAVAILABLE (OVERLOADED). A waiting call ends after
+	// queue_timeout, or after 5s without a connection.
 	WaitingCalls int `key:"waiting_calls"`
 }
 

@@ -55,8 +55,7 @@ type Config struct {
 	Backends []NamedBackend `key:"backends"`
 
 	// Which calls go to which backend. The most specific route wins
-	// (docs/reference/routes.md). A call that no route matches ends with
-	// UNIMPLEMENTED.
+	// (docs/reference/routes.md). Other calls end with UNIMPLEMENTED.
 	Routes []Route `key:"routes"`
 
 	// Origins of web pages that may call:
@@ -81,11 +80,11 @@ type Config struct {
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
 	// Their pages may call, loopback addresses answer to them, and tls.http_listen
-	// redirects them to HTTPS. If there are names, culvert refuses calls by GET
-	// over plaintext for others, except IP addresses, localhost and names of
-	// certificates. A name without a port matches pages on the scheme's default
-	// port and on the port in the request's Host. If a proxy drops another port
-	// from Host, name the port: "grpc.example.com:8443".
+	// redirects them to HTTPS. culvert then refuses calls by GET over plaintext
+	// for other names, except IP addresses, localhost and names of certificates. A
+	// name without a port matches pages on the scheme's default port and on the
+	// port in the request's Host. If a proxy drops another port from Host, name
+	// the port: "grpc.example.com:8443".
 	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
 	// A prefix, such as "/grpc", that culvert removes from each path.
@@ -138,9 +137,9 @@ type Config struct {
 	// (docs/guides/http2-server.md).
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
-	// How long culvert may take to end after SIGTERM or SIGINT. It then ends the
-	// calls that still run, with UNAVAILABLE. Keep this at least 2s below the time
-	// after which the supervisor kills the process (Kubernetes: 30s).
+	// How long culvert may take to end after SIGTERM or SIGINT: at least 2s less
+	// than the supervisor's time-out (Kubernetes: 30s). It then ends the calls
+	// that still run, with UNAVAILABLE.
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
 	// The last part of drain_timeout, in which culvert ends the remaining calls at
@@ -191,7 +190,7 @@ type Connect struct {
 
 // Metadata configures which sensitive metadata passes.
 type Metadata struct {
-	// Forward cookies from browsers to the backend, as metadata.
+	// Forward cookies from browsers to the backend.
 	ForwardCookies bool `key:"forward_cookies"`
 
 	// Forward set-cookie from the backend to browsers.
@@ -286,8 +285,8 @@ type Limits struct {
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
 	// The time without a call after which culvert closes a connection, over HTTP/2
-	// with a GOAWAY, give or take a tenth; 0s is no limit. While others lack
-	// memory, it closes earlier and without GOAWAY.
+	// with a GOAWAY, give or take a tenth; 0s is no limit. Without memory, it
+	// closes earlier.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s
@@ -298,14 +297,14 @@ type Limits struct {
 
 // Health configures health checks.
 type Health struct {
-	// The address of /livez, /readyz and the gRPC service grpc.health.v1; "" or
-	// "off" for none. /readyz answers 200 while culvert takes new calls. If the
-	// address is taken, culvert doesn't start; with the default, it starts without
-	// health checks and logs a warning.
+	// The address of /livez, /readyz, /metrics and grpc.health.v1
+	// (docs/guides/health-and-signals.md); "" or "off" for none. If it is taken,
+	// culvert doesn't start; with the default, it starts without health checks and
+	// logs a warning.
 	Listen string `key:"listen" flag:"health-listen" is:"optional address" restart:"yes"`
 
-	// Names of backends. /readyz answers 503 while one of them has no connection
-	// that takes calls. The section backend has the name default.
+	// Names of backends, "default" for the section backend. /readyz answers 503
+	// while one of them has no connection that takes calls.
 	DependsOn []string `key:"depends_on" is:"backend name"`
 
 	// Serve metrics for Prometheus at /metrics on the address in health.listen,

@@ -25,7 +25,7 @@ type Route struct {
 	Split []RouteTarget `key:"split"`
 
 	// The metadata, such as x-user-id, whose value selects a backend of split.
-	// Calls without it go to a random backend, by weight.
+	// Calls without it go to a random one, by weight.
 	Sticky string `key:"sticky" is:"sticky name"`
 
 	// What culvert changes in the method and in the authority.
@@ -136,8 +136,7 @@ type RouteMatch struct {
 	Hosts []string `key:"hosts" is:"route host"`
 
 	// The beginning of the path behind the path_prefix of the file, in whole
-	// elements: "/team-a". Set rewrite.path_prefix to "/" to remove it. The route
-	// matches only paths that become "/package.Service/Method".
+	// elements: "/team-a". Set rewrite.path_prefix to "/" to remove it.
 	PathPrefix string `key:"path_prefix" is:"path prefix"`
 
 	// Patterns of methods. They match the last two elements of the path, before
@@ -184,9 +183,8 @@ type RouteRewrite struct {
 
 // RouteMetadata changes the metadata of a call.
 type RouteMetadata struct {
-	// Metadata that culvert sets, in place of the client's. Names of gRPC's own or
-	// of a connection, and names that only culvert and trusted proxies may set,
-	// are errors.
+	// Metadata that culvert sets, in place of the client's. Reserved names are
+	// errors.
 	Set []MetadataValue `key:"set"`
 
 	// Names of metadata that culvert removes.

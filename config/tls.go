@@ -8,9 +8,9 @@ type TLS struct {
 	// "app.test" and "192.168.1.10".
 	SelfSignedNames []string `key:"self_signed_names" is:"own name" restart:"yes"`
 
-	// An address (":80") that redirects plaintext requests to HTTPS; "" or "off"
-	// for none. It redirects names of certificates and names in hosts, and answers
-	// the challenges of acme.
+	// An address (":80") that redirects plaintext requests for names of
+	// certificates and names in hosts to HTTPS, and answers the challenges of
+	// acme; "" or "off" for none.
 	HTTPListen string `key:"http_listen" is:"optional address" restart:"yes"`
 
 	// The port that http_listen redirects to, such as 443 behind a load balancer.
@@ -55,7 +55,7 @@ type ServerTLS struct {
 	// culvert warns about an outdated list, and still uses it.
 	CRLs []string `key:"crls" is:"file" group:"trust" restart:"yes"`
 
-	// The oldest version of TLS that culvert accepts.
+	// The oldest version of TLS for clients.
 	MinVersion string `key:"min_version" one:"1.2,1.3"`
 
 	// For development: a certificate for localhost, 127.0.0.1, ::1 and

@@ -123,17 +123,26 @@ func writeKeyFlags(b *bytes.Buffer, flags []*pflag.Flag, keys map[string]config.
 	}
 }
 
-// inPlaceOfHelp has the commands whose help other pages, or the flags, repeat: the
-// paragraphs that the page takes, and what it says in place of the others.
+// inPlaceOfHelp has the commands of whose help the page needs less: the paragraphs that
+// it takes, and what it says in place of the others.
 var inPlaceOfHelp = map[string]struct {
 	paragraphs int
 	rest       []string
 }{
 	"culvert serve": {1, []string{`On signals culvert [drains, ends or reloads](../guides/health-and-signals.md#signals). A supervisor can pass
 [listening sockets](../guides/listeners.md#sockets-from-a-supervisor).`}},
+	"culvert demo": {0, []string{`demo starts an example gRPC service, culvert in front of it, and a page that calls the service from a browser. A
+switch on the page puts a proxy that speaks only HTTP/1.1 into the path. If a port is taken, demo uses a free one.`}},
 	"culvert validate":        {1, nil},
 	"culvert config defaults": {0, nil},
-	"culvert healthcheck":     {1, nil},
+	"culvert config print": {0, []string{`print shows the effective value of every key, and its source: a flag, a variable, a line of the file, or "default". The
+output is a configuration file with the same effect and absolute paths, except that it hides secrets. These are
+~tls.acme.eab.hmac_key~, the values in ~tls.acme.dns_settings~ and in ~metadata.set~ of routes, the query of
+~tls.acme.directory~, and each value from a variable (~${NAME}~) or another file (~file:/path~).`}},
+	"culvert routes explain": {0, []string{`explain prints what culvert does with a call to the URL: the route, the backend, the method and the rules, and why not
+another route. With an origin header, it says whether the page may call. It opens no connection. The exit code is 1 if no route matches,
+or if the listener refuses the call.`}},
+	"culvert healthcheck": {1, nil},
 	"culvert drain": {0, []string{`drain asks the culvert on this host, at its admin address, to
 [refuse new calls](../guides/health-and-signals.md#take-culvert-out-of-service-first). It takes the address from the same sources as
 serve. In Kubernetes, run it as the preStop hook.`}},
@@ -153,7 +162,7 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		paragraphs = []string{c.Short + "."}
 	}
 	for _, paragraph := range paragraphs {
-		b.WriteString("\n" + paragraph + "\n")
+		b.WriteString("\n" + strings.ReplaceAll(paragraph, "~", "`") + "\n")
 	}
 	b.WriteString("\n```sh\n")
 	for line := range strings.Lines(c.Example) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -14,7 +15,6 @@ import (
 	"os"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -74,19 +74,35 @@ func referencePage(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// onOtherPages are the beginnings of paragraphs of the help that guides or the flags repeat.
-var onOtherPages = []string{"It makes its own serving certificate", "At SIGTERM", "With -f, check reads manifests", "Standard error has what inject did", "A container with 128 MiB"}
+// inPlaceOfHelp is what the page says in place of a command's help, which needs more.
+var inPlaceOfHelp = map[string]string{
+	"inject": `inject prints manifests with culvert in the pods that ask for it by the [label](#annotations-of-pods), of the pod or of its
+namespace in the same manifests. With ~--all~, each pod gets culvert unless its label is ~disabled~. Pods are found in Pod, Deployment,
+StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, ReplicationController, PodTemplate, and lists of these.
+
+Documents without such a pod pass byte for byte. The others lose blank lines. A second inject changes nothing. If a pod asks for culvert and
+can't have it, inject exits with 1 and prints no manifest.`,
+	"check": `check says which pods get culvert, which are refused, and which have an outdated culvert. It finds what keeps culvert from
+running or from being reached, and where clients reach a backend's port past culvert. It prints the remedy.
+
+Without ~-f~, check reads the cluster that kubectl uses. It needs the verbs get and list on pods, deployments, statefulsets, daemonsets, jobs,
+cronjobs, services, limitranges, ingresses, networkpolicies, configmaps, endpointslices, namespaces and mutatingwebhookconfigurations.
+It reads no Secrets. It compares the sidecars by the injector's configuration in the cluster or ~--config~, else only their image,
+with ~--sidecar-image~.
+
+It exits with 0 if it finds no error, with 1 if it finds one (see ~--fail-on~), and with 2 if it can't check.`,
+	"webhook": `webhook serves the API server over HTTPS. It puts culvert into each new pod that asks for it, and refuses a pod that can't have
+it, or that has more than 20000 fields and list items.
+
+It finds the API server like kubectl, by KUBECONFIG or in a pod by the service account, and makes its own
+[certificates](../guides/kubernetes-upgrades.md#certificates). With ~--tls-cert~ it needs no API server. It loads the files of certificates
+again when they change, but not the file of ~--config~.`,
+}
 
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
-	for paragraph := range strings.SplitSeq(c.Long, "\n\n") {
-		elsewhere := slices.ContainsFunc(onOtherPages, func(beginning string) bool { return strings.HasPrefix(paragraph, beginning) })
-		if paragraph != "" && !elsewhere {
-			b.WriteString("\n" + paragraph + "\n")
-		}
-	}
-	if c.Name() == "webhook" {
-		b.WriteString("\nIt finds the API server like kubectl, by KUBECONFIG or in a pod by the service account, and makes its own\n[certificates](../guides/kubernetes-upgrades.md#certificates).\n")
+	if text := cmp.Or(strings.ReplaceAll(inPlaceOfHelp[c.Name()], "~", "`"), c.Long); text != "" {
+		b.WriteString("\n" + text + "\n")
 	}
 	b.WriteString("\n```sh\n")
 	for line := range strings.Lines(c.Example) {
