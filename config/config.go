@@ -285,8 +285,8 @@ type Limits struct {
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
 	// The time without a call after which culvert closes a connection, over HTTP/2
-	// with a GOAWAY, give or take a tenth; 0s is no limit. Without memory, it
-	// closes earlier.
+	// with a GOAWAY, give or take a tenth; 0s is no limit. While memory is scarce,
+	// it closes earlier.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s
