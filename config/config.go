@@ -123,7 +123,7 @@ type Config struct {
 	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
 
-	// What clients learn of culvert's own errors. "concise": the reason, the
+	// How much clients learn of culvert's own errors. "concise": the reason, the
 	// remedy and a call ID, under which the log has the rest. "detailed": also
 	// addresses and causes, for development.
 	Errors string `key:"errors" flag:"errors" one:"concise,detailed"`

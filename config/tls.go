@@ -9,8 +9,8 @@ type TLS struct {
 	SelfSignedNames []string `key:"self_signed_names" is:"own name" restart:"yes"`
 
 	// An address (":80") that redirects plaintext requests for names of
-	// certificates and names in hosts to HTTPS, and answers the challenges of
-	// acme; "" or "off" for none.
+	// certificates and of hosts to HTTPS, and answers the challenges of acme. ""
+	// or "off": none.
 	HTTPListen string `key:"http_listen" is:"optional address" restart:"yes"`
 
 	// The port that http_listen redirects to, such as 443 behind a load balancer.
