@@ -126,7 +126,7 @@ var labels = []label{
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
 	{"enforced", inMetric},
 	{"error_type", "the status code if it is UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
-	{"go_version", inMetric},
+	{"go_version", "the version of Go that built culvert"},
 	{"http_status", "the class of the HTTP status, such as `2xx`; `1xx` is a WebSocket, and `_OTHER` a number over 599. Empty if the client got no answer"},
 	{"key", inMetric},
 	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},

@@ -137,7 +137,7 @@ switch on the page puts a proxy that speaks only HTTP/1.1 into the path. If a po
 	"culvert config defaults": {0, nil},
 	"culvert config print": {0, []string{`print shows the effective value of every key, and its source: a flag, a variable, a line of the file, or "default". The
 output is a configuration file with the same effect and absolute paths, except that it hides secrets. These are
-~tls.acme.eab.hmac_key~, the values in ~tls.acme.dns_settings~ and in ~metadata.set~ of routes, the query of
+~tls.acme.eab.hmac_key~, the values in ~tls.acme.dns_settings~ and in ~routes[].metadata.set~, the query of
 ~tls.acme.directory~, and each value from a variable (~${NAME}~) or another file (~file:/path~).`}},
 	"culvert routes explain": {0, []string{`explain prints what culvert does with a call to the URL: the route, the backend, the method and the rules, and why not
 another route. With an origin header, it says whether the page may call. It opens no connection. The exit code is 1 if no route matches,
