@@ -71,12 +71,25 @@ func errorsPage() []byte {
 For operators, and for authors of clients who got one of these errors: code, meaning and remedy of each. This page is generated from
 'bridge/report/reasons.go'.
 
-A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with the domain 'culvert', one of the reasons below, and
-metadata:
+A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with one of the reasons below:
+
+~~~json
+{
+  "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+  "reason": "UPSTREAM_UNREACHABLE",
+  "domain": "culvert",
+  "metadata": {
+    "call_id": "3ab426dec4b436a5",
+    "sent": "no"
+  }
+}
+~~~
+
+gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details' of its error, in base64.
 
 | metadata | value |
 |---|---|
-| 'call_id' | the call's id. culvert's log has the cause in the line with the same 'call_id' |
+| 'call_id' | the call's id. The log has the cause in the line with the same 'call_id' |
 | 'sent' | with Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
 | 'limit' | the key of the limit. With 'LIMIT_EXCEEDED', 'google.rpc.RetryInfo' says when there may be room |
 
@@ -91,7 +104,12 @@ metadata:
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
 			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
 		}
-		fmt.Fprintf(&b, "## %s\n\n%s: %s. %s.%s\n\n", r.Reason, r.Code, r.Meaning, sentence(r.Remedy), others)
+		// The page says once where the cause is.
+		remedy := strings.NewReplacer("see the log: it has the cause under this call id", "", "; the log has the cause under this call id", "").Replace(r.Remedy)
+		if remedy != "" {
+			remedy = " " + sentence(remedy) + "."
+		}
+		fmt.Fprintf(&b, "## %s\n\n%s: %s.%s%s\n\n", r.Reason, r.Code, r.Meaning, remedy, others)
 	}
 	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md).\n")
 	return b.Bytes()
@@ -103,30 +121,30 @@ func metadataPage() []byte {
 
 For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
 
-culvert forwards metadata unchanged and in order, in both directions, unless a table below names it. A '*' stands for any rest.
+culvert forwards metadata unchanged and in order, in both directions. A '*' stands for any rest.
+culvert drops the names in the tables below, except:
 
-- **drop**: never forwarded.
-- **vouched**: forwarded only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
+- **vouched**: only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
   itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
-- **cookie**: forwarded only if the key in the last column is set.
+- **cookie**: only if the key is set.
 
-Some backends read an underscore or a dot in a name as a hyphen ('x_forwarded_for', 'x.forwarded.for'). culvert therefore drops such
-spellings of the **vouched** names, of the names that you add in 'metadata.vouched', and of 'culvert-*' and 'x-culvert-*'.
+Some backends read an underscore or a dot as a hyphen ('x_forwarded_for', 'x.forwarded.for'). So culvert drops such spellings of **vouched**
+names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
 
 culvert adds these itself:
 
 | to | name | value |
 |---|---|---|
-| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host. 'x-forwarded-for' has what trusted proxies report, and then the address of the connection: the client's, or that of the nearest proxy |
+| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host. 'x-forwarded-for' has what trusted proxies report, and then the address of the connection |
 | backend | 'via' | culvert, after the entries of trusted proxies |
 | backend | 'x-forwarded-user-agent' | the client's 'user-agent' |
-| backend | 'x-forwarded-client-cert' | the names in the client's verified certificate, as Envoy writes them, with 'Hash', 'Subject', 'URI' and 'DNS'; only with 'metadata.client_certificate' |
+| backend | 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them |
 | backend | 'x-request-id' | the call's id |
 | client | 'x-request-id' | the call's id, unless the backend sends one |
 
 `))
 	table := func(title string, rules []headers.Row) {
-		fmt.Fprintf(&b, "## %s\n\n| names | rule | why |\n|---|---|---|\n", title)
+		fmt.Fprintf(&b, "## %s\n\n| names | why |\n|---|---|\n", title)
 		type row struct{ rule, why string }
 		var rows []row // in the order of their first names
 		names := map[row][]string{}
@@ -138,7 +156,11 @@ culvert adds these itself:
 			names[at] = append(names[at], "`"+r.Name+"`")
 		}
 		for _, r := range rows {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", strings.Join(names[r], ", "), r.rule, r.why)
+			why := r.why
+			if r.rule != "drop" {
+				why = "**" + r.rule + "**: " + why
+			}
+			fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(names[r], ", "), why)
 		}
 		b.WriteString("\n")
 	}
@@ -147,7 +169,7 @@ culvert adds these itself:
 	b.WriteString(quoted(`## Trailers of native gRPC
 
 HTTP forbids these names in trailers: 'authorization', 'cache-control', 'expect', 'host', 'max-forwards', 'pragma', 'range', 'realm',
-'te', 'trailer', 'www-authenticate', 'if-*' and 'proxy-*'. Native clients don't get them as trailers; clients of gRPC-Web and of WebSockets do.
+'te', 'trailer', 'www-authenticate', 'if-*' and 'proxy-*'. Only clients of gRPC-Web and of WebSockets get them as trailers.
 
 ## Methods that need a rule
 
@@ -159,7 +181,9 @@ These need 'methods.allow': `))
 
 // quoted returns Markdown whose code stands between apostrophes that begin or end a
 // word, since a literal of Go's can't have backticks.
-func quoted(text string) string { return codeMark.ReplaceAllString(text, "$1`$2`") }
+func quoted(text string) string {
+	return strings.ReplaceAll(codeMark.ReplaceAllString(text, "$1`$2`"), "~~~", "```")
+}
 
 var codeMark = regexp.MustCompile(`(^|[\s(])'([^'\n]+)'`)
 

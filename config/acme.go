@@ -11,27 +11,24 @@ import (
 
 // ACME configures certificates from an ACME CA.
 type ACME struct {
-	// Names that clients use for culvert. culvert gets and renews a certificate
-	// for each. "*.example.com" requires dns_provider. By setting a name, you
-	// agree to the terms of the CA.
+	// Names for which culvert gets and renews a certificate. "*.example.com"
+	// requires dns_provider. By setting a name, you agree to the terms of the CA.
 	Domains []string `key:"domains" is:"domain"`
 
 	// Directory for the ACME account, certificates and keys; required. It must
 	// persist across restarts. culvert creates it for its user alone. Instances
-	// that share it get each certificate once.
+	// can share it.
 	Storage string `key:"storage" is:"directory"`
 
 	// Address for mail from the CA about problems with the account.
 	Email string `key:"email" is:"email"`
 
-	// URL of the CA's directory. Default: Let's Encrypt. For tests, use its
-	// staging environment:
-	// "https://acme-staging-v02.api.letsencrypt.org/directory".
+	// URL of the CA's directory. Default: Let's Encrypt. Its staging environment,
+	// for tests, is "https://acme-staging-v02.api.letsencrypt.org/directory".
 	Directory string `key:"directory" is:"https url"`
 
-	// File with the CA certificates (PEM) for verifying the directory's server,
-	// for a company's own CA. Default: the system's CAs. culvert reads the file
-	// again on SIGHUP.
+	// CA certificates (PEM) for verifying the directory's server. Default: the
+	// system's CAs. culvert reads the file again on SIGHUP.
 	CARoot string `key:"ca_root" is:"file"`
 
 	// ACME challenges that culvert may use:
@@ -44,23 +41,23 @@ type ACME struct {
 	// tls.http_listen also http-01.
 	Challenges []string `key:"challenges" one:"tls-alpn-01,http-01,dns-01"`
 
-	// Patterns of names for which culvert gets a certificate when a client first
-	// asks for one: "shop.example.com", "*.example.com" (one label). culvert
-	// orders at most 20 certificates at once, and then one more every 45s.
+	// Patterns of names whose certificate culvert gets when a client first asks
+	// for it: "shop.example.com", "*.example.com" (one label). culvert orders at
+	// most 20 at once, and then one more every 45s.
 	OnDemand []string `key:"on_demand" is:"domain"`
 
 	// External account binding, for a CA that requires it.
 	EAB EAB `key:"eab"`
 
 	// The DNS provider that writes the record for dns-01. This program must be
-	// built with it: see docs/guides/acme.md#by-dns.
+	// built with it (docs/guides/acme.md#by-dns).
 	DNSProvider string `key:"dns_provider" is:"word"`
 
 	// Settings for the DNS provider, usually a token.
 	DNSSettings []DNSSetting `key:"dns_settings"`
 
-	// Name servers ("192.0.2.53:53") that culvert asks whether the record for
-	// dns-01 is visible. Default: the zone's own name servers.
+	// Name servers ("192.0.2.53:53") that culvert asks for the record of dns-01.
+	// Default: the zone's own.
 	DNSResolvers []string `key:"dns_resolvers" is:"resolver"`
 }
 

@@ -10,15 +10,10 @@ import (
 
 // Admin configures the address for operators.
 type Admin struct {
-	// The address for operators; "" or "off" for none. It shows the effective
-	// configuration and profiles of the program, changes the log level, and
-	// drains culvert. It must be on loopback, or a unix socket of culvert's user:
-	//
-	//   - "127.0.0.1:9902": every user of the host can use it.
-	//   - "unix:/run/culvert/admin.sock": only root and culvert's user can.
-	//
-	// If the address is taken, culvert doesn't start; if it is the default, it
-	// starts without it and logs a warning.
+	// The address for operators (docs/guides/admin.md), on loopback or a unix
+	// socket ("unix:/run/culvert/admin.sock"); "" or "off" for none. If the
+	// address is taken, culvert doesn't start; with the default, it starts without
+	// it and logs a warning.
 	Listen string `key:"listen" flag:"admin" is:"admin address" restart:"yes"`
 }
 

@@ -9,7 +9,7 @@ import (
 
 // NamedBackend is one of several backends.
 type NamedBackend struct {
-	// The name of the backend in routes, health.depends_on and the log.
+	// The name in routes, health.depends_on and the log.
 	Name string `key:"name" is:"backend name" needed:"true"`
 
 	Backend `same:"backend"`
@@ -34,11 +34,10 @@ type Backend struct {
 	TLS BackendTLS `key:"tls"`
 
 	// How long a connection with calls may be silent before culvert sends an
-	// HTTP/2 ping: 10s or more. If no answer arrives within 10s, culvert closes
-	// the connection, and its calls end. With 0s, culvert pings only if it has
-	// sent something and heard nothing for 10s, so streams without traffic stay
-	// when the backend hangs. An ordinary gRPC server closes connections that
-	// ping more often than every 5m.
+	// HTTP/2 ping: 10s or more. Without an answer within 10s, the connection and
+	// its calls end. With 0s, culvert pings only if it has sent something and
+	// heard nothing for 10s, so quiet streams outlast a hanging backend. An
+	// ordinary gRPC server closes connections that ping more often than every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
 	// How culvert distributes calls over the addresses of the backend:
@@ -47,15 +46,15 @@ type Backend struct {
 	//   - least_request: to the one of two random addresses with fewer open
 	//     calls, for long or unequal calls.
 	//   - pick_first: to the first address that works, in numerical order, IPv4
-	//     first. Calls wait for a full address.
+	//     first. Calls wait if it is full.
 	Balance string `key:"balance" words:"balances"`
 
 	// Health checks of the backend's addresses.
 	HealthCheck HealthCheck `key:"health_check"`
 
-	// The maximum number of connections to each address of the backend; 0 is no
-	// limit. culvert opens another one when the first has as many calls as the
-	// backend allows (MAX_CONCURRENT_STREAMS, often 100).
+	// Connections to each address of the backend; 0 is no limit. culvert opens
+	// another one when the first has as many calls as the backend allows
+	// (MAX_CONCURRENT_STREAMS, often 100).
 	MaxConnections int `key:"max_connections"`
 
 	// How long a call may wait while every connection has as many calls as the
@@ -66,17 +65,15 @@ type Backend struct {
 	Limits BackendLimits `key:"limits"`
 
 	// How often culvert resolves the backend's name again; 0s: never. Without a
-	// connection to the backend, culvert resolves it every second. If a lookup
-	// fails, culvert keeps its addresses.
+	// connection, culvert does so every second. If a lookup fails, culvert keeps
+	// its addresses.
 	ResolveInterval time.Duration `key:"resolve_interval" is:"seconds or 0"`
 
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
 
-	// File with the descriptors of the backend's methods, for messages in JSON: a
-	// FileDescriptorSet or a Buf image, also compressed with gzip. protoc writes
-	// one with --include_imports --descriptor_set_out. culvert reads it again
-	// when it changes. Empty: culvert asks the backend by server reflection.
+	// Descriptors of the backend's methods, for messages in JSON
+	// (docs/reference/connect.md#json). Empty: by server reflection.
 	Descriptors string `key:"descriptors" flag:"backend-descriptors" is:"file"`
 }
 
@@ -87,19 +84,19 @@ type BackendLimits struct {
 	// has room. limits.enforce doesn't apply.
 	Calls int `key:"calls"`
 
-	// Calls that wait because the backend is full or has no connection yet; 0 is
-	// no limit. A further call ends at once with UNAVAILABLE (OVERLOADED). A
-	// waiting call ends after queue_timeout, or after 5s without a connection.
+	// Calls that wait for a connection or a place on one; 0 is no limit. A further
+	// call ends at once with UNAVAILABLE (OVERLOADED). A waiting call ends after
+	// queue_timeout, or after 5s without a connection.
 	WaitingCalls int `key:"waiting_calls"`
 }
 
 // HealthCheck configures the health checks of a backend.
 type HealthCheck struct {
-	// Ask the backend for its health on each connection (Watch of
-	// grpc.health.v1). An address that isn't SERVING, or doesn't answer within
-	// 5s, gets no new calls until it has been SERVING for 1s. A backend without
-	// the health service counts as healthy. The check is an open stream, so
-	// keepalive also pings connections without calls.
+	// Ask the backend for its health on each connection (Watch of grpc.health.v1).
+	// An address that isn't SERVING, or doesn't answer within 5s, gets no new
+	// calls until it has been SERVING for 1s. A backend without this service
+	// counts as healthy. The check is an open stream, so keepalive also pings
+	// connections without calls.
 	Enabled bool `key:"enabled"`
 
 	// The name of the service to ask for. Default: the server as a whole.
@@ -112,15 +109,13 @@ type BackendTLS struct {
 	// Use TLS to the backend.
 	Enabled bool `key:"enabled" flag:"backend-tls"`
 
-	// File with the CA certificates (PEM) for verifying the backend. Default:
-	// the system's CAs.
+	// CA certificates (PEM) for verifying the backend. Default: the system's CAs.
 	CA string `key:"ca" flag:"backend-ca" is:"file"`
 
-	// File with culvert's own certificate chain (PEM), for a backend that
-	// verifies clients.
+	// culvert's own certificate chain (PEM), for a backend that verifies clients.
 	Cert string `key:"cert" flag:"backend-cert" is:"file"`
 
-	// File with the private key (PEM) of cert.
+	// The private key (PEM) of cert.
 	Key string `key:"key" flag:"backend-key" is:"file"`
 
 	// The name in the backend's certificate. Default: from backend.address.

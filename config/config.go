@@ -31,78 +31,71 @@ import (
 // The comments of the fields are for people who write the file. go generate
 // copies them to the reference, the schema and the file of defaults.
 type Config struct {
-	// The address for clients, for all protocols, or a list of listeners:
+	// The address for clients, or a list of listeners:
 	//
 	//   - ":8080": a port on all addresses of the host.
 	//   - "127.0.0.1:8080": a port on this host only.
-	//   - ":0": a free port that the system chooses.
+	//   - ":0": a free port.
 	//   - "unix:/run/culvert.sock": a unix socket.
 	//
 	// On a loopback address, the Host of a request must be an IP address,
-	// localhost, a name of this server in hosts, or a name of a certificate.
+	// localhost, a name in hosts, or a name of a certificate.
 	Listen []Listener `key:"listen" flag:"listen" short:"address" restart:"entries"`
 
 	// TLS for clients. Without a certificate, culvert speaks plaintext.
 	TLS TLS `key:"tls"`
 
-	// The gRPC server that culvert sends the calls to. serve requires its
-	// address, unless there are backends.
+	// The gRPC server behind culvert. serve requires its address, unless there are
+	// backends.
 	Backend Backend `key:"backend"`
 
-	// Several gRPC servers, in place of backend, which is short for one entry
-	// with the name default. Without routes, calls go to the only entry, or to
-	// the one named default.
+	// Several gRPC servers, in place of backend, which is one entry with the name
+	// default. Without routes, calls go to the only entry, or to the one named
+	// default.
 	Backends []NamedBackend `key:"backends"`
 
 	// Which calls go to which backend. The most specific route wins
-	// (docs/reference/routes.md). A call that no route matches ends with
-	// UNIMPLEMENTED.
+	// (docs/reference/routes.md). Other calls end with UNIMPLEMENTED.
 	Routes []Route `key:"routes"`
 
 	// Origins of web pages that may call:
 	//
-	//   - "https://app.example.com": one origin, with scheme and port.
+	//   - "https://app.example.com": one origin.
 	//   - "https://*.example.com": all names below a domain.
 	//   - "http://localhost:*": any port.
-	//   - "~https://pr-[0-9]+\.example\.com": a regular expression for the
-	//     whole origin, starting with the scheme.
+	//   - "~https://pr-[0-9]+\.example\.com": a regular expression for the whole
+	//     origin, starting with the scheme.
 	//   - "null": sandboxed pages of all sites.
-	//   - "*": pages of every origin except "null".
+	//   - "*": every origin except "null".
 	//
-	// Pages from culvert's own address and from the names in hosts need no entry.
-	// Clients other than browsers send no origin and need none.
-	// metadata.forward_cookies applies to these pages, and to those of origins
-	// listed here without a pattern, except "null".
+	// Pages from culvert's own address and from hosts need no entry, nor do
+	// clients other than browsers. metadata.forward_cookies applies to these
+	// pages, and to origins listed without a pattern, except "null".
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
 	// Refuse pages of other origins. With false, for trying out a list, culvert
-	// only logs and counts these pages, and they call without cookies. So do
-	// calls by GET over plaintext whose host isn't in hosts.
+	// only logs and counts these pages, which call without cookies. So do calls by
+	// GET over plaintext whose host isn't in hosts.
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
-	// Pages from these hosts may call, loopback addresses answer to these names,
-	// and tls.http_listen redirects them to HTTPS. If there are names, culvert
-	// refuses calls by GET over plaintext for other names, except IP addresses,
-	// localhost and names of certificates. A name without a port matches pages on
-	// the scheme's default port (443 or 80) and on the port in the request's
-	// Host. If a proxy serves another port and drops it from Host, name the port:
-	// "grpc.example.com:8443".
+	// Their pages may call, loopback addresses answer to them, and tls.http_listen
+	// redirects them to HTTPS. culvert then refuses calls by GET over plaintext
+	// for other names, except IP addresses, localhost and names of certificates. A
+	// name without a port matches pages on the scheme's default port and on the
+	// port in the request's Host. If a proxy drops another port from Host, name
+	// the port: "grpc.example.com:8443".
 	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
-	// A prefix, such as "/grpc", that culvert removes from the path before it
-	// reads the method.
+	// A prefix, such as "/grpc", that culvert removes from each path.
 	PathPrefix string `key:"path_prefix" flag:"path-prefix" is:"path prefix"`
 
-	// The web server that gets all requests which aren't calls, WebSockets
-	// included, so that pages and calls share one origin:
+	// The web server for all requests that aren't calls, WebSockets included, so
+	// that pages and calls share one origin (docs/guides/one-origin.md):
 	//
 	//   - "http://localhost:3000": over plaintext.
 	//   - "https://app.internal": over TLS, verified with the system's CAs.
 	//   - "unix:/run/app.sock": a unix socket.
-	//
-	// Its pages are pages of culvert's own address. docs/guides/one-origin.md
-	// lists the requests that culvert keeps.
 	Fallback string `key:"fallback" flag:"fallback" is:"web server"`
 
 	// The methods that clients can call.
@@ -111,57 +104,47 @@ type Config struct {
 	// The Connect protocol (docs/reference/connect.md).
 	Connect Connect `key:"connect"`
 
-	// Addresses or networks of the proxies in front of culvert, such as
-	// "10.0.0.0/8". culvert trusts their x-forwarded-for and similar headers, and
-	// removes those of all others. Clients on a unix socket count as 127.0.0.1.
+	// Addresses or networks of proxies in front of culvert, such as "10.0.0.0/8".
+	// culvert trusts their x-forwarded-for and similar headers, and removes those
+	// of all others. Clients on a unix socket count as 127.0.0.1.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies"`
 
-	// The header in which trusted proxies name the client. With
-	// "x-forwarded-for", culvert also reads x-forwarded-proto and
-	// x-forwarded-host. "forwarded" is the header of RFC 7239. culvert ignores
-	// the other one, which may be the client's.
+	// The header in which trusted proxies name the client: "x-forwarded-for", with
+	// x-forwarded-proto and x-forwarded-host, or "forwarded" (RFC 7239). culvert
+	// ignores the other one, which may be the client's.
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
 
-	// Addresses or networks of the proxies that start each connection with a
-	// PROXY header, version 1 or 2. Examples are HAProxy with send-proxy, nginx
-	// with proxy_protocol, and network load balancers. culvert requires the
-	// header from them, and from nobody else.
+	// Addresses or networks of proxies that start each connection with a PROXY
+	// header, version 1 or 2. Examples are HAProxy with send-proxy, nginx with
+	// proxy_protocol, and network load balancers. Only they must, and can, send
+	// it.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
 
-	// How much culvert tells clients about its own errors:
-	//
-	//   - "concise": the reason, the remedy and a call ID. The log has the
-	//     details under that ID.
-	//   - "detailed": also addresses and causes, for development.
+	// How much clients learn of culvert's own errors. "concise": the reason, the
+	// remedy and a call ID, under which the log has the rest. "detailed": also
+	// addresses and causes, for development.
 	Errors string `key:"errors" flag:"errors" one:"concise,detailed"`
 
-	// Limits. An error or a log line about a limit names its key.
+	// Limits. Where a key accepts 0, it is no limit, unless its text says
+	// otherwise. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// The implementation of HTTP/2, also inside h2ts tunnels
-	// (docs/reference/websockets.md#h2ts-http2-inside-a-websocket):
-	//
-	//   - "culvert": culvert's own.
-	//   - "standard": the one in Go's standard library.
-	//
-	// Use "standard" while an attack on culvert's own is known and not fixed.
-	// Calls then cost more CPU, and some limits don't apply
-	// (docs/guides/hardening.md).
+	// The implementation of HTTP/2, also inside h2ts tunnels: "culvert", or
+	// "standard" (Go's) while an attack on culvert's own is known and not fixed
+	// (docs/guides/http2-server.md).
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
-	// How long culvert may take to end after SIGTERM or SIGINT. Running calls
-	// continue; at the end culvert ends them with UNAVAILABLE. Keep this at least
-	// 2s below the time after which the supervisor kills the process (Kubernetes:
-	// 30s).
+	// How long culvert may take to end after SIGTERM or SIGINT: at least 2s less
+	// than the supervisor's time-out (Kubernetes: 30s). It then ends the calls
+	// that still run, with UNAVAILABLE.
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
-	// The last part of drain_timeout, in which culvert ends the remaining calls,
-	// each at a random moment, so that clients don't all come back at once. The
-	// last second is for clients to receive the end. Unless you set this key, it
-	// is at most half of drain_timeout.
+	// The last part of drain_timeout, in which culvert ends the remaining calls at
+	// random moments (docs/guides/health-and-signals.md#drain). Unless set, it is
+	// at most half of drain_timeout.
 	DrainSpread time.Duration `key:"drain_spread"`
 
 	// Health checks.
@@ -178,9 +161,9 @@ type Config struct {
 type Methods struct {
 	// Patterns of the only methods that clients can call: "shop.v1.Orders/*",
 	// "shop.v1.*/Get*". "*" matches any part of a service's or a method's name.
-	// Empty: all methods except those in deny. Services that expose a server's
-	// internals, such as channelz and binary logs, need a pattern here, which can
-	// be "*/*".
+	// Empty: all except those in deny. Services that expose a server's internals
+	// (docs/reference/metadata.md#methods-that-need-a-rule) need a pattern here,
+	// which can be "*/*".
 	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
 
 	// Patterns of methods that clients can't call. deny wins over allow.
@@ -194,38 +177,33 @@ type Methods struct {
 // Connect configures the Connect protocol. culvert serves it with protobuf messages
 // without configuration.
 type Connect struct {
-	// What culvert does with messages in JSON, also of gRPC-Web:
-	//
-	//   - "convert": culvert converts them to protobuf and back, by the backend's
-	//     descriptors. Without descriptors culvert answers 415, or UNIMPLEMENTED in
-	//     gRPC-Web.
-	//   - "pass": culvert forwards them unchanged, as application/grpc+json. Most
-	//     backends can't read them.
+	// What culvert does with messages in JSON, also of gRPC-Web. "convert": to
+	// protobuf and back, by the backend's descriptors. "pass": unchanged, as
+	// application/grpc+json, which most backends can't read.
 	JSON string `key:"json" one:"convert,pass"`
 
-	// Patterns of methods that clients can call by GET, as in methods.allow,
-	// beside those whose descriptors say NO_SIDE_EFFECTS. List only methods
-	// without side effects: browsers and caches repeat a GET.
+	// Patterns of methods that clients can call by GET, besides those whose
+	// descriptors say NO_SIDE_EFFECTS. List only methods without side effects:
+	// browsers and caches repeat a GET.
 	Get []string `key:"get" is:"method pattern"`
 }
 
 // Metadata configures which sensitive metadata passes.
 type Metadata struct {
-	// Forward cookies from browsers to the backend, as metadata.
+	// Forward cookies from browsers to the backend.
 	ForwardCookies bool `key:"forward_cookies"`
 
 	// Forward set-cookie from the backend to browsers.
 	ForwardSetCookies bool `key:"forward_set_cookies"`
 
-	// Tell the backend who the client is by its verified certificate, in
+	// Send the names in the client's verified certificate to the backend, in
 	// x-forwarded-client-cert as Envoy writes it. culvert also forwards this
 	// header from trusted proxies, which must not accept it from their clients.
 	ClientCertificate bool `key:"client_certificate"`
 
-	// More metadata that only trusted proxies may set, such as
-	// x-authenticated-user. docs/reference/metadata.md lists the built-in names.
-	// culvert removes names that differ from these only in "-" and "_", even
-	// those of trusted proxies.
+	// More metadata that only trusted proxies may set, besides the names in
+	// docs/reference/metadata.md: x-authenticated-user. culvert removes names that
+	// differ from these only in "-" and "_", even from trusted proxies.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
@@ -234,16 +212,15 @@ type Limits struct {
 	// The largest message in each direction, before and after decompression.
 	MessageBytes Size `key:"message_bytes"`
 
-	// The metadata of one call in each direction. As in HTTP/2, each field counts
-	// as its name, its value and 32 bytes. A reload can't raise it above its
-	// value at the start.
+	// The metadata of one call in each direction. Each field counts as its name,
+	// its value and 32 bytes. A reload can't raise it above its value at the
+	// start.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// Memory for the messages of all calls on their way. Unless you set this key,
-	// it is also at most half of what limits.memory leaves for clients. When it
-	// is full, messages wait for up to 10s, and then their call ends with
-	// RESOURCE_EXHAUSTED. Meanwhile culvert ends calls of the client address that
-	// holds the most (docs/how-it-works/memory.md#when-memory-is-scarce).
+	// Memory for the messages of all calls on their way. Unless set, it is at most
+	// half of what limits.memory leaves for clients. When it is full, messages
+	// wait for up to 10s, and then their call ends with RESOURCE_EXHAUSTED
+	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Concurrent calls on one HTTP/2 connection, or in one tunnel (h2ts).
@@ -258,84 +235,80 @@ type Limits struct {
 	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// TLS handshakes in a second and, counted separately, WebSocket handshakes
-	// in a second; 0 is no limit.
+	// TLS handshakes and, counted separately, WebSocket handshakes in a second; 0
+	// is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
-	// Concurrent requests to the web server in fallback, WebSockets included; 0
-	// is no limit. They don't count as calls.
+	// Concurrent requests to the web server in fallback, WebSockets included,
+	// which don't count as calls; 0 is no limit.
 	FallbackRequests int `key:"fallback_requests"`
 
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.
-	// "auto" is 32MiB for each CPU that culvert may use when it starts
-	// (GOMAXPROCS).
+	// "auto" is 32MiB for each CPU (GOMAXPROCS at the start).
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
 	// Memory that culvert may use. 0: GOMEMLIMIT if the environment sets it, else
-	// nine tenths of the container's limit, else no limit. culvert itself takes
-	// 20MiB, and clients may hold 65 % of the rest. When they hold all of it,
-	// culvert refuses new calls and connections of the client addresses that hold
-	// the most, and ends some (docs/how-it-works/memory.md). Go's garbage
-	// collector has the same limit, unless the environment sets GOMEMLIMIT.
+	// nine tenths of the container's limit, else no limit. Without GOMEMLIMIT,
+	// this is also the limit of Go's garbage collector. culvert itself takes
+	// 20MiB, and clients may hold 65 % of the rest
+	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of an
-	// IPv6 address. Behind a proxy in trusted_proxies or proxy_protocol, it is
-	// the address of the client. Many clients may share an address, so the
-	// defaults are high.
+	// IPv6 address. Behind trusted_proxies or proxy_protocol, it is the client's.
+	// The defaults are high, because many clients may share an address.
 	Address AddressLimits `key:"address"`
 
-	// Limits for the calls of some methods together. culvert uses the first
-	// entry whose pattern matches.
+	// Limits for the calls of some methods together. The first entry that matches
+	// applies.
 	Methods []MethodLimits `key:"methods"`
 
-	// Refuse calls, handshakes and connections that exceed a limit. With false,
-	// for trying out limits, culvert only logs and counts them.
-	// limits.connections, limits.memory, sizes and times always apply.
+	// Refuse calls, handshakes and connections over a limit. With false, for
+	// trying out limits, culvert only logs and counts them. limits.connections,
+	// limits.memory, sizes and times always apply.
 	Enforce bool `key:"enforce"`
 
-	// How long a client may read nothing while data waits for it; 0s is no limit.
-	// culvert then ends the call.
+	// How long a client may read nothing while data waits for it, before culvert
+	// ends the call; 0s is no limit.
 	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
 
-	// How long a call may carry no message, give or take a tenth and 2s; 0s is no
-	// limit. culvert then ends the call.
+	// The time without a message after which culvert ends a call, give or take a
+	// tenth and 2s; 0s is no limit.
 	IdleTimeout time.Duration `key:"idle_timeout"`
 
-	// How long a call may last, give or take a tenth and 2s; 0s is no limit.
-	// culvert then ends the call.
+	// The age at which culvert ends a call, give or take a tenth and 2s; 0s is no
+	// limit.
 	MaxAge time.Duration `key:"max_age"`
 
 	// How long a client may take for the next KiB, or for the end, of a message
-	// that it has started; 0s is no limit. culvert then ends the call.
+	// that it has started, before culvert ends the call; 0s is no limit.
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
-	// How long a connection may have no call, give or take a tenth; 0s is no
-	// limit. culvert then closes the connection, over HTTP/2 after a GOAWAY;
-	// earlier and without GOAWAY while others lack memory.
+	// The time without a call after which culvert closes a connection, over HTTP/2
+	// with a GOAWAY, give or take a tenth; 0s is no limit. While memory is scarce,
+	// it closes earlier.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s
-	// is no limit. It closes when its calls have ended. The client then
-	// reconnects, perhaps to another instance.
+	// is no limit. It closes when its calls have ended, and the client reconnects,
+	// perhaps to another instance.
 	ConnectionMaxAge time.Duration `key:"connection_max_age"`
 }
 
 // Health configures health checks.
 type Health struct {
-	// The address of /livez, /readyz and the gRPC service grpc.health.v1; "" or
-	// "off" for none. /readyz answers 200 while culvert takes new calls. If the
-	// address is taken, culvert doesn't start; if it is the default, it starts
-	// without health checks and logs a warning.
+	// The address of /livez, /readyz, /metrics and grpc.health.v1
+	// (docs/guides/health-and-signals.md); "" or "off" for none. If it is taken,
+	// culvert doesn't start; with the default, it starts without health checks and
+	// logs a warning.
 	Listen string `key:"listen" flag:"health-listen" is:"optional address" restart:"yes"`
 
-	// Names of backends that /readyz depends on. It answers 503 while one of them
-	// has no connection that takes calls. The section backend has the name
-	// default. Empty: /readyz doesn't depend on backends.
+	// Names of backends, "default" for the section backend. /readyz answers 503
+	// while one of them has no connection that takes calls.
 	DependsOn []string `key:"depends_on" is:"backend name"`
 
-	// Serve metrics for Prometheus at /metrics on the address in health.listen.
-	// They name the methods of the backends. With false, culvert counts nothing.
+	// Serve metrics for Prometheus at /metrics on the address in health.listen,
+	// with the names of methods. With false, culvert counts nothing.
 	Metrics bool `key:"metrics" restart:"yes"`
 }
 
@@ -345,17 +318,12 @@ type Log struct {
 	// details of each connection.
 	Level string `key:"level" flag:"log-level" one:"debug,info,warn,error"`
 
-	// The form of the log:
-	//
-	//   - "text": for people.
-	//   - "json": for programs.
-	//   - "auto": text on a terminal, and JSON elsewhere.
-	//
+	// The form of the log. "auto" is text on a terminal, and JSON elsewhere.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json" restart:"yes"`
 
 	// Methods with too many calls for a line each
-	// (docs/reference/log.md#fewer-lines-for-chatty-methods). The first entry
-	// that matches applies.
+	// (docs/reference/log.md#fewer-lines-for-chatty-methods). The first entry that
+	// matches applies.
 	Sample []LogSample `key:"sample"`
 }
 

@@ -14,17 +14,17 @@ type AddressLimits struct {
 	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// TLS handshakes in a second and, counted separately, WebSocket handshakes
-	// in a second; 0 is no limit.
+	// TLS handshakes and, counted separately, WebSocket handshakes in a second; 0
+	// is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
 	// Concurrent requests to the web server in fallback; 0 is no limit.
 	FallbackRequests int `key:"fallback_requests"`
 
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.
-	// "auto" is 16MiB for each CPU that culvert may use when it starts
-	// (GOMAXPROCS). One message may exceed the rest of this second. culvert then
-	// refuses the next ones until the excess is made up for.
+	// "auto" is 16MiB for each CPU (GOMAXPROCS at the start). A message may exceed
+	// the rest. culvert then refuses the next ones until the excess is made up
+	// for.
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 }
 
@@ -62,8 +62,8 @@ type ListenerLimits struct {
 	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// TLS handshakes in a second and, counted separately, WebSocket handshakes
-	// in a second; 0 is no limit.
+	// TLS handshakes and, counted separately, WebSocket handshakes in a second; 0
+	// is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.

@@ -26,13 +26,13 @@ type Listener struct {
 	Mode Mode `key:"mode" unset:"0600" restart:"yes"`
 
 	// The client protocols that this listener accepts. Empty: all. A call inside
-	// an h2ts tunnel (docs/reference/protocols.md) needs both h2ts and its own
-	// protocol.
+	// an h2ts tunnel needs both h2ts and its own protocol.
 	Transports []string `key:"transports" words:"transports"`
 
-	// TLS on this listener. Unset keys inherit from tls. With one of cert, key,
-	// certificates and self_signed it inherits none of them, and no acme; with
-	// one of client_ca, client_auth and crls none of these.
+	// TLS on this listener (docs/guides/listeners.md). Unset keys inherit from
+	// tls. With one of cert, key, certificates and self_signed it inherits none of
+	// these, and no acme; with one of client_ca, client_auth and crls none of
+	// these.
 	TLS ListenerTLS `key:"tls"`
 
 	// Addresses or networks of the proxies in front of this listener.
@@ -45,8 +45,8 @@ type Listener struct {
 	// listener with a PROXY header.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol"`
 
-	// Limits for all clients of this listener together, in addition to limits.
-	// The lowest size and calls_per_connection apply. 0 is no limit.
+	// Limits for all clients of this listener together, in addition to limits. The
+	// lowest size and calls_per_connection apply. 0 is no limit.
 	Limits ListenerLimits `key:"limits" as:"limits"`
 }
 

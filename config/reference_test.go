@@ -9,73 +9,54 @@ import (
 	"strings"
 )
 
-const referenceHead = `# Configuration
+var referenceHead = strings.ReplaceAll(`# Configuration
 
-For people who run culvert: every key, its default, its flag and its variable.
+For people who run culvert: every key, its default, its flag and its variable. culvert needs only the address of the backend:
+~culvert serve --backend localhost:9000~.
 
-culvert needs only the address of the backend: ` + "`culvert serve --backend localhost:9000`" + `.
-
-| To | Use |
-|---|---|
-| start a file | [proxy.yaml](../../proxy.yaml), with the keys that most people set |
-| print all keys with their defaults | ` + "`culvert config defaults`" + ` |
-| print the effective configuration and the source of each value | ` + "`culvert config print`" + ` |
-| check a configuration, with ` + "`--online`" + ` also the backends | ` + "`culvert validate`" + ` |
-| have an editor check a file | [proxy.schema.json](../proxy.schema.json) |
-
-In the files that ` + "`config defaults`" + ` and ` + "`config print`" + ` print, keys that nothing sets are commented out. To set one, remove the ` + "`#`" + ` before
-the key and before each section above it.
+[proxy.yaml](../../proxy.yaml) has the keys that most people set. [proxy.schema.json](../proxy.schema.json) lets an editor check a file.
+[Commands](cli.md) check a configuration, and print defaults or the effective values. In what they print, keys that nothing sets are
+commented out. To set one, remove the ~#~ before it and before each section above it.
 
 ## Sources
 
-A flag wins over a variable, a variable over the file, and the file over the
-default.
+A flag wins over a variable, a variable over the file, and the file over the default.
 
-- **File**: YAML. Name it with ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. Unknown and duplicate keys are errors. A relative path in the
-  file starts at the directory of the file.
-- **Variables**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot:
-  ` + "`backend.tls.ca`" + ` is ` + "`CULVERT_BACKEND_TLS_CA`" + `. An empty variable counts as unset.
-  An unknown variable is an error, except for those that Kubernetes sets for a
-  service named culvert. Separate the values of a list with blanks or
-  commas, and names of files with blanks. Lists of sections have no variable.
-- **Flags**: repeat the flag of a list for each value. These values replace the
-  list in the file.
+- **File**: YAML, named with ~--config~ or ~CULVERT_CONFIG~. Unknown and duplicate keys are errors. Relative paths start at the
+  directory of the file.
+- **Variables**: ~CULVERT_~ and the key in upper case, with ~_~ for each dot: ~backend.tls.ca~ is ~CULVERT_BACKEND_TLS_CA~. Empty ones
+  count as unset. Unknown ones are errors, except those that Kubernetes sets for a service named culvert. Separate the values of a list
+  with blanks or commas, names of files with blanks. Lists of sections have no variable.
+- **Flags**: repeat the flag of a list for each value. They replace the list in the file.
 
-These references work in the values of the file only. culvert takes their values as plain text.
+These references work in values of the file only. culvert takes their values as plain text.
 
 | Reference | Value |
 |---|---|
-| ` + "`${NAME}`" + ` | the variable of the environment; an error if it isn't set |
-| ` + "`${NAME:-default}`" + ` | the variable, or the default if the variable is empty or isn't set |
-| ` + "`$$`" + ` | a dollar sign |
-| ` + "`file:/path`" + ` | the content of the file, without a newline at its end |
+| ~${NAME}~ | the variable of the environment; an error if it isn't set |
+| ~${NAME:-default}~ | the variable, or the default if it is empty or isn't set |
+| ~$$~ | a dollar sign |
+| ~file:/path~ | the content of the file, without a newline at its end |
 
-## Changes
-
-culvert applies changes of the file while it runs ([reload](../guides/reload.md)).
-A change of a key that is marked "restart" needs a restart, and so does another
-number of listeners.
+culvert applies changes of the file while it runs ([reload](../guides/reload.md)). Keys marked "restart" and the number of listeners
+need a restart.
 
 ## Values
 
 | Kind | Form |
 |---|---|
-| duration | a number with ` + "`ms`, `s`, `m` or `h`: `500ms`, `30s`, `1h30m`" + ` |
-| size | a number with ` + "`B`, `KiB`, `MiB` or `GiB`: `64KiB`, `16MiB`; `k` and `kB` mean `KiB` (1024 bytes), `M` and `MB` mean `MiB`" + ` |
-| address | ` + "`host:port` or `:port`" + `; an IPv6 address in brackets |
-| list | ` + "`[a, b]`" + `, or a line with a dash for each value |
+| duration | a number with ~ms~, ~s~, ~m~ or ~h~: ~500ms~, ~30s~, ~1h30m~ |
+| size | a number with ~B~, ~KiB~, ~MiB~ or ~GiB~: ~16MiB~; ~k~ and ~kB~ mean ~KiB~ (1024 bytes), ~M~ and ~MB~ mean ~MiB~ |
+| address | ~host:port~ or ~:port~; an IPv6 address in brackets |
+| list | ~[a, b]~, or a line with a dash for each value |
 | list of sections | a dash for each section, with its keys indented below |
 
 ## Top level
-`
+`, "~", "`")
 
 const referenceTail = `
-## Next
-
-- [commands and flags](cli.md)
-- [what an error means](errors.md)
-- [metadata](metadata.md)
-- [what happens to a call](../how-it-works/calls.md)
+Next: [commands and flags](cli.md), [what an error means](errors.md), [metadata](metadata.md),
+[what happens to a call](../how-it-works/calls.md).
 `
 
 func referenceFile(root entry, c *Config) []byte {
@@ -112,7 +93,14 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 				if e.key.entries != nil { // the heading of its entries has it
 					anchor = ""
 				}
-				fmt.Fprintf(b, "- %s**`%s`** (%s)<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), "; "), inBullet(e.doc))
+				doc := e.doc
+				switch {
+				case e.as != "": // an entry has to have it
+					doc = "As " + join(e.as, e.name) + "."
+				case strings.HasPrefix(key, "limits."): // the section says it of all
+					doc = noLimit.ReplaceAllString(doc, "")
+				}
+				fmt.Fprintf(b, "- %s**`%s`** (%s)<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), "; "), inBullet(doc))
 				if e.key.entries != nil {
 					inner = append(inner, func() {
 						writeReference(b, entry{children: e.children}, newEntry(e), key+"[]")
@@ -137,6 +125,8 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 		write()
 	}
 }
+
+var noLimit = regexp.MustCompile(`;\s0s?\sis\sno\slimit`)
 
 var listItem = regexp.MustCompile(`(?m)^\s*- `)
 

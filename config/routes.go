@@ -24,8 +24,8 @@ type Route struct {
 	// Several backends that share the calls by weight, in place of backend.
 	Split []RouteTarget `key:"split"`
 
-	// The name of metadata, such as x-user-id, whose value selects a backend of
-	// split. Calls without it go to a random backend, by weight.
+	// The metadata, such as x-user-id, whose value selects a backend of split.
+	// Calls without it go to a random one, by weight.
 	Sticky string `key:"sticky" is:"sticky name"`
 
 	// What culvert changes in the method and in the authority.
@@ -52,9 +52,9 @@ type Route struct {
 	// When culvert sends a failed call again.
 	Retry RouteRetry `key:"retry"`
 
-	// Origins of web pages that may call, in place of allow_origins. []: none but
-	// culvert's own pages. Default: allow_origins. A route that matches metadata
-	// or transports can't set this key
+	// Origins of web pages that may call, in place of the global ones. []: none
+	// but culvert's own pages. Default: allow_origins. A route that matches
+	// metadata or transports can't set this key
 	// (docs/reference/routes.md#which-rules-judge-a-call).
 	AllowOrigins []string `key:"allow_origins" is:"origin"`
 
@@ -70,72 +70,62 @@ type Route struct {
 // RouteMessage binds a path to a method, for clients that send bare messages.
 type RouteMessage struct {
 	// The path behind path_prefix, such as "/ws/chat". If it ends with
-	// "/{service}/{method}", clients name the method, and match.methods says
-	// which they can call.
+	// "/{service}/{method}", clients name the method, one of match.methods.
 	Path string `key:"path" is:"message path"`
 
 	// The method, such as shop.v1.Orders/Watch, unless the path names it.
 	Method string `key:"method" is:"method name"`
 
-	// What a message of the client is.
-	//
-	//   - "protobuf": a binary WebSocket message is one message of the method, and
-	//     nothing else.
-	//   - "json": a WebSocket message is one message of the method in proto3 JSON.
-	//     A POST to the path is a unary call.
-	//   - "sse": a GET or POST, and each reply is an event for an EventSource.
-	//   - "ndjson": a GET or POST, and each reply is a line of JSON.
-	//   - "opamp": the messages of OpAMP's agents, on a WebSocket or by polling
-	//     (docs/reference/opamp.md).
+	// What a message of the client is (docs/reference/messages.md). protobuf: a
+	// WebSocket message. json: a WebSocket message or a POST. sse, ndjson: a GET
+	// or POST whose replies are events, or lines of JSON. opamp: that of an OpAMP
+	// agent.
 	Framing string `key:"framing" words:"framings"`
 
 	// For opamp: the unary method for agents that poll. Empty: culvert holds a
-	// call of method open for each of these agents.
+	// call of method open for each of them.
 	PollMethod string `key:"poll_method" is:"method name"`
 
-	// The WebSocket subprotocol that clients must offer. Empty: any, or none.
+	// The WebSocket subprotocol that clients must offer. Empty: any or none.
 	Subprotocol string `key:"subprotocol" is:"word"`
 
-	// Names of URL parameters that become metadata. Other parameters don't cross.
+	// URL parameters that become metadata. Others don't cross.
 	Query []string `key:"query" is:"metadata name"`
 
-	// The name of metadata, such as authorization, whose value is the client's
-	// first message: text, within 10s, not for the method. Empty: there is none.
+	// The metadata, such as authorization, whose value is the client's first
+	// message: text, within 10s, not for the method. Empty: none.
 	FirstMessage string `key:"first_message" is:"metadata name"`
 
-	// The client's text message for a half-close. Empty: there is none.
+	// The client's text message for a half-close. Empty: none.
 	HalfClose string `key:"half_close" is:"word"`
 
-	// What culvert sends before it closes the WebSocket. none: nothing. status: a
-	// text message in JSON with the status of the call.
+	// What culvert sends before it closes the WebSocket: nothing, or the call's
+	// status as a text message in JSON.
 	LastMessage string `key:"last_message" one:"none,status"`
 
-	// Fields of a client's JSON that the method's message doesn't have: ignore
-	// them, or reject the message.
+	// Fields of a client's JSON that the message doesn't have: ignore them, or
+	// reject the message.
 	UnknownFields string `key:"unknown_fields" one:"ignore,reject"`
 
-	// The names of fields in the JSON for clients. json: in lowerCamelCase. proto:
-	// as the .proto file has them. culvert reads both.
+	// Names of fields in JSON for clients: in lowerCamelCase (json), or as in the
+	// .proto file (proto). culvert reads both.
 	FieldNames string `key:"field_names" one:"json,proto"`
 
-	// Values of enums in the JSON for clients: their names or their numbers.
-	// culvert reads both.
+	// Values of enums in JSON for clients: names or numbers. culvert reads both.
 	Enums string `key:"enums" one:"names,numbers"`
 
-	// Put fields that have their default values in the JSON for clients, too.
+	// Put fields with their default values in JSON for clients, too.
 	Defaults bool `key:"defaults"`
 
-	// The kind of the WebSocket messages for clients of the framing json.
-	// culvert reads both.
+	// For json: the kind of WebSocket messages for clients. culvert reads both.
 	JSONOut string `key:"json_out" one:"text,binary"`
 
-	// For sse: the field of the method's replies, by its name in the .proto file,
-	// whose text or number is the id of the event. Empty: events have no id.
+	// For sse: the field of the replies, by its name in the .proto file, whose
+	// text or number is the event's id. Empty: no ids.
 	EventID string `key:"event_id" is:"word"`
 
-	// For sse and ndjson: after this time without a message culvert sends a
-	// comment (sse) or an empty line (ndjson). So proxies don't end the answer.
-	// 0s: never. Default: 15s.
+	// For sse and ndjson: the silence after which culvert sends a comment (sse) or
+	// an empty line (ndjson) against proxies' time-outs. 0s: never. Default: 15s.
 	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
 
@@ -145,13 +135,12 @@ type RouteMatch struct {
 	// names below a domain. Empty: any.
 	Hosts []string `key:"hosts" is:"route host"`
 
-	// The beginning of the path, in whole elements: "/team-a". It stands behind
-	// the path_prefix of the file. Set rewrite.path_prefix to "/" to remove it.
-	// The route matches only paths that become "/package.Service/Method".
+	// The beginning of the path behind the path_prefix of the file, in whole
+	// elements: "/team-a". Set rewrite.path_prefix to "/" to remove it.
 	PathPrefix string `key:"path_prefix" is:"path prefix"`
 
-	// Patterns of methods, as in methods.allow. They match the last two elements
-	// of the path, before rewrite. Empty: any.
+	// Patterns of methods. They match the last two elements of the path, before
+	// rewrite. Empty: any.
 	Methods []string `key:"methods" is:"method pattern"`
 
 	// Conditions for the metadata of the call.
@@ -188,15 +177,14 @@ type RouteRewrite struct {
 	PathPrefix string `key:"path_prefix" is:"rewrite prefix"`
 
 	// The ":authority" of the calls, in place of the backend's. With TLS, the
-	// backend's certificate must have this name, too; SNI stays the backend's.
+	// backend's certificate must have this name; SNI stays the backend's.
 	Authority string `key:"authority" is:"host"`
 }
 
 // RouteMetadata changes the metadata of a call.
 type RouteMetadata struct {
-	// Metadata that culvert sets, in place of the client's. Names that are gRPC's
-	// own, that belong to a connection, or that only culvert and trusted proxies
-	// may set are errors.
+	// Metadata that culvert sets, in place of the client's. Reserved names are
+	// errors.
 	Set []MetadataValue `key:"set"`
 
 	// Names of metadata that culvert removes.
@@ -217,18 +205,16 @@ type MetadataValue struct {
 // each message takes 64 bytes more than its size. Set it for methods that may run
 // twice.
 type RouteRetry struct {
-	// The maximum number of attempts, 2 to 5. 0: no retries of calls that the
-	// backend may have seen. culvert stops all retries while many calls of the
-	// backend fail.
+	// The maximum number of attempts (docs/guides/several-backends.md#retries). 0:
+	// no retries of calls that the backend may have seen.
 	Attempts int `key:"attempts" is:"attempts"`
 
-	// The statuses after which culvert retries, besides its own errors that say
-	// that the backend hasn't seen the call. Default: UNAVAILABLE.
+	// The statuses after which culvert retries, besides its own errors before the
+	// backend has seen the call. Default: UNAVAILABLE.
 	Codes []string `key:"codes" one:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,DATA_LOSS,UNAUTHENTICATED,UNAVAILABLE"`
 
 	// The pause before the second attempt, ±20 %. It doubles with each further
-	// attempt. A backend can ask for another pause with grpc-retry-pushback-ms.
-	// Default: 100ms.
+	// one. A backend can set it with grpc-retry-pushback-ms. Default: 100ms.
 	Backoff time.Duration `key:"backoff"`
 
 	// The maximum pause. Default: 1s.

@@ -49,6 +49,22 @@ func TestLabelsHaveMeanings(t *testing.T) {
 	}
 }
 
+// TestNamesShowKinds holds names to what the page says of them.
+func TestNamesShowKinds(t *testing.T) {
+	histograms := 0
+	for _, f := range families {
+		if f.Kind == "histogram" {
+			histograms++
+		}
+		if strings.HasSuffix(f.Name, "_total") != (f.Kind == "counter") {
+			t.Errorf("%s is a %s", f.Name, f.Kind)
+		}
+	}
+	if histograms != 2 {
+		t.Errorf("%d histograms, and the page says two", histograms)
+	}
+}
+
 func metricsPage() []byte {
 	var b bytes.Buffer
 	b.WriteString(strings.ReplaceAll(`# Metrics
@@ -56,34 +72,41 @@ func metricsPage() []byte {
 For operators who run Prometheus, or another program that reads its formats. This page is generated from 'telemetry/families.go'.
 
 culvert serves metrics at '/metrics' on the address in ['health.listen'](configuration.md#healthlisten), unless 'health.metrics' is
-'false'. It answers up to 4 requests at a time, each within 8 s.
+'false'. It answers up to 4 requests at a time, each within 8 s. The [run book](../guides/runbook.md#alerts) says on which to alert.
 
-'rpc_server_call_duration_seconds' follows
-[the conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) ('rpc.server.call.duration'). The usual
-metrics of Go programs and of processes ('go_*', 'process_*') are there, too.
+'rpc_server_call_duration_seconds' is that of
+[OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) ('rpc.server.call.duration'). 'go_*' and 'process_*' are the
+usual metrics of Go programs and of processes. Names that end in '_total' are counters, two are histograms, the others are gauges.
 
 Histograms have buckets from 5 ms to 10 s, and are also native histograms.
 
-| metric | kind | labels | value |
-|---|---|---|---|
+| metric | labels | value |
+|---|---|---|
 `, "'", "`"))
 	for _, f := range Families() {
 		names := make([]string, len(f.Labels))
 		for i, l := range f.Labels {
 			names[i] = "`" + l + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, strings.Join(names, ", "), f.Help)
+		help := f.Help
+		if f.Kind == "histogram" {
+			help = "histogram: " + help
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, strings.Join(names, ", "), help)
 	}
 	b.WriteString(`
 ## Labels
 
-No label has a value that a client can choose freely. A method gets its own time series only after a backend has shown to know it, by a
-message or by a status that the method itself gives.
+No client can choose a label's value freely. A method gets its own time series only after a backend has shown to know it, by a message or by
+a status that the method itself gives.
 
 | label | meaning |
 |---|---|
 `)
 	for _, l := range labels {
+		if l.Meaning == inMetric {
+			continue
+		}
 		fmt.Fprintf(&b, "| `%s` | %s |\n", l.Name, l.Meaning)
 	}
 	b.WriteString("\nNext: [the log](log.md), [errors](errors.md).\n")
@@ -93,26 +116,29 @@ message or by a status that the method itself gives.
 // A label is a label of culvert's metrics and its meaning, for the page.
 type label struct{ Name, Meaning string }
 
+// inMetric is the meaning of a label that the text of its metrics has.
+const inMetric = ""
+
 // labels has each label once.
 var labels = []label{
 	{"backend", "the backend's name; `default` for the one in `backend`"},
-	{"certificate", "the certificate's file, or its first name"},
+	{"certificate", inMetric},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
-	{"enforced", "`true`, or `false` for a rule that is only tried out"},
-	{"error_type", "the status code, if the server is to blame for it: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
+	{"enforced", inMetric},
+	{"error_type", "the status code if it is UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
 	{"go_version", "the version of Go that built culvert"},
 	{"http_status", "the class of the HTTP status, such as `2xx`; `1xx` is a WebSocket, and `_OTHER` a number over 599. Empty if the client got no answer"},
-	{"key", "the key of the configuration"},
+	{"key", inMetric},
 	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},
 	{"listener", "the listener's name; empty if there is one without a name"},
-	{"origin", "the source of the status: `upstream` (the backend or the web server), `culvert`, or `client` (the client went away or cancelled)"},
-	{"outcome", "`sent`: by the [retry](../guides/several-backends.md#retries) of a route; `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent despite `retry`"},
+	{"origin", "the source of the status, as in [the log](log.md#calls)"},
+	{"outcome", "`sent`: by a route's [retry](../guides/several-backends.md#retries); `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent despite `retry`"},
 	{"reason", "of calls, web requests and refusals: culvert's [reason](errors.md); of connections: why they ended, as in [the log](log.md#connections)"},
 	{"result", "`applied` or `rejected`"},
-	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` for methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
-	{"rpc_status_code", "the status that the client got, such as `OK` or `NOT_FOUND`; `_OTHER` for a number without a name"},
-	{"rpc_system_name", "always `grpc`"},
+	{"rpc_method", "the method; `_OTHER` for methods that no backend has shown to know, and after the first " + strconv.Itoa(maxMethods)},
+	{"rpc_status_code", "the status that the client got; `_OTHER` for a number without a name"},
+	{"rpc_system_name", "`grpc`"},
 	{"state", "`accepts`: the address gets new calls; `unhealthy`: its health check fails; `down`: there is no connection"},
-	{"transport", "of calls: the [client protocol](protocols.md), as in the log, or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
-	{"version", "the version of culvert, or of its configuration"},
+	{"transport", "of calls: the [client protocol](protocols.md), or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
+	{"version", inMetric},
 }

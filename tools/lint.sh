@@ -59,9 +59,22 @@ no_registry_hosts() {
 	nowhere "omit-lockfile-registry-resolved=true belongs into .npmrc" '*package-lock.json' -E -e '"resolved": *"https?:'
 }
 
-# The pages have the help of all commands and the comments of the configuration: both
-# generate pages of the reference.
-words() { git ls-files -z -- '*.md' '*.yaml' | xargs -0 "$words_tool"; }
+# The comments of the configuration generate a page of the reference. Pages shorten the
+# help of some commands.
+words() {
+	helps >"$help_file" && git ls-files -z -- '*.md' '*.yaml' | xargs -0 "$words_tool" "$help_file"
+}
+
+helps() {
+	local command
+	for command in serve demo validate "config defaults" "config print" "routes explain" healthcheck drain; do
+		# shellcheck disable=SC2086 # words of their own
+		go run ./cmd/culvert $command --help | sed '/^Usage:/,$d' || return
+	done
+	for command in inject uninject check webhook; do
+		go -C kubernetes run ./cmd/culvert-kube "$command" --help | sed '/^Usage:/,$d' || return
+	done
+}
 
 # nowhere HINT PATHS GREP-ARGUMENTS…: fails if a file matches, and shows the lines.
 nowhere() {
@@ -91,7 +104,8 @@ linter=$(go -C tools tool -n golangci-lint)
 gofumpt=$(go -C tools tool -n gofumpt)
 govulncheck=$(go -C tools tool -n govulncheck)
 words_tool=$(mktemp)
-trap 'rm -f "$words_tool"' EXIT
+help_file=$(mktemp)
+trap 'rm -f "$words_tool" "$help_file"' EXIT
 go -C tools build -o "$words_tool" ./words
 
 for module in "${modules[@]}"; do

@@ -41,8 +41,7 @@ const commandLineHead = `# Command line
 
 For people who run culvert: every command, its flags, and the exit codes. [Configuration](configuration.md) explains the keys of flags.
 
-| Command | Purpose |
-|---|---|
+Each command has help (~culvert serve --help~). ~culvert --version~ prints the version.
 `
 
 const commandLineTail = `
@@ -64,14 +63,8 @@ const commandLineTail = `
 // commandLinePage writes the page of all commands that do something.
 func commandLinePage(root *cobra.Command) []byte {
 	var b bytes.Buffer
-	b.WriteString(commandLineHead)
-	commands := leaves(root)
-	for _, c := range commands {
-		anchor := strings.ReplaceAll(c.CommandPath(), " ", "-")
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), anchor, c.Short)
-	}
-	b.WriteString("\nEach command has help (`culvert serve --help`). `culvert --version` prints the version.\n")
-	for _, c := range commands {
+	b.WriteString(strings.ReplaceAll(commandLineHead, "~", "`"))
+	for _, c := range leaves(root) {
 		writeCommand(&b, c)
 	}
 	b.WriteString(commandLineTail)
@@ -106,16 +99,70 @@ const completionText = `To load the script in the current shell:
 ` + "`culvert completion bash --help`" + ` says how to load it in every new shell.
 `
 
+// writeKeyFlags lists the flags that set a key, by the sections of the keys.
+func writeKeyFlags(b *bytes.Buffer, flags []*pflag.Flag, keys map[string]config.Key) {
+	var sections []string
+	links := map[string][]string{}
+	for _, f := range flags {
+		key := keys[f.Name].Name
+		if key == "" {
+			continue
+		}
+		section, _, inside := strings.Cut(key, ".")
+		if !inside {
+			section = "top level"
+		}
+		if links[section] == nil {
+			sections = append(sections, section)
+		}
+		links[section] = append(links[section], "[`--"+f.Name+"`](configuration.md#"+strings.ReplaceAll(key, ".", "")+")")
+	}
+	b.WriteString("\nThese flags set keys of the configuration:\n\n")
+	for _, s := range sections {
+		fmt.Fprintf(b, "- %s: %s\n", s, strings.Join(links[s], ", "))
+	}
+}
+
+// inPlaceOfHelp has the commands of whose help the page needs less: the paragraphs that
+// it takes, and what it says in place of the others.
+var inPlaceOfHelp = map[string]struct {
+	paragraphs int
+	rest       []string
+}{
+	"culvert serve": {1, []string{`On signals culvert [drains, ends or reloads](../guides/health-and-signals.md#signals). A supervisor can pass
+[listening sockets](../guides/listeners.md#sockets-from-a-supervisor).`}},
+	"culvert demo": {0, []string{`demo starts an example gRPC service, culvert in front of it, and a page that calls the service from a browser. A
+switch on the page puts a proxy that speaks only HTTP/1.1 into the path. If a port is taken, demo uses a free one.`}},
+	"culvert validate":        {1, nil},
+	"culvert config defaults": {0, nil},
+	"culvert config print": {0, []string{`print shows the effective value of every key, and its source: a flag, a variable, a line of the file, or "default". The
+output is a configuration file with the same effect and absolute paths, except that it hides secrets. These are
+~tls.acme.eab.hmac_key~, the values in ~tls.acme.dns_settings~ and in ~routes[].metadata.set~, the query of
+~tls.acme.directory~, and each value from a variable (~${NAME}~) or another file (~file:/path~).`}},
+	"culvert routes explain": {0, []string{`explain prints what culvert does with a call to the URL: the route, the backend, the method and the rules, and why not
+another route. With an origin header, it says whether the page may call. It opens no connection. The exit code is 1 if no route matches,
+or if the listener refuses the call.`}},
+	"culvert healthcheck": {1, nil},
+	"culvert drain": {0, []string{`drain asks the culvert on this host, at its admin address, to
+[refuse new calls](../guides/health-and-signals.md#take-culvert-out-of-service-first). It takes the address from the same sources as
+serve. In Kubernetes, run it as the preStop hook.`}},
+}
+
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
 	if c.Name() == "completion" {
 		b.WriteString("\n" + completionText)
 		return
 	}
-	for paragraph := range strings.SplitSeq(c.Long, "\n\n") {
-		if paragraph != "" && !strings.HasPrefix(paragraph, "Documentation:") {
-			b.WriteString("\n" + paragraph + "\n")
-		}
+	paragraphs := slices.DeleteFunc(strings.Split(c.Long, "\n\n"), func(p string) bool { return p == "" || strings.HasPrefix(p, "Documentation:") })
+	if short, is := inPlaceOfHelp[c.CommandPath()]; is {
+		paragraphs = append(paragraphs[:short.paragraphs], short.rest...)
+	}
+	if len(paragraphs) == 0 {
+		paragraphs = []string{c.Short + "."}
+	}
+	for _, paragraph := range paragraphs {
+		b.WriteString("\n" + strings.ReplaceAll(paragraph, "~", "`") + "\n")
 	}
 	b.WriteString("\n```sh\n")
 	for line := range strings.Lines(c.Example) {
@@ -145,10 +192,15 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	if len(own) == 0 {
 		return
 	}
+	isKey := func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" && settings > 0 }
+	if settings > 1 {
+		writeKeyFlags(b, own, keys)
+		own = slices.DeleteFunc(own, isKey)
+	}
 	b.WriteString("\n| Flag | Meaning |\n|---|---|\n")
 	for _, f := range own {
 		value, usage := pflag.UnquoteUsage(f)
-		if k, setting := keys[f.Name]; setting && settings > 0 {
+		if k := keys[f.Name]; isKey(f) {
 			usage = "[`" + k.Name + "`](configuration.md#" + strings.ReplaceAll(k.Name, ".", "") + ")"
 		} else if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
 			usage += "; default `" + f.DefValue + "`"

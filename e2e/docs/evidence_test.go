@@ -1,7 +1,9 @@
 package docs
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // evidence is every line that the programs wrote while each symptom of
@@ -206,6 +209,17 @@ func (w witness) invoke(ctx context.Context, address, method string, request *he
 	w.saw(err.Error())
 	for _, d := range status.Convert(err).Details() {
 		w.saw(fmt.Sprint(d))
+	}
+	for _, d := range status.Convert(err).Proto().GetDetails() {
+		text, err := protojson.Marshal(d)
+		if err != nil {
+			w.Fatal(err)
+		}
+		var indented bytes.Buffer // always with the same blanks
+		if err := json.Indent(&indented, text, "", "  "); err != nil {
+			w.Fatal(err)
+		}
+		w.saw(indented.String())
 	}
 }
 

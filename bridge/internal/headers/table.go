@@ -17,13 +17,13 @@ func ResponseRows() []Row { return slices.Clone(responseRows) }
 
 const (
 	hopByHop  = "of one connection, not of the call"
-	ofBody    = "describes the HTTP body, which culvert writes anew"
-	ofBrowser = "meant for the server that the browser talks to"
+	ofBody    = "of the HTTP body, which culvert writes anew"
+	ofBrowser = "for the server that the browser talks to"
 	ofGRPC    = "gRPC's own; culvert sets it anew"
 	vouch     = "only a trusted front proxy may set it"
 	ofFront   = "an instruction to a proxy in front"
 	ofCulvert = "culvert's own"
-	ofOrigin  = "would set browser rules for culvert's origin"
+	ofOrigin  = "browser rules for culvert's origin"
 )
 
 // rows returns a row for each of the names.
@@ -53,10 +53,10 @@ var requestRows = slices.Concat(bothRows,
 	rows("drop", "Connect's own", "connect-*"),
 	rows("drop", "from a load balancer to its backend", "lb-token"),
 	rows("drop", ofCulvert, "culvert-*", "x-culvert-*"),
-	rows("drop", "culvert adds it anew: the client's value if it is valid, else an id of its own", "x-request-id"),
+	rows("drop", "added anew: the client's value if it is valid, else culvert's", "x-request-id"),
 	rows("drop", "added anew", "x-forwarded-user-agent"),
 	rows("cookie", "metadata.forward_cookies", "cookie"),
-	rows("vouched", vouch+", and culvert forwards it only with metadata.client_certificate", "x-forwarded-client-cert"),
+	rows("vouched", vouch+", and only with metadata.client_certificate", "x-forwarded-client-cert"),
 	rows("vouched", vouch, "client-cert", "client-cert-chain", "x-forwarded-*"),
 	rows("vouched", vouch+"; sent on as x-forwarded-*", "forwarded"),
 	rows("vouched", vouch,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -48,38 +49,23 @@ func TestReferenceMatchesTheProgram(t *testing.T) {
 const referenceHead = `# culvert-kube
 
 For people who put culvert into a cluster: the commands of ` + "`culvert-kube`" + `, the annotations of pods, the injector's configuration
-and metrics, and the exit codes.
-
-| Command | Purpose |
-|---|---|
+and metrics.
 `
 
 const exitCodes = `
-## Exit codes
+Exit codes are [those of culvert](cli.md#exit-codes).
 
-| Code | Meaning |
-|---|---|
-| 0 | done; for ` + "`culvert-kube webhook`" + `, ended by a signal |
-| 1 | failed; standard error has the reason |
-| 2 | wrong use of the command line; standard error names the mistake |
-
-Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](../guides/kubernetes-drain.md),
-[culvert's own command line](cli.md).
+Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](../guides/kubernetes-drain.md).
 `
 
 func referencePage(t *testing.T) []byte {
 	var b bytes.Buffer
 	b.WriteString(referenceHead)
-	var commands []*cobra.Command
+	b.WriteString("\nEach command has help (`culvert-kube webhook --help`). `culvert-kube completion` prints completions for shells.\n")
 	for _, c := range newRootCommand().Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" && c.Name() != "completion" {
-			commands = append(commands, c)
-			fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), strings.ReplaceAll(c.CommandPath(), " ", "-"), c.Short)
+			writeCommand(&b, c)
 		}
-	}
-	b.WriteString("\nEach command has help (`culvert-kube webhook --help`). `culvert-kube completion` prints completions for shells.\n")
-	for _, c := range commands {
-		writeCommand(&b, c)
 	}
 	writeAnnotations(t, &b)
 	writeConfig(t, &b)
@@ -88,12 +74,35 @@ func referencePage(t *testing.T) []byte {
 	return b.Bytes()
 }
 
+// inPlaceOfHelp is what the page says in place of a command's help, which needs more.
+var inPlaceOfHelp = map[string]string{
+	"inject": `inject prints manifests with culvert in the pods that ask for it by the [label](#annotations-of-pods), of the pod or of its
+namespace in the same manifests. With ~--all~, each pod gets culvert unless its label is ~disabled~. Pods are found in Pod, Deployment,
+StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, ReplicationController, PodTemplate, and lists of these.
+
+Documents without such a pod pass byte for byte. The others lose blank lines. A second inject changes nothing. If a pod asks for culvert and
+can't have it, inject exits with 1 and prints no manifest.`,
+	"check": `check says which pods get culvert, which are refused, and which have an outdated culvert. It finds what keeps culvert from
+running or from being reached, and where clients reach a backend's port past culvert. It prints the remedy.
+
+Without ~-f~, check reads the cluster that kubectl uses. It needs the verbs get and list on pods, deployments, statefulsets, daemonsets, jobs,
+cronjobs, services, limitranges, ingresses, networkpolicies, configmaps, endpointslices, namespaces and mutatingwebhookconfigurations.
+It reads no Secrets. It compares the sidecars by the injector's configuration in the cluster or ~--config~, else only their image,
+with ~--sidecar-image~.
+
+It exits with 0 if it finds no error, with 1 if it finds one (see ~--fail-on~), and with 2 if it can't check.`,
+	"webhook": `webhook serves the API server over HTTPS. It puts culvert into each new pod that asks for it, and refuses a pod that can't have
+it, or that has more than 20000 fields and list items.
+
+It finds the API server like kubectl, by KUBECONFIG or in a pod by the service account, and makes its own
+[certificates](../guides/kubernetes-upgrades.md#certificates). With ~--tls-cert~ it needs no API server. It loads the files of certificates
+again when they change, but not the file of ~--config~.`,
+}
+
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
-	for paragraph := range strings.SplitSeq(c.Long, "\n\n") {
-		if paragraph != "" {
-			b.WriteString("\n" + paragraph + "\n")
-		}
+	if text := cmp.Or(strings.ReplaceAll(inPlaceOfHelp[c.Name()], "~", "`"), c.Long); text != "" {
+		b.WriteString("\n" + text + "\n")
 	}
 	b.WriteString("\n```sh\n")
 	for line := range strings.Lines(c.Example) {
@@ -129,7 +138,7 @@ var annotationTexts = map[string]string{
 	"image":            "the sidecar's image",
 	"listen-port":      "culvert's port for clients",
 	"mounts":           "more mounts of the pod's volumes: a list in JSON",
-	"security-context": "fields of the sidecar's security context in JSON. The others stay as they are: to run as root, also set `runAsNonRoot` to `false`",
+	"security-context": "fields of the sidecar's security context in JSON. The others stay: to run as root, also set `runAsNonRoot` to `false`",
 	"tls-secret":       "a Secret of the type `kubernetes.io/tls`, for clients that use TLS",
 }
 
@@ -140,14 +149,14 @@ func writeAnnotations(t *testing.T, b *bytes.Buffer) {
 Names begin with ` + "`" + inject.AnnotationPrefix + "`" + `. A restricted annotation needs [permission](#the-injectors-configuration) for the namespace. The
 label ` + "`" + inject.Label + "`" + ` with the value ` + "`" + inject.Enabled + "`" + `, on the pod or its namespace, asks for culvert. The pod's label wins.
 
-| Annotation | Restricted | Meaning |
-|---|---|---|
+| Annotation | Meaning |
+|---|---|
 `)
 	described, limits := 0, false
 	for _, name := range inject.AnnotationNames() {
 		if strings.HasPrefix(name, "limits.") {
 			if !limits {
-				b.WriteString("| `limits.…` | no | each key of [`limits`](configuration.md#limits) and of [`limits.address`](configuration.md#limitsaddress) |\n")
+				b.WriteString("| `limits.…` | each key of [`limits`](configuration.md#limits) and of [`limits.address`](configuration.md#limitsaddress) |\n")
 			}
 			limits = true
 			continue
@@ -160,11 +169,10 @@ label ` + "`" + inject.Label + "`" + ` with the value ` + "`" + inject.Enabled +
 		} else {
 			text = "the key [`" + name + "`](configuration.md#" + strings.ReplaceAll(name, ".", "") + ")"
 		}
-		restricted := "no"
 		if inject.Restricted(name) {
-			restricted = "yes"
+			text = "restricted: " + text
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s |\n", name, restricted, text)
+		fmt.Fprintf(b, "| `%s` | %s |\n", name, text)
 	}
 	if described != len(annotationTexts) {
 		t.Errorf("there is a text for %d annotations, and %d of them exist", len(annotationTexts), described)
@@ -260,5 +268,5 @@ func writeMetrics(t *testing.T, b *bytes.Buffer) {
 	for _, m := range results {
 		names = append(names, "`"+m[1]+"`")
 	}
-	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` is a request that isn't about a new pod. `malformed` is no request of an API server, or one over 3328 KiB. It gets an HTTP error.\n`busy` is a request too many, or one that ended before there was memory for it.\n", strings.Join(names, ", "))
+	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` isn't about a new pod. `malformed` is no request of an API server, or over 3328 KiB. `busy` is a request too many, or one that\nended before there was memory for it.\n", strings.Join(names, ", "))
 }
