@@ -122,10 +122,10 @@ func wantOfTheAPI(t *testing.T, page, kind, text string) {
 	}
 }
 
-// TestIngressesOfThePagesAreOfTheAPI decodes the manifests that docs/guides/ingress-nginx.md
+// TestIngressesOfThePagesAreOfTheAPI decodes the manifests that docs/guides/ingresses.md
 // shows with the API's types. A field that a type doesn't have is an error.
 func TestIngressesOfThePagesAreOfTheAPI(t *testing.T) {
-	page, err := os.ReadFile("../docs/guides/ingress-nginx.md")
+	page, err := os.ReadFile("../docs/guides/ingresses.md")
 	if err != nil {
 		t.Fatal(err)
 	}

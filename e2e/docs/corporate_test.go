@@ -268,7 +268,7 @@ func wantRoutes(t *testing.T, http1 *http.Transport, failing map[string]string) 
 	}
 }
 
-// startFrontedPath starts culvert behind nginx, as docs/guides/nginx.md has it.
+// startFrontedPath starts culvert behind nginx, as docs/guides/reverse-proxies.md has it.
 func startFrontedPath(t *testing.T) {
 	startPath(t, block{text: "grpc.example.com"})
 }

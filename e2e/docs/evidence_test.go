@@ -473,7 +473,7 @@ func webRequest(w witness) {
 	w.with([]string{"--fallback", "http://localhost:3000"}, func() { w.get("GET", "http://localhost:8080/cart?session=1") })
 }
 
-// http1Box puts nginx, as it is without the settings of docs/guides/nginx.md,
+// http1Box puts nginx, as it is without the settings of docs/guides/reverse-proxies.md,
 // before culvert: it speaks HTTP/1.1 to it and drops the Upgrade header.
 func http1Box(w witness) {
 	startDemoBackend(w)

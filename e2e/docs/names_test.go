@@ -147,10 +147,10 @@ func (n *names) readCode(t testing.TB) {
 // foreign are names of other programs that look like culvert's, and whose they are.
 var foreign = map[string]string{
 	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2", "REFUSED_STREAM": "HTTP/2",
-	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker", "CAP_NET_BIND_SERVICE": "Linux",
+	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker",
 	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "LISTEN_FDNAMES": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
-	"instance_uid": "OpAMP", "rule_files": "Prometheus", "ssl_bump": "Squid", "http_upgrade_request_protocols": "Squid",
+	"instance_uid": "OpAMP", "rule_files": "Prometheus", "ssl_bump": "Squid",
 	"proxy_read_timeout": "nginx", "grpc_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",
 	"flush_interval": "Caddy", "stream_close_delay": "Caddy", "stream_timeout": "Caddy", "read_timeout": "Caddy", "read_body": "Caddy", "write_timeout": "Caddy",
 	"--enable-ssl-passthrough": "ingress-nginx",

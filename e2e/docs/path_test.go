@@ -79,14 +79,14 @@ func writeFile(t testing.TB, name, text string) string {
 	return path
 }
 
-// frontConfig is the nginx configuration that docs/guides/nginx.md shows.
+// frontConfig is the nginx configuration that docs/guides/reverse-proxies.md shows.
 func frontConfig(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "docs", "guides", "nginx.md"))
+	text, err := os.ReadFile(filepath.Join(root, "docs", "guides", "reverse-proxies.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := parsePage("docs/guides/nginx.md", string(text))
+	p, err := parsePage("docs/guides/reverse-proxies.md", string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func frontConfig(t testing.TB) string {
 			return b.text
 		}
 	}
-	t.Fatal("docs/guides/nginx.md shows no configuration of nginx")
+	t.Fatal("docs/guides/reverse-proxies.md shows no configuration of nginx")
 	return ""
 }
 
