@@ -132,13 +132,10 @@ func (s *Snapshot) NotRead(kind string, err error) {
 
 // ConfigMaps returns the ConfigMaps that the pods name, by namespace.
 func (s *Snapshot) ConfigMaps() map[string][]string {
-	names := map[string]map[string]bool{}
+	names := map[string][]string{}
 	note := func(namespace string, annotations map[string]string) {
 		if name := annotations[configAnnotation]; name != "" {
-			if names[namespace] == nil {
-				names[namespace] = map[string]bool{}
-			}
-			names[namespace][name] = true
+			names[namespace] = append(names[namespace], name)
 		}
 	}
 	for _, w := range s.workloads {
@@ -147,21 +144,19 @@ func (s *Snapshot) ConfigMaps() map[string][]string {
 	for _, p := range s.pods {
 		note(p.Namespace, p.Annotations)
 	}
-	lists := map[string][]string{}
-	for namespace, set := range names {
-		lists[namespace] = slices.Sorted(maps.Keys(set))
+	for namespace, list := range names {
+		slices.Sort(list)
+		names[namespace] = slices.Compact(list)
 	}
-	return lists
+	return names
 }
 
 // WebhookServices returns the Services that the injector's webhooks are behind, as
 // namespace and name.
 func (s *Snapshot) WebhookServices() [][2]string {
-	found := map[[2]string]bool{}
 	var all [][2]string
 	for _, w := range s.injectors() {
-		if ref := w.hook.ClientConfig.Service; ref != nil && !found[[2]string{ref.Namespace, ref.Name}] {
-			found[[2]string{ref.Namespace, ref.Name}] = true
+		if ref := w.hook.ClientConfig.Service; ref != nil && !slices.Contains(all, [2]string{ref.Namespace, ref.Name}) {
 			all = append(all, [2]string{ref.Namespace, ref.Name})
 		}
 	}
