@@ -63,9 +63,9 @@ type workload struct {
 	template corev1.PodTemplateSpec
 }
 
-// Add adds an object, and reports whether it is of a kind that the checks know. It
-// keeps the object, and removes from it what the checks don't look at.
-func (s *Snapshot) Add(object metav1.Object) bool {
+// Add adds an object, if the checks know its kind. It keeps the object, and removes from
+// it what the checks don't look at.
+func (s *Snapshot) Add(object metav1.Object) {
 	object.SetManagedFields(nil)
 	switch o := object.(type) {
 	case *corev1.Namespace:
@@ -116,10 +116,7 @@ func (s *Snapshot) Add(object metav1.Object) bool {
 			}
 		}
 		s.configMaps[o.Namespace+"/"+o.Name] = o
-	default:
-		return false
 	}
-	return true
 }
 
 // NotRead says that objects of a kind couldn't be read.
