@@ -131,42 +131,38 @@ func anyText(string) error { return nil }
 
 // checkACME checks keys that depend on each other. The packages that use the
 // files and the providers check those.
-func checkACME(l *Loaded) []error {
+func checkACME(l *Loaded) {
 	a := l.TLS.ACME
 	if !a.Enabled() {
-		return withoutEffect(l, "tls.acme.domains: list the names for which culvert gets certificates", "storage", "email", "directory", "ca_root",
+		withoutEffect(l, "tls.acme.domains: list the names for which culvert gets certificates", "storage", "email", "directory", "ca_root",
 			"challenges", "eab.key_id", "eab.hmac_key", "dns_provider", "dns_settings", "dns_resolvers")
+		return
 	}
-	var errs []error
 	if l.TLS.SelfSigned {
-		errs = append(errs, l.Errorf("tls.self_signed", "creates a development certificate, but %s gets real ones: remove one of these keys", l.Place("tls.acme.domains")))
+		l.refuse("tls.self_signed", "creates a development certificate, but %s gets real ones: remove one of these keys", l.Place("tls.acme.domains"))
 	}
 	if a.Storage == "" {
-		errs = append(errs, l.Errorf(a.namesKey(), "requires tls.acme.storage: name a directory that outlives culvert; without it, culvert would get new certificates at each start, until the CA refuses"))
+		l.refuse(a.namesKey(), "requires tls.acme.storage: name a directory that outlives culvert; without it, culvert would get new certificates at each start, until the CA refuses")
 	}
 	for _, c := range a.Challenges {
 		switch {
 		case c == "http-01" && l.TLS.HTTPListen == "":
-			errs = append(errs, l.Errorf("tls.acme.challenges", `http-01 uses plaintext HTTP: set tls.http_listen to ":80"`))
+			l.refuse("tls.acme.challenges", `http-01 uses plaintext HTTP: set tls.http_listen to ":80"`)
 		case c == "dns-01" && a.DNSProvider == "":
-			errs = append(errs, l.Errorf("tls.acme.challenges", "dns-01 requires tls.acme.dns_provider: see docs/guides/acme.md#by-dns"))
+			l.refuse("tls.acme.challenges", "dns-01 requires tls.acme.dns_provider: see docs/guides/acme.md#by-dns")
 		}
 	}
 	if a.DNSProvider == "" {
-		errs = append(errs, withoutEffect(l, "tls.acme.dns_provider: name the provider", "dns_settings", "dns_resolvers")...)
+		withoutEffect(l, "tls.acme.dns_provider: name the provider", "dns_settings", "dns_resolvers")
 	}
-	return errs
 }
 
-// withoutEffect returns an error for each key of tls.acme that is set and has
-// no effect.
-func withoutEffect(l *Loaded, missing string, keys ...string) []error {
-	var errs []error
+// withoutEffect refuses each key of tls.acme that is set and has no effect.
+func withoutEffect(l *Loaded, missing string, keys ...string) {
 	for _, key := range keys {
 		k := fileKeys.byPath["tls.acme."+key]
 		if !reflect.ValueOf(l.Config).FieldByIndex(k.index).IsZero() {
-			errs = append(errs, l.Errorf(k.Name, "has no effect without %s", missing))
+			l.refuse(k.Name, "has no effect without %s", missing)
 		}
 	}
-	return errs
 }

@@ -45,9 +45,9 @@ func parseAdminAddress(s string) (any, error) {
 
 // checkAdminListen finds an address that culvert uses for something else, too.
 // culvert starts without the default address if it is taken.
-func checkAdminListen(l *Loaded) []error {
+func checkAdminListen(l *Loaded) {
 	if !l.IsSet("admin.listen") {
-		return nil
+		return
 	}
 	var others []ownAddress
 	for _, ln := range l.Listen {
@@ -55,8 +55,8 @@ func checkAdminListen(l *Loaded) []error {
 	}
 	for _, o := range append(others, ownAddress{"health.listen", l.Health.Listen}, ownAddress{"tls.http_listen", l.TLS.HTTPListen}) {
 		if collide(l.Admin.Listen, o.address) {
-			return []error{l.Errorf("admin.listen", "is the address of %s, too: use another one, or turn the admin address off (--admin off)", o.key)}
+			l.refuse("admin.listen", "is the address of %s, too: use another one, or turn the admin address off (--admin off)", o.key)
+			return
 		}
 	}
-	return nil
 }

@@ -9,10 +9,9 @@ import (
 )
 
 // checks find mistakes that involve several keys; each value is valid by
-// itself by now. A check returns contradictions as errors, and reports dangers
-// as warnings. Their texts name keys and no values, because a value may be a
-// secret.
-var checks = []func(*Loaded) []error{
+// itself by now. A check refuses contradictions, and warns of dangers. Their texts
+// name keys and no values, because a value may be a secret.
+var checks = []func(*Loaded){
 	checkBackends,
 	checkRoutes,
 	checkBackendTLS,
@@ -45,12 +44,14 @@ var checks = []func(*Loaded) []error{
 	checkACME,
 }
 
-func (l *Loaded) check() []error {
-	var errs []error
+// check returns an error with a line for each mistake.
+func (l *Loaded) check() error {
 	for _, c := range checks {
-		errs = append(errs, c(l)...)
+		c(l)
 	}
-	return errs
+	errs := l.mistakes
+	l.mistakes = nil
+	return errors.Join(errs...)
 }
 
 // CheckTogether returns an error with a line for each value that culvert would refuse at
@@ -68,25 +69,28 @@ func CheckTogether(values, places map[string]string) error {
 		l.origins[name] = origin{place: places[name]}
 	}
 	l.inherit()
-	return errors.Join(l.check()...)
+	return l.check()
+}
+
+// refuse has check return an error about the value of a key.
+func (l *Loaded) refuse(key, format string, args ...any) {
+	l.mistakes = append(l.mistakes, l.Errorf(key, format, args...))
 }
 
 func (l *Loaded) warn(key, text string) {
 	l.Warnings = append(l.Warnings, l.Place(key)+": "+text)
 }
 
-func checkDetailedErrors(l *Loaded) []error {
+func checkDetailedErrors(l *Loaded) {
 	if l.Errors == "detailed" && slices.ContainsFunc(l.Listen, Listener.beyondThisHost) {
 		l.warn("errors", "detailed shows internal addresses to every client: use concise if clients are on other hosts")
 	}
-	return nil
 }
 
-func checkDrainSpread(l *Loaded) []error {
+func checkDrainSpread(l *Loaded) {
 	if l.IsSet("drain_spread") && l.DrainSpread > l.DrainTimeout {
-		return []error{l.Errorf("drain_spread", "is more than drain_timeout, of which it is a part: lower it, or raise drain_timeout (--drain-timeout)")}
+		l.refuse("drain_spread", "is more than drain_timeout, of which it is a part: lower it, or raise drain_timeout (--drain-timeout)")
 	}
-	return nil
 }
 
 // Spread returns the drain_spread in effect.
@@ -97,11 +101,11 @@ func (l *Loaded) Spread() time.Duration {
 	return min(l.DrainSpread, l.DrainTimeout/2)
 }
 
-func checkHealthListen(l *Loaded) []error {
+func checkHealthListen(l *Loaded) {
 	for _, ln := range l.Listen {
 		if collide(l.Health.Listen, ln.Address) {
-			return []error{l.Errorf("health.listen", "is the port of listen: use another port, or turn health checks off (--health-listen off)")}
+			l.refuse("health.listen", "is the port of listen: use another port, or turn health checks off (--health-listen off)")
+			return
 		}
 	}
-	return nil
 }

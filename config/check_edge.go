@@ -11,7 +11,7 @@ import (
 
 // checkPlaintext warns of plaintext that clients reach without TLS. It assumes
 // that proxies which the configuration names have TLS.
-func checkPlaintext(l *Loaded) []error {
+func checkPlaintext(l *Loaded) {
 	for i, ln := range l.Listen {
 		key := Entry("listen", i) + ".address"
 		switch {
@@ -26,7 +26,6 @@ func checkPlaintext(l *Loaded) []error {
 			l.warn(key, everywhere+plaintextRemedy+"; if only a proxy with TLS connects to it, set tls: {enabled: false} for the listener")
 		}
 	}
-	return nil
 }
 
 const (
@@ -65,7 +64,7 @@ func isPublicAddr(addr netip.Addr) bool {
 
 // checkTrust warns of trusted networks that are too wide to belong to one
 // owner.
-func checkTrust(l *Loaded) []error {
+func checkTrust(l *Loaded) {
 	for _, o := range l.trust() {
 		switch {
 		case slices.ContainsFunc(o.networks, isEverybody):
@@ -74,7 +73,6 @@ func checkTrust(l *Loaded) []error {
 			l.warn(o.key, "trusts large parts of the internet: list only the addresses of the proxies")
 		}
 	}
-	return nil
 }
 
 // A trusting key lists networks that culvert trusts.
@@ -114,14 +112,13 @@ const everyUser = 0o002
 // checkSocketTrust warns of unix sockets on which all clients are trusted.
 // Each client of a unix socket counts as 127.0.0.1, so only the mode limits
 // who is trusted.
-func checkSocketTrust(l *Loaded) []error {
+func checkSocketTrust(l *Loaded) {
 	for i, ln := range l.Listen {
 		believed := slices.ContainsFunc(slices.Concat(ln.TrustedProxies, ln.ProxyProtocol), func(p netip.Prefix) bool { return p.Contains(unixClient) })
 		if ln.Socket() != "" && ln.SocketMode()&everyUser != 0 && believed {
 			l.warn(Entry("listen", i)+".mode", `lets everybody on this host forge client addresses, because clients of a unix socket count as 127.0.0.1, which is trusted: write "0660", or remove 127.0.0.1 from trusted_proxies and proxy_protocol`)
 		}
 	}
-	return nil
 }
 
 // unixClient is the address of clients on unix sockets.
@@ -129,9 +126,9 @@ var unixClient = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // checkReachableByCA warns if the CA can't reach culvert for a challenge. The
 // CA chooses the port.
-func checkReachableByCA(l *Loaded) []error {
+func checkReachableByCA(l *Loaded) {
 	if !l.TLS.ACME.Enabled() || l.TLS.ACME.DNSProvider != "" {
-		return nil
+		return
 	}
 	addresses := []string{l.TLS.HTTPListen}
 	for i, ln := range l.Listen {
@@ -141,20 +138,18 @@ func checkReachableByCA(l *Loaded) []error {
 	}
 	for _, address := range addresses {
 		if (Listener{Address: address}).beyondThisHost() {
-			return nil
+			return
 		}
 	}
 	l.warn(l.TLS.ACME.namesKey(), "requires that the CA reaches port 443 or 80, but culvert listens on this host only: listen on :443, set tls.http_listen to :80, forward one of these ports to culvert, or use a tls.acme.dns_provider")
-	return nil
 }
 
 // checkDevelopmentCertificate warns of the development certificate on a public
 // address. Users would learn to ignore browser warnings.
-func checkDevelopmentCertificate(l *Loaded) []error {
+func checkDevelopmentCertificate(l *Loaded) {
 	for i, ln := range l.Listen {
 		if ln.TLS.SelfSigned && ln.isPublic() {
 			l.warn(Entry("listen", i)+".tls.self_signed", "uses the development certificate on a public address, where no client trusts it: set a real certificate (tls.cert, tls.acme), or listen on 127.0.0.1")
 		}
 	}
-	return nil
 }

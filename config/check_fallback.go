@@ -48,9 +48,9 @@ func checkWebServer(s string) error {
 
 // checkFallback finds a web server that is culvert itself: each request would come back.
 // It finds only addresses that say so; culvert refuses other requests that come back.
-func checkFallback(l *Loaded) []error {
+func checkFallback(l *Loaded) {
 	if l.Fallback == "" {
-		return nil
+		return
 	}
 	host, port := "", ""
 	if u, err := url.Parse(l.Fallback); err == nil && u.Host != "" {
@@ -59,7 +59,8 @@ func checkFallback(l *Loaded) []error {
 	for _, own := range l.ownAddresses() {
 		sameSocket := strings.HasPrefix(own.address, unixPrefix) && socketOf(own.address) == socketOf(l.Fallback)
 		if host != "" && reaches(host, port, own.address) || sameSocket {
-			return []error{l.Errorf("fallback", "is the address of %s, so culvert would send requests to itself: write the web server's own address (--fallback)", own.key)}
+			l.refuse("fallback", "is the address of %s, so culvert would send requests to itself: write the web server's own address (--fallback)", own.key)
+			return
 		}
 	}
 	for _, name := range l.Hosts {
@@ -68,7 +69,6 @@ func checkFallback(l *Loaded) []error {
 			break
 		}
 	}
-	return nil
 }
 
 // An ownAddress is an address on which culvert listens, and its key.

@@ -15,32 +15,29 @@ const (
 // minMemory is enough for a few calls.
 const minMemory = 32 << 20
 
-func checkLimits(l *Loaded) []error {
-	var errs []error
+func checkLimits(l *Loaded) {
 	lim := l.Limits
 	// The length prefix of a message allows more. int on 32-bit machines and the
 	// limits of grpc-go allow no more.
 	if lim.MessageBytes > math.MaxInt32 {
-		errs = append(errs, l.Errorf("limits.message_bytes", "is too large: write less than 2GiB"))
+		l.refuse("limits.message_bytes", "is too large: write less than 2GiB")
 	}
 	if lim.HeaderBytes > maxHeaderBytes {
-		errs = append(errs, l.Errorf("limits.header_bytes", "is too large: write at most %v", Size(maxHeaderBytes)))
+		l.refuse("limits.header_bytes", "is too large: write at most %v", Size(maxHeaderBytes))
 	}
 	if lim.CallsPerConnection > maxCallsPerConnection {
-		errs = append(errs, l.Errorf("limits.calls_per_connection", "is too large: write at most %d", maxCallsPerConnection))
+		l.refuse("limits.calls_per_connection", "is too large: write at most %d", maxCallsPerConnection)
 	}
 	switch {
 	case lim.BufferedBytes >= lim.MessageBytes:
 	case l.IsSet("limits.buffered_bytes"):
-		errs = append(errs, l.Errorf("limits.buffered_bytes", "is less than limits.message_bytes, so the largest message can't pass: raise it, or lower limits.message_bytes"))
+		l.refuse("limits.buffered_bytes", "is less than limits.message_bytes, so the largest message can't pass: raise it, or lower limits.message_bytes")
 	default:
-		errs = append(errs, l.Errorf("limits.message_bytes", "is more than limits.buffered_bytes, so the largest message can't pass: lower it, or raise limits.buffered_bytes"))
+		l.refuse("limits.message_bytes", "is more than limits.buffered_bytes, so the largest message can't pass: lower it, or raise limits.buffered_bytes")
 	}
-	return errs
 }
 
-func checkUseLimits(l *Loaded) []error {
-	var errs []error
+func checkUseLimits(l *Loaded) {
 	lim := l.Limits
 	for _, o := range []struct {
 		key  string
@@ -50,15 +47,15 @@ func checkUseLimits(l *Loaded) []error {
 		{"limits.address.decompressed_bytes_per_second", lim.Address.DecompressedBytesPerSecond},
 	} {
 		if o.size > math.MaxInt32 {
-			errs = append(errs, l.Errorf(o.key, "is too large: write less than 2GiB, or 0 for no limit"))
+			l.refuse(o.key, "is too large: write less than 2GiB, or 0 for no limit")
 		}
 	}
 	if lim.Memory > 0 && lim.Memory < minMemory {
-		errs = append(errs, l.Errorf("limits.memory", "is less than culvert needs: write at least %v", Size(minMemory)))
+		l.refuse("limits.memory", "is less than culvert needs: write at least %v", Size(minMemory))
 	}
 	if clients := ClientMemory(lim.Memory); lim.Memory >= minMemory {
 		if l.IsSet("limits.buffered_bytes") && lim.BufferedBytes > clients {
-			errs = append(errs, l.Errorf("limits.buffered_bytes", "is more than limits.memory leaves for clients (%v): lower it, or raise limits.memory", clients))
+			l.refuse("limits.buffered_bytes", "is more than limits.memory leaves for clients (%v): lower it, or raise limits.memory", clients)
 		}
 		if lim.MessageBytes > clients {
 			l.warn("limits.memory", fmt.Sprintf("leaves %v for clients, so the largest message can't pass: raise it, or lower limits.message_bytes", clients))
@@ -79,28 +76,27 @@ func checkUseLimits(l *Loaded) []error {
 			l.warn(o.key, "is more than "+o.allAnswer+" for all addresses together, so it has no effect: lower it")
 		}
 	}
-	errs = append(errs, checkSizes(l)...)
+	checkSizes(l)
 	var patterns []string
 	for i, m := range lim.Methods {
 		patterns = append(patterns, m.Pattern)
 		key := Entry("limits.methods", i) + ".message_bytes"
 		switch {
 		case m.MessageBytes > math.MaxInt32:
-			errs = append(errs, l.Errorf(key, "is too large: write less than 2GiB"))
+			l.refuse(key, "is too large: write less than 2GiB")
 		case m.MessageBytes > lim.BufferedBytes:
-			errs = append(errs, l.Errorf(key, "is more than limits.buffered_bytes, so the largest message can't pass: lower it, or raise limits.buffered_bytes"))
+			l.refuse(key, "is more than limits.buffered_bytes, so the largest message can't pass: lower it, or raise limits.buffered_bytes")
 		}
 	}
-	errs = append(errs, checkPatternsCount(l, "limits.methods", patterns)...)
+	checkPatternsCount(l, "limits.methods", patterns)
 	if !lim.Enforce {
 		l.warn("limits.enforce", "is false, so limits of calls, handshakes and addresses refuse nothing: set it to true when the log shows no client that the limits should allow")
 	}
-	return errs
 }
 
 // checkSizes checks the sizes of methods, listeners and routes: they must fit into an
 // int, and have no effect above the limits for all.
-func checkSizes(l *Loaded) []error {
+func checkSizes(l *Loaded) {
 	type size struct {
 		key      string
 		one, all Size // all 0: no limit for all
@@ -135,14 +131,12 @@ func checkSizes(l *Loaded) []error {
 			size{at + ".decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
 		)
 	}
-	var errs []error
 	for _, s := range sizes {
 		switch {
 		case s.one > math.MaxInt32:
-			errs = append(errs, l.Errorf(s.key, "is too large: write less than 2GiB, or 0 for no limit"))
+			l.refuse(s.key, "is too large: write less than 2GiB, or 0 for no limit")
 		case s.all > 0 && s.one > s.all:
 			l.warn(s.key, "is more than "+s.holds+", so it has no effect: lower it")
 		}
 	}
-	return errs
 }

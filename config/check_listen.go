@@ -4,26 +4,24 @@ import "net"
 
 // checkListeners finds listeners with the same address or name, and keys that
 // have no effect on a listener.
-func checkListeners(l *Loaded) []error {
-	var errs []error
+func checkListeners(l *Loaded) {
 	if len(l.Listen) == 0 {
-		errs = append(errs, l.Errorf("listen", `has no address: write ":8080", or remove the key`))
+		l.refuse("listen", `has no address: write ":8080", or remove the key`)
 	}
 	for i, ln := range l.Listen {
 		entry := Entry("listen", i)
 		for j, other := range l.Listen[:i] {
 			if collide(ln.Address, other.Address) {
-				errs = append(errs, l.Errorf(entry+".address", "is the address of %s, too: use another one", Entry("listen", j)))
+				l.refuse(entry+".address", "is the address of %s, too: use another one", Entry("listen", j))
 			}
 			if ln.Name != "" && ln.Name == other.Name {
-				errs = append(errs, l.Errorf(entry+".name", "is the name of %s, too: use another one, so that the log can tell them apart", Entry("listen", j)))
+				l.refuse(entry+".name", "is the name of %s, too: use another one, so that the log can tell them apart", Entry("listen", j))
 			}
 		}
 		if l.IsSet(entry+".mode") && ln.Socket() == "" {
-			errs = append(errs, l.Errorf(entry+".mode", "is for unix sockets, and this address is a port: remove the key"))
+			l.refuse(entry+".mode", "is for unix sockets, and this address is a port: remove the key")
 		}
 	}
-	return errs
 }
 
 // collide reports whether culvert can't listen on both addresses. A port on

@@ -71,7 +71,7 @@ func (l *Loaded) originLists() []originList {
 
 // checkOriginsOfCookies warns if cookies can't pass for some of the allowed
 // origins. checkWildcardOrigin and checkRouteOrigins have an error for "*".
-func checkOriginsOfCookies(l *Loaded) []error {
+func checkOriginsOfCookies(l *Loaded) {
 	for _, list := range l.originLists() {
 		if slices.Contains(list.entries, "*") || !slices.ContainsFunc(list.entries, func(s string) bool { return !namesOrigin(s) }) {
 			continue
@@ -80,30 +80,26 @@ func checkOriginsOfCookies(l *Loaded) []error {
 			l.warn(key, "cookies pass only for exact origins in "+list.key+", not for those that match a pattern: list the origins that need cookies")
 		}
 	}
-	return nil
 }
 
 // checkTriedOut warns of rules that refuse nothing yet.
-func checkTriedOut(l *Loaded) []error {
+func checkTriedOut(l *Loaded) {
 	if !l.EnforceOrigins {
 		l.warn("enforce_origins", "is false, so pages of every origin may call, without cookies: set it to true when the log shows no origin that is missing in allow_origins")
 	}
 	if !l.Methods.Enforce {
 		l.warn("methods.enforce", "is false, so the patterns of methods refuse nothing: set it to true when the log shows no call that the patterns should allow")
 	}
-	return nil
 }
 
-func checkWildcardOrigin(l *Loaded) []error {
+func checkWildcardOrigin(l *Loaded) {
 	if !slices.Contains(l.AllowOrigins, "*") {
-		return nil
+		return
 	}
 	l.warn("allow_origins", `"*" allows every page on the internet to call: list the origins, unless the backend is for everyone`)
-	var errs []error
 	for _, key := range l.cookieKeys() {
-		errs = append(errs, l.Errorf(key, `cookies don't pass while allow_origins has "*": list the origins, or set this key to false`))
+		l.refuse(key, `cookies don't pass while allow_origins has "*": list the origins, or set this key to false`)
 	}
-	return errs
 }
 
 // cookieKeys returns the keys that let cookies pass.

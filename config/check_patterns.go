@@ -6,25 +6,24 @@ import (
 )
 
 // checkLogSamples finds entries of log.sample that have no effect.
-func checkLogSamples(l *Loaded) []error {
+func checkLogSamples(l *Loaded) {
 	var patterns []string
 	for _, s := range l.Log.Sample {
 		patterns = append(patterns, s.Pattern)
 	}
-	return checkPatternsCount(l, "log.sample", patterns)
+	checkPatternsCount(l, "log.sample", patterns)
 }
 
 // checkPatternsCount finds entries of a list that have no effect, because an
 // earlier entry matches all of their calls. The first entry that matches a call
 // applies.
-func checkPatternsCount(l *Loaded, list string, patterns []string) []error {
-	var errs []error
+func checkPatternsCount(l *Loaded, list string, patterns []string) {
 	for i, pattern := range patterns {
 		key := Entry(list, i) + ".pattern"
 		for j, before := range patterns[:i] {
 			first := l.Place(Entry(list, j) + ".pattern")
 			if before == pattern {
-				errs = append(errs, l.Errorf(key, "is the pattern of %s, too: merge the two entries", first))
+				l.refuse(key, "is the pattern of %s, too: merge the two entries", first)
 				break
 			}
 			// A "*" matches any text without a slash, as it does for files, and therefore
@@ -35,5 +34,4 @@ func checkPatternsCount(l *Loaded, list string, patterns []string) []error {
 			}
 		}
 	}
-	return errs
 }

@@ -11,17 +11,15 @@ import (
 
 // checkRoutes finds mistakes in routes that involve other sections. Package bridge
 // finds the others, with the same names of keys.
-func checkRoutes(l *Loaded) []error {
-	var errs []error
+func checkRoutes(l *Loaded) {
 	for i := range l.Routes {
 		r, at := &l.Routes[i], Entry("routes", i)
-		errs = append(errs, checkRouteListeners(l, r, at)...)
-		errs = append(errs, checkRouteOrigins(l, r, at)...)
+		checkRouteListeners(l, r, at)
+		checkRouteOrigins(l, r, at)
 		if !checkRemovedPrefix(l, r, at) {
 			checkKeptPrefix(l, r, at)
 		}
 	}
-	return errs
 }
 
 // ListenerNames returns the names of the listeners, as routes and the log have them.
@@ -36,39 +34,36 @@ func (c *Config) ListenerNames() []string {
 	return names
 }
 
-func checkRouteListeners(l *Loaded, r *Route, at string) []error {
-	var errs []error
+func checkRouteListeners(l *Loaded, r *Route, at string) {
 	known := l.ListenerNames()
 	for _, name := range r.Match.Listeners {
 		switch {
 		case name != "" && slices.Contains(known, name):
 		case len(known) == 1 && known[0] == "":
-			errs = append(errs, l.Errorf(at+".match.listeners", "names no listener: the only listener has no name; set listen[0].name, or remove this key"))
+			l.refuse(at+".match.listeners", "names no listener: the only listener has no name; set listen[0].name, or remove this key")
 		default:
-			errs = append(errs, l.Errorf(at+".match.listeners", "names no listener: there is no %q; use one of %s", name, strings.Join(known, ", ")))
+			l.refuse(at+".match.listeners", "names no listener: there is no %q; use one of %s", name, strings.Join(known, ", "))
 		}
 	}
-	return errs
 }
 
 // checkRouteOrigins is checkWildcardOrigin for a route.
-func checkRouteOrigins(l *Loaded, r *Route, at string) []error {
+func checkRouteOrigins(l *Loaded, r *Route, at string) {
 	if !slices.Contains(r.AllowOrigins, "*") {
-		return nil
+		return
 	}
 	key := at + ".allow_origins"
 	l.warn(key, `"*" allows every page on the internet to call: list the origins, unless the route is for everyone`)
 	if l.Metadata.ForwardCookies || l.Metadata.ForwardSetCookies {
-		return []error{l.Errorf(key, `cookies don't pass while it has "*": list the origins, or set metadata.forward_cookies and metadata.forward_set_cookies to false`)}
+		l.refuse(key, `cookies don't pass while it has "*": list the origins, or set metadata.forward_cookies and metadata.forward_set_cookies to false`)
 	}
-	return nil
 }
 
 // checkNamesOfGets warns of calls by GET that a page may read by DNS rebinding. On
 // loopback and over TLS it can't.
-func checkNamesOfGets(l *Loaded) []error {
+func checkNamesOfGets(l *Loaded) {
 	if len(l.Hosts) > 0 {
-		return nil
+		return
 	}
 	warn := func(key string, listeners []string, takes string) {
 		if at := l.foreignNames(listeners); at >= 0 {
@@ -83,7 +78,6 @@ func checkNamesOfGets(l *Loaded) []error {
 			warn(Entry("routes", i)+".message.framing", r.Match.Listeners, "takes")
 		}
 	}
-	return nil
 }
 
 // foreignNames returns the index of a listener among the named, or among all, that a page

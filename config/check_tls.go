@@ -29,19 +29,20 @@ func (l *Loaded) speaksTLS() bool {
 
 // checkTLS checks keys that depend on each other. It also turns TLS on if
 // there is a certificate.
-func checkTLS(l *Loaded) []error {
-	errs := checkCertificate(l, "tls", l.TLS)
+func checkTLS(l *Loaded) {
+	checkCertificate(l, "tls", l.TLS)
 	if !l.TLS.SelfSigned && len(l.TLS.SelfSignedNames) > 0 && !slices.ContainsFunc(l.Listen, func(ln Listener) bool { return ln.TLS.SelfSigned }) {
-		errs = append(errs, l.Errorf("tls.self_signed_names", "has no effect without the development certificate: set tls.self_signed (--tls-self-signed)"))
+		l.refuse("tls.self_signed_names", "has no effect without the development certificate: set tls.self_signed (--tls-self-signed)")
 	}
 	for i := range l.Listen {
-		errs = append(errs, checkListenerTLS(l, i)...)
+		checkListenerTLS(l, i)
 	}
 	if l.TLS.Key != "" && l.TLS.Cert == "" {
-		return errs // the mistake that explains the others
+		return // the mistake that explains the others
 	}
 	if l.speaksTLS() || l.TLS.Enabled() {
-		return append(errs, checkClients(l, "tls", l.TLS.ServerTLS)...)
+		checkClients(l, "tls", l.TLS.ServerTLS)
+		return
 	}
 	// An operator who sets one of these expects TLS.
 	for _, o := range []struct {
@@ -55,40 +56,37 @@ func checkTLS(l *Loaded) []error {
 		{"tls.http_listen", l.TLS.HTTPListen != ""},
 	} {
 		if o.set {
-			errs = append(errs, l.Errorf(o.key, "has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)"))
+			l.refuse(o.key, "has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)")
 		}
 	}
-	return errs
 }
 
 // checkListenerTLS checks the keys that a listener sets itself.
-func checkListenerTLS(l *Loaded, i int) []error {
+func checkListenerTLS(l *Loaded, i int) {
 	at := Entry("listen", i) + ".tls"
 	own, t := &l.Listen[i].TLS, l.ListenerTLS(i)
 	entries := fileKeys.byPath["listen"].entries
 	certificate, trust := l.setsGroup(entries, Entry("listen", i), "certificate"), l.setsGroup(entries, Entry("listen", i), "trust")
-	var errs []error
 	if certificate {
-		errs = checkCertificate(l, at, t)
+		checkCertificate(l, at, t)
 	}
 	switch set := l.IsSet(at + ".enabled"); {
 	case !set:
 		own.Enabled = t.Enabled()
 	case own.Enabled && !t.Enabled():
-		errs = append(errs, l.Errorf(at+".enabled", "requires a certificate: set cert and key in the same section, or tls.cert and tls.key for all listeners"))
+		l.refuse(at+".enabled", "requires a certificate: set cert and key in the same section, or tls.cert and tls.key for all listeners")
 	case !own.Enabled && (certificate || trust):
-		errs = append(errs, l.Errorf(at+".enabled", "turns TLS off, but the same section has keys for TLS: remove enabled or these keys"))
+		l.refuse(at+".enabled", "turns TLS off, but the same section has keys for TLS: remove enabled or these keys")
 	}
 	if trust && own.ClientCA != "" && len(l.TLS.CRLs) > 0 && !l.IsSet(at+".crls") {
-		errs = append(errs, l.Errorf(at+".client_ca", "has no revocation lists, because a listener with its own client_ca doesn't inherit tls.crls: set %s.crls, or set it to [] for none", at))
+		l.refuse(at+".client_ca", "has no revocation lists, because a listener with its own client_ca doesn't inherit tls.crls: set %s.crls, or set it to [] for none", at)
 	}
 	switch {
 	case own.Enabled && trust:
-		errs = append(errs, checkClients(l, at, t.ServerTLS)...)
+		checkClients(l, at, t.ServerTLS)
 	case trust && !certificate && !l.IsSet(at+".enabled"):
-		errs = append(errs, l.Errorf(at, "has no effect without a certificate: set cert and key in this section, or tls.cert and tls.key for all listeners"))
+		l.refuse(at, "has no effect without a certificate: set cert and key in this section, or tls.cert and tls.key for all listeners")
 	}
-	return errs
 }
 
 // alsoFlag returns the name of a key in a TLS section, and its flag if it has
@@ -102,11 +100,11 @@ func alsoFlag(at, name string) string {
 }
 
 // checkCertificate checks the keys for certificates of the server.
-func checkCertificate(l *Loaded, at string, t TLS) []error {
-	errs := checkPair(l, at, t.Cert, t.Key)
+func checkCertificate(l *Loaded, at string, t TLS) {
+	checkPair(l, at, t.Cert, t.Key)
 	for i, c := range t.Certificates {
 		if entry := Entry(at+".certificates", i); c.ClientCA != "" && c.ClientAuth == "none" {
-			errs = append(errs, l.Errorf(entry+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", entry))
+			l.refuse(entry+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", entry)
 		}
 	}
 	for _, o := range []struct {
@@ -114,42 +112,38 @@ func checkCertificate(l *Loaded, at string, t TLS) []error {
 		set bool
 	}{{at + ".cert", t.Cert != ""}, {at + ".certificates", len(t.Certificates) > 0}} {
 		if t.SelfSigned && o.set {
-			errs = append(errs, l.Errorf(at+".self_signed", "creates a certificate, but %s names one: remove one of these keys", l.Place(o.key)))
+			l.refuse(at+".self_signed", "creates a certificate, but %s names one: remove one of these keys", l.Place(o.key))
 		}
 	}
-	return errs
 }
 
 // checkPair checks that a certificate and its private key are set together.
-func checkPair(l *Loaded, at, cert, key string) []error {
+func checkPair(l *Loaded, at, cert, key string) {
 	switch {
 	case cert != "" && key == "":
-		return []error{l.Errorf(at+".cert", "requires the private key: set %s", alsoFlag(at, "key"))}
+		l.refuse(at+".cert", "requires the private key: set %s", alsoFlag(at, "key"))
 	case key != "" && cert == "":
-		return []error{l.Errorf(at+".key", "requires the certificate: set %s", alsoFlag(at, "cert"))}
+		l.refuse(at+".key", "requires the certificate: set %s", alsoFlag(at, "cert"))
 	}
-	return nil
 }
 
 // checkClients checks the keys for certificates of clients.
-func checkClients(l *Loaded, at string, t ServerTLS) []error {
+func checkClients(l *Loaded, at string, t ServerTLS) {
 	switch {
 	case t.ClientCA == "" && (t.ClientAuth == "require" || t.ClientAuth == "optional"):
-		return []error{l.Errorf(at+".client_auth", "requires a CA for verifying client certificates: set %s", alsoFlag(at, "client_ca"))}
+		l.refuse(at+".client_auth", "requires a CA for verifying client certificates: set %s", alsoFlag(at, "client_ca"))
 	case t.ClientCA != "" && t.ClientAuth == "none":
-		return []error{l.Errorf(at+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", at)}
+		l.refuse(at+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", at)
 	case t.ClientCA == "" && len(t.CRLs) > 0 && !slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.ClientCA != "" }):
-		return []error{l.Errorf(at+".crls", "has no effect, because culvert asks clients for no certificate: set %s", alsoFlag(at, "client_ca"))}
+		l.refuse(at+".crls", "has no effect, because culvert asks clients for no certificate: set %s", alsoFlag(at, "client_ca"))
 	}
-	return nil
 }
 
 // checkHTTPListen finds two listeners on one port, and a redirect target
 // without a redirect.
-func checkHTTPListen(l *Loaded) []error {
-	var errs []error
+func checkHTTPListen(l *Loaded) {
 	if l.TLS.HTTPTarget != 0 && l.TLS.HTTPListen == "" {
-		errs = append(errs, l.Errorf("tls.http_target", `has no effect without tls.http_listen: set tls.http_listen, for example to ":80"`))
+		l.refuse("tls.http_target", `has no effect without tls.http_listen: set tls.http_listen, for example to ":80"`)
 	}
 	others := []ownAddress{{"health.listen", l.Health.Listen}}
 	for _, ln := range l.Listen {
@@ -157,8 +151,7 @@ func checkHTTPListen(l *Loaded) []error {
 	}
 	for _, o := range others {
 		if collide(l.TLS.HTTPListen, o.address) {
-			errs = append(errs, l.Errorf("tls.http_listen", "is the port of %s: use another port, or remove the key", o.key))
+			l.refuse("tls.http_listen", "is the port of %s: use another port, or remove the key", o.key)
 		}
 	}
-	return errs
 }

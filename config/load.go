@@ -34,6 +34,8 @@ type Loaded struct {
 	derived map[string]string // for a key that a check set, the key that is the reason
 	source  source
 	compact bool // it is one of Compact
+
+	mistakes []error // that the running checks have found
 }
 
 // A Reference is a value in a file of its own.
@@ -127,7 +129,7 @@ func (s *source) load(file string, w world) (*Loaded, error) {
 	if err := l.merge(doc, flags); err != nil {
 		return l, err
 	}
-	return l, errors.Join(l.check()...)
+	return l, l.check()
 }
 
 // LoadKey is Load for one key with a single value; the other keys have their

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,9 +33,7 @@ var errCheckTimeout = fmt.Errorf("the checks took longer than %v", checkTimeout)
 // Check makes the page's calls without a browser and prints a line for each. It
 // returns an error if a check failed. If cfg.Listen is empty, it uses free ports.
 func Check(ctx context.Context, cfg Config) error {
-	if cfg.Listen == "" {
-		cfg.Listen = freePorts
-	}
+	cfg.Listen = cmp.Or(cfg.Listen, freePorts)
 	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, errCheckTimeout)
 	defer cancel()
 	term := newTerminal(cfg.Out, cfg.Colour)
@@ -44,17 +43,15 @@ func Check(ctx context.Context, cfg Config) error {
 	})
 }
 
-type check struct {
-	name string
-	run  func(context.Context) (detail string, err error)
-}
-
 func runChecks(ctx context.Context, term *terminal, s *stage) error {
 	direct := newChecker(dialable(s.pageListener.Addr()))
-	defer direct.close()
+	defer direct.client.CloseIdleConnections()
 	proxied := newChecker(dialable(s.proxyListener.Addr()))
-	defer proxied.close()
-	checks := []check{
+	defer proxied.client.CloseIdleConnections()
+	checks := []struct {
+		name string
+		run  func(context.Context) (detail string, err error)
+	}{
 		{"the page", direct.page},
 		{"without culvert: native gRPC, three calls", func(ctx context.Context) (string, error) { return callLane(ctx, s, laneDirect, false) }},
 		{"without culvert, through the inspecting proxy: native gRPC fails, as expected", func(ctx context.Context) (string, error) { return directFails(ctx, s) }},
@@ -87,20 +84,16 @@ func runChecks(ctx context.Context, term *terminal, s *stage) error {
 }
 
 type checker struct {
-	address   string
-	client    *http.Client
-	transport *http.Transport
+	address string
+	client  *http.Client
 }
 
 func newChecker(address string) *checker {
 	http1 := new(http.Protocols)
 	http1.SetHTTP1(true)
 	// No Proxy: the checks stay on this machine, whatever the environment says.
-	t := &http.Transport{Protocols: http1, DisableCompression: true}
-	return &checker{address: address, transport: t, client: &http.Client{Transport: t}}
+	return &checker{address, &http.Client{Transport: &http.Transport{Protocols: http1, DisableCompression: true}}}
 }
-
-func (c *checker) close() { c.transport.CloseIdleConnections() }
 
 // page expects the page and its files.
 func (c *checker) page(ctx context.Context) (string, error) {

@@ -63,7 +63,7 @@ func TestFirstURLIsThePageAndCallsAreShown(t *testing.T) {
 	url := d.until(t, `(https?://\S+)`)
 	d.until(t, `(Ctrl-C)`)
 	c := newChecker("")
-	defer c.close()
+	defer c.client.CloseIdleConnections()
 	if _, text := ask(t, c.client, http.MethodGet, url, http.NoBody); !strings.Contains(text, "<title>culvert demo</title>") {
 		t.Errorf("%s gives %q, want the page", url, text)
 	}

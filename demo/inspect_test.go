@@ -56,7 +56,7 @@ func TestInspectorSpeaksHTTP1Alone(t *testing.T) {
 func TestInspectorTakesNoEndlessRequest(t *testing.T) {
 	runStage(t, func(_ context.Context, s *stage) {
 		c := newChecker(s.proxyListener.Addr().String())
-		defer c.close()
+		defer c.client.CloseIdleConnections()
 		res, _ := ask(t, c.client, http.MethodPost, "http://"+c.address+"/", strings.NewReader(strings.Repeat("x", maxInspectedBytes+1)))
 		if res.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("got %s, want 413", res.Status)
@@ -141,7 +141,7 @@ func TestOpenConversationsAreToldOfTheEnd(t *testing.T) {
 	runStage(t, func(_ context.Context, s *stage) {
 		for _, ln := range []net.Listener{s.pageListener, s.proxyListener} {
 			c := newChecker(ln.Addr().String())
-			defer c.close()
+			defer c.client.CloseIdleConnections()
 			stream, err := dialTurns(t.Context(), c.client, "http://"+c.address, nil)
 			if err != nil {
 				t.Fatal(err)

@@ -125,7 +125,7 @@ func ask(t *testing.T, client *http.Client, method, url string, body io.Reader, 
 func TestPageIsServedWhole(t *testing.T) {
 	runStage(t, func(_ context.Context, s *stage) {
 		c := newChecker(s.pageListener.Addr().String())
-		defer c.close()
+		defer c.client.CloseIdleConnections()
 		index, err := pageFiles.ReadFile("page/index.html")
 		if err != nil {
 			t.Fatal(err)
@@ -151,7 +151,7 @@ func TestPageIsServedWhole(t *testing.T) {
 func TestNativeClientsLanes(t *testing.T) {
 	runStage(t, func(_ context.Context, s *stage) {
 		c := newChecker(s.pageListener.Addr().String())
-		defer c.close()
+		defer c.client.CloseIdleConnections()
 		for _, want := range []struct {
 			lane     lane
 			via      string
@@ -217,7 +217,7 @@ func TestCallsWithoutTheProxyReportNothingFromIt(t *testing.T) {
 func TestUnknownLaneIsRefused(t *testing.T) {
 	runStage(t, func(_ context.Context, s *stage) {
 		c := newChecker(s.pageListener.Addr().String())
-		defer c.close()
+		defer c.client.CloseIdleConnections()
 		res, text := ask(t, c.client, http.MethodPost, "http://"+c.address+"/demo/api/native?lane=side", http.NoBody, "Sec-Fetch-Site", "same-origin")
 		if res.StatusCode != http.StatusBadRequest || !strings.Contains(text, "lane") {
 			t.Errorf("got %s, %q, want 400 that names the parameter", res.Status, text)
@@ -228,7 +228,7 @@ func TestUnknownLaneIsRefused(t *testing.T) {
 func TestOtherPagesCantMakeTheDemoCall(t *testing.T) {
 	runStage(t, func(_ context.Context, s *stage) {
 		c := newChecker(s.pageListener.Addr().String())
-		defer c.close()
+		defer c.client.CloseIdleConnections()
 		for _, header := range [][]string{{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site"}, {"Origin", "null"}} {
 			res, _ := ask(t, c.client, http.MethodPost, "http://"+c.address+"/demo/api/native", http.NoBody, header...)
 			if res.StatusCode != http.StatusForbidden {

@@ -118,7 +118,7 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 		a.unwritable = err
 	}
 	routeStorageLog(log.Handler())
-	a.useCertmagic(newZap(log.Handler()))
+	a.useCertmagic(newZap(log.Handler))
 	return a, nil
 }
 

@@ -39,14 +39,13 @@ func (c *challenges) key(kind, name string) string {
 	return path.Join(c.folder, "challenges", certmagic.StorageKeys.Safe(kind), certmagic.StorageKeys.Safe(name)+".json")
 }
 
-// solver serves challenges of one kind. It opens no port: culvert answers both
-// kinds on the ports that serve clients.
+// A solver is an [acmez.Solver] of one kind of challenges. It opens no port: culvert
+// answers both kinds on the ports that serve clients.
 type solver struct {
 	*challenges
 	kind string
 }
 
-// Present implements [acmez.Solver].
 func (s solver) Present(ctx context.Context, c acme.Challenge) error {
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -59,7 +58,6 @@ func (s solver) Present(ctx context.Context, c acme.Challenge) error {
 	return s.storage.Store(ctx, key, data)
 }
 
-// CleanUp implements [acmez.Solver].
 func (s solver) CleanUp(ctx context.Context, c acme.Challenge) error {
 	key := s.key(s.kind, c.Identifier.Value)
 	s.mu.Lock()

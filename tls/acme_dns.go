@@ -13,10 +13,10 @@ import (
 // the key, and must not contain a setting's value, which may be a token.
 type DNSProviderFunc func(settings map[string]string) (certmagic.DNSProvider, error)
 
-var dnsProviders struct {
+var dnsProviders = struct {
 	mu    sync.Mutex
 	funcs map[string]DNSProviderFunc
-}
+}{funcs: map[string]DNSProviderFunc{}}
 
 // RegisterDNSProvider registers a DNS provider under a name that the configuration
 // can choose (tls.acme.dns_provider). culvert has none built in: to use one, build
@@ -26,9 +26,6 @@ var dnsProviders struct {
 func RegisterDNSProvider(name string, f DNSProviderFunc) {
 	dnsProviders.mu.Lock()
 	defer dnsProviders.mu.Unlock()
-	if dnsProviders.funcs == nil {
-		dnsProviders.funcs = map[string]DNSProviderFunc{}
-	}
 	if _, taken := dnsProviders.funcs[name]; taken {
 		panic("BUG: two providers of DNS are called " + name)
 	}

@@ -87,7 +87,8 @@ func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*cert
 	chain, err := i.order(ctx, csr)
 	if problem, ok := errors.AsType[acme.Problem](err); ok && problem.Type == acme.ProblemTypeAccountDoesNotExist {
 		// The CA was set up anew, so make a new account.
-		if err := i.forgetAccount(ctx); err != nil {
+		accountKey, _ := i.accountKeys()
+		if err := i.storage.Delete(ctx, accountKey); err != nil {
 			return nil, &orderError{err}
 		}
 		chain, err = i.order(ctx, csr)
@@ -222,9 +223,4 @@ func (i *issuer) storeAccount(ctx context.Context, account acme.Account, key cry
 		return err
 	}
 	return i.storage.Store(ctx, accountKey, data)
-}
-
-func (i *issuer) forgetAccount(ctx context.Context) error {
-	accountKey, _ := i.accountKeys()
-	return i.storage.Delete(ctx, accountKey)
 }

@@ -51,17 +51,18 @@ func (l libraryLog) clean(a slog.Attr) slog.Attr {
 	}
 }
 
-// newZap returns a zap logger, which certmagic needs, that writes to h.
-func newZap(h slog.Handler) *zap.Logger { return zap.New(zapCore{handler: h}) }
+// newZap returns a zap logger, which certmagic needs, that writes to the handler of the
+// moment.
+func newZap(to func() slog.Handler) *zap.Logger { return zap.New(zapCore{handler: to}) }
 
 // A zapCore passes zap's entries to a slog.Handler.
 type zapCore struct {
-	handler slog.Handler
+	handler func() slog.Handler
 	fields  []zapcore.Field
 }
 
 func (c zapCore) Enabled(zapcore.Level) bool {
-	return c.handler.Enabled(context.Background(), slog.LevelDebug)
+	return c.handler().Enabled(context.Background(), slog.LevelDebug)
 }
 
 func (c zapCore) With(fields []zapcore.Field) zapcore.Core {
@@ -85,7 +86,7 @@ func (c zapCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, key := range slices.Sorted(maps.Keys(values.Fields)) {
 		r.AddAttrs(slog.Any(key, values.Fields[key]))
 	}
-	return c.handler.Handle(context.Background(), r)
+	return c.handler().Handle(context.Background(), r)
 }
 
 func (c zapCore) Sync() error { return nil }

@@ -95,12 +95,10 @@ func (m *managed) untilNext(now time.Time) time.Duration {
 // sleep returns early when ctx ends or when it is woken. It reports whether it was
 // woken.
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-timer.C:
+	case <-time.After(d):
 		return false
 	case <-wake:
 		return true

@@ -245,7 +245,7 @@ func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez
 			solvers[kind] = &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{
 				DNSProvider: provider,
 				Resolvers:   o.DNSResolvers,
-				Logger:      newZap(log.Handler()),
+				Logger:      newZap(log.Handler),
 			}}
 		default:
 			return nil, o.errorf("challenges", "%q is none of %s, %s, %s", kind, HTTP01, TLSALPN01, DNS01)

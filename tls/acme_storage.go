@@ -50,24 +50,5 @@ var storageLog struct {
 // writes text to standard error.
 func routeStorageLog(h slog.Handler) {
 	storageLog.to.Store(&h)
-	storageLog.route.Do(func() { *certmagic.Default.Logger = *newZap(storageHandler{}) })
-}
-
-// A storageHandler is the handler in storageLog.
-type storageHandler struct{}
-
-func (storageHandler) Enabled(ctx context.Context, l slog.Level) bool {
-	return (*storageLog.to.Load()).Enabled(ctx, l)
-}
-
-func (storageHandler) Handle(ctx context.Context, r slog.Record) error {
-	return (*storageLog.to.Load()).Handle(ctx, r)
-}
-
-func (storageHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return (*storageLog.to.Load()).WithAttrs(attrs)
-}
-
-func (storageHandler) WithGroup(name string) slog.Handler {
-	return (*storageLog.to.Load()).WithGroup(name)
+	storageLog.route.Do(func() { *certmagic.Default.Logger = *newZap(func() slog.Handler { return *storageLog.to.Load() }) })
 }

@@ -79,11 +79,14 @@ func (s *Source) look(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("MutatingWebhookConfiguration %s: %w", s.options.WebhookConfig, err)
 	}
-	change := patch{Metadata: patchMetadata{ResourceVersion: config.ResourceVersion}}
+	var change patch
+	change.Metadata.ResourceVersion = config.ResourceVersion
 	for i := range config.Webhooks {
 		w := &config.Webhooks[i]
 		if bundle := addTo(w.ClientConfig.CABundle, ca, time.Now()); !bytes.Equal(bundle, w.ClientConfig.CABundle) {
-			change.Webhooks = append(change.Webhooks, patchWebhook{w.Name, patchClient{bundle}})
+			fresh := patchWebhook{Name: w.Name}
+			fresh.ClientConfig.CABundle = bundle
+			change.Webhooks = append(change.Webhooks, fresh)
 		}
 	}
 	if len(change.Webhooks) > 0 {
@@ -104,21 +107,17 @@ func (s *Source) look(ctx context.Context) error {
 
 // A patch is a strategic merge patch of caBundles.
 type patch struct {
-	Metadata patchMetadata  `json:"metadata"`
+	Metadata struct {
+		ResourceVersion string `json:"resourceVersion"`
+	} `json:"metadata"`
 	Webhooks []patchWebhook `json:"webhooks"`
 }
 
-type patchMetadata struct {
-	ResourceVersion string `json:"resourceVersion"`
-}
-
 type patchWebhook struct {
-	Name         string      `json:"name"`
-	ClientConfig patchClient `json:"clientConfig"`
-}
-
-type patchClient struct {
-	CABundle []byte `json:"caBundle"`
+	Name         string `json:"name"`
+	ClientConfig struct {
+		CABundle []byte `json:"caBundle"`
+	} `json:"clientConfig"`
 }
 
 func (s *Source) readCA(ctx context.Context) (*x509.Certificate, error) {

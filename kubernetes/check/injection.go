@@ -145,18 +145,18 @@ func after(steps []string, remedy string) string {
 // leftovers finds traces of culvert without culvert: someone removed the container
 // by hand, or copied the rest of a pod.
 func (c *checker) leftovers(s *subject) {
-	if inject.Sidecar(&s.template.Spec) != nil {
+	if s.err != nil || inject.Sidecar(&s.template.Spec) != nil { // a refusal is about them, too
 		return
 	}
-	remedy := "remove it"
-	if _, left := s.template.Annotations[inject.GraceAnnotation]; left && s.err == nil { // otherwise the refusal is about it, too
-		c.add(Error, s.object, fmt.Sprintf("the annotation %s is from an injected pod, but the container %s is missing",
-			inject.GraceAnnotation, inject.ContainerName), remedy)
+	leftover := func(what string) {
+		c.add(Error, s.object, fmt.Sprintf("the %s is from an injected pod, but the container %s is missing", what, inject.ContainerName), "remove it")
+	}
+	if _, left := s.template.Annotations[inject.GraceAnnotation]; left {
+		leftover("annotation " + inject.GraceAnnotation)
 	}
 	for _, v := range s.template.Spec.Volumes {
-		if s.err == nil && inject.IsVolume(v) {
-			c.add(Error, s.object, fmt.Sprintf("the volume %s is from an injected pod, but the container %s is missing",
-				v.Name, inject.ContainerName), remedy)
+		if inject.IsVolume(v) {
+			leftover("volume " + v.Name)
 		}
 	}
 }
@@ -165,43 +165,32 @@ func (c *checker) leftovers(s *subject) {
 func (c *checker) outdated(s *subject) {
 	images := map[string]int{}
 	var differing []string
-	differ := 0
-	look := func(pod *corev1.Pod) {
-		have := inject.Sidecar(&pod.Spec)
-		if have == nil {
-			return
-		}
-		images[have.Image]++
-		want := c.wanted(pod, have, s.ns.Name)
-		if want == nil {
-			return
-		}
-		d := c.differences(have, want)
-		if len(d) > 0 {
-			differ++
-		}
-		for _, text := range d {
-			if !slices.Contains(differing, text) {
-				differing = append(differing, text)
-			}
-		}
-	}
 	pods := s.pods
 	if s.templateHas && len(pods) == 0 {
 		pods = []*corev1.Pod{s.template}
 	}
 	for _, pod := range pods {
-		look(pod)
+		have := inject.Sidecar(&pod.Spec)
+		if have == nil {
+			continue
+		}
+		images[have.Image]++
+		if want := c.wanted(pod, have, s.ns.Name); want != nil {
+			for _, text := range c.differences(have, want) {
+				if !slices.Contains(differing, text) {
+					differing = append(differing, text)
+				}
+			}
+		}
 	}
 	if len(images) == 0 {
 		return
 	}
-	var texts []string
-	for _, image := range slices.Sorted(maps.Keys(images)) {
-		texts = append(texts, fmt.Sprintf("%s (%s)", image, count(images[image], "pod")))
-	}
-	if len(s.pods) == 0 {
-		texts = slices.Sorted(maps.Keys(images))
+	texts := slices.Sorted(maps.Keys(images))
+	if len(s.pods) > 0 {
+		for i, image := range texts {
+			texts[i] = fmt.Sprintf("%s (%s)", image, count(images[image], "pod"))
+		}
 	}
 	c.add(Note, s.object, "has culvert: "+strings.Join(texts, ", "), "")
 	if len(differing) == 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -134,7 +135,7 @@ func (u usage) breaks(item *corev1.LimitRangeItem, name corev1.ResourceName, who
 		if is != nil {
 			value = is.String()
 		}
-		broken = append(broken, fmt.Sprintf("the %s of a %s's %s is %s, and %s%s is %s", bound, lower(item.Type), name, limit.String(), whose, what, value))
+		broken = append(broken, fmt.Sprintf("the %s of a %s's %s is %s, and %s%s is %s", bound, strings.ToLower(string(item.Type)), name, limit.String(), whose, what, value))
 	}
 	over := func(q *resource.Quantity, most resource.Quantity) bool { return q != nil && q.Cmp(most) > 0 }
 	under := func(q *resource.Quantity, least resource.Quantity) bool { return q != nil && q.Cmp(least) < 0 }
@@ -167,12 +168,4 @@ func (u usage) breaks(item *corev1.LimitRangeItem, name corev1.ResourceName, who
 		}
 	}
 	return broken
-}
-
-// lower returns a type of LimitRange in a sentence.
-func lower(t corev1.LimitType) string {
-	if t == corev1.LimitTypePod {
-		return "pod"
-	}
-	return "container"
 }

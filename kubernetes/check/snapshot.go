@@ -63,9 +63,9 @@ type workload struct {
 	template corev1.PodTemplateSpec
 }
 
-// Add adds an object, and reports whether it is of a kind that the checks know. It
-// keeps the object, and removes from it what the checks don't look at.
-func (s *Snapshot) Add(object metav1.Object) bool {
+// Add adds an object, if the checks know its kind. It keeps the object, and removes from
+// it what the checks don't look at.
+func (s *Snapshot) Add(object metav1.Object) {
 	object.SetManagedFields(nil)
 	switch o := object.(type) {
 	case *corev1.Namespace:
@@ -116,10 +116,7 @@ func (s *Snapshot) Add(object metav1.Object) bool {
 			}
 		}
 		s.configMaps[o.Namespace+"/"+o.Name] = o
-	default:
-		return false
 	}
-	return true
 }
 
 // NotRead says that objects of a kind couldn't be read.
@@ -132,13 +129,10 @@ func (s *Snapshot) NotRead(kind string, err error) {
 
 // ConfigMaps returns the ConfigMaps that the pods name, by namespace.
 func (s *Snapshot) ConfigMaps() map[string][]string {
-	names := map[string]map[string]bool{}
+	names := map[string][]string{}
 	note := func(namespace string, annotations map[string]string) {
 		if name := annotations[configAnnotation]; name != "" {
-			if names[namespace] == nil {
-				names[namespace] = map[string]bool{}
-			}
-			names[namespace][name] = true
+			names[namespace] = append(names[namespace], name)
 		}
 	}
 	for _, w := range s.workloads {
@@ -147,21 +141,19 @@ func (s *Snapshot) ConfigMaps() map[string][]string {
 	for _, p := range s.pods {
 		note(p.Namespace, p.Annotations)
 	}
-	lists := map[string][]string{}
-	for namespace, set := range names {
-		lists[namespace] = slices.Sorted(maps.Keys(set))
+	for namespace, list := range names {
+		slices.Sort(list)
+		names[namespace] = slices.Compact(list)
 	}
-	return lists
+	return names
 }
 
 // WebhookServices returns the Services that the injector's webhooks are behind, as
 // namespace and name.
 func (s *Snapshot) WebhookServices() [][2]string {
-	found := map[[2]string]bool{}
 	var all [][2]string
 	for _, w := range s.injectors() {
-		if ref := w.hook.ClientConfig.Service; ref != nil && !found[[2]string{ref.Namespace, ref.Name}] {
-			found[[2]string{ref.Namespace, ref.Name}] = true
+		if ref := w.hook.ClientConfig.Service; ref != nil && !slices.Contains(all, [2]string{ref.Namespace, ref.Name}) {
 			all = append(all, [2]string{ref.Namespace, ref.Name})
 		}
 	}

@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"net"
 	"regexp"
 	"slices"
@@ -111,20 +112,19 @@ func (s *subject) inspect(c *inject.Config) {
 	s.templateHas = had && s.workload
 	s.result, s.err = inject.Pod(clean, s.ns, c)
 	for _, pod := range s.pods {
-		if inject.Sidecar(&pod.Spec) != nil {
-			s.having++
-		} else {
+		if inject.Sidecar(&pod.Spec) == nil {
 			s.lacking++
+			continue
 		}
+		s.having++
+		s.pod = cmp.Or(s.pod, pod)
 	}
-	switch i := slices.IndexFunc(s.pods, func(p *corev1.Pod) bool { return inject.Sidecar(&p.Spec) != nil }); {
+	switch {
 	case had:
 		s.pod = s.template
 	case s.asks() && s.err == nil:
 		s.pod = s.result.Pod
-	case i >= 0:
-		s.pod = s.pods[i]
-	default:
+	case s.pod == nil:
 		return
 	}
 	s.sidecar = inject.Sidecar(&s.pod.Spec)
@@ -161,15 +161,13 @@ func (s *subject) serviceSelector() map[string]string {
 
 // withoutOurs returns the labels that can select the pods of a workload.
 func withoutOurs(labels map[string]string) map[string]string {
-	selector := map[string]string{}
-	for name, value := range labels {
-		if !slices.Contains([]string{
+	selector := maps.Clone(labels)
+	maps.DeleteFunc(selector, func(name, _ string) bool {
+		return slices.Contains([]string{
 			inject.Label, hashOfReplicaSets, "controller-revision-hash", "pod-template-generation",
-			"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index",
-		}, name) && !strings.HasPrefix(name, "batch.kubernetes.io/") && name != "controller-uid" && name != "job-name" {
-			selector[name] = value
-		}
-	}
+			"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index", "controller-uid", "job-name",
+		}, name) || strings.HasPrefix(name, "batch.kubernetes.io/")
+	})
 	return selector
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -90,7 +91,7 @@ func (c *checker) webhook(hook *admissionv1.MutatingWebhook) []Finding {
 		found = append(found, Finding{Severity: s, Problem: problem, Remedy: remedy})
 	}
 	consequence := "the API server refuses pods that ask for culvert"
-	if ignores(hook) {
+	if p := hook.FailurePolicy; p != nil && *p == admissionv1.Ignore {
 		consequence = "pods that ask for culvert start without it"
 		add(Note, "failurePolicy is Ignore: pods that are made while the injector doesn't answer start without culvert, and stay so",
 			"set failurePolicy: Fail if no pod may be without culvert")
@@ -116,10 +117,6 @@ func (c *checker) webhook(hook *admissionv1.MutatingWebhook) []Finding {
 			"run two replicas of the injector")
 	}
 	return found
-}
-
-func ignores(hook *admissionv1.MutatingWebhook) bool {
-	return hook.FailurePolicy != nil && *hook.FailurePolicy == admissionv1.Ignore
 }
 
 func isForPods(r admissionv1.RuleWithOperations) bool {
@@ -174,9 +171,7 @@ func (s *Snapshot) ready(namespace, service string) int {
 // calledFor reports whether the API server calls the webhook for the subject's pods.
 func calledFor(hook *admissionv1.MutatingWebhook, s *subject) bool {
 	namespace := labels.Set{corev1.LabelMetadataName: s.ns.Name}
-	for name, value := range s.ns.Labels {
-		namespace[name] = value
-	}
+	maps.Copy(namespace, s.ns.Labels)
 	return matches(hook.NamespaceSelector, namespace) && matches(hook.ObjectSelector, s.template.Labels)
 }
 

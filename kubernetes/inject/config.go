@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	yamlv3 "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -67,7 +68,6 @@ type Allowance struct {
 // DefaultConfig returns the configuration without an image. Its ports are none
 // that applications and other sidecars usually have.
 func DefaultConfig() Config {
-	second := metav1.Duration{Duration: 1e9}
 	return Config{
 		ListenPort: 15080,
 		HealthPort: 15081,
@@ -81,8 +81,8 @@ func DefaultConfig() Config {
 			// of the memory limit as limits.memory.
 			Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
 		},
-		DrainDelay:   metav1.Duration{Duration: 5 * second.Duration},
-		DrainTimeout: metav1.Duration{Duration: 20 * second.Duration},
+		DrainDelay:   metav1.Duration{Duration: 5 * time.Second},
+		DrainTimeout: metav1.Duration{Duration: 20 * time.Second},
 	}
 }
 
@@ -130,7 +130,7 @@ func (c *Config) Check() error {
 	} else if err := checkImage(c.Image); err != nil {
 		wrong("image: %w", err)
 	}
-	if p := c.ImagePullPolicy; p != "" && !slices.Contains(pullPolicies, p) {
+	if p := c.ImagePullPolicy; p != "" && p != corev1.PullAlways && p != corev1.PullIfNotPresent && p != corev1.PullNever {
 		wrong("imagePullPolicy: %q isn't one of Always, IfNotPresent, Never", p)
 	}
 	ports := map[int32]string{}
@@ -199,8 +199,6 @@ func (c *Config) allows(namespace, annotation string) bool {
 		return slices.Contains(a.Annotations, annotation) && slices.ContainsFunc(a.Namespaces, matches)
 	})
 }
-
-var pullPolicies = []corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}
 
 // checkImage returns an error for a text that no container engine would take as an
 // image. What the image contains only the kubelet finds out.

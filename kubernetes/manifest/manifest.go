@@ -11,6 +11,7 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -54,7 +55,7 @@ const Removed inject.Action = "removed"
 // culvert, its outcome has a warning.
 func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
 	out, outcomes, err := each(text, func(labels labels, w *workload) (Outcome, error) {
-		ns := labels.namespace(w.namespace(o.Namespace), o.All)
+		ns := labels.namespace(cmp.Or(w.nameSpace, o.Namespace), o.All)
 		pod, err := w.pod()
 		if err != nil {
 			return notAsking(w, ns, o.Config, err)
@@ -106,7 +107,7 @@ func customResources(text []byte, o Options) ([]Outcome, error) {
 			if err != nil {
 				continue
 			}
-			ns := labels.namespace(w.namespace(o.Namespace), o.All)
+			ns := labels.namespace(cmp.Or(w.nameSpace, o.Namespace), o.All)
 			if read.Labels[inject.Label] != inject.Enabled && (read.Labels[inject.Label] != "" || ns.Labels[inject.Label] != inject.Enabled) {
 				continue
 			}

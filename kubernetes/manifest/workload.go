@@ -87,12 +87,7 @@ func (f *finder) objects(n *yaml.Node, version, kind string) []object {
 	if wrong != nil { // it matters only if the object has a pod
 		head.APIVersion, head.Kind, head.Metadata.Name = text(n, "apiVersion"), text(n, "kind"), text(n, "metadata", "name")
 	}
-	if head.Kind != "" {
-		kind = head.Kind
-	}
-	if head.APIVersion != "" {
-		version = head.APIVersion
-	}
+	kind, version = cmp.Or(head.Kind, kind), cmp.Or(head.APIVersion, version)
 	if items := list(n, kind); wrong == nil && items != nil {
 		var all []object
 		for _, item := range items.Content {
@@ -198,13 +193,6 @@ func podTemplate(n *yaml.Node, depth int) *yaml.Node {
 		}
 	}
 	return nil
-}
-
-func (w *workload) namespace(otherwise string) string {
-	if w.nameSpace != "" {
-		return w.nameSpace
-	}
-	return otherwise
 }
 
 // podMetadata returns a pod that has only the metadata of the workload's pod.

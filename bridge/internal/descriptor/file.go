@@ -69,12 +69,11 @@ var (
 
 func unzipped(data []byte) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err == nil {
+		data, err = io.ReadAll(io.LimitReader(z, MaxSetBytes+1))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("not gzip: %w", err)
 	}
-	plain, err := io.ReadAll(io.LimitReader(z, MaxSetBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("not gzip: %w", err)
-	}
-	return plain, nil
+	return data, nil
 }

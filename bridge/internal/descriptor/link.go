@@ -30,24 +30,17 @@ func (e *MissingFileError) Unwrap() error { return e.Cause }
 // A linker makes a Set of files.
 type linker struct {
 	given  map[string]*descriptorpb.FileDescriptorProto
-	state  map[string]linking
-	walks  map[string]int // the steps through what a file imports publicly, by its name
+	done   map[string]bool // by the names of files that are linked, or are being linked: false
+	walks  map[string]int  // the steps through what a file imports publicly, by its name
 	linked *protoregistry.Files
 	quota  *quota
 }
-
-type linking int
-
-const (
-	begun linking = iota + 1
-	done
-)
 
 // newSet links files that are checked, each of which may come before those that it
 // imports. Files of the same name count once.
 func newSet(files []*descriptorpb.FileDescriptorProto, q *quota) (*Set, error) {
 	l := &linker{
-		given: make(map[string]*descriptorpb.FileDescriptorProto, len(files)), state: make(map[string]linking),
+		given: make(map[string]*descriptorpb.FileDescriptorProto, len(files)), done: make(map[string]bool),
 		walks: make(map[string]int), linked: new(protoregistry.Files), quota: q,
 	}
 	for _, f := range files {
@@ -91,13 +84,13 @@ func (l *linker) falseType() error {
 
 // link links a file after those that it imports. by is the file that imports it.
 func (l *linker) link(path, by string) error {
-	switch l.state[path] {
+	switch done, begun := l.done[path]; {
 	case done:
 		return nil
 	case begun:
 		return fmt.Errorf("%s imports itself", readable(path))
 	}
-	l.state[path] = begun
+	l.done[path] = false
 	f, own := l.given[path], ownFiles[path]
 	switch {
 	case f != nil:
@@ -141,7 +134,7 @@ func (l *linker) linkOwn(f protoreflect.FileDescriptor) error {
 }
 
 func (l *linker) add(f protoreflect.FileDescriptor) error {
-	l.state[f.Path()] = done
+	l.done[f.Path()] = true
 	if err := l.linked.RegisterFile(f); err != nil {
 		return fmt.Errorf("the descriptors contradict each other: %w", errors.New(withoutPrefix(err)))
 	}

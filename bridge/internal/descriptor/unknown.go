@@ -62,7 +62,8 @@ func (m Message) Now() Message {
 	return m
 }
 
-// types are the types of a Set, then protobuf's own, then the named ones.
+// types are the types of a Set, then protobuf's own, then the named ones: a
+// protoregistry.MessageTypeResolver and an ExtensionTypeResolver.
 type types struct {
 	*dynamicpb.Types
 	named *Named
@@ -98,22 +99,18 @@ func find[T any](t types, by func(*dynamicpb.Types) (T, error)) (found T, err er
 	return found, err
 }
 
-// FindMessageByName implements protoregistry.MessageTypeResolver.
 func (t types) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
 	return find(t, func(in *dynamicpb.Types) (protoreflect.MessageType, error) { return in.FindMessageByName(name) })
 }
 
-// FindMessageByURL implements protoregistry.MessageTypeResolver.
 func (t types) FindMessageByURL(url string) (protoreflect.MessageType, error) {
 	return t.FindMessageByName(nameInURL(url))
 }
 
-// FindExtensionByName implements protoregistry.ExtensionTypeResolver.
 func (t types) FindExtensionByName(name protoreflect.FullName) (protoreflect.ExtensionType, error) {
 	return find(t, func(in *dynamicpb.Types) (protoreflect.ExtensionType, error) { return in.FindExtensionByName(name) })
 }
 
-// FindExtensionByNumber implements protoregistry.ExtensionTypeResolver.
 func (t types) FindExtensionByNumber(message protoreflect.FullName, number protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
 	return find(t, func(in *dynamicpb.Types) (protoreflect.ExtensionType, error) {
 		return in.FindExtensionByNumber(message, number)

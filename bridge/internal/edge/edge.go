@@ -76,7 +76,7 @@ type Edge struct {
 // New returns an Edge without connections.
 func New(o Options) *Edge {
 	e := &Edge{o: o, own: NewListening(o.Own), servers: make(map[*Server]struct{})}
-	e.clients.all = make(map[*clientConn]struct{})
+	e.clients.all, e.lingering.conns = make(map[*clientConn]struct{}), make(map[*clientConn]struct{})
 	e.unknown = &Conn{edge: e, listening: e.own}
 	limit := socket.DescriptorLimit()
 	e.files = newDescriptors(o.Refusals, o.Panics, o.Log, limit)

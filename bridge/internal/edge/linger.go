@@ -172,9 +172,6 @@ func (l *lingering) start(c *clientConn) bool {
 	if l.stopped || len(l.conns) >= most {
 		return false
 	}
-	if l.conns == nil {
-		l.conns = make(map[*clientConn]struct{})
-	}
 	l.conns[c] = struct{}{}
 	l.running.Go(func() {
 		defer c.on.edge.files.free()

@@ -31,31 +31,23 @@ type tally [kinds]atomic.Int64
 // connection that changes its transport meanwhile may count twice: the counts are read
 // one after the other. A tunnel doesn't count: its WebSocket does.
 func (e *Edge) Tally() []report.Connections {
-	var all []report.Connections
+	open := make(map[report.Connections]int) // listeners may share a name
 	for _, l := range e.listenings() {
 		for k := range kindGone {
 			if n := l.open[k].Load(); n > 0 {
-				all = append(all, report.Connections{Listener: l.Name, Transport: kindNames[k], Open: int(n)})
+				open[report.Connections{Listener: l.Name, Transport: kindNames[k]}] += int(n)
 			}
 		}
+	}
+	var all []report.Connections
+	for c, n := range open {
+		c.Open = n
+		all = append(all, c)
 	}
 	slices.SortFunc(all, func(a, b report.Connections) int {
 		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
 	})
-	return merge(all)
-}
-
-// merge adds up neighbouring listeners that share a name.
-func merge(sorted []report.Connections) []report.Connections {
-	var merged []report.Connections
-	for _, c := range sorted {
-		if n := len(merged); n > 0 && merged[n-1].Listener == c.Listener && merged[n-1].Transport == c.Transport {
-			merged[n-1].Open += c.Open
-			continue
-		}
-		merged = append(merged, c)
-	}
-	return merged
+	return all
 }
 
 // listenings returns the listeners that may have connections.

@@ -32,17 +32,12 @@ func NamesOf(state *tls.ConnectionState) *report.ClientNames {
 func forwardedCertificate(leaf *x509.Certificate) string {
 	hash := sha256.Sum256(leaf.Raw)
 	var b strings.Builder
-	b.WriteString("Hash=")
-	b.WriteString(hex.EncodeToString(hash[:]))
-	b.WriteString(";Subject=")
-	b.WriteString(quoted(leaf.Subject.String()))
+	b.WriteString("Hash=" + hex.EncodeToString(hash[:]) + ";Subject=" + quoted(leaf.Subject.String()))
 	for _, u := range leaf.URIs {
-		b.WriteString(";URI=")
-		b.WriteString(quotedIfNeeded(u.String()))
+		b.WriteString(";URI=" + quotedIfNeeded(u.String()))
 	}
 	for _, name := range leaf.DNSNames {
-		b.WriteString(";DNS=")
-		b.WriteString(quotedIfNeeded(name))
+		b.WriteString(";DNS=" + quotedIfNeeded(name))
 	}
 	return b.String()
 }

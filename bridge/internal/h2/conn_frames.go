@@ -280,6 +280,6 @@ func (c *conn) takeGoAway(h frameHeader, p []byte) error {
 	if err := c.noteUseless(1); err != nil {
 		return err
 	}
-	c.shutdown(EndOrderly) // the client will begin no more streams
+	c.shutdown(EndOrderly, false) // the client will begin no more streams
 	return nil
 }

@@ -32,25 +32,16 @@ type goodbye struct {
 // finished reports whether nothing more can be sent to the client.
 func (g *goodbye) finished() bool { return g.stage == stageShut || g.fault != nil }
 
-// shutdown lets the streams end, and accepts no new ones.
-func (c *conn) shutdown(why End) {
+// shutdown lets the streams end, and accepts no new ones. hurry: the server waits.
+func (c *conn) shutdown(why End, hurry bool) {
 	defer c.catch()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.announce(why)
-	if why == EndShutdown {
+	if hurry {
 		c.goodbye.hurry = true
 		c.hurryRests()
 	}
-	c.releaseToFlush()
-}
-
-// leave is shutdown for a server that continues to serve.
-func (c *conn) leave() {
-	defer c.catch()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.announce(EndShutdown)
 	c.releaseToFlush()
 }
 

@@ -134,13 +134,11 @@ func (c *conn) cut(why End) {
 		return
 	}
 	c.goodbye.end = why
-	c.goroutines.Add(1)
-	go func() {
-		defer c.goroutines.Done()
+	c.goroutines.Go(func() {
 		defer c.catch()
 		c.tellEnded()
 		_ = c.nc.Close() // serve does it again
-	}()
+	})
 }
 
 // nowIdle notes that the last stream has ended. The caller holds mu.

@@ -78,7 +78,7 @@ func (w *response) takeHeader(status int) {
 		}
 	}
 	if w.header.Get("Connection") == "close" {
-		w.st.c.shutdown(EndOrderly) // as net/http does
+		w.st.c.shutdown(EndOrderly, false) // as net/http does
 	}
 }
 

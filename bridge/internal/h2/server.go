@@ -41,8 +41,8 @@ func Configure(hs *http.Server, hooks Hooks) (leave func()) {
 		}
 		s.serve(hs, hidden.UnencryptedNetConn(), nil, h, true)
 	}
-	hs.RegisterOnShutdown(s.shutdown)
-	return s.leave
+	hs.RegisterOnShutdown(func() { s.leave(true) })
+	return func() { s.leave(false) }
 }
 
 // Hooks are the owner's settings and functions for single connections. The connection's
@@ -129,7 +129,7 @@ func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState,
 	draining := s.draining
 	s.mu.Unlock()
 	if draining {
-		c.shutdown(EndShutdown)
+		c.shutdown(EndShutdown, true)
 	}
 	c.serve(sawPreface)
 	s.mu.Lock()
@@ -137,24 +137,15 @@ func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState,
 	delete(s.conns, c)
 }
 
-// shutdown sends a goodbye on every connection. net/http waits for their ends.
-func (s *server) shutdown() {
+// leave sends a goodbye on every connection. As it shuts down, net/http waits for their
+// ends. Otherwise nothing does, and later connections get no goodbye: their clients would
+// only open another one at once.
+func (s *server) leave(shutdown bool) {
 	s.mu.Lock()
-	s.draining = true
+	s.draining = s.draining || shutdown
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
-		c.shutdown(EndShutdown)
-	}
-}
-
-// leave sends a goodbye on every connection, and nothing waits for their ends. Later
-// connections get none: their clients would only open another one at once.
-func (s *server) leave() {
-	s.mu.Lock()
-	conns := slices.Collect(maps.Keys(s.conns))
-	s.mu.Unlock()
-	for _, c := range conns {
-		c.leave()
+		c.shutdown(EndShutdown, shutdown)
 	}
 }

@@ -34,10 +34,6 @@ type rest struct {
 	end   time.Time // whatever comes
 }
 
-func newRest(now time.Time) rest {
-	return rest{restBytes, now.Add(restSilence), now.Add(restTime)}
-}
-
 // came notes n bytes. It returns false when there were too many.
 func (r *rest) came(n int, now time.Time) bool {
 	r.bytes -= n
@@ -60,7 +56,7 @@ func (st *stream) linger() {
 	now := time.Now()
 	st.lingers = true
 	c.lingering++
-	st.rest = newRest(now)
+	st.rest = rest{restBytes, now.Add(restSilence), now.Add(restTime)}
 	if c.goodbye.hurry {
 		st.rest.hurry(now)
 	}

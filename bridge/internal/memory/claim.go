@@ -123,7 +123,6 @@ type adopted struct {
 // Get implements mem.BufferPool. Nobody calls it.
 func (adopted) Get(int) *[]byte { panic("BUG: an adopted message has no buffers to give") }
 
-// Put implements mem.BufferPool.
 func (a adopted) Put(*[]byte) {
 	defer a.claim.entry.catch()
 	defer a.claim.Done()

@@ -209,13 +209,11 @@ func (q waitingTurns) Swap(i, j int) {
 	q[i].place, q[j].place = i, j
 }
 
-// Push implements heap.Interface.
 func (q *waitingTurns) Push(w any) {
 	w.(*turn).place = len(*q)
 	*q = append(*q, w.(*turn))
 }
 
-// Pop implements heap.Interface.
 func (q *waitingTurns) Pop() any {
 	last := len(*q) - 1
 	w := (*q)[last]

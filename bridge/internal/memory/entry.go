@@ -233,7 +233,6 @@ type buffers struct{ of *Entry }
 // uncountedBytes is what a buffer may have as a part of CallBytes or ConnBytes.
 const uncountedBytes = 4 << 10
 
-// Get implements mem.BufferPool.
 func (b buffers) Get(length int) *[]byte {
 	buf := b.of.account.Pool.Get(length)
 	if cap(*buf) > uncountedBytes {
@@ -242,7 +241,6 @@ func (b buffers) Get(length int) *[]byte {
 	return buf
 }
 
-// Put implements mem.BufferPool.
 func (b buffers) Put(buf *[]byte) {
 	if cap(*buf) > uncountedBytes {
 		b.of.Sub(Small, cap(*buf))

@@ -147,7 +147,14 @@ func (m *Reader) fill(b []byte) (n int, err error) {
 // is scarce.
 func (m *Reader) Rest() (mem.BufferSlice, error) {
 	defer m.Gets.EndRead()
-	return m.gather(memory.Request, m.roomForRest, func(chunk []byte) (int, error) {
+	most := mostOf(m.Limit.Bytes)
+	room := func(read int) int {
+		if read == 0 {
+			return 0
+		}
+		return m.room(read, most)
+	}
+	return m.gather(memory.Request, room, func(chunk []byte) (int, error) {
 		m.Gets.ReadPiece()
 		n, err := m.fill(chunk)
 		if err == nil || errors.Is(err, io.EOF) {
@@ -155,21 +162,6 @@ func (m *Reader) Rest() (mem.BufferSlice, error) {
 		}
 		return n, Fault(err)
 	}, func() error { return m.Fits(int64(m.Limit.Bytes) + 1) })
-}
-
-// roomForRest is room for a message of unknown length.
-func (m *Reader) roomForRest(read int) int {
-	most := mostOf(m.Limit.Bytes)
-	switch {
-	case read == 0:
-		return 0
-	case read < memory.SmallBytes:
-		return min(most, memory.SmallBytes)
-	case m.Held.Account().Roomy(most):
-		return min(most, read+memory.ChunkBytes)
-	default:
-		return most
-	}
 }
 
 // gather reads a message of unknown length in chunks, and stops one byte beyond the

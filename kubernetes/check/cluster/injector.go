@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -57,9 +58,7 @@ func (r *Reader) configOf(ctx context.Context, namespace, name string) (*inject.
 		}
 		config = *read
 	}
-	if image := flag(container.Args, "sidecar-image"); image != "" {
-		config.Image = image
-	}
+	config.Image = cmp.Or(flag(container.Args, "sidecar-image"), config.Image)
 	return &config, config.Check()
 }
 
@@ -77,10 +76,7 @@ func (r *Reader) fileOf(ctx context.Context, namespace string, spec *corev1.PodS
 			if err := r.get(ctx, configMaps, namespace, v.ConfigMap.Name, source); err != nil {
 				return "", err
 			}
-			key := path.Base(file)
-			if m.SubPath != "" {
-				key = m.SubPath
-			}
+			key := cmp.Or(m.SubPath, path.Base(file))
 			for _, item := range v.ConfigMap.Items {
 				if item.Path == key {
 					key = item.Key

@@ -15,7 +15,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/culvert-grpc/culvert/kubernetes/check"
@@ -84,7 +83,7 @@ func (r *Reader) Read(ctx context.Context, s *check.Snapshot) error {
 
 // list adds what is listed. It returns an error if reading on makes no sense.
 func (r *Reader) list(ctx context.Context, s *check.Snapshot, what resource, namespace, selector string) error {
-	return unread(s, what, r.each(ctx, what, namespace, selector, func(o metav1.Object) { s.Add(o) }))
+	return unread(s, what, r.each(ctx, what, namespace, selector, s.Add))
 }
 
 // unread notes an error of the API server, and returns any other one.

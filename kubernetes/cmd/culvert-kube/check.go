@@ -98,17 +98,17 @@ func (c *checkCommand) run(cmd *cobra.Command) error {
 		}
 	}
 	report, err := c.report(cmd)
-	if err != nil {
-		return &unable{err}
+	if err == nil {
+		err = printReport(cmd.OutOrStdout(), report, c.output)
 	}
-	if err := printReport(cmd.OutOrStdout(), report, c.output); err != nil {
-		return &unable{err}
+	if err != nil {
+		return &failure{err, exitUnable}
 	}
 	switch n := report.Summary; {
 	case c.failOn != "never" && n.Errors > 0:
-		return &failure{fmt.Errorf("errors found: %d", n.Errors)}
+		return &failure{fmt.Errorf("errors found: %d", n.Errors), exitFailed}
 	case c.failOn == "warning" && n.Warnings > 0:
-		return &failure{fmt.Errorf("warnings found: %d", n.Warnings)}
+		return &failure{fmt.Errorf("warnings found: %d", n.Warnings), exitFailed}
 	}
 	return nil
 }

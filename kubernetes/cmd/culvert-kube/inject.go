@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -93,9 +94,7 @@ func (f *configFlags) load() (*inject.Config, error) {
 		}
 		c = *read
 	}
-	if f.image != "" {
-		c.Image = f.image
-	}
+	c.Image = cmp.Or(f.image, c.Image)
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", place, err)
 	}

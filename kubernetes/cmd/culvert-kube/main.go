@@ -48,11 +48,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "culvert-kube: %s\n", strings.TrimRight(line, "\n"))
 	}
-	if _, ok := errors.AsType[*failure](err); ok {
-		return exitFailed
-	}
-	if _, ok := errors.AsType[*unable](err); ok {
-		return exitUnable
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.code
 	}
 	fmt.Fprintf(stderr, "culvert-kube: see \"%s --help\"\n", cmd.CommandPath())
 	return exitMisuse
@@ -60,21 +57,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // A failure is an error of a command that runs. Other errors are about the command
 // line.
-type failure struct{ error }
+type failure struct {
+	error
+	code int // the exit code
+}
 
 func (f *failure) Unwrap() error { return f.error }
-
-// An unable is an error of a check that doesn't come to a result. It isn't a failure,
-// which says that the check found one.
-type unable struct{ error }
-
-func (u *unable) Unwrap() error { return u.error }
 
 // failing marks the errors of a command that runs.
 func failing(run func(*cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		if err := run(cmd); err != nil {
-			return &failure{err}
+			return &failure{err, exitFailed}
 		}
 		return nil
 	}

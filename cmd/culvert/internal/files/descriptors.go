@@ -26,10 +26,8 @@ type Descriptors struct {
 	log       *slog.Logger
 	others    chan struct{} // room for one request: the configuration names other files
 	running   sync.WaitGroup
-	unwatched Unwatched // only for watch
-
-	mu    sync.Mutex
-	files map[string]*descriptorFile
+	unwatched Unwatched                                  // only for watch
+	files     atomic.Pointer[map[string]*descriptorFile] // a map never changes
 }
 
 // A descriptorFile is a bridge.DescriptorSource: the newest right version of a file.
@@ -50,7 +48,9 @@ func (f *descriptorFile) Descriptors() bridge.Descriptors { return *f.current.Lo
 // OpenDescriptors reads the files of a configuration.
 func OpenDescriptors(c *config.Loaded, log *slog.Logger) (*Descriptors, error) {
 	files, _, err := openFiles(c, nil)
-	return &Descriptors{log: log, others: make(chan struct{}, 1), files: files}, err
+	d := &Descriptors{log: log, others: make(chan struct{}, 1)}
+	d.files.Store(&files)
+	return d, err
 }
 
 // openFiles returns the files of a configuration: those of before, and new ones. It
@@ -79,11 +79,10 @@ func openFiles(c *config.Loaded, before map[string]*descriptorFile) (files map[s
 // Describe sets the descriptors of the backends of a configuration. Backends without a
 // file are asked by server reflection.
 func (d *Descriptors) Describe(backends []bridge.NamedBackend, c *config.Loaded) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	files := d.all()
 	for i, b := range c.BackendSections() { // in the order of backends
 		if b.Descriptors != "" {
-			backends[i].Descriptors = d.files[b.Descriptors]
+			backends[i].Descriptors = files[b.Descriptors]
 		}
 	}
 }
@@ -91,33 +90,22 @@ func (d *Descriptors) Describe(backends []bridge.NamedBackend, c *config.Loaded)
 // Change is the part of a reload that opens the files of next. Describe has them at once,
 // so undo follows if the backends don't change.
 func (d *Descriptors) Change(_, next *config.Loaded) (commit, undo func(), err error) {
-	before := d.all()
-	after, places, err := openFiles(next, before)
+	before := d.files.Load()
+	after, places, err := openFiles(next, *before)
 	if err != nil {
 		return nil, nil, err
 	}
-	d.use(after)
+	d.files.Store(&after)
 	commit = func() {
 		for path, f := range after {
 			f.moveTo(places[path])
 		}
 		Ask(d.others)
 	}
-	return commit, func() { d.use(before) }, nil
+	return commit, func() { d.files.Store(before) }, nil
 }
 
-// all returns the files. The map never changes.
-func (d *Descriptors) all() map[string]*descriptorFile {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.files
-}
-
-func (d *Descriptors) use(files map[string]*descriptorFile) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.files = files
-}
+func (d *Descriptors) all() map[string]*descriptorFile { return *d.files.Load() }
 
 // Reload reads all files again, for an operator who asks for it. It reports whether there
 // are any.

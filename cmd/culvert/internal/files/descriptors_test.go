@@ -119,7 +119,7 @@ func TestDescriptorFileThatGoesBad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := d.files[absolute(t, "a.binpb")]
+	source := d.all()[absolute(t, "a.binpb")]
 	first := source.Descriptors()
 	for _, step := range []struct {
 		what, data string

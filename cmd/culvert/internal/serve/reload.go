@@ -210,7 +210,7 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	s := &configState{Loaded: next.Compact(), version: next.Version(), since: time.Now()}
 	r.state.Store(s)
 	later := Warnings(next)
-	r.warn(slices.Concat(next.Warnings, later), slices.Concat(running.Warnings, r.later))
+	warn(r.log, slices.Concat(next.Warnings, later), slices.Concat(running.Warnings, r.later))
 	r.later = later
 	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", firstOf(changed, " "))
 	r.tell(running, s)
@@ -218,10 +218,10 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 }
 
 // warn logs the warnings that the operator hasn't seen before.
-func (r *reloader) warn(warnings, before []string) {
+func warn(log *slog.Logger, warnings, before []string) {
 	for _, w := range warnings {
 		if !slices.Contains(before, w) {
-			r.log.Warn("configuration", "warning", w)
+			log.Warn("configuration", "warning", w)
 		}
 	}
 }
@@ -232,7 +232,7 @@ func (r *reloader) unchanged(running *configState, next *config.Loaded, asked bo
 	s := *running
 	s.Loaded, s.rejected = next.Compact(), nil
 	r.state.Store(&s)
-	r.warn(next.Warnings, running.Warnings)
+	warn(r.log, next.Warnings, running.Warnings)
 	if running.rejected == nil && !asked {
 		return
 	}

@@ -45,9 +45,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	p := &program{Options: o, log: logs.Open(o.Stderr, o.Config.Log), memory: newMemoryLimit(block)} //nolint:contextcheck // the log outlasts the context
 	defer func() { p.closeLog(err) }()
 	defer p.memory.remove()
-	for _, w := range p.Config.Warnings {
-		p.log.Warn("configuration", "warning", w)
-	}
+	warn(p.log.Logger, p.Config.Warnings, nil)
 	p.memory.set(p.log.Logger, p.memory.find(p.Config.Limits.Memory))
 	opened, err := p.unlessEnded(func() error { return p.open(ctx) }) //nolint:contextcheck // what is closed then runs for no context
 	if !opened {
@@ -119,9 +117,7 @@ func (p *program) open(ctx context.Context) (err error) {
 	cfg.Logger = p.log.Logger
 	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return p.bridge.Snapshot().ClientBytes })
 	later := Warnings(p.Config) // here, because a file system may hang
-	for _, w := range later {
-		p.log.Warn("configuration", "warning", w)
-	}
+	warn(p.log.Logger, later, nil)
 	if err = p.openKeys(&cfg, certificates); err != nil { //nolint:contextcheck // no context ends the reading of files
 		return err
 	}

@@ -35,14 +35,13 @@ func ListenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listene
 	if err == nil {
 		err = os.Rename(temporary, path)
 	}
-	if err != nil {
-		_ = os.Remove(temporary)
-		_ = ln.Close() // no client knows of it
-		return nil, fmt.Errorf("%s: %w", path, Cause(err))
+	var info fs.FileInfo
+	if err == nil {
+		info, err = os.Lstat(path) // another process may have removed it
 	}
-	info, err := os.Lstat(path)
 	if err != nil {
-		_ = ln.Close() // another process removed it
+		_ = os.Remove(temporary) // unless it has its name
+		_ = ln.Close()           // no client knows of it
 		return nil, fmt.Errorf("%s: %w", path, Cause(err))
 	}
 	return &socket{UnixListener: unix, path: path, info: info}, nil
