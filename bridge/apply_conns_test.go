@@ -103,6 +103,7 @@ func TestApplyRaisesNoHeaderBytes(t *testing.T) {
 // TestApplyLowersTheBoundOfHeaders of HTTP/1.1 to that of a Server that began with the
 // lower limit, which answers 431. The bound rises again. So does that of net/http's HTTP/2.
 func TestApplyLowersTheBoundOfHeaders(t *testing.T) {
+	t.Parallel() // it waits for connections that close late
 	const start, limit = 128 << 10, 8 << 10
 	with := func(bytes int) Config {
 		return Config{Backend: nowhere, StandardHTTP2: true, Limits: Limits{HeaderBytes: bytes}}
@@ -302,6 +303,7 @@ func applyChangesLifetimes(t *testing.T, idle time.Duration) {
 // TestApplyChangesSlowConsumers: the next call has the new time, on an open connection,
 // too.
 func TestApplyChangesSlowConsumers(t *testing.T) {
+	t.Parallel() // it waits for the limit
 	cfg := Config{Backend: Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		if err := ss.RecvMsg(new([]byte)); err != nil {
 			return err

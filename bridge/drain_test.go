@@ -269,6 +269,7 @@ func TestEmbeddedClientsGoElsewhere(t *testing.T) {
 // TestLateArrivalsAreServed: while Shutdown waits for calls that are on their way, it
 // serves the first request of an HTTP/1.1 connection, and a new tunnel.
 func TestLateArrivalsAreServed(t *testing.T) {
+	t.Parallel() // it waits for the drain
 	backend := startBackend(t, echo)
 	s := newServer(t, Config{Backend: Backend{Target: backend}})
 	s.onTheWay = 15 * time.Second // far more than a busy machine needs

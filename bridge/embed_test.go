@@ -84,6 +84,7 @@ func FuzzRequestPath(f *testing.F) {
 // TestEmbeddersTimeoutsCutNoCall: an embedder's WriteTimeout and ReadTimeout are
 // for its own handlers.
 func TestEmbeddersTimeoutsCutNoCall(t *testing.T) {
+	t.Parallel() // it waits for the time-outs
 	release := make(chan struct{})
 	backend := startBackend(t, func(ss grpc.ServerStream) error {
 		<-release

@@ -14,6 +14,7 @@ import (
 // TestHandshakeWithABody is refused on every transport, and ends the connection: the body
 // would be read as frames of the WebSocket, here or by another hop.
 func TestHandshakeWithABody(t *testing.T) {
+	t.Parallel() // it waits for connections that close late
 	address := serve(t, newServer(t, Config{Backend: nowhere, Routes: []Route{
 		{Name: "protobuf", Backend: DefaultBackend, Message: &MessageRoute{Path: "/protobuf", Method: "a.B/C", Framing: FramingProtobuf}},
 		{Name: "json", Backend: DefaultBackend, Message: &MessageRoute{Path: "/json", Method: "a.B/C", Framing: FramingJSON}},

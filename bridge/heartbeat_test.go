@@ -181,6 +181,7 @@ func TestHeartbeatOfStalledClients(t *testing.T) {
 
 // TestHeartbeatsOverSockets: beats and replies, over both versions of HTTP.
 func TestHeartbeatsOverSockets(t *testing.T) {
+	t.Parallel() // it waits for beats
 	for version, choose := range map[string]func(*http.Protocols){
 		"HTTP/1.1": func(p *http.Protocols) { p.SetHTTP1(true) }, "HTTP/2": func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
 	} {

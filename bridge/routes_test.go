@@ -332,6 +332,7 @@ func TestTimeoutOfARoute(t *testing.T) {
 // TestTimesOfARoute replace the general ones, for the route that metadata selects in a
 // WebSocket's first message, too.
 func TestTimesOfARoute(t *testing.T) {
+	t.Parallel() // it waits for the limits
 	s := newServer(t, Config{
 		Backend: Backend{Target: startBackend(t, hold)},
 		Limits:  Limits{IdleTimeout: 50 * time.Millisecond},

@@ -65,8 +65,12 @@ func labelled(holds func(group string) bool) (n int, stacks string) {
 }
 
 // shared is the profile of all scenarios' goroutines. A profile is expensive, so one
-// serves every scenario that waits for one.
+// serves every scenario that waits for one, and more of them wait for each.
 var shared profile
+
+// gatherTime is how long a profile waits for more scenarios. Most scenarios need no
+// second one then: their goroutines have ended meanwhile.
+const gatherTime = 30 * time.Millisecond
 
 type profile struct {
 	mu     sync.Mutex
@@ -81,6 +85,7 @@ func (p *profile) after(t time.Time) []string {
 	if p.began.After(t) {
 		return p.groups
 	}
+	time.Sleep(gatherTime)
 	p.began, p.groups = time.Now(), nil
 	var text bytes.Buffer
 	_ = pprof.Lookup("goroutine").WriteTo(&text, 1) // to memory
