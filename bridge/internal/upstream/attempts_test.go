@@ -232,18 +232,18 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 	for _, written := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			u := upstreamTo(t, newSeveral(t, 2, 100).Backend)
-			u.cc.Connect()
+			u.pool.client.Connect()
 			synctest.Wait()
-			p, k := u.pool, new(callFacts)
+			p, k := u.pool, u.pool.NewCall("", 0, nil)
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
-			k.place.Store(place)
+			its := &place{Place: wire.Place{Call: &k.Call}, conn: l}
+			k.place.Store(its)
 			if written {
-				leave(t, &place.Place)
+				leave(t, &its.Place)
 			}
-			place.done(balancer.DoneInfo{})
+			its.done(balancer.DoneInfo{})
 			p.mu.Lock()
 			k.repick()
 			avoided := l.slot.address.avoided != nil

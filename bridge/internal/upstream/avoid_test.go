@@ -86,7 +86,7 @@ func TestSlowRefusals(t *testing.T) {
 // there were.
 func TestManyAddressesRefuse(t *testing.T) {
 	for what, refuse := range refusals {
-		for n, want := range map[int]int{2: 2, 50: 50, maxRefusals + 20: maxRefusals} {
+		for n, want := range map[int]int{2: 2, 50: 50, MaxRefusals + 20: MaxRefusals} {
 			t.Run(fmt.Sprintf("%s/%d", what, n), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var attempts atomic.Int64
@@ -235,7 +235,7 @@ func TestWaitingCallsLeaveARefusingAddress(t *testing.T) {
 		for range 3 {
 			start(t.Context(), t, u)
 		}
-		if waiting, _ := u.pool.state(); waiting != 3 {
+		if waiting := u.pool.State().Waiting; waiting != 3 {
 			t.Fatalf("%d calls wait, want 3", waiting)
 		}
 		(<-first).end(reset(http2.ErrCodeRefusedStream))
@@ -243,7 +243,7 @@ func TestWaitingCallsLeaveARefusingAddress(t *testing.T) {
 			t.Errorf("send: %v", err)
 		}
 		synctest.Wait()
-		if waiting, _ := u.pool.state(); waiting != 0 || len(second) < 3 {
+		if waiting := u.pool.State().Waiting; waiting != 0 || len(second) < 3 {
 			t.Errorf("%d calls wait, and %d are at the second address", waiting, len(second))
 		}
 	})
@@ -509,17 +509,17 @@ func TestLostCallIsNoRefusal(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			u := upstreamTo(t, newSeveral(t, 2, 100).Backend)
 			synctest.Wait()
-			p, k := u.pool, new(callFacts)
+			p, k := u.pool, u.pool.NewCall("", 0, nil)
 			p.mu.Lock()
 			l := p.take(nil)
 			p.mu.Unlock()
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
-			k.place.Store(place)
+			its := &place{Place: wire.Place{Call: &k.Call}, conn: l}
+			k.place.Store(its)
 			if written {
-				leave(t, &place.Place)
+				leave(t, &its.Place)
 			}
-			place.done(balancer.DoneInfo{})
-			k.noteRefusal(report.New(report.ReasonUpstreamReset, "lost"))
+			its.done(balancer.DoneInfo{})
+			k.WasRefused()
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if avoided := l.slot.address.avoided != nil; avoided != written || len(k.refused) > 0 != written {

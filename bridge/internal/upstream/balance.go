@@ -17,16 +17,16 @@ type policy struct {
 
 	// take takes a place for a call at one of the addresses. It returns nil if all
 	// places are taken. The pool's mu is held.
-	take func(p *pool, among []*address) *conn
+	take func(p *Pool, among []*address) *conn
 }
 
 // policies has the meanings and names of grpc-go's balancers. Those can't be used:
 // they know no places, so they would give a call to a full address while another has
 // room, and least_request forgets the calls of an address that was away.
 var policies = []policy{
-	{rules.RoundRobin, all, (*pool).takeInTurn},
-	{rules.LeastRequest, all, (*pool).takeLeastCalls},
-	{rules.PickFirst, onlyFirst, (*pool).takeInTurn},
+	{rules.RoundRobin, all, (*Pool).takeInTurn},
+	{rules.LeastRequest, all, (*Pool).takeLeastCalls},
+	{rules.PickFirst, onlyFirst, (*Pool).takeInTurn},
 }
 
 // findPolicy returns the policy of a name, the first for no name.
@@ -47,7 +47,7 @@ func onlyFirst(ready []*address) []*address { return ready[:min(len(ready), 1)] 
 
 // choose returns the addresses for a call, without those that refused it. They are in
 // the order of their places. mu is held.
-func (p *pool) choose(refused []*address) []*address {
+func (p *Pool) choose(refused []*address) []*address {
 	var ready, willing []*address
 	for _, a := range p.addresses {
 		if a.accepts() && !slices.Contains(refused, a) {
@@ -65,7 +65,7 @@ func (p *pool) choose(refused []*address) []*address {
 
 // take takes a place for a call. The addresses that refused it get it only if no other
 // one accepts calls. mu is held.
-func (p *pool) take(refused []*address) *conn {
+func (p *Pool) take(refused []*address) *conn {
 	among := p.ready
 	if len(refused) > 0 {
 		if others := p.choose(refused); len(others) > 0 {
@@ -77,7 +77,7 @@ func (p *pool) take(refused []*address) *conn {
 
 // takeInTurn takes a place on the address behind the one that was called last, or on the
 // next one with room. mu is held.
-func (p *pool) takeInTurn(among []*address) *conn {
+func (p *Pool) takeInTurn(among []*address) *conn {
 	first, _ := slices.BinarySearchFunc(among, p.turn+1, func(a *address, place int) int { return a.index - place })
 	for _, spare := range [...]bool{false, true} {
 		for i := range among {
@@ -95,7 +95,7 @@ func (p *pool) takeInTurn(among []*address) *conn {
 // calls, or on the other one, or on any. A choice among two, and not all, keeps an
 // address that fails every call at once from getting most of the calls. gRFC A48.
 // mu is held.
-func (p *pool) takeLeastCalls(among []*address) *conn {
+func (p *Pool) takeLeastCalls(among []*address) *conn {
 	if n := len(among); n > 1 {
 		i, j := rand.IntN(n), rand.IntN(n-1) //nolint:gosec // it spreads calls
 		if j >= i {

@@ -81,7 +81,7 @@ func TestPickFirst(t *testing.T) {
 }
 
 // config returns the settings of an upstream's pool, to change them.
-func (*several) config(u *Upstream) *poolConfig { return &u.pool.config }
+func (*several) config(u *Upstream) *config { return &u.pool.config }
 
 // TestLeastRequest: a new call goes to the address with fewer calls, so long calls
 // spread evenly whatever the short ones do.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
@@ -22,19 +21,19 @@ func causeOf(err error) error {
 		return nil
 	}
 	st, _ := status.FromError(err)
-	return &cause{st.Message(), st}
+	return &Cause{st.Message(), st}
 }
 
-// A cause is a text that stands for a grpc-go error.
-type cause struct {
-	text string
-	st   *status.Status
+// A Cause is a text that stands for an error of grpc-go.
+type Cause struct {
+	Text   string
+	Status *status.Status
 }
 
-func (c *cause) Error() string { return c.text }
+func (c *Cause) Error() string { return c.Text }
 
 // GRPCStatus lets status.Code find the code.
-func (c *cause) GRPCStatus() *status.Status { return c.st }
+func (c *Cause) GRPCStatus() *status.Status { return c.Status }
 
 // slotOf returns the slot for which grpc-go connects, in a dialer or a handshake, or
 // nil.
@@ -75,32 +74,10 @@ func explain(err error) error {
 	return err
 }
 
-// openError returns why a call could not be started.
-func (k *callFacts) openError(err error) error {
-	st, _ := status.FromError(err)
-	switch st.Code() {
-	case codes.Unavailable:
-		return k.unreachable(err)
-	case codes.DeadlineExceeded:
-		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
-	case codes.Internal:
-		if k.isTooLargeFor(st) {
-			return requestTooLargeForBackend(err)
-		}
-	default:
-	}
-	return report.New(report.ReasonInternal, "internal error").Because(err)
-}
-
-// requestTooLargeForBackend returns the fault for a limit that isn't culvert's.
-func requestTooLargeForBackend(err error) *report.Fault {
-	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit", Cause: err}
-}
-
 // unreachable returns the fault of a call that got no connection.
-func (k *callFacts) unreachable(err error) *report.Fault {
+func unreachable(err error) *report.Fault {
 	f := noConnection(causeOf(err))
-	f.Sent = k.sentText()
+	f.Sent = report.SentNo
 	return f
 }
 
@@ -119,26 +96,4 @@ func noConnection(cause error) *report.Fault {
 	}
 	f.Cause = cause
 	return f
-}
-
-// Unreached reports whether a call ended because there was no connection to the
-// backend, which has surely not seen it.
-func Unreached(err error) bool {
-	f, ok := errors.AsType[*report.Fault](err)
-	if !ok || f.Sent == report.SentMaybe {
-		return false
-	}
-	switch f.Reason {
-	case report.ReasonUpstreamUnreachable, report.ReasonUpstreamUnhealthy, report.ReasonUpstreamNotGRPC:
-		return true
-	default:
-		return false
-	}
-}
-
-// Overloaded reports whether a call ended because the backend had no place for it. The
-// backend has surely not seen it.
-func Overloaded(err error) bool {
-	f, ok := errors.AsType[*report.Fault](err)
-	return ok && f.Reason == report.ReasonOverloaded
 }

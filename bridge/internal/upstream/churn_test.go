@@ -114,7 +114,7 @@ func TestAddressesThatComeAndGo(t *testing.T) {
 					})
 					c.start(round % 3)
 					poll(t, func() string {
-						if _, addresses := u.pool.state(); !addresses[round%3].Accepts {
+						if addresses := u.pool.State().Addresses; !addresses[round%3].Accepts {
 							return "there is no connection to the server that is back"
 						}
 						return ""
@@ -162,7 +162,7 @@ func TestAddressThatRefuses(t *testing.T) {
 			b.Balance = p.name
 			u := upstreamTo(t, b)
 			poll(t, func() string {
-				if _, a := u.pool.state(); !a[0].Accepts || !a[1].Accepts {
+				if a := u.pool.State().Addresses; !a[0].Accepts || !a[1].Accepts {
 					return "there is no connection to each address"
 				}
 				return ""

@@ -14,7 +14,7 @@ import (
 
 // An address is one address of the backend. The pool's mu guards its fields.
 type address struct {
-	pool     *pool
+	pool     *Pool
 	key      string
 	endpoint resolver.Endpoint
 	index    int         // in pool.addresses, and every choice of them has this order

@@ -662,7 +662,7 @@ func TestWaitingCalls(t *testing.T) {
 				u := upstreamTo(t, b)
 				waiting := func() int {
 					synctest.Wait()
-					n, _ := u.pool.state()
+					n := u.pool.State().Waiting
 					return n
 				}
 				holding(t, u, c.held)
@@ -714,7 +714,7 @@ func TestWaitingCallsThatBegin(t *testing.T) {
 			ends[0] = <-next
 		}
 		endAll(ends)
-		if got, _ := u.pool.state(); got != 0 {
+		if got := u.pool.State().Waiting; got != 0 {
 			t.Errorf("%d calls wait", got)
 		}
 	})

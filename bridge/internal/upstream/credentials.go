@@ -17,7 +17,7 @@ import (
 type poolCredentials struct {
 	credentials.TransportCredentials
 	account *memory.Account
-	pool    *pool // the upstream's (poolBuilder)
+	pool    *Pool // the upstream's (poolBuilder)
 }
 
 func (w poolCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,9 +140,9 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := upstreamTo(t, newSeveral(t, 1, 100).Backend)
 		synctest.Wait()
-		pick := func() (*callFacts, balancer.PickResult) {
-			k := &callFacts{Call: wire.Call{ID: "one"}}
-			result, err := u.pool.Pick(balancer.PickInfo{Ctx: context.WithValue(t.Context(), factsKey{}, k)})
+		pick := func() (*Call, balancer.PickResult) {
+			k := u.pool.NewCall("one", 0, nil)
+			result, err := balancing{u.pool}.Pick(balancer.PickInfo{Ctx: context.WithValue(t.Context(), callKey{}, k)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -318,7 +317,7 @@ func TestMoreDataThanTheWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() string { // Recv gives window back
-		if !call.facts.onWire().Trailed() {
+		if !call.call.OnWire().Trailed() {
 			return "the trailers haven't come"
 		}
 		return ""
@@ -469,10 +468,6 @@ func TestOwnStatusBeforeTheConnectionBreaks(t *testing.T) {
 // TestStatusOfAClosedConnection: grpc-go may end the calls of a connection that it closes
 // although their trailers have come. The status that it makes then isn't the backend's.
 func TestStatusOfAClosedConnection(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	unused := wire.NewConn(near, wire.Options{Account: memory.New(1<<20, 0)})
-	defer unused.Close()
 	for _, c := range []struct {
 		own    *status.Status
 		st     *status.Status
@@ -487,11 +482,28 @@ func TestStatusOfAClosedConnection(t *testing.T) {
 		{status.New(codes.OK, ""), status.New(codes.Canceled, "closing"), true, "culvert has closed its connections to the backend"},
 		{status.New(codes.OK, ""), status.New(codes.Canceled, "closing"), false, wire.SaysBroken},
 	} {
-		k := &callFacts{}
-		p := &callPlace{Place: wire.Place{Call: &k.Call}, conn: &conn{wire: unused, slot: &slot{address: &address{pool: &pool{closed: c.closed}}}}}
-		k.place.Store(p)
-		leave(t, &p.Place, ":status", "200", "content-type", "application/grpc", "grpc-status", strconv.Itoa(int(c.own.Code())), "grpc-message", c.own.Message())
-		err := k.classify(t.Context(), c.st.Err(), testMessages)
+		b := startFrames(t, func(fc *frameConn, id uint32) {
+			fc.end(id, ":status", "200", "content-type", "application/grpc", "grpc-status", strconv.Itoa(int(c.own.Code())), "grpc-message", c.own.Message())
+		})
+		u, err := New(report.Backend{Target: b.address}, testMessages, testHeaderBytes, memory.New(1<<20, 0), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		s, err := openCall(within(t, patience), u, Request{Method: testMethod})
+		if err != nil {
+			t.Fatal(err)
+		}
+		poll(t, func() string {
+			if !s.call.OnWire().Trailed() {
+				return "no trailers came"
+			}
+			return ""
+		})
+		if c.closed {
+			_ = u.Close() // only that it is closed already
+		}
+		err = s.classify(c.st.Err())
 		f, isFault := errors.AsType[*report.Fault](err)
 		if c.says == "" && judge(err).origin != report.OriginUpstream || c.says != "" && (!isFault || f.Text != c.says) {
 			t.Errorf("%v with trailers of %v, closed: %v: %v, want %q", c.st, c.own, c.closed, err, c.says)

@@ -129,7 +129,7 @@ func (l *logText) String() string {
 }
 
 func addressesOf(u *Upstream) []report.AddressState {
-	_, addresses := u.pool.state()
+	addresses := u.pool.State().Addresses
 	return addresses
 }
 

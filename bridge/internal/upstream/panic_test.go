@@ -33,16 +33,17 @@ type badBalancer struct{ balancer.ClientConn }
 
 // TestPickThatPanics ends its call, which waits for no place any more.
 func TestPickThatPanics(t *testing.T) {
-	p := &pool{panics: quietPanics(), config: poolConfig{maxConnections: 2, maxWaiting: 1}, cc: badBalancer{}}
+	p := &Pool{panics: quietPanics(), config: config{maxConnections: 2, maxWaiting: 1}, cc: badBalancer{}}
 	a := &address{pool: p, streams: 1}
 	p.addresses, p.ready = []*address{a}, []*address{a}
 	for i := range int64(3) {
-		k := new(callFacts)
-		ctx := context.WithValue(within(t, patience), factsKey{}, k)
-		if _, err := p.Pick(balancer.PickInfo{Ctx: ctx}); status.Code(err) != codes.Unavailable || !report.IsPanic(k.refusal.Load()) {
+		k := p.NewCall("", 0, nil)
+		k.opening = p.openings.start(patience, func(error) {}, false)
+		ctx := context.WithValue(within(t, patience), callKey{}, k)
+		if _, err := (balancing{p}).Pick(balancer.PickInfo{Ctx: ctx}); status.Code(err) != codes.Unavailable || !report.IsPanic(k.refusal.Load()) {
 			t.Fatalf("%v because of %v, want a panic's fault", err, k.refusal.Load())
 		}
-		p.began(k)
+		p.began(k.opening)
 		if p.queue.Len() > 0 || p.waiting > 0 || p.panics.Count() != i+1 {
 			t.Fatalf("%d calls are in the queue, %d wait, %d panics are counted", p.queue.Len(), p.waiting, p.panics.Count())
 		}
@@ -111,10 +112,10 @@ func TestBuffersThatPanic(t *testing.T) {
 // TestBalancerThatPanics ends the connections that it was at, and goes on with others. All
 // places are given back.
 func TestBalancerThatPanics(t *testing.T) {
-	for name, reach := range map[string]func(s *several, p *pool){
-		"in new addresses":       func(s *several, _ *pool) { s.resolveTo(1, 0) },
-		"in a connection's loss": func(s *several, _ *pool) { s.each[0].crash() },
-		"in a timer": func(_ *several, p *pool) {
+	for name, reach := range map[string]func(s *several, p *Pool){
+		"in new addresses":       func(s *several, _ *Pool) { s.resolveTo(1, 0) },
+		"in a connection's loss": func(s *several, _ *Pool) { s.each[0].crash() },
+		"in a timer": func(_ *several, p *Pool) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.after(0, p.rechoose)
@@ -157,7 +158,7 @@ func TestBalancerThatPanics(t *testing.T) {
 }
 
 // wantNoCalls wants all places of a pool free.
-func wantNoCalls(t *testing.T, p *pool) {
+func wantNoCalls(t *testing.T, p *Pool) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,7 +226,7 @@ func (badCredentials) Info() credentials.ProtocolInfo { panic("a test panics in 
 func TestHandshakeThatPanics(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	a, p := memory.New(16<<20, 0), &pool{panics: quietPanics()}
+	a, p := memory.New(16<<20, 0), &Pool{panics: quietPanics()}
 	w := poolCredentials{badCredentials{insecure.NewCredentials()}, a, p}
 	c, _, err := w.ClientHandshake(t.Context(), "", near)
 	if c != nil || !report.IsPanic(err) || p.panics.Count() != 1 || a.Held() != 0 {
@@ -237,7 +238,7 @@ func TestHandshakeThatPanics(t *testing.T) {
 func TestPanicOfAPlace(t *testing.T) {
 	for name, fail := range map[string]func(t *testing.T, c *wire.Conn, panics *report.Panics){
 		"in a call's end": func(_ *testing.T, c *wire.Conn, _ *report.Panics) {
-			l := &conn{wire: c, slot: &slot{address: &address{pool: &pool{addresses: []*address{nil}}}}}
+			l := &conn{wire: c, slot: &slot{address: &address{pool: &Pool{addresses: []*address{nil}}}}}
 			l.slot.address.pool.queue.PushBack("no waiter")
 			l.release(false)
 			l.slot.address.pool.mu.Lock() // it isn't held
@@ -245,18 +246,18 @@ func TestPanicOfAPlace(t *testing.T) {
 		},
 		"in a call's choice": func(t *testing.T, c *wire.Conn, panics *report.Panics) {
 			var err error
-			p := &pool{panics: panics}
+			p := &Pool{panics: panics}
 			l := &conn{wire: c, slot: &slot{address: &address{pool: p, open: 1, calls: 1}}, calls: 1}
-			k := new(callFacts)
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
+			k := new(Call)
+			its := &place{Place: wire.Place{Call: &k.Call}, conn: l}
 			expectNow := func(p *wire.Place) {
 				if taken, err := c.Expect(within(t, patience), p); !taken || err != nil {
 					t.Fatal("another call of the id is expected", err)
 				}
 			}
-			expectNow(&place.Place)
+			expectNow(&its.Place)
 			func() {
-				defer p.catchPick(k, &place, &err)
+				defer p.catchPick(k, &its, &err)
 				panic("a test panics in Pick")
 			}()
 			expectNow(&wire.Place{Call: &k.Call})

@@ -96,7 +96,7 @@ func TestPicksOfGRPCDontWaitForEachOther(t *testing.T) {
 	waiting.Go(func() { _ = open(ctx) }) // ends with cancel
 	stacks := make([]byte, 1<<20)
 	poll(t, func() string {
-		if !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*pool).wait(") {
+		if !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*Pool).wait(") {
 			return "no call waits for a place"
 		}
 		return ""

@@ -303,7 +303,7 @@ func (s headerStream) Header() (metadata.MD, error) { return s.md, nil }
 
 // TestTrailersOnlyHasNoHeader: grpc-go returns no error for it.
 func TestTrailersOnlyHasNoHeader(t *testing.T) {
-	none := &Stream{stream: headerStream{}, facts: new(callFacts)}
+	none := &Stream{stream: headerStream{}, call: new(Call)}
 	if _, ok := none.Header(); ok {
 		t.Error("a trailers-only answer has a header")
 	}
