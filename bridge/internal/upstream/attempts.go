@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -267,7 +268,7 @@ func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, l
 // pool.MaxRefusals, also if connections come and go.
 func (s *Stream) goesElsewhere(end error) bool {
 	a := s.again
-	return refusal(end) != nil && a.elsewhere < MaxRefusals &&
+	return refusal(end) != nil && a.elsewhere < pool.MaxRefusals &&
 		s.ctx.Err() == nil && !a.isCommitted() && s.call.MayBeServed()
 }
 

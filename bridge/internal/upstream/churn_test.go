@@ -69,12 +69,12 @@ func TestAddressesThatComeAndGo(t *testing.T) {
 		stop func(*grpc.Server)
 		cuts bool // calls that run end
 	}{{"drain", (*grpc.Server).GracefulStop, false}, {"cut", (*grpc.Server).Stop, true}} {
-		for _, p := range policies {
-			t.Run(how.what+" "+p.name, func(t *testing.T) {
+		for _, balance := range balances {
+			t.Run(how.what+" "+balance, func(t *testing.T) {
 				net++
 				c, b := newChurning(t, net, 3)
 				t.Parallel()
-				b.Balance = p.name
+				b.Balance = balance
 				u := upstreamTo(t, b)
 				var calls atomic.Int64
 				stop := make(chan struct{})
@@ -155,11 +155,11 @@ func echoOnce(ctx context.Context, u *Upstream, message []byte) error {
 // TestAddressThatRefuses calls that it was sent: another address takes them, also with
 // pick_first, and later calls go there at once.
 func TestAddressThatRefuses(t *testing.T) {
-	for _, p := range policies {
-		t.Run(p.name, func(t *testing.T) {
+	for _, balance := range balances {
+		t.Run(balance, func(t *testing.T) {
 			refusing := startFrames(t, reset(http2.ErrCodeRefusedStream))
 			b := severalAt(t, refusing.address, startBackend(t, echo))
-			b.Balance = p.name
+			b.Balance = balance
 			u := upstreamTo(t, b)
 			poll(t, func() string {
 				if a := u.pool.State().Addresses; !a[0].Accepts || !a[1].Accepts {

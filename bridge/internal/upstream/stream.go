@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -17,7 +18,7 @@ import (
 // one goroutine may send while another receives.
 type Stream struct {
 	stream grpc.ClientStream
-	call   *Call            // the attempt whose stream it is
+	call   *pool.Call       // the attempt whose stream it is
 	limit  report.SizeLimit // of a message
 	ctx    context.Context  // the call's: it ends with the stream
 	again  *attempts        // nil: the call isn't sent again
@@ -103,7 +104,7 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 
 // GaveUp reports whether this package ended the call with giveUp, because no connection
 // was there in time. The stream's own error says more then.
-func GaveUp(cause error) bool { return errors.Is(cause, ErrPatience) }
+func GaveUp(cause error) bool { return errors.Is(cause, pool.ErrPatience) }
 
 // Header waits for the upstream's header. It returns false when there is none: the
 // answer is trailers-only, or the call failed. A header always has a content-type, so

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/internal/reflection"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -36,7 +37,7 @@ func sameSource(a, b any) bool {
 type Upstream struct {
 	*reflection.Book // of the backend's methods
 
-	pool      *Pool
+	pool      *pool.Pool
 	panics    *report.Panics
 	budget    retryBudget
 	sentAgain struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
@@ -49,7 +50,7 @@ type Upstream struct {
 // be nil.
 func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *memory.Account, panics *report.Panics) (*Upstream, error) {
 	b.Logger = cmp.Or(b.Logger, slog.New(slog.DiscardHandler))
-	p, err := NewPool(b, Options{HeaderBytes: headerBytes, Account: account, Panics: panics, Calls: []grpc.CallOption{
+	p, err := pool.New(b, pool.Options{HeaderBytes: headerBytes, Account: account, Panics: panics, Calls: []grpc.CallOption{
 		grpc.ForceCodecV2(rawCodec{}),
 		grpc.MaxCallRecvMsgSize(messages.Bytes),
 		grpc.MaxCallSendMsgSize(math.MaxInt32),

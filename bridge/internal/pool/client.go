@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"context"
@@ -36,7 +36,7 @@ type Options struct {
 }
 
 // New begins to connect to the backend, which has a Logger.
-func NewPool(b report.Backend, o Options) (*Pool, error) {
+func New(b report.Backend, o Options) (*Pool, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -59,12 +59,12 @@ func NewPool(b report.Backend, o Options) (*Pool, error) {
 	}
 	target, dial := dialOf(&b)
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(poolCredentials{creds, o.Account, p}),
+		grpc.WithTransportCredentials(wireCredentials{creds, o.Account, p}),
 		grpc.WithContextDialer(safely(dial, o.Panics)),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultServiceConfig(poolService),
+		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithResolvers(nameBuilder{rules.OrDefault(b.ResolveInterval, rules.ResolveInterval, 0), o.Panics, p.unresolved}),
 		grpc.WithStaticStreamWindowSize(wire.MaxStreamWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),

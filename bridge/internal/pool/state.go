@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import "github.com/culvert-grpc/culvert/bridge/report"
 

@@ -1,11 +1,10 @@
-package upstream
+package pool
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -25,8 +25,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-func quietPanics() *report.Panics { return report.NewPanics(slog.New(slog.DiscardHandler)) }
 
 // A badBalancer opens no connection.
 type badBalancer struct{ balancer.ClientConn }
@@ -89,21 +87,21 @@ func TestBuffersThatPanic(t *testing.T) {
 		account, panics := memory.New(1<<30, 0), quietPanics()
 		buffers := &onceBad{BufferPool: account.Pool}
 		account.Pool = buffers
-		u, err := New(serveLarge(t, 40<<10), testMessages, testHeaderBytes, account, panics)
+		p, err := newPool(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error { return ss.SendMsg(make([]byte, 40<<10)) })}, account, panics)
 		if err != nil {
 			t.Fatal(err)
 		}
-		callUpstream(within(t, patience), t, u, nil)
-		before := u.pool.readied.Load()
+		makeCall(within(t, patience), t, p)
+		before := p.Readied()
 		buffers.arm(method)
-		callUpstream(within(t, patience), t, u, nil) // its reply may have arrived before
+		makeCall(within(t, patience), t, p) // its reply may have arrived before
 		poll(t, func() string {
-			if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK || u.pool.readied.Load() == before {
-				return fmt.Sprintf("%s: %d connections after %d, and a call ends with %v", method, u.pool.readied.Load(), before, e.status)
+			if e := makeCall(within(t, patience), t, p); e.status.Code() != codes.OK || p.Readied() == before {
+				return fmt.Sprintf("%s: %d connections after %d, and a call ends with %v", method, p.Readied(), before, e.status)
 			}
 			return ""
 		})
-		if err := u.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
+		if err := p.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
 			t.Errorf("%s: closed with %v, %d bytes held and %d panics", method, err, account.Held(), panics.Count())
 		}
 	}
@@ -114,7 +112,7 @@ func TestBuffersThatPanic(t *testing.T) {
 func TestBalancerThatPanics(t *testing.T) {
 	for name, reach := range map[string]func(s *several, p *Pool){
 		"in new addresses":       func(s *several, _ *Pool) { s.resolveTo(1, 0) },
-		"in a connection's loss": func(s *several, _ *Pool) { s.each[0].crash() },
+		"in a connection's loss": func(s *several, _ *Pool) { s.each[0].Crash() },
 		"in a timer": func(_ *several, p *Pool) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -124,32 +122,32 @@ func TestBalancerThatPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, account, panics := newSeveral(t, 2, 100), memory.New(1<<30, 0), quietPanics()
-				u, err := New(b.Backend, testMessages, testHeaderBytes, account, panics)
+				p, err := newPool(b.Backend, account, panics)
 				if err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()
-				before, ends := u.pool.readied.Load(), holding(t, u, 2)
-				armed, among := true, u.pool.config.balance.among
-				u.pool.mu.Lock()
-				u.pool.config.balance.among = func(ready []*address) []*address {
+				before, ends := p.Readied(), holding(t, p, 2)
+				armed, among := true, p.config.balance.among
+				p.mu.Lock()
+				p.config.balance.among = func(ready []*address) []*address {
 					if armed {
 						armed = false
 						panic("a test panics in the balancer")
 					}
 					return among(ready)
 				}
-				u.pool.mu.Unlock()
-				reach(b, u.pool)
+				p.mu.Unlock()
+				reach(b, p)
 				synctest.Wait()
-				b.each[0].up()
+				b.each[0].Up()
 				time.Sleep(2 * unusedPause)
-				if got := b.calls(); u.pool.readied.Load() == before || slices.Equal(got, []int{1, 1}) {
-					t.Errorf("%d connections after %d, with %v calls", u.pool.readied.Load(), before, got)
+				if got := b.calls(); p.Readied() == before || slices.Equal(got, []int{1, 1}) {
+					t.Errorf("%d connections after %d, with %v calls", p.Readied(), before, got)
 				}
-				endAll(append(ends, holding(t, u, 4)...))
-				wantNoCalls(t, u.pool)
-				if err := u.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
+				endAll(append(ends, holding(t, p, 4)...))
+				wantNoCalls(t, p)
+				if err := p.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
 					t.Errorf("closed with %v, %d bytes held and %d panics", err, account.Held(), panics.Count())
 				}
 			})
@@ -227,7 +225,7 @@ func TestHandshakeThatPanics(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	a, p := memory.New(16<<20, 0), &Pool{panics: quietPanics()}
-	w := poolCredentials{badCredentials{insecure.NewCredentials()}, a, p}
+	w := wireCredentials{badCredentials{insecure.NewCredentials()}, a, p}
 	c, _, err := w.ClientHandshake(t.Context(), "", near)
 	if c != nil || !report.IsPanic(err) || p.panics.Count() != 1 || a.Held() != 0 {
 		t.Errorf("%v, %v, %d panics and %d bytes held", c, err, p.panics.Count(), a.Held())

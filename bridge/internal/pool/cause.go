@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"cmp"
@@ -21,19 +21,21 @@ func causeOf(err error) error {
 		return nil
 	}
 	st, _ := status.FromError(err)
-	return &Cause{st.Message(), st}
+	return Cause(st.Message(), st)
 }
 
-// A Cause is a text that stands for an error of grpc-go.
-type Cause struct {
-	Text   string
-	Status *status.Status
+// Cause returns an error with a text that stands for a status of grpc-go.
+func Cause(text string, st *status.Status) error { return &cause{text, st} }
+
+type cause struct {
+	text string
+	st   *status.Status
 }
 
-func (c *Cause) Error() string { return c.Text }
+func (c *cause) Error() string { return c.text }
 
 // GRPCStatus lets status.Code find the code.
-func (c *Cause) GRPCStatus() *status.Status { return c.Status }
+func (c *cause) GRPCStatus() *status.Status { return c.st }
 
 // slotOf returns the slot for which grpc-go connects, in a dialer or a handshake, or
 // nil.

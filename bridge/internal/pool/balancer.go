@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"slices"
@@ -9,24 +9,24 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// poolPolicy is the pool's name in grpc-go's registry of balancing policies.
-const poolPolicy = "culvert_pool"
+// policyName is the pool's name in grpc-go's registry of balancing policies.
+const policyName = "culvert_pool"
 
-func init() { balancer.Register(poolBuilder{}) }
+func init() { balancer.Register(builder{}) }
 
-// poolService is the service config that selects the pool.
-const poolService = `{"loadBalancingConfig": [{"` + poolPolicy + `": {}}]}`
+// serviceConfig is the service config that selects the pool.
+const serviceConfig = `{"loadBalancingConfig": [{"` + policyName + `": {}}]}`
 
-// poolBuilder is the pool's entry in grpc-go's registry.
-type poolBuilder struct{}
+// builder is the pool's entry in grpc-go's registry.
+type builder struct{}
 
 // Name returns the policy's name in a service config.
-func (poolBuilder) Name() string { return poolPolicy }
+func (builder) Name() string { return policyName }
 
 // Build returns the pool that New has put into the credentials: grpc-go offers
 // no other way from a ClientConn to its balancer.
-func (poolBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
-	creds, ok := o.DialCreds.(poolCredentials)
+func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
+	creds, ok := o.DialCreds.(wireCredentials)
 	if !ok { // another ClientConn of the process has a service config that names the pool
 		return balancer.Get(pickfirst.Name).Build(cc, o)
 	}
