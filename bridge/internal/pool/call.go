@@ -93,31 +93,19 @@ func (c *Call) Open(ctx context.Context, giveUp context.CancelCauseFunc, elsewhe
 	if !inTime {
 		giveUp(ErrPatience) // the timer is about to
 	}
+	st, _ := status.FromError(err)
 	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, ErrPatience) && err == nil:
-		f := noConnection(nil)
-		f.Sent = report.SentMaybe
-		return nil, f
-	case errors.Is(cause, ErrPatience):
+	case errors.Is(cause, ErrPatience), cause == nil && st.Code() == codes.Unavailable:
 		return nil, unreachable(err)
 	case cause != nil:
 		return nil, cause
-	}
-	return nil, c.openError(err)
-}
-
-// openError returns why no stream could be opened.
-func (c *Call) openError(err error) error {
-	st, _ := status.FromError(err)
-	switch f := c.TooLarge(st); {
-	case st.Code() == codes.Unavailable:
-		return unreachable(err)
 	case st.Code() == codes.DeadlineExceeded:
-		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
-	case f != nil:
-		return f.Because(err)
+		return nil, context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	}
-	return report.New(report.ReasonInternal, "internal error").Because(err)
+	if f := c.TooLarge(st); f != nil {
+		return nil, f.Because(err)
+	}
+	return nil, report.New(report.ReasonInternal, "internal error").Because(err)
 }
 
 // TooLarge returns the fault for a limit that isn't culvert's if a status of grpc-go is that
@@ -129,15 +117,11 @@ func (c *Call) TooLarge(st *status.Status) *report.Fault {
 	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit"}
 }
 
-// OnWire returns the last place that the call got, as its connection knows it, or nil.
-func (c *Call) OnWire() *wire.Place {
-	if p := c.place.Load(); p != nil {
-		return &p.Place
-	}
-	return nil
-}
+// OnWire returns the call's last place, as its connection knows it. The call must have a
+// stream.
+func (c *Call) OnWire() *wire.Place { return &c.place.Load().Place }
 
-// Conn returns the connection of the last place. The call must have a stream.
+// Conn returns the connection of that place.
 func (c *Call) Conn() *wire.Conn { return c.place.Load().conn.wire }
 
 // Refusal returns why a second attempt of grpc-go's got no place, or nil.
@@ -148,7 +132,11 @@ func (c *Call) Refusal() *report.Fault { return c.refusal.Load() }
 func (c *Call) IsReplayed() bool { return c.replayed.Load() }
 
 // IsClosed reports whether culvert has closed its connections to the call's backend.
-func (c *Call) IsClosed() bool { return c.pool.isClosed() }
+func (c *Call) IsClosed() bool {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.pool.closed
+}
 
 // repick notes that grpc-go tries a call again, which its backend has surely not seen: the
 // documentation of grpc.WithDisableRetry says so of transparent retries. The pool's mu is

@@ -76,10 +76,14 @@ func explain(err error) error {
 	return err
 }
 
-// unreachable returns the fault of a call that got no connection.
+// unreachable returns the fault of a call that got no connection, or a stream too late: err
+// is nil then.
 func unreachable(err error) *report.Fault {
 	f := noConnection(causeOf(err))
 	f.Sent = report.SentNo
+	if err == nil {
+		f.Sent = report.SentMaybe
+	}
 	return f
 }
 

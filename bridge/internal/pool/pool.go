@@ -151,13 +151,6 @@ func endpointKey(e resolver.Endpoint) string {
 	return key.String()
 }
 
-// isClosed reports whether the upstream is being closed, or was.
-func (p *Pool) isClosed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
-}
-
 // end is Close up to its waits.
 func (p *Pool) end() {
 	p.mu.Lock()
