@@ -80,9 +80,6 @@ func TestPickFirst(t *testing.T) {
 	})
 }
 
-// config returns the settings of an upstream's pool, to change them.
-func (*several) config(p *Pool) *config { return &p.config }
-
 // TestLeastRequest: a new call goes to the address with fewer calls, so long calls
 // spread evenly whatever the short ones do.
 func TestLeastRequest(t *testing.T) {

@@ -57,7 +57,7 @@ func (a *address) connect() {
 	}
 }
 
-// makeSub gives c a SubConn. It returns false if the upstream is being closed. mu is held.
+// makeSub gives c a SubConn. It returns false if the pool is being closed. mu is held.
 //
 //nolint:contextcheck // a connection outlives the call that needs it
 func (c *slot) makeSub() bool {

@@ -17,7 +17,7 @@ import (
 type wireCredentials struct {
 	credentials.TransportCredentials
 	account *memory.Account
-	pool    *Pool // the upstream's (builder)
+	pool    *Pool // builder takes it from here
 }
 
 func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {

@@ -10,7 +10,7 @@ func (a *address) String() string {
 	return a.endpoint.Addresses[0].Addr
 }
 
-// State returns the part of the upstream's state that is the pool's.
+// State returns the pool's part of the upstream's state.
 func (p *Pool) State() report.UpstreamState {
 	s := report.UpstreamState{Conns: p.client.GetState(), LostPings: p.lostPings.Load()}
 	p.mu.Lock()
