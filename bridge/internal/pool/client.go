@@ -35,7 +35,7 @@ type Options struct {
 	Panics      *report.Panics // may be nil
 }
 
-// New begins to connect to the backend, which has a Logger.
+// New begins to connect to the backend. b must have a Logger.
 func New(b report.Backend, o Options) (*Pool, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
@@ -97,7 +97,7 @@ func New(b report.Backend, o Options) (*Pool, error) {
 // of the pool.
 func (p *Pool) Close() error { return p.client.Close() }
 
-// Open opens a stream that isn't a call's. Unless it waits for a connection when attempts
+// Open opens a stream that isn't a call's. If it doesn't wait for a connection when attempts
 // fail, the error is a *report.Fault then. Pool implements reflection.Backend.
 func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	stream, err := p.client.NewStream(ctx, bidi, path, append(opts, grpc.WaitForReady(wait))...)
