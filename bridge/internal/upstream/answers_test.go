@@ -184,7 +184,7 @@ func TestLargeAnswersBesideAChange(t *testing.T) {
 			t.Errorf("call %d: %v (%s), want %v", i+1, e.status, e.cause, want)
 		}
 	}
-	if got := u.pool.readied.Load(); got != 1 {
+	if got := u.pool.Readied(); got != 1 {
 		t.Errorf("%d connections, want 1", got)
 	}
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -35,11 +37,11 @@ const (
 // gRFC A6, "Transparent Retries".
 const fewAddresses = 2
 
-// A retried is the part of a Stream whose call may be sent again.
+// The attempts are the part of a Stream whose call may be sent again.
 //
 // The goroutine that receives begins each attempt. It does so with sending locked, so
 // that the goroutine that sends continues with the new stream.
-type retried struct {
+type attempts struct {
 	upstream *Upstream
 	open     func(previous int) error // begins an attempt
 	policy   *report.Retry            // nil: the call is sent again only if the backend has refused it unseen
@@ -47,7 +49,7 @@ type retried struct {
 	entry    *memory.Entry            // counts the kept messages; may be nil
 
 	// Only the receiver uses these.
-	attempts  int   // so far, as the policy counts them
+	made      int   // so far, as the policy counts them
 	elsewhere int   // further ones, after refusals
 	settled   bool  // an answer has begun, or no other attempt is due
 	end       error // how the call ended, if no answer has begun
@@ -67,13 +69,13 @@ type retried struct {
 
 // mayRetry reports whether a call may need an attempt that grpc-go doesn't make.
 func (u *Upstream) mayRetry(r *report.Retry) bool {
-	return r != nil && r.Attempts > 1 || u.pool.size.Load() > fewAddresses
+	return r != nil && r.Attempts > 1 || u.pool.Size() > fewAddresses
 }
 
 // openRetried opens a stream that may be replaced until an answer begins.
 func (u *Upstream) openRetried(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
 	plain := r.Metadata
-	a := &retried{upstream: u, most: maxUnseenBytes, entry: r.Held, attempts: 1}
+	a := &attempts{upstream: u, most: maxUnseenBytes, entry: r.Held, made: 1}
 	if r.Retry != nil && r.Retry.Attempts > 1 {
 		a.policy, a.most = r.Retry, maxRetriedBytes
 	}
@@ -155,10 +157,10 @@ func (s *Stream) reopenUnlessCommitted() (committed bool, err error) {
 // reopen begins an attempt, and sends what was sent before. sending is held.
 func (s *Stream) reopen() error {
 	a := s.again
-	if s.facts != nil { // else no attempt has had a stream
-		s.facts.Flow.UnqueueAll()
+	if s.call != nil { // else no attempt has had a stream
+		s.call.Flow.UnqueueAll()
 	}
-	err := a.open(a.attempts - 1)
+	err := a.open(a.made - 1)
 	a.unopened = err != nil
 	if err != nil {
 		return err
@@ -189,7 +191,7 @@ func (s *Stream) sendRetried(m mem.BufferSlice) error {
 }
 
 // keep reports whether the message is kept for another attempt.
-func (a *retried) keep(m mem.BufferSlice) bool {
+func (a *attempts) keep(m mem.BufferSlice) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	bytes := m.Len() + keptMessageBytes
@@ -213,20 +215,20 @@ func (a *retried) keep(m mem.BufferSlice) bool {
 	return true
 }
 
-func (a *retried) isCommitted() bool {
+func (a *attempts) isCommitted() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.committed
 }
 
 // commit gives up any other attempt, and what is kept for it.
-func (a *retried) commit() {
+func (a *attempts) commit() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.commitLocked()
 }
 
-func (a *retried) commitLocked() {
+func (a *attempts) commitLocked() {
 	a.committed = true
 	for _, m := range a.kept {
 		m.Free()
@@ -254,24 +256,46 @@ func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, l
 	case <-s.ctx.Done():
 		return nil, a.last(context.Cause(s.ctx))
 	}
-	a.attempts++
+	a.made++
 	f, ok := errors.AsType[*report.Fault](end)
 	a.reached = a.reached || !ok || !f.Unseen()
 	return &a.upstream.sentAgain.byPolicy, nil
 }
 
 // goesElsewhere reports whether a call that its backend has refused unseen, by
-// REFUSED_STREAM or a GOAWAY that leaves it out, is sent again at once, to an address that hasn't refused it. The policy doesn't count these
-// attempts. There are at most maxRefusals, also if connections come and go.
+// REFUSED_STREAM or a GOAWAY that leaves it out, is sent again at once, to an address that
+// hasn't refused it. The policy doesn't count these attempts. There are at most
+// pool.MaxRefusals, also if connections come and go.
 func (s *Stream) goesElsewhere(end error) bool {
 	a := s.again
-	return refusal(end) != nil && a.elsewhere < maxRefusals &&
-		s.ctx.Err() == nil && !a.isCommitted() && a.upstream.pool.mayServe(s.facts)
+	return refusal(end) != nil && a.elsewhere < pool.MaxRefusals &&
+		s.ctx.Err() == nil && !a.isCommitted() && s.call.MayBeServed()
+}
+
+// noteRefusal tells the pool that the call's address has refused it, if it ended so. It puts
+// into the error how many addresses have refused the call.
+func (s *Stream) noteRefusal(end error) {
+	f := refusal(end)
+	if f == nil {
+		return
+	}
+	if n := s.call.WasRefused(); n > 1 {
+		f.Text += fmt.Sprintf(" (%d addresses refused it)", n)
+	}
+}
+
+// refusal returns the fault of a call that ended because its address has refused it
+// unseen, or lost it before it was sent, or nil.
+func refusal(end error) *report.Fault {
+	if f, ok := errors.AsType[*report.Fault](end); ok && f.Reason == report.ReasonUpstreamReset && f.Unseen() {
+		return f
+	}
+	return nil
 }
 
 // last returns how the call ends if the last attempt ended so: culvert's own status
 // tells whether any attempt may have reached the backend.
-func (a *retried) last(end error) error {
+func (a *attempts) last(end error) error {
 	f, ok := errors.AsType[*report.Fault](end)
 	if !a.reached || !ok || f.Sent == report.SentMaybe {
 		return end
@@ -283,7 +307,7 @@ func (a *retried) last(end error) error {
 
 // due returns the pause before the next attempt by the policy. ok is false if there is
 // none.
-func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (pause time.Duration, ok bool) {
+func (a *attempts) due(ctx context.Context, end error, trailer metadata.MD) (pause time.Duration, ok bool) {
 	if ctx.Err() != nil || a.policy == nil || !wantsRetry(a.policy, end) {
 		if errors.Is(end, io.EOF) {
 			a.succeeded()
@@ -292,7 +316,7 @@ func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (paus
 	}
 	inBudget := a.upstream.budget.failed()
 	pause, ok = pushback(trailer)
-	if a.attempts >= a.policy.Attempts || a.isCommitted() || !ok {
+	if a.made >= a.policy.Attempts || a.isCommitted() || !ok {
 		return 0, false
 	}
 	if !inBudget {
@@ -300,7 +324,7 @@ func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (paus
 		return 0, false
 	}
 	if pause < 0 {
-		pause = pauseAfter(a.policy, a.attempts)
+		pause = pauseAfter(a.policy, a.made)
 	}
 	// The status of the backend says more than a deadline that passes in the pause.
 	deadline, has := ctx.Deadline()
@@ -308,7 +332,7 @@ func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (paus
 }
 
 // succeeded notes a success for the budget, which only calls with a policy use.
-func (a *retried) succeeded() {
+func (a *attempts) succeeded() {
 	if a.policy != nil {
 		a.upstream.budget.succeeded()
 	}

@@ -8,15 +8,12 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
 	"golang.org/x/net/http2"
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -45,7 +42,7 @@ func connected(t *testing.T, u *Upstream, n int) {
 	t.Helper()
 	poll(t, func() string {
 		up := 0
-		for _, a := range addressesOf(u) {
+		for _, a := range u.pool.State().Addresses {
 			if a.Accepts {
 				up++
 			}
@@ -60,13 +57,13 @@ func connected(t *testing.T, u *Upstream, n int) {
 // TestRefusedCallGoesElsewhere, from address to address, until one serves it.
 func TestRefusedCallGoesElsewhere(t *testing.T) {
 	for what, refuse := range map[string]func(*frameConn, uint32){"REFUSED_STREAM": reset(http2.ErrCodeRefusedStream), "GOAWAY": leaveOut} {
-		for _, p := range policies {
+		for _, balance := range balances {
 			for _, n := range []int{2, 3, 5} {
 				for _, retry := range []*report.Retry{nil, {Attempts: 2, Codes: []codes.Code{codes.Aborted}}} {
-					t.Run(fmt.Sprintf("%s/%s/%d/%v", what, p.name, n, retry != nil), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s/%s/%d/%v", what, balance, n, retry != nil), func(t *testing.T) {
 						addresses, _ := refusing(t, n, true, refuse)
 						b := severalAt(t, addresses...)
-						b.Balance = p.name
+						b.Balance = balance
 						u := upstreamTo(t, b)
 						connected(t, u, n)
 						account := memory.New(1<<30, 0)
@@ -211,7 +208,7 @@ func TestSendThatCantBeReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() string {
-		if u.pool.absent.Load() != long {
+		if u.pool.Serves() {
 			return "the backend isn't known to be gone"
 		}
 		return ""
@@ -223,34 +220,5 @@ func TestSendThatCantBeReplayed(t *testing.T) {
 	var f *report.Fault
 	if !errors.As(err, &f) || f.Reason != report.ReasonUpstreamReset || !f.Unseen() {
 		t.Errorf("ended with %v, want a refusal that the backend hasn't seen", err)
-	}
-}
-
-// TestUnusedPickIsNoRefusal: grpc-go asks for another place if it finds the connection of
-// the first one lost. The address gets calls as before.
-func TestUnusedPickIsNoRefusal(t *testing.T) {
-	for _, written := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			u := upstreamTo(t, newSeveral(t, 2, 100).Backend)
-			u.cc.Connect()
-			synctest.Wait()
-			p, k := u.pool, new(callFacts)
-			p.mu.Lock()
-			l := p.take(nil)
-			p.mu.Unlock()
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
-			k.place.Store(place)
-			if written {
-				leave(t, &place.Place)
-			}
-			place.done(balancer.DoneInfo{})
-			p.mu.Lock()
-			k.repick()
-			avoided := l.slot.address.avoided != nil
-			p.mu.Unlock()
-			if avoided != written || len(k.refused) > 0 != written || !k.replayed.Load() {
-				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)
-			}
-		})
 	}
 }

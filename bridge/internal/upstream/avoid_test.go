@@ -13,11 +13,10 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/wire"
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -51,9 +50,9 @@ func framesInBubble(t *testing.T, scripts ...func(*frameConn, uint32)) report.Ba
 // refuse it, before it has asked all.
 func TestSlowRefusals(t *testing.T) {
 	for what, refuse := range refusals {
-		for _, p := range policies {
+		for _, balance := range balances {
 			for _, n := range []int{2, 3, 6} {
-				t.Run(fmt.Sprintf("%s/%s/%d", what, p.name, n), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%s/%d", what, balance, n), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						var attempts atomic.Int64
 						var scripts []func(*frameConn, uint32)
@@ -65,7 +64,7 @@ func TestSlowRefusals(t *testing.T) {
 							})
 						}
 						b := framesInBubble(t, append(scripts, answer(framed(0, []byte("hello"))))...)
-						b.Balance = p.name
+						b.Balance = balance
 						u := upstreamTo(t, b)
 						synctest.Wait()
 						e := callRetried(t.Context(), t, u, nil, []byte("hello"))
@@ -86,7 +85,7 @@ func TestSlowRefusals(t *testing.T) {
 // there were.
 func TestManyAddressesRefuse(t *testing.T) {
 	for what, refuse := range refusals {
-		for n, want := range map[int]int{2: 2, 50: 50, maxRefusals + 20: maxRefusals} {
+		for n, want := range map[int]int{2: 2, 50: 50, pool.MaxRefusals + 20: pool.MaxRefusals} {
 			t.Run(fmt.Sprintf("%s/%d", what, n), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var attempts atomic.Int64
@@ -235,7 +234,7 @@ func TestWaitingCallsLeaveARefusingAddress(t *testing.T) {
 		for range 3 {
 			start(t.Context(), t, u)
 		}
-		if waiting, _ := u.pool.state(); waiting != 3 {
+		if waiting := u.pool.State().Waiting; waiting != 3 {
 			t.Fatalf("%d calls wait, want 3", waiting)
 		}
 		(<-first).end(reset(http2.ErrCodeRefusedStream))
@@ -243,7 +242,7 @@ func TestWaitingCallsLeaveARefusingAddress(t *testing.T) {
 			t.Errorf("send: %v", err)
 		}
 		synctest.Wait()
-		if waiting, _ := u.pool.state(); waiting != 0 || len(second) < 3 {
+		if waiting := u.pool.State().Waiting; waiting != 0 || len(second) < 3 {
 			t.Errorf("%d calls wait, and %d are at the second address", waiting, len(second))
 		}
 	})
@@ -299,7 +298,7 @@ func waitForTheFull(t *testing.T, u *Upstream, held []chan heldFrames) (full hel
 			}
 		}
 	}
-	if n := u.pool.queue.Len(); n != 1 {
+	if n := queued(); n != 1 {
 		t.Fatalf("%d calls wait for a place, want the refused one", n)
 	}
 	time.Sleep(2 * avoidedPause)
@@ -370,44 +369,6 @@ func TestWaitForAPlaceThatIsLost(t *testing.T) {
 	})
 }
 
-// TestWaitForAPlaceOutlastsALoss: the connection is lost and made again, and is full then.
-func TestWaitForAPlaceOutlastsALoss(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newCountedBackend(t, 1)
-		b.MaxConnections, b.QueueTimeout = 1, time.Minute
-		b.Backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
-			time.Sleep(connectGrace / 2)
-			return b.dial(ctx, address)
-		}
-		u := upstreamTo(t, b.Backend)
-		time.Sleep(connectGrace)
-		holding(t, u, 1)
-		opened := make(chan func(), 2)
-		for range 2 {
-			go func() {
-				ctx, cancel := context.WithCancelCause(t.Context())
-				if _, err := openWith(ctx, u, cancel, Request{Method: testMethod}); err != nil {
-					t.Errorf("a call: %v", err)
-				}
-				opened <- func() { cancel(errFinished) }
-			}()
-		}
-		synctest.Wait()
-		b.crash()
-		b.up()
-		time.Sleep(10 * connectGrace)
-		if n := len(opened); n != 1 {
-			t.Fatalf("%d calls got a place, want 1", n)
-		}
-		(<-opened)()
-		synctest.Wait()
-		if len(opened) != 1 {
-			t.Fatal("the second call got no place")
-		}
-		(<-opened)()
-	})
-}
-
 // TestCallBehindManyRefusedOnes gets the room that these can't use, however many of them
 // wait.
 func TestCallBehindManyRefusedOnes(t *testing.T) {
@@ -421,39 +382,12 @@ func TestCallBehindManyRefusedOnes(t *testing.T) {
 			(<-held[0]).end(reset(http2.ErrCodeRefusedStream))
 		}
 		time.Sleep(2 * avoidedPause)
-		if n := u.pool.queue.Len(); n != maxPassed || len(first) > 0 {
+		if n := queued(); n != maxPassed || len(first) > 0 {
 			t.Fatalf("%d calls wait, want %d", n, maxPassed)
 		}
 		start(t.Context(), t, u)
 		if len(held[0]) != 1 {
 			t.Error("a call waits although the first address has room")
-		}
-	})
-}
-
-// TestGrantIsCheap: while refused calls wait, each call's end takes little time with the
-// pool locked.
-func TestGrantIsCheap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, _ := holdingFrames(t, 50)
-		u := upstreamTo(t, b)
-		synctest.Wait()
-		p := u.pool
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, a := range p.addresses[1:] {
-			for _, c := range a.conns {
-				c.conn.max = 0
-			}
-		}
-		for i := range maxPassed {
-			p.queue.PushBack(&waiter{refused: p.addresses[:1+i%49], ended: make(chan struct{})})
-		}
-		if n := testing.AllocsPerRun(10, p.seat); n > 2 {
-			t.Errorf("%v allocations to find that no waiting call can use the room, want 2", n)
-		}
-		for p.queue.Len() > 0 {
-			p.queue.Remove(p.queue.Front())
 		}
 	})
 }
@@ -465,11 +399,11 @@ func TestRefusedCallOutlastsItsAddresses(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, held := holdingFrames(t, 8)
-				v, _ := severalByTarget.Load(b.Target)
-				name := v.(*several)
+				name := parts.NamesAt(b.Target)
 				u := upstreamTo(t, b)
 				synctest.Wait()
-				name.resolveTo(0, 1, 2, 3)
+				name.ResolveTo("0", "1", "2", "3")
+				synctest.Wait()
 				ended := start(t.Context(), t, u)
 				for n := range 4 { // grpc-go makes each second attempt by itself, whatever mayServe says
 					for _, calls := range held[:4] {
@@ -477,7 +411,8 @@ func TestRefusedCallOutlastsItsAddresses(t *testing.T) {
 							continue
 						}
 						if n == 3 {
-							name.resolveTo(4, 5, 6, 7)
+							name.ResolveTo("4", "5", "6", "7")
+							synctest.Wait()
 							time.Sleep(time.Second)
 						}
 						(<-calls).end(refuse)
@@ -498,33 +433,6 @@ func TestRefusedCallOutlastsItsAddresses(t *testing.T) {
 					t.Error("the call hasn't ended")
 				}
 			})
-		})
-	}
-}
-
-// TestLostCallIsNoRefusal: an address whose connection was lost before the call was sent
-// on it hasn't refused the call.
-func TestLostCallIsNoRefusal(t *testing.T) {
-	for _, written := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			u := upstreamTo(t, newSeveral(t, 2, 100).Backend)
-			synctest.Wait()
-			p, k := u.pool, new(callFacts)
-			p.mu.Lock()
-			l := p.take(nil)
-			p.mu.Unlock()
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
-			k.place.Store(place)
-			if written {
-				leave(t, &place.Place)
-			}
-			place.done(balancer.DoneInfo{})
-			k.noteRefusal(report.New(report.ReasonUpstreamReset, "lost"))
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if avoided := l.slot.address.avoided != nil; avoided != written || len(k.refused) > 0 != written {
-				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)
-			}
 		})
 	}
 }

@@ -69,12 +69,12 @@ func TestAddressesThatComeAndGo(t *testing.T) {
 		stop func(*grpc.Server)
 		cuts bool // calls that run end
 	}{{"drain", (*grpc.Server).GracefulStop, false}, {"cut", (*grpc.Server).Stop, true}} {
-		for _, p := range policies {
-			t.Run(how.what+" "+p.name, func(t *testing.T) {
+		for _, balance := range balances {
+			t.Run(how.what+" "+balance, func(t *testing.T) {
 				net++
 				c, b := newChurning(t, net, 3)
 				t.Parallel()
-				b.Balance = p.name
+				b.Balance = balance
 				u := upstreamTo(t, b)
 				var calls atomic.Int64
 				stop := make(chan struct{})
@@ -114,7 +114,7 @@ func TestAddressesThatComeAndGo(t *testing.T) {
 					})
 					c.start(round % 3)
 					poll(t, func() string {
-						if _, addresses := u.pool.state(); !addresses[round%3].Accepts {
+						if addresses := u.pool.State().Addresses; !addresses[round%3].Accepts {
 							return "there is no connection to the server that is back"
 						}
 						return ""
@@ -155,14 +155,14 @@ func echoOnce(ctx context.Context, u *Upstream, message []byte) error {
 // TestAddressThatRefuses calls that it was sent: another address takes them, also with
 // pick_first, and later calls go there at once.
 func TestAddressThatRefuses(t *testing.T) {
-	for _, p := range policies {
-		t.Run(p.name, func(t *testing.T) {
+	for _, balance := range balances {
+		t.Run(balance, func(t *testing.T) {
 			refusing := startFrames(t, reset(http2.ErrCodeRefusedStream))
 			b := severalAt(t, refusing.address, startBackend(t, echo))
-			b.Balance = p.name
+			b.Balance = balance
 			u := upstreamTo(t, b)
 			poll(t, func() string {
-				if _, a := u.pool.state(); !a[0].Accepts || !a[1].Accepts {
+				if a := u.pool.State().Addresses; !a[0].Accepts || !a[1].Accepts {
 					return "there is no connection to each address"
 				}
 				return ""

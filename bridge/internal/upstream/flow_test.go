@@ -188,7 +188,7 @@ func TestPackedRequestsCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() string {
-		if !call.facts.onWire().IsWritten() {
+		if !call.call.OnWire().IsWritten() {
 			return "its stream isn't known"
 		}
 		return ""
@@ -248,7 +248,7 @@ func TestPackedRepliesCountAsTheyCame(t *testing.T) {
 	}
 	call.CloseSend()
 	poll(t, func() string {
-		if !call.facts.place.Load().Trailed() {
+		if !call.call.OnWire().Trailed() {
 			return "the replies haven't come"
 		}
 		return ""

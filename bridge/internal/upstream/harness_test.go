@@ -5,20 +5,19 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Helpers that several packages share, by short names.
@@ -48,6 +47,17 @@ func await[T any](t testing.TB, what string, event <-chan T) T {
 	t.Helper()
 	return parts.Await(t, what, event)
 }
+
+// Times and numbers of package pool that the tests here compare with.
+const (
+	connectPatience = 5 * time.Second
+	connectGrace    = time.Second
+	avoidedPause    = time.Second
+	maxPassed       = 1000
+)
+
+// balances are the names of the pool's policies.
+var balances = []string{rules.RoundRobin, rules.LeastRequest, rules.PickFirst}
 
 // Numbers and names of package wire that the tests here compare with.
 const (
@@ -107,41 +117,27 @@ func judge(err error) outcome {
 	return v
 }
 
-// leave has the headers of a call leave, on a connection of its own. The backend's answer there
-// is trailers with these fields, if there are any.
-func leave(t testing.TB, p *wire.Place, trailers ...string) {
+// severalAt returns a backend whose name has these addresses of TCP.
+func severalAt(t testing.TB, addresses ...string) report.Backend {
+	return report.Backend{Target: parts.NewNames(t, addresses...).Target, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}}
+}
+
+// A countedBackend is a parts.CountedBackend for New.
+type countedBackend struct {
+	report.Backend
+	*parts.CountedBackend
+}
+
+func newCountedBackend(t testing.TB) *countedBackend {
 	t.Helper()
-	near, far := net.Pipe()
-	defer far.Close()
-	a := memory.New(1<<20, 0)
-	c := wire.NewConn(near, wire.Options{Account: a, Window: wire.ConnWindow(a)})
-	defer c.Close()
-	if taken, err := c.Expect(t.Context(), p); !taken || err != nil {
-		t.Fatal("the call isn't expected", err)
-	}
-	header := func(w io.Writer, ends bool, fields ...string) {
-		var block bytes.Buffer
-		e := hpack.NewEncoder(&block)
-		for i := 0; i < len(fields); i += 2 {
-			_ = e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) // to memory
-		}
-		_ = http2.NewFramer(w, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: ends}) // Read meets it
-	}
-	var sent bytes.Buffer
-	sent.WriteString(http2.ClientPreface)
-	header(&sent, false, idHeader, p.Call.ID)
-	request := bytes.Clone(sent.Bytes())
-	go func() {
-		_, _ = io.CopyN(io.Discard, far, int64(len(request)))
-		_ = http2.NewFramer(far, nil).WriteSettings()
-		header(far, true, trailers...)
-	}()
-	if _, err := c.Write(request); err != nil {
-		t.Fatal(err)
-	}
-	for len(trailers) > 0 && !p.Trailed() {
-		if _, err := c.Read(make([]byte, 1<<10)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c := parts.NewCountedBackend(t, 100, nil)
+	return &countedBackend{report.Backend{Target: "passthrough:///bubble", Dial: c.DialTo}, c}
+}
+
+// queued returns how many calls wait for a place, whether they have begun or not.
+func queued() int {
+	stacks := make([]byte, 16<<20)
+	return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("(*Pool).wait("))
 }

@@ -98,7 +98,7 @@ func TestAnotherProgramDescribesItself(t *testing.T) {
 	}), nil))})
 	replace := func(register ...func(*grpc.Server)) {
 		t.Helper()
-		before := u.pool.readied.Load()
+		before := u.pool.Readied()
 		stop()
 		next, err := net.Listen("tcp", address)
 		if err != nil {
@@ -106,7 +106,7 @@ func TestAnotherProgramDescribesItself(t *testing.T) {
 		}
 		_, stop = describing(t, next, register...)
 		poll(t, func() string {
-			if u.pool.readied.Load() == before {
+			if u.pool.Readied() == before {
 				return "no new connection"
 			}
 			return ""
@@ -163,10 +163,10 @@ func TestReturnedBackendIsAsked(t *testing.T) {
 						t.Fatalf("before: %+v", m)
 					}
 				}
-				conns := u.pool.readied.Load()
+				conns := u.pool.Readied()
 				stop()
 				_, stop = b.serve(withHealth, withReflection)
-				for start := time.Now(); u.pool.readied.Load() == conns; elapse(10 * time.Millisecond) {
+				for start := time.Now(); u.pool.Readied() == conns; elapse(10 * time.Millisecond) {
 					if time.Since(start) > 2*time.Second {
 						t.Fatal("no connection 2 s after the backend's return")
 					}
@@ -310,7 +310,7 @@ func TestReconnectingBackend(t *testing.T) {
 		if _, err := u.Described(within(t, patience), checkHealth); err != nil {
 			t.Fatal(err)
 		}
-		before := u.pool.readied.Load()
+		before := u.pool.Readied()
 		stop()
 		asked += streams.Load()
 		next, err := net.Listen("tcp", address)
@@ -319,7 +319,7 @@ func TestReconnectingBackend(t *testing.T) {
 		}
 		streams, stop = describing(t, next, withHealth, withReflection)
 		poll(t, func() string {
-			if u.pool.readied.Load() == before {
+			if u.pool.Readied() == before {
 				return "no new connection"
 			}
 			return ""
@@ -355,10 +355,10 @@ func TestReconnectsAskSeldom(t *testing.T) {
 		elapse(time.Minute)
 		asked := int32(0)
 		for range 5 { // connections, in seconds
-			conns := u.pool.readied.Load()
+			conns := u.pool.Readied()
 			stop()
 			streams, stop = b.serve(withHealth, withReflection)
-			for u.pool.readied.Load() == conns {
+			for u.pool.Readied() == conns {
 				elapse(10 * time.Millisecond)
 			}
 			for _, name := range names {
@@ -392,10 +392,10 @@ func TestReconnectsAskSeldom(t *testing.T) {
 		}
 
 		elapse(time.Minute)
-		conns := u.pool.readied.Load()
+		conns := u.pool.Readied()
 		stop()
 		streams, stop = b.serve(withHealth, withHangingReflection)
-		for u.pool.readied.Load() == conns {
+		for u.pool.Readied() == conns {
 			elapse(10 * time.Millisecond)
 		}
 		for _, name := range names[:2] {
@@ -417,7 +417,7 @@ func TestReconnectsAskSeldom(t *testing.T) {
 func TestQuestionThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubbleBackend{t: t}
-		backend, account, panics := b.backend(), memory.New(1<<30, 0), quietPanics()
+		backend, account, panics := b.backend(), memory.New(1<<30, 0), report.NewPanics(slog.New(slog.DiscardHandler))
 		backend.Logger = slog.New(slog.NewTextHandler(writerFunc(func(line []byte) {
 			if strings.Contains(string(line), "descriptors can't be fetched again") {
 				panic("a test panics in a Logger")
@@ -431,10 +431,10 @@ func TestQuestionThatPanics(t *testing.T) {
 		if _, err := u.Described(t.Context(), checkHealth); err != nil {
 			t.Error(err)
 		}
-		conns := u.pool.readied.Load()
+		conns := u.pool.Readied()
 		stop()
 		_, stop = b.serve(withHealth)
-		for u.pool.readied.Load() == conns {
+		for u.pool.Readied() == conns {
 			elapse(10 * time.Millisecond)
 		}
 		if _, err := u.Described(t.Context(), checkHealth); err != nil {

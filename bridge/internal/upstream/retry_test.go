@@ -327,11 +327,11 @@ func TestRetryOfALostConnection(t *testing.T) {
 // TestRetryUntilThereIsABackend: the first attempt may find none.
 func TestRetryUntilThereIsABackend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newCountedBackend(t, 100)
-		b.crash()
+		b := newCountedBackend(t)
+		b.Crash()
 		u := upstreamTo(t, b.Backend)
 		time.Sleep(100 * time.Millisecond)
-		up := time.AfterFunc(2*time.Second, b.up)
+		up := time.AfterFunc(2*time.Second, b.Up)
 		defer up.Stop()
 		r := &report.Retry{Attempts: 5, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -346,7 +346,7 @@ func TestRetryUntilThereIsABackend(t *testing.T) {
 // it, so the client must not take the call for one that a retry can't double.
 func TestRetriedCallWasSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newCountedBackend(t, 100)
+		b := newCountedBackend(t)
 		u := upstreamTo(t, b.Backend)
 		synctest.Wait()
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -357,10 +357,10 @@ func TestRetriedCallWasSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if got := b.callsBy(); !slices.Equal(got, []int{1}) {
+		if got := b.CallsBy(); !slices.Equal(got, []int{1}) {
 			t.Fatalf("calls by connection: %v, want 1 on one", got)
 		}
-		b.crash()
+		b.Crash()
 		_, err = up.Recv()
 		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Reason != report.ReasonUpstreamUnreachable || f.Sent != "maybe" {
 			t.Errorf("ended with %#v, want %s, sent: maybe", err, report.ReasonUpstreamUnreachable)
@@ -375,7 +375,7 @@ func TestRetriedCallWasSent(t *testing.T) {
 // would.
 func TestFullWhileACallIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newCountedBackend(t, 100)
+		b := newCountedBackend(t)
 		connect := b.Dial
 		var away atomic.Bool
 		b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
@@ -397,7 +397,7 @@ func TestFullWhileACallIsSentAgain(t *testing.T) {
 		}
 		synctest.Wait()
 		away.Store(true)
-		b.crash()
+		b.Crash()
 		var receiver sync.WaitGroup
 		receiver.Go(func() { _, _ = up.Recv() }) // the call is given up below
 		time.Sleep(time.Second)                  // the call waits for a connection

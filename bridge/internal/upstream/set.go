@@ -75,14 +75,14 @@ func (s *Set) Borrow(name string) (*Upstream, error) {
 // addresses does, or it has only just begun to connect. It takes no lock.
 func (s *Set) Serves(name string) bool {
 	u := (*s.byName.Load())[name]
-	return u != nil && u.pool.serves()
+	return u != nil && u.pool.Serves()
 }
 
 // Takes reports whether the upstream of that name serves, and Acquire doesn't
 // refuse a call. It takes no lock.
 func (s *Set) Takes(name string, most int) bool {
 	u := (*s.byName.Load())[name]
-	return u != nil && !u.holders.full(most) && u.pool.serves()
+	return u != nil && !u.holders.full(most) && u.pool.Serves()
 }
 
 // Release ends what Acquire began. The caller uses no stream of the upstream
@@ -173,7 +173,7 @@ func (s *Set) retire(name string, u *Upstream) {
 			defer s.mu.Unlock()
 			delete(s.draining, u)
 		}()
-		defer u.pool.panics.Catch("the end of a backend", nil)
+		defer u.panics.Catch("the end of a backend", nil)
 		_ = u.Close() // only that it is closed already
 	})
 }

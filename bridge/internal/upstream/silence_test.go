@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -258,30 +257,6 @@ func TestKeepalive(t *testing.T) {
 			if got := u.state("").LostPings; got != 1 {
 				t.Errorf("%d connections count as lost, want 1", got)
 			}
-		})
-	}
-}
-
-// TestTooManyPings: after a GOAWAY that complains of PINGs, later connections have half as
-// many. gRFC A8.
-func TestTooManyPings(t *testing.T) {
-	u := upstreamTo(t, report.Backend{Keepalive: time.Minute, Target: startFrames(t, func(c *frameConn, id uint32) {
-		c.ok(id)
-		c.end(id, "grpc-status", "0")
-		if id > 1 {
-			_ = c.framer.WriteGoAway(id, http2.ErrCodeEnhanceYourCalm, []byte("too_many_pings"))
-		}
-	}).address})
-	every := func() time.Duration { return time.Duration(u.pool.keepalive.Load()) }
-	for _, want := range []time.Duration{time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute} {
-		if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
-			t.Fatal(e.status)
-		}
-		poll(t, func() string {
-			if got := every(); got != want {
-				return fmt.Sprintf("later connections are pinged every %v, want %v", got, want)
-			}
-			return ""
 		})
 	}
 }

@@ -32,12 +32,10 @@ func (s *Set) States() []report.UpstreamState {
 
 // state returns the state under a name of the Set, whose mu is held.
 func (u *Upstream) state(name string) report.UpstreamState {
-	waiting, addresses := u.pool.state()
-	return report.UpstreamState{
-		Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), LostPings: u.pool.lostPings.Load(),
-		Retries: report.Retries{ByPolicy: u.sentAgain.byPolicy.Load(), Elsewhere: u.sentAgain.elsewhere.Load(), Withheld: u.sentAgain.withheld.Load()},
-		Waiting: waiting, Addresses: addresses,
-	}
+	state := u.pool.State()
+	state.Name, state.Calls = name, u.holders.calls()
+	state.Retries = report.Retries{ByPolicy: u.sentAgain.byPolicy.Load(), Elsewhere: u.sentAgain.elsewhere.Load(), Withheld: u.sentAgain.withheld.Load()}
+	return state
 }
 
 // compareBool orders false before true.
@@ -50,30 +48,4 @@ func compareBool(a, b bool) int {
 	default:
 		return 1
 	}
-}
-
-// String returns the address for people.
-func (a *address) String() string {
-	if len(a.endpoint.Addresses) == 0 {
-		return ""
-	}
-	return a.endpoint.Addresses[0].Addr
-}
-
-// state returns the number of waiting calls, and the state of each address.
-func (p *pool) state() (waiting int, states []report.AddressState) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	states = make([]report.AddressState, 0, len(p.addresses))
-	for _, a := range p.addresses {
-		s := report.AddressState{Address: a.String(), Accepts: a.accepts()}
-		for _, c := range a.conns {
-			if c.failure != nil {
-				s.Failure = c.failure.Error()
-				s.Unhealthy = s.Unhealthy || c.conn != nil && !s.Accepts
-			}
-		}
-		states = append(states, s)
-	}
-	return p.waiting, states
 }

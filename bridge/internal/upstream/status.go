@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -20,67 +21,57 @@ type Status struct{ *status.Status }
 func (u Status) Error() string { return "upstream: " + u.Message() }
 
 // classify turns an error of grpc-go into the upstream's own status, or a fault.
-func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
-	p := k.onWire()
+func (s *Stream) classify(err error) error {
+	p := s.call.OnWire()
 	if errors.Is(err, io.EOF) {
 		if p.Succeeded() {
 			return io.EOF
 		}
 		return report.New(report.ReasonMissingTrailers, wire.SaysNoStatus)
 	}
-	if f := k.refusal.Load(); f != nil { // of a second attempt
+	if f := s.call.Refusal(); f != nil { // of a second attempt
 		return f
 	}
 	st, _ := status.FromError(err)
-	end, ended := p.EndOf(st, k.isClosed)
+	end, ended := p.EndOf(st, s.call.IsClosed)
 	switch {
-	case !ended && p.IsOwn(st) && !repeatsEnd(ctx, st):
+	case !ended && p.IsOwn(st) && !repeatsEnd(s.ctx, st):
 		return Status{st}
-	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
-		return context.Cause(ctx)
+	case s.ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
+		return context.Cause(s.ctx)
 	case st.Code() == codes.DeadlineExceeded:
 		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case ended:
-		return k.endFault(end, st, limit).Because(&cause{strings.TrimSuffix(end.Cause+st.Message(), ": "), st})
-	case st.Code() == codes.Unavailable && k.silence() != nil:
-		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: k.lostBy(st)}
+		return s.endFault(end, st).Because(pool.Cause(strings.TrimSuffix(end.Cause+st.Message(), ": "), st))
+	case st.Code() == codes.Unavailable && s.call.Conn().Silence() != nil:
+		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: report.SentMaybe, Cause: s.lostBy(st)}
 	case st.Code() == codes.Unavailable:
-		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: k.sentText(), Cause: k.lostBy(st)}
-	case k.isTooLargeFor(st): // of a second attempt
-		return requestTooLargeForBackend(causeOf(err))
-	default:
-		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: wire.SaysBroken, Sent: k.sentText(), Cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: report.SentMaybe, Cause: s.lostBy(st)}
 	}
+	cause := pool.Cause(st.Message(), st)
+	if f := s.call.TooLarge(st); f != nil { // of a second attempt
+		return f.Because(cause)
+	}
+	return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: wire.SaysBroken, Sent: report.SentMaybe, Cause: cause}
 }
 
 // lostBy returns the cause of a status of a lost connection.
-func (k *callFacts) lostBy(st *status.Status) error {
-	if p := k.place.Load(); p != nil {
-		if why := p.conn.wire.Lost(); why != nil {
-			return &cause{why.Error(), st}
-		}
+func (s *Stream) lostBy(st *status.Status) error {
+	if why := s.call.Conn().Lost(); why != nil {
+		return pool.Cause(why.Error(), st)
 	}
-	return &cause{st.Message(), st}
-}
-
-// silence returns why the call's connection was given up, if the backend answered no ping,
-// or nil.
-func (k *callFacts) silence() error {
-	if p := k.place.Load(); p != nil {
-		return p.conn.wire.Silence()
-	}
-	return nil
+	return pool.Cause(st.Message(), st)
 }
 
 // endFault returns the fault of an end.
-func (k *callFacts) endFault(e wire.EndRow, st *status.Status, limit report.SizeLimit) *report.Fault {
+func (s *Stream) endFault(e wire.EndRow, st *status.Status) *report.Fault {
 	f := report.New(e.Reason, e.Says)
-	f.Sent = k.sentText()
+	f.Sent = report.SentMaybe
 	if e.Reason == report.ReasonResponseTooLarge {
-		f.Text += " (" + report.Named(limit.Key) + ")"
-		f = f.UnlessRaised(limit.Key)
+		f.Text += " (" + report.Named(s.limit.Key) + ")"
+		f = f.UnlessRaised(s.limit.Key)
 	}
-	if e.Unseen && !k.onWire().IsAnswered() {
+	if e.Unseen && !s.call.OnWire().IsAnswered() {
 		f.Sent = report.SentNo
 	}
 	if e.Keep {
@@ -89,23 +80,32 @@ func (k *callFacts) endFault(e wire.EndRow, st *status.Status, limit report.Size
 	return f
 }
 
-// isTooLargeFor reports whether the status is that of a request whose header is larger than
-// its connection's backend takes.
-func (k *callFacts) isTooLargeFor(st *status.Status) bool {
-	p := k.place.Load()
-	return st.Code() == codes.Internal && p != nil && !p.IsWritten() && p.conn.wire.IsBounded()
-}
-
-// isClosed reports whether culvert has closed its connections to the call's backend.
-func (k *callFacts) isClosed() bool {
-	p := k.place.Load()
-	return p.conn.slot != nil && p.conn.slot.address.pool.isClosed()
-}
-
 // repeatsEnd reports whether a status only repeats the end of the call's own context. A
 // backend's status with the same text at the same moment is mistaken for it, which
 // changes only the details.
 func repeatsEnd(ctx context.Context, st *status.Status) bool {
 	return ctx.Err() != nil && len(st.Details()) == 0 &&
 		(st.Message() == context.Canceled.Error() || st.Message() == context.DeadlineExceeded.Error())
+}
+
+// Unreached reports whether a call ended because there was no connection to the
+// backend, which has surely not seen it.
+func Unreached(err error) bool {
+	f, ok := errors.AsType[*report.Fault](err)
+	if !ok || f.Sent == report.SentMaybe {
+		return false
+	}
+	switch f.Reason {
+	case report.ReasonUpstreamUnreachable, report.ReasonUpstreamUnhealthy, report.ReasonUpstreamNotGRPC:
+		return true
+	default:
+		return false
+	}
+}
+
+// Overloaded reports whether a call ended because the backend had no place for it. The
+// backend has surely not seen it.
+func Overloaded(err error) bool {
+	f, ok := errors.AsType[*report.Fault](err)
+	return ok && f.Reason == report.ReasonOverloaded
 }

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/wire"
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -18,10 +18,10 @@ import (
 // one goroutine may send while another receives.
 type Stream struct {
 	stream grpc.ClientStream
-	facts  *callFacts
+	call   *pool.Call       // the attempt whose stream it is
 	limit  report.SizeLimit // of a message
 	ctx    context.Context  // the call's: it ends with the stream
-	again  *retried         // nil: the call isn't sent again
+	again  *attempts        // nil: the call isn't sent again
 
 	wire    int             // bytes of the last message from Recv, as they arrived
 	in, out mem.BufferSlice // only Recv and Send use them: grpc-go gets their addresses, so that no message needs an allocation
@@ -76,23 +76,12 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	return s, nil
 }
 
-// attempt opens the stream of s, and sets its facts. It returns why that failed.
+// attempt opens the stream of s. It returns why that failed.
 func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
-	known := &callFacts{Call: wire.Call{ID: r.ID, Most: s.limit.Bytes}}
-	if s.facts != nil {
-		known.refused = s.facts.refused
-	}
+	call := u.pool.NewCall(r.ID, s.limit.Bytes, s.call)
 	if r.Held != nil {
-		known.Flow.Count(r.Held, giveUp, r.Coding != "")
+		call.Flow.Count(r.Held, giveUp, r.Coding != "")
 	}
-	ctx := s.ctx
-	limit := connectPatience
-	if r.Elsewhere { // the call goes on
-		ctx, giveUp = context.WithCancelCause(ctx)
-		limit, known.elsewhere = connectGrace, true
-	}
-	known.patience = u.openTimers.start(limit, giveUp)
-	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	var opts []grpc.CallOption
 	if s.limit != u.limit {
 		opts = append(opts, grpc.MaxCallRecvMsgSize(s.limit.Bytes))
@@ -106,39 +95,16 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 	if r.Coding == "gzip" {
 		opts = append(opts, grpc.UseCompressor("gzip"))
 	}
-	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
-	known.sent.Store(err == nil)
-	u.pool.began(known)
-	inTime := u.openTimers.stop(known.patience)
-	known.patience = nil
-	if inTime && err == nil {
-		s.stream, s.facts = stream, known
-		return nil
+	stream, err := call.Open(metadata.NewOutgoingContext(s.ctx, r.Metadata), giveUp, r.Elsewhere, r.Method, opts...)
+	if err == nil {
+		s.stream, s.call = stream, call
 	}
-	if f := known.refusal.Load(); f != nil {
-		return f
-	}
-	if !inTime {
-		giveUp(errPatience) // the timer is about to
-	}
-	cause := context.Cause(ctx)
-	if errors.Is(cause, errPatience) {
-		return known.unreachable(err)
-	}
-	if cause != nil {
-		return cause
-	}
-	return known.openError(err)
+	return err
 }
-
-var (
-	bidi        = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
-	errPatience = errors.New("no stream became free in time")
-)
 
 // GaveUp reports whether this package ended the call with giveUp, because no connection
 // was there in time. The stream's own error says more then.
-func GaveUp(cause error) bool { return errors.Is(cause, errPatience) }
+func GaveUp(cause error) bool { return errors.Is(cause, pool.ErrPatience) }
 
 // Header waits for the upstream's header. It returns false when there is none: the
 // answer is trailers-only, or the call failed. A header always has a content-type, so
@@ -154,7 +120,7 @@ func (s *Stream) Header() (metadata.MD, bool) {
 // header waits for the header of the attempt. It asks grpc-go twice where recvMsg does.
 func (s *Stream) header() metadata.MD {
 	md, err := s.stream.Header()
-	if len(md) == 0 && s.facts.replayed.Load() {
+	if len(md) == 0 && s.call.IsReplayed() {
 		md, err = s.stream.Header()
 	}
 	if err != nil {
@@ -165,12 +131,12 @@ func (s *Stream) header() metadata.MD {
 
 // Compressed reports, once there is a header, whether the upstream names a coding for
 // its messages.
-func (s *Stream) Compressed() bool { return s.facts.onWire().IsCompressed() }
+func (s *Stream) Compressed() bool { return s.call.OnWire().IsCompressed() }
 
 // Ended reports, once there is a header, whether the upstream's end has arrived and
 // the rest can be received without a wait. (A compressed message waits for room for
 // its decompression.)
-func (s *Stream) Ended() bool { return s.facts.onWire().Trailed() && !s.Compressed() }
+func (s *Stream) Ended() bool { return s.call.OnWire().Trailed() && !s.Compressed() }
 
 // Recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, a Status, or a fault.
@@ -189,11 +155,11 @@ func (s *Stream) recv() (mem.BufferSlice, error) {
 	m := s.in
 	s.in = nil
 	if err == nil {
-		s.wire = s.facts.onWire().Received(m.Len())
+		s.wire = s.call.OnWire().Received(m.Len())
 		return m, nil
 	}
-	err = s.facts.classify(s.ctx, err, s.limit)
-	s.facts.noteRefusal(err)
+	err = s.classify(err)
+	s.noteRefusal(err)
 	return nil, err
 }
 
@@ -202,7 +168,7 @@ func (s *Stream) recv() (mem.BufferSlice, error) {
 // returns what has arrived.
 func (s *Stream) recvMsg() error {
 	err := s.stream.RecvMsg(&s.in)
-	if errors.Is(err, io.EOF) && s.facts.replayed.Load() {
+	if errors.Is(err, io.EOF) && s.call.IsReplayed() {
 		err = s.stream.RecvMsg(&s.in)
 	}
 	return err
@@ -216,17 +182,17 @@ func (s *Stream) Wire() int { return s.wire }
 // or are counted elsewhere. A message of more than the stream's window is
 // noted alone.
 func (s *Stream) Sent(messages, bytes int) {
-	s.facts.Flow.Taken(messages, bytes)
+	s.call.Flow.Taken(messages, bytes)
 }
 
 // Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with
 // the prefixes of messages.
-func (s *Stream) Waiting() int64 { return s.facts.Flow.Waiting() }
+func (s *Stream) Waiting() int64 { return s.call.Flow.Waiting() }
 
 // Arrivals counts the reads of the stream's connection that brought messages. If the
 // count is unchanged after Recv, the message had already arrived.
 func (s *Stream) Arrivals() uint64 {
-	return s.facts.place.Load().conn.wire.Arrivals()
+	return s.call.Conn().Arrivals()
 }
 
 // Send takes the message over. io.EOF means that the upstream ended the call and that
@@ -239,17 +205,17 @@ func (s *Stream) Send(m mem.BufferSlice) error {
 }
 
 func (s *Stream) send(m mem.BufferSlice) error {
-	s.facts.Flow.Queue(m.Len())
+	s.call.Flow.Queue(m.Len())
 	s.out = m
 	err := s.stream.SendMsg(&s.out)
 	s.out = nil
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	if s.facts.replayed.Load() && s.ctx.Err() == nil {
+	if s.call.IsReplayed() && s.ctx.Err() == nil {
 		return io.EOF // grpc-go couldn't send the call again; Recv has the status of the attempt that was refused
 	}
-	return s.facts.classify(s.ctx, err, s.limit)
+	return s.classify(err)
 }
 
 // Full reports whether Send would wait until the backend accepts more.
@@ -260,7 +226,7 @@ func (s *Stream) Full() bool {
 		}
 		defer s.again.sending.Unlock()
 	}
-	return s.facts.Flow.IsFull()
+	return s.call.Flow.IsFull()
 }
 
 // CloseSend passes the client's half-close on.

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -303,7 +304,7 @@ func (s headerStream) Header() (metadata.MD, error) { return s.md, nil }
 
 // TestTrailersOnlyHasNoHeader: grpc-go returns no error for it.
 func TestTrailersOnlyHasNoHeader(t *testing.T) {
-	none := &Stream{stream: headerStream{}, facts: new(callFacts)}
+	none := &Stream{stream: headerStream{}, call: new(pool.Call)}
 	if _, ok := none.Header(); ok {
 		t.Error("a trailers-only answer has a header")
 	}

@@ -116,23 +116,20 @@ func (p *Place) checkCoding() {
 	}
 }
 
-// Succeeded reports whether the backend has ended the call with OK. p may be nil.
+// Succeeded reports whether the backend has ended the call with OK.
 func (p *Place) Succeeded() bool { return p.Trailed() && p.own.code == codes.OK }
 
-// IsOwn reports whether a status is the backend's, in its trailers. p may be nil.
+// IsOwn reports whether a status is the backend's, in its trailers.
 func (p *Place) IsOwn(st *status.Status) bool {
 	return p.Trailed() && p.own == answerStatus{st.Code(), st.Message()}
 }
 
-// Trailed reports whether the backend has ended the call with trailers. p may be nil.
-func (p *Place) Trailed() bool { return p != nil && p.trailer.Load() }
+// Trailed reports whether the backend has ended the call with trailers.
+func (p *Place) Trailed() bool { return p.trailer.Load() }
 
 // EndOf returns what the call ended with if grpc-go made the status. isClosed reports whether
-// culvert has closed the connection. p may be nil.
+// culvert has closed the connection.
 func (p *Place) EndOf(st *status.Status, isClosed func() bool) (EndRow, bool) {
-	if p == nil {
-		return EndRow{}, false
-	}
 	e := end(p.end.Load())
 	kind, code, own := e.kind(), st.Code(), p.IsOwn(st)
 	switch unread := p.hasUnread(); {

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"context"
@@ -12,15 +12,15 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// poolCredentials puts a wire.Conn on every connection to a backend, above
+// wireCredentials puts a wire.Conn on every connection to a backend, above
 // TLS if there is any.
-type poolCredentials struct {
+type wireCredentials struct {
 	credentials.TransportCredentials
 	account *memory.Account
-	pool    *pool // the upstream's (poolBuilder)
+	pool    *Pool // builder takes it from here
 }
 
-func (w poolCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
+func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
 	var c *wire.Conn
 	defer func() {
 		if err != nil {
@@ -55,6 +55,6 @@ func (w poolCredentials) ClientHandshake(ctx context.Context, authority string, 
 	return c, info, nil
 }
 
-func (w poolCredentials) Clone() credentials.TransportCredentials {
-	return poolCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
+func (w wireCredentials) Clone() credentials.TransportCredentials {
+	return wireCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
 }

@@ -1,11 +1,10 @@
-package upstream
+package pool
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -26,23 +26,22 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-func quietPanics() *report.Panics { return report.NewPanics(slog.New(slog.DiscardHandler)) }
-
 // A badBalancer opens no connection.
 type badBalancer struct{ balancer.ClientConn }
 
 // TestPickThatPanics ends its call, which waits for no place any more.
 func TestPickThatPanics(t *testing.T) {
-	p := &pool{panics: quietPanics(), config: poolConfig{maxConnections: 2, maxWaiting: 1}, cc: badBalancer{}}
+	p := &Pool{panics: quietPanics(), config: config{maxConnections: 2, maxWaiting: 1}, cc: badBalancer{}}
 	a := &address{pool: p, streams: 1}
 	p.addresses, p.ready = []*address{a}, []*address{a}
 	for i := range int64(3) {
-		k := new(callFacts)
-		ctx := context.WithValue(within(t, patience), factsKey{}, k)
-		if _, err := p.Pick(balancer.PickInfo{Ctx: ctx}); status.Code(err) != codes.Unavailable || !report.IsPanic(k.refusal.Load()) {
+		k := p.NewCall("", 0, nil)
+		k.opening = p.openings.start(patience, func(error) {}, false)
+		ctx := context.WithValue(within(t, patience), callKey{}, k)
+		if _, err := (balancing{p}).Pick(balancer.PickInfo{Ctx: ctx}); status.Code(err) != codes.Unavailable || !report.IsPanic(k.refusal.Load()) {
 			t.Fatalf("%v because of %v, want a panic's fault", err, k.refusal.Load())
 		}
-		p.began(k)
+		p.began(k.opening)
 		if p.queue.Len() > 0 || p.waiting > 0 || p.panics.Count() != i+1 {
 			t.Fatalf("%d calls are in the queue, %d wait, %d panics are counted", p.queue.Len(), p.waiting, p.panics.Count())
 		}
@@ -88,21 +87,21 @@ func TestBuffersThatPanic(t *testing.T) {
 		account, panics := memory.New(1<<30, 0), quietPanics()
 		buffers := &onceBad{BufferPool: account.Pool}
 		account.Pool = buffers
-		u, err := New(serveLarge(t, 40<<10), testMessages, testHeaderBytes, account, panics)
+		p, err := newPool(report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error { return ss.SendMsg(make([]byte, 40<<10)) })}, account, panics)
 		if err != nil {
 			t.Fatal(err)
 		}
-		callUpstream(within(t, patience), t, u, nil)
-		before := u.pool.readied.Load()
+		makeCall(within(t, patience), t, p)
+		before := p.Readied()
 		buffers.arm(method)
-		callUpstream(within(t, patience), t, u, nil) // its reply may have arrived before
+		makeCall(within(t, patience), t, p) // its reply may have arrived before
 		poll(t, func() string {
-			if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK || u.pool.readied.Load() == before {
-				return fmt.Sprintf("%s: %d connections after %d, and a call ends with %v", method, u.pool.readied.Load(), before, e.status)
+			if e := makeCall(within(t, patience), t, p); e.status.Code() != codes.OK || p.Readied() == before {
+				return fmt.Sprintf("%s: %d connections after %d, and a call ends with %v", method, p.Readied(), before, e.status)
 			}
 			return ""
 		})
-		if err := u.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
+		if err := p.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
 			t.Errorf("%s: closed with %v, %d bytes held and %d panics", method, err, account.Held(), panics.Count())
 		}
 	}
@@ -111,10 +110,10 @@ func TestBuffersThatPanic(t *testing.T) {
 // TestBalancerThatPanics ends the connections that it was at, and goes on with others. All
 // places are given back.
 func TestBalancerThatPanics(t *testing.T) {
-	for name, reach := range map[string]func(s *several, p *pool){
-		"in new addresses":       func(s *several, _ *pool) { s.resolveTo(1, 0) },
-		"in a connection's loss": func(s *several, _ *pool) { s.each[0].crash() },
-		"in a timer": func(_ *several, p *pool) {
+	for name, reach := range map[string]func(s *several, p *Pool){
+		"in new addresses":       func(s *several, _ *Pool) { s.resolveTo(1, 0) },
+		"in a connection's loss": func(s *several, _ *Pool) { s.each[0].Crash() },
+		"in a timer": func(_ *several, p *Pool) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.after(0, p.rechoose)
@@ -123,32 +122,32 @@ func TestBalancerThatPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, account, panics := newSeveral(t, 2, 100), memory.New(1<<30, 0), quietPanics()
-				u, err := New(b.Backend, testMessages, testHeaderBytes, account, panics)
+				p, err := newPool(b.Backend, account, panics)
 				if err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()
-				before, ends := u.pool.readied.Load(), holding(t, u, 2)
-				armed, among := true, u.pool.config.balance.among
-				u.pool.mu.Lock()
-				u.pool.config.balance.among = func(ready []*address) []*address {
+				before, ends := p.Readied(), holding(t, p, 2)
+				armed, among := true, p.config.balance.among
+				p.mu.Lock()
+				p.config.balance.among = func(ready []*address) []*address {
 					if armed {
 						armed = false
 						panic("a test panics in the balancer")
 					}
 					return among(ready)
 				}
-				u.pool.mu.Unlock()
-				reach(b, u.pool)
+				p.mu.Unlock()
+				reach(b, p)
 				synctest.Wait()
-				b.each[0].up()
+				b.each[0].Up()
 				time.Sleep(2 * unusedPause)
-				if got := b.calls(); u.pool.readied.Load() == before || slices.Equal(got, []int{1, 1}) {
-					t.Errorf("%d connections after %d, with %v calls", u.pool.readied.Load(), before, got)
+				if got := b.calls(); p.Readied() == before || slices.Equal(got, []int{1, 1}) {
+					t.Errorf("%d connections after %d, with %v calls", p.Readied(), before, got)
 				}
-				endAll(append(ends, holding(t, u, 4)...))
-				wantNoCalls(t, u.pool)
-				if err := u.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
+				endAll(append(ends, holding(t, p, 4)...))
+				wantNoCalls(t, p)
+				if err := p.Close(); err != nil || account.Held() != 0 || panics.Count() != 1 {
 					t.Errorf("closed with %v, %d bytes held and %d panics", err, account.Held(), panics.Count())
 				}
 			})
@@ -157,7 +156,7 @@ func TestBalancerThatPanics(t *testing.T) {
 }
 
 // wantNoCalls wants all places of a pool free.
-func wantNoCalls(t *testing.T, p *pool) {
+func wantNoCalls(t *testing.T, p *Pool) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,8 +224,8 @@ func (badCredentials) Info() credentials.ProtocolInfo { panic("a test panics in 
 func TestHandshakeThatPanics(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	a, p := memory.New(16<<20, 0), &pool{panics: quietPanics()}
-	w := poolCredentials{badCredentials{insecure.NewCredentials()}, a, p}
+	a, p := memory.New(16<<20, 0), &Pool{panics: quietPanics()}
+	w := wireCredentials{badCredentials{insecure.NewCredentials()}, a, p}
 	c, _, err := w.ClientHandshake(t.Context(), "", near)
 	if c != nil || !report.IsPanic(err) || p.panics.Count() != 1 || a.Held() != 0 {
 		t.Errorf("%v, %v, %d panics and %d bytes held", c, err, p.panics.Count(), a.Held())
@@ -237,7 +236,7 @@ func TestHandshakeThatPanics(t *testing.T) {
 func TestPanicOfAPlace(t *testing.T) {
 	for name, fail := range map[string]func(t *testing.T, c *wire.Conn, panics *report.Panics){
 		"in a call's end": func(_ *testing.T, c *wire.Conn, _ *report.Panics) {
-			l := &conn{wire: c, slot: &slot{address: &address{pool: &pool{addresses: []*address{nil}}}}}
+			l := &conn{wire: c, slot: &slot{address: &address{pool: &Pool{addresses: []*address{nil}}}}}
 			l.slot.address.pool.queue.PushBack("no waiter")
 			l.release(false)
 			l.slot.address.pool.mu.Lock() // it isn't held
@@ -245,18 +244,18 @@ func TestPanicOfAPlace(t *testing.T) {
 		},
 		"in a call's choice": func(t *testing.T, c *wire.Conn, panics *report.Panics) {
 			var err error
-			p := &pool{panics: panics}
+			p := &Pool{panics: panics}
 			l := &conn{wire: c, slot: &slot{address: &address{pool: p, open: 1, calls: 1}}, calls: 1}
-			k := new(callFacts)
-			place := &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
+			k := new(Call)
+			its := &place{Place: wire.Place{Call: &k.Call}, conn: l}
 			expectNow := func(p *wire.Place) {
 				if taken, err := c.Expect(within(t, patience), p); !taken || err != nil {
 					t.Fatal("another call of the id is expected", err)
 				}
 			}
-			expectNow(&place.Place)
+			expectNow(&its.Place)
 			func() {
-				defer p.catchPick(k, &place, &err)
+				defer p.catchPick(k, &its, &err)
 				panic("a test panics in Pick")
 			}()
 			expectNow(&wire.Place{Call: &k.Call})

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"bufio"
@@ -9,11 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
@@ -116,27 +112,3 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address 
 type byteReader struct{ r io.Reader }
 
 func (b byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(len(p), 1)]) }
-
-// inProcess counts the Backends that InProcess has returned.
-var inProcess atomic.Int64
-
-// InProcess returns the Backend for a grpc.Server in this process, and a function
-// that closes the way to it. The server is served until then. The caller stops the
-// server.
-func InProcess(s *grpc.Server) (report.Backend, func()) {
-	ln := bufconn.Listen(256 << 10)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(ln) // until stop closes the listener
-	}()
-	backend := report.Backend{
-		Target:    fmt.Sprintf("passthrough:///in-process/%d", inProcess.Add(1)), // so that no two are the Same
-		Authority: "in-process",
-		Dial:      func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) },
-	}
-	return backend, func() {
-		_ = ln.Close()
-		<-done
-	}
-}

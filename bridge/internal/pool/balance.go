@@ -1,9 +1,10 @@
-package upstream
+package pool
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
@@ -17,16 +18,16 @@ type policy struct {
 
 	// take takes a place for a call at one of the addresses. It returns nil if all
 	// places are taken. The pool's mu is held.
-	take func(p *pool, among []*address) *conn
+	take func(p *Pool, among []*address) *conn
 }
 
 // policies has the meanings and names of grpc-go's balancers. Those can't be used:
 // they know no places, so they would give a call to a full address while another has
 // room, and least_request forgets the calls of an address that was away.
 var policies = []policy{
-	{rules.RoundRobin, all, (*pool).takeInTurn},
-	{rules.LeastRequest, all, (*pool).takeLeastCalls},
-	{rules.PickFirst, onlyFirst, (*pool).takeInTurn},
+	{rules.RoundRobin, all, (*Pool).takeInTurn},
+	{rules.LeastRequest, all, (*Pool).takeLeastCalls},
+	{rules.PickFirst, onlyFirst, (*Pool).takeInTurn},
 }
 
 // findPolicy returns the policy of a name, the first for no name.
@@ -47,7 +48,7 @@ func onlyFirst(ready []*address) []*address { return ready[:min(len(ready), 1)] 
 
 // choose returns the addresses for a call, without those that refused it. They are in
 // the order of their places. mu is held.
-func (p *pool) choose(refused []*address) []*address {
+func (p *Pool) choose(refused []*address) []*address {
 	var ready, willing []*address
 	for _, a := range p.addresses {
 		if a.accepts() && !slices.Contains(refused, a) {
@@ -65,7 +66,7 @@ func (p *pool) choose(refused []*address) []*address {
 
 // take takes a place for a call. The addresses that refused it get it only if no other
 // one accepts calls. mu is held.
-func (p *pool) take(refused []*address) *conn {
+func (p *Pool) take(refused []*address) *conn {
 	among := p.ready
 	if len(refused) > 0 {
 		if others := p.choose(refused); len(others) > 0 {
@@ -77,7 +78,7 @@ func (p *pool) take(refused []*address) *conn {
 
 // takeInTurn takes a place on the address behind the one that was called last, or on the
 // next one with room. mu is held.
-func (p *pool) takeInTurn(among []*address) *conn {
+func (p *Pool) takeInTurn(among []*address) *conn {
 	first, _ := slices.BinarySearchFunc(among, p.turn+1, func(a *address, place int) int { return a.index - place })
 	for _, spare := range [...]bool{false, true} {
 		for i := range among {
@@ -95,7 +96,7 @@ func (p *pool) takeInTurn(among []*address) *conn {
 // calls, or on the other one, or on any. A choice among two, and not all, keeps an
 // address that fails every call at once from getting most of the calls. gRFC A48.
 // mu is held.
-func (p *pool) takeLeastCalls(among []*address) *conn {
+func (p *Pool) takeLeastCalls(among []*address) *conn {
 	if n := len(among); n > 1 {
 		i, j := rand.IntN(n), rand.IntN(n-1) //nolint:gosec // it spreads calls
 		if j >= i {
@@ -114,4 +115,32 @@ func (p *pool) takeLeastCalls(among []*address) *conn {
 		}
 	}
 	return p.takeInTurn(among)
+}
+
+// avoidedPause is how long other addresses get the calls after an address has refused
+// one.
+const avoidedPause = time.Second
+
+// MaxRefusals bounds the addresses that are asked for one call.
+const MaxRefusals = 100
+
+// avoid gives the calls to other addresses for a moment: a has refused one. The pool's mu
+// is held.
+func (a *address) avoid() {
+	p := a.pool
+	if a.avoided != nil || p.closed || len(p.addresses) < 2 || !slices.Contains(p.addresses, a) {
+		return
+	}
+	a.avoided = p.after(avoidedPause, func() {
+		a.avoided = nil
+		p.rechoose()
+	})
+	p.rechoose()
+}
+
+// rechoose follows a change of the addresses that are avoided. mu is held.
+func (p *Pool) rechoose() {
+	p.ready = p.choose(nil)
+	p.seat()
+	p.growOrDismiss()
 }

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"slices"
@@ -13,9 +13,9 @@ import (
 func TestRoundRobin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newSeveral(t, 3, 100)
-		u := upstreamTo(t, b.Backend) // the default
+		p := poolTo(t, b.Backend) // the default
 		synctest.Wait()
-		ends := holding(t, u, 30)
+		ends := holding(t, p, 30)
 		if got, want := b.calls(), []int{10, 10, 10}; !slices.Equal(got, want) {
 			t.Errorf("%v calls at each address, want %v", got, want)
 		}
@@ -26,7 +26,7 @@ func TestRoundRobin(t *testing.T) {
 			}
 		}
 		before := b.calls()
-		holding(t, u, 30)
+		holding(t, p, 30)
 		for i, n := range b.calls() {
 			if n-before[i] != 10 {
 				t.Errorf("%v calls after %v, want 10 more at each address", b.calls(), before)
@@ -40,12 +40,12 @@ func TestPickFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newSeveral(t, 3, 10)
 		b.Balance, b.MaxConnections, b.QueueTimeout = "pick_first", 2, -1
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
 		wantMore := func(what string, want ...int) {
 			t.Helper()
 			before := b.calls()
-			holding(t, u, 5)
+			holding(t, p, 5)
 			got := b.calls()
 			for i := range got {
 				got[i] -= before[i]
@@ -55,33 +55,30 @@ func TestPickFirst(t *testing.T) {
 			}
 		}
 		wantMore("all work", 5, 0, 0)
-		b.each[0].crash()
+		b.each[0].Crash()
 		synctest.Wait()
 		wantMore("the first is down", 0, 5, 0)
-		b.each[1].crash()
+		b.each[1].Crash()
 		synctest.Wait()
 		wantMore("two are down", 0, 0, 5)
-		b.each[1].up()
+		b.each[1].Up()
 		time.Sleep(2 * time.Second) // it is tried again
 		wantMore("the second is back", 0, 5, 0)
-		b.each[0].up()
+		b.each[0].Up()
 		time.Sleep(2 * time.Second)
-		ends := holding(t, u, 10)
-		b.config(u).queueTimeout = time.Minute // no connection has room, and one is opened
-		ends = append(ends, holding(t, u, 10)...)
+		ends := holding(t, p, 10)
+		p.config.queueTimeout = time.Minute // no connection has room, and one is opened
+		ends = append(ends, holding(t, p, 10)...)
 		if got := b.calls(); got[0] != 20 {
 			t.Errorf("%v calls at each address, want 20 at the first", got)
 		}
-		b.config(u).queueTimeout = 0
-		if e := callUpstream(t.Context(), t, u, nil); e.reason != "OVERLOADED" {
+		p.config.queueTimeout = 0
+		if e := makeCall(t.Context(), t, p); e.reason != "OVERLOADED" {
 			t.Errorf("the first address is full: got %v for %s", e.status, e.reason)
 		}
 		endAll(ends)
 	})
 }
-
-// config returns the settings of an upstream's pool, to change them.
-func (*several) config(u *Upstream) *poolConfig { return &u.pool.config }
 
 // TestLeastRequest: a new call goes to the address with fewer calls, so long calls
 // spread evenly whatever the short ones do.
@@ -89,19 +86,19 @@ func TestLeastRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newSeveral(t, 2, 100)
 		b.Balance = "least_request"
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
 		var long []func()
 		for range 20 {
-			long = append(long, holding(t, u, 1)...)
-			endAll(holding(t, u, 1)) // round_robin would put all long calls on one address
+			long = append(long, holding(t, p, 1)...)
+			endAll(holding(t, p, 1)) // round_robin would put all long calls on one address
 		}
 		if got, want := b.calls(), []int{10, 10}; !slices.Equal(got, want) {
 			t.Errorf("%v long calls, want %v", got, want)
 		}
 		endAll(long[:10])
 		before := b.calls()
-		holding(t, u, 10)
+		holding(t, p, 10)
 		if got, want := b.calls(), []int{10, 10}; !slices.Equal(got, want) {
 			t.Errorf("%v calls after %v, want %v", got, before, want)
 		}
@@ -114,15 +111,15 @@ func TestLeastRequestRemembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newSeveral(t, 2, 100)
 		b.Balance = "least_request"
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
 		b.resolveTo(0)
-		holding(t, u, 20)
+		holding(t, p, 20)
 		b.resolveTo(1)
-		holding(t, u, 10)
+		holding(t, p, 10)
 		b.resolveTo(0, 1)
 		time.Sleep(time.Second)
-		holding(t, u, 10)
+		holding(t, p, 10)
 		if got, want := b.calls(), []int{20, 20}; !slices.Equal(got, want) {
 			t.Errorf("%v calls at each address, want %v", got, want)
 		}
@@ -137,11 +134,11 @@ func TestFullAddress(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newSeveral(t, 3, 5)
 				b.Balance, b.MaxConnections, b.QueueTimeout = balance, 1, -1
-				u := upstreamTo(t, b.Backend)
+				p := poolTo(t, b.Backend)
 				synctest.Wait()
-				ends := holding(t, u, 15)
+				ends := holding(t, p, 15)
 				endAll(ends[7:8])
-				endAll(holding(t, u, 1))
+				endAll(holding(t, p, 1))
 				endAll(ends)
 			})
 		})
@@ -149,7 +146,7 @@ func TestFullAddress(t *testing.T) {
 }
 
 func TestUnknownPolicy(t *testing.T) {
-	_, err := New(report.Backend{Target: "localhost:1", Balance: "ring_hash"}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
+	_, err := newPool(report.Backend{Target: "localhost:1", Balance: "ring_hash"}, memory.New(1<<30, 0), nil)
 	if err == nil {
 		t.Fatal("balance: ring_hash is taken")
 	}

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 
 // broke ends the connections to the backend after a panic in what they share. Those that
 // replace them bring the pool up to date. mu isn't held.
-func (p *pool) broke(*report.Fault) {
+func (p *Pool) broke(*report.Fault) {
 	p.mu.Lock()
 	defer p.unlock()
 	for _, a := range p.addresses {
@@ -66,7 +66,7 @@ type dialer = func(context.Context, string) (net.Conn, error)
 // can't tell for which of them it is asked.
 type safePool struct {
 	mem.BufferPool
-	of *pool
+	of *Pool
 }
 
 // Get implements mem.BufferPool.
@@ -86,17 +86,17 @@ func (p safePool) Put(buf *[]byte) {
 }
 
 // catchPick ends a panic of Pick: the call ends with it, and so does the connection of its
-// place. place is what the call has got; nil: none. It must be deferred itself.
-func (p *pool) catchPick(k *callFacts, place **callPlace, err *error) {
+// place. its is what the call has got; nil: none. It must be deferred itself.
+func (p *Pool) catchPick(k *Call, its **place, err *error) {
 	if v := recover(); v != nil {
 		f := p.panics.Note("the choice of a connection", v)
 		if k != nil {
 			k.refusal.Store(f)
 		}
 		*err = status.Error(codes.Unavailable, f.Text)
-		if *place != nil {
-			(*place).done(balancer.DoneInfo{})
-			(*place).conn.wire.Cut()
+		if *its != nil {
+			(*its).done(balancer.DoneInfo{})
+			(*its).conn.wire.Cut()
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -144,9 +145,9 @@ func startNamed(t *testing.T, address, port string, opts ...grpc.ServerOption) *
 	return b
 }
 
-func wantOK(t *testing.T, u *Upstream) {
+func wantOK(t *testing.T, p *Pool) {
 	t.Helper()
-	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
+	if e := makeCall(within(t, patience), t, p); e.status.Code() != codes.OK {
 		t.Fatalf("%v (%s)", e.status, e.cause)
 	}
 }
@@ -163,39 +164,39 @@ func TestAddressesThatMove(t *testing.T) {
 			t.Parallel()
 			old := startNamed(t, "127.0.0.2", "0")
 			names := startNameServer(t, "127.0.0.2")
-			u := upstreamTo(t, report.Backend{Target: names.target(old.port)})
-			wantOK(t, u)
+			p := poolTo(t, report.Backend{Target: names.target(old.port)})
+			wantOK(t, p)
 			moved := startNamed(t, "127.0.0.3", old.port)
 			if late == 0 {
 				names.set("127.0.0.3")
 			}
 			old.stop()
 			if late > 0 {
-				wantUnreachableSoon(t, u)
+				wantUnreachableSoon(t, p)
 				<-names.question() // it asks on its own
 				<-names.question()
 				names.set("127.0.0.3")
 			}
 			since := time.Now()
 			for moved.calls.Load() == 0 {
-				callUpstream(within(t, patience), t, u, nil)
+				makeCall(within(t, patience), t, p)
 				if time.Since(since) > soon {
 					t.Fatalf("no call came to the new address within %v", time.Since(since))
 				}
 			}
 			t.Logf("served after %v", time.Since(since))
 			for range 10 {
-				wantOK(t, u)
+				wantOK(t, p)
 			}
 		})
 	}
 }
 
 // wantUnreachableSoon waits until calls fail.
-func wantUnreachableSoon(t *testing.T, u *Upstream) {
+func wantUnreachableSoon(t *testing.T, p *Pool) {
 	t.Helper()
 	for ctx := within(t, patience); ; {
-		e := callUpstream(ctx, t, u, nil)
+		e := makeCall(ctx, t, p)
 		if e.reason == report.ReasonUpstreamUnreachable {
 			return
 		}
@@ -211,15 +212,15 @@ func TestAddressThatIsAdded(t *testing.T) {
 	first := startNamed(t, "127.0.0.2", "0")
 	second := startNamed(t, "127.0.0.3", first.port)
 	names := startNameServer(t, "127.0.0.2")
-	u := upstreamTo(t, report.Backend{Target: names.target(first.port), ResolveInterval: 100 * time.Millisecond})
-	wantOK(t, u)
+	p := poolTo(t, report.Backend{Target: names.target(first.port), ResolveInterval: 100 * time.Millisecond})
+	wantOK(t, p)
 	names.set("127.0.0.2", "127.0.0.3")
 	for ctx := within(t, patience); second.calls.Load() == 0 && ctx.Err() == nil; {
-		wantOK(t, u)
+		wantOK(t, p)
 	}
 	a, b := first.calls.Load(), second.calls.Load()
 	for range 100 {
-		wantOK(t, u)
+		wantOK(t, p)
 	}
 	if a, b = first.calls.Load()-a, second.calls.Load()-b; a != 50 || b != 50 {
 		t.Errorf("%d and %d calls, want 50 each", a, b)
@@ -229,7 +230,7 @@ func TestAddressThatIsAdded(t *testing.T) {
 	for last := int64(-1); last != first.calls.Load() && ctx.Err() == nil; {
 		last = first.calls.Load()
 		for range 20 {
-			wantOK(t, u)
+			wantOK(t, p)
 		}
 	}
 	if ctx.Err() != nil {
@@ -249,13 +250,13 @@ func TestLookupThatFails(t *testing.T) {
 			t.Parallel()
 			b := startNamed(t, "127.0.0.2", "0")
 			names := startNameServer(t, "127.0.0.2")
-			u := upstreamTo(t, report.Backend{Target: names.target(b.port), ResolveInterval: 20 * time.Millisecond})
-			wantOK(t, u)
+			p := poolTo(t, report.Backend{Target: names.target(b.port), ResolveInterval: 20 * time.Millisecond})
+			wantOK(t, p)
 			names.set()
 			names.fail(c.code, c.silent)
 			for range 2 {
 				<-names.question()
-				wantOK(t, u)
+				wantOK(t, p)
 			}
 		})
 	}
@@ -266,13 +267,13 @@ func TestCloseDuringALookup(t *testing.T) {
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeSuccess, true)
 	asked := names.question()
-	u, err := New(report.Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
+	p, err := newPool(report.Backend{Target: names.target("443")}, memory.New(1<<30, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-asked
 	began := time.Now()
-	if err := u.Close(); err != nil {
+	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
 	// Go asks twice, and waits 5 s each time.
@@ -286,8 +287,8 @@ func TestNameThatComesLate(t *testing.T) {
 	b := startNamed(t, "127.0.0.2", "0")
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeNameError, false)
-	u := upstreamTo(t, report.Backend{Target: names.target(b.port)})
-	e := callUpstream(within(t, patience), t, u, nil)
+	p := poolTo(t, report.Backend{Target: names.target(b.port)})
+	e := makeCall(within(t, patience), t, p)
 	wantUnreachable(t, e)
 	if e.cause != "backend.test: no such host" {
 		t.Errorf("the cause is %q, want that there is no such host", e.cause)
@@ -296,7 +297,7 @@ func TestNameThatComesLate(t *testing.T) {
 	names.fail(dnsmessage.RCodeSuccess, false)
 	start := time.Now()
 	for b.calls.Load() == 0 {
-		callUpstream(within(t, patience), t, u, nil)
+		makeCall(within(t, patience), t, p)
 		if time.Since(start) > soon {
 			t.Fatal("no call comes through")
 		}
@@ -311,11 +312,11 @@ func TestFurtherConnectionIsMadeElsewhere(t *testing.T) {
 	serveBackend(t, &firstConnListener{Listener: first}, hold, grpc.MaxConcurrentStreams(1))
 	serveBackend(t, listen(t, net.JoinHostPort("127.0.0.3", port)), hold, grpc.MaxConcurrentStreams(1))
 	names := startNameServer(t, "127.0.0.2", "127.0.0.3")
-	u := upstreamTo(t, report.Backend{Target: names.target(port), MaxConnections: 2})
+	p := poolTo(t, report.Backend{Target: names.target(port), MaxConnections: 2})
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for i := range 3 {
-		if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+		if _, err := openCall(ctx, p); err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}
 	}
@@ -353,19 +354,19 @@ func TestPlacesOnSeveralAddresses(t *testing.T) {
 		}, grpc.MaxConcurrentStreams(streams))
 	}
 	names := startNameServer(t, "127.0.0.2", "127.0.0.3")
-	u := upstreamTo(t, report.Backend{Target: names.target(port), MaxConnections: 1, QueueTimeout: -1})
+	p := poolTo(t, report.Backend{Target: names.target(port), MaxConnections: 1, QueueTimeout: -1})
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for opened, refused := 0, 0; opened < 8; {
-		call, err := openCall(ctx, u, Request{Method: testMethod})
+		call, err := openCall(ctx, p)
 		if err != nil { // only one address is connected yet, and full
 			if refused++; refused > 100_000 {
 				t.Fatalf("%d calls have a place, then %v", opened, err)
 			}
 			continue
 		}
-		if _, ok := call.Header(); !ok {
-			t.Fatal("no header")
+		if md, err := call.Header(); len(md) == 0 {
+			t.Fatalf("no header: %v", err)
 		}
 		opened++
 	}
@@ -518,13 +519,25 @@ func TestTargetsThatAreAddresses(t *testing.T) {
 	address := startBackend(t, echo)
 	_, port, _ := net.SplitHostPort(address)
 	for _, target := range []string{address, "dns:///" + address, "dns:" + address, "localhost:" + port, ":" + port} {
-		wantOK(t, upstreamTo(t, report.Backend{Target: target}))
+		wantOK(t, poolTo(t, report.Backend{Target: target}))
 	}
 	for _, target := range []string{"dns:///", "dns:///host:", "dns://[::1/host:1"} {
-		if u, err := New(report.Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30, 0), nil); err == nil {
-			e := callUpstream(within(t, patience), t, u, nil)
+		if p, err := newPool(report.Backend{Target: target}, memory.New(1<<30, 0), nil); err == nil {
+			e := makeCall(within(t, patience), t, p)
 			wantUnreachable(t, e)
-			_ = u.Close() // it never had a connection
+			_ = p.Close() // it never had a connection
 		}
+	}
+}
+
+// TestCauseOfNoAddress: a stream that waits for a connection says why there is none.
+func TestCauseOfNoAddress(t *testing.T) {
+	names := startNameServer(t)
+	names.fail(dnsmessage.RCodeNameError, false)
+	unnamed := poolTo(t, report.Backend{Target: names.target("443")})
+	makeCall(within(t, patience), t, unnamed) // returns when the lookup has failed
+	ctx := within(t, 50*time.Millisecond)
+	if _, err := unnamed.Open(ctx, testMethod, true); status.Code(err) != codes.DeadlineExceeded || unnamed.Cause(err).Error() != "backend.test: no such host" {
+		t.Errorf("a wait for a backend without an address: got %v, want that there is no such host", err)
 	}
 }

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
@@ -22,10 +21,12 @@ func causeOf(err error) error {
 		return nil
 	}
 	st, _ := status.FromError(err)
-	return &cause{st.Message(), st}
+	return Cause(st.Message(), st)
 }
 
-// A cause is a text that stands for a grpc-go error.
+// Cause returns an error with a text that stands for a status of grpc-go.
+func Cause(text string, st *status.Status) error { return &cause{text, st} }
+
 type cause struct {
 	text string
 	st   *status.Status
@@ -75,32 +76,14 @@ func explain(err error) error {
 	return err
 }
 
-// openError returns why a call could not be started.
-func (k *callFacts) openError(err error) error {
-	st, _ := status.FromError(err)
-	switch st.Code() {
-	case codes.Unavailable:
-		return k.unreachable(err)
-	case codes.DeadlineExceeded:
-		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
-	case codes.Internal:
-		if k.isTooLargeFor(st) {
-			return requestTooLargeForBackend(err)
-		}
-	default:
-	}
-	return report.New(report.ReasonInternal, "internal error").Because(err)
-}
-
-// requestTooLargeForBackend returns the fault for a limit that isn't culvert's.
-func requestTooLargeForBackend(err error) *report.Fault {
-	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit", Cause: err}
-}
-
-// unreachable returns the fault of a call that got no connection.
-func (k *callFacts) unreachable(err error) *report.Fault {
+// unreachable returns the fault of a call that got no connection, or a stream too late: err
+// is nil then.
+func unreachable(err error) *report.Fault {
 	f := noConnection(causeOf(err))
-	f.Sent = k.sentText()
+	f.Sent = report.SentNo
+	if err == nil {
+		f.Sent = report.SentMaybe
+	}
 	return f
 }
 
@@ -119,26 +102,4 @@ func noConnection(cause error) *report.Fault {
 	}
 	f.Cause = cause
 	return f
-}
-
-// Unreached reports whether a call ended because there was no connection to the
-// backend, which has surely not seen it.
-func Unreached(err error) bool {
-	f, ok := errors.AsType[*report.Fault](err)
-	if !ok || f.Sent == report.SentMaybe {
-		return false
-	}
-	switch f.Reason {
-	case report.ReasonUpstreamUnreachable, report.ReasonUpstreamUnhealthy, report.ReasonUpstreamNotGRPC:
-		return true
-	default:
-		return false
-	}
-}
-
-// Overloaded reports whether a call ended because the backend had no place for it. The
-// backend has surely not seen it.
-func Overloaded(err error) bool {
-	f, ok := errors.AsType[*report.Fault](err)
-	return ok && f.Reason == report.ReasonOverloaded
 }

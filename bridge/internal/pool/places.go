@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"container/list"
@@ -106,9 +106,9 @@ func (l *conn) release(refused bool) {
 
 // A waiter is a call that waits for a place.
 type waiter struct {
-	refused   []*address // as in callFacts
-	suspended *callFacts // whose patience the wait suspends; nil: it has none
-	guest     *callFacts // of a call that another backend may have room for; nil: it waits until a call ends
+	refused   []*address // as in Call
+	suspended *opening   // whose timer the wait suspends; nil: it has none
+	guest     *Call      // of a call that another backend may have room for; nil: it waits until a call ends
 	at        *list.Element
 	ended     chan struct{} // closed once conn or err is set
 	conn      *conn
@@ -125,10 +125,10 @@ func (w *waiter) end(l *conn, err error) {
 // When all places are taken, Pick itself waits, against grpc-go's advice: an error
 // would make grpc-go wake all calls for each place, in no order. grpc-go holds no
 // lock meanwhile, and the call's context ends the wait.
-func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
-	k := factsOf(info.Ctx)
-	var place *callPlace
-	defer p.catchPick(k, &place, &err)
+func (b balancing) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
+	p, k := b.pool, callOf(info.Ctx)
+	var its *place
+	defer p.catchPick(k, &its, &err)
 	for {
 		l, err := p.findPlace(info.Ctx, k)
 		if err != nil {
@@ -137,16 +137,16 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 		if k == nil {
 			return balancer.PickResult{SubConn: l.sub, Done: func(balancer.DoneInfo) { l.release(false) }}, nil
 		}
-		place = &callPlace{Place: wire.Place{Call: &k.Call}, conn: l}
-		taken, err := l.wire.Expect(info.Ctx, &place.Place)
+		its = &place{Place: wire.Place{Call: &k.Call}, conn: l}
+		taken, err := l.wire.Expect(info.Ctx, &its.Place)
 		if taken {
-			if before := k.place.Swap(place); before != nil {
+			if before := k.place.Swap(its); before != nil {
 				before.Replace()
 			}
-			return balancer.PickResult{SubConn: l.sub, Done: place.done}, nil
+			return balancer.PickResult{SubConn: l.sub, Done: its.done}, nil
 		}
-		lost := place
-		place = nil
+		lost := its
+		its = nil
 		lost.done(balancer.DoneInfo{})
 		if err != nil {
 			return balancer.PickResult{}, err
@@ -155,7 +155,7 @@ func (p *pool) Pick(info balancer.PickInfo) (result balancer.PickResult, err err
 }
 
 // findPlace returns when the call has a place.
-func (p *pool) findPlace(ctx context.Context, k *callFacts) (*conn, error) {
+func (p *Pool) findPlace(ctx context.Context, k *Call) (*conn, error) {
 	l, w, err := p.tryPick(k)
 	if w == nil {
 		return l, err
@@ -168,13 +168,14 @@ func (p *pool) findPlace(ctx context.Context, k *callFacts) (*conn, error) {
 }
 
 // tryPick takes a place, or puts the call among those that wait for one.
-func (p *pool) tryPick(k *callFacts) (*conn, *waiter, error) {
+func (p *Pool) tryPick(k *Call) (*conn, *waiter, error) {
 	var refused []*address
+	var o *opening
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k != nil {
 		k.repick()
-		refused = k.refused
+		refused, o = k.refused, k.opening
 	}
 	if len(p.ready) == 0 && p.failure != nil {
 		return nil, nil, p.failure
@@ -192,7 +193,7 @@ func (p *pool) tryPick(k *callFacts) (*conn, *waiter, error) {
 		return nil, nil, balancer.ErrNoSubConnAvailable
 	}
 	w := &waiter{refused: refused, ended: make(chan struct{})}
-	if k != nil && k.elsewhere && !k.began {
+	if o != nil && o.elsewhere {
 		w.guest = k
 	}
 	w.at = p.queue.PushBack(w)
@@ -205,30 +206,16 @@ func (p *pool) tryPick(k *callFacts) (*conn, *waiter, error) {
 	if coming := p.grow(); w.guest != nil && coming < p.queue.Len() {
 		return nil, nil, p.dismiss(w)
 	}
-	if k.suspendPatience() {
-		w.suspended = k
+	if o.suspend() {
+		w.suspended = o
 	}
 	waits = true
 	return nil, w, nil
 }
 
-// repick notes that grpc-go tries a call again, which its backend has surely not seen: the
-// documentation of grpc.WithDisableRetry says so of transparent retries. The pool's mu is
-// held.
-func (k *callFacts) repick() {
-	place := k.place.Load()
-	if place == nil {
-		return
-	}
-	k.replayed.Store(true)
-	if place.IsWritten() { // else the connection was lost before the call was sent on it, so nothing was refused
-		k.refusedBy(place.conn.slot.address)
-	}
-}
-
 // startWaiting counts a call that has to wait to begin, or refuses it. mu is held.
-func (p *pool) startWaiting(k *callFacts) error {
-	if k == nil || k.began || k.waits {
+func (p *Pool) startWaiting(k *Call) error {
+	if k == nil || k.opening == nil || k.opening.waits {
 		return nil
 	}
 	if most := p.config.maxWaiting; p.waiting >= most {
@@ -238,15 +225,14 @@ func (p *pool) startWaiting(k *callFacts) error {
 		return status.Error(codes.Unavailable, f.Text)
 	}
 	p.waiting++
-	k.waits = true
+	k.opening.waits = true
 	return nil
 }
 
 // began notes that a call doesn't wait any more. Whether it has a stream doesn't
 // matter.
-func (p *pool) began(k *callFacts) {
-	k.began = true
-	if k.waits {
+func (p *Pool) began(o *opening) {
+	if o.waits {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.waiting--
@@ -277,7 +263,7 @@ const maxPassed = 1000
 
 // seat gives the free places to waiting calls. It passes over calls that the addresses
 // with room have refused. mu is held.
-func (p *pool) seat() {
+func (p *Pool) seat() {
 	if p.queue.Len() == 0 {
 		return
 	}
@@ -314,21 +300,21 @@ func (w *waiter) passes(roomy, accepting []*address) bool {
 // suspendPatience suspends the patience of waiting calls while there are connections, on
 // which they wait for a place. Without any, they wait for a connection as other calls
 // do. mu is held.
-func (p *pool) suspendPatience() {
+func (p *Pool) suspendPatience() {
 	for e := p.queue.Front(); e != nil; e = e.Next() {
-		switch k := e.Value.(*waiter).suspended; {
-		case k == nil:
+		switch o := e.Value.(*waiter).suspended; {
+		case o == nil:
 		case len(p.ready) > 0:
-			k.suspendPatience()
+			o.suspend()
 		default:
-			k.resumePatience()
+			o.resume()
 		}
 	}
 }
 
 // dismiss takes a call out of the queue for whose place another call would have to end:
 // another backend may have room. It returns the status. mu is held.
-func (p *pool) dismiss(w *waiter) error {
+func (p *Pool) dismiss(w *waiter) error {
 	p.queue.Remove(w.at)
 	f := p.noPlace(0)
 	w.guest.refusal.Store(f)
@@ -337,7 +323,7 @@ func (p *pool) dismiss(w *waiter) error {
 
 // growOrDismiss opens the connections that the queue needs. It dismisses the calls of
 // other backends' routes that get no place on them. mu is held.
-func (p *pool) growOrDismiss() {
+func (p *Pool) growOrDismiss() {
 	coming := p.grow()
 	for e := p.queue.Front(); e != nil; coming-- {
 		w := e.Value.(*waiter)
@@ -349,16 +335,16 @@ func (p *pool) growOrDismiss() {
 }
 
 // fail ends the wait of all calls. mu is held.
-func (p *pool) fail(err error) {
+func (p *Pool) fail(err error) {
 	for p.queue.Len() > 0 {
 		p.queue.Remove(p.queue.Front()).(*waiter).end(nil, err)
 	}
 }
 
 // wait returns when the call has its place, or will never get one.
-func (p *pool) wait(ctx context.Context, known *callFacts, w *waiter, patience time.Duration) (*conn, error) {
+func (p *Pool) wait(ctx context.Context, known *Call, w *waiter, patience time.Duration) (*conn, error) {
 	if w.suspended != nil {
-		defer w.suspended.resumePatience()
+		defer w.suspended.resume()
 	}
 	var err error
 	select {
@@ -386,7 +372,7 @@ func (p *pool) wait(ctx context.Context, known *callFacts, w *waiter, patience t
 }
 
 // noPlace returns the fault of a call that got no place in time. mu is held.
-func (p *pool) noPlace(patience time.Duration) *report.Fault {
+func (p *Pool) noPlace(patience time.Duration) *report.Fault {
 	if len(p.ready) == 0 {
 		return noConnection(p.failure)
 	}

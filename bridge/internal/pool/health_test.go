@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"bytes"
@@ -128,8 +128,8 @@ func (l *logText) String() string {
 	return l.text.String()
 }
 
-func addressesOf(u *Upstream) []report.AddressState {
-	_, addresses := u.pool.state()
+func addressesOf(p *Pool) []report.AddressState {
+	addresses := p.State().Addresses
 	return addresses
 }
 
@@ -141,8 +141,8 @@ const (
 )
 
 // healthOf returns the health of each address.
-func healthOf(u *Upstream) (all []string) {
-	for _, a := range addressesOf(u) {
+func healthOf(p *Pool) (all []string) {
+	for _, a := range addressesOf(p) {
 		switch {
 		case a.Accepts:
 			all = append(all, accepting)
@@ -155,9 +155,9 @@ func healthOf(u *Upstream) (all []string) {
 	return all
 }
 
-func wantUnhealthy(t *testing.T, u *Upstream, cause string) {
+func wantUnhealthy(t *testing.T, p *Pool, cause string) {
 	t.Helper()
-	e := callUpstream(t.Context(), t, u, nil)
+	e := makeCall(t.Context(), t, p)
 	if e.status.Code() != codes.Unavailable || e.reason != report.ReasonUpstreamUnhealthy || !strings.Contains(e.cause, cause) {
 		t.Errorf("got %v for %s (%s), want UNAVAILABLE for %s (%s)", e.status, e.reason, e.cause, report.ReasonUpstreamUnhealthy, cause)
 	}
@@ -174,25 +174,25 @@ func TestUnhealthyAddress(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newSeveral(t, 2, 100)
 				b.Balance, b.HealthCheck = p.name, report.HealthCheck{Enabled: true, Service: "orders"}
-				u := upstreamTo(t, b.Backend)
+				p := poolTo(t, b.Backend)
 				synctest.Wait()
-				holding(t, u, 4)
+				holding(t, p, 4)
 				before := b.calls()
 				b.each[0].health.say(notServing)
-				if got, want := healthOf(u), []string{unhealthyAddress, accepting}; !slices.Equal(got, want) {
+				if got, want := healthOf(p), []string{unhealthyAddress, accepting}; !slices.Equal(got, want) {
 					t.Errorf("health %v, want %v", got, want)
 				}
-				holding(t, u, 10)
+				holding(t, p, 10)
 				if got, want := b.calls(), []int{before[0], before[1] + 10}; !slices.Equal(got, want) {
 					t.Errorf("%v calls with an unhealthy address, want %v", got, want)
 				}
 				b.each[1].health.say(notServing)
-				wantUnhealthy(t, u, `health check: the service "orders" is NOT_SERVING`)
+				wantUnhealthy(t, p, `health check: the service "orders" is NOT_SERVING`)
 				b.each[0].health.say(serving)
-				wantUnhealthy(t, u, "") // it may change its mind
+				wantUnhealthy(t, p, "") // it may change its mind
 				time.Sleep(recoveryPause)
 				synctest.Wait()
-				holding(t, u, 3)
+				holding(t, p, 3)
 				if got, want := b.calls(), []int{before[0] + 3, before[1] + 10}; !slices.Equal(got, want) {
 					t.Errorf("%v calls after the recovery, want %v", got, want)
 				}
@@ -210,22 +210,22 @@ func TestHealthCheckHasAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 3)
 		b.HealthCheck.Enabled, b.MaxConnections, b.QueueTimeout = true, 2, -1
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
 		b.QueueTimeout = 0
-		ends := holding(t, u, 2)
-		u.pool.config.queueTimeout = time.Second
-		ends = append(ends, holding(t, u, 2)...)
-		u.pool.config.queueTimeout = 0
-		if e := callUpstream(t.Context(), t, u, nil); e.reason != report.ReasonOverloaded {
+		ends := holding(t, p, 2)
+		p.config.queueTimeout = time.Second
+		ends = append(ends, holding(t, p, 2)...)
+		p.config.queueTimeout = 0
+		if e := makeCall(t.Context(), t, p); e.reason != report.ReasonOverloaded {
 			t.Errorf("a fifth call on two connections with two places each: %v (%s)", e.status, e.cause)
 		}
 		endAll(ends)
-		if got := healthOf(u); !slices.Equal(got, []string{accepting}) {
+		if got := healthOf(p); !slices.Equal(got, []string{accepting}) {
 			t.Errorf("health %v", got)
 		}
 		time.Sleep(3 * trimInterval)
-		if got := b.connections(); got != 1 { // a Watch alone keeps none open
+		if got := b.Connections(); got != 1 { // a Watch alone keeps none open
 			t.Errorf("%d connections without calls, want 1", got)
 		}
 	})
@@ -233,13 +233,13 @@ func TestHealthCheckHasAPlace(t *testing.T) {
 		b := newCountedBackend(t, 1)
 		var log logText
 		b.HealthCheck.Enabled, b.Logger = true, slog.New(slog.NewTextHandler(&log, nil))
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
-		holding(t, u, 3)
+		holding(t, p, 3)
 		if got := strings.Count(log.String(), "two streams on a connection"); got != 1 {
 			t.Errorf("%d lines in\n%s", got, log.String())
 		}
-		if got := healthOf(u); !slices.Equal(got, []string{accepting}) {
+		if got := healthOf(p); !slices.Equal(got, []string{accepting}) {
 			t.Errorf("health %v", got)
 		}
 	})
@@ -251,9 +251,9 @@ func TestGrowthAwaitsTheHealthOfConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 3)
 		b.HealthCheck.Enabled = true
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
-		ends := holding(t, u, 2) // all places beside the check's
+		ends := holding(t, p, 2) // all places beside the check's
 		b.health.act(func(ss grpc.ServerStream) error {
 			time.Sleep(time.Second)
 			return errors.Join(sayHealth(ss, serving), hold(ss))
@@ -262,11 +262,11 @@ func TestGrowthAwaitsTheHealthOfConnections(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		for i, want := range []int{2, 2, 3, 3, 4} {
 			calls.Go(func() {
-				if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+				if _, err := openCall(ctx, p); err != nil {
 					t.Errorf("call %d: %v", i, err)
 				}
 			})
-			if got := b.connections(); got != want {
+			if got := b.Connections(); got != want {
 				t.Errorf("%d connections for %d calls that wait, want %d", got, i+1, want)
 			}
 		}
@@ -282,19 +282,19 @@ func TestUnhealthyConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 3)
 		b.HealthCheck.Enabled = true
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
-		ends := holding(t, u, 2)
+		ends := holding(t, p, 2)
 		b.health.act(func(ss grpc.ServerStream) error {
 			b.health.act(nil)
 			return errors.Join(sayHealth(ss, notServing), hold(ss))
 		})
-		ends = append(ends, holding(t, u, 1)...)
-		if got, want := b.callsBy(), []int{2, 0, 1}; !slices.Equal(got, want) {
+		ends = append(ends, holding(t, p, 1)...)
+		if got, want := b.CallsBy(), []int{2, 0, 1}; !slices.Equal(got, want) {
 			t.Errorf("%v calls by connection, want %v", got, want)
 		}
 		time.Sleep(trimInterval + time.Second)
-		if got := b.connections(); got != 2 {
+		if got := b.Connections(); got != 2 {
 			t.Errorf("%d connections, want 2: the unhealthy one is closed", got)
 		}
 		endAll(ends)
@@ -306,19 +306,19 @@ func TestFurtherConnectionsThatAreUnhealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 3)
 		b.HealthCheck.Enabled, b.MaxConnections, b.QueueTimeout = true, -1, time.Minute
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
-		ends := holding(t, u, 2)
+		ends := holding(t, p, 2)
 		b.health.act(func(ss grpc.ServerStream) error { return errors.Join(sayHealth(ss, notServing), hold(ss)) })
 		queued := make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			defer close(queued)
-			if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+			if _, err := openCall(ctx, p); err != nil {
 				t.Error(err)
 			}
 		}()
-		if got := b.connections(); got != 2+excessUnhealthy {
+		if got := b.Connections(); got != 2+excessUnhealthy {
 			t.Errorf("%d connections, want one that is healthy and %d", got, 1+excessUnhealthy)
 		}
 		b.health.act(nil)
@@ -337,13 +337,13 @@ func TestBackendWithoutHealthService(t *testing.T) {
 		for _, each := range b.each {
 			each.health.act(func(grpc.ServerStream) error { return status.Error(codes.Unimplemented, "unknown service") })
 		}
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
-		holding(t, u, 8) // all places of two connections each
+		holding(t, p, 8) // all places of two connections each
 		if got := strings.Count(log.String(), "add the health service"); got != 1 {
 			t.Errorf("%d lines in\n%s", got, log.String())
 		}
-		if got := healthOf(u); !slices.Equal(got, []string{accepting, accepting}) {
+		if got := healthOf(p); !slices.Equal(got, []string{accepting, accepting}) {
 			t.Errorf("health %v", got)
 		}
 	})
@@ -357,18 +357,18 @@ func TestHealthThatIsSilent(t *testing.T) {
 		b.HealthCheck.Enabled = true
 		silent := b.each[0].health
 		silent.act(hold)
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
-		holding(t, u, 2)
-		if got, want := healthOf(u), []string{undecided, accepting}; !slices.Equal(got, want) {
+		holding(t, p, 2)
+		if got, want := healthOf(p), []string{undecided, accepting}; !slices.Equal(got, want) {
 			t.Errorf("health %v, want %v", got, want)
 		}
 		time.Sleep(healthPatience)
 		synctest.Wait()
-		if got, want := healthOf(u), []string{unhealthyAddress, accepting}; !slices.Equal(got, want) {
+		if got, want := healthOf(p), []string{unhealthyAddress, accepting}; !slices.Equal(got, want) {
 			t.Errorf("health %v, want %v", got, want)
 		}
-		if got := addressesOf(u)[0].Failure; !strings.Contains(got, "no answer within 5s") {
+		if got := addressesOf(p)[0].Failure; !strings.Contains(got, "no answer within 5s") {
 			t.Errorf("failure %q", got)
 		}
 		time.Sleep(time.Hour)
@@ -378,7 +378,7 @@ func TestHealthThatIsSilent(t *testing.T) {
 		silent.act(nil)
 		time.Sleep(maxHealthPause + recoveryPause)
 		synctest.Wait()
-		if got, want := healthOf(u), []string{accepting, accepting}; !slices.Equal(got, want) {
+		if got, want := healthOf(p), []string{accepting, accepting}; !slices.Equal(got, want) {
 			t.Errorf("health %v, want %v", got, want)
 		}
 		if got, want := b.calls(), []int{0, 2}; !slices.Equal(got, want) {
@@ -394,13 +394,13 @@ func TestSilentHealthOfOneAddress(t *testing.T) {
 		b := newCountedBackend(t, 100)
 		b.HealthCheck.Enabled = true
 		b.health.act(hold)
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		start := time.Now()
-		e := callUpstream(t.Context(), t, u, nil)
+		e := makeCall(t.Context(), t, p)
 		if took := time.Since(start); e.status.Code() != codes.Unavailable || took != healthPatience {
 			t.Errorf("got %v for %s (%s) after %v", e.status, e.reason, e.cause, took)
 		}
-		wantUnhealthy(t, u, "no answer within 5s")
+		wantUnhealthy(t, p, "no answer within 5s")
 	})
 }
 
@@ -415,10 +415,10 @@ func TestWatchThatEnds(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 			return errors.Join(err, status.Error(codes.Unavailable, "time is up"))
 		})
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
 		for range 100 {
-			endAll(holding(t, u, 1))
+			endAll(holding(t, p, 1))
 			time.Sleep(100 * time.Millisecond)
 		}
 		if got := b.health.asked(); got < 9 || got > 11 {
@@ -426,10 +426,10 @@ func TestWatchThatEnds(t *testing.T) {
 		}
 		b.health.act(func(grpc.ServerStream) error { return status.Error(codes.Internal, "broken") })
 		time.Sleep(2 * time.Second)
-		wantUnhealthy(t, u, "broken")
+		wantUnhealthy(t, p, "broken")
 		b.health.act(nil)
 		time.Sleep(maxHealthPause + recoveryPause)
-		endAll(holding(t, u, 1))
+		endAll(holding(t, p, 1))
 	})
 }
 
@@ -440,17 +440,15 @@ func TestHealthThatFlaps(t *testing.T) {
 		b := newSeveral(t, 2, 100)
 		var log logText
 		b.HealthCheck.Enabled, b.Logger = true, slog.New(slog.NewTextHandler(&log, nil))
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		synctest.Wait()
 		for range 1000 {
 			b.each[0].health.say(notServing)
 			b.each[0].health.say(serving)
 			time.Sleep(recoveryPause / 2)
-			endAll(holding(t, u, 1))
+			endAll(holding(t, p, 1))
 		}
-		b.each[0].mu.Lock()
-		calls := b.each[0].calls[0].Load()
-		b.each[0].mu.Unlock()
+		calls := b.each[0].CallsBy()[0]
 		if calls != 0 {
 			t.Errorf("%d calls at the address that flaps", calls)
 		}
@@ -458,7 +456,7 @@ func TestHealthThatFlaps(t *testing.T) {
 			t.Errorf("%d lines of log, want 1:\n%.1000s", got, log.String())
 		}
 		time.Sleep(2 * recoveryPause)
-		holding(t, u, 2)
+		holding(t, p, 2)
 		if got, want := b.calls(), []int{1, 1}; !slices.Equal(got, want) {
 			t.Errorf("%v calls, want %v", got, want)
 		}
@@ -483,9 +481,9 @@ func TestHealthFlood(t *testing.T) {
 			}
 		}
 	})
-	u := upstreamTo(t, b.Backend)
+	p := poolTo(t, b.Backend)
 	for ctx := within(t, patience); ; {
-		_, err := openCall(ctx, u, Request{Method: testMethod})
+		_, err := openCall(ctx, p)
 		if err == nil {
 			break
 		}
@@ -523,9 +521,9 @@ func TestAnswersOfHealth(t *testing.T) {
 				b := newCountedBackend(t, 100)
 				b.HealthCheck.Enabled = true
 				b.health.act(c.act)
-				u := upstreamTo(t, b.Backend)
+				p := poolTo(t, b.Backend)
 				time.Sleep(time.Second / 2)
-				wantUnhealthy(t, u, c.cause)
+				wantUnhealthy(t, p, c.cause)
 			})
 		})
 	}
@@ -537,28 +535,28 @@ func TestHealthAndConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 100, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: time.Minute, MaxConnectionAgeGrace: 24 * time.Hour}))
 		b.HealthCheck.Enabled = true
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		for range 10 {
 			time.Sleep(time.Minute)
-			endAll(holding(t, u, 1))
-			if got := b.connections(); got != 1 {
+			endAll(holding(t, p, 1))
+			if got := b.Connections(); got != 1 {
 				t.Fatalf("%d connections, want 1: a Watch keeps a drained one open", got)
 			}
 		}
-		b.crash()
+		b.Crash()
 		time.Sleep(time.Second)
-		wantUnreachable(t, callUpstream(t.Context(), t, u, nil))
+		wantUnreachable(t, makeCall(t.Context(), t, p))
 		b.health.say(notServing)
-		b.up()
+		b.Up()
 		time.Sleep(2 * time.Second)
-		wantUnhealthy(t, u, "NOT_SERVING")
-		b.crash()
+		wantUnhealthy(t, p, "NOT_SERVING")
+		b.Crash()
 		time.Sleep(time.Second)
-		wantUnreachable(t, callUpstream(t.Context(), t, u, nil))
+		wantUnreachable(t, makeCall(t.Context(), t, p))
 		b.health.say(serving)
-		b.up()
+		b.Up()
 		time.Sleep(2 * time.Second)
-		endAll(holding(t, u, 1))
+		endAll(holding(t, p, 1))
 	})
 }
 
@@ -567,10 +565,10 @@ func TestQueuedCallsOfAnUnhealthyBackend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 2)
 		b.HealthCheck.Enabled, b.MaxConnections, b.QueueTimeout = true, 1, time.Hour
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 1)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 1)
 		ended := make(chan ending, 1)
-		go func() { ended <- callUpstream(t.Context(), t, u, nil) }()
+		go func() { ended <- makeCall(t.Context(), t, p) }()
 		synctest.Wait()
 		b.health.say(notServing)
 		synctest.Wait()
@@ -593,7 +591,7 @@ func TestCloseDuringHealthChecks(t *testing.T) {
 		b.HealthCheck.Enabled = true
 		b.each[0].health.act(hold)
 		b.each[1].health.act(func(grpc.ServerStream) error { return status.Error(codes.Internal, "broken") })
-		upstreamTo(t, b.Backend)
+		poolTo(t, b.Backend)
 		time.Sleep(3 * time.Second)
 		b.resolveTo(0, 1)
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 // grow opens the connections that the calls in the queue need. It returns the number of
 // places on connections that are being opened, or wait for their first health answer. mu
 // is held.
-func (p *pool) grow() (coming int) {
+func (p *Pool) grow() (coming int) {
 	for _, a := range p.ready {
 		for _, c := range a.conns {
 			switch {
@@ -33,7 +33,7 @@ func (p *pool) grow() (coming int) {
 
 // growable returns the address with the fewest connections among the full ones that may
 // have another one, or nil. mu is held.
-func (p *pool) growable() *address {
+func (p *Pool) growable() *address {
 	var best *address
 	for _, a := range p.ready {
 		if len(a.conns) >= p.config.maxConnections || a.streams == 0 || a.hasRoom() || best != nil && len(a.conns) >= len(best.conns) {
@@ -72,14 +72,14 @@ func (a *address) mayGrow() bool {
 const trimInterval = 10 * time.Second
 
 // startTrimming runs trim after the interval. mu is held.
-func (p *pool) startTrimming() {
+func (p *Pool) startTrimming() {
 	if p.trimTimer == nil && !p.closed {
 		p.trimTimer = p.after(trimInterval, p.trim)
 	}
 }
 
 // trim closes connections that were not needed for an interval. mu is held.
-func (p *pool) trim() {
+func (p *Pool) trim() {
 	p.trimTimer = nil
 	for _, a := range p.addresses {
 		a.trim(p.queue.Len() == 0)

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"cmp"
@@ -231,7 +231,7 @@ func (w *check) giveUp() {
 }
 
 // noteUnchecked logs once that the backend's health isn't checked. mu is held.
-func (p *pool) noteUnchecked(remedy string) {
+func (p *Pool) noteUnchecked(remedy string) {
 	if p.warned {
 		return
 	}

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"container/list"
@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
@@ -20,16 +20,8 @@ import (
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
-// poolPolicy is the pool's name in grpc-go's registry of balancing policies.
-const poolPolicy = "culvert_pool"
-
-func init() { balancer.Register(poolBuilder{}) }
-
-// poolService is the service config that selects the pool.
-const poolService = `{"loadBalancingConfig": [{"` + poolPolicy + `": {}}]}`
-
-// A poolConfig is what the pool needs of a Backend.
-type poolConfig struct {
+// A config is what the pool needs of a Backend.
+type config struct {
 	balance        policy
 	health         report.HealthCheck
 	maxConnections int           // to each address
@@ -37,12 +29,12 @@ type poolConfig struct {
 	queueTimeout   time.Duration // of a call that waits for a place
 }
 
-func poolOf(b *report.Backend) (poolConfig, error) {
+func configOf(b *report.Backend) (config, error) {
 	balance, err := findPolicy(b.Balance)
 	if err != nil {
-		return poolConfig{}, err
+		return config{}, err
 	}
-	return poolConfig{
+	return config{
 		balance:        balance,
 		health:         b.HealthCheck,
 		maxConnections: rules.OrDefault(b.MaxConnections, rules.MaxConnections, math.MaxInt32),
@@ -51,38 +43,22 @@ func poolOf(b *report.Backend) (poolConfig, error) {
 	}, nil
 }
 
-// poolBuilder is the pool's entry in grpc-go's registry.
-type poolBuilder struct{}
-
-// Name returns the policy's name in a service config.
-func (poolBuilder) Name() string { return poolPolicy }
-
-// Build returns the pool that the upstream has put in its credentials: grpc-go offers
-// no other way from a ClientConn to its balancer.
-func (poolBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
-	creds, ok := o.DialCreds.(poolCredentials)
-	if !ok { // another ClientConn of the process has a service config that names the pool
-		return balancer.Get(pickfirst.Name).Build(cc, o)
-	}
-	creds.pool.cc = cc
-	return creds.pool
-}
-
-// A pool is grpc-go's balancer for one upstream, and its picker.
+// A Pool has the connections to a backend. New makes one. Its methods may be called from any
+// goroutine.
 //
 // Its policy chooses the address of a call. It has one connection to each address, and
 // opens further ones when a call finds no place on any. A place is room for one call
 // under the backend's MAX_CONCURRENT_STREAMS. A call without a place waits in one
 // queue for all addresses. The pool closes connections that are no longer needed,
 // once their calls have ended.
-//
-// grpc-go calls the methods of balancer.Balancer and the listeners of connections one
-// after the other, and Pick from each call's goroutine.
-type pool struct {
-	cc     balancer.ClientConn
-	config poolConfig
+type Pool struct {
+	client *grpc.ClientConn    // opens streams
+	cc     balancer.ClientConn // makes connections
+	config config
 	panics *report.Panics
 	log    *slog.Logger
+
+	openings openings
 
 	window      int64        // of a connection
 	headerBytes int          // of a header block that grpc-go takes
@@ -123,7 +99,7 @@ type watcherKey struct{}
 
 // pingSeldomer raises backend.keepalive for new connections: the backend has ended one for its
 // PINGs. gRFC A8.
-func (p *pool) pingSeldomer(every int64) {
+func (p *Pool) pingSeldomer(every int64) {
 	for {
 		now := p.keepalive.Load()
 		if every <= now || p.keepalive.CompareAndSwap(now, every) {
@@ -133,7 +109,7 @@ func (p *pool) pingSeldomer(every int64) {
 }
 
 // noteLeftOut logs that a value of an answer is left out, once a minute.
-func (p *pool) noteLeftOut(name string) {
+func (p *Pool) noteLeftOut(name string) {
 	now, before := time.Now().UnixNano(), p.leftOut.Load()
 	if now-before < int64(time.Minute) || !p.leftOut.CompareAndSwap(before, now) {
 		return
@@ -144,7 +120,7 @@ func (p *pool) noteLeftOut(name string) {
 
 // unlock unlocks mu, shuts down unused connections and logs. The shutdown may wait for
 // the goroutine that reads from them, which may wait for mu. The log may wait, too.
-func (p *pool) unlock() {
+func (p *Pool) unlock() {
 	unused, notes := p.unused, p.notes
 	p.unused, p.notes = nil, nil
 	p.mu.Unlock()
@@ -158,52 +134,7 @@ func (p *pool) unlock() {
 	}
 }
 
-// UpdateClientConnState sets the addresses that the target now resolves to.
-func (p *pool) UpdateClientConnState(s balancer.ClientConnState) (err error) {
-	defer p.panics.Catch("the balancer", func(f *report.Fault) {
-		err = f
-		p.broke(f)
-	})
-	p.mu.Lock()
-	defer p.unlock()
-	p.watcher, _ = s.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
-	known := append(p.gone, p.addresses...)
-	p.addresses = nil
-	for _, e := range s.ResolverState.Endpoints {
-		key := endpointKey(e)
-		if p.find(p.addresses, key) != nil {
-			continue // named twice
-		}
-		a := p.find(known, key)
-		if a == nil {
-			a = &address{pool: p, key: key, endpoint: e}
-		}
-		a.index = len(p.addresses)
-		p.addresses = append(p.addresses, a)
-	}
-	p.size.Store(int32(len(p.addresses)))
-	p.gone = slices.DeleteFunc(known, func(a *address) bool { return p.find(p.addresses, a.key) != nil })
-	for _, a := range p.addresses {
-		if len(a.conns) == 0 {
-			a.connect()
-		}
-	}
-	for _, a := range p.gone {
-		for _, c := range a.conns {
-			c.close()
-		}
-		p.stop(a.avoided)
-		a.avoided = nil
-	}
-	p.gone = slices.DeleteFunc(p.gone, func(a *address) bool { return a.open == 0 })
-	p.publish()
-	if len(p.addresses) == 0 {
-		return balancer.ErrBadResolverState
-	}
-	return nil
-}
-
-func (p *pool) find(in []*address, key string) *address {
+func (p *Pool) find(in []*address, key string) *address {
 	i := slices.IndexFunc(in, func(a *address) bool { return a.key == key })
 	if i < 0 {
 		return nil
@@ -220,40 +151,8 @@ func endpointKey(e resolver.Endpoint) string {
 	return key.String()
 }
 
-// ResolverError sets why there is no address. Known addresses stay.
-func (p *pool) ResolverError(err error) {
-	defer p.panics.Catch("the balancer", p.broke)
-	p.mu.Lock()
-	defer p.unlock()
-	if len(p.addresses) == 0 {
-		p.failure = err
-		p.publish()
-	}
-}
-
-// UpdateSubConnState is not called: each connection has a listener.
-func (p *pool) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
-
-// ExitIdle does nothing: the pool connects by itself.
-func (p *pool) ExitIdle() {}
-
-// Close ends the pool's work. grpc-go closes the connections.
-func (p *pool) Close() {
-	defer p.panics.Catch("the balancer", nil)
-	p.end()
-	p.timers.Wait()
-	p.checks.Wait()
-}
-
-// isClosed reports whether the upstream is being closed, or was.
-func (p *pool) isClosed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
-}
-
 // end is Close up to its waits.
-func (p *pool) end() {
+func (p *Pool) end() {
 	p.mu.Lock()
 	defer p.unlock()
 	p.closed = true
@@ -268,7 +167,7 @@ func (p *pool) end() {
 }
 
 // after calls f later with mu held, unless the timer is stopped first. mu is held.
-func (p *pool) after(d time.Duration, f func()) *time.Timer {
+func (p *Pool) after(d time.Duration, f func()) *time.Timer {
 	p.timers.Add(1)
 	return time.AfterFunc(d, func() {
 		defer p.timers.Done()
@@ -280,21 +179,21 @@ func (p *pool) after(d time.Duration, f func()) *time.Timer {
 }
 
 // stop stops a timer of after. It may be nil. mu is held.
-func (p *pool) stop(timer *time.Timer) {
+func (p *Pool) stop(timer *time.Timer) {
 	if timer != nil && timer.Stop() {
 		p.timers.Done()
 	}
 }
 
 // unresolved notes why no address is known.
-func (p *pool) unresolved(why error) {
+func (p *Pool) unresolved(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.latest = why
 }
 
 // lastFailure returns why the last attempt to connect failed, or nil if there is a connection.
-func (p *pool) lastFailure() error {
+func (p *Pool) lastFailure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.latest
@@ -307,15 +206,15 @@ const connectGrace = time.Second
 // long is a time in the past, for pool.absent.
 const long = 1
 
-// serves reports whether new calls don't fail, as far as the pool knows.
-func (p *pool) serves() bool {
+// Serves reports whether new calls don't fail, as far as the pool knows. It takes no lock.
+func (p *Pool) Serves() bool {
 	since := p.absent.Load()
 	return since == 0 || time.Since(time.Unix(0, since)) < connectGrace
 }
 
 // publish reports the state of the connections to grpc-go, so that calls that wait
 // for a change pick again, and hands out the free places. mu is held.
-func (p *pool) publish() {
+func (p *Pool) publish() {
 	if p.closed {
 		return
 	}
@@ -361,7 +260,7 @@ func (p *pool) publish() {
 	if p.watcher != nil {
 		p.watcher.connected(state == connectivity.Ready)
 	}
-	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: p})
+	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: balancing{p}})
 	if state == connectivity.TransientFailure {
 		p.fail(p.failure)
 	}

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"slices"
@@ -14,7 +14,7 @@ import (
 
 // An address is one address of the backend. The pool's mu guards its fields.
 type address struct {
-	pool     *pool
+	pool     *Pool
 	key      string
 	endpoint resolver.Endpoint
 	index    int         // in pool.addresses, and every choice of them has this order
@@ -57,7 +57,7 @@ func (a *address) connect() {
 	}
 }
 
-// makeSub gives c a SubConn. It returns false if the upstream is being closed. mu is held.
+// makeSub gives c a SubConn. It returns false if the pool is being closed. mu is held.
 //
 //nolint:contextcheck // a connection outlives the call that needs it
 func (c *slot) makeSub() bool {

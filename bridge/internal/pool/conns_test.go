@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -28,173 +26,32 @@ import (
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
-// A countedBackend is a backend in memory that counts its connections and the
-// calls on each. A call lasts until its client ends it.
-type countedBackend struct {
-	report.Backend
-
-	ln     *parts.PipeListener
-	health *scriptedHealth
-
-	mu       sync.Mutex
-	open     map[net.Conn]bool
-	most     int // of them at once
-	down     bool
-	attempts *atomic.Int64   // to connect; nil: nobody asks
-	calls    []*atomic.Int64 // by connection, in the order in which they came
-}
-
-type callsKey struct{}
-
-// TagConn gives a connection its counter.
-func (b *countedBackend) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	calls := new(atomic.Int64)
-	b.calls = append(b.calls, calls)
-	return context.WithValue(ctx, callsKey{}, calls)
-}
-
-func (b *countedBackend) HandleConn(context.Context, stats.ConnStats) {}
-
-func (b *countedBackend) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-func (b *countedBackend) HandleRPC(context.Context, stats.RPCStats) {}
-
-// callsBy returns the calls by connection.
-func (b *countedBackend) callsBy() (calls []int) {
-	synctest.Wait()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.calls {
-		calls = append(calls, int(c.Load()))
-	}
-	return calls
-}
-
-func newCountedBackend(t *testing.T, streams uint32, opts ...grpc.ServerOption) *countedBackend {
-	t.Helper()
-	b := &countedBackend{ln: parts.ListenPipe(t), health: newScriptedHealth(), open: map[net.Conn]bool{}}
-	stop := serveBackend(t, b.ln, func(ss grpc.ServerStream) error {
-		if method, _ := grpc.MethodFromServerStream(ss); method == healthpb.Health_Watch_FullMethodName {
-			return b.health.watch(ss)
-		}
-		calls := ss.Context().Value(callsKey{}).(*atomic.Int64)
-		calls.Add(1)
-		defer calls.Add(-1)
-		return hold(ss)
-	}, append(opts, grpc.MaxConcurrentStreams(streams), grpc.StatsHandler(b))...)
-	t.Cleanup(stop)
-	b.Backend = report.Backend{Target: "passthrough:///bubble", Dial: b.dial}
-	return b
-}
-
-type countedConn struct {
-	net.Conn
-	closed func()
-}
-
-func (c *countedConn) Close() error {
-	c.closed()
-	return c.Conn.Close()
-}
-
-func (b *countedBackend) dial(ctx context.Context, _ string) (net.Conn, error) {
-	b.mu.Lock()
-	down := b.down
-	if b.attempts != nil {
-		b.attempts.Add(1)
-	}
-	b.mu.Unlock()
-	if down {
-		return nil, errors.New("the backend is down")
-	}
-	conn, err := b.ln.DialContext(ctx)
-	if err != nil {
-		return nil, err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.open[conn] = true
-	b.most = max(b.most, len(b.open))
-	return &countedConn{conn, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		delete(b.open, conn)
-	}}, nil
-}
-
-// connections returns how many there are now.
-func (b *countedBackend) connections() int {
-	synctest.Wait()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.open)
-}
-
-// crash cuts all connections, and refuses further ones until up.
-func (b *countedBackend) crash() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.down = true
-	for conn := range b.open {
-		_ = conn.Close() // its other end learns of it
-	}
-}
-
-func (b *countedBackend) up() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.down = false
-}
-
-// holding opens n calls one after the other. end ends one of them.
-func holding(t *testing.T, u *Upstream, n int) (ends []func()) {
-	t.Helper()
-	for i := range n {
-		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
-			t.Fatalf("call %d: %v", i, err)
-		}
-		ends = append(ends, cancel)
-		synctest.Wait() // the backend has it
-	}
-	return ends
-}
-
-func endAll(ends []func()) {
-	for _, end := range ends {
-		end()
-	}
-	synctest.Wait()
-}
-
 // TestFurtherConnections: a connection is opened for the first call that finds
 // no place, and not before; those that stay without use are closed.
 func TestFurtherConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 100)
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 100)
-		if got := b.connections(); got != 1 {
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 100)
+		if got := b.Connections(); got != 1 {
 			t.Errorf("%d connections for 100 calls, want 1", got)
 		}
-		ends = append(ends, holding(t, u, 150)...)
-		if got := b.connections(); got != 3 {
+		ends = append(ends, holding(t, p, 150)...)
+		if got := b.Connections(); got != 3 {
 			t.Errorf("%d connections for 250 calls, want 3", got)
 		}
 		endAll(ends[50:])
 		time.Sleep(trimInterval + time.Second)
-		if got := b.connections(); got != 3 {
+		if got := b.Connections(); got != 3 {
 			t.Errorf("%d connections behind a busy interval, want 3", got)
 		}
 		time.Sleep(trimInterval)
-		if got := b.connections(); got != 1 {
+		if got := b.Connections(); got != 1 {
 			t.Errorf("%d connections for 50 calls on the first, want 1", got)
 		}
 		endAll(ends[:50])
 		time.Sleep(time.Hour)
-		if got := b.connections(); got != 1 {
+		if got := b.Connections(); got != 1 {
 			t.Errorf("%d connections without a call, want 1", got)
 		}
 	})
@@ -204,13 +61,13 @@ func TestFurtherConnections(t *testing.T) {
 func TestEmptiestConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 10)
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 20)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 20)
 		endAll(ends[:6])
 		endAll(ends[10:12])
 		for _, want := range [][]int{{5, 8}, {6, 8}, {7, 8}, {8, 8}} {
-			holding(t, u, 1)
-			if got := b.callsBy(); !slices.Equal(got, want) {
+			holding(t, p, 1)
+			if got := b.CallsBy(); !slices.Equal(got, want) {
 				t.Errorf("%v calls, want %v", got, want)
 			}
 		}
@@ -221,17 +78,17 @@ func TestEmptiestConnection(t *testing.T) {
 func TestSpareConnectionIsUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 10)
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 15)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 15)
 		endAll(ends[:9])
 		endAll(ends[11:]) // one call on the first connection, one on the second
 		time.Sleep(2*trimInterval + time.Second)
-		if got := b.connections(); got != 2 {
+		if got := b.Connections(); got != 2 {
 			t.Errorf("%d connections, want 2: each has a call", got)
 		}
-		holding(t, u, 18)
-		if got := b.connections(); got != 2 || b.most != 2 {
-			t.Errorf("%d connections, %d at most, want 2 for 20 calls", got, b.most)
+		holding(t, p, 18)
+		if got := b.Connections(); got != 2 || b.Most() != 2 {
+			t.Errorf("%d connections, %d at most, want 2 for 20 calls", got, b.Most())
 		}
 	})
 }
@@ -242,15 +99,15 @@ func TestQueueOfCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 2)
 		b.MaxConnections, b.QueueTimeout = 1, time.Hour
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 2)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 2)
 		const n = 50
 		opened := make(chan int, n)
 		for i := range n {
 			go func() {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel() // gives the place to the next
-				if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+				if _, err := openCall(ctx, p); err != nil {
 					t.Errorf("call %d: %v", i, err)
 				}
 				opened <- i
@@ -275,10 +132,10 @@ func TestQueuedCallEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 3)
 		b.MaxConnections, b.QueueTimeout = 2, 7*time.Second
-		u := upstreamTo(t, b.Backend)
-		holding(t, u, 6)
+		p := poolTo(t, b.Backend)
+		holding(t, p, 6)
 		start := time.Now()
-		e := callUpstream(t.Context(), t, u, nil)
+		e := makeCall(t.Context(), t, p)
 		if got := time.Since(start); got != b.QueueTimeout || e.status.Code() != codes.Unavailable || e.reason != report.ReasonOverloaded {
 			t.Errorf("got %v for %s after %v, want UNAVAILABLE for %s after %v", e.status, e.reason, got, report.ReasonOverloaded, b.QueueTimeout)
 		}
@@ -289,7 +146,7 @@ func TestQueuedCallEnds(t *testing.T) {
 		start = time.Now()
 		ctx, cancel := context.WithDeadlineCause(t.Context(), start.Add(time.Second), errDeadline)
 		defer cancel()
-		if e := callUpstream(ctx, t, u, nil); e.reason != report.ReasonDeadlineExceeded || time.Since(start) != time.Second {
+		if e := makeCall(ctx, t, p); e.reason != report.ReasonDeadlineExceeded || time.Since(start) != time.Second {
 			t.Errorf("got %v for %s after %v, want %s after 1s", e.status, e.reason, time.Since(start), report.ReasonDeadlineExceeded)
 		}
 	})
@@ -300,17 +157,17 @@ func TestQueueOutlastsTheWaitForAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 1)
 		b.MaxConnections, b.QueueTimeout = 1, time.Minute
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 1)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 1)
 		timer := time.AfterFunc(2*connectPatience, ends[0])
 		defer timer.Stop()
 		start := time.Now()
-		ends = holding(t, u, 1)
+		ends = holding(t, p, 1)
 		if got := time.Since(start); got != 2*connectPatience {
 			t.Errorf("the call has its place after %v, want %v", got, 2*connectPatience)
 		}
 		time.Sleep(time.Hour) // and nothing cuts it later
-		if got := b.callsBy(); !slices.Equal(got, []int{1}) {
+		if got := b.CallsBy(); !slices.Equal(got, []int{1}) {
 			t.Errorf("%v calls, want 1", got)
 		}
 		endAll(ends)
@@ -322,10 +179,10 @@ func TestNoWaitForAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 1)
 		b.MaxConnections, b.QueueTimeout = 1, -1
-		u := upstreamTo(t, b.Backend)
-		holding(t, u, 1)
+		p := poolTo(t, b.Backend)
+		holding(t, p, 1)
 		start := time.Now()
-		if e := callUpstream(t.Context(), t, u, nil); e.reason != report.ReasonOverloaded || time.Since(start) != 0 {
+		if e := makeCall(t.Context(), t, p); e.reason != report.ReasonOverloaded || time.Since(start) != 0 {
 			t.Errorf("got %v after %v, want %s at once", e.status, time.Since(start), report.ReasonOverloaded)
 		}
 	})
@@ -336,33 +193,32 @@ func TestNoWaitForAPlace(t *testing.T) {
 func TestCrashUnderSeveralConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 10)
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		var ended sync.WaitGroup
 		for i := range 35 {
-			call, err := openCall(t.Context(), u, Request{Method: testMethod})
+			call, err := openCall(t.Context(), p)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ended.Go(func() {
-				_, err := call.Recv()
-				if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Reason != report.ReasonUpstreamReset {
-					t.Errorf("call %d ended with %v, want %s", i, err, report.ReasonUpstreamReset)
+				if err := call.RecvMsg(new([]byte)); status.Code(err) != codes.Unavailable {
+					t.Errorf("call %d ended with %v, want %v", i, err, codes.Unavailable)
 				}
 			})
 		}
-		b.crash()
+		b.Crash()
 		ended.Wait()
 		time.Sleep(time.Minute)
-		if got := b.connections(); got != 0 {
+		if got := b.Connections(); got != 0 {
 			t.Fatalf("%d connections to a backend that is down", got)
 		}
-		b.up()
+		b.Up()
 		time.Sleep(2 * time.Second) // the next attempt
-		if got := b.connections(); got != 1 {
+		if got := b.Connections(); got != 1 {
 			t.Errorf("%d connections without calls, want 1", got)
 		}
-		holding(t, u, 35)
-		if got := b.connections(); got != 4 {
+		holding(t, p, 35)
+		if got := b.Connections(); got != 4 {
 			t.Errorf("%d connections for 35 calls, want 4", got)
 		}
 	})
@@ -373,26 +229,24 @@ func TestCrashUnderSeveralConnections(t *testing.T) {
 func TestFurtherConnectionThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 1)
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 1)
-		var attempts atomic.Int64
-		b.mu.Lock()
-		b.down, b.attempts = true, &attempts
-		b.mu.Unlock()
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 1)
+		before := b.Attempts()
+		b.Refuse()
 		for range 20 {
-			e := callUpstream(t.Context(), t, u, nil)
+			e := makeCall(t.Context(), t, p)
 			// The remedy names several keys. In brackets are those of limits that were reached.
 			reached := func(key string) bool { return strings.Contains(e.status.Message(), "("+key+")") }
 			if e.reason != report.ReasonOverloaded || !reached(report.KeyQueueTimeout) || reached(report.KeyMaxConnections) {
 				t.Fatalf("got %v for %s, want %s by %s, and not by %s", e.status, e.reason, report.ReasonOverloaded, report.KeyQueueTimeout, report.KeyMaxConnections)
 			}
 		}
-		if took, got := 20*rules.QueueTimeout, attempts.Load(); got > int64(took/(700*time.Millisecond)) || got < 20 {
+		if took, got := 20*rules.QueueTimeout, b.Attempts()-before; got > int(took/(700*time.Millisecond)) || got < 20 {
 			t.Errorf("%d attempts in %v", got, took)
 		}
-		b.up()
-		ends = append(ends, holding(t, u, 1)...)
-		if got := b.callsBy(); !slices.Equal(got, []int{1, 1}) {
+		b.Up()
+		ends = append(ends, holding(t, p, 1)...)
+		if got := b.CallsBy(); !slices.Equal(got, []int{1, 1}) {
 			t.Errorf("%v calls by connection, want 1 on each", got)
 		}
 		endAll(ends)
@@ -405,15 +259,15 @@ func TestLostConnectionsPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 5)
 		b.MaxConnections = 1
-		u := upstreamTo(t, b.Backend)
+		p := poolTo(t, b.Backend)
 		for range 10 {
-			holding(t, u, 5)
-			b.crash()
+			holding(t, p, 5)
+			b.Crash()
 			synctest.Wait()
-			b.up()
+			b.Up()
 			time.Sleep(2 * time.Second)
 		}
-		if got := b.connections(); got != 1 {
+		if got := b.Connections(); got != 1 {
 			t.Errorf("%d connections, want 1", got)
 		}
 	})
@@ -425,7 +279,7 @@ func TestSettingsThatChange(t *testing.T) {
 		ln := parts.ListenPipe(t)
 		b := inBubble(ln)
 		b.MaxConnections = 1
-		u := upstreamTo(t, b)
+		p := poolTo(t, b)
 		raw, err := ln.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -441,11 +295,11 @@ func TestSettingsThatChange(t *testing.T) {
 			synctest.Wait()
 		}
 		set(2)
-		ends := holding(t, u, 2)
+		ends := holding(t, p, 2)
 		opened := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, err := openCall(t.Context(), u, Request{Method: testMethod})
+				_, err := openCall(t.Context(), p)
 				opened <- err
 			}()
 		}
@@ -482,17 +336,17 @@ func TestGoAwayUnderSeveralConnections(t *testing.T) {
 		const age = time.Minute
 		b := newCountedBackend(t, 3, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: age, MaxConnectionAgeGrace: 24 * time.Hour}))
 		b.MaxConnections = 2
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 6)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 6)
 		time.Sleep(age + age/2) // the age varies by a tenth
-		more := holding(t, u, 6)
-		if got := b.callsBy(); len(got) < 4 || got[0] != 3 || got[1] != 3 {
+		more := holding(t, p, 6)
+		if got := b.CallsBy(); len(got) < 4 || got[0] != 3 || got[1] != 3 {
 			t.Errorf("%v calls by connection, want 3 on the first two, and more connections", got)
 		}
 		endAll(ends)
 		endAll(more)
 		time.Sleep(age / 2)
-		if got := b.connections(); got != 1 {
+		if got := b.Connections(); got != 1 {
 			t.Errorf("%d connections without a call, want 1", got)
 		}
 	})
@@ -507,10 +361,10 @@ func TestFurtherConnectionsOverTLS(t *testing.T) {
 		"current": {TLSSource: tlsSource(func() *tls.Config { return &tls.Config{RootCAs: ca.Pool} })},
 	} {
 		b.Target, b.MaxConnections = address, 3
-		u := upstreamTo(t, b)
+		p := poolTo(t, b)
 		ctx, cancel := context.WithCancel(within(t, patience))
 		for i := range 3 {
-			if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+			if _, err := openCall(ctx, p); err != nil {
 				t.Errorf("%s: call %d: %v", name, i, err)
 			}
 		}
@@ -523,13 +377,13 @@ func TestFurtherConnectionsOverTLS(t *testing.T) {
 func TestCallsThatComeAndGo(t *testing.T) {
 	b := newCountedBackend(t, 3)
 	b.MaxConnections, b.QueueTimeout = 4, patience
-	u := upstreamTo(t, b.Backend)
+	p := poolTo(t, b.Backend)
 	var all sync.WaitGroup
 	for i := range 64 {
 		all.Go(func() {
 			for round := range 30 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+(i*7+round*13)%10)*time.Millisecond)
-				_, err := openCall(ctx, u, Request{Method: testMethod})
+				_, err := openCall(ctx, p)
 				if f := (*report.Fault)(nil); err != nil && !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &f) && f.Reason == report.ReasonDeadlineExceeded) {
 					t.Errorf("call %d.%d: %v", i, round, err)
 				}
@@ -545,14 +399,12 @@ func TestCallsThatComeAndGo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for i := range 12 {
-		if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+		if _, err := openCall(ctx, p); err != nil {
 			t.Fatalf("call %d of 12: %v", i, err)
 		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.most > 4 {
-		t.Errorf("%d connections at once, want 4 at most", b.most)
+	if got := b.Most(); got > 4 {
+		t.Errorf("%d connections at once, want 4 at most", got)
 	}
 }
 
@@ -561,27 +413,28 @@ func TestCallsThatComeAndGo(t *testing.T) {
 func TestLastConnectionStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 10)
+		var mu sync.Mutex
 		var conns []net.Conn
 		dial := b.Backend.Dial
 		b.Backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
 			c, err := dial(ctx, address)
-			b.mu.Lock()
-			defer b.mu.Unlock()
+			mu.Lock()
+			defer mu.Unlock()
 			conns = append(conns, c)
 			return c, err
 		}
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 15)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 15)
 		endAll(ends[2:10])
 		endAll(ends[11:]) // two calls on the first connection, one on the second
 		time.Sleep(2*trimInterval + time.Second)
-		if got := b.callsBy(); !slices.Equal(got, []int{2, 1}) {
+		if got := b.CallsBy(); !slices.Equal(got, []int{2, 1}) {
 			t.Fatalf("%v calls by connection, want 2 and 1", got)
 		}
 		_ = conns[0].Close() // it is lost, and the second does
 		endAll(ends)
 		time.Sleep(trimInterval + time.Second)
-		if got := b.connections(); got != 1 {
+		if got := b.Connections(); got != 1 {
 			t.Errorf("%d connections without a call, want 1", got)
 		}
 	})
@@ -610,12 +463,12 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 				})
 			}
 		})
-		u, err := New(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30, 0), nil)
+		p, err := newPool(inBubble(ln), memory.New(1<<30, 0), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if err := u.Close(); err != nil {
+		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
 		_ = ln.Close()
@@ -659,19 +512,19 @@ func TestWaitingCalls(t *testing.T) {
 				b, end := c.start(t)
 				defer end()
 				b.MaxWaiting, b.QueueTimeout = most, time.Hour
-				u := upstreamTo(t, b)
+				p := poolTo(t, b)
 				waiting := func() int {
 					synctest.Wait()
-					n, _ := u.pool.state()
+					n := p.State().Waiting
 					return n
 				}
-				holding(t, u, c.held)
+				holding(t, p, c.held)
 				for round := range 3 {
 					ctx, cancel := context.WithCancel(t.Context())
 					var ended sync.WaitGroup
 					for range most {
 						ended.Go(func() {
-							if _, err := openCall(ctx, u, Request{Method: testMethod}); !errors.Is(err, context.Canceled) {
+							if _, err := openCall(ctx, p); !errors.Is(err, context.Canceled) {
 								t.Errorf("a call that waits ended with %v", err)
 							}
 						})
@@ -680,7 +533,7 @@ func TestWaitingCalls(t *testing.T) {
 						t.Errorf("%d calls wait, want %d", got, most)
 					}
 					start := time.Now()
-					e := callUpstream(t.Context(), t, u, nil)
+					e := makeCall(t.Context(), t, p)
 					if e.reason != report.ReasonOverloaded || time.Since(start) != 0 {
 						t.Errorf("round %d: one call more ended with %v for %s after %v, want %s at once", round, e.status, e.reason, time.Since(start), report.ReasonOverloaded)
 					}
@@ -704,17 +557,17 @@ func TestWaitingCallsThatBegin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCountedBackend(t, 1)
 		b.MaxConnections, b.MaxWaiting = 1, 1
-		u := upstreamTo(t, b.Backend)
-		ends := holding(t, u, 1)
+		p := poolTo(t, b.Backend)
+		ends := holding(t, p, 1)
 		for range 10 {
 			next := make(chan func())
-			go func() { next <- holding(t, u, 1)[0] }()
+			go func() { next <- holding(t, p, 1)[0] }()
 			synctest.Wait()
 			ends[0]()
 			ends[0] = <-next
 		}
 		endAll(ends)
-		if got, _ := u.pool.state(); got != 0 {
+		if got := p.State().Waiting; got != 0 {
 			t.Errorf("%d calls wait", got)
 		}
 	})

@@ -1,0 +1,113 @@
+package pool
+
+import (
+	"slices"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/pickfirst"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// policyName is the pool's name in grpc-go's registry of balancing policies.
+const policyName = "culvert_pool"
+
+func init() { balancer.Register(builder{}) }
+
+// serviceConfig is the service config that selects the pool.
+const serviceConfig = `{"loadBalancingConfig": [{"` + policyName + `": {}}]}`
+
+// builder is the pool's entry in grpc-go's registry.
+type builder struct{}
+
+// Name returns the policy's name in a service config.
+func (builder) Name() string { return policyName }
+
+// Build returns the pool that New has put into the credentials: grpc-go offers
+// no other way from a ClientConn to its balancer.
+func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
+	creds, ok := o.DialCreds.(wireCredentials)
+	if !ok { // another ClientConn of the process has a service config that names the pool
+		return balancer.Get(pickfirst.Name).Build(cc, o)
+	}
+	creds.pool.cc = cc
+	return balancing{creds.pool}
+}
+
+// balancing is the pool as grpc-go has it: its balancer, and its picker. grpc-go calls the
+// methods of balancer.Balancer and the listeners of connections one after the other, and Pick
+// from each call's goroutine.
+type balancing struct{ pool *Pool }
+
+// UpdateClientConnState sets the addresses that the target now resolves to.
+func (b balancing) UpdateClientConnState(s balancer.ClientConnState) (err error) {
+	p := b.pool
+	defer p.panics.Catch("the balancer", func(f *report.Fault) {
+		err = f
+		p.broke(f)
+	})
+	p.mu.Lock()
+	defer p.unlock()
+	p.watcher, _ = s.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
+	known := append(p.gone, p.addresses...)
+	p.addresses = nil
+	for _, e := range s.ResolverState.Endpoints {
+		key := endpointKey(e)
+		if p.find(p.addresses, key) != nil {
+			continue // named twice
+		}
+		a := p.find(known, key)
+		if a == nil {
+			a = &address{pool: p, key: key, endpoint: e}
+		}
+		a.index = len(p.addresses)
+		p.addresses = append(p.addresses, a)
+	}
+	p.size.Store(int32(len(p.addresses)))
+	p.gone = slices.DeleteFunc(known, func(a *address) bool { return p.find(p.addresses, a.key) != nil })
+	for _, a := range p.addresses {
+		if len(a.conns) == 0 {
+			a.connect()
+		}
+	}
+	for _, a := range p.gone {
+		for _, c := range a.conns {
+			c.close()
+		}
+		p.stop(a.avoided)
+		a.avoided = nil
+	}
+	p.gone = slices.DeleteFunc(p.gone, func(a *address) bool { return a.open == 0 })
+	p.publish()
+	if len(p.addresses) == 0 {
+		return balancer.ErrBadResolverState
+	}
+	return nil
+}
+
+// ResolverError sets why there is no address. Known addresses stay.
+func (b balancing) ResolverError(err error) {
+	p := b.pool
+	defer p.panics.Catch("the balancer", p.broke)
+	p.mu.Lock()
+	defer p.unlock()
+	if len(p.addresses) == 0 {
+		p.failure = err
+		p.publish()
+	}
+}
+
+// UpdateSubConnState is not called: each connection has a listener.
+func (balancing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+
+// ExitIdle does nothing: the pool connects by itself.
+func (balancing) ExitIdle() {}
+
+// Close ends the pool's work. grpc-go closes the connections.
+func (b balancing) Close() {
+	p := b.pool
+	defer p.panics.Catch("the balancer", nil)
+	p.end()
+	p.timers.Wait()
+	p.checks.Wait()
+}

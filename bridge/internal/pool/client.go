@@ -1,0 +1,159 @@
+package pool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
+	"github.com/culvert-grpc/culvert/zone"
+)
+
+// connectPatience is how long a call waits for a connection to the backend.
+const connectPatience = 5 * time.Second
+
+// Options are what a Pool needs beside the backend.
+type Options struct {
+	HeaderBytes int               // the limit of a block of metadata, which the caller must check
+	Calls       []grpc.CallOption // of each stream, unless it has others
+	Account     *memory.Account
+	Panics      *report.Panics // may be nil
+}
+
+// New begins to connect to the backend. b must have a Logger.
+func New(b report.Backend, o Options) (*Pool, error) {
+	if b.Target == "" {
+		return nil, errors.New("no backend address")
+	}
+	creds := insecure.NewCredentials()
+	switch {
+	case b.TLSSource != nil:
+		creds = currentCredentials{credentials.NewTLS(b.TLSSource.Config()), b.TLSSource.Config}
+	case b.TLS != nil:
+		creds = currentCredentials{credentials.NewTLS(b.TLS), func() *tls.Config { return b.TLS }}
+	}
+	config, err := configOf(&b)
+	if err != nil {
+		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
+	}
+	headerBytes := looseHeaderBytes(o.HeaderBytes)
+	p := &Pool{config: config, panics: o.Panics, log: b.Logger, headerBytes: int(headerBytes), window: wire.ConnWindow(o.Account)}
+	p.absent.Store(time.Now().UnixNano())
+	if b.Keepalive > 0 {
+		p.keepalive.Store(int64(max(b.Keepalive, wire.MinKeepalive)))
+	}
+	target, dial := dialOf(&b)
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(wireCredentials{creds, o.Account, p}),
+		grpc.WithContextDialer(safely(dial, o.Panics)),
+		grpc.WithNoProxy(),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithResolvers(nameBuilder{rules.OrDefault(b.ResolveInterval, rules.ResolveInterval, 0), o.Panics, p.unresolved}),
+		grpc.WithStaticStreamWindowSize(wire.MaxStreamWindow),
+		grpc.WithStaticConnWindowSize(int32(p.window)),
+		grpc.WithMaxHeaderListSize(headerBytes),
+		grpc.WithIdleTimeout(0),
+		experimental.WithBufferPool(safePool{o.Account.Pool, p}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			// Use a backend that comes back within a second or so.
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: connectPatience,
+		}),
+		grpc.WithDefaultCallOptions(o.Calls...),
+	}
+	switch own := creds.Info().ServerName; { //nolint:staticcheck // deprecated for those who set it; grpc-go refuses an authority beside another one
+	case b.Authority != "":
+		opts = append(opts, grpc.WithAuthority(b.Authority))
+	case own == "":
+		if place := hostPortOf(target); zone.Remove(place) != place {
+			opts = append(opts, grpc.WithAuthority(zone.Remove(place)))
+		}
+	}
+	if p.client, err = grpc.NewClient(escapeTarget(target), opts...); err != nil {
+		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
+	}
+	p.client.Connect()
+	return p, nil
+}
+
+// Close ends the streams and closes the connections. It waits for the goroutines and timers
+// of the pool.
+func (p *Pool) Close() error { return p.client.Close() }
+
+// Open opens a stream that isn't a call's. If it doesn't wait for a connection when attempts
+// fail, the error is a *report.Fault then. Pool implements reflection.Backend.
+func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	stream, err := p.client.NewStream(ctx, bidi, path, append(opts, grpc.WaitForReady(wait))...)
+	switch {
+	case err != nil && !wait:
+		return nil, noConnection(causeOf(err))
+	case err != nil && ctx.Err() != nil:
+		if why := p.lastFailure(); why != nil {
+			err = status.Error(status.Code(err), why.Error())
+		}
+	}
+	return stream, err
+}
+
+// Cause returns the cause that the error of a stream tells, for the log.
+func (p *Pool) Cause(err error) error { return causeOf(err) }
+
+// Readied returns how many connections have become ready so far.
+func (p *Pool) Readied() int64 { return p.readied.Load() }
+
+// Ready reports whether there is a connection that accepts calls.
+func (p *Pool) Ready() bool { return p.absent.Load() == 0 }
+
+// Size returns the number of the backend's addresses.
+func (p *Pool) Size() int { return int(p.size.Load()) }
+
+// escapeTarget returns the target as grpc-go wants it: a URL. A path may have a "%" that
+// escapes nothing.
+func escapeTarget(target string) string {
+	if place := hostPortOf(target); place != "" {
+		server := strings.TrimSuffix(target, place)
+		if server == "dns:" {
+			server = "dns:///" // else the rest is no path, and grpc-go leaves it escaped
+		}
+		before, after, _ := strings.Cut(server, "//")
+		if after != "" {
+			server = before + "//" + zone.Escape(after)
+		}
+		return server + zone.Escape(place)
+	}
+	if _, err := url.PathUnescape(target); err != nil {
+		return strings.ReplaceAll(target, "%", "%25")
+	}
+	return target
+}
+
+// hostPortOf returns the host and the port of a target, or "" for a path.
+func hostPortOf(target string) string {
+	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
+		return ""
+	}
+	target = target[strings.LastIndexByte(target, '/')+1:]
+	return strings.TrimPrefix(target, "dns:")
+}
+
+// looseHeaderBytes returns the limit of a block of metadata for grpc-go. For a block
+// that is much larger, grpc-go ends the whole connection, with every call on it. The
+// limit proper costs only the call.
+func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }

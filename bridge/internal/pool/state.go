@@ -1,0 +1,31 @@
+package pool
+
+import "github.com/culvert-grpc/culvert/bridge/report"
+
+// String returns the address for people.
+func (a *address) String() string {
+	if len(a.endpoint.Addresses) == 0 {
+		return ""
+	}
+	return a.endpoint.Addresses[0].Addr
+}
+
+// State returns the pool's part of the upstream's state.
+func (p *Pool) State() report.UpstreamState {
+	s := report.UpstreamState{Conns: p.client.GetState(), LostPings: p.lostPings.Load()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Waiting = p.waiting
+	s.Addresses = make([]report.AddressState, 0, len(p.addresses))
+	for _, a := range p.addresses {
+		of := report.AddressState{Address: a.String(), Accepts: a.accepts()}
+		for _, c := range a.conns {
+			if c.failure != nil {
+				of.Failure = c.failure.Error()
+				of.Unhealthy = of.Unhealthy || c.conn != nil && !of.Accepts
+			}
+		}
+		s.Addresses = append(s.Addresses, of)
+	}
+	return s
+}
