@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync"
 
 	coder "github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
@@ -52,11 +51,8 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 }
 
 func newConn(l *line, closed func(net.Conn)) *Conn {
-	c := &Conn{line: l, closed: func() {}}
+	c := &Conn{line: l, closed: closed}
 	c.in.turn.ended.L = &c.in.turn.mu
-	if closed != nil {
-		c.closed = sync.OnceFunc(func() { closed(l.conn) })
-	}
 	return c
 }
 
