@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -11,7 +12,7 @@ import (
 type asked struct{ u *Upstream }
 
 func (a asked) Open(ctx context.Context, path string, wait bool, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	stream, err := a.u.cc.NewStream(ctx, bidi, path, append(opts, grpc.WaitForReady(wait))...)
+	stream, err := a.u.cc.NewStream(ctx, bidi, path, slices.Concat(a.u.options.plain, opts, []grpc.CallOption{grpc.WaitForReady(wait)})...)
 	switch {
 	case err != nil && !wait:
 		return nil, noConnection(causeOf(err))

@@ -57,6 +57,7 @@ type Upstream struct {
 	budget     retryBudget
 	sentAgain  struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
 	limit      report.SizeLimit                                     // of a message
+	options    callOptions
 	openTimers openTimers
 	holders    holders // while it is in a Set
 }
@@ -103,14 +104,6 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: connectPatience,
 		}),
-		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(rawCodec{}),
-			grpc.MaxCallRecvMsgSize(messages.Bytes),
-			grpc.MaxCallSendMsgSize(math.MaxInt32),
-			// The part of the first messages that is kept for a transparent retry
-			// (only of a call that the backend certainly never saw).
-			grpc.MaxRetryRPCBufferSize(maxUnseenBytes),
-		),
 	}
 	switch own := creds.Info().ServerName; { //nolint:staticcheck // deprecated for those who set it; grpc-go refuses an authority beside another one
 	case b.Authority != "":
@@ -125,7 +118,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	u := &Upstream{cc: cc, pool: p, limit: messages, holders: holders{none: make(chan struct{})}}
+	u := &Upstream{cc: cc, pool: p, limit: messages, options: newCallOptions(messages), holders: holders{none: make(chan struct{})}}
 	u.Book = reflection.NewBook(asked{u}, b.Descriptors, messages.Bytes, account, p.log, panics)
 	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil
