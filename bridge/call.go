@@ -27,7 +27,6 @@ type call struct {
 	decision
 	deadline
 	conversion
-	rules clientRules // of its client's protocol
 
 	unsettled *facts     // that the call is decided by again; nil: it is settled, or the policy has no routes
 	hold      policyHold // until its stream is open
@@ -43,11 +42,12 @@ type call struct {
 	up   *upstream.Stream
 	from *replies.Queue // the replies of up; nil: the client doesn't have the header yet
 
-	announced   bool // the Observer knows of it
-	blind       bool // a write deadline that passes also cuts off a client that reads
-	setCookies  bool // the backend's set-cookie may cross
-	packReplies bool // the client can read compressed messages, and the upstream compresses its
-	finishing   bool // the client is being told the end, or was
+	rules       clientRules // of its client's protocol
+	announced   bool        // the Observer knows of it
+	blind       bool        // a write deadline that passes also cuts off a client that reads
+	setCookies  bool        // the backend's set-cookie may cross
+	packReplies bool        // the client can read compressed messages, and the upstream compresses its
+	finishing   bool        // the client is being told the end, or was
 
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open

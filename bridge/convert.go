@@ -24,7 +24,6 @@ import (
 type conversion struct {
 	json     *report.JSON       // how; nil: they pass as they are
 	convert  *message.Converter // made of json; nil: they pass as they are
-	byGet    bool               // the client calls by GET, as a cache may: the method must have no side effects
 	first    mem.BufferSlice    // the message of a complete request, if it is converted already
 	answered *answered          // nil: replies aren't waited for
 }
@@ -48,7 +47,7 @@ func (c *call) convertJSON() {
 // describe finds the method's descriptors, if the call needs them. It comes after
 // authorize: only a client that may call a method learns whether it exists.
 func (c *call) describe(ctx context.Context) error {
-	unlisted := c.byGet && !c.policy.connect.get.Match(c.Method)
+	unlisted := c.rules.byGet && !c.policy.connect.get.Match(c.Method)
 	if c.json == nil && !unlisted {
 		return nil
 	}

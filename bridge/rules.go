@@ -15,6 +15,7 @@ type clientRules struct {
 	oneReply   bool // the client gets exactly one reply
 	oneRequest bool // the backend gets the half-close after one message, unless the method takes more
 	noStream   bool // the message is for another call: the backend gets no stream
+	byGet      bool // the client calls by GET, as a cache may: the method must have no side effects
 }
 
 // replied returns a fault if the client's protocol needs exactly one reply, and the

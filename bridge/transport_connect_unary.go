@@ -33,7 +33,7 @@ func openUnary(w http.ResponseWriter, r *http.Request, c *call) (downstream, err
 	u.answer.contentType = "application/" + c.subtype
 	c.rules.oneReply = true
 	c.convertJSON()
-	c.byGet = u.answer.get
+	c.rules.byGet = u.answer.get
 	return u, fault
 }
 

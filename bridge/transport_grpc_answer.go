@@ -165,7 +165,9 @@ func (e *grpcAnswer) writeTrailersFrame(h *httpStream, st *status.Status, traile
 	if e.d.connect {
 		block = codec.ConnectEnd(st, trailer)
 	} else {
-		flag, block = codec.FlagTrailers, codec.AppendHeaderBlock(make([]byte, 0, usualTrailers), codec.BrowserTrailers(st, trailer))
+		buf := h.call.s.account.Pool.Get(usualTrailers)
+		defer h.call.s.account.Pool.Put(buf)
+		flag, block = codec.FlagTrailers, codec.AppendHeaderBlock((*buf)[:0], codec.BrowserTrailers(st, trailer))
 	}
 	if err := e.writeFrame(h, h.last(), flag, mem.BufferSlice{mem.SliceBuffer(block)}); err != nil {
 		return err

@@ -103,7 +103,9 @@ func (d *grpcSocket) header(md metadata.MD, more bool) error {
 func (d *grpcSocket) writeHeader(md metadata.MD, more bool) error {
 	d.headerSent = true
 	subtype := cmp.Or(d.call.subtype, "proto")
-	block := codec.AppendHeaderBlock(nil, func(yield func(string, string) bool) {
+	buf := d.call.s.account.Pool.Get(usualTrailers)
+	defer d.call.s.account.Pool.Put(buf)
+	block := codec.AppendHeaderBlock((*buf)[:0], func(yield func(string, string) bool) {
 		if !yield("content-type", web.contentType+"+"+subtype) {
 			return
 		}
@@ -153,7 +155,9 @@ func (d *grpcSocket) last(st *status.Status, trailer metadata.MD) error {
 			return err
 		}
 	}
-	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
+	buf := d.call.s.account.Pool.Get(usualTrailers)
+	defer d.call.s.account.Pool.Put(buf)
+	block := codec.AppendHeaderBlock((*buf)[:0], codec.BrowserTrailers(st, trailer))
 	// Ordinary trailers, with little data before them, leave with the close frame,
 	// which has its own time: a slow reader needs more time for the rest.
 	more := len(block)+d.ws.Held() <= smallTrailers

@@ -108,11 +108,22 @@ func (l *line) addSet(a slog.Attr) {
 	}
 }
 
+// An attrHandler is a slog.Handler that needs no Record, whose copy of the attributes takes
+// memory for each line. It keeps none of them.
+type attrHandler interface {
+	HandleAttrs(ctx context.Context, at time.Time, level slog.Level, msg string, attrs []slog.Attr) error
+}
+
 // write writes the line, and gives it back.
 func (l *line) write(to *slog.Logger, level slog.Level, msg string) {
-	r := slog.NewRecord(time.Now(), level, msg, 0) // the line of the program that wrote it doesn't matter
-	r.AddAttrs(l.attrs...)
-	_ = to.Handler().Handle(context.Background(), r) // the call's own has ended; like slog.Logger, there is nowhere to report it
+	ctx, now := context.Background(), time.Now() // the call's own context has ended
+	if h, ok := to.Handler().(attrHandler); ok {
+		_ = h.HandleAttrs(ctx, now, level, msg, l.attrs) // like slog.Logger, there is nowhere to report it
+	} else {
+		r := slog.NewRecord(now, level, msg, 0) // the line of the program that wrote it doesn't matter
+		r.AddAttrs(l.attrs...)
+		_ = to.Handler().Handle(ctx, r) // as above
+	}
 	clear(l.attrs)
 	l.attrs = l.attrs[:0]
 	linePool.Put(l)

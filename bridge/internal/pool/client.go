@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ const connectPatience = 5 * time.Second
 // Options are what a Pool needs beside the backend.
 type Options struct {
 	HeaderBytes int               // the limit of a block of metadata, which the caller must check
-	Calls       []grpc.CallOption // of each stream, unless it has others
+	Streams     []grpc.CallOption // of streams that aren't calls
 	Account     *memory.Account
 	Panics      *report.Panics // may be nil
 }
@@ -52,7 +53,7 @@ func New(b report.Backend, o Options) (*Pool, error) {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	headerBytes := looseHeaderBytes(o.HeaderBytes)
-	p := &Pool{config: config, panics: o.Panics, log: b.Logger, headerBytes: int(headerBytes), window: wire.ConnWindow(o.Account)}
+	p := &Pool{config: config, panics: o.Panics, streams: o.Streams, log: b.Logger, headerBytes: int(headerBytes), window: wire.ConnWindow(o.Account)}
 	p.absent.Store(time.Now().UnixNano())
 	if b.Keepalive > 0 {
 		p.keepalive.Store(int64(max(b.Keepalive, wire.MinKeepalive)))
@@ -76,7 +77,6 @@ func New(b report.Backend, o Options) (*Pool, error) {
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: connectPatience,
 		}),
-		grpc.WithDefaultCallOptions(o.Calls...),
 	}
 	switch own := creds.Info().ServerName; { //nolint:staticcheck // deprecated for those who set it; grpc-go refuses an authority beside another one
 	case b.Authority != "":
@@ -100,7 +100,7 @@ func (p *Pool) Close() error { return p.client.Close() }
 // Open opens a stream that isn't a call's. If it doesn't wait for a connection when attempts
 // fail, the error is a *report.Fault then. Pool implements reflection.Backend.
 func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	stream, err := p.client.NewStream(ctx, bidi, path, append(opts, grpc.WaitForReady(wait))...)
+	stream, err := p.client.NewStream(ctx, bidi, path, slices.Concat(p.streams, opts, []grpc.CallOption{grpc.WaitForReady(wait)})...)
 	switch {
 	case err != nil && !wait:
 		return nil, noConnection(causeOf(err))

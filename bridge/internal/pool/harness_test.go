@@ -55,7 +55,7 @@ func newPool(b report.Backend, a *memory.Account, panics *report.Panics) (*Pool,
 	if b.Logger == nil {
 		b.Logger = slog.New(slog.DiscardHandler)
 	}
-	return New(b, Options{HeaderBytes: 8 << 10, Account: a, Panics: panics, Calls: []grpc.CallOption{grpc.ForceCodecV2(bytesCodec{})}})
+	return New(b, Options{HeaderBytes: 8 << 10, Account: a, Panics: panics, Streams: []grpc.CallOption{grpc.ForceCodecV2(bytesCodec{})}})
 }
 
 // poolTo returns a pool that ends with the test.
@@ -84,7 +84,7 @@ func poolTo(t testing.TB, b report.Backend) *Pool {
 func openCall(ctx context.Context, p *Pool) (grpc.ClientStream, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	id := rand.Text()
-	return p.NewCall(id, 0, nil).Open(metadata.NewOutgoingContext(ctx, metadata.Pairs("x-request-id", id)), giveUp, false, testMethod)
+	return p.NewCall(id, 0, nil).Open(metadata.NewOutgoingContext(ctx, metadata.Pairs("x-request-id", id)), giveUp, false, testMethod, grpc.ForceCodecV2(bytesCodec{}))
 }
 
 // An ending is how a call has ended: with a status of the stream, or with a fault of the pool.

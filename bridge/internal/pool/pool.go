@@ -52,11 +52,12 @@ func configOf(b *report.Backend) (config, error) {
 // queue for all addresses. The pool closes connections that are no longer needed,
 // once their calls have ended.
 type Pool struct {
-	client *grpc.ClientConn    // opens streams
-	cc     balancer.ClientConn // makes connections
-	config config
-	panics *report.Panics
-	log    *slog.Logger
+	client  *grpc.ClientConn    // opens streams
+	streams []grpc.CallOption   // of those that aren't calls
+	cc      balancer.ClientConn // makes connections
+	config  config
+	panics  *report.Panics
+	log     *slog.Logger
 
 	openings openings
 

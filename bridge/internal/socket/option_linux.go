@@ -40,8 +40,13 @@ func ControlUserTimeout(d time.Duration) func(network, address string, c syscall
 // it to the kernel. RFC 5482.
 func SetUserTimeout(c net.Conn, d time.Duration) {
 	if raw := rawConn(c); raw != nil {
-		_ = ControlUserTimeout(d)("", "", raw) // a unix socket has no such option
+		set(raw, option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())})
 	}
+}
+
+// set sets an option of a connection, if that has it and isn't closed.
+func set(raw syscall.RawConn, o option) {
+	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value) }) // see above
 }
 
 // ControlProbes returns a function for the Control of a net.ListenConfig: accepted
@@ -65,7 +70,7 @@ const unsentBytes = 512 << 10
 // which uses Multipath TCP.
 func boundUnsent(c *net.TCPConn) {
 	if raw := rawConn(c); raw != nil {
-		_ = withOptions(option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes})("", "", raw) // it is closed then
+		set(raw, option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes})
 	}
 }
 

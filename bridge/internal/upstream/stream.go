@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -82,15 +84,12 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 	if r.Held != nil {
 		call.Flow.Count(r.Held, giveUp, r.Coding != "")
 	}
-	var opts []grpc.CallOption
+	opts := u.options.of(r.Subtype)
 	if s.limit != u.limit {
 		opts = append(opts, grpc.MaxCallRecvMsgSize(s.limit.Bytes))
 	}
 	if r.Authority != "" {
 		opts = append(opts, grpc.CallAuthority(r.Authority))
-	}
-	if r.Subtype != "" {
-		opts = append(opts, grpc.CallContentSubtype(r.Subtype))
 	}
 	if r.Coding == "gzip" {
 		opts = append(opts, grpc.UseCompressor("gzip"))
@@ -100,6 +99,34 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 		s.stream, s.call = stream, call
 	}
 	return err
+}
+
+// callOptions are grpc-go's options of calls by their content-subtype: made once, and not as
+// the connection's default, which grpc-go copies for each call with others. They have no
+// room, so that an append copies them.
+type callOptions struct{ plain, proto []grpc.CallOption }
+
+func newCallOptions(messages report.SizeLimit) callOptions {
+	plain := []grpc.CallOption{
+		grpc.ForceCodecV2(rawCodec{}),
+		grpc.MaxCallRecvMsgSize(messages.Bytes),
+		grpc.MaxCallSendMsgSize(math.MaxInt32),
+		// The part of the first messages that is kept for a transparent retry
+		// (only of a call that the backend certainly never saw).
+		grpc.MaxRetryRPCBufferSize(maxUnseenBytes),
+	}
+	return callOptions{plain, slices.Clip(append(plain, grpc.CallContentSubtype("proto")))}
+}
+
+func (o *callOptions) of(subtype string) []grpc.CallOption {
+	switch subtype {
+	case "":
+		return o.plain
+	case "proto": // of nearly every browser
+		return o.proto
+	default:
+		return append(o.plain, grpc.CallContentSubtype(subtype))
+	}
 }
 
 // GaveUp reports whether this package ended the call with giveUp, because no connection

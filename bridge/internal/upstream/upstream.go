@@ -3,11 +3,8 @@ package upstream
 import (
 	"cmp"
 	"log/slog"
-	"math"
 	"reflect"
 	"sync/atomic"
-
-	"google.golang.org/grpc"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/pool"
@@ -42,7 +39,8 @@ type Upstream struct {
 	budget    retryBudget
 	sentAgain struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
 	limit     report.SizeLimit                                     // of a message
-	holders   holders                                              // while it is in a Set
+	options   callOptions
+	holders   holders // while it is in a Set
 }
 
 // New begins to connect to the backend. messages limits each message of an answer.
@@ -50,18 +48,12 @@ type Upstream struct {
 // be nil.
 func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *memory.Account, panics *report.Panics) (*Upstream, error) {
 	b.Logger = cmp.Or(b.Logger, slog.New(slog.DiscardHandler))
-	p, err := pool.New(b, pool.Options{HeaderBytes: headerBytes, Account: account, Panics: panics, Calls: []grpc.CallOption{
-		grpc.ForceCodecV2(rawCodec{}),
-		grpc.MaxCallRecvMsgSize(messages.Bytes),
-		grpc.MaxCallSendMsgSize(math.MaxInt32),
-		// The part of the first messages that is kept for a transparent retry
-		// (only of a call that the backend certainly never saw).
-		grpc.MaxRetryRPCBufferSize(maxUnseenBytes),
-	}})
+	options := newCallOptions(messages)
+	p, err := pool.New(b, pool.Options{HeaderBytes: headerBytes, Streams: options.plain, Account: account, Panics: panics})
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{pool: p, panics: panics, limit: messages, holders: holders{none: make(chan struct{})}}
+	u := &Upstream{pool: p, panics: panics, limit: messages, options: options, holders: holders{none: make(chan struct{})}}
 	u.Book = reflection.NewBook(p, b.Descriptors, messages.Bytes, account, b.Logger, panics)
 	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil

@@ -18,7 +18,8 @@ import (
 // close the connection, and then nothing more could be sent to the client.
 type Conn struct {
 	line   *line
-	closed func() // tells the owner that the connection is gone
+	closed func(net.Conn) // tells the owner that the connection is gone; nil: it needn't know
+	told   sync.Once      // it does
 	panics *report.Panics
 
 	in      messageSource
@@ -94,14 +95,19 @@ func (c *Conn) Close(code StatusCode, reason string, patience time.Duration, hur
 			c.awaitClose()
 		}
 	}
-	_ = c.line.conn.Close() // it is over either way
-	c.closed()
+	c.closeConn()
 }
 
 // Drop closes the connection at once, also during reads and writes.
 func (c *Conn) Drop() {
 	_ = c.SetDeadline(socket.LongAgo) // a closed connection needs none
 	c.stopPings()
+	c.closeConn()
+}
+
+func (c *Conn) closeConn() {
 	_ = c.line.conn.Close() // it is over either way
-	c.closed()
+	if c.closed != nil {
+		c.told.Do(func() { c.closed(c.line.conn) })
+	}
 }

@@ -3,8 +3,8 @@
 // is read to its destination, without a copy if it is large.
 //
 // It knows no calls and no policy. Its owner judges the Origin before Accept, sets
-// how often to ping, and bounds every wait by deadlines. github.com/coder/websocket
-// makes the handshake; frames are read and written here.
+// how often to ping, and bounds every wait by deadlines. The codes of close frames are
+// those of github.com/coder/websocket, whose handshake this one is compared with.
 //
 // # How to read it
 //

@@ -13,8 +13,7 @@ import (
 type pongDue struct {
 	mu      sync.Mutex
 	due     bool
-	payload [maxControl]byte
-	length  int
+	payload []byte
 }
 
 // answer notes a ping, and answers it now if the line is free. Otherwise the message
@@ -27,7 +26,7 @@ func (c *Conn) answer(payload []byte) {
 func (p *pongDue) note(payload []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.length = copy(p.payload[:], payload)
+	p.payload = append(p.payload[:0], payload...)
 	p.due = true
 }
 
@@ -46,7 +45,7 @@ func (p *pongDue) take() []byte {
 		return nil
 	}
 	p.due = false
-	return appendControl(nil, opPong, p.payload[:p.length])
+	return appendControl(nil, opPong, p.payload)
 }
 
 // pongRetry is the delay before another try of a pong that found the line taken.
@@ -111,8 +110,10 @@ type KeepAlive struct {
 // no goroutine.
 func (c *Conn) Watch(k KeepAlive) {
 	c.slowConsumer = k.SlowConsumer
-	w := &watch{c: c, KeepAlive: k, pulse: socket.Pulse{Conn: c.line.conn, Patience: k.SlowConsumer}}
-	c.schedulePing(k.Interval, w.ping)
+	c.schedulePing(k.Interval, func() { // most calls have ended by then
+		w := &watch{c: c, KeepAlive: k, pulse: socket.Pulse{Conn: c.line.conn, Patience: k.SlowConsumer}}
+		w.ping()
+	})
 }
 
 // A watch runs a WebSocket's KeepAlive. Its functions run one at a time, on the

@@ -349,7 +349,7 @@ func TestPongThatWaitsIsReadFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := heldConn{server, make(chan struct{})}
-	ws := &Conn{line: newLine(held, mem.DefaultBufferPool(), nil), closed: func() {}}
+	ws := &Conn{line: newLine(held, mem.DefaultBufferPool(), nil)}
 	const every = 2 * time.Second // in which a busy machine hears of a ping
 	gone := make(chan error, 1)
 	ws.Watch(KeepAlive{Interval: every, Timeout: every, Gone: func(err error) { gone <- err }})

@@ -30,8 +30,19 @@ const maxKeptLine = 16 << 10
 var jsonLines = sync.Pool{New: func() any { return new(make([]byte, 0, 1<<10)) }}
 
 func (h jsonHandler) Handle(ctx context.Context, r slog.Record) error {
+	attrs := make([]slog.Attr, 0, 20)
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, a)
+		return true
+	})
+	return h.HandleAttrs(ctx, r.Time, r.Level, r.Message, attrs)
+}
+
+// HandleAttrs is Handle of a record of the attributes, and keeps none of them. A record's own
+// copy of more than 5 takes memory for each line.
+func (h jsonHandler) HandleAttrs(ctx context.Context, at time.Time, level slog.Level, msg string, attrs []slog.Attr) error {
 	buf := jsonLines.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
-	line, plain := appendPlainRecord((*buf)[:0], r)
+	line, plain := appendPlainLine((*buf)[:0], at, level, msg, attrs)
 	var err error
 	if plain {
 		_, err = h.out.Write(line)
@@ -42,32 +53,30 @@ func (h jsonHandler) Handle(ctx context.Context, r slog.Record) error {
 	if plain {
 		return err
 	}
+	r := slog.NewRecord(at, level, msg, 0)
+	r.AddAttrs(attrs...)
 	return h.Handler.Handle(ctx, r)
 }
 
-// appendPlainRecord appends a record as slog's JSON handler writes it. It reports whether
+// appendPlainLine appends a record as slog's JSON handler writes it. It reports whether
 // the record is plain: it has a time in a year of four digits, and no texts that JSON
 // escapes and no values but texts, numbers and booleans.
-func appendPlainRecord(line []byte, r slog.Record) (_ []byte, plain bool) {
-	if year := r.Time.Year(); r.Time.IsZero() || year < 0 || year > 9999 {
+func appendPlainLine(line []byte, at time.Time, level slog.Level, msg string, attrs []slog.Attr) (_ []byte, plain bool) {
+	if year := at.Year(); at.IsZero() || year < 0 || year > 9999 {
 		return line, false
 	}
 	line = append(line, `{"time":"`...)
-	line = r.Time.AppendFormat(line, time.RFC3339Nano)
+	line = at.AppendFormat(line, time.RFC3339Nano)
 	line = append(line, `","level":"`...)
-	line = append(line, r.Level.String()...)
+	line = append(line, level.String()...)
 	line = append(line, `","msg":`...)
-	line, plain = appendPlainText(line, r.Message)
-	if !plain {
-		return line, false
-	}
-	r.Attrs(func(a slog.Attr) bool {
+	line, plain = appendPlainText(line, msg)
+	for i := 0; plain && i < len(attrs); i++ {
 		line = append(line, ',')
-		if line, plain = appendPlainText(line, a.Key); plain {
-			line, plain = appendPlainValue(append(line, ':'), a.Value)
+		if line, plain = appendPlainText(line, attrs[i].Key); plain {
+			line, plain = appendPlainValue(append(line, ':'), attrs[i].Value)
 		}
-		return plain
-	})
+	}
 	return append(line, "}\n"...), plain
 }
 
