@@ -41,7 +41,7 @@
 //     wait for the memory that they hold.
 //   - packages message, memory and packing: requests are read when the
 //     account has room for them. Package websocket reads a WebSocket's messages.
-//   - package upstream opens a stream at the backend and has the connections
+//   - package upstream opens a stream at the backend, and package pool has the connections
 //     (backend.go, services.go: the part that embedders see). check.go and inquiry.go have
 //     what a program asks about a configuration, without a Server.
 //   - pump.go, rules.go: messages are copied both ways, and those that are ready leave together
@@ -50,9 +50,9 @@
 //     upstream is released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: binding, descriptor,
-// edge, fallback, gate, h2, headers, memory, message, opamp, packing, quota, replies, report,
-// routing, tunnel, upstream and websocket; socket, buffer, flood and progress serve several of
-// these. Package tasks has goroutines that outlive the handlers that start them.
+// edge, fallback, gate, h2, headers, memory, message, opamp, packing, pool, quota, reflection,
+// replies, report, routing, tunnel, upstream, websocket and wire; socket, buffer, flood and
+// progress serve several of these. Package tasks has goroutines that outlive the handlers that start them.
 //
 // # Who waits for whom
 //
@@ -70,7 +70,7 @@
 //	connections that linger    Server.Close              see edge/doc.go
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
-//	connections to a backend   Server.Close              see upstream/doc.go
+//	connections to a backend   Server.Close              see pool/doc.go
 //
 // Some timers run a function: the registry's look and its relief, a socket.Guard's
 // grace, and a WebSocket's timers (websocket/doc.go). Their owner stops these timers
