@@ -34,8 +34,8 @@ type Route struct {
 	// What culvert changes in the metadata for the backend.
 	Metadata RouteMetadata `key:"metadata"`
 
-	// The maximum time of a call. It only shortens the client's deadline. 0s: as
-	// the client asks.
+	// The maximum time of a call. It shortens the client's deadline, and is the
+	// deadline of calls without one. 0s: as the client asks.
 	Timeout time.Duration `key:"timeout"`
 
 	// How long a call may carry no message, in place of limits.idle_timeout. 0s:
