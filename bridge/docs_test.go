@@ -121,8 +121,8 @@ func metadataPage() []byte {
 
 For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
 
-culvert forwards metadata unchanged and in order, in both directions. A '*' stands for any rest.
-culvert drops the names in the tables below, except:
+culvert forwards metadata in both directions ([which values](protocols.md#metadata)), and keeps the order of a name's values. It drops the
+names in the tables below, where a '*' stands for any rest. It forwards these under a condition:
 
 - **vouched**: only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
   itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
@@ -130,6 +130,8 @@ culvert drops the names in the tables below, except:
 
 Some backends read an underscore or a dot as a hyphen ('x_forwarded_for', 'x.forwarded.for'). So culvert drops such spellings of **vouched**
 names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
+
+'traceparent' and 'tracestate' cross; 'grpc-trace-bin' doesn't.
 
 culvert adds these itself:
 

@@ -19,7 +19,7 @@ const (
 	hopByHop  = "of one connection, not of the call"
 	ofBody    = "of the HTTP body, which culvert writes anew"
 	ofBrowser = "for the server that the browser talks to"
-	ofGRPC    = "gRPC's own; culvert sets it anew"
+	ofGRPC    = "gRPC's own; culvert sets anew what the call needs"
 	vouch     = "only a trusted front proxy may set it"
 	ofFront   = "an instruction to a proxy in front"
 	ofCulvert = "culvert's own"
