@@ -214,9 +214,9 @@ machines the ratios vary less than the other figures. ` + "`make bench`" + ` mea
 
 ## How to read the tables
 
-- *ratio*: below 1, culvert needs less CPU time than the proxy in the column *against*, whose figures are *its*. A *ratio to plaintext*
-  above 1 is the cost of TLS (1.3, an ECDSA P-256 certificate, no resumption). In *Streams and sizes* it is
-  grpcwebproxy for WebSockets, and nginx for native gRPC.
+- *ratio*: below 1, culvert needs less CPU time than the proxy in the column *against*, whose figures are *its*. In *Streams and
+  sizes* that proxy is grpcwebproxy for WebSockets, and nginx for native gRPC. A *ratio to plaintext* above 1 is the cost of TLS (1.3, an
+  ECDSA P-256 certificate, no resumption).
 - *bound* is the worst value allowed, and *aim* is the target.
 - *full duplex*: 64 messages of each stream are in flight; of large messages as many as fit 256 KiB, but at least 4.
 - *allocations* are culvert's own for each message. *p50 / p99* is the client's latency in milliseconds.
