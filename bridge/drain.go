@@ -35,7 +35,7 @@ func (s *Server) RefuseCalls() {
 		return
 	}
 	s.leave()
-	time.Sleep(s.onTheWay)
+	<-s.told()
 	s.refusing.Store(true)
 }
 
@@ -51,8 +51,8 @@ func (s *Server) leave() {
 	s.edge.Leave()
 }
 
-// defaultOnTheWay is the time in which a GOAWAY reaches most clients.
-const defaultOnTheWay = 200 * time.Millisecond
+// afterGoodbye waits for the time in which a GOAWAY reaches most clients.
+func afterGoodbye() <-chan time.Time { return time.After(200 * time.Millisecond) }
 
 // RefusesCalls reports whether the Server accepts no new calls.
 func (s *Server) RefusesCalls() bool { return s.refusing.Load() }
@@ -165,12 +165,18 @@ func (d *drain) cause() error {
 
 // closeListeners takes at most a quarter of the time.
 func (d *drain) closeListeners(ctx context.Context) {
-	if !d.end.IsZero() {
-		var stop context.CancelFunc
-		ctx, stop = context.WithDeadline(ctx, d.begin.Add(d.end.Sub(d.begin)/4))
-		defer stop()
-	}
+	ctx, stop := d.part(ctx, 4)
+	defer stop()
 	d.s.edge.CloseListeners(ctx)
+}
+
+// part returns a context that also ends when the nth part of the drain's time has passed, if
+// that has a limit.
+func (d *drain) part(ctx context.Context, n time.Duration) (context.Context, context.CancelFunc) {
+	if d.end.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, d.begin.Add(d.end.Sub(d.begin)/n))
 }
 
 // awaitLateCalls gives calls the time to arrive that clients began before they had the
@@ -179,10 +185,12 @@ func (d *drain) awaitLateCalls(ctx context.Context) {
 	if d.s.refusing.Load() || d.s.edge.Open() == 0 {
 		return // they had it, or there are none
 	}
-	half := d.begin.Add(d.end.Sub(d.begin) / 2)
-	ctx, stop := context.WithDeadline(ctx, earlier(half, time.Now().Add(d.s.onTheWay)))
+	ctx, stop := d.part(ctx, 2)
 	defer stop()
-	<-ctx.Done()
+	select {
+	case <-d.s.told():
+	case <-ctx.Done():
+	}
 }
 
 // finishBy waits for the calls until the time, if it isn't zero, or the context's end.

@@ -235,10 +235,9 @@ func TestRefusedCallsGoElsewhere(t *testing.T) {
 		} {
 			for _, tunnelled := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, tunnel: %v, net/http's: %v", way, tunnelled, standard), func(t *testing.T) {
-					t.Parallel() // each takes 6 s
+					t.Parallel()
 					backend := startBackend(t, echo)
 					s := newServer(t, Config{Backend: Backend{Target: backend}, StandardHTTP2: standard})
-					s.onTheWay = 6 * time.Second // far more than a busy machine needs
 					other := newServer(t, Config{Backend: Backend{Target: backend}, StandardHTTP2: standard})
 					testGoesElsewhere(t, s, serve(t, s), serve(t, other), tunnelled, refuse)
 				})
@@ -254,10 +253,9 @@ func TestEmbeddedClientsGoElsewhere(t *testing.T) {
 		"Shutdown":    func(s *Server, ctx context.Context) { _ = s.Shutdown(ctx) },
 	} {
 		t.Run(way, func(t *testing.T) {
-			t.Parallel() // each takes 6 s
+			t.Parallel()
 			backend := startBackend(t, echo)
 			s := newServer(t, Config{Backend: Backend{Target: backend}})
-			s.onTheWay = 6 * time.Second // far more than a busy machine needs
 			hs := new(http.Server)
 			s.ConfigureHTTP(hs)
 			other := newServer(t, Config{Backend: Backend{Target: backend}})
@@ -269,10 +267,11 @@ func TestEmbeddedClientsGoElsewhere(t *testing.T) {
 // TestLateArrivalsAreServed: while Shutdown waits for calls that are on their way, it
 // serves the first request of an HTTP/1.1 connection, and a new tunnel.
 func TestLateArrivalsAreServed(t *testing.T) {
-	t.Parallel() // it waits for the drain
+	t.Parallel()
 	backend := startBackend(t, echo)
 	s := newServer(t, Config{Backend: Backend{Target: backend}})
-	s.onTheWay = 15 * time.Second // far more than a busy machine needs
+	arrived := make(chan time.Time)
+	s.told = func() <-chan time.Time { return arrived }
 	hs := new(http.Server)
 	s.ConfigureHTTP(hs)
 	embedded := serveEmbedded(t, hs)
@@ -306,22 +305,30 @@ func TestLateArrivalsAreServed(t *testing.T) {
 	if err := unary(within(t, patience), cc, testMethod); err != nil {
 		t.Errorf("a call in a late tunnel: %v", err)
 	}
+	close(arrived)
 	if err := await(t, "Shutdown's return", done); err != nil {
 		t.Errorf("Shutdown returned %v", err)
 	}
 }
 
 // testGoesElsewhere calls the server at the address while it begins to refuse calls. New
-// connections go to the other address.
+// connections go to the other address. The server refuses calls once the client has such a connection.
 func testGoesElsewhere(t *testing.T, s *Server, address, other string, tunnelled bool, refuse func(s *Server, ctx context.Context)) {
 	t.Helper()
 	var at atomic.Pointer[string] // where the load balancer sends connections
 	at.Store(&address)
+	told := make(chan time.Time)
+	s.told = func() <-chan time.Time { return told }
+	var moved atomic.Bool // the client begins no call at the address any more
 	cc := dial(t, address, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-		if !tunnelled {
-			return new(net.Dialer).DialContext(ctx, "tcp", *at.Load())
+		to := *at.Load()
+		if to == other {
+			moved.Store(true)
 		}
-		ws, _, err := websocket.Dial(ctx, "ws://"+*at.Load(), &websocket.DialOptions{Subprotocols: []string{tunnelName}})
+		if !tunnelled {
+			return new(net.Dialer).DialContext(ctx, "tcp", to)
+		}
+		ws, _, err := websocket.Dial(ctx, "ws://"+to, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
 		if err != nil {
 			return nil, err
 		}
@@ -331,6 +338,8 @@ func testGoesElsewhere(t *testing.T, s *Server, address, other string, tunnelled
 	if err := unary(ctx, cc, testMethod); err != nil {
 		t.Fatal(err)
 	}
+	tell := sync.OnceFunc(func() { close(told) })
+	defer context.AfterFunc(ctx, tell)() // a test that hangs fails
 	at.Store(&other)
 	stop := make(chan struct{})
 	var calling sync.WaitGroup
@@ -340,8 +349,12 @@ func testGoesElsewhere(t *testing.T, s *Server, address, other string, tunnelled
 			case <-stop:
 				return
 			default:
+				last := moved.Load()
 				if err := unary(ctx, cc, testMethod); err != nil {
 					t.Errorf("a call of a client that can go elsewhere: %v", err)
+				}
+				if last {
+					tell() // all calls at the address have ended
 				}
 			}
 		}
