@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -136,5 +138,78 @@ func TestEmbeddersTimeoutsCutNoCall(t *testing.T) {
 		if !strings.Contains(a.text, "200 OK") || !strings.Contains(a.text, "a%20teapot") && !strings.Contains(a.text, "a teapot") {
 			t.Errorf("%s after the time-out: %q", a.how, a.text)
 		}
+	}
+}
+
+// unwrapped is the ResponseWriter of a middleware that knows http.ResponseController.
+type unwrapped struct{ w http.ResponseWriter }
+
+func (u unwrapped) Header() http.Header         { return u.w.Header() }
+func (u unwrapped) Write(p []byte) (int, error) { return u.w.Write(p) }
+func (u unwrapped) WriteHeader(code int)        { u.w.WriteHeader(code) }
+func (u unwrapped) Unwrap() http.ResponseWriter { return u.w }
+
+// noting is one that writes no status before the body, as gin's.
+type noting struct {
+	http.ResponseWriter
+	code int
+}
+
+func (n *noting) WriteHeader(code int) { n.code = code }
+func (n *noting) WriteHeaderNow()      { n.ResponseWriter.WriteHeader(n.code) }
+
+func (n *noting) Write(p []byte) (int, error) {
+	n.WriteHeaderNow()
+	return n.ResponseWriter.Write(p)
+}
+
+func (n *noting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return n.ResponseWriter.(http.Hijacker).Hijack()
+}
+
+// failing can't hand over its connection.
+type failing struct{ http.ResponseWriter }
+
+func (failing) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("no connection of its own")
+}
+
+// serveWrapped serves s behind a middleware.
+func serveWrapped(t *testing.T, s *Server, wrap func(http.ResponseWriter) http.ResponseWriter) string {
+	t.Helper()
+	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(wrap(w), r) })}
+	s.ConfigureHTTP(hs)
+	return serveEmbedded(t, hs)
+}
+
+// TestMiddlewareAroundWebSockets: its ResponseWriter leads to the connection.
+func TestMiddlewareAroundWebSockets(t *testing.T) {
+	backend := startBackend(t, echo)
+	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"unwrapped": func(w http.ResponseWriter) http.ResponseWriter { return unwrapped{unwrapped{w}} },
+		"noting":    func(w http.ResponseWriter) http.ResponseWriter { return &noting{ResponseWriter: w} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, Config{Backend: Backend{Target: backend}})
+			if err := unary(within(t, patience), dialTunnel(t, serveWrapped(t, s, wrap), nil), testMethod); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestConnectionThatIsNotHandedOver is closed: what follows an upgrade may be bytes that a
+// proxy passes on from others, and isn't served.
+func TestConnectionThatIsNotHandedOver(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}})
+	address := serveWrapped(t, s, func(w http.ResponseWriter) http.ResponseWriter { return failing{w} })
+	conn := tcpTo(t, address)
+	_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+	_, err := io.WriteString(conn, "GET "+testMethod+" HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: grpc-websockets\r\n\r\n"+
+		"GET /second HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	answer, _ := io.ReadAll(conn) // a reset shows in what is missing
+	if err != nil || len(answer) > 0 {
+		t.Errorf("%v, answered %q, want nothing", err, answer)
 	}
 }

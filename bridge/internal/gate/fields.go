@@ -26,7 +26,7 @@ func ContentSubtype(value, contentType string) (string, bool) {
 func HasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for t := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(t), token) {
+			if t = strings.Trim(t, " \t"); len(t) == len(token) && strings.EqualFold(t, token) { // of ASCII only
 				return true
 			}
 		}

@@ -34,13 +34,14 @@ type Options struct {
 	Closed func(net.Conn)
 }
 
-// Accept upgrades a request whose Origin is already judged. It answers a request that
-// it refuses, after Refused. The caller must close or drop the WebSocket. RFC 6455
-// §4.2.
+// Accept upgrades a GET over HTTP/1.1 that asks for a WebSocket, and whose Origin is already
+// judged. It answers a request that it refuses, after Refused. If the server doesn't hand over
+// the connection after the answer, Accept panics with http.ErrAbortHandler, so that nothing
+// after the upgrade is served. The caller must close or drop the WebSocket. RFC 6455 §4.2.
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	code, why := refusal(w.Header(), r)
-	hj, ok := w.(http.Hijacker)
-	if code == 0 && !ok {
+	hj := hijackerOf(w)
+	if code == 0 && hj == nil {
 		code, why = http.StatusNotImplemented, "this HTTP server can't upgrade connections"
 	}
 	if code != 0 {
@@ -49,15 +50,18 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 		return nil, errors.New(why)
 	}
 	header := w.Header()
-	header["Connection"], header["Upgrade"] = toUpgrade, toWebSocket
-	header["Sec-Websocket-Accept"] = []string{acceptance(r.Header["Sec-Websocket-Key"][0])}
+	values := [...]string{"Upgrade", "websocket", acceptance(r.Header["Sec-Websocket-Key"][0])}
+	header["Connection"], header["Upgrade"], header["Sec-Websocket-Accept"] = values[:1:1], values[1:2:2], values[2:]
 	if protocol := find(r.Header["Sec-Websocket-Protocol"], o.Subprotocol); protocol != "" {
 		header["Sec-Websocket-Protocol"] = []string{protocol}
 	}
 	w.WriteHeader(http.StatusSwitchingProtocols)
+	if later, ok := w.(interface{ WriteHeaderNow() }); ok {
+		later.WriteHeaderNow() // gin only notes the status before
+	}
 	conn, rw, err := hj.Hijack()
 	if err != nil {
-		return nil, err
+		panic(http.ErrAbortHandler)
 	}
 	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // it has as many
 	c := newConn(newLine(conn, o.Pool, unread), o.Closed)
@@ -74,11 +78,20 @@ func newConn(l *line, closed func(net.Conn)) *Conn {
 	return c
 }
 
-// These header values are never written to.
-var (
-	toUpgrade   = []string{"Upgrade"}
-	toWebSocket = []string{"websocket"}
-)
+// hijackerOf returns the part of w that can hand over the connection, or nil. Middleware may
+// have wrapped it, as for http.ResponseController.
+func hijackerOf(w http.ResponseWriter) http.Hijacker {
+	for {
+		switch t := w.(type) {
+		case http.Hijacker:
+			return t
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return nil
+		}
+	}
+}
 
 // refusal returns the status and the text of the answer to a request that isn't a handshake,
 // and adds to the answer's header what the client needs to know. The status of a handshake
@@ -87,16 +100,6 @@ func refusal(answer http.Header, r *http.Request) (code int, why string) {
 	const violation = "WebSocket protocol violation: "
 	keys, version := r.Header["Sec-Websocket-Key"], r.Header.Get("Sec-Websocket-Version")
 	switch {
-	case !r.ProtoAtLeast(1, 1):
-		return http.StatusUpgradeRequired, fmt.Sprintf(violation+"handshake request must be at least HTTP/1.1: %q", r.Proto)
-	case find(r.Header["Connection"], "Upgrade") == "":
-		answer["Connection"], answer["Upgrade"] = toUpgrade, toWebSocket
-		return http.StatusUpgradeRequired, fmt.Sprintf(violation+"Connection header %q does not contain Upgrade", r.Header.Get("Connection"))
-	case find(r.Header["Upgrade"], "websocket") == "":
-		answer["Connection"], answer["Upgrade"] = toUpgrade, toWebSocket
-		return http.StatusUpgradeRequired, fmt.Sprintf(violation+"Upgrade header %q does not contain websocket", r.Header.Get("Upgrade"))
-	case r.Method != http.MethodGet:
-		return http.StatusMethodNotAllowed, fmt.Sprintf(violation+"handshake request method is not GET but %q", r.Method)
 	case version != "13":
 		answer["Sec-Websocket-Version"] = []string{"13"}
 		return http.StatusBadRequest, fmt.Sprintf("unsupported WebSocket protocol version (only 13 is supported): %q", version)
@@ -116,7 +119,8 @@ func refusal(answer http.Header, r *http.Request) (code int, why string) {
 func find(lists []string, token string) string {
 	for _, list := range lists {
 		for one := range strings.SplitSeq(list, ",") {
-			if one = strings.TrimSpace(one); strings.EqualFold(one, token) {
+			// Only ASCII has as many bytes: to others a long s or the Kelvin sign are no letters of a token.
+			if one = strings.Trim(one, " \t"); len(one) == len(token) && strings.EqualFold(one, token) {
 				return one
 			}
 		}
