@@ -66,8 +66,8 @@ func unreachable(err error) *report.Fault {
 }
 
 // noConnection returns the fault for the cause that there is no connection that accepts
-// calls. cause may be nil. It has the errors of culvert as text only if a picker has returned
-// them: grpc-go makes a status of that text. So the text tells them apart.
+// calls. cause may be nil. culvert's own words in its text tell its kind, and not its type:
+// grpc-go makes a status of the text of what the picker returns.
 func noConnection(cause error) *report.Fault {
 	f := report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached")
 	if cause == nil {
