@@ -22,16 +22,19 @@ func ContentSubtype(value, contentType string) (string, bool) {
 	return subtype, true
 }
 
-// HasToken looks for a token in a comma-separated list, in any case.
-func HasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for t := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(t), token) {
-				return true
+// HasToken looks for a token in a header's lists, in any case.
+func HasToken(lists []string, token string) bool { return FindToken(lists, token) != "" }
+
+// FindToken returns the token in a header's lists as the client spells it, or "" if it isn't there.
+func FindToken(lists []string, token string) string {
+	for _, list := range lists {
+		for one := range strings.SplitSeq(list, ",") {
+			if one = strings.TrimSpace(one); strings.EqualFold(one, token) {
+				return one
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // IsUpgrade reports whether a request is a WebSocket handshake over HTTP/1.1. RFC 6455

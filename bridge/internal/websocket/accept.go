@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -51,7 +52,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	header := w.Header()
 	header["Connection"], header["Upgrade"] = toUpgrade, toWebSocket
 	header["Sec-Websocket-Accept"] = []string{acceptance(r.Header["Sec-Websocket-Key"][0])}
-	if protocol := find(r.Header["Sec-Websocket-Protocol"], o.Subprotocol); protocol != "" {
+	if protocol := gate.FindToken(r.Header["Sec-Websocket-Protocol"], o.Subprotocol); protocol != "" {
 		header["Sec-Websocket-Protocol"] = []string{protocol}
 	}
 	w.WriteHeader(http.StatusSwitchingProtocols)
@@ -89,10 +90,10 @@ func refusal(answer http.Header, r *http.Request) (code int, why string) {
 	switch {
 	case !r.ProtoAtLeast(1, 1):
 		return http.StatusUpgradeRequired, fmt.Sprintf(violation+"handshake request must be at least HTTP/1.1: %q", r.Proto)
-	case find(r.Header["Connection"], "Upgrade") == "":
+	case !gate.HasToken(r.Header["Connection"], "Upgrade"):
 		answer["Connection"], answer["Upgrade"] = toUpgrade, toWebSocket
 		return http.StatusUpgradeRequired, fmt.Sprintf(violation+"Connection header %q does not contain Upgrade", r.Header.Get("Connection"))
-	case find(r.Header["Upgrade"], "websocket") == "":
+	case !gate.HasToken(r.Header["Upgrade"], "websocket"):
 		answer["Connection"], answer["Upgrade"] = toUpgrade, toWebSocket
 		return http.StatusUpgradeRequired, fmt.Sprintf(violation+"Upgrade header %q does not contain websocket", r.Header.Get("Upgrade"))
 	case r.Method != http.MethodGet:
@@ -110,18 +111,6 @@ func refusal(answer http.Header, r *http.Request) (code int, why string) {
 		return http.StatusBadRequest, fmt.Sprintf(violation+"invalid Sec-WebSocket-Key %q, must be a 16 byte base64 encoded string", key)
 	}
 	return 0, ""
-}
-
-// find returns the token in a header's lists as the client spells it, or "" if it isn't there.
-func find(lists []string, token string) string {
-	for _, list := range lists {
-		for one := range strings.SplitSeq(list, ",") {
-			if one = strings.TrimSpace(one); strings.EqualFold(one, token) {
-				return one
-			}
-		}
-	}
-	return ""
 }
 
 // acceptance returns the Sec-WebSocket-Accept for a key. RFC 6455 §4.2.2.
