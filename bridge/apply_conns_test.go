@@ -479,7 +479,7 @@ func TestApplyChangesTheMemoryForClients(t *testing.T) {
 func TestGoodbyesReachOlderConnections(t *testing.T) {
 	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
 	s := newServer(t, cfg)
-	s.told = func() <-chan time.Time { return time.After(0) }
+	s.goodbyeArrived = func() <-chan time.Time { return time.After(0) }
 	address := serve(t, s)
 	var all []*http2.Framer
 	for n := range 20 {

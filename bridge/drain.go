@@ -35,7 +35,7 @@ func (s *Server) RefuseCalls() {
 		return
 	}
 	s.leave()
-	<-s.told()
+	<-s.goodbyeArrived()
 	s.refusing.Store(true)
 }
 
@@ -188,7 +188,7 @@ func (d *drain) awaitLateCalls(ctx context.Context) {
 	ctx, stop := d.part(ctx, 2)
 	defer stop()
 	select {
-	case <-d.s.told():
+	case <-d.s.goodbyeArrived():
 	case <-ctx.Done():
 	}
 }

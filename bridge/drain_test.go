@@ -271,7 +271,7 @@ func TestLateArrivalsAreServed(t *testing.T) {
 	backend := startBackend(t, echo)
 	s := newServer(t, Config{Backend: Backend{Target: backend}})
 	arrived := make(chan time.Time)
-	s.told = func() <-chan time.Time { return arrived }
+	s.goodbyeArrived = func() <-chan time.Time { return arrived }
 	hs := new(http.Server)
 	s.ConfigureHTTP(hs)
 	embedded := serveEmbedded(t, hs)
@@ -318,7 +318,7 @@ func testGoesElsewhere(t *testing.T, s *Server, address, other string, tunnelled
 	var at atomic.Pointer[string] // where the load balancer sends connections
 	at.Store(&address)
 	told := make(chan time.Time)
-	s.told = func() <-chan time.Time { return told }
+	s.goodbyeArrived = func() <-chan time.Time { return told }
 	var moved atomic.Bool // the client begins no call at the address any more
 	cc := dial(t, address, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 		to := *at.Load()

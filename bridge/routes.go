@@ -171,7 +171,7 @@ func (rs *routes) ask(r *Route) {
 type routeCounts map[string]*quota.Scope
 
 // newRoutes returns the routes of a configuration, or nil if it has none. The error is a
-// *routing.Mistake, or errors.Join of several.
+// *report.RouteMistake, or errors.Join of several.
 func newRoutes(cfg *Config) (*routes, error) {
 	if len(cfg.Routes) == 0 {
 		return nil, nil

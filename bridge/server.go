@@ -48,13 +48,13 @@ type Server struct {
 	refusals      *report.Refusals
 	edge          *edge.Edge // its clients' connections
 
-	refusing atomic.Bool             // no call begins any more
-	draining atomic.Bool             // nor any connection
-	closing  atomic.Bool             // and nobody is waited for any more
-	leaving  leaving                 // sends the goodbyes of HTTP/2
-	told     func() <-chan time.Time // when such a goodbye has reached most clients; a test's own
-	random   func() float64          // from 0 to less than 1; a test's own
-	quotas   *quota.Limiter          // its counts are those of all policies
+	refusing       atomic.Bool             // no call begins any more
+	draining       atomic.Bool             // nor any connection
+	closing        atomic.Bool             // and nobody is waited for any more
+	leaving        leaving                 // sends the goodbyes of HTTP/2
+	goodbyeArrived func() <-chan time.Time // when such a goodbye has reached most clients; a test's own
+	random         func() float64          // from 0 to less than 1; a test's own
+	quotas         *quota.Limiter          // its counts are those of all policies
 
 	tunnels *tunnel.Listener // the listener of the HTTP/2 inside of WebSockets
 	loop    string           // tells that a request for the web server has come back
@@ -67,7 +67,7 @@ type Server struct {
 // UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
 	limits := withDefaults(cfg.Limits)
-	s := &Server{cfg: cfg, log: cfg.Logger, obs: cfg.Observer, told: afterGoodbye, random: rand.Float64}
+	s := &Server{cfg: cfg, log: cfg.Logger, obs: cfg.Observer, goodbyeArrived: afterGoodbye, random: rand.Float64}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
@@ -21,13 +22,14 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// accept upgrades a request whose Origin is already judged, and counts the connection
+// accept upgrades a request whose Origin is already judged, with the subprotocol if the client
+// offers it, and counts the connection
 // until it closes. Frames that wait for the client count with held. It answers requests
 // that it refuses.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string, held *memory.Entry) (*websocket.Conn, error) {
 	on := s.edge.Of(r)
 	return websocket.Accept(w, r, websocket.Options{
-		Subprotocol: subprotocol, Pool: s.account.Pool, Out: held.Buffers(), Panics: s.panics,
+		Subprotocol: gate.FindToken(r.Header["Sec-Websocket-Protocol"], subprotocol), Pool: s.account.Pool, Out: held.Buffers(), Panics: s.panics,
 		Refused: func() { on.CloseBehindRefusal(w, r) }, Closed: on.Taken(),
 	})
 }

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"encoding/base64"
 	"errors"
 	"io"
 )
@@ -151,11 +150,4 @@ func (t *textReader) endGroup(p []byte) int {
 	n := copy(p, decoded)
 	t.spillBytes = copy(t.spill[:], decoded[n:])
 	return n
-}
-
-// AppendText appends frame, prefix and payload together, to dst as one padded
-// chunk of base64. A chunk is written whole: clients decode the body in groups
-// of four characters, wherever HTTP cuts it.
-func AppendText(dst, frame []byte) []byte {
-	return base64.StdEncoding.AppendEncode(dst, frame)
 }

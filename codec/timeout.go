@@ -10,9 +10,6 @@ import (
 // maxTimeoutDigits is the largest number of digits in a grpc-timeout.
 const maxTimeoutDigits = 8
 
-// maxTimeoutValue is the largest number of maxTimeoutDigits digits.
-const maxTimeoutValue = 99999999
-
 var errMalformedTimeout = errors.New("grpc-timeout: not 1 to 8 digits and a unit of H, M, S, m, u or n")
 
 // ParseTimeout parses a grpc-timeout header: one to eight digits and a unit, H M S
@@ -52,33 +49,4 @@ func timeoutUnit(c byte) time.Duration {
 		return time.Nanosecond
 	}
 	return 0
-}
-
-// EncodeTimeout encodes d as a grpc-timeout header: in the finest unit that takes
-// at most eight digits, rounded up so that the reader never gives up before the
-// writer does. grpc-go chooses the same unit. A d of 0 or less is "0n", expired.
-func EncodeTimeout(d time.Duration) string {
-	if d <= 0 {
-		return "0n"
-	}
-	for _, unit := range []byte("numSM") {
-		if v := divideUp(d, timeoutUnit(unit)); v <= maxTimeoutValue {
-			return encodeTimeout(v, unit)
-		}
-	}
-	return encodeTimeout(divideUp(d, time.Hour), 'H') // at most 2562048H
-}
-
-func encodeTimeout(v int64, unit byte) string {
-	var b [maxTimeoutDigits + 1]byte
-	return string(append(strconv.AppendInt(b[:0], v, 10), unit))
-}
-
-// divideUp returns d/unit, rounded up.
-func divideUp(d, unit time.Duration) int64 {
-	v := d / unit
-	if d%unit > 0 {
-		v++
-	}
-	return int64(v)
 }

@@ -52,15 +52,11 @@ func (call) Message(report.Direction, int) {}
 // Ended writes the call's line, unless a Sample leaves it out. A defect of culvert is an
 // error that someone must act on; any other end of a call is information.
 func (o call) Ended(c *report.CallInfo) {
-	level := slog.LevelInfo
-	if c.Reason == report.ReasonInternal {
-		level = slog.LevelError
-	}
-	ctx := context.Background() // the call's own has ended
-	if !o.log.Enabled(ctx, level) {
+	level, enabled := o.levelOf(c.Reason)
+	if !enabled {
 		return
 	}
-	write, notLogged := o.sample(ctx, c)
+	write, notLogged := o.sample(c)
 	if !write {
 		return
 	}
@@ -89,6 +85,15 @@ func (o call) Ended(c *report.CallInfo) {
 		l.add(notLogged)
 	}
 	l.write(o.log, level, "call")
+}
+
+// levelOf returns the level of the line of an end, and reports whether lines of it are written.
+func (o *Log) levelOf(why report.Reason) (level slog.Level, enabled bool) {
+	level = slog.LevelInfo
+	if why == report.ReasonInternal {
+		level = slog.LevelError
+	}
+	return level, o.log.Enabled(context.Background(), level) // the call's own context has ended
 }
 
 // A line is made of its attributes. Few are made at a time, and calls' goroutines would
@@ -131,12 +136,8 @@ func (l *line) write(to *slog.Logger, level slog.Level, msg string) {
 
 // WebEnded implements report.Observer. It writes the line of a request to the web server.
 func (o *Log) WebEnded(w *report.WebInfo) {
-	level := slog.LevelInfo
-	if w.Reason == report.ReasonInternal {
-		level = slog.LevelError
-	}
-	ctx := context.Background() // the request's own has ended
-	if !o.log.Enabled(ctx, level) {
+	level, enabled := o.levelOf(w.Reason)
+	if !enabled {
 		return
 	}
 	l := newLine()

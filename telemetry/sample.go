@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"context"
 	"log/slog"
 	"path"
 	"strings"
@@ -52,9 +51,9 @@ func (o *Log) sampler(s Sample) *sampler {
 // sample reports whether the call has a line. The attribute, if it isn't zero, is the
 // number of calls before it without a line. Only calls that succeeded are left out. At
 // debug level no call is, because the begin of each has a line.
-func (o *Log) sample(ctx context.Context, c *report.CallInfo) (write bool, notLogged slog.Attr) {
+func (o *Log) sample(c *report.CallInfo) (write bool, notLogged slog.Attr) {
 	samples := o.samples.Load()
-	if samples == nil || c.Code != codes.OK || o.log.Enabled(ctx, slog.LevelDebug) {
+	if samples == nil || c.Code != codes.OK || o.debugs() {
 		return true, slog.Attr{}
 	}
 	method := strings.TrimPrefix(c.Method, "/")

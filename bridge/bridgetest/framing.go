@@ -158,7 +158,7 @@ func untyped(message []byte) []byte {
 // describedMethods are the descriptors of the methods that scenarios call.
 type describedMethods struct{}
 
-// Descriptors implements upstream.DescriptorSource.
+// Descriptors implements report.DescriptorSource.
 func (describedMethods) Descriptors() report.Descriptors { return methodSet }
 
 var methodSet = func() *descriptor.Set {

@@ -17,7 +17,7 @@ func PathElements(prefix string) (elements int, err error) {
 		return 0, fmt.Errorf("can match no path: write %q", "/"+prefix)
 	}
 	for element := range strings.SplitSeq(prefix[1:], "/") {
-		if !PlainElement(element) {
+		if !plainElement(element) {
 			return 0, errors.New(`can match no path: write whole elements, such as "/team-a", without a slash at the end`)
 		}
 		elements++
@@ -25,9 +25,9 @@ func PathElements(prefix string) (elements int, err error) {
 	return elements, nil
 }
 
-// PlainElement reports whether s has only the letters, digits and marks that may occur
+// plainElement reports whether s has only the letters, digits and marks that may occur
 // in an element of a call's path, such as the names of services and methods.
-func PlainElement(s string) bool {
+func plainElement(s string) bool {
 	if s == "" || s == "." || s == ".." {
 		return false
 	}

@@ -30,17 +30,25 @@ func (e *MissingFileError) Unwrap() error { return e.Cause }
 // A linker makes a Set of files.
 type linker struct {
 	given  map[string]*descriptorpb.FileDescriptorProto
-	done   map[string]bool // by the names of files that are linked, or are being linked: false
-	walks  map[string]int  // the steps through what a file imports publicly, by its name
+	files  map[string]state // by their names
+	walks  map[string]int   // the steps through what a file imports publicly, by its name
 	linked *protoregistry.Files
 	quota  *quota
 }
+
+// A state is how far the linker is with a file. The zero value: it hasn't begun.
+type state int
+
+const (
+	begun state = iota + 1 // to link what it imports
+	done
+)
 
 // newSet links files that are checked, each of which may come before those that it
 // imports. Files of the same name count once.
 func newSet(files []*descriptorpb.FileDescriptorProto, q *quota) (*Set, error) {
 	l := &linker{
-		given: make(map[string]*descriptorpb.FileDescriptorProto, len(files)), done: make(map[string]bool),
+		given: make(map[string]*descriptorpb.FileDescriptorProto, len(files)), files: make(map[string]state),
 		walks: make(map[string]int), linked: new(protoregistry.Files), quota: q,
 	}
 	for _, f := range files {
@@ -84,13 +92,13 @@ func (l *linker) falseType() error {
 
 // link links a file after those that it imports. by is the file that imports it.
 func (l *linker) link(path, by string) error {
-	switch done, begun := l.done[path]; {
+	switch l.files[path] {
 	case done:
 		return nil
 	case begun:
 		return fmt.Errorf("%s imports itself", readable(path))
 	}
-	l.done[path] = false
+	l.files[path] = begun
 	f, own := l.given[path], ownFiles[path]
 	switch {
 	case f != nil:
@@ -134,7 +142,7 @@ func (l *linker) linkOwn(f protoreflect.FileDescriptor) error {
 }
 
 func (l *linker) add(f protoreflect.FileDescriptor) error {
-	l.done[f.Path()] = true
+	l.files[f.Path()] = done
 	if err := l.linked.RegisterFile(f); err != nil {
 		return fmt.Errorf("the descriptors contradict each other: %w", errors.New(withoutPrefix(err)))
 	}

@@ -54,7 +54,7 @@ func TestFault(t *testing.T) {
 	}{
 		"no connection":    {&net.OpError{Op: "dial", Err: errors.New("refused")}, report.ReasonUpstreamUnreachable},
 		"a slow connect":   {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, report.ReasonUpstreamUnreachable},
-		"no descriptor":    {ErrDescriptors, report.ReasonUpstreamUnreachable},
+		"no descriptor":    {errDescriptors, report.ReasonUpstreamUnreachable},
 		"a certificate":    {&tls.CertificateVerificationError{Err: errors.New("expired")}, report.ReasonUpstreamUnreachable},
 		"a slow handshake": {errors.New("net/http: TLS handshake timeout"), report.ReasonUpstreamUnreachable},
 		"it takes nothing": {&net.OpError{Op: "write", Err: os.ErrDeadlineExceeded}, report.ReasonUpstreamSilent},

@@ -121,8 +121,8 @@ func (p *Proxy) rest() {
 	}
 }
 
-// ErrDescriptors reports that few file descriptors are left.
-var ErrDescriptors = errors.New("too few file descriptors are left for a connection to the web server")
+// errDescriptors reports that few file descriptors are left.
+var errDescriptors = errors.New("too few file descriptors are left for a connection to the web server")
 
 // dial connects to the web server, whatever address the request names.
 func (p *Proxy) dial(ctx context.Context, _, _ string) (conn net.Conn, err error) {
@@ -141,7 +141,7 @@ func (p *Proxy) dial(ctx context.Context, _, _ string) (conn net.Conn, err error
 	}
 	if limit := socket.DescriptorLimit(); limit > 4*descriptorReserve && socket.Descriptor(c) >= limit-descriptorReserve {
 		_ = c.Close() // nothing was sent
-		return nil, ErrDescriptors
+		return nil, errDescriptors
 	}
 	return patientConn{c}, nil
 }

@@ -12,6 +12,7 @@
 //   - client_names.go: the names in a client's verified certificate.
 //   - origin.go, origin_pattern.go: the one function that judges pages, and its list
 //     of allowed origins.
+//   - fields.go: lists, types and lengths in headers.
 //   - cors.go: the headers that tell a browser of its access.
 //
 // Nothing here sends a refusal: malformed input is an error, a page that may not call

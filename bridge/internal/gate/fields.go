@@ -22,16 +22,20 @@ func ContentSubtype(value, contentType string) (string, bool) {
 	return subtype, true
 }
 
-// HasToken looks for a token in a comma-separated list, in any case.
-func HasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for t := range strings.SplitSeq(line, ",") {
-			if t = strings.Trim(t, " \t"); len(t) == len(token) && strings.EqualFold(t, token) { // of ASCII only
-				return true
+// HasToken looks for a token in a header's lists, in any case.
+func HasToken(lists []string, token string) bool { return FindToken(lists, token) != "" }
+
+// FindToken returns the token in a header's lists as the client spells it, or "" if it isn't there.
+func FindToken(lists []string, token string) string {
+	for _, list := range lists {
+		for one := range strings.SplitSeq(list, ",") {
+			// Only ASCII has as many bytes: a long s or the Kelvin sign are no letters of a token.
+			if one = strings.Trim(one, " \t"); len(one) == len(token) && strings.EqualFold(one, token) {
+				return one
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // IsUpgrade reports whether a request is a WebSocket handshake over HTTP/1.1. RFC 6455

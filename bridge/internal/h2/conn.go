@@ -193,7 +193,7 @@ func (c *conn) end() {
 	c.cancel(nil)
 	c.goroutines.Wait()
 	c.in.release()
-	c.mu.Lock() // server.leave may still look
+	c.mu.Lock() // server.shutdown may still look
 	defer c.mu.Unlock()
 	c.out.release()
 	if c.goodbye.fault != nil {

@@ -30,7 +30,7 @@ type clock struct {
 	rests    time.Time // the earliest end of a stream that lingers
 }
 
-// pingData is the payload of our pings, which identifies their answers.
+// The payloads of this side's pings identify their answers.
 var (
 	keepAlivePing = [8]byte{'a', 'l', 'i', 'v', 'e'}
 	goodbyePing   = [8]byte{'g', 'o', 'o', 'd', 'b', 'y', 'e'}

@@ -41,8 +41,8 @@ func Configure(hs *http.Server, hooks Hooks) (leave func()) {
 		}
 		s.serve(hs, hidden.UnencryptedNetConn(), nil, h, true)
 	}
-	hs.RegisterOnShutdown(func() { s.leave(true) })
-	return func() { s.leave(false) }
+	hs.RegisterOnShutdown(func() { s.shutdown(true) })
+	return func() { s.shutdown(false) }
 }
 
 // Hooks are the owner's settings and functions for single connections. The connection's
@@ -105,9 +105,9 @@ const (
 type server struct {
 	hooks Hooks
 
-	mu       sync.Mutex
-	conns    map[*conn]struct{}
-	draining bool
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	hurry bool
 }
 
 func newServer() *server { return &server{conns: make(map[*conn]struct{})} }
@@ -126,9 +126,9 @@ func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState,
 	c.tls = state
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
-	draining := s.draining
+	hurry := s.hurry
 	s.mu.Unlock()
-	if draining {
+	if hurry {
 		c.shutdown(EndShutdown, true)
 	}
 	c.serve(sawPreface)
@@ -137,15 +137,15 @@ func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState,
 	delete(s.conns, c)
 }
 
-// leave sends a goodbye on every connection. As it shuts down, net/http waits for their
-// ends. Otherwise nothing does, and later connections get no goodbye: their clients would
-// only open another one at once.
-func (s *server) leave(shutdown bool) {
+// shutdown sends a goodbye on every connection. hurry: net/http waits for their ends.
+// Otherwise nothing does, and later connections get no goodbye: their clients would only
+// open another one at once.
+func (s *server) shutdown(hurry bool) {
 	s.mu.Lock()
-	s.draining = s.draining || shutdown
+	s.hurry = s.hurry || hurry
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
-		c.shutdown(EndShutdown, shutdown)
+		c.shutdown(EndShutdown, hurry)
 	}
 }

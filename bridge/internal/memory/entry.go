@@ -261,7 +261,8 @@ func (e *Entry) Unread(n int) bool {
 	a := e.account
 	used, most, total := a.used.Load(), a.Messages(), a.total.Load()
 	far := used > most+most/overrunPart || used+a.fixed.Load() > total+total/overrunPart
-	return !far || e.Settled() || a.within(e.Owner(), Small, 0)
+	over := e.held[Small].Load() < 0 // it is settled
+	return !far || over || a.within(e.Owner(), Small, 0)
 }
 
 // overrunPart is the part of a bound that data sent unasked may exceed it by.
@@ -306,9 +307,6 @@ func (e *Entry) Expanded(ctx context.Context, n int) error {
 	}
 	return e.reserve(ctx, Reply, n)
 }
-
-// Settled reports whether the entry's messages are settled.
-func (e *Entry) Settled() bool { return e.held[Small].Load() < 0 }
 
 // SettleMessages gives back the bytes of messages still in use. After it, no messages
 // are counted.

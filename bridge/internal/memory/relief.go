@@ -32,14 +32,14 @@ const (
 // A Candidate is a call that may be ended, or a connection without one. It isn't safe for
 // concurrent use: bridge holds one lock for Moved, Count and Choose.
 type Candidate struct {
-	Of    Evictable
+	Of    evictable
 	Held  *Entry
 	Moved time.Time // when it last made progress
 	ended time.Time // when Choose returned it; zero: never
 }
 
-// An Evictable can be ended to free memory for others.
-type Evictable interface{ Evict() }
+// An evictable can be ended to free memory for others.
+type evictable interface{ Evict() }
 
 // Choose does the same as Count, and returns the candidates that must end now. It
 // returns each candidate once. urgent: an address within its share waits.

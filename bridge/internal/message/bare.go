@@ -115,9 +115,9 @@ func (b *Bare) payload(m *Reader) (payload mem.BufferSlice, err error) {
 		n -= int64(header)
 	}
 	if !known {
-		return m.Rest()
+		return m.rest()
 	}
-	if err := m.Fits(n); err != nil {
+	if err := m.fits(n); err != nil {
 		return nil, err
 	}
 	payload, err = m.Payload(int(n))

@@ -69,5 +69,5 @@ func (f *GRPC) readPrefix(m *Reader, n int) error {
 		return report.New(report.ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
 	}
 	f.Length = h.Length
-	return m.Fits(int64(h.Length))
+	return m.fits(int64(h.Length))
 }

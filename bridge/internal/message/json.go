@@ -19,24 +19,24 @@ type Converter struct {
 	Method descriptor.Method
 	Limit  report.SizeLimit // of a message, as protobuf and as JSON
 	Held   *memory.Entry
-	From   Learner // it may be nil
+	From   learner // it may be nil
 
 	// ID is a field of the replies, whose value in the last one is LastID. It may be nil.
 	ID     *descriptor.Field
 	LastID string
 }
 
-// A Learner learns what a message of a client at the address has named and the descriptors
+// A learner learns what a message of a client at the address has named and the descriptors
 // don't have. Without an error, they have it from now on. The error is a *report.Fault, or
 // wraps descriptor.ErrUnknown if nobody knows it.
-type Learner interface {
+type learner interface {
 	Learn(ctx context.Context, by *memory.Address, unknown descriptor.Unknown) error
 }
 
 // maxConverted is how often a message is converted, each time with more that was learned.
 const maxConverted = 8
 
-// knowing converts a message, and again when the Learner has learned what it names. Without
+// knowing converts a message, and again when the learner has learned what it names. Without
 // the type of an Any there is no result; extensions that nobody knows are left out.
 func (c *Converter) knowing(ctx context.Context, b []byte, convert func(*Converter, context.Context, []byte, *descriptor.Unknowns) (mem.BufferSlice, error)) (mem.BufferSlice, error) {
 	for n := 1; ; n++ {

@@ -58,8 +58,8 @@ func (m *Reader) Begin() error {
 	return m.Packed.Begin()
 }
 
-// Fits returns why a message of n bytes is refused, or nil.
-func (m *Reader) Fits(n int64) error {
+// fits returns why a message of n bytes is refused, or nil.
+func (m *Reader) fits(n int64) error {
 	if n > int64(m.Limit.Bytes) {
 		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.Limit.Bytes, report.Named(m.Limit.Key)).UnlessRaised(m.Limit.Key)
 	}
@@ -142,10 +142,10 @@ func (m *Reader) fill(b []byte) (n int, err error) {
 	return n, err
 }
 
-// Rest reads all that is left of the body as one message. Its length isn't known, so
+// rest reads all that is left of the body as one message. Its length isn't known, so
 // like a decompressed message it reserves room for the largest possible one where room
 // is scarce.
-func (m *Reader) Rest() (mem.BufferSlice, error) {
+func (m *Reader) rest() (mem.BufferSlice, error) {
 	defer m.Gets.EndRead()
 	most := mostOf(m.Limit.Bytes)
 	room := func(read int) int {
@@ -161,7 +161,7 @@ func (m *Reader) Rest() (mem.BufferSlice, error) {
 			return n, err
 		}
 		return n, Fault(err)
-	}, func() error { return m.Fits(int64(m.Limit.Bytes) + 1) })
+	}, func() error { return m.fits(int64(m.Limit.Bytes) + 1) })
 }
 
 // gather reads a message of unknown length in chunks, and stops one byte beyond the

@@ -24,7 +24,7 @@ func (f *Unary) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err e
 	}
 	f.read = true
 	if f.Length < 0 {
-		payload, err = m.Rest()
+		payload, err = m.rest()
 	} else {
 		payload, err = f.known(m)
 	}
@@ -34,7 +34,7 @@ func (f *Unary) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err e
 // known reads a body of known length to its end: only then the transport knows that it
 // has ended.
 func (f *Unary) known(m *Reader) (mem.BufferSlice, error) {
-	if err := m.Fits(f.Length); err != nil {
+	if err := m.fits(f.Length); err != nil {
 		return nil, err
 	}
 	payload, err := m.Payload(int(f.Length))

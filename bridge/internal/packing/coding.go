@@ -7,8 +7,8 @@ import (
 
 // Names of codings are the same in any case, and x-gzip is gzip. RFC 9110 §8.4.1.
 
-// IsGzip reports whether a content coding is gzip.
-func IsGzip(coding string) bool {
+// isGzip reports whether a content coding is gzip.
+func isGzip(coding string) bool {
 	return strings.EqualFold(coding, "gzip") || strings.EqualFold(coding, "x-gzip")
 }
 
@@ -22,7 +22,7 @@ func Coding(lines []string) (coding string, ok bool) {
 		for name := range strings.SplitSeq(line, ",") {
 			switch name = strings.Trim(name, blanks); {
 			case IsIdentity(name):
-			case coding == "" && IsGzip(name):
+			case coding == "" && isGzip(name):
 				coding = "gzip"
 			default:
 				return "", false
@@ -38,7 +38,7 @@ func Accepted(lines []string) bool {
 	for _, line := range lines {
 		for entry := range strings.SplitSeq(line, ",") {
 			name, parameters, _ := strings.Cut(entry, ";")
-			if IsGzip(strings.Trim(name, blanks)) {
+			if isGzip(strings.Trim(name, blanks)) {
 				return !excluded(parameters)
 			}
 		}

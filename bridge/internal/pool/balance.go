@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/culvert-grpc/culvert/internal/rules"
@@ -37,7 +38,8 @@ func findPolicy(name string) (policy, error) {
 			return p, nil
 		}
 	}
-	return policy{}, fmt.Errorf("balance %q: want round_robin, least_request or pick_first", name)
+	last := len(rules.Balances) - 1
+	return policy{}, fmt.Errorf("balance %q: want %s or %s", name, strings.Join(rules.Balances[:last], ", "), rules.Balances[last])
 }
 
 func all(ready []*address) []*address { return ready }
@@ -83,9 +85,9 @@ func (p *Pool) takeInTurn(among []*address) *conn {
 	for _, spare := range [...]bool{false, true} {
 		for i := range among {
 			a := among[(first+i)%len(among)]
-			if l := a.take(spare); l != nil {
+			if c := a.take(spare); c != nil {
 				p.turn = a.index
-				return l
+				return c
 			}
 		}
 	}
@@ -108,8 +110,8 @@ func (p *Pool) takeLeastCalls(among []*address) *conn {
 		}
 		for _, chosen := range [...]*address{a, b} {
 			for _, spare := range [...]bool{false, true} {
-				if l := chosen.take(spare); l != nil {
-					return l
+				if c := chosen.take(spare); c != nil {
+					return c
 				}
 			}
 		}
@@ -121,8 +123,8 @@ func (p *Pool) takeLeastCalls(among []*address) *conn {
 // one.
 const avoidedPause = time.Second
 
-// MaxRefusals bounds the addresses that are asked for one call.
-const MaxRefusals = 100
+// maxRefusals bounds the addresses that are asked for one call.
+const maxRefusals = 100
 
 // avoid gives the calls to other addresses for a moment: a has refused one. The pool's mu
 // is held.

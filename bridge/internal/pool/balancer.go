@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/pickfirst"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -40,7 +41,7 @@ func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.B
 type balancing struct{ pool *Pool }
 
 // UpdateClientConnState sets the addresses that the target now resolves to.
-func (b balancing) UpdateClientConnState(s balancer.ClientConnState) (err error) {
+func (b balancing) UpdateClientConnState(state balancer.ClientConnState) (err error) {
 	p := b.pool
 	defer p.panics.Catch("the balancer", func(f *report.Fault) {
 		err = f
@@ -48,10 +49,10 @@ func (b balancing) UpdateClientConnState(s balancer.ClientConnState) (err error)
 	})
 	p.mu.Lock()
 	defer p.unlock()
-	p.watcher, _ = s.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
+	p.watcher, _ = state.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
 	known := append(p.gone, p.addresses...)
 	p.addresses = nil
-	for _, e := range s.ResolverState.Endpoints {
+	for _, e := range state.ResolverState.Endpoints {
 		key := endpointKey(e)
 		if p.find(p.addresses, key) != nil {
 			continue // named twice
@@ -66,13 +67,13 @@ func (b balancing) UpdateClientConnState(s balancer.ClientConnState) (err error)
 	p.size.Store(int32(len(p.addresses)))
 	p.gone = slices.DeleteFunc(known, func(a *address) bool { return p.find(p.addresses, a.key) != nil })
 	for _, a := range p.addresses {
-		if len(a.conns) == 0 {
+		if len(a.slots) == 0 {
 			a.connect()
 		}
 	}
 	for _, a := range p.gone {
-		for _, c := range a.conns {
-			c.close()
+		for _, s := range a.slots {
+			s.close()
 		}
 		p.stop(a.avoided)
 		a.avoided = nil
@@ -94,6 +95,39 @@ func (b balancing) ResolverError(err error) {
 	if len(p.addresses) == 0 {
 		p.failure = err
 		p.publish()
+	}
+}
+
+// Pick gives a call its place. Without a connection, it makes grpc-go wait for one.
+// When all places are taken, Pick itself waits, against grpc-go's advice: an error
+// would make grpc-go wake all calls for each place, in no order. grpc-go holds no
+// lock meanwhile, and the call's context ends the wait.
+func (b balancing) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
+	p, k := b.pool, callOf(info.Ctx)
+	var its *place
+	defer p.catchPick(k, &its, &err)
+	for {
+		c, err := p.findPlace(info.Ctx, k)
+		if err != nil {
+			return balancer.PickResult{}, err
+		}
+		if k == nil {
+			return balancer.PickResult{SubConn: c.sub, Done: func(balancer.DoneInfo) { c.release(false) }}, nil
+		}
+		its = &place{Place: wire.Place{Call: &k.Call}, conn: c}
+		taken, err := c.wire.Expect(info.Ctx, &its.Place)
+		if taken {
+			if before := k.place.Swap(its); before != nil {
+				before.Replace()
+			}
+			return balancer.PickResult{SubConn: c.sub, Done: its.done}, nil
+		}
+		lost := its
+		its = nil
+		lost.done(balancer.DoneInfo{})
+		if err != nil {
+			return balancer.PickResult{}, err
+		}
 	}
 }
 

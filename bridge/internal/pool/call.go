@@ -26,6 +26,7 @@ type Call struct {
 	replayed atomic.Bool                  // IsReplayed
 	opening  *opening                     // nil: it isn't being opened
 	refused  []*address                   // that have refused the call, in earlier attempts too; guarded by the pool's mu
+	earlier  int                          // attempts of the call
 }
 
 // A place is a call's place in the pool.
@@ -56,7 +57,7 @@ func callOf(ctx context.Context) *Call {
 func (p *Pool) NewCall(id string, most int, after *Call) *Call {
 	c := &Call{Call: wire.Call{ID: id, Most: most}, pool: p}
 	if after != nil {
-		c.refused = after.refused
+		c.refused, c.earlier = after.refused, after.earlier+1
 	}
 	return c
 }
@@ -163,9 +164,9 @@ func (c *Call) refusedAt(p *place) {
 	a.avoid()
 }
 
-// WasRefused notes that the call's address has refused it unseen, since grpc-go may have
+// NoteRefusal notes that the call's address has refused it unseen, since grpc-go may have
 // released the place without the reason. It returns how many addresses have refused the call.
-func (c *Call) WasRefused() int {
+func (c *Call) NoteRefusal() int {
 	c.pool.mu.Lock()
 	defer c.pool.mu.Unlock()
 	if p := c.place.Load(); p != nil {
@@ -175,12 +176,13 @@ func (c *Call) WasRefused() int {
 }
 
 // MayBeServed reports whether an address may still serve a call that others have refused.
-// If no address accepts calls, the next one to do so may.
+// If no address accepts calls, the next one to do so may. maxRefusals bounds the attempts, too,
+// since connections come and go.
 func (c *Call) MayBeServed() bool {
 	p := c.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(c.refused) < MaxRefusals && slices.ContainsFunc(p.addresses, func(a *address) bool {
+	return c.earlier < maxRefusals && len(c.refused) < maxRefusals && slices.ContainsFunc(p.addresses, func(a *address) bool {
 		return !slices.Contains(c.refused, a) && (len(p.ready) == 0 || a.accepts())
 	})
 }

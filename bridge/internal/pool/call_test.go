@@ -55,9 +55,9 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 			synctest.Wait()
 			k := p.NewCall("", 0, nil)
 			p.mu.Lock()
-			l := p.take(nil)
+			c := p.take(nil)
 			p.mu.Unlock()
-			its := &place{Place: wire.Place{Call: &k.Call}, conn: l}
+			its := &place{Place: wire.Place{Call: &k.Call}, conn: c}
 			k.place.Store(its)
 			if written {
 				leave(t, &its.Place)
@@ -65,7 +65,7 @@ func TestUnusedPickIsNoRefusal(t *testing.T) {
 			its.done(balancer.DoneInfo{})
 			p.mu.Lock()
 			k.repick()
-			avoided := l.slot.address.avoided != nil
+			avoided := c.slot.address.avoided != nil
 			p.mu.Unlock()
 			if avoided != written || len(k.refused) > 0 != written || !k.replayed.Load() {
 				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)
@@ -83,18 +83,18 @@ func TestLostCallIsNoRefusal(t *testing.T) {
 			synctest.Wait()
 			k := p.NewCall("", 0, nil)
 			p.mu.Lock()
-			l := p.take(nil)
+			c := p.take(nil)
 			p.mu.Unlock()
-			its := &place{Place: wire.Place{Call: &k.Call}, conn: l}
+			its := &place{Place: wire.Place{Call: &k.Call}, conn: c}
 			k.place.Store(its)
 			if written {
 				leave(t, &its.Place)
 			}
 			its.done(balancer.DoneInfo{})
-			k.WasRefused()
+			k.NoteRefusal()
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			if avoided := l.slot.address.avoided != nil; avoided != written || len(k.refused) > 0 != written {
+			if avoided := c.slot.address.avoided != nil; avoided != written || len(k.refused) > 0 != written {
 				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)
 			}
 		})
@@ -110,8 +110,8 @@ func TestGrantIsCheap(t *testing.T) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, a := range p.addresses[1:] {
-			for _, c := range a.conns {
-				c.conn.max = 0
+			for _, s := range a.slots {
+				s.conn.max = 0
 			}
 		}
 		for i := range maxPassed {
@@ -181,7 +181,7 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 		_, lost := pick()
 		var wire *wire.Conn
 		p.mu.Lock()
-		wire = p.addresses[0].conns[0].conn.wire
+		wire = p.addresses[0].slots[0].conn.wire
 		p.mu.Unlock()
 		wire.Cut()
 		synctest.Wait()

@@ -15,50 +15,28 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// causeOf returns the cause that grpc-go tells, for the log.
-func causeOf(err error) error {
-	if err == nil {
-		return nil
-	}
-	st, _ := status.FromError(err)
-	return Cause(st.Message(), st)
-}
-
-// Cause returns an error with a text that stands for a status of grpc-go.
-func Cause(text string, st *status.Status) error { return &cause{text, st} }
-
-type cause struct {
-	text string
-	st   *status.Status
-}
-
-func (c *cause) Error() string { return c.text }
-
-// GRPCStatus lets status.Code find the code.
-func (c *cause) GRPCStatus() *status.Status { return c.st }
-
 // slotOf returns the slot for which grpc-go connects, in a dialer or a handshake, or
 // nil.
 func slotOf(ctx context.Context) *slot {
-	c, _ := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(slotKey{}).(*slot)
-	return c
+	s, _ := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(slotKey{}).(*slot)
+	return s
 }
 
-// noteFailure notes why an attempt to connect fails. The first reason stays. c may be nil.
-func (c *slot) noteFailure(why error) {
-	if c != nil {
-		c.why.CompareAndSwap(nil, &why)
+// noteFailure notes why an attempt to connect fails. The first reason stays. s may be nil.
+func (s *slot) noteFailure(why error) {
+	if s != nil {
+		s.why.CompareAndSwap(nil, &why)
 	}
 }
 
 // whyFailed returns why the attempts to connect since the last call have failed, with a hint
 // what to try if there is one. otherwise is the reason that grpc-go tells.
-func (c *slot) whyFailed(otherwise error) error {
-	switch why := c.why.Swap(nil); {
+func (s *slot) whyFailed(otherwise error) error {
+	switch why := s.why.Swap(nil); {
 	case why != nil:
 		return explain(*why)
-	case c.next != nil && !c.next.lost: // behind the handshake
-		return cmp.Or(c.next.wire.Failure(), otherwise)
+	case s.next != nil && !s.next.lost: // behind the handshake
+		return cmp.Or(s.next.wire.Failure(), otherwise)
 	}
 	return otherwise
 }
@@ -79,7 +57,7 @@ func explain(err error) error {
 // unreachable returns the fault of a call that got no connection, or a stream too late: err
 // is nil then.
 func unreachable(err error) *report.Fault {
-	f := noConnection(causeOf(err))
+	f := noConnection(err)
 	f.Sent = report.SentNo
 	if err == nil {
 		f.Sent = report.SentMaybe
@@ -88,11 +66,15 @@ func unreachable(err error) *report.Fault {
 }
 
 // noConnection returns the fault for the cause that there is no connection that accepts
-// calls. cause may be nil.
+// calls. cause may be nil. culvert's own words in its text tell its kind, and not its type:
+// grpc-go makes a status of the text of what the picker returns.
 func noConnection(cause error) *report.Fault {
 	f := report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached")
 	if cause == nil {
 		return f
+	}
+	if st, is := status.FromError(cause); is {
+		cause = wire.Cause(st.Message(), st)
 	}
 	switch {
 	case strings.Contains(cause.Error(), wire.SaysOtherProtocol):

@@ -25,9 +25,6 @@ import (
 	"github.com/culvert-grpc/culvert/zone"
 )
 
-// connectPatience is how long a call waits for a connection to the backend.
-const connectPatience = 5 * time.Second
-
 // Options are what a Pool needs beside the backend.
 type Options struct {
 	HeaderBytes int               // the limit of a block of metadata, which the caller must check
@@ -103,7 +100,7 @@ func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.Ca
 	stream, err := p.client.NewStream(ctx, bidi, path, slices.Concat(p.streams, opts, []grpc.CallOption{grpc.WaitForReady(wait)})...)
 	switch {
 	case err != nil && !wait:
-		return nil, noConnection(causeOf(err))
+		return nil, noConnection(err)
 	case err != nil && ctx.Err() != nil:
 		if why := p.lastFailure(); why != nil {
 			err = status.Error(status.Code(err), why.Error())
@@ -111,9 +108,6 @@ func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.Ca
 	}
 	return stream, err
 }
-
-// Cause returns the cause that the error of a stream tells, for the log.
-func (p *Pool) Cause(err error) error { return causeOf(err) }
 
 // Readied returns how many connections have become ready so far.
 func (p *Pool) Readied() int64 { return p.readied.Load() }

@@ -20,7 +20,7 @@ type address struct {
 	index    int         // in pool.addresses, and every choice of them has this order
 	failing  bool        // its health check, when it was last known
 	avoided  *time.Timer // while others get its calls, since it has refused one; nil: it isn't avoided
-	conns    []*slot     // at least one
+	slots    []*slot     // at least one
 	streams  int         // MAX_CONCURRENT_STREAMS, as last announced here
 	calls    int         // on all its connections that accept calls
 	peak     int         // the most of these since the last trim
@@ -46,79 +46,79 @@ type slotKey struct{}
 
 // connect opens a further connection. mu is held.
 func (a *address) connect() {
-	c := &slot{address: a}
-	if !c.makeSub() {
+	s := &slot{address: a}
+	if !s.makeSub() {
 		return
 	}
-	a.conns = append(a.conns, c)
-	c.sub.Connect()
-	if len(a.conns) > 1 {
+	a.slots = append(a.slots, s)
+	s.sub.Connect()
+	if len(a.slots) > 1 {
 		a.pool.startTrimming()
 	}
 }
 
-// makeSub gives c a SubConn. It returns false if the pool is being closed. mu is held.
+// makeSub gives s a SubConn. It returns false if the pool is being closed. mu is held.
 //
 //nolint:contextcheck // a connection outlives the call that needs it
-func (c *slot) makeSub() bool {
-	addresses := slices.Clone(c.address.endpoint.Addresses)
+func (s *slot) makeSub() bool {
+	addresses := slices.Clone(s.address.endpoint.Addresses)
 	for i := range addresses {
-		addresses[i].Attributes = addresses[i].Attributes.WithValue(slotKey{}, c)
+		addresses[i].Attributes = addresses[i].Attributes.WithValue(slotKey{}, s)
 	}
 	var sub balancer.SubConn
-	listener := func(s balancer.SubConnState) { c.changed(sub, s) }                                          // not before sub.Connect
-	sub, err := c.address.pool.cc.NewSubConn(addresses, balancer.NewSubConnOptions{StateListener: listener}) //nolint:staticcheck // deprecated for several addresses alone, and an endpoint of DNS has one
+	listener := func(state balancer.SubConnState) { s.changed(sub, state) }                                  // not before sub.Connect
+	sub, err := s.address.pool.cc.NewSubConn(addresses, balancer.NewSubConnOptions{StateListener: listener}) //nolint:staticcheck // deprecated for several addresses alone, and an endpoint of DNS has one
 	if err != nil {
 		return false
 	}
-	c.sub = sub
+	s.sub = sub
 	return true
 }
 
 // dial connects. A SubConn that has had a connection for calls is replaced: a call that was
 // to begin on that connection must not begin on another one, which doesn't expect it. mu is
 // held.
-func (c *slot) dial() {
-	if c.next != nil && c.next.lost {
-		used := c.sub
-		if !c.makeSub() {
+func (s *slot) dial() {
+	if s.next != nil && s.next.lost {
+		used := s.sub
+		if !s.makeSub() {
 			return
 		}
-		c.next = nil
-		c.address.pool.unused = append(c.address.pool.unused, used)
+		s.next = nil
+		s.address.pool.unused = append(s.address.pool.unused, used)
 	}
-	c.sub.Connect()
+	s.sub.Connect()
 }
 
 // changed follows the state of one connection.
-func (c *slot) changed(sub balancer.SubConn, s balancer.SubConnState) {
-	p := c.address.pool
+func (s *slot) changed(sub balancer.SubConn, state balancer.SubConnState) {
+	p := s.address.pool
 	defer p.panics.Catch("the balancer", func(*report.Fault) {
 		p.mu.Lock()
 		defer p.unlock()
-		c.restart()
+		s.restart()
 	})
 	p.mu.Lock()
 	defer p.unlock()
-	if c.closed || sub != c.sub {
+	if s.closed || sub != s.sub {
 		return
 	}
-	switch s.ConnectivityState {
+	switch state.ConnectivityState {
 	case connectivity.Ready:
 		p.readied.Add(1)
-		c.conn, c.failure = c.next, nil
-		c.why.Store(nil) // of another address of the endpoint
-		c.conn.supervise()
-		c.address.streams = c.conn.places()
+		s.conn, s.failure = s.next, nil
+		s.why.Store(nil) // of another address of the endpoint
+		s.conn.supervise()
+		s.address.streams = s.conn.places()
 	case connectivity.TransientFailure:
-		c.lose()
-		c.failure = c.whyFailed(s.ConnectionError)
+		s.lose()
+		s.failure = s.whyFailed(state.ConnectionError)
 	case connectivity.Idle: // it was lost, or the wait after a failure is over
-		c.lose()
-		if p.queue.Len() == 0 && c.address.hasOther(c) {
-			c.close()
+		s.lose()
+		if p.queue.Len() == 0 && s.address.hasOther(s) {
+			s.close()
 		} else {
-			c.reconnect(c.next.pause())
+			s.reconnect(s.next.pause())
 		}
 	default:
 	}
@@ -126,63 +126,63 @@ func (c *slot) changed(sub balancer.SubConn, s balancer.SubConnState) {
 }
 
 // reconnect connects again after the pause. mu is held.
-func (c *slot) reconnect(pause time.Duration) {
-	c.address.pool.stop(c.pause)
-	c.pause = nil
+func (s *slot) reconnect(pause time.Duration) {
+	s.address.pool.stop(s.pause)
+	s.pause = nil
 	if pause <= 0 {
-		c.dial()
+		s.dial()
 		return
 	}
-	c.pause = c.address.pool.after(pause, func() {
-		c.pause = nil
-		if !c.closed {
-			c.dial()
+	s.pause = s.address.pool.after(pause, func() {
+		s.pause = nil
+		if !s.closed {
+			s.dial()
 		}
 	})
 }
 
-// accepts reports whether c accepts calls. mu is held.
-func (c *slot) accepts() bool { return c.conn != nil && c.conn.serving }
+// accepts reports whether s accepts calls. mu is held.
+func (s *slot) accepts() bool { return s.conn != nil && s.conn.serving }
 
 // accepts reports whether any connection to the address accepts calls. mu is held.
 func (a *address) accepts() bool {
-	return slices.ContainsFunc(a.conns, (*slot).accepts)
+	return slices.ContainsFunc(a.slots, (*slot).accepts)
 }
 
 // hasRoom reports whether a call can begin at the address now. mu is held.
 func (a *address) hasRoom() bool {
-	return slices.ContainsFunc(a.conns, func(c *slot) bool { return c.accepts() && c.conn.calls < c.conn.places() })
+	return slices.ContainsFunc(a.slots, func(s *slot) bool { return s.accepts() && s.conn.calls < s.conn.places() })
 }
 
 // isFull reports whether no call can begin at the address now. mu is held.
 func (a *address) isFull() bool { return !a.hasRoom() }
 
-// hasOther reports whether the address can do without c. mu is held.
-func (a *address) hasOther(c *slot) bool {
-	return slices.ContainsFunc(a.conns, func(other *slot) bool {
-		return other != c && other.failure == nil
+// hasOther reports whether the address can do without s. mu is held.
+func (a *address) hasOther(s *slot) bool {
+	return slices.ContainsFunc(a.slots, func(other *slot) bool {
+		return other != s && other.failure == nil
 	})
 }
 
 // lose forgets a connection that accepts no further calls. The calls on it may
 // continue: their places are gone in any case. mu is held.
-func (c *slot) lose() {
-	if c.conn == nil {
+func (s *slot) lose() {
+	if s.conn == nil {
 		return
 	}
-	c.conn.stopCheck()
-	c.conn.lost = true
-	c.conn.wire.Leave()
-	c.address.calls -= c.conn.calls
-	c.conn, c.spare, c.failure = nil, false, nil
+	s.conn.stopCheck()
+	s.conn.lost = true
+	s.conn.wire.Leave()
+	s.address.calls -= s.conn.calls
+	s.conn, s.spare, s.failure = nil, false, nil
 }
 
-// close gives up c. mu is held.
-func (c *slot) close() {
-	c.lose()
-	c.closed = true
-	c.address.pool.stop(c.pause)
-	a := c.address
-	a.conns = slices.DeleteFunc(slices.Clone(a.conns), func(other *slot) bool { return other == c })
-	a.pool.unused = append(a.pool.unused, c.sub)
+// close gives up s. mu is held.
+func (s *slot) close() {
+	s.lose()
+	s.closed = true
+	s.address.pool.stop(s.pause)
+	a := s.address
+	a.slots = slices.DeleteFunc(slices.Clone(a.slots), func(other *slot) bool { return other == s })
+	a.pool.unused = append(a.pool.unused, s.sub)
 }

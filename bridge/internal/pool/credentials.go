@@ -21,7 +21,7 @@ type wireCredentials struct {
 }
 
 func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (made net.Conn, info credentials.AuthInfo, err error) {
-	var c *wire.Conn
+	var wired *wire.Conn
 	defer func() {
 		if err != nil {
 			slotOf(ctx).noteFailure(err)
@@ -29,30 +29,30 @@ func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, 
 	}()
 	defer w.pool.panics.Catch("a handshake with a backend", func(f *report.Fault) {
 		made, err = nil, f
-		if c != nil {
-			_ = c.Close() // it is over either way
+		if wired != nil {
+			_ = wired.Close() // it is over either way
 		}
 	})
 	secured, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
 		return nil, nil, err
 	}
-	var l *conn
+	var c *conn
 	every := w.pool.keepalive.Load()
-	c = wire.NewConn(secured, wire.Options{
+	wired = wire.NewConn(secured, wire.Options{
 		Account: w.account, Window: w.pool.window, HeaderBytes: w.pool.headerBytes, Panics: w.pool.panics,
 		Plaintext: w.Info().SecurityProtocol == "insecure",
 		Keepalive: time.Duration(every), LostPings: &w.pool.lostPings,
 		Calm:    func() { w.pool.pingSeldomer(2 * every) },
 		LeftOut: w.pool.noteLeftOut,
 		Streams: func(most uint32) { //nolint:contextcheck // a connection outlives its handshake
-			if l != nil {
-				l.allow(most)
+			if c != nil {
+				c.allow(most)
 			}
 		},
 	})
-	l = newConn(ctx, c)
-	return c, info, nil
+	c = newConn(ctx, wired)
+	return wired, info, nil
 }
 
 func (w wireCredentials) Clone() credentials.TransportCredentials {

@@ -20,7 +20,7 @@
 //
 // The backend's settings bound the connections to each address, the calls that wait, and how
 // long a call waits for a place. A call waits 5 s for a connection, and asks at most
-// [MaxRefusals] addresses. Each lookup of the name, health answer and buffer has a bound beside
+// maxRefusals addresses. Each lookup of the name, health answer and buffer has a bound beside
 // its code.
 //
 // # Locks

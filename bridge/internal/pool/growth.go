@@ -10,13 +10,13 @@ import (
 // is held.
 func (p *Pool) grow() (coming int) {
 	for _, a := range p.ready {
-		for _, c := range a.conns {
+		for _, s := range a.slots {
 			switch {
-			case c.failure != nil || c.accepts():
-			case c.conn == nil:
+			case s.failure != nil || s.accepts():
+			case s.conn == nil:
 				coming += a.streams
 			default:
-				coming += c.conn.places()
+				coming += s.conn.places()
 			}
 		}
 	}
@@ -36,7 +36,7 @@ func (p *Pool) grow() (coming int) {
 func (p *Pool) growable() *address {
 	var best *address
 	for _, a := range p.ready {
-		if len(a.conns) >= p.config.maxConnections || a.streams == 0 || a.hasRoom() || best != nil && len(a.conns) >= len(best.conns) {
+		if len(a.slots) >= p.config.maxConnections || a.streams == 0 || a.hasRoom() || best != nil && len(a.slots) >= len(best.slots) {
 			continue
 		}
 		if a.mayGrow() {
@@ -55,11 +55,11 @@ const excessUnhealthy = 3
 // behind a load balancer, that may reach another server. mu is held.
 func (a *address) mayGrow() bool {
 	excess := 0
-	for _, c := range a.conns {
+	for _, s := range a.slots {
 		switch {
-		case c.failure == nil:
+		case s.failure == nil:
 			excess--
-		case c.conn == nil:
+		case s.conn == nil:
 			return false
 		default:
 			excess++
@@ -83,7 +83,7 @@ func (p *Pool) trim() {
 	p.trimTimer = nil
 	for _, a := range p.addresses {
 		a.trim(p.queue.Len() == 0)
-		if len(a.conns) > 1 {
+		if len(a.slots) > 1 {
 			p.startTrimming()
 		}
 	}
@@ -95,9 +95,9 @@ func (p *Pool) trim() {
 // held.
 func (a *address) trim(unqueued bool) {
 	var used []*slot
-	for _, c := range a.conns {
-		if c.accepts() && !c.spare {
-			used = append(used, c)
+	for _, s := range a.slots {
+		if s.accepts() && !s.spare {
+			used = append(used, s)
 		}
 	}
 	slices.SortFunc(used, func(a, b *slot) int { return a.conn.calls - b.conn.calls })
@@ -105,10 +105,10 @@ func (a *address) trim(unqueued bool) {
 		used[len(used)-1-n].spare = true
 	}
 	a.peak = a.calls
-	for _, c := range a.conns {
-		unhealthy := c.conn != nil && c.failure != nil && a.accepts()
-		if (unhealthy || c.spare && a.hasOther(c)) && c.conn.calls == 0 {
-			c.close()
+	for _, s := range a.slots {
+		unhealthy := s.conn != nil && s.failure != nil && a.accepts()
+		if (unhealthy || s.spare && a.hasOther(s)) && s.conn.calls == 0 {
+			s.close()
 		}
 	}
 }

@@ -47,44 +47,44 @@ type check struct {
 // supervise starts the health check of a connection that accepts calls, if there is one.
 // grpc-go's own check isn't used: it takes a stream that the pool doesn't know of, and
 // waits without a bound for an answer. The pool's mu is held.
-func (l *conn) supervise() {
-	p := l.slot.address.pool
+func (c *conn) supervise() {
+	p := c.slot.address.pool
 	switch {
-	case !p.config.health.Enabled || l.unchecked:
-		l.serving = true
-	case l.max < 2: // the check would take the only stream
-		l.stopCheck()
-		l.serving, l.slot.failure = true, nil
+	case !p.config.health.Enabled || c.unchecked:
+		c.serving = true
+	case c.max < 2: // the check would take the only stream
+		c.stopCheck()
+		c.serving, c.slot.failure = true, nil
 		p.noteUnchecked("let the backend accept two streams on a connection, of which the health check takes one, or turn " + report.Named(report.KeyHealthCheck) + " off")
-	case l.check == nil:
-		l.serving = false
-		l.startCheck()
+	case c.check == nil:
+		c.serving = false
+		c.startCheck()
 	}
 }
 
 // startCheck begins to ask. The pool's mu is held.
-func (l *conn) startCheck() {
-	p := l.slot.address.pool
+func (c *conn) startCheck() {
+	p := c.slot.address.pool
 	ctx, cancel := context.WithCancel(context.Background()) // ended by stopCheck
-	w := &check{conn: l, cancel: cancel}
-	l.check = w
-	conn, release := l.sub.GetOrBuildProducer(onConn{})
+	w := &check{conn: c, cancel: cancel}
+	c.check = w
+	conn, release := c.sub.GetOrBuildProducer(onConn{})
 	p.checks.Go(func() {
 		defer release()
-		defer l.wire.Catch() // another connection gets another check
+		defer c.wire.Catch() // another connection gets another check
 		w.run(ctx, healthpb.NewHealthClient(conn.(grpc.ClientConnInterface)), p.config.health.Service)
 	})
 }
 
 // stopCheck ends the check, if there is one. Its goroutine ends later. The pool's mu
 // is held.
-func (l *conn) stopCheck() {
-	if l.check == nil {
+func (c *conn) stopCheck() {
+	if c.check == nil {
 		return
 	}
-	l.check.cancel()
-	l.slot.address.pool.stop(l.check.recovery)
-	l.check.recovery, l.check = nil, nil
+	c.check.cancel()
+	c.slot.address.pool.stop(c.check.recovery)
+	c.check.recovery, c.check = nil, nil
 }
 
 // onConn builds the producer that opens streams on one connection, past the picker.
@@ -180,22 +180,22 @@ func unhealthy(s healthpb.HealthCheckResponse_ServingStatus, service string) err
 // judge sets the health of the connection. nil means that it serves. A connection that didn't
 // gets calls again only if that lasts.
 func (w *check) judge(failure error) {
-	l := w.conn
-	c := l.slot
-	p := c.address.pool
+	c := w.conn
+	s := c.slot
+	p := s.address.pool
 	p.mu.Lock()
 	defer p.unlock()
 	switch {
-	case l.check != w: // it was stopped
+	case c.check != w: // it was stopped
 	case failure != nil:
 		p.stop(w.recovery)
 		w.recovery = nil
-		if c.failure == nil || c.failure.Error() != failure.Error() {
-			l.serving, c.failure = false, failure
+		if s.failure == nil || s.failure.Error() != failure.Error() {
+			c.serving, s.failure = false, failure
 			p.publish()
 		}
-	case l.serving || w.recovery != nil:
-	case c.failure == nil: // the first answer
+	case c.serving || w.recovery != nil:
+	case s.failure == nil: // the first answer
 		w.serve()
 	default:
 		w.recovery = p.after(recoveryPause, func() {
@@ -215,17 +215,17 @@ func (w *check) serve() {
 
 // giveUp ends the check of a backend that doesn't offer it.
 func (w *check) giveUp() {
-	l := w.conn
-	p := l.slot.address.pool
+	c := w.conn
+	p := c.slot.address.pool
 	p.mu.Lock()
 	defer p.unlock()
-	if l.check != w {
+	if c.check != w {
 		return
 	}
-	l.stopCheck()
-	l.unchecked, l.serving = true, true
-	l.slot.failure = nil
-	l.slot.address.streams = l.places()
+	c.stopCheck()
+	c.unchecked, c.serving = true, true
+	c.slot.failure = nil
+	c.slot.address.streams = c.places()
 	p.noteUnchecked("add the health service (grpc.health.v1) to the backend, or turn " + report.Named(report.KeyHealthCheck) + " off")
 	p.publish()
 }
@@ -244,13 +244,13 @@ func (p *Pool) noteUnchecked(remedy string) {
 // noteHealth logs a change of the address. The pool's mu is held.
 func (a *address) noteHealth() {
 	var failure error
-	for _, c := range a.conns {
-		if c.accepts() {
+	for _, s := range a.slots {
+		if s.accepts() {
 			failure = nil
 			break
 		}
-		if c.conn != nil {
-			failure = cmp.Or(c.failure, failure)
+		if s.conn != nil {
+			failure = cmp.Or(s.failure, failure)
 		}
 	}
 	p, address := a.pool, slog.String("address", a.String())

@@ -6,6 +6,15 @@ import (
 	"time"
 )
 
+const (
+	// connectPatience is how long a call waits for a connection to the backend.
+	connectPatience = 5 * time.Second
+
+	// connectGrace is how long it waits although another backend could take it: a backend
+	// often ends a connection only to have its calls on a new one.
+	connectGrace = time.Second
+)
+
 // An opening is a call that Open waits for. Its timer gives up a call that gets no stream in
 // time.
 type opening struct {

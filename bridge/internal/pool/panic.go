@@ -25,23 +25,23 @@ func (p *Pool) broke(*report.Fault) {
 	p.mu.Lock()
 	defer p.unlock()
 	for _, a := range p.addresses {
-		for _, c := range a.conns {
-			c.restart()
+		for _, s := range a.slots {
+			s.restart()
 		}
 	}
 }
 
 // restart ends the connection after a panic, and has another one opened: by grpc-go, which
 // tells of the lost one, or later if there was none. The pool's mu is held.
-func (c *slot) restart() {
-	p := c.address.pool
-	if c.closed || p.closed {
+func (s *slot) restart() {
+	p := s.address.pool
+	if s.closed || p.closed {
 		return
 	}
-	if c.next != nil {
-		p.notes = append(p.notes, c.next.wire.Cut) // the next one when the notes are worked off is another
+	if s.next != nil {
+		p.notes = append(p.notes, s.next.wire.Cut) // the next one when the notes are worked off is another
 	}
-	c.reconnect(unusedPause)
+	s.reconnect(unusedPause)
 }
 
 // safely returns a dialer that doesn't panic, nor do its connections.

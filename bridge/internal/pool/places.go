@@ -35,42 +35,42 @@ type conn struct {
 // newConn returns the connection of a finished handshake. It returns nil if the
 // context isn't one of a pool's connection.
 func newConn(ctx context.Context, wire *wire.Conn) *conn {
-	c := slotOf(ctx)
-	if c == nil {
+	s := slotOf(ctx)
+	if s == nil {
 		return nil
 	}
-	l := &conn{slot: c, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
-	p := c.address.pool
+	c := &conn{slot: s, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
+	p := s.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.sub, c.next = c.sub, l
-	return l
+	c.sub, s.next = s.sub, c
+	return c
 }
 
 // unusedPause is the interval between connections to an address whose backend ends
 // them before any call. grpc-go pauses only after failed attempts.
 const unusedPause = time.Second
 
-// pause returns how long to wait before the connection that replaces this one. l is
+// pause returns how long to wait before the connection that replaces this one. c is
 // nil if there was none. The pool's mu is held.
-func (l *conn) pause() time.Duration {
-	if l == nil || l.used {
+func (c *conn) pause() time.Duration {
+	if c == nil || c.used {
 		return 0
 	}
-	return time.Until(l.began.Add(unusedPause))
+	return time.Until(c.began.Add(unusedPause))
 }
 
 // allow sets the backend's MAX_CONCURRENT_STREAMS.
-func (l *conn) allow(streams uint32) {
-	p := l.slot.address.pool
+func (c *conn) allow(streams uint32) {
+	p := c.slot.address.pool
 	p.mu.Lock()
 	defer p.unlock()
-	l.max = int(min(streams, maxPlaces))
-	if l == l.slot.conn {
-		was := l.serving
-		l.supervise()
-		l.slot.address.streams = l.places()
-		if l.serving != was {
+	c.max = int(min(streams, maxPlaces))
+	if c == c.slot.conn {
+		was := c.serving
+		c.supervise()
+		c.slot.address.streams = c.places()
+		if c.serving != was {
 			p.publish()
 		}
 		p.seat()
@@ -80,26 +80,26 @@ func (l *conn) allow(streams uint32) {
 
 // places returns how many calls may run on the connection at once. The health check has the
 // place of one. The pool's mu is held.
-func (l *conn) places() int {
-	if l.check != nil {
-		return l.max - 1
+func (c *conn) places() int {
+	if c.check != nil {
+		return c.max - 1
 	}
-	return l.max
+	return c.max
 }
 
 // release gives the place of a call back, which the backend may have refused.
-func (l *conn) release(refused bool) {
-	p := l.slot.address.pool
-	defer l.wire.Catch()
+func (c *conn) release(refused bool) {
+	p := c.slot.address.pool
+	defer c.wire.Catch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.calls--
-	l.slot.address.open--
+	c.calls--
+	c.slot.address.open--
 	if refused {
-		l.slot.address.avoid()
+		c.slot.address.avoid()
 	}
-	if !l.lost {
-		l.slot.address.calls--
+	if !c.lost {
+		c.slot.address.calls--
 		p.seat()
 	}
 }
@@ -116,49 +116,16 @@ type waiter struct {
 }
 
 // end is called once, with the waiter out of the queue.
-func (w *waiter) end(l *conn, err error) {
-	w.conn, w.err = l, err
+func (w *waiter) end(c *conn, err error) {
+	w.conn, w.err = c, err
 	close(w.ended)
-}
-
-// Pick gives a call its place. Without a connection, it makes grpc-go wait for one.
-// When all places are taken, Pick itself waits, against grpc-go's advice: an error
-// would make grpc-go wake all calls for each place, in no order. grpc-go holds no
-// lock meanwhile, and the call's context ends the wait.
-func (b balancing) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
-	p, k := b.pool, callOf(info.Ctx)
-	var its *place
-	defer p.catchPick(k, &its, &err)
-	for {
-		l, err := p.findPlace(info.Ctx, k)
-		if err != nil {
-			return balancer.PickResult{}, err
-		}
-		if k == nil {
-			return balancer.PickResult{SubConn: l.sub, Done: func(balancer.DoneInfo) { l.release(false) }}, nil
-		}
-		its = &place{Place: wire.Place{Call: &k.Call}, conn: l}
-		taken, err := l.wire.Expect(info.Ctx, &its.Place)
-		if taken {
-			if before := k.place.Swap(its); before != nil {
-				before.Replace()
-			}
-			return balancer.PickResult{SubConn: l.sub, Done: its.done}, nil
-		}
-		lost := its
-		its = nil
-		lost.done(balancer.DoneInfo{})
-		if err != nil {
-			return balancer.PickResult{}, err
-		}
-	}
 }
 
 // findPlace returns when the call has a place.
 func (p *Pool) findPlace(ctx context.Context, k *Call) (*conn, error) {
-	l, w, err := p.tryPick(k)
+	c, w, err := p.tryPick(k)
 	if w == nil {
-		return l, err
+		return c, err
 	}
 	patience := p.config.queueTimeout
 	if w.guest != nil {
@@ -182,8 +149,8 @@ func (p *Pool) tryPick(k *Call) (*conn, *waiter, error) {
 	}
 	if len(p.ready) > 0 {
 		p.seat() // those that wait come first, unless they can't use what is free
-		if l := p.take(refused); l != nil {
-			return l, nil, nil
+		if c := p.take(refused); c != nil {
+			return c, nil, nil
 		}
 	}
 	if err := p.startWaiting(k); err != nil {
@@ -242,9 +209,9 @@ func (p *Pool) began(o *opening) {
 // take takes a place on the emptiest connection. mu is held.
 func (a *address) take(spare bool) *conn {
 	var best *conn
-	for _, c := range a.conns {
-		if l := c.conn; l != nil && l.serving && c.spare == spare && l.calls < l.places() && (best == nil || l.calls < best.calls) {
-			best = l
+	for _, s := range a.slots {
+		if c := s.conn; c != nil && c.serving && s.spare == spare && c.calls < c.places() && (best == nil || c.calls < best.calls) {
+			best = c
 		}
 	}
 	if best == nil {
@@ -272,14 +239,14 @@ func (p *Pool) seat() {
 	passed := 0
 	for e := p.queue.Front(); e != nil && passed < maxPassed && len(roomy) > 0; {
 		w, next := e.Value.(*waiter), e.Next()
-		var l *conn
+		var c *conn
 		if !w.passes(roomy, accepting) {
-			l = p.take(w.refused)
+			c = p.take(w.refused)
 		}
 		switch {
-		case l != nil:
+		case c != nil:
 			p.queue.Remove(e)
-			w.end(l, nil)
+			w.end(c, nil)
 			roomy = slices.DeleteFunc(roomy, (*address).isFull)
 		case len(w.refused) == 0:
 			return
@@ -377,7 +344,7 @@ func (p *Pool) noPlace(patience time.Duration) *report.Fault {
 		return noConnection(p.failure)
 	}
 	for _, a := range p.ready {
-		if len(a.conns) < p.config.maxConnections {
+		if len(a.slots) < p.config.maxConnections {
 			f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert could not open another one, and no call ended within %v (%s)", patience, report.Named(report.KeyQueueTimeout))
 			f.Key = report.KeyQueueTimeout
 			return f

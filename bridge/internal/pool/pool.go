@@ -160,8 +160,8 @@ func (p *Pool) end() {
 	p.stop(p.trimTimer)
 	for _, a := range p.addresses {
 		p.stop(a.avoided)
-		for _, c := range a.conns {
-			c.close()
+		for _, s := range a.slots {
+			s.close()
 		}
 	}
 	p.fail(errors.New("the upstream is closed"))
@@ -200,12 +200,8 @@ func (p *Pool) lastFailure() error {
 	return p.latest
 }
 
-// connectGrace is how long calls wait for a connection although another backend could
-// take them: a backend often ends a connection only to have its calls on a new one.
-const connectGrace = time.Second
-
-// long is a time in the past, for pool.absent.
-const long = 1
+// absentForLong is a time in the past, for Pool.absent.
+const absentForLong = 1
 
 // Serves reports whether new calls don't fail, as far as the pool knows. It takes no lock.
 func (p *Pool) Serves() bool {
@@ -228,11 +224,11 @@ func (p *Pool) publish() {
 	connecting := false
 	for _, a := range p.addresses {
 		a.noteHealth()
-		for _, c := range a.conns {
-			if c.failure == nil {
+		for _, s := range a.slots {
+			if s.failure == nil {
 				connecting = true
 			} else {
-				failed = c.failure
+				failed = s.failure
 			}
 		}
 	}
@@ -254,7 +250,7 @@ func (p *Pool) publish() {
 	case connectivity.Ready:
 		p.absent.Store(0)
 	case connectivity.TransientFailure:
-		p.absent.Store(long)
+		p.absent.Store(absentForLong)
 	default:
 		p.absent.CompareAndSwap(0, time.Now().UnixNano())
 	}

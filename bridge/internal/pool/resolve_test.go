@@ -537,7 +537,7 @@ func TestCauseOfNoAddress(t *testing.T) {
 	unnamed := poolTo(t, report.Backend{Target: names.target("443")})
 	makeCall(within(t, patience), t, unnamed) // returns when the lookup has failed
 	ctx := within(t, 50*time.Millisecond)
-	if _, err := unnamed.Open(ctx, testMethod, true); status.Code(err) != codes.DeadlineExceeded || unnamed.Cause(err).Error() != "backend.test: no such host" {
+	if _, err := unnamed.Open(ctx, testMethod, true); status.Code(err) != codes.DeadlineExceeded || status.Convert(err).Message() != "backend.test: no such host" {
 		t.Errorf("a wait for a backend without an address: got %v, want that there is no such host", err)
 	}
 }

@@ -12,20 +12,20 @@ func (a *address) String() string {
 
 // State returns the pool's part of the upstream's state.
 func (p *Pool) State() report.UpstreamState {
-	s := report.UpstreamState{Conns: p.client.GetState(), LostPings: p.lostPings.Load()}
+	state := report.UpstreamState{Conns: p.client.GetState(), LostPings: p.lostPings.Load()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.Waiting = p.waiting
-	s.Addresses = make([]report.AddressState, 0, len(p.addresses))
+	state.Waiting = p.waiting
+	state.Addresses = make([]report.AddressState, 0, len(p.addresses))
 	for _, a := range p.addresses {
 		of := report.AddressState{Address: a.String(), Accepts: a.accepts()}
-		for _, c := range a.conns {
-			if c.failure != nil {
-				of.Failure = c.failure.Error()
-				of.Unhealthy = of.Unhealthy || c.conn != nil && !of.Accepts
+		for _, s := range a.slots {
+			if s.failure != nil {
+				of.Failure = s.failure.Error()
+				of.Unhealthy = of.Unhealthy || s.conn != nil && !of.Accepts
 			}
 		}
-		s.Addresses = append(s.Addresses, of)
+		state.Addresses = append(state.Addresses, of)
 	}
-	return s
+	return state
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // To decompress a byte and to compress it again for the backend takes 1 to 23 ns,
-// depending on the bytes (upstream.BenchmarkGzip; more in the program). So all clients
+// depending on the bytes (wire.BenchmarkGzip; more in the program). So all clients
 // together take at most three quarters of the CPU time, and one address two fifths. An
 // address alone uses up half of the server's limit at most, so its debt is nobody
 // else's.

@@ -60,8 +60,6 @@ type Backend interface {
 	// Open opens a stream. If it doesn't wait for a connection when attempts fail, the error
 	// is a *report.Fault then, as a call's.
 	Open(ctx context.Context, path string, wait bool, opts ...grpc.CallOption) (grpc.ClientStream, error)
-	// Cause returns the cause that the error of a stream tells, for the log.
-	Cause(err error) error
 	// Readied returns how many connections have become ready so far.
 	Readied() int64
 	// Ready reports whether there is a connection.

@@ -40,8 +40,6 @@ func (c oneConn) Open(ctx context.Context, path string, wait bool, opts ...grpc.
 	return c.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, path, append(opts, grpc.WaitForReady(wait))...)
 }
 
-func (oneConn) Cause(err error) error { return err }
-
 func (oneConn) Readied() int64 { return 1 }
 
 func (oneConn) Ready() bool { return true }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 )
 
 // ErrNoReflection reports that the backend doesn't offer gRPC server reflection.
@@ -84,8 +85,8 @@ func (b *Book) whyUseless(err error) error {
 	if _, missing := errors.AsType[*descriptor.MissingFileError](err); missing {
 		return err
 	}
-	if _, ofCall := status.FromError(err); ofCall {
-		return b.backend.Cause(err)
+	if st, ofCall := status.FromError(err); ofCall {
+		return wire.Cause(st.Message(), st)
 	}
 	return err
 }

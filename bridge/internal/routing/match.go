@@ -30,7 +30,7 @@ type Facts struct {
 	Metadata  map[string][]string // by lower-case name; nil while it is unknown
 }
 
-// newMistake returns a Mistake of one route alone, which New sets.
+// newMistake returns a RouteMistake of one route alone, which New sets.
 func newMistake(key, text string) *report.RouteMistake {
 	return &report.RouteMistake{Key: key, Text: text, Other: -1}
 }

@@ -29,12 +29,12 @@ func (r *Route) Outgoing() []string {
 	return out
 }
 
-// Covers reports whether a pattern of methods certainly matches all methods that another
+// covers reports whether a pattern of methods certainly matches all methods that another
 // one matches.
-func Covers(pattern, other string) bool { return eachPart(pattern, other, coversPart) }
+func covers(pattern, other string) bool { return eachPart(pattern, other, coversPart) }
 
-// Disjoint reports whether there is certainly no method that both patterns match.
-func Disjoint(pattern, other string) bool {
+// disjoint reports whether there is certainly no method that both patterns match.
+func disjoint(pattern, other string) bool {
 	return !eachPart(pattern, other, func(a, b string) bool { return !disjointParts(a, b) })
 }
 
@@ -76,14 +76,14 @@ func matchesText(pattern, text string) bool {
 // none. allow and deny are the lists of a MethodPolicy, which may be only tried out.
 func RefusedBy(patterns, allow, deny []string, tryOut bool) (keys []string) {
 	for _, pattern := range patterns {
-		covers := func(by string) bool { return Covers(by, pattern) }
-		meets := func(by string) bool { return !Disjoint(by, pattern) }
-		hidden := slices.ContainsFunc(deniedUnlessAllowed, covers) // also while the policy is only tried out
+		coversIt := func(by string) bool { return covers(by, pattern) }
+		meets := func(by string) bool { return !disjoint(by, pattern) }
+		hidden := slices.ContainsFunc(deniedUnlessAllowed, coversIt) // also while the policy is only tried out
 		key := ""
 		switch {
 		case tryOut && !hidden:
 			return nil
-		case slices.ContainsFunc(deny, covers):
+		case slices.ContainsFunc(deny, coversIt):
 			key = "methods.deny"
 		case (len(allow) > 0 || hidden) && !slices.ContainsFunc(allow, meets):
 			key = "methods.allow"

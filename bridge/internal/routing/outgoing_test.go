@@ -43,7 +43,7 @@ func TestCoversAndDisjointAreCertain(t *testing.T) {
 		}
 	}
 	texts = append(texts, "", "a", "b", "aa", "ab", "ba", "bb", "aab", "abb", "aba", "bab")
-	covers, disjoint := 0, 0
+	covered, apart := 0, 0
 	for _, p := range parts {
 		for _, q := range parts {
 			subset, meet := true, false
@@ -53,23 +53,23 @@ func TestCoversAndDisjointAreCertain(t *testing.T) {
 				subset, meet = subset && (inP || !inQ), meet || inP && inQ
 			}
 			for _, pair := range [][2]string{{p + "/M", q + "/M"}, {"/S/" + p, "S/" + q}, {p + "/" + p, q + "/" + q}} {
-				if Covers(pair[0], pair[1]) {
-					if covers++; !subset {
+				if covers(pair[0], pair[1]) {
+					if covered++; !subset {
 						t.Errorf("%q is said to cover %q", pair[0], pair[1])
 					}
 				}
-				if Disjoint(pair[0], pair[1]) {
-					if disjoint++; meet {
+				if disjoint(pair[0], pair[1]) {
+					if apart++; meet {
 						t.Errorf("%q is said to share no method with %q", pair[0], pair[1])
 					}
 				}
 			}
 		}
 	}
-	if covers < 100 || disjoint < 100 {
-		t.Errorf("%d pairs cover and %d are disjoint: too few to compare", covers, disjoint)
+	if covered < 100 || apart < 100 {
+		t.Errorf("%d pairs cover and %d are disjoint: too few to compare", covered, apart)
 	}
-	if !Disjoint("a.B/*", "a.C/*") || Disjoint("a.*/Get", "*.B/*") || Covers("a.B/*", "*/*") || !Covers("a.*/*", "a.B/Get*") {
+	if !disjoint("a.B/*", "a.C/*") || disjoint("a.*/Get", "*.B/*") || covers("a.B/*", "*/*") || !covers("a.*/*", "a.B/Get*") {
 		t.Error("patterns of both parts are misjudged")
 	}
 }

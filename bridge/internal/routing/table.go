@@ -55,7 +55,7 @@ var noConditions conditions
 // 10,000 entries.
 const maxEntries = 1 << 20
 
-// New returns the table of the routes. If it returns an error, that is a *Mistake, or
+// New returns the table of the routes. If it returns an error, that is a *report.RouteMistake, or
 // errors.Join of several.
 func New(routes []Route) (*Table, error) {
 	entries := make([]entry, 0, len(routes))

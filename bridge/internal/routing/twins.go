@@ -9,7 +9,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// twins returns a Mistake for each route that matches the same as an earlier one.
+// twins returns a RouteMistake for each route that matches the same as an earlier one.
 func twins(entries []entry, routes []Route) (mistakes []error) {
 	type key struct {
 		entry

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -49,12 +48,11 @@ type attempts struct {
 	entry    *memory.Entry            // counts the kept messages; may be nil
 
 	// Only the receiver uses these.
-	made      int   // so far, as the policy counts them
-	elsewhere int   // further ones, after refusals
-	settled   bool  // an answer has begun, or no other attempt is due
-	end       error // how the call ended, if no answer has begun
-	unopened  bool  // the last attempt got no stream
-	reached   bool  // an attempt before the last one may have reached the backend
+	made     int   // so far, as the policy counts them
+	settled  bool  // an answer has begun, or no other attempt is due
+	end      error // how the call ended, if no answer has begun
+	unopened bool  // the last attempt got no stream
+	reached  bool  // an attempt before the last one may have reached the backend
 
 	sending sync.Mutex // held to send, and to change the stream, until final
 	closed  bool       // the client has half-closed; guarded by sending
@@ -244,7 +242,6 @@ func (a *attempts) commitLocked() {
 func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, last error) {
 	a := s.again
 	if s.goesElsewhere(end) {
-		a.elsewhere++
 		return &a.upstream.sentAgain.elsewhere, nil
 	}
 	pause, ok := a.due(s.ctx, end, trailer)
@@ -264,12 +261,9 @@ func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, l
 
 // goesElsewhere reports whether a call that its backend has refused unseen, by
 // REFUSED_STREAM or a GOAWAY that leaves it out, is sent again at once, to an address that
-// hasn't refused it. The policy doesn't count these attempts. There are at most
-// pool.MaxRefusals, also if connections come and go.
+// hasn't refused it. The policy doesn't count these attempts.
 func (s *Stream) goesElsewhere(end error) bool {
-	a := s.again
-	return refusal(end) != nil && a.elsewhere < pool.MaxRefusals &&
-		s.ctx.Err() == nil && !a.isCommitted() && s.call.MayBeServed()
+	return refusal(end) != nil && s.ctx.Err() == nil && !s.again.isCommitted() && s.call.MayBeServed()
 }
 
 // noteRefusal tells the pool that the call's address has refused it, if it ended so. It puts
@@ -279,7 +273,7 @@ func (s *Stream) noteRefusal(end error) {
 	if f == nil {
 		return
 	}
-	if n := s.call.WasRefused(); n > 1 {
+	if n := s.call.NoteRefusal(); n > 1 {
 		f.Text += fmt.Sprintf(" (%d addresses refused it)", n)
 	}
 }

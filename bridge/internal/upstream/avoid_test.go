@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
@@ -85,7 +84,7 @@ func TestSlowRefusals(t *testing.T) {
 // there were.
 func TestManyAddressesRefuse(t *testing.T) {
 	for what, refuse := range refusals {
-		for n, want := range map[int]int{2: 2, 50: 50, pool.MaxRefusals + 20: pool.MaxRefusals} {
+		for n, want := range map[int]int{2: 2, 50: 50, 120: 100} {
 			t.Run(fmt.Sprintf("%s/%d", what, n), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var attempts atomic.Int64
@@ -405,7 +404,7 @@ func TestRefusedCallOutlastsItsAddresses(t *testing.T) {
 				name.ResolveTo("0", "1", "2", "3")
 				synctest.Wait()
 				ended := start(t.Context(), t, u)
-				for n := range 4 { // grpc-go makes each second attempt by itself, whatever mayServe says
+				for n := range 4 { // grpc-go makes each second attempt by itself, whatever MayBeServed says
 					for _, calls := range held[:4] {
 						if len(calls) == 0 {
 							continue

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/pool"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -42,13 +41,13 @@ func (s *Stream) classify(err error) error {
 	case st.Code() == codes.DeadlineExceeded:
 		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case ended:
-		return s.endFault(end, st).Because(pool.Cause(strings.TrimSuffix(end.Cause+st.Message(), ": "), st))
+		return s.endFault(end, st).Because(wire.Cause(strings.TrimSuffix(end.Cause+st.Message(), ": "), st))
 	case st.Code() == codes.Unavailable && s.call.Conn().Silence() != nil:
 		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: report.SentMaybe, Cause: s.lostBy(st)}
 	case st.Code() == codes.Unavailable:
 		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: report.SentMaybe, Cause: s.lostBy(st)}
 	}
-	cause := pool.Cause(st.Message(), st)
+	cause := wire.Cause(st.Message(), st)
 	if f := s.call.TooLarge(st); f != nil { // of a second attempt
 		return f.Because(cause)
 	}
@@ -58,9 +57,9 @@ func (s *Stream) classify(err error) error {
 // lostBy returns the cause of a status of a lost connection.
 func (s *Stream) lostBy(st *status.Status) error {
 	if why := s.call.Conn().Lost(); why != nil {
-		return pool.Cause(why.Error(), st)
+		return wire.Cause(why.Error(), st)
 	}
-	return pool.Cause(st.Message(), st)
+	return wire.Cause(st.Message(), st)
 }
 
 // endFault returns the fault of an end.

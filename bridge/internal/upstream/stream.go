@@ -43,7 +43,7 @@ type Request struct {
 	// is used.
 	Messages report.SizeLimit
 
-	// ID is the x-request-id in Metadata. It identifies the call's stream (whose.go).
+	// ID is the x-request-id in Metadata. It identifies the call's stream for wire.Conn.
 	ID string
 
 	// Held is the entry that counts the call's replies from their arrival until Sent,

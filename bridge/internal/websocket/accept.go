@@ -16,7 +16,7 @@ import (
 
 // Options are the parameters of Accept besides the request.
 type Options struct {
-	Subprotocol string         // chosen if the client offers it
+	Subprotocol string         // the chosen one, as the client spells it; "": none
 	Pool        mem.BufferPool // lends buffers for bytes that were read
 	Out         mem.BufferPool // lends those for frames on their way to the client; nil: Pool does
 
@@ -52,8 +52,8 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	header := w.Header()
 	values := [...]string{"Upgrade", "websocket", acceptance(r.Header["Sec-Websocket-Key"][0])}
 	header["Connection"], header["Upgrade"], header["Sec-Websocket-Accept"] = values[:1:1], values[1:2:2], values[2:]
-	if protocol := find(r.Header["Sec-Websocket-Protocol"], o.Subprotocol); protocol != "" {
-		header["Sec-Websocket-Protocol"] = []string{protocol}
+	if o.Subprotocol != "" {
+		header["Sec-Websocket-Protocol"] = []string{o.Subprotocol}
 	}
 	w.WriteHeader(http.StatusSwitchingProtocols)
 	if later, ok := w.(interface{ WriteHeaderNow() }); ok {
@@ -113,19 +113,6 @@ func refusal(answer http.Header, r *http.Request) (code int, why string) {
 		return http.StatusBadRequest, fmt.Sprintf(violation+"invalid Sec-WebSocket-Key %q, must be a 16 byte base64 encoded string", key)
 	}
 	return 0, ""
-}
-
-// find returns the token in a header's lists as the client spells it, or "" if it isn't there.
-func find(lists []string, token string) string {
-	for _, list := range lists {
-		for one := range strings.SplitSeq(list, ",") {
-			// Only ASCII has as many bytes: to others a long s or the Kelvin sign are no letters of a token.
-			if one = strings.Trim(one, " \t"); len(one) == len(token) && strings.EqualFold(one, token) {
-				return one
-			}
-		}
-	}
-	return ""
 }
 
 // acceptance returns the Sec-WebSocket-Accept for a key. RFC 6455 §4.2.2.

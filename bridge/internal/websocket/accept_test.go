@@ -10,6 +10,8 @@ import (
 
 	coder "github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 )
 
 // TestHandshakeOfTheLibrary: the answers to good and bad handshakes are those of another
@@ -49,7 +51,7 @@ func TestHandshakeOfTheLibrary(t *testing.T) {
 
 func handshake(w http.ResponseWriter, r *http.Request) {
 	ws, err := Accept(w, r, Options{
-		Subprotocol: "test", Pool: mem.DefaultBufferPool(),
+		Subprotocol: gate.FindToken(r.Header["Sec-Websocket-Protocol"], "test"), Pool: mem.DefaultBufferPool(),
 		Refused: func() { w.Header().Set("Connection", "close") },
 	})
 	if err == nil {

@@ -178,3 +178,16 @@ func (p *Place) WasRefused(why error) bool {
 
 // isKnown reports whether grpc-go knows a coding.
 func isKnown(coding string) bool { return encoding.GetCompressor(coding) != nil }
+
+// Cause returns an error with a text that stands for a status of grpc-go.
+func Cause(text string, st *status.Status) error { return &cause{text, st} }
+
+type cause struct {
+	text string
+	st   *status.Status
+}
+
+func (c *cause) Error() string { return c.text }
+
+// GRPCStatus lets status.Code find the code.
+func (c *cause) GRPCStatus() *status.Status { return c.st }

@@ -29,7 +29,7 @@ func (c *Conn) arrive(stream uint32, data []byte) {
 // prefixOf returns the prefix of a message.
 func prefixOf(size uint32) []byte { return binary.BigEndian.AppendUint32([]byte{0}, size) }
 
-// placeOn returns a place of a call with the id "one".
+// newPlace returns a place of a call with the id "one".
 func newPlace(held *memory.Entry, giveUp context.CancelCauseFunc) *Place {
 	k := &Call{ID: "one"}
 	k.Flow.Count(held, giveUp, false)

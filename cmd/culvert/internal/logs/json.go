@@ -18,6 +18,11 @@ type jsonHandler struct {
 	out          io.Writer
 }
 
+// telemetry looks for this method in a handler.
+var _ interface {
+	HandleAttrs(ctx context.Context, at time.Time, level slog.Level, msg string, attrs []slog.Attr) error
+} = jsonHandler{}
+
 // newJSONHandler returns a handler whose lines have only characters that are printable.
 // out may get lines from several goroutines at a time.
 func newJSONHandler(out io.Writer, level slog.Leveler) slog.Handler {
