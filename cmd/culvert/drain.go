@@ -20,6 +20,7 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
+// newDrainCommand asks another culvert to drain. SIGTERM is in internal/serve/run.go.
 func newDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain",
