@@ -20,7 +20,8 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// newDrainCommand asks another culvert to drain. SIGTERM is in internal/serve/run.go.
+// newDrainCommand returns the command, which asks a running culvert to drain. SIGTERM is in
+// internal/serve/run.go.
 func newDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain",
