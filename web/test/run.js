@@ -1,0 +1,125 @@
+// Builds the tests (test/**/*.test.ts) and runs them in Node and in Chromium. The
+// last line says how they ended. usage: see below.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { build } from "esbuild";
+import { launch } from "./chromium.js";
+import { startServers } from "./servers.js";
+
+const usage = `usage: node test/run.js [--place node|chromium] [--patience MS] [NAME]
+NAME is a part of "file: test"; other tests don't run.`;
+
+let options;
+try {
+  options = parseArgs({ allowPositionals: true, options: { place: { type: "string" }, patience: { type: "string", default: "60000" } } });
+} catch (e) {
+  console.error(`${e.message}\n${usage}`);
+  process.exit(2);
+}
+const places = options.values.place ? [options.values.place] : ["node", "chromium"];
+const only = options.positionals[0] ?? "";
+const patience = Number(options.values.patience);
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** All tests and the harness in one module. */
+async function bundle(place) {
+  const files = readdirSync(join(root, "test"), { recursive: true })
+    .map((f) => f.replaceAll("\\", "/"))
+    .filter((f) => f.endsWith(".test.ts"))
+    .sort();
+  const contents = [
+    'import { run, inFile } from "./test/harness.js";',
+    "export default async () => {",
+    ...files.flatMap((f) => [`inFile(${JSON.stringify(f)});`, `await import(${JSON.stringify(`./test/${f}`)});`]),
+    "return run(); };",
+  ].join("\n");
+  const { outputFiles } = await build({
+    stdin: { contents, resolveDir: root, sourcefile: "tests.js" },
+    absWorkingDir: root,
+    bundle: true,
+    format: "esm",
+    platform: place === "node" ? "node" : "browser",
+    target: "es2022",
+    sourcemap: "inline",
+    write: false,
+  });
+  return outputFiles[0].text;
+}
+
+async function inNode(environment) {
+  const dir = mkdtempSync(join(tmpdir(), "culvert-web-"));
+  try {
+    const module = join(dir, "tests.mjs");
+    writeFileSync(module, await bundle("node"));
+    const child = spawn(
+      process.execPath,
+      ["--enable-source-maps", join(root, "test/node.js"), pathToFileURL(module).href, JSON.stringify(environment)],
+      {
+        stdio: ["ignore", "inherit", "inherit", "ipc"],
+      },
+    );
+    return await new Promise((resolve, reject) => {
+      child.on("message", resolve);
+      child.on("error", reject);
+      child.on("exit", (code, signal) => reject(new Error(`Node ended before the tests did: ${signal ?? code}`)));
+    });
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+async function inChromium(environment) {
+  const tests = await bundle("chromium");
+  const page = createServer((request, response) => {
+    const script = request.url === "/tests.js";
+    response.writeHead(script || request.url === "/" ? 200 : 404, { "content-type": script ? "text/javascript" : "text/html" });
+    response.end(script ? tests : request.url === "/" ? '<!doctype html><title>tests</title><link rel="icon" href="data:,">' : "");
+  });
+  await new Promise((resolve) => page.listen(0, "127.0.0.1", resolve));
+  const browser = await launch();
+  try {
+    const tab = await browser.newPage();
+    tab.on("console", (m) => process.stderr.write(`${m.text()}\n`));
+    tab.setDefaultTimeout(0); // each test has its own
+    await tab.goto(`http://127.0.0.1:${page.address().port}/`);
+    return await tab.evaluate(async (e) => {
+      globalThis.testEnvironment = { ...e, WebSocket };
+      return (await import("/tests.js")).default();
+    }, environment);
+  } finally {
+    await browser.close();
+    page.closeAllConnections();
+    page.close();
+  }
+}
+
+const { servers, stop } = await startServers();
+let passed = 0;
+let failed = 0;
+try {
+  for (const place of places) {
+    const began = performance.now();
+    const result = await (place === "node" ? inNode : inChromium)({ place, servers, patience, only });
+    passed += result.passed;
+    failed += result.failures.length;
+    for (const failure of result.failures) {
+      console.log(`--- failed in ${place}: ${failure}`);
+    }
+    console.log(
+      `${place}: ${result.passed} passed, ${result.failures.length} failed in ${((performance.now() - began) / 1000).toFixed(1)} s`,
+    );
+  }
+} finally {
+  await stop();
+}
+if (passed + failed === 0) {
+  console.log("no test has such a name");
+}
+console.log(`web: ${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
