@@ -254,3 +254,50 @@ export function seeded(seed: number): (n: number) => number {
     return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * n);
   };
 }
+
+/** How the plain server behaves towards the WebSockets of one path. e2e/backend/h2ts.go says more. */
+export interface Rules {
+  /** SETTINGS_MAX_CONCURRENT_STREAMS; 250 if it isn't given. */
+  maxStreams?: number;
+  /** The window of a stream for requests, in bytes; 1 MiB if it isn't given. */
+  streamWindow?: number;
+  /** What the server sends, with its SETTINGS, is held back until release. */
+  hold?: boolean;
+  /** So many calls are refused with REFUSED_STREAM. */
+  refuse?: number;
+  /** The answer to the upgrade. */
+  status?: number;
+  /** The upgrade isn't answered. */
+  silent?: boolean;
+}
+
+/** The WebSockets of a path: those that are open now, and those that have been opened. */
+interface Count {
+  live: number;
+  opened: number;
+}
+
+let boxes = 0;
+
+/** A path of the plain server of its own, whose WebSockets behave as the rules say. */
+export async function box(rules: Rules = {}) {
+  const path = `/${env.place}-${++boxes}`;
+  const ask = (what: string, parameters: Record<string, string> = {}) => control<Count>(`/tunnels/${what}`, { path, ...parameters });
+  const behave = (r: Rules) => ask("rules", { rules: JSON.stringify(r) });
+  await behave(rules);
+  return {
+    baseUrl: env.servers.plain + path,
+    /** Sets the rules for WebSockets to come; refuse is for calls to come. */
+    behave,
+    /** Sends what is held back. */
+    release: () => ask("release"),
+    /** Ends the TCP connections. */
+    cut: () => ask("cut"),
+    /** Ends the WebSockets with a close frame. */
+    close: (code: number, reason = "") => ask("close", { code: String(code), reason }),
+    /** Sends GOAWAY with the id of the last call. */
+    goaway: () => ask("goaway"),
+    /** Resolves once so many WebSockets are open; without live, at once. */
+    wait: (live?: number) => ask("wait", live === undefined ? {} : { live: String(live) }),
+  };
+}

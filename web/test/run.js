@@ -85,7 +85,12 @@ async function inChromium(environment) {
   const browser = await launch();
   try {
     const tab = await browser.newPage();
-    tab.on("console", (m) => process.stderr.write(`${m.text()}\n`));
+    tab.on("console", (m) => {
+      // Chromium's own words about failures that tests ask for.
+      if (!/^(WebSocket connection to|Failed to load resource)/.test(m.text())) {
+        process.stderr.write(`${m.text()}\n`);
+      }
+    });
     tab.setDefaultTimeout(0); // each test has its own
     await tab.goto(`http://127.0.0.1:${page.address().port}/`);
     return await tab.evaluate(async (e) => {
