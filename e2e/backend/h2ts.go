@@ -86,23 +86,31 @@ func (ts *tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (ts *tunnels) serve(path string, rule rules, socket *websocket.Conn) {
 	t := &tunnel{
 		Conn: websocket.NetConn(context.Background(), socket, websocket.MessageBinary), path: path, socket: socket,
-		server: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ts.call(path, w, r) })},
-		held:   rule.Hold, released: make(chan struct{}),
+		server: &http.Server{
+			Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ts.call(path, w, r) }),
+			ReadHeaderTimeout: 10 * time.Second,
+		},
+		held: rule.Hold, released: make(chan struct{}),
 	}
 	if !t.held {
 		close(t.released)
-	}
-	h2 := &http2.Server{MaxConcurrentStreams: rule.MaxStreams, MaxUploadBufferPerStream: rule.StreamWindow}
-	if err := http2.ConfigureServer(t.server, h2); err != nil {
-		panic(err) // a mistake in this program
 	}
 	ts.change(func() {
 		ts.live[t] = struct{}{}
 		ts.opened[path]++
 	})
-	h2.ServeConn(t, &http2.ServeConnOpts{BaseConfig: t.server})
+	t.serve(rule)
 	_ = t.Close() // the server has, mostly
 	ts.change(func() { delete(ts.live, t) })
+}
+
+//nolint:staticcheck // net/http's Shutdown closes idle connections, often before their GOAWAY
+func (t *tunnel) serve(rule rules) {
+	h2 := &http2.Server{MaxConcurrentStreams: rule.MaxStreams, MaxUploadBufferPerStream: rule.StreamWindow}
+	if err := http2.ConfigureServer(t.server, h2); err != nil {
+		panic(err) // a mistake in this program
+	}
+	h2.ServeConn(t, &http2.ServeConnOpts{BaseConfig: t.server})
 }
 
 func (ts *tunnels) change(edit func()) {
