@@ -1,7 +1,7 @@
-import type { H2Error } from "./error.ts";
+import type { H2Error } from "./error.js";
 
 /** A header field. The name is in lower case; both are strings of bytes (U+0000 to U+00FF). */
-export type Header = [name: string, value: string];
+export type Header = readonly [name: string, value: string];
 
 export interface Connection {
   /**
@@ -15,7 +15,7 @@ export interface Connection {
    * Throws an {@link H2Error} when {@link room} is 0, which includes the time
    * before {@link ready} and after {@link close} or `ongone`.
    */
-  open(headers: Header[], end?: boolean): Stream;
+  open(headers: readonly Header[], end?: boolean): Stream;
   /** How many more streams can be opened now. Infinity if the server sets no limit. */
   room(): number;
   /** How many streams are open. */
