@@ -1,14 +1,551 @@
-import { H2Error } from "./error.ts";
-import type { Pipe } from "./pipe.ts";
-import type { Connection } from "./types.ts";
+import { joined, octets, raw, text, u32 } from "./bytes.js";
+import { bad, Code, H2Error } from "./error.js";
+import { badSize, Flag, maxFrameSize, splitter, Type } from "./frames.js";
+import { decoder, encode, valid } from "./hpack.js";
+import type { Pipe } from "./pipe.js";
+import type { Connection, Header, Stream } from "./types.js";
+
+// The client's connection preface (RFC 9113, section 3.4) with SETTINGS: ENABLE_PUSH 0,
+// INITIAL_WINDOW_SIZE 256 KiB (streamWindow), MAX_HEADER_LIST_SIZE 64 KiB.
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0\0\x02\0\0\0\0\0\x04\0\x04\0\0\0\x06\0\x01\0\0";
+
+/** What a stream that isn't read can hold, since its window is given back as it is read. */
+const streamWindow = 1 << 18;
+/** The connection's window is given back as bytes come, so that no stream can stop the others. */
+const connectionWindow = 1 << 30;
+/** The largest window (RFC 9113, section 6.9.1) and the largest stream id. */
+const max31 = 0x7fffffff;
+/** DATA waits while the pipe has this much. */
+const maxPending = 1 << 16;
+/** A server that wants replies while the pipe has this much doesn't read. */
+const maxReplies = 1 << 20;
+/** Of one header block as it is sent: Huffman's codes can make it larger than the list, and each frame counts. */
+const maxBlock = 1 << 18;
+/** How many microtasks must pass without a new frame before the frames leave: the chain of promises from one write to the next is shorter. */
+const quietTicks = 16;
+/** Frames leave earlier if they have this much. */
+const fullFlush = 1 << 15;
+
+/** What a stream is for its connection. */
+interface Live {
+  /** Sends one frame of what is queued, and returns true, if the windows allow it. */
+  turn(): boolean;
+  /** Changes what may be sent. `refuse` is told if that can't be. */
+  grow(by: number, refuse?: Refuse): void;
+  headers(list: Header[] | undefined, end: number): void;
+  /** Takes DATA, whose frame was `size` long with its padding. */
+  data(payload: Uint8Array, size: number, end: number): void;
+  /** Ends the stream, for a reason that the server knows. */
+  fail(message: string, code: number, unprocessed: boolean, lost: boolean): void;
+}
+
+interface Write {
+  bytes: Uint8Array;
+  end: boolean | undefined;
+  /** Is called when the bytes are taken, or why they can't be. */
+  done?(error?: H2Error): void;
+}
+
+type Refuse = (code: Code, what: string) => void;
+
+const taken = Promise.resolve();
+const nothing = () => {};
+const afterEnd = "frame after END_STREAM";
+
+/** A promise that nobody has to wait for, and how it ends. */
+function deferred<T>(): [promise: Promise<T>, resolve: (value: T) => void, reject: (why: H2Error) => void] {
+  let resolve!: (value: T) => void;
+  let reject!: (why: H2Error) => void;
+  const promise = new Promise<T>((a, b) => {
+    resolve = a;
+    reject = b;
+  });
+  promise.catch(nothing);
+  return [promise, resolve, reject];
+}
+
+/** A window of `size` after it was changed (RFC 9113, sections 6.9 and 6.9.1). */
+function grown(size: number, by: number, refuse: Refuse): number {
+  if (!by || size + by > max31) {
+    refuse(by ? Code.FlowControlError : Code.ProtocolError, `window of ${size} grows by ${by}`);
+  }
+  return size + by;
+}
+
+/** The payload of a frame without its padding (RFC 9113, section 6.1). */
+function unpadded(payload: Uint8Array, flags: number): Uint8Array {
+  if (flags & Flag.Padded) {
+    const end = payload.length - payload[0]!;
+    if (!(end > 0)) {
+      bad(Code.ProtocolError, "padding is longer than its frame");
+    }
+    return payload.subarray(1, end);
+  }
+  return payload;
+}
 
 /**
  * Starts HTTP/2 on a pipe, as the client.
  *
  * @param ongone is called once, when the server takes no more streams (GOAWAY)
- *   or the connection ended: open streams may go on after a GOAWAY.
+ *   or the connection ended. Open streams may go on after a GOAWAY.
  * @param onroom is called when room() may have grown.
  */
 export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () => void): Connection {
-  throw new H2Error("not built yet", -1, "no", true);
+  const streams = new Map<number, Live>();
+  /** Streams that have something to write, the next in turn first. */
+  const turns = new Set<Live>();
+  const decode = decoder();
+  const [ready, resolveReady, rejectReady] = deferred<void>();
+
+  let nextId = 1;
+  /** Streams from this one on haven't been written to the pipe. */
+  let unsentId = 1;
+  // The server's settings.
+  let maxStreams = 0;
+  let initialWindow = 65535;
+  /** What may be sent. */
+  let window = 65535;
+  /** What has come and isn't given back yet. */
+  let credit = 0;
+
+  /** The server's SETTINGS have come. */
+  let started = false;
+  /** Why no stream can be opened any more. */
+  let why: H2Error | undefined;
+  /** The pipe is of no more use. */
+  let ended = false;
+
+  /** The header block that isn't complete yet. */
+  const block = joined();
+  let blockSize = 0;
+  let blockId = 0;
+  let blockEnd = 0;
+
+  // Frames are gathered, and leave in one piece when no more come.
+  let out = new Uint8Array(fullFlush);
+  let used = 0;
+  let quiet = 0;
+  const flush = () => {
+    if (used && !ended) {
+      pipe.write(out.slice(0, used));
+      unsentId = nextId;
+    }
+    used = 0;
+  };
+  const tick = () => {
+    if (used < fullFlush && quiet++ < quietTicks) {
+      queueMicrotask(tick);
+    } else {
+      flush();
+    }
+  };
+  const frame = (type: Type, flags: number, id: number, payload: ArrayLike<number>) => {
+    const size = payload.length;
+    const at = used;
+    used += 9 + size;
+    if (used > out.length) {
+      const old = out;
+      out = new Uint8Array(2 * used);
+      out.set(old);
+    }
+    out.set([size >> 16, size >> 8, size, type, flags, ...octets(id)], at);
+    out.set(payload, at + 9);
+    quiet = 0;
+    if (!at) {
+      queueMicrotask(tick);
+    }
+  };
+  /** Gives a window back once half of it has been used, and returns what is left to be given back. */
+  const give = (id: number, credit: number, size: number) => {
+    if (credit < size / 2) {
+      return credit;
+    }
+    frame(Type.WindowUpdate, 0, id, octets(credit));
+    return 0;
+  };
+
+  const backlog = () => pipe.pending() + used;
+  const pump = () => {
+    for (const stream of turns) {
+      if (backlog() >= maxPending) {
+        break;
+      }
+      // One that has more to write goes to the end of the line.
+      if (stream.turn() && turns.delete(stream)) {
+        turns.add(stream);
+      }
+    }
+  };
+  /** Replies to frames that a server could send without end. */
+  const reply = (type: Type, payload: ArrayLike<number>) => {
+    if (backlog() > maxReplies) {
+      bad(Code.EnhanceYourCalm, "the server sends but doesn't read");
+    }
+    frame(type, Flag.Ack, 0, payload);
+  };
+
+  /** No new streams. */
+  const leave = (e: H2Error) => {
+    if (!why) {
+      why = e;
+      ongone(e);
+    }
+  };
+  const goaway = (e: H2Error) => {
+    if (started) {
+      frame(Type.Goaway, 0, 0, [...octets(0), ...octets(e.code), ...raw(e.message)]);
+    }
+  };
+  /** Nothing more happens. */
+  const end = (e: H2Error) => {
+    if (!ended) {
+      const unsent = unsentId;
+      leave(e);
+      flush();
+      ended = true;
+      rejectReady(e);
+      pipe.close();
+      for (const [id, stream] of streams) {
+        stream.fail(e.message, e.code, id >= unsent, true);
+      }
+    }
+  };
+  const endIfIdle = () => {
+    if (why && !streams.size) {
+      end(why);
+    }
+  };
+  const room = () => (why ? 0 : Math.max(0, maxStreams - streams.size));
+
+  const openStream = (headers: readonly Header[], finished?: boolean): Stream => {
+    const id = nextId;
+    const fields = encode(headers, id === 1);
+    nextId += 2;
+    let type = Type.Headers;
+    let flags = finished ? Flag.EndStream : 0;
+    do {
+      const part = fields.splice(0, maxFrameSize);
+      frame(type, fields.length ? flags : flags | Flag.EndHeaders, id, part);
+      type = Type.Continuation;
+      flags = 0;
+    } while (fields.length);
+
+    const [head, resolveHead, rejectHead] = deferred<Header[]>();
+    const unread = joined();
+    let queue: Write[] = [];
+    let sendWindow = initialWindow;
+    /** What was read and isn't given back yet. */
+    let credit = 0;
+    let trailers: Header[] = [];
+    let gotHead = false;
+    let gotEnd = false;
+    let error: H2Error | undefined;
+    let wake = nothing;
+
+    /** Does what follows from a change. */
+    const settle = () => {
+      wake();
+      wake = nothing;
+      if ((error || (gotEnd && finished && !queue.length)) && streams.delete(id)) {
+        turns.delete(live);
+        if (why) {
+          endIfIdle();
+        } else {
+          onroom();
+        }
+      }
+    };
+    const abort = (code: number, what: string) => {
+      frame(Type.RstStream, 0, id, octets(code));
+      live.fail(what, code, false, false);
+    };
+    const giveBack = (size: number) => {
+      if (!gotEnd && !error) {
+        credit = give(id, credit + size, streamWindow);
+      }
+    };
+
+    const live: Live = {
+      turn() {
+        const write = queue[0]!;
+        const { bytes } = write;
+        const size = Math.min(bytes.length, window, sendWindow, maxFrameSize);
+        const whole = size === bytes.length;
+        if (size <= 0 && !whole) {
+          return false;
+        }
+        window -= size;
+        sendWindow -= size;
+        frame(Type.Data, whole && write.end ? Flag.EndStream : 0, id, whole ? bytes : bytes.subarray(0, size));
+        if (whole) {
+          queue.shift();
+          write.done?.();
+          if (!queue.length) {
+            turns.delete(live);
+            settle();
+          }
+        } else {
+          write.bytes = bytes.subarray(size);
+        }
+        return true;
+      },
+      grow(by, refuse = abort) {
+        sendWindow = grown(sendWindow, by, refuse);
+      },
+      headers(list, end) {
+        if (gotEnd) {
+          abort(Code.StreamClosed, afterEnd);
+        } else if (!list) {
+          abort(Code.EnhanceYourCalm, "the server's header list is over 64 KiB");
+        } else if (
+          !list.every(([name, value], i) =>
+            i || gotHead ? name[0] !== ":" && valid(name, value) : name === ":status" && /^[1-9]\d\d$/.test(value),
+          ) ||
+          // Trailers end the stream, informational headers don't.
+          (gotHead ? !end : !list[0] || (end && list[0][1] < "200"))
+        ) {
+          abort(Code.ProtocolError, "the server's headers are malformed");
+        } else if (gotHead || list[0]![1] > "199") {
+          if (gotHead) {
+            trailers = list;
+          }
+          gotHead = true;
+          gotEnd = !!end;
+          resolveHead(list);
+          settle();
+        }
+      },
+      data(payload, size, end) {
+        if (gotEnd) {
+          abort(Code.StreamClosed, afterEnd);
+        } else if (!gotHead) {
+          abort(Code.ProtocolError, "DATA before headers");
+        } else if (unread.size() + credit + size > streamWindow) {
+          abort(Code.FlowControlError, "the server sent more than the stream's window");
+        } else {
+          unread.add(payload, wake !== nothing);
+          giveBack(size - payload.length);
+          gotEnd = !!end;
+          settle();
+        }
+      },
+      fail(message, code, unprocessed, lost) {
+        error = new H2Error(message, code, unprocessed && !gotHead ? "no" : "maybe", lost);
+        finished = true;
+        rejectHead(error);
+        for (const write of queue) {
+          write.done?.(error);
+        }
+        queue = [];
+        settle();
+      },
+    };
+    streams.set(id, live);
+
+    const read = (): Uint8Array | undefined | Promise<Uint8Array | undefined> => {
+      if (unread.size()) {
+        giveBack(unread.size());
+        return unread.take();
+      }
+      if (gotEnd) {
+        return undefined;
+      }
+      return error
+        ? Promise.reject(error)
+        : new Promise<void>((resolve) => {
+            wake = resolve;
+          }).then(read);
+    };
+    return {
+      head,
+      read,
+      trailers: () => trailers,
+      write(bytes, end) {
+        if (!finished) {
+          finished = end;
+          const write: Write = { bytes, end };
+          queue.push(write);
+          turns.add(live);
+          pump();
+          if (!error) {
+            return queue.includes(write)
+              ? new Promise((resolve, reject) => {
+                  write.done = (error) => (error ? reject(error) : resolve());
+                })
+              : taken;
+          }
+        }
+        return Promise.reject(error ?? new H2Error("write after END_STREAM", Code.NoError, "maybe", false));
+      },
+      reset(code) {
+        if (streams.has(id)) {
+          unread.take();
+          gotEnd = false;
+          abort(code, "reset by this end");
+        }
+      },
+    };
+  };
+
+  const settings = (payload: Uint8Array) => {
+    let initial = initialWindow;
+    if (!started) {
+      maxStreams = max31;
+    }
+    for (let at = 0; at < payload.length; at += 6) {
+      const key = u32(payload, at) >>> 16;
+      const value = u32(payload, at + 2);
+      // ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE
+      if (key === 3) {
+        maxStreams = value;
+      }
+      if (key === 4) {
+        initial = value;
+      }
+      if (key === 2 ? value : key === 4 ? value > max31 : key === 5 && (value < maxFrameSize || value >> 24)) {
+        bad(key === 4 ? Code.FlowControlError : Code.ProtocolError, `setting ${key} is ${value}`);
+      }
+    }
+    const by = initial - initialWindow;
+    initialWindow = initial;
+    for (const stream of by ? streams.values() : []) {
+      stream.grow(by, bad);
+    }
+    reply(Type.Settings, []);
+    if (!started) {
+      started = true;
+      frame(Type.WindowUpdate, 0, 0, octets(connectionWindow - 65535));
+      resolveReady();
+    }
+    pump();
+    onroom();
+  };
+
+  const onframe = (type: number, flags: number, id: number, payload: Uint8Array) => {
+    const size = payload.length;
+    const stream = streams.get(id);
+    const ack = flags & Flag.Ack;
+    const ofConnection = type === Type.Settings || type === Type.Ping || type === Type.Goaway;
+    const ofStream = type <= Type.Headers || type === Type.RstStream || (type === Type.WindowUpdate && id);
+    if (
+      (!started && (type !== Type.Settings || ack)) ||
+      (blockId ? type !== Type.Continuation || id !== blockId : type === Type.Continuation) ||
+      type === Type.PushPromise ||
+      (ofConnection && id) ||
+      (ofStream && (!(id & 1) || id >= nextId))
+    ) {
+      bad(Code.ProtocolError, `frame of type ${type} for stream ${id} is out of place`);
+    }
+    if (
+      type === Type.RstStream || type === Type.WindowUpdate
+        ? size !== 4
+        : type === Type.Ping
+          ? size !== 8
+          : type === Type.Goaway
+            ? size < 8
+            : type === Type.Settings && (ack ? size : size % 6)
+    ) {
+      badSize(type, size);
+    }
+    const value = u32(payload, 0);
+    switch (type) {
+      case Type.Data:
+        credit = give(0, credit + size, connectionWindow);
+        stream?.data(unpadded(payload, flags), size, flags & Flag.EndStream);
+        break;
+      case Type.Headers:
+      case Type.Continuation:
+        if (type === Type.Headers) {
+          payload = unpadded(payload, flags);
+          if (flags & Flag.Priority) {
+            payload = payload.subarray(5);
+          }
+          blockId = id;
+          blockEnd = flags & Flag.EndStream;
+          blockSize = 0;
+        }
+        block.add(payload, flags & Flag.EndHeaders);
+        blockSize += 9 + size;
+        if (blockSize > maxBlock) {
+          bad(Code.EnhanceYourCalm, "the server's header block is too large");
+        }
+        if (flags & Flag.EndHeaders) {
+          blockId = 0;
+          const list = decode(block.take());
+          stream?.headers(list, blockEnd);
+        }
+        break;
+      case Type.RstStream:
+        stream?.fail(`reset by the server, code ${value}`, value, value === Code.RefusedStream, false);
+        break;
+      case Type.Settings:
+        if (!ack) {
+          settings(payload);
+        }
+        break;
+      case Type.Ping:
+        if (!ack) {
+          reply(Type.Ping, payload);
+        }
+        break;
+      case Type.Goaway: {
+        const code = u32(payload, 4);
+        const message = `GOAWAY from the server, code ${code}: ${text(payload.subarray(8))}`;
+        leave(new H2Error(message, code, "maybe", true));
+        for (const [id, stream] of streams) {
+          if (id > (value & max31)) {
+            stream.fail(message, code, true, true);
+          }
+        }
+        endIfIdle();
+        break;
+      }
+      case Type.WindowUpdate:
+        if (id) {
+          stream?.grow(value & max31);
+        } else {
+          window = grown(window, value & max31, bad);
+        }
+        pump();
+    }
+  };
+
+  const split = splitter(onframe);
+  pipe.onbytes = (bytes) => {
+    if (!ended) {
+      try {
+        split(bytes);
+      } catch (e) {
+        const { message, code } = e as H2Error;
+        const why = new H2Error(started ? message : `the server doesn't speak HTTP/2: ${message}`, code, "maybe", true);
+        used = 0; // what hasn't left stays here
+        goaway(why);
+        end(why);
+      }
+    }
+  };
+  pipe.onend = (cause) => end(new H2Error(why ? `${cause}; ${why.message}` : cause, -1, "maybe", true));
+  pipe.ondrain = pump;
+  pipe.write(raw(preface));
+
+  return {
+    ready,
+    live: () => streams.size,
+    room,
+    open(headers, end) {
+      if (!room()) {
+        const { message, code } = why ?? { message: "the server takes no more streams at once", code: Code.RefusedStream };
+        throw new H2Error(message, code, "no", !!why);
+      }
+      return openStream(headers, end);
+    },
+    close() {
+      if (!why) {
+        why = new H2Error("closed by this end", Code.NoError, "maybe", true);
+        goaway(why);
+      }
+      endIfIdle();
+    },
+  };
 }

@@ -10,7 +10,15 @@ export type Bytes = ArrayLike<number>;
 
 export const hex = (bytes: Bytes) => Array.from(bytes, (b) => (b & 255).toString(16).padStart(2, "0")).join("");
 export const unhex = (text: string) => Uint8Array.from(text.replace(/\s/g, "").match(/../g) ?? [], (x) => Number.parseInt(x, 16));
-export const join = (...parts: Bytes[]) => Uint8Array.from(parts.flatMap((p) => Array.from(p)));
+export function join(...parts: Bytes[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((sum, p) => sum + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
 export const u32 = (n: number) => [(n >>> 24) & 255, (n >>> 16) & 255, (n >>> 8) & 255, n & 255];
 export const u16 = (n: number) => [n >> 8, n & 255];
 
@@ -114,6 +122,8 @@ export class Server implements Pipe {
   writes: Uint8Array[] = [];
   /** How many bytes pending() says. */
   stuck = 0;
+  /** Whether written bytes are stuck. */
+  slow = false;
   closed = 0;
   /** Frames that came and weren't taken yet, the client's first SETTINGS left out. */
   frames: Frame[] = [];
@@ -126,6 +136,9 @@ export class Server implements Pipe {
     ok(!this.closed, "written after close");
     ok(bytes.length > 0, "an empty write");
     this.writes.push(bytes);
+    if (this.slow) {
+      this.stuck += bytes.length;
+    }
     let rest = join(this.#rest, bytes);
     if (!this.#begun) {
       deepEqual(rest.subarray(0, 24), preface);
