@@ -1,6 +1,6 @@
 import { joined, octets, raw, text, u32 } from "./bytes.js";
-import { bad, Code, H2Error } from "./error.js";
-import { badSize, Flag, maxFrameSize, splitter, Type } from "./frames.js";
+import { Code, H2Error } from "./error.js";
+import { Flag, maxFrameSize, splitter, Type } from "./frames.js";
 import { decoder, encode, valid } from "./hpack.js";
 import type { Pipe } from "./pipe.js";
 import type { Connection, Header, Stream } from "./types.js";
@@ -28,7 +28,7 @@ const fullFlush = 1 << 15;
 
 /** What a stream is for its connection. */
 interface Live {
-  /** Sends one frame of what is queued, and returns true, if the windows allow it. */
+  /** Sends one frame of what is queued, and returns true, if there is anything and the windows allow it. */
   turn(): boolean;
   /** Changes what may be sent. `refuse` is told if that can't be. */
   grow(by: number, refuse?: Refuse): void;
@@ -36,21 +36,21 @@ interface Live {
   /** Takes DATA, whose frame was `size` long with its padding. */
   data(payload: Uint8Array, size: number, end: number): void;
   /** Ends the stream, for a reason that the server knows. */
-  fail(message: string, code: number, unprocessed: boolean, lost: boolean): void;
+  fail(e: H2Error): void;
 }
 
 interface Write {
   bytes: Uint8Array;
   end: boolean | undefined;
   /** Is called when the bytes are taken, or why they can't be. */
-  done?(error?: H2Error): void;
+  done(error?: H2Error): void;
 }
 
-type Refuse = (code: Code, what: string) => void;
+type Refuse = (code: Code, what?: string) => void;
 
 const taken = Promise.resolve();
 const nothing = () => {};
-const afterEnd = "frame after END_STREAM";
+const tooLarge = "headers from the server are over 64 KiB";
 
 /** A promise that nobody has to wait for, and how it ends. */
 function deferred<T>(): [promise: Promise<T>, resolve: (value: T) => void, reject: (why: H2Error) => void] {
@@ -64,26 +64,6 @@ function deferred<T>(): [promise: Promise<T>, resolve: (value: T) => void, rejec
   return [promise, resolve, reject];
 }
 
-/** A window of `size` after it was changed (RFC 9113, sections 6.9 and 6.9.1). */
-function grown(size: number, by: number, refuse: Refuse): number {
-  if (!by || size + by > max31) {
-    refuse(by ? Code.FlowControlError : Code.ProtocolError, `window of ${size} grows by ${by}`);
-  }
-  return size + by;
-}
-
-/** The payload of a frame without its padding (RFC 9113, section 6.1). */
-function unpadded(payload: Uint8Array, flags: number): Uint8Array {
-  if (flags & Flag.Padded) {
-    const end = payload.length - payload[0]!;
-    if (!(end > 0)) {
-      bad(Code.ProtocolError, "padding is longer than its frame");
-    }
-    return payload.subarray(1, end);
-  }
-  return payload;
-}
-
 /**
  * Starts HTTP/2 on a pipe, as the client.
  *
@@ -92,9 +72,8 @@ function unpadded(payload: Uint8Array, flags: number): Uint8Array {
  * @param onroom is called when room() may have grown.
  */
 export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () => void): Connection {
+  /** The open streams, the next in turn to write first. */
   const streams = new Map<number, Live>();
-  /** Streams that have something to write, the next in turn first. */
-  const turns = new Set<Live>();
   const decode = decoder();
   const [ready, resolveReady, rejectReady] = deferred<void>();
 
@@ -115,6 +94,35 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
   let why: H2Error | undefined;
   /** The pipe is of no more use. */
   let ended = false;
+
+  /** The frame that is being handled. */
+  let type = 0;
+  let id = 0;
+  let size = 0;
+  const frameFault = (code: Code) => `error ${code} in HTTP/2 from the server: frame of type ${type}, stream ${id}, ${size} bytes`;
+  /** A connection error (RFC 9113, section 5.4.1). */
+  const bad = (code: Code, what = frameFault(code)): never => {
+    throw new H2Error(what, code, "maybe", true);
+  };
+
+  /** A window after it has grown (RFC 9113, sections 6.9 and 6.9.1). `refuse` is told if it can't. */
+  const grown = (window: number, by: number, refuse: Refuse) => {
+    if (!by || window + by > max31) {
+      refuse(by ? Code.FlowControlError : Code.ProtocolError);
+    }
+    return window + by;
+  };
+  /** The payload of a frame without its padding (RFC 9113, section 6.1). */
+  const unpadded = (payload: Uint8Array, flags: number) => {
+    if (flags & Flag.Padded) {
+      const end = size - payload[0]!;
+      if (!(end > 0)) {
+        bad(Code.ProtocolError);
+      }
+      return payload.subarray(1, end);
+    }
+    return payload;
+  };
 
   /** The header block that isn't complete yet. */
   const block = joined();
@@ -167,13 +175,13 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
 
   const backlog = () => pipe.pending() + used;
   const pump = () => {
-    for (const stream of turns) {
+    for (const [id, stream] of streams) {
       if (backlog() >= maxPending) {
         break;
       }
-      // One that has more to write goes to the end of the line.
-      if (stream.turn() && turns.delete(stream)) {
-        turns.add(stream);
+      // The other streams come before its next frame. One that has ended isn't there any more.
+      if (stream.turn() && streams.delete(id)) {
+        streams.set(id, stream);
       }
     }
   };
@@ -207,7 +215,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       rejectReady(e);
       pipe.close();
       for (const [id, stream] of streams) {
-        stream.fail(e.message, e.code, id >= unsent, true);
+        stream.fail(id < unsent ? e : new H2Error(e.message, e.code, "no", true));
       }
     }
   };
@@ -248,7 +256,6 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       wake();
       wake = nothing;
       if ((error || (gotEnd && finished && !queue.length)) && streams.delete(id)) {
-        turns.delete(live);
         if (why) {
           endIfIdle();
         } else {
@@ -256,9 +263,9 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         }
       }
     };
-    const abort = (code: number, what: string) => {
+    const abort = (code: number, what = frameFault(code)) => {
       frame(Type.RstStream, 0, id, octets(code));
-      live.fail(what, code, false, false);
+      live.fail(new H2Error(what, code, "maybe", false));
     };
     const giveBack = (size: number) => {
       if (!gotEnd && !error) {
@@ -268,11 +275,14 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
 
     const live: Live = {
       turn() {
-        const write = queue[0]!;
+        const [write] = queue;
+        if (!write) {
+          return false;
+        }
         const { bytes } = write;
-        const size = Math.min(bytes.length, window, sendWindow, maxFrameSize);
+        const size = Math.max(0, Math.min(bytes.length, window, sendWindow, maxFrameSize));
         const whole = size === bytes.length;
-        if (size <= 0 && !whole) {
+        if (!size && !whole) {
           return false;
         }
         window -= size;
@@ -280,11 +290,8 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         frame(Type.Data, whole && write.end ? Flag.EndStream : 0, id, whole ? bytes : bytes.subarray(0, size));
         if (whole) {
           queue.shift();
-          write.done?.();
-          if (!queue.length) {
-            turns.delete(live);
-            settle();
-          }
+          write.done();
+          settle();
         } else {
           write.bytes = bytes.subarray(size);
         }
@@ -295,9 +302,9 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       },
       headers(list, end) {
         if (gotEnd) {
-          abort(Code.StreamClosed, afterEnd);
+          abort(Code.StreamClosed);
         } else if (!list) {
-          abort(Code.EnhanceYourCalm, "the server's header list is over 64 KiB");
+          abort(Code.EnhanceYourCalm, tooLarge);
         } else if (
           !list.every(([name, value], i) =>
             i || gotHead ? name[0] !== ":" && valid(name, value) : name === ":status" && /^[1-9]\d\d$/.test(value),
@@ -305,7 +312,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
           // Trailers end the stream, informational headers don't.
           (gotHead ? !end : !list[0] || (end && list[0][1] < "200"))
         ) {
-          abort(Code.ProtocolError, "the server's headers are malformed");
+          abort(Code.ProtocolError);
         } else if (gotHead || list[0]![1] > "199") {
           if (gotHead) {
             trailers = list;
@@ -317,12 +324,8 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         }
       },
       data(payload, size, end) {
-        if (gotEnd) {
-          abort(Code.StreamClosed, afterEnd);
-        } else if (!gotHead) {
-          abort(Code.ProtocolError, "DATA before headers");
-        } else if (unread.size() + credit + size > streamWindow) {
-          abort(Code.FlowControlError, "the server sent more than the stream's window");
+        if (gotEnd || !gotHead || unread.size() + credit + size > streamWindow) {
+          abort(gotEnd ? Code.StreamClosed : gotHead ? Code.FlowControlError : Code.ProtocolError);
         } else {
           unread.add(payload, wake !== nothing);
           giveBack(size - payload.length);
@@ -330,12 +333,13 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
           settle();
         }
       },
-      fail(message, code, unprocessed, lost) {
-        error = new H2Error(message, code, unprocessed && !gotHead ? "no" : "maybe", lost);
+      fail(e) {
+        // A server that has answered can't say that it didn't process the request.
+        error = gotHead ? new H2Error(e.message, e.code, "maybe", e.lost) : e;
         finished = true;
-        rejectHead(error);
+        rejectHead(e);
         for (const write of queue) {
-          write.done?.(error);
+          write.done(error);
         }
         queue = [];
         settle();
@@ -364,10 +368,10 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       write(bytes, end) {
         if (!finished) {
           finished = end;
-          const write: Write = { bytes, end };
+          const write: Write = { bytes, end, done: nothing };
           queue.push(write);
-          turns.add(live);
-          pump();
+          // Other streams have had their turn, or their windows don't allow one.
+          while (backlog() < maxPending && live.turn()) {}
           if (!error) {
             return queue.includes(write)
               ? new Promise((resolve, reject) => {
@@ -389,29 +393,26 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
   };
 
   const settings = (payload: Uint8Array) => {
-    let initial = initialWindow;
-    if (!started) {
-      maxStreams = max31;
-    }
+    // By their identifiers (RFC 9113, section 6.5.2).
+    const values: Record<number, number> & [0, 0, number, number, number, number] = [
+      0,
+      0,
+      0,
+      started ? maxStreams : max31,
+      initialWindow,
+      maxFrameSize,
+    ];
     for (let at = 0; at < payload.length; at += 6) {
-      const key = u32(payload, at) >>> 16;
-      const value = u32(payload, at + 2);
-      // ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE
-      if (key === 3) {
-        maxStreams = value;
-      }
-      if (key === 4) {
-        initial = value;
-      }
-      if (key === 2 ? value : key === 4 ? value > max31 : key === 5 && (value < maxFrameSize || value >> 24)) {
-        bad(key === 4 ? Code.FlowControlError : Code.ProtocolError, `setting ${key} is ${value}`);
-      }
+      values[u32(payload, at) >>> 16] = u32(payload, at + 2);
     }
-    const by = initial - initialWindow;
-    initialWindow = initial;
-    for (const stream of by ? streams.values() : []) {
-      stream.grow(by, bad);
+    if (values[2] || values[4] > max31 || values[5] < maxFrameSize || values[5] >> 24) {
+      bad(values[4] > max31 ? Code.FlowControlError : Code.ProtocolError);
     }
+    maxStreams = values[3];
+    for (const stream of values[4] === initialWindow ? [] : streams.values()) {
+      stream.grow(values[4] - initialWindow, bad);
+    }
+    initialWindow = values[4];
     reply(Type.Settings, []);
     if (!started) {
       started = true;
@@ -422,20 +423,20 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     onroom();
   };
 
-  const onframe = (type: number, flags: number, id: number, payload: Uint8Array) => {
-    const size = payload.length;
+  const onframe = (t: number, flags: number, i: number, payload: Uint8Array) => {
+    type = t;
+    id = i;
+    size = payload.length;
     const stream = streams.get(id);
     const ack = flags & Flag.Ack;
-    const ofConnection = type === Type.Settings || type === Type.Ping || type === Type.Goaway;
-    const ofStream = type <= Type.Headers || type === Type.RstStream || (type === Type.WindowUpdate && id);
     if (
       (!started && (type !== Type.Settings || ack)) ||
-      (blockId ? type !== Type.Continuation || id !== blockId : type === Type.Continuation) ||
-      type === Type.PushPromise ||
-      (ofConnection && id) ||
-      (ofStream && (!(id & 1) || id >= nextId))
+      (blockId
+        ? type !== Type.Continuation || id !== blockId
+        : // Bits of types: what can't come for a stream that isn't open, for one that is or was, for the connection.
+          type < 10 && (1 << type) & (id ? (id & 1 && id < nextId ? 0b10_1111_0000 : 0b11_1111_1011) : 0b10_0010_1011))
     ) {
-      bad(Code.ProtocolError, `frame of type ${type} for stream ${id} is out of place`);
+      bad(Code.ProtocolError);
     }
     if (
       type === Type.RstStream || type === Type.WindowUpdate
@@ -446,7 +447,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
             ? size < 8
             : type === Type.Settings && (ack ? size : size % 6)
     ) {
-      badSize(type, size);
+      bad(Code.FrameSizeError);
     }
     const value = u32(payload, 0);
     switch (type) {
@@ -468,7 +469,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         block.add(payload, flags & Flag.EndHeaders);
         blockSize += 9 + size;
         if (blockSize > maxBlock) {
-          bad(Code.EnhanceYourCalm, "the server's header block is too large");
+          bad(Code.EnhanceYourCalm, tooLarge);
         }
         if (flags & Flag.EndHeaders) {
           blockId = 0;
@@ -477,7 +478,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         }
         break;
       case Type.RstStream:
-        stream?.fail(`reset by the server, code ${value}`, value, value === Code.RefusedStream, false);
+        stream?.fail(new H2Error(`reset by the server, code ${value}`, value, value === Code.RefusedStream ? "no" : "maybe", false));
         break;
       case Type.Settings:
         if (!ack) {
@@ -491,11 +492,11 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         break;
       case Type.Goaway: {
         const code = u32(payload, 4);
-        const message = `GOAWAY from the server, code ${code}: ${text(payload.subarray(8))}`;
-        leave(new H2Error(message, code, "maybe", true));
+        const e = new H2Error(`GOAWAY from the server, code ${code}: ${text(payload.subarray(8))}`, code, "no", true);
+        leave(e);
         for (const [id, stream] of streams) {
           if (id > (value & max31)) {
-            stream.fail(message, code, true, true);
+            stream.fail(e);
           }
         }
         endIfIdle();
@@ -511,17 +512,19 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     }
   };
 
-  const split = splitter(onframe);
+  const split = splitter(onframe, () => bad(Code.FrameSizeError, `frame of over ${maxFrameSize} bytes from the server`));
   pipe.onbytes = (bytes) => {
     if (!ended) {
       try {
         split(bytes);
       } catch (e) {
-        const { message, code } = e as H2Error;
-        const why = new H2Error(started ? message : `the server doesn't speak HTTP/2: ${message}`, code, "maybe", true);
+        const error = e as H2Error;
+        if (!started) {
+          error.message = `the server doesn't speak HTTP/2: ${error.message}`;
+        }
         used = 0; // what hasn't left stays here
-        goaway(why);
-        end(why);
+        goaway(error);
+        end(error);
       }
     }
   };

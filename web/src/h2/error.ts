@@ -25,10 +25,7 @@ export const enum Code {
   EnhanceYourCalm = 11,
 }
 
-/** A connection error (RFC 9113, section 5.4.1): what the server sent can't be followed. */
-export function bad(code: Code, what: string): never {
-  throw new H2Error(what, code, "maybe", true);
-}
-
 /** A header block that can't be decoded (RFC 7541): what follows on the connection can't be either. */
-export const malformed = () => bad(Code.CompressionError, "malformed header block");
+export function malformed(): never {
+  throw new H2Error("malformed header block", Code.CompressionError, "maybe", true);
+}

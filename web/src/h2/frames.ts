@@ -1,5 +1,4 @@
 import { joined, u32 } from "./bytes.js";
-import { bad, Code } from "./error.js";
 
 /** Frame types (RFC 9113, section 6). */
 // biome-ignore lint/suspicious/noConstEnum: all that use it are compiled with it, and bundlers don't inline constants of other files
@@ -29,15 +28,15 @@ export const enum Flag {
 /** The largest frame's payload, both ways: the default of SETTINGS_MAX_FRAME_SIZE, which no setting can lower. */
 export const maxFrameSize = 16384;
 
-/** Ends the connection for a frame with a size that it can't have. */
-export const badSize = (type: number, size: number) => bad(Code.FrameSizeError, `frame of type ${type} has ${size} bytes`);
-
 /**
  * Makes a function that takes a connection's bytes, in any pieces, and calls
  * `onframe` for each frame. Payloads are views where a frame came in one piece.
- * Throws an H2Error for a frame that is too large, before its payload has come.
+ * For a frame that is too large it calls `ontoolarge`, before its payload has come.
  */
-export function splitter(onframe: (type: number, flags: number, id: number, payload: Uint8Array) => void): (bytes: Uint8Array) => void {
+export function splitter(
+  onframe: (type: number, flags: number, id: number, payload: Uint8Array) => void,
+  ontoolarge: () => never,
+): (bytes: Uint8Array) => void {
   const part = joined();
   let header: Uint8Array | undefined;
   return (bytes) => {
@@ -57,18 +56,17 @@ export function splitter(onframe: (type: number, flags: number, id: number, payl
         return;
       }
       const size = u32(header, 0) >>> 8;
-      const type = header[3]!;
       if (size > maxFrameSize) {
-        badSize(type, size);
+        ontoolarge();
       }
       const payload = take(size);
       if (!payload) {
         return;
       }
-      const flags = header[4]!;
+      const [, , , type, flags] = header;
       const id = u32(header, 5) & 0x7fffffff;
       header = undefined;
-      onframe(type, flags, id, payload);
+      onframe(type!, flags!, id, payload);
     }
   };
 }

@@ -116,6 +116,16 @@ test("END_STREAM needs no window", async () => {
   server.send(windowUpdate(1, 1));
   await Promise.all([stuck, end]);
   deepEqual(await server.got(), ["DATA 1 (1)", "DATA 1 (0) +END_STREAM"]);
+  // Nor does it while the window is under zero, or the connection has none.
+  const five = connection.open(request);
+  server.send(windowUpdate(5, 65535));
+  await five.write(new Uint8Array(65534));
+  server.send(settings({ 4: 0 }), windowUpdate(5, 1), settings({ 4: 100 }), settings({ 4: 0 }));
+  const seven = connection.open(request);
+  server.send(settings({ 4: 50 }));
+  await seven.write(new Uint8Array(), true);
+  await five.write(new Uint8Array(), true);
+  deepEqual((await server.got()).slice(-2), ["DATA 7 (0) +END_STREAM", "DATA 5 (0) +END_STREAM"]);
 });
 
 test("SETTINGS change the windows of open streams, under zero too", async () => {
