@@ -3,30 +3,34 @@ const none = new Uint8Array();
 /** Bytes that came in pieces and wait for someone to take them. */
 export interface Joined {
   size(): number;
-  /** Appends bytes, which the caller doesn't touch afterwards. `soon` says that take() follows at once. */
-  add(bytes: Uint8Array, soon?: unknown): void;
+  /** Appends bytes, which the caller doesn't touch afterwards. */
+  add(bytes: Uint8Array): void;
   /** Everything so far, as one array. */
   take(): Uint8Array;
 }
 
+/** The largest buffer that is kept for less than it can hold. */
+const maxBuffer = 1 << 18;
+
 /**
- * Joins pieces in one array that grows, and allocates for no more than has
- * come. A lone piece isn't copied, unless it could stay here long and is a
- * small part of a buffer, all of which it would keep in memory.
+ * Joins pieces in one array, which grows up to 256 KiB in steps of what has
+ * come or of the buffer in which it came. A lone piece isn't copied, unless it
+ * would keep a larger buffer in memory.
  */
 export function joined(): Joined {
   let box: Uint8Array = none;
   let used = 0;
   return {
     size: () => used,
-    add(bytes, soon) {
+    add(bytes) {
+      const buffer = bytes.buffer.byteLength;
       const size = used + bytes.length;
-      if (!used && (soon || 2 * bytes.length >= bytes.buffer.byteLength)) {
+      if (!used && buffer <= maxBuffer) {
         box = bytes;
       } else {
         if (size > box.length) {
           const old = box.subarray(0, used);
-          box = new Uint8Array(Math.max(size, Math.min(2 * used, 1 << 18)));
+          box = new Uint8Array(Math.max(size, Math.min(Math.max(2 * used, buffer), maxBuffer)));
           box.set(old);
         }
         box.set(bytes, used);

@@ -143,7 +143,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
   };
   const tick = () => {
     if (used < fullFlush && quiet++ < quietTicks) {
-      queueMicrotask(tick);
+      void taken.then(tick);
     } else {
       flush();
     }
@@ -161,7 +161,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     out.set(payload, at + 9);
     quiet = 0;
     if (!at) {
-      queueMicrotask(tick);
+      void taken.then(tick);
     }
   };
   /** Gives a window back once half of it has been used, and returns what is left to be given back. */
@@ -327,7 +327,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         if (gotEnd || !gotHead || unread.size() + credit + size > streamWindow) {
           abort(gotEnd ? Code.StreamClosed : gotHead ? Code.FlowControlError : Code.ProtocolError);
         } else {
-          unread.add(payload, wake !== nothing);
+          unread.add(payload);
           giveBack(size - payload.length);
           gotEnd = !!end;
           settle();
@@ -466,7 +466,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
           blockEnd = flags & Flag.EndStream;
           blockSize = 0;
         }
-        block.add(payload, flags & Flag.EndHeaders);
+        block.add(payload);
         blockSize += 9 + size;
         if (blockSize > maxBlock) {
           bad(Code.EnhanceYourCalm, tooLarge);
