@@ -70,16 +70,17 @@ function deferred<T>(): [promise: Promise<T>, resolve: (value: T) => void, rejec
  * @param ongone is called once, when the server takes no more streams (GOAWAY)
  *   or the connection ended. Open streams may go on after a GOAWAY.
  * @param onroom is called when room() may have grown.
+ * @param nextId is the first stream's id. It is there for tests.
  */
-export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () => void): Connection {
+export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () => void, nextId = 1): Connection {
   /** The open streams, the next in turn to write first. */
   const streams = new Map<number, Live>();
   const decode = decoder();
+  const firstId = nextId;
   const [ready, resolveReady, rejectReady] = deferred<void>();
 
-  let nextId = 1;
   /** Streams from this one on haven't been written to the pipe. */
-  let unsentId = 1;
+  let unsentId = nextId;
   // The server's settings.
   let maxStreams = 0;
   let initialWindow = 65535;
@@ -146,6 +147,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       void taken.then(tick);
     } else {
       flush();
+      pump(); // a pipe that takes everything at once has nothing to drain
     }
   };
   const frame = (type: Type, flags: number, id: number, payload: ArrayLike<number>) => {
@@ -228,8 +230,11 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
 
   const openStream = (headers: readonly Header[], finished?: boolean): Stream => {
     const id = nextId;
-    const fields = encode(headers, id === 1);
+    const fields = encode(headers, id === firstId);
     nextId += 2;
+    if (nextId > max31) {
+      leave(new H2Error("all ids of streams are used", Code.NoError, "no", true));
+    }
     let type = Type.Headers;
     let flags = finished ? Flag.EndStream : 0;
     do {

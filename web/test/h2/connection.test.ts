@@ -539,3 +539,25 @@ test("frames for a stream that has ended may be late, and are ignored", async ()
   deepEqual(gone, []);
   deepEqual(await server.got(), ["HEADERS 1 +END_STREAM"]);
 });
+
+test("a connection whose stream ids are used takes no more streams", async () => {
+  const server = new Server();
+  const gone: H2Error[] = [];
+  const connection = connect(
+    server,
+    (why) => gone.push(why),
+    () => {},
+    2 ** 31 - 3,
+  );
+  server.send(settings());
+  connection.open(request, true);
+  deepEqual(gone, []);
+  const last = connection.open(request, true);
+  equal(gone[0]?.message, "all ids of streams are used");
+  equal(connection.room(), 0);
+  equal((await rejects(() => connection.open(request), H2Error)).processed, "no");
+  server.send(headers(2 ** 31 - 3, answer, END_STREAM), headers(2 ** 31 - 1, answer), data(2 ** 31 - 1, bytes("bye"), END_STREAM));
+  equal(text(await readAll(last)), "bye");
+  equal(server.closed, 1);
+  deepEqual((await server.got()).slice(2), ["HEADERS 2147483645 +END_STREAM", "HEADERS 2147483647 +END_STREAM"]);
+});

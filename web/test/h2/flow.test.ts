@@ -168,6 +168,7 @@ test("DATA waits while the pipe has 64 KiB, and goes on when it has drained", as
   server.send(windowUpdate(0, 1 << 20));
   const [one, three] = [connection.open(request), connection.open(request)];
   await server.take();
+  server.slow = true;
   server.stuck = 64 * KiB;
   const write = one.write(new Uint8Array(200 * KiB));
   deepEqual(await sizes(server), {});
@@ -190,6 +191,15 @@ test("DATA waits while the pipe has 64 KiB, and goes on when it has drained", as
   server.ondrain();
   await other;
   deepEqual(await sizes(server), { 3: 20 * KiB });
+});
+
+test("a pipe that takes everything at once needn't say that it has drained", async () => {
+  const { server, connection } = await started({ 4: 2 ** 31 - 1 });
+  server.send(windowUpdate(0, 2 ** 30));
+  const stream = connection.open(request);
+  const write = stream.write(new Uint8Array(1 << 20), true);
+  equal((await sizes(server))[1], 1 << 20);
+  await write;
 });
 
 test("a writer that waits for each write gets no further than the pipe", async () => {
