@@ -163,6 +163,7 @@ web: build node_modules ## Check the npm package @culvert/web: lint, types, test
 	$(call say,web: the npm package)
 	@cd web && npm run --silent check && npm run --silent build
 	@go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
+	@go -C e2e test -vet=off -count=1 -run '^TestSequences$$' ./sequences -args -count 500 -out "$(CURDIR)/bin/sequences.jsonl"
 	@cd web && $(ALONE) npm run --silent test
 	@cd web && npm run --silent package
 
@@ -209,8 +210,11 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting input
 	@tools/fuzz.sh $(FUZZTIME)
 
 # With this many, each difference that the tests know must occur.
-differential: ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (5 min)
+differential: build node_modules ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (8 min)
 	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/internal/h2 ./bridge/internal/websocket -args -sequences $(SEQUENCES)
+	@go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
+	@go -C e2e test -vet=off -count=1 -timeout 0 -run '^TestSequences$$' ./sequences -args -count $$(($(SEQUENCES) / 20)) -out "$(CURDIR)/bin/sequences.jsonl"
+	@cd web && node test/run.js --place node --patience 3600000 h2/differential
 
 soak: build ## Run load, cuts, stalls and backend restarts for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)

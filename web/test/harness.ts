@@ -6,6 +6,8 @@ interface Environment {
   place: "node" | "chromium";
   /** Base URLs of servers that speak h2ts before the same backend. */
   servers: Record<"culvert" | "plain", string>;
+  /** The address of the page that Chromium has open. It also serves what e2e/sequences has written. */
+  page: string;
   /** The time that a test has, in milliseconds, unless it asks for more. */
   patience: number;
   /** A part of the names of the tests that shall run. */

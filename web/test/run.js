@@ -3,6 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -74,14 +75,32 @@ async function inNode(environment) {
   }
 }
 
-async function inChromium(environment) {
-  const tests = await bundle("chromium");
-  const page = createServer((request, response) => {
-    const script = request.url === "/tests.js";
-    response.writeHead(script || request.url === "/" ? 200 : 404, { "content-type": script ? "text/javascript" : "text/html" });
-    response.end(script ? tests : request.url === "/" ? '<!doctype html><title>tests</title><link rel="icon" href="data:,">' : "");
+/** Serves the page of the tests, and what e2e/sequences has written. */
+async function servePage() {
+  const html = '<!doctype html><title>tests</title><link rel="icon" href="data:,">';
+  const pages = {
+    "/": ["text/html", () => html],
+    "/tests.js": ["text/javascript", () => bundle("chromium")],
+    "/sequences": ["application/jsonl", () => readFile(join(root, "../bin/sequences.jsonl"))],
+  };
+  const server = createServer(async (request, response) => {
+    const [type, content] = pages[request.url] ?? [];
+    try {
+      const body = await content();
+      response.writeHead(200, { "content-type": type }).end(body);
+    } catch (e) {
+      response.writeHead(404).end(String(e));
+    }
   });
-  await new Promise((resolve) => page.listen(0, "127.0.0.1", resolve));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const stop = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return { page: `http://127.0.0.1:${server.address().port}`, stop };
+}
+
+async function inChromium(environment) {
   const browser = await launch();
   try {
     const tab = await browser.newPage();
@@ -92,25 +111,24 @@ async function inChromium(environment) {
       }
     });
     tab.setDefaultTimeout(0); // each test has its own
-    await tab.goto(`http://127.0.0.1:${page.address().port}/`);
+    await tab.goto(environment.page);
     return await tab.evaluate(async (e) => {
       globalThis.testEnvironment = { ...e, WebSocket };
       return (await import("/tests.js")).default();
     }, environment);
   } finally {
     await browser.close();
-    page.closeAllConnections();
-    page.close();
   }
 }
 
 const { servers, stop } = await startServers();
+const { page, stop: stopPage } = await servePage();
 let passed = 0;
 let failed = 0;
 try {
   for (const place of places) {
     const began = performance.now();
-    const result = await (place === "node" ? inNode : inChromium)({ place, servers, patience, only });
+    const result = await (place === "node" ? inNode : inChromium)({ place, servers, page, patience, only });
     passed += result.passed;
     failed += result.failures.length;
     for (const failure of result.failures) {
@@ -121,6 +139,7 @@ try {
     );
   }
 } finally {
+  stopPage();
   await stop();
 }
 if (passed + failed === 0) {
