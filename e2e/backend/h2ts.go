@@ -37,6 +37,7 @@ type rules struct {
 	Refuse       int    `json:"refuse"`       // so many calls are refused with REFUSED_STREAM; counts down
 	Status       int    `json:"status"`       // answers the upgrade; 0: 101
 	Silent       bool   `json:"silent"`       // the upgrade isn't answered
+	NoProtocol   bool   `json:"noProtocol"`   // the upgrade is answered without a subprotocol
 }
 
 // tunnel is one WebSocket, as the HTTP/2 server's connection.
@@ -72,7 +73,11 @@ func (ts *tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a rule says so", rule.Status)
 		return
 	}
-	socket, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"h2ts"}, InsecureSkipVerify: true})
+	options := &websocket.AcceptOptions{Subprotocols: []string{"h2ts"}, InsecureSkipVerify: true}
+	if rule.NoProtocol {
+		options.Subprotocols = nil
+	}
+	socket, err := websocket.Accept(w, r, options)
 	if err != nil {
 		return // it has been answered
 	}

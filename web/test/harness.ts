@@ -271,6 +271,8 @@ export interface Rules {
   status?: number;
   /** The upgrade isn't answered. */
   silent?: boolean;
+  /** The upgrade is answered without a subprotocol. */
+  noProtocol?: boolean;
 }
 
 /** The WebSockets of a path: those that are open now, and those that have been opened. */
