@@ -13,8 +13,8 @@ export interface Joined {
 const maxBuffer = 1 << 18;
 
 /**
- * Joins pieces in one array, which grows up to 256 KiB in steps of what has
- * come or of the buffer in which it came. A lone piece isn't copied, unless it
+ * Joins pieces in one array, which grows in steps of what has come, and under
+ * 256 KiB also of the buffer in which it came. A lone piece isn't copied, unless it
  * would keep a larger buffer in memory.
  */
 export function joined(): Joined {
@@ -30,7 +30,7 @@ export function joined(): Joined {
       } else {
         if (size > box.length) {
           const old = box.subarray(0, used);
-          box = new Uint8Array(Math.max(size, Math.min(Math.max(2 * used, buffer), maxBuffer)));
+          box = new Uint8Array(Math.max(size, used >= maxBuffer ? 2 * used : Math.min(Math.max(2 * used, buffer), maxBuffer)));
           box.set(old);
         }
         box.set(bytes, used);
