@@ -261,11 +261,8 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       wake();
       wake = nothing;
       if ((error || (gotEnd && finished && !queue.length)) && streams.delete(id)) {
-        if (why) {
-          endIfIdle();
-        } else {
-          onroom();
-        }
+        endIfIdle();
+        onroom();
       }
     };
     const abort = (code: number, what = frameFault(code)) => {
@@ -543,8 +540,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     room,
     open(headers, end) {
       if (!room()) {
-        const { message, code } = why ?? { message: "the server takes no more streams at once", code: Code.RefusedStream };
-        throw new H2Error(message, code, "no", !!why);
+        throw new H2Error(why?.message ?? "the server takes no more streams at once", why?.code ?? Code.RefusedStream, "no", !!why);
       }
       return openStream(headers, end);
     },

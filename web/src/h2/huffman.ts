@@ -1,11 +1,11 @@
 import { malformed } from "./error.js";
 
-// The length in bits of each octet's code and of EOS's, in base 36 (RFC 7541,
-// appendix B). The lengths are enough: among codes of one length the order is
+// The length of each octet's code and of EOS's, from a for 5 bits to z for 30 (RFC
+// 7541, appendix B). The lengths are enough: among codes of one length the order is
 // that of the octets, and longer codes follow shorter ones.
 const lengths = [
-  ..."dnsssssssoussussssssssusssssssss6aacd68baa8b8666555666666678f6cad67777777777777777777777878djde6f56565666577666567655677777fbedskmkkmmmnmnnnnnonoomnonnnnlmnmnnomlkmmnnlnmmolmnnllmlnmnnkmmmnmmnqqkjmnmpqqqrrqopjlqrrqrollqqsrrrkoklmllnmmppooqnqrqqrrrrrsrrrrrqu",
-].map((c) => Number.parseInt(c, 36));
+  ..."isxxxxxxxtzxxzxxxxxxxxzxxxxxxxxxbffhibdgffdgdbbbaaabbbbbbbcdkbhfibccccccccccccccccccccccdcdioijbkabababbbaccbbbabcbaabccccckgjixprpprrrsrssssststtrstssssqrsrsstrqprrssqsrrtqrssqqrqsrssprrrsrrsvvporsruvvvwwvtuoqvwwvwtqqvvxwwwptpqrqqsrruuttvsvwvvwwwwwxwwwwwvz",
+].map((c) => c.charCodeAt(0) - 92);
 /** Octets, and EOS as 256, by their codes with a 1 before, which tells how long a code is. */
 const octets = new Map<number, number>();
 for (let bits = 5, code = 1 << bits; bits < 31; bits++, code *= 2) {
