@@ -13,10 +13,11 @@ export interface Connection {
   /**
    * Opens a stream; `end` says that no body follows.
    * Throws an {@link H2Error} when {@link room} is 0, which includes the time
-   * before {@link ready} and after {@link close} or `ongone`.
+   * before {@link ready} and after {@link close} or `ongone`, and a TypeError if a
+   * header has a character that HTTP forbids. Nothing is sent then.
    */
   open(headers: readonly Header[], end?: boolean): Stream;
-  /** How many more streams can be opened now. Infinity if the server sets no limit. */
+  /** How many more streams can be opened now: the server's SETTINGS_MAX_CONCURRENT_STREAMS, or 2^31-1, less those that are open. */
   room(): number;
   /** How many streams are open. */
   live(): number;
