@@ -252,6 +252,16 @@ test("the stream's window is given back as it is read, half a window at a time",
   equal(back, 256 * KiB);
 });
 
+test("no window is given back for a stream that has ended", async () => {
+  for (const last of [data(1, [1], END_STREAM), rst(1, 2)]) {
+    const { server, connection } = await started();
+    const stream = connection.open(request);
+    server.send(headers(1, answer), ...Array.from({ length: 15 }, () => data(1, new Uint8Array(16 * KiB))), last);
+    ok((stream.read() as Uint8Array).length >= 240 * KiB);
+    deepEqual(await server.got(), ["HEADERS 1"]);
+  }
+});
+
 test("padding and empty frames that nobody can read are given back", async () => {
   const { server, connection } = await started();
   const stream = connection.open(request, true);
