@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -21,6 +22,7 @@ import (
 // for all tunnels of one path, a client's base path: [tunnels.control].
 type tunnels struct {
 	calls http.Handler
+	raws  raws
 
 	mu      sync.Mutex
 	rules   map[string]rules // by path
@@ -47,6 +49,7 @@ type tunnel struct {
 	socket   *websocket.Conn
 	server   *http.Server // its Shutdown sends GOAWAY
 	released chan struct{}
+	refused  atomic.Int64 // calls whose RST_STREAM is yet to be sent
 
 	output frames // used by the server's one writer
 	held   bool   // guarded by tunnels.mu, like what follows
@@ -92,11 +95,11 @@ func (ts *tunnels) serve(path string, rule rules, socket *websocket.Conn) {
 	t := &tunnel{
 		Conn: websocket.NetConn(context.Background(), socket, websocket.MessageBinary), path: path, socket: socket,
 		server: &http.Server{
-			Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ts.call(path, w, r) }),
 			ReadHeaderTimeout: 10 * time.Second,
 		},
 		held: rule.Hold, released: make(chan struct{}),
 	}
+	t.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ts.call(t, w, r) })
 	if !t.held {
 		close(t.released)
 	}
@@ -127,27 +130,33 @@ func (ts *tunnels) change(edit func()) {
 }
 
 // call serves one call of a tunnel, under the tunnel's path.
-func (ts *tunnels) call(path string, w http.ResponseWriter, r *http.Request) {
+func (ts *tunnels) call(t *tunnel, w http.ResponseWriter, r *http.Request) {
 	ts.mu.Lock()
-	rule := ts.rules[path]
+	rule := ts.rules[t.path]
 	refused := rule.Refuse > 0
 	if refused {
 		rule.Refuse--
-		ts.rules[path] = rule
+		ts.rules[t.path] = rule
 	}
 	ts.mu.Unlock()
 	if refused {
+		t.refused.Add(1)
 		panic(http.ErrAbortHandler) // RST_STREAM, whose code the tunnel replaces
 	}
-	http.StripPrefix(path, ts.calls).ServeHTTP(w, r)
+	handler := ts.calls
+	if r.URL.Path == t.path+"/raw" {
+		handler = &ts.raws
+	}
+	http.StripPrefix(t.path, handler).ServeHTTP(w, r)
 }
 
 // Write sends the server's bytes when they aren't held back.
 func (t *tunnel) Write(b []byte) (int, error) {
 	<-t.released
-	// The HTTP/2 server sends INTERNAL_ERROR for a handler that aborts, and only then.
+	// The HTTP/2 server sends INTERNAL_ERROR for a handler that aborts.
 	t.output.edit(b, func(kind http2.FrameType, at int, payload *byte) {
-		if kind == http2.FrameRSTStream && at == 3 && *payload == byte(http2.ErrCodeInternal) {
+		if kind == http2.FrameRSTStream && at == 3 && *payload == byte(http2.ErrCodeInternal) && t.refused.Load() > 0 {
+			t.refused.Add(-1)
 			*payload = byte(http2.ErrCodeRefusedStream)
 		}
 	})
@@ -192,6 +201,7 @@ func (s *frames) edit(b []byte, f func(kind http2.FrameType, at int, payload *by
 //	/tunnels/close?path=P&code=C&reason  ends the WebSockets with a close frame
 //	/tunnels/goaway?path=P               sends GOAWAY, with the id of the last call
 //	/tunnels/wait?path=P&live=N          waits until N tunnels live; without live, it waits for nothing
+//	/raw?id=ID                           waits for the end of a request to P/raw: [raws]
 //
 // P is a client's base path, without a slash at its end. The answer counts the tunnels of
 // that path: {"live": 1, "opened": 3}.
@@ -230,7 +240,8 @@ func (ts *tunnels) control(pages http.Handler) http.Handler {
 		cancel()                   // calls may go on
 		_ = t.server.Shutdown(ctx) // it only starts the shutdown
 	}))
-	mux.HandleFunc("/tunnels/wait", func(w http.ResponseWriter, r *http.Request) { ts.wait(w, r) })
+	mux.HandleFunc("/tunnels/wait", ts.wait)
+	mux.HandleFunc("/raw", ts.raws.tell)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		http.StripPrefix("/-", mux).ServeHTTP(w, r)

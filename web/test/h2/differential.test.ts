@@ -3,7 +3,7 @@
 
 import { connect, type Pipe, type Stream } from "../../src/h2/index.js";
 import { deepEqual, env, equal, ok, test } from "../harness.js";
-import { unhex } from "./server.js";
+import { fnv, unhex } from "./server.js";
 
 interface Sequence {
   seed: number;
@@ -179,7 +179,7 @@ async function play({ streams, steps }: Sequence) {
   const settle = async () => {
     await settled();
     for (const [id, body] of bodies) {
-      note(`${id} data ${body.length} ${fnv(body)}`);
+      note(`${id} data ${body.length} ${fnv(body).toString(16).padStart(8, "0")}`);
     }
     bodies.clear();
     for (; sent.length > 0; ) {
@@ -236,15 +236,6 @@ async function settled() {
 function pairs(list: readonly (readonly [string, string])[]) {
   // Stable, so values of one name stay in order. Fields of the connection have no place here.
   return JSON.stringify([...list].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).flat());
-}
-
-/** FNV-1a of 32 bits, as hex. */
-function fnv(bytes: ArrayLike<number>) {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < bytes.length; i++) {
-    h = Math.imul(h ^ bytes[i]!, 0x01000193);
-  }
-  return (h >>> 0).toString(16).padStart(8, "0");
 }
 
 /** Compares, and returns the differences that explain what differs, or throws what none explains. */

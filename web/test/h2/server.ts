@@ -245,3 +245,12 @@ export async function state(promise: Promise<unknown>): Promise<"pending" | "res
     () => "rejected",
   );
 }
+
+/** FNV-1a of 32 bits. */
+export function fnv(bytes: ArrayLike<number>) {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < bytes.length; i++) {
+    h = Math.imul(h ^ bytes[i]!, 0x01000193);
+  }
+  return h >>> 0;
+}
