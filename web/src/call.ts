@@ -165,10 +165,7 @@ export async function call(
   for (let tries = 1; ; tries++) {
     try {
       stream = await connections.take(
-        (connection) => {
-          signal.throwIfAborted();
-          return connection.open(requestFields(url, method, header, left(), gzip));
-        },
+        (connection) => connection.open(requestFields(url, method, header, left(), gzip)),
         signal,
         fallback && single,
       );

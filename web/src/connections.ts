@@ -246,6 +246,7 @@ export function createConnections(
      * call that a fallback can't do.
      */
     async take(open: (connection: Connection) => Stream, signal: AbortSignal, fallback: boolean | undefined): Promise<Stream | undefined> {
+      signal.throwIfAborted();
       if (fallback && blocked) {
         return;
       }

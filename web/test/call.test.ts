@@ -250,19 +250,22 @@ testServers("a signal that is aborted already sends nothing", (baseUrl) =>
   }),
 );
 
-testServers("a break of the loop cancels the call", (baseUrl) =>
-  probed({ baseUrl }, async ({ client }) => {
-    const call = scripted({ replies: 2, hold_after: 1 });
-    const requests = feed<{ text: string }>();
-    for await (const _ of client.bidi(requests.stream, scripted({ replies_first: true, replies: 1 }).options)) {
-      break;
-    }
-    await requests.returned;
-    for await (const _ of client.serverStream({}, call.options)) {
-      break;
-    }
-    ok((await call.cancelled()).cause);
-  }),
+testServers(
+  "a break of the loop cancels the call",
+  (baseUrl) =>
+    probed({ baseUrl }, async ({ client }) => {
+      const call = scripted({ replies: 2, hold_after: 1 });
+      const requests = feed<{ text: string }>();
+      for await (const _ of client.bidi(requests.stream, scripted({ replies_first: true, replies: 1 }).options)) {
+        break;
+      }
+      await requests.returned;
+      for await (const _ of client.serverStream({}, call.options)) {
+        break;
+      }
+      ok((await call.cancelled()).cause);
+    }),
+  { oldest: false }, // connect-es before 2.3 doesn't tell the transport
 );
 
 testServers("an early answer ends the requests", (baseUrl) =>

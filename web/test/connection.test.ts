@@ -144,6 +144,17 @@ test("close ends running calls, can be repeated, and isn't for good", async () =
   await wait(0);
 });
 
+test("close right after a call opens nothing", async () => {
+  const { baseUrl, wait } = await box();
+  await probed({ baseUrl }, async ({ client, transport }) => {
+    const call = client.unary({}, scripted({}).options);
+    transport.close();
+    equal((await rejects(call, ConnectError)).code, Code.Canceled);
+    await client.unary({}, scripted({}).options);
+    deepEqual(await wait(1), { live: 1, opened: 1 });
+  });
+});
+
 test("close gives up an attempt", async () => {
   const { baseUrl, wait } = await box({ hold: true });
   await probed({ baseUrl }, async ({ client, transport }) => {

@@ -12,6 +12,8 @@ interface Environment {
   patience: number;
   /** A part of the names of the tests that shall run. */
   only: string;
+  /** The tests have the oldest connect-es that the package takes. */
+  oldest: boolean;
   /** The platform's WebSocket, or that of the package ws. */
   WebSocket: typeof WebSocket;
 }
@@ -37,6 +39,8 @@ export function inFile(name: string) {
 interface Options {
   /** The only place where it can run. */
   place?: Environment["place"];
+  /** False if it needs a newer connect-es than the oldest. */
+  oldest?: false;
   /** In milliseconds; it only ends a hang. */
   patience?: number;
 }
@@ -48,7 +52,7 @@ export function test(name: string, body: () => unknown, options: Options = {}) {
     throw new Error(`two tests have the name ${whole}`);
   }
   seen.add(whole);
-  if ((options.place ?? env.place) === env.place && whole.includes(env.only)) {
+  if ((options.place ?? env.place) === env.place && (options.oldest ?? env.oldest) === env.oldest && whole.includes(env.only)) {
     tests.push({ name: whole, body, patience: options.patience ?? env.patience });
   }
 }

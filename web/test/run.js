@@ -13,12 +13,16 @@ import { build } from "esbuild";
 import { launch } from "./chromium.js";
 import { startServers } from "./servers.js";
 
-const usage = `usage: node test/run.js [--place node|chromium] [--patience MS] [NAME]
-NAME is a part of "file: test"; other tests don't run.`;
+const usage = `usage: node test/run.js [--place node|chromium] [--oldest] [--patience MS] [NAME]
+NAME is a part of "file: test"; other tests don't run. With --oldest, they run with the oldest connect-es that the
+package takes, and those of src/h2, which doesn't know connect-es, don't.`;
 
 let options;
 try {
-  options = parseArgs({ allowPositionals: true, options: { place: { type: "string" }, patience: { type: "string", default: "60000" } } });
+  options = parseArgs({
+    allowPositionals: true,
+    options: { place: { type: "string" }, oldest: { type: "boolean" }, patience: { type: "string", default: "60000" } },
+  });
 } catch (e) {
   console.error(`${e.message}\n${usage}`);
   process.exit(2);
@@ -32,7 +36,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 async function bundle(place) {
   const files = readdirSync(join(root, "test"), { recursive: true })
     .map((f) => f.replaceAll("\\", "/"))
-    .filter((f) => f.endsWith(".test.ts"))
+    .filter((f) => f.endsWith(".test.ts") && !(options.values.oldest && f.startsWith("h2/")))
     .sort();
   const contents = [
     'import { run, inFile } from "./test/harness.js";',
@@ -47,6 +51,9 @@ async function bundle(place) {
     format: "esm",
     platform: place === "node" ? "node" : "browser",
     target: "es2022",
+    alias: options.values.oldest ? { "@connectrpc/connect": "connect-oldest", "@connectrpc/connect-web": "connect-web-oldest" } : {},
+    // React asks for it.
+    define: { "process.env.NODE_ENV": '"development"' },
     sourcemap: "inline",
     write: false,
   });
@@ -128,7 +135,7 @@ let failed = 0;
 try {
   for (const place of places) {
     const began = performance.now();
-    const result = await (place === "node" ? inNode : inChromium)({ place, servers, page, patience, only });
+    const result = await (place === "node" ? inNode : inChromium)({ place, servers, page, patience, only, oldest: !!options.values.oldest });
     passed += result.passed;
     failed += result.failures.length;
     for (const failure of result.failures) {
