@@ -135,7 +135,14 @@ let failed = 0;
 try {
   for (const place of places) {
     const began = performance.now();
-    const result = await (place === "node" ? inNode : inChromium)({ place, servers, page, patience, only, oldest: !!options.values.oldest });
+    const result = await (place === "node" ? inNode : inChromium)({
+      place,
+      servers,
+      page,
+      patience,
+      only,
+      oldest: !!options.values.oldest,
+    });
     passed += result.passed;
     failed += result.failures.length;
     for (const failure of result.failures) {
