@@ -55,7 +55,8 @@ export function openPipe(
   };
   const pipe = {
     write(bytes: Uint8Array) {
-      if (!ended) {
+      // A browser complains if the peer is closing.
+      if (socket.readyState === 1) {
         socket.send(bytes as Uint8Array<ArrayBuffer>);
         watch();
       }
