@@ -50,7 +50,7 @@ ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --
 # without most of the stacks of a time-out. Without vet: "make lint" runs it.
 TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n shorten)" "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg $(if $(MAKE_TERMOUT),--no-color=false)
 
-PACKAGES := e2e/node demo/web examples/duo-workflow/client
+PACKAGES := e2e/node demo/web examples/duo-workflow/client web
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
@@ -109,7 +109,7 @@ test: deps node_modules ## Run all checks except the long tests and those of doc
 		$(linters) >"$$found" 2>&1 </dev/null & \
 		lint=$$!; set +m; \
 		trap 'kill -- "-$$lint" 2>/dev/null || true; rm -f "$$found"' EXIT; \
-		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
+		for step in unit e2e web; do $(steps) $$step || failed="$$failed $$step"; done; \
 		wait "$$lint" || failed="$$failed lint"; \
 		printf '\n==> lint\n'; cat "$$found"; \
 		$(steps) tools || failed="$$failed tools"; \
@@ -158,6 +158,15 @@ unit-long: deps ## Run the long ones of the unit tests, with the race detector
 	$(call say,unit: the long tests)
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 
+# The tests have their own network for the same reason as those with real clients.
+web: build node_modules ## Check the npm package @culvert/web: lint, types, tests in Node and in Chromium, size, what is published
+	$(call say,web: the npm package)
+	@cd web && npm run --silent check && npm run --silent build
+	@go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
+	@go -C e2e test -vet=off -count=1 -run '^TestSequences$$' ./sequences -args -count 500 -out "$(CURDIR)/bin/sequences.jsonl"
+	@cd web && $(ALONE) npm run --silent test
+	@cd web && npm run --silent package
+
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	$(call e2e,$(RACE) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
@@ -201,8 +210,11 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting input
 	@tools/fuzz.sh $(FUZZTIME)
 
 # With this many, each difference that the tests know must occur.
-differential: ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (5 min)
+differential: build node_modules ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (8 min)
 	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/internal/h2 ./bridge/internal/websocket -args -sequences $(SEQUENCES)
+	@go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
+	@go -C e2e test -vet=off -count=1 -timeout 0 -run '^TestSequences$$' ./sequences -args -count $$(($(SEQUENCES) / 20)) -out "$(CURDIR)/bin/sequences.jsonl"
+	@cd web && node test/run.js --place node --patience 3600000 h2/differential
 
 soak: build ## Run load, cuts, stalls and backend restarts for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
@@ -264,8 +276,9 @@ images: ## Assemble and check the container images without an engine, for PLATFO
 	@cd tools/images && go run . -version $(VERSION) -commit "$(COMMIT)" -platforms $(PLATFORMS)
 
 # The first time, Go compiles everything for each platform. "make packages" doesn't sign.
-packages: ## Make archives, deb and rpm packages and SBOMs of this commit, for all platforms: dist/release
+packages: ## Make archives, deb, rpm and npm packages and SBOMs of this commit, for all platforms: dist/release
 	@tools/release/goreleaser.sh release --snapshot --clean --skip=sign
+	@cp bin/packages/npm/*.tgz dist/release
 
 # As root, because a test installs the packages on a copy of the system, and boots systemd there.
 release-check: deps-release ## Check the goreleaser configuration, make a snapshot, install and verify it (Debian, as root; 20 min of CPU the first time)
@@ -273,7 +286,7 @@ release-check: deps-release ## Check the goreleaser configuration, make a snapsh
 	@cd tools/release && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 90m . -args -platforms
 
 clean: ## Remove the files that make has put into the tree
-	rm -rf bin dist coverage* $(PACKAGES:%=%/node_modules)
+	rm -rf bin dist web/dist coverage* $(PACKAGES:%=%/node_modules)
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -296,4 +309,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long web e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

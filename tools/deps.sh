@@ -25,6 +25,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 look() {
 	packages=() reasons=()
 	have git || miss git "git: the version, and the lint of the tree"
+	have node || miss nodejs "node: the npm package, the clients of the end-to-end tests, and the demo's page"
+	have npm || miss npm "npm: the same"
 	if [ "$1" = release ]; then
 		have gpg || miss gpg "gpg: the signature"
 		have gpg-agent || miss gpg-agent "gpg-agent: the same"
@@ -39,8 +41,6 @@ look() {
 		have fish || miss fish "fish: the same"
 		return
 	fi
-	have node || miss nodejs "node: the clients of the end-to-end tests, and the demo's page"
-	have npm || miss npm "npm: the same"
 	have protoc || miss protobuf-compiler "protoc: the protobuf code, also of the clients' pages in docs/"
 	if [ "$1" = generate ]; then
 		return

@@ -41,7 +41,7 @@ formatted() {
 	[ -z "$files" ] || { printf '%s\n' "$files" && return 1; }
 }
 
-page() { (cd demo/web && npm run --silent check); }
+npm_check() { (cd "$1" && npm run --silent check); }
 
 # The page's package.json pins Biome.
 biome() { (cd "$1" && "$root/demo/web/node_modules/.bin/biome" check --error-on-warnings .); }
@@ -113,7 +113,8 @@ for module in "${modules[@]}"; do
 done
 if checked .; then
 	step "gofumpt" formatted
-	step "the demo's page: types, lint, bundle" page
+	step "the demo's page: types, lint, bundle" npm_check demo/web
+	step "the npm package: types, lint" npm_check web
 	step "the published clients' programs" biome e2e/node
 	step "the example's page and IDE" biome examples/duo-workflow/client
 	step "the page of the fleet" biome examples/opamp

@@ -32,18 +32,19 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "`address` of the gRPC server: host:port, or unix:path")
+	h2ts := flag.String("h2ts", "", "`address` of a server that takes the same calls as HTTP/2 in WebSockets; empty: none")
 	control := flag.String("control", "", "`path` of the unix socket that tells the records")
 	streams := flag.Uint("max-streams", 0, "the server's MaxConcurrentStreams; 0: none")
 	quiet := flag.Bool("no-reflection", false, "don't offer server reflection")
 	grace := flag.Duration("grace", 0, "how long running calls may go on after SIGTERM")
 	flag.Parse()
-	if err := run(*listen, *control, uint32(*streams), *quiet, *grace); err != nil {
+	if err := run(*listen, *h2ts, *control, uint32(*streams), *quiet, *grace); err != nil {
 		fmt.Fprintln(os.Stderr, "backend:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen, control string, streams uint32, quiet bool, grace time.Duration) error {
+func run(listen, h2ts, control string, streams uint32, quiet bool, grace time.Duration) error {
 	network, address := "tcp", listen
 	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
 		network, address = "unix", path
@@ -59,20 +60,24 @@ func run(listen, control string, streams uint32, quiet bool, grace time.Duration
 	}
 
 	records := newRecords()
-	options := []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(probe.MaxPayload), // the tests look at culvert's limits
-		grpc.StatsHandler(observer{records}),
-	}
-	if streams > 0 {
-		options = append(options, grpc.MaxConcurrentStreams(streams))
-	}
-	server := grpc.NewServer(options...)
-	e2epb.RegisterProbeServer(server, &service{records: records})
 	healths := health.NewServer()
-	healthpb.RegisterHealthServer(server, healths)
-	if !quiet {
-		reflection.Register(server)
+	newServer := func() *grpc.Server {
+		options := []grpc.ServerOption{
+			grpc.MaxRecvMsgSize(probe.MaxPayload), // the tests look at culvert's limits
+			grpc.StatsHandler(observer{records}),
+		}
+		if streams > 0 {
+			options = append(options, grpc.MaxConcurrentStreams(streams))
+		}
+		server := grpc.NewServer(options...)
+		e2epb.RegisterProbeServer(server, &service{records: records})
+		healthpb.RegisterHealthServer(server, healths)
+		if !quiet {
+			reflection.Register(server)
+		}
+		return server
 	}
+	server := newServer()
 
 	pages := http.NewServeMux()
 	pages.Handle("/", records)
@@ -81,12 +86,23 @@ func run(listen, control string, streams uint32, quiet bool, grace time.Duration
 		healths.SetServingStatus(r.FormValue("service"), states[r.FormValue("serves")])
 		_, _ = io.WriteString(w, "true") // who asked is gone
 	})
-	controlServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second}
-	ended := make(chan error, 2) // one for each server
+	sides := []*http.Server{{Handler: pages, ReadHeaderTimeout: 10 * time.Second}}
+	ended := make(chan error, 3) // one for each server
 	var serving sync.WaitGroup
 	serving.Go(func() { ended <- server.Serve(ln) })
-	serving.Go(func() { ended <- controlServer.Serve(side) })
+	serving.Go(func() { ended <- sides[0].Serve(side) })
 	fmt.Printf("listening %s\n", ln.Addr())
+	if h2ts != "" {
+		ln, err := net.Listen("tcp", h2ts)
+		if err != nil {
+			return err
+		}
+		// A gRPC server that serves by ServeHTTP can't stop gracefully: these calls have their own.
+		tunnels := newTunnelServer(newServer(), pages)
+		sides = append(sides, tunnels)
+		serving.Go(func() { ended <- tunnels.Serve(ln) })
+		fmt.Printf("h2ts %s\n", ln.Addr())
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -98,7 +114,9 @@ func run(listen, control string, streams uint32, quiet bool, grace time.Duration
 	late := time.AfterFunc(grace, server.Stop)
 	server.GracefulStop()
 	late.Stop()
-	_ = controlServer.Close() // the process ends
+	for _, side := range sides {
+		_ = side.Close() // the process ends
+	}
 	serving.Wait()
 	return err
 }

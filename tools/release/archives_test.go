@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"encoding/json"
 	"io/fs"
 	"maps"
 	"os"
@@ -64,6 +65,27 @@ func useArchive(t *testing.T, s *snapshot, dir, program string) {
 	}
 	if program == "culvert" {
 		run(t, file, "validate", "--config", filepath.Join(dir, "proxy.yaml"))
+	}
+}
+
+// TestNPMPackage looks into the npm package, which "make web" has installed and used.
+func TestNPMPackage(t *testing.T) {
+	s := snapshotOf(t)
+	dir := t.TempDir()
+	run(t, "tar", "-xf", s.only(t, "*.tgz"), "-C", dir)
+	var manifest struct{ Name, Version string }
+	text, err := os.ReadFile(filepath.Join(dir, "package", "package.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	if manifest.Name != "@culvert/web" || manifest.Version != s.version {
+		t.Errorf("the npm package is %+v, want @culvert/web %s", manifest, s.version)
+	}
+	if files := tree(t, dir); files["package/dist/index.js"] == 0 || files["package/LICENSE"] == 0 {
+		t.Errorf("the npm package has %v", files)
 	}
 }
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Writes the generated files of archives and packages to bin/packages, for
-# .goreleaser.yaml: the completions, as the programs print them, and the unit for systemd
-# with the path of the program in packages.
+# .goreleaser.yaml: the completions, as the programs print them, the unit for systemd
+# with the path of the program in packages, and the npm package.
+#
+# usage: tools/release/prepare.sh VERSION
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 out=$PWD/bin/packages
@@ -25,3 +27,8 @@ if ! grep -q '^ExecStart=/usr/bin/culvert ' "$out/culvert.service"; then
 	echo "prepare.sh: deploy/systemd/culvert.service has no ExecStart=/usr/local/bin/culvert" >&2
 	exit 1
 fi
+
+make --no-print-directory --silent web/node_modules/.package-lock.json
+cd web
+npm run --silent build
+node package.js --release "$1" "$out/npm"

@@ -106,6 +106,11 @@ func makeSnapshot(name string) (*snapshot, error) {
 		return nil, err
 	}
 
+	// Beside the others, as on the release's page: goreleaser uploads it from where it is.
+	if _, err := command(ctx, home, "sh", "-c", `cp ../../bin/packages/npm/*.tgz "$0"`, s.dir); err != nil {
+		return nil, err
+	}
+
 	var meta struct{ Version, Commit string }
 	if text, err = os.ReadFile(filepath.Join(s.dir, "metadata.json")); err != nil {
 		return nil, err
@@ -179,7 +184,7 @@ func TestCheck(t *testing.T) {
 // TestFiles compares the files of the snapshot with those that the configuration promises.
 func TestFiles(t *testing.T) {
 	s := snapshotOf(t)
-	want := map[string]bool{"checksums.txt": true, "checksums.txt.asc": true}
+	want := map[string]bool{"checksums.txt": true, "checksums.txt.asc": true, "culvert-web-" + s.version + ".tgz": true}
 	packaged := strings.Replace(s.version, "-", "~", 1) // of the two, dpkg and rpm sort only ~ before the release
 	for _, program := range []string{"culvert", "culvert-kube"} {
 		for _, platform := range platforms() {

@@ -1,0 +1,218 @@
+import type { DescMessage, DescMethod, MessageShape } from "@bufbuild/protobuf";
+import type { ConnectError, ContextValues, StreamRequest, StreamResponse, UnaryRequest, UnaryResponse } from "@connectrpc/connect";
+import { type Connections, ended } from "./connections.js";
+import { addFields, checkHeader, checkSize, checkStatus, convert, frame, requestFields, retryDelay } from "./grpc.js";
+import { joined, u32 } from "./h2/bytes.js";
+import { H2Error, type Stream } from "./h2/index.js";
+import { Code, fault, faultOf, fromBinary, toBinary } from "./peers.js";
+import type { CulvertTransportOptions } from "./transport.js";
+
+export type Message = MessageShape<DescMessage>;
+type AnyCall = (
+  method: DescMethod,
+  signal: AbortSignal,
+  timeoutMs: number,
+  header: Headers,
+  message: AnyRequest["message"],
+  contextValues: ContextValues,
+) => Promise<AnyResponse>;
+export type AnyRequest = UnaryRequest | StreamRequest;
+export type AnyResponse = UnaryResponse | StreamResponse;
+
+/** The error code of RST_STREAM. */
+const cancel = 8;
+/** As many bytes of a stream's requests are kept, so that they can be sent again. */
+const keep = 65536;
+
+/**
+ * Runs one call, below the interceptors: on a stream of a connection, again on
+ * another one if the server certainly didn't process it, or by the fallback.
+ *
+ * @param header is the request's metadata, with what the transport adds.
+ * @param deadline is in milliseconds, like performance.now(); 0 if there is none.
+ */
+export async function call(
+  connections: Connections,
+  options: CulvertTransportOptions,
+  url: URL,
+  request: AnyRequest,
+  header: Headers,
+  deadline: number,
+): Promise<AnyResponse> {
+  const { method, signal } = request;
+  const { fallback, gzip, binaryOptions, readMaxBytes = 1 << 24, writeMaxBytes = 1 << 24 } = options;
+  const single = !request.stream || method.methodKind === "server_streaming";
+  const parts: Promise<Uint8Array | undefined>[] = [];
+  const messages = request.stream ? request.message[Symbol.asyncIterator]() : [request.message].values();
+  let stream: Stream | undefined;
+  let size = 0;
+  let failure: ConnectError | undefined;
+
+  /** The next message of the request, framed; undefined at its end. */
+  const next = async () => {
+    const { done, value } = await messages.next();
+    if (done) {
+      return;
+    }
+    let bytes: Uint8Array = toBinary(method.input, value, binaryOptions);
+    checkSize(bytes.length, writeMaxBytes, "writeMaxBytes");
+    const compress = gzip && bytes.length > 1023;
+    if (compress) {
+      bytes = await convert(bytes, new CompressionStream("gzip"), writeMaxBytes);
+    }
+    size += bytes.length;
+    return frame(bytes, compress ? 1 : 0);
+  };
+
+  /** Sends the request, from its beginning. Never rejects. */
+  const send = async (to: Stream) => {
+    try {
+      for (let i = 0; ; i++) {
+        parts[i] ??= next();
+        const part = await parts[i];
+        await to.write(part ?? new Uint8Array(), single || !part);
+        if (single || !part) {
+          return;
+        }
+        if (size > keep) {
+          delete parts[i];
+        }
+      }
+    } catch (e) {
+      // If the stream has ended, the response tells.
+      if (!(e instanceof H2Error)) {
+        failure = faultOf(e);
+        to.reset(cancel);
+      }
+    }
+  };
+
+  /** The error of the call. */
+  const explain = (e: unknown): ConnectError => {
+    if (signal.aborted) {
+      return faultOf(signal.reason, Code.Canceled);
+    }
+    if (failure) {
+      return failure;
+    }
+    if (e instanceof H2Error) {
+      // gRPC PROTOCOL-HTTP2, "Errors"
+      const codes: Record<number, Code> = {
+        7: Code.Unavailable,
+        8: Code.Canceled,
+        11: Code.ResourceExhausted,
+        12: Code.PermissionDenied,
+      };
+      return ended(e.message, e.processed, e.lost ? Code.Unavailable : (codes[e.code] ?? Code.Internal));
+    }
+    return faultOf(e, Code.Internal);
+  };
+
+  /** The messages of the response. */
+  async function* receive(from: Stream, header: Headers, trailer: Headers) {
+    const unread = joined();
+    let bytes: Uint8Array = new Uint8Array();
+    /** Reads until there are so many bytes, and returns false at the end of the response. */
+    const fill = async (size: number) => {
+      if (bytes.length < size) {
+        unread.add(bytes);
+        while (unread.size() < size) {
+          const part = await from.read();
+          if (!part) {
+            if (unread.size()) {
+              throw fault(Code.Internal, "the response ends within a message");
+            }
+            return false;
+          }
+          unread.add(part);
+        }
+        bytes = unread.take();
+      }
+      return true;
+    };
+    try {
+      while (bytes.length > 4 || (await fill(5))) {
+        const flag = bytes[0];
+        const length = u32(bytes, 1);
+        const end = length + 5;
+        checkSize(length, readMaxBytes, "readMaxBytes");
+        if (bytes.length < end) {
+          await fill(end);
+        }
+        let message = bytes.subarray(5, end);
+        bytes = bytes.subarray(end);
+        if (flag) {
+          if (flag !== 1 || header.get("grpc-encoding") !== "gzip") {
+            throw fault(Code.Internal, `a message has flag ${flag} and grpc-encoding ${header.get("grpc-encoding")}`);
+          }
+          message = length ? await convert(message, new DecompressionStream("gzip"), readMaxBytes) : message;
+        }
+        signal.throwIfAborted();
+        yield fromBinary(method.output, message, binaryOptions);
+      }
+      addFields(trailer, from.trailers());
+      checkStatus(trailer, header);
+    } catch (e) {
+      throw explain(e);
+    } finally {
+      from.reset(cancel);
+    }
+  }
+
+  signal.addEventListener("abort", () => stream?.reset(cancel));
+  /** The milliseconds that are left; 0 without a deadline. */
+  const left = () => deadline && Math.max(1, Math.ceil(deadline - performance.now()));
+  for (let tries = 1; ; tries++) {
+    try {
+      stream = await connections.take(
+        (connection) => connection.open(requestFields(url, method, header, left(), gzip)),
+        signal,
+        fallback && single,
+      );
+      if (!stream) {
+        const by = fallback as unknown as { unary: AnyCall; stream: AnyCall };
+        const response = await by[request.stream ? "stream" : "unary"](
+          method,
+          signal,
+          left(),
+          header,
+          request.message,
+          request.contextValues,
+        );
+        connections.block();
+        return response;
+      }
+      void send(stream);
+      const head = await stream.head;
+      const response = { service: method.parent, header: new Headers(), trailer: new Headers() };
+      addFields(response.header, head);
+      checkHeader(response.header, head[0]?.[1]);
+      const replies = receive(stream, response.header, response.trailer);
+      return { ...response, method, stream: request.stream, message: request.stream ? replies : await only(replies) } as AnyResponse;
+    } catch (e) {
+      stream?.reset(cancel);
+      const error = explain(e);
+      const pause = e instanceof H2Error ? (e.processed === "no" ? 0 : undefined) : retryDelay(error);
+      if (signal.aborted || failure || pause === undefined || pause > 3e4 || tries > 4 || (size > keep && !single)) {
+        throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause + Math.random() * 50 * 2 ** tries));
+    }
+  }
+}
+
+/** The one message of a unary call's response. */
+async function only(messages: AsyncIterable<Message>): Promise<Message> {
+  let found: Message | undefined;
+  let count = 0;
+  for await (const message of messages) {
+    found = message;
+    if (count++) {
+      break;
+    }
+  }
+  if (count !== 1) {
+    throw fault(Code.Unimplemented, `the response has ${count || "no"} messages, not one`);
+  }
+  return found as Message;
+}

@@ -1,0 +1,308 @@
+import { type Connection, connect, type Stream } from "./h2/index.js";
+import { Code, fault } from "./peers.js";
+import { forbidden, openPipe, type SocketPipe, type WebSocketConstructor } from "./pipe.js";
+
+/** What a user interface can tell of the connection to a server. */
+export interface ConnectionState {
+  /**
+   * - idle: no call needs a connection
+   * - connecting: the first attempt is under way
+   * - connected: the server's HTTP/2 SETTINGS have come
+   * - reconnecting: the last attempt failed, or the connection was lost; retryAt is the time of the next attempt
+   * - blocked: WebSockets don't work here: the page may not open one, or only the fallback works
+   * - offline: the browser has no network
+   */
+  readonly status: "idle" | "connecting" | "connected" | "reconnecting" | "blocked" | "offline";
+  /** How many calls wait: for a connection or, while connected, because the server takes no more at a time. */
+  readonly waiting: number;
+  /** In milliseconds, like Date.now(). */
+  readonly retryAt?: number | undefined;
+  /** Why the last attempt failed or the last connection was lost. */
+  readonly cause?: string | undefined;
+}
+
+/** The state before the first call. */
+export const unused: ConnectionState = { status: "idle", waiting: 0 };
+
+/** Makes the error of a call that this package ends. sent is "no" if the backend certainly hasn't seen it, else "maybe". */
+export const ended = (why: string, sent: string, code: number = Code.Unavailable) =>
+  fault(code, `${why}; the backend ${sent === "no" ? "hasn't" : "may have"} seen this call`, { "culvert-sent": sent });
+
+/** A connection that takes streams. */
+interface Entry {
+  h2: Connection;
+  pipe: SocketPipe;
+  /** When it was last seen with a stream. */
+  used: number;
+  /** Takes no more streams. */
+  leave: () => void;
+}
+
+/** A call that waits: for a connection, or for an attempt that failed. */
+type Waiter = (connection: Connection | undefined, why?: string) => void;
+
+export type Connections = ReturnType<typeof createConnections>;
+
+/** The connections to one URL, opened as calls need them. */
+export function createConnections(
+  url: string,
+  Socket: WebSocketConstructor,
+  protocols: (() => string[] | Promise<string[]>) | undefined,
+  idleMs: number,
+) {
+  const waiting = new Set<Waiter>();
+  const listeners = new Set<(state: ConnectionState) => void>();
+  let entries: Entry[] = [];
+  let attempt: (() => void) | undefined; // gives up the one that is under way
+  let timer: ReturnType<typeof setTimeout> | undefined; // of the next one
+  let sweeper: ReturnType<typeof setInterval> | undefined;
+  let retryAt = 0;
+  let failures = 0;
+  let blocked = false;
+  let cause: string | undefined;
+  let state: ConnectionState = unused;
+
+  const update = () => {
+    const next: ConnectionState = {
+      status: entries.length
+        ? "connected"
+        : globalThis.navigator?.onLine === false
+          ? "offline"
+          : blocked
+            ? "blocked"
+            : timer || (attempt && cause)
+              ? "reconnecting"
+              : attempt
+                ? "connecting"
+                : "idle",
+      waiting: waiting.size,
+      retryAt: timer && cause ? retryAt : undefined,
+      cause,
+    };
+    if (JSON.stringify(next) !== JSON.stringify(state)) {
+      state = next;
+      for (const listener of listeners) {
+        queueMicrotask(() => listener(state));
+      }
+    }
+  };
+
+  const stopTimer = () => {
+    clearTimeout(timer);
+    timer = undefined;
+  };
+  const forget = () => {
+    stopTimer();
+    blocked = false;
+    failures = retryAt = 0;
+  };
+
+  /** Hands out the streams that there are, and sees to one more connection, after a pause, if calls still wait. */
+  const serve = (pause = 100) => {
+    for (const entry of entries) {
+      for (const waiter of waiting) {
+        if (entry.h2.room() < 1) {
+          break;
+        }
+        entry.used = Date.now();
+        waiter(entry.h2);
+      }
+    }
+    if (waiting.size && !attempt && !timer && entries.length < 10) {
+      const ms = Math.max(retryAt - Date.now(), entries.length && pause);
+      if (ms > 0) {
+        timer = setTimeout(() => {
+          timer = undefined;
+          serve(0);
+        }, ms);
+      } else {
+        void dial();
+      }
+    }
+    update();
+  };
+
+  const dial = async () => {
+    const began = Date.now();
+    let pipe: SocketPipe | undefined;
+    let entry: Entry | undefined;
+    let left = false;
+
+    const leave = () => {
+      left = true;
+      clearTimeout(late);
+      entries = entries.filter((e) => e !== entry);
+      attempt = entry && attempt;
+    };
+    /** It takes no more streams, or never did. */
+    const lose = (why: string, code = 0) => {
+      if (!left) {
+        leave();
+        stopTimer();
+        cause = entries.length ? cause : why;
+        blocked ||= code === forbidden;
+        failures = entry && Date.now() - began > 1e4 ? 0 : failures + 1;
+        // 1012 is "service restart", 1013 is "try again later": come back after 5 to 30 s.
+        retryAt = Date.now() + (code >> 1 === 506 ? 5e3 + Math.random() * 25e3 : Math.random() * Math.min(3e4, 250 * 2 ** failures));
+        if (!entry && !entries.length) {
+          for (const waiter of waiting) {
+            waiter(undefined, why);
+          }
+        }
+        serve();
+      }
+    };
+    const late = setTimeout(() => (pipe?.end ?? lose)("no HTTP/2 SETTINGS came within 10 s"), 1e4);
+
+    attempt = () => {
+      leave();
+      pipe?.close();
+    };
+    listen("add");
+    update();
+    try {
+      const names = protocols ? await protocols() : [];
+      if (!left) {
+        pipe = openPipe(url, names, Socket, lose, (pipe) => {
+          const h2 = connect(pipe, (why) => lose(why.message), serve);
+          h2.ready.then(
+            () => {
+              if (!left) {
+                clearTimeout(late);
+                attempt = cause = undefined;
+                blocked = false;
+                entry = { h2, pipe, used: Date.now(), leave };
+                entries.push(entry);
+                sweeper ??= setInterval(sweep, idleMs / 4);
+                serve(0);
+              }
+            },
+            () => {}, // lose was called
+          );
+        });
+      }
+    } catch (e) {
+      lose(`protocols: ${e}`);
+    }
+  };
+
+  /** Closes a connection after its last stream. */
+  const drop = ({ leave, h2 }: Entry) => {
+    leave();
+    h2.close();
+  };
+  /** Closes connections that no call needs any more. */
+  const sweep = () => {
+    for (const entry of entries) {
+      if (entry.h2.live()) {
+        entry.used = Date.now();
+      } else if (Date.now() - entry.used >= idleMs) {
+        drop(entry);
+      }
+    }
+    if (!entries.length) {
+      clearInterval(sweeper);
+      sweeper = undefined;
+    }
+    update();
+  };
+
+  /** The network has changed, or the page is back from the back/forward cache, where the browser has cut its WebSockets. */
+  const wake = (event: Event) => {
+    if (event.type !== "offline") {
+      if ((event as PageTransitionEvent).persisted) {
+        attempt?.();
+        for (const entry of entries) {
+          entry.pipe.end("the page was in the back/forward cache");
+        }
+      }
+      forget();
+      if (cause && !attempt) {
+        void dial();
+      }
+      serve();
+    }
+    update();
+  };
+  const listen = (what: "add" | "remove") => {
+    for (const type of ["online", "offline", "pageshow"]) {
+      globalThis[`${what}EventListener`]?.(type, wake);
+    }
+  };
+
+  return {
+    state: () => state,
+
+    /** Calls listener now, and after each change. */
+    subscribe(listener: (state: ConnectionState) => void): () => void {
+      listeners.add(listener);
+      listener(state);
+      return () => listeners.delete(listener);
+    },
+
+    /**
+     * Resolves to the stream that open makes of a connection with room for it,
+     * or to undefined, if that is for the fallback to do. fallback is false for a
+     * call that a fallback can't do.
+     */
+    async take(open: (connection: Connection) => Stream, signal: AbortSignal, fallback: boolean | undefined): Promise<Stream | undefined> {
+      signal.throwIfAborted();
+      if (fallback && blocked) {
+        return;
+      }
+      for (const entry of waiting.size ? [] : entries) {
+        if (entry.h2.room() > 0) {
+          entry.used = Date.now();
+          return open(entry.h2);
+        }
+      }
+      const since = Date.now();
+      return new Promise((resolve, reject) => {
+        const waiter: Waiter = (connection, why) => {
+          if (connection || fallback || blocked || Date.now() - since > 5e3) {
+            done();
+            if (connection || fallback) {
+              // What open throws rejects.
+              resolve((async () => connection && open(connection))());
+            } else {
+              reject(ended(fallback === undefined ? `${why}` : `${why}; client streams and two-way calls need a WebSocket`, "no"));
+            }
+          }
+        };
+        const done = () => {
+          waiting.delete(waiter);
+          clearTimeout(patience);
+          signal.removeEventListener("abort", done);
+          update();
+          if (signal.aborted) {
+            reject(signal.reason);
+          }
+        };
+        const patience = fallback ? setTimeout(() => entries.length || waiter(undefined), 1e3) : undefined;
+        signal.addEventListener("abort", done);
+        waiting.add(waiter);
+        serve();
+      });
+    },
+
+    /** Tells that the fallback has worked where WebSockets don't. */
+    block() {
+      blocked = !entries.length;
+      update();
+    },
+
+    /** Closes everything, unless calls need it. */
+    release() {
+      if (!waiting.size && !entries.some((e) => e.h2.live())) {
+        attempt?.();
+        for (const entry of entries) {
+          drop(entry);
+        }
+        forget();
+        listen("remove");
+        cause = undefined;
+        sweep();
+      }
+    },
+  };
+}

@@ -1,0 +1,3 @@
+export type { ConnectionState } from "./connections.js";
+export type { WebSocketConstructor } from "./pipe.js";
+export { type CulvertTransport, type CulvertTransportOptions, createCulvertTransport } from "./transport.js";

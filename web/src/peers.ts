@@ -1,0 +1,28 @@
+// What is used of the peers at run time, for small bundles: each import of a peer in another file would be one more in
+// the bundle, and names of codes are there as well, because connect-es's enum is an object.
+
+import { ConnectError } from "@connectrpc/connect";
+
+export { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+export { BinaryReader, base64Decode } from "@bufbuild/protobuf/wire";
+export { AnySchema, DurationSchema, EmptySchema } from "@bufbuild/protobuf/wkt";
+export { createContextValues } from "@connectrpc/connect";
+
+/** gRPC's status codes. */
+// biome-ignore lint/suspicious/noConstEnum: all that use it are compiled with it
+export const enum Code {
+  Canceled = 1,
+  Unknown = 2,
+  DeadlineExceeded = 4,
+  PermissionDenied = 7,
+  ResourceExhausted = 8,
+  Unimplemented = 12,
+  Internal = 13,
+  Unavailable = 14,
+}
+
+/** Makes an error. */
+export const fault = (code: number, message: string, metadata?: HeadersInit) => new ConnectError(message, code, metadata);
+
+/** Makes an error of anything that was thrown. */
+export const faultOf = (e: unknown, code?: number) => ConnectError.from(e, code);

@@ -1,0 +1,93 @@
+import type { Pipe } from "./h2/index.js";
+
+/** A constructor of WebSockets: the platform's, or that of the package ws. */
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket;
+
+/** The code of an end that no other attempt can change: the page may not open this WebSocket. */
+export const forbidden = -1;
+
+// As many bytes as h2 lets wait in a pipe.
+const full = 65536;
+
+export interface SocketPipe extends Pipe {
+  /** Closes it, and says why. */
+  end(cause: string): void;
+}
+
+/**
+ * Opens a WebSocket that carries HTTP/2 (subprotocol h2ts).
+ *
+ * @param onopen is called when bytes can be written; it sets the pipe's handlers.
+ * @param onend is called once, before the pipe's own onend, with the close code,
+ *   0 if there is none, or {@link forbidden}.
+ */
+export function openPipe(
+  url: string,
+  protocols: string[],
+  Socket: WebSocketConstructor,
+  onend: (cause: string, code: number) => void,
+  onopen: (pipe: SocketPipe) => void,
+): SocketPipe {
+  let socket: WebSocket;
+  let ended = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+
+  const end = (cause: string, code = 0) => {
+    if (!ended) {
+      ended = true;
+      clearTimeout(timer);
+      socket?.close();
+      onend(cause, code);
+      pipe.onend(cause);
+    }
+  };
+  // A WebSocket doesn't tell when its buffer drains.
+  const watch = () => {
+    timer ||= pipe.pending() < full ? undefined : setTimeout(drain, 4);
+  };
+  const drain = () => {
+    if (timer) {
+      clearTimeout(timer);
+      timer = undefined;
+      watch();
+      timer || pipe.ondrain();
+    }
+  };
+  const pipe = {
+    write(bytes: Uint8Array) {
+      // A browser complains if the peer is closing.
+      if (socket.readyState === 1) {
+        socket.send(bytes as Uint8Array<ArrayBuffer>);
+        watch();
+      }
+    },
+    pending: () => socket.bufferedAmount,
+    close: () => end("this page has closed the WebSocket"),
+    end,
+    onbytes(_: Uint8Array) {},
+    onend(_: string) {},
+    ondrain() {},
+  };
+  const forbid = (why: unknown) => end(`this page can't open ${url}: ${why}`, forbidden);
+
+  try {
+    socket = new Socket(url, ["h2ts", ...protocols]);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => (socket.protocol === "h2ts" ? onopen(pipe) : end(`${url} doesn't speak h2ts`));
+    socket.onmessage = ({ data }) => {
+      if (!ended) {
+        typeof data === "string" ? end("the server sent text") : pipe.onbytes(new Uint8Array(data));
+        drain(); // the peer may have read, too
+      }
+    };
+    socket.onclose = ({ code, reason }) => end(`WebSocket closed with ${code} ${reason}`, code);
+    // Chromium sends no close event if the page's policy forbids the URL.
+    socket.onerror = () => setTimeout(() => socket.readyState === 3 && forbid(policy), 500);
+  } catch (e) {
+    // Firefox throws for the policy. All browsers throw for ws: in a page over https.
+    queueMicrotask(() => forbid(`${e} (${policy}, mixed content?)`));
+  }
+  return pipe;
+}
+
+const policy = "connect-src of its Content-Security-Policy";

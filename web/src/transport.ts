@@ -1,0 +1,194 @@
+import type { BinaryReadOptions, BinaryWriteOptions, DescMessage, DescMethod, MessageInitShape } from "@bufbuild/protobuf";
+import type { Interceptor, Transport } from "@connectrpc/connect";
+import { type AnyRequest, type AnyResponse, call } from "./call.js";
+import { type ConnectionState, type Connections, createConnections, unused } from "./connections.js";
+import { Code, create, createContextValues, fault, faultOf } from "./peers.js";
+import type { WebSocketConstructor } from "./pipe.js";
+
+export interface CulvertTransportOptions {
+  /** Of the server, such as `https://app.example.com`, or relative to the page. A path is the prefix of all methods' paths. */
+  baseUrl: string;
+  /** Wrap every call, the last one innermost, also those that take the fallback. */
+  interceptors?: Interceptor[] | undefined;
+  /** Takes unary calls and server streams where no WebSocket works. Its own interceptors run inside of these. */
+  fallback?: Transport | undefined;
+  /** Is called before each call; what it returns is sent as `authorization: Bearer …`, unless the call has an authorization. */
+  token?: (() => string | undefined | Promise<string | undefined>) | undefined;
+  /** Is called before each WebSocket is opened, and returns the subprotocols to offer after `h2ts`. */
+  protocols?: (() => string[] | Promise<string[]>) | undefined;
+  /** Where the WebSocket is opened, if that isn't baseUrl. */
+  socketUrl?: string | undefined;
+  /** Opens WebSockets in place of the platform's, such as the one of the package ws. */
+  webSocket?: WebSocketConstructor | undefined;
+  /** The deadline of calls that have none of their own. If zero or unset, they have none. */
+  defaultTimeoutMs?: number | undefined;
+  /** Compresses requests of 1 KiB and more. Compressed responses are read in any case, where the platform can. */
+  gzip?: boolean | undefined;
+  /** The size of a message that ends its call with ResourceExhausted if it comes. If unset, 16 MiB. */
+  readMaxBytes?: number | undefined;
+  /** The same for messages to send. */
+  writeMaxBytes?: number | undefined;
+  /** For how long a connection without calls stays open. If unset, a minute. Of several transports that share one, the first one's counts. */
+  idleTimeoutMs?: number | undefined;
+  /** Of protobuf's binary format. */
+  binaryOptions?: Partial<BinaryReadOptions & BinaryWriteOptions> | undefined;
+}
+
+/** Carries all calls in one WebSocket, or a few. */
+export interface CulvertTransport extends Transport {
+  /** An object that changes as a whole. */
+  readonly state: ConnectionState;
+  /** Calls listener with the state: now, and after each change. Returns a function that ends this. */
+  subscribe(listener: (state: ConnectionState) => void): () => void;
+  /**
+   * Ends this transport's calls with Canceled, and closes the connection if no
+   * other transport has calls there. May be called twice, and a later call
+   * opens a connection again, as React's StrictMode wants it.
+   */
+  close(): void;
+}
+
+type Input = MessageInitShape<DescMessage>;
+type Inputs = AsyncIterable<Input>;
+
+// By the function that sets transports apart, and the URL.
+const shared = new WeakMap<object, Map<string, Connections>>();
+
+/** Creates a transport for connect-es. Transports of one base URL share their connections, unless their protocols or webSocket differ. */
+export function createCulvertTransport(options: CulvertTransportOptions): CulvertTransport {
+  const { baseUrl, socketUrl, protocols, webSocket, interceptors = [], token, defaultTimeoutMs = 0, idleTimeoutMs = 60_000 } = options;
+  const running = new Set<(reason: unknown) => void>();
+  let url: URL;
+  let connections: Connections | undefined;
+
+  // Not before it is needed: where pages are rendered on a server, no relative URL can be resolved.
+  const connect = () => {
+    if (!connections) {
+      const base = baseUrl.replace(/\/?$/, "/");
+      url = new URL(new Request(base).url);
+      const socket = new Request(socketUrl ?? base).url.replace(/^http/, "ws");
+      const key = protocols ?? webSocket ?? shared;
+      const alike = shared.get(key) ?? new Map<string, Connections>();
+      shared.set(key, alike);
+      connections =
+        alike.get(socket) ??
+        createConnections(socket, webSocket ?? (globalThis.WebSocket as WebSocketConstructor), protocols, idleTimeoutMs);
+      alike.set(socket, connections);
+    }
+    return connections;
+  };
+
+  // connect-es has runUnaryCall and runStreamingCall for this. The latter keeps 350 bytes for each message until the
+  // call ends in version 2.3.0, and the client's break doesn't end the call before that version.
+  const run = async (
+    stream: boolean,
+    method: DescMethod,
+    signal: AbortSignal | undefined,
+    timeoutMs = defaultTimeoutMs,
+    header: HeadersInit | undefined,
+    input: unknown,
+    contextValues = createContextValues(),
+  ): Promise<AnyResponse> => {
+    const controller = new AbortController();
+    const ending = controller.signal;
+    const end = (reason: unknown = null) => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+      running.delete(end);
+      controller.abort(reason);
+      if (stream) {
+        (input as Inputs)
+          [Symbol.asyncIterator]()
+          .return?.()
+          .catch(() => {});
+      }
+    };
+    const abort = () => end(faultOf(signal?.reason, Code.Canceled));
+    const fail = (e: unknown): never => {
+      const error = faultOf(ending.aborted ? ending.reason : e);
+      end(error);
+      throw error;
+    };
+    const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : 0;
+    const timer =
+      deadline && setTimeout(() => end(fault(Code.DeadlineExceeded, "the deadline has passed")), Math.min(timeoutMs, 2 ** 31 - 1));
+
+    running.add(end);
+    signal?.addEventListener("abort", abort);
+    if (signal?.aborted) {
+      abort();
+    }
+    try {
+      ending.throwIfAborted();
+      const link = connect();
+      const last = async (request: AnyRequest): Promise<AnyResponse> => {
+        const metadata = new Headers(request.header);
+        const bearer = await token?.();
+        if (bearer && !metadata.has("authorization")) {
+          metadata.set("authorization", `Bearer ${bearer}`);
+        }
+        return call(link, options, url, request, metadata, deadline);
+      };
+      const next = interceptors.reduceRight((next, interceptor) => interceptor(next), last);
+      const response = await Promise.race([
+        new Promise<never>((_, reject) => {
+          ending.addEventListener("abort", () => reject(ending.reason));
+        }),
+        next({
+          stream,
+          method,
+          message: stream ? whole(method.input, input as Inputs) : create(method.input, input as Input),
+          service: method.parent,
+          requestMethod: "POST",
+          url: `${url.href}${method.parent.typeName}/${method.name}`,
+          header: new Headers(header),
+          contextValues,
+          signal: ending,
+        } as AnyRequest),
+      ]);
+      if (!response.stream) {
+        end();
+        return response;
+      }
+      const { message } = response;
+      const messages = async function* () {
+        try {
+          for await (const reply of message) {
+            yield reply;
+          }
+        } catch (e) {
+          fail(e);
+        } finally {
+          end();
+        }
+      };
+      return { ...response, message: messages() };
+    } catch (e) {
+      return fail(e);
+    }
+  };
+
+  return {
+    // biome-ignore lint/suspicious/noExplicitAny: the response is of the method's types
+    unary: (...parts) => run(false, ...parts) as Promise<any>,
+    // biome-ignore lint/suspicious/noExplicitAny: the response is of the method's types
+    stream: (...parts) => run(true, ...parts) as Promise<any>,
+    get state() {
+      return connections?.state() ?? unused;
+    },
+    subscribe: (listener) => connect().subscribe(listener),
+    close() {
+      for (const end of running) {
+        end(fault(Code.Canceled, "the transport was closed"));
+      }
+      connections?.release();
+    },
+  };
+}
+
+/** Messages with all their fields, as interceptors and the encoder want them. */
+async function* whole(schema: DescMessage, input: Inputs) {
+  for await (const message of input) {
+    yield create(schema, message);
+  }
+}

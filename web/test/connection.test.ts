@@ -1,0 +1,410 @@
+// The connections under the calls: how many there are, when they come and go, and what becomes of calls then.
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectionState } from "../src/index.js";
+import { all, feed, probed, scripted, texts } from "./client.js";
+import { box, deepEqual, env, equal, match, ok, rejects, test } from "./harness.js";
+
+/** What the error of a call says of the backend. */
+function sent(e: ConnectError): string {
+  const value = e.metadata.get("culvert-sent") ?? "";
+  match(e.rawMessage, value === "no" ? /the backend hasn't seen this call$/ : /the backend may have seen this call$/);
+  return value;
+}
+
+/** Records the states of a transport, and waits for one. */
+function watch(transport: { subscribe(listener: (state: ConnectionState) => void): () => void }) {
+  const seen: ConnectionState[] = [];
+  let look = () => {};
+  const unsubscribe = transport.subscribe((state) => {
+    seen.push(state);
+    look();
+  });
+  return {
+    statuses: () => seen.map((s) => s.status).filter((s, i, list) => s !== list[i - 1]),
+    until: (wanted: (state: ConnectionState) => boolean) =>
+      new Promise<ConnectionState>((resolve) => {
+        look = () => {
+          const found = seen.find(wanted);
+          if (found) {
+            resolve(found);
+          }
+        };
+        look();
+      }),
+    unsubscribe,
+  };
+}
+
+test("the first call opens a connection, and a minute without calls closes it", async () => {
+  const { baseUrl, wait } = await box();
+  await probed({ baseUrl, idleTimeoutMs: 200 }, async ({ client, transport }) => {
+    const { statuses } = watch(transport);
+    equal(transport.state.status, "idle");
+    equal((await wait()).opened, 0);
+    const call = scripted({ hold_all: true, replies: 1 });
+    const stream = all(client.serverStream({}, call.options));
+    await call.began();
+    equal(transport.state.status, "connected");
+    await wait(1);
+    await call.release();
+    await stream;
+    await wait(0);
+    await client.unary({}, scripted({}).options);
+    deepEqual((await wait(1)).opened, 2);
+    deepEqual(statuses(), ["idle", "connecting", "connected", "idle", "connecting", "connected"]);
+    equal(transport.state.cause, undefined);
+  });
+  await wait(0);
+});
+
+test("a connection with a running stream isn't idle", async () => {
+  const { baseUrl, wait } = await box();
+  await probed({ baseUrl, idleTimeoutMs: 40 }, async ({ client }) => {
+    const call = scripted({ hold_all: true, replies: 1 });
+    const stream = all(client.serverStream({}, call.options));
+    await call.began();
+    await new Promise((resolve) => setTimeout(resolve, 200)); // several times the limit
+    await call.release();
+    equal((await stream).length, 1);
+    equal((await wait()).opened, 1);
+  });
+});
+
+test("transports of one base URL share a connection", async () => {
+  const { baseUrl, wait } = await box();
+  await probed({ baseUrl }, ({ client: a, transport: first }) =>
+    probed({ baseUrl: `${baseUrl}/` }, async ({ client: b, transport: second }) => {
+      await Promise.all([a.unary({}, scripted({}).options), b.unary({}, scripted({}).options)]);
+      deepEqual(await wait(), { live: 1, opened: 1 });
+      equal(second.state, first.state);
+      const call = scripted({ hang: true });
+      const running = all(b.serverStream({}, call.options));
+      await call.began();
+      first.close();
+      await b.unary({}, scripted({}).options);
+      deepEqual(await wait(), { live: 1, opened: 1 });
+      second.close();
+      equal((await rejects(running, ConnectError)).code, Code.Canceled);
+      await wait(0);
+    }),
+  );
+});
+
+test("further subprotocols are offered after h2ts, anew for each connection", async () => {
+  const { baseUrl, cut, wait } = await box();
+  const offered: string[][] = [];
+  class Socket extends env.WebSocket {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols);
+      offered.push(protocols);
+    }
+  }
+  let count = 0;
+  const protocols = async () => [`token.${++count}`];
+  await probed({ baseUrl, webSocket: Socket, protocols }, ({ client: a }) =>
+    probed({ baseUrl, webSocket: Socket, protocols: () => ["other"] }, async ({ client: b }) => {
+      await a.unary({}, scripted({}).options);
+      await cut();
+      await wait(0);
+      await a.unary({}, scripted({}).options);
+      await b.unary({}, scripted({}).options);
+      deepEqual(offered, [
+        ["h2ts", "token.1"],
+        ["h2ts", "token.2"],
+        ["h2ts", "other"],
+      ]);
+    }),
+  );
+});
+
+test("close ends running calls, can be repeated, and isn't for good", async () => {
+  const { baseUrl, wait } = await box();
+  await probed({ baseUrl }, async ({ client, transport }) => {
+    transport.close();
+    const call = scripted({ hang: true });
+    const requests = feed<{ text: string }>();
+    requests.push({ text: "a" });
+    const unary = rejects(client.unary({}, scripted({ hang: true }).options), ConnectError);
+    const stream = rejects(all(client.bidi(requests.stream, call.options)), ConnectError);
+    await call.began();
+    transport.close();
+    transport.close();
+    for (const e of [await unary, await stream]) {
+      equal(e.code, Code.Canceled);
+      match(e.rawMessage, /transport was closed/);
+    }
+    await requests.returned;
+    ok((await call.cancelled()).cause);
+    await wait(0);
+    equal(transport.state.status, "idle");
+    await client.unary({}, scripted({}).options);
+    deepEqual(await wait(1), { live: 1, opened: 2 });
+  });
+  await wait(0);
+});
+
+test("close right after a call opens nothing", async () => {
+  const { baseUrl, wait } = await box();
+  await probed({ baseUrl }, async ({ client, transport }) => {
+    const call = client.unary({}, scripted({}).options);
+    transport.close();
+    equal((await rejects(call, ConnectError)).code, Code.Canceled);
+    await client.unary({}, scripted({}).options);
+    deepEqual(await wait(1), { live: 1, opened: 1 });
+  });
+});
+
+test("close gives up an attempt", async () => {
+  const { baseUrl, wait } = await box({ hold: true });
+  await probed({ baseUrl }, async ({ client, transport }) => {
+    const call = rejects(client.unary({}, scripted({}).options), ConnectError);
+    await wait(1);
+    transport.close();
+    equal((await call).code, Code.Canceled);
+    await wait(0);
+    equal(transport.state.status, "idle");
+  });
+});
+
+for (const maxStreams of [1, 100]) {
+  test(`500 calls with a limit of ${maxStreams} streams`, async () => {
+    const { baseUrl, wait } = await box({ maxStreams });
+    await probed({ baseUrl }, async ({ client, transport }) => {
+      const { until } = watch(transport);
+      const replies = await Promise.all(
+        Array.from({ length: 500 }, (_, i) => client.unary({ text: String(i) }, scripted({ echo: true }).options)),
+      );
+      deepEqual(
+        replies.map((r) => r.text),
+        Array.from({ length: 500 }, (_, i) => String(i)),
+      );
+      ok((await until((s) => s.waiting > 100)).waiting);
+      ok((await wait()).opened <= 10);
+      equal(transport.state.waiting, 0);
+    });
+  });
+}
+
+test("500 streams at a time take further connections, and wait visibly until they have them", async () => {
+  const { baseUrl, wait } = await box({ maxStreams: 100 });
+  await probed({ baseUrl, idleTimeoutMs: 400 }, async ({ client, transport }) => {
+    const { until } = watch(transport);
+    const calls = Array.from({ length: 500 }, () => scripted({ echo: true }));
+    const requests = calls.map(() => feed<{ text: string }>());
+    const streams = requests.map(({ stream }, i) => all(client.bidi(stream, calls[i]?.options)));
+    ok((await until((s) => s.status === "connected" && s.waiting > 0)).waiting >= 400);
+    for (const call of calls) {
+      await call.began();
+    }
+    deepEqual(await wait(), { live: 5, opened: 5 });
+    for (const r of requests) {
+      r.push({ text: "a" });
+      r.end();
+    }
+    for (const replies of await Promise.all(streams)) {
+      deepEqual(
+        replies.map((r) => r.text),
+        ["a"],
+      );
+    }
+    await wait(0);
+  });
+});
+
+test("a refused stream is sent again", async () => {
+  const { baseUrl } = await box({ refuse: 3 });
+  await probed({ baseUrl }, async ({ client }) => {
+    const unary = scripted({ echo: true });
+    equal((await client.unary({ payload: new Uint8Array(100_000) }, unary.options)).payload.length, 100_000);
+    equal((await unary.ended()).attempts, 1);
+  });
+  const { baseUrl: other, behave } = await box({ refuse: 2 });
+  await probed({ baseUrl: other }, async ({ client }) => {
+    const bidi = scripted({ echo: true });
+    deepEqual(
+      (await all(client.bidi(texts("a", "b", "c"), bidi.options))).map((r) => r.text),
+      ["a", "b", "c"],
+    );
+    await behave({ refuse: 1 });
+    equal((await all(client.serverStream({ payload: new Uint8Array(100_000) }, scripted({ replies: 2 }).options))).length, 2);
+    await behave({ refuse: 100 });
+    const e = await rejects(client.unary({}, scripted({}).options), ConnectError);
+    deepEqual([e.code, sent(e)], [Code.Unavailable, "no"]);
+  });
+});
+
+test("a refused stream that has sent more than is kept ends", async () => {
+  const { baseUrl } = await box({ refuse: 1 });
+  await probed({ baseUrl }, async ({ client }) => {
+    async function* large() {
+      yield { payload: new Uint8Array(70_000) };
+    }
+    const call = scripted({ echo: true });
+    const e = await rejects(all(client.bidi(large(), call.options)), ConnectError);
+    deepEqual([e.code, sent(e)], [Code.Unavailable, "no"]);
+    equal((await call.now()).attempts, 0);
+    equal((await all(client.bidi(large(), scripted({ echo: true }).options))).length, 1);
+  });
+});
+
+test("after GOAWAY running calls go on and others take a new connection", async () => {
+  const { baseUrl, goaway, wait } = await box();
+  await probed({ baseUrl }, async ({ client, transport }) => {
+    const call = scripted({ echo: true });
+    const requests = feed<{ text: string }>();
+    const stream = all(client.bidi(requests.stream, call.options));
+    await call.began();
+    const { until } = watch(transport);
+    await goaway();
+    await until((s) => s.status !== "connected");
+    await client.unary({}, scripted({}).options);
+    deepEqual(await wait(2), { live: 2, opened: 2 });
+    requests.push({ text: "a" });
+    requests.end();
+    equal((await stream)[0]?.text, "a");
+    await wait(1);
+  });
+});
+
+test("a cut ends calls that the backend may have seen", async () => {
+  const { baseUrl, cut, wait } = await box();
+  await probed({ baseUrl }, async ({ client, transport }) => {
+    const silent = scripted({ hang: true });
+    const early = scripted({ hang: true, header_early: true, replies_first: true, replies: 1 });
+    const unary = rejects(client.unary({}, silent.options), ConnectError);
+    let replies = 0;
+    let answered = () => {};
+    const first = new Promise<void>((resolve) => {
+      answered = resolve;
+    });
+    const stream = rejects(async () => {
+      for await (const _ of client.serverStream({}, early.options)) {
+        replies++;
+        answered();
+      }
+    }, ConnectError);
+    await silent.began();
+    await first;
+    await cut();
+    for (const e of [await unary, await stream]) {
+      deepEqual([e.code, sent(e)], [Code.Unavailable, "maybe"]);
+      match(e.rawMessage, /1006/);
+    }
+    equal(replies, 1);
+    equal((await silent.ended()).attempts, 1);
+    await client.unary({}, scripted({}).options);
+    deepEqual(await wait(1), { live: 1, opened: 2 });
+    equal(transport.state.status, "connected");
+  });
+});
+
+test("a call that waits for SETTINGS survives a cut, and nothing is sent before them", async () => {
+  const { baseUrl, cut, behave, wait, release } = await box({ hold: true });
+  const written: number[] = [];
+  class Socket extends env.WebSocket {
+    override send(data: Uint8Array<ArrayBuffer>) {
+      written.push(data.length);
+      super.send(data);
+    }
+  }
+  await probed({ baseUrl, webSocket: Socket }, async ({ client, transport }) => {
+    const { until } = watch(transport);
+    const call = scripted({ echo: true });
+    const reply = client.unary({ text: "a" }, call.options);
+    await wait(1);
+    await behave({ hold: true });
+    await cut();
+    await until((s) => s.status === "reconnecting");
+    await wait(1);
+    deepEqual(written, [51, 51]);
+    await release();
+    equal((await reply).text, "a");
+    equal((await call.ended()).attempts, 1);
+  });
+});
+
+test("a server that can't be reached is told as such", async () => {
+  const unreachable = async (baseUrl: string, why: RegExp) =>
+    probed({ baseUrl }, async ({ client, transport }) => {
+      const { until } = watch(transport);
+      const call = rejects(all(client.bidi(texts("a"), scripted({}).options)), ConnectError);
+      const { retryAt = 0 } = await until((s) => s.status === "reconnecting" && s.retryAt !== undefined);
+      ok(retryAt - Date.now() < 1000);
+      const e = await call;
+      deepEqual([e.code, sent(e)], [Code.Unavailable, "no"]);
+      match(e.rawMessage, why);
+      match(transport.state.cause ?? "", why);
+    });
+  await Promise.all([
+    unreachable((await box({ status: 403 })).baseUrl, /1006/),
+    unreachable((await box({ status: 404 })).baseUrl, /1006/),
+    unreachable((await box({ noProtocol: true })).baseUrl, /1006|h2ts/), // the package ws refuses the answer itself
+    unreachable("http://127.0.0.1:9", /1006/), // a dead port
+  ]);
+});
+
+test("an upgrade without an answer is given up after ten seconds", async () => {
+  const { baseUrl, behave } = await box({ silent: true });
+  await probed({ baseUrl }, async ({ client }) => {
+    const late = await rejects(client.unary({}, scripted({}, { timeoutMs: 100 }).options), ConnectError);
+    equal(late.code, Code.DeadlineExceeded);
+    const e = await rejects(client.unary({}, scripted({}).options), ConnectError);
+    deepEqual([e.code, sent(e)], [Code.Unavailable, "no"]);
+    match(e.rawMessage, /SETTINGS/);
+    await behave({});
+    await client.unary({}, scripted({}).options);
+  });
+});
+
+for (const code of [1012, 1013]) {
+  test(`after ${code} a call waits for 5 to 30 seconds`, async () => {
+    const { baseUrl, close } = await box();
+    await probed({ baseUrl }, async ({ client, transport }) => {
+      const running = scripted({ hang: true });
+      const ended = rejects(client.unary({}, running.options), ConnectError);
+      await running.began();
+      await close(code, "later");
+      const e = await ended;
+      equal(sent(e), "maybe");
+      match(e.rawMessage, /later/);
+      const { until } = watch(transport);
+      const abort = new AbortController();
+      const next = rejects(client.unary({}, scripted({}, { signal: abort.signal }).options), ConnectError);
+      const { retryAt = 0 } = await until((s) => s.status === "reconnecting" && s.waiting === 1);
+      ok(retryAt - Date.now() > 4000 && retryAt - Date.now() < 30_000, String(retryAt - Date.now()));
+      abort.abort();
+      await next;
+    });
+  });
+}
+
+test("a failing protocols function is told as such", async () => {
+  const { baseUrl } = await box();
+  await probed({ baseUrl, protocols: () => Promise.reject(new Error("no token")) }, async ({ client }) => {
+    match((await rejects(client.unary({}, scripted({}).options), ConnectError)).rawMessage, /protocols: Error: no token/);
+  });
+});
+
+test("an unusable constructor is told as such", async () => {
+  await probed({ baseUrl: "http://127.0.0.1:9", webSocket: undefined as unknown as typeof WebSocket }, async ({ client, transport }) => {
+    if (globalThis.WebSocket) {
+      return; // the platform's is taken
+    }
+    const e = await rejects(client.unary({}, scripted({}).options), ConnectError);
+    match(e.rawMessage, /constructor/);
+    equal(transport.state.status, "blocked");
+  });
+});
+
+test("a listener that throws harms nobody but itself", async () => {
+  const { baseUrl } = await box();
+  await probed({ baseUrl }, async ({ client, transport }) => {
+    const seen: string[] = [];
+    const stop = transport.subscribe((s) => seen.push(s.status));
+    stop();
+    stop();
+    await client.unary({}, scripted({}).options);
+    deepEqual(seen, ["idle"]);
+  });
+});

@@ -1,0 +1,163 @@
+// Builds the tests (test/**/*.test.ts) and runs them in Node and in Chromium. The
+// last line says how they ended. usage: see below.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { build } from "esbuild";
+import { launch } from "./chromium.js";
+import { startServers } from "./servers.js";
+
+const usage = `usage: node test/run.js [--place node|chromium] [--oldest] [--patience MS] [NAME]
+NAME is a part of "file: test"; other tests don't run. With --oldest, they run with the oldest connect-es that the
+package takes, and those of src/h2, which doesn't know connect-es, don't.`;
+
+let options;
+try {
+  options = parseArgs({
+    allowPositionals: true,
+    options: { place: { type: "string" }, oldest: { type: "boolean" }, patience: { type: "string", default: "60000" } },
+  });
+} catch (e) {
+  console.error(`${e.message}\n${usage}`);
+  process.exit(2);
+}
+const places = options.values.place ? [options.values.place] : ["node", "chromium"];
+const only = options.positionals[0] ?? "";
+const patience = Number(options.values.patience);
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** All tests and the harness in one module. */
+async function bundle(place) {
+  const files = readdirSync(join(root, "test"), { recursive: true })
+    .map((f) => f.replaceAll("\\", "/"))
+    .filter((f) => f.endsWith(".test.ts") && !(options.values.oldest && f.startsWith("h2/")))
+    .sort();
+  const contents = [
+    'import { run, inFile } from "./test/harness.js";',
+    "export default async () => {",
+    ...files.flatMap((f) => [`inFile(${JSON.stringify(f)});`, `await import(${JSON.stringify(`./test/${f}`)});`]),
+    "return run(); };",
+  ].join("\n");
+  const { outputFiles } = await build({
+    stdin: { contents, resolveDir: root, sourcefile: "tests.js" },
+    absWorkingDir: root,
+    bundle: true,
+    format: "esm",
+    platform: place === "node" ? "node" : "browser",
+    target: "es2022",
+    alias: options.values.oldest ? { "@connectrpc/connect": "connect-oldest", "@connectrpc/connect-web": "connect-web-oldest" } : {},
+    // React asks for it.
+    define: { "process.env.NODE_ENV": '"development"' },
+    sourcemap: "inline",
+    write: false,
+  });
+  return outputFiles[0].text;
+}
+
+async function inNode(environment) {
+  const dir = mkdtempSync(join(tmpdir(), "culvert-web-"));
+  try {
+    const module = join(dir, "tests.mjs");
+    writeFileSync(module, await bundle("node"));
+    const child = spawn(
+      process.execPath,
+      ["--enable-source-maps", join(root, "test/node.js"), pathToFileURL(module).href, JSON.stringify(environment)],
+      {
+        stdio: ["ignore", "inherit", "inherit", "ipc"],
+      },
+    );
+    return await new Promise((resolve, reject) => {
+      child.on("message", resolve);
+      child.on("error", reject);
+      child.on("exit", (code, signal) => reject(new Error(`Node ended before the tests did: ${signal ?? code}`)));
+    });
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+/** Serves the page of the tests, and what e2e/sequences has written. */
+async function servePage() {
+  const html = '<!doctype html><title>tests</title><link rel="icon" href="data:,">';
+  const pages = {
+    "/": ["text/html", () => html],
+    "/tests.js": ["text/javascript", () => bundle("chromium")],
+    "/sequences": ["application/jsonl", () => readFile(join(root, "../bin/sequences.jsonl"))],
+  };
+  const server = createServer(async (request, response) => {
+    const [type, content] = pages[request.url] ?? [];
+    try {
+      const body = await content();
+      response.writeHead(200, { "content-type": type }).end(body);
+    } catch (e) {
+      response.writeHead(404).end(String(e));
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const stop = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return { page: `http://127.0.0.1:${server.address().port}`, stop };
+}
+
+async function inChromium(environment) {
+  const browser = await launch();
+  try {
+    const tab = await browser.newPage();
+    tab.on("console", (m) => {
+      // Chromium's own words about failures that tests ask for.
+      if (!/^(WebSocket connection to|Failed to load resource)/.test(m.text())) {
+        process.stderr.write(`${m.text()}\n`);
+      }
+    });
+    tab.setDefaultTimeout(0); // each test has its own
+    await tab.goto(environment.page);
+    return await tab.evaluate(async (e) => {
+      globalThis.testEnvironment = { ...e, WebSocket };
+      return (await import("/tests.js")).default();
+    }, environment);
+  } finally {
+    await browser.close();
+  }
+}
+
+const { servers, stop } = await startServers();
+const { page, stop: stopPage } = await servePage();
+let passed = 0;
+let failed = 0;
+try {
+  for (const place of places) {
+    const began = performance.now();
+    const result = await (place === "node" ? inNode : inChromium)({
+      place,
+      servers,
+      page,
+      patience,
+      only,
+      oldest: !!options.values.oldest,
+    });
+    passed += result.passed;
+    failed += result.failures.length;
+    for (const failure of result.failures) {
+      console.log(`--- failed in ${place}: ${failure}`);
+    }
+    console.log(
+      `${place}: ${result.passed} passed, ${result.failures.length} failed in ${((performance.now() - began) / 1000).toFixed(1)} s`,
+    );
+  }
+} finally {
+  stopPage();
+  await stop();
+}
+if (passed + failed === 0) {
+  console.log("no test has such a name");
+}
+console.log(`web: ${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;

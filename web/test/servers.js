@@ -1,0 +1,98 @@
+// Starts the servers that tests talk to: e2e/backend, a gRPC server that also takes h2ts
+// without culvert, and culvert before it.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const bin = fileURLToPath(new URL("../../bin/", import.meta.url));
+const program = (name, variable) => process.env[variable] ?? join(bin, name);
+const stops = [];
+
+/** Resolves to the servers' base URLs and a function that ends them. */
+export async function startServers() {
+  const dir = mkdtempSync(join(tmpdir(), "culvert-web-"));
+  stops.push(() => rmSync(dir, { recursive: true }));
+  const stop = async () => {
+    for (const end of stops.splice(0).reverse()) {
+      await end();
+    }
+  };
+  try {
+    const backend = start(
+      program("backend", "CULVERT_BACKEND"),
+      ["-listen", "127.0.0.1:0", "-h2ts", "127.0.0.1:0", "-control", join(dir, "control")],
+      process.env,
+    );
+    const address = await backend(/^listening (\S+)/);
+    const plain = await backend(/^h2ts (\S+)/);
+    const culvert = start(
+      program("culvert", "CULVERT_BIN"),
+      ["serve", "--backend", address, "--allow-origin", "http://127.0.0.1:*", "--listen", "127.0.0.1:0"].concat([
+        "--health-listen",
+        "off",
+        "--admin",
+        "off",
+        "--log-format",
+        "json",
+      ]),
+      // Nothing else configures it.
+      Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CULVERT_"))),
+    );
+    const front = await culvert(/"msg":"listening".*"address":"([^"]+)"/);
+    return { servers: { culvert: `http://${front}`, plain: `http://${plain}` }, stop };
+  } catch (e) {
+    await stop();
+    throw e;
+  }
+}
+
+/** Starts a program. What it returns waits for a line of output and resolves to its first group. */
+function start(path, args, env) {
+  const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"], env });
+  const lines = [];
+  const waiting = new Set();
+  const look = () => {
+    for (const w of waiting) {
+      w();
+    }
+  };
+  let ended;
+  const end = new Promise((resolve) => {
+    child.on("error", (e) => {
+      ended = `${path}: ${e.message}: run make web`;
+      resolve();
+      look();
+    });
+    child.on("close", (code, signal) => {
+      ended ??= `${path} ended (${signal ?? code}):\n${lines.join("\n")}`;
+      resolve();
+      look();
+    });
+  });
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on("line", (line) => {
+      lines.push(line);
+      look();
+    });
+  }
+  stops.push(async () => {
+    child.kill();
+    await end;
+  });
+  return (pattern) =>
+    new Promise((resolve, reject) => {
+      const check = () => {
+        const found = lines.map((l) => l.match(pattern)).find((m) => m);
+        if (found || ended) {
+          waiting.delete(check);
+          found ? resolve(found[1]) : reject(new Error(ended));
+        }
+      };
+      waiting.add(check);
+      check();
+    });
+}
