@@ -37,10 +37,7 @@ type Descriptors = report.Descriptors
 // DefaultBackend is the name of Config.Backend.
 const DefaultBackend = report.DefaultBackend
 
-var (
-	errTwoForms     = errors.New("both Backend and Backends are set: move Backend into the list, with the name " + DefaultBackend)
-	errNoWayToRoute = errors.New("several backends, none of them named " + DefaultBackend + ", and no routes that select one")
-)
+var errNoWayToRoute = errors.New("several backends, none of them named " + DefaultBackend + ", and no routes that select one")
 
 // backends returns the backends of a configuration in either form.
 func (c *Config) backends() ([]NamedBackend, error) {
@@ -48,7 +45,7 @@ func (c *Config) backends() ([]NamedBackend, error) {
 	case len(c.Backends) == 0:
 		return []NamedBackend{{Name: DefaultBackend, Backend: c.Backend}}, nil
 	case !reflect.ValueOf(c.Backend).IsZero():
-		return nil, errTwoForms
+		return nil, errors.New("both Backend and Backends are set: move Backend into the list, with the name " + DefaultBackend)
 	}
 	names := make(map[string]bool, len(c.Backends))
 	for i, b := range c.Backends {

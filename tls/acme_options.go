@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -166,12 +165,10 @@ func (o *ACMEOptions) checkStorage() error {
 	case err != nil:
 		return o.storageError(cause(err))
 	case !info.IsDir():
-		return o.storageError(errNoFolder)
+		return o.storageError(errors.New("not a folder"))
 	}
 	return nil
 }
-
-var errNoFolder = errors.New("not a folder")
 
 func (o *ACMEOptions) storageError(err error) error {
 	return o.errorf("storage", "%s: %w: it must be a folder that culvert can write to", o.Storage, err)
@@ -285,5 +282,3 @@ func (o *ACMEOptions) storageFolder() string {
 	}
 	return o.Storage
 }
-
-var errNoChallenge = fmt.Errorf("there is no challenge here")

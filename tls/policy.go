@@ -69,17 +69,14 @@ func (p *policy) auth() tls.ClientAuthType {
 	}
 }
 
-var (
-	errNoClientCertificate = errors.New("the client showed no certificate (tls.client_auth)")
-	errRevoked             = errors.New("the client's certificate is revoked (tls.crls)")
-)
+var errRevoked = errors.New("the client's certificate is revoked (tls.crls)")
 
 // verify judges every connection, including one that resumes a session, which gets
 // no other check.
 func (p *policy) verify(cs tls.ConnectionState) error {
 	switch {
 	case p.key.auth == Require && len(cs.VerifiedChains) == 0:
-		return errNoClientCertificate
+		return errors.New("the client showed no certificate (tls.client_auth)")
 	case len(cs.VerifiedChains) > 0 && !p.crls.leaveOne(cs.VerifiedChains):
 		return errRevoked
 	}

@@ -35,7 +35,6 @@ const (
 )
 
 var (
-	errDraining  = errors.New("draining: the injector is about to end")
 	errEndedBad  = errors.New("requests were still running when the injector ended")
 	errNoClients = errors.New("no CA certificates for clients")
 )

@@ -231,13 +231,11 @@ func (f *descriptorFile) read() (changed bool, err error) {
 	return true, nil
 }
 
-var errNotRegular = errors.New("not a regular file, so culvert can't read it again")
-
 // readDescriptors reads a regular file, at most one byte more than a set may have.
 func readDescriptors(path string) ([]byte, error) {
 	info, err := os.Stat(path) // opening a pipe could wait for ever
 	if err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
+		err = errors.New("not a regular file, so culvert can't read it again")
 	}
 	if err != nil {
 		return nil, err
