@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -106,7 +107,7 @@ func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		client := l.edge.newClient(c, l.of, b)
-		if b.Listener.expectsHeader(client) {
+		if proxies := b.Listener.ProxyProtocol; len(proxies) > 0 && gate.ContainsPeer(proxies, client.address()) {
 			client.proxied = new(proxied)
 		}
 		client.linger.Store(l.of.TLS != nil) // until greet
@@ -114,7 +115,7 @@ func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	case *tls.Conn:
 		return c
 	default:
-		return l.edge.safe(c)
+		return socket.Safe(c, func(v any) error { return l.edge.o.Panics.Note("a connection of the listener", v) })
 	}
 }
 

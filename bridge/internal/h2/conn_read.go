@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -124,7 +125,9 @@ func (c *conn) readFrames() {
 func (c *conn) noteRead() (broken bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard()
+	k := &c.clock
+	k.read, c.sentBefore = time.Now(), c.sent
+	k.pinged, k.missed, k.silence = time.Time{}, time.Time{}, nil
 	return c.goodbye.fault != nil
 }
 

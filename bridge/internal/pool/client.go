@@ -102,7 +102,10 @@ func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.Ca
 	case err != nil && !wait:
 		return nil, noConnection(err)
 	case err != nil && ctx.Err() != nil:
-		if why := p.lastFailure(); why != nil {
+		p.mu.Lock()
+		why := p.latest
+		p.mu.Unlock()
+		if why != nil {
 			err = status.Error(status.Code(err), why.Error())
 		}
 	}

@@ -90,7 +90,10 @@ func (s *Set) Takes(name string, most int) bool {
 func (u *Upstream) Release() { u.holders.release() }
 
 // Return ends what Borrow began.
-func (u *Upstream) Return() { u.holders.giveBack() }
+func (u *Upstream) Return() {
+	u.holders.release()
+	u.holders.others.Add(-1)
+}
 
 // Put makes u, which the Set doesn't have yet, the upstream for new calls to the name.
 // The upstream before it, if there was one, ends as after Remove. If Put returns an
@@ -135,15 +138,13 @@ func (u *Upstream) fresh(byName map[string]*Upstream) error {
 	return nil
 }
 
-var errSetClosed = errors.New("the upstreams are closed")
-
 // change stores a map that f has changed, and retires the upstream of that name
 // that f returns.
 func (s *Set) change(name string, f func(byName map[string]*Upstream) (old *Upstream, err error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errSetClosed
+		return errors.New("the upstreams are closed")
 	}
 	byName := maps.Clone(*s.byName.Load())
 	old, err := f(byName)
@@ -234,11 +235,6 @@ func (h *holders) borrow() bool {
 		h.others.Add(-1)
 	}
 	return yes
-}
-
-func (h *holders) giveBack() {
-	h.release()
-	h.others.Add(-1)
 }
 
 func (h *holders) release() {
