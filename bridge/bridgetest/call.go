@@ -185,8 +185,7 @@ type result struct {
 	compressed      int
 }
 
-// reason returns the reason in a status of culvert's own, or "". retry returns
-// culvert's retry delay, or 0.
+// retry returns culvert's retry delay, or 0.
 func (r result) retry() time.Duration {
 	for _, d := range r.status.Details() {
 		if info, ok := d.(*errdetails.RetryInfo); ok {

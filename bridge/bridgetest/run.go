@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
@@ -208,7 +209,7 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 		}
 		t.clientTLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authority.Pool}
 	}
-	t.observer = newObserver()
+	t.observer = &observer{Observer: report.Discard(), changed: make(chan struct{})}
 	cfg := bridge.Config{
 		Backend:  bridge.Backend{Target: target},
 		Logger:   slog.New(slog.NewTextHandler(&t.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
