@@ -30,14 +30,6 @@ func (c *Conn) unheardOf() bool {
 	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
 }
 
-// countBegin counts a socket. A tunnel's socket counts already.
-func (c *Conn) countBegin() {
-	if c.tunnel == nil {
-		c.edge.open.Add(1)
-		c.listening.open[kindUnheard].Add(1)
-	}
-}
-
 func (c *Conn) countEnd() {
 	if c.tunnel == nil {
 		c.edge.open.Add(-1)

@@ -58,7 +58,11 @@ func announceClose(h http.Header) {
 // the request's version of HTTP. It announces the end of the connection if that is
 // already certain.
 func (c *Conn) BeginRequest(w http.ResponseWriter, r *http.Request) {
-	c.spoke(r)
+	shown := kindHTTP1
+	if r.ProtoMajor == 2 {
+		shown = kindHTTP2
+	}
+	c.became(shown)
 	switch {
 	case r.ProtoMajor == 1:
 		c.life.enter(phaseServing)

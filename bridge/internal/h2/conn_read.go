@@ -38,7 +38,9 @@ func (in *input) fill(src io.Reader) error {
 	if in.r == in.w {
 		in.r, in.w = 0, 0
 		if in.buf == nil || in.large != nil && in.quiet >= quietReads {
-			in.shrink()
+			in.release()
+			in.small = smallInputs.Get().(*[smallInput]byte)
+			in.buf = in.small[:]
 		}
 	}
 	if in.r > 0 {
@@ -61,12 +63,6 @@ func (in *input) fill(src io.Reader) error {
 	}
 	in.w += n
 	return err
-}
-
-func (in *input) shrink() {
-	in.release()
-	in.small = smallInputs.Get().(*[smallInput]byte)
-	in.buf = in.small[:]
 }
 
 func (in *input) grow() {

@@ -49,7 +49,9 @@ func New(b report.Backend, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	headerBytes := looseHeaderBytes(o.HeaderBytes)
+	// For a block of metadata that is much larger than its limit, grpc-go ends the whole
+	// connection, with every call on it. The limit proper costs only the call.
+	headerBytes := uint32(min(4*o.HeaderBytes, math.MaxInt32))
 	p := &Pool{config: config, panics: o.Panics, streams: o.Streams, log: b.Logger, headerBytes: int(headerBytes), window: wire.ConnWindow(o.Account)}
 	p.absent.Store(time.Now().UnixNano())
 	if b.Keepalive > 0 {
@@ -149,8 +151,3 @@ func hostPortOf(target string) string {
 	target = target[strings.LastIndexByte(target, '/')+1:]
 	return strings.TrimPrefix(target, "dns:")
 }
-
-// looseHeaderBytes returns the limit of a block of metadata for grpc-go. For a block
-// that is much larger, grpc-go ends the whole connection, with every call on it. The
-// limit proper costs only the call.
-func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }

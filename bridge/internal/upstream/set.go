@@ -65,9 +65,11 @@ func (s *Set) Borrow(name string) (*Upstream, error) {
 		if u == nil {
 			return nil, errUnknown(name)
 		}
-		if u.holders.borrow() {
+		u.holders.others.Add(1) // first: no call must find it among the calls
+		if yes, _ := u.holders.acquire(0); yes {
 			return u, nil
 		}
+		u.holders.others.Add(-1)
 	}
 }
 
@@ -224,17 +226,6 @@ func (h *holders) acquire(most int) (yes, full bool) {
 // full reports whether most calls are counted; 0 is no limit.
 func (h *holders) full(most int) bool {
 	return most > 0 && h.n.Load()-h.others.Load() > int64(most) // the Set is one of n
-}
-
-// borrow counts a holder that isn't a call. It returns false if the upstream is being
-// closed.
-func (h *holders) borrow() bool {
-	h.others.Add(1) // first: no call must find it among the calls
-	yes, _ := h.acquire(0)
-	if !yes {
-		h.others.Add(-1)
-	}
-	return yes
 }
 
 func (h *holders) release() {

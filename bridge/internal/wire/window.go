@@ -143,7 +143,12 @@ func NewConn(conn net.Conn, o Options) *Conn {
 		c.answers.left = func(string) {}
 	}
 	c.out.skip = len(http2.ClientPreface)
-	c.out.fields, c.out.data = c.readFields, c.writeData
+	c.out.fields = c.readFields
+	c.out.data = func(part []byte) { // of what is being sent
+		if c.sends != nil {
+			c.sends.wrote(part)
+		}
+	}
 	c.in.fields, c.in.data, c.in.goAway = c.readBlock, c.readData, c.readGoAway
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = &silenceWatch{conn: conn, asks: func() { c.offer(ownFrame{bytes: silencePing}) }, wake: make(chan struct{}, 1), lost: o.LostPings}
