@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -77,7 +78,7 @@ func (p *policy) verify(cs tls.ConnectionState) error {
 	switch {
 	case p.key.auth == Require && len(cs.VerifiedChains) == 0:
 		return errors.New("the client showed no certificate (tls.client_auth)")
-	case len(cs.VerifiedChains) > 0 && !p.crls.leaveOne(cs.VerifiedChains):
+	case len(cs.VerifiedChains) > 0 && !slices.ContainsFunc(cs.VerifiedChains, func(chain []*x509.Certificate) bool { return !p.crls.revoke(chain) }):
 		return errRevoked
 	}
 	return nil

@@ -120,14 +120,10 @@ func (p *Provider) configOf(policy *policy) *tls.Config {
 }
 
 func (p *Provider) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if p.isChallenge(hello) {
+	if len(hello.SupportedProtos) == 1 && slices.Contains(p.opts.ChallengeProtos, hello.SupportedProtos[0]) {
 		return p.challenge, nil
 	}
 	return p.now.Load().connectionPolicy(hello.ServerName, hello.Conn.LocalAddr()).config, nil
-}
-
-func (p *Provider) isChallenge(hello *tls.ClientHelloInfo) bool {
-	return len(hello.SupportedProtos) == 1 && slices.Contains(p.opts.ChallengeProtos, hello.SupportedProtos[0])
 }
 
 func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -98,7 +98,9 @@ func (d *Descriptors) Change(_, next *config.Loaded) (commit, undo func(), err e
 	d.files.Store(&after)
 	commit = func() {
 		for path, f := range after {
-			f.moveTo(places[path])
+			f.mu.Lock()
+			f.place = places[path]
+			f.mu.Unlock()
 		}
 		Ask(d.others)
 	}
@@ -166,12 +168,6 @@ func (d *Descriptors) setWatch(w *Watch) error {
 		}
 	}
 	return w.Set(paths)
-}
-
-func (f *descriptorFile) moveTo(place wiring.BackendPlace) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.place = place
 }
 
 // wrong returns why the newest version isn't in use, with the place.
