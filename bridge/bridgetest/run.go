@@ -18,6 +18,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A scenario is one requirement, written once.
@@ -214,7 +215,7 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 		Backend:  bridge.Backend{Target: target},
 		Logger:   slog.New(slog.NewTextHandler(&t.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Observer: t.observer,
-		Words:    parts.InFile,
+		Words:    rules.InFile,
 
 		StandardHTTP2: t.transport.standard,
 	}
