@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -66,10 +67,8 @@ func unrouted(backends []NamedBackend) (string, error) {
 	if len(backends) == 1 {
 		return backends[0].Name, nil
 	}
-	for _, b := range backends {
-		if b.Name == DefaultBackend {
-			return DefaultBackend, nil
-		}
+	if slices.ContainsFunc(backends, func(b NamedBackend) bool { return b.Name == DefaultBackend }) {
+		return DefaultBackend, nil
 	}
 	return "", errNoWayToRoute
 }

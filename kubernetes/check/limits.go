@@ -18,12 +18,7 @@ func (c *checker) limitRanges(s *subject) {
 	if s.sidecar == nil || !s.asks() {
 		return
 	}
-	var ranges []*corev1.LimitRange
-	for _, l := range c.snapshot.limits {
-		if l.Namespace == s.ns.Name {
-			ranges = append(ranges, l)
-		}
-	}
+	ranges := slices.DeleteFunc(slices.Clone(c.snapshot.limits), func(l *corev1.LimitRange) bool { return l.Namespace != s.ns.Name })
 	with := limited(s.pod, ranges)
 	sidecar := inject.Sidecar(&with.Spec)
 	without, _ := inject.Remove(with)

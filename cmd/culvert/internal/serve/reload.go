@@ -179,12 +179,7 @@ func (r *reloader) reload(asked bool) {
 
 func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	changed := config.Changed(running.Whole(), next)
-	var fixed []string
-	for _, key := range changed {
-		if config.NeedsRestart(key) {
-			fixed = append(fixed, key)
-		}
-	}
+	fixed := slices.DeleteFunc(slices.Clone(changed), func(key string) bool { return !config.NeedsRestart(key) })
 	if len(fixed) > 0 {
 		return wiring.NeedRestart(next, fixed)
 	}
