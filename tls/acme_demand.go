@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -152,11 +153,7 @@ func (d *demand) fail(name string, now time.Time) (untold int, tell bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.failed) >= demandNames {
-		for n, until := range d.failed {
-			if now.After(until) {
-				delete(d.failed, n)
-			}
-		}
+		maps.DeleteFunc(d.failed, func(_ string, until time.Time) bool { return now.After(until) })
 	}
 	if d.failed == nil {
 		d.failed = map[string]time.Time{}

@@ -1,6 +1,7 @@
 package proxytls
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -141,9 +142,7 @@ func (o *ACMEOptions) checkPattern(pattern string) error {
 }
 
 func (o *ACMEOptions) checkDirectory() error {
-	if o.Directory == "" {
-		o.Directory = certmagic.LetsEncryptProductionCA
-	}
+	o.Directory = cmp.Or(o.Directory, certmagic.LetsEncryptProductionCA)
 	u, err := url.Parse(o.Directory)
 	switch {
 	case err != nil || u.Scheme != "https" || u.Host == "":

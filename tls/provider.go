@@ -1,6 +1,7 @@
 package proxytls
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -32,9 +33,7 @@ func New(o Options) (*Provider, error) {
 	if len(o.Certificates) == 0 && o.Fallback == nil {
 		return nil, errNoCertificate
 	}
-	if o.MinVersion == 0 {
-		o.MinVersion = tls.VersionTLS12
-	}
+	o.MinVersion = cmp.Or(o.MinVersion, tls.VersionTLS12)
 	p := &Provider{opts: o}
 	p.config = &tls.Config{
 		MinVersion:         o.MinVersion,

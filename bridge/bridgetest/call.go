@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -18,9 +19,7 @@ func (t *trial) open(c call) *callT {
 
 func (t *trial) openWith(cl client, c call) *callT {
 	t.Helper()
-	if c.method == "" {
-		c.method = defaultMethod
-	}
+	c.method = cmp.Or(c.method, defaultMethod)
 	s, err := cl.open(t.ctx, c)
 	if err != nil {
 		t.Fatalf("open %s: %v", c.method, err)

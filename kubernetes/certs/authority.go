@@ -117,9 +117,3 @@ func (t *trust) setProblem(err error) (before error) {
 	before, t.problem = t.problem, err
 	return before
 }
-
-func (t *trust) currentProblem() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.problem
-}

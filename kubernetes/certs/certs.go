@@ -102,8 +102,10 @@ func (s *Source) Certificate() (*tls.Certificate, error) {
 	if err == nil {
 		return s.serve(c)
 	}
-	if problem := s.trust.currentProblem(); problem != nil {
-		return nil, fmt.Errorf("%w: %w", errNotYet, problem)
+	s.trust.mu.Lock()
+	defer s.trust.mu.Unlock()
+	if s.trust.problem != nil {
+		return nil, fmt.Errorf("%w: %w", errNotYet, s.trust.problem)
 	}
 	return nil, errNotYet
 }

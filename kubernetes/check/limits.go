@@ -25,9 +25,7 @@ func (c *checker) limitRanges(s *subject) {
 	for _, l := range ranges {
 		for i := range l.Spec.Limits {
 			item := &l.Spec.Limits[i]
-			names := slices.Concat(slices.Collect(maps.Keys(item.Max)), slices.Collect(maps.Keys(item.Min)), slices.Collect(maps.Keys(item.MaxLimitRequestRatio)))
-			slices.Sort(names)
-			for _, name := range slices.Compact(names) {
+			for _, name := range slices.Sorted(maps.Keys(filled(item.Max, item.Min, item.MaxLimitRequestRatio))) {
 				var broken []string
 				switch item.Type {
 				case corev1.LimitTypeContainer:
