@@ -13,7 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 var update = flag.Bool("update", false, "write the pages of docs/ that are made from tables")
@@ -96,7 +96,7 @@ gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details
 With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
 
 `))
-	for _, r := range report.Reasons(parts.InFile) {
+	for _, r := range report.Reasons(rules.InFile) {
 		others := ""
 		switch r.Reason {
 		case report.ReasonUnauthenticated, report.ReasonPermissionDenied:

@@ -17,8 +17,6 @@ import (
 // some time, usually under a second, and its clock may be behind.
 const settle = 30 * time.Second
 
-var errUntrusted = errors.New("the API server doesn't trust its CA yet")
-
 // A published authority signs only with a CA that is in the caBundle. The library asks
 // again until it does.
 type published struct {
@@ -83,7 +81,7 @@ func (t *trust) accepts(leaf *x509.Certificate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ca == nil || leaf.CheckSignatureFrom(t.ca) != nil {
-		return errUntrusted
+		return errors.New("the API server doesn't trust its CA yet")
 	}
 	return nil
 }
@@ -118,10 +116,4 @@ func (t *trust) setProblem(err error) (before error) {
 	defer t.mu.Unlock()
 	before, t.problem = t.problem, err
 	return before
-}
-
-func (t *trust) currentProblem() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.problem
 }

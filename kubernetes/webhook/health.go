@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 )
@@ -23,7 +24,7 @@ func (s *Server) healthPaths() http.Handler {
 // unready returns why no API server should be sent here, or nil.
 func (s *Server) unready() error {
 	if s.draining.Load() {
-		return errDraining
+		return errors.New("draining: the injector is about to end")
 	}
 	_, err := s.options.Certificate()
 	return err

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -27,14 +28,6 @@ func (c *Conn) noteEnd(as net.Conn) {
 // connection waits for its PROXY header.
 func (c *Conn) unheardOf() bool {
 	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
-}
-
-// countBegin counts a socket. A tunnel's socket counts already.
-func (c *Conn) countBegin() {
-	if c.tunnel == nil {
-		c.edge.open.Add(1)
-		c.listening.open[kindUnheard].Add(1)
-	}
 }
 
 func (c *Conn) countEnd() {
@@ -106,7 +99,7 @@ func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		client := l.edge.newClient(c, l.of, b)
-		if b.Listener.expectsHeader(client) {
+		if proxies := b.Listener.ProxyProtocol; len(proxies) > 0 && gate.ContainsPeer(proxies, client.address()) {
 			client.proxied = new(proxied)
 		}
 		client.linger.Store(l.of.TLS != nil) // until greet
@@ -114,7 +107,7 @@ func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	case *tls.Conn:
 		return c
 	default:
-		return l.edge.safe(c)
+		return socket.Safe(c, func(v any) error { return l.edge.o.Panics.Note("a connection of the listener", v) })
 	}
 }
 

@@ -107,12 +107,6 @@ func errBusy() error {
 	return f
 }
 
-func errBlocked(patience time.Duration) error {
-	f := report.Newf(report.ReasonOverloaded, "the backend took no message of this agent for %v", patience)
-	f.Remedy, f.Sent, f.Retry = "try again later; check why the backend's method doesn't read", report.SentNo, Retry
-	return f
-}
-
 // find returns the session for a poll, or nil. A poll with the id that a reply has given
 // the agent settles that the agent has it. The caller holds mu.
 func (t *Table) find(k key) *Session {
