@@ -59,7 +59,9 @@ func (c clockReader) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
-		c.trust.clockBehind(time.Since(date))
+		c.trust.mu.Lock()
+		c.trust.behind = max(time.Since(date), 0)
+		c.trust.mu.Unlock()
 	}
 	return res, nil
 }
@@ -93,13 +95,6 @@ func (t *trust) settled(leaf *x509.Certificate) bool {
 	return time.Since(t.since) >= settle && time.Since(leaf.NotBefore)-t.behind >= settle
 }
 
-// clockBehind notes how far the clock of the API server is behind.
-func (t *trust) clockBehind(behind time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.behind = max(behind, 0)
-}
-
 // early returns for how long the API server's clock refuses the certificate or its CA.
 func (t *trust) early(leaf *x509.Certificate) time.Duration {
 	t.mu.Lock()
@@ -109,11 +104,4 @@ func (t *trust) early(leaf *x509.Certificate) time.Duration {
 		begins = t.ca.NotBefore
 	}
 	return t.behind - time.Since(begins)
-}
-
-func (t *trust) setProblem(err error) (before error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before, t.problem = t.problem, err
-	return before
 }

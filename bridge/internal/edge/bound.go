@@ -6,7 +6,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -99,7 +98,7 @@ func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		client := l.edge.newClient(c, l.of, b)
-		if proxies := b.Listener.ProxyProtocol; len(proxies) > 0 && gate.ContainsPeer(proxies, client.address()) {
+		if b.Listener.expectsHeader(client) {
 			client.proxied = new(proxied)
 		}
 		client.linger.Store(l.of.TLS != nil) // until greet

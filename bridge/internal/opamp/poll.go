@@ -64,7 +64,10 @@ func (t *Table) begin(ctx context.Context, p *Poll) (s *Session, started bool, e
 		select {
 		case <-before:
 		case <-late:
-			return nil, false, errBusy()
+			return nil, false, &report.Fault{
+				Reason: report.ReasonLimitExceeded, Text: "another poll with this instance id isn't answered yet", Retry: report.AnyMoment,
+				Remedy: "send one poll at a time, and give each agent an instance id of its own",
+			}
 		case <-ctx.Done():
 			return nil, false, context.Cause(ctx)
 		}
