@@ -79,6 +79,7 @@ took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min 
 # e2e runs the tests with real clients, with go test's flags and packages. They may have
 # no network, so everything that they build is fetched first.
 define e2e
+@cd web && npm run --silent build
 @go -C e2e mod download
 @go -C examples mod download
 @go -C tools tool -n h2spec >/dev/null
