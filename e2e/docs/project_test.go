@@ -31,16 +31,7 @@ func isProject(b block) bool { return b.language == "sh" && slices.Contains(b.op
 func project(t testing.TB, done []block) string {
 	t.Helper()
 	dir := t.TempDir()
-	modules, err := filepath.Abs("../node/node_modules")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(modules); err != nil {
-		t.Fatalf("the JavaScript clients are not installed: npm ci --prefix e2e/node (%v)", err)
-	}
-	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
-		t.Fatal(err)
-	}
+	install(t, dir)
 	definition, err := os.ReadFile(filepath.Join(root, "demo", "demopb", "demo.proto"))
 	if err != nil {
 		t.Fatal(err)
@@ -58,16 +49,50 @@ func project(t testing.TB, done []block) string {
 	return dir
 }
 
+// install gives a project the packages of e2e/node, and @culvert/web as npm would
+// install it: a package that takes its peers from the project.
+func install(t testing.TB, dir string) {
+	t.Helper()
+	modules, err := filepath.Abs("../node/node_modules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(modules)
+	if err != nil {
+		t.Fatalf("the JavaScript clients are not installed: npm ci --prefix e2e/node (%v)", err)
+	}
+	own := filepath.Join(dir, "node_modules", "@culvert", "web")
+	if err := os.MkdirAll(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.Symlink(filepath.Join(modules, e.Name()), filepath.Join(dir, "node_modules", e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	web := filepath.Join(root, "web")
+	if err := os.CopyFS(filepath.Join(own, "dist"), os.DirFS(filepath.Join(web, "dist"))); err != nil {
+		t.Fatalf("@culvert/web is not built: npm run build --prefix web (%v)", err)
+	}
+	manifest, err := os.ReadFile(filepath.Join(web, "package.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	save(t, own, "package.json", string(manifest))
+}
+
 // clientPages are the pages of the clients that scripts import, by the beginning of
-// the package's name.
-var clientPages = map[string]string{
-	"@connectrpc/": "connect-web", "@improbable-eng/": "improbable-grpc-web", "nice-grpc-web": "nice-grpc-web", "@grpc/": "grpc-js",
+// the package's name. The first one that fits counts.
+var clientPages = [][2]string{
+	{"@culvert/", "web"}, {"@connectrpc/", "connect-web"}, {"@improbable-eng/", "improbable-grpc-web"}, {"nice-grpc-web", "nice-grpc-web"},
+	{"@grpc/", "grpc-js"},
 }
 
 // projectOf makes the project of a client that a script imports, by its page.
 func projectOf(t testing.TB, script string) string {
 	t.Helper()
-	for name, client := range clientPages {
+	for _, row := range clientPages {
+		name, client := row[0], row[1]
 		if !strings.Contains(script, `from "`+name) {
 			continue
 		}
@@ -180,7 +205,7 @@ func wantPackages(t testing.TB, command string) {
 		t.Fatal(err)
 	}
 	for _, name := range strings.Fields(command)[2:] {
-		if _, used := manifest.Dependencies[name]; !used && !strings.HasPrefix(name, "-") {
+		if _, used := manifest.Dependencies[name]; !used && name != "@culvert/web" && !strings.HasPrefix(name, "-") {
 			t.Errorf("%s: e2e/node/package.json has no %s: nothing here uses it", command, name)
 		}
 	}

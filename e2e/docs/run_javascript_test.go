@@ -14,7 +14,12 @@ import (
 func runJavaScript(t *testing.T, b block) {
 	startPath(t, b)
 	for _, v := range variants(b) {
-		dir := project(t, v.before)
+		var dir string
+		if strings.HasPrefix(b.page, "docs/guides/from-") { // the reader has the project of that client's page
+			dir = projectOf(t, v.text)
+		} else {
+			dir = project(t, v.before)
+		}
 		file := filepath.Join(dir, "snippet.mjs")
 		if err := os.WriteFile(file, []byte(v.text), 0o600); err != nil {
 			t.Fatal(err)

@@ -415,13 +415,12 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       stream.grow(values[4] - initialWindow, bad);
     }
     initialWindow = values[4];
-    reply(Type.Settings, []);
+    reply(Type.Settings, []); // and after it, what the windows allow now
     if (!started) {
       started = true;
       frame(Type.WindowUpdate, 0, 0, octets(connectionWindow - 65535));
       resolveReady();
     }
-    pump();
     onroom();
   };
 

@@ -416,6 +416,19 @@ test("GOAWAY: a second one has a lower last stream, and a stream with an answer 
   equal(gone.length, 1);
 });
 
+test("GOAWAY on an idle connection closes the pipe, and the reserved bit of its last stream is ignored", async () => {
+  const idle = await started();
+  idle.server.send(goaway(0, 0));
+  equal(idle.server.closed, 1);
+  equal(idle.gone.length, 1);
+  const { server, connection } = await started();
+  const [one, three] = [connection.open(request), connection.open(request)];
+  await rest();
+  server.send(goaway(2 ** 31 + 1, 0));
+  equal((await rejects(three.head, H2Error)).processed, "no");
+  equal(await state(one.head), "pending");
+});
+
 test("the end of the pipe ends everything", async () => {
   const { server, connection, gone } = await started({ 4: 1 });
   const one = connection.open(request);

@@ -252,6 +252,20 @@ test("the stream's window is given back as it is read, half a window at a time",
   equal(back, 256 * KiB);
 });
 
+test("what was read counts for the stream's window until it is given back", async () => {
+  const { server, connection } = await started();
+  const stream = connection.open(request, true);
+  const frames = (count: number) => Array.from({ length: count }, () => data(1, new Uint8Array(16 * KiB)));
+  server.send(headers(1, answer), ...frames(7));
+  equal((stream.read() as Uint8Array).length, 112 * KiB);
+  server.send(...frames(9));
+  deepEqual(await server.got(), ["HEADERS 1 +END_STREAM"]);
+  server.send(data(1, [1]));
+  deepEqual(await server.got(), ["RST_STREAM 1 3"]);
+  equal((stream.read() as Uint8Array).length, 144 * KiB);
+  await rejects(async () => stream.read(), H2Error);
+});
+
 test("no window is given back for a stream that has ended", async () => {
   for (const last of [data(1, [1], END_STREAM), rst(1, 2)]) {
     const { server, connection } = await started();

@@ -104,6 +104,7 @@ const fatal: [what: string, code: number, ...frames: Uint8Array[]][] = [
   ["WINDOW_UPDATE over 2^31-1", FLOW_CONTROL_ERROR, windowUpdate(0, 2 ** 31 - 1)],
   ["WINDOW_UPDATE for a stream that was never opened", PROTOCOL_ERROR, windowUpdate(5, 1)],
   ["CONTINUATION without HEADERS", PROTOCOL_ERROR, frame(CONTINUATION, END_HEADERS, 1)],
+  ["CONTINUATION for the connection", PROTOCOL_ERROR, frame(CONTINUATION, END_HEADERS, 0)],
   ["CONTINUATION after END_HEADERS", PROTOCOL_ERROR, headers(3, answer), frame(CONTINUATION, END_HEADERS, 3)],
   ["CONTINUATION for another stream", PROTOCOL_ERROR, frame(HEADERS, 0, 3), frame(CONTINUATION, END_HEADERS, 1)],
   ["DATA within a header block", PROTOCOL_ERROR, frame(HEADERS, 0, 3), data(1)],
@@ -336,6 +337,17 @@ test("a header block that never ends is bounded", async () => {
     ok(sent < most, `${what}: ${sent}`);
     ok(written < 100);
   }
+});
+
+test("header blocks are bounded one by one", async () => {
+  const { server, connection, gone } = await started();
+  for (let i = 0; i < 30; i++) {
+    const stream = connection.open(request, true);
+    const half = literals(Array.from({ length: 100 }, (): Header => ["x", "y".repeat(100)]));
+    server.send(frame(HEADERS, END_STREAM, 2 * i + 1, [0x88, ...half]), frame(CONTINUATION, END_HEADERS, 2 * i + 1, half));
+    equal((await stream.head).length, 201);
+  }
+  deepEqual(gone, []);
 });
 
 test("streams that are opened and reset at once leave nothing", async () => {
