@@ -82,7 +82,8 @@ export function createConnections(
     if (JSON.stringify(next) !== JSON.stringify(state)) {
       state = next;
       for (const listener of listeners) {
-        queueMicrotask(() => listener(state));
+        // Not again within one task, and not if the listener itself makes a change.
+        queueMicrotask(() => next === state && listener(next));
       }
     }
   };
@@ -143,7 +144,7 @@ export function createConnections(
         blocked ||= code === forbidden;
         failures = entry && Date.now() - began > 1e4 ? 0 : failures + 1;
         // 1012 is "service restart", 1013 is "try again later": come back after 5 to 30 s.
-        retryAt = Date.now() + (code >> 1 === 506 ? 5e3 + Math.random() * 25e3 : Math.random() * Math.min(3e4, 250 * 2 ** failures));
+        retryAt = Date.now() + (code >> 1 === 506 ? 5e3 + Math.random() * 25e3 : Math.random() * Math.min(1e4, 250 * 2 ** failures));
         if (!entry && !entries.length) {
           for (const waiter of waiting) {
             waiter(undefined, why);

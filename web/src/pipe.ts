@@ -80,7 +80,7 @@ export function openPipe(
         drain(); // the peer may have read, too
       }
     };
-    socket.onclose = ({ code, reason }) => end(`WebSocket closed with ${code} ${reason}`, code);
+    socket.onclose = ({ code, reason }) => end(`WebSocket closed with ${code}${reason && `: ${reason}`}`, code);
     // Chromium sends no close event if the page's policy forbids the URL.
     socket.onerror = () => setTimeout(() => socket.readyState === 3 && forbid(policy), 500);
   } catch (e) {

@@ -1,8 +1,10 @@
 // The connections under the calls: how many there are, when they come and go, and what becomes of calls then.
 
+import { BinaryWriter, base64Encode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectionState } from "../src/index.js";
 import { all, feed, probed, scripted, texts } from "./client.js";
+import { ErrorInfoSchema } from "./gen/error_details_pb.js";
 import { box, deepEqual, env, equal, match, ok, rejects, test } from "./harness.js";
 
 /** What the error of a call says of the backend. */
@@ -245,6 +247,47 @@ test("a refused stream that has sent more than is kept ends", async () => {
     deepEqual([e.code, sent(e)], [Code.Unavailable, "no"]);
     equal((await call.now()).attempts, 0);
     equal((await all(client.bidi(large(), scripted({ echo: true }).options))).length, 1);
+  });
+});
+
+/** The script of a call that culvert has ended itself, which sends such details. */
+function culvertEnds(sentWord: "no" | "maybe", retryMs = 0) {
+  const field = (number: number, bytes: Uint8Array) => Uint8Array.from([number * 8 + 2, bytes.length, ...bytes]);
+  const text = (s: string) => new TextEncoder().encode(s);
+  const bytes = (...parts: Uint8Array[]) => Uint8Array.from(parts.flatMap((part) => [...part]));
+  const any = (type: string, value: Uint8Array) => field(3, bytes(field(1, text(`type.googleapis.com/${type}`)), field(2, value)));
+  const entry = (key: string, value: string) => field(3, bytes(field(1, text(key)), field(2, text(value))));
+  const info = bytes(field(1, text("DRAINING")), field(2, text("culvert")), entry("call_id", "1"), entry("sent", sentWord));
+  const pause = new BinaryWriter()
+    .uint32(8)
+    .uint32(Math.floor(retryMs / 1000))
+    .uint32(16)
+    .uint32((retryMs % 1000) * 1e6)
+    .finish();
+  const status = bytes(
+    Uint8Array.from([8, Code.Unavailable]),
+    any("google.rpc.ErrorInfo", info),
+    any("google.rpc.RetryInfo", field(1, pause)),
+  );
+  const details = { name: "grpc-status-details-bin", bytes: base64Encode(status) };
+  return scripted({ code: Code.Unavailable, message: "ended by culvert", trailer: [details] });
+}
+
+test("a call that culvert hasn't sent to a backend is sent again, after the pause that culvert asks for", async () => {
+  const { baseUrl } = await box();
+  await probed({ baseUrl }, async ({ client }) => {
+    const began = performance.now();
+    const unsent = culvertEnds("no", 150);
+    const e = await rejects(client.unary({}, unsent.options), ConnectError);
+    deepEqual([e.code, e.rawMessage, e.findDetails(ErrorInfoSchema)[0]?.metadata.sent], [Code.Unavailable, "ended by culvert", "no"]);
+    equal((await unsent.ended()).attempts, 5);
+    ok(performance.now() - began >= 4 * 150);
+    const sentMaybe = culvertEnds("maybe");
+    await rejects(client.unary({}, sentMaybe.options), ConnectError);
+    equal((await sentMaybe.ended()).attempts, 1);
+    const late = culvertEnds("no", 31_000);
+    await rejects(client.unary({}, late.options), ConnectError);
+    equal((await late.ended()).attempts, 1);
   });
 });
 
