@@ -67,12 +67,16 @@ export function testServers(name: string, body: (baseUrl: string, server: "culve
 interface Result {
   passed: number;
   failures: string[];
+  /** How long each test took, in milliseconds. */
+  times: [name: string, ms: number][];
 }
 
 /** Runs the declared tests. Errors that nobody handled fail the test during which they came. */
 export async function run(): Promise<Result> {
   const failures: string[] = [];
+  const times: Result["times"] = [];
   for (const { name, body, patience } of tests) {
+    const began = performance.now();
     const stray: unknown[] = [];
     const unlisten = onStray((e) => stray.push(e));
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -90,9 +94,10 @@ export async function run(): Promise<Result> {
     } finally {
       clearTimeout(timer);
       unlisten();
+      times.push([name, Math.round(performance.now() - began)]);
     }
   }
-  return { passed: tests.length - failures.length, failures };
+  return { passed: tests.length - failures.length, failures, times };
 }
 
 interface Emitter {

@@ -13,15 +13,20 @@ import { build } from "esbuild";
 import { launch } from "./chromium.js";
 import { startServers } from "./servers.js";
 
-const usage = `usage: node test/run.js [--place node|chromium] [--oldest] [--patience MS] [NAME]
-NAME is a part of "file: test"; other tests don't run. With --oldest, they run with the oldest connect-es that the
+const usage = `usage: node test/run.js [--place node|chromium] [--oldest] [--patience MS] [--times] [NAME]
+--times shows the slowest tests. NAME is a part of "file: test"; other tests don't run. With --oldest, they run with the oldest connect-es that the
 package takes, and those of src/h2, which doesn't know connect-es, don't.`;
 
 let options;
 try {
   options = parseArgs({
     allowPositionals: true,
-    options: { place: { type: "string" }, oldest: { type: "boolean" }, patience: { type: "string", default: "60000" } },
+    options: {
+      place: { type: "string" },
+      oldest: { type: "boolean" },
+      patience: { type: "string", default: "60000" },
+      times: { type: "boolean" },
+    },
   });
 } catch (e) {
   console.error(`${e.message}\n${usage}`);
@@ -128,34 +133,37 @@ async function inChromium(environment) {
   }
 }
 
-const { servers, stop } = await startServers();
-const { page, stop: stopPage } = await servePage();
-let passed = 0;
-let failed = 0;
-try {
-  for (const place of places) {
-    const began = performance.now();
-    const result = await (place === "node" ? inNode : inChromium)({
-      place,
-      servers,
-      page,
-      patience,
-      only,
-      oldest: !!options.values.oldest,
-    });
-    passed += result.passed;
-    failed += result.failures.length;
+/** Runs the tests in a place, with servers of its own, and resolves to what they did. */
+async function runIn(place) {
+  const began = performance.now();
+  const { servers, stop } = await startServers();
+  try {
+    const run = place === "node" ? inNode : inChromium;
+    const result = await run({ place, servers, page, patience, only, oldest: !!options.values.oldest });
     for (const failure of result.failures) {
       console.log(`--- failed in ${place}: ${failure}`);
     }
-    console.log(
-      `${place}: ${result.passed} passed, ${result.failures.length} failed in ${((performance.now() - began) / 1000).toFixed(1)} s`,
-    );
+    const slowest = result.times.sort(([, a], [, b]) => b - a).slice(0, options.values.times ? 20 : 0);
+    for (const [name, ms] of slowest) {
+      console.log(`${String(ms).padStart(7)} ms ${name}`);
+    }
+    const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    console.log(`${place}: ${result.passed} passed, ${result.failures.length} failed in ${seconds} s`);
+    return result;
+  } finally {
+    await stop();
   }
-} finally {
-  stopPage();
-  await stop();
 }
+
+const { page, stop: stopPage } = await servePage();
+const results = await Promise.allSettled(places.map(runIn));
+stopPage();
+for (const { reason } of results.filter((r) => r.status === "rejected")) {
+  console.log(`--- ${reason.stack}`);
+}
+const sum = (count) => results.reduce((n, r) => n + (r.status === "fulfilled" ? count(r.value) : 0), 0);
+const passed = sum((r) => r.passed);
+const failed = sum((r) => r.failures.length) + results.filter((r) => r.status === "rejected").length;
 if (passed + failed === 0) {
   console.log("no test has such a name");
 }

@@ -10,11 +10,26 @@ import { fileURLToPath } from "node:url";
 
 const bin = fileURLToPath(new URL("../../bin/", import.meta.url));
 const program = (name, variable) => process.env[variable] ?? join(bin, name);
-const stops = [];
+
+const running = new Set();
+process.on("exit", () => {
+  for (const child of running) {
+    child.kill();
+  }
+});
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, () => process.exit(1));
+}
 
 /** Resolves to the servers' base URLs and a function that ends them. */
 export async function startServers() {
   const dir = mkdtempSync(join(tmpdir(), "culvert-web-"));
+  const stops = [];
+  const start = (...command) => {
+    const { line, stop } = startProgram(...command);
+    stops.push(stop);
+    return line;
+  };
   stops.push(() => rmSync(dir, { recursive: true }));
   const stop = async () => {
     for (const end of stops.splice(0).reverse()) {
@@ -50,9 +65,10 @@ export async function startServers() {
   }
 }
 
-/** Starts a program. What it returns waits for a line of output and resolves to its first group. */
-function start(path, args, env) {
+/** Starts a program. line(pattern) waits for a line of output and resolves to its first group. */
+function startProgram(path, args, env) {
   const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"], env });
+  running.add(child);
   const lines = [];
   const waiting = new Set();
   const look = () => {
@@ -68,6 +84,7 @@ function start(path, args, env) {
       look();
     });
     child.on("close", (code, signal) => {
+      running.delete(child);
       ended ??= `${path} ended (${signal ?? code}):\n${lines.join("\n")}`;
       resolve();
       look();
@@ -79,11 +96,11 @@ function start(path, args, env) {
       look();
     });
   }
-  stops.push(async () => {
+  const stop = async () => {
     child.kill();
     await end;
-  });
-  return (pattern) =>
+  };
+  const line = (pattern) =>
     new Promise((resolve, reject) => {
       const check = () => {
         const found = lines.map((l) => l.match(pattern)).find((m) => m);
@@ -95,4 +112,5 @@ function start(path, args, env) {
       waiting.add(check);
       check();
     });
+  return { line, stop };
 }
