@@ -86,9 +86,7 @@ export function decoder(): (block: Uint8Array) => Header[] | undefined {
           }
         }
         listSize += fieldSize(header);
-        if (listSize <= maxListSize) {
-          list.push(header);
-        }
+        list.push(header);
       }
       if (at > block.length) {
         malformed();

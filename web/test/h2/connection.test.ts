@@ -183,6 +183,30 @@ test("takes padding, priorities and unknown frames", async () => {
   equal(text(await readAll(stream)), "hi!");
 });
 
+test("ignores reserved bits", async () => {
+  const { server, connection } = await started({ 4: 0 });
+  const stream = connection.open(request);
+  const write = stream.write(bytes("123456"));
+  server.send(windowUpdate(1, 2 ** 31 + 5), headers(2 ** 31 + 1, answer), data(2 ** 31 + 1, bytes("x"), END_STREAM));
+  equal(text(await readAll(stream)), "x");
+  deepEqual(await server.got(), ["HEADERS 1", "DATA 1 (5)"]);
+  server.send(windowUpdate(2 ** 31, 1), windowUpdate(1, 1));
+  await write;
+});
+
+test("what was read stays as it is when more comes", async () => {
+  const { server, connection } = await started();
+  const stream = connection.open(request, true);
+  const filler = Array(20).fill(frame(99, 0, 0, new Uint8Array(16384)));
+  server.send(headers(1, answer), data(1, bytes("first")));
+  const first = now(stream);
+  // In a piece of over 256 KiB, which is copied.
+  server.send(...filler, data(1, bytes("next")));
+  const next = now(stream);
+  server.send(...filler, data(1, bytes("last")), data(1, bytes("!")));
+  deepEqual([first, next, now(stream)].map(text), ["first", "next", "last!"]);
+});
+
 test("takes frames in pieces of any size", async () => {
   const all = join(
     settings({ 3: 5 }),
@@ -519,6 +543,7 @@ test("close of an idle connection, and of one that isn't ready", async () => {
   equal(early.server.writes.length, 1, "nothing but the preface");
   early.server.onbytes(settings());
   early.server.onend("closed");
+  equal(early.rooms(), 0, "what comes after the end is ignored");
   deepEqual([...early.gone, ...idle.gone], []);
 });
 
