@@ -84,7 +84,10 @@ func install(t testing.TB, dir string) {
 // clientPages are the pages of the clients that scripts import, by the beginning of
 // the package's name. The first one that fits counts.
 var clientPages = [][2]string{
-	{"@culvert/", "web"}, {"@connectrpc/", "connect-web"}, {"@improbable-eng/", "improbable-grpc-web"}, {"nice-grpc-web", "nice-grpc-web"},
+	{"@culvert/", "web"},
+	{"@connectrpc/", "connect-web"},
+	{"@improbable-eng/", "improbable-grpc-web"},
+	{"nice-grpc-web", "nice-grpc-web"},
 	{"@grpc/", "grpc-js"},
 }
 
