@@ -25,7 +25,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 func apply(t testing.TB, s *Server, cfg Config, listeners ...Listener) {
@@ -635,7 +635,7 @@ var values = []any{
 	&tls.Config{MinVersion: tls.VersionTLS13}, &aTLSSource{}, func() bool { return false },
 	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
 	func(string) bool { return false }, func(string, net.Addr, string) bool { return false },
-	slog.New(slog.DiscardHandler), &aDescriptorSource{}, report.Discard(), report.Words(parts.InFile), authenticator(byToken), http.Handler(http.NotFoundHandler()),
+	slog.New(slog.DiscardHandler), &aDescriptorSource{}, report.Discard(), report.Words(rules.InFile), authenticator(byToken), http.Handler(http.NotFoundHandler()),
 }
 
 type aDescriptorSource struct{ _ int }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -37,10 +38,7 @@ type Descriptors = report.Descriptors
 // DefaultBackend is the name of Config.Backend.
 const DefaultBackend = report.DefaultBackend
 
-var (
-	errTwoForms     = errors.New("both Backend and Backends are set: move Backend into the list, with the name " + DefaultBackend)
-	errNoWayToRoute = errors.New("several backends, none of them named " + DefaultBackend + ", and no routes that select one")
-)
+var errNoWayToRoute = errors.New("several backends, none of them named " + DefaultBackend + ", and no routes that select one")
 
 // backends returns the backends of a configuration in either form.
 func (c *Config) backends() ([]NamedBackend, error) {
@@ -48,7 +46,7 @@ func (c *Config) backends() ([]NamedBackend, error) {
 	case len(c.Backends) == 0:
 		return []NamedBackend{{Name: DefaultBackend, Backend: c.Backend}}, nil
 	case !reflect.ValueOf(c.Backend).IsZero():
-		return nil, errTwoForms
+		return nil, errors.New("both Backend and Backends are set: move Backend into the list, with the name " + DefaultBackend)
 	}
 	names := make(map[string]bool, len(c.Backends))
 	for i, b := range c.Backends {
@@ -69,10 +67,8 @@ func unrouted(backends []NamedBackend) (string, error) {
 	if len(backends) == 1 {
 		return backends[0].Name, nil
 	}
-	for _, b := range backends {
-		if b.Name == DefaultBackend {
-			return DefaultBackend, nil
-		}
+	if slices.ContainsFunc(backends, func(b NamedBackend) bool { return b.Name == DefaultBackend }) {
+		return DefaultBackend, nil
 	}
 	return "", errNoWayToRoute
 }

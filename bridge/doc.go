@@ -28,17 +28,19 @@
 //     has, which limits, and whether its page may call. settle.go: it decides again once the
 //     call's metadata is known. Package routing selects the routes (routes.go), and package
 //     binding checks those of bare messages (route_message.go).
-//   - handle.go, steps.go: the call is registered, its deadline set (deadline.go; settle.go has that of a route), and it
-//     passes the steps, each of which may refuse it. routing.MethodPolicy decides which
-//     methods are exposed, and the router (route.go) finds the upstream; of a split's backends, routes_split.go
-//     chooses one.
+//   - handle.go, steps.go: the call is registered, its deadline set (ask.go reads the
+//     client's, settle.go adds that of a route, deadline.go ends the call), and it passes
+//     the steps, each of which may refuse it. routing.MethodPolicy decides which methods are
+//     exposed, and the router (route.go) finds the upstream; of a split's backends,
+//     routes_split.go chooses one; steps.go (open) gives a call another one when its own
+//     can't be reached or is full.
 //     authenticate.go asks an embedder's Authenticator for the caller's identity.
 //     early.go watches a WebSocket's client meanwhile, with the goroutine that
 //     later copies requests.
 //     convert.go finds the descriptors of a method whose messages are JSON.
 //   - registry.go, watched.go: the registry of calls, whose one timer ends those that are
-//     too old, idle, slow (package progress) or gone. relief.go: it also ends calls while others
-//     wait for the memory that they hold.
+//     too old, idle, slow (package progress) or gone. evict.go: it also ends calls while others
+//     wait for the memory that they hold; memory/relief.go chooses which.
 //   - packages message, memory and packing: requests are read when the
 //     account has room for them. Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend, and package pool has the connections
@@ -46,8 +48,9 @@
 //     what a program asks about a configuration, without a Server.
 //   - pump.go, rules.go: messages are copied both ways, and those that are ready leave together
 //     (packages replies, websocket and edge). Then the client gets the end
-//     (status.go; package report has the table of culvert's own statuses), the
-//     upstream is released, and the Observer gets the result.
+//     (status.go finds out why it ended; report/fault.go makes a status of culvert's own, with
+//     its ErrorInfo, and report/reasons.go has the table of reasons), the upstream is
+//     released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: binding, descriptor,
 // edge, fallback, gate, h2, headers, memory, message, opamp, packing, pool, quota, reflection,

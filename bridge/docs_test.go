@@ -13,7 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 var update = flag.Bool("update", false, "write the pages of docs/ that are made from tables")
@@ -91,12 +91,16 @@ gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details
 |---|---|
 | 'call_id' | the call's id. The log has the cause in the line with the same 'call_id' |
 | 'sent' | with Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
-| 'limit' | the key of the limit. With 'LIMIT_EXCEEDED', 'google.rpc.RetryInfo' says when there may be room |
+| 'limit' | the key of the limit |
+
+With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
 
 `))
-	for _, r := range report.Reasons(parts.InFile) {
+	for _, r := range report.Reasons(rules.InFile) {
 		others := ""
 		switch r.Reason {
+		case report.ReasonUnauthenticated, report.ReasonPermissionDenied:
+			others = " Only with an [Authenticator](../guides/embedding.md#authenticate-clients), in a program that embeds culvert."
 		case report.ReasonBadRequest: // gRPC's rule of compressed messages
 			others = " A compressed message without `grpc-encoding` gets Internal."
 		case report.ReasonUpstreamReset: // gRPC's rules
@@ -121,8 +125,8 @@ func metadataPage() []byte {
 
 For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
 
-culvert forwards metadata in both directions ([which values](protocols.md#metadata)), and keeps the order of a name's values. It drops the
-names in the tables below, where a '*' stands for any rest. It forwards these under a condition:
+culvert forwards metadata in both directions ([which values](protocols.md#metadata)). It drops the names in the tables below, where a '*'
+stands for any rest. It forwards these under a condition:
 
 - **vouched**: only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
   itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
@@ -133,7 +137,8 @@ names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
 
 'traceparent' and 'tracestate' cross; 'grpc-trace-bin' doesn't.
 
-culvert adds these itself:
+The service's peer is culvert. ':authority' is 'backend.authority' or the backend's address, unless the route has its own. 'user-agent' is
+that of grpc-go. culvert adds these itself:
 
 | to | name | value |
 |---|---|---|

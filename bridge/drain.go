@@ -212,7 +212,11 @@ func (d *drain) close(ctx context.Context) error {
 	defer socket.WhenEnded(ctx, func() {
 		d.s.edge.Cut()
 		d.s.tunnels.Cut()
-		d.s.registry.cutConns()
+		for _, w := range d.s.registry.list() {
+			if w.conn != nil { // the call has it for itself
+				_ = w.conn.Close() // it is over either way
+			}
+		}
 	})()
 	return d.s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
 }

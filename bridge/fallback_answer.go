@@ -20,8 +20,6 @@ import (
 // them, but not their number.
 const maxInformed = 32
 
-var errInformed = fmt.Errorf("more than %d informational answers", maxInformed)
-
 // Header implements http.ResponseWriter. The answer's header is made apart: culvert's own
 // fields in it must survive informational answers.
 func (x *fallbackExchange) Header() http.Header {
@@ -58,7 +56,7 @@ func (x *fallbackExchange) inform(code int) {
 		return
 	}
 	if x.informed++; x.informed > maxInformed {
-		x.cancel(fallback.Fault(errInformed))
+		x.cancel(fallback.Fault(fmt.Errorf("more than %d informational answers", maxInformed)))
 		return
 	}
 	h := x.w.Header()

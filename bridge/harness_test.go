@@ -19,6 +19,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Helpers that several packages share, by short names.
@@ -55,7 +56,7 @@ func newEntry(limit int64) *memory.Entry { return memory.New(limit, 0).NewEntry(
 func newServer(t testing.TB, cfg Config) *Server {
 	t.Helper()
 	if cfg.Words == nil {
-		cfg.Words = parts.InFile
+		cfg.Words = rules.InFile
 	}
 	s, err := New(cfg)
 	if err != nil {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"log/slog"
 	"net"
+	"net/http"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/h2"
@@ -17,8 +18,12 @@ func (s *Server) h2Hooks() h2.Hooks {
 			r.Idle, r.Age = spread.Of(r.Idle), spread.Of(r.Age)
 			return r
 		},
-		TooLarge: s.refuseHeader,
-		Left:     func(c net.Conn, n int) bool { return s.edge.Count(c, n*memory.RestBytes) },
+		TooLarge: func(w http.ResponseWriter, r *http.Request) { // r has only the fields that were read
+			p := s.policy.Load()
+			r = s.throughTunnel(r, p)
+			s.arrive(r, p, nil).refuse(w, r, tooLargeHeader())
+		},
+		Left: func(c net.Conn, n int) bool { return s.edge.Count(c, n*memory.RestBytes) },
 		Panicked: func(c net.Conn, v any) {
 			_ = s.panics.Note("an HTTP/2 connection", v, slog.String("peer", c.RemoteAddr().String()))
 		},

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
@@ -40,11 +41,9 @@ func (c methodCounts) limits(quotas []MethodQuota, q *quota.Limiter, before meth
 		bounds := Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond, DecompressedPerSecond: m.DecompressedPerSecond}
 		limits = append(limits, methodLimit{patterns, counted.With(bounds), m.MessageBytes, m.HeaderBytes})
 	}
-	for pattern, counted := range c {
-		if !limits.has(pattern) && !before.has(pattern) && q.Idle(counted) {
-			delete(c, pattern)
-		}
-	}
+	maps.DeleteFunc(c, func(pattern string, counted *quota.Scope) bool {
+		return !limits.has(pattern) && !before.has(pattern) && q.Idle(counted)
+	})
 	return limits, nil
 }
 

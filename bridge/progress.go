@@ -13,15 +13,15 @@ import (
 
 // recv reads the client's next message.
 func (c *call) recv() (mem.BufferSlice, error) {
-	c.progress.BeginReceive()
-	defer c.progress.EndReceive()
+	c.progress.Receiving.Store(true)
+	defer c.progress.Receiving.Store(false)
 	return c.down.Recv()
 }
 
 // awaitEnd waits for the client to go away.
 func (c *call) awaitEnd(down endAwaiter) error {
-	c.progress.BeginReceive()
-	defer c.progress.EndReceive()
+	c.progress.Receiving.Store(true)
+	defer c.progress.Receiving.Store(false)
 	return down.AwaitEnd()
 }
 

@@ -49,7 +49,7 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 	}
 	r := &call{watched: watched{held: newEntry(1 << 20), progress: progress.Record{Clock: parts.StandingClock()}}}
 	p := &r.progress
-	now := func() state { return state{p.Receiving(), p.Sending.Load() > 0, p.Sends.Load()} }
+	now := func() state { return state{p.Receiving.Load(), p.Sending.Load() > 0, p.Sends.Load()} }
 	got := map[string]state{}
 	r.down = &lookingDown{look: func(method string) {
 		got[method] = now()

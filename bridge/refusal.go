@@ -20,14 +20,6 @@ func (a *arrival) refuse(w http.ResponseWriter, r *http.Request, f *report.Fault
 	a.answer(w, r, f)
 }
 
-// refuseHeader answers an HTTP/2 request whose header is over the limit. r has only the
-// fields that were read.
-func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
-	p := s.policy.Load()
-	r = s.throughTunnel(r, p)
-	s.arrive(r, p, nil).refuse(w, r, tooLargeHeader())
-}
-
 func tooLargeHeader() *report.Fault {
 	return likely(http.StatusRequestHeaderFieldsTooLarge, "the request's header is over twice the limit ("+report.Named(report.KeyHeaderBytes)+")")
 }

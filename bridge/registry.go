@@ -167,15 +167,6 @@ func (g *registry) cancelOver(ctx context.Context, last time.Time, cause error, 
 	}
 }
 
-// cutConns closes the connections that calls have for themselves.
-func (g *registry) cutConns() {
-	for _, w := range g.list() {
-		if w.conn != nil {
-			_ = w.conn.Close() // it is over either way
-		}
-	}
-}
-
 // wait returns when no call is under way and look isn't running, or with the context's
 // error.
 func (g *registry) wait(ctx context.Context) error {

@@ -253,9 +253,5 @@ func (c routeCounts) count(rs *routes, list []Route, q *quota.Limiter, before *r
 			named[before.byIndex[i].name] = true
 		}
 	}
-	for name, counted := range c {
-		if !named[name] && q.Idle(counted) {
-			delete(c, name)
-		}
-	}
+	maps.DeleteFunc(c, func(name string, counted *quota.Scope) bool { return !named[name] && q.Idle(counted) })
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // TestExplanationIsWhatHappens: a Server does with a call what ExplainRoute says.
@@ -29,7 +29,7 @@ func TestExplanationIsWhatHappens(t *testing.T) {
 			{Name: "split", Match: report.Match{Methods: []string{"test.C/*"}}, Split: []report.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user"},
 		},
 	}
-	cfg.Words = parts.InFile
+	cfg.Words = rules.InFile
 	s := newServer(t, cfg)
 	for _, c := range []struct {
 		method, origin, name, value string

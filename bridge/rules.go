@@ -77,7 +77,8 @@ func (a *answered) note() {
 // client's mistake in a message. The backend doesn't get the half-close meanwhile: it
 // would take the request for complete.
 func (c *call) awaitReplies(err error) {
-	if c.answered == nil || c.in.messages.Load() == 0 || !isMistake(err) {
+	f, ok := errors.AsType[*report.Fault](err)
+	if c.answered == nil || c.in.messages.Load() == 0 || !ok || f.Reason != report.ReasonBadRequest && f.Reason != report.ReasonRequestTooLarge {
 		return
 	}
 	late := time.After(replyPatience)
@@ -90,9 +91,4 @@ func (c *call) awaitReplies(err error) {
 			return
 		}
 	}
-}
-
-func isMistake(err error) bool {
-	f, ok := errors.AsType[*report.Fault](err)
-	return ok && (f.Reason == report.ReasonBadRequest || f.Reason == report.ReasonRequestTooLarge)
 }

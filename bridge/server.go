@@ -192,13 +192,12 @@ func (s *Server) beginListener(l *edge.Listening) error {
 		if rules.TLS != l.TLS {
 			return &RestartError{[]string{keyListenTLS}}
 		}
-		l.CallsPerConnection = rules.CallsPerConnection // it hasn't begun: see fixedOfListener
+		l.CallsPerConnection = rules.CallsPerConnection // it hasn't begun: see fixedOfListener, which compares with it
 		delete(s.awaited, l.Name)
 		p := *s.policy.Load()
 		p.listenings = maps.Clone(p.listenings)
 		p.listenings[l] = l.With(rules)
 		s.policy.Store(&p)
-		l.CallsPerConnection = rules.CallsPerConnection // what fixedOfListener compares with
 	}
 	s.listeners = append(s.listeners, l)
 	return nil

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -281,10 +282,7 @@ func (d *socketStream) Finish(st *status.Status, trailer metadata.MD) error {
 		return err
 	}
 	goodbye, patience := d.call.s.goodbye()
-	if code == 0 {
-		code = goodbye
-	}
-	d.ws.Close(code, text, min(patience, d.call.lastMoment()), d.call.s.closing.Load)
+	d.ws.Close(cmp.Or(code, goodbye), text, min(patience, d.call.lastMoment()), d.call.s.closing.Load)
 	if !d.ws.Sent() && !d.framing.left() {
 		return socket.ErrEnded // the status, too
 	}

@@ -101,7 +101,7 @@ func slowConsumer(limits *Limits) error {
 // window is closed, so no write blocks.
 func (w *watched) lookAtConn(now int64) error {
 	p := &w.progress
-	since, sends, reads := p.Sending.Load(), p.Sends.Load(), p.Receiving()
+	since, sends, reads := p.Sending.Load(), p.Sends.Load(), p.Receiving.Load()
 	if w.conn == nil || since == 0 && (now%3 != 0 || reads && sends == w.settled) {
 		return nil
 	}

@@ -17,13 +17,13 @@ func TestRunningCallOfAPeerThatHungUpEnds(t *testing.T) {
 	r, _ := watch(t, g)
 	defer g.remove(r)
 	r.conn = server
-	r.progress.BeginReceive()
+	r.progress.Receiving.Store(true)
 	for now := range int64(6) {
 		if cause := r.look(now); cause != nil {
 			t.Errorf("beside a reader the call is ended with %v", cause)
 		}
 	}
-	r.progress.EndReceive()
+	r.progress.Receiving.Store(false)
 	var cause error
 	for now := range int64(6) {
 		if c := r.look(now); c != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -70,8 +71,8 @@ func TestNoTunnelInsideATunnel(t *testing.T) {
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(patience)) // a test that hangs fails
 	answer, err := io.ReadAll(conn)
-	if err != nil {
-		t.Errorf("the tunnel ended with %v", err)
+	if got := websocket.CloseStatus(err); got != websocket.StatusProtocolError {
+		t.Errorf("the tunnel ended with %v, want %v", err, websocket.StatusProtocolError)
 	}
 	if bytes.Contains(answer, []byte("101")) || bytes.Contains(answer, []byte("HTTP/1.1 2")) {
 		t.Errorf("HTTP/1.1 inside a tunnel is answered %q", answer)
@@ -197,5 +198,22 @@ func TestTunnelIsPinged(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestTunnelBeginsWithSettings that wait for nothing, so that a client knows that its
+// WebSocket carries data before it sends any.
+func TestTunnelBeginsWithSettings(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: nowhere}))
+	ctx := within(t, patience)
+	ws, _, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := websocket.NetConn(ctx, ws, websocket.MessageBinary)
+	defer conn.Close()
+	first, err := http2.NewFramer(nil, conn).ReadFrame()
+	if settings, ok := first.(*http2.SettingsFrame); !ok || settings.IsAck() {
+		t.Errorf("before the preface comes %v, %v; want SETTINGS", first, err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // TestWordsOfSettings: an embedder's texts name the fields of Config, unless the embedder has
@@ -33,7 +33,7 @@ func TestWordsOfSettings(t *testing.T) {
 		if got := report.Words(nil).Say(c.text); got != c.fields {
 			t.Errorf("%q says %q, want %q", c.text, got, c.fields)
 		}
-		if got := report.Words(parts.InFile).Say(c.text); got != c.file {
+		if got := report.Words(rules.InFile).Say(c.text); got != c.file {
 			t.Errorf("%q says %q by keys, want %q", c.text, got, c.file)
 		}
 	}

@@ -16,8 +16,6 @@ type ConnectGet struct {
 	Message     []byte
 }
 
-var errConnectVersion = errors.New(`the query needs connect=v1`)
-
 // ErrConnectEncoding reports that a query has another encoding of the message.
 var ErrConnectEncoding = errors.New("the query's encoding isn't one of messages: use encoding=proto or encoding=json")
 
@@ -37,7 +35,7 @@ func ParseConnectGet(query string) (ConnectGet, error) {
 	g := ConnectGet{Encoding: values.Get("encoding"), Compression: values.Get("compression")}
 	switch {
 	case values.Get("connect") != "v1":
-		return ConnectGet{}, errConnectVersion
+		return ConnectGet{}, errors.New(`the query needs connect=v1`)
 	case g.Encoding == "":
 		return ConnectGet{}, errors.New("the query needs encoding=proto or encoding=json")
 	case g.Encoding != "proto" && g.Encoding != "json":

@@ -40,7 +40,7 @@ func ParseHeaderBlock(b []byte) (map[string][]string, error) {
 		}
 		name, value, err := parseHeaderLine(line)
 		if ended {
-			err = errAfterEnd
+			err = errors.New("follows an empty line")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: line %d: %w", ErrMalformedBlock, i+1, err)
@@ -55,25 +55,18 @@ func ParseHeaderBlock(b []byte) (map[string][]string, error) {
 	return h, nil
 }
 
-var (
-	errNoColon      = errors.New("no colon")
-	errInvalidName  = errors.New("invalid name")
-	errInvalidValue = errors.New("CR or NUL in value")
-	errAfterEnd     = errors.New("follows an empty line")
-)
-
 func parseHeaderLine(line string) (name, value string, err error) {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok {
-		return "", "", errNoColon
+		return "", "", errors.New("no colon")
 	}
 	name = lower(name)
 	if !ValidName(name) {
-		return "", "", errInvalidName
+		return "", "", errors.New("invalid name")
 	}
 	value = strings.Trim(value, " \t")
 	if strings.ContainsAny(value, "\r\x00") {
-		return "", "", errInvalidValue
+		return "", "", errors.New("CR or NUL in value")
 	}
 	return name, value, nil
 }

@@ -13,7 +13,7 @@ import (
 // unchanged.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
 func EncodeMessage(s string) string {
-	if plainMessage(s) {
+	if ValidValue(s) && strings.IndexByte(s, '%') < 0 && strings.Trim(s, " ") == s {
 		return s
 	}
 	if !utf8.ValidString(s) {
@@ -34,11 +34,6 @@ func percentEncoded(s string) string {
 		}
 	}
 	return string(b)
-}
-
-// plainMessage reports whether EncodeMessage leaves s unchanged.
-func plainMessage(s string) bool {
-	return ValidValue(s) && strings.IndexByte(s, '%') < 0 && strings.Trim(s, " ") == s
 }
 
 // DecodeMessage decodes a grpc-message header. It never fails: a '%' that isn't

@@ -21,11 +21,6 @@ const (
 	MarkerHalfClose Marker = 1
 )
 
-var (
-	errEmptyMessage  = errors.New("empty websocket message: want a marker, 0x00 or 0x01, first")
-	errLongHalfClose = errors.New("half-close marker 0x01 with bytes after it")
-)
-
 // ParseMarker parses the first byte of a client's message. length is the size of
 // the whole message, with the marker, or -1 if it isn't known yet. Then a
 // half-close must be parsed again once it is known, since it must be alone. A
@@ -37,11 +32,11 @@ var (
 func ParseMarker(first byte, length int) (Marker, error) {
 	switch m := Marker(first); {
 	case length == 0:
-		return 0, errEmptyMessage
+		return 0, errors.New("empty websocket message: want a marker, 0x00 or 0x01, first")
 	case m == MarkerData:
 		return m, nil
 	case m == MarkerHalfClose && length > 1:
-		return 0, errLongHalfClose
+		return 0, errors.New("half-close marker 0x01 with bytes after it")
 	case m == MarkerHalfClose:
 		return m, nil
 	}

@@ -37,7 +37,8 @@ type Backend struct {
 	// HTTP/2 ping: 10s or more. Without an answer within 10s, the connection and
 	// its calls end. With 0s, culvert pings only if it has sent something and
 	// heard nothing for 10s, so quiet streams outlast a hanging backend. An
-	// ordinary gRPC server closes connections that ping more often than every 5m.
+	// ordinary gRPC server closes connections that ping more often than every 5m
+	// (keepalive enforcement: GOAWAY with ENHANCE_YOUR_CALM).
 	Keepalive time.Duration `key:"keepalive"`
 
 	// How culvert distributes calls over the addresses of the backend:

@@ -67,7 +67,7 @@ func isPublicAddr(addr netip.Addr) bool {
 func checkTrust(l *Loaded) {
 	for _, o := range l.trust() {
 		switch {
-		case slices.ContainsFunc(o.networks, isEverybody):
+		case slices.ContainsFunc(o.networks, func(p netip.Prefix) bool { return p.Bits() == 0 }):
 			l.warn(o.key, "trusts everybody: list only the addresses of the proxies")
 		case slices.ContainsFunc(o.networks, tooWide):
 			l.warn(o.key, "trusts large parts of the internet: list only the addresses of the proxies")
@@ -94,8 +94,6 @@ func (l *Loaded) trust() []trusting {
 	}
 	return all
 }
-
-func isEverybody(p netip.Prefix) bool { return p.Bits() == 0 }
 
 // tooWide reports whether no single owner has such a network. The widest ones
 // with a single owner are 10.0.0.0/8, fc00::/7, and a provider's IPv6 /16.

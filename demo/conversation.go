@@ -38,7 +38,9 @@ func (s *service) Converse(stream conversation) error {
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			current.noMoreResults()
+			if current.results != nil { // the client has half-closed
+				close(current.results)
+			}
 			speaking.Wait()
 			return current.err
 		}
@@ -112,13 +114,6 @@ func (a *answer) stop() {
 	}
 	a.cancel(errInterrupted)
 	a.setOpen("")
-}
-
-// noMoreResults tells the answer that the client has half-closed.
-func (a *answer) noMoreResults() {
-	if a.results != nil {
-		close(a.results)
-	}
 }
 
 // deliver passes the result of the open tool call to the answer.

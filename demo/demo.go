@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
 // The default addresses.
@@ -68,7 +70,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return withStage(ctx, cfg, tell, NewServer(), func(ctx context.Context, s *stage) error {
 		term.welcome(s)
 		<-ctx.Done()
-		term.goodbye()
+		term.out.Println("\n  stopping")
 		return nil
 	})
 }
@@ -79,7 +81,7 @@ func RunBackend(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("%w (choose another port with --listen)", err)
 	}
-	newTerminal(cfg.Out, cfg.Colour).welcomeBackend(ln.Addr())
+	newTerminal(cfg.Out, cfg.Colour).out.Printf("the example service %s listens on %s", demopb.Demo_ServiceDesc.ServiceName, ln.Addr())
 	server := NewServer()
 	defer context.AfterFunc(ctx, server.Stop)()
 	return serveGRPC(server, ln)

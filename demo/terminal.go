@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"strings"
 	"time"
 	"unicode"
@@ -71,12 +70,6 @@ func (t *terminal) welcome(s *stage) {
   The terminal shows each call when it ends. Press Ctrl-C to stop.
 `, t.in(bold, "http://"+page+"/"), page, backend, proxy, backendProxy, page, page, demopb.Demo_ServiceDesc.ServiceName, backendProxy, backend)
 }
-
-func (t *terminal) welcomeBackend(addr net.Addr) {
-	t.out.Printf("the example service %s listens on %s", demopb.Demo_ServiceDesc.ServiceName, addr)
-}
-
-func (t *terminal) goodbye() { t.out.Println("\n  stopping") }
 
 // A Call is a call that has ended.
 type Call struct {

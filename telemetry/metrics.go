@@ -239,7 +239,14 @@ func (m *Metrics) WebEnded(w *report.WebInfo) {
 		status = strconv.Itoa(w.Status/100) + "xx"
 	}
 	k := webKey{w.Listener, status, w.Origin, w.Reason}
-	m.webOf.get(k, func() prometheus.Counter { return m.newWebEnd(k) }).Inc()
+	m.webOf.get(k, func() prometheus.Counter {
+		// At 0, for the alert about defects, which come before an answer or within one: see
+		// Listen.
+		for _, status := range []string{"", "2xx"} {
+			m.web.WithLabelValues(k.listener, status, report.OriginCulvert, string(report.ReasonInternal))
+		}
+		return m.web.WithLabelValues(k.listener, k.status, k.origin, string(k.reason))
+	}).Inc()
 	m.limited(w.Reason, w.Limit)
 }
 
@@ -263,15 +270,6 @@ func (m *Metrics) newEnd(k endKey) prometheus.Counter {
 	// At 0, for the alert about defects: see Listen.
 	m.calls.WithLabelValues(k.listener, k.transport, statusName(codes.Internal), report.OriginCulvert, string(report.ReasonInternal))
 	return m.calls.WithLabelValues(k.listener, k.transport, k.status, k.origin, string(k.reason))
-}
-
-func (m *Metrics) newWebEnd(k webKey) prometheus.Counter {
-	// At 0, for the alert about defects, which come before an answer or within one: see
-	// Listen.
-	for _, status := range []string{"", "2xx"} {
-		m.web.WithLabelValues(k.listener, status, report.OriginCulvert, string(report.ReasonInternal))
-	}
-	return m.web.WithLabelValues(k.listener, k.status, k.origin, string(k.reason))
 }
 
 // limited counts the limit that ended a call or a request to the web server. One that

@@ -3,7 +3,6 @@ package telemetry
 import (
 	"maps"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,14 +26,6 @@ func (c *cache[K, V]) find(k K) (v V, ok bool) {
 		v, ok = (*all)[k]
 	}
 	return v, ok
-}
-
-// keys returns the keys so far, in no order.
-func (c *cache[K, V]) keys() []K {
-	if all := c.all.Load(); all != nil {
-		return slices.Collect(maps.Keys(*all))
-	}
-	return nil
 }
 
 // get returns the value of a key, a fresh one if there was none. Only a bounded number of

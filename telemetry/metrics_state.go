@@ -108,8 +108,10 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 func (s state) openNow(now bridge.Snapshot) map[[2]string]int {
 	s.counting.Lock()
 	defer s.counting.Unlock()
-	for _, listener := range s.listeners.keys() {
-		s.had[[2]string{listener, ""}] = 0
+	if listeners := s.listeners.all.Load(); listeners != nil {
+		for listener := range *listeners {
+			s.had[[2]string{listener, ""}] = 0
+		}
 	}
 	for k := range s.had {
 		s.had[k] = 0

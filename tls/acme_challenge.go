@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"path"
@@ -91,7 +92,7 @@ func (c *challenges) find(ctx context.Context, kind, name string) *challenge {
 func (c *challenges) certificate(ctx context.Context, name string) (*tls.Certificate, error) {
 	s := c.find(ctx, acme.ChallengeTypeTLSALPN01, name)
 	if s == nil {
-		return nil, errNoChallenge
+		return nil, errors.New("there is no challenge here")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

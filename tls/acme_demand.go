@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,11 +36,7 @@ type demand struct {
 	told   time.Time
 }
 
-var (
-	errFailedLately = errors.New("tls: fetching a certificate for this name failed a short while ago")
-	errTooManyNames = errors.New("tls: clients ask for certificates for too many names")
-	errNotYet       = errors.New("tls: the certificate for this name is being fetched: try again")
-)
+var errTooManyNames = errors.New("tls: clients ask for certificates for too many names")
 
 func (a *ACME) mayDemand(name string) bool {
 	if !nameForm.MatchString(name) {
@@ -70,7 +67,7 @@ func (a *ACME) fetchOnDemand(ctx context.Context, name string) (*managed, error)
 	case <-m.ready:
 		return m, nil
 	case <-ctx.Done():
-		return nil, errNotYet
+		return nil, errors.New("tls: the certificate for this name is being fetched: try again")
 	}
 }
 
@@ -109,7 +106,7 @@ func (a *ACME) admit(m *managed) (other *managed, err error) {
 		return nil, errTooManyNames
 	case m.inUse.Load() != nil:
 	case a.demand.failedLately(m.name):
-		return nil, errFailedLately
+		return nil, errors.New("tls: fetching a certificate for this name failed a short while ago")
 	case !a.demand.budget.Allow():
 		return nil, errTooManyNames
 	}
@@ -156,11 +153,7 @@ func (d *demand) fail(name string, now time.Time) (untold int, tell bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.failed) >= demandNames {
-		for n, until := range d.failed {
-			if now.After(until) {
-				delete(d.failed, n)
-			}
-		}
+		maps.DeleteFunc(d.failed, func(_ string, until time.Time) bool { return now.After(until) })
 	}
 	if d.failed == nil {
 		d.failed = map[string]time.Time{}

@@ -105,8 +105,6 @@ type orderError struct{ error }
 
 func (e *orderError) Unwrap() error { return e.error }
 
-var errNoChain = errors.New("the CA's answer has no certificate")
-
 func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.Certificate, error) {
 	client := i.client()
 	account, err := i.account(ctx, client.Client)
@@ -129,7 +127,7 @@ func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.
 		return acme.Certificate{}, err
 	}
 	if len(chains) == 0 {
-		return acme.Certificate{}, errNoChain
+		return acme.Certificate{}, errors.New("the CA's answer has no certificate")
 	}
 	return chains[0], nil // the one that the CA prefers
 }

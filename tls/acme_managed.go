@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,7 +195,7 @@ func (a *ACME) load(ctx context.Context, name string) (*kept, error) {
 	if err != nil {
 		return nil, fmt.Errorf("in the storage: %w", err)
 	}
-	if err := cert.Leaf.VerifyHostname(probe(name)); err != nil {
+	if err := cert.Leaf.VerifyHostname(strings.Replace(name, "*", "any", 1)); err != nil { // a name that it must cover
 		return nil, fmt.Errorf("in the storage: %w", err)
 	}
 	var about struct {
@@ -289,12 +290,4 @@ func (a *ACME) renewalInfo(ctx context.Context, m *managed, c *kept) *acme.Renew
 		return nil
 	}
 	return &info
-}
-
-// probe returns a name that a certificate for name must cover.
-func probe(name string) string {
-	if len(name) > 1 && name[0] == '*' {
-		return "any" + name[1:]
-	}
-	return name
 }

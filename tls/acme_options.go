@@ -1,10 +1,10 @@
 package proxytls
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -142,9 +142,7 @@ func (o *ACMEOptions) checkPattern(pattern string) error {
 }
 
 func (o *ACMEOptions) checkDirectory() error {
-	if o.Directory == "" {
-		o.Directory = certmagic.LetsEncryptProductionCA
-	}
+	o.Directory = cmp.Or(o.Directory, certmagic.LetsEncryptProductionCA)
 	u, err := url.Parse(o.Directory)
 	switch {
 	case err != nil || u.Scheme != "https" || u.Host == "":
@@ -166,12 +164,10 @@ func (o *ACMEOptions) checkStorage() error {
 	case err != nil:
 		return o.storageError(cause(err))
 	case !info.IsDir():
-		return o.storageError(errNoFolder)
+		return o.storageError(errors.New("not a folder"))
 	}
 	return nil
 }
-
-var errNoFolder = errors.New("not a folder")
 
 func (o *ACMEOptions) storageError(err error) error {
 	return o.errorf("storage", "%s: %w: it must be a folder that culvert can write to", o.Storage, err)
@@ -285,5 +281,3 @@ func (o *ACMEOptions) storageFolder() string {
 	}
 	return o.Storage
 }
-
-var errNoChallenge = fmt.Errorf("there is no challenge here")

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -69,18 +70,15 @@ func (p *policy) auth() tls.ClientAuthType {
 	}
 }
 
-var (
-	errNoClientCertificate = errors.New("the client showed no certificate (tls.client_auth)")
-	errRevoked             = errors.New("the client's certificate is revoked (tls.crls)")
-)
+var errRevoked = errors.New("the client's certificate is revoked (tls.crls)")
 
 // verify judges every connection, including one that resumes a session, which gets
 // no other check.
 func (p *policy) verify(cs tls.ConnectionState) error {
 	switch {
 	case p.key.auth == Require && len(cs.VerifiedChains) == 0:
-		return errNoClientCertificate
-	case len(cs.VerifiedChains) > 0 && !p.crls.leaveOne(cs.VerifiedChains):
+		return errors.New("the client showed no certificate (tls.client_auth)")
+	case len(cs.VerifiedChains) > 0 && !slices.ContainsFunc(cs.VerifiedChains, func(chain []*x509.Certificate) bool { return !p.crls.revoke(chain) }):
 		return errRevoked
 	}
 	return nil

@@ -1,6 +1,7 @@
 package proxytls
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -32,9 +33,7 @@ func New(o Options) (*Provider, error) {
 	if len(o.Certificates) == 0 && o.Fallback == nil {
 		return nil, errNoCertificate
 	}
-	if o.MinVersion == 0 {
-		o.MinVersion = tls.VersionTLS12
-	}
+	o.MinVersion = cmp.Or(o.MinVersion, tls.VersionTLS12)
 	p := &Provider{opts: o}
 	p.config = &tls.Config{
 		MinVersion:         o.MinVersion,
@@ -120,14 +119,10 @@ func (p *Provider) configOf(policy *policy) *tls.Config {
 }
 
 func (p *Provider) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if p.isChallenge(hello) {
+	if len(hello.SupportedProtos) == 1 && slices.Contains(p.opts.ChallengeProtos, hello.SupportedProtos[0]) {
 		return p.challenge, nil
 	}
 	return p.now.Load().connectionPolicy(hello.ServerName, hello.Conn.LocalAddr()).config, nil
-}
-
-func (p *Provider) isChallenge(hello *tls.ClientHelloInfo) bool {
-	return len(hello.SupportedProtos) == 1 && slices.Contains(p.opts.ChallengeProtos, hello.SupportedProtos[0])
 }
 
 func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

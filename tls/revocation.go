@@ -202,11 +202,6 @@ func nameKey(raw []byte) string {
 	return key.String()
 }
 
-// leaveOne reports whether one of the chains has no revoked certificate.
-func (r revocations) leaveOne(chains [][]*x509.Certificate) bool {
-	return slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return !r.revoke(chain) })
-}
-
 // revoke reports whether a certificate of the chain is revoked: by a list of the CA
 // that issued it, which is found by name, whichever of the CA's keys signed the
 // two. RFC 5280 §6.3.3. The chain's end counts, too: client_ca may have an

@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -18,9 +19,7 @@ func (t *trial) open(c call) *callT {
 
 func (t *trial) openWith(cl client, c call) *callT {
 	t.Helper()
-	if c.method == "" {
-		c.method = defaultMethod
-	}
+	c.method = cmp.Or(c.method, defaultMethod)
 	s, err := cl.open(t.ctx, c)
 	if err != nil {
 		t.Fatalf("open %s: %v", c.method, err)
@@ -185,8 +184,7 @@ type result struct {
 	compressed      int
 }
 
-// reason returns the reason in a status of culvert's own, or "". retry returns
-// culvert's retry delay, or 0.
+// retry returns culvert's retry delay, or 0.
 func (r result) retry() time.Duration {
 	for _, d := range r.status.Details() {
 		if info, ok := d.(*errdetails.RetryInfo); ok {

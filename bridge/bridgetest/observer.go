@@ -11,6 +11,8 @@ import (
 
 // An observer keeps the events that culvert reports.
 type observer struct {
+	report.Observer // for the others
+
 	mu      sync.Mutex
 	began   int
 	calls   []report.CallInfo // that ended
@@ -18,25 +20,17 @@ type observer struct {
 	refused []report.Refusal
 }
 
-func newObserver() *observer { return &observer{changed: make(chan struct{})} }
-
-func (o *observer) ConnBegan(report.ConnInfo) {}
-func (o *observer) ConnEnded(report.ConnInfo) {}
-
 func (o *observer) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.began++
-	return callObserver{o}
+	return callObserver{report.DiscardCall(), o}
 }
 
-type callObserver struct{ *observer }
-
-func (callObserver) Header(metadata.MD)            {}
-func (callObserver) Message(report.Direction, int) {}
-
-// WebEnded implements report.Observer.
-func (*observer) WebEnded(*report.WebInfo) {}
+type callObserver struct {
+	report.CallObserver
+	of *observer
+}
 
 // Refused implements report.Observer.
 func (o *observer) Refused(r report.Refusal) {
@@ -52,7 +46,8 @@ func (o *observer) refusals() []report.Refusal {
 	return o.refused[:len(o.refused):len(o.refused)]
 }
 
-func (o callObserver) Ended(c *report.CallInfo) {
+func (call callObserver) Ended(c *report.CallInfo) {
+	o := call.of
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.calls = append(o.calls, *c)

@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A scenario is one requirement, written once.
@@ -208,12 +210,12 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 		}
 		t.clientTLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authority.Pool}
 	}
-	t.observer = newObserver()
+	t.observer = &observer{Observer: report.Discard(), changed: make(chan struct{})}
 	cfg := bridge.Config{
 		Backend:  bridge.Backend{Target: target},
 		Logger:   slog.New(slog.NewTextHandler(&t.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Observer: t.observer,
-		Words:    parts.InFile,
+		Words:    rules.InFile,
 
 		StandardHTTP2: t.transport.standard,
 	}

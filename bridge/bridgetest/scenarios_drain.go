@@ -24,8 +24,8 @@ var drainScenarios = []scenario{
 	{"drain refuses new calls", 0, drainRefuses},
 	{"new calls are refused before the drain", 0, refusesBeforeDrain},
 	{"drain says goodbye to an idle connection", oneConnection, drainSaysGoodbye},
-	{"a connection without a call ends with a goodbye", oneConnection, idleSaysGoodbye},
-	{"a connection that is old ends with a goodbye", oneConnection, ageSaysGoodbye},
+	{"a connection without a call ends with a goodbye", oneConnection, saysGoodbye(func(c *bridge.Config) { c.Limits.ConnectionIdleTimeout = goodbyeAfter })},
+	{"a connection that is old ends with a goodbye", oneConnection, saysGoodbye(func(c *bridge.Config) { c.Limits.ConnectionMaxAge = goodbyeAfter })},
 	{"drain with a client that takes nothing", streamedReplies, drainUnread},
 	{"close at once", 0, closeAtOnce},
 }
@@ -206,22 +206,16 @@ func drainSaysGoodbye(t *trial) {
 // up meanwhile.
 const goodbyeAfter = 2 * time.Second
 
-func idleSaysGoodbye(t *trial) {
-	t.saysGoodbye(func(c *bridge.Config) { c.Limits.ConnectionIdleTimeout = goodbyeAfter })
-}
-
-func ageSaysGoodbye(t *trial) {
-	t.saysGoodbye(func(c *bridge.Config) { c.Limits.ConnectionMaxAge = goodbyeAfter })
-}
-
 // saysGoodbye checks the end of a connection that has a time limit.
-func (t *trial) saysGoodbye(limit func(*bridge.Config)) {
-	t.serve(echo, limit)
-	if t.transport.tls {
-		t.Log("looked at in plaintext")
-		return
+func saysGoodbye(limit func(*bridge.Config)) func(*trial) {
+	return func(t *trial) {
+		t.serve(echo, limit)
+		if t.transport.tls {
+			t.Log("looked at in plaintext")
+			return
+		}
+		t.wantGoodbye(t.idleConn())
 	}
-	t.wantGoodbye(t.idleConn())
 }
 
 // idleConn opens an HTTP/2 connection that is up; tunnel is not nil if the

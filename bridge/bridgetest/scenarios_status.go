@@ -18,8 +18,8 @@ import (
 )
 
 var statusScenarios = []scenario{
-	{"every code without a message", 0, everyCodeTrailersOnly},
-	{"every code after a message", 0, everyCodeAfterMessage},
+	{"every code without a message", 0, func(t *trial) { everyCode(t, false) }},
+	{"every code after a message", 0, func(t *trial) { everyCode(t, true) }},
 	{"codes that nobody knows", 0, unknownCodes},
 	{"unicode, long and hostile messages", 0, statusMessages},
 	{"messages escaped badly", 0, badlyEscapedMessages},
@@ -30,9 +30,6 @@ var statusScenarios = []scenario{
 	{"a status in words that culvert's upstream uses itself", 0, statusInLibraryWords},
 	{"a status that claims to be culvert's", 0, statusClaimsCulvert},
 }
-
-func everyCodeTrailersOnly(t *trial) { everyCode(t, false) }
-func everyCodeAfterMessage(t *trial) { everyCode(t, true) }
 
 // askedCode makes the backend answer with the code that the request's message names.
 func askedCode(replyFirst bool) handler {

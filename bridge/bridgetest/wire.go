@@ -211,7 +211,7 @@ func headerLines(c call, d dialect) [][2]string {
 	if d.isConnect() {
 		lines = connectLines(c, d)
 	} else if d.isPlain() {
-		lines = plainLines(c, d)
+		lines = askedLines([][2]string{{"content-type", d.contentType()}}, c, "content-encoding")
 	}
 	return append(lines, metadataLines(c)...)
 }

@@ -40,11 +40,6 @@ func lastStatus(b []byte) (st *status.Status, name string, err error) {
 	return st, name, err
 }
 
-// plainLines are headerLines of one message in JSON.
-func plainLines(c call, d dialect) [][2]string {
-	return askedLines([][2]string{{"content-type", d.contentType()}}, c, "content-encoding")
-}
-
 // judgePlain checks the head of an answer with lines or events, or of a failure before
 // the first.
 func (r *reply) judgePlain() (err error) {

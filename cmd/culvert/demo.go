@@ -14,8 +14,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/demo"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 func newDemoCommand() *cobra.Command {
@@ -69,7 +69,7 @@ Nothing leaves this machine. If a port is taken, demo uses a free one.`,
 func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 	return bridge.New(bridge.Config{
 		Backend:      bridge.Backend{Target: c.Backend},
-		Words:        wiring.Words,
+		Words:        rules.InFile,
 		Observer:     demoObserver{report.Discard(), c},
 		AllowOrigins: c.AllowOrigins,
 		LoopbackOnly: c.LoopbackOnly,

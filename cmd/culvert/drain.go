@@ -20,6 +20,8 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
+// newDrainCommand returns the command, which asks a running culvert to drain. SIGTERM is in
+// internal/serve/run.go.
 func newDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain",

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,15 @@ const (
 	exitMisuse = 2 // an unknown flag, argument or command
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// heapProfileRate is how many allocated bytes lie between two samples of the heap profile on
+// the admin address. With Go's default, 512 KiB, the samples took 0.4 % of the CPU time of
+// short calls; 40 MB a second still give ten.
+const heapProfileRate = 4 << 20
+
+func main() {
+	runtime.MemProfileRate = heapProfileRate // before anything is worth a sample
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run is main with the caller's arguments and outputs. It returns the exit
 // code.

@@ -1,5 +1,24 @@
 package rules
 
+// flags are those of the program that set what the bridge's texts tell to set, by the keys
+// of the file.
+var flags = map[string]string{"allow_origins": "--allow-origin", "methods.allow": "--allow-method", "backend.tls": "--backend-tls"}
+
+// InFile says the settings in the bridge's texts as the users of the program do: by the keys
+// of the file, and by flags where one is to be set. It is a report.Words.
+func InFile(key, value string, set bool) string {
+	flag := flags[key]
+	switch {
+	case !set || flag == "":
+		return key
+	case value != "":
+		return flag + " " + value
+	case key == "allow_origins":
+		return flag + " (" + key + ")"
+	}
+	return flag
+}
+
 // Framings of bare messages.
 const (
 	FramingProtobuf = "protobuf"

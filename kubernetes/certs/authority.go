@@ -17,8 +17,6 @@ import (
 // some time, usually under a second, and its clock may be behind.
 const settle = 30 * time.Second
 
-var errUntrusted = errors.New("the API server doesn't trust its CA yet")
-
 // A published authority signs only with a CA that is in the caBundle. The library asks
 // again until it does.
 type published struct {
@@ -61,7 +59,9 @@ func (c clockReader) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
-		c.trust.clockBehind(time.Since(date))
+		c.trust.mu.Lock()
+		c.trust.behind = max(time.Since(date), 0)
+		c.trust.mu.Unlock()
 	}
 	return res, nil
 }
@@ -83,7 +83,7 @@ func (t *trust) accepts(leaf *x509.Certificate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ca == nil || leaf.CheckSignatureFrom(t.ca) != nil {
-		return errUntrusted
+		return errors.New("the API server doesn't trust its CA yet")
 	}
 	return nil
 }
@@ -95,13 +95,6 @@ func (t *trust) settled(leaf *x509.Certificate) bool {
 	return time.Since(t.since) >= settle && time.Since(leaf.NotBefore)-t.behind >= settle
 }
 
-// clockBehind notes how far the clock of the API server is behind.
-func (t *trust) clockBehind(behind time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.behind = max(behind, 0)
-}
-
 // early returns for how long the API server's clock refuses the certificate or its CA.
 func (t *trust) early(leaf *x509.Certificate) time.Duration {
 	t.mu.Lock()
@@ -111,17 +104,4 @@ func (t *trust) early(leaf *x509.Certificate) time.Duration {
 		begins = t.ca.NotBefore
 	}
 	return t.behind - time.Since(begins)
-}
-
-func (t *trust) setProblem(err error) (before error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before, t.problem = t.problem, err
-	return before
-}
-
-func (t *trust) currentProblem() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.problem
 }

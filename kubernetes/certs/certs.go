@@ -50,9 +50,8 @@ type Source struct {
 }
 
 var (
-	errNotYet  = errors.New("no serving certificate yet")
-	errClock   = errors.New("the serving certificate isn't valid yet by the clock of the API server")
-	errExpired = errors.New("the serving certificate has expired")
+	errNotYet = errors.New("no serving certificate yet")
+	errClock  = errors.New("the serving certificate isn't valid yet by the clock of the API server")
 )
 
 // New returns a source that has no certificate before [Source.Run].
@@ -103,8 +102,10 @@ func (s *Source) Certificate() (*tls.Certificate, error) {
 	if err == nil {
 		return s.serve(c)
 	}
-	if problem := s.trust.currentProblem(); problem != nil {
-		return nil, fmt.Errorf("%w: %w", errNotYet, problem)
+	s.trust.mu.Lock()
+	defer s.trust.mu.Unlock()
+	if s.trust.problem != nil {
+		return nil, fmt.Errorf("%w: %w", errNotYet, s.trust.problem)
 	}
 	return nil, errNotYet
 }
@@ -122,7 +123,7 @@ func (s *Source) serve(c *tls.Certificate) (*tls.Certificate, error) {
 		s.served = c
 	}
 	if now.After(s.served.Leaf.NotAfter) {
-		return nil, errExpired
+		return nil, errors.New("the serving certificate has expired")
 	}
 	return s.served, nil
 }

@@ -2,14 +2,11 @@ package certs
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 
 	"k8s.io/client-go/tools/clientcmd"
 )
-
-var errNoAPIServer = errors.New("no API server to keep the serving certificate: set --tls-cert and --tls-key, or run in a pod, or set KUBECONFIG")
 
 // find sets the API server and the namespace that aren't set. It finds the server as
 // kubectl does: by KUBECONFIG, or by what each pod has. The namespace is the pod's own,
@@ -21,7 +18,7 @@ func (o *Options) find() error {
 	found := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil)
 	var err error
 	if o.API, err = found.ClientConfig(); err != nil {
-		return fmt.Errorf("%w: %w", errNoAPIServer, err)
+		return fmt.Errorf("no API server to keep the serving certificate: set --tls-cert and --tls-key, or run in a pod, or set KUBECONFIG: %w", err)
 	}
 	namespace, _, err := found.Namespace()
 	o.Namespace = cmp.Or(o.Namespace, os.Getenv("POD_NAMESPACE"), namespace)

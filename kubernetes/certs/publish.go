@@ -53,7 +53,10 @@ func (s *Source) report(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return // the end isn't a problem
 	}
-	before := s.trust.setProblem(err)
+	s.trust.mu.Lock()
+	before := s.trust.problem
+	s.trust.problem = err
+	s.trust.mu.Unlock()
 	switch {
 	case errors.Is(err, errNoCA): // the library makes it in a moment
 	case err != nil && (before == nil || before.Error() != err.Error()):

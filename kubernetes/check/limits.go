@@ -18,21 +18,14 @@ func (c *checker) limitRanges(s *subject) {
 	if s.sidecar == nil || !s.asks() {
 		return
 	}
-	var ranges []*corev1.LimitRange
-	for _, l := range c.snapshot.limits {
-		if l.Namespace == s.ns.Name {
-			ranges = append(ranges, l)
-		}
-	}
+	ranges := slices.DeleteFunc(slices.Clone(c.snapshot.limits), func(l *corev1.LimitRange) bool { return l.Namespace != s.ns.Name })
 	with := limited(s.pod, ranges)
 	sidecar := inject.Sidecar(&with.Spec)
 	without, _ := inject.Remove(with)
 	for _, l := range ranges {
 		for i := range l.Spec.Limits {
 			item := &l.Spec.Limits[i]
-			names := slices.Concat(slices.Collect(maps.Keys(item.Max)), slices.Collect(maps.Keys(item.Min)), slices.Collect(maps.Keys(item.MaxLimitRequestRatio)))
-			slices.Sort(names)
-			for _, name := range slices.Compact(names) {
+			for _, name := range slices.Sorted(maps.Keys(filled(item.Max, item.Min, item.MaxLimitRequestRatio))) {
 				var broken []string
 				switch item.Type {
 				case corev1.LimitTypeContainer:

@@ -64,16 +64,12 @@ const policyHead = `# It closes all ports that it doesn't list to other pods. It
 
 // policiesOf returns the policies that decide who reaches the subject's pods.
 func (s *Snapshot) policiesOf(sub *subject) []*networkingv1.NetworkPolicy {
-	var found []*networkingv1.NetworkPolicy
-	for _, p := range s.policies {
+	return slices.DeleteFunc(slices.Clone(s.policies), func(p *networkingv1.NetworkPolicy) bool {
 		// A policy without types is about ingress.
 		about := len(p.Spec.PolicyTypes) == 0 || slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress)
 		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.PodSelector)
-		if about && err == nil && p.Namespace == sub.ns.Name && selector.Matches(labels.Set(sub.pod.Labels)) {
-			found = append(found, p)
-		}
-	}
-	return found
+		return !about || err != nil || p.Namespace != sub.ns.Name || !selector.Matches(labels.Set(sub.pod.Labels))
+	})
 }
 
 // closed finds policies that keep clients or probes from culvert.

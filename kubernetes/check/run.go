@@ -68,12 +68,7 @@ func (o Options) config(s *Snapshot) (*inject.Config, bool) {
 // anything returns a configuration that allows everything.
 func anything() *inject.Config {
 	c := inject.DefaultConfig()
-	var restricted []string
-	for _, name := range inject.AnnotationNames() {
-		if inject.Restricted(name) {
-			restricted = append(restricted, name)
-		}
-	}
+	restricted := slices.DeleteFunc(inject.AnnotationNames(), func(name string) bool { return !inject.Restricted(name) })
 	c.Allow = []inject.Allowance{{Namespaces: []string{"*"}, Annotations: restricted}}
 	return &c
 }

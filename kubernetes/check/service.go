@@ -203,14 +203,10 @@ func (c *checker) hostPorts(s *subject) (steps []string) {
 }
 
 func (s *Snapshot) servicesOf(sub *subject) []*corev1.Service {
-	var found []*corev1.Service
-	for _, svc := range s.services {
-		if svc.Namespace == sub.ns.Name && len(svc.Spec.Selector) > 0 &&
-			labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(sub.pod.Labels)) {
-			found = append(found, svc)
-		}
-	}
-	return found
+	return slices.DeleteFunc(slices.Clone(s.services), func(svc *corev1.Service) bool {
+		return svc.Namespace != sub.ns.Name || len(svc.Spec.Selector) == 0 ||
+			!labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(sub.pod.Labels))
+	})
 }
 
 // target returns the pod's port that a Service's port leads to; 0 if the pod has none

@@ -255,8 +255,11 @@ func trim(meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range list {
 			if c := &list[i]; c.Name != inject.ContainerName {
-				loopback := slices.Concat(onLoopback(c.Command), onLoopback(c.Args), onLoopback(values(c.Env)))
-				c.Env, c.EnvFrom, c.Command, c.Args = nil, nil, nil, loopback
+				texts := slices.Concat(c.Command, c.Args)
+				for _, v := range c.Env {
+					texts = append(texts, v.Value)
+				}
+				c.Env, c.EnvFrom, c.Command, c.Args = nil, nil, nil, onLoopback(texts)
 				c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return !strings.HasPrefix(m.Name, ownVolumes) })
 			}
 		}
@@ -284,14 +287,6 @@ func onLoopback(texts []string) []string {
 	var all []string
 	for _, text := range texts {
 		all = append(all, loopbackAddress.FindAllString(text, -1)...)
-	}
-	return all
-}
-
-func values(env []corev1.EnvVar) []string {
-	all := make([]string, len(env))
-	for i, v := range env {
-		all[i] = v.Value
 	}
 	return all
 }

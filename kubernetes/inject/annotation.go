@@ -198,13 +198,11 @@ func (s *settings) read(name, value, namespace string, c *Config) error {
 		s.drain = d
 		return nil
 	}
-	s.variables = append(s.variables, corev1.EnvVar{Name: key.Env, Value: escape(value)})
+	// Kubernetes would replace $(NAME) in the value, and reads $$ as $.
+	// https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
+	s.variables = append(s.variables, corev1.EnvVar{Name: key.Env, Value: strings.ReplaceAll(value, "$", "$$")})
 	return nil
 }
-
-// escape keeps Kubernetes from replacing $(NAME) in a value. It reads $$ as $.
-// https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
-func escape(value string) string { return strings.ReplaceAll(value, "$", "$$") }
 
 func portNumber(text string) (int32, error) {
 	n, err := strconv.ParseUint(text, 10, 16)

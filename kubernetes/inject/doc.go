@@ -1,8 +1,8 @@
 // Package inject adds culvert to a pod as a native sidecar, and removes it.
 //
-// [Pod] is a function from pod to pod. The admission webhook, the commands inject
-// and uninject, and the tests all call it, so that a pod is the same whoever
-// injected it. The package reads no files and opens no connections. The files, in
+// [Pod] is a function from pod to pod, and [Operations] gives its result as a JSON patch,
+// which the admission webhook and the command inject use. Both make the same plan, so that
+// a pod is the same whoever injected it. The package reads no files and opens no connections. The files, in
 // the order in which Pod uses them:
 //
 //   - optin.go decides whether a pod gets culvert

@@ -69,13 +69,6 @@ func (r *jsonReader) read() (*yaml.Node, error) {
 	return n, nil
 }
 
-// jsonIndent returns the blanks in front of the first key.
-func jsonIndent(body []byte) string {
-	lines := bytes.SplitN(body, []byte("\n"), 3)
-	blanks := lines[1][:len(lines[1])-len(bytes.TrimLeft(lines[1], " \t"))]
-	return string(blanks)
-}
-
 // writeJSON writes the tree of a JSON text. Numbers keep their digits.
 func writeJSON(to *bytes.Buffer, n *yaml.Node) error {
 	switch n.Kind {

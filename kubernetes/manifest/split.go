@@ -187,7 +187,9 @@ func (d *document) encode(to *bytes.Buffer) error {
 			return err
 		}
 		if bytes.Contains(bytes.TrimSpace(d.body), []byte("\n")) {
-			return errors.Join(json.Indent(to, text.Bytes(), "", jsonIndent(d.body)), to.WriteByte('\n'))
+			second := bytes.SplitN(d.body, []byte("\n"), 3)[1]
+			blanks := second[:len(second)-len(bytes.TrimLeft(second, " \t"))] // in front of the first key
+			return errors.Join(json.Indent(to, text.Bytes(), "", string(blanks)), to.WriteByte('\n'))
 		}
 		to.Write(append(text.Bytes(), '\n'))
 		return nil

@@ -60,8 +60,6 @@ type finder struct {
 	left int // nodes that it may look at
 }
 
-var errTooMany = errors.New("its lists hold each other by aliases, again and again: write them out")
-
 // objects returns the objects at a node. The entries of a typed list, such as
 // DeploymentList, may leave out what the list's type says.
 func (f *finder) objects(n *yaml.Node, version, kind string) []object {
@@ -72,7 +70,7 @@ func (f *finder) objects(n *yaml.Node, version, kind string) []object {
 		return nil
 	}
 	if f.left--; f.left < 0 {
-		return []object{{node: n, kind: "List", wrong: errTooMany}}
+		return []object{{node: n, kind: "List", wrong: errors.New("its lists hold each other by aliases, again and again: write them out")}}
 	}
 	var head struct {
 		APIVersion string `yaml:"apiVersion"`

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"mime"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
@@ -104,7 +106,10 @@ func (h *handler) review(w http.ResponseWriter, r *http.Request, labels map[stri
 	if err != nil {
 		return nil, verdictOf(err), err
 	}
-	answer, err := writeReview(response)
+	answer, err := json.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Response: response,
+	})
 	return answer, result, err
 }
 

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 )
@@ -10,7 +11,11 @@ func (s *Server) healthPaths() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.unready(); err != nil {
+		_, err := s.options.Certificate()
+		if s.draining.Load() {
+			err = errors.New("draining: the injector is about to end")
+		}
+		if err != nil { // no API server should be sent here
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -18,13 +23,4 @@ func (s *Server) healthPaths() http.Handler {
 	})
 	mux.Handle("GET /metrics", s.metrics.handler())
 	return mux
-}
-
-// unready returns why no API server should be sent here, or nil.
-func (s *Server) unready() error {
-	if s.draining.Load() {
-		return errDraining
-	}
-	_, err := s.options.Certificate()
-	return err
 }

@@ -67,7 +67,7 @@ func (m *memory) body(w http.ResponseWriter, r *http.Request) (body []byte, rele
 		size = MaxReviewBytes
 	}
 	if !m.waiting.TryAcquire(1) {
-		return nil, nil, errQueue
+		return nil, nil, &httpError{fmt.Errorf("%d other large requests wait for memory", maxWaiting), http.StatusServiceUnavailable}
 	}
 	release, err = take(r.Context(), m.bodies, size)
 	m.waiting.Release(1)
@@ -139,7 +139,6 @@ var errTooManyParts = fmt.Errorf("the pod has more fields and list items than th
 
 var (
 	errTooMany  = &httpError{fmt.Errorf("too many requests at once: %d, and %d of one address, may be under way", maxRequests, maxOfAddress), http.StatusServiceUnavailable}
-	errQueue    = &httpError{fmt.Errorf("%d other large requests wait for memory", maxWaiting), http.StatusServiceUnavailable}
 	errTooLarge = &httpError{fmt.Errorf("the review is over the limit of %d bytes", MaxReviewBytes), http.StatusRequestEntityTooLarge}
 	errBusy     = &httpError{fmt.Errorf("the request ended before there was memory for it: reviews in progress may hold %d MiB", (bodiesBytes+podsBytes)>>20), http.StatusServiceUnavailable}
 )

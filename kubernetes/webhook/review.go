@@ -162,10 +162,3 @@ func (h *handler) answer(body []byte, labels map[string]string) (*admissionv1.Ad
 }
 
 var pods = metav1.GroupVersionResource{Version: "v1", Resource: "pods"}
-
-func writeReview(response *admissionv1.AdmissionResponse) ([]byte, error) {
-	return json.Marshal(admissionv1.AdmissionReview{
-		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
-		Response: response,
-	})
-}

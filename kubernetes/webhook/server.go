@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,12 +31,6 @@ const (
 	// they would keep bodies from arriving for which there is memory.
 	maxStreams  = 100
 	streamBytes = 64 << 10 // HTTP/2 has no less at the beginning
-)
-
-var (
-	errDraining  = errors.New("draining: the injector is about to end")
-	errEndedBad  = errors.New("requests were still running when the injector ended")
-	errNoClients = errors.New("no CA certificates for clients")
 )
 
 // Options are the options of a [Server].
@@ -132,7 +125,7 @@ func (s *Server) tlsConfig() *tls.Config {
 		c.Certificates = []tls.Certificate{*certificate}
 		if s.options.ClientCA != nil {
 			if c.ClientCAs, err = s.options.ClientCA(); err != nil {
-				return nil, fmt.Errorf("%w: %w", errNoClients, err)
+				return nil, fmt.Errorf("no CA certificates for clients: %w", err)
 			}
 			c.ClientAuth = tls.RequireAndVerifyClientCert
 		}
@@ -184,7 +177,7 @@ func (s *Server) drain(ctx context.Context, failed <-chan error) error {
 	defer cancel()
 	// HTTP/2 clients are told to open a new connection, which goes to another replica.
 	if err := s.main.server.Shutdown(ctx); err != nil {
-		return fmt.Errorf("%w: %w", errEndedBad, err)
+		return fmt.Errorf("requests were still running when the injector ended: %w", err)
 	}
 	s.options.Log.Info("ended")
 	return nil

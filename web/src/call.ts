@@ -4,7 +4,7 @@ import { type Connections, ended } from "./connections.js";
 import { addFields, checkHeader, checkSize, checkStatus, convert, frame, requestFields, retryDelay } from "./grpc.js";
 import { joined, u32 } from "./h2/bytes.js";
 import { H2Error, type Stream } from "./h2/index.js";
-import { Code, fault, faultOf, fromBinary, toBinary } from "./peers.js";
+import { Code, fault, faultOf, fromBinary, late, toBinary } from "./peers.js";
 import type { CulvertTransportOptions } from "./transport.js";
 
 export type Message = MessageShape<DescMessage>;
@@ -40,13 +40,15 @@ export async function call(
   deadline: number,
 ): Promise<AnyResponse> {
   const { method, signal } = request;
-  const { fallback, gzip, binaryOptions, readMaxBytes = 1 << 24, writeMaxBytes = 1 << 24 } = options;
+  const { fallback, binaryOptions, readMaxBytes = 1 << 24, writeMaxBytes = 1 << 24 } = options;
+  const gzip = options.gzip && !!globalThis.CompressionStream;
   const single = !request.stream || method.methodKind === "server_streaming";
   const parts: Promise<Uint8Array | undefined>[] = [];
   const messages = request.stream ? request.message[Symbol.asyncIterator]() : [request.message].values();
   let stream: Stream | undefined;
   let size = 0;
   let failure: ConnectError | undefined;
+  let last: Message;
 
   /** The next message of the request, framed; undefined at its end. */
   const next = async () => {
@@ -54,6 +56,7 @@ export async function call(
     if (done) {
       return;
     }
+    last = value;
     let bytes: Uint8Array = toBinary(method.input, value, binaryOptions);
     checkSize(bytes.length, writeMaxBytes, "writeMaxBytes");
     const compress = gzip && bytes.length > 1023;
@@ -63,6 +66,14 @@ export async function call(
     size += bytes.length;
     return frame(bytes, compress ? 1 : 0);
   };
+
+  /** The one message of a server stream, also after a stream has taken it. */
+  async function* replay() {
+    parts[0] ??= next();
+    if (await parts[0]) {
+      yield last;
+    }
+  }
 
   /** Sends the request, from its beginning. Never rejects. */
   const send = async (to: Stream) => {
@@ -94,6 +105,9 @@ export async function call(
     }
     if (failure) {
       return failure;
+    }
+    if (deadline && performance.now() >= deadline) {
+      return late(); // a server may notice before this program's timer runs
     }
     if (e instanceof H2Error) {
       // gRPC PROTOCOL-HTTP2, "Errors"
@@ -164,30 +178,34 @@ export async function call(
   const left = () => deadline && Math.max(1, Math.ceil(deadline - performance.now()));
   for (let tries = 1; ; tries++) {
     try {
-      stream = await connections.take(
-        (connection) => connection.open(requestFields(url, method, header, left(), gzip)),
+      const taken = await connections.take(
+        (connection) => {
+          // At once: an abort before the promise resolves must find it.
+          stream = connection.open(requestFields(url, method, header, left(), gzip));
+          return stream;
+        },
         signal,
         fallback && single,
       );
-      if (!stream) {
+      if (!taken) {
         const by = fallback as unknown as { unary: AnyCall; stream: AnyCall };
         const response = await by[request.stream ? "stream" : "unary"](
           method,
           signal,
           left(),
           header,
-          request.message,
+          request.stream ? replay() : request.message,
           request.contextValues,
         );
         connections.block();
         return response;
       }
-      void send(stream);
-      const head = await stream.head;
+      void send(taken);
+      const head = await taken.head;
       const response = { service: method.parent, header: new Headers(), trailer: new Headers() };
       addFields(response.header, head);
       checkHeader(response.header, head[0]?.[1]);
-      const replies = receive(stream, response.header, response.trailer);
+      const replies = receive(taken, response.header, response.trailer);
       return { ...response, method, stream: request.stream, message: request.stream ? replies : await only(replies) } as AnyResponse;
     } catch (e) {
       stream?.reset(cancel);

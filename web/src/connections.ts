@@ -59,6 +59,7 @@ export function createConnections(
   let retryAt = 0;
   let failures = 0;
   let blocked = false;
+  let worked = false; // on this network
   let cause: string | undefined;
   let state: ConnectionState = unused;
 
@@ -83,7 +84,7 @@ export function createConnections(
       state = next;
       for (const listener of listeners) {
         // Not again within one task, and not if the listener itself makes a change.
-        queueMicrotask(() => next === state && listener(next));
+        queueMicrotask(() => next === state && listeners.has(listener) && listener(next));
       }
     }
   };
@@ -94,7 +95,7 @@ export function createConnections(
   };
   const forget = () => {
     stopTimer();
-    blocked = false;
+    blocked = worked = false;
     failures = retryAt = 0;
   };
 
@@ -141,7 +142,7 @@ export function createConnections(
         leave();
         stopTimer();
         cause = entries.length ? cause : why;
-        blocked ||= code === forbidden;
+        blocked ||= code === forbidden && !entries.length;
         failures = entry && Date.now() - began > 1e4 ? 0 : failures + 1;
         // 1012 is "service restart", 1013 is "try again later": come back after 5 to 30 s.
         retryAt = Date.now() + (code >> 1 === 506 ? 5e3 + Math.random() * 25e3 : Math.random() * Math.min(1e4, 250 * 2 ** failures));
@@ -172,9 +173,10 @@ export function createConnections(
                 clearTimeout(late);
                 attempt = cause = undefined;
                 blocked = false;
+                worked = true;
                 entry = { h2, pipe, used: Date.now(), leave };
                 entries.push(entry);
-                sweeper ??= setInterval(sweep, idleMs / 4);
+                sweeper ??= setInterval(sweep, Math.min(idleMs / 4, 6e4));
                 serve(0);
               }
             },
@@ -288,7 +290,7 @@ export function createConnections(
 
     /** Tells that the fallback has worked where WebSockets don't. */
     block() {
-      blocked = !entries.length;
+      blocked = !entries.length && !worked;
       update();
     },
 

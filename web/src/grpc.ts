@@ -18,7 +18,7 @@ export function requestFields(url: URL, method: DescMethod, metadata: Headers, t
   header.set("te", "trailers");
   if (timeoutMs) {
     // At most eight digits.
-    header.set("grpc-timeout", timeoutMs < 1e8 ? `${timeoutMs}m` : `${Math.ceil(timeoutMs / 1000)}S`);
+    header.set("grpc-timeout", timeoutMs < 1e8 ? `${timeoutMs}m` : `${Math.min(99999999, Math.ceil(timeoutMs / 1000))}S`);
   }
   if (compress) {
     header.set("grpc-encoding", "gzip");

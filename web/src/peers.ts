@@ -26,3 +26,6 @@ export const fault = (code: number, message: string, metadata?: HeadersInit) => 
 
 /** Makes an error of anything that was thrown. */
 export const faultOf = (e: unknown, code?: number) => ConnectError.from(e, code);
+
+/** Makes the error of a call whose deadline has passed. */
+export const late = () => fault(Code.DeadlineExceeded, "the deadline has passed");

@@ -2,7 +2,7 @@ import type { BinaryReadOptions, BinaryWriteOptions, DescMessage, DescMethod, Me
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import { type AnyRequest, type AnyResponse, call } from "./call.js";
 import { type ConnectionState, type Connections, createConnections, unused } from "./connections.js";
-import { Code, create, createContextValues, fault, faultOf } from "./peers.js";
+import { Code, create, createContextValues, fault, faultOf, late } from "./peers.js";
 import type { WebSocketConstructor } from "./pipe.js";
 
 export interface CulvertTransportOptions {
@@ -64,9 +64,10 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
   // Not before it is needed: where pages are rendered on a server, no relative URL can be resolved.
   const connect = () => {
     if (!connections) {
-      const base = baseUrl.replace(/\/?$/, "/");
-      url = new URL(new Request(base).url);
-      const socket = new Request(socketUrl ?? base).url.replace(/^http/, "ws");
+      url = new URL(new Request(baseUrl.replace(/^ws/, "http")).url);
+      url.search = url.hash = "";
+      url.pathname = url.pathname.replace(/\/?$/, "/");
+      const socket = (socketUrl ? new Request(socketUrl.replace(/^ws/, "http")).url : url.href).replace(/^http/, "ws");
       const key = protocols ?? webSocket ?? shared;
       const alike = shared.get(key) ?? new Map<string, Connections>();
       shared.set(key, alike);
@@ -91,17 +92,14 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
   ): Promise<AnyResponse> => {
     const controller = new AbortController();
     const ending = controller.signal;
+    let inputs: AsyncIterator<Input> | undefined;
     const end = (reason: unknown = null) => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", abort);
       running.delete(end);
       controller.abort(reason);
-      if (stream) {
-        (input as Inputs)
-          [Symbol.asyncIterator]()
-          .return?.()
-          .catch(() => {});
-      }
+      // Of inputs that aren't generators, it may throw or return no promise.
+      (async () => inputs?.return?.())().catch(() => {});
     };
     const abort = () => end(faultOf(signal?.reason, Code.Canceled));
     const fail = (e: unknown): never => {
@@ -110,8 +108,7 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       throw error;
     };
     const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : 0;
-    const timer =
-      deadline && setTimeout(() => end(fault(Code.DeadlineExceeded, "the deadline has passed")), Math.min(timeoutMs, 2 ** 31 - 1));
+    const timer = deadline && setTimeout(() => end(late()), Math.min(timeoutMs, 2 ** 31 - 1));
 
     running.add(end);
     signal?.addEventListener("abort", abort);
@@ -119,6 +116,8 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       abort();
     }
     try {
+      // Once: a ReadableStream gives no second one, and a second generator isn't the one that runs.
+      inputs = stream ? (input as Inputs)[Symbol.asyncIterator]() : undefined;
       ending.throwIfAborted();
       const link = connect();
       const last = async (request: AnyRequest): Promise<AnyResponse> => {
@@ -131,13 +130,10 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       };
       const next = interceptors.reduceRight((next, interceptor) => interceptor(next), last);
       const response = await Promise.race([
-        new Promise<never>((_, reject) => {
-          ending.addEventListener("abort", () => reject(ending.reason));
-        }),
         next({
           stream,
           method,
-          message: stream ? whole(method.input, input as Inputs) : create(method.input, input as Input),
+          message: inputs ? whole(method.input, inputs) : create(method.input, input as Input),
           service: method.parent,
           requestMethod: "POST",
           url: `${url.href}${method.parent.typeName}/${method.name}`,
@@ -145,6 +141,10 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
           contextValues,
           signal: ending,
         } as AnyRequest),
+        // Behind the call: if an interceptor throws at once, nobody would take this one's rejection.
+        new Promise<never>((_, reject) => {
+          ending.addEventListener("abort", () => reject(ending.reason));
+        }),
       ]);
       if (!response.stream) {
         end();
@@ -187,8 +187,8 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
 }
 
 /** Messages with all their fields, as interceptors and the encoder want them. */
-async function* whole(schema: DescMessage, input: Inputs) {
-  for await (const message of input) {
+async function* whole(schema: DescMessage, inputs: AsyncIterator<Input>) {
+  for await (const message of { [Symbol.asyncIterator]: () => inputs }) {
     yield create(schema, message);
   }
 }

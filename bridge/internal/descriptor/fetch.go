@@ -85,14 +85,12 @@ func (f *fetch) whole(ctx context.Context) (*Set, error) {
 			case ownFiles[name] != nil:
 				f.known[name] = true // few servers have protobuf's own files
 			default:
-				return nil, &MissingFileError{readable(name), readable(f.files[i].GetName()), cmp.Or(missing, errNotInAnswer)}
+				return nil, &MissingFileError{readable(name), readable(f.files[i].GetName()), cmp.Or(missing, errors.New("the answer doesn't have it"))}
 			}
 		}
 	}
 	return newSet(f.files, &f.quota)
 }
-
-var errNotInAnswer = errors.New("the answer doesn't have it")
 
 type fetch struct {
 	from  Source

@@ -31,7 +31,7 @@ func Parse(data []byte) (*Set, error) {
 		}
 	}
 	if len(data) > MaxSetBytes {
-		return nil, errTooLarge
+		return nil, fmt.Errorf("larger than %d MiB", MaxSetBytes>>20)
 	}
 	q := &quota{maxMemory: maxSetMemory, maxWork: maxSetWork}
 	var files []*descriptorpb.FileDescriptorProto
@@ -62,10 +62,7 @@ func Parse(data []byte) (*Set, error) {
 	return s, err
 }
 
-var (
-	errTooLarge = fmt.Errorf("larger than %d MiB", MaxSetBytes>>20)
-	errNoSet    = errors.New("not a FileDescriptorSet or a Buf image: write one with protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE")
-)
+var errNoSet = errors.New("not a FileDescriptorSet or a Buf image: write one with protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE")
 
 func unzipped(data []byte) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(data))

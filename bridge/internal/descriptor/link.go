@@ -84,7 +84,7 @@ func newSet(files []*descriptorpb.FileDescriptorProto, q *quota) (*Set, error) {
 func (l *linker) falseType() error {
 	for name, own := range special {
 		if d, err := l.linked.FindDescriptorByName(name); err == nil && d.ParentFile() != own.ParentFile() {
-			return &FalseTypeError{Type: string(name), File: readable(d.ParentFile().Path()), Cause: errPlace}
+			return &FalseTypeError{Type: string(name), File: readable(d.ParentFile().Path()), Cause: errors.New("it isn't at the top of the package " + wellKnown)}
 		}
 	}
 	return nil

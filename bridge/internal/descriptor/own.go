@@ -117,10 +117,7 @@ func (e *FalseTypeError) Error() string {
 
 func (e *FalseTypeError) Unwrap() error { return e.Cause }
 
-var (
-	errKind  = errors.New("it is no message, or no enum")
-	errPlace = errors.New("it isn't at the top of the package " + wellKnown)
-)
+var errKind = errors.New("it is no message, or no enum")
 
 // contradiction returns an error if a field has another type than protobuf-go's with the
 // same number. Further fields, or fewer, are another version.

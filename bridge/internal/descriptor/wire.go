@@ -15,8 +15,6 @@ type WireField struct {
 	Value  []byte
 }
 
-var errMalformed = errors.New("the message is malformed")
-
 // WireFields yields the fields of a message. Where the bytes are no message, it yields no
 // field but an error, and ends.
 func WireFields(wire []byte) iter.Seq2[WireField, error] {
@@ -25,7 +23,7 @@ func WireFields(wire []byte) iter.Seq2[WireField, error] {
 			number, kind, tag := protowire.ConsumeTag(wire)
 			size := protowire.ConsumeFieldValue(number, kind, wire[max(tag, 0):])
 			if tag < 0 || size < 0 {
-				yield(WireField{}, errMalformed)
+				yield(WireField{}, errors.New("the message is malformed"))
 				return
 			}
 			value := wire[tag : tag+size]

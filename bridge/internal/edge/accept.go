@@ -106,19 +106,15 @@ func (d *descriptors) lacking(peer string) {
 	d.refusals.Note(&report.Fault{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Detail: "out of file descriptors", Hint: descriptorHint}, peer)
 }
 
-// calm reports whether none has been missing for acceptCalm.
-func (d *descriptors) calm() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return time.Since(d.last) >= acceptCalm
-}
-
-// recovered logs that the shortage is over.
+// recovered logs that the shortage is over: none has been missing for acceptCalm.
 func (d *descriptors) recovered() {
 	if !d.short.Load() {
 		return
 	}
-	if d.calm() && d.short.Swap(false) {
+	d.mu.Lock()
+	calm := time.Since(d.last) >= acceptCalm
+	d.mu.Unlock()
+	if calm && d.short.Swap(false) {
 		d.log.Info("accepting connections again: file descriptors are free")
 	}
 }

@@ -29,14 +29,6 @@ func (c *Conn) unheardOf() bool {
 	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
 }
 
-// countBegin counts a socket. A tunnel's socket counts already.
-func (c *Conn) countBegin() {
-	if c.tunnel == nil {
-		c.edge.open.Add(1)
-		c.listening.open[kindUnheard].Add(1)
-	}
-}
-
 func (c *Conn) countEnd() {
 	if c.tunnel == nil {
 		c.edge.open.Add(-1)
@@ -114,7 +106,7 @@ func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	case *tls.Conn:
 		return c
 	default:
-		return l.edge.safe(c)
+		return socket.Safe(c, func(v any) error { return l.edge.o.Panics.Note("a connection of the listener", v) })
 	}
 }
 

@@ -33,19 +33,14 @@ func (c *Conn) closes(r *http.Request, s stage) bool {
 	}
 	switch s {
 	case stageBegun:
-		return ambiguous(r) || c.life.old()
+		// Another hop may see the end of an HTTP/1.1 request in another place: net/http drops
+		// a Content-Length beside chunks, and Transfer-Encoding of HTTP/1.0. RFC 9112 §6.1.
+		return r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || c.life.old()
 	case stageRead:
 		return c.edge.o.Leaving() || c.life.old()
 	default:
 		return true
 	}
-}
-
-// ambiguous reports whether another hop may see the end of an HTTP/1.1 request in
-// another place. net/http drops a Content-Length beside chunks, and Transfer-Encoding
-// of HTTP/1.0, so culvert can't know. RFC 9112 §6.1.
-func ambiguous(r *http.Request) bool {
-	return r.ProtoMinor == 0 || len(r.TransferEncoding) > 0
 }
 
 // announceClose writes into an answer's header that the connection closes. It must also
@@ -63,7 +58,11 @@ func announceClose(h http.Header) {
 // the request's version of HTTP. It announces the end of the connection if that is
 // already certain.
 func (c *Conn) BeginRequest(w http.ResponseWriter, r *http.Request) {
-	c.spoke(r)
+	shown := kindHTTP1
+	if r.ProtoMajor == 2 {
+		shown = kindHTTP2
+	}
+	c.became(shown)
 	switch {
 	case r.ProtoMajor == 1:
 		c.life.enter(phaseServing)

@@ -9,7 +9,8 @@
 // To read it, begin with server.go, which serves, and edge.go: closing, and the states
 // that net/http reports. conn.go has the questions that requests ask. accept.go keeps a
 // reserve of file descriptors, bound.go refuses connections over a limit, and
-// proxyprotocol.go reads the header that names the client (peer.go). listener.go has the
+// proxyprotocol.go decides which connections begin with a PROXY header (expectsHeader), and
+// reads it: it names the client (peer.go). listener.go has the
 // rules of a listener, and tally.go counts its connections (takeover.go: those that leave
 // net/http). lifetime.go bounds idle time and age, phase.go infers what net/http is
 // doing, idle.go finds connections without a request, which can end to free memory for

@@ -209,7 +209,10 @@ func (e *Edge) began(on *Conn, l *Listening, c net.Conn) {
 	if on == nil {
 		on = e.foreign(c, l)
 	}
-	on.countBegin()
+	if on.tunnel == nil { // a tunnel's socket counts already
+		e.open.Add(1)
+		on.listening.open[kindUnheard].Add(1)
+	}
 	if !on.unheardOf() {
 		e.o.Observer.ConnBegan(on.info(c))
 	}

@@ -61,9 +61,7 @@ func (l *life) end(why string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended == "" {
-		l.ended = why
-	}
+	l.ended = cmp.Or(l.ended, why)
 }
 
 // settle is end for the HTTP/2 server, which knows best.

@@ -54,8 +54,3 @@ func (l *Listening) Open() int64 {
 
 // Scope returns the counts of the listener's connections and calls.
 func (l *Listening) Scope() *quota.Scope { return l.scope }
-
-// expectsHeader reports whether a connection begins with a PROXY header.
-func (l *Listening) expectsHeader(c *clientConn) bool {
-	return len(l.ProxyProtocol) > 0 && gate.ContainsPeer(l.ProxyProtocol, c.address())
-}

@@ -1,10 +1,6 @@
 package edge
 
-import (
-	"net"
-
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
-)
+import "net"
 
 // net/http and crypto/tls call a connection, and the functions that Watch sets, also on
 // goroutines that recover nothing: the listener's, and those that wait for the next byte
@@ -31,9 +27,4 @@ func (c *clientConn) fail(err *error) {
 func (e *Edge) shut(c net.Conn) {
 	defer e.o.Panics.Catch("the close of a client's connection", nil)
 	_ = c.Close() // it is over either way
-}
-
-// safe wraps a connection of an embedder's listener.
-func (e *Edge) safe(c net.Conn) net.Conn {
-	return socket.Safe(c, func(v any) error { return e.o.Panics.Note("a connection of the listener", v) })
 }

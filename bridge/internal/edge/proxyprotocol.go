@@ -17,6 +17,11 @@ import (
 // the headers of a request, the first message of a WebSocket.
 const HandshakeTimeout = 10 * time.Second
 
+// expectsHeader reports whether a connection begins with a PROXY header.
+func (l *Listening) expectsHeader(c *clientConn) bool {
+	return len(l.ProxyProtocol) > 0 && gate.ContainsPeer(l.ProxyProtocol, c.address())
+}
+
 // A proxied has the facts of a connection's PROXY header. The first goroutine that
 // reads the connection or asks for its client reads the header: a goroutine of the
 // connection's own, so that no other one waits for it.

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"cmp"
-	"net/http"
 	"slices"
 	"sync/atomic"
 
@@ -78,14 +77,5 @@ func (c *Conn) became(k kind) {
 			c.listening.open[old].Add(-1)
 			return
 		}
-	}
-}
-
-// spoke notes the protocol that a request shows.
-func (c *Conn) spoke(r *http.Request) {
-	if r.ProtoMajor == 2 {
-		c.became(kindHTTP2)
-	} else {
-		c.became(kindHTTP1)
 	}
 }

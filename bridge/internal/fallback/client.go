@@ -22,8 +22,8 @@ type Client struct {
 }
 
 func (c *Client) Read(p []byte) (int, error) {
-	c.Of.BeginReceive()
-	defer c.Of.EndReceive()
+	c.Of.Receiving.Store(true)
+	defer c.Of.Receiving.Store(false)
 	n, err := copy(p, c.Unread), error(nil)
 	if n > 0 {
 		c.Unread = c.Unread[n:]

@@ -18,15 +18,13 @@ const LoopHeader = "Culvert-Fallback"
 // of its own, so a request may come to many before it comes back to one.
 const MaxTokens = 8
 
-var errLoop = errors.New(report.ReasonFallbackLoop.Row().Remedy)
-
 // Passed returns the LoopHeader of a request for the web server, with the token of this
 // server, or why the request goes no further. h is the client's header.
 func Passed(h http.Header, own string) (string, error) {
 	tokens := loopTokens(h)
 	switch {
 	case slices.Contains(tokens, own):
-		return "", report.New(report.ReasonFallbackLoop, "the web server ("+report.Named(report.KeyFallback)+") leads back to this server").Because(errLoop)
+		return "", report.New(report.ReasonFallbackLoop, "the web server ("+report.Named(report.KeyFallback)+") leads back to this server").Because(errors.New(report.ReasonFallbackLoop.Row().Remedy))
 	case len(tokens) >= MaxTokens: // no fault of this server's: a client can write them
 		return "", report.Newf(report.ReasonBadRequest, "the request has passed %d servers, which is the limit", len(tokens))
 	}

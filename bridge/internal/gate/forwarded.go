@@ -98,12 +98,15 @@ func (t *trail) followForwarded(lines []string) error {
 }
 
 // cameFrom notes the client of a hop, and reports whether that is a trusted proxy,
-// whose own client is the next to find.
+// whose own client is the next to find. Proxies write the address bare, with a port, or
+// IPv6 in brackets. A zone is dropped: it belongs to the proxy's host.
 func (t *trail) cameFrom(client string) bool {
-	addr, ok := hopAddr(client)
-	if !ok {
+	host, _ := splitHostPort(client)
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
 		return false
 	}
+	addr = addr.Unmap().WithZone("")
 	t.client = addr.String()
 	return Contains(t.trusted, addr)
 }
@@ -116,14 +119,6 @@ func (f *Forwarding) heed(h hop) {
 	if _, _, ok := ParseAuthority(h.host); ok {
 		f.Host = h.host
 	}
-}
-
-// hopAddr parses an address as proxies write it: bare, with a port, or IPv6 in
-// brackets. It drops a zone, which belongs to the proxy's host.
-func hopAddr(s string) (netip.Addr, bool) {
-	host, _ := splitHostPort(s)
-	addr, err := netip.ParseAddr(host)
-	return addr.Unmap().WithZone(""), err == nil
 }
 
 // cutLast cuts off the last element of a list.

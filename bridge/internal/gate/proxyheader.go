@@ -65,10 +65,7 @@ const (
 // checks and port scans.
 var ErrNothingCame = errors.New("the peer closed the connection before its PROXY header")
 
-var (
-	errNoHeader   = errors.New("the connection begins without a PROXY header")
-	errLongHeader = errors.New("the PROXY header is too long")
-)
+var errLongHeader = errors.New("the PROXY header is too long")
 
 func readProxyHeader(r io.Reader) (*proxyproto.Header, error) {
 	header := make([]byte, leastHeader, 2*maxHeaderLine)
@@ -85,7 +82,7 @@ func readProxyHeader(r io.Reader) (*proxyproto.Header, error) {
 	case bytes.HasPrefix(header, proxyproto.SIGV2):
 		header, err = readHeaderBody(r, header)
 	default:
-		err = errNoHeader
+		err = errors.New("the connection begins without a PROXY header")
 	}
 	if err != nil {
 		return nil, err

@@ -22,7 +22,10 @@ func (c *conn) take(h frameHeader, p []byte) error {
 	case http2.FrameHeaders:
 		return c.takeHeaders(h, p)
 	case http2.FrameContinuation:
-		return c.takeContinuation(h, p)
+		if !c.block.open {
+			return connError{http2.ErrCodeProtocol, "CONTINUATION without HEADERS"}
+		}
+		return c.takeFragment(h, p)
 	case http2.FrameWindowUpdate:
 		return c.takeWindowUpdate(h, p)
 	case http2.FrameRSTStream:

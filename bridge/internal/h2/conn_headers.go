@@ -150,13 +150,6 @@ func (c *conn) takeHeaders(h frameHeader, p []byte) error {
 	return c.takeFragment(h, p)
 }
 
-func (c *conn) takeContinuation(h frameHeader, p []byte) error {
-	if !c.block.open {
-		return connError{http2.ErrCodeProtocol, "CONTINUATION without HEADERS"}
-	}
-	return c.takeFragment(h, p)
-}
-
 // takeFragment adds a fragment of the block. The whole block is decoded at once:
 // otherwise the decoder would keep a buffer as large as the largest string that came in
 // fragments. A block that is too long is not read to its end, so the connection can't

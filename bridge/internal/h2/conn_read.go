@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -37,7 +38,9 @@ func (in *input) fill(src io.Reader) error {
 	if in.r == in.w {
 		in.r, in.w = 0, 0
 		if in.buf == nil || in.large != nil && in.quiet >= quietReads {
-			in.shrink()
+			in.release()
+			in.small = smallInputs.Get().(*[smallInput]byte)
+			in.buf = in.small[:]
 		}
 	}
 	if in.r > 0 {
@@ -60,12 +63,6 @@ func (in *input) fill(src io.Reader) error {
 	}
 	in.w += n
 	return err
-}
-
-func (in *input) shrink() {
-	in.release()
-	in.small = smallInputs.Get().(*[smallInput]byte)
-	in.buf = in.small[:]
 }
 
 func (in *input) grow() {
@@ -124,7 +121,9 @@ func (c *conn) readFrames() {
 func (c *conn) noteRead() (broken bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard()
+	k := &c.clock
+	k.read, c.sentBefore = time.Now(), c.sent
+	k.pinged, k.missed, k.silence = time.Time{}, time.Time{}, nil
 	return c.goodbye.fault != nil
 }
 

@@ -85,13 +85,6 @@ func (c *conn) ping(now time.Time) {
 	f.b = appendPing(f.b, false, keepAlivePing)
 }
 
-// heard notes that something was read. The caller holds mu.
-func (c *conn) heard() {
-	k := &c.clock
-	k.read, c.sentBefore = time.Now(), c.sent
-	k.pinged, k.missed, k.silence = time.Time{}, time.Time{}, nil
-}
-
 // stoodStill is the delay of a timer that shows that this process stood still. Data
 // that the client sent meanwhile may be lost, and on its way again.
 const stoodStill = 2 * time.Second

@@ -141,14 +141,6 @@ func (c *conn) cut(why End) {
 	})
 }
 
-// nowIdle notes that the last stream has ended. The caller holds mu.
-func (c *conn) nowIdle() {
-	c.clock.idle = time.Now()
-	c.clock.rested = c.clock.idle
-	c.rest = socket.Pulse{Conn: c.nc, Patience: c.pulse.Patience}
-	c.arm()
-}
-
 // judgeIdle judges a connection that has had no stream for its idle time. A slow reader
 // of the last answer isn't idle. A client that accepts no data is cut, whatever it
 // sends: no account counts the data that the kernel holds for it.

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"net/url"
@@ -98,9 +99,7 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 		if len(hosts) > 1 {
 			return "two hosts"
 		}
-		if r.Host == "" {
-			r.Host = hosts[0]
-		}
+		r.Host = cmp.Or(r.Host, hosts[0])
 		// As net/http does for HTTP/1.1. Beside an authority it means nothing (gRFC
 		// A41), so that no later code can take it for the authority.
 		delete(r.Header, "Host")

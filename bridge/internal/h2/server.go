@@ -21,6 +21,9 @@ import (
 // Configure doesn't use ReadTimeout and WriteTimeout, which would cut streams. Call it
 // before serving.
 //
+// A connection with a method SendsPreface that returns true has told net/http of a preface
+// that hasn't come yet: it is read from the connection behind this server's SETTINGS.
+//
 // leave sends a goodbye on every connection that is open now. The connection ends when
 // its streams have ended.
 func Configure(hs *http.Server, hooks Hooks) (leave func()) {
@@ -39,7 +42,9 @@ func Configure(hs *http.Server, hooks Hooks) (leave func()) {
 		if !ok {
 			panic("BUG: net/http hands over unencrypted HTTP/2 in an unknown way")
 		}
-		s.serve(hs, hidden.UnencryptedNetConn(), nil, h, true)
+		nc := hidden.UnencryptedNetConn()
+		p, ok := nc.(interface{ SendsPreface() bool })
+		s.serve(hs, nc, nil, h, !ok || !p.SendsPreface())
 	}
 	hs.RegisterOnShutdown(func() { s.shutdown(true) })
 	return func() { s.shutdown(false) }

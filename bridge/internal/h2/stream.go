@@ -237,7 +237,10 @@ func (st *stream) close(err error) {
 	st.readable.Broadcast()
 	st.writable.Broadcast()
 	if len(c.streams) == 0 && !c.closed {
-		c.nowIdle()
+		c.clock.idle = time.Now()
+		c.clock.rested = c.clock.idle
+		c.rest = socket.Pulse{Conn: c.nc, Patience: c.pulse.Patience}
+		c.arm()
 		c.endIfDone()
 	}
 }

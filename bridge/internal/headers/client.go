@@ -3,6 +3,7 @@ package headers
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -47,11 +48,7 @@ func SetClientCert(md metadata.MD, h http.Header, trusted bool, names *report.Cl
 	delete(md, ClientCert)
 	var said []string
 	if trusted {
-		for _, v := range h["X-Forwarded-Client-Cert"] {
-			if v != "" && codec.ValidValue(v) {
-				said = append(said, v)
-			}
-		}
+		said = slices.DeleteFunc(slices.Clone(h["X-Forwarded-Client-Cert"]), func(v string) bool { return v == "" || !codec.ValidValue(v) })
 	}
 	if names != nil {
 		said = append(said, names.Forwarded())

@@ -1,6 +1,7 @@
 package headers
 
 import (
+	"maps"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -30,13 +31,8 @@ func (v VouchedNames) Resembles(name string) bool { return v.hyphened[hyphened(n
 // Strike removes from md these names, unless a trusted peer sets them, and the names
 // that imitate them.
 func (v VouchedNames) Strike(md metadata.MD, trusted bool) {
-	if len(v.exact) == 0 {
-		return
-	}
-	for name := range md {
-		if v.Strikes(name, trusted) {
-			delete(md, name)
-		}
+	if len(v.exact) > 0 {
+		maps.DeleteFunc(md, func(name string, _ []string) bool { return v.Strikes(name, trusted) })
 	}
 }
 

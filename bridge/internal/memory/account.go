@@ -25,7 +25,7 @@ import (
 //
 // A message without room waits. The wait is short for an address that holds less than
 // its share: it goes before those that hold more. The Account then calls OnPressed, so
-// that bridge ends the candidates that Choose returns (relief.go).
+// that bridge ends the candidates that Choose returns (bridge/evict.go).
 type Account struct {
 	Pool      mem.BufferPool // of the messages' buffers
 	OnPressed func()         // called when something must end to free memory for others; mu may be held, so it must not wait. It may be nil

@@ -1,6 +1,6 @@
 // Package memory counts the memory held for clients, makes clients wait when there is
 // no room, and chooses which calls and connections end. An [Account] bounds all memory
-// together, an [Entry] is the memory of one call or one connection, an [Address] is the
+// together (limits.memory, and limits.buffered_bytes for messages), an [Entry] is the memory of one call or one connection, an [Address] is the
 // memory of one client address, a [Claim] is the room of one request message, and a
 // [Candidate] may be ended.
 //
@@ -9,5 +9,5 @@
 // and relief.go decides who gives room up.
 //
 // It is a leaf. Readers of requests, the connections to backends, quota and edge count
-// with it. bridge/relief.go ends the candidates that it chooses.
+// with it. bridge/evict.go ends the candidates that relief.go chooses.
 package memory

@@ -23,7 +23,8 @@ type GRPC struct {
 // coding. https://github.com/grpc/grpc/blob/master/doc/compression.md
 var errUncoded = &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no coding (grpc-encoding, connect-content-encoding)"}
 
-// Read implements Framing.
+// Read implements Framing. It refuses a gRPC-Web trailer frame (0x80): clients have no
+// trailers.
 func (f *GRPC) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err error) {
 	n, err := io.ReadAtLeast(m.Body, f.prefix[:], 1)
 	if errors.Is(err, io.EOF) {

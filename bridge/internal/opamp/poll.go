@@ -64,7 +64,10 @@ func (t *Table) begin(ctx context.Context, p *Poll) (s *Session, started bool, e
 		select {
 		case <-before:
 		case <-late:
-			return nil, false, errBusy()
+			return nil, false, &report.Fault{
+				Reason: report.ReasonLimitExceeded, Text: "another poll with this instance id isn't answered yet", Retry: report.AnyMoment,
+				Remedy: "send one poll at a time, and give each agent an instance id of its own",
+			}
 		case <-ctx.Done():
 			return nil, false, context.Cause(ctx)
 		}
@@ -79,7 +82,7 @@ func (t *Table) begin(ctx context.Context, p *Poll) (s *Session, started bool, e
 	}(s)
 	left.leave(errBack)
 	if displaced != nil {
-		displaced.leave(t.errDisplaced())
+		displaced.leave(t.full(report.Newf(report.ReasonOverloaded, "most of the agents that poll here have this agent's address, and another address needed a place (%s)", report.Named(t.options.Key))))
 	}
 	if err = p.Start(s); err != nil {
 		return nil, false, err
@@ -159,7 +162,9 @@ func (s *Session) await(ctx context.Context, p *Poll) (end *status.Status, err e
 	case s.stage() == ended && len(s.replies) == 0 || p.Message != nil && s.end != nil:
 		return s.end, nil
 	case p.Message != nil:
-		return nil, errBlocked(t.options.Patience)
+		f := report.Newf(report.ReasonOverloaded, "the backend took no message of this agent for %v", t.options.Patience)
+		f.Remedy, f.Sent, f.Retry = "try again later; check why the backend's method doesn't read", report.SentNo, Retry
+		return nil, f
 	default:
 		return nil, nil
 	}

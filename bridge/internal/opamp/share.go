@@ -96,11 +96,6 @@ func (t *Table) makeRoom(key uint64) (displaced *Session, err error) {
 	return displaced, nil
 }
 
-// errDisplaced returns why a session ended for that of another address.
-func (t *Table) errDisplaced() error {
-	return t.full(report.Newf(report.ReasonOverloaded, "most of the agents that poll here have this agent's address, and another address needed a place (%s)", report.Named(t.options.Key)))
-}
-
 // full completes the fault of an agent for which there is no place.
 func (t *Table) full(f *report.Fault) error {
 	f.Key, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+report.Named(t.options.Key), Retry

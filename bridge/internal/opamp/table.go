@@ -100,19 +100,6 @@ type Poll struct {
 	Deliver func(reply mem.BufferSlice) error
 }
 
-func errBusy() error {
-	f := report.New(report.ReasonLimitExceeded, "another poll with this instance id isn't answered yet")
-	f.Remedy = "send one poll at a time, and give each agent an instance id of its own"
-	f.Retry = report.AnyMoment
-	return f
-}
-
-func errBlocked(patience time.Duration) error {
-	f := report.Newf(report.ReasonOverloaded, "the backend took no message of this agent for %v", patience)
-	f.Remedy, f.Sent, f.Retry = "try again later; check why the backend's method doesn't read", report.SentNo, Retry
-	return f
-}
-
 // find returns the session for a poll, or nil. A poll with the id that a reply has given
 // the agent settles that the agent has it. The caller holds mu.
 func (t *Table) find(k key) *Session {

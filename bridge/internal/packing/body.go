@@ -48,7 +48,7 @@ func (g *Body) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		z, err := gzip.NewReader(&g.src)
-		if g.src.empty() {
+		if g.src.bytes == 0 && g.src.err == nil { // a proper end before the first byte
 			return 0, io.EOF // nothing has no coding
 		}
 		if err != nil {
@@ -81,9 +81,6 @@ type source struct {
 	bytes int // read
 	err   error
 }
-
-// empty reports whether the bytes came to a proper end before the first.
-func (s *source) empty() bool { return s.bytes == 0 && s.err == nil }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)

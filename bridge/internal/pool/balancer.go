@@ -103,7 +103,8 @@ func (b balancing) ResolverError(err error) {
 // would make grpc-go wake all calls for each place, in no order. grpc-go holds no
 // lock meanwhile, and the call's context ends the wait.
 func (b balancing) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
-	p, k := b.pool, callOf(info.Ctx)
+	p := b.pool
+	k, _ := info.Ctx.Value(callKey{}).(*Call) // nil: one of culvert's own streams, of reflection
 	var its *place
 	defer p.catchPick(k, &its, &err)
 	for {

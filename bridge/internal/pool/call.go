@@ -46,12 +46,6 @@ func (p *place) done(info balancer.DoneInfo) {
 
 type callKey struct{}
 
-// callOf returns nil for culvert's own streams: of reflection.
-func callOf(ctx context.Context) *Call {
-	c, _ := ctx.Value(callKey{}).(*Call)
-	return c
-}
-
 // NewCall returns a Call whose x-request-id is id. Each message of its answer has at most so
 // many bytes. after is the attempt before, or nil.
 func (p *Pool) NewCall(id string, most int, after *Call) *Call {

@@ -49,7 +49,9 @@ func New(b report.Backend, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	headerBytes := looseHeaderBytes(o.HeaderBytes)
+	// For a block of metadata that is much larger than its limit, grpc-go ends the whole
+	// connection, with every call on it. The limit proper costs only the call.
+	headerBytes := uint32(min(4*o.HeaderBytes, math.MaxInt32))
 	p := &Pool{config: config, panics: o.Panics, streams: o.Streams, log: b.Logger, headerBytes: int(headerBytes), window: wire.ConnWindow(o.Account)}
 	p.absent.Store(time.Now().UnixNano())
 	if b.Keepalive > 0 {
@@ -102,7 +104,10 @@ func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.Ca
 	case err != nil && !wait:
 		return nil, noConnection(err)
 	case err != nil && ctx.Err() != nil:
-		if why := p.lastFailure(); why != nil {
+		p.mu.Lock()
+		why := p.latest
+		p.mu.Unlock()
+		if why != nil {
 			err = status.Error(status.Code(err), why.Error())
 		}
 	}
@@ -146,8 +151,3 @@ func hostPortOf(target string) string {
 	target = target[strings.LastIndexByte(target, '/')+1:]
 	return strings.TrimPrefix(target, "dns:")
 }
-
-// looseHeaderBytes returns the limit of a block of metadata for grpc-go. For a block
-// that is much larger, grpc-go ends the whole connection, with every call on it. The
-// limit proper costs only the call.
-func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }

@@ -10,7 +10,7 @@
 // To read it, begin with client.go, the options of grpc-go, and call.go. pool.go has the
 // addresses and the state of all, balancer.go what grpc-go calls, conns.go an address with its
 // connections, and places.go the places and the queue for them. opening.go is the wait for a
-// stream. balance.go chooses an address, growth.go opens and closes further
+// stream. balance.go chooses an address, and avoids one that has refused a call, growth.go opens and closes further
 // connections, health.go checks them, and state.go shows them to operators. resolve.go has the
 // names, dial.go and tls.go the way to an address, and credentials.go puts a [wire.Conn] on
 // each connection. cause.go says for the log why there is no connection, and panic.go ends

@@ -94,12 +94,7 @@ func (p *Pool) trim() {
 // closes those without calls, and unhealthy ones beside one that accepts calls. mu is
 // held.
 func (a *address) trim(unqueued bool) {
-	var used []*slot
-	for _, s := range a.slots {
-		if s.accepts() && !s.spare {
-			used = append(used, s)
-		}
-	}
+	used := slices.DeleteFunc(slices.Clone(a.slots), func(s *slot) bool { return !s.accepts() || s.spare })
 	slices.SortFunc(used, func(a, b *slot) int { return a.conn.calls - b.conn.calls })
 	for n := len(used) - 1; unqueued && n > 0 && a.peak <= n*a.streams-a.streams/4; n-- {
 		used[len(used)-1-n].spare = true

@@ -20,6 +20,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Helpers that several packages share, by short names.
@@ -125,9 +126,9 @@ func judge(err error) ending {
 	if !ok {
 		f = report.New(report.ReasonInternal, "BUG: not a fault").Because(err)
 	}
-	e := ending{status: f.In(parts.InFile).Status("id", false), reason: f.Reason}
+	e := ending{status: f.In(rules.InFile).Status("id", false), reason: f.Reason}
 	if f.Cause != nil {
-		e.cause = report.Words(parts.InFile).Say(f.Cause.Error())
+		e.cause = report.Words(rules.InFile).Say(f.Cause.Error())
 	}
 	return e
 }

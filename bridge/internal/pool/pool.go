@@ -193,13 +193,6 @@ func (p *Pool) unresolved(why error) {
 	p.latest = why
 }
 
-// lastFailure returns why the last attempt to connect failed, or nil if there is a connection.
-func (p *Pool) lastFailure() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.latest
-}
-
 // absentForLong is a time in the past, for Pool.absent.
 const absentForLong = 1
 

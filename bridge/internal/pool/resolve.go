@@ -143,12 +143,6 @@ func (r *nameResolver) connected(yes bool) {
 	}
 }
 
-func (r *nameResolver) isConnected() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.connectedNow
-}
-
 // ResolveNow does nothing: grpc-go calls it for each connection that is lost or
 // fails, and connected reports when that matters.
 func (r *nameResolver) ResolveNow(resolver.ResolveNowOptions) {}
@@ -231,7 +225,9 @@ func (r *nameResolver) pause(failures int) (pause time.Duration, again bool) {
 	if failures > 0 {
 		pause = min(lookupPause<<min(failures-1, 5), lookupRetry)
 	}
-	if r.isConnected() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.connectedNow {
 		pause = r.interval
 	}
 	return pause + rand.N(pause/10+1), pause > 0 //nolint:gosec // it spreads lookups

@@ -14,10 +14,10 @@ type Record struct {
 	Sends   atomic.Int64  // how many times culvert sent something to the client
 
 	BlockedIn, BlockedOut atomic.Bool // a message waits until the backend, or the client, accepts more
+	Receiving             atomic.Bool // the client's connection is being read, so that the reader notices its end
 
-	reading   atomic.Int64 // inside a message from the client
-	crumbs    atomic.Int64 // since the last KiB of what arrives in pieces
-	receiving atomic.Bool
+	reading atomic.Int64 // inside a message from the client
+	crumbs  atomic.Int64 // since the last KiB of what arrives in pieces
 
 	few    int   // bytes since crumbs; only the reader uses it
 	waited int64 // seconds that a body's reads have taken for them; only the reader uses it
@@ -28,16 +28,6 @@ type Marks struct{ sending, reading, crumbs int64 }
 
 // Marks returns the Record's times.
 func (p *Record) Marks() Marks { return Marks{p.Sending.Load(), p.reading.Load(), p.crumbs.Load()} }
-
-// BeginReceive notes that the client's connection is being read, so that the reader
-// notices its end.
-func (p *Record) BeginReceive() { p.receiving.Store(true) }
-
-// EndReceive notes that nobody reads it any more.
-func (p *Record) EndReceive() { p.receiving.Store(false) }
-
-// Receiving reports whether the client's connection is being read.
-func (p *Record) Receiving() bool { return p.receiving.Load() }
 
 // BeginSend notes that culvert begins to send the client something.
 func (p *Record) BeginSend() {
@@ -93,13 +83,13 @@ func (p *Record) MessageSince() int64 {
 // BeginBody notes that bytes of a body without messages are awaited.
 func (p *Record) BeginBody() {
 	p.crumbs.Store(p.Clock.Load() - p.waited)
-	p.BeginReceive()
+	p.Receiving.Store(true)
 }
 
 // EndBody notes that n of them came. The time until the next BeginBody isn't the
 // client's.
 func (p *Record) EndBody(n int) {
-	p.EndReceive()
+	p.Receiving.Store(false)
 	began := p.crumbs.Swap(0)
 	if p.few += n; p.few >= SlowBytes {
 		p.few, p.waited = 0, 0

@@ -57,14 +57,12 @@ func NewMethodScope(limits report.Quota) *Scope {
 // NewRouteScope returns the scope of the calls of the route of that name. It continues
 // the counts of before, unless that is nil.
 func NewRouteScope(name string, limits report.Quota, before *Scope) *Scope {
-	s := &Scope{bounds: &unlimitedRoute}
+	s := &Scope{bounds: &unlimitedRoute, tally: new(tally)}
 	if r := boundsOf(limits, unlimitedRoute.of, unlimitedRoute.section); r != unlimitedRoute {
 		r.entry = " of the route " + name
 		s.bounds = &r
 	}
-	if before == nil {
-		s.tally = new(tally)
-	} else {
+	if before != nil {
 		s.tally = before.tally
 	}
 	return s

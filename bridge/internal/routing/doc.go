@@ -7,6 +7,13 @@
 // differ in nothing but patterns of methods that begin with a wildcard, in the names of
 // their metadata, or in the further conditions for metadata that share their first.
 //
+// To read it, begin with table.go: New, Find, and which route is more specific. conditions.go
+// has a [Route], the Facts, and whether a request meets each condition; pattern.go has those
+// of methods. index.go finds the entry without comparing them all. twins.go finds routes that
+// match the same, and explain.go says why a request gets its route. path.go reads a request's
+// path, message.go has the routes of bare messages, outgoing.go the methods that a
+// backend can get, methods.go the MethodPolicy, and split.go the Split.
+//
 // It is a leaf of pure functions: it knows no calls, connections or backends.
 //
 // The most specific route wins. If several routes match a request, the first of these

@@ -86,10 +86,7 @@ func (p MethodPolicy) DeniedBy(method string) string {
 
 // Exposes reports whether clients can call some method of the service.
 func (p MethodPolicy) Exposes(service string) bool {
-	if p.Allows("/" + service + "/*") {
-		return true
-	}
-	return p.allow.matchService(service) && !p.deny.Match(service+"/*")
+	return p.Allows("/"+service+"/*") || p.allow.matchService(service) && !p.deny.Match(service+"/*")
 }
 
 // LeavesOut reports whether the service is left out on purpose: a deny pattern names it,

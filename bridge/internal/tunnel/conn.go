@@ -29,6 +29,7 @@ type Conn struct {
 	on   *edge.Conn
 	pool mem.BufferPool // of pending
 	open bool           // a message is being read; Read's own
+	told string         // what Read answers first; Read's own
 
 	writeMu sync.Mutex // held for a whole Write
 
@@ -50,11 +51,18 @@ func (c *Conn) End(why string) {
 
 var errText = errors.New("a text message inside a tunnel")
 
-// Read reads from the WebSocket's binary messages, joined. After the tunnel is closed
-// it returns net.ErrClosed, since later messages belong to the close handshake.
+// Read reads from the WebSocket's binary messages, joined, behind what it tells net/http
+// first (SendsPreface). After the tunnel is closed it returns net.ErrClosed, since later
+// messages belong to the close handshake.
 func (c *Conn) Read(p []byte) (int, error) {
 	if !c.beginRead() {
 		return 0, net.ErrClosed
+	}
+	if c.told != "" {
+		n := copy(p, c.told)
+		c.told = c.told[n:]
+		c.endRead()
+		return n, nil
 	}
 	n, closed, err := c.readOnce(p)
 	switch {
@@ -277,6 +285,13 @@ func (c *Conn) stop(code websocket.StatusCode) {
 	}
 	c.cond.Broadcast()
 }
+
+// SendsPreface reports that the client's preface still comes although net/http has read
+// one. net/http hands a connection over once it has read a preface, but a server sends its
+// SETTINGS without waiting (RFC 9113 §3.4), and a client may wait for them to see that the
+// WebSocket carries anything. So Read answers net/http with a preface at once, and the
+// HTTP/2 server reads the client's.
+func (c *Conn) SendsPreface() bool { return !c.of.o.StandardHTTP2 }
 
 // EdgeConn returns what is known of the connection.
 func (c *Conn) EdgeConn() *edge.Conn { return c.on }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
@@ -59,6 +60,9 @@ func (l *Listener) NewConn(ws *websocket.Conn, on *edge.Conn, pool mem.BufferPoo
 
 // Offer hands a tunnel to the server, or closes it if the server has ended.
 func (l *Listener) Offer(c *Conn) {
+	if c.SendsPreface() {
+		c.told = http2.ClientPreface
+	}
 	l.mu.Lock()
 	l.open[c] = struct{}{}
 	l.mu.Unlock()

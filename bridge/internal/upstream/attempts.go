@@ -65,11 +65,6 @@ type attempts struct {
 	committed bool              // nothing is kept, so the call can't be sent again
 }
 
-// mayRetry reports whether a call may need an attempt that grpc-go doesn't make.
-func (u *Upstream) mayRetry(r *report.Retry) bool {
-	return r != nil && r.Attempts > 1 || u.pool.Size() > fewAddresses
-}
-
 // openRetried opens a stream that may be replaced until an answer begins.
 func (u *Upstream) openRetried(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
 	plain := r.Metadata

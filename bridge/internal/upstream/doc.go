@@ -11,7 +11,8 @@
 // holders of an upstream, and state.go what operators see of them. status.go distinguishes the
 // backend's own status from those that grpc-go makes. retry.go decides by a route's policy
 // whether a call is sent again, and attempts.go sends it: also to another address, after
-// REFUSED_STREAM. inprocess.go has backends in this process.
+// REFUSED_STREAM (goesElsewhere). Another backend of a split is the caller's to choose:
+// bridge/steps.go, open. inprocess.go has backends in this process.
 //
 // The connections are those of package pool, and the knowledge of the backend's methods is that
 // of package reflection.

@@ -110,9 +110,9 @@ func judge(err error) outcome {
 	default:
 		f = report.New(report.ReasonInternal, "BUG: neither a status nor a fault").Because(err)
 	}
-	v := outcome{status: f.In(parts.InFile).Status("id", false), origin: report.OriginCulvert, reason: f.Reason}
+	v := outcome{status: f.In(rules.InFile).Status("id", false), origin: report.OriginCulvert, reason: f.Reason}
 	if f.Cause != nil {
-		v.cause = report.Words(parts.InFile).Say(f.Cause.Error())
+		v.cause = report.Words(rules.InFile).Say(f.Cause.Error())
 	}
 	return v
 }

@@ -65,9 +65,11 @@ func (s *Set) Borrow(name string) (*Upstream, error) {
 		if u == nil {
 			return nil, errUnknown(name)
 		}
-		if u.holders.borrow() {
+		u.holders.others.Add(1) // first: no call must find it among the calls
+		if yes, _ := u.holders.acquire(0); yes {
 			return u, nil
 		}
+		u.holders.others.Add(-1)
 	}
 }
 
@@ -90,7 +92,10 @@ func (s *Set) Takes(name string, most int) bool {
 func (u *Upstream) Release() { u.holders.release() }
 
 // Return ends what Borrow began.
-func (u *Upstream) Return() { u.holders.giveBack() }
+func (u *Upstream) Return() {
+	u.holders.release()
+	u.holders.others.Add(-1)
+}
 
 // Put makes u, which the Set doesn't have yet, the upstream for new calls to the name.
 // The upstream before it, if there was one, ends as after Remove. If Put returns an
@@ -135,15 +140,13 @@ func (u *Upstream) fresh(byName map[string]*Upstream) error {
 	return nil
 }
 
-var errSetClosed = errors.New("the upstreams are closed")
-
 // change stores a map that f has changed, and retires the upstream of that name
 // that f returns.
 func (s *Set) change(name string, f func(byName map[string]*Upstream) (old *Upstream, err error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errSetClosed
+		return errors.New("the upstreams are closed")
 	}
 	byName := maps.Clone(*s.byName.Load())
 	old, err := f(byName)
@@ -223,22 +226,6 @@ func (h *holders) acquire(most int) (yes, full bool) {
 // full reports whether most calls are counted; 0 is no limit.
 func (h *holders) full(most int) bool {
 	return most > 0 && h.n.Load()-h.others.Load() > int64(most) // the Set is one of n
-}
-
-// borrow counts a holder that isn't a call. It returns false if the upstream is being
-// closed.
-func (h *holders) borrow() bool {
-	h.others.Add(1) // first: no call must find it among the calls
-	yes, _ := h.acquire(0)
-	if !yes {
-		h.others.Add(-1)
-	}
-	return yes
-}
-
-func (h *holders) giveBack() {
-	h.release()
-	h.others.Add(-1)
 }
 
 func (h *holders) release() {

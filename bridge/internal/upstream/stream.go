@@ -69,7 +69,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 		s.limit = r.Messages
 	}
 	open := u.attempt
-	if u.mayRetry(r.Retry) {
+	if r.Retry != nil && r.Retry.Attempts > 1 || u.pool.Size() > fewAddresses { // grpc-go may not make all attempts
 		open = u.openRetried
 	}
 	if err := open(s, giveUp, r); err != nil {

@@ -479,7 +479,11 @@ func (a *answers) repairDetails(h *answerHeader) bool {
 	if err != nil || proto.Unmarshal(raw, st) != nil {
 		return false // grpc-go ignores it
 	}
-	if code := h.codeOrUnknown(); codes.Code(uint32(st.GetCode())) != code {
+	code := codes.Unknown // as grpc-go understands it
+	if h.hasCode {
+		code = h.code
+	}
+	if codes.Code(uint32(st.GetCode())) != code {
 		a.list = slices.Delete(a.list, at, at+1)
 		a.left(detailsName)
 		return true
@@ -518,14 +522,6 @@ func (h *answerHeader) note(f hpack.HeaderField) {
 	case "grpc-message":
 		h.message = f.Value
 	}
-}
-
-// codeOrUnknown returns the code as grpc-go understands it.
-func (h *answerHeader) codeOrUnknown() codes.Code {
-	if !h.hasCode {
-		return codes.Unknown
-	}
-	return h.code
 }
 
 // plainGRPC returns a content-type of gRPC as grpc-go compares it, and others as they are.

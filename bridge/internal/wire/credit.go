@@ -36,7 +36,11 @@ func (c *Conn) askCredit(f h2Frame) bool {
 	}
 	cr := new(credit)
 	cr.left.Store(rest)
-	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() { c.pay(cr) })
+	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() {
+		if n := cr.left.Swap(0); n > 0 { // the part of the update that still waits
+			c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
+		}
+	})
 	if atOnce {
 		c.account.Drop(w)
 		return true
@@ -52,13 +56,6 @@ func (c *Conn) askCredit(f h2Frame) bool {
 // connUpdate returns a WINDOW_UPDATE of the connection.
 func connUpdate(n int64) []byte {
 	return h2Frame{increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
-}
-
-// pay sends the part of an update that still waits.
-func (c *Conn) pay(cr *credit) {
-	if n := cr.left.Swap(0); n > 0 {
-		c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
-	}
 }
 
 // cover notes bytes of a message that already has its room: the connection's window

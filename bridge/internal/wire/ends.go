@@ -2,7 +2,6 @@ package wire
 
 import (
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -175,9 +174,6 @@ func (p *Place) hasUnread() bool {
 func (p *Place) WasRefused(why error) bool {
 	return status.Code(why) == codes.Unavailable && endRows[end(p.end.Load()).kind()].Unseen && !p.answered.Load()
 }
-
-// isKnown reports whether grpc-go knows a coding.
-func isKnown(coding string) bool { return encoding.GetCompressor(coding) != nil }
 
 // Cause returns an error with a text that stands for a status of grpc-go.
 func Cause(text string, st *status.Status) error { return &cause{text, st} }

@@ -144,13 +144,6 @@ type stream struct {
 	withheld int64 // bytes that it may send besides for grpc-go, but not yet for culvert
 }
 
-// writeData reads a part of the DATA that is being sent.
-func (c *Conn) writeData(part []byte) {
-	if c.sends != nil {
-		c.sends.wrote(part)
-	}
-}
-
 // flowOf returns the flow of a stream's call, unless grpc-go has sent the call again.
 func (c *Conn) flowOf(stream uint32) *Flow {
 	c.mu.Lock()

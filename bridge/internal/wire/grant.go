@@ -112,20 +112,15 @@ func (c *Conn) payer(g *grant) *memory.Entry {
 	return c.window
 }
 
-// waitNoMore tells the call that it no longer waits for the grant. mu is held.
-func (*Conn) waitNoMore(g *grant) {
-	if g.waits {
-		g.waits = false
-		g.long.Stop()
-		g.flow.entry.NoteWaiting(-1)
-	}
-}
-
 // stopWaiting removes a grant from the account's queue, or gives back its reservation
 // there. mu is held.
 func (c *Conn) stopWaiting(g *grant) {
 	c.account.Drop(g.waiter)
-	c.waitNoMore(g)
+	if g.waits { // the call waits no longer
+		g.waits = false
+		g.long.Stop()
+		g.flow.entry.NoteWaiting(-1)
+	}
 }
 
 // takeFromGrant counts n bytes of DATA, and returns how many of them the stream's grant

@@ -198,10 +198,6 @@ func (w *silenceWatch) gaveUp() error {
 	return nil
 }
 
-func newSilenceWatch(conn net.Conn, asks func()) *silenceWatch {
-	return &silenceWatch{conn: conn, asks: asks, wake: make(chan struct{}, 1)}
-}
-
 // sent notes that HEADERS or DATA are about to be written. It is called for each, so
 // it reads the clock only for the first after something was heard.
 func (w *silenceWatch) sent() {

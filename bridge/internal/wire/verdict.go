@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/codec"
@@ -45,7 +46,7 @@ func (a *answers) judge() (v verdict) {
 			v.ofGRPC = v.ofGRPC || isGRPC(f.Value)
 		case "grpc-encoding":
 			v.coded = !packing.IsIdentity(f.Value)
-			v.unknown = v.coded && !isKnown(f.Value)
+			v.unknown = v.coded && encoding.GetCompressor(f.Value) == nil
 		case "grpc-status":
 			n, err := strconv.ParseInt(f.Value, 10, 32)
 			v.noStatus, v.noNumber = false, v.noNumber || err != nil

@@ -143,11 +143,15 @@ func NewConn(conn net.Conn, o Options) *Conn {
 		c.answers.left = func(string) {}
 	}
 	c.out.skip = len(http2.ClientPreface)
-	c.out.fields, c.out.data = c.readFields, c.writeData
+	c.out.fields = c.readFields
+	c.out.data = func(part []byte) { // of what is being sent
+		if c.sends != nil {
+			c.sends.wrote(part)
+		}
+	}
 	c.in.fields, c.in.data, c.in.goAway = c.readBlock, c.readData, c.readGoAway
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
-	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
-	c.watch.lost = o.LostPings
+	c.watch = &silenceWatch{conn: conn, asks: func() { c.offer(ownFrame{bytes: silencePing}) }, wake: make(chan struct{}, 1), lost: o.LostPings}
 	if o.Keepalive > 0 {
 		c.watch.s.every, c.watch.s.last = o.Keepalive, time.Now()
 		c.calm = o.Calm

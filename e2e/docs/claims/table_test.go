@@ -374,7 +374,7 @@ var sections = []section{
 			[]string{"e2e.TestFloods", "TestDawdlers", "TestSlowSenders", "TestBombs"},
 		},
 		{
-			"Connections that trickle their headers end within 15 s (HTTP/1.1) or 35 s (HTTP/2).",
+			"Connections that trickle their headers end ([bound](attacks.md#any-protocol)).",
 			[]string{"TestTricklersAreClosed"},
 		},
 		{
@@ -394,7 +394,7 @@ var sections = []section{
 			[]string{"TestOversizeMetadataCostsItsOwnCall"},
 		},
 		{
-			"culvert notices a vanished client within 45 s.",
+			"culvert notices a vanished client within 45 s ([exceptions](attacks.md#any-protocol)).",
 			[]string{"TestSilentClient"},
 		},
 		{

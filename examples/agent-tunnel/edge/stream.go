@@ -30,10 +30,7 @@ type stream struct {
 	draining bool // it takes no more requests
 }
 
-var (
-	errDraining = errors.New("the stream takes no more requests")
-	errLeft     = errors.New("the agent's stream has ended")
-)
+var errDraining = errors.New("the stream takes no more requests")
 
 // ForwardHTTP implements tunnelpb.EdgeServer. It reads the agent's frames, so it must
 // never wait for anything else.
@@ -106,7 +103,7 @@ func (s *stream) begin(ctx context.Context) (*frames.Exchange, error) {
 // finish ends an exchange. An agent whose response isn't complete is told.
 func (s *stream) finish(x *frames.Exchange) {
 	if x.Trailers() == nil {
-		x.Abort(errNotNeeded)
+		x.Abort(errors.New("the response isn't needed any more"))
 	}
 	x.Close()
 	s.mu.Lock()
@@ -114,8 +111,6 @@ func (s *stream) finish(x *frames.Exchange) {
 	s.mu.Unlock()
 	s.sayDrained()
 }
-
-var errNotNeeded = errors.New("the response isn't needed any more")
 
 // drain lets the requests end that are under way, and takes no more.
 func (s *stream) drain() {
@@ -140,7 +135,7 @@ func (s *stream) end() {
 	s.mu.Lock()
 	s.draining = true
 	for _, x := range s.open {
-		x.Fail(errLeft)
+		x.Fail(errors.New("the agent's stream has ended"))
 	}
 	s.mu.Unlock()
 	s.sender.Close()

@@ -19,15 +19,13 @@ type Sender struct {
 	closed bool
 }
 
-var errSenderClosed = errors.New("this end sends no more frames")
-
 // Send waits while the other end takes no more. That isn't for long: it reads all frames
 // at once, since the windows bound what it has to keep.
 func (s *Sender) Send(frame *tunnelpb.Frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errSenderClosed
+		return errors.New("this end sends no more frames")
 	}
 	return s.Stream.Send(frame)
 }

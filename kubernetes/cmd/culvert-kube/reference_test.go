@@ -53,7 +53,7 @@ and metrics.
 `
 
 const exitCodes = `
-Exit codes are [those of culvert](cli.md#exit-codes).
+Exit codes are [those of culvert](cli.md#exit-codes), except [check's](#culvert-kube-check).
 
 Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](../guides/kubernetes-drain.md).
 `

@@ -98,7 +98,9 @@ func (d *Descriptors) Change(_, next *config.Loaded) (commit, undo func(), err e
 	d.files.Store(&after)
 	commit = func() {
 		for path, f := range after {
-			f.moveTo(places[path])
+			f.mu.Lock()
+			f.place = places[path]
+			f.mu.Unlock()
 		}
 		Ask(d.others)
 	}
@@ -168,12 +170,6 @@ func (d *Descriptors) setWatch(w *Watch) error {
 	return w.Set(paths)
 }
 
-func (f *descriptorFile) moveTo(place wiring.BackendPlace) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.place = place
-}
-
 // wrong returns why the newest version isn't in use, with the place.
 func (f *descriptorFile) wrong() error {
 	f.mu.Lock()
@@ -231,13 +227,11 @@ func (f *descriptorFile) read() (changed bool, err error) {
 	return true, nil
 }
 
-var errNotRegular = errors.New("not a regular file, so culvert can't read it again")
-
 // readDescriptors reads a regular file, at most one byte more than a set may have.
 func readDescriptors(path string) ([]byte, error) {
 	info, err := os.Stat(path) // opening a pipe could wait for ever
 	if err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
+		err = errors.New("not a regular file, so culvert can't read it again")
 	}
 	if err != nil {
 		return nil, err

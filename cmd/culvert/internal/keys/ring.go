@@ -122,7 +122,7 @@ func (k *Ring) listener(c *config.Loaded, i int) (*proxytls.Provider, error) {
 	fallback := ""
 	switch {
 	case k.look && (t.SelfSigned || t.ACME.Enabled()):
-		o.Fallback = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errOnlyLooks }
+		o.Fallback = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("nobody is served") }
 	case t.SelfSigned:
 		d, err := k.selfSigned()
 		if err != nil {
@@ -137,8 +137,6 @@ func (k *Ring) listener(c *config.Loaded, i int) (*proxytls.Provider, error) {
 	}
 	return k.provider(c, o, fallback)
 }
-
-var errOnlyLooks = errors.New("nobody is served")
 
 // sectionOf returns the section that sets a key of a listener: the listener's
 // own, or the section of the file that it inherits from.
@@ -217,15 +215,13 @@ func (k *Ring) Serves(host string) bool {
 		k.acme != nil && k.acme.Serves(host) || k.development != nil && k.development.Serves(host)
 }
 
-var errRelativeHome = errors.New("$HOME is a relative path")
-
 // developmentFolder returns the directory of the development CA. It is the
 // same wherever culvert starts. According to the XDG base directory
 // specification, a relative path is invalid.
 func developmentFolder() (string, error) {
 	folder, err := os.UserConfigDir()
 	if err == nil && !filepath.IsAbs(folder) {
-		err = errRelativeHome
+		err = errors.New("$HOME is a relative path")
 	}
 	if err != nil {
 		return "", fmt.Errorf("%w: culvert has no directory for the development CA: set HOME or XDG_CONFIG_HOME to an absolute path", err)

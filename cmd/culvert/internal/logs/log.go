@@ -108,7 +108,7 @@ func (e escaping) Write(line []byte) (int, error) {
 	for rest := line; len(rest) > 0; {
 		r, n := utf8.DecodeRune(rest)
 		switch {
-		case !isHidden(r):
+		case r == '\n' || unicode.IsPrint(r):
 			escaped = append(escaped, rest[:n]...)
 		case r > 0xffff: // as two surrogates. RFC 8259 §7.
 			r -= 0x10000
@@ -123,8 +123,6 @@ func (e escaping) Write(line []byte) (int, error) {
 	}
 	return len(line), nil
 }
-
-func isHidden(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 
 // colouring adds the colour of the level to a handler's text lines. The time
 // before the level has no blank, so the level begins after the first blank.

@@ -24,12 +24,8 @@ func (p *program) backends() []admin.Backend {
 // backendsGone reports whether a new call would reach nothing: culvert can connect to no
 // backend. A web server behind fallback may be there.
 func (p *program) backendsGone() bool {
-	for _, u := range p.bridge.Upstreams() {
-		if !u.Draining && !unreachable(u) {
-			return false
-		}
-	}
-	return p.reloads.current().Fallback == ""
+	mayServe := func(u bridge.UpstreamState) bool { return !u.Draining && !unreachable(u) }
+	return p.reloads.current().Fallback == "" && !slices.ContainsFunc(p.bridge.Upstreams(), mayServe)
 }
 
 // unreachable reports whether the last attempt to connect failed at each address.

@@ -148,9 +148,6 @@ func (r *reloader) tellUnwatched(err error) {
 	r.unwatched.Tell(r.log, "can't watch the configuration file: send SIGHUP after a change", err, "file", r.current().File)
 }
 
-// errNoKeys refuses a file that somebody truncated to write it anew.
-var errNoKeys = errors.New("the file sets no key any more, so culvert takes it for one that is being written: to go back to the defaults, restart culvert")
-
 // reload loads the file and applies it. asked means that the operator asked for
 // the reload and wants an answer: without news, too.
 func (r *reloader) reload(asked bool) {
@@ -161,8 +158,8 @@ func (r *reloader) reload(asked bool) {
 	}
 	switch {
 	case err != nil:
-	case running.FileSets() && !next.FileSets():
-		err = fmt.Errorf("%s: %w", next.File, errNoKeys)
+	case running.FileSets() && !next.FileSets(): // somebody truncated it to write it anew
+		err = fmt.Errorf("%s: the file sets no key any more, so culvert takes it for one that is being written: to go back to the defaults, restart culvert", next.File)
 	case wiring.LacksBackend(next):
 		err = wiring.ErrNoBackend
 	}
@@ -179,12 +176,7 @@ func (r *reloader) reload(asked bool) {
 
 func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	changed := config.Changed(running.Whole(), next)
-	var fixed []string
-	for _, key := range changed {
-		if config.NeedsRestart(key) {
-			fixed = append(fixed, key)
-		}
-	}
+	fixed := slices.DeleteFunc(slices.Clone(changed), func(key string) bool { return !config.NeedsRestart(key) })
 	if len(fixed) > 0 {
 		return wiring.NeedRestart(next, fixed)
 	}

@@ -2,7 +2,6 @@ package sockets
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -50,8 +49,6 @@ func (s *Socket) String() string {
 // firstPassed is the first descriptor that a supervisor passes.
 const firstPassed = 3
 
-var errListenFDs = errors.New("not a number of sockets: the supervisor must set it to the number of sockets that it passes")
-
 // passedSockets returns the sockets that the supervisor passed, and removes the
 // variables, so that no child process takes the sockets for its own. If it returns
 // an error, some of the sockets remain open, because culvert ends.
@@ -95,7 +92,7 @@ func passedSockets(log *slog.Logger) ([]*Socket, error) {
 func parsePassed(fds, fdNames string) (count int, names []string, err error) {
 	count, err = strconv.Atoi(fds)
 	if err != nil || count < 0 {
-		return 0, nil, fmt.Errorf("LISTEN_FDS: %q: %w", fds, errListenFDs)
+		return 0, nil, fmt.Errorf("LISTEN_FDS: %q: not a number of sockets: the supervisor must set it to the number of sockets that it passes", fds)
 	}
 	if fdNames == "" {
 		return count, nil, nil

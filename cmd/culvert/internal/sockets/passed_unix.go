@@ -20,7 +20,6 @@ var (
 	errNotSocket = errors.New("isn't a socket: the supervisor must pass listening sockets only")
 	errNotStream = errors.New("isn't a stream socket, such as TCP: use ListenStream= in place of ListenDatagram=")
 	errNoListen  = errors.New("doesn't listen: the supervisor must pass the listening socket, not a connection (Accept=no)")
-	errNotIP     = errors.New("has a protocol that culvert doesn't have: use TCP or a unix socket")
 )
 
 // openPassed returns the listener of a descriptor from the supervisor. Children
@@ -34,7 +33,7 @@ func openPassed(fd int) (net.Listener, error) {
 	ln, err := net.FileListener(file) // a duplicate with close-on-exec
 	_ = file.Close()                  // the listener has its own
 	if err != nil {
-		return nil, errNotIP
+		return nil, errors.New("has a protocol that culvert doesn't have: use TCP or a unix socket")
 	}
 	if tcp, ok := ln.(*net.TCPListener); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {

@@ -12,13 +12,14 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 // Bridge converts the configuration to the bridge's. serve adds Logger, Observer and the parts with certificates.
 func Bridge(c *config.Loaded) bridge.Config {
 	return bridge.Config{
-		Words:             Words,
+		Words:             rules.InFile,
 		Backends:          backends(c),
 		Routes:            routes(c),
 		AllowOrigins:      c.AllowOrigins,
