@@ -52,7 +52,11 @@ type Inputs = AsyncIterable<Input>;
 // By the function that sets transports apart, and the URL.
 const shared = new WeakMap<object, Record<string, Connections>>();
 
-/** Creates a transport for connect-es. Transports of one base URL share their connections, unless their protocols or webSocket differ. */
+/**
+ * Creates a transport for connect-es. Transports of one base URL share their
+ * connections, if they have the same protocols or, without these, the same
+ * webSocket.
+ */
 export function createCulvertTransport(options: CulvertTransportOptions): CulvertTransport {
   const { baseUrl, socketUrl, protocols, webSocket, interceptors = [], token, defaultTimeoutMs = 0, idleTimeoutMs = 60_000 } = options;
   const running = new Set<(reason: unknown) => void>();
