@@ -131,7 +131,7 @@ func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening) *edge.Server 
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
-	bound := s.boundHTTP(hs, l)
+	bound := s.boundHTTP(hs, l, pingInterval)
 	hs.HTTP2.WriteByteTimeout = s.policy.Load().limits.SlowConsumerTimeout // bridge/internal/h2 has a hook
 	return bound
 }
@@ -229,7 +229,7 @@ const connReceiveWindow = 64 << 10
 // boundHTTP sets the bounds that the public server and the one inside tunnels share, and
 // watches the server. An http.Server can't change while it serves. So Apply refuses what
 // would have to change here and not in the hooks of connections (fixed).
-func (s *Server) boundHTTP(hs *http.Server, l *edge.Listening) *edge.Server {
+func (s *Server) boundHTTP(hs *http.Server, l *edge.Listening, pingAfter time.Duration) *edge.Server {
 	if hs.Handler == nil {
 		hs.Handler = s
 	}
@@ -243,7 +243,7 @@ func (s *Server) boundHTTP(hs *http.Server, l *edge.Listening) *edge.Server {
 		MaxConcurrentStreams:          rules.Streams,
 		MaxReceiveBufferPerStream:     connReceiveWindow,
 		MaxReceiveBufferPerConnection: rules.Window,
-		SendPingTimeout:               pingInterval,
+		SendPingTimeout:               pingAfter,
 		PingTimeout:                   pingTimeout,
 	}
 	var leave func()

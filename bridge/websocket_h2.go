@@ -57,6 +57,8 @@ func (s *Server) serveTunnels() {
 	s.tunnels = tunnel.NewListener(tunnel.Options{Panics: s.panics, Goodbye: s.goodbye, Closing: s.closing.Load, StandardHTTP2: s.cfg.StandardHTTP2})
 	hs := &http.Server{Protocols: new(http.Protocols)} //nolint:gosec // boundHTTP sets the time-outs
 	hs.Protocols.SetUnencryptedHTTP2(true)
-	inner := s.boundHTTP(hs, s.edge.Own())                             // a tunnel names its listener itself
+	// A tunnel names its listener itself. Its WebSocket's pings watch the client: a browser
+	// answers them while its page is blocked, frozen or hidden, but not those of HTTP/2.
+	inner := s.boundHTTP(hs, s.edge.Own(), 0)
 	s.workers.Go(func() { _ = s.edge.ServeTunnels(s.tunnels, inner) }) // ends with http.ErrServerClosed
 }

@@ -30,6 +30,7 @@ const keep = 65536;
  *
  * @param header is the request's metadata, with what the transport adds.
  * @param deadline is in milliseconds, like performance.now(); 0 if there is none.
+ * @param ending is aborted at the end of the call; an interceptor may have put another signal in its place.
  */
 export async function call(
   connections: Connections,
@@ -38,9 +39,10 @@ export async function call(
   request: AnyRequest,
   header: Headers,
   deadline: number,
+  ending: AbortSignal,
 ): Promise<AnyResponse> {
   const { method, signal } = request;
-  const { fallback, binaryOptions, readMaxBytes = 1 << 24, writeMaxBytes = 1 << 24 } = options;
+  const { fallback, readMaxBytes = 1 << 24, writeMaxBytes = 1 << 24 } = options;
   const gzip = options.gzip && !!globalThis.CompressionStream;
   const single = !request.stream || method.methodKind === "server_streaming";
   const parts: Promise<Uint8Array | undefined>[] = [];
@@ -57,13 +59,13 @@ export async function call(
       return;
     }
     last = value;
-    let bytes: Uint8Array = toBinary(method.input, value, binaryOptions);
+    let bytes: Uint8Array = toBinary(method.input, value);
     checkSize(bytes.length, writeMaxBytes, "writeMaxBytes");
     const compress = gzip && bytes.length > 1023;
     if (compress) {
-      bytes = await convert(bytes, new CompressionStream("gzip"), writeMaxBytes);
+      bytes = await convert(bytes, new CompressionStream("gzip"), 1 << 30);
     }
-    size += bytes.length;
+    size += bytes.length + 64; // with what holds it
     return frame(bytes, compress ? 1 : 0);
   };
 
@@ -162,7 +164,7 @@ export async function call(
           message = length ? await convert(message, new DecompressionStream("gzip"), readMaxBytes) : message;
         }
         signal.throwIfAborted();
-        yield fromBinary(method.output, message, binaryOptions);
+        yield fromBinary(method.output, message);
       }
       addFields(trailer, from.trailers());
       checkStatus(trailer, header);
@@ -173,9 +175,14 @@ export async function call(
     }
   }
 
-  signal.addEventListener("abort", () => stream?.reset(cancel));
+  const stop = () => stream?.reset(cancel);
+  ending.addEventListener("abort", stop);
+  if (signal !== ending) {
+    signal.addEventListener("abort", stop, { signal: ending });
+  }
   /** The milliseconds that are left; 0 without a deadline. */
   const left = () => deadline && Math.max(1, Math.ceil(deadline - performance.now()));
+  let handed = false;
   for (let tries = 1; ; tries++) {
     try {
       const taken = await connections.take(
@@ -188,6 +195,7 @@ export async function call(
         fallback && single,
       );
       if (!taken) {
+        handed = true;
         const by = fallback as unknown as { unary: AnyCall; stream: AnyCall };
         const response = await by[request.stream ? "stream" : "unary"](
           method,
@@ -211,7 +219,10 @@ export async function call(
       stream?.reset(cancel);
       const error = explain(e);
       const pause = e instanceof H2Error ? (e.processed === "no" ? 0 : undefined) : retryDelay(error);
-      if (signal.aborted || failure || pause === undefined || pause > 3e4 || tries > 4 || (size > keep && !single)) {
+      if (handed && error.metadata.has("content-type")) {
+        connections.block(); // an answer, too
+      }
+      if (handed || signal.aborted || failure || pause === undefined || pause > 3e4 || tries > 4 || (size > keep && !single)) {
         throw error;
       }
       await new Promise((resolve) => setTimeout(resolve, pause + Math.random() * 50 * 2 ** tries));

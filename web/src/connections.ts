@@ -110,7 +110,8 @@ export function createConnections(
         waiter(entry.h2);
       }
     }
-    if (waiting.size && !attempt && !timer && entries.length < 10) {
+    // One that takes no streams at all has siblings that don't either.
+    if (waiting.size && !attempt && !timer && entries.length < 10 && entries.every((entry) => entry.h2.live())) {
       const ms = Math.max(retryAt - Date.now(), entries.length && pause);
       if (ms > 0) {
         timer = setTimeout(() => {
@@ -154,7 +155,7 @@ export function createConnections(
         serve();
       }
     };
-    const late = setTimeout(() => (pipe?.end ?? lose)("no HTTP/2 SETTINGS came within 10 s"), 1e4);
+    const late = setTimeout(() => (pipe?.end ?? lose)("no HTTP/2 SETTINGS in 10 s"), 1e4);
 
     attempt = () => {
       leave();
@@ -210,17 +211,24 @@ export function createConnections(
     update();
   };
 
-  /** The network has changed, or the page is back from the back/forward cache, where the browser has cut its WebSockets. */
+  /**
+   * The network has come back, perhaps another one, where old connections are dead; or the page has, from the
+   * back/forward cache, for which the browser has cut its WebSockets.
+   */
   const wake = (event: Event) => {
-    if (event.type !== "offline") {
-      if ((event as PageTransitionEvent).persisted) {
-        attempt?.();
-        for (const entry of entries) {
+    const { type, persisted } = event as PageTransitionEvent;
+    if (type === "online" || persisted) {
+      const again = entries.length || cause;
+      attempt?.();
+      for (const entry of entries) {
+        if (persisted) {
           entry.pipe.end("the page was in the back/forward cache");
+        } else {
+          drop(entry);
         }
       }
       forget();
-      if (cause && !attempt) {
+      if (again) {
         void dial();
       }
       serve();

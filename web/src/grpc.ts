@@ -4,7 +4,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { joined, octets } from "./h2/bytes.js";
 import type { Header } from "./h2/index.js";
-import { AnySchema, BinaryReader, base64Decode, Code, DurationSchema, EmptySchema, fault, fromBinary } from "./peers.js";
+import { Code, codeFromHttpStatus, DurationSchema, fault, findTrailerError, fromBinary } from "./peers.js";
 
 /**
  * The header block of a request.
@@ -59,9 +59,7 @@ export function checkHeader(header: Headers, status: string | undefined) {
   if (header.has("grpc-status")) {
     checkStatus(header);
   } else if (status !== "200" || !/^application\/grpc($|;|\+proto)/.test(`${type}`)) {
-    // gRPC http-grpc-status-mapping
-    const codes: Record<string, number> = { 400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 431: 13, 502: 14, 503: 14, 504: 14 };
-    throw fault(codes[`${status}`] ?? Code.Unknown, `no gRPC response: HTTP ${status}, content-type ${type}`, header);
+    throw fault(codeFromHttpStatus(Number(status)), `no gRPC response: HTTP ${status}, content-type ${type}`, header);
   }
 }
 
@@ -71,31 +69,19 @@ export function checkStatus(trailer: Headers, header?: Headers) {
   if (status === "0") {
     return;
   }
-  const known = /^(\d|1[0-6])$/.test(`${status}`);
-  let message = trailer.get("grpc-message") ?? "";
+  let error: ConnectError | undefined;
   try {
-    message = decodeURIComponent(message);
+    error = findTrailerError(trailer);
   } catch {
-    // It stays as it is.
+    // A message or details that can't be decoded don't replace the code.
   }
-  const error = fault(
-    known ? Number(status) : Code.Internal,
-    known ? message : `the response has grpc-status ${status}: ${message}`,
+  error ??= fault(
+    Number(status) || Code.Internal,
+    `grpc-status ${status ?? "is missing: does a proxy drop trailers?"} ${trailer.get("grpc-message")}`,
     trailer,
   );
-  header?.forEach((value, name) => {
+  for (const [name, value] of header ?? []) {
     error.metadata.append(name, value);
-  });
-  try {
-    // google.rpc.Status has them in field 3.
-    for (const { no, data } of fromBinary(EmptySchema, base64Decode(trailer.get("grpc-status-details-bin") ?? "")).$unknown ?? []) {
-      if (no === 3) {
-        const { typeUrl, value } = fromBinary(AnySchema, new BinaryReader(data).bytes());
-        error.details.push({ type: typeUrl.replace(/.*\//, ""), value });
-      }
-    }
-  } catch {
-    // Malformed details don't replace the status.
   }
   throw error;
 }
@@ -105,8 +91,8 @@ export function checkStatus(trailer: Headers, header?: Headers) {
  * ended before a backend had it; undefined for other errors.
  */
 export function retryDelay(error: ConnectError): number | undefined {
-  let delay = 0;
   let unsent = false;
+  let hint = new Uint8Array();
   for (const { type, value } of error.details as { type?: string; value: Uint8Array<ArrayBuffer> }[]) {
     if (type === "google.rpc.ErrorInfo") {
       // domain is field 2, metadata is field 3.
@@ -114,16 +100,13 @@ export function retryDelay(error: ConnectError): number | undefined {
       unsent = info.includes("\x12\x07culvert") && info.includes("\n\x04sent\x12\x02no");
     }
     if (type === "google.rpc.RetryInfo") {
-      // retry_delay is field 1.
-      try {
-        const { seconds, nanos } = fromBinary(DurationSchema, value.subarray(2));
-        delay = Number(seconds) * 1e3 + nanos / 1e6;
-      } catch {
-        // A malformed detail is no hint.
-      }
+      hint = value.subarray(2); // retry_delay, which is field 1
     }
   }
-  return unsent ? delay : undefined;
+  if (unsent) {
+    const { seconds, nanos } = fromBinary(DurationSchema, hint);
+    return Number(seconds) * 1e3 + nanos / 1e6;
+  }
 }
 
 /** A message with its prefix: a flag that is 1 if it is compressed, and the length. */
@@ -137,7 +120,7 @@ export function frame(message: Uint8Array, flag: number): Uint8Array {
 /** Throws if a message is too long. option is the one with the limit. */
 export function checkSize(size: number, limit: number, option: string) {
   if (size > limit) {
-    throw fault(Code.ResourceExhausted, `a message of ${size} bytes or more is over the limit of ${limit} (${option})`);
+    throw fault(Code.ResourceExhausted, `a message has over ${limit} bytes (${option})`);
   }
 }
 

@@ -4,9 +4,10 @@
 import { ConnectError } from "@connectrpc/connect";
 
 export { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-export { BinaryReader, base64Decode } from "@bufbuild/protobuf/wire";
-export { AnySchema, DurationSchema, EmptySchema } from "@bufbuild/protobuf/wkt";
+export { DurationSchema } from "@bufbuild/protobuf/wkt";
 export { createContextValues } from "@connectrpc/connect";
+// These are marked as private. test/private.test.ts tells if they change.
+export { codeFromHttpStatus, findTrailerError } from "@connectrpc/connect/protocol-grpc";
 
 /** gRPC's status codes. */
 // biome-ignore lint/suspicious/noConstEnum: all that use it are compiled with it

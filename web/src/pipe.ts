@@ -38,7 +38,7 @@ export function openPipe(
       clearTimeout(timer);
       socket?.close();
       onend(cause, code);
-      pipe.onend(cause);
+      pipe.onend?.(cause);
     }
   };
   // A WebSocket doesn't tell when its buffer drains.
@@ -62,12 +62,9 @@ export function openPipe(
       }
     },
     pending: () => socket.bufferedAmount,
-    close: () => end("this page has closed the WebSocket"),
+    close: () => end("closed here"),
     end,
-    onbytes(_: Uint8Array) {},
-    onend(_: string) {},
-    ondrain() {},
-  };
+  } as SocketPipe; // onopen sets the handlers
   const forbid = (why: unknown) => end(`this page can't open ${url}: ${why}`, forbidden);
 
   try {
@@ -85,7 +82,7 @@ export function openPipe(
     socket.onerror = () => setTimeout(() => socket.readyState === 3 && forbid(policy), 500);
   } catch (e) {
     // Firefox throws for the policy. All browsers throw for ws: in a page over https.
-    queueMicrotask(() => forbid(`${e} (${policy}, mixed content?)`));
+    forbid(Socket ? `${e} (${policy}, mixed content?)` : "there is no WebSocket here: set the option webSocket");
   }
   return pipe;
 }

@@ -52,7 +52,11 @@ export function trace({
       this.addEventListener("error", () => say("error"));
       this.addEventListener("close", ({ code, reason }) => say(`closed with ${code} ${reason}`));
       const methods = new Map<number, string>();
-      const came = reader((text) => say(`← ${text}`), methods);
+      const came = reader(
+        (text) => say(`← ${text}`),
+        methods,
+        (id) => methods.delete(id),
+      );
       const went = reader((text) => say(`→ ${text}`), methods);
       let preface = prefaceLength;
       this.#sent = (bytes) => {
@@ -70,7 +74,7 @@ export function trace({
 }
 
 /** Makes a function that tells what one direction's bytes mean. */
-function reader(say: (text: string) => void, methods: Map<number, string>): (bytes: Uint8Array) => void {
+function reader(say: (text: string) => void, methods: Map<number, string>, onend?: (id: number) => void): (bytes: Uint8Array) => void {
   const decode = decoder();
   const messages = new Map<number, (bytes: Uint8Array) => void>();
   let block: number[] = [];
@@ -147,8 +151,9 @@ function reader(say: (text: string) => void, methods: Map<number, string>): (byt
     if ((type === Type.Headers || type === Type.Continuation) && flags & Flag.EndHeaders) {
       header(id);
     }
-    if (type === Type.RstStream || (end && type === Type.Headers)) {
+    if (type === Type.RstStream || end) {
       messages.delete(id);
+      onend?.(id);
     }
   };
   const frames = splitter(frame, () => {

@@ -1,4 +1,4 @@
-import type { BinaryReadOptions, BinaryWriteOptions, DescMessage, DescMethod, MessageInitShape } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethod, MessageInitShape } from "@bufbuild/protobuf";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import { type AnyRequest, type AnyResponse, call } from "./call.js";
 import { type ConnectionState, type Connections, createConnections, unused } from "./connections.js";
@@ -16,7 +16,7 @@ export interface CulvertTransportOptions {
   token?: (() => string | undefined | Promise<string | undefined>) | undefined;
   /** Is called before each WebSocket is opened, and returns the subprotocols to offer after `h2ts`. */
   protocols?: (() => string[] | Promise<string[]>) | undefined;
-  /** Where the WebSocket is opened, if that isn't baseUrl. */
+  /** The absolute URL that opens the WebSocket, if that isn't baseUrl. */
   socketUrl?: string | undefined;
   /** Opens WebSockets in place of the platform's, such as the one of the package ws. */
   webSocket?: WebSocketConstructor | undefined;
@@ -30,8 +30,6 @@ export interface CulvertTransportOptions {
   writeMaxBytes?: number | undefined;
   /** For how long a connection without calls stays open. If unset, a minute. Of several transports that share one, the first one's counts. */
   idleTimeoutMs?: number | undefined;
-  /** Of protobuf's binary format. */
-  binaryOptions?: Partial<BinaryReadOptions & BinaryWriteOptions> | undefined;
 }
 
 /** Carries all calls in one WebSocket, or a few. */
@@ -52,9 +50,13 @@ type Input = MessageInitShape<DescMessage>;
 type Inputs = AsyncIterable<Input>;
 
 // By the function that sets transports apart, and the URL.
-const shared = new WeakMap<object, Map<string, Connections>>();
+const shared = new WeakMap<object, Record<string, Connections>>();
 
-/** Creates a transport for connect-es. Transports of one base URL share their connections, unless their protocols or webSocket differ. */
+/**
+ * Creates a transport for connect-es. Transports of one base URL share their
+ * connections, if they have the same protocols or, without these, the same
+ * webSocket.
+ */
 export function createCulvertTransport(options: CulvertTransportOptions): CulvertTransport {
   const { baseUrl, socketUrl, protocols, webSocket, interceptors = [], token, defaultTimeoutMs = 0, idleTimeoutMs = 60_000 } = options;
   const running = new Set<(reason: unknown) => void>();
@@ -67,14 +69,16 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       url = new URL(new Request(baseUrl.replace(/^ws/, "http")).url);
       url.search = url.hash = "";
       url.pathname = url.pathname.replace(/\/?$/, "/");
-      const socket = (socketUrl ? new Request(socketUrl.replace(/^ws/, "http")).url : url.href).replace(/^http/, "ws");
+      const socket = (socketUrl ?? url.href).replace(/^http/, "ws");
       const key = protocols ?? webSocket ?? shared;
-      const alike = shared.get(key) ?? new Map<string, Connections>();
+      const alike = shared.get(key) ?? {};
       shared.set(key, alike);
-      connections =
-        alike.get(socket) ??
-        createConnections(socket, webSocket ?? (globalThis.WebSocket as WebSocketConstructor), protocols, idleTimeoutMs);
-      alike.set(socket, connections);
+      connections = alike[socket] ??= createConnections(
+        socket,
+        webSocket ?? (globalThis.WebSocket as WebSocketConstructor),
+        protocols,
+        idleTimeoutMs,
+      );
     }
     return connections;
   };
@@ -108,7 +112,7 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       throw error;
     };
     const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : 0;
-    const timer = deadline && setTimeout(() => end(late()), Math.min(timeoutMs, 2 ** 31 - 1));
+    const timer = deadline && setTimeout(() => end(late()), Math.min(timeoutMs, 2e9));
 
     running.add(end);
     signal?.addEventListener("abort", abort);
@@ -126,7 +130,7 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
         if (bearer && !metadata.has("authorization")) {
           metadata.set("authorization", `Bearer ${bearer}`);
         }
-        return call(link, options, url, request, metadata, deadline);
+        return call(link, options, url, request, metadata, deadline, ending);
       };
       const next = interceptors.reduceRight((next, interceptor) => interceptor(next), last);
       const response = await Promise.race([

@@ -90,6 +90,44 @@ test(
 );
 
 test(
+  "when the network comes back, running calls go on and others take a new connection",
+  async () => {
+    const { baseUrl, wait } = await box();
+    await probed({ baseUrl }, async ({ client, transport }) => {
+      const call = scripted({ replies: 3, hold_after: 1 });
+      const stream = client.serverStream({}, call.options)[Symbol.asyncIterator]();
+      await stream.next();
+      dispatchEvent(new Event("online"));
+      deepEqual(await wait(2), { live: 2, opened: 2 });
+      await client.unary({}, scripted({}).options);
+      await call.release();
+      await stream.next();
+      await stream.next();
+      equal((await stream.next()).done, true);
+      await wait(1);
+      equal(transport.state.status, "connected");
+    });
+  },
+  place,
+);
+
+test(
+  "when the network comes back, an attempt that hangs is made anew",
+  async () => {
+    const { baseUrl, behave, wait } = await box({ hold: true });
+    await probed({ baseUrl }, async ({ client }) => {
+      const call = client.unary({ text: "a" }, scripted({ echo: true }).options);
+      await wait(1);
+      await behave({});
+      dispatchEvent(new Event("online"));
+      equal((await call).text, "a");
+      deepEqual(await wait(1), { live: 1, opened: 2 });
+    });
+  },
+  place,
+);
+
+test(
   "base URLs are relative to the page",
   () =>
     probed({ baseUrl: "/api" }, async ({ client, transport }) => {

@@ -4,8 +4,8 @@ import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { chromium } from "playwright-core";
 
-/** Starts it, with further arguments. */
-export async function launch(further = []) {
+/** Starts it, with further arguments, and without some that Playwright gives it. */
+export async function launch(further = [], ignoreDefaultArgs = []) {
   const executablePath = (process.env.PATH ?? "")
     .split(delimiter)
     .flatMap((dir) => ["chromium", "chromium-browser", "google-chrome"].map((name) => join(dir, name)))
@@ -16,6 +16,7 @@ export async function launch(further = []) {
   return chromium.launch({
     executablePath,
     timeout: 120_000,
+    ignoreDefaultArgs,
     args: [
       "--headless",
       "--no-sandbox",

@@ -154,6 +154,7 @@ test("a server stream that goes to the fallback after a refusal has its request 
     } as unknown as AnyRequest,
     new Headers(),
     0,
+    new AbortController().signal,
   );
   deepEqual(got, [message]);
   equal(tries, 2);
@@ -180,3 +181,38 @@ test("a base URL may be that of a WebSocket, and its query and fragment aren't u
     await probed({ baseUrl }, ({ client }) => client.unary({}, scripted({}).options));
   }
 });
+
+test("a signal that an interceptor puts in place cancels, and keeps nothing of calls that have ended", async () => {
+  const controller = new AbortController();
+  const replace: Interceptor = (next) => (request) => next({ ...request, signal: controller.signal });
+  await probed({ baseUrl: env.servers.culvert, interceptors: [replace] }, async ({ client }) => {
+    for (let i = 0; i < 5; i++) {
+      await client.unary({}, scripted({}).options);
+      await all(client.serverStream({}, scripted({ replies: 2 }).options));
+    }
+    const { process } = globalThis as unknown as { process?: { getBuiltinModule(name: string): EventsModule } };
+    if (process) {
+      equal(process.getBuiltinModule("node:events").getEventListeners(controller.signal, "abort").length, 0);
+    }
+    const call = scripted({ hang: true });
+    const ended = rejects(client.unary({}, call.options), ConnectError);
+    await call.began();
+    controller.abort();
+    equal((await ended).code, Code.Canceled);
+    ok((await call.cancelled()).cause);
+  });
+});
+
+interface EventsModule {
+  getEventListeners(target: EventTarget, name: string): unknown[];
+}
+
+test("many small requests are sent, though few of them are kept", () =>
+  probed({ baseUrl: env.servers.culvert }, async ({ client }) => {
+    async function* empty() {
+      for (let i = 0; i < 5000; i++) {
+        yield {};
+      }
+    }
+    equal((await client.clientStream(empty(), scripted({}).options)).received, 5000n);
+  }));

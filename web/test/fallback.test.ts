@@ -101,6 +101,17 @@ test("a fallback that fails isn't remembered", async () => {
   });
 });
 
+test("an error of the backend shows that the fallback works", async () => {
+  const { baseUrl } = await box({ hold: true });
+  const { used, fallback } = grpcWeb();
+  await probed({ baseUrl, fallback }, async ({ client, transport }) => {
+    const e = await rejects(client.unary({}, scripted({ code: Code.NotFound, message: "none" }).options), ConnectError);
+    deepEqual([e.code, e.rawMessage], [Code.NotFound, "none"]);
+    equal(transport.state.status, "blocked");
+    equal(used.length, 1);
+  });
+});
+
 test(
   "what worked is forgotten when the network comes back",
   async () => {
