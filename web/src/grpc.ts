@@ -77,7 +77,7 @@ export function checkStatus(trailer: Headers, header?: Headers) {
   }
   error ??= fault(
     Number(status) || Code.Internal,
-    `grpc-status ${status ?? "is missing: does a proxy drop trailers?"} ${trailer.get("grpc-message")}`,
+    `grpc-status ${status ?? "is missing: does a proxy drop trailers?"} ${trailer.get("grpc-message") ?? ""}`,
     trailer,
   );
   for (const [name, value] of header ?? []) {
@@ -103,9 +103,11 @@ export function retryDelay(error: ConnectError): number | undefined {
       hint = value.subarray(2); // retry_delay, which is field 1
     }
   }
-  if (unsent) {
+  try {
     const { seconds, nanos } = fromBinary(DurationSchema, hint);
-    return Number(seconds) * 1e3 + nanos / 1e6;
+    return unsent ? Number(seconds) * 1e3 + nanos / 1e6 : undefined;
+  } catch {
+    return; // a malformed hint doesn't replace the error
   }
 }
 
