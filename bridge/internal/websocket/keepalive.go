@@ -122,7 +122,8 @@ type watch struct {
 	KeepAlive
 	c        *Conn
 	pulse    socket.Pulse
-	received int64     // when the ping was sent
+	received int64     // when the ping was due
+	pinged   bool      // it was sent; else a message is in its way
 	due      time.Time // when its answer is overdue
 }
 
@@ -130,10 +131,7 @@ func (w *watch) ping() {
 	now := time.Now()
 	w.received = w.c.line.received.Load()
 	w.pulse.Ping(now, w.c.line.sent.Load())
-	if !w.c.ping() {
-		w.c.schedulePing(w.Interval, w.ping)
-		return
-	}
+	w.pinged = w.c.ping()
 	w.missedIn(now, w.Timeout)
 }
 
@@ -152,11 +150,16 @@ func (w *watch) missed() {
 		w.c.schedulePing(w.Interval-w.Timeout, w.ping)
 		return
 	}
+	if !w.pinged && w.c.ping() {
+		w.pinged = true
+		w.missedIn(now, w.Timeout)
+		return
+	}
 	line := w.c.line
 	before := line.sentBefore.Load() // first: it never exceeds what is sent
 	sent := line.sent.Load()
 	why := w.pulse.Missed(now, sent, socket.Unheard{
-		Since: line.begun.Add(time.Duration(line.heard.Load())), Bytes: sent - before, Blocked: w.c.writing.Load(),
+		Since: line.begun.Add(time.Duration(line.heard.Load())), Bytes: sent - before, Blocked: w.c.writing.Load() || !w.pinged,
 	})
 	w.missedIn(now, socket.PulseAgain)
 	if why != nil {

@@ -318,6 +318,29 @@ func TestPingBehindMessages(t *testing.T) {
 	}
 }
 
+// TestBlockedWriteIsWatched: a client that falls silent in a message is given up, although
+// no ping can be sent.
+func TestBlockedWriteIsWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 5 * time.Minute
+		ws, _ := pair(t, 1<<10)
+		gone := make(chan error, 1)
+		start := time.Now()
+		ws.Watch(KeepAlive{Interval: interval, Timeout: patience, SlowConsumer: slow, Gone: func(err error) { gone <- err }})
+		go readAll(ws)
+		written := make(chan error, 1)
+		go func() { written <- ws.WriteMessage(Binary, nil, false, make([]byte, 64<<10)) }()
+		err := <-gone
+		if got, want := time.Since(start), interval+slow; !errors.Is(err, socket.ErrStalled) || got < want || got > want+interval {
+			t.Errorf("given up after %v with %v, want %v with %v", got, err, want, socket.ErrStalled)
+		}
+		ws.Drop()
+		if err := <-written; err == nil {
+			t.Error("the message was written to a client that reads nothing")
+		}
+	})
+}
+
 // A heldConn is a connection whose reader doesn't get to read.
 type heldConn struct {
 	net.Conn
