@@ -39,7 +39,9 @@ func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
 		ws.Drop() // Close cuts what is left
 		return
 	}
-	ws.Watch(a.policy.keepAlive(func(err error) { c.End(silenceFault(err).Ends) }))
+	watch := a.policy.keepAlive(func(err error) { c.End(silenceFault(err).Ends) })
+	watch.Blocked = c.Blocked
+	ws.Watch(watch)
 	a.s.tunnels.Offer(c)
 }
 

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -139,6 +140,8 @@ func TestTunnelIsPinged(t *testing.T) {
 	const later = 5 * time.Second         // of SETTINGS
 	const silent = later + 45*time.Second // the bound of a client that was sent something meanwhile: docs/reference/websockets.md
 	const patient = time.Hour
+	const shut = "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00" // SETTINGS_INITIAL_WINDOW_SIZE=0
+	const get = "\x00\x00\x05\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41\x00"      // GET / with an empty :authority
 	for name, c := range map[string]struct {
 		say     string
 		answers bool // the WebSocket's pings
@@ -147,6 +150,7 @@ func TestTunnelIsPinged(t *testing.T) {
 	}{
 		"answers no ping":           {begin + settings, false, silent, websocket.StatusGoingAway},
 		"answers no ping of HTTP/2": {begin + settings, true, patient, 0},
+		"reads no answer":           {begin + shut + get, false, pingInterval + rules.SlowConsumerTimeout, websocket.StatusPolicyViolation},
 		"sends no SETTINGS":         {begin, true, 2 * time.Second, websocket.StatusPolicyViolation},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {

@@ -97,17 +97,24 @@ func (c *conn) judgeSilence(now time.Time) {
 		k.read, k.pinged, k.missed = now, time.Time{}, time.Time{}
 		return
 	}
-	// Without a call, the client may still have to read its last answer, and holds nothing else.
-	unread := len(c.streams) == 0 && c.sent != c.sentBefore
-	k.silence = c.pulse.Missed(now, c.sent, socket.Unheard{
-		Since: k.read, Bytes: c.sent - c.sentBefore, Blocked: c.out.writing || c.waitsForWindow() || unread,
-	})
+	k.silence = c.pulse.Missed(now, c.sent, socket.Unheard{Since: k.read, Bytes: c.sent - c.sentBefore, Blocked: c.blocked()})
 	k.missed = now.Add(socket.PulseAgain)
 }
 
-// waitsForWindow reports whether data waits for the client to open a window: then the
-// client has read slowly, and may have stopped reading. The caller holds mu.
-func (c *conn) waitsForWindow() bool {
+// isBlocked is blocked for a carrier.
+func (c *conn) isBlocked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blocked()
+}
+
+// blocked reports whether data waits for the client to read, or to open a window: then it
+// has read slowly, and may have stopped reading. Without a call, it may still have to read
+// its last answer, and holds nothing else. The caller holds mu.
+func (c *conn) blocked() bool {
+	if c.out.writing || len(c.streams) == 0 && c.sent != c.sentBefore {
+		return true
+	}
 	for _, st := range c.streams {
 		if st.pending.size() > 0 {
 			return true

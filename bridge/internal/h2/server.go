@@ -43,11 +43,22 @@ func Configure(hs *http.Server, hooks Hooks) (leave func()) {
 			panic("BUG: net/http hands over unencrypted HTTP/2 in an unknown way")
 		}
 		nc := hidden.UnencryptedNetConn()
-		p, ok := nc.(interface{ SendsPreface() bool })
-		s.serve(hs, nc, nil, h, !ok || !p.SendsPreface())
+		in, ok := nc.(carrier)
+		s.serve(hs, nc, nil, h, !ok || !in.SendsPreface())
 	}
 	hs.RegisterOnShutdown(func() { s.shutdown(true) })
 	return func() { s.shutdown(false) }
+}
+
+// A carrier is a net.Conn that carries HTTP/2 inside another protocol.
+type carrier interface {
+	// SendsPreface reports that the client's preface still comes although net/http has
+	// read one.
+	SendsPreface() bool
+
+	// Carries gets a function that reports whether data waits for the client to read or to
+	// open a window: the carrier's pings may watch the client in place of HTTP/2's.
+	Carries(blocked func() bool)
 }
 
 // Hooks are the owner's settings and functions for single connections. The connection's
@@ -129,6 +140,9 @@ func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState,
 	}
 	c := newConn(ctx, hs, nc, h, s.hooks)
 	c.tls = state
+	if in, ok := nc.(carrier); ok {
+		in.Carries(c.isBlocked)
+	}
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	hurry := s.hurry

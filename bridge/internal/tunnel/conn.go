@@ -37,8 +37,9 @@ type Conn struct {
 	cond     sync.Cond
 	pending  *[]byte // written and not yet sent; nil: nothing
 	writeErr error
-	done     bool // it is closed: nothing is read or written any more
-	reading  bool // Read is running
+	done     bool        // it is closed: nothing is read or written any more
+	reading  bool        // Read is running
+	blocked  func() bool // asks the HTTP/2 connection inside; nil: it hasn't begun
 	code     websocket.StatusCode
 }
 
@@ -292,6 +293,23 @@ func (c *Conn) stop(code websocket.StatusCode) {
 // WebSocket carries anything. So Read answers net/http with a preface at once, and the
 // HTTP/2 server reads the client's.
 func (c *Conn) SendsPreface() bool { return !c.of.o.StandardHTTP2 }
+
+// Carries is called by the HTTP/2 connection inside: blocked reports whether data waits there
+// for the client to read or to open a window.
+func (c *Conn) Carries(blocked func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blocked = blocked
+}
+
+// Blocked reports whether data may wait inside, which the WebSocket can't see. net/http
+// doesn't tell.
+func (c *Conn) Blocked() bool {
+	c.mu.Lock()
+	blocked := c.blocked
+	c.mu.Unlock()
+	return c.of.o.StandardHTTP2 || blocked != nil && blocked() // it takes the lock under which HTTP/2 calls Conn
+}
 
 // EdgeConn returns what is known of the connection.
 func (c *Conn) EdgeConn() *edge.Conn { return c.on }

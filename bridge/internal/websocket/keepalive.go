@@ -100,6 +100,10 @@ type KeepAlive struct {
 	// messages, without accepting any of them. 0 means no bound.
 	SlowConsumer time.Duration
 
+	// Blocked reports that data waits for the client which the WebSocket hasn't got yet. A
+	// client that stands still then has as long as SlowConsumer. It may be nil.
+	Blocked func() bool
+
 	// Gone is called once, with an error of package socket, when the client is
 	// given up. It must not block, nor close the WebSocket, which waits for it.
 	Gone func(error)
@@ -159,7 +163,8 @@ func (w *watch) missed() {
 	before := line.sentBefore.Load() // first: it never exceeds what is sent
 	sent := line.sent.Load()
 	why := w.pulse.Missed(now, sent, socket.Unheard{
-		Since: line.begun.Add(time.Duration(line.heard.Load())), Bytes: sent - before, Blocked: w.c.writing.Load() || !w.pinged,
+		Since: line.begun.Add(time.Duration(line.heard.Load())), Bytes: sent - before,
+		Blocked: w.c.writing.Load() || !w.pinged || w.Blocked != nil && w.Blocked(),
 	})
 	w.missedIn(now, socket.PulseAgain)
 	if why != nil {
