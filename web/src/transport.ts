@@ -112,7 +112,8 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       throw error;
     };
     const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : 0;
-    const timer = deadline && setTimeout(() => end(late()), Math.min(timeoutMs, 2e9));
+    // A timer takes no more than 2^31 - 1 ms. The server keeps longer deadlines.
+    const timer = deadline && timeoutMs < 2e9 ? setTimeout(() => end(late()), timeoutMs) : undefined;
 
     running.add(end);
     signal?.addEventListener("abort", abort);

@@ -34,7 +34,8 @@ test(
   async () => {
     const { baseUrl } = await box();
     const seen = new Set<string>();
-    for (let limit = 0; limit < 600; limit++) {
+    // A shorter run takes other bytes in each place.
+    for (let limit = env.place === "node" ? 0 : 2; limit < 600; limit += env.long ? 1 : 5) {
       await probed({ baseUrl, webSocket: cutter(limit) }, async ({ client }) => {
         const call = scripted({ echo: true, trailer: [{ name: "x-end", value: "yes" }] });
         const replies: string[] = [];

@@ -14,6 +14,8 @@ interface Environment {
   only: string;
   /** The tests have the oldest connect-es that the package takes. */
   oldest: boolean;
+  /** Whether there is time for minutes: for all that a shorter run takes samples of. */
+  long: boolean;
   /** The platform's WebSocket, or that of the package ws. */
   WebSocket: typeof WebSocket;
 }

@@ -13,9 +13,9 @@ import { build } from "esbuild";
 import { launch } from "./chromium.js";
 import { startServers } from "./servers.js";
 
-const usage = `usage: node test/run.js [--place node|chromium] [--oldest] [--patience MS] [--times] [NAME]
+const usage = `usage: node test/run.js [--place node|chromium] [--oldest] [--long] [--patience MS] [--times] [NAME]
 --times shows the slowest tests. NAME is a part of "file: test"; other tests don't run. With --oldest, they run with the oldest connect-es that the
-package takes, and those of src/h2, which doesn't know connect-es, don't.`;
+package takes, and those that know nothing of connect-es don't. --long takes minutes.`;
 
 let options;
 try {
@@ -24,6 +24,7 @@ try {
     options: {
       place: { type: "string" },
       oldest: { type: "boolean" },
+      long: { type: "boolean" },
       patience: { type: "string", default: "60000" },
       times: { type: "boolean" },
     },
@@ -37,11 +38,14 @@ const only = options.positionals[0] ?? "";
 const patience = Number(options.values.patience);
 const root = fileURLToPath(new URL("..", import.meta.url));
 
+/** The tests of what this package takes from connect-es. */
+const usesConnect = /^(call|fallback)\./;
+
 /** All tests and the harness in one module. */
 async function bundle(place) {
   const files = readdirSync(join(root, "test"), { recursive: true })
     .map((f) => f.replaceAll("\\", "/"))
-    .filter((f) => f.endsWith(".test.ts") && !(options.values.oldest && f.startsWith("h2/")))
+    .filter((f) => f.endsWith(".test.ts") && !(options.values.oldest && !usesConnect.test(f)))
     .sort();
   const contents = [
     'import { run, inFile } from "./test/harness.js";',
@@ -139,7 +143,7 @@ async function runIn(place) {
   const { servers, stop } = await startServers();
   try {
     const run = place === "node" ? inNode : inChromium;
-    const result = await run({ place, servers, page, patience, only, oldest: !!options.values.oldest });
+    const result = await run({ place, servers, page, patience, only, oldest: !!options.values.oldest, long: !!options.values.long });
     for (const failure of result.failures) {
       console.log(`--- failed in ${place}: ${failure}`);
     }

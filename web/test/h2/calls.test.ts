@@ -203,7 +203,7 @@ async function call(dice: Dice, id: string, path: string, open: Awaited<ReturnTy
 }
 
 test("each byte and each field arrives, in both directions", async () => {
-  for (let seed = 0; seed < (env.place === "node" ? 20 : 5); seed++) {
+  for (let seed = 0; seed < (env.long ? 300 : 5); seed++) {
     const dice = seeded(seed);
     const { baseUrl } = await box({ maxStreams: pick(dice, 0, 1, 3, 100), streamWindow: pick(dice, 0, 1000, 65535) });
     const path = new URL(baseUrl).pathname;
