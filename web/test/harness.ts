@@ -4,8 +4,8 @@
 interface Environment {
   /** Where the tests run. */
   place: "node" | "chromium";
-  /** Base URLs of servers that speak h2ts before the same backend. */
-  servers: Record<"culvert" | "plain", string>;
+  /** Base URLs of servers that speak h2ts before the same backend. beside is plain at another address. */
+  servers: Record<"culvert" | "plain" | "beside", string>;
   /** The address of the page that Chromium has open. It also serves what e2e/sequences has written. */
   page: string;
   /** The time that a test has, in milliseconds, unless it asks for more. */
@@ -27,6 +27,7 @@ interface Test {
   name: string;
   body: () => unknown;
   patience: number;
+  waits: boolean;
 }
 
 const tests: Test[] = [];
@@ -45,9 +46,11 @@ interface Options {
   oldest?: false;
   /** In milliseconds; it only ends a hang. */
   patience?: number;
+  /** It waits for seconds, and nothing that it does reaches other tests. */
+  waits?: true;
 }
 
-/** Declares a test. Tests run one after the other, in the order of their declaration. */
+/** Declares a test. First those that wait run, all at once; then the others, one after the other, in the order of their declaration. */
 export function test(name: string, body: () => unknown, options: Options = {}) {
   const whole = `${file}: ${name}`;
   if (seen.has(whole)) {
@@ -55,7 +58,7 @@ export function test(name: string, body: () => unknown, options: Options = {}) {
   }
   seen.add(whole);
   if ((options.place ?? env.place) === env.place && (options.oldest ?? env.oldest) === env.oldest && whole.includes(env.only)) {
-    tests.push({ name: whole, body, patience: options.patience ?? env.patience });
+    tests.push({ name: whole, body, patience: options.patience ?? env.patience, waits: !!options.waits });
   }
 }
 
@@ -73,33 +76,44 @@ interface Result {
   times: [name: string, ms: number][];
 }
 
-/** Runs the declared tests. Errors that nobody handled fail the test during which they came. */
+/** Runs the declared tests. An error that nobody handled fails the tests during which it came. */
 export async function run(): Promise<Result> {
   const failures: string[] = [];
   const times: Result["times"] = [];
-  for (const { name, body, patience } of tests) {
-    const began = performance.now();
+  const waiting = tests.filter((t) => t.waits);
+  for (const batch of [waiting, ...tests.filter((t) => !t.waits).map((t) => [t])]) {
     const stray: unknown[] = [];
     const unlisten = onStray((e) => stray.push(e));
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    try {
-      const late = new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`hasn't ended after ${patience} ms`)), patience);
-      });
-      await Promise.race([(async () => body())(), late]);
-      await new Promise((resolve) => setTimeout(resolve)); // lets rejections be told
-      if (stray.length > 0) {
-        throw stray[0];
-      }
-    } catch (e) {
-      failures.push(`${name}\n${describe(e)}`);
-    } finally {
-      clearTimeout(timer);
-      unlisten();
-      times.push([name, Math.round(performance.now() - began)]);
-    }
+    await Promise.all(
+      batch.map(async ({ name, body, patience }) => {
+        const began = performance.now();
+        try {
+          await within(patience, body);
+          await new Promise((resolve) => setTimeout(resolve)); // lets rejections be told
+          if (stray.length > 0) {
+            throw stray[0];
+          }
+        } catch (e) {
+          failures.push(`${name}\n${describe(e)}`);
+        }
+        times.push([name, Math.round(performance.now() - began)]);
+      }),
+    );
+    unlisten();
   }
   return { passed: tests.length - failures.length, failures, times };
+}
+
+async function within(ms: number, body: () => unknown) {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`hasn't ended after ${ms} ms`)), ms);
+  });
+  try {
+    await Promise.race([(async () => body())(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 interface Emitter {
@@ -301,6 +315,7 @@ export async function box(rules: Rules = {}) {
   const behave = (r: Rules) => ask("rules", { rules: JSON.stringify(r) });
   await behave(rules);
   return {
+    path,
     baseUrl: env.servers.plain + path,
     /** Sets the rules for WebSockets to come; refuse is for calls to come. */
     behave,

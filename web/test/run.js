@@ -94,9 +94,10 @@ async function inNode(environment) {
 /** Serves the page of the tests, and what e2e/sequences has written. */
 async function servePage() {
   const html = '<!doctype html><title>tests</title><link rel="icon" href="data:,">';
+  const tests = bundle("chromium");
   const pages = {
     "/": ["text/html", () => html],
-    "/tests.js": ["text/javascript", () => bundle("chromium")],
+    "/tests.js": ["text/javascript", () => tests],
     "/sequences": ["application/jsonl", () => readFile(join(root, "../bin/sequences.jsonl"))],
   };
   const server = createServer(async (request, response) => {

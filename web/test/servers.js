@@ -3,6 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -58,11 +59,42 @@ export async function startServers() {
       Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CULVERT_"))),
     );
     const front = await culvert(/"msg":"listening".*"address":"([^"]+)"/);
-    return { servers: { culvert: `http://${front}`, plain: `http://${plain}` }, stop };
+    const beside = await relayTo(plain);
+    stops.push(beside.stop);
+    return { servers: { culvert: `http://${front}`, plain: `http://${plain}`, beside: beside.url }, stop };
   } catch (e) {
     await stop();
     throw e;
   }
+}
+
+/** Resolves to another address of a server, and a function that ends it. */
+async function relayTo(address) {
+  const [host, port] = address.split(":");
+  const sockets = new Set();
+  const server = createServer((socket) => {
+    const to = connect(port, host);
+    for (const [one, other] of [
+      [socket, to],
+      [to, socket],
+    ]) {
+      sockets.add(one);
+      one.on("error", () => {}); // close follows
+      one.on("close", () => {
+        sockets.delete(one);
+        other.destroy();
+      });
+      one.pipe(other);
+    }
+  });
+  await new Promise((resolve) => server.listen(0, host, resolve));
+  const stop = () => {
+    server.close();
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+  };
+  return { url: `http://${host}:${server.address().port}`, stop };
 }
 
 /** Starts a program. line(pattern) waits for a line of output and resolves to its first group. */
