@@ -135,7 +135,7 @@ test(
       match(e.rawMessage, /1006/);
       equal(transport.state.waiting, 0);
     }),
-  place,
+  { ...place, waits: true },
 );
 
 /** Runs the tests of calls in a worker. */
@@ -160,11 +160,11 @@ const worker = (own: string, start: (url: string) => MessagePort | Worker) => as
 test(
   "a worker makes calls as a page does",
   worker("worker", (url) => new Worker(url, { type: "module" })),
-  { ...place, patience: 120_000 },
+  { ...place, patience: 120_000, waits: true },
 );
 
 test(
   "a shared worker makes calls as a page does",
   worker("shared-worker", (url) => new SharedWorker(url, { type: "module" }).port),
-  { ...place, patience: 120_000 },
+  { ...place, patience: 120_000, waits: true },
 );
