@@ -89,6 +89,12 @@ define e2e
 @cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1)
 endef
 
+# webservers makes what the npm package's tests talk to, besides culvert.
+define webservers
+@go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
+@go -C e2e test -vet=off -count=1 -run '^TestSequences$$' ./sequences -args -count 500 -out "$(CURDIR)/bin/sequences.jsonl"
+endef
+
 # kube compiles culvert-kube before tests that install it: its packages take a minute.
 kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 
@@ -97,27 +103,31 @@ kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-# The linters run beside the tests, which often wait for other things: the first time,
-# building them and linting take minutes of CPU time. They have the tests' priority, since
-# a busy machine has no time for a lower one, and a process group of their own, which ends
-# with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
+# The linters and the npm package's tests run beside the others, which often wait for other
+# things: the first time, building the linters and linting take minutes of CPU time. They
+# have the tests' priority, since a busy machine has no time for a lower one, and process
+# groups of their own, which end with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
 # itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
 linters = tools/lint.sh proxy
 test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, 7 the first time)
-	$(call say,lint runs beside the tests and tells its findings behind them)
-	@found=$$(mktemp); failed=; set -m; \
-		$(linters) >"$$found" 2>&1 </dev/null & \
-		lint=$$!; set +m; \
-		trap 'kill -- "-$$lint" 2>/dev/null || true; rm -f "$$found"' EXIT; \
+	$(call say,lint and web run beside the tests and tell their findings behind them)
+	@beside=$$(mktemp -d); failed=; set -m; \
+		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
+		lint=$$!; \
+		$(steps) web >"$$beside/web" 2>&1 </dev/null & \
+		web=$$!; set +m; \
+		trap 'kill -- "-$$lint" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
 		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
+		wait "$$web" || failed="$$failed web"; \
+		cat "$$beside/web"; \
 		wait "$$lint" || failed="$$failed lint"; \
-		printf '\n==> lint\n'; cat "$$found"; \
+		printf '\n==> lint\n'; cat "$$beside/lint"; \
 		$(steps) tools || failed="$$failed tools"; \
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 
-test-long: vet unit-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
+test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
 	@$(call took,make test-long)
 
 test-docs: deps build node_modules ## Run the blocks of docs/, check the names and commands of all pages, look at the demo's page (4 min)
@@ -160,13 +170,17 @@ unit-long: deps ## Run the long ones of the unit tests, with the race detector
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 
 # Not in a network of its own: Chromium calls a machine with loopback alone offline.
-web: build node_modules ## Check the npm package @culvert/web: lint, types, tests in Node and in Chromium, size, what is published
+web: deps build node_modules ## Check the npm package @culvert/web: lint, types, tests in Node and in Chromium, size, what is published
 	$(call say,web: the npm package)
 	@cd web && npm run --silent check && npm run --silent build
-	@go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
-	@go -C e2e test -vet=off -count=1 -run '^TestSequences$$' ./sequences -args -count 500 -out "$(CURDIR)/bin/sequences.jsonl"
+	$(webservers)
 	@cd web && npm run --silent test
 	@cd web && npm run --silent package
+
+web-long: deps build node_modules ## Run the long tests of the npm package, also with the oldest connect-es, and what pages live through
+	$(call say,web: the long tests)
+	$(webservers)
+	@cd web && npm run --silent test:long
 
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
@@ -310,4 +324,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long web e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

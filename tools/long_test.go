@@ -94,7 +94,7 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 			t.Fatal(err)
 		}
 	}
-	for _, failing := range []string{"", "unit", "e2e", "lint", "tools", "unit e2e lint tools"} {
+	for _, failing := range []string{"", "unit", "e2e", "web", "lint", "tools", "unit e2e web lint tools"} {
 		cmd := exec.CommandContext(t.Context(), "make", "-o", "deps", "-o", "node_modules", "test", "steps="+filepath.Join(dir, "steps"), "linters="+filepath.Join(dir, "lint"))
 		cmd.Dir, cmd.Env = "..", append(cleanEnvironment(), "FAILING="+failing)
 		text, err := cmd.CombinedOutput()
@@ -105,7 +105,7 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 		if failing != "" {
 			want = "make test: failed: " + failing + "\n"
 		}
-		for _, part := range []string{"step unit runs\n", "step e2e runs\n", "==> lint\nthis is a finding\n", "step tools runs\n", want} {
+		for _, part := range []string{"step unit runs\n", "step e2e runs\n", "step web runs\n", "==> lint\nthis is a finding\n", "step tools runs\n", want} {
 			if !strings.Contains(string(text), part) {
 				t.Errorf("with %q failing, the output lacks %q:\n%s", failing, part, text)
 			}

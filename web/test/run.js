@@ -122,8 +122,8 @@ async function inChromium(environment) {
   try {
     const tab = await browser.newPage();
     tab.on("console", (m) => {
-      // Chromium's own words about failures that tests ask for.
-      if (!/^(WebSocket connection to|Failed to load resource)/.test(m.text())) {
+      // Chromium's own words about failures that tests ask for, and React's about its tools.
+      if (!/^(WebSocket connection to|Failed to load resource|Connecting to|%cDownload)/.test(m.text())) {
         process.stderr.write(`${m.text()}\n`);
       }
     });
