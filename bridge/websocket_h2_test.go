@@ -19,8 +19,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
-	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // TestTunnelWhileDraining is refused before the upgrade, so that its client
