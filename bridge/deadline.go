@@ -5,7 +5,8 @@ import (
 	"context"
 )
 
-// A deadline is the time by which a call has to end, as its client or its route says.
+// A deadline is the time by which a call has to end, as its client (ask.go) or its route
+// (settle.go) says.
 type deadline struct {
 	timed    context.Context // the call's, with the deadline
 	stopTime func()          // ends timed

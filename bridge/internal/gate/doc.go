@@ -16,5 +16,5 @@
 //   - cors.go: the headers that tell a browser of its access.
 //
 // Nothing here sends a refusal: malformed input is an error, a page that may not call
-// gets a fault, and the owner answers and reports both.
+// gets a fault, and the owner answers and reports both (bridge/request.go).
 package gate

@@ -3,7 +3,8 @@
 // is read to its destination, without a copy if it is large.
 //
 // It knows no calls and no policy. Its owner judges the Origin before Accept, sets
-// how often to ping, and bounds every wait by deadlines. The codes of close frames are
+// how often to ping, and bounds every wait by deadlines (for a client that takes nothing,
+// bridge/watched.go). The codes of close frames are
 // those of github.com/coder/websocket, whose handshake this one is compared with.
 //
 // # How to read it

@@ -11,7 +11,7 @@
 // connection's window, until the account has room. more.go gives a stream of small messages
 // more window. whose.go finds the call of a stream. call.go has what the frames tell of a call
 // beside its status, verdict.go what header blocks of answers say, and ends.go what a status
-// means that grpc-go has made. flow.go counts with a call the replies that have arrived and
+// means that grpc-go has made, such as that of a reply over the limit, which it refuses. flow.go counts with a call the replies that have arrived and
 // the requests that it has queued, and packed.go those that grpc-go compresses. silence.go
 // pings a silent backend. greeting.go recognizes what isn't HTTP/2. answers.go repairs headers
 // of answers that grpc-go wouldn't read, and pack.go sets the level of gzip.
