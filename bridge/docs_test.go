@@ -125,8 +125,9 @@ func metadataPage() []byte {
 
 For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
 
-culvert forwards metadata in both directions ([which values](protocols.md#metadata)). It drops the names in the tables below, where a '*'
-stands for any rest. It forwards these under a condition:
+culvert forwards metadata in both directions ([which values](protocols.md#metadata)), such as 'authorization', up to
+[limits.header_bytes](configuration.md#limitsheader_bytes) (64 KiB) a call and direction. It drops the names in the tables below, where a
+'*' stands for any rest. It forwards these under a condition:
 
 - **vouched**: only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
   itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
@@ -176,7 +177,7 @@ that of grpc-go. culvert adds these itself:
 	b.WriteString(quoted(`## Trailers of native gRPC
 
 HTTP forbids these names in trailers: 'authorization', 'cache-control', 'expect', 'host', 'max-forwards', 'pragma', 'range', 'realm',
-'te', 'trailer', 'www-authenticate', 'if-*' and 'proxy-*'. Only clients of gRPC-Web and of WebSockets get them as trailers.
+'te', 'trailer', 'www-authenticate', 'if-*' and 'proxy-*'. So clients of native gRPC don't get them, also inside 'h2ts'. All others do.
 
 ## Methods that need a rule
 
