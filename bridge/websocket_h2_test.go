@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -220,4 +221,97 @@ func TestTunnelBeginsWithSettings(t *testing.T) {
 	if settings, ok := first.(*http2.SettingsFrame); !ok || settings.IsAck() {
 		t.Errorf("before the preface comes %v, %v; want SETTINGS", first, err)
 	}
+}
+
+// TestTunnelOfTheDescription: the cases of the published description of h2ts
+// (github.com/debdattabasu/h2ts, spec/protocol.md). The boundaries of messages mean nothing,
+// a client may offer more subprotocols after h2ts, may call before the server's SETTINGS have
+// come, and control frames belong to the WebSocket.
+func TestTunnelOfTheDescription(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}}))
+	var b bytes.Buffer
+	b.WriteString(http2.ClientPreface)
+	f := http2.NewFramer(&b, nil)
+	var block bytes.Buffer
+	fields := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", testMethod}, {":authority", "a"}, {"content-type", "application/grpc"}, {"te", "trailers"}} {
+		_ = fields.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}) // a Buffer takes all
+	}
+	_ = f.WriteSettings() // as above
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+	_ = f.WriteData(1, true, []byte("\x00\x00\x00\x00\x05hello"))
+	call := b.Bytes()
+
+	each := func(frame func(i int) (op byte, final bool)) (sent []byte) {
+		for i := range call {
+			op, final := frame(i)
+			one := wstest.Masked(op, call[i:i+1])
+			if !final {
+				one[0] &^= wstest.Fin
+			}
+			sent = append(append(sent, one...), wstest.Masked(wstest.Ping, []byte("ping"))...)
+		}
+		return sent
+	}
+	for name, sent := range map[string][]byte{
+		"one message":             wstest.Masked(wstest.Binary, call),
+		"a message for each byte": each(func(int) (byte, bool) { return wstest.Binary, true }),
+		"a frame for each byte": each(func(i int) (op byte, final bool) {
+			if i > 0 {
+				return wstest.Continuation, i == len(call)-1
+			}
+			return wstest.Binary, false
+		}),
+		"empty messages between": append(wstest.Masked(wstest.Binary, nil), append(wstest.Masked(wstest.Binary, call[:20]), append(wstest.Masked(wstest.Binary, nil), wstest.Masked(wstest.Binary, call[20:])...)...)...),
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+			c := wstest.Open(t, conn, "/any/path", "h2ts, binary")
+			if _, err := c.Write(sent); err != nil {
+				t.Fatal(err)
+			}
+			in := http2.NewFramer(nil, &payloads{c: c})
+			var got []byte
+			for {
+				frame, err := in.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if data, ok := frame.(*http2.DataFrame); ok {
+					got = append(got, data.Data()...)
+				}
+				if h, ok := frame.(*http2.HeadersFrame); ok && h.StreamEnded() {
+					break
+				}
+			}
+			if string(got) != "\x00\x00\x00\x00\x05hello" {
+				t.Errorf("the reply is %q", got)
+			}
+		})
+	}
+}
+
+// payloads are the binary payloads of a WebSocket, joined.
+type payloads struct {
+	c    *wstest.Client
+	rest []byte
+}
+
+func (p *payloads) Read(b []byte) (int, error) {
+	for len(p.rest) == 0 {
+		op, _, payload, err := p.c.Next()
+		if err != nil {
+			return 0, err
+		}
+		if op == wstest.Binary || op == wstest.Continuation {
+			p.rest = payload
+		}
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
 }
