@@ -78,8 +78,9 @@ export function openPipe(
       }
     };
     socket.onclose = ({ code, reason }) => end(`WebSocket closed with ${code}${reason && `: ${reason}`}`, code);
-    // Chromium sends no close event if the page's policy forbids the URL.
-    socket.onerror = () => setTimeout(() => socket.readyState === 3 && forbid(policy), 500);
+    // Chromium sends no close event if the page's policy forbids the URL, and Node 22 none if there is no WebSocket.
+    socket.onerror = (e) =>
+      setTimeout(() => (socket.readyState > 2 ? forbid(policy) : end(`WebSocket failed: ${(e as ErrorEvent).message}`)), 500);
   } catch (e) {
     // Firefox throws for the policy. All browsers throw for ws: in a page over https.
     forbid(Socket ? `${e} (${policy}, mixed content?)` : "there is no WebSocket here: set the option webSocket");

@@ -90,6 +90,9 @@ export async function probed<T>(options: CulvertTransportOptions, body: (p: Prob
   }
 }
 
+/** Why an attempt failed, in the words that the platform's WebSocket has for it. */
+export const noSocket = /WebSocket (closed with 1006|failed: .)/;
+
 /** All messages of a stream. */
 export async function all<T>(stream: AsyncIterable<T>): Promise<T[]> {
   const found: T[] = [];

@@ -3,7 +3,7 @@
 import { BinaryWriter, base64Encode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectionState } from "../src/index.js";
-import { all, feed, probed, scripted, texts } from "./client.js";
+import { all, feed, noSocket, probed, scripted, texts } from "./client.js";
 import { ErrorInfoSchema } from "./gen/error_details_pb.js";
 import { box, deepEqual, env, equal, match, ok, rejects, test } from "./harness.js";
 
@@ -337,7 +337,7 @@ test("a cut ends calls that the backend may have seen", async () => {
     await cut();
     for (const e of [await unary, await stream]) {
       deepEqual([e.code, sent(e)], [Code.Unavailable, "maybe"]);
-      match(e.rawMessage, /1006/);
+      match(e.rawMessage, noSocket);
     }
     equal(replies, 1);
     equal((await silent.ended()).attempts, 1);
@@ -387,14 +387,39 @@ test(
         match(transport.state.cause ?? "", why);
       });
     await Promise.all([
-      unreachable((await box({ status: 403 })).baseUrl, /1006/),
-      unreachable((await box({ status: 404 })).baseUrl, /1006/),
-      unreachable((await box({ noProtocol: true })).baseUrl, /1006|h2ts/), // the package ws refuses the answer itself
-      unreachable("http://127.0.0.1:9", /1006/), // a dead port
+      unreachable((await box({ status: 403 })).baseUrl, noSocket),
+      unreachable((await box({ status: 404 })).baseUrl, noSocket),
+      unreachable((await box({ noProtocol: true })).baseUrl, /WebSocket (closed|failed)|h2ts/), // Node and the package ws refuse the answer themselves
+      unreachable("http://127.0.0.1:9", noSocket), // a dead port
     ]);
   },
   { waits: true },
 );
+
+test("a WebSocket that fails without a close event is told as such", async () => {
+  // As Node 22's does, which also stays in the state CONNECTING.
+  class Failing extends EventTarget {
+    readyState = 0;
+    onerror?: (e: unknown) => void;
+    constructor() {
+      super();
+      queueMicrotask(() => this.onerror?.({ type: "error", message: "non-101 status code" }));
+    }
+    close() {}
+  }
+  await probed(
+    { baseUrl: "http://127.0.0.1:9/failing", webSocket: Failing as unknown as typeof WebSocket },
+    async ({ client, transport }) => {
+      const { until } = watch(transport);
+      const stop = new AbortController();
+      const call = rejects(client.unary({}, { signal: stop.signal }), ConnectError);
+      const { cause = "" } = await until((s) => s.status === "reconnecting");
+      match(cause, /^WebSocket failed: non-101 status code$/);
+      stop.abort();
+      await call;
+    },
+  );
+});
 
 test(
   "an upgrade without an answer is given up after ten seconds",
