@@ -23,8 +23,9 @@ type conformanceRun struct {
 	features []string
 	args     []string // of e2e/conformance
 	program  string
-	convert  bool // JSON, by the descriptors of the suite's service, which the program can't give
-	cases    int  // that the features select
+	place    string // of @culvert/web, in place of program: node or chromium
+	convert  bool   // JSON, by the descriptors of the suite's service, which the program can't give
+	cases    int    // that the features select
 	differs  []conformanceDiffers
 }
 
@@ -79,12 +80,23 @@ var conformanceRuns = []conformanceRun{
 		features: append(conformanceOddServers, "codecs: [CODEC_PROTO, CODEC_JSON]", "supportsTls: false"),
 		differs:  slices.Concat(conformanceAnswers, conformanceOfConnectClient, conformanceConnectAnswers),
 	},
+	{
+		name: "odd servers called by the npm package in Node", mode: "client", place: "node", cases: 409,
+		features: append(conformanceOddServers, "codecs: [CODEC_PROTO]", "supportsTls: false"),
+		differs:  conformanceAnswers,
+	},
+	{
+		name: "odd servers called by the npm package in Chromium", mode: "client", place: "chromium", cases: 409,
+		features: append(conformanceOddServers, "codecs: [CODEC_PROTO]", "supportsTls: false"),
+		differs:  conformanceAnswers,
+	},
 }
 
 const conformanceProtocols = "protocols: [PROTOCOL_CONNECT, PROTOCOL_GRPC, PROTOCOL_GRPC_WEB]"
 
 // conformanceConfig is culvert's configuration in all runs but one.
 const conformanceConfig = `
+allow_origins: ["http://127.0.0.1:*"]
 connect:
   json: pass
   get: [connectrpc.conformance.v1.ConformanceService/IdempotentUnary]
@@ -127,7 +139,17 @@ func (r conformanceRun) run(t *testing.T, program string) {
 		argv = append(argv, d.flag(), d.cases)
 	}
 	argv = append(append(argv, "--", program, "-config", config), r.args...)
-	p := startProcess(t, "connectconformance", "", append(argv, r.mode, culvertProgram, conformanceTool(t, r.program))...)
+	argv = append(argv, r.mode, culvertProgram)
+	if r.place != "" {
+		script, err := filepath.Abs("node/conformance.js")
+		if err != nil {
+			t.Fatal(err)
+		}
+		argv = append(argv, "node", script, r.place, conformanceDescriptors(t, program))
+	} else {
+		argv = append(argv, conformanceTool(t, r.program))
+	}
+	p := startProcess(t, "connectconformance", "", argv...)
 	code := p.wait(t, 2*time.Minute)
 
 	output := strings.Join(p.output.all(), "\n") + "\n"

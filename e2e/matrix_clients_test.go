@@ -15,17 +15,26 @@ type publishedClient struct {
 }
 
 // behindNginx reports whether the client goes to the nginx that ends TLS.
-func (c publishedClient) behindNginx() bool { return strings.Contains(c.name, " tls ") }
+func (c publishedClient) behindNginx() bool {
+	return strings.Contains(c.name, " tls ") || c.behindProxy() && c.platform() != "go" // which knows its way
+}
+
+// behindProxy reports whether the client is in a network that lets it out by tinyproxy only.
+func (c publishedClient) behindProxy() bool { return strings.Contains(c.name, " far") }
 
 func (c publishedClient) platform() string {
 	platform, _, _ := strings.Cut(c.name, " ")
 	return platform
 }
 
+// ownPackage is in web/, and is tested as it is there.
+const ownPackage = "@culvert/web"
+
 const (
 	nativeGRPC = "gRPC over HTTP/2 (h2c)"
 	tunnel     = "gRPC over HTTP/2 in a WebSocket (`h2ts`)"
 	farTunnel  = "`h2ts` from behind tinyproxy (CONNECT), to an nginx that terminates TLS"
+	tunnelTLS  = "`h2ts` to an nginx that terminates TLS"
 	webHTTP1   = "gRPC-Web, HTTP/1.1"
 	webH2C     = "gRPC-Web, HTTP/2 (h2c)"
 	connHTTP1  = "Connect, HTTP/1.1"
@@ -53,6 +62,8 @@ var clients = []publishedClient{
 	{"node connect-node connect http1", "connect-node, Connect, HTTP/1.1", "@connectrpc/connect-node", connHTTP1},
 	{"node connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
 	{"node connect-web connect", "connect-web, Connect", "@connectrpc/connect-web", connHTTP1},
+	{"node culvert-web", "`@culvert/web`", ownPackage, tunnel},
+	{"node far culvert-web", "`@culvert/web`, proxies", ownPackage, farTunnel},
 	{"node improbable http", "improbable, node-http", "@improbable-eng/grpc-web-node-http-transport", webHTTP1},
 	{"node improbable fetch", "improbable, fetch", "@improbable-eng/grpc-web", webHTTP1},
 	{"node improbable websocket", "improbable, WebSocket", "@improbable-eng/grpc-web", websockets},
@@ -61,6 +72,9 @@ var clients = []publishedClient{
 	{"node protobuf-ts binary", "protobuf-ts, binary", "@protobuf-ts/grpcweb-transport", webHTTP1},
 	{"node protobuf-ts text", "protobuf-ts, text", "@protobuf-ts/grpcweb-transport", webText},
 
+	{"chromium culvert-web", "`@culvert/web`", ownPackage, tunnel},
+	{"chromium tls culvert-web", "`@culvert/web`, TLS", ownPackage, tunnelTLS},
+	{"chromium far culvert-web", "`@culvert/web`, proxies", ownPackage, farTunnel},
 	{"chromium grpc-web binary", "grpc-web, binary", "grpc-web", webHTTP1},
 	{"chromium grpc-web text", "grpc-web, text", "grpc-web", webText},
 	{"chromium connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
@@ -158,7 +172,7 @@ var limitations = []limitation{
 		reason: "The client shows the status message percent-encoded, as it is on the wire.",
 	},
 	{
-		clients: []string{"node improbable websocket", "node nice websocket"}, scenarios: []string{"a refused origin"},
+		clients: []string{"node improbable websocket", "node nice websocket", "node culvert-web", "node far culvert-web"}, scenarios: []string{"a refused origin"},
 		reason: "Outside a browser an origin is metadata, and this client doesn't send metadata in the headers of the upgrade.",
 	},
 	{

@@ -192,7 +192,7 @@ func versions(t *testing.T) map[string]string {
 	if err := json.Unmarshal(raw, &lock); err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{"google.golang.org/grpc": grpc.Version}
+	out := map[string]string{"google.golang.org/grpc": grpc.Version, ownPackage: "of the same release"}
 	for _, c := range clients {
 		if p, ok := lock.Packages["node_modules/"+c.pkg]; ok {
 			out[c.pkg] = p.Version
@@ -317,16 +317,16 @@ func packages() []*packageLine {
 
 var platforms = []struct{ name, title, text string }{
 	{"go", "In Go", "The clients are grpc-go over HTTP/2, in `h2ts`, and in `h2ts` from a company's network. The last one's WebSocket crosses a forward proxy,\ntinyproxy, by CONNECT, and an nginx that terminates TLS."},
-	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering."},
+	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none. The one with *proxies* in its name gets it in any case, and\ncrosses tinyproxy, by CONNECT, and the nginx."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering. The one with *proxies* crosses tinyproxy, by CONNECT, and then this nginx."},
 }
 
 const pageHead = `# Compatibility
 
 For people who have a gRPC client and want to know whether it works through culvert.
 
-The tests call a grpc-go server through culvert with these published, unmodified clients. A call passes if it went right at both ends.
-[Paused readers](paused-readers.md) has clients that stop reading.
+The tests call a grpc-go server through culvert with these published, unmodified clients, and with culvert's own, ` + "`" + `@culvert/web` + "`" + `. A call
+passes if it went right at both ends. [Paused readers](paused-readers.md) has clients that stop reading.
 
 ## The clients
 

@@ -94,15 +94,18 @@ func readObservations(in io.Reader, to chan<- observation, stopped <-chan struct
 }
 
 // bundlePage returns the script of the browser's page.
-func bundlePage(t *testing.T) []byte {
+func bundlePage(t *testing.T) []byte { return bundle(t, "page.js") }
+
+// bundle returns a file of node/ with all that it imports, for a browser.
+func bundle(t *testing.T, file string) []byte {
 	t.Helper()
-	cmd := exec.Command("node", "bundle.js")
+	cmd := exec.Command("node", "bundle.js", file)
 	cmd.Dir = "node"
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	script, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("node bundle.js: %v\n%s", err, &stderr)
+		t.Fatalf("node bundle.js %s: %v\n%s", file, err, &stderr)
 	}
 	return script
 }

@@ -73,9 +73,10 @@ type job struct {
 	Client         string       `json:"client"`
 	Scenario       string       `json:"scenario"`
 	ID             string       `json:"id"`
-	Phase          place        `json:"phase"`   // one of phases
-	Address        string       `json:"address"` // of culvert, as a URL
-	Page           string       `json:"page"`    // that a browser calls from
+	Phase          place        `json:"phase"`           // one of phases
+	Address        string       `json:"address"`         // of culvert, as a URL
+	Page           string       `json:"page"`            // that a browser calls from
+	Proxy          string       `json:"proxy,omitempty"` // that the client must go through, as a URL
 	Method         string       `json:"method"`
 	Metadata       []jobField   `json:"metadata"`
 	Requests       []jobRequest `json:"requests"`

@@ -374,7 +374,7 @@ func (v *verdict) cancelled(o observation, r probe.Record) {
 // reads for another 5 s, to see whether the response ends by itself
 // (HttpResponseBodyDrainer in net/http/http_response_body_drainer.cc).
 func soon(client string) time.Duration {
-	if strings.HasPrefix(client, "chromium") && !strings.HasSuffix(client, "websocket") {
+	if strings.HasPrefix(client, "chromium") && !strings.HasSuffix(client, "websocket") && !strings.HasSuffix(client, "culvert-web") {
 		return 7 * time.Second
 	}
 	return 2 * time.Second

@@ -118,6 +118,9 @@ func (m *matrix) job(t *testing.T, c publishedClient, s scenario) job {
 	if c.behindNginx() {
 		j.Address = "https://" + m.far.front[m.address[s.place]]
 	}
+	if c.behindProxy() {
+		j.Proxy = "http://" + m.far.proxy
+	}
 	j.Page = m.allowed
 	if s.place == foreign {
 		// A browser's origin is its page's. Other clients have none, but can say one.

@@ -22,8 +22,8 @@ func TestPublishedClientsOverTLS(t *testing.T) {
 		"metadata of the request", "metadata of the response", "an error and nothing else", "an error after replies", "unicode in messages",
 	}
 	clients := []string{
-		"node connect-node grpc", "node connect-node grpc-web http1", "node connect-web", "node improbable websocket", "node nice websocket",
-		"chromium connect-web", "chromium grpc-web binary", "chromium improbable fetch", "chromium improbable websocket", "chromium nice websocket",
+		"node connect-node grpc", "node connect-node grpc-web http1", "node connect-web", "node culvert-web", "node improbable websocket", "node nice websocket",
+		"chromium connect-web", "chromium culvert-web", "chromium grpc-web binary", "chromium improbable fetch", "chromium improbable websocket", "chromium nice websocket",
 	}
 	var jobs []job
 	byName := map[string]scenario{}

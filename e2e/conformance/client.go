@@ -16,11 +16,11 @@ type front struct {
 	http     uint
 }
 
-// call passes the ClientCompatRequests from stdin to a client of the suite, each
+// call passes the ClientCompatRequests from stdin to a client, a command, each
 // with the address of a culvert that is in front of its server. The client writes
 // its answers itself. It returns at the end of stdin, or of ctx.
-func call(ctx context.Context, c culvert, client string, f front) error {
-	cmd := command(ctx, client)
+func call(ctx context.Context, c culvert, client []string, f front) error {
+	cmd := command(ctx, client[0], client[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -6,16 +6,17 @@
 // "conformance server CULVERT BACKEND" is a server under test: the suite's clients
 // call culvert, which is in front of BACKEND, a gRPC server of the suite.
 //
-// "conformance client CULVERT CLIENT" is a client under test: CLIENT, a client of
-// the suite, calls culvert in place of the suite's server. That server gives
-// answers that no library gives, which tests culvert's side towards a backend.
+// "conformance client CULVERT CLIENT..." is a client under test: CLIENT calls culvert
+// in place of the suite's server. That server gives answers that no library gives,
+// which tests culvert's side towards a backend, and CLIENT: a client of the suite, or
+// @culvert/web.
 //
 // "conformance json CULVERT MODULE" is a program under test for another suite,
 // protobuf's own: culvert converts its messages from JSON and to JSON. MODULE is the
 // directory of protobuf's Go module, which has the suite's types.
 //
 // "conformance descriptors MODULE FILE" writes the descriptors of the first suite's
-// service, for backend.descriptors. MODULE is the directory of that suite's Go module.
+// service, for backend.descriptors, and of what a client under test reads. MODULE is the directory of that suite's Go module.
 package main
 
 import (
@@ -49,14 +50,14 @@ func main() {
 	case err != nil:
 	case len(args) == 3 && args[0] == "server":
 		err = serve(ctx, culvert{args[1], *config}, args[2])
-	case len(args) == 3 && args[0] == "client":
-		err = call(ctx, culvert{args[1], *config}, args[2], front{protocol: *protocol, http: *version})
+	case len(args) >= 3 && args[0] == "client":
+		err = call(ctx, culvert{args[1], *config}, args[2:], front{protocol: *protocol, http: *version})
 	case len(args) == 3 && args[0] == "json":
 		err = convertJSON(ctx, culvert{args[1], *config}, args[2])
 	case len(args) == 3 && args[0] == "descriptors":
 		err = writeDescriptors(args[1], args[2])
 	default:
-		err = errors.New("usage: conformance server|client CULVERT PROGRAM, conformance json CULVERT MODULE, conformance descriptors MODULE FILE")
+		err = errors.New("usage: conformance server CULVERT PROGRAM, conformance client CULVERT PROGRAM..., conformance json CULVERT MODULE, conformance descriptors MODULE FILE")
 	}
 	stop()
 	if err != nil {

@@ -147,11 +147,11 @@ func literal(e ast.Expr) (raw []byte, err error) {
 	return raw, err
 }
 
-// writeDescriptors writes the descriptors of the suite's service into a file. They are in
+// writeDescriptors writes the descriptors of the suite's service, and of ClientCompatRequest, into a file. They are in
 // the suite's Go module at a directory.
 func writeDescriptors(module, name string) error {
 	set := &descriptorpb.FileDescriptorSet{File: knownFiles()}
-	for _, generated := range []string{"config", "service"} {
+	for _, generated := range []string{"config", "service", "client_compat"} {
 		file, err := generatedFile(filepath.Join(module, "internal/gen/proto/go/connectrpc/conformance/v1", generated+".pb.go"))
 		if err != nil {
 			return err

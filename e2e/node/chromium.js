@@ -7,8 +7,10 @@ import { conduct } from "./conduct.js";
 const browser = await launch();
 try {
   await conduct(
-    async ({ page: url }) => {
-      const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage();
+    async ({ page: url, proxy }) => {
+      // The page itself comes from localhost.
+      const proxied = proxy && { proxy: { server: proxy, bypass: "localhost" } };
+      const page = await (await browser.newContext({ ignoreHTTPSErrors: true, ...proxied })).newPage();
       page.on("pageerror", (e) => console.error(e.stack));
       await page.goto(url);
       return (job) => page.evaluate((j) => window.runJob(j), job);

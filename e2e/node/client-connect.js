@@ -7,13 +7,13 @@ import { base64, only } from "./run.js";
 // The service with a method that no server has.
 const service = { ...Probe, methods: [...Probe.methods, { ...Probe.method.unary, name: "Missing", localName: "missing" }] };
 
-/** A client on a transport that newTransport makes for an address. */
+/** A client on a transport that newTransport makes for an address, whether to compress, and a forward proxy. */
 export function connect(newTransport) {
   const clients = new Map(); // connections are kept, as in a program
   return async (call) => {
     const key = `${call.address} ${call.compress}`;
     if (!clients.has(key)) {
-      clients.set(key, createClient(service, newTransport(call.address, call.compress)));
+      clients.set(key, createClient(service, newTransport(call.address, call.compress, call.proxy)));
     }
     try {
       await make(clients.get(key), call);

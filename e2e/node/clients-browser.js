@@ -1,6 +1,7 @@
 // The clients that run in a browser; Node runs most of them, too.
 
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+import { createCulvertTransport } from "@culvert/web";
 import { FetchTransport, WebsocketTransport } from "nice-grpc-web";
 import { connect } from "./client-connect.js";
 import { grpcWebClient } from "./client-grpc-web.js";
@@ -12,6 +13,7 @@ import { protobufTS } from "./client-protobuf-ts.js";
 export const clients = {
   "connect-web": connect((baseUrl) => createGrpcWebTransport({ baseUrl, useBinaryFormat: true })),
   "connect-web connect": connect((baseUrl) => createConnectTransport({ baseUrl, useBinaryFormat: true })),
+  "culvert-web": connect((baseUrl, gzip) => createCulvertTransport({ baseUrl, gzip })),
   "grpc-web binary": grpcWebClient("binary"),
   "grpc-web text": grpcWebClient("text"),
   "improbable fetch": improbableClient(grpc.FetchReadableStreamTransport({})),

@@ -2,7 +2,9 @@
 // and those made for Node.
 
 import { compressionGzip, createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { createCulvertTransport } from "@culvert/web";
 import { NodeHttpTransport } from "@improbable-eng/grpc-web-node-http-transport";
+import { HttpsProxyAgent } from "https-proxy-agent";
 import { WebSocket } from "ws";
 import { connect } from "./client-connect.js";
 import { grpcJS } from "./client-grpc-js.js";
@@ -29,8 +31,19 @@ export const clients = {
   "connect-node grpc-web h2c": connect((baseUrl, compress) =>
     createGrpcWebTransport({ baseUrl, httpVersion: "2", ...compression(compress) }),
   ),
+  "far culvert-web": connect((baseUrl, gzip, proxy) => createCulvertTransport({ baseUrl, gzip, webSocket: through(proxy) })),
   "improbable http": improbableClient(NodeHttpTransport()),
 };
+
+/** A WebSocket through a forward proxy, to a server whose certificate nobody has signed. */
+function through(proxy) {
+  const agent = new HttpsProxyAgent(proxy);
+  return class extends WebSocket {
+    constructor(url, protocols) {
+      super(url, protocols, { agent, rejectUnauthorized: false });
+    }
+  };
+}
 
 function compression(compress) {
   return compress ? { sendCompression: compressionGzip } : {};

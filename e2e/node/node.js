@@ -1,8 +1,11 @@
 // Runs jobs in Node.
 
-import { clients } from "./clients-node.js";
+import { register } from "node:module";
 import { conduct } from "./conduct.js";
 import { run } from "./run.js";
+
+register("./culvert-web.js", import.meta.url);
+const { clients } = await import("./clients-node.js"); // not before that
 
 await conduct(
   (job) => async (j) => run(j, clients[job.client.replace(/^node /, "")]),

@@ -5,6 +5,7 @@
 // thing that a file client-*.js has to offer:
 //
 //   call.address     "http://127.0.0.1:8080"
+//   call.proxy       "http://127.0.0.1:3128": a forward proxy that the client must go through
 //   call.method      "Unary"; call.kind says which of the four kinds that is
 //   call.metadata    [name, value] pairs; values of "-bin" names are Uint8Arrays
 //   call.timeoutMS   undefined: none
@@ -30,6 +31,7 @@ export async function run(job, client) {
   const replies = new Progress(() => seen.replies.length);
   const call = {
     address: job.address,
+    proxy: job.proxy,
     method: job.method,
     kind: { ServerStream: "server", ClientStream: "client", Bidi: "bidi" }[job.method] ?? "unary",
     metadata: job.metadata.map((f) => [f.name, f.name.endsWith("-bin") ? fromBase64(f.bytes ?? "") : (f.value ?? "")]),
