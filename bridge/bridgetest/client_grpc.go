@@ -62,7 +62,7 @@ func newGRPCClient(d *dialer, w way, tc *tls.Config) (client, error) {
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bytesCodec{}), grpc.MaxCallRecvMsgSize(64<<20)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second},
-			MinConnectTimeout: 5 * time.Second,
+			MinConnectTimeout: patience,
 		}),
 		// The windows stay small, so that a client that doesn't read blocks its
 		// sender.
