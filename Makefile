@@ -50,7 +50,7 @@ ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --
 # without most of the stacks of a time-out. Without vet: "make lint" runs it.
 TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n shorten)" "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg $(if $(MAKE_TERMOUT),--no-color=false)
 
-PACKAGES := e2e/node demo/web examples/duo-workflow/client web
+PACKAGES := e2e/node demo/web examples examples/duo-workflow/client web
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in

@@ -158,6 +158,50 @@ func TestExampleOpAMPPage(t *testing.T) {
 	}
 }
 
+// The gateway's page makes the same calls in Chromium, in one WebSocket.
+func TestExampleAPIGatewayPage(t *testing.T) {
+	t.Parallel()
+	want := `["connections":1,"shown":["support: you said: hello","accounts: I am ada","catalog: green tea, 450 cents",` +
+		`"catalog: black tea, 390 cents","catalog: teapot, 2900 cents","basket: 3 products, 3740 cents","support: you said: goodbye"]]`
+	stranger := `["connections":1,"shown":["Unauthenticated: this token is not valid"]]`
+	got := strings.NewReplacer("{", "[", "}", "]").Replace(lookAtExample(t, "api-gateway", "gateway.js"))
+	if got != want+"\n"+stranger+"\n" {
+		t.Errorf("the page shows\n%s\nwant\n%s\n%s", got, want, stranger)
+	}
+}
+
+// A plain page and a page of React talk through culvert. Vite's dev server is behind it,
+// and its hot reload passes.
+func TestExamplePages(t *testing.T) {
+	t.Parallel()
+	checkExample(t, "pages", `^page +/: 200 OK$`, `^page +/react/: 200 OK$`, `^room +check: hello, 1 here$`)
+	var got struct {
+		Plain, React []string
+		Members      []string // after each step
+		State        string
+		Reloaded     string   // by hot reload
+		Sockets      []string // the subprotocols of the WebSockets of the page of React
+	}
+	out := lookAtExample(t, "pages", "pages.js")
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	lines := []string{"plain: hello", "react: good day"}
+	if !slices.Equal(got.Plain, lines) || !slices.Equal(got.React, lines) {
+		t.Errorf("the pages show %q and %q, want %q", got.Plain, got.React, lines)
+	}
+	// StrictMode mounts the component twice. Hot reload of its hooks keeps the stream.
+	if want := []string{"1", "2", "2", "1"}; !slices.Equal(got.Members, want) {
+		t.Errorf("the room has %q members, want %q", got.Members, want)
+	}
+	if got.State != "connected" || got.Reloaded != "[vite] hot updated: /react/page.jsx" {
+		t.Errorf("the page is %s and says %q, want connected, and that Vite has reloaded the hooks", got.State, got.Reloaded)
+	}
+	if want := []string{"vite-hmr", "h2ts"}; !slices.Equal(got.Sockets, want) {
+		t.Errorf("the page opened WebSockets with %q, want %q", got.Sockets, want)
+	}
+}
+
 // Without --check an example stays, for people to look at, until it is told to end.
 // Then its culvert ends, too.
 func TestExampleEndsOnSIGTERM(t *testing.T) {

@@ -118,6 +118,8 @@ if checked .; then
 	step "the published clients' programs" biome e2e/node
 	step "the example's page and IDE" biome examples/duo-workflow/client
 	step "the page of the fleet" biome examples/opamp
+	step "the pages with @culvert/web" biome examples/pages
+	step "the gateway's page" biome examples/api-gateway
 	step "the words of pages, help and configuration" words
 	step "no path of this checkout in the tree" no_checkout_path
 	step "no registry's host in a lock file" no_registry_hosts

@@ -43,20 +43,25 @@ function collectNotices(files) {
     }
     packages.set(root, notices);
   }
-  // @improbable-eng/grpc-web's published bundle contains this package.
-  packages.set("node_modules/browser-headers", new Set());
   const parts = [...packages]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([root, notices]) => {
       const { name, version, license } = JSON.parse(read(join(root, "package.json")));
       return [`${name} ${version}`, `Licence: ${license}`, ...notices].join("\n\n");
     });
-  const apache = read("node_modules/browser-headers/LICENSE.txt");
+  const apache = read("../../LICENSE");
   return `${parts.join(`\n\n${"-".repeat(72)}\n\n`)}\n\n${"=".repeat(72)}\n\n${apache}`;
 }
 
 const { outputFiles, metafile } = await build({
   absWorkingDir: here,
+  tsconfigRaw: {}, // its paths would lead to CommonJS
+  // @culvert/web is the tree's. Its peers are this page's, also if ../../web has some of its own.
+  alias: {
+    "@culvert/web": join(here, "../../web/src/index.ts"),
+    "@bufbuild/protobuf": "@bufbuild/protobuf",
+    "@connectrpc/connect": "@connectrpc/connect",
+  },
   entryPoints: ["src/main.ts"],
   bundle: true,
   format: "esm",

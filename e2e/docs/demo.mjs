@@ -115,6 +115,21 @@ async function look(browser, colorScheme, width) {
       }
       await check("with open messages");
     },
+    "one WebSocket": async () => {
+      await part("chat-all").click();
+      const talks = page.locator('[data-testid="wire-call"][data-method$="/Converse"][data-via="direct"]');
+      await talks.nth(4).waitFor();
+      for (const talk of await talks.all()) {
+        await talk.and(page.locator('[data-stream]:not([data-stream=""])')).waitFor();
+      }
+      const carriers = await talks.evaluateAll((rows) => rows.map((r) => [r.dataset.socket, r.dataset.stream]));
+      const [sockets, streams] = [0, 1].map((i) => new Set(carriers.map((c) => c[i])));
+      if (sockets.size !== 1 || streams.size !== carriers.length) {
+        findings.push(`the conversations travel in the WebSockets and streams ${carriers.join(" ")}`);
+      }
+      await page.locator('[data-testid="wire-call"][data-method$="/Converse"][data-code="OK"][data-via="direct"]').nth(3).waitFor();
+      await check("with five streams", false);
+    },
     "the verdict": async () => {
       const reserve = "**/culvert.demo.v1.Demo/Reserve";
       broken = true;

@@ -1,23 +1,12 @@
-import { create, type DescMessage, fromBinary, type MessageShape, toBinary, toJson } from "@bufbuild/protobuf";
-import { grpc } from "@improbable-eng/grpc-web";
-import type { Field } from "./frame.ts";
-import {
-  type ConverseRequest,
-  ConverseRequestSchema,
-  type ConverseResponse,
-  ConverseResponseSchema,
-  Demo,
-  InterruptSchema,
-  PromptSchema,
-  type ToolResult,
-  ToolResultSchema,
-} from "./gen/demo/demopb/demo_pb.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { createWritableIterable } from "@connectrpc/connect/protocol";
+import { type ConverseRequestSchema, type ConverseResponse, Demo, type ToolResult } from "./gen/demo/demopb/demo_pb.ts";
 
 /** How a conversation ended. */
 export interface Ending {
-  code: number;
+  code: Code | 0;
   message: string;
-  trailers: Field[];
 }
 
 /** One bidirectional call: turns go out, events come in, until it ends. */
@@ -30,99 +19,33 @@ export interface Conversation {
   halfClose(): void;
 }
 
-/** Opens a conversation over a WebSocket with the published client. */
-export function openConversation(host: string, metadata: Record<string, string>): Conversation {
-  const client = grpc.client<Adapted<ConverseRequest>, Adapted<ConverseResponse>, typeof converse>(converse, {
-    host,
-    transport: grpc.WebsocketTransport(),
-  });
-  const queue = createQueue<ConverseResponse>();
-  client.onMessage((message) => queue.push(message.value));
+/** Opens a conversation: one more stream in the transport's WebSocket. */
+export function openConversation(transport: Transport, metadata: Record<string, string>): Conversation {
+  const turns = createWritableIterable<{ turn: Turn }>();
+  const replies = createClient(Demo, transport).converse(turns, { headers: metadata });
+  let end: (ending: Ending) => void;
   const ended = new Promise<Ending>((resolve) => {
-    client.onEnd((code, message, trailers) => {
-      queue.end();
-      const fields: Field[] = [];
-      trailers.forEach((name, values) => {
-        fields.push(...values.map((value): Field => [name, value]));
-      });
-      resolve({ code, message, trailers: fields });
-    });
+    end = resolve;
   });
-  client.start(metadata);
-  const send = (turn: ConverseRequest["turn"]) => client.send(new RequestAdapter(create(ConverseRequestSchema, { turn })));
+  async function* listen() {
+    try {
+      yield* replies;
+      end({ code: 0, message: "" });
+    } catch (cause) {
+      const { code, rawMessage } = ConnectError.from(cause, Code.Unknown);
+      end({ code, message: rawMessage });
+    }
+  }
+  // A turn after the end has nobody to read it.
+  const send = (turn: Turn) => void turns.write({ turn }).catch(() => {});
   return {
-    events: queue,
+    events: listen(),
     ended,
-    prompt: (text, tools) => send({ case: "prompt", value: create(PromptSchema, { text, tools }) }),
-    answer: (callId, outcome) => send({ case: "toolResult", value: create(ToolResultSchema, { callId, outcome }) }),
-    interrupt: () => send({ case: "interrupt", value: create(InterruptSchema) }),
-    halfClose: () => client.finishSend(),
+    prompt: (text, tools) => send({ case: "prompt", value: { text, tools } }),
+    answer: (callId, outcome) => send({ case: "toolResult", value: { callId, outcome } }),
+    interrupt: () => send({ case: "interrupt", value: {} }),
+    halfClose: () => turns.close(),
   };
 }
 
-/** A message of protobuf-es with the interface that the client expects. */
-interface Adapted<T> extends grpc.ProtobufMessage {
-  readonly value: T;
-}
-
-// The client calls `new` and a static method, so these have to be classes.
-function adapt<D extends DescMessage>(schema: D) {
-  return class implements Adapted<MessageShape<D>> {
-    static deserializeBinary(bytes: Uint8Array) {
-      return new this(fromBinary(schema, bytes));
-    }
-    readonly value: MessageShape<D>;
-    constructor(value: MessageShape<D> = create(schema)) {
-      this.value = value;
-    }
-    serializeBinary() {
-      return toBinary(schema, this.value);
-    }
-    toObject() {
-      return toJson(schema, this.value) as object;
-    }
-  };
-}
-
-const RequestAdapter = adapt(ConverseRequestSchema);
-const ResponseAdapter = adapt(ConverseResponseSchema);
-
-const converse = {
-  methodName: Demo.method.converse.name,
-  service: { serviceName: Demo.typeName },
-  requestStream: true,
-  responseStream: true,
-  requestType: RequestAdapter,
-  responseType: ResponseAdapter,
-};
-
-/** Returns a queue: a callback pushes items, and a loop takes them. */
-function createQueue<T>(): AsyncIterable<T> & { push(item: T): void; end(): void } {
-  const items: T[] = [];
-  let done = false;
-  let wake = () => {};
-  return {
-    push(item) {
-      items.push(item);
-      wake();
-    },
-    end() {
-      done = true;
-      wake();
-    },
-    async *[Symbol.asyncIterator]() {
-      for (;;) {
-        const item = items.shift();
-        if (item !== undefined) {
-          yield item;
-        } else if (done) {
-          return;
-        } else {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        }
-      }
-    },
-  };
-}
+type Turn = Exclude<MessageInitShape<typeof ConverseRequestSchema>["turn"], undefined>;

@@ -1,4 +1,4 @@
-/** A length-prefixed frame of gRPC-Web. */
+/** A length-prefixed frame of gRPC or gRPC-Web. */
 export interface Frame {
   flags: number;
   payload: Uint8Array;
@@ -36,6 +36,15 @@ export function createFrameReader(): (chunk: Uint8Array) => Frame[] {
     held = bytes.slice(at);
     return frames;
   };
+}
+
+/** Returns the frame's bytes on the wire. */
+export function rawFrame({ flags, payload }: Frame): Uint8Array {
+  const raw = new Uint8Array(headerBytes + payload.length);
+  raw[0] = flags;
+  new DataView(raw.buffer).setUint32(1, payload.length);
+  raw.set(payload, headerBytes);
+  return raw;
 }
 
 /** Reads the "name: value" lines of a header block. */

@@ -1,7 +1,8 @@
+import { type CulvertTransport, type CulvertTransportOptions, createCulvertTransport } from "@culvert/web";
 import { find, h } from "./dom.ts";
 import { loadPath } from "./path.ts";
 import { tapFetch } from "./tap-fetch.ts";
-import { tapWebSockets } from "./tap-websocket.ts";
+import { tapH2ts } from "./tap-h2ts.ts";
 import { showCountdown, showReserve } from "./view-calls.ts";
 import { showConversation } from "./view-conversation.ts";
 import { showLanes } from "./view-lanes.ts";
@@ -12,12 +13,11 @@ import { createWireLog } from "./wire-log.ts";
 async function main(): Promise<void> {
   showNext();
   const log = createWireLog();
-  tapWebSockets(log);
   const path = await loadPath();
   find("version", HTMLElement).textContent = `culvert ${path.info.version}`;
 
   const wire = showWire(log, path);
-  const conversation = showConversation(path, wire);
+  const conversation = showConversation(path, createTransports(tapH2ts(log)), wire);
   const fetch = tapFetch(log);
   const countdown = showCountdown(path, fetch, wire);
   const reserve = showReserve(path, fetch, wire);
@@ -47,6 +47,16 @@ async function main(): Promise<void> {
   toggle.checked = path.proxied; // a browser may restore it after a reload
   followSwitch();
   conversation.ask("What time is it, and how big is my window?");
+}
+
+/** Returns a function that makes one transport for each origin. */
+function createTransports(tap: Partial<CulvertTransportOptions>): (origin: string) => CulvertTransport {
+  const transports = new Map<string, CulvertTransport>();
+  return (baseUrl) => {
+    const transport = transports.get(baseUrl) ?? createCulvertTransport({ baseUrl, ...tap });
+    transports.set(baseUrl, transport);
+    return transport;
+  };
 }
 
 main().catch((cause: unknown) => {

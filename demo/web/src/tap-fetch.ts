@@ -1,4 +1,4 @@
-import { createFrameReader, type Field, headerBytes } from "./frame.ts";
+import { createFrameReader, type Field, headerBytes, rawFrame } from "./frame.ts";
 import { lines, type WireLog } from "./wire-log.ts";
 
 /** Returns a fetch for a gRPC-Web client that records the call. */
@@ -30,7 +30,7 @@ export function tapFetch(log: WireLog): typeof fetch {
       transform(chunk, controller) {
         controller.enqueue(chunk);
         for (const frame of read(chunk)) {
-          recorder.frame(frame, rawFrame(frame.flags, frame.payload));
+          recorder.frame(frame, rawFrame(frame));
         }
       },
       flush: () => recorder.end(),
@@ -38,13 +38,4 @@ export function tapFetch(log: WireLog): typeof fetch {
     response.body?.pipeTo(tap.writable).catch(lost); // such a stream never reaches flush
     return new Response(response.body && tap.readable, response);
   };
-}
-
-/** Returns the frame's bytes on the wire. */
-function rawFrame(flags: number, payload: Uint8Array): Uint8Array {
-  const raw = new Uint8Array(headerBytes + payload.length);
-  raw[0] = flags;
-  new DataView(raw.buffer).setUint32(1, payload.length);
-  raw.set(payload, headerBytes);
-  return raw;
 }

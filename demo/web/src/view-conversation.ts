@@ -1,3 +1,4 @@
+import type { CulvertTransport } from "@culvert/web";
 import { type Conversation, openConversation } from "./conversation.ts";
 import { codeName } from "./describe.ts";
 import { badge, find, h } from "./dom.ts";
@@ -21,32 +22,39 @@ export interface ConversationView {
   move(): void;
 }
 
+/** A conversation in the card. */
+interface Talk extends Conversation {
+  open: boolean; // accepts turns
+  exchange: HTMLElement; // the last question with its answer
+  bubble: HTMLElement | undefined; // of the answer that is arriving
+}
+
 /** Runs the card "Converse". */
-export function showConversation(path: Path, wire: WireView): ConversationView {
+export function showConversation(path: Path, transport: (origin: string) => CulvertTransport, wire: WireView): ConversationView {
   const chat = find("chat-log", HTMLElement);
   const input = find("chat-input", HTMLInputElement);
   chat.tabIndex = 0; // for the keyboard to scroll it
   const stop = find("chat-stop", HTMLButtonElement);
   const end = find("chat-end", HTMLButtonElement);
   const status = find("chat-status", HTMLElement);
-  let latest: Conversation | undefined; // the one that the card shows
-  let open = false; // latest accepts turns
-  let answering = false;
-  let bubble: HTMLElement | undefined; // of the answer that is arriving
+  let latest: Talk | undefined; // the one for the next question
+  let answering = false; // latest does
   let moving = Promise.resolve();
-  // A question with its answer. The question stays in view while its answer scrolls.
-  let exchange = chat;
 
-  function add(role: "user" | "assistant" | "tool" | "note", ...content: (Node | string)[]): HTMLElement {
+  function add(to: HTMLElement, role: "user" | "assistant" | "tool" | "note", ...content: (Node | string)[]): HTMLElement {
     const element = h("div", { class: `said ${role}`, "data-testid": "chat-message", "data-role": role }, ...content);
-    if (role === "user") {
-      exchange = h("div", { class: "exchange" }, h("div", { class: "question" }, element));
-      chat.append(exchange);
-    } else {
-      (role === "note" ? chat : exchange).append(element);
-    }
+    to.append(element);
     scroll();
     return element;
+  }
+
+  function prompt(talk: Talk, text: string): void {
+    // The question stays in view while its answer scrolls.
+    const question = h("div", { class: "question" });
+    talk.exchange = h("div", { class: "exchange" }, question);
+    chat.append(talk.exchange);
+    add(question, "user", text);
+    talk.prompt(text, toolNames); // stops a running answer
   }
 
   function scroll(): void {
@@ -58,62 +66,77 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
     stop.disabled = !now;
   }
 
-  function endBubble(): void {
-    bubble?.classList.remove("speaking");
-    bubble = undefined;
+  function endBubble(talk: Talk): void {
+    talk.bubble?.classList.remove("speaking");
+    talk.bubble = undefined;
   }
 
-  function setOpen(now: boolean): void {
-    open = now;
-    end.disabled = !now;
+  function close(talk: Talk): void {
+    talk.open = false;
+    if (talk === latest) {
+      end.disabled = true;
+    }
   }
 
-  function start(): Conversation {
+  function openTalk(): Talk {
+    return { ...openConversation(transport(path.origin()), demoMetadata()), open: true, exchange: chat, bubble: undefined };
+  }
+
+  function start(): Talk {
     wire.showNext();
-    const conversation = openConversation(path.origin(), demoMetadata());
-    latest = conversation;
-    setOpen(true);
+    latest = openTalk();
+    end.disabled = false;
     status.replaceChildren(badge("OPEN", "ok"));
-    void listen(conversation);
-    return conversation;
+    void listen(latest);
+    return latest;
   }
 
-  async function listen(conversation: Conversation): Promise<void> {
-    for await (const { event } of conversation.events) {
+  async function listen(talk: Talk): Promise<void> {
+    for await (const { event } of talk.events) {
       if (event.case === "token") {
-        bubble ??= add("assistant");
-        bubble.classList.add("speaking");
-        bubble.append(event.value.text);
+        talk.bubble ??= add(talk.exchange, "assistant");
+        talk.bubble.classList.add("speaking");
+        talk.bubble.append(event.value.text);
         scroll();
-      } else if (event.case === "toolCall" && open) {
+      } else if (event.case === "toolCall" && talk.open) {
         const outcome = runTool(event.value.name);
-        conversation.answer(event.value.callId, outcome);
-        endBubble();
-        add("tool", h("code", {}, event.value.name), ` → ${outcome.value}`);
+        talk.answer(event.value.callId, outcome);
+        endBubble(talk);
+        add(talk.exchange, "tool", h("code", {}, event.value.name), ` → ${outcome.value}`);
       } else if (event.case === "end") {
         if (event.value.interrupted) {
-          (bubble ?? add("assistant")).append(h("small", {}, " (stopped)"));
-        } else {
+          (talk.bubble ?? add(talk.exchange, "assistant")).append(h("small", {}, " (stopped)"));
+        } else if (talk === latest) {
           setAnswering(false);
+        } else {
+          halfClose(talk);
         }
-        endBubble();
+        endBubble(talk);
       }
     }
-    endBubble();
-    const ending = await conversation.ended;
-    if (conversation === latest) {
-      setOpen(false);
+    endBubble(talk);
+    const ending = await talk.ended;
+    if (talk === latest) {
+      close(talk);
       setAnswering(false);
       status.replaceChildren(badge(codeName(ending.code), ending.code === 0 ? "ok" : "bad"), ` ${ending.message}`);
     }
   }
 
   function ask(text: string): void {
-    const conversation = open && latest !== undefined ? latest : start();
-    wire.showLatest("grpc-websockets");
-    add("user", text);
+    const talk = latest?.open ? latest : start();
+    wire.showLatest("h2ts");
     setAnswering(true);
-    conversation.prompt(text, toolNames); // stops a running answer
+    prompt(talk, text);
+  }
+
+  /** Opens a stream for each question, at the same time. Each ends after its answer. */
+  function askAll(): void {
+    for (const text of suggestions) {
+      const talk = openTalk();
+      void listen(talk);
+      prompt(talk, text);
+    }
   }
 
   function interrupt(): void {
@@ -121,21 +144,21 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
     latest?.interrupt();
   }
 
-  function halfClose(): void {
-    setOpen(false);
-    latest?.halfClose();
+  function halfClose(talk: Talk): void {
+    close(talk);
+    talk.halfClose();
   }
 
   async function followPath(origin: string): Promise<void> {
     if (answering) {
       interrupt();
     }
-    if (open) {
-      halfClose();
-      await latest?.ended;
+    if (latest?.open) {
+      halfClose(latest);
+      await latest.ended;
     }
     if (origin === path.origin()) {
-      add("note", path.proxied ? "now via the proxy" : "now without the proxy", `, port ${new URL(origin).port}`);
+      add(chat, "note", path.proxied ? "now via the proxy" : "now without the proxy", `, port ${new URL(origin).port}`);
       ask("Are you there?");
     }
   }
@@ -153,12 +176,15 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
     if (answering) {
       interrupt();
     }
-    halfClose();
+    if (latest !== undefined) {
+      halfClose(latest);
+    }
   });
   find("suggestions", HTMLElement).append(
     ...suggestions.map((text) =>
       h("button", { type: "button", class: "chip", "data-testid": "suggestion", onclick: () => ask(text) }, text),
     ),
+    h("button", { type: "button", class: "chip", "data-testid": "chat-all", onclick: askAll }, "All four at once, a stream each"),
   );
   find("chat-send", HTMLButtonElement).disabled = false;
   return {

@@ -160,7 +160,7 @@ function describePage(visit: Visit): ClientState {
     const call = visit.newest(name);
     return call === undefined ? { tone: "busy", code: "CALLING", note: "" } : describeCall(call);
   });
-  const note = h("p", {}, "Converse uses a WebSocket, Countdown and Reserve use gRPC-Web.");
+  const note = h("p", {}, "Converse uses HTTP/2 in a WebSocket, Countdown and Reserve use gRPC-Web.");
   return { calls, notes: [note], refused: false };
 }
 

@@ -19,6 +19,8 @@ const maxEventsShown = 500;
 export function showWire(log: WireLog, path: Path): WireView {
   const list = find("wire-calls", HTMLElement);
   const detail = find("wire-detail", HTMLElement);
+  const sockets = find("wire-sockets", HTMLElement);
+  const streams = new Map<number, Set<number>>(); // by WebSocket
   const rows = new Map<WireCall, HTMLElement>();
   let shown: WireCall | undefined;
   let view: CallView | undefined;
@@ -55,7 +57,18 @@ export function showWire(log: WireLog, path: Path): WireView {
     return row;
   }
 
+  function countStream({ socket, stream }: NonNullable<WireCall["carrier"]>): void {
+    const known = streams.get(socket) ?? new Set();
+    streams.set(socket, known.add(stream));
+    sockets.replaceChildren(
+      ...[...streams].map(([id, { size }]) => h("span", {}, `WebSocket ${id}: ${size} bidirectional stream${size === 1 ? "" : "s"}`)),
+    );
+  }
+
   log.subscribe((call, event) => {
+    if (call.carrier !== undefined) {
+      countStream(call.carrier);
+    }
     const known = rows.get(call);
     fillRow(known ?? addRow(call), call, path);
     if (known === undefined && next) {
@@ -83,13 +96,15 @@ export function showWire(log: WireLog, path: Path): WireView {
 function fillRow(row: HTMLElement, call: WireCall, path: Path): void {
   row.dataset.transport = call.transport;
   row.dataset.method = call.path;
+  row.dataset.socket = String(call.carrier?.socket ?? "");
+  row.dataset.stream = String(call.carrier?.stream ?? "");
   row.dataset.code = call.status?.name ?? "";
   row.dataset.origin = call.origin;
   row.dataset.via = path.isProxied(call.origin) ? "proxy" : "direct";
   row.replaceChildren(
     statusBadge(call),
     h("b", {}, call.path.slice(call.path.lastIndexOf("/") + 1)),
-    h("span", {}, call.transport),
+    h("span", {}, call.carrier === undefined ? call.transport : `WebSocket ${call.carrier.socket}, #${call.carrier.stream}`),
     h("span", { class: `via ${row.dataset.via}` }, row.dataset.via === "proxy" ? "via proxy" : "direct"),
     h("span", { class: "num sent" }, formatBytes(call.bytesOut)),
     h("span", { class: "num received" }, formatBytes(call.bytesIn)),
@@ -114,7 +129,7 @@ interface CallView {
 }
 
 const carriers: Record<WireCall["transport"], string> = {
-  "grpc-websockets": "a WebSocket for each call, opened over HTTP/1.1; both sides send at any time",
+  h2ts: "HTTP/2 inside a WebSocket, which carries all of these calls at the same time; both sides send at any time",
   "grpc-web": "an HTTP POST for each call; the trailers are the last frame of the response body",
 };
 

@@ -14,7 +14,8 @@ export interface WireEvent {
 /** One call, as it was on the wire. */
 export interface WireCall {
   id: number;
-  transport: "grpc-websockets" | "grpc-web";
+  transport: "h2ts" | "grpc-web";
+  carrier: { socket: number; stream: number } | undefined; // which WebSocket of the page, and which HTTP/2 stream there
   path: string;
   origin: string;
   begunAt: number;
@@ -30,11 +31,16 @@ export interface WireCall {
 
 /** Records one call, for a tap. */
 export interface Recorder {
-  event(direction: "out" | "in", kind: WireEvent["kind"], raw?: Uint8Array, content?: JsonValue): void;
+  readonly call: WireCall;
+  /** Takes a time of performance.now(), the present one by default. */
+  event(direction: "out" | "in", kind: WireEvent["kind"], raw?: Uint8Array, content?: JsonValue, at?: number): void;
   message(direction: "out" | "in", raw: Uint8Array, payload: Uint8Array): void;
   requestHeaders(fields: readonly Field[]): void;
   headers(fields: readonly Field[]): void;
-  /** Records a frame from the server: a message, headers or trailers. */
+  trailers(fields: readonly Field[], raw: Uint8Array): void;
+  /** Says which stream of which WebSocket carries the call. */
+  carried(socket: number, stream: number): void;
+  /** Records a frame from the server: a message or trailers. */
   frame(frame: Frame, raw: Uint8Array): void;
   end(): void;
 }
@@ -59,6 +65,7 @@ export function createWireLog(): WireLog {
     const call: WireCall = {
       id: lastId,
       transport,
+      carrier: undefined,
       path: pathname,
       origin,
       begunAt: performance.now(),
@@ -79,8 +86,13 @@ export function createWireLog(): WireLog {
       }
     };
     const recorder: Recorder = {
-      event(direction, kind, raw = new Uint8Array(0), content = undefined) {
-        const event = { atMs: performance.now() - call.begunAt, direction, kind, raw, content };
+      call,
+      carried(socket, stream) {
+        call.carrier = { socket, stream };
+        changed();
+      },
+      event(direction, kind, raw = new Uint8Array(0), content = undefined, at = performance.now()) {
+        const event = { atMs: at - call.begunAt, direction, kind, raw, content };
         call.events.push(event);
         if (direction === "out") {
           call.bytesOut += raw.length;
@@ -98,21 +110,17 @@ export function createWireLog(): WireLog {
       headers(fields) {
         call.headers = fields;
       },
+      trailers(fields, raw) {
+        call.trailers = fields;
+        call.status = readStatus(fields);
+        recorder.event("in", "trailers", raw, lines(fields));
+      },
       frame(frame, raw) {
         if ((frame.flags & blockFlag) === 0) {
           recorder.message("in", raw, frame.payload);
           return;
         }
-        const fields = parseBlock(frame.payload);
-        const status = readStatus(fields);
-        if (status === undefined) {
-          call.headers = fields;
-          recorder.event("in", "headers", raw, lines(fields));
-          return;
-        }
-        call.trailers = fields;
-        call.status = status;
-        recorder.event("in", "trailers", raw, lines(fields));
+        recorder.trailers(parseBlock(frame.payload), raw);
       },
       end() {
         call.durationMs ??= performance.now() - call.begunAt;
