@@ -56,7 +56,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConnectionAges TestDawdlers TestDifferentialForLong \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConformanceOfTheNPMPackage TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestExampleTunnelCarriesGigabytes TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
 	TestPausedReaders TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
@@ -165,8 +165,9 @@ unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	@$(if $(RACE),$(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m -run '^TestAllocations$$' ./bridge)
 	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
 
-unit-long: deps ## Run the long ones of the unit tests, with the race detector
+unit-long: deps node_modules ## Run the long ones of the unit tests, with the race detector
 	$(call say,unit: the long tests)
+	@cd web && npm run --silent build
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 
 # Not in a network of its own: Chromium calls a machine with loopback alone offline.

@@ -16,5 +16,8 @@ func TestConformanceInFull(t *testing.T) { conform(t, true) }
 
 func conform(t *testing.T, whole bool) {
 	defer bridge.StageSteps()()
-	bridgetest.Run(t, whole, func(s *bridge.Server) bridgetest.StagePanics { return bridge.NewStagePanics(s) })
+	bridgetest.SetStages(stages)
+	bridgetest.Run(t, whole)
 }
+
+func stages(s *bridge.Server) bridgetest.StagePanics { return bridge.NewStagePanics(s) }

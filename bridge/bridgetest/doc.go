@@ -20,6 +20,7 @@
 //	client.go           the interface of client ends
 //	framing.go          the framings of bare messages
 //	client_*.go         the client ends, strict readers of their protocol
+//	client_program.go   a client end in another process, such as a page
 //	wire*.go            the few bytes that they share, read without codec's help
 //	backend.go fake.go  the real backend and the one made of frames
 //	observer.go         culvert's reports of its calls

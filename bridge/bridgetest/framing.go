@@ -85,6 +85,10 @@ const halfCloseText = "that's all"
 // configure adds the one route of a client, whose paths are those of calls, and what
 // culvert must know of the methods.
 func (f *framing) configure(c *bridge.Config) {
+	if f == valueFraming { // no framing of culvert's
+		c.AllowOrigins = []string{"http://127.0.0.1:*"} // if it is a page
+		return
+	}
 	m := &bridge.MessageRoute{Path: "/{service}/{method}", Framing: f.name, LastStatus: true}
 	switch {
 	case f.name == bridge.FramingOpAMP:

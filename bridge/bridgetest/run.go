@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -31,10 +32,8 @@ type scenario struct {
 // Run runs every scenario over every transport, and those on HTTP/2 also with
 // net/http's HTTP/2 server. The transports run at the same time, since a scenario
 // mostly waits; the scenarios of one transport run one after another. With whole it runs
-// only the scenarios that are parted, and all of each. stages returns the panics in the
-// stages of calls, for the test of package bridge.
-func Run(t *testing.T, whole bool, stages func(*bridge.Server) StagePanics) {
-	newStagePanics = stages
+// only the scenarios that are parted, and all of each. SetStages comes before.
+func Run(t *testing.T, whole bool) {
 	t.Cleanup(noneLinger) // for a goleak at the end of the whole test
 	var rows sync.WaitGroup
 	defer rows.Wait()
@@ -55,6 +54,7 @@ func (tr transport) runAll(t *testing.T) {
 		if why == "" && sc.needs&tr.only != tr.only {
 			why = tr.why
 		}
+		why = cmp.Or(why, tr.lacking[sc.name])
 		if tr.standard && why == "" {
 			why = standardLacks[sc.name]
 		}

@@ -104,7 +104,11 @@ type StagePanics interface {
 	Left() string // what calls have left that no Snapshot shows
 }
 
-var newStagePanics func(*bridge.Server) StagePanics // set by Run
+var newStagePanics func(*bridge.Server) StagePanics
+
+// SetStages sets what returns the panics in the stages of a server's calls. The tests of package
+// bridge have that.
+func SetStages(stages func(*bridge.Server) StagePanics) { newStagePanics = stages }
 
 // panicsInStages has places for one call at a time, so one that isn't given back would let no
 // other call in.

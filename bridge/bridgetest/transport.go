@@ -96,9 +96,10 @@ type transport struct {
 	whole    bool // it runs the whole of scenarios that are parted
 	// browser reports that its clients know only the codes 0 to 16.
 	browser bool
-	cannot  map[need]string // with the reasons
-	framing *framing        // of bare messages; nil: a protocol of calls
-	only    need            // scenarios without it aren't carried, for the reason beside it
+	cannot  map[need]string   // with the reasons
+	lacking map[string]string // the scenarios that it can't carry for another reason than a need
+	framing *framing          // of bare messages; nil: a protocol of calls
+	only    need              // scenarios without it aren't carried, for the reason beside it
 	why     string
 	dial    opener
 }

@@ -69,6 +69,11 @@ export function checkStatus(trailer: Headers, header?: Headers) {
   if (status === "0") {
     return;
   }
+  // A code that gRPC doesn't have is UNKNOWN. culvert tells clients of gRPC-Web and Connect the same.
+  if (Number(status) > 16) {
+    trailer.set("x-grpc-status-original", `${status}`);
+    trailer.set("grpc-status", "2");
+  }
   let error: ConnectError | undefined;
   try {
     error = findTrailerError(trailer);

@@ -174,6 +174,15 @@ testServers("every code arrives", (baseUrl) =>
   }),
 );
 
+testServers("a code that gRPC doesn't have is unknown", (baseUrl) =>
+  probed({ baseUrl }, async ({ client }) => {
+    for (const script of [{}, { replies: 1 }]) {
+      const e = await rejects(all(client.serverStream({}, scripted({ ...script, code: 99, message: "m" }).options)), ConnectError);
+      deepEqual([e.code, e.rawMessage, e.metadata.get("x-grpc-status-original")], [Code.Unknown, "m", "99"]);
+    }
+  }),
+);
+
 testServers("an unknown method is unimplemented", (baseUrl) =>
   probed({ baseUrl }, async ({ transport, client }) => {
     const { Probe } = await import("./gen/probe_pb.js");
