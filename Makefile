@@ -169,7 +169,7 @@ unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit 
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 
 # Not in a network of its own: Chromium calls a machine with loopback alone offline.
-web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node and in Chromium, size, what is published
+web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node, Chromium and Firefox, size, what is published
 	$(call say,web: the npm package)
 	@cd web && npm run --silent check
 	$(webservers)

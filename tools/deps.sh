@@ -47,6 +47,7 @@ look() {
 	fi
 	have "$(go env CC)" || miss gcc "a C compiler: the race detector"
 	have chromium || have chromium-browser || have google-chrome || miss chromium "Chromium: the browser tests"
+	have firefox-esr || have firefox || miss firefox-esr "Firefox: the browser tests of the npm package"
 	if [ "$system" = Linux ]; then
 		have ip || miss iproute2 "ip: network namespaces, for the tests of silence"
 		have nft || miss nftables "nft: packets dropped, for the same tests"
@@ -84,7 +85,7 @@ tell() {
 	if is_debian; then
 		echo "deps: as root: apt-get install -y ${packages[*]}" >&2
 	elif [ "$system" = Darwin ]; then
-		echo "deps: with Homebrew: brew install git node protobuf; brew install --cask chromium; the C compiler: xcode-select --install" >&2
+		echo "deps: with Homebrew: brew install git node protobuf; brew install --cask chromium firefox; the C compiler: xcode-select --install" >&2
 	else
 		echo "deps: these are Debian's names; install the same with your system's package manager" >&2
 	fi

@@ -5,7 +5,7 @@ import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { all, probed, scripted, texts } from "./client.js";
 import { box, deepEqual, env, equal, match, rejects, test } from "./harness.js";
 
-const place = { place: "chromium" } as const;
+const page = { page: true } as const;
 
 /** Runs body with the window of a frame whose head has this. */
 async function framed<T>(head: string, body: (window: typeof globalThis) => Promise<T>): Promise<T> {
@@ -39,7 +39,7 @@ test(
         }
       }),
     ),
-  place,
+  page,
 );
 
 test(
@@ -52,7 +52,7 @@ test(
         equal(transport.state.status, "blocked");
       });
     }),
-  place,
+  page,
 );
 
 test(
@@ -70,7 +70,7 @@ test(
       deepEqual(await wait(1), { live: 1, opened: 2 });
     });
   },
-  place,
+  page,
 );
 
 test(
@@ -86,7 +86,7 @@ test(
       equal((await next).text, "a");
     });
   },
-  place,
+  page,
 );
 
 test(
@@ -108,7 +108,7 @@ test(
       equal(transport.state.status, "connected");
     });
   },
-  place,
+  page,
 );
 
 test(
@@ -124,7 +124,7 @@ test(
       deepEqual(await wait(1), { live: 1, opened: 2 });
     });
   },
-  place,
+  page,
 );
 
 test(
@@ -135,7 +135,7 @@ test(
       match(e.rawMessage, /1006/);
       equal(transport.state.waiting, 0);
     }),
-  { ...place, waits: true },
+  { ...page, waits: true },
 );
 
 /** Runs the tests of calls in a worker. */
@@ -160,11 +160,11 @@ const worker = (own: string, start: (url: string) => MessagePort | Worker) => as
 test(
   "a worker makes calls as a page does",
   worker("worker", (url) => new Worker(url, { type: "module" })),
-  { ...place, patience: 120_000, waits: true },
+  { ...page, patience: 120_000, waits: true },
 );
 
 test(
   "a shared worker makes calls as a page does",
   worker("shared-worker", (url) => new SharedWorker(url, { type: "module" }).port),
-  { ...place, patience: 120_000, waits: true },
+  { ...page, patience: 120_000, waits: true },
 );

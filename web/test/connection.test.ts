@@ -350,9 +350,14 @@ test("a cut ends calls that the backend may have seen", async () => {
 test("a call that waits for SETTINGS survives a cut, and nothing is sent before them", async () => {
   const { baseUrl, cut, behave, wait, release } = await box({ hold: true });
   const written: number[] = [];
+  let wrote = () => {};
+  const second = new Promise<void>((resolve) => {
+    wrote = () => written.length === 2 && resolve();
+  });
   class Socket extends env.WebSocket {
     override send(data: Uint8Array<ArrayBuffer>) {
       written.push(data.length);
+      wrote();
       super.send(data);
     }
   }
@@ -365,6 +370,7 @@ test("a call that waits for SETTINGS survives a cut, and nothing is sent before 
     await cut();
     await until((s) => s.status === "reconnecting");
     await wait(1);
+    await second;
     deepEqual(written, [51, 51]);
     await release();
     equal((await reply).text, "a");
@@ -390,7 +396,8 @@ test(
       unreachable((await box({ status: 403 })).baseUrl, noSocket),
       unreachable((await box({ status: 404 })).baseUrl, noSocket),
       unreachable((await box({ noProtocol: true })).baseUrl, /WebSocket (closed|failed)|h2ts/), // Node and the package ws refuse the answer themselves
-      unreachable("http://127.0.0.1:9", noSocket), // a dead port
+      unreachable("http://127.0.0.1:2", noSocket), // a dead port
+      unreachable("http://127.0.0.1:9", noSocket), // a port that browsers don't call
     ]);
   },
   { waits: true },
@@ -425,7 +432,7 @@ test(
   "an upgrade without an answer is given up after ten seconds",
   async () => {
     const { path, behave } = await box({ silent: true });
-    // Chromium opens the WebSockets of an address one after the other, so this one would hold up those of other tests.
+    // Browsers open the WebSockets of an address one after the other, so this one would hold up those of other tests.
     await probed({ baseUrl: env.servers.beside + path }, async ({ client }) => {
       const late = await rejects(client.unary({}, scripted({}, { timeoutMs: 100 }).options), ConnectError);
       equal(late.code, Code.DeadlineExceeded);

@@ -128,7 +128,7 @@ test(
       equal(used.length, 1);
     });
   },
-  { place: "chromium" },
+  { page: true },
 );
 
 test("a call's deadline and signal hold in the fallback, too", async () => {

@@ -1,12 +1,12 @@
 // The tests' side of run.js: what a test file imports. A test runs in Node and in
-// Chromium, unless it says where it belongs.
+// browsers, unless it needs a page.
 
 interface Environment {
   /** Where the tests run. */
-  place: "node" | "chromium";
+  place: "node" | "chromium" | "firefox" | "worker" | "shared-worker";
   /** Base URLs of servers that speak h2ts before the same backend. beside is plain at another address. */
   servers: Record<"culvert" | "plain" | "beside", string>;
-  /** The address of the page that Chromium has open. It also serves what e2e/sequences has written. */
+  /** The address of the page that browsers have open. It also serves what e2e/sequences has written. */
   page: string;
   /** The time that a test has, in milliseconds, unless it asks for more. */
   patience: number;
@@ -40,8 +40,8 @@ export function inFile(name: string) {
 }
 
 interface Options {
-  /** The only place where it can run. */
-  place?: Environment["place"];
+  /** It runs in pages only. */
+  page?: true;
   /** False if it needs a newer connect-es than the oldest. */
   oldest?: false;
   /** In milliseconds; it only ends a hang. */
@@ -57,7 +57,7 @@ export function test(name: string, body: () => unknown, options: Options = {}) {
     throw new Error(`two tests have the name ${whole}`);
   }
   seen.add(whole);
-  if ((options.place ?? env.place) === env.place && (options.oldest ?? env.oldest) === env.oldest && whole.includes(env.only)) {
+  if ((!options.page || globalThis.document) && (options.oldest ?? env.oldest) === env.oldest && whole.includes(env.only)) {
     tests.push({ name: whole, body, patience: options.patience ?? env.patience, waits: !!options.waits });
   }
 }

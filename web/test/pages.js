@@ -1,10 +1,11 @@
 // What browsers do to pages, seen from outside: a policy, mixed content, the back/forward cache, frozen, hidden and
-// blocked pages, and a network that goes away. node test/pages.js [NAME] runs the scenarios whose names contain NAME.
+// blocked pages, and a network that goes away. node test/pages.js [NAME] runs the scenarios whose names, such as
+// "firefox: a hidden page", contain NAME.
 
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { launch } from "./chromium.js";
+import { names as browsers, launch } from "./browsers.js";
 import { startServers } from "./servers.js";
 
 const only = process.argv[2] ?? "";
@@ -17,14 +18,22 @@ const library = `
   import { Probe } from "./test/gen/probe_pb.js";
   /** Opens a transport, and keeps what became of its calls and connection. */
   globalThis.begin = (baseUrl) => {
-    const transport = createCulvertTransport({ baseUrl });
+    const sockets = [];
+    class Socket extends WebSocket {
+      constructor(...parts) {
+        super(...parts);
+        sockets.push(this);
+      }
+    }
+    const transport = createCulvertTransport({ baseUrl, webSocket: Socket });
     const client = createClient(Probe, transport);
-    const seen = { states: [], shown: [], replies: 0, errors: [] };
+    const seen = { states: [], shown: [], frozen: 0, replies: 0, errors: [] };
     transport.subscribe(({ status, cause }) => seen.states.push(cause ? status + ": " + cause : status));
     addEventListener("pageshow", ({ persisted }) => seen.shown.push(persisted));
+    document.addEventListener("freeze", () => seen.frozen++);
     const headers = (script, id) => ({ headers: { "probe-script": JSON.stringify({ any_payload: true, ...script }), ...(id && { "probe-id": id }) } });
     globalThis.lab = {
-      seen, transport,
+      seen, transport, sockets,
       echo: async (text) => (await client.unary({ text }, headers({ echo: true }))).text,
       error: () => client.unary({}, headers({})).then(() => "none", (e) => e.rawMessage),
       /** Starts a stream of replies, of which the backend holds all but the first until it is told. */
@@ -101,74 +110,104 @@ let streams = 0;
 /** Starts a stream in a page that has one reply, and returns its id. */
 async function startStream(tab, replies, bytes) {
   const id = `page-${++streams}`;
-  await tab.evaluate(([id, replies, bytes]) => lab.stream(id, replies, bytes), [id, replies, bytes]);
-  await tab.waitForFunction(() => lab.seen.replies === 1);
+  await tab.evaluate((...stream) => lab.stream(...stream), id, replies, bytes);
+  await until(tab, () => lab.seen.replies === 1);
   return id;
 }
 
+/** Waits for the end of a stream of 50 replies, which all come in the one connection. */
+async function wholeStream(tab) {
+  await until(tab, () => lab.seen.errors.length === 1);
+  equal(await tab.evaluate(() => lab.seen.errors[0]), "none", "error");
+  equal(await tab.evaluate(() => lab.seen.replies), 50, "replies");
+  equal(await tab.evaluate(() => lab.seen.states.filter((s) => s === "connected").length), 1, "connections");
+}
+
+/** Waits until f returns true in the page, by timers: hidden pages have no animation frames. */
+const until = (tab, f) => tab.waitForFunction(f, { polling: 100, timeout: patience });
+
+/** A page with a transport, in a window of its own: others don't hide it. */
+async function open(context, baseUrl, path = "/") {
+  const tab = await context.newPage({ type: "window" });
+  await tab.goto(origin + path);
+  await tab.evaluate((url) => begin(url), baseUrl);
+  return tab;
+}
+
 const scenarios = {
-  "a policy without the WebSocket": async (context) => {
-    const tab = await context.newPage();
-    await tab.goto(`${origin}/policy`);
-    await tab.evaluate((url) => begin(url), servers.plain);
+  "a policy without the WebSocket": async ({ context }) => {
+    const tab = await open(context, servers.plain, "/policy");
     match(await tab.evaluate(() => lab.error()), /connect-src.*hasn't seen/, "error");
     equal(await tab.evaluate(() => lab.transport.state.status), "blocked", "status");
   },
 
-  "mixed content": async (context) => {
-    const tab = await context.newPage();
+  "mixed content": async ({ context }) => {
+    const tab = await context.newPage({ type: "window" });
     // A page over HTTPS, without a certificate. A browser makes no exception for the server's name, as it does for addresses of this machine.
-    await tab.route("https://app.example.com/", (route) => route.fulfill({ body: html, contentType: "text/html" }));
+    await tab.setRequestInterception(true);
+    tab.on("request", (request) => request.respond({ body: html, contentType: "text/html" }));
     await tab.goto("https://app.example.com/");
     await tab.evaluate(() => begin("http://grpc.example.com"));
     match(await tab.evaluate(() => lab.error()), /mixed content.*hasn't seen/, "error");
     equal(await tab.evaluate(() => lab.transport.state.status), "blocked", "status");
   },
 
-  "the back/forward cache": async (context) => {
-    const tab = await context.newPage();
-    await tab.goto(origin);
-    await tab.evaluate((url) => begin(url), servers.culvert);
+  "the back/forward cache": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
     await startStream(tab, 5);
     await tab.goto(`${origin}/other`);
-    await tab.goBack({ waitUntil: "commit" });
-    await tab.waitForFunction(() => globalThis.lab?.seen.shown.at(-1) === true);
-    await tab.waitForFunction(() => lab.seen.errors.length === 1 && lab.transport.state.status === "connected");
+    await tab.evaluate(() => history.back());
+    await until(tab, () => globalThis.lab?.seen.shown.at(-1) === true);
+    await until(tab, () => lab.seen.errors.length === 1 && lab.transport.state.status === "connected");
     match(await tab.evaluate(() => lab.seen.errors[0]), /may have seen/, "the stream's error");
     equal(await tab.evaluate(() => lab.echo("back")), "back", "echo");
   },
 
-  "a frozen page": async (context) => {
-    const tab = await context.newPage();
-    await tab.goto(origin);
-    await tab.evaluate((url) => begin(url), servers.culvert);
-    const id = await startStream(tab, 50, 20_000);
-    const session = await context.newCDPSession(tab);
+  // Chromium cuts the WebSockets of a page that it freezes.
+  "a frozen page": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
+    await startStream(tab, 5);
+    const session = await tab.createCDPSession();
     await session.send("Page.setWebLifecycleState", { state: "frozen" });
+    await session.send("Page.setWebLifecycleState", { state: "active" });
+    await until(tab, () => lab.seen.errors.length === 1);
+    equal(await tab.evaluate(() => lab.seen.frozen), 1, "freeze events");
+    match(await tab.evaluate(() => lab.seen.errors[0]), /may have seen/, "the stream's error");
+    equal(await tab.evaluate(() => lab.echo("thawed")), "thawed", "echo");
+  },
+
+  "a page with an open dialog": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
+    const id = await startStream(tab, 50, 20_000);
+    const shown = new Promise((resolve) => tab.once("dialog", resolve));
+    await tab.evaluate(() => {
+      setTimeout(() => alert("stop"));
+    });
+    const dialog = await shown;
     await control("/release", { id });
     await control("/record", { id, wait: "now" });
-    await session.send("Page.setWebLifecycleState", { state: "active" });
-    await tab.waitForFunction(() => lab.seen.errors.length === 1);
-    equal(await tab.evaluate(() => lab.seen.errors[0]), "none", "error");
-    equal(await tab.evaluate(() => lab.seen.replies), 50, "replies");
+    await dialog.accept();
+    await wholeStream(tab);
   },
 
-  "a hidden page": async (context) => {
-    const tab = await context.newPage();
-    await tab.goto(origin);
-    await tab.evaluate((url) => begin(url), servers.culvert);
-    const front = await context.newPage();
-    await front.goto(`${origin}/other`);
-    await front.bringToFront();
+  "a hidden page": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
+    await tab.evaluate(() => {
+      window.open("/other");
+    });
+    await until(tab, () => document.visibilityState === "hidden");
+    const pause = await tab.evaluate(async () => {
+      const began = performance.now();
+      for (let i = 0; i < 3; i++) await new Promise((resolve) => setTimeout(resolve, 4));
+      return performance.now() - began;
+    });
+    equal(pause > 1000, true, `timers are slow (${pause} ms)`);
     // 5 MB each way, of which 64 KiB at most wait in the WebSocket.
     equal(await tab.evaluate(() => lab.converse(1000)), 1000, "messages");
-    await front.close();
   },
 
-  "a page that is blocked for a minute": async (context) => {
-    const tab = await context.newPage();
-    await tab.goto(origin);
-    await tab.evaluate((url) => begin(url), servers.culvert);
+  "a page that is blocked for a minute": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
     const id = await startStream(tab, 50, 20_000);
     await tab.evaluate(() => {
       const request = new XMLHttpRequest();
@@ -176,55 +215,109 @@ const scenarios = {
       request.send();
     });
     await control("/release", { id });
-    await tab.waitForFunction(() => lab.seen.errors.length === 1);
-    equal(await tab.evaluate(() => lab.seen.errors[0]), "none", "error");
-    equal(await tab.evaluate(() => lab.seen.replies), 50, "replies");
-    equal(await tab.evaluate(() => lab.seen.states.filter((s) => s === "connected").length), 1, "connections");
+    await wholeStream(tab);
   },
 
-  "a network that goes away and comes back": async (context) => {
-    const tab = await context.newPage();
-    await tab.goto(origin);
-    await tab.evaluate((url) => begin(url), servers.culvert);
+  // The browser stops for longer than culvert waits for a client that is silent.
+  "a laptop that sleeps": async ({ place }) => {
+    const browser = await launch(place);
+    const wake = () => process.kill(-browser.process().pid, "SIGCONT");
+    try {
+      const tab = await open(browser, servers.culvert);
+      const id = await startStream(tab, 5);
+      process.kill(-browser.process().pid, "SIGSTOP");
+      await control("/record", { id, wait: "cancelled" });
+      wake();
+      await until(tab, () => lab.seen.errors.length === 1);
+      match(await tab.evaluate(() => lab.seen.errors[0]), /may have seen/, "the stream's error");
+      equal(await tab.evaluate(() => lab.echo("awake")), "awake", "echo");
+    } finally {
+      wake();
+      await browser.close();
+    }
+  },
+
+  "a network that goes away and comes back": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
     equal(await tab.evaluate(() => lab.echo("before")), "before", "echo");
     await tab.evaluate(() => lab.transport.close());
-    await context.setOffline(true);
+    await tab.setOfflineMode(true);
     match(await tab.evaluate(() => lab.error()), /hasn't seen/, "error");
     equal(await tab.evaluate(() => lab.transport.state.status), "offline", "status");
-    await context.setOffline(false);
+    await tab.setOfflineMode(false);
     equal(await tab.evaluate(() => lab.echo("after")), "after", "echo");
     equal(await tab.evaluate(() => lab.transport.state.status), "connected", "status");
   },
 };
 
+/** What Firefox does in place of scenarios that it can't. */
+const inFirefox = {
+  // WebDriver BiDi has no command like Page.setWebLifecycleState: Firefox freezes pages in its back/forward cache only.
+  // "a page with an open dialog" comes nearest.
+  "a frozen page": undefined,
+
+  // A page with an open WebSocket isn't kept, but loaded anew. One whose WebSocket has been closed comes back.
+  "the back/forward cache": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
+    const id = await startStream(tab, 5);
+    await tab.goto(`${origin}/other`);
+    await control("/record", { id, wait: "cancelled" });
+    await tab.evaluate(() => history.back());
+    await until(tab, () => globalThis.begin && !globalThis.lab);
+    await tab.evaluate((url) => begin(url), servers.culvert);
+    equal(await tab.evaluate(() => lab.echo("anew")), "anew", "echo");
+    await tab.evaluate(() => lab.transport.close());
+    await until(tab, () => lab.sockets.every((s) => s.readyState === WebSocket.CLOSED));
+    await tab.goto(`${origin}/other`);
+    await tab.evaluate(() => history.back());
+    await until(tab, () => globalThis.lab?.seen.shown.at(-1) === true);
+    equal(await tab.evaluate(() => lab.echo("back")), "back", "echo");
+  },
+};
+
+/** Runs a scenario in a profile of its own. */
+async function run(place, browser, scenario) {
+  const context = await browser.createBrowserContext();
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`hasn't ended after ${patience} ms`)), patience);
+  });
+  try {
+    await Promise.race([scenario({ place, context }), late]);
+  } finally {
+    clearTimeout(timer);
+    await context.close();
+  }
+}
+
 const began = performance.now();
 let passed = 0;
 const failures = [];
-// DevTools' clients switch the back/forward cache off.
-const browser = await launch([], ["--disable-back-forward-cache"]);
 try {
-  const names = Object.keys(scenarios).filter((name) => name.includes(only));
   await Promise.all(
-    names.map(async (name) => {
-      const context = await browser.newContext();
-      context.setDefaultTimeout(patience);
-      let timer;
-      const late = new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`hasn't ended after ${patience} ms`)), patience);
-      });
+    browsers.map(async (place) => {
+      const chosen = Object.entries({ ...scenarios, ...(place === "firefox" && inFirefox) }).filter(
+        ([name, scenario]) => scenario && `${place}: ${name}`.includes(only),
+      );
+      if (chosen.length === 0) {
+        return;
+      }
+      const browser = await launch(place);
       try {
-        await Promise.race([scenarios[name](context), late]);
-        passed++;
-      } catch (e) {
-        failures.push(`${name}: ${e.message}`);
+        await Promise.all(
+          chosen.map(([name, scenario]) =>
+            run(place, browser, scenario).then(
+              () => passed++,
+              (e) => failures.push(`${place}: ${name}: ${e.message}`),
+            ),
+          ),
+        );
       } finally {
-        clearTimeout(timer);
-        await context.close();
+        await browser.close();
       }
     }),
   );
 } finally {
-  await browser.close();
   site.closeAllConnections();
   site.close();
   await stop();

@@ -8,7 +8,7 @@ import { createCulvertTransport } from "../src/index.js";
 import { Probe } from "./gen/probe_pb.js";
 import { box, deepEqual, equal, ok, test } from "./harness.js";
 
-const place = { place: "chromium" } as const;
+const page = { page: true } as const;
 
 /** Resolves once the page shows a text. */
 const shown = (element: HTMLElement, text: string) =>
@@ -72,7 +72,7 @@ test(
     await wait(0);
     client.clear();
   },
-  place,
+  page,
 );
 
 test(
@@ -104,5 +104,5 @@ test(
     }
     deepEqual(await wait(0), { live: 0, opened: 20 });
   },
-  place,
+  page,
 );

@@ -1,4 +1,4 @@
-// Builds the tests (test/**/*.test.ts) and runs them in Node and in Chromium. The
+// Builds the tests (test/**/*.test.ts) and runs them in Node, in Chromium and in Firefox. The
 // last line says how they ended. usage: see below.
 
 import { spawn } from "node:child_process";
@@ -10,10 +10,10 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
-import { launch } from "./chromium.js";
+import { names as browsers, launch } from "./browsers.js";
 import { startServers } from "./servers.js";
 
-const usage = `usage: node test/run.js [--place node|chromium] [--oldest] [--long] [--patience MS] [--times] [NAME]
+const usage = `usage: node test/run.js [--place node|chromium|firefox] [--oldest] [--long] [--patience MS] [--times] [NAME]
 --times shows the slowest tests. NAME is a part of "file: test"; other tests don't run. With --oldest, they run with the oldest connect-es that the
 package takes, and those that know nothing of connect-es don't. --long takes minutes.`;
 
@@ -33,7 +33,11 @@ try {
   console.error(`${e.message}\n${usage}`);
   process.exit(2);
 }
-const places = options.values.place ? [options.values.place] : ["node", "chromium"];
+const places = options.values.place ? [options.values.place] : ["node", ...browsers];
+if (!["node", ...browsers].includes(places[0])) {
+  console.error(`there is no place ${places[0]}\n${usage}`);
+  process.exit(2);
+}
 const only = options.positionals[0] ?? "";
 const patience = Number(options.values.patience);
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -94,10 +98,10 @@ async function inNode(environment) {
 /** Serves the page of the tests, and what e2e/sequences has written. */
 async function servePage() {
   const html = '<!doctype html><title>tests</title><link rel="icon" href="data:,">';
-  const tests = bundle("chromium");
+  let tests;
   const pages = {
     "/": ["text/html", () => html],
-    "/tests.js": ["text/javascript", () => tests],
+    "/tests.js": ["text/javascript", () => (tests ??= bundle("browser"))],
     "/sequences": ["application/jsonl", () => readFile(join(root, "../bin/sequences.jsonl"))],
   };
   const server = createServer(async (request, response) => {
@@ -117,13 +121,13 @@ async function servePage() {
   return { page: `http://127.0.0.1:${server.address().port}`, stop };
 }
 
-async function inChromium(environment) {
-  const browser = await launch();
+async function inBrowser(environment) {
+  const browser = await launch(environment.place);
   try {
     const tab = await browser.newPage();
     tab.on("console", (m) => {
-      // Chromium's own words about failures that tests ask for, and React's about its tools.
-      if (!/^(WebSocket connection to|Failed to load resource|Connecting to|%cDownload)/.test(m.text())) {
+      // Browsers' own words about failures that tests ask for, and React's about its tools.
+      if (!/^(WebSocket connection to|Failed to load resource|Connecting to|(%c)?Download the React DevTools)/.test(m.text())) {
         process.stderr.write(`${m.text()}\n`);
       }
     });
@@ -143,7 +147,7 @@ async function runIn(place) {
   const began = performance.now();
   const { servers, stop } = await startServers();
   try {
-    const run = place === "node" ? inNode : inChromium;
+    const run = place === "node" ? inNode : inBrowser;
     const result = await run({ place, servers, page, patience, only, oldest: !!options.values.oldest, long: !!options.values.long });
     for (const failure of result.failures) {
       console.log(`--- failed in ${place}: ${failure}`);

@@ -68,7 +68,7 @@ export async function startServers() {
   }
 }
 
-/** Resolves to another address of a server, and a function that ends it. */
+/** Resolves to another address of a server, and a function that ends it. Firefox tells addresses apart without their ports. */
 async function relayTo(address) {
   const [host, port] = address.split(":");
   const sockets = new Set();
@@ -87,14 +87,14 @@ async function relayTo(address) {
       one.pipe(other);
     }
   });
-  await new Promise((resolve) => server.listen(0, host, resolve));
+  await new Promise((resolve) => server.listen(0, "127.0.0.2", resolve));
   const stop = () => {
     server.close();
     for (const socket of sockets) {
       socket.destroy();
     }
   };
-  return { url: `http://${host}:${server.address().port}`, stop };
+  return { url: `http://127.0.0.2:${server.address().port}`, stop };
 }
 
 /** Starts a program. line(pattern) waits for a line of output and resolves to its first group. */
