@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Published clients over culvert's own TLS, with nothing between: what differs
@@ -44,26 +42,7 @@ func TestPublishedClientsOverTLS(t *testing.T) {
 			jobs = append(jobs, j)
 		}
 	}
-	seen := map[string]observation{}
-	patience := time.After(5 * time.Minute)
-	for platform, program := range map[string]string{"node": "node.js", "chromium": "chromium.js"} {
-		own := slices.DeleteFunc(slices.Clone(jobs), func(j job) bool { return !strings.HasPrefix(j.Client, platform+" ") })
-		r := startNode(t, platform, program, own)
-		for range own {
-			select {
-			case o, ok := <-r.seen:
-				if !ok {
-					t.Fatalf("%s ended early: %v", platform, r.err)
-				}
-				seen[o.ID] = o
-			case <-patience:
-				t.Fatalf("%s has not ended its calls", platform)
-			}
-		}
-		for range phases {
-			r.next()
-		}
-	}
+	seen := runJobs(t, jobs)
 	for _, j := range jobs {
 		t.Run(strings.ReplaceAll(j.Client+"/"+j.Scenario, " ", "_"), func(t *testing.T) {
 			if v := byName[j.Scenario].judge(t, seen[j.ID], b); len(v.problems) > 0 {

@@ -2,6 +2,7 @@
 // the packages of this directory, like in a program that installs it. Node takes
 // resolve as a hook (node:module), and esbuild takes the plugin.
 
+import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -10,6 +11,9 @@ const dist = new URL("../../web/dist/", import.meta.url);
 /** The URL of a module of @culvert/web. */
 function moduleURL(specifier) {
   const found = /^@culvert\/web(?:\/(\w+))?$/.exec(specifier);
+  if (found && !existsSync(dist)) {
+    throw new Error("@culvert/web is not built: npm run build --prefix web");
+  }
   return found && new URL(`${found[1] ?? "index"}.js`, dist).href;
 }
 
