@@ -30,7 +30,7 @@ const library = `
     const seen = { states: [], shown: [], frozen: 0, replies: 0, errors: [] };
     transport.subscribe(({ status, cause }) => seen.states.push(cause ? status + ": " + cause : status));
     addEventListener("pageshow", ({ persisted }) => seen.shown.push(persisted));
-    document.addEventListener("freeze", () => seen.frozen++);
+    globalThis.document?.addEventListener("freeze", () => seen.frozen++);
     const headers = (script, id) => ({ headers: { "probe-script": JSON.stringify({ any_payload: true, ...script }), ...(id && { "probe-id": id }) } });
     globalThis.lab = {
       seen, transport, sockets,
@@ -67,6 +67,14 @@ const { outputFiles } = await build({
 });
 const html = `<!doctype html><title>page</title><link rel="icon" href="data:,"><script>${outputFiles[0].text}</script>`;
 const policy = "default-src 'self' 'unsafe-inline' data:";
+// A worker, also a shared one, that calls the server of its name.
+const worker = `${outputFiles[0].text}
+  const answer = async (port) => {
+    begin(name);
+    port.postMessage([await lab.error(), lab.transport.state.status]);
+  };
+  globalThis.postMessage ? answer(globalThis) : globalThis.onconnect = ({ ports }) => answer(ports[0]);
+`;
 
 const { servers, stop } = await startServers();
 const site = createServer((request, response) => {
@@ -75,11 +83,15 @@ const site = createServer((request, response) => {
     setTimeout(() => response.end(), Number(path.slice(6)));
     return;
   }
-  response.setHeader("content-type", "text/html");
-  if (path === "/policy") {
+  if (path.startsWith("/file")) {
+    response.writeHead(200, { "content-type": "application/octet-stream", "content-disposition": "attachment" }).end("bytes");
+    return;
+  }
+  response.setHeader("content-type", path === "/worker" ? "text/javascript" : "text/html");
+  if (path === "/policy" || path === "/worker") {
     response.setHeader("content-security-policy", policy);
   }
-  response.end(path === "/other" ? "<!doctype html><title>other</title>" : html);
+  response.end({ "/other": "<!doctype html><title>other</title>", "/worker": worker }[path] ?? html);
 });
 await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
 const origin = `http://127.0.0.1:${site.address().port}`;
@@ -115,6 +127,24 @@ async function startStream(tab, replies, bytes) {
   return id;
 }
 
+/** Follows a link to a download, with an attribute, and waits until the server has been asked for it. */
+async function download(tab, attribute = "rel") {
+  const path = `/file-${++streams}`;
+  const asked = new Promise((resolve) => site.on("request", (request) => request.url === path && resolve()));
+  await tab.evaluate(
+    (href, attribute) => {
+      const link = document.createElement("a");
+      link.href = href;
+      link.setAttribute(attribute, "");
+      document.body.append(link);
+      link.click();
+    },
+    path,
+    attribute,
+  );
+  await asked;
+}
+
 /** Waits for the end of a stream of 50 replies, which all come in the one connection. */
 async function wholeStream(tab) {
   await until(tab, () => lab.seen.errors.length === 1);
@@ -139,6 +169,24 @@ const scenarios = {
     const tab = await open(context, servers.plain, "/policy");
     match(await tab.evaluate(() => lab.error()), /connect-src.*hasn't seen/, "error");
     equal(await tab.evaluate(() => lab.transport.state.status), "blocked", "status");
+  },
+
+  "workers whose policy forbids the WebSocket": async ({ context }) => {
+    const tab = await context.newPage({ type: "window" });
+    await tab.goto(`${origin}/other`);
+    for (const kind of ["Worker", "SharedWorker"]) {
+      const [error, status] = await tab.evaluate(
+        (kind, name) =>
+          new Promise((resolve) => {
+            const worker = new globalThis[kind]("/worker", { name });
+            (worker.port ?? worker).onmessage = ({ data }) => resolve(data);
+          }),
+        kind,
+        servers.plain,
+      );
+      match(error, /connect-src.*hasn't seen/, `${kind}: error`);
+      equal(status, "blocked", `${kind}: status`);
+    }
   },
 
   "mixed content": async ({ context }) => {
@@ -174,6 +222,14 @@ const scenarios = {
     equal(await tab.evaluate(() => lab.seen.frozen), 1, "freeze events");
     match(await tab.evaluate(() => lab.seen.errors[0]), /may have seen/, "the stream's error");
     equal(await tab.evaluate(() => lab.echo("thawed")), "thawed", "echo");
+  },
+
+  "a link to a download": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
+    const id = await startStream(tab, 50, 20_000);
+    await download(tab);
+    await control("/release", { id });
+    await wholeStream(tab);
   },
 
   "a page with an open dialog": async ({ context }) => {
@@ -250,11 +306,27 @@ const scenarios = {
   },
 };
 
-/** What Firefox does in place of scenarios that it can't. */
+/** What Firefox does in place of scenarios that it can't, or ends otherwise. */
 const inFirefox = {
   // WebDriver BiDi has no command like Page.setWebLifecycleState: Firefox freezes pages in its back/forward cache only.
   // "a page with an open dialog" comes nearest.
   "a frozen page": undefined,
+
+  // The navigation closes the page's WebSockets with 1001, although the page stays. A link with the attribute download
+  // is no navigation.
+  "a link to a download": async ({ context }) => {
+    const tab = await open(context, servers.culvert);
+    const id = await startStream(tab, 50, 20_000);
+    await download(tab, "download");
+    await control("/release", { id });
+    await wholeStream(tab);
+    await tab.evaluate((url) => begin(url), servers.culvert);
+    await startStream(tab, 5);
+    await download(tab);
+    await until(tab, () => lab.seen.errors.length === 1);
+    match(await tab.evaluate(() => lab.seen.errors[0]), /1001.*may have seen/, "the stream's error");
+    equal(await tab.evaluate(() => lab.echo("still here")), "still here", "echo");
+  },
 
   // A page with an open WebSocket isn't kept, but loaded anew. One whose WebSocket has been closed comes back.
   "the back/forward cache": async ({ context }) => {
@@ -277,7 +349,7 @@ const inFirefox = {
 
 /** Runs a scenario in a profile of its own. */
 async function run(place, browser, scenario) {
-  const context = await browser.createBrowserContext();
+  const context = await browser.createBrowserContext({ downloadBehavior: { policy: "deny" } });
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`hasn't ended after ${patience} ms`)), patience);

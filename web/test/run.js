@@ -126,8 +126,8 @@ async function inBrowser(environment) {
   try {
     const tab = await browser.newPage();
     tab.on("console", (m) => {
-      // Browsers' own words about failures that tests ask for, and React's about its tools.
-      if (!/^(WebSocket connection to|Failed to load resource|Connecting to|(%c)?Download the React DevTools)/.test(m.text())) {
+      // Without browsers' own words about failures that tests ask for, and React's for its tools.
+      if (!/^(info|timeStamp)$/.test(m.type()) && !/^(WebSocket connection to|Failed to load resource|Connecting to)/.test(m.text())) {
         process.stderr.write(`${m.text()}\n`);
       }
     });
