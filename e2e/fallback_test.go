@@ -28,7 +28,7 @@ func TestOneOrigin(t *testing.T) {
 	var jobs []job
 	of := map[string]scenario{}
 	for _, client := range clients {
-		if client.platform() != "chromium" || client.behindNginx() {
+		if client.platform() != "chromium" || client.way() != "" {
 			continue
 		}
 		for _, s := range scenarios {

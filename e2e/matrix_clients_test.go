@@ -14,13 +14,15 @@ type publishedClient struct {
 	carrier string // what is on the wire
 }
 
-// behindNginx reports whether the client goes to the nginx that ends TLS.
-func (c publishedClient) behindNginx() bool {
-	return strings.Contains(c.name, " tls ") || c.behindProxy() && c.platform() != "go" // which knows its way
+// way returns what is between the client and culvert: tls, caddy, far, squid, or nothing.
+func (c publishedClient) way() string {
+	for _, way := range []string{"tls", "caddy", "far", "squid"} {
+		if strings.Contains(c.name+" ", " "+way+" ") && c.platform() != "go" { // which knows its way
+			return way
+		}
+	}
+	return ""
 }
-
-// behindProxy reports whether the client is in a network that lets it out by tinyproxy only.
-func (c publishedClient) behindProxy() bool { return strings.Contains(c.name, " far") }
 
 func (c publishedClient) platform() string {
 	platform, _, _ := strings.Cut(c.name, " ")
@@ -34,7 +36,9 @@ const (
 	nativeGRPC = "gRPC over HTTP/2 (h2c)"
 	tunnel     = "gRPC over HTTP/2 in a WebSocket (`h2ts`)"
 	farTunnel  = "`h2ts` from behind tinyproxy (CONNECT), to an nginx that terminates TLS"
+	squidWay   = "`h2ts` from behind Squid, which opens TLS, to an nginx that terminates TLS"
 	tunnelTLS  = "`h2ts` to an nginx that terminates TLS"
+	caddyTLS   = "`h2ts` to a Caddy that terminates TLS"
 	webHTTP1   = "gRPC-Web, HTTP/1.1"
 	webH2C     = "gRPC-Web, HTTP/2 (h2c)"
 	connHTTP1  = "Connect, HTTP/1.1"
@@ -63,7 +67,8 @@ var clients = []publishedClient{
 	{"node connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
 	{"node connect-web connect", "connect-web, Connect", "@connectrpc/connect-web", connHTTP1},
 	{"node culvert-web", "`@culvert/web`", ownPackage, tunnel},
-	{"node far culvert-web", "`@culvert/web`, proxies", ownPackage, farTunnel},
+	{"node far culvert-web", "`@culvert/web`, tinyproxy", ownPackage, farTunnel},
+	{"node squid culvert-web", "`@culvert/web`, Squid", ownPackage, squidWay},
 	{"node improbable http", "improbable, node-http", "@improbable-eng/grpc-web-node-http-transport", webHTTP1},
 	{"node improbable fetch", "improbable, fetch", "@improbable-eng/grpc-web", webHTTP1},
 	{"node improbable websocket", "improbable, WebSocket", "@improbable-eng/grpc-web", websockets},
@@ -74,7 +79,9 @@ var clients = []publishedClient{
 
 	{"chromium culvert-web", "`@culvert/web`", ownPackage, tunnel},
 	{"chromium tls culvert-web", "`@culvert/web`, TLS", ownPackage, tunnelTLS},
-	{"chromium far culvert-web", "`@culvert/web`, proxies", ownPackage, farTunnel},
+	{"chromium caddy culvert-web", "`@culvert/web`, Caddy", ownPackage, caddyTLS},
+	{"chromium far culvert-web", "`@culvert/web`, tinyproxy", ownPackage, farTunnel},
+	{"chromium squid culvert-web", "`@culvert/web`, Squid", ownPackage, squidWay},
 	{"chromium grpc-web binary", "grpc-web, binary", "grpc-web", webHTTP1},
 	{"chromium grpc-web text", "grpc-web, text", "grpc-web", webText},
 	{"chromium connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
@@ -172,7 +179,7 @@ var limitations = []limitation{
 		reason: "The client shows the status message percent-encoded, as it is on the wire.",
 	},
 	{
-		clients: []string{"node improbable websocket", "node nice websocket", "node culvert-web", "node far culvert-web"}, scenarios: []string{"a refused origin"},
+		clients: []string{"node improbable websocket", "node nice websocket", "node culvert-web", "node far culvert-web", "node squid culvert-web"}, scenarios: []string{"a refused origin"},
 		reason: "Outside a browser an origin is metadata, and this client doesn't send metadata in the headers of the upgrade.",
 	},
 	{

@@ -317,8 +317,8 @@ func packages() []*packageLine {
 
 var platforms = []struct{ name, title, text string }{
 	{"go", "In Go", "The clients are grpc-go over HTTP/2, in `h2ts`, and in `h2ts` from a company's network. The last one's WebSocket crosses a forward proxy,\ntinyproxy, by CONNECT, and an nginx that terminates TLS."},
-	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none. The one with *proxies* in its name gets it in any case, and\ncrosses tinyproxy, by CONNECT, and the nginx."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering. The one with *proxies* crosses tinyproxy, by CONNECT, and then this nginx."},
+	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none. Those with *tinyproxy* or *Squid* in their names get it in any\ncase, and cross that proxy, Squid with TLS interception, and then an nginx that terminates TLS."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering. *Caddy* stands in its place where named. Those with\n*tinyproxy* or *Squid* cross that proxy, Squid with TLS interception, and then the nginx."},
 }
 
 const pageHead = `# Compatibility

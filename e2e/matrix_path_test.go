@@ -14,38 +14,113 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 )
 
 // A farPath is the way of a client in a company's network: a forward proxy that
-// lets CONNECT through and nothing else, and at the other end a reverse proxy that
-// ends TLS. Both are Debian's, as processes of their own; that nginx buffers what
-// it may is its default.
+// lets CONNECT through and nothing else, or one that opens TLS, and at the other end
+// a reverse proxy that ends TLS. All are Debian's, as processes of their own; that nginx
+// buffers what it may is its default.
 type farPath struct {
-	proxy string            // tinyproxy, host:port
-	front map[string]string // the port of nginx for each culvert, both as host:port
-	roots *x509.CertPool    // for nginx
+	tinyproxy *process
+	proxy     string            // tinyproxy, host:port
+	squid     string            // host:port
+	opened    string            // what Squid saw inside TLS: a line for each request that has ended
+	caddy     map[string]string // as front
+	front     map[string]string // the port of nginx for each culvert, both as host:port
+	roots     *x509.CertPool    // for nginx
 }
 
 func startFarPath(t *testing.T, culverts ...string) farPath {
 	t.Helper()
 	dir := t.TempDir()
-	p := farPath{proxy: freeAddress(t), front: map[string]string{}, roots: certificate(t, dir)}
-	var servers, ports strings.Builder
+	p := farPath{proxy: freeAddress(t), squid: freeAddress(t), opened: filepath.Join(dir, "squid.log"), front: map[string]string{}, caddy: map[string]string{}, roots: certificate(t, dir)}
+	var servers, sites, ports strings.Builder
 	for _, culvert := range culverts {
 		p.front[culvert] = freeAddress(t)
 		fmt.Fprintf(&servers, nginxServer, p.front[culvert], culvert)
+		p.caddy[culvert] = freeAddress(t)
+		fmt.Fprintf(&sites, caddySite, p.caddy[culvert], filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), culvert)
 		fmt.Fprintf(&ports, "ConnectPort %s\n", port(p.front[culvert]))
 	}
 	nginx := write(t, dir, "nginx.conf", fmt.Sprintf(nginxConfig, &servers))
 	startPathProcess(t, "nginx", p.front[culverts[0]], "-p", dir, "-c", nginx)
 	tinyproxy := write(t, dir, "tinyproxy.conf", fmt.Sprintf(tinyproxyConfig, port(p.proxy), &ports))
-	startPathProcess(t, "tinyproxy", p.proxy, "-d", "-c", tinyproxy)
+	p.tinyproxy = startPathProcess(t, "tinyproxy", p.proxy, "-d", "-c", tinyproxy)
+	caddy := write(t, dir, "Caddyfile", fmt.Sprintf(caddyConfig, dir, &sites))
+	startPathProcess(t, "caddy", p.caddy[culverts[0]], "run", "--adapter", "caddyfile", "--config", caddy)
+	if text, err := exec.Command(certgen, "-c", "-s", filepath.Join(dir, "certificates"), "-M", "4MB").CombinedOutput(); err != nil {
+		t.Fatalf("squid-openssl is missing: make deps (%v)\n%s", err, text)
+	}
+	squid := write(t, dir, "squid.conf", strings.NewReplacer("ADDRESS", p.squid, "DIR", dir, "CERTGEN", certgen).Replace(squidConfig))
+	// It isn't to run as root, so it is somebody else in a namespace of users.
+	startPathProcess(t, "unshare", p.squid, "--map-user=1000", "--map-group=1000", "--", "/usr/sbin/squid", "-N", "-f", squid)
 	return p
 }
+
+// wantUsed checks that the clients have gone through the proxies, and that Squid has
+// opened TLS.
+func (p farPath) wantUsed(t *testing.T) {
+	t.Helper()
+	if err := eventually(time.Minute, func() error { // connections have to end
+		log, err := os.ReadFile(p.opened)
+		if err == nil && (!strings.Contains(string(log), "101 -\n") || !regexp.MustCompile(`(?m)^101 .*Chrome`).Match(log)) {
+			err = fmt.Errorf("squid has seen no upgrade of Node or none of Chromium:\n%s", log)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(strings.Join(p.tinyproxy.output.all(), "\n"), ": CONNECT 127.0.0.1:"); n < 3 {
+		t.Errorf("tinyproxy has seen %d connections, want some of each platform's client", n)
+	}
+}
+
+// certgen is Squid's program that makes certificates.
+const certgen = "/usr/lib/squid/security_file_certgen"
+
+// As docs/guides/corporate-proxies.md has Squid pass WebSockets.
+const squidConfig = `
+http_port ADDRESS ssl-bump tls-cert=DIR/cert.pem tls-key=DIR/key.pem generate-host-certificates=on dynamic_cert_mem_cache_size=4MB
+sslcrtd_program CERTGEN -s DIR/certificates -M 4MB
+sslcrtd_children 1
+tls_outgoing_options cafile=DIR/cert.pem
+acl step1 at_step SslBump1
+ssl_bump peek step1
+ssl_bump bump all
+http_upgrade_request_protocols websocket allow all
+http_access allow all
+cache deny all
+cache_log stdio:/dev/stderr
+logformat opened %>Hs %{User-Agent}>h
+access_log stdio:DIR/squid.log opened
+pid_filename DIR/squid.pid
+coredump_dir DIR
+shutdown_lifetime 0 seconds
+pinger_enable off
+visible_hostname proxy.corp.example
+`
+
+const caddyConfig = `
+{
+	admin off
+	auto_https disable_redirects
+	storage file_system %s
+}
+%s
+`
+
+const caddySite = `
+https://%s {
+	tls %s %s
+	reverse_proxy %s
+}
+`
 
 const nginxConfig = `
 daemon off;
@@ -88,7 +163,7 @@ Port %s
 Allow 127.0.0.1
 Timeout 600
 MaxClients 100
-LogLevel Warning
+LogLevel Connect
 %s
 `
 
@@ -108,7 +183,7 @@ func (p farPath) client() *http.Client {
 
 // startPathProcess starts a program that the tests don't build, and returns once
 // it listens.
-func startPathProcess(t *testing.T, program, address string, args ...string) {
+func startPathProcess(t *testing.T, program, address string, args ...string) *process {
 	t.Helper()
 	path := ""
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin") { // where a user's PATH doesn't look
@@ -120,7 +195,7 @@ func startPathProcess(t *testing.T, program, address string, args ...string) {
 	if path == "" {
 		t.Fatalf("%s is not installed: make deps", program)
 	}
-	startProcess(t, program, "", append([]string{path}, args...)...)
+	p := startProcess(t, program, "", append([]string{path}, args...)...)
 	if err := eventually(patience, func() error {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -130,6 +205,7 @@ func startPathProcess(t *testing.T, program, address string, args ...string) {
 	}); err != nil {
 		t.Fatalf("%s: %v", program, err)
 	}
+	return p
 }
 
 // freeAddress returns an address of the loopback that was free a moment ago, for

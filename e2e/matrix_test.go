@@ -72,6 +72,7 @@ func runMatrix(t *testing.T, scenarios []scenario, all bool) results {
 		}
 	}
 
+	m.far.wantUsed(t)
 	return m.judge(t, gone)
 }
 
@@ -115,11 +116,16 @@ func startMatrix(t *testing.T, scenarios []scenario, all bool) *matrix {
 func (m *matrix) job(t *testing.T, c publishedClient, s scenario) job {
 	j := s.job(t, c.name)
 	j.Address = "http://" + m.address[s.place]
-	if c.behindNginx() {
+	switch c.way() {
+	case "tls":
 		j.Address = "https://" + m.far.front[m.address[s.place]]
-	}
-	if c.behindProxy() {
-		j.Proxy = "http://" + m.far.proxy
+	case "caddy":
+		j.Address = "https://" + m.far.caddy[m.address[s.place]]
+	case "far":
+		j.Address, j.Proxy = "https://"+m.far.front[m.address[s.place]], "http://"+m.far.proxy
+	case "squid":
+		// Squid compares a certificate with names alone.
+		j.Address, j.Proxy = "https://localhost:"+port(m.far.front[m.address[s.place]]), "http://"+m.far.squid
 	}
 	j.Page = m.allowed
 	if s.place == foreign {

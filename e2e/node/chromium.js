@@ -8,8 +8,8 @@ const browser = await launch();
 try {
   await conduct(
     async ({ page: url, proxy }) => {
-      // The page itself comes from localhost.
-      const proxied = proxy && { proxy: { server: proxy, bypass: "localhost" } };
+      // All but the page itself. Without the first rule nothing on this machine would go through the proxy.
+      const proxied = proxy && { proxy: { server: proxy, bypass: `<-loopback>,${new URL(url).host}` } };
       const page = await (await browser.newContext({ ignoreHTTPSErrors: true, ...proxied })).newPage();
       page.on("pageerror", (e) => console.error(e.stack));
       await page.goto(url);

@@ -11,7 +11,7 @@ const service = { ...Probe, methods: [...Probe.methods, { ...Probe.method.unary,
 export function connect(newTransport) {
   const clients = new Map(); // connections are kept, as in a program
   return async (call) => {
-    const key = `${call.address} ${call.compress}`;
+    const key = `${call.address} ${call.compress} ${call.proxy}`;
     if (!clients.has(key)) {
       clients.set(key, createClient(service, newTransport(call.address, call.compress, call.proxy)));
     }

@@ -14,6 +14,8 @@ import { clients as browserClients } from "./clients-browser.js";
 globalThis.WebSocket ??= WebSocket; // Node has its own from version 22 on
 globalThis.self ??= globalThis; // improbable's fetch transport looks there for fetch
 
+const proxied = connect((baseUrl, gzip, proxy) => createCulvertTransport({ baseUrl, gzip, webSocket: through(proxy) }));
+
 /** By the names that ../matrix_clients_test.go knows. */
 export const clients = {
   ...browserClients,
@@ -31,7 +33,8 @@ export const clients = {
   "connect-node grpc-web h2c": connect((baseUrl, compress) =>
     createGrpcWebTransport({ baseUrl, httpVersion: "2", ...compression(compress) }),
   ),
-  "far culvert-web": connect((baseUrl, gzip, proxy) => createCulvertTransport({ baseUrl, gzip, webSocket: through(proxy) })),
+  "far culvert-web": proxied,
+  "squid culvert-web": proxied,
   "improbable http": improbableClient(NodeHttpTransport()),
 };
 

@@ -3,7 +3,7 @@
 import { clients } from "./clients-browser.js";
 import { run, running } from "./run.js";
 
-window.runJob = (job) => run(job, clients[job.client.replace(/^chromium ((tls|far) )?/, "")]);
+window.runJob = (job) => run(job, clients[job.client.replace(/^chromium ((tls|caddy|far|squid) )?/, "")]);
 
 // Resolves when n calls run that have been answered, or one has ended.
 window.answered = async (n) => {
