@@ -240,7 +240,7 @@ attack: build ## Run all attacks on culvert's memory, or those that match ATTACK
 
 # OLDER is a commit, to compare instructions and allocations with.
 # BENCHFLAGS='-only ^instructions' measures nothing else.
-bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, vanguard, nginx, no proxy, and OLDER: docs/how-it-works/benchmarks.md (70 min, longer with OLDER)
+bench: build bin/grpcwebproxy node_modules web/dist/index.js ## Measure culvert beside grpcwebproxy, vanguard, nginx, no proxy, and OLDER: docs/how-it-works/benchmarks.md (70 min, longer with OLDER)
 	@tools/deps.sh test
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@go -C e2e build -o "$(CURDIR)/bin/vanguard" ./bench/vanguard

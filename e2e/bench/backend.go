@@ -22,7 +22,7 @@ import (
 // The backend's methods. Messages are bytes to it.
 const (
 	methodEcho   = "/bench.Bench/Echo"   // answers each message with itself
-	methodSource = "/bench.Bench/Source" // sends messages of x-size bytes, or orders, until the call ends
+	methodSource = "/bench.Bench/Source" // sends messages of x-size bytes, or orders, or the request's, until the call ends
 	methodSink   = "/bench.Bench/Sink"   // reads all, then answers with their number
 	methodStuck  = "/bench.Bench/Stuck"  // sends a header and reads nothing
 )
@@ -90,6 +90,13 @@ func source(stream grpc.ServerStream) error {
 	payload := make([]byte, size)
 	if len(md.Get(orderHeader)) > 0 {
 		payload = order.wire
+	}
+	var request mem.BufferSlice
+	if err := stream.RecvMsg(&request); err != nil {
+		return err
+	}
+	if request.Len() > 0 {
+		payload = request.Materialize()
 	}
 	for {
 		if err := stream.SendMsg(mem.BufferSlice{mem.SliceBuffer(payload)}); err != nil {

@@ -27,6 +27,7 @@ type page struct {
 	costs    []string // of Connect
 	converts []string // costs of JSON
 	bare     []string // costs of bare messages
+	scripted []string // clients in JavaScript
 	tallied  []string
 	failed   []error // rows that couldn't be measured
 }
@@ -129,6 +130,37 @@ func (p *page) weight(w weight, figures map[string]float64) string {
 	return fmt.Sprintf("| %s | **%s** | %s %g | %g | %s |", w.name, columns[mine], bound, w.bound, w.aim, cmp.Or(strings.Join(others, "; "), "–"))
 }
 
+// script tells what each client in JavaScript had.
+func (p *page) script(l scriptLoad, figures map[string]float64) {
+	against, ratio := l.against(figures)
+	bound, missed := l.limit(figures)
+	line := fmt.Sprintf("%-62s", l.name)
+	times := "–"
+	if ratio > 0 {
+		times = fmt.Sprintf("%.2f×", ratio)
+		line += fmt.Sprintf(" %s of %s", times, against)
+	}
+	line += " (bound " + bound
+	if missed {
+		line += ": MISSED"
+	}
+	line += ")"
+	row := fmt.Sprintf("| %s | %s | **%s** | %s", l.name, against, times, bound)
+	for _, name := range scriptClients {
+		text := "–"
+		if figure, ok := figures[name]; ok {
+			text = fmt.Sprintf("%g", figure)
+			if l.unit != "" {
+				text = fmt.Sprintf("%.2f %s", figure, l.unit)
+			}
+			line += "  " + name + " " + text
+		}
+		row += " | " + text
+	}
+	fmt.Println(line)
+	p.scripted = append(p.scripted, row+" |")
+}
+
 // tally tells the counts of each program.
 func (p *page) tally(t tally, counts map[string]count) {
 	older := counts[tallyOlder]
@@ -226,6 +258,10 @@ connections, and by default for 1,000 native streams of 256 KiB. On other machin
 - *ping rate kept* is the rate of calls beside stuck streams, in percent of the rate without them.
 - *wake-ups* are the voluntary context switches of all threads, in 40 s.
 - *time of a conversion* is for a request and a reply. protojson and proto do the same by turns in one process.
+- *In a page* compares clients in JavaScript, all through culvert with the same messages of 1 KiB, which protobuf-es encodes and decodes.
+  The figures are CPU time of the main thread for a message; for an echo, for a message and its answer. In Chromium that is ` + "`TaskDuration`" + ` of
+  DevTools' ` + "`Performance.getMetrics`" + ` in thread ticks, which includes the browser's own work and collecting garbage. In Node it is the thread's
+  time in ` + "`/proc`" + `; WebSockets are those of the package ws up to Node 21. Each run has a new browser, and a warm-up. *ratio* is to the best of the others.
 - *instructions* are culvert's outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `, for messages one after another. ± is half
   the distance of the farthest rounds. Without metrics at most 1.03× is allowed, also of allocations.
 
@@ -262,6 +298,7 @@ func (p *page) sections() []section {
 		{"Connect beside gRPC-Web", weighed, p.costs},
 		{"JSON beside protojson", weighed, p.converts},
 		{"Bare messages beside grpc-websockets", weighed, p.bare},
+		{"In a page", "| load | against | ratio | bound | " + strings.Join(scriptClients, " | ") + " |\n|---|---|--:|--:" + strings.Repeat("|--:", len(scriptClients)) + "|", p.scripted},
 		{"Instructions and allocations a message", fmt.Sprintf(tallied, p.o.older), p.tallied},
 		{"Streams and sizes", swept, p.swept},
 	}

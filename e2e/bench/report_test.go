@@ -27,6 +27,28 @@ func TestCostsOverTheBoundAreMissed(t *testing.T) {
 	}
 }
 
+// TestClientsAreComparedWithTheBestOfTheOthers: and a count with no other.
+func TestClientsAreComparedWithTheBestOfTheOthers(t *testing.T) {
+	relative := scriptLoad{clients: socketClients, bound: 0.85}
+	for _, c := range []struct {
+		load    scriptLoad
+		figures map[string]float64
+		against string
+		missed  bool
+	}{
+		{relative, map[string]float64{culvertWeb: 8, improbable: 10, niceWeb: 40}, improbable, false},
+		{relative, map[string]float64{culvertWeb: 8, improbable: 40, niceWeb: 9}, niceWeb, true},
+		{scriptLoad{clients: socketClients}, map[string]float64{culvertWeb: 8, improbable: 4, niceWeb: 5}, improbable, false},
+		{scriptLoad{clients: socketClients, exactly: 500}, map[string]float64{culvertWeb: 500, improbable: 255, niceWeb: 255}, "–", false},
+		{scriptLoad{clients: []string{culvertWeb}, exactly: 5}, map[string]float64{culvertWeb: 6}, "–", true},
+	} {
+		against, _ := c.load.against(c.figures)
+		if _, missed := c.load.limit(c.figures); against != c.against || missed != c.missed {
+			t.Errorf("%+v of %v: against %s, missed %v; want %s, %v", c.load, c.figures, against, missed, c.against, c.missed)
+		}
+	}
+}
+
 // TestPageKeepsOtherTables: a run writes the tables that it has measured, and says what it
 // measured above them only.
 func TestPageKeepsOtherTables(t *testing.T) {

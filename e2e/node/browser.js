@@ -7,30 +7,33 @@ import { chromium } from "playwright-core";
 
 const patience = 120_000; // in ms: on a busy machine a page takes more than the 30 s that are the default
 
-/** Starts it, with further arguments. */
-export async function launch(further = []) {
-  const executablePath = (process.env.PATH ?? "")
+/** What it is started with. */
+export const browserArguments = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** The path of its program. */
+export function findBrowser() {
+  const path = (process.env.PATH ?? "")
     .split(delimiter)
     .flatMap((dir) => ["chromium", "chromium-browser", "google-chrome"].map((name) => join(dir, name)))
     .find(existsSync);
-  if (executablePath === undefined) {
+  if (path === undefined) {
     throw new Error("there is no chromium on PATH: install the package chromium");
   }
-  const browser = await chromium.launch({
-    executablePath,
-    timeout: patience,
-    args: [
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      ...further,
-    ],
-  });
+  return path;
+}
+
+/** Starts it, with further arguments. */
+export async function launch(further = []) {
+  const browser = await chromium.launch({ executablePath: findBrowser(), timeout: patience, args: [...browserArguments, ...further] });
   const newContext = browser.newContext.bind(browser); // newPage calls it, too
   browser.newContext = async (options) => {
     const context = await newContext(options);
