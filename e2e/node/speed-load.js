@@ -7,7 +7,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { createCulvertTransport } from "@culvert/web";
 import improbable from "@improbable-eng/grpc-web";
-import { createClient as createNiceClient, createChannel, WebsocketTransport } from "nice-grpc-web";
+import { createChannel, createClient as createNiceClient, WebsocketTransport } from "nice-grpc-web";
 
 const { grpc } = improbable;
 const message = create(BytesValueSchema, { value: new Uint8Array(1024 - 3) }); // a tag and a length of two bytes come first
