@@ -34,7 +34,7 @@ export function formatDuration(ms: number): string {
   if (ms < 1) {
     return "< 1 ms";
   }
-  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+  return ms < 999.5 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
 /** A coloured label for how something ended. */
