@@ -7,6 +7,7 @@ import { H2Error, type Stream } from "./h2/index.js";
 import { Code, fault, faultOf, fromBinary, late, toBinary } from "./peers.js";
 import type { CulvertTransportOptions } from "./transport.js";
 
+/** A message of any type. */
 export type Message = MessageShape<DescMessage>;
 type AnyCall = (
   method: DescMethod,
@@ -16,12 +17,14 @@ type AnyCall = (
   message: AnyRequest["message"],
   contextValues: ContextValues,
 ) => Promise<AnyResponse>;
+/** What an interceptor gets. */
 export type AnyRequest = UnaryRequest | StreamRequest;
+/** What an interceptor returns. */
 export type AnyResponse = UnaryResponse | StreamResponse;
 
-/** The error code of RST_STREAM. */
+/** The error code CANCEL (RFC 9113, section 7). */
 const cancel = 8;
-/** As many bytes of a stream's requests are kept, so that they can be sent again. */
+/** How many bytes of a stream's requests are kept, to send them again. */
 const keep = 65536;
 
 /**
@@ -92,7 +95,7 @@ export async function call(
         }
       }
     } catch (e) {
-      // If the stream has ended, the response tells.
+      // An H2Error means that the stream has ended. The response has the reason.
       if (!(e instanceof H2Error)) {
         failure = faultOf(e);
         to.reset(cancel);
@@ -100,7 +103,7 @@ export async function call(
     }
   };
 
-  /** The error of the call. */
+  /** Makes the call's error of what was thrown. */
   const explain = (e: unknown): ConnectError => {
     if (signal.aborted) {
       return faultOf(signal.reason, Code.Canceled);
@@ -128,7 +131,7 @@ export async function call(
   async function* receive(from: Stream, header: Headers, trailer: Headers) {
     const unread = joined();
     let bytes: Uint8Array = new Uint8Array();
-    /** Reads until there are so many bytes, and returns false at the end of the response. */
+    /** Reads until `bytes` has that size. Returns false if the response ends before the next message. */
     const fill = async (size: number) => {
       if (bytes.length < size) {
         unread.add(bytes);
@@ -220,7 +223,7 @@ export async function call(
       const error = explain(e);
       const pause = e instanceof H2Error ? (e.processed === "no" ? 0 : undefined) : retryDelay(error);
       if (handed && error.metadata.has("content-type")) {
-        connections.block(); // an answer, too
+        connections.block(); // the fallback's server has answered
       }
       if (handed || signal.aborted || failure || pause === undefined || pause > 3e4 || tries > 4 || (size > keep && !single)) {
         throw error;

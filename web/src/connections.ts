@@ -38,12 +38,18 @@ interface Entry {
   leave: () => void;
 }
 
-/** A call that waits: for a connection, or for an attempt that failed. */
+/** A call that waits. It is given a connection, or told that an attempt has failed, and why. */
 type Waiter = (connection: Connection | undefined, why?: string) => void;
 
+/** The connections to one URL. */
 export type Connections = ReturnType<typeof createConnections>;
 
-/** The connections to one URL, opened as calls need them. */
+/**
+ * Returns the connections to one URL, which are opened as calls need them.
+ *
+ * @param protocols returns the subprotocols to offer after h2ts.
+ * @param idleMs is how long a connection without calls stays open, in milliseconds.
+ */
 export function createConnections(
   url: string,
   Socket: WebSocketConstructor,
@@ -53,8 +59,8 @@ export function createConnections(
   const waiting = new Set<Waiter>();
   const listeners = new Set<(state: ConnectionState) => void>();
   let entries: Entry[] = [];
-  let attempt: (() => void) | undefined; // gives up the one that is under way
-  let timer: ReturnType<typeof setTimeout> | undefined; // of the next one
+  let attempt: (() => void) | undefined; // gives up the attempt that is under way
+  let timer: ReturnType<typeof setTimeout> | undefined; // begins the next attempt
   let sweeper: ReturnType<typeof setInterval> | undefined;
   let retryAt = 0;
   let failures = 0;
@@ -83,7 +89,7 @@ export function createConnections(
     if (JSON.stringify(next) !== JSON.stringify(state)) {
       state = next;
       for (const listener of listeners) {
-        // Not again within one task, and not if the listener itself makes a change.
+        // Only the newest state of several in one task, and none to a listener that has unsubscribed meanwhile.
         queueMicrotask(() => next === state && listeners.has(listener) && listener(next));
       }
     }
@@ -99,7 +105,7 @@ export function createConnections(
     failures = retryAt = 0;
   };
 
-  /** Hands out the streams that there are, and sees to one more connection, after a pause, if calls still wait. */
+  /** Gives waiting calls the streams that there are. If calls still wait, opens one more connection, after a pause. */
   const serve = (pause = 100) => {
     for (const entry of entries) {
       for (const waiter of waiting) {
@@ -110,7 +116,7 @@ export function createConnections(
         waiter(entry.h2);
       }
     }
-    // One that takes no streams at all has siblings that don't either.
+    // If the server allows no streams on a connection, it allows none on another one.
     if (waiting.size && !attempt && !timer && entries.length < 10 && entries.every((entry) => entry.h2.live())) {
       const ms = Math.max(retryAt - Date.now(), entries.length && pause);
       if (ms > 0) {
@@ -137,7 +143,7 @@ export function createConnections(
       entries = entries.filter((e) => e !== entry);
       attempt = entry && attempt;
     };
-    /** It takes no more streams, or never did. */
+    /** The connection takes no more streams, or the attempt has failed. */
     const lose = (why: string, code = 0) => {
       if (!left) {
         leave();
@@ -212,8 +218,8 @@ export function createConnections(
   };
 
   /**
-   * The network has come back, perhaps another one, where old connections are dead; or the page has, from the
-   * back/forward cache, for which the browser has cut its WebSockets.
+   * The network has come back, perhaps another one on which the old connections are dead. Or the page has come back from
+   * the back/forward cache, and the browser has cut its WebSockets.
    */
   const wake = (event: Event) => {
     const { type, persisted } = event as PageTransitionEvent;
@@ -296,7 +302,7 @@ export function createConnections(
       });
     },
 
-    /** Tells that the fallback has worked where WebSockets don't. */
+    /** Notes that the fallback has worked. It blocks WebSockets, unless one has worked on this network. */
     block() {
       blocked = !entries.length && !worked;
       update();

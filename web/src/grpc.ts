@@ -53,7 +53,7 @@ export function addFields(target: Headers, fields: Header[]) {
   }
 }
 
-/** Throws unless a header block begins a response: the error that it tells, or that it isn't gRPC's. */
+/** Throws unless a header block begins a gRPC response: the error of a response that is only trailers, or that it isn't gRPC. */
 export function checkHeader(header: Headers, status: string | undefined) {
   const type = header.get("content-type");
   if (header.has("grpc-status")) {
@@ -63,7 +63,7 @@ export function checkHeader(header: Headers, status: string | undefined) {
   }
 }
 
-/** Throws the error that trailers tell. */
+/** Throws the error in trailers, unless the status is OK. The error's metadata has the fields of both. */
 export function checkStatus(trailer: Headers, header?: Headers) {
   const status = trailer.get("grpc-status") ?? header?.get("grpc-status");
   if (status === "0") {
@@ -131,7 +131,7 @@ export function checkSize(size: number, limit: number, option: string) {
   }
 }
 
-/** The bytes that a stream for (de)compression makes of bytes, up to limit. */
+/** Compresses or decompresses bytes. Throws if the result is over the limit, in bytes. */
 export async function convert(
   bytes: Uint8Array,
   { writable, readable }: CompressionStream | DecompressionStream,

@@ -1,5 +1,5 @@
-// What is used of the peers at run time, for small bundles: each import of a peer in another file would be one more in
-// the bundle, and names of codes are there as well, because connect-es's enum is an object.
+// Everything that is used of the peers at run time, to keep bundles small: each file that imports a peer adds an import to
+// the bundle. Codes are numbers here, because connect-es's enum is an object with all their names.
 
 import { ConnectError } from "@connectrpc/connect";
 

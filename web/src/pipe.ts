@@ -6,11 +6,12 @@ export type WebSocketConstructor = new (url: string, protocols: string[]) => Web
 /** The code of an end that no other attempt can change: the page may not open this WebSocket. */
 export const forbidden = -1;
 
-// As many bytes as h2 lets wait in a pipe.
+// ondrain is due below this (h2/pipe.ts).
 const full = 65536;
 
+/** A WebSocket as a pipe. */
 export interface SocketPipe extends Pipe {
-  /** Closes it, and says why. */
+  /** Closes it, for this cause. */
   end(cause: string): void;
 }
 

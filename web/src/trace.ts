@@ -5,6 +5,7 @@ import { Flag, splitter, Type } from "./h2/frames.js";
 import { decoder } from "./h2/hpack.js";
 import type { WebSocketConstructor } from "./pipe.js";
 
+/** The options of {@link trace}. */
 export interface TraceOptions {
   /** Takes each line. If unset, console.debug. */
   print?: ((line: string) => void) | undefined;

@@ -5,14 +5,15 @@ import { type ConnectionState, type Connections, createConnections, unused } fro
 import { Code, create, createContextValues, fault, faultOf, late } from "./peers.js";
 import type { WebSocketConstructor } from "./pipe.js";
 
+/** The options of {@link createCulvertTransport}. Those that are undefined count as unset. */
 export interface CulvertTransportOptions {
-  /** Of the server, such as `https://app.example.com`, or relative to the page. A path is the prefix of all methods' paths. */
+  /** The server's URL, such as `https://app.example.com`; may be relative to the page. A path is the prefix of all methods' paths. */
   baseUrl: string;
-  /** Wrap every call, the last one innermost, also those that take the fallback. */
+  /** Wrap every call, also those by the fallback. The last one is innermost. */
   interceptors?: Interceptor[] | undefined;
   /** Takes unary calls and server streams where no WebSocket works. Its own interceptors run inside of these. */
   fallback?: Transport | undefined;
-  /** Is called before each call; what it returns is sent as `authorization: Bearer …`, unless the call has an authorization. */
+  /** Is called before each call. Its result is sent as `authorization: Bearer …`, unless the call has an authorization of its own. */
   token?: (() => string | undefined | Promise<string | undefined>) | undefined;
   /** Is called before each WebSocket is opened, and returns the subprotocols to offer after `h2ts`. */
   protocols?: (() => string[] | Promise<string[]>) | undefined;
@@ -20,28 +21,28 @@ export interface CulvertTransportOptions {
   socketUrl?: string | undefined;
   /** Opens WebSockets in place of the platform's, such as the one of the package ws. */
   webSocket?: WebSocketConstructor | undefined;
-  /** The deadline of calls that have none of their own. If zero or unset, they have none. */
+  /** The time that calls without a time-out of their own have, in milliseconds. If zero or unset, they have no deadline. */
   defaultTimeoutMs?: number | undefined;
-  /** Compresses requests of 1 KiB and more. Compressed responses are read in any case, where the platform can. */
+  /** Whether to compress request messages of 1 KiB and more. Compressed responses are read in any case, where the platform can. */
   gzip?: boolean | undefined;
-  /** The size of a message that ends its call with ResourceExhausted if it comes. If unset, 16 MiB. */
+  /** The largest message to receive, in bytes, uncompressed. A larger one ends its call with ResourceExhausted. If unset, 16 MiB. */
   readMaxBytes?: number | undefined;
-  /** The same for messages to send. */
+  /** The same for a message to send. */
   writeMaxBytes?: number | undefined;
-  /** For how long a connection without calls stays open. If unset, a minute. Of several transports that share one, the first one's counts. */
+  /** How long a connection without calls stays open. If unset, a minute. Of transports that share it, the first one's value counts. */
   idleTimeoutMs?: number | undefined;
 }
 
 /** Carries all calls in one WebSocket, or a few. */
 export interface CulvertTransport extends Transport {
-  /** An object that changes as a whole. */
+  /** The connection's state now. A change replaces the object. */
   readonly state: ConnectionState;
-  /** Calls listener with the state: now, and after each change. Returns a function that ends this. */
+  /** Calls listener with the state, now and after each change. Returns a function that unsubscribes it. */
   subscribe(listener: (state: ConnectionState) => void): () => void;
   /**
    * Ends this transport's calls with Canceled, and closes the connection if no
-   * other transport has calls there. May be called twice, and a later call
-   * opens a connection again, as React's StrictMode wants it.
+   * other transport has calls there. May be called twice. A later call opens a
+   * connection again, as React's StrictMode needs it.
    */
   close(): void;
 }
@@ -49,13 +50,13 @@ export interface CulvertTransport extends Transport {
 type Input = MessageInitShape<DescMessage>;
 type Inputs = AsyncIterable<Input>;
 
-// By the function that sets transports apart, and the URL.
+// The connections by the function that sets transports apart, and by URL.
 const shared = new WeakMap<object, Record<string, Connections>>();
 
 /**
  * Creates a transport for connect-es. Transports of one base URL share their
- * connections, if they have the same protocols or, without these, the same
- * webSocket.
+ * connections if they have the same function `protocols` or, without that, the
+ * same `webSocket`.
  */
 export function createCulvertTransport(options: CulvertTransportOptions): CulvertTransport {
   const { baseUrl, socketUrl, protocols, webSocket, interceptors = [], token, defaultTimeoutMs = 0, idleTimeoutMs = 60_000 } = options;

@@ -9,21 +9,21 @@ import type { Connection, Header, Stream } from "./types.js";
 // INITIAL_WINDOW_SIZE 256 KiB (streamWindow), MAX_HEADER_LIST_SIZE 64 KiB.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0\0\x02\0\0\0\0\0\x04\0\x04\0\0\0\x06\0\x01\0\0";
 
-/** What a stream that isn't read can hold, since its window is given back as it is read. */
+/** The most that is held for a stream that nobody reads, in bytes: its window is given back as it is read. */
 const streamWindow = 1 << 18;
 /** The connection's window is given back as bytes come, so that no stream can stop the others. */
 const connectionWindow = 1 << 30;
 /** The largest window (RFC 9113, section 6.9.1) and the largest stream id. */
 const max31 = 0x7fffffff;
-/** DATA waits while the pipe has this much. */
+/** DATA waits while this many bytes wait in the pipe (pipe.ts). */
 const maxPending = 1 << 16;
-/** A server that wants replies while the pipe has this much doesn't read. */
+/** A server that makes this client reply while this many bytes wait in the pipe doesn't read. */
 const maxReplies = 1 << 20;
-/** Of one header block as it is sent: Huffman's codes can make it larger than the list, and each frame counts. */
+/** The largest header block, in bytes on the wire with its frames' headers. Huffman's codes can make it larger than the list. */
 const maxBlock = 1 << 18;
 /** How many microtasks must pass without a new frame before the frames leave: the chain of promises from one write to the next is shorter. */
 const quietTicks = 16;
-/** Frames leave earlier if they have this much. */
+/** Frames leave earlier if there are this many bytes. */
 const fullFlush = 1 << 15;
 
 /** What a stream is for its connection. */

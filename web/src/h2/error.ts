@@ -12,7 +12,7 @@ export class H2Error extends Error {
   }
 }
 
-/** RFC 9113, section 7. */
+/** Error codes (RFC 9113, section 7). */
 // biome-ignore lint/suspicious/noConstEnum: all that use it are compiled with it, and bundlers don't inline constants of other files
 export const enum Code {
   NoError = 0,

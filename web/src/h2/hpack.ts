@@ -10,9 +10,9 @@ const fields =
   );
 const table = fields.map((field) => field.split("=") as unknown as Header);
 
-/** A larger header list isn't given to anyone. Its size is that of RFC 9113, section 6.5.2: 32 octets a field on top. */
+/** The largest header list that is decoded, counted as SETTINGS_MAX_HEADER_LIST_SIZE is (RFC 9113, section 6.5.2). */
 const maxListSize = 65536;
-/** Of the dynamic table, the default of SETTINGS_HEADER_TABLE_SIZE. */
+/** The size of the dynamic table, in octets: the default of SETTINGS_HEADER_TABLE_SIZE. */
 const maxTableSize = 4096;
 
 /**
@@ -99,10 +99,11 @@ export function decoder(): (block: Uint8Array) => Header[] | undefined {
 const fieldSize = ([name, value]: Header) => name.length + value.length + 32;
 
 /**
- * Encodes a header list, as octets once they are stored in a Uint8Array, with the static table alone: fields that aren't in it
- * are literals that no hop indexes, since nobody here can tell which of them
- * are secret. The connection's first block gives up the dynamic table, which
- * satisfies any SETTINGS_HEADER_TABLE_SIZE (RFC 7541, section 4.2). Throws a TypeError if a name or a value can't be sent.
+ * Encodes a header list, as octets once they are stored in a Uint8Array. It uses
+ * the static table alone: fields that aren't in it are literals that no hop
+ * indexes, since any of them may be secret. The connection's first block gives
+ * up the dynamic table, which satisfies any SETTINGS_HEADER_TABLE_SIZE (RFC
+ * 7541, section 4.2). Throws a TypeError if a name or a value can't be sent.
  */
 export function encode(headers: readonly Header[], first?: boolean): number[] {
   const block = first ? [32] : [];

@@ -3,6 +3,7 @@ import type { H2Error } from "./error.js";
 /** A header field. The name is in lower case; both are strings of bytes (U+0000 to U+00FF). */
 export type Header = readonly [name: string, value: string];
 
+/** One HTTP/2 connection, as its client sees it. */
 export interface Connection {
   /**
    * Resolves when the server's SETTINGS have come, which is when streams can
@@ -28,6 +29,7 @@ export interface Connection {
   close(): void;
 }
 
+/** One request and its response. */
 export interface Stream {
   /** The answer's header block, `:status` first. Informational ones (1xx) are skipped. */
   readonly head: Promise<Header[]>;
