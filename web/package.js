@@ -1,5 +1,5 @@
-// Packs what a release publishes, from dist, and checks it as those see it who install it:
-// its size in a page, its public names, its files, its types, and that Node loads it.
+// Packs what a release publishes, from dist, and checks it as an installed package: its size in a page, its public
+// names, its files, its types, and that Node loads it.
 //
 //   node package.js                       checks
 //   node package.js --update              writes the public names to public.txt first
@@ -21,8 +21,8 @@ const read = (...path) => readFileSync(join(root, ...path), "utf8").replaceAll("
 const manifest = JSON.parse(read("package.json"));
 const [flag, version, folder] = process.argv.slice(2);
 
-// The largest sizes in bytes, minified and compressed by gzip -9. A page has protobuf-es in
-// any case, for its messages.
+// The largest sizes in bytes, minified and compressed by gzip -9. protobuf-es isn't counted: a page has it for its
+// messages in any case.
 const sizes = [
   { what: "own code", most: 9216, code: 'export * from "./dist/index.js";', external: ["@connectrpc/*", "@bufbuild/*"] },
   {
@@ -124,7 +124,7 @@ function pack(version, to) {
       cpSync(join(root, name), join(dir, name), { recursive: true });
     }
     cpSync(join(root, "..", "LICENSE"), join(dir, "LICENSE"));
-    // Who installs it runs none of its scripts and needs none of its tools.
+    // An installed package has no use for scripts and development tools.
     const { scripts: _, devDependencies: __, ...published } = manifest;
     writeFileSync(join(dir, "package.json"), `${JSON.stringify({ ...published, version }, null, 2)}\n`);
     mkdirSync(to, { recursive: true });
@@ -154,7 +154,7 @@ async function checkPackage() {
   }
 }
 
-/** Installs the tarball in a folder, whose program Node runs and TypeScript checks. */
+/** Installs the tarball in a folder, and has TypeScript check and Node run a program that uses it. */
 function useInstalled(dir, tarball) {
   writeFileSync(join(dir, "package.json"), '{ "type": "module" }');
   run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--legacy-peer-deps", tarball], dir);

@@ -38,7 +38,7 @@ function watch(transport: { subscribe(listener: (state: ConnectionState) => void
   };
 }
 
-test("the first call opens a connection, and a minute without calls closes it", async () => {
+test("the first call opens a connection, which closes when it has been idle for idleTimeoutMs", async () => {
   const { baseUrl, wait } = await box();
   await probed({ baseUrl, idleTimeoutMs: 200 }, async ({ client, transport }) => {
     const { statuses } = watch(transport);

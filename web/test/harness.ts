@@ -10,11 +10,11 @@ interface Environment {
   page: string;
   /** The time that a test has, in milliseconds, unless it asks for more. */
   patience: number;
-  /** A part of the names of the tests that shall run. */
+  /** Only tests with this in their names run. */
   only: string;
   /** The tests have the oldest connect-es that the package takes. */
   oldest: boolean;
-  /** Whether there is time for minutes: for all that a shorter run takes samples of. */
+  /** The run may take minutes, and covers everything that a shorter run takes samples of. */
   long: boolean;
   /** The platform's WebSocket, or that of the package ws. */
   WebSocket: typeof WebSocket;
@@ -34,7 +34,7 @@ const tests: Test[] = [];
 const seen = new Set<string>();
 let file = "";
 
-/** Says to which file the tests belong that follow. Called by the entry that run.js makes. */
+/** Sets the file of the tests declared from here on. The entry that run.js makes calls it. */
 export function inFile(name: string) {
   file = name;
 }
@@ -263,7 +263,7 @@ export async function rejects<E = Error>(
   fail(`nothing was thrown; got ${show(got)}`);
 }
 
-/** Asks the plain server: of the backend's records (/record, /release…, e2e/backend) or of the connections that it has (e2e/backend/h2ts.go). */
+/** Asks the plain server about the backend's records (/record, /release…, e2e/backend) or its connections (e2e/backend/h2ts.go). */
 export async function control<T = unknown>(path: string, parameters: Record<string, string> = {}): Promise<T> {
   const answer = await fetch(`${env.servers.plain}/-${path}?${new URLSearchParams(parameters)}`);
   if (!answer.ok) {

@@ -1,5 +1,5 @@
 // Builds the tests (test/**/*.test.ts) and runs them in Node, in Chromium and in Firefox. The
-// last line says how they ended. usage: see below.
+// last line of output has the number of tests that passed and failed.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -14,8 +14,8 @@ import { names as browsers, launch } from "./browsers.js";
 import { startServers } from "./servers.js";
 
 const usage = `usage: node test/run.js [--place node|chromium|firefox] [--oldest] [--long] [--patience MS] [--times] [NAME]
---times shows the slowest tests. NAME is a part of "file: test"; other tests don't run. With --oldest, they run with the oldest connect-es that the
-package takes, and those that know nothing of connect-es don't. --long takes minutes.`;
+NAME is a part of "file: test"; other tests don't run. --oldest runs the tests of calls and of the fallback with the oldest connect-es that the
+package takes. --long takes minutes. --times shows the slowest tests.`;
 
 let options;
 try {
@@ -42,7 +42,7 @@ const only = options.positionals[0] ?? "";
 const patience = Number(options.values.patience);
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** The tests of what this package takes from connect-es. */
+/** The tests that --oldest runs. */
 const usesConnect = /^(call|fallback)\./;
 
 /** All tests and the harness in one module. */
