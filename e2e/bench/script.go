@@ -21,11 +21,11 @@ type scriptLoad struct {
 	name    string
 	place   string // "chromium" or "node"
 	load    string
-	figure  string // which one of the script's is meant
+	figure  string // the key in the script's output
 	unit    string
 	clients []string // culvert's own, and those that it is compared with
-	bound   float64  // culvert's figure is at most that many times the best of the others'; 0: no bound
-	exactly float64  // or it is just that; 0: no bound
+	bound   float64  // the largest multiple of the others' best figure that culvert's may be; 0: no bound
+	exactly float64  // the figure that culvert's must be; 0: no bound
 }
 
 const (
@@ -35,7 +35,7 @@ const (
 	connectWeb = "connect-web"
 )
 
-// scriptClients are the columns.
+// scriptClients are the columns of the table.
 var scriptClients = []string{culvertWeb, improbable, niceWeb, connectWeb}
 
 var (
@@ -43,7 +43,7 @@ var (
 	nodeClients   = []string{culvertWeb, improbable}
 )
 
-// scriptLoads is what @culvert/web promises of itself against other clients.
+// scriptLoads are the loads, with the bounds that @culvert/web is held to.
 var scriptLoads = []scriptLoad{
 	{"in a page: two-way, 256 messages in flight, 1 KiB", "chromium", "two-way", "micros", "µs", socketClients, 0.85, 0},
 	{"in a page: ping-pong, 1 KiB", "chromium", "ping-pong", "micros", "µs", socketClients, 1.3, 0},
@@ -56,7 +56,7 @@ var scriptLoads = []scriptLoad{
 	{"in Node: ping-pong, 1 KiB", "node", "ping-pong", "micros", "µs", nodeClients, 1.5, 0},
 }
 
-// run has each client run the load, in each round again, and returns the medians.
+// run runs the load with each client in every round, and returns the medians by client.
 func (l scriptLoad) run(ctx context.Context, a *arena, o options) (map[string]float64, error) {
 	rounds := make(map[string][]float64)
 	for round := range o.rounds {
@@ -75,7 +75,7 @@ func (l scriptLoad) run(ctx context.Context, a *arena, o options) (map[string]fl
 	return medians, nil
 }
 
-// meet starts a culvert, and the script, which ends by itself.
+// meet runs the script once against a culvert of its own, and returns the load's figure.
 func (l scriptLoad) meet(ctx context.Context, a *arena, client string, measure time.Duration) (float64, error) {
 	p, err := a.culvert(ctx, &peer{name: "culvert"}, nil)
 	if err != nil {
@@ -116,7 +116,7 @@ func (l scriptLoad) against(figures map[string]float64) (string, float64) {
 	return best, figures[culvertWeb] / figures[best]
 }
 
-// limit tells the bound, and whether culvert's client misses it.
+// limit returns the bound, and reports whether culvert's client misses it.
 func (l scriptLoad) limit(figures map[string]float64) (bound string, missed bool) {
 	_, ratio := l.against(figures)
 	switch {
@@ -129,7 +129,7 @@ func (l scriptLoad) limit(figures map[string]float64) (bound string, missed bool
 	}
 }
 
-// scripts measures the loads in JavaScript.
+// scripts measures the loads and adds their rows to the page.
 func (p *page) scripts(ctx context.Context, a *arena) {
 	for _, l := range scriptLoads {
 		if !p.o.only.MatchString(l.name) {
