@@ -168,7 +168,7 @@ unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit 
 	$(call say,unit: the long tests)
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 
-# Not in a network of its own: Chromium calls a machine with loopback alone offline.
+# Not in a network namespace of its own: with loopback alone, Chromium reports that it is offline.
 web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node, Chromium and Firefox, size, what is published
 	$(call say,web: the npm package)
 	@cd web && npm run --silent check
@@ -318,7 +318,7 @@ deps-release:
 # npm writes this file last; it is older than the lock file when that has changed.
 node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 
-# What a release of @culvert/web would contain: also tests and examples of other folders use it.
+# The built @culvert/web, which tests and examples of other directories use, too.
 # It is left alone while it is new, because steps run beside one another.
 web/dist/index.js: $(wildcard web/src/*.ts web/src/h2/*.ts) web/tsconfig.json web/tsconfig.build.json web/node_modules/.package-lock.json
 	cd web && npm run --silent build
