@@ -26,7 +26,7 @@ async function framed<T>(head: string, body: (window: typeof globalThis) => Prom
 const policy = `<meta http-equiv="Content-Security-Policy" content="connect-src 'self'">`;
 
 test(
-  "a page whose policy forbids the WebSocket is told so at once",
+  "an error names the policy that forbids the WebSocket, at once",
   () =>
     framed(policy, (window) =>
       probed({ baseUrl: env.servers.plain, webSocket: window.WebSocket }, async ({ client, transport }) => {

@@ -11,7 +11,7 @@ const browsers = {
     options: {
       browser: "chrome",
       args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-component-update"],
-      // Pages live as they do for users.
+      // So that pages are cached, hidden and slowed down as those of users.
       ignoreDefaultArgs: [
         "--disable-back-forward-cache",
         "--disable-background-timer-throttling",
@@ -29,7 +29,7 @@ const browsers = {
 
 export const names = Object.keys(browsers);
 
-/** Starts one, by its name here. Its pages wait for as long as it takes, unless they are told otherwise. */
+/** Starts the browser of this name. Its commands have no time-out, unless a page sets one. */
 export async function launch(name) {
   const { names, debian, options } = browsers[name];
   const executablePath = (process.env.PATH ?? "")

@@ -436,7 +436,7 @@ testServers("an interceptor refreshes a token that has expired", async (baseUrl)
   });
 });
 
-testServers("an end of a token in a running stream is told as such", (baseUrl) =>
+testServers("UNAUTHENTICATED in a running stream reaches the page", (baseUrl) =>
   probed({ baseUrl }, async ({ client }) => {
     let replies = 0;
     const e = await rejects(async () => {

@@ -379,7 +379,7 @@ test("a call that waits for SETTINGS survives a cut, and nothing is sent before 
 });
 
 test(
-  "a server that can't be reached is told as such",
+  "an unreachable server is reported with its cause",
   async () => {
     const unreachable = async (baseUrl: string, why: RegExp) =>
       probed({ baseUrl }, async ({ client, transport }) => {
@@ -403,7 +403,7 @@ test(
   { waits: true },
 );
 
-test("a WebSocket that fails without a close event is told as such", async () => {
+test("a WebSocket that fails without a close event is reported", async () => {
   // As Node 22's does, which also stays in the state CONNECTING.
   class Failing extends EventTarget {
     readyState = 0;
@@ -469,7 +469,7 @@ for (const code of [1012, 1013]) {
 }
 
 test(
-  "a failing protocols function is told as such",
+  "an error names the protocols function that failed",
   async () => {
     const { baseUrl } = await box();
     await probed({ baseUrl, protocols: () => Promise.reject(new Error("no token")) }, async ({ client }) => {
@@ -479,7 +479,7 @@ test(
   { waits: true },
 );
 
-test("a platform without WebSockets is told what to do", async () => {
+test("an error names the option webSocket if the platform has no WebSocket", async () => {
   const { WebSocket } = globalThis;
   Object.assign(globalThis, { WebSocket: undefined });
   try {
@@ -493,7 +493,7 @@ test("a platform without WebSockets is told what to do", async () => {
   }
 });
 
-test("a listener that throws harms nobody but itself", async () => {
+test("a listener that has unsubscribed is called no more", async () => {
   const { baseUrl } = await box();
   await probed({ baseUrl }, async ({ client, transport }) => {
     const seen: string[] = [];

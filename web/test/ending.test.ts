@@ -103,7 +103,7 @@ test("close ends calls with inputs of each kind", async () => {
   }
 });
 
-test("what isn't iterable is told as an error of the call", () =>
+test("a request that isn't iterable is an error of the call", () =>
   probed({ baseUrl: env.servers.culvert }, async ({ transport }) => {
     await rejects(transport.stream(Probe.method.bidi, undefined, undefined, undefined, 5 as never), ConnectError);
   }));

@@ -243,7 +243,7 @@ export function match(text: string, want: RegExp, hint?: string) {
   }
 }
 
-/** What throws or rejects is returned; want, if given, must match its message or be its class. */
+/** Returns the error that what throws or rejects with. want, if given, must match its message or be its class. */
 export async function rejects<E = Error>(
   what: Promise<unknown> | (() => unknown),
   // biome-ignore lint/suspicious/noExplicitAny: any constructor
@@ -309,7 +309,7 @@ interface Count {
 
 let boxes = 0;
 
-/** A path of the plain server of its own, whose WebSockets behave as the rules say. */
+/** Takes a new path of the plain server, whose WebSockets behave as the rules say. */
 export async function box(rules: Rules = {}) {
   const path = `/${env.place}-${++boxes}`;
   const ask = (what: string, parameters: Record<string, string> = {}) => control<Count>(`/tunnels/${what}`, { path, ...parameters });

@@ -119,7 +119,7 @@ function match(got, want, what) {
 
 let streams = 0;
 
-/** Starts a stream in a page that has one reply, and returns its id. */
+/** Starts a stream in a page, and returns its id after the first reply. */
 async function startStream(tab, replies, bytes) {
   const id = `page-${++streams}`;
   await tab.evaluate((...stream) => lab.stream(...stream), id, replies, bytes);
@@ -145,7 +145,7 @@ async function download(tab, attribute = "rel") {
   await asked;
 }
 
-/** Waits for the end of a stream of 50 replies, which all come in the one connection. */
+/** Waits for the end of a stream, and checks that its 50 replies came over one connection. */
 async function wholeStream(tab) {
   await until(tab, () => lab.seen.errors.length === 1);
   equal(await tab.evaluate(() => lab.seen.errors[0]), "none", "error");
@@ -156,7 +156,7 @@ async function wholeStream(tab) {
 /** Waits until f returns true in the page, by timers: hidden pages have no animation frames. */
 const until = (tab, f) => tab.waitForFunction(f, { polling: 100, timeout: patience });
 
-/** A page with a transport, in a window of its own: others don't hide it. */
+/** Opens a page with a transport, in a window of its own, so that no other page hides it. */
 async function open(context, baseUrl, path = "/") {
   const tab = await context.newPage({ type: "window" });
   await tab.goto(origin + path);
@@ -306,7 +306,7 @@ const scenarios = {
   },
 };
 
-/** What Firefox does in place of scenarios that it can't, or ends otherwise. */
+/** The scenarios that end differently in Firefox, or that it can't run: undefined. */
 const inFirefox = {
   // WebDriver BiDi has no command like Page.setWebLifecycleState: Firefox freezes pages in its back/forward cache only.
   // "a page with an open dialog" comes nearest.

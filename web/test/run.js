@@ -14,8 +14,8 @@ import { names as browsers, launch } from "./browsers.js";
 import { startServers } from "./servers.js";
 
 const usage = `usage: node test/run.js [--place node|chromium|firefox] [--oldest] [--long] [--patience MS] [--times] [NAME]
-NAME is a part of "file: test"; other tests don't run. --oldest runs the tests of calls and of the fallback with the oldest connect-es that the
-package takes. --long takes minutes. --times shows the slowest tests.`;
+NAME is a part of "file: test"; other tests don't run. --oldest runs the tests of calls and of the fallback with the
+oldest connect-es that the package takes. --long takes minutes. --times shows the slowest tests.`;
 
 let options;
 try {

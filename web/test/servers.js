@@ -68,7 +68,7 @@ export async function startServers() {
   }
 }
 
-/** Resolves to another address of a server, and a function that ends it. Firefox tells addresses apart without their ports. */
+/** Relays from another IP address to a server: Firefox opens one WebSocket of an address at a time, whatever the port. */
 async function relayTo(address) {
   const [host, port] = address.split(":");
   const sockets = new Set();

@@ -14,7 +14,7 @@ function inOrder(lines: string[], ...wanted: RegExp[]) {
   }
 }
 
-testServers("calls and frames are told in words", async (baseUrl) => {
+testServers("calls and frames are printed in words", async (baseUrl) => {
   const lines: string[] = [];
   const webSocket = trace({ print: (line) => lines.push(line), webSocket: env.WebSocket });
   await probed({ baseUrl, webSocket, token: () => "secret-token", protocols: () => ["secret.protocol"] }, async ({ client }) => {
@@ -50,7 +50,7 @@ testServers("calls and frames are told in words", async (baseUrl) => {
   );
 });
 
-test("a cut and a GOAWAY are told", async () => {
+test("a cut and a GOAWAY are printed", async () => {
   const { baseUrl, goaway, cut, wait } = await box();
   const lines: string[] = [];
   const webSocket = trace({ print: (line) => lines.push(line), webSocket: env.WebSocket });
