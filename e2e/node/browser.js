@@ -7,7 +7,7 @@ import { chromium } from "playwright-core";
 
 const patience = 120_000; // in ms: on a busy machine a page takes more than the 30 s that are the default
 
-/** What it is started with. */
+/** Chromium's arguments. */
 export const browserArguments = [
   "--headless",
   "--no-sandbox",
@@ -19,7 +19,7 @@ export const browserArguments = [
   "--disable-sync",
 ];
 
-/** The path of its program. */
+/** Returns the path of Chromium. */
 export function findBrowser() {
   const path = (process.env.PATH ?? "")
     .split(delimiter)
@@ -31,7 +31,7 @@ export function findBrowser() {
   return path;
 }
 
-/** Starts it, with further arguments. */
+/** Starts Chromium, with further arguments. */
 export async function launch(further = []) {
   const browser = await chromium.launch({ executablePath: findBrowser(), timeout: patience, args: [...browserArguments, ...further] });
   const newContext = browser.newContext.bind(browser); // newPage calls it, too

@@ -74,7 +74,7 @@ const improbableMethods = forEach((method) => ({
   responseType: Message,
 }));
 
-/** By the names that ../bench/script.go knows: clients that a base URL's calls are made with. */
+/** Makes clients for a base URL, by their names in ../bench/script.go. */
 const clients = {
   "@culvert/web"(baseUrl) {
     const transport = createCulvertTransport({ baseUrl });
@@ -169,7 +169,7 @@ function callingBack(host) {
   };
 }
 
-/** One stream with so many messages that aren't answered yet. */
+/** Runs one stream, with inFlight messages that aren't answered yet. */
 async function twoWay(client, ms, inFlight) {
   const until = performance.now() + ms;
   let count = 0;
@@ -189,7 +189,7 @@ async function twoWay(client, ms, inFlight) {
   return { count };
 }
 
-/** Resolves to whether a reply comes, for two-way calls that all stay open until each has one or has ended. */
+/** Opens n two-way calls at the same time. Resolves to whether each one had a reply, while all others were open. */
 async function openAll(client, n) {
   const calls = Array.from({ length: n }, () => {
     let replied;
@@ -216,7 +216,7 @@ async function openAll(client, n) {
 
 const median = (figures) => figures.sort((a, b) => a - b)[figures.length >> 1];
 
-/** By their names there, too. Each has the client, for how long it runs in ms, and a function that makes one more client. */
+/** The loads, by their names in ../bench/script.go. Each gets the client, its time in ms, and a function that makes another client. */
 const loads = {
   "two-way": (client, ms) => twoWay(client, ms, 256),
   "ping-pong": (client, ms) => twoWay(client, ms, 1),

@@ -1,5 +1,5 @@
-// Runs one load with one client, as ../bench asks, and prints as JSON what it says (speed-load.js), with the time of the
-// thread that ran it: a page's main thread, or Node's. Before that, the load runs half as long to warm up.
+// Runs one load of speed-load.js with one client, for ../bench. Prints the load's result as JSON, with the CPU time of
+// the thread that ran it: a page's main thread, or Node's. Before that, the load runs half as long to warm up.
 //
 //   node speed.js chromium|node CLIENT LOAD URL MS
 //
@@ -26,7 +26,7 @@ const code = execFileSync(process.execPath, ["bundle.js", "speed-load.js"], {
   maxBuffer: 1 << 26,
 });
 
-/** Runs the load with functions of a place: run resolves to what the load says, times to the thread's times so far, in µs. */
+/** Runs and prints the load with a place's functions: run resolves to its result, times to the thread's times so far, in µs. */
 async function measure({ run, times }) {
   await run(ms / 2);
   const before = await times();
