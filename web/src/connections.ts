@@ -302,7 +302,7 @@ export function createConnections(
       });
     },
 
-    /** Notes that the fallback has worked. It blocks WebSockets, unless one has worked on this network. */
+    /** Notes that the fallback has worked. Calls that it can do then take it at once, unless a WebSocket has worked on this network. */
     block() {
       blocked = !entries.length && !worked;
       update();
