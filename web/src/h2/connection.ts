@@ -248,7 +248,9 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     const unread = joined();
     let queue: Write[] = [];
     let sendWindow = initialWindow;
-    /** What was read and isn't given back yet. */
+    /** The size of what the last read took, which its reader may still hold. */
+    let held = 0;
+    /** What was used and isn't given back yet. */
     let credit = 0;
     let trailers: Header[] = [];
     let gotHead = false;
@@ -326,7 +328,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         }
       },
       data(payload, size, end) {
-        if (gotEnd || !gotHead || unread.size() + credit + size > streamWindow) {
+        if (gotEnd || !gotHead || unread.size() + held + credit + size > streamWindow) {
           abort(gotEnd ? Code.StreamClosed : gotHead ? Code.FlowControlError : Code.ProtocolError);
         } else {
           unread.add(payload);
@@ -350,8 +352,9 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     streams.set(id, live);
 
     const read = (): Uint8Array | undefined | Promise<Uint8Array | undefined> => {
-      if (unread.size()) {
-        giveBack(unread.size());
+      giveBack(held);
+      held = unread.size();
+      if (held) {
         return unread.take();
       }
       if (gotEnd) {

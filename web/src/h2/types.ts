@@ -41,9 +41,10 @@ export interface Stream {
   write(bytes: Uint8Array, end?: boolean): Promise<void>;
   /**
    * The next bytes, at once if there are any (`await` works for both), and
-   * undefined after END_STREAM. They may be a view of a larger buffer. The
-   * window is given back as bytes are read. Rejects with an {@link H2Error} if
-   * the stream was cut off, after the bytes that came before. One read at a time.
+   * undefined after END_STREAM. They may be a view of a larger buffer. Their
+   * window is given back by the next read, since the caller holds them until
+   * then. Rejects with an {@link H2Error} if the stream was cut off, after the
+   * bytes that came before. One read at a time.
    */
   read(): Uint8Array | undefined | Promise<Uint8Array | undefined>;
   /** The trailers, once read() gave undefined. Empty if there were none. */
