@@ -40,7 +40,9 @@ async function stay() {
 
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  void said.write({ name: byId("name").value, text: byId("text").value });
+  const message = { name: byId("name").value, text: byId("text").value };
   byId("text").value = "";
+  // It rejects if the stream ends before it takes the message.
+  said.write(message).catch(() => show(`not sent: ${message.text}`));
 });
 void stay();

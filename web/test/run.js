@@ -14,8 +14,8 @@ import { names as browsers, launch } from "./browsers.js";
 import { startServers } from "./servers.js";
 
 const usage = `usage: node test/run.js [--place node|chromium|firefox] [--oldest] [--long] [--patience MS] [--times] [NAME]
-NAME is a part of "file: test"; other tests don't run. --oldest runs the tests of calls and of the fallback with the
-oldest connect-es that the package takes. --long takes minutes. --times shows the slowest tests.`;
+NAME is a part of "file: test"; other tests don't run. --oldest runs the tests of calls, of the fallback and of private
+functions with the oldest connect-es that the package takes. --long takes minutes. --times shows the slowest tests.`;
 
 let options;
 try {
@@ -43,7 +43,7 @@ const patience = Number(options.values.patience);
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 /** The tests that --oldest runs. */
-const usesConnect = /^(call|fallback)\./;
+const usesConnect = /^(call|fallback|private)\./;
 
 /** All tests and the harness in one module. */
 async function bundle(place) {

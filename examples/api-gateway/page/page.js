@@ -25,7 +25,7 @@ async function shop() {
   const said = createWritableIterable();
   const answers = support.chat(said)[Symbol.asyncIterator]();
   const chat = async (text) => {
-    void said.write({ text });
+    said.write({ text }).catch(() => {}); // the answers tell why the stream ended
     const { value, done } = await answers.next();
     say("support", done ? "has gone" : value.text);
   };

@@ -3,7 +3,7 @@
 import { ConnectError, createClient } from "@connectrpc/connect";
 import { createWritableIterable } from "@connectrpc/connect/protocol";
 import { createCulvertTransport } from "@culvert/web";
-import { useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Room } from "../gen/room_pb.js";
 
 // Outside of components: all of them share it, and StrictMode makes no second one. After hot reload, the new
@@ -19,11 +19,11 @@ export function useRoom() {
   const [lines, setLines] = useState([]);
   const [members, setMembers] = useState(0);
   const said = useRef(undefined); // what the stream sends
+  const show = useCallback((line) => setLines((all) => [...all, { key: all.length, line }]), []);
 
   useEffect(() => {
     const leaving = new AbortController();
     const { signal } = leaving;
-    const show = (line) => setLines((all) => [...all, { key: all.length, line }]);
 
     async function stay() {
       while (!signal.aborted) {
@@ -46,7 +46,9 @@ export function useRoom() {
 
     void stay();
     return () => leaving.abort(); // also when StrictMode unmounts, to mount again
-  }, []);
+  }, [show]);
 
-  return { lines, members, say: (name, text) => void said.current?.write({ name, text }) };
+  // write rejects if the stream ends before it takes the message.
+  const say = (name, text) => said.current.write({ name, text }).catch(() => show(`not sent: ${text}`));
+  return { lines, members, say };
 }
