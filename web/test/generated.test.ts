@@ -10,7 +10,7 @@ const pick = <T>(dice: Dice, ...of: T[]): T => of[dice(of.length)] as T;
 
 const many = <T>(dice: Dice, most: number, make: (i: number) => T): T[] => Array.from({ length: dice(most + 1) }, (_, i) => make(i));
 
-const size = (dice: Dice) => pick(dice, 0, 1, 1000, 16_384, dice(pick(dice, 5000, 100_000, 400_000)));
+const size = (dice: Dice) => pick(dice, 0, 1, 1000, 16_384, dice(pick(dice, 5000, 50_000, 300_000)));
 
 /** Values as gRPC allows them: printable ASCII, and bytes of any kind. */
 const fields = (dice: Dice) =>
@@ -26,7 +26,7 @@ function generate(dice: Dice) {
     header_early: !dice(3),
     replies_first: !dice(3),
     echo: !dice(3),
-    replies: dice(pick(dice, 2, 10, 60)),
+    replies: dice(pick(dice, 2, 10, 30)),
     reply_bytes: size(dice),
     echo_metadata: !dice(4),
     empty_replies: !dice(8),
@@ -36,7 +36,7 @@ function generate(dice: Dice) {
     details: many(dice, 2, (i) => `REASON_${i}`),
     rich: !dice(6),
   };
-  const requests = many(dice, pick(dice, 1, 5, 30), (i) => ({
+  const requests = many(dice, pick(dice, 1, 5, 12), (i) => ({
     sequence: BigInt(i),
     text: `request ${i}`,
     payload: Uint8Array.from({ length: size(dice) }, (_, j) => j * 7 + i),
@@ -98,7 +98,7 @@ async function make({ client }: Probed, { kind, script, requests, slow }: Return
 }
 
 test("calls come out the same through culvert and without it", async () => {
-  for (let seed = 0; seed < (env.long ? 20 : 4); seed++) {
+  for (let seed = 0; seed < (env.long ? 15 : 4); seed++) {
     const { gzip } = generate(seeded(seed * 1000));
     await probed({ baseUrl: env.servers.culvert, gzip }, (culvert) =>
       probed({ baseUrl: env.servers.plain, gzip }, async (plain) => {
