@@ -261,7 +261,8 @@ connections, and by default for 1,000 native streams of 256 KiB. On other machin
 - *In a page* compares clients in JavaScript, all through culvert with the same messages of 1 KiB, which protobuf-es encodes and decodes.
   The figures are CPU time of the main thread for a message; for an echo, for a message and its answer. In Chromium that is ` + "`TaskDuration`" + ` of
   DevTools' ` + "`Performance.getMetrics`" + ` in thread ticks, which includes the browser's own work and collecting garbage. In Node it is the thread's
-  time in ` + "`/proc`" + `; WebSockets are those of the package ws up to Node 21. Each run has a new browser, and a warm-up. *ratio* is to the best of the others.
+  time in ` + "`/proc`" + `; WebSockets are those of the package ws up to Node 21. Each run has a new browser, and a warm-up. *ratio* is to the best
+  of the others over WebSockets, since a browser parses HTTP/2 outside of the page's thread for ` + "`fetch`" + `.
 - *instructions* are culvert's outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `, for messages one after another. ± is half
   the distance of the farthest rounds. Without metrics at most 1.03× is allowed, also of allocations.
 

@@ -14,6 +14,16 @@ const message = create(BytesValueSchema, { value: new Uint8Array(1024 - 3) }); /
 const encode = (m) => toBinary(BytesValueSchema, m);
 const decode = (bytes) => fromBinary(BytesValueSchema, bytes);
 
+/** Each WebSocket that a client opens. */
+const allSockets = [];
+const { WebSocket } = globalThis;
+globalThis.WebSocket = class extends WebSocket {
+  constructor(...args) {
+    super(...args);
+    allSockets.push(this);
+  }
+};
+
 // The methods of the backend (../bench/backend.go), by the names that they have here.
 const serviceName = "bench.Bench";
 const methods = {
@@ -245,18 +255,10 @@ const loads = {
     return { count };
   },
   async streams(_, __, connect) {
-    let sockets = 0;
-    const { WebSocket } = globalThis;
-    globalThis.WebSocket = class extends WebSocket {
-      constructor(...args) {
-        super(...args);
-        sockets++;
-      }
-    };
     const client = connect();
     const runs = await openAll(client, 500);
+    const sockets = allSockets.filter(({ readyState }) => readyState === WebSocket.OPEN).length;
     client.close();
-    globalThis.WebSocket = WebSocket;
     return { streams: runs.filter((r) => r).length, sockets };
   },
   async "first message"(_, __, connect) {
