@@ -293,6 +293,32 @@ const scenarios = {
     }
   },
 
+  "a server that refuses WebSockets for a while": async ({ place, context }) => {
+    const path = `/refused-${place}`;
+    const behave = (rules) => control("/tunnels/rules", { path, rules: JSON.stringify(rules) });
+    await behave({ status: 503 });
+    const tab = await open(context, servers.plain + path);
+    await tab.evaluate(() => {
+      void (async () => {
+        let error;
+        do {
+          error = await lab.error();
+          lab.seen.errors.push(error);
+        } while (error !== "none");
+      })();
+    });
+    await until(tab, () => lab.seen.errors.length === 2);
+    if (place === "firefox") {
+      // Firefox itself waits before it connects, in the end longer than the package takes for an attempt.
+      await until(tab, () => lab.seen.errors.at(-1).includes("SETTINGS"));
+    }
+    await behave({});
+    await until(tab, () => lab.seen.errors.at(-1) === "none");
+    for (const error of await tab.evaluate(() => lab.seen.errors.slice(0, -1))) {
+      match(error, /(1006|no HTTP.2 SETTINGS in 10 s); the backend hasn't seen/, "error");
+    }
+  },
+
   "a network that goes away and comes back": async ({ context }) => {
     const tab = await open(context, servers.culvert);
     equal(await tab.evaluate(() => lab.echo("before")), "before", "echo");
