@@ -96,8 +96,7 @@ export function createConnections(
   };
 
   const stopTimer = () => {
-    clearTimeout(timer);
-    timer = undefined;
+    timer = clearTimeout(timer) as undefined;
   };
   const forget = () => {
     stopTimer();
@@ -211,8 +210,7 @@ export function createConnections(
       }
     }
     if (!entries.length) {
-      clearInterval(sweeper);
-      sweeper = undefined;
+      sweeper = clearInterval(sweeper) as undefined;
     }
     update();
   };

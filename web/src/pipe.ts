@@ -48,8 +48,7 @@ export function openPipe(
   };
   const drain = () => {
     if (timer) {
-      clearTimeout(timer);
-      timer = undefined;
+      timer = clearTimeout(timer) as undefined;
       watch();
       timer || pipe.ondrain();
     }

@@ -67,9 +67,8 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
   // Not before it is needed: where pages are rendered on a server, no relative URL can be resolved.
   const connect = () => {
     if (!connections) {
-      url = new URL(new Request(baseUrl.replace(/^ws/, "http")).url);
-      url.search = url.hash = "";
-      url.pathname = url.pathname.replace(/\/?$/, "/");
+      // Without a query and a fragment, and with a slash at its end.
+      url = new URL(new Request(baseUrl.replace(/^ws/, "http")).url.replace(/\/?([?#].*)?$/, "/"));
       const socket = (socketUrl ?? url.href).replace(/^http/, "ws");
       const key = protocols ?? webSocket ?? shared;
       const alike = shared.get(key) ?? {};
@@ -156,12 +155,9 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
         end();
         return response;
       }
-      const { message } = response;
       const messages = async function* () {
         try {
-          for await (const reply of message) {
-            yield reply;
-          }
+          yield* response.message;
         } catch (e) {
           fail(e);
         } finally {
