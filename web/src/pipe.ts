@@ -59,7 +59,9 @@ export function openPipe(
       if (socket.readyState === 1) {
         socket.send(bytes as Uint8Array<ArrayBuffer>);
         watch();
+        return true;
       }
+      return;
     },
     pending: () => socket.bufferedAmount,
     close: () => end("closed here"),

@@ -504,3 +504,31 @@ test("a listener that has unsubscribed is called no more", async () => {
     deepEqual(seen, ["idle"]);
   });
 });
+
+test("a call that meets a closing WebSocket is sent on the next one", async () => {
+  const { baseUrl } = await box();
+  const sockets: WebSocket[] = [];
+  class Socket extends env.WebSocket {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols);
+      sockets.push(this);
+    }
+  }
+  await probed({ baseUrl, webSocket: Socket }, async ({ client }) => {
+    await client.unary({}, scripted({}).options);
+    sockets[0]?.close(); // its state is CLOSING, as after the server's close frame, until the server has answered
+    const [unary, bidi] = [scripted({ echo: true }), scripted({ echo: true })];
+    const [reply, replies] = await Promise.all([
+      client.unary({ text: "a" }, unary.options),
+      all(client.bidi(texts("b", "c"), bidi.options)),
+    ]);
+    deepEqual(
+      [reply, ...replies].map((r) => r.text),
+      ["a", "b", "c"],
+    );
+    for (const call of [unary, bidi]) {
+      equal((await call.ended()).attempts, 1);
+    }
+    equal(sockets.length, 2);
+  });
+});

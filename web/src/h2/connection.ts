@@ -136,8 +136,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
   let used = 0;
   let quiet = 0;
   const flush = () => {
-    if (used && !ended) {
-      pipe.write(out.slice(0, used));
+    if (used && !ended && pipe.write(out.slice(0, used))) {
       unsentId = nextId;
     }
     used = 0;

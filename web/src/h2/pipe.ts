@@ -4,8 +4,8 @@
  * sets. A pipe that has ended stays ended.
  */
 export interface Pipe {
-  /** Sends bytes. The caller doesn't touch them afterwards. Ignored once the pipe has ended. */
-  write(bytes: Uint8Array): void;
+  /** Sends bytes, which the caller doesn't touch afterwards. Returns true, unless the pipe drops them, since it ends. */
+  write(bytes: Uint8Array): boolean | undefined;
   /** How many written bytes haven't left yet. DATA is written only while this is under 64 KiB. */
   pending(): number;
   /** Closes both ways, after what was written. May be called twice. */

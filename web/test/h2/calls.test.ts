@@ -13,6 +13,7 @@ async function dial(baseUrl: string) {
     write(bytes) {
       socket.send(bytes as Uint8Array<ArrayBuffer>);
       drain();
+      return true;
     },
     pending: () => socket.bufferedAmount,
     close: () => socket.close(),

@@ -453,6 +453,19 @@ test("GOAWAY on an idle connection closes the pipe, and the reserved bit of its 
   equal(await state(one.head), "pending");
 });
 
+test("streams that a pipe has dropped, since it was about to end, were certainly not processed", async () => {
+  const { server, connection } = await started();
+  const sent = connection.open(request);
+  await rest();
+  server.closing = true;
+  const dropped = connection.open(request, true);
+  await sent.write(bytes("1"), true);
+  await rest();
+  server.onend("closed with 1012");
+  equal((await rejects(sent.head, H2Error)).processed, "maybe");
+  equal((await rejects(dropped.head, H2Error)).processed, "no");
+});
+
 test("the end of the pipe ends everything", async () => {
   const { server, connection, gone } = await started({ 4: 1 });
   const one = connection.open(request);

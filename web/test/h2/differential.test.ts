@@ -142,6 +142,7 @@ async function play({ streams, steps }: Sequence) {
   const pipe: Pipe = {
     write(bytes) {
       sent = new Uint8Array([...sent, ...bytes]);
+      return true;
     },
     pending: () => 0,
     close: () => note("closed"),

@@ -125,6 +125,8 @@ export class Server implements Pipe {
   /** Whether written bytes are stuck. */
   slow = false;
   closed = 0;
+  /** Whether what is written is dropped, since the pipe is about to end. */
+  closing = false;
   /** Frames that came and weren't taken yet, the client's first SETTINGS left out. */
   frames: Frame[] = [];
   readonly decode = decoder();
@@ -133,6 +135,9 @@ export class Server implements Pipe {
   #begun = false;
 
   write(bytes: Uint8Array) {
+    if (this.closing) {
+      return false;
+    }
     ok(!this.closed, "written after close");
     ok(bytes.length > 0, "an empty write");
     this.writes.push(bytes);
@@ -160,6 +165,7 @@ export class Server implements Pipe {
       }
     }
     equal(rest.length, 0, "h2 writes whole frames");
+    return true;
   }
   pending() {
     return this.stuck;
