@@ -138,8 +138,10 @@ export async function convert(
   limit: number,
 ): Promise<Uint8Array> {
   const writer = writable.getWriter();
-  // The reader tells what fails.
-  writer.write(bytes as Uint8Array<ArrayBuffer>).catch(() => {});
+  // In pieces, since a browser decompresses all of a piece, however much that gives. The reader tells what fails.
+  for (let at = 0; at < bytes.length; at += 16384) {
+    writer.write(bytes.subarray(at, at + 16384) as Uint8Array<ArrayBuffer>).catch(() => {});
+  }
   writer.close().catch(() => {});
   const reader = readable.getReader();
   const result = joined();

@@ -1,9 +1,10 @@
 // Calls of all four kinds, as a page makes them.
 
 import { Code, ConnectError, createContextKey, createContextValues, decodeBinaryHeader, type Interceptor } from "@connectrpc/connect";
+import { convert } from "../src/grpc.js";
 import { all, feed, probed, scripted, texts } from "./client.js";
 import { ErrorInfoSchema, HelpSchema } from "./gen/error_details_pb.js";
-import { deepEqual, equal, match, ok, rejects, testServers } from "./harness.js";
+import { deepEqual, equal, match, ok, rejects, test, testServers } from "./harness.js";
 
 testServers("a unary call", (baseUrl) =>
   probed({ baseUrl }, async ({ client }) => {
@@ -455,4 +456,20 @@ testServers("a token provider that fails ends the call, and a deadline one that 
   await probed({ baseUrl, token: () => new Promise<string>(() => {}) }, async ({ client }) => {
     equal((await rejects(client.unary({}, { ...scripted({}).options, timeoutMs: 50 }), ConnectError)).code, Code.DeadlineExceeded);
   });
+});
+
+test("of a bomb of gzip little is read", async () => {
+  const bomb = await convert(new Uint8Array(1 << 26), new CompressionStream("gzip"), 1 << 30);
+  const { readable, writable } = new DecompressionStream("gzip");
+  const writer = writable.getWriter();
+  let read = 0;
+  const counted = new WritableStream<Uint8Array<ArrayBuffer>>({
+    write(bytes) {
+      read += bytes.length;
+      return writer.write(bytes);
+    },
+  });
+  const e = await rejects(convert(bomb, { readable, writable: counted } as unknown as DecompressionStream, 1 << 20), ConnectError);
+  equal(e.code, Code.ResourceExhausted);
+  ok(bomb.length > 60_000 && read < 50_000, `${read} of ${bomb.length} bytes`);
 });
