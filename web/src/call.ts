@@ -44,7 +44,8 @@ export async function call(
   deadline: number,
   ending: AbortSignal,
 ): Promise<AnyResponse> {
-  const { method, signal } = request;
+  const { method } = request;
+  const signal = request.signal === ending ? ending : AbortSignal.any([request.signal, ending]);
   const { fallback, readMaxBytes = 1 << 24, writeMaxBytes = 1 << 24 } = options;
   const gzip = options.gzip && !!globalThis.CompressionStream;
   const single = !request.stream || method.methodKind === "server_streaming";
@@ -179,10 +180,7 @@ export async function call(
   }
 
   const stop = () => stream?.reset(cancel);
-  ending.addEventListener("abort", stop);
-  if (signal !== ending) {
-    signal.addEventListener("abort", stop, { signal: ending });
-  }
+  signal.addEventListener("abort", stop);
   /** The milliseconds that are left; 0 without a deadline. */
   const left = () => deadline && Math.max(1, Math.ceil(deadline - performance.now()));
   let handed = false;

@@ -216,3 +216,16 @@ test("many small requests are sent, though few of them are kept", () =>
     }
     equal((await client.clientStream(empty(), scripted({}).options)).received, 5000n);
   }));
+
+test("a call that ends while it waits isn't sent, though an interceptor has put another signal in place", async () => {
+  const { baseUrl } = await box({ hold: true });
+  const replace: Interceptor = (next) => (request) => next({ ...request, signal: new AbortController().signal });
+  await probed({ baseUrl, interceptors: [replace] }, async ({ client, transport }) => {
+    const stop = new AbortController();
+    const ended = rejects(client.unary({}, { signal: stop.signal }), ConnectError);
+    await new Promise<void>((resolve) => transport.subscribe(({ waiting }) => waiting && resolve()));
+    stop.abort();
+    equal((await ended).code, Code.Canceled);
+    equal(transport.state.waiting, 0);
+  });
+});
