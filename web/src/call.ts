@@ -201,7 +201,7 @@ export async function call(
         const response = await by[request.stream ? "stream" : "unary"](
           method,
           signal,
-          left(),
+          Math.min(left(), 1e8 - 1), // gRPC-Web's has at most eight digits, and a timer 31 bits
           header,
           request.stream ? replay() : request.message,
           request.contextValues,

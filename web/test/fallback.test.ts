@@ -147,3 +147,13 @@ test("a call's deadline and signal hold in the fallback, too", async () => {
     ok((await stopped.cancelled()).cause);
   });
 });
+
+test("a deadline that no timer can keep doesn't end a call in the fallback", async () => {
+  const { baseUrl } = await box({ status: 403 });
+  const { fallback } = grpcWeb();
+  await probed({ baseUrl, fallback }, async ({ client }) => {
+    const call = scripted({}, { timeoutMs: 40 * 86_400_000 });
+    await client.unary({}, call.options);
+    ok((await call.ended()).timeout > 86_400e9);
+  });
+});
