@@ -36,7 +36,7 @@ export function openPipe(
   const end = (cause: string, code = 0) => {
     if (!ended) {
       ended = true;
-      clearTimeout(timer);
+      timer = clearTimeout(timer) as undefined; // drain may follow
       socket?.close();
       onend(cause, code);
       pipe.onend?.(cause);

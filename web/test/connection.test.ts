@@ -532,3 +532,34 @@ test("a call that meets a closing WebSocket is sent on the next one", async () =
     equal(sockets.length, 2);
   });
 });
+
+test("nobody looks at a WebSocket that has ended with bytes in its buffer", async () => {
+  const { baseUrl } = await box();
+  let looked = 0;
+  class Stuck extends env.WebSocket {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols);
+      Object.defineProperty(this, "bufferedAmount", {
+        get() {
+          looked++;
+          return 2 ** 21;
+        },
+      });
+    }
+  }
+  await probed({ baseUrl, webSocket: Stuck }, async ({ client, transport }) => {
+    const { until } = watch(transport);
+    const stop = new AbortController();
+    const call = rejects(client.unary({}, scripted({}, { signal: stop.signal }).options), ConnectError);
+    match((await until((s) => s.status === "reconnecting")).cause ?? "", /the server sends but doesn't read/);
+    stop.abort();
+    await call;
+    transport.close();
+    const before = looked;
+    ok(before > 0);
+    for (let i = 0; i < 20; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 5)); // a timer would look meanwhile
+    }
+    equal(looked, before);
+  });
+});
