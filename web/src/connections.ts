@@ -151,7 +151,10 @@ export function createConnections(
         blocked ||= code === forbidden && !entries.length;
         failures = entry && Date.now() - began > 1e4 ? 0 : failures + 1;
         // 1012 is "service restart", 1013 is "try again later": come back after 5 to 30 s.
-        retryAt = Date.now() + (code >> 1 === 506 ? 5e3 + Math.random() * 25e3 : Math.random() * Math.min(1e4, 250 * 2 ** failures));
+        retryAt =
+          code === forbidden
+            ? 0
+            : Date.now() + (code >> 1 === 506 ? 5e3 + Math.random() * 25e3 : Math.random() * Math.min(1e4, 250 * 2 ** failures));
         if (!entry && !entries.length) {
           for (const waiter of waiting) {
             waiter(undefined, why);

@@ -563,3 +563,24 @@ test("nobody looks at a WebSocket that has ended with bytes in its buffer", asyn
     equal(looked, before);
   });
 });
+
+test("a page that may not open the WebSocket is told so at once, however often it asks", async () => {
+  class Forbidden {
+    constructor() {
+      throw new Error("forbidden");
+    }
+  }
+  const webSocket = Forbidden as unknown as typeof WebSocket;
+  await probed({ baseUrl: "http://127.0.0.1:9/forbidden", webSocket }, async ({ client, transport }) => {
+    const pauses: (number | undefined)[] = [];
+    transport.subscribe(({ retryAt }) => pauses.push(retryAt));
+    for (let i = 0; i < 5; i++) {
+      match((await rejects(client.unary({}), ConnectError)).rawMessage, /this page can't open .*: Error: forbidden/);
+      equal(transport.state.status, "blocked");
+    }
+    deepEqual(
+      pauses.filter((at) => at),
+      [],
+    );
+  });
+});
