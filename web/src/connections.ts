@@ -175,7 +175,11 @@ export function createConnections(
       const names = protocols ? await protocols() : [];
       if (!left) {
         pipe = openPipe(url, names, Socket, lose, (pipe) => {
-          const h2 = connect(pipe, (why) => lose(why.message), serve);
+          const h2 = connect(
+            pipe,
+            (why) => lose(why.message),
+            () => queueMicrotask(serve),
+          );
           h2.ready.then(
             () => {
               if (!left) {

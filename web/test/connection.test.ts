@@ -3,6 +3,7 @@
 import { BinaryWriter, base64Encode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectionState } from "../src/index.js";
+import { trace } from "../src/trace.js";
 import { all, feed, noSocket, probed, scripted, texts } from "./client.js";
 import { ErrorInfoSchema } from "./gen/error_details_pb.js";
 import { box, deepEqual, env, equal, match, ok, rejects, test } from "./harness.js";
@@ -584,3 +585,32 @@ test("a page that may not open the WebSocket is told so at once, however often i
     );
   });
 });
+
+for (const how of ["a signal", "close"]) {
+  test(`calls that wait when ${how} ends them are never sent`, async () => {
+    const { baseUrl } = await box({ maxStreams: 1 });
+    let begun = 0;
+    const print = (line: string) => {
+      begun += Number(line.includes("): begins; "));
+    };
+    await probed({ baseUrl, webSocket: trace({ print, webSocket: env.WebSocket }) }, async ({ client, transport }) => {
+      const { until } = watch(transport);
+      const controller = new AbortController();
+      const calls = Array.from({ length: 8 }, () => scripted({ hang: true }, { signal: controller.signal }));
+      const ended = calls.map((call) => rejects(client.unary({}, call.options), ConnectError));
+      await until((s) => s.status === "connected" && s.waiting > 0);
+      await calls[0]?.began();
+      const before = begun;
+      if (how === "close") {
+        transport.close();
+      } else {
+        controller.abort();
+      }
+      for (const e of await Promise.all(ended)) {
+        equal(e.code, Code.Canceled);
+      }
+      await client.unary({}, scripted({}).options);
+      equal(begun, before + 1);
+    });
+  });
+}
