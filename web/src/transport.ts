@@ -98,12 +98,13 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
     const ending = controller.signal;
     let inputs: AsyncIterator<Input> | undefined;
     const end = (reason: unknown = null) => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
-      running.delete(end);
-      controller.abort(reason);
-      // Of inputs that aren't generators, it may throw or return no promise.
-      (async () => inputs?.return?.())().catch(() => {});
+      if (running.delete(end)) {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", abort);
+        controller.abort(reason);
+        // Of inputs that aren't generators, it may throw or return no promise.
+        (async () => inputs?.return?.())().catch(() => {});
+      }
     };
     const abort = () => end(faultOf(signal?.reason, Code.Canceled));
     const fail = (e: unknown): never => {
@@ -117,12 +118,12 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
 
     running.add(end);
     signal?.addEventListener("abort", abort);
-    if (signal?.aborted) {
-      abort();
-    }
     try {
       // Once: a ReadableStream gives no second one, and a second generator isn't the one that runs.
       inputs = stream ? (input as Inputs)[Symbol.asyncIterator]() : undefined;
+      if (signal?.aborted) {
+        abort();
+      }
       ending.throwIfAborted();
       const link = connect();
       const last = async (request: AnyRequest): Promise<AnyResponse> => {

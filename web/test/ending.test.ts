@@ -229,3 +229,37 @@ test("a call that ends while it waits isn't sent, though an interceptor has put 
     equal(transport.state.waiting, 0);
   });
 });
+
+test("an input is told of the call's end once", async () => {
+  await probed({ baseUrl: env.servers.culvert }, async ({ client }) => {
+    for (const how of ["whole", "abort", "aborted before"]) {
+      let told = 0;
+      let left = 2;
+      const input = {
+        [Symbol.asyncIterator]: () => ({
+          next: async () => (how === "whole" && !left-- ? { done: true, value: undefined } : { done: false, value: { text: "a" } }),
+          return: async () => {
+            told++;
+            return { done: true, value: undefined };
+          },
+        }),
+      } as AsyncIterable<{ text: string }>;
+      const stop = new AbortController();
+      if (how === "aborted before") {
+        stop.abort();
+      }
+      const call = scripted({ echo: true }, { signal: stop.signal });
+      try {
+        for await (const _ of client.bidi(input, call.options)) {
+          if (how === "abort") {
+            stop.abort();
+          }
+        }
+        equal(how, "whole");
+      } catch (e) {
+        equal(ConnectError.from(e).code, Code.Canceled, how);
+      }
+      equal(told, 1, how);
+    }
+  });
+});
