@@ -140,7 +140,7 @@ export async function call(
           const part = await from.read();
           if (!part) {
             if (unread.size()) {
-              throw fault(Code.Internal, "the response ends within a message");
+              throw fault(Code.Internal, "the response ends in a message");
             }
             return false;
           }
@@ -233,16 +233,14 @@ export async function call(
 
 /** The one message of a unary call's response. */
 async function only(messages: AsyncIterable<Message>): Promise<Message> {
-  let found: Message | undefined;
-  let count = 0;
+  const found: Message[] = [];
   for await (const message of messages) {
-    found = message;
-    if (count++) {
+    if (found.push(message) > 1) {
       break;
     }
   }
-  if (count !== 1) {
-    throw fault(Code.Unimplemented, `the response has ${count || "no"} messages, not one`);
+  if (found.length !== 1) {
+    throw fault(Code.Unimplemented, `the response has ${found.length} messages, not 1`);
   }
-  return found as Message;
+  return found[0] as Message;
 }

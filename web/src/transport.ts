@@ -68,7 +68,7 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
   const connect = () => {
     if (!connections) {
       // Without a query and a fragment, and with a slash at its end.
-      url = new URL(new Request(baseUrl.replace(/^ws/, "http")).url.replace(/\/?([?#].*)?$/, "/"));
+      url = new URL(new Request(baseUrl.replace(/^ws(?=s?:)/, "http")).url.replace(/\/?([?#].*)?$/, "/"));
       const socket = (socketUrl ?? url.href).replace(/^http/, "ws");
       const key = protocols ?? webSocket ?? shared;
       const alike = shared.get(key) ?? {};

@@ -138,6 +138,29 @@ test(
   { ...page, waits: true },
 );
 
+test(
+  "a base URL may begin with ws, as a scheme and as a path",
+  async () => {
+    const opened = (baseUrl: string) =>
+      new Promise<string>((resolve) => {
+        class Refusing {
+          constructor(url: string) {
+            resolve(url);
+            throw new DOMException("refused", "SecurityError");
+          }
+        }
+        probed({ baseUrl, webSocket: Refusing as unknown as typeof WebSocket }, ({ client }) =>
+          client.unary({}, scripted({}).options),
+        ).catch(() => {});
+      });
+    const here = new URL(".", document.baseURI).href.replace(/^http/, "ws");
+    equal(await opened("ws/"), `${here}ws/`);
+    equal(await opened("ws-api"), `${here}ws-api/`);
+    equal(await opened("wss://grpc.example/a"), "wss://grpc.example/a/");
+  },
+  page,
+);
+
 /** Runs the tests of calls in a worker. */
 const worker = (own: string, start: (url: string) => MessagePort | Worker) => async () => {
   const environment = JSON.stringify({ ...env, place: own, only: "call.test.ts" });
