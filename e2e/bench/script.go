@@ -45,14 +45,14 @@ var (
 
 // scriptLoads are the loads, with the bounds that @culvert/web is held to.
 var scriptLoads = []scriptLoad{
-	{"in a page: two-way, 256 messages in flight, 1 KiB", "chromium", "two-way", "micros", "µs", socketClients, 0.85, 0},
+	{"in a page: bidirectional, 256 messages in flight, 1 KiB", "chromium", "two-way", "micros", "µs", socketClients, 0.85, 0},
 	{"in a page: ping-pong, 1 KiB", "chromium", "ping-pong", "micros", "µs", socketClients, 1.3, 0},
 	{"in a page: unary, 8 at once, 1 KiB", "chromium", "unary", "micros", "µs", scriptClients, 0.35, 0},
 	{"in a page: server stream, 1 KiB", "chromium", "server stream", "micros", "µs", scriptClients, 0.3, 0},
-	{"in a page: of 500 two-way streams, open at once", "chromium", "streams", "streams", "", socketClients, 0, 500},
+	{"in a page: of 500 bidirectional streams, open at once", "chromium", "streams", "streams", "", socketClients, 0, 500},
 	{"in a page: WebSockets for these 500", "chromium", "streams", "sockets", "", []string{culvertWeb}, 0, 5},
 	{"in a page: first message on a new connection, latency", "chromium", "first message", "millis", "ms", socketClients, 0, 0},
-	{"in Node: two-way, 256 messages in flight, 1 KiB", "node", "two-way", "micros", "µs", nodeClients, 1.35, 0},
+	{"in Node: bidirectional, 256 messages in flight, 1 KiB", "node", "two-way", "micros", "µs", nodeClients, 1.35, 0},
 	{"in Node: ping-pong, 1 KiB", "node", "ping-pong", "micros", "µs", nodeClients, 1.5, 0},
 }
 
