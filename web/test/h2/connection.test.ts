@@ -612,3 +612,45 @@ test("a connection whose stream ids are used takes no more streams", async () =>
   equal(server.closed, 1);
   deepEqual((await server.got()).slice(2), ["HEADERS 2147483645 +END_STREAM", "HEADERS 2147483647 +END_STREAM"]);
 });
+
+test("the examples of RFC 9113, section 8.8", async () => {
+  const { server, connection } = await started();
+  await server.take();
+  // 8.8.3: a request with content, and its response.
+  const post = connection.open([...request, ["content-type", "image/jpeg"], ["content-length", "123"]]);
+  await post.write(new Uint8Array(123), true);
+  deepEqual(await server.got(), ["HEADERS 1", "DATA 1 (123) +END_STREAM"]);
+  // 8.8.4: trailers; 8.8.5: informational responses before the final one.
+  const final: Header[] = [
+    [":status", "200"],
+    ["content-type", "image/jpeg"],
+    ["trailer", "Foo"],
+  ];
+  server.send(
+    headers(1, [
+      [":status", "100"],
+      ["extension-field", "bar"],
+    ]),
+    headers(1, final),
+    data(1, new Uint8Array(123)),
+    headers(1, [["foo", "bar"]], END_STREAM),
+  );
+  deepEqual(await post.head, final);
+  equal((await readAll(post)).length, 123);
+  deepEqual(post.trailers(), [["foo", "bar"]]);
+  // 8.8.1: a request without content, and a response that is only a header.
+  const get = connection.open(request, true);
+  server.send(
+    headers(
+      3,
+      [
+        [":status", "304"],
+        ["etag", '"xyzzy"'],
+        ["expires", "Thu, 23 Jan ..."],
+      ],
+      END_STREAM,
+    ),
+  );
+  equal((await get.head).length, 3);
+  equal(await get.read(), undefined);
+});
