@@ -24,7 +24,7 @@ type scriptLoad struct {
 	figure  string // the key in the script's output
 	unit    string
 	clients []string // culvert's own, and those that it is compared with
-	bound   float64  // the largest multiple of the others' best figure that culvert's may be; 0: no bound
+	bound   float64  // the largest multiple of the best other figure over WebSockets that culvert's may be; 0: no bound
 	exactly float64  // the figure that culvert's must be; 0: no bound
 }
 

@@ -9,7 +9,7 @@ import type { Connection, Header, Stream } from "./types.js";
 // INITIAL_WINDOW_SIZE 256 KiB (streamWindow), MAX_HEADER_LIST_SIZE 64 KiB.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0\0\x02\0\0\0\0\0\x04\0\x04\0\0\0\x06\0\x01\0\0";
 
-/** The most that is held for a stream that nobody reads, in bytes: its window is given back as it is read. */
+/** The most that is held for a stream that nobody reads, in bytes: its window is given back by the next read. */
 const streamWindow = 1 << 18;
 /** The connection's window is given back as bytes come, so that no stream can stop the others. */
 const connectionWindow = 1 << 30;
