@@ -140,7 +140,7 @@ export async function call(
           const part = await from.read();
           if (!part) {
             if (unread.size()) {
-              throw fault(Code.Internal, "the response ends in a message");
+              throw fault(Code.Internal, "the response ends mid-message");
             }
             return false;
           }
@@ -240,7 +240,7 @@ async function only(messages: AsyncIterable<Message>): Promise<Message> {
     }
   }
   if (found.length !== 1) {
-    throw fault(Code.Unimplemented, `the response has ${found.length} messages, not 1`);
+    throw fault(Code.Unimplemented, `the response has ${found.length} messages, not one`);
   }
   return found[0] as Message;
 }
