@@ -325,7 +325,7 @@ test("a stream that nobody reads stops alone, with at most 256 KiB", async () =>
   }
   equal(windows[1], 0);
   ok(connectionWindow >= 2 ** 29);
-  // What was held is there, and more comes once it is used.
+  // It can be read, and more arrives once the reader asks for the next bytes.
   equal((stalled.read() as Uint8Array).length, 256 * KiB);
   await send(3, 1);
   equal(windows[1], 0);
