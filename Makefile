@@ -225,7 +225,7 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting input
 
 # With this many, each difference that the tests know must occur.
 differential: build node_modules ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (8 min)
-	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/internal/h2 ./bridge/internal/websocket -args -sequences $(SEQUENCES)
+	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/internal/h2 ./internal/websocket -args -sequences $(SEQUENCES)
 	@go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
 	@go -C e2e test -vet=off -count=1 -timeout 0 -run '^TestSequences$$' ./sequences -args -count $$(($(SEQUENCES) / 20)) -out "$(CURDIR)/bin/sequences.jsonl"
 	@cd web && node test/run.js --place node --patience 3600000 h2/differential

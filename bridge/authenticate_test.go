@@ -20,9 +20,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // An authenticator is an Authenticator that is one function.

@@ -13,9 +13,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/replies"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A call is one RPC, whatever protocol carried it here. It is the one record of it, from

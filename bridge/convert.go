@@ -9,11 +9,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/internal/reflection"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/descriptor"
 )
 
 // A transport whose messages are JSON sets call.json. The steps then find the method's

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // lastWords is the time that clients have at the end of Shutdown to receive the end of

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // An asked is an Authenticator that returns what it is told to, or at the context's end.

@@ -20,8 +20,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // fallbackTransport is the name of requests to the web server among those of transports.

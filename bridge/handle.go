@@ -16,8 +16,8 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // newCall makes a call of a host. Its transport adds the facts that the protocol carries:

@@ -3,8 +3,8 @@ package bridge
 import (
 	"errors"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // This file has the heart-beat of answers that are events or lines: a proxy in front of

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/descriptor"
 )
 
 // describedShop are the descriptors of a service with methods of all four kinds.

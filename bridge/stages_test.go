@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
+	"github.com/culvert-grpc/culvert/internal/descriptor"
 )
 
 // A StagePanics lets the calls of one server panic at one stage of their way at a time: in a

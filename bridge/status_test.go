@@ -17,11 +17,11 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/tunnel"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // TestReasons holds the table to the published one: code and HTTP status of

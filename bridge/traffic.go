@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A Traffic is what the calls of one transport on one listener have carried since the

@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // TestTrafficCountsRunningAndEndedCalls, by listener and transport. No count falls when a

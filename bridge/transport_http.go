@@ -16,9 +16,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // newHTTPCall makes the call of an HTTP request from facts of HTTP and not of the

@@ -13,9 +13,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // opampHeader is the header before each message to an agent. It is never written to.

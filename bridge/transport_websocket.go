@@ -18,9 +18,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // accept upgrades a request whose Origin is already judged, with the subprotocol if the client

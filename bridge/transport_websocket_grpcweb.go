@@ -13,9 +13,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // openGRPCSocket opens one call on one WebSocket, in the protocol of improbable-eng's

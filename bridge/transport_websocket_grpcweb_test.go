@@ -20,9 +20,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // endingPair is a call on a WebSocket whose connection holds so many bytes.

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
+	"github.com/culvert-grpc/culvert/internal/websocket"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // socketPair returns a WebSocket as the server has it, and the client's end

@@ -19,9 +19,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/rules"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // TestTunnelWhileDraining is refused before the upgrade, so that its client

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // Descriptors keep a reserve of the process's file descriptors from clients: for

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // noteEnd is called once the connection is closed. as is the connection that the server

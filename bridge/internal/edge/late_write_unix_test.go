@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // TestLateWritesUnderTLS: a write whose deadline has passed sends what the client accepts,

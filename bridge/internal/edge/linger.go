@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A clientConn can linger when it closes. A close with bytes unread makes the kernel

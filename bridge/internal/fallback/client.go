@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A Client is the client's connection after its switch to WebSocket. It implements Conn.

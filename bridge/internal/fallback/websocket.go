@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // errCarried reports that a WebSocket was carried to its end.

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/flood"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/flood"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 type conn struct {

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // By the clock a client's answer, SETTINGS or header may be overdue although the client

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A clock has the times at which a connection must act. The zero time means never.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A stream is one request and its answer. RFC 9113 §5.

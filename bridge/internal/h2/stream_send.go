@@ -6,7 +6,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // pending is the data that a handler waits to have in the connection's buffer. The

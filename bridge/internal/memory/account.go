@@ -7,8 +7,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/buffer"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/buffer"
 )
 
 // An Account counts the memory held for all clients together, and bounds it twice: the

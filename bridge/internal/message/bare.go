@@ -8,8 +8,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // Bare reads the binary messages of a WebSocket, each of which is one message of a method. Body is

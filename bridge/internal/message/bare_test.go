@@ -10,8 +10,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // TestBareReadsWithoutGarbage: what a message costs is its payload.

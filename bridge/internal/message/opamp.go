@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // An OpAMP reads the messages of OpAMP's agents from a WebSocket: each begins with a

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"io"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // SocketBody joins the data of a WebSocket's messages into one body, for the protocol

@@ -9,10 +9,10 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/websocket"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // socketPair returns a WebSocket as the server has it, and the client's end of the

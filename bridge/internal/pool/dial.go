@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // TCP's own watch over a backend: it notices a lost host within 30 s, without asking

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
+	"github.com/culvert-grpc/culvert/internal/descriptor"
 )
 
 // An answer is a ServerReflectionResponse. It is read here, and not by protobuf-go,

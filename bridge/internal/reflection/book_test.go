@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/descriptor"
 )
 
 // TestDescribed: a backend is asked once, by whoever is first.

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/descriptor"
 )
 
 // The bounds of questions about types and extensions. Clients invent names, so each address

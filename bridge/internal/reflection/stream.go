@@ -14,8 +14,8 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
+	"github.com/culvert-grpc/culvert/internal/descriptor"
 )
 
 // ErrNoReflection reports that the backend doesn't offer gRPC server reflection.

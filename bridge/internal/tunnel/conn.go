@@ -9,11 +9,11 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/buffer"
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/buffer"
+	"github.com/culvert-grpc/culvert/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 const (

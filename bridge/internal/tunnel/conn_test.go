@@ -13,10 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/websocket"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // TestTunnelIsAStream: messages, fragments and empty ones are bytes in order,

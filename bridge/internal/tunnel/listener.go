@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
 // Name is the WebSocket subprotocol whose binary messages, joined, are one HTTP/2

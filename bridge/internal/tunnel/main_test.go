@@ -14,9 +14,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/websocket"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 func TestMain(m *testing.M) {

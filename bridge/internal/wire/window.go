@@ -20,8 +20,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // Windows towards the backend. grpc-go's own estimate grows a stream's window to 16 MiB, and

@@ -14,7 +14,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 const (

@@ -12,8 +12,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 var tcpPair = parts.TCPPair // by a short name

@@ -4,8 +4,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // pongDue is the ping that still needs an answer. RFC 6455 §5.5.3: only the latest

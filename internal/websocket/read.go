@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/flood"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/flood"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A messageSource has the reader's state within a message. RFC 6455 §5.4.

@@ -14,9 +14,9 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // pinged runs a test of Watch in a bubble.

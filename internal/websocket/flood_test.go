@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/websocket/wstest"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // TestFramesThatCarryNothing end a WebSocket, whatever few of use are between.

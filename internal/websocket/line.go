@@ -10,8 +10,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/buffer"
-	"github.com/culvert-grpc/culvert/bridge/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/buffer"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A line is the connection under a WebSocket, with the layer between its frames and
