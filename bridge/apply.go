@@ -188,6 +188,7 @@ func newRules(cfg *Config) (*policy, error) {
 	if prefix := p.pathPrefix; prefix != "" && (prefix[0] != '/' || prefix[len(prefix)-1] == '/') {
 		return nil, fmt.Errorf("path prefix %q: it must begin with a slash and not end with one", prefix)
 	}
+	p.path = newPathRules(cfg)
 	var err error
 	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
 		return nil, err

@@ -140,7 +140,7 @@ func TestApplyLowersTheBoundOfHeaders(t *testing.T) {
 	for which, want := range map[string]bool{"lowered": true, "raised": false} {
 		ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-large", strings.Repeat("a", 2*limit+400))
 		err := unary(ctx, dial(t, at[which]), testMethod)
-		if got := err != nil && strings.Contains(err.Error(), "431"); got != want {
+		if got := err != nil && strings.Contains(err.Error(), "server: 431 "); got != want {
 			t.Errorf("%s, HTTP/2: %v, want a 431: %v", which, err, want)
 		}
 	}

@@ -534,6 +534,9 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.TLSSource":       replaces,
 	"Backend.Authority":       replaces,
 	"Backend.Keepalive":       replaces,
+	"Backend.PingTimeout":     replaces,
+	"Backend.PathPrefix":      replaces,
+	"Backend.ConnectTimeout":  replaces,
 	"Backend.Balance":         replaces,
 	"Backend.MaxConnections":  replaces,
 	"Backend.QueueTimeout":    replaces,
@@ -543,6 +546,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.Logger":          ignores,
 	"Backend.Descriptors":     replaces,
 	"Backend.Dial":            ignores,
+	"Backend.Waiting":         ignores,
 
 	"Backend.HealthCheck.Enabled": replaces,
 	"Backend.HealthCheck.Service": replaces,
@@ -560,6 +564,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"AllowMethods":      takes,
 	"DenyMethods":       takes,
 	"TryMethods":        takes,
+	"PassPath":          takes,
 	"PathPrefix":        takes,
 	"PassConnectJSON":   takes,
 	"ConnectGet":        takes,
@@ -575,6 +580,8 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Memory":            takes,
 	"DrainSpread":       takes,
 	"StandardHTTP2":     "http2_server",
+	"Doctor":            takes,
+	"Version":           ignores,
 	"Fallback":          ignores,
 	"FallbackURL":       takes,
 
@@ -632,7 +639,7 @@ var values = []any{
 	[]MethodQuota{{Pattern: "a.B/*"}},
 	[]NamedBackend{{Name: "a", Backend: nowhere}},
 	[]Route{{Name: "all", Backend: DefaultBackend}},
-	&tls.Config{MinVersion: tls.VersionTLS13}, &aTLSSource{}, func() bool { return false },
+	&tls.Config{MinVersion: tls.VersionTLS13}, &aTLSSource{}, func() {}, func() bool { return false },
 	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
 	func(string) bool { return false }, func(string, net.Addr, string) bool { return false },
 	slog.New(slog.DiscardHandler), &aDescriptorSource{}, report.Discard(), report.Words(rules.InFile), authenticator(byToken), http.Handler(http.NotFoundHandler()),
@@ -660,7 +667,7 @@ func TestApplyKnowsEachField(t *testing.T) {
 	i := slices.IndexFunc(values, func(v any) bool { _, ok := v.(*tls.Config); return ok })
 	asNow := values[i].(*tls.Config).Clone()
 	unchanged := func() (Config, Listener) {
-		return Config{Backend: Backend{Target: nowhere.Target, Dial: nowhere.Dial, TLS: asNow}}, Listener{Name: "a", TLS: asNow}
+		return Config{Backend: Backend{Target: nowhere.Target, Dial: nowhere.Dial, Waiting: func() {}, TLS: asNow}}, Listener{Name: "a", TLS: asNow}
 	}
 	cfg, listener := unchanged()
 	s := newServer(t, cfg)

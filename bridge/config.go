@@ -106,13 +106,25 @@ type Config struct {
 	DrainSpread time.Duration
 
 	// Words says the settings that culvert's texts name: those for clients, in the log and in
-	// Snapshot. If nil, they are the fields of Config.
+	// Snapshot. If nil, they are the fields of Config. Texts leave out a setting for which it
+	// returns "".
 	Words report.Words
 
 	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of bridge/internal/h2: on all
 	// listeners, inside tunnels, and in every http.Server that ConfigureHTTP prepares.
 	// docs/guides/http2-server.md lists what is lost.
 	StandardHTTP2 bool
+
+	// Doctor gives culvert.v1.Path, the service by which clients test their way to culvert,
+	// large bounds and the method Report, and serves a page for browsers at
+	// /_culvert/doctor. docs/reference/path.md and doctor.md have them.
+	Doctor bool
+
+	// PassPath leaves culvert.v1.Path to the backend, whose clients test their way to it and
+	// not to this server.
+	PassPath bool
+
+	Version string // of the program, for Report
 
 	// FallbackURL is the web server that gets the requests which aren't calls, upgrades
 	// to WebSockets of its own and preflights for it included: "http://localhost:3000",

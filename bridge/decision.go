@@ -46,6 +46,10 @@ func (p *policy) decide(f *facts) decision {
 	case f.opensTunnel:
 		d.origin = p.judgeTunnel(f.asker)
 		return d
+	case p.path.has(f.path):
+		return p.decidePath(f)
+	case p.path.partOfPage(f) != nil:
+		return decision{final: true}
 	case p.routes == nil:
 		d.Method, _ = routing.ParseMethod(f.path, p.pathPrefix)
 		d.limit = p.methods.match(d.Method)

@@ -46,6 +46,7 @@
 //   - package upstream opens a stream at the backend, and package pool has the connections
 //     (backend.go, services.go: the part that embedders see). check.go and inquiry.go have
 //     what a program asks about a configuration, without a Server.
+//   - path.go, package path: calls of culvert.v1.Path go to culvert's own service.
 //   - pump.go, rules.go: messages are copied both ways, and those that are ready leave together
 //     (packages replies, websocket and edge). Then the client gets the end
 //     (status.go finds out why it ended; report/fault.go makes a status of culvert's own, with
@@ -53,7 +54,7 @@
 //     released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: binding, descriptor,
-// edge, fallback, gate, h2, headers, memory, message, opamp, packing, pool, quota, reflection,
+// edge, fallback, gate, h2, headers, memory, message, opamp, packing, path, pool, quota, reflection,
 // replies, report, routing, tunnel, upstream, websocket and wire; socket, buffer, flood and
 // progress serve several of these. Package tasks has goroutines that outlive the handlers that start them.
 //
@@ -74,6 +75,7 @@
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //	connections to a backend   Server.Close              see pool/doc.go
+//	culvert.v1.Path            Server.Close              Service.Close (package path)
 //
 // Some timers run a function: the registry's look and its relief, a socket.Guard's
 // grace, and a WebSocket's timers (websocket/doc.go). Their owner stops these timers

@@ -12,6 +12,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // This file decides which requests go to the fallback, and with which header: to a web
@@ -34,7 +35,7 @@ func (a *arrival) attemptsCall(r *http.Request) bool {
 	case a.route.bare() != nil:
 	case slices.ContainsFunc(h["Content-Type"], isCallType):
 	case len(h["X-Grpc-Web"]) > 0, len(h["Connect-Protocol-Version"]) > 0:
-	case gate.HasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), gate.HasToken(h["Sec-Websocket-Protocol"], tunnelName):
+	case rules.HasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), rules.HasToken(h["Sec-Websocket-Protocol"], tunnelName):
 		// Its Upgrade is missing: a proxy has removed it.
 	default:
 		method, ok := a.pathMethod()

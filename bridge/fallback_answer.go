@@ -39,6 +39,7 @@ func (x *fallbackExchange) WriteHeader(code int) {
 		return
 	}
 	h := x.w.Header()
+	delete(x.header, "Culvert-Reason") // culvert's own answers have it
 	maps.Copy(h, x.header)
 	if h["X-Request-Id"] == nil {
 		h["X-Request-Id"] = []string{x.info.ID}

@@ -29,7 +29,7 @@ func (k *caller) newCall(r *http.Request, host string, d *decision) *call {
 	c.progress.Clock = &k.s.registry.clock
 	c.info = &report.CallInfo{ID: requestID(r), Transport: k.peer.Transport, Method: d.Method, Peer: k.peer.Addr, Client: k.peer.Client.String(), Listener: k.listening.Name, Authority: host, Begin: time.Now()}
 	if d.route != nil {
-		c.info.Route = d.route.name // settle may find another one
+		c.info.Route, c.info.Own = d.route.name, d.route.own() // settle may find another one
 	}
 	return c
 }

@@ -2,13 +2,16 @@ package bridge
 
 import (
 	"errors"
+	"sync/atomic"
+	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/progress"
 	"github.com/culvert-grpc/culvert/codec"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
-// This file has the heart-beat of answers that are events or lines: a proxy in front of
-// culvert ends an answer in which nothing passes. The registry's look finds the calls that
+// This file has the heart-beat of answers over HTTP whose clients take one: a proxy in front
+// of culvert ends an answer in which nothing passes. The registry's look finds the calls that
 // are due, so no stream has a timer. A goroutine writes each beat, since a client that takes
 // nothing holds up the write, and may hold up neither the look nor other clients.
 
@@ -16,46 +19,58 @@ import (
 // of their goroutines while thousands of calls are due at once.
 const beatsAtOnce = 64
 
-// A beater is the client's end of a call whose client gets beats.
-type beater interface {
-	lastSent() int64 // when anything was last sent, on the registry's clock
+// beats are the heart-beats of a call.
+type beats struct {
+	h  *httpStream
+	in interface { // the stream that has h
+		beat() error              // writes one
+		beatEvery() time.Duration // for how long nothing may be sent; 0: for ever
+	}
 
-	// startBeat has a beat written. It returns false after the end of the server.
-	startBeat() bool
+	sends, at atomic.Int64 // the progress's Sends when they last changed, and when that was, on the registry's clock
+}
+
+// lastSent returns when anything was last sent, as far as a look has seen it.
+func (b *beats) lastSent(p *progress.Record, now int64) int64 {
+	if sends := p.Sends.Load(); b.sends.Swap(sends) != sends {
+		b.at.Store(now - 1)
+	}
+	return b.at.Load()
 }
 
 // beatDue reports whether the call is due for a beat. The first beat is the beginning of
-// the answer. Until the call is authorized and has its route, culvert can still refuse it
-// with an HTTP status.
+// the answer.
 func (w *watched) beatDue(now int64) bool {
-	if w.beats == nil {
+	b := w.beats
+	if b == nil || w.progress.Sending.Load() != 0 {
 		return false
 	}
-	m := w.chosen.Load().bare()
-	return m != nil && m.Heartbeat > 0 && w.progress.Sending.Load() == 0 && elapsed(now, max(w.began, w.beats.lastSent())) >= m.Heartbeat
+	last, every := b.lastSent(&w.progress, now), b.in.beatEvery()
+	return every > 0 && elapsed(now, max(w.began, last)) >= every
 }
 
-func (l *linesStream) lastSent() int64 { return l.answer.sent.Load() }
-
-func (l *linesStream) startBeat() bool {
-	return l.call.s.sockets.Start(func() {
-		if err := l.beat(); err != nil && !errors.Is(err, socket.ErrEnded) {
-			l.call.cancel(err)
+// start has a beat written. It returns false after the end of the server.
+func (b *beats) start() bool {
+	c := b.h.call
+	return c.s.sockets.Start(func() {
+		if err := b.one(); err != nil && !errors.Is(err, socket.ErrEnded) {
+			c.cancel(err)
 		}
 	})
 }
 
-// beat writes a beat, unless the call has gone on meanwhile. It returns why the call must
+// one writes a beat, unless the call has gone on meanwhile. It returns why the call must
 // end, or nil.
-func (l *linesStream) beat() (err error) {
-	defer l.call.catch("a heart-beat", &err)
-	err = l.guard.WriteBetween(func() error {
-		if !l.call.beatDue(l.call.s.registry.now()) {
+func (b *beats) one() (err error) {
+	c := b.h.call
+	defer c.catch("a heart-beat", &err)
+	err = b.h.guard.WriteBetween(func() error {
+		if !c.beatDue(c.s.registry.now()) {
 			return nil
 		}
-		l.call.progress.BeginSend()
-		defer l.call.progress.EndSend()
-		return l.answer.beat(&l.httpStream)
+		c.progress.BeginSend()
+		defer c.progress.EndSend()
+		return b.in.beat()
 	})
 	if err != nil && !errors.Is(err, socket.ErrEnded) {
 		err = writeFault(err)
@@ -63,9 +78,26 @@ func (l *linesStream) beat() (err error) {
 	return err
 }
 
+// goesOn notes that a message is written, since a beat may have been under way.
+func (h *httpStream) goesOn() {
+	if h.call.beats != nil {
+		h.call.progress.SentPiece()
+	}
+}
+
+// beatEvery is for events and lines. Until the call is authorized and has its route, culvert
+// can still refuse it with an HTTP status.
+func (l *linesStream) beatEvery() time.Duration {
+	if m := l.call.chosen.Load().bare(); m != nil {
+		return m.Heartbeat
+	}
+	return 0
+}
+
 // beat sends a comment or an empty line. An event's end has an empty line of its own: to
 // some clients another one is an event without data.
-func (e *linesAnswer) beat(h *httpStream) error {
+func (l *linesStream) beat() error {
+	h, e := &l.httpStream, &l.answer
 	if !h.out.begun {
 		e.begin(h, codec.Fields(nil), false)
 	}
@@ -80,6 +112,21 @@ func (e *linesAnswer) beat(h *httpStream) error {
 	if _, err := w.Write([]byte(line)); err != nil {
 		return err
 	}
-	e.noteSent(h)
 	return h.flush()
 }
+
+// beatEvery is for gRPC-Web, in which a refusal has no HTTP status of its own.
+func (*grpcStream) beatEvery() time.Duration { return codec.HeartbeatEvery }
+
+// beat sends a frame without payload. It may begin the answer before there is metadata.
+func (g *grpcStream) beat() error {
+	h := &g.httpStream
+	if !h.out.begun {
+		h.w.Header()[codec.Heartbeat] = headerLate
+		g.answer.begin(h, codec.Fields(nil), false)
+	}
+	return g.answer.frame(h, codec.FlagHeader, nil, false)
+}
+
+// These header values are never written to.
+var headerWhole, headerLate = []string{codec.HeaderWhole}, []string{codec.HeaderLate}

@@ -3,6 +3,9 @@ package bridge
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,7 +16,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // aLine is a reply in protobuf, and what an event or a line has of it.
@@ -235,5 +241,108 @@ func beatsAndReplies(t *testing.T, transport *http.Transport) {
 	rest, err := io.ReadAll(body)
 	if !strings.HasSuffix(blankless(string(rest)), blankless("event: status\ndata: "+`{"@status":{"code":0,"status":"OK"}}`+"\n\n")) || err != nil {
 		t.Errorf("the end is %q, %v", rest, err)
+	}
+}
+
+// TestHeartbeatsOfGRPCWeb: an answer has them if its request asks for them, also before there is
+// metadata, which a frame brings then.
+func TestHeartbeatsOfGRPCWeb(t *testing.T) {
+	const whole, late = 20 * time.Second, 40 * time.Second
+	for name, c := range map[string]struct {
+		contentType string
+		asks        bool
+		header      time.Duration // when the backend sends metadata
+		begins      time.Duration // when the answer does
+		says        string
+		beats       int
+	}{
+		"metadata at once":   {"application/grpc-web+proto", true, 0, 0, codec.HeaderWhole, 5},
+		"late metadata":      {"application/grpc-web+proto", true, whole, codec.HeartbeatEvery, codec.HeaderLate, 4},
+		"nobody asks":        {"application/grpc-web+proto", false, whole, whole, "", 0},
+		"text":               {"application/grpc-web-text+proto", true, whole, whole, "", 0},
+		"streams of Connect": {"application/connect+proto", true, whole, whole, "", 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			connect := bareBubble(t, func(ss grpc.ServerStream) error {
+				time.Sleep(c.header)
+				if err := ss.SendHeader(metadata.Pairs("x-late", "a", "x-late", "b", "k-bin", "\x00")); err != nil {
+					return err
+				}
+				time.Sleep(late - c.header)
+				if err := ss.SendMsg([]byte("hello")); err != nil {
+					return err
+				}
+				ss.SetTrailer(metadata.Pairs("x-end", "c"))
+				return status.Error(codes.NotFound, "no")
+			}, func(cfg *Config) { cfg.Routes = nil })
+			transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx) }}
+			defer transport.CloseIdleConnections()
+			body := string(framed(0, []byte("hello")))
+			if strings.Contains(c.contentType, "text") {
+				body = base64.StdEncoding.EncodeToString([]byte(body))
+			}
+			r := newRequest(t, http.MethodPost, "http://culvert"+testMethod, body)
+			r.Header.Set("Content-Type", c.contentType)
+			if c.asks {
+				r.Header.Set(codec.Heartbeat, codec.HeartbeatWanted)
+			}
+			begun := time.Now()
+			res, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if took := time.Since(begun); res.StatusCode != http.StatusOK || !about(took, c.begins) || res.Header.Get(codec.Heartbeat) != c.says {
+				t.Errorf("%s: answered %d with %q after %v", name, res.StatusCode, res.Header, took)
+			}
+			if c.says == "" {
+				if rest, err := io.ReadAll(res.Body); time.Since(begun) != late || err != nil || len(rest) == 0 {
+					t.Errorf("%s: %q, %v after %v", name, rest, err, time.Since(begun))
+				}
+				return
+			}
+			md, frames, beats := readBeating(t, res)
+			if got := fmt.Sprint(md["X-Late"], md["K-Bin"]); got != "[a b] [AA]" {
+				t.Errorf("%s: metadata %s", name, got)
+			}
+			if beats < c.beats || len(frames) != 2 || frames[0] != `0 "hello"` || !strings.Contains(frames[1], "grpc-status: 5") || !strings.Contains(frames[1], "x-end: c") {
+				t.Errorf("%s: %d beats and %q", name, beats, frames)
+			}
+		})
+	}
+}
+
+// readBeating reads an answer to its end: its metadata, its frames, and how many heart-beats it has. It is
+// never quiet for longer than one lets it be.
+func readBeating(t *testing.T, res *http.Response) (md http.Header, frames []string, beats int) {
+	t.Helper()
+	md = res.Header
+	for {
+		begun := time.Now()
+		f, payload, err := codec.ReadFrame(res.Body, codec.ParseBeatingFrameHeader, 1<<10)
+		if errors.Is(err, io.EOF) {
+			return md, frames, beats
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pause := time.Since(begun); pause > codec.HeartbeatEvery+2*lookInterval {
+			t.Errorf("nothing came for %v", pause)
+		}
+		switch {
+		case f.Flags != codec.FlagHeader:
+			frames = append(frames, fmt.Sprintf("%x %q", f.Flags, payload))
+		case len(payload) == 0:
+			beats++
+		default:
+			block, err := codec.ParseHeaderBlock(payload)
+			if err != nil {
+				t.Error(err)
+			}
+			md = http.Header{}
+			for field, values := range block {
+				md[http.CanonicalHeaderKey(field)] = values
+			}
+		}
 	}
 }

@@ -34,6 +34,7 @@ type policy struct {
 	fallbackURL string          // its address
 
 	connect connectRules
+	path    pathRules
 
 	tryOrigins     bool
 	pathPrefix     string

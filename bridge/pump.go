@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
+	"github.com/culvert-grpc/culvert/bridge/internal/path"
 	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
@@ -81,7 +82,9 @@ func (c *call) conclude(ctx context.Context, trailer metadata.MD, err error) {
 	if f, ok := errors.AsType[*report.Fault](err); ok && f.Mute {
 		c.cancel(err) // at once: Finish may take seconds with a silent peer
 	}
-	err = endOf(ctx, err)
+	if err = endOf(ctx, err); c.route.own() {
+		err = path.Ending(err)
+	}
 	// Keep this order: the client gets the end, the upstream's stream is released, and
 	// the other goroutines end before the caller continues.
 	c.finishWith(err, trailer)

@@ -60,7 +60,7 @@ func (a *arrival) isOverLowered(r *http.Request) bool {
 func (a *arrival) readable() bool { return a.origin.Allowed || a.policy.tryOrigins }
 
 // exposed lists the header fields of a refusal that a page may read.
-const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post"
+const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post, Culvert-Reason"
 
 // answer answers with a fault in the form that the request asks for. An allowed page can
 // read it, and a gRPC-Web client finds the text in grpc-message. On HTTP/1.1 the connection
@@ -74,6 +74,7 @@ func (a *arrival) answer(w http.ResponseWriter, r *http.Request, f *report.Fault
 	}
 	gate.VaryAnswer(h)
 	grpcWebRefusal(h, r, code, f.Text)
+	markRefusal(h, f.Reason)
 	setHeaders(h, f.Header)
 	if seconds := f.RetrySeconds(); seconds != "" {
 		h.Set("Retry-After", seconds)
@@ -91,6 +92,10 @@ func (a *arrival) answer(w http.ResponseWriter, r *http.Request, f *report.Fault
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, body) //nolint:gosec,nolintlint // plain text or JSON, see its type above; gosec sees it in some runs alone; the client may be gone
 }
+
+// markRefusal marks an answer that isn't a call's as culvert's own, and none of a box on the
+// way.
+func markRefusal(h http.Header, why report.Reason) { h.Set("Culvert-Reason", string(why)) }
 
 // setHeaders sets names and values in turn.
 func setHeaders(h http.Header, pairs []string) {

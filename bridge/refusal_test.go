@@ -60,6 +60,9 @@ func TestRefusedRequestsCloseTheirConnection(t *testing.T) {
 			continue
 		}
 		got := answers[0]
+		if got.Header.Get("Culvert-Reason") == "" {
+			t.Errorf("%s: nothing shows that the answer is culvert's: %v", c.name, got.Header)
+		}
 		if got.StatusCode != c.want || !got.Close || c.header != "" && got.Header.Get(c.header) == "" {
 			t.Errorf("%s: got %s, close %v, %v; want %d that closes, with %s", c.name, got.Status, got.Close, got.Header, c.want, c.header)
 		}

@@ -113,7 +113,7 @@ func (g *registry) lookAt(w *watched, now int64) (beats bool) {
 		w.cancel(cause)
 		return false
 	}
-	return w.beatDue(now) && w.beats.startBeat()
+	return w.beatDue(now) && w.beats.start()
 }
 
 // looked ends look, and has it run again later.

@@ -209,6 +209,10 @@ func (a *arrival) originAllowed(w http.ResponseWriter, r *http.Request) bool {
 
 // serveOther answers a request that isn't a call.
 func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
+	if page := a.policy.path.partOfPage(&a.facts); page != nil {
+		page.ServeHTTP(w, r)
+		return
+	}
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
 	case a.fallsBack(r):

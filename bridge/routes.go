@@ -12,6 +12,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/binding"
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
+	"github.com/culvert-grpc/culvert/bridge/internal/path"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -108,6 +109,7 @@ type treatment struct {
 	messageBytes int
 	headerBytes  int
 	message      *binding.Route // nil: the route is for calls
+	bounds       *path.Bounds   // of culvert.v1.Path, whose route it is; nil: it is one of the configuration
 }
 
 // edit sets and removes metadata. The values are the route's own: nobody may write to

@@ -32,6 +32,7 @@ type RouteAnswer struct {
 	UnknownHost bool               // a listener on loopback refuses the request for its host
 	Candidates  []report.Candidate // all routes; see routing.Table.Explain
 
+	Own     bool   // culvert answers the call itself: it is one of culvert.v1.Path
 	Route   int    // the index of the call's route; -1: the configuration has no routes, or none matches
 	Method  string // as the backend receives it; "": no route matches
 	Backend string // "": the route splits its calls, and the request lacks the key
@@ -69,6 +70,8 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	a := &RouteAnswer{Host: q.Host, Path: q.Path, Route: -1, Origins: -1, MethodLimits: -1}
 	a.UnknownHost = r.Loopback && !p.origins.AllowsHost(r.URL.Host)
 	switch {
+	case last.route.own():
+		a.Own, a.Path = true, last.Method
 	case p.routes == nil:
 		a.Path, a.Backend = last.Method, p.router.unrouted
 	case r.Transport == messageName:
@@ -79,14 +82,18 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 		return a, nil
 	case a.Path == "":
 		return nil, fmt.Errorf("the path %q is not a method's: want %s/package.Service/Method", f.path, p.pathPrefix)
-	case p.routes != nil:
+	case p.routes != nil && !a.Own:
 		a.Candidates = p.routes.table.Explain(&q)
 		if last.route == nil {
 			return a, nil
 		}
 		a.explainRoute(cfg, p.routes, last.route, md)
 	}
-	a.Method, a.Denied = last.Method, p.router.policy.DeniedBy(last.Method)
+	if a.Method = last.Method; !a.Own {
+		a.Denied = p.router.policy.DeniedBy(last.Method)
+	} else if p.path.authorize(last.Method) != nil {
+		a.Denied = report.KeyDoctor
+	}
 	for i := range p.methods {
 		if &p.methods[i] == last.limit {
 			a.MethodLimits = i

@@ -17,6 +17,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/h2"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/opamp"
+	"github.com/culvert-grpc/culvert/bridge/internal/path"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
 	"github.com/culvert-grpc/culvert/bridge/internal/tunnel"
@@ -39,10 +40,11 @@ type Server struct {
 	methods   methodCounts        // shared by all policies
 	routes    routeCounts         // shared by all policies
 
-	upstreams *upstream.Set
-	account   *memory.Account
-	registry  *registry
-	panics    *report.Panics
+	upstreams     *upstream.Set
+	account       *memory.Account
+	registry      *registry
+	panics        *report.Panics
+	timerPanicked func(v any) // notes a panic of a WebSocket's timer
 
 	droppedValues atomic.Int64 // of metadata
 	refusals      *report.Refusals
@@ -61,6 +63,7 @@ type Server struct {
 	polls   *opamp.Table     // the agents that poll
 	sockets tasks.Group      // calls and tunnels on WebSockets, and of polls' sessions, which outlive their HTTP handlers; and heart-beats
 	workers sync.WaitGroup   // that serves the tunnels
+	path    *path.Service    // that culvert answers itself
 }
 
 // New returns a Server. The backends needn't be up yet: until one is, its calls end
@@ -75,6 +78,7 @@ func New(cfg Config) (*Server, error) {
 		s.obs = report.Discard()
 	}
 	s.panics = report.NewPanics(s.log)
+	s.timerPanicked = func(v any) { _ = s.panics.Note("a WebSocket's timer", v) }
 	s.cfg.Words = s.panics.GuardWords(cfg.Words)
 	s.log, s.obs = s.cfg.Words.Log(s.panics.GuardLog(s.log)), s.panics.Guard(s.obs)
 	s.upstreams = upstream.NewSet()
@@ -95,6 +99,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.backends = change.to
+	s.path = path.New(path.Options{Log: s.log, Panics: s.panics, Words: s.cfg.Words, Account: s.account, HeaderBytes: limits.HeaderBytes})
 	s.loop = newID()
 	s.registry = newRegistry(s.account, s.panics, s.edge.Idle)
 	s.serveTunnels()
@@ -276,5 +281,6 @@ func (s *Server) Close() error {
 		p.fallback.Close()
 	}
 	s.upstreams.Close()
+	s.path.Close()
 	return nil
 }

@@ -104,11 +104,18 @@ func (c *call) authorize(_ context.Context) error {
 	if c.unsettled != nil { // settle found no route, or wasn't asked
 		return c.policy.noRoute(c.unsettled)
 	}
+	if c.route.own() {
+		return c.policy.path.authorize(c.Method)
+	}
 	return c.policy.router.authorize(c.Method, c.peer.Addr)
 }
 
 // chooseBackend selects the backend, and acquires its upstream.
 func (c *call) chooseBackend(_ context.Context) (err error) {
+	if c.route.own() {
+		c.to, err = c.s.path.Acquire()
+		return err
+	}
 	rt := &c.policy.router
 	c.info.Backend = rt.unrouted
 	if c.route != nil {

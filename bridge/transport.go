@@ -5,6 +5,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A transport is one client protocol. It recognizes its requests, reads what they ask for,
@@ -105,6 +106,6 @@ func posts(contentType string) func(*http.Request) bool {
 // offers accepts a WebSocket upgrade that offers the subprotocol.
 func offers(subprotocol string) func(*http.Request) bool {
 	return func(r *http.Request) bool {
-		return gate.IsUpgrade(r) && gate.HasToken(r.Header["Sec-Websocket-Protocol"], subprotocol)
+		return gate.IsUpgrade(r) && rules.HasToken(r.Header["Sec-Websocket-Protocol"], subprotocol)
 	}
 }

@@ -131,6 +131,10 @@ func newGRPCStream(d *dialect, w http.ResponseWriter, r *http.Request, c *call) 
 		g.answer.text = true
 	}
 	g.httpStream.open(w, r, c, &g.answer)
+	if d == web && !g.answer.text && r.Header[codec.Heartbeat] != nil {
+		c.beats = &beats{h: &g.httpStream, in: g}
+		w.Header()[codec.Heartbeat] = headerWhole
+	}
 	g.trailing = d.trailers
 	g.frames.Coding = c.coding
 	g.body.Body, g.body.Frames = g.source, &g.frames

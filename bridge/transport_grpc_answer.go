@@ -25,6 +25,9 @@ type grpcAnswer struct {
 // header implements encoder.
 func (e *grpcAnswer) header(h *httpStream, md metadata.MD, more bool) error {
 	e.packed = h.call.packReplies && (e.d.trailers || e.d.connect)
+	if h.out.begun { // by a heart-beat
+		return e.frame(h, codec.FlagHeader, mem.BufferSlice{mem.SliceBuffer(codec.AppendHeaderBlock(nil, codec.Fields(md)))}, more)
+	}
 	e.begin(h, codec.Fields(md), more)
 	return h.flushUnless(more)
 }
@@ -85,6 +88,11 @@ func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error 
 	if !h.out.begun {
 		e.begin(h, codec.Fields(nil), more)
 	}
+	return e.frame(h, flag, m, more)
+}
+
+// frame sends one frame.
+func (e *grpcAnswer) frame(h *httpStream, flag byte, m mem.BufferSlice, more bool) error {
 	w, err := h.room(codec.FrameHeaderBytes+m.Len(), more)
 	if err != nil {
 		return err

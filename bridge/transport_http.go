@@ -27,7 +27,10 @@ import (
 func (a *arrival) newHTTPCall(r *http.Request) (c *call, err error) {
 	c = a.newCall(r, a.host, &a.decision)
 	defer c.catch("the beginning of a call", &err)
-	if a.policy.routes != nil {
+	if a.route.own() {
+		c.route = a.pathRoute(r)
+	}
+	if a.policy.routes != nil || a.route != nil {
 		c.unsettled = &a.facts
 	}
 	c.blind = a.on.CutsReaders(r)

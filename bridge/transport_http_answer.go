@@ -67,6 +67,7 @@ func (h *httpStream) Send(m mem.BufferSlice, more bool) error {
 	sent := false
 	err := h.guard.Write(func() error {
 		sent = true
+		h.goesOn()
 		return h.encoder.message(h, m, more)
 	})
 	if !sent {
@@ -268,6 +269,7 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 		h.call.on.FinishBody(h.w, h.r, h.source)
 	}
 	err := h.guard.LastWrite(func(late bool) error {
+		h.goesOn()
 		if !late {
 			return h.encoder.end(h, st, trailer)
 		}

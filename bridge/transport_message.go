@@ -14,6 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
@@ -29,7 +30,7 @@ func messageMistake(r *http.Request, a *arrival) *report.Fault {
 		return opampMistake(r)
 	case m.InJSON() && (m.OverHTTP() || !gate.IsUpgrade(r)):
 		return plainMistake(r, m)
-	case gate.IsUpgrade(r) && (m.Subprotocol == "" || gate.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
+	case gate.IsUpgrade(r) && (m.Subprotocol == "" || rules.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
 		return nil
 	case gate.IsUpgrade(r):
 		return likely(http.StatusBadRequest, "this path needs the WebSocket subprotocol "+m.Subprotocol)

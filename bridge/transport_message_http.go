@@ -5,7 +5,6 @@ import (
 	"context"
 	"iter"
 	"net/http"
-	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -53,7 +52,8 @@ func openLines(w http.ResponseWriter, r *http.Request, c *call) (downstream, err
 	l := new(linesStream)
 	l.answer.route = c.route.bare()
 	l.open(w, r, c, &l.answer)
-	c.beats = l
+	l.beats.h, l.beats.in = &l.httpStream, l
+	c.beats = &l.beats
 	c.convertJSON()
 	if r.Method == http.MethodGet {
 		request, err := codec.ParseMessageQuery(r.URL.RawQuery)
@@ -69,12 +69,12 @@ func openLines(w http.ResponseWriter, r *http.Request, c *call) (downstream, err
 type linesStream struct {
 	wholeStream
 	answer linesAnswer
+	beats  beats
 }
 
 // A linesAnswer is the encoder of events and of lines.
 type linesAnswer struct {
 	route *binding.Route
-	sent  atomic.Int64 // when something was last sent, on the progress's clock
 }
 
 // header implements encoder. Behind a heart-beat it is too late for metadata.
@@ -94,19 +94,11 @@ func (e *linesAnswer) begin(h *httpStream, fields iter.Seq2[string, string], mor
 	header := h.makeWebHeader(fields)
 	header["Content-Type"] = []string{contentType}
 	h.begin(http.StatusOK, more)
-	e.noteSent(h)
-}
-
-// noteSent notes that the client gets a part of the answer.
-func (e *linesAnswer) noteSent(h *httpStream) {
-	h.call.progress.SentPiece()
-	e.sent.Store(h.call.progress.Clock.Load())
 }
 
 // message implements encoder. JSON text that culvert writes has no line break.
 func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
 	defer m.Free()
-	h.call.progress.SentPiece() // a heart-beat that was under way is over
 	if !h.out.begun {
 		e.begin(h, codec.Fields(nil), more)
 	}
@@ -124,7 +116,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 			return err
 		}
 	}
-	e.noteSent(h)
+	h.call.progress.SentPiece()
 	return h.flushUnless(more)
 }
 
@@ -132,7 +124,6 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 // status, as a unary call of the Connect protocol does. Otherwise the last event, or a last
 // line, has the status.
 func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
-	h.call.progress.SentPiece() // a heart-beat that was under way is over
 	if !h.out.begun && st.Code() != codes.OK {
 		return h.fail(st)
 	}

@@ -14,11 +14,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
-	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/internal/socket"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
@@ -30,8 +30,8 @@ import (
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string, held *memory.Entry) (*websocket.Conn, error) {
 	on := s.edge.Of(r)
 	return websocket.Accept(w, r, websocket.Options{
-		Subprotocol: gate.FindToken(r.Header["Sec-Websocket-Protocol"], subprotocol), Pool: s.account.Pool, Out: held.Buffers(), Panics: s.panics,
-		Refused: func() { on.CloseBehindRefusal(w, r) }, Closed: on.Taken(),
+		Subprotocol: rules.FindToken(r.Header["Sec-Websocket-Protocol"], subprotocol), Pool: s.account.Pool, Out: held.Buffers(), Panicked: s.timerPanicked,
+		Refused: func() { markRefusal(w.Header(), report.ReasonBadRequest); on.CloseBehindRefusal(w, r) }, Closed: on.Taken(),
 	})
 }
 

@@ -21,7 +21,7 @@ type watched struct {
 	limits   *Limits
 	spread   edge.Spread           // for its own time limits
 	chosen   atomic.Pointer[route] // the route, once it is selected for good; nil: none
-	beats    beater                // nil: its client gets no heart-beats
+	beats    *beats                // nil: its client gets no heart-beats
 	held     *memory.Entry         // the memory counted for it
 	progress progress.Record
 	in, out  traffic

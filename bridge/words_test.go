@@ -46,6 +46,48 @@ func TestWordsOfSettings(t *testing.T) {
 	}
 }
 
+// TestNoWords: a program that has no settings gets texts without the clauses that name them.
+func TestNoWords(t *testing.T) {
+	none := report.Words(func(string, string, bool) string { return "" })
+	a, b := report.Named(report.KeyMessageBytes), report.Named(report.KeyMemory)
+	for text, want := range map[string]string{
+		"nothing; or so":                                            "nothing; or so",
+		"over the limit of 2 (" + a + ")":                           "over the limit of 2",
+		"over (" + a + "), it says":                                 "over, it says",
+		"send less or raise " + a:                                   "send less",
+		"send less, or raise " + a:                                  "send less",
+		"wait; raise " + a:                                          "wait",
+		"wait; raise it, " + a + " or " + b:                         "wait; raise it",
+		"send less, raise " + a + ", or lower " + b + " for others": "send less",
+		"add it to " + a + " if it is yours":                        "",
+		"set " + a + "; or call again":                              "call again",
+		"set " + a + ", or " + b + "; or call again":                "call again",
+		"is it yours? add it to " + a:                               "",
+		"(add it to " + a + ")":                                     ")",
+	} {
+		if got := none.Say(text); got != want {
+			t.Errorf("%q says %q, want %q", text, got, want)
+		}
+	}
+	for _, row := range report.Reasons(none) {
+		for _, text := range []string{row.Meaning, row.Remedy} {
+			if strings.ContainsAny(text, "\x0e\x0f_") || strings.HasSuffix(text, "raise") || strings.HasSuffix(text, " or") || strings.ContainsAny(text[max(0, len(text)-1):], ",;: ") || strings.Contains(text, "()") {
+				t.Errorf("%s: %q", row.Reason, text)
+			}
+		}
+		t.Logf("%s: %s (%s)", row.Reason, row.Meaning, row.Remedy)
+	}
+	f := report.OverLimit(report.KeyCalls, 0, "too many")
+	f.Remedy = "raise " + report.Named(report.KeyCalls)
+	if got := f.In(none).Status("", false).Message(); got != "too many" {
+		t.Errorf("%q", got)
+	}
+	f = report.New(report.ReasonUpstreamUnreachable, "no").Because(io.EOF)
+	if got := f.In(none).Status("7", true).Message(); got != "no: EOF (try again)" {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestSettingsAreFields: each marked setting in a text of the table stands for a field that
 // there is.
 func TestSettingsAreFields(t *testing.T) {

@@ -11,7 +11,8 @@
 //   - websocket_grpcweb.go: the byte before each client message of grpc-websockets.
 //   - text.go: the base64 around the frames in gRPC-Web-text.
 //   - metadata.go: header fields as gRPC metadata and back.
-//   - status.go, percent.go: a status as trailers, its message as header text.
+//   - status.go, percent.go: a status as trailers, its message as header text;
+//     status_parse.go reads it.
 //   - timeout.go: the grpc-timeout header.
 //   - connect.go, connect_get.go: the Connect protocol's codes, JSON, time-out and
 //     queries. Its envelopes are the frames of frame.go.

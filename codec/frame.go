@@ -40,10 +40,21 @@ type FrameHeader struct {
 // The length is the peer's claim. Check it before allocating for it.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 func ParseFrameHeader(b []byte) (h FrameHeader, n int, err error) {
+	return parseFrameHeader(b, FlagCompressed|FlagTrailers)
+}
+
+// ParseEnvelopeHeader is ParseFrameHeader for an envelope of a Connect stream, whose flags are
+// FlagCompressed and FlagEndStream.
+// https://connectrpc.com/docs/protocol#streaming-response
+func ParseEnvelopeHeader(b []byte) (h FrameHeader, n int, err error) {
+	return parseFrameHeader(b, FlagCompressed|FlagEndStream)
+}
+
+func parseFrameHeader(b []byte, flags byte) (h FrameHeader, n int, err error) {
 	if len(b) == 0 {
 		return FrameHeader{}, 0, nil
 	}
-	if b[0]&^(FlagCompressed|FlagTrailers) != 0 {
+	if b[0]&^flags != 0 {
 		return FrameHeader{}, 0, fmt.Errorf("%w 0x%02x", ErrReservedFlag, b[0])
 	}
 	if len(b) < FrameHeaderBytes {

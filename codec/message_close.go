@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -53,6 +54,38 @@ func MessageStatus(st *status.Status) []byte {
 		panic("BUG: a status can't be JSON: " + err.Error())
 	}
 	return text
+}
+
+// ParseMessageClose returns the status in a close frame's code and text, as MessageClose writes
+// them. ok is false if the code has none: then the WebSocket was closed for another reason.
+func ParseMessageClose(closeCode int, text string) (st *status.Status, ok bool) {
+	switch {
+	case closeCode == closeOK:
+		return status.New(codes.OK, ""), true
+	case closeCode > closeError && closeCode <= closeError+999:
+		return status.New(codes.Code(closeCode-closeError), text), true
+	}
+	return nil, false
+}
+
+// ParseMessageStatus returns the status in the last message of a call, as MessageStatus writes
+// it. ok is false for any other text.
+func ParseMessageStatus(text []byte) (st *status.Status, ok bool) {
+	var told map[string]*struct {
+		Code    *uint32         `json:"code"` // codes.Code reads only those that it knows
+		Message string          `json:"message"`
+		Details []connectDetail `json:"details"`
+	}
+	if json.Unmarshal(text, &told) != nil || len(told) != 1 {
+		return nil, false
+	}
+	s := told["@status"]
+	if s == nil || s.Code == nil {
+		return nil, false
+	}
+	p := &spb.Status{Code: int32(*s.Code), Message: s.Message} // as grpc-go writes a code that large
+	p.Details, _ = parseDetails(s.Details)                     // without those that can't be read
+	return status.FromProto(p), true
 }
 
 // statusName returns the name of a status as google/rpc/code.proto has it.

@@ -50,3 +50,30 @@ func timeoutUnit(c byte) time.Duration {
 	}
 	return 0
 }
+
+// maxTimeoutValue is the largest number of maxTimeoutDigits digits.
+const maxTimeoutValue = 99999999
+
+// FormatTimeout returns d as a grpc-timeout header: in the finest unit that takes at most
+// eight digits, rounded up so that the reader never gives up before the writer does. grpc-go
+// chooses the same unit. A d of 0 or less is "0n", expired.
+func FormatTimeout(d time.Duration) string {
+	if d <= 0 {
+		return "0n"
+	}
+	for _, unit := range []byte("numSM") {
+		if v := divideUp(d, timeoutUnit(unit)); v <= maxTimeoutValue {
+			return strconv.FormatInt(v, 10) + string(unit)
+		}
+	}
+	return strconv.FormatInt(divideUp(d, time.Hour), 10) + "H" // at most 2562048H
+}
+
+// divideUp returns d/unit, rounded up.
+func divideUp(d, unit time.Duration) int64 {
+	v := d / unit
+	if d%unit > 0 {
+		v++
+	}
+	return int64(v)
+}

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -18,8 +17,8 @@ type timeoutVectors struct {
 
 func TestEncodeTimeout(t *testing.T) {
 	for _, v := range readVectors[timeoutVectors](t, "timeout.json").Encode {
-		if got := timeoutOf(time.Duration(v.NS)); got != v.Text {
-			t.Errorf("timeoutOf(%d) = %q, want %q", v.NS, got, v.Text)
+		if got := FormatTimeout(time.Duration(v.NS)); got != v.Text {
+			t.Errorf("FormatTimeout(%d) = %q, want %q", v.NS, got, v.Text)
 		}
 	}
 }
@@ -45,27 +44,27 @@ func TestParseTimeoutRefuses(t *testing.T) {
 	}
 }
 
-// checkTimeout holds timeoutOf to what a reader relies on: the text parses,
+// checkTimeout holds FormatTimeout to what a reader relies on: the text parses,
 // to no less than d, and to less than d plus one of its unit.
 func checkTimeout(t *testing.T, d time.Duration) {
 	t.Helper()
-	text := timeoutOf(d)
+	text := FormatTimeout(d)
 	got, err := ParseTimeout(text)
 	if err != nil {
-		t.Fatalf("timeoutOf(%d) = %q: %v", d, text, err)
+		t.Fatalf("FormatTimeout(%d) = %q: %v", d, text, err)
 	}
 	if d <= 0 {
 		if got != 0 {
-			t.Errorf("timeoutOf(%d) = %q, want 0", d, text)
+			t.Errorf("FormatTimeout(%d) = %q, want 0", d, text)
 		}
 		return
 	}
 	unit := timeoutUnit(text[len(text)-1])
 	if got < d || got != math.MaxInt64 && got-d >= unit {
-		t.Errorf("timeoutOf(%d) = %q, which is %d", d, text, got)
+		t.Errorf("FormatTimeout(%d) = %q, which is %d", d, text, got)
 	}
 	if finer := unit / 1000; unit <= time.Second && finer > 0 && divideUp(d, finer) <= maxTimeoutValue {
-		t.Errorf("timeoutOf(%d) = %q, though a finer unit fits", d, text)
+		t.Errorf("FormatTimeout(%d) = %q, though a finer unit fits", d, text)
 	}
 }
 
@@ -122,31 +121,4 @@ func BenchmarkParseTimeout(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-}
-
-// maxTimeoutValue is the largest number of maxTimeoutDigits digits.
-const maxTimeoutValue = 99999999
-
-// timeoutOf encodes d as a grpc-timeout header: in the finest unit that takes
-// at most eight digits, rounded up so that the reader never gives up before the
-// writer does. grpc-go chooses the same unit. A d of 0 or less is "0n", expired.
-func timeoutOf(d time.Duration) string {
-	if d <= 0 {
-		return "0n"
-	}
-	for _, unit := range []byte("numSM") {
-		if v := divideUp(d, timeoutUnit(unit)); v <= maxTimeoutValue {
-			return fmt.Sprintf("%d%c", v, unit)
-		}
-	}
-	return fmt.Sprintf("%dH", divideUp(d, time.Hour)) // at most 2562048H
-}
-
-// divideUp returns d/unit, rounded up.
-func divideUp(d, unit time.Duration) int64 {
-	v := d / unit
-	if d%unit > 0 {
-		v++
-	}
-	return int64(v)
 }

@@ -34,7 +34,7 @@ type Backend struct {
 	TLS BackendTLS `key:"tls"`
 
 	// How long a connection with calls may be silent before culvert sends an
-	// HTTP/2 ping: 10s or more. Without an answer within 10s, the connection and
+	// HTTP/2 ping: 8s or more. Without an answer within 10s, the connection and
 	// its calls end. With 0s, culvert pings only if it has sent something and
 	// heard nothing for 10s, so quiet streams outlast a hanging backend. An
 	// ordinary gRPC server closes connections that ping more often than every 5m

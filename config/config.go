@@ -132,6 +132,11 @@ type Config struct {
 	// otherwise. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
+	// Let clients test their network in detail (docs/reference/path.md): culvert
+	// then echoes up to 1MiB a call, and reports what it sees of a request.
+	// Browsers get a page for it at /_culvert/doctor.
+	Doctor bool `key:"doctor" flag:"doctor"`
+
 	// The implementation of HTTP/2, also inside h2ts tunnels: "culvert", or
 	// "standard" (Go's) while an attack on culvert's own is known and not fixed
 	// (docs/guides/http2-server.md).

@@ -52,7 +52,7 @@ func (call) Message(report.Direction, int) {}
 // Ended writes the call's line, unless a Sample leaves it out. A defect of culvert is an
 // error that someone must act on; any other end of a call is information.
 func (o call) Ended(c *report.CallInfo) {
-	level, enabled := o.levelOf(c.Reason)
+	level, enabled := o.levelOf(c.Reason, c.Own)
 	if !enabled {
 		return
 	}
@@ -88,10 +88,14 @@ func (o call) Ended(c *report.CallInfo) {
 }
 
 // levelOf returns the level of the line of an end, and reports whether lines of it are written.
-func (o *Log) levelOf(why report.Reason) (level slog.Level, enabled bool) {
+// own is CallInfo's.
+func (o *Log) levelOf(why report.Reason, own bool) (level slog.Level, enabled bool) {
 	level = slog.LevelInfo
-	if why == report.ReasonInternal {
+	switch {
+	case why == report.ReasonInternal:
 		level = slog.LevelError
+	case own:
+		level = slog.LevelDebug
 	}
 	return level, o.log.Enabled(context.Background(), level) // the call's own context has ended
 }
@@ -136,7 +140,7 @@ func (l *line) write(to *slog.Logger, level slog.Level, msg string) {
 
 // WebEnded implements report.Observer. It writes the line of a request to the web server.
 func (o *Log) WebEnded(w *report.WebInfo) {
-	level, enabled := o.levelOf(w.Reason)
+	level, enabled := o.levelOf(w.Reason, false)
 	if !enabled {
 		return
 	}

@@ -49,6 +49,8 @@ func TestOneLineACall(t *testing.T) {
 	routed.Route, routed.Backend = "eu", "orders"
 	unrouted := call
 	unrouted.Backend = report.DefaultBackend
+	own := call
+	own.Own = true
 	odd := call
 	odd.Code = 99
 
@@ -67,6 +69,8 @@ func TestOneLineACall(t *testing.T) {
 		"a route":                 {routed, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 route=eu backend=orders code=OK origin=upstream " + counts + "\n"},
 		"the default backend":     {unrouted, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
 		"a code of no name":       {odd, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=99 origin=upstream " + counts + "\n"},
+		"culvert's own service":   {own, slog.LevelInfo, ""},
+		"the same in detail":      {own, slog.LevelDebug, "level=DEBUG msg=\"call began\" call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711\nlevel=DEBUG msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
 		"a quiet log":             {call, slog.LevelWarn, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -125,7 +125,17 @@ func (p *Provider) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return p.now.Load().connectionPolicy(hello.ServerName, hello.Conn.LocalAddr()).config, nil
 }
 
+// certificateFor returns the certificate for a client, and tells a connection that wants to
+// know, as those of package bridge do.
 func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	cert, err := p.selectFor(hello)
+	if c, ok := hello.Conn.(interface{ ShowsCertificate(shown *tls.Certificate) }); ok && err == nil {
+		c.ShowsCertificate(cert)
+	}
+	return cert, err
+}
+
+func (p *Provider) selectFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s := p.now.Load()
 	if selected := s.selected(hello.ServerName, hello.Conn.LocalAddr()); len(selected) > 0 {
 		return supported(hello, selected), nil

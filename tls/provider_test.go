@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -477,6 +479,37 @@ func TestWhatIsWrongIsSaidPrecisely(t *testing.T) {
 		_, err := New(c.options)
 		if err == nil || !sayAll(strings.Split(err.Error(), "\n"), c.want) {
 			t.Errorf("%s:\n%v\nwant\n%s", name, err, strings.Join(c.want, "\n"))
+		}
+	}
+}
+
+// A noter is a connection that wants to know which certificate was shown on it.
+type noter struct {
+	net.Conn
+	shown *tls.Certificate
+}
+
+func (n *noter) ShowsCertificate(shown *tls.Certificate) { n.shown = shown }
+
+// TestConnectionsLearnTheirCertificate: crypto/tls doesn't keep it.
+func TestConnectionsLearnTheirCertificate(t *testing.T) {
+	ca, dir := newAuthority(t, "ca"), t.TempDir()
+	p, _ := provider(t, Options{Certificates: []Pair{
+		write(t, dir, "a", ca.issue(time.Hour, "a.example")),
+		write(t, dir, "b", ca.issue(time.Hour, "b.example")),
+	}})
+	for _, name := range []string{"a.example", "b.example"} {
+		client, server := connected(t)
+		defer client.Close()
+		defer server.Close()
+		on := &noter{Conn: server}
+		done := make(chan error, 1)
+		go func() { done <- tls.Server(on, p.Config()).HandshakeContext(t.Context()) }()
+		if err := errors.Join(tls.Client(client, as(ca, name)).HandshakeContext(t.Context()), <-done); err != nil {
+			t.Fatal(err)
+		}
+		if on.shown == nil || on.shown.Leaf.Subject.CommonName != name {
+			t.Errorf("a client of %s: the connection is told of %v", name, on.shown)
 		}
 	}
 }

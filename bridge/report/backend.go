@@ -28,12 +28,18 @@ type Backend struct {
 	// is the target's.
 	Authority string
 
+	// PathPrefix stands before the path of each method: "/grpc". If empty, nothing does.
+	PathPrefix string
+
 	// Keepalive is how long a connection with calls on it may be quiet before culvert
 	// sends an HTTP/2 ping; less than 10 s counts as 10 s. A grpc server whose
 	// settings don't allow these pings answers with GOAWAY. If zero, culvert pings a
 	// backend only if something was sent to it and nothing came for 10 s, as rarely
 	// as every server allows.
 	Keepalive time.Duration
+
+	// PingTimeout is how long the backend may take to answer a ping. If zero, 10 s.
+	PingTimeout time.Duration
 
 	// Balance is how calls are distributed over the backend's addresses, named like
 	// grpc-go's policies:
@@ -57,6 +63,11 @@ type Backend struct {
 	// calls as the backend allows. If zero, 5 s; if negative, it doesn't wait.
 	QueueTimeout time.Duration
 
+	// ConnectTimeout is how long a call waits for a connection, also while attempts to
+	// connect fail, and the least that an attempt may take. If zero, it is 5 s, and the
+	// first failure ends the wait.
+	ConnectTimeout time.Duration
+
 	// MaxWaiting bounds the calls that wait for a connection or for a place on one. A
 	// further call ends at once. If zero, 10,000; if negative, there is no bound.
 	MaxWaiting int
@@ -77,8 +88,14 @@ type Backend struct {
 	Logger *slog.Logger
 
 	// Dial opens a connection. If nil it is TCP or a unix socket, with TCP
-	// keep-alive and a bound on unacknowledged bytes.
+	// keep-alive and a bound on unacknowledged bytes. A connection that has the
+	// ConnectionState method of a tls.Conn is secure already: culvert begins no TLS on it. If
+	// it has a method Pings() bool that returns false, Keepalive doesn't apply to it.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+
+	// Waiting is called when a call begins to wait for a connection, or for a place on one. It
+	// must not wait. It may be nil.
+	Waiting func()
 }
 
 // A HealthCheck says whether culvert asks the backend's connections for their health,

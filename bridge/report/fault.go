@@ -46,6 +46,8 @@ type Fault struct {
 	// WriteBy is until when a message that is being written may take. Zero, or a time that
 	// is too soon: culvert waits as long as for other faults.
 	WriteBy time.Time
+
+	said bool // by In: the remedy stands, also if it is empty
 }
 
 // Whether a call has reached the backend.
@@ -74,13 +76,17 @@ const AnyMoment = time.Second
 // OverLimit returns the fault of a limit that was reached, with its key and the retry
 // delay (0: not given).
 func OverLimit(key string, retry time.Duration, text string) *Fault {
-	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + Named(key) + ")", Key: key, Retry: retry}
+	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + Named(key) + ")", Remedy: "try again later, or raise " + Named(key), Key: key, Retry: retry}
 }
 
 // UnlessRaised notes the limit that was reached, and makes the remedy name it: a
 // listener's, a route's or a method's own, where the reason's row names the general one.
 func (f *Fault) UnlessRaised(key string) *Fault {
 	f.Key = key
+	if key == KeyDoctor { // it is no number
+		f.Remedy = "send smaller messages, or set " + Named(key) + " for messages of up to 64 KiB"
+		return f
+	}
 	instead, _, _ := strings.Cut(f.Row().Remedy, " or raise ")
 	f.Remedy = instead + " or raise " + Named(key)
 	return f
@@ -154,6 +160,15 @@ func (f *Fault) Unseen() bool {
 	return f.Sent == SentNo || f.Sent == "" && f.StatusCode() == codes.Unavailable
 }
 
+// withoutLog removes from a remedy where the cause is.
+var withoutLog = strings.NewReplacer(
+	"; the log has the cause under this call id", "",
+	"; the log has its answer under this call id", "",
+	"see the log: it has the cause under this call id; or ", "",
+	"see the log: it has the cause under this call id", "",
+	" and the log", "",
+)
+
 // Status returns the fault as the client's status: the problem, the remedy, and the
 // call's id, under which the log has more.
 func (f *Fault) Status(callID string, detailed bool) *status.Status {
@@ -162,11 +177,20 @@ func (f *Fault) Status(callID string, detailed bool) *status.Status {
 	if detailed && f.Cause != nil {
 		text = f.Error()
 	}
-	remedy := Words(nil).Say(cmp.Or(f.Remedy, f.Row().Remedy))
+	remedy := f.Remedy
+	if !f.said {
+		remedy = Words(nil).Say(cmp.Or(remedy, f.Row().Remedy))
+	}
+	if detailed && f.Cause != nil {
+		remedy = withoutLog.Replace(remedy) // the text has what is in it
+	}
 	if callID != "" {
 		remedy = strings.Replace(remedy, "this call id", "call id "+callID, 1)
 	}
-	st := status.New(code, Words(nil).Say(text)+" ("+remedy+")")
+	if remedy != "" {
+		remedy = " (" + remedy + ")"
+	}
+	st := status.New(code, Words(nil).Say(text)+remedy)
 	info := &errdetails.ErrorInfo{Reason: string(f.Reason), Domain: ErrorDomain, Metadata: map[string]string{}}
 	if callID != "" {
 		info.Metadata["call_id"] = callID

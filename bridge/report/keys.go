@@ -28,6 +28,8 @@ const (
 	KeyRoutes         = "routes"              // which calls go where
 	KeyRouteTimeout   = "routes[].timeout"    // how long a call of a route may take
 
+	KeyDoctor = "doctor" // whether culvert.v1.Path has large bounds, and Report
+
 	KeyRouteIdle   = "routes[].idle_timeout" // in place of limits.idle_timeout
 	KeyRouteMaxAge = "routes[].max_age"      // in place of limits.max_age
 

@@ -174,6 +174,7 @@ type CallInfo struct {
 	Identity string // the identity's name, from the Authenticator; "" if there is none
 	Duration time.Duration
 	Code     codes.Code
+	Own      bool   // it is a call of culvert.v1.Path, which culvert answers itself
 	Origin   string // OriginUpstream, OriginCulvert or OriginClient
 	Reason   Reason // of culvert's own statuses
 	Limit    string // the key of the limit that was reached; "" if none was

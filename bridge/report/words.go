@@ -11,7 +11,8 @@ import (
 
 // Words says a setting in the words of those who read culvert's texts: the key of a file, a
 // flag, a field. If set is true, the words are those to set it: to the value, unless that is
-// empty. A nil Words says the field of Config.
+// empty. A nil Words says the field of Config. A program without such a setting returns "",
+// and the text leaves out the clause that names it.
 type Words func(key, value string, set bool) string
 
 // A setting in a text stands between these, which no header of a peer's can have.
@@ -41,12 +42,48 @@ func (w Words) Say(text string) string {
 			return b.String()
 		}
 		if key, value, set := strings.Cut(head[at+1:], "="); at >= 0 && fieldOf(key) != "" {
-			b.WriteString(head[:at] + w.said(key, value, set))
+			said := w.said(key, value, set)
+			if said == "" {
+				head, rest = withoutClause(head[:at], rest, b.Len() == 0)
+			} else {
+				head = head[:at] + said
+			}
+			b.WriteString(head)
 		} else { // a peer's own words
 			b.WriteString(head + markEnds)
 		}
 		text = rest
 	}
+}
+
+// separators stand between the clauses of a text.
+var separators = [...]string{"; ", ", ", " or "}
+
+// withoutClause returns what is left before and behind a setting, without its parentheses or
+// its clause: "send less, or raise …" is "send less". first means that nothing is before.
+func withoutClause(before, behind string, first bool) (string, string) {
+	if inner, ok := strings.CutSuffix(before, " ("); ok && strings.HasPrefix(behind, ")") {
+		return inner, behind[1:]
+	}
+	cut := 0
+	for _, s := range separators {
+		cut = max(cut, strings.LastIndex(before, s))
+	}
+	before = strings.TrimRight(before[:cut], ",;")
+	end := len(behind)
+	if i := strings.IndexAny(behind, markBegins+")"); i >= 0 {
+		end = i
+	}
+	for _, s := range separators {
+		if i := strings.Index(behind[:end], s); i >= 0 {
+			end = i
+		}
+	}
+	behind = behind[end:]
+	if first && before == "" {
+		behind = strings.TrimPrefix(strings.TrimLeft(behind, ",; "), "or ")
+	}
+	return before, behind
 }
 
 func (w Words) said(key, value string, set bool) string {
@@ -79,6 +116,7 @@ func (e *saidError) Unwrap() error { return e.error }
 // it has the remedy of its row if it had none.
 func (f *Fault) In(w Words) *Fault {
 	said := *f
+	said.said = true
 	said.Text, said.Hint = w.Say(f.Text), w.Say(f.Hint)
 	said.Remedy = w.Say(cmp.Or(f.Remedy, f.Row().Remedy))
 	if f.Cause != nil {
@@ -97,6 +135,7 @@ var fields = map[string]string{
 	KeyFallback:                 "FallbackURL",
 	KeyCookies:                  "ForwardCookies",
 	KeyRoutes:                   "Routes",
+	KeyDoctor:                   "Doctor",
 	KeyMemory:                   "Memory",
 	KeyTrustedProxies:           "TrustedProxies",
 	KeyMessagePath:              "MessageRoute.Path",

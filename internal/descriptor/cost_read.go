@@ -208,10 +208,7 @@ func (r *reading) field(d protoreflect.MessageDescriptor, key string) protorefle
 		}
 		return x.TypeDescriptor()
 	}
-	if f := d.Fields().ByJSONName(key); f != nil {
-		return f
-	}
-	return d.Fields().ByTextName(key)
+	return fieldOf(d, key)
 }
 
 // value passes one value of a field.

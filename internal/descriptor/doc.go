@@ -5,9 +5,11 @@
 //   - methods.go: a Set of descriptors, and its methods and messages
 //   - check.go: the checks of a file before protobuf-go sees it
 //   - own.go: protobuf-go's own files and types, which a set has in place of others
+//   - find.go: what a Set has under a name
 //   - link.go: a Set of files that are checked
 //   - file.go: a Set read from a file: a FileDescriptorSet, or a Buf image
 //   - fetch.go: a Set fetched file by file, as server reflection gives it
+//   - reflection.go: the questions and answers of server reflection
 //   - unknown.go: types and extensions that messages use and their files don't import
 //   - wire.go: the fields of a message in the wire form
 //   - json.go: the conversion from JSON and to JSON

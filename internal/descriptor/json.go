@@ -8,8 +8,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
-
-	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // maxDepth is how many levels a message may have as JSON, in both directions. Each message
@@ -29,8 +27,14 @@ const maxInAny = 8
 
 var tooDeepInAny = fmt.Sprintf("messages in google.protobuf.Any are nested more than %d deep", maxInAny)
 
-// A JSON converts messages.
-type JSON report.JSON
+// A JSON converts messages. The fields say in which form.
+type JSON struct {
+	RejectUnknown bool // fields and names of enum values, in JSON that is read
+
+	ProtoNames  bool // the fields' names as the definition has them, in place of lowerCamelCase
+	EnumNumbers bool // numbers in place of names
+	Defaults    bool // fields with their default values, which are left out otherwise
+}
 
 // A ReadError says why a text isn't a message.
 type ReadError struct {

@@ -1,11 +1,14 @@
 package parts
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -71,6 +74,38 @@ func Echo(ss grpc.ServerStream) error {
 			return err
 		}
 	}
+}
+
+// Converse sends messages to Echo, each after the answer to the one before and a pause.
+func Converse(t testing.TB, c grpc.ClientConnInterface, messages int, pause time.Duration) error {
+	t.Helper()
+	s, err := c.NewStream(Within(t, Patience+time.Duration(messages)*pause), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/a.B/Echo")
+	if err != nil {
+		return err
+	}
+	for i := range messages {
+		if i > 0 && pause > 0 {
+			Elapse(pause)
+		}
+		sent := bytes.Repeat([]byte{byte(i)}, i*i*100)
+		if err := s.SendMsg(sent); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		var came []byte
+		if err := s.RecvMsg(&came); err != nil {
+			return fmt.Errorf("message %d: %w", i, err)
+		}
+		if !bytes.Equal(came, sent) {
+			return fmt.Errorf("message %d of %d bytes came back with %d", i, len(sent), len(came))
+		}
+	}
+	if err := s.CloseSend(); err != nil {
+		return err
+	}
+	if err := s.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("after the half-close: %w", err)
+	}
+	return nil
 }
 
 // Hold reads nothing and waits for the call's end.

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"math/big"
 	"net"
 	"testing"
@@ -31,6 +32,11 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
+// PEM returns its certificate, as a file of CAs has it.
+func (a *Authority) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
 // Sign makes a certificate like the template, good for an hour either way.
 func (a *Authority) Sign(t testing.TB, template *x509.Certificate) tls.Certificate {
 	t.Helper()
@@ -40,19 +46,28 @@ func (a *Authority) Sign(t testing.TB, template *x509.Certificate) tls.Certifica
 	}
 	template.SerialNumber = big.NewInt(time.Now().UnixNano())
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	cert, err := a.Issue(template, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// Issue makes a certificate as the template is, from any goroutine.
+func (a *Authority) Issue(template *x509.Certificate, key *ecdsa.PrivateKey) (tls.Certificate, error) {
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
-		t.Fatal(err)
+		return tls.Certificate{}, err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		return tls.Certificate{}, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
 // Server returns a certificate for loopback and the names.

@@ -51,7 +51,9 @@ const (
 // Defaults of a backend.
 const (
 	MaxConnections  = 64
+	ConnectTimeout  = 5 * time.Second
 	QueueTimeout    = 5 * time.Second
+	PingTimeout     = 10 * time.Second
 	MaxWaiting      = 10_000
 	ResolveInterval = 30 * time.Second
 )

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,6 +54,8 @@ func Look(c net.Conn) Sight {
 			Probes:      int(info.Probes),
 			Retransmits: int(info.Retransmits),
 			Heard:       info.Segs_in,
+
+			Acknowledged: time.Duration(info.Last_ack_recv) * time.Millisecond,
 		}
 	})
 	return s

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"syscall"
@@ -18,6 +19,9 @@ func Safe(c net.Conn, caught func(v any) error) net.Conn {
 		return c
 	}
 	safe := &safeConn{c, caught}
+	if secured, ok := c.(secured); ok {
+		return &safeSecureConn{safe, secured}
+	}
 	if packets, ok := c.(net.PacketConn); ok {
 		return &safePacketConn{safe, packets}
 	}
@@ -40,9 +44,34 @@ func (c *safePacketConn) WriteTo(p []byte, to net.Addr) (n int, err error) {
 	return c.packets.WriteTo(p, to)
 }
 
+// secured is a tls.Conn, or a connection like one.
+type secured interface {
+	ConnectionState() tls.ConnectionState
+}
+
+// A safeSecureConn is a safeConn that shows that it has its TLS already.
+type safeSecureConn struct {
+	*safeConn
+	secured secured
+}
+
+func (c *safeSecureConn) ConnectionState() (state tls.ConnectionState) {
+	var err error // for nobody: the connection is closed
+	defer c.fail(&err)
+	return c.secured.ConnectionState()
+}
+
 type safeConn struct {
 	net.Conn
 	caught func(v any) error
+}
+
+// Pings reports what the connection's own method of that name does. Without one it is true.
+func (c *safeConn) Pings() (yes bool) {
+	var err error // for nobody: the connection is closed
+	defer c.fail(&err)
+	own, ok := c.Conn.(interface{ Pings() bool })
+	return !ok || own.Pings()
 }
 
 // fail ends a panic in a method, which then returns an error. It must be deferred itself.
@@ -57,8 +86,11 @@ func (c *safeConn) fail(err *error) {
 // safeAbove returns the safeConn among a connection's wrappers, or nil.
 func safeAbove(c net.Conn) *safeConn {
 	for {
-		if s, ok := c.(*safeConn); ok {
+		switch s := c.(type) {
+		case *safeConn:
 			return s
+		case *safeSecureConn:
+			return s.safeConn
 		}
 		under, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {

@@ -11,6 +11,11 @@ import (
 // A badConn panics in each method.
 type badConn struct{ net.Conn }
 
+// A badSecureConn does, too.
+type badSecureConn struct{ badConn }
+
+func (badSecureConn) ConnectionState() tls.ConnectionState { panic("no network") }
+
 // A badPacketConn does, too.
 type badPacketConn struct {
 	badConn
@@ -42,6 +47,7 @@ func TestSafe(t *testing.T) {
 		"ReadFrom":         func() error { _, _, err := packets.(net.PacketConn).ReadFrom(p); return err },
 		"WriteTo":          func() error { _, err := packets.(net.PacketConn).WriteTo(p, nil); return err },
 		"Cut":              func() error { Cut(safe); return errPanicked },
+		"Cut a secure one": func() error { Cut(Safe(badSecureConn{}, caught)); return errPanicked },
 		"Cut under TLS":    func() error { Cut(tls.Client(safe, new(tls.Config))); return errPanicked },
 	} {
 		told = 0
@@ -57,6 +63,13 @@ func TestSafe(t *testing.T) {
 	}
 	if _, ok := safe.(net.PacketConn); ok {
 		t.Error("a stream passes for packets")
+	}
+	if _, ok := safe.(secured); ok {
+		t.Error("plaintext passes for TLS")
+	}
+	told = 0
+	if s, ok := Safe(badSecureConn{}, caught).(secured); !ok || s.ConnectionState().HandshakeComplete || told != 1 {
+		t.Errorf("ConnectionState: %v, told %d times", ok, told)
 	}
 	if c := Safe(new(net.UDPConn), nil); c.(*net.UDPConn) == nil {
 		t.Error("a socket is wrapped")

@@ -14,11 +14,18 @@ type Sight struct {
 	Probes      int    // probes in a row that the peer has not answered
 	Retransmits int    // retransmissions in a row that the peer has not acknowledged
 	Heard       uint32 // segments from the peer so far; wraps around
+
+	Acknowledged time.Duration // ago, the last acknowledgement came
 }
 
 // unanswered reports whether enough is unanswered to conclude that the peer is
 // silent, and not that a packet was lost.
 func (s *Sight) unanswered() bool { return s.Probes >= 2 || s.Retransmits >= 3 }
+
+// Unanswered reports whether the peer has left several probes or retransmissions
+// unanswered, and has acknowledged nothing for d: it takes one look, and is less sure than
+// a Watch.
+func (s *Sight) Unanswered(d time.Duration) bool { return s.unanswered() && s.Acknowledged >= d }
 
 // silentTime is how long a peer must leave probes or retransmissions unanswered
 // to count as gone.

@@ -10,24 +10,22 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/mem"
-
-	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// Options are the parameters of Accept besides the request.
+// Options are the parameters of Accept and Open besides the request.
 type Options struct {
-	Subprotocol string         // the chosen one, as the client spells it; "": none
+	Subprotocol string         // the server's choice, as the client spells it; the client's offer; "": none
 	Pool        mem.BufferPool // lends buffers for bytes that were read
-	Out         mem.BufferPool // lends those for frames on their way to the client; nil: Pool does
+	Out         mem.BufferPool // lends those for frames on their way to the peer; nil: Pool does
 
-	// Refused is called before a refused upgrade is answered. It is required: it must
+	// Refused is called before Accept answers a refused upgrade. Accept requires it: it must
 	// make the connection close after the answer, so that nothing after the upgrade
 	// is served.
 	Refused func()
 
-	// Panics catches the panics of the WebSocket's timers, which then close the
-	// connection. It may be nil.
-	Panics *report.Panics
+	// Panicked is told of a panic in one of the WebSocket's timers, on the goroutine that
+	// panicked, before the connection is closed. It may be nil.
+	Panicked func(v any)
 
 	// Closed is called once, when the connection under the WebSocket is closed. It
 	// may be nil.
@@ -64,16 +62,23 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 		panic(http.ErrAbortHandler)
 	}
 	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // it has as many
-	c := newConn(newLine(conn, o.Pool, unread), o.Closed)
-	c.panics = o.Panics
-	if o.Out != nil {
-		c.line.out = o.Out
-	}
-	return c, nil
+	return made(newLine(conn, o.Pool, unread), o), nil
 }
 
+// made returns the WebSocket behind a handshake.
+func made(l *line, o Options) *Conn {
+	c := newConn(l, o.Closed)
+	c.panicked = o.Panicked
+	if o.Out != nil {
+		l.out = o.Out
+	}
+	return c
+}
+
+// newConn returns the end of a WebSocket that the line is of: a client's has masks.
 func newConn(l *line, closed func(net.Conn)) *Conn {
 	c := &Conn{line: l, closed: closed}
+	c.in.plain = l.masks != nil
 	c.in.turn.ended.L = &c.in.turn.mu
 	return c
 }

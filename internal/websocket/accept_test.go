@@ -11,7 +11,7 @@ import (
 	coder "github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/gate"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // TestHandshakeOfTheLibrary: the answers to good and bad handshakes are those of another
@@ -51,7 +51,7 @@ func TestHandshakeOfTheLibrary(t *testing.T) {
 
 func handshake(w http.ResponseWriter, r *http.Request) {
 	ws, err := Accept(w, r, Options{
-		Subprotocol: gate.FindToken(r.Header["Sec-Websocket-Protocol"], "test"), Pool: mem.DefaultBufferPool(),
+		Subprotocol: rules.FindToken(r.Header["Sec-Websocket-Protocol"], "test"), Pool: mem.DefaultBufferPool(),
 		Refused: func() { w.Header().Set("Connection", "close") },
 	})
 	if err == nil {

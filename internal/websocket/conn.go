@@ -7,11 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
-// A Conn is the server's end of a WebSocket. One goroutine at a time reads. Beside
+// A Conn is one end of a WebSocket. One goroutine at a time reads. Beside
 // it, any goroutine may write, ping, close and drop.
 //
 // Deadlines on the connection itself bound every wait: a context that ends would
@@ -20,7 +19,8 @@ type Conn struct {
 	line   *line
 	closed func(net.Conn) // tells the owner that the connection is gone; nil: it needn't know
 	told   sync.Once      // it does
-	panics *report.Panics
+
+	panicked func(v any) // from Options; it may be nil
 
 	in      messageSource
 	reading atomic.Bool // a reader waits, so pongs would be seen
@@ -39,7 +39,7 @@ type Conn struct {
 
 // WriteMessage sends one message, given in pieces, and keeps none of them;
 // between large ones it calls wrote, if that isn't nil. If more follows at once, the
-// message may wait for that, up to 32 KiB of messages. It waits for the client until
+// message may wait for that, up to 32 KiB of messages. It waits for the peer until
 // the write deadline. After an error, or a close frame, it returns net.ErrClosed:
 // nothing can follow.
 func (c *Conn) WriteMessage(kind Opcode, wrote func(), more bool, pieces ...[]byte) error {
@@ -76,10 +76,11 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.conn.SetWriteDeadline(t) }
 
 // Close closes the WebSocket with a close handshake. The reason is at most 123
-// bytes of UTF-8 (RFC 6455 §5.5). The client has patience for its answer, from when it has
+// bytes of UTF-8 (RFC 6455 §5.5). The peer has patience for its answer, from when it has
 // accepted the earlier data. A slow reader may take as long for that data as for a
 // message, unless hurry returns true. If a close frame was sent already, code is not
-// sent. RFC 6455 §7.1.
+// sent. A client leaves it to the server to close the connection, also within patience.
+// RFC 6455 §7.1.
 func (c *Conn) Close(code StatusCode, reason string, patience time.Duration, hurry func() bool) {
 	_ = c.SetDeadline(time.Now().Add(patience)) // a closed connection needs none
 	c.stopPings()
@@ -94,6 +95,9 @@ func (c *Conn) Close(code StatusCode, reason string, patience time.Duration, hur
 			_ = c.SetReadDeadline(time.Now().Add(patience)) // a closed connection needs none
 			c.awaitClose()
 		}
+		if c.line.masks != nil {
+			c.awaitEnd()
+		}
 	}
 	c.closeConn()
 }
@@ -106,6 +110,9 @@ func (c *Conn) Drop() {
 }
 
 func (c *Conn) closeConn() {
+	if c.line.masks != nil {
+		socket.Cut(c.line.conn) // TLS would say goodbye, for up to 5 s, to a server that has closed
+	}
 	_ = c.line.conn.Close() // it is over either way
 	if c.closed != nil {
 		c.told.Do(func() { c.closed(c.line.conn) })

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	coder "github.com/coder/websocket"
-	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/internal/parts/differential"
+	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
 
 // TestDifferential compares what culvert and coder/websocket make of the same frames.
@@ -65,6 +65,11 @@ var differences = []difference{
 		name: "an unmasked frame", rfc: "RFC 6455 §5.1",
 		why:    "the client is told 1002; the other closes without a close frame",
 		broken: "a client's frame isn't masked", ours: "close 1002", theirs: "",
+	},
+	{
+		name: "a server's frame with a mask", rfc: "RFC 6455 §5.1",
+		why:    "a client must fail the connection; the other takes the mask off",
+		broken: "a server's frame is masked", ours: "close 1002", theirs: "(?s).*",
 	},
 	{
 		name: "a control frame with an extended length", rfc: "RFC 6455 §5.2, §5.5",
@@ -139,8 +144,9 @@ type play struct {
 	broken string   // the rule that culvert names
 }
 
-// A sequence is what a client sends, and when the server closes.
+// A sequence is what one end sends, and when the other closes.
 type sequence struct {
+	servers    bool     // the sender is a server
 	frames     []string // for a reader
 	in         []byte
 	closeAfter int // messages; -1: never
@@ -149,18 +155,22 @@ type sequence struct {
 }
 
 func (s *sequence) String() string {
-	text := strings.Join(s.frames, "\n")
+	sender, peer := "client", "server"
+	if s.servers {
+		sender, peer = peer, sender
+	}
+	text := sender + " sends\n" + strings.Join(s.frames, "\n")
 	if s.closeAfter >= 0 {
-		text += fmt.Sprintf("\nthe server closes after %d messages", s.closeAfter)
+		text += fmt.Sprintf("\nthe %s closes after %d messages", peer, s.closeAfter)
 	}
 	return text + fmt.Sprintf("\nit arrives by %d bytes and is read by %d", s.arriving, s.reading)
 }
 
-// newSequence makes the sequence of a seed: frames as a client sends them, of which
-// some break a rule.
+// newSequence makes the sequence of a seed: frames as a client or a server sends them, of
+// which some break a rule.
 func newSequence(seed uint64) *sequence {
 	dice := rand.New(rand.NewPCG(seed, 0))
-	s := &sequence{closeAfter: -1, arriving: 1 + dice.IntN(200), reading: 1 + dice.IntN(2*directBytes)}
+	s := &sequence{servers: dice.IntN(2) == 0, closeAfter: -1, arriving: 1 + dice.IntN(200), reading: 1 + dice.IntN(2*directBytes)}
 	if dice.IntN(8) == 0 {
 		s.closeAfter = dice.IntN(3)
 	}
@@ -168,6 +178,9 @@ func newSequence(seed uint64) *sequence {
 	open := false          // a message has begun
 	for n := dice.IntN(8); n >= 0; n-- {
 		f := ordinaryFrame(dice, open, n == 0)
+		if s.servers {
+			f.unmask()
+		}
 		if dice.IntN(8) < faults {
 			f.spoil(dice)
 		}
@@ -188,7 +201,7 @@ func newSequence(seed uint64) *sequence {
 	return s
 }
 
-func (s *sequence) add(f *clientFrame) {
+func (s *sequence) add(f *anyFrame) {
 	s.frames = append(s.frames, f.String())
 	s.in = f.appendTo(s.in)
 }
@@ -199,8 +212,8 @@ func (s *sequence) cut(n int) {
 	s.frames = append(s.frames, fmt.Sprintf("without the last %d bytes", n))
 }
 
-// A clientFrame is one frame of a client, right or not.
-type clientFrame struct {
+// An anyFrame is one frame of a client or a server, right or not.
+type anyFrame struct {
 	op      Opcode
 	first   byte
 	second  byte   // MASK, and the length or what says how many bytes it has
@@ -210,7 +223,10 @@ type clientFrame struct {
 	spoilt  string
 }
 
-func (f *clientFrame) appendTo(b []byte) []byte {
+// unmask makes a server's frame of a client's.
+func (f *anyFrame) unmask() { f.second, f.key = f.second&^maskBit, nil }
+
+func (f *anyFrame) appendTo(b []byte) []byte {
 	b = append(append(append(b, f.first, f.second), f.length...), f.key...)
 	for i, p := range f.payload {
 		if f.key != nil {
@@ -221,7 +237,7 @@ func (f *clientFrame) appendTo(b []byte) []byte {
 	return b
 }
 
-func (f *clientFrame) String() string {
+func (f *anyFrame) String() string {
 	payload := fmt.Sprintf("%q", f.payload)
 	if len(f.payload) > 130 {
 		payload = fmt.Sprintf("%d bytes", len(f.payload))
@@ -230,7 +246,7 @@ func (f *clientFrame) String() string {
 }
 
 // ordinaryFrame is one that may come when a message is open or not.
-func ordinaryFrame(dice *rand.Rand, open, last bool) *clientFrame {
+func ordinaryFrame(dice *rand.Rand, open, last bool) *anyFrame {
 	op, final := Opcode(1+dice.IntN(2)), dice.IntN(3) > 0
 	if open {
 		op = opContinuation
@@ -246,8 +262,8 @@ func ordinaryFrame(dice *rand.Rand, open, last bool) *clientFrame {
 	return newFrame(dice, op, final, somePayload(dice, 3*directBytes))
 }
 
-func newFrame(dice *rand.Rand, op Opcode, final bool, payload []byte) *clientFrame {
-	f := &clientFrame{op: op, first: byte(op), payload: payload, key: binary.LittleEndian.AppendUint32(nil, dice.Uint32())}
+func newFrame(dice *rand.Rand, op Opcode, final bool, payload []byte) *anyFrame {
+	f := &anyFrame{op: op, first: byte(op), payload: payload, key: binary.LittleEndian.AppendUint32(nil, dice.Uint32())}
 	if final {
 		f.first |= finBit
 	}
@@ -256,14 +272,24 @@ func newFrame(dice *rand.Rand, op Opcode, final bool, payload []byte) *clientFra
 }
 
 // setLength says a length in as many bytes as it takes.
-func (f *clientFrame) setLength(n int) {
+func (f *anyFrame) setLength(n int) {
 	switch {
 	case n < 126:
-		f.second, f.length = maskBit|byte(n), nil
+		f.setSecond(byte(n))
+		f.length = nil
 	case n < 1<<16:
-		f.second, f.length = maskBit|126, binary.BigEndian.AppendUint16(nil, uint16(n))
+		f.setSecond(126)
+		f.length = binary.BigEndian.AppendUint16(nil, uint16(n))
 	default:
-		f.second, f.length = maskBit|127, binary.BigEndian.AppendUint64(nil, uint64(n))
+		f.setSecond(127)
+		f.length = binary.BigEndian.AppendUint64(nil, uint64(n))
+	}
+}
+
+// setSecond sets the length's part of the second byte, and says whether there is a mask.
+func (f *anyFrame) setSecond(b byte) {
+	if f.second = b; f.key != nil {
+		f.second |= maskBit
 	}
 }
 
@@ -294,7 +320,7 @@ func closePayload(dice *rand.Rand) []byte {
 }
 
 // spoil breaks a rule, or does something odd that is allowed.
-func (f *clientFrame) spoil(dice *rand.Rand) {
+func (f *anyFrame) spoil(dice *rand.Rand) {
 	switch n := len(f.payload); dice.IntN(14) {
 	case 0:
 		f.first |= 0x10 << dice.IntN(3)
@@ -304,13 +330,22 @@ func (f *clientFrame) spoil(dice *rand.Rand) {
 		f.first = f.first&^opBits | byte(f.op)
 		f.spoilt = "(a reserved opcode)"
 	case 2:
-		f.second &^= maskBit
-		f.key = nil
+		if f.key == nil {
+			f.second |= maskBit
+			f.key = []byte{1, 2, 3, 4}
+			f.spoilt = "(a mask)"
+			return
+		}
+		f.unmask()
 		f.spoilt = "(no mask)"
 	case 3:
+		if f.key == nil {
+			f.key = []byte{1, 2, 3, 4}
+		}
 		f.second &^= maskBit
 		f.spoilt = "(a mask that it doesn't tell of)"
 	case 4:
+		f.second |= maskBit
 		f.key = nil
 		f.spoilt = "(a mask that it doesn't have)"
 	case 5:
@@ -320,14 +355,17 @@ func (f *clientFrame) spoil(dice *rand.Rand) {
 		f.setLength(max(0, n-1-dice.IntN(9)))
 		f.spoilt = "(its length is too small)"
 	case 7:
-		f.second, f.length = maskBit|126, binary.BigEndian.AppendUint16(nil, uint16(n))
+		f.setSecond(126)
+		f.length = binary.BigEndian.AppendUint16(nil, uint16(n))
 		f.spoilt = "(its length takes more bytes than it needs)"
 	case 8:
-		f.second, f.length = maskBit|127, binary.BigEndian.AppendUint64(nil, uint64(n))
+		f.setSecond(127)
+		f.length = binary.BigEndian.AppendUint64(nil, uint64(n))
 		f.spoilt = "(its length takes more bytes than it needs)"
 	case 9:
 		lengths := []uint64{1 << 63, 1<<64 - 1, 1<<63 - 1, 1 << 40, maxFrame, maxFrame + 1}
-		f.second, f.length = maskBit|127, binary.BigEndian.AppendUint64(nil, lengths[dice.IntN(len(lengths))])
+		f.setSecond(127)
+		f.length = binary.BigEndian.AppendUint64(nil, lengths[dice.IntN(len(lengths))])
 		f.spoilt = "(its length is huge)"
 	case 10:
 		f.first ^= finBit
@@ -348,7 +386,7 @@ func (f *clientFrame) spoil(dice *rand.Rand) {
 	}
 }
 
-// note appends a message or what was told the client since.
+// message notes one that was delivered.
 func (p *play) message(op byte, payload []byte) {
 	text := fmt.Sprintf("%q", payload)
 	if len(payload) > 200 {
@@ -357,20 +395,17 @@ func (p *play) message(op byte, payload []byte) {
 	p.did = append(p.did, fmt.Sprintf("message %x %s", op, text))
 }
 
-// told notes the frames that the client was sent.
-func (p *play) told(b *bytes.Buffer) {
+// told notes the frames that the sender was sent.
+func (p *play) told(b *bytes.Buffer, servers bool) {
 	for b.Len() > 0 {
-		head := b.Next(2)
-		if len(head) < 2 || head[1] > maxControl || b.Len() < int(head[1]) {
-			p.did = append(p.did, fmt.Sprintf("bytes that are no control frame: %x", head))
-			return
-		}
-		payload := b.Next(int(head[1]))
+		op, final, payload, key, err := wstest.Read(b)
 		switch {
-		case head[0] == finBit|byte(opPong):
+		case err != nil || !final || (key != nil) != servers:
+			p.did = append(p.did, fmt.Sprintf("a frame %x %q with the key %x, %v", op, payload, key, err))
+		case op == wstest.Pong:
 			p.did = append(p.did, fmt.Sprintf("pong %q", payload))
-		case head[0] != finBit|byte(opClose) || len(payload) == 1:
-			p.did = append(p.did, fmt.Sprintf("frame %x %q", head, payload))
+		case op != wstest.Close || len(payload) == 1:
+			p.did = append(p.did, fmt.Sprintf("frame %x %q", op, payload))
 		case len(payload) == 0:
 			p.did = append(p.did, "close")
 		default:
@@ -381,10 +416,14 @@ func (p *play) told(b *bytes.Buffer) {
 
 func (s *sequence) playCulvert() (p play) {
 	conn := &pieces{rest: bytes.Clone(s.in), size: s.arriving}
-	ws := newConn(newLine(conn, mem.DefaultBufferPool(), nil), nil)
+	role := asServer
+	if s.servers {
+		role = asClient
+	}
+	ws := role(conn)
 	defer func() {
 		ws.Drop()
-		p.told(&conn.written)
+		p.told(&conn.written, s.servers)
 	}()
 	buf := make([]byte, s.reading)
 	for n := 0; n != s.closeAfter; n++ {
@@ -394,7 +433,7 @@ func (s *sequence) playCulvert() (p play) {
 			k, err = ws.Read(buf)
 			message = append(message, buf[:k]...)
 		}
-		p.told(&conn.written)
+		p.told(&conn.written, s.servers)
 		if !errors.Is(err, io.EOF) {
 			p.end = err
 			var rule RuleError
@@ -411,20 +450,20 @@ func (s *sequence) playCulvert() (p play) {
 
 func (s *sequence) playCoder() (p play) {
 	conn := &pieces{rest: bytes.Clone(s.in), size: s.arriving}
-	ws, err := coder.Accept(hijacked{httptest.NewRecorder(), conn}, upgrade, &coder.AcceptOptions{CompressionMode: coder.CompressionDisabled})
+	ws, err := s.coder(conn)
 	if err != nil {
 		p.end = err
 		return p
 	}
 	defer func() {
 		_ = ws.CloseNow() // it may be closed
-		p.told(&conn.written)
+		p.told(&conn.written, s.servers)
 	}()
 	ws.SetReadLimit(-1)
 	ctx := context.Background()
 	for n := 0; n != s.closeAfter; n++ {
 		kind, message, err := ws.Read(ctx)
-		p.told(&conn.written)
+		p.told(&conn.written, s.servers)
 		if err != nil {
 			p.end = err
 			return p
@@ -433,6 +472,26 @@ func (s *sequence) playCoder() (p play) {
 	}
 	p.end = ws.Close(StatusNormalClosure, "")
 	return p
+}
+
+// coder returns the end that the sequence is for.
+func (s *sequence) coder(conn net.Conn) (*coder.Conn, error) {
+	if !s.servers {
+		return coder.Accept(hijacked{httptest.NewRecorder(), conn}, upgrade, &coder.AcceptOptions{CompressionMode: coder.CompressionDisabled})
+	}
+	ws, _, err := coder.Dial(context.Background(), "ws://localhost", &coder.DialOptions{HTTPClient: &http.Client{Transport: switching{conn}}, CompressionMode: coder.CompressionDisabled})
+	return ws, err
+}
+
+// switching answers a client's handshake with its connection.
+type switching struct{ conn net.Conn }
+
+func (s switching) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := http.ReadResponse(bufio.NewReader(strings.NewReader(wstest.Answer(r.Header.Get("Sec-Websocket-Key"), ""))), r)
+	if err == nil {
+		res.Body = s.conn
+	}
+	return res, err
 }
 
 // upgrade is a client's handshake.

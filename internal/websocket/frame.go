@@ -41,27 +41,29 @@ const maxControl = 125
 // after a prefix of 5 and a marker. RFC 6455 §10.4.
 const maxFrame = 1<<32 + 5
 
-// maxHead is the length of the longest header of a client's frame.
+// maxHead is the length of the longest header of a frame with a mask.
 const maxHead = 14
 
-// A frameHead is the header of a client's frame. RFC 6455 §5.2.
+// A frameHead is the header of a frame. RFC 6455 §5.2.
 type frameHead struct {
 	op     Opcode
 	final  bool
 	length uint64
-	mask   uint32 // in the form for unmask
+	mask   uint32 // in the form for unmask; a server's frame has none
 }
 
-// startHead parses the first two bytes. It returns how many bytes of the length
-// follow, and the broken rule, if there is one: a client that breaks one may never
-// send the rest.
-func startHead(first, second byte) (h frameHead, more int, broken string) {
+// startHead parses the first two bytes of a frame, which must have a mask or must not. It
+// returns how many bytes of the length follow, and the broken rule, if there is one: a peer
+// that breaks one may never send the rest.
+func startHead(first, second byte, masked bool) (h frameHead, more int, broken string) {
 	h = frameHead{op: Opcode(first & opBits), final: first&finBit != 0, length: uint64(second &^ maskBit)}
 	switch {
 	case first&rsvBits != 0:
 		return h, 0, "a reserved bit is set"
-	case second&maskBit == 0:
+	case masked && second&maskBit == 0:
 		return h, 0, "a client's frame isn't masked"
+	case !masked && second&maskBit != 0:
+		return h, 0, "a server's frame is masked"
 	case h.op > opPong, h.op > Binary && h.op < opClose:
 		return h, 0, "a reserved opcode"
 	case h.control() && !h.final:
@@ -94,8 +96,8 @@ func (h *frameHead) setLength(b []byte) (broken string) {
 
 func (h *frameHead) control() bool { return h.op&opClose != 0 }
 
-// unmask sets dst to src without its mask, and returns the mask for the bytes after
-// it. The two may be the same. RFC 6455 §5.3.
+// unmask sets dst to src without its mask, or with it, which is the same. It returns the
+// mask for the bytes after it. The two may be the same. RFC 6455 §5.3.
 func unmask(dst, src []byte, mask uint32) uint32 {
 	if len(src) >= 4<<10 {
 		return unmaskLarge(dst, src, mask)
@@ -151,7 +153,7 @@ func parseClose(payload []byte) (told coder.CloseError, broken string) {
 // maxFrameHeader is the size of the longest header of a frame without mask.
 const maxFrameHeader = 10
 
-// appendFrameHeader appends the header of a server's message of one frame.
+// appendFrameHeader appends the header of a server's frame, the last of its message.
 func appendFrameHeader(b []byte, kind Opcode, length int) []byte {
 	first := finBit | byte(kind)
 	switch {
@@ -162,8 +164,4 @@ func appendFrameHeader(b []byte, kind Opcode, length int) []byte {
 	default:
 		return binary.BigEndian.AppendUint64(append(b, first, 127), uint64(length))
 	}
-}
-
-func appendControl(b []byte, op Opcode, payload []byte) []byte {
-	return append(append(b, finBit|byte(op), byte(len(payload))), payload...)
 }

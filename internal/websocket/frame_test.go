@@ -27,8 +27,8 @@ func TestFrameHeaders(t *testing.T) {
 }
 
 // readHead reads a header, mask aside. It returns the bytes that it takes.
-func readHead(b []byte) (h frameHead, n int, broken string) {
-	h, more, broken := startHead(b[0], b[1])
+func readHead(b []byte, masked bool) (h frameHead, n int, broken string) {
+	h, more, broken := startHead(b[0], b[1], masked)
 	if broken == "" {
 		broken = h.setLength(b[2:][:more])
 	}
@@ -51,15 +51,21 @@ func TestFrameHeads(t *testing.T) {
 		{"top bit", "\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00", "top bit", frameHead{}},
 		{"RSV1", "\xc2\x80", "reserved bit", frameHead{}},
 		{"RSV3", "\x92\x80", "reserved bit", frameHead{}},
-		{"no mask", "\x82\x01", "masked", frameHead{}},
+		{"no mask, or one", "\x82\x01", "masked", frameHead{}},
 		{"opcode 3", "\x83\x80", "opcode", frameHead{}},
 		{"opcode 11", "\x8b\x80", "opcode", frameHead{}},
 		{"a ping in fragments", "\x09\x80", "fragmented", frameHead{}},
 		{"a long close", "\x88\xfe", "125 bytes", frameHead{}},
 	} {
-		got, n, broken := readHead([]byte(c.in))
-		if !strings.Contains(broken, c.broken) || (broken == "") != (c.broken == "") || broken == "" && (got != c.want || n != len(c.in)) {
-			t.Errorf("%s: %+v of %d bytes, %q; want %+v of %d, %q", c.name, got, n, broken, c.want, len(c.in), c.broken)
+		for _, masked := range []bool{true, false} {
+			in := []byte(c.in)
+			if !masked {
+				in[1] ^= maskBit // a server's
+			}
+			got, n, broken := readHead(in, masked)
+			if !strings.Contains(broken, c.broken) || (broken == "") != (c.broken == "") || broken == "" && (got != c.want || n != len(c.in)) {
+				t.Errorf("%s, masked %v: %+v of %d bytes, %q; want %+v of %d, %q", c.name, masked, got, n, broken, c.want, len(c.in), c.broken)
+			}
 		}
 	}
 }
@@ -73,7 +79,10 @@ func FuzzFrameHead(f *testing.F) {
 		if len(in) < 10 {
 			return
 		}
-		h, n, broken := readHead(in)
+		h, n, broken := readHead(in, in[1]&maskBit != 0)
+		if _, _, wrong := readHead(in, in[1]&maskBit == 0); wrong == "" {
+			t.Errorf("%x reads as a frame of either end", in)
+		}
 		if broken != "" {
 			return
 		}

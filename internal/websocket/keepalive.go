@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -37,15 +36,16 @@ func (p *pongDue) is() bool {
 	return p.due
 }
 
-// take returns the frame of the answer, once, or nil.
-func (p *pongDue) take() []byte {
+// hold puts the answer into the line, once. It returns false if no ping needs one.
+func (p *pongDue) hold(l *line) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.due {
-		return nil
+		return false
 	}
 	p.due = false
-	return appendControl(nil, opPong, p.payload)
+	l.holdFrame(opPong, p.payload)
+	return true
 }
 
 // pongRetry is the delay before another try of a pong that found the line taken.
@@ -83,11 +83,9 @@ func (c *Conn) sendPong() error {
 	if c.line.ended.Load() {
 		return nil
 	}
-	frame := c.pong.take()
-	if frame == nil {
+	if !c.pong.hold(c.line) {
 		return nil
 	}
-	c.line.hold(frame)
 	return c.line.flush()
 }
 
@@ -221,7 +219,7 @@ func (c *Conn) ping() bool {
 	defer c.line.abandon()
 	sent := false
 	if c.line.free() && !c.line.ended.Load() {
-		c.line.hold(appendControl(nil, opPing, nil))
+		c.line.holdFrame(opPing, nil)
 		sent = c.line.flush() == nil // else the reader meets the same error
 	}
 	c.line.leave()
@@ -244,11 +242,20 @@ func (c *Conn) schedule(at **time.Timer, after time.Duration, f func()) {
 	c.pinging.Add(1)
 	*at = time.AfterFunc(after, func() {
 		defer c.pinging.Done()
-		defer c.panics.Catch("a WebSocket's timer", func(*report.Fault) {
-			socket.Cut(c.line.conn) // the reader meets the end
-		})
+		defer c.catch(func() { socket.Cut(c.line.conn) }) // the reader meets the end
 		f()
 	})
+}
+
+// catch ends a panic, tells the owner of it, and then calls then. It must be deferred itself.
+func (c *Conn) catch(then func()) {
+	if v := recover(); v != nil {
+		if c.panicked != nil {
+			c.panicked(v)
+		}
+		defer c.catch(func() {})
+		then()
+	}
 }
 
 func (c *Conn) stopPings() {

@@ -4,17 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
 	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
@@ -403,14 +402,15 @@ func TestPongThatWaitsIsReadFirst(t *testing.T) {
 // TestTimerThatPanics closes the connection: the reader ends, and so does Close.
 func TestTimerThatPanics(t *testing.T) {
 	ws, _ := pair(t, 1<<20)
-	ws.panics = report.NewPanics(slog.New(slog.DiscardHandler))
+	var panics atomic.Int64
+	ws.panicked = func(any) { panics.Add(1) }
 	ws.schedulePing(0, func() { panic("no ping") })
 	if _, err := ws.NextMessage(); err == nil {
 		t.Error("a message came")
 	}
 	ws.Close(StatusNormalClosure, "", time.Second, func() bool { return false })
-	if got := ws.panics.Count(); got != 1 {
-		t.Errorf("%d panics are counted, want 1", got)
+	if got := panics.Load(); got != 1 {
+		t.Errorf("told of %d panics, want 1", got)
 	}
 }
 

@@ -38,6 +38,7 @@ type line struct {
 	mu     sync.Mutex // held for a whole frame, so that no other frame gets inside
 	held   *[]byte    // whole frames that leave with the next; nil: none
 	header [maxFrameHeader]byte
+	masks  *masks      // of a client; nil: a server's frames have none
 	lost   atomic.Bool // a write failed
 
 	ended     atomic.Bool // the close frame is decided: no message may follow it
@@ -176,7 +177,7 @@ func (l *line) sendLate() error {
 		payload = binary.BigEndian.AppendUint16(nil, uint16(l.closeCode))
 		payload = append(payload, l.closeText...)
 	}
-	l.hold(appendControl(nil, opClose, payload))
+	l.holdFrame(opClose, payload)
 	return l.flush()
 }
 
@@ -191,6 +192,9 @@ func (l *line) message(kind Opcode, wrote func(), more bool, pieces [][]byte) er
 		length += len(p)
 	}
 	l.sent.Add(uint64(length) + 1) // an empty one is something
+	if l.masks != nil {
+		return l.masked(kind, wrote, more, length, pieces)
+	}
 	head := appendFrameHeader(l.header[:0], kind, length)
 	if len(head)+length > maxHeld {
 		return l.writeLarge(wrote, append([][]byte{head}, pieces...))
@@ -204,6 +208,52 @@ func (l *line) message(kind Opcode, wrote func(), more bool, pieces [][]byte) er
 		return nil
 	}
 	return l.flush()
+}
+
+// masked is message for a client. It copies all pieces: their masks are put on the copy.
+func (l *line) masked(kind Opcode, wrote func(), more bool, length int, pieces [][]byte) error {
+	l.reserve(maxHead + min(length, maxWriteBytes))
+	l.hold(l.masks.head(kind, length))
+	for _, p := range pieces {
+		for len(p) > 0 {
+			if len(*l.held) >= maxWriteBytes {
+				if err := l.flush(); err != nil {
+					return err
+				}
+				if wrote != nil {
+					wrote()
+				}
+				l.reserve(min(length, maxWriteBytes))
+			}
+			n := min(len(p), maxWriteBytes-len(*l.held))
+			l.holdMasked(p[:n])
+			p, length = p[n:], length-n
+		}
+	}
+	if more && len(*l.held) < maxHeld {
+		return nil
+	}
+	return l.flush()
+}
+
+// holdFrame holds a frame of few bytes.
+func (l *line) holdFrame(op Opcode, payload []byte) {
+	if l.masks != nil {
+		l.hold(l.masks.head(op, len(payload)))
+		l.holdMasked(payload)
+		return
+	}
+	l.reserve(2 + len(payload))
+	l.hold(appendFrameHeader(l.header[:0], op, len(payload)))
+	l.hold(payload)
+}
+
+// holdMasked holds payload of a client's frame with its mask.
+func (l *line) holdMasked(b []byte) {
+	l.reserve(len(b))
+	at := len(*l.held)
+	*l.held = (*l.held)[:at+len(b)]
+	l.masks.mask = unmask((*l.held)[at:], b, l.masks.mask)
 }
 
 // reserve makes room for n more bytes in held.

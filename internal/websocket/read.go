@@ -17,6 +17,7 @@ type messageSource struct {
 	err   error  // nothing can be read any more
 	open  bool   // a message has begun and was not read to its end
 	final bool   // the frame is the message's last
+	plain bool   // the peer is a server, whose frames have no masks
 	left  uint64 // of the frame
 	mask  uint32 // of what is left
 
@@ -152,14 +153,23 @@ func (c *Conn) readPayload(p []byte) (int, error) {
 		return 0, err
 	}
 	if n > 0 {
-		m.mask = unmask(p[:n], p[:n], m.mask)
+		m.unmask(p[:n], p[:n])
 	} else {
 		n = min(len(p), len(c.line.unread))
-		m.mask = unmask(p[:n], c.line.unread[:n], m.mask)
+		m.unmask(p[:n], c.line.unread[:n])
 		c.line.consume(n)
 	}
 	m.left -= uint64(n)
 	return n, nil
+}
+
+// unmask sets dst to the next bytes of the frame, src, without the frame's mask.
+func (m *messageSource) unmask(dst, src []byte) {
+	if m.plain {
+		copy(dst, src)
+		return
+	}
+	m.mask = unmask(dst, src, m.mask)
 }
 
 // nextFrame waits for a frame that isn't a control frame. The caller has the
@@ -182,7 +192,9 @@ func (c *Conn) nextFrame() (frameHead, error) {
 		}
 		c.in.have = 0
 		payload := c.in.head[size:][:h.length]
-		unmask(payload, payload, h.mask)
+		if !c.in.plain {
+			unmask(payload, payload, h.mask)
+		}
 		if err := c.control(h.op, payload); err != nil {
 			return h, err
 		}
@@ -197,7 +209,7 @@ func (c *Conn) readHead() (h frameHead, size int, err error) {
 		return h, 0, err
 	}
 	b := c.in.head[:]
-	h, more, broken := startHead(b[0], b[1])
+	h, more, broken := startHead(b[0], b[1], !c.in.plain)
 	if broken != "" {
 		return h, 0, c.misread(StatusProtocolError, broken)
 	}
@@ -210,7 +222,11 @@ func (c *Conn) readHead() (h frameHead, size int, err error) {
 	if h.length > maxFrame {
 		return h, 0, c.misread(StatusMessageTooBig, "a frame of more than 4 GiB")
 	}
-	size = 2 + more + 4
+	size = 2 + more
+	if c.in.plain {
+		return h, size, nil
+	}
+	size += 4
 	if err := c.await(size); err != nil {
 		return h, 0, err
 	}
@@ -273,7 +289,9 @@ func (c *Conn) fill(p []byte) (direct int, err error) {
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // a WebSocket ends with a close frame
-		c.in.err = err
+		if c.in.err == nil {
+			c.in.err = err
+		}
 	}
 	return direct, err
 }
@@ -302,4 +320,17 @@ func (c *Conn) awaitClose() bool {
 		c.line.consume(n)
 	}
 	return true
+}
+
+// awaitEnd reads until the server closes the connection, which a client leaves to it, or
+// until the read deadline. RFC 6455 §7.1.1.
+func (c *Conn) awaitEnd() {
+	c.in.turn.take()
+	defer c.in.turn.end()
+	for {
+		c.line.consume(len(c.line.unread))
+		if _, err := c.fill(nil); err != nil {
+			return
+		}
+	}
 }

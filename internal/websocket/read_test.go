@@ -57,8 +57,38 @@ func (m received) String() string { return fmt.Sprintf("%x %q", byte(m.op), m.pa
 // readSocket reads all the messages that a client sends, with reads of so many
 // bytes, and returns them, the end, and what the client was told.
 func readSocket(in []byte, arriving, reading int) (messages []received, told []byte, end error) {
+	return readAs(asServer, in, arriving, reading)
+}
+
+// The makers of the two ends of a WebSocket, behind the handshake.
+func asServer(conn net.Conn) *Conn { return newConn(newLine(conn, mem.DefaultBufferPool(), nil), nil) }
+
+func asClient(conn net.Conn) *Conn {
+	l := newLine(conn, mem.DefaultBufferPool(), nil)
+	l.masks = new(masks)
+	return newConn(l, nil)
+}
+
+// plainFrames returns what a client has written as a server would have.
+func plainFrames(t testing.TB, in []byte) (out []byte) {
+	t.Helper()
+	for r := bytes.NewReader(in); r.Len() > 0; {
+		op, final, payload, key, err := wstest.Read(r)
+		if err != nil || key == nil {
+			t.Fatalf("%x is a frame without mask, or none: %v", in, err)
+		}
+		out = append(out, wstest.Plain(op, payload)...)
+		if !final {
+			t.Fatalf("%x is a fragment", in)
+		}
+	}
+	return out
+}
+
+// readAs is readSocket for either end.
+func readAs(role func(net.Conn) *Conn, in []byte, arriving, reading int) (messages []received, told []byte, end error) {
 	conn := &pieces{rest: in, size: arriving}
-	ws := newConn(newLine(conn, mem.DefaultBufferPool(), nil), nil)
+	ws := role(conn)
 	defer func() {
 		ws.Drop()
 		told = conn.written.Bytes()
@@ -84,7 +114,7 @@ func readSocket(in []byte, arriving, reading int) (messages []received, told []b
 	}
 }
 
-// FuzzSocket: whatever comes, it is read alike however it arrives and however
+// FuzzSocket: whatever comes to either end, it is read alike however it arrives and however
 // large the reads are, and the end is one that is known. Bytes inserted at one place
 // make large frames.
 func FuzzSocket(f *testing.F) {
@@ -100,22 +130,40 @@ func FuzzSocket(f *testing.F) {
 		{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0},
 		[]byte("GET / HTTP/1.1\r\n\r\n"),
 	} {
-		f.Add(seed, uint16(0), uint16(0), byte(3), uint16(5))
+		f.Add(seed, uint16(0), uint16(0), byte(3), uint16(5), true)
+	}
+	ping := append([]byte{0x02, 0x03, 'a', 'b', 'c'}, wstest.Plain(wstest.Ping, []byte("p"))...)
+	for _, seed := range [][]byte{
+		append(wstest.Plain(wstest.Binary, []byte{0}), wstest.Plain(wstest.Close, []byte{3, 232})...),
+		{0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0, 1, 5},
+		append(ping, wstest.Plain(wstest.Continuation, []byte("d"))...),
+		wstest.Masked(wstest.Binary, []byte{0}),
+	} {
+		f.Add(seed, uint16(0), uint16(0), byte(3), uint16(5), false)
 	}
 	for _, n := range []int{300, 5 << 10, 5 * (directBytes / 2)} {
 		large := wstest.Masked(wstest.Binary, make([]byte, n))
 		header := large[:len(large)-n]
-		f.Add(header, uint16(len(header)), uint16(n), byte(200), uint16(directBytes))
-		f.Add(append(bytes.Clone(header), wstest.Masked(wstest.Close, nil)...), uint16(len(header)), uint16(n), byte(3), uint16(5))
+		f.Add(header, uint16(len(header)), uint16(n), byte(200), uint16(directBytes), true)
+		f.Add(append(bytes.Clone(header), wstest.Masked(wstest.Close, nil)...), uint16(len(header)), uint16(n), byte(3), uint16(5), true)
+		plain := wstest.Plain(wstest.Binary, make([]byte, n))[:len(large)-n-4]
+		f.Add(append(plain, wstest.Plain(wstest.Close, nil)...), uint16(len(plain)), uint16(n), byte(200), uint16(directBytes), false)
 	}
-	f.Fuzz(func(t *testing.T, text []byte, at, more uint16, arriving byte, reading uint16) {
+	f.Fuzz(func(t *testing.T, text []byte, at, more uint16, arriving byte, reading uint16, clients bool) {
 		if len(text) > parts.MaxFuzzed {
 			return
 		}
 		in := parts.Stretched(text, int(at), int(more))
 		least := len(in) / 256 // a large frame needn't come in thousands of pieces
-		want, wantTold, wantEnd := readSocket(bytes.Clone(in), max(len(in), 1), 32<<10)
-		got, told, end := readSocket(in, max(int(arriving)+1, least), max(int(reading)+1, least))
+		role := asServer
+		if !clients {
+			role = asClient
+		}
+		want, wantTold, wantEnd := readAs(role, bytes.Clone(in), max(len(in), 1), 32<<10)
+		got, told, end := readAs(role, in, max(int(arriving)+1, least), max(int(reading)+1, least))
+		if !clients {
+			wantTold, told = plainFrames(t, wantTold), plainFrames(t, told)
+		}
 		if !slices.EqualFunc(got, want, received.equal) || fmt.Sprint(end) != fmt.Sprint(wantEnd) {
 			t.Errorf("in pieces it reads as %q, %v; whole as %q, %v", got, end, want, wantEnd)
 		}

@@ -1,10 +1,6 @@
 package websocket
 
-import (
-	coder "github.com/coder/websocket"
-
-	"github.com/culvert-grpc/culvert/bridge/report"
-)
+import coder "github.com/coder/websocket"
 
 // A StatusCode is the code with which a WebSocket was closed. RFC 6455 §7.4.
 type StatusCode = coder.StatusCode
@@ -22,12 +18,15 @@ const (
 	StatusBadPayload      = coder.StatusInvalidFramePayloadData // text that isn't UTF-8
 )
 
+// A CloseError is a close frame of the peer, as the error of a read.
+type CloseError = coder.CloseError
+
 // CloseStatus returns the code of the close frame that made a read return err, or -1
 // if there was none.
 func CloseStatus(err error) StatusCode { return coder.CloseStatus(err) }
 
-// A RuleError reports a rule that the client broke: of RFC 6455, of the bound for
-// frames that carry nothing, or of a frame's length. The close frame to the client
+// A RuleError reports a rule that the peer broke: of RFC 6455, of the bound for
+// frames that carry nothing, or of a frame's length. The close frame to the peer
 // has its code.
 type RuleError struct {
 	Code   StatusCode // StatusPolicyViolation for frames that carry nothing, StatusMessageTooBig for a length
@@ -35,11 +34,3 @@ type RuleError struct {
 }
 
 func (e RuleError) Error() string { return "WebSocket: " + e.Broken }
-
-// Ended returns why the connection of the client ended.
-func (e RuleError) Ended() string {
-	if e.Code == StatusPolicyViolation {
-		return report.EndedFlood
-	}
-	return report.EndedProtocol
-}

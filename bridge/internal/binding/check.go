@@ -110,7 +110,7 @@ func (c *checker) names() {
 	if c.FirstMessage != "" {
 		name("message.first_message", c.FirstMessage)
 	}
-	if c.Subprotocol != "" && (!gate.IsToken(strings.ToLower(c.Subprotocol)) || gate.HasToken(c.in.Subprotocols, c.Subprotocol)) {
+	if c.Subprotocol != "" && (!gate.IsToken(strings.ToLower(c.Subprotocol)) || rules.HasToken(c.in.Subprotocols, c.Subprotocol)) {
 		c.wrong("message.subprotocol", "must be a token, and no protocol of culvert's own")
 	}
 }

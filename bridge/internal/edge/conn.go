@@ -186,6 +186,26 @@ func (c *Conn) Names(state *tls.ConnectionState) *report.ClientNames {
 	return n
 }
 
+// Certificates returns certificates in DER, one of which the client was shown: the only one if
+// the handshake has noted it, and all that the listener has if its configuration selects
+// none by itself. It returns nil if nothing is known, as of a session that was resumed.
+func (c *Conn) Certificates() (leaves [][]byte) {
+	if c.listening.TLS == nil {
+		return nil
+	}
+	all := c.listening.TLS.Certificates
+	switch t := c.listening.TLS; {
+	case c.client != nil && c.client.shown != nil: // else it is no socket, and nobody notes it
+		all = []tls.Certificate{*c.client.shown}
+	case t.GetCertificate != nil, t.GetConfigForClient != nil:
+		return nil
+	}
+	for _, pair := range all {
+		leaves = append(leaves, pair.Certificate[0])
+	}
+	return leaves
+}
+
 // Trusts reports whether the peer with the address is one of the proxies. A proxy whose
 // PROXY header names no client isn't: its forwarding headers may come from a client.
 func (c *Conn) Trusts(proxies []netip.Prefix, peer netip.Addr) bool {

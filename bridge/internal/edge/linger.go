@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -31,6 +32,7 @@ type clientConn struct {
 	batch   batch                              // gathers writes
 	proxied *proxied                           // nil: no PROXY header is expected
 	names   atomic.Pointer[report.ClientNames] // from its certificate, once something asks for them
+	shown   *tls.Certificate                   // to the client, in a handshake that has ended; nil: unknown
 }
 
 func (e *Edge) newClient(c net.Conn, l *Listening, b Bounds) *clientConn {
@@ -42,6 +44,11 @@ func (e *Edge) newClient(c net.Conn, l *Listening, b Bounds) *clientConn {
 
 // EdgeConn lets find find the connection.
 func (c *clientConn) EdgeConn() *Conn { return &c.on }
+
+// ShowsCertificate notes the certificate that the handshake shows to the client. Who has the
+// certificates calls it with the connection in the tls.ClientHelloInfo (proxytls.Provider).
+// crypto/tls doesn't keep it.
+func (c *clientConn) ShowsCertificate(shown *tls.Certificate) { c.shown = shown }
 
 // Read reads the bytes after a PROXY header, and notes how the reading ends.
 func (c *clientConn) Read(p []byte) (n int, err error) {

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // ContentSubtype returns the part after the "+" of the content type value, and reports
@@ -22,27 +24,11 @@ func ContentSubtype(value, contentType string) (string, bool) {
 	return subtype, true
 }
 
-// HasToken looks for a token in a header's lists, in any case.
-func HasToken(lists []string, token string) bool { return FindToken(lists, token) != "" }
-
-// FindToken returns the token in a header's lists as the client spells it, or "" if it isn't there.
-func FindToken(lists []string, token string) string {
-	for _, list := range lists {
-		for one := range strings.SplitSeq(list, ",") {
-			// Only ASCII has as many bytes: a long s or the Kelvin sign are no letters of a token.
-			if one = strings.Trim(one, " \t"); len(one) == len(token) && strings.EqualFold(one, token) {
-				return one
-			}
-		}
-	}
-	return ""
-}
-
 // IsUpgrade reports whether a request is a WebSocket handshake over HTTP/1.1. RFC 6455
 // §4.1. A handshake over HTTP/1.0 has come through a proxy that can't upgrade.
 func IsUpgrade(r *http.Request) bool {
 	return r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
-		HasToken(r.Header["Connection"], "upgrade") && HasToken(r.Header["Upgrade"], "websocket")
+		rules.HasToken(r.Header["Connection"], "upgrade") && rules.HasToken(r.Header["Upgrade"], "websocket")
 }
 
 // MediaType returns a request's content type without its parameters.

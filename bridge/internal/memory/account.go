@@ -183,6 +183,6 @@ func (a *Account) NoRoom(n int64) *report.Fault {
 		return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "messages of running calls fill the memory for messages")
 	}
 	f := report.OverLimit(report.KeyMemory, 0, "the memory for all clients is less than this message may take")
-	f.Remedy = "send smaller messages, or raise " + report.Named(report.KeyMemory) + "; for compressed messages, lower " + report.Named(report.KeyMessageBytes)
+	f.Remedy = "send smaller messages, raise " + report.Named(report.KeyMemory) + ", or lower " + report.Named(report.KeyMessageBytes) + " for compressed messages"
 	return f
 }

@@ -196,14 +196,13 @@ func SocketFault(err error) error {
 	if !ok {
 		return report.New(report.ReasonClientGone, report.ClientGone).Because(err)
 	}
-	ended := broken.Ended()
-	if ended == report.EndedFlood {
-		return report.New(report.ReasonLimitExceeded, "too many WebSocket frames that carry nothing").Because(err).Ending(ended)
-	}
-	if broken.Code == websocket.StatusMessageTooBig {
-		f := report.New(report.ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").Because(err).Ending(ended)
+	switch broken.Code {
+	case websocket.StatusPolicyViolation:
+		return report.New(report.ReasonLimitExceeded, "too many WebSocket frames that carry nothing").Because(err).Ending(report.EndedFlood)
+	case websocket.StatusMessageTooBig:
+		f := report.New(report.ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").Because(err).Ending(report.EndedProtocol)
 		f.Remedy = "send smaller messages"
 		return f
 	}
-	return report.New(report.ReasonBadRequest, "a WebSocket frame is malformed").Because(err).Ending(ended)
+	return report.New(report.ReasonBadRequest, "a WebSocket frame is malformed").Because(err).Ending(report.EndedProtocol)
 }

@@ -68,10 +68,13 @@ var ErrPatience = errors.New("no stream became free in time")
 // elsewhere says that another backend may take the call. Open then waits less, and doesn't
 // call giveUp. The error is a *report.Fault, or the cause of ctx.
 func (c *Call) Open(ctx context.Context, giveUp context.CancelCauseFunc, elsewhere bool, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	limit := connectPatience
+	limit := c.pool.config.connectTimeout
 	if elsewhere { // the call goes on
 		ctx, giveUp = context.WithCancelCause(ctx)
 		limit = connectGrace
+	}
+	if c.pool.config.outlast {
+		opts = append(slices.Clip(opts), grpc.WaitForReady(true))
 	}
 	o := c.pool.openings.start(limit, giveUp, elsewhere)
 	c.opening = o
@@ -90,6 +93,8 @@ func (c *Call) Open(ctx context.Context, giveUp context.CancelCauseFunc, elsewhe
 	}
 	st, _ := status.FromError(err)
 	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, ErrPatience) && c.pool.config.outlast:
+		return nil, unreachable(c.pool.whyAbsent(err))
 	case errors.Is(cause, ErrPatience), cause == nil && st.Code() == codes.Unavailable:
 		return nil, unreachable(err)
 	case cause != nil:

@@ -74,7 +74,7 @@ func New(b report.Backend, o Options) (*Pool, error) {
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// Use a backend that comes back within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: connectPatience,
+			MinConnectTimeout: config.connectTimeout,
 		}),
 	}
 	switch own := creds.Info().ServerName; { //nolint:staticcheck // deprecated for those who set it; grpc-go refuses an authority beside another one
@@ -104,14 +104,20 @@ func (p *Pool) Open(ctx context.Context, path string, wait bool, opts ...grpc.Ca
 	case err != nil && !wait:
 		return nil, noConnection(err)
 	case err != nil && ctx.Err() != nil:
-		p.mu.Lock()
-		why := p.latest
-		p.mu.Unlock()
-		if why != nil {
-			err = status.Error(status.Code(err), why.Error())
-		}
+		err = p.whyAbsent(err)
 	}
 	return stream, err
+}
+
+// whyAbsent returns the error of a stream that has waited for a connection in vain, with the
+// cause of the last failure.
+func (p *Pool) whyAbsent(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.latest == nil {
+		return err
+	}
+	return status.Error(status.Code(err), p.latest.Error())
 }
 
 // Readied returns how many connections have become ready so far.

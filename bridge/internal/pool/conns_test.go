@@ -159,12 +159,12 @@ func TestQueueOutlastsTheWaitForAConnection(t *testing.T) {
 		b.MaxConnections, b.QueueTimeout = 1, time.Minute
 		p := poolTo(t, b.Backend)
 		ends := holding(t, p, 1)
-		timer := time.AfterFunc(2*connectPatience, ends[0])
+		timer := time.AfterFunc(2*rules.ConnectTimeout, ends[0])
 		defer timer.Stop()
 		start := time.Now()
 		ends = holding(t, p, 1)
-		if got := time.Since(start); got != 2*connectPatience {
-			t.Errorf("the call has its place after %v, want %v", got, 2*connectPatience)
+		if got := time.Since(start); got != 2*rules.ConnectTimeout {
+			t.Errorf("the call has its place after %v, want %v", got, 2*rules.ConnectTimeout)
 		}
 		time.Sleep(time.Hour) // and nothing cuts it later
 		if got := b.CallsBy(); !slices.Equal(got, []int{1}) {

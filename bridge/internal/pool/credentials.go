@@ -39,10 +39,13 @@ func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, 
 	}
 	var c *conn
 	every := w.pool.keepalive.Load()
+	if c, ok := raw.(interface{ Pings() bool }); ok && !c.Pings() {
+		every = 0
+	}
 	wired = wire.NewConn(secured, wire.Options{
 		Account: w.account, Window: w.pool.window, HeaderBytes: w.pool.headerBytes, Panics: w.pool.panics,
 		Plaintext: w.Info().SecurityProtocol == "insecure",
-		Keepalive: time.Duration(every), LostPings: &w.pool.lostPings,
+		Keepalive: time.Duration(every), PingTimeout: w.pool.config.pingTimeout, LostPings: &w.pool.lostPings,
 		Calm:    func() { w.pool.pingSeldomer(2 * every) },
 		LeftOut: w.pool.noteLeftOut,
 		Streams: func(most uint32) { //nolint:contextcheck // a connection outlives its handshake

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -33,7 +33,7 @@ func dialOf(b *report.Backend) (string, func(context.Context, string) (net.Conn,
 	}
 	timeout := userTimeout
 	if b.Keepalive > 0 {
-		timeout = wire.PingTimeout // gRFC A18
+		timeout = rules.OrDefault(b.PingTimeout, rules.PingTimeout, rules.PingTimeout) // gRFC A18
 	}
 	d := &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount},

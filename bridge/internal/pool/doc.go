@@ -19,7 +19,7 @@
 // # Bounds
 //
 // The backend's settings bound the connections to each address, the calls that wait, and how
-// long a call waits for a place. A call waits 5 s for a connection, and asks at most
+// long a call waits for a place and for a connection. A call asks at most
 // maxRefusals addresses. Each lookup of the name, health answer and buffer has a bound beside
 // its code.
 //

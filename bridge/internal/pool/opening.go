@@ -6,14 +6,9 @@ import (
 	"time"
 )
 
-const (
-	// connectPatience is how long a call waits for a connection to the backend.
-	connectPatience = 5 * time.Second
-
-	// connectGrace is how long it waits although another backend could take it: a backend
-	// often ends a connection only to have its calls on a new one.
-	connectGrace = time.Second
-)
+// connectGrace is how long a call waits for a connection although another backend could take
+// it: a backend often ends a connection only to have its calls on a new one.
+const connectGrace = time.Second
 
 // An opening is a call that Open waits for. Its timer gives up a call that gets no stream in
 // time.

@@ -144,14 +144,17 @@ func (p *Pool) tryPick(k *Call) (*conn, *waiter, error) {
 		k.repick()
 		refused, o = k.refused, k.opening
 	}
-	if len(p.ready) == 0 && p.failure != nil {
-		return nil, nil, p.failure
-	}
 	if len(p.ready) > 0 {
 		p.seat() // those that wait come first, unless they can't use what is free
 		if c := p.take(refused); c != nil {
 			return c, nil, nil
 		}
+	}
+	if p.config.waits != nil {
+		p.config.waits()
+	}
+	if len(p.ready) == 0 && p.failure != nil {
+		return nil, nil, p.failure
 	}
 	if err := p.startWaiting(k); err != nil {
 		return nil, nil, err

@@ -25,8 +25,12 @@ type config struct {
 	balance        policy
 	health         report.HealthCheck
 	maxConnections int           // to each address
+	connectTimeout time.Duration // of an attempt to connect, and of a call that waits for a connection
+	outlast        bool          // a call waits although an attempt fails
+	pingTimeout    time.Duration // for the answer to a ping
 	maxWaiting     int           // calls that wait for a connection or a place
 	queueTimeout   time.Duration // of a call that waits for a place
+	waits          func()        // is told of a call that waits; may be nil
 }
 
 func configOf(b *report.Backend) (config, error) {
@@ -38,8 +42,12 @@ func configOf(b *report.Backend) (config, error) {
 		balance:        balance,
 		health:         b.HealthCheck,
 		maxConnections: rules.OrDefault(b.MaxConnections, rules.MaxConnections, math.MaxInt32),
+		connectTimeout: rules.OrDefault(b.ConnectTimeout, rules.ConnectTimeout, rules.ConnectTimeout),
+		outlast:        b.ConnectTimeout > 0,
+		pingTimeout:    rules.OrDefault(b.PingTimeout, rules.PingTimeout, rules.PingTimeout),
 		maxWaiting:     rules.OrDefault(b.MaxWaiting, rules.MaxWaiting, math.MaxInt32),
 		queueTimeout:   rules.OrDefault(b.QueueTimeout, rules.QueueTimeout, 0),
+		waits:          b.Waiting,
 	}, nil
 }
 

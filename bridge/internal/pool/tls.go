@@ -21,6 +21,9 @@ type currentCredentials struct {
 }
 
 func (c currentCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if secured, ok := raw.(interface{ ConnectionState() tls.ConnectionState }); ok { // report.Backend.Dial
+		return raw, credentials.TLSInfo{State: secured.ConnectionState(), CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
+	}
 	config := c.current().Clone()
 	own := config.VerifyConnection
 	var unnamed atomic.Bool // a handshake that was given up goes on

@@ -25,8 +25,7 @@ const (
 	askPatience = 5 * time.Second // for the answer to one question
 	askAgain    = 5 * time.Second // after a failure, or for a name that wasn't there
 	maxAsked    = 10              // times a minute for the same, behind new connections
-	maxServices = 10_000
-	maxSize     = 192 << 20 // bytes that all descriptors take in memory
+	maxSize     = 192 << 20       // bytes that all descriptors take in memory
 )
 
 // A Book has the answers of a backend's server reflection: the names of its services, and
@@ -127,7 +126,7 @@ func (a attempt) failed(conns int64) bool { return a.err != nil && a.conns == co
 // Lacks and Learn ask nobody. source and panics may be nil.
 func NewBook(backend Backend, source report.DescriptorSource, limit int, account *memory.Account, log *slog.Logger, panics *report.Panics) *Book {
 	b := &Book{
-		backend: backend, source: source, limit: min(maxAnswer, limit), account: account, log: log, panics: panics,
+		backend: backend, source: source, limit: min(descriptor.MaxReflected, limit), account: account, log: log, panics: panics,
 		services: make(map[string]*service), reading: rate.NewLimiter(readingRate, readingBurst),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background()) // ended by Close
@@ -385,13 +384,13 @@ func (b *Book) fetch(q *question, list bool) (a fetched, of attempt) {
 	a.held, reserve = b.room()
 	defer func() { of = attempt{at: time.Now(), conns: conns, err: a.err} }()
 	defer b.panics.Catch("a backend's descriptors", func(f *report.Fault) { a.set, a.err = nil, f })
-	a.err = b.reflect(ctx, false, func(r *stream) (err error) {
+	a.err = b.reflect(ctx, false, func(r descriptor.Reflection) (err error) {
 		if !connected {
 			conns = b.backend.Readied() // r's connection is one of them
 		}
 		names := b.known(list)
 		if list {
-			if names, err = r.services(); err != nil {
+			if names, err = r.Services(ctx); err != nil {
 				return err
 			}
 			a.names = names

@@ -5,7 +5,7 @@
 // connection, and knows neither its pool nor its connections.
 //
 // book.go has the services and the one question under way, and named.go the types that
-// messages name. stream.go asks, and answer.go reads the answers.
+// messages name. stream.go asks; package descriptor has the questions and reads the answers.
 //
 // # Who waits for whom
 //

@@ -12,7 +12,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/buffer"
-	"github.com/culvert-grpc/culvert/internal/socket"
+	"github.com/culvert-grpc/culvert/internal/tunnel"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
@@ -26,9 +26,9 @@ const (
 type Conn struct {
 	of   *Listener
 	ws   *websocket.Conn
+	in   *tunnel.Reader
 	on   *edge.Conn
 	pool mem.BufferPool // of pending
-	open bool           // a message is being read; Read's own
 	told string         // what Read answers first; Read's own
 
 	writeMu sync.Mutex // held for a whole Write
@@ -38,7 +38,6 @@ type Conn struct {
 	pending  *[]byte // written and not yet sent; nil: nothing
 	writeErr error
 	done     bool        // it is closed: nothing is read or written any more
-	reading  bool        // Read is running
 	blocked  func() bool // asks the HTTP/2 connection inside; nil: it hasn't begun
 	code     websocket.StatusCode
 }
@@ -50,81 +49,36 @@ func (c *Conn) End(why string) {
 	c.closeWith(code)
 }
 
-var errText = errors.New("a text message inside a tunnel")
-
 // Read reads from the WebSocket's binary messages, joined, behind what it tells net/http
-// first (SendsPreface). After the tunnel is closed it returns net.ErrClosed, since later
-// messages belong to the close handshake.
+// first (SendsPreface). After the tunnel is closed it returns net.ErrClosed.
 func (c *Conn) Read(p []byte) (int, error) {
-	if !c.beginRead() {
-		return 0, net.ErrClosed
-	}
-	if c.told != "" {
+	if c.told != "" && !c.closed() {
 		n := copy(p, c.told)
 		c.told = c.told[n:]
-		c.endRead()
 		return n, nil
 	}
-	n, closed, err := c.readOnce(p)
+	n, err := c.readOnce(p)
 	switch {
 	case err == nil:
-	case errors.Is(err, errText):
+	case errors.Is(err, tunnel.ErrText):
 		c.closeWith(websocket.StatusUnsupportedData)
-	case closed && socket.TimedOut(err):
-		err = net.ErrClosed
 	default:
 		err = c.readError(err)
 	}
 	return n, err
 }
 
-// readOnce is Read after its beginning. net/http's HTTP/2 calls Read, and Write, on goroutines
-// that recover nothing.
-func (c *Conn) readOnce(p []byte) (n int, closed bool, err error) {
-	defer func() { closed = c.endRead() }()
+// readOnce is Read behind what is told. net/http's HTTP/2 calls Read, and Write, on
+// goroutines that recover nothing.
+func (c *Conn) readOnce(p []byte) (n int, err error) {
 	defer c.of.o.Panics.Catch("a tunnel", func(f *report.Fault) { n, err = 0, f })
-	n, err = c.readMessages(p)
-	return n, false, err
+	return c.in.Read(p)
 }
 
-// beginRead returns false if the tunnel is closed.
-func (c *Conn) beginRead() bool {
+func (c *Conn) closed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reading = !c.done
-	return c.reading
-}
-
-// endRead reports whether the tunnel has been closed.
-func (c *Conn) endRead() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reading = false
-	c.cond.Broadcast()
 	return c.done
-}
-
-func (c *Conn) readMessages(p []byte) (int, error) {
-	for {
-		if !c.open {
-			op, err := c.ws.NextMessage()
-			if err != nil {
-				return 0, err
-			}
-			if op != websocket.Binary {
-				return 0, errText
-			}
-			c.open = true
-		}
-		n, err := c.ws.Read(p)
-		if errors.Is(err, io.EOF) {
-			c.open, err = false, nil
-			if n == 0 {
-				continue
-			}
-		}
-		return n, err
-	}
 }
 
 // readError returns io.EOF for a close with any code.
@@ -134,7 +88,7 @@ func (c *Conn) readError(err error) error {
 		return io.EOF
 	}
 	if broken, ok := errors.AsType[websocket.RuleError](err); ok {
-		c.on.Tunnel().Outer.End(broken.Ended())
+		c.on.Tunnel().Outer.End(endedBy(broken))
 		c.closeWith(broken.Code)
 	}
 	return err
@@ -188,7 +142,7 @@ func (c *Conn) Run() {
 			c.broke(err)
 		}
 	}
-	c.awaitReader()
+	c.in.Wait()
 	_, patience := c.of.o.Goodbye()
 	c.ws.Close(c.code, "", min(patience, closeTimeout), c.of.o.Closing)
 	c.of.forget(c)
@@ -204,15 +158,6 @@ func (c *Conn) broke(err error) {
 		c.pending = nil
 	}
 	c.stop(c.code)
-}
-
-// awaitReader waits until the running Read returns. No other Read begins.
-func (c *Conn) awaitReader() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.reading {
-		c.cond.Wait()
-	}
 }
 
 // next waits for data to send. It returns nil when all is sent and no more follows.
@@ -263,6 +208,14 @@ func CloseCode(ended string) (code websocket.StatusCode, told bool) {
 	return 0, false
 }
 
+// endedBy returns why the connection of a client ends that broke a rule of WebSockets.
+func endedBy(broken websocket.RuleError) string {
+	if broken.Code == websocket.StatusPolicyViolation {
+		return report.EndedFlood
+	}
+	return report.EndedProtocol
+}
+
 // boundWrite sets the deadline for the piece that is being written.
 func (c *Conn) boundWrite() {
 	_, patience := c.of.o.Goodbye()
@@ -280,9 +233,7 @@ func (c *Conn) closeWith(code websocket.StatusCode) {
 func (c *Conn) stop(code websocket.StatusCode) {
 	if !c.done {
 		c.done, c.code = true, code
-		if c.reading {
-			_ = c.ws.SetReadDeadline(socket.LongAgo) // a closed connection needs none
-		}
+		c.in.Stop()
 	}
 	c.cond.Broadcast()
 }
@@ -328,14 +279,7 @@ func (c *Conn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() }
 func (c *Conn) SetDeadline(t time.Time) error { return c.ws.SetDeadline(t) }
 
 // SetReadDeadline is SetDeadline for reads.
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done {
-		return nil // the close handshake has its own
-	}
-	return c.ws.SetReadDeadline(t)
-}
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.SetReadDeadline(t) }
 
 // SetWriteDeadline is SetDeadline for writes.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/tunnel"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
@@ -87,8 +88,8 @@ func TestTunnelEndsAsAStreamEnds(t *testing.T) {
 func TestTextInsideATunnel(t *testing.T) {
 	_, c, end := pair(t, 1<<10)
 	end.Send(t, wstest.Text, []byte("PRI * HTTP/2.0"))
-	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, errText) {
-		t.Errorf("text reads as %v, want %v", err, errText)
+	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, tunnel.ErrText) {
+		t.Errorf("text reads as %v, want %v", err, tunnel.ErrText)
 	}
 	end.WantClose(t, websocket.StatusUnsupportedData)
 	end.Send(t, wstest.Close, []byte{0x03, 0xeb})

@@ -10,12 +10,12 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/tunnel"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
-// Name is the WebSocket subprotocol whose binary messages, joined, are one HTTP/2
-// connection.
-const Name = "h2ts"
+// Name is the WebSocket subprotocol of tunnels.
+const Name = tunnel.Name
 
 // Options are what the connections of a Listener need from their server. StandardHTTP2
 // and Panics may be zero; all others are required.
@@ -53,7 +53,7 @@ func NewListener(o Options) *Listener {
 // NewConn returns a WebSocket as a tunnel, which on describes. pool lends buffers for data on
 // its way to the client. The owner of the Conn runs Run on a goroutine before it offers it.
 func (l *Listener) NewConn(ws *websocket.Conn, on *edge.Conn, pool mem.BufferPool) *Conn {
-	c := &Conn{of: l, ws: ws, on: on, pool: pool, code: websocket.StatusGoingAway}
+	c := &Conn{of: l, ws: ws, in: tunnel.NewReader(ws), on: on, pool: pool, code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
 	return c
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/tunnel"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
 )
@@ -62,8 +63,8 @@ func newServer() *server {
 func pair(t testing.TB, holds int) (*server, *Conn, *wstest.Client) {
 	t.Helper()
 	s := newServer()
-	ws, end := wstest.Pair(t, holds, Name, func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
-		return websocket.Accept(w, r, websocket.Options{Subprotocol: Name, Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }})
+	ws, end := wstest.Pair(t, holds, tunnel.Name, func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+		return websocket.Accept(w, r, websocket.Options{Subprotocol: tunnel.Name, Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }})
 	})
 	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(new(http.Request)), mem.DefaultBufferPool())
 	var running sync.WaitGroup

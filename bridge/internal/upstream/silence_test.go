@@ -21,6 +21,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // TestSilentBackendEndsItsCalls: a backend that reads and answers nothing, and
@@ -49,7 +50,7 @@ func TestSilentBackendEndsItsCalls(t *testing.T) {
 			u := upstreamTo(t, b)
 			start := time.Now()
 			e := callUpstream(t.Context(), t, u, nil)
-			if got, want := time.Since(start), silencePatience+wire.PingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
+			if got, want := time.Since(start), silencePatience+rules.PingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
 				t.Errorf("with keep-alive %v the call ended after %v with %v (%s), want %s after %v", keepalive, got, e.status, e.cause, report.ReasonUpstreamSilent, want)
 			}
 			if got := u.state("").LostPings; got != 1 {
@@ -96,7 +97,7 @@ func TestSilenceBesideKeepalive(t *testing.T) {
 			start := time.Now()
 			send()
 			_, err = call.Recv()
-			if got, want := time.Since(start), silencePatience+wire.PingTimeout; got != want || judge(err).reason != report.ReasonUpstreamSilent {
+			if got, want := time.Since(start), silencePatience+rules.PingTimeout; got != want || judge(err).reason != report.ReasonUpstreamSilent {
 				t.Errorf("with keep-alive %v the call ended after %v with %v, want %s after %v", keepalive, got, err, report.ReasonUpstreamSilent, want)
 			}
 		})
@@ -251,8 +252,8 @@ func TestKeepalive(t *testing.T) {
 			if e.reason != report.ReasonUpstreamSilent || e.cause != "keepalive ping failed to receive ACK within timeout" {
 				t.Errorf("got %v, %s (%s); want %s by keepalive", e.status, e.reason, e.cause, report.ReasonUpstreamSilent)
 			}
-			if got := time.Since(start); got != want+wire.PingTimeout {
-				t.Errorf("with keep-alive %v the call ended after %v, want %v", keepalive, got, want+wire.PingTimeout)
+			if got := time.Since(start); got != want+rules.PingTimeout {
+				t.Errorf("with keep-alive %v the call ended after %v, want %v", keepalive, got, want+rules.PingTimeout)
 			}
 			if got := u.state("").LostPings; got != 1 {
 				t.Errorf("%d connections count as lost, want 1", got)

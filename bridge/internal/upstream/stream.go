@@ -94,7 +94,7 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 	if r.Coding == "gzip" {
 		opts = append(opts, grpc.UseCompressor("gzip"))
 	}
-	stream, err := call.Open(metadata.NewOutgoingContext(s.ctx, r.Metadata), giveUp, r.Elsewhere, r.Method, opts...)
+	stream, err := call.Open(metadata.NewOutgoingContext(s.ctx, r.Metadata), giveUp, r.Elsewhere, u.prefix+r.Method, opts...)
 	if err == nil {
 		s.stream, s.call = stream, call
 	}
@@ -108,7 +108,7 @@ type callOptions struct{ plain, proto []grpc.CallOption }
 
 func newCallOptions(messages report.SizeLimit) callOptions {
 	plain := []grpc.CallOption{
-		grpc.ForceCodecV2(rawCodec{}),
+		grpc.ForceCodecV2(RawCodec{}),
 		grpc.MaxCallRecvMsgSize(messages.Bytes),
 		grpc.MaxCallSendMsgSize(math.MaxInt32),
 		// The part of the first messages that is kept for a transparent retry
@@ -274,18 +274,19 @@ func (s *Stream) Trailer() metadata.MD {
 	return s.stream.Trailer()
 }
 
-// rawCodec passes messages through as bytes.
-type rawCodec struct{}
+// A RawCodec passes messages through as bytes: SendMsg and RecvMsg get a *mem.BufferSlice.
+type RawCodec struct{}
 
 // Name is empty so that the content-type is plain application/grpc; if the client
 // named a subtype, the call sets it.
-func (rawCodec) Name() string { return "" }
+func (RawCodec) Name() string { return "" }
 
 // Marshal passes the reference that SendMsg was given on to grpc-go, which
 // frees it.
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return *v.(*mem.BufferSlice), nil }
+func (RawCodec) Marshal(v any) (mem.BufferSlice, error) { return *v.(*mem.BufferSlice), nil }
 
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+// Unmarshal gives the caller a reference of its own to the bytes.
+func (RawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	data.Ref() // grpc-go frees its own reference on return
 	*v.(*mem.BufferSlice) = data
 	return nil

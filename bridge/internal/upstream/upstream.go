@@ -13,13 +13,13 @@ import (
 )
 
 // Same reports whether two backends have the same settings. It compares TLS, TLSSource
-// and Descriptors by identity, of Dial only whether it is nil, and Logger not at all.
+// and Descriptors by identity, of Dial and Waiting only whether they are nil, and Logger not at all.
 func Same(b, other report.Backend) bool {
-	if b.TLS != other.TLS || !sameSource(b.TLSSource, other.TLSSource) || !sameSource(b.Descriptors, other.Descriptors) || (b.Dial == nil) != (other.Dial == nil) {
+	if b.TLS != other.TLS || !sameSource(b.TLSSource, other.TLSSource) || !sameSource(b.Descriptors, other.Descriptors) || (b.Dial == nil) != (other.Dial == nil) || (b.Waiting == nil) != (other.Waiting == nil) {
 		return false
 	}
-	b.TLS, b.TLSSource, b.Descriptors, b.Dial, b.Logger = nil, nil, nil, nil, nil
-	other.TLS, other.TLSSource, other.Descriptors, other.Dial, other.Logger = nil, nil, nil, nil, nil
+	b.TLS, b.TLSSource, b.Descriptors, b.Dial, b.Waiting, b.Logger = nil, nil, nil, nil, nil, nil
+	other.TLS, other.TLSSource, other.Descriptors, other.Dial, other.Waiting, other.Logger = nil, nil, nil, nil, nil, nil
 	return reflect.DeepEqual(b, other)
 }
 
@@ -35,6 +35,7 @@ type Upstream struct {
 	*reflection.Book // of the backend's methods
 
 	pool      *pool.Pool
+	prefix    string // of the paths of calls
 	panics    *report.Panics
 	budget    retryBudget
 	sentAgain struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
@@ -53,7 +54,7 @@ func New(b report.Backend, messages report.SizeLimit, headerBytes int, account *
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{pool: p, panics: panics, limit: messages, options: options, holders: holders{none: make(chan struct{})}}
+	u := &Upstream{pool: p, prefix: b.PathPrefix, panics: panics, limit: messages, options: options, holders: holders{none: make(chan struct{})}}
 	u.Book = reflection.NewBook(p, b.Descriptors, messages.Bytes, account, b.Logger, panics)
 	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil

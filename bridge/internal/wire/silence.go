@@ -25,11 +25,8 @@ const (
 	latePingEvery   = 5*time.Minute + 10*time.Second
 )
 
-// PingTimeout is the time for the backend to answer a ping.
-const PingTimeout = 10 * time.Second
-
 // MinKeepalive is the shortest interval of backend.keepalive that counts.
-const MinKeepalive = 10 * time.Second
+const MinKeepalive = 8 * time.Second
 
 // grpc-go reads one of these from a connection that was closed because the backend
 // answered no ping: after a suspicion, or for backend.keepalive.
@@ -43,6 +40,7 @@ var (
 type silence struct {
 	every   time.Duration // backend.keepalive: with streams, the backend is pinged when nothing was read for so long; 0: only on suspicion
 	regular bool          // the PING is for that
+	timeout time.Duration // for the answer to a ping
 
 	open  int       // streams
 	since time.Time // when the first HEADERS or DATA was sent without any read since; zero: something was read
@@ -164,7 +162,7 @@ func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 // wait gives the backend the full time to answer.
 func (s *silence) wait(now time.Time, acked uint64) {
 	s.acked = acked
-	s.answerBy = now.Add(PingTimeout)
+	s.answerBy = now.Add(s.timeout)
 	s.lookAgain(now)
 }
 

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A silenceScript drives a silence through time as its watch does: it looks
@@ -99,7 +101,7 @@ func TestSilence(t *testing.T) {
 			s.keepAlive(40 * sec)
 			s.open = 0
 			s.until(60 * minute)
-			s.open = 1
+			s.open, s.timeout = 1, rules.PingTimeout
 			s.until(60*minute + 79*sec)
 		}, []time.Duration{60 * minute, 60*minute + 40*sec}, 0},
 		"a suspicion before keepalive's ping": {func(s *silenceScript) {
@@ -125,7 +127,7 @@ func TestSilence(t *testing.T) {
 			s.sent(s.now())
 			s.open = 0
 			s.until(minute)
-			s.open = 1
+			s.open, s.timeout = 1, rules.PingTimeout
 			s.until(2 * minute)
 		}, []time.Duration{minute}, minute + 10*sec},
 		"messages without an answer": {func(s *silenceScript) {
@@ -209,7 +211,7 @@ func TestSilence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &silenceScript{}
-			s.open = 1
+			s.open, s.timeout = 1, rules.PingTimeout
 			c.script(s)
 			if !slices.Equal(s.pinged, c.pinged) || s.gaveUp != c.gaveUp {
 				t.Errorf("pinged at %v and gave up at %v, want %v and %v", s.pinged, s.gaveUp, c.pinged, c.gaveUp)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -126,6 +127,7 @@ type Options struct {
 	HeaderBytes int            // of a header block that grpc-go takes; 0: as many as a frame
 	Panics      *report.Panics // may be nil
 	Plaintext   bool           // without TLS
+	PingTimeout time.Duration  // for the answer to a ping
 	Keepalive   time.Duration  // with streams, the backend is pinged when nothing was read for so long; 0: only on suspicion
 	LostPings   *atomic.Int64  // counts backends that were given up; may be nil
 
@@ -151,7 +153,7 @@ func NewConn(conn net.Conn, o Options) *Conn {
 	}
 	c.in.fields, c.in.data, c.in.goAway = c.readBlock, c.readData, c.readGoAway
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
-	c.watch = &silenceWatch{conn: conn, asks: func() { c.offer(ownFrame{bytes: silencePing}) }, wake: make(chan struct{}, 1), lost: o.LostPings}
+	c.watch = &silenceWatch{conn: conn, asks: func() { c.offer(ownFrame{bytes: silencePing}) }, wake: make(chan struct{}, 1), lost: o.LostPings, s: silence{timeout: rules.OrDefault(o.PingTimeout, rules.PingTimeout, rules.PingTimeout)}}
 	if o.Keepalive > 0 {
 		c.watch.s.every, c.watch.s.last = o.Keepalive, time.Now()
 		c.calm = o.Calm

@@ -1,10 +1,11 @@
-// Package wstest is a WebSocket client that works frame by frame, for tests: it can
-// send what no library lets a client send. RFC 6455.
+// Package wstest has both ends of a WebSocket, frame by frame, for tests: they can send what
+// no library lets its user send. RFC 6455.
 package wstest
 
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,17 +30,25 @@ const (
 // Fin is the bit of a frame's first byte that marks the end of its message.
 const Fin = 0x80
 
+// head returns the header of a frame, of which mask has the bit for a mask.
+func head(op, mask byte, length int) []byte {
+	b := []byte{Fin | op}
+	switch {
+	case length < 126:
+		return append(b, mask|byte(length))
+	case length < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, mask|126), uint16(length))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, mask|127), uint64(length))
+	}
+}
+
+// maskBit is the bit of a frame's second byte that tells of a mask.
+const maskBit = 0x80
+
 // Masked returns one whole frame of a client.
 func Masked(op byte, payload []byte) []byte {
-	b := []byte{Fin | op}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
+	b := head(op, maskBit, len(payload))
 	key := [4]byte{0xa5, 0, 0x3c, 0xff}
 	b = append(b, key[:]...)
 	for i, p := range payload {
@@ -111,34 +120,57 @@ func (c *Client) Send(t testing.TB, op byte, payload []byte) {
 
 // Next reads one of the server's frames, which have no mask.
 func (c *Client) Next() (op byte, final bool, payload []byte, err error) {
-	var head [2]byte
-	if _, err := io.ReadFull(c.R, head[:]); err != nil {
-		return 0, false, nil, err
+	op, final, payload, key, err := Read(c.R)
+	if key != nil {
+		return op, final, payload, errors.New("a server's frame is masked")
 	}
-	n := uint64(head[1])
+	return op, final, payload, err
+}
+
+// Read reads one frame, without its mask. key is nil if there is none.
+func Read(r io.Reader) (op byte, final bool, payload, key []byte, err error) {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, false, nil, nil, err
+	}
+	n := uint64(head[1] &^ maskBit)
 	switch n {
 	case 126:
 		var b [2]byte
-		_, err = io.ReadFull(c.R, b[:])
+		_, err = io.ReadFull(r, b[:])
 		n = uint64(binary.BigEndian.Uint16(b[:]))
 	case 127:
 		var b [8]byte
-		_, err = io.ReadFull(c.R, b[:])
+		_, err = io.ReadFull(r, b[:])
 		n = binary.BigEndian.Uint64(b[:])
 	}
+	if err == nil && head[1]&maskBit != 0 {
+		key = make([]byte, 4)
+		_, err = io.ReadFull(r, key)
+	}
 	if err != nil {
-		return 0, false, nil, err
+		return 0, false, nil, nil, err
 	}
 	payload = make([]byte, n)
-	_, err = io.ReadFull(c.R, payload)
-	return head[0] & 0xf, head[0]&Fin != 0, payload, err
+	_, err = io.ReadFull(r, payload)
+	for i := range payload {
+		if key != nil {
+			payload[i] ^= key[i%4]
+		}
+	}
+	return head[0] & 0xf, head[0]&Fin != 0, payload, key, err
 }
 
 // WantClose reads to the close frame, which has a code and no reason.
 func (c *Client) WantClose(t testing.TB, want websocket.StatusCode) {
 	t.Helper()
+	wantClose(t, c.Next, want)
+}
+
+func wantClose(t testing.TB, next func() (byte, bool, []byte, error), want websocket.StatusCode) {
+	t.Helper()
 	for {
-		op, _, payload, err := c.Next()
+		op, _, payload, err := next()
 		if err != nil {
 			t.Errorf("the connection ended with %v, want the close code %d", err, want)
 			return

@@ -11,12 +11,11 @@ import (
 	"os"
 	"runtime"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/term"
 
 	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
 // A Log has the loggers of a program.
@@ -98,27 +97,11 @@ func HasColour(w io.Writer) bool {
 }
 
 // escaping escapes all characters in a handler's JSON lines that aren't
-// printable. encoding/json doesn't escape DEL, the C1 controls (an escape
-// sequence in one character) and the characters that change the direction of
-// text. In JSON they occur only in strings, where the escape means the same.
+// printable.
 type escaping struct{ w io.Writer }
 
 func (e escaping) Write(line []byte) (int, error) {
-	escaped := make([]byte, 0, len(line)+64)
-	for rest := line; len(rest) > 0; {
-		r, n := utf8.DecodeRune(rest)
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			escaped = append(escaped, rest[:n]...)
-		case r > 0xffff: // as two surrogates. RFC 8259 §7.
-			r -= 0x10000
-			escaped = fmt.Appendf(escaped, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		default:
-			escaped = fmt.Appendf(escaped, `\u%04x`, r)
-		}
-		rest = rest[n:]
-	}
-	if _, err := e.w.Write(escaped); err != nil {
+	if _, err := e.w.Write(terminal.AppendJSON(make([]byte, 0, len(line)+64), line)); err != nil {
 		return 0, err
 	}
 	return len(line), nil

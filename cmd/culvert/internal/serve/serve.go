@@ -114,7 +114,7 @@ func (p *program) open(ctx context.Context) (err error) {
 		}
 	}()
 	cfg := wiring.Bridge(p.Config)
-	cfg.Logger = p.log.Logger
+	cfg.Logger, cfg.Version = p.log.Logger, p.Version
 	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return p.bridge.Snapshot().ClientBytes })
 	later := Warnings(p.Config) // here, because a file system may hang
 	warn(p.log.Logger, later, nil)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -14,6 +15,9 @@ var (
 	errSocketServed = errors.New("another process uses this socket")
 	errNoSocket     = errors.New("a file of this name exists and is not a socket")
 )
+
+// maxUnixPath is how long the system lets the path of a unix socket be, in bytes.
+const maxUnixPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 // ListenUnix creates a unix socket. It creates the socket under a temporary
 // name in the same directory, sets its mode, and renames it. So no client that
@@ -24,6 +28,9 @@ func ListenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listene
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if over := len(temporary) - maxUnixPath; over > 0 {
+		return nil, fmt.Errorf("%s: the path of a unix socket may have at most %d bytes here, and this one has %d", path, len(path)-over, len(path))
+	}
 	_ = os.Remove(temporary) // left by a process with the same ID
 	ln, err := listenPrivately(ctx, temporary)
 	if err != nil {

@@ -70,6 +70,7 @@ func Bridge(c *config.Loaded) bridge.Config {
 		TryLimits:    !c.Limits.Enforce,
 
 		StandardHTTP2: c.HTTP2Server == "standard",
+		Doctor:        c.Doctor,
 	}
 }
 

@@ -55,6 +55,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"metadata.vouched":             {[]string{"x-user"}, func(c bridge.Config) any { return c.VouchedHeaders }, []string{"x-user"}},
 		"metadata.forward_set_cookies": {"true", func(c bridge.Config) any { return c.ForwardSetCookies }, true},
 		"http2_server":                 {"standard", func(c bridge.Config) any { return c.StandardHTTP2 }, true},
+		"doctor":                       {"true", func(c bridge.Config) any { return c.Doctor }, true},
 		"errors":                       {"detailed", func(c bridge.Config) any { return c.DetailedErrors }, true},
 		"limits.message_bytes":         {"1MiB", func(c bridge.Config) any { return c.Limits.MessageBytes }, 1 << 20},
 		"limits.header_bytes":          {"1KiB", func(c bridge.Config) any { return c.Limits.HeaderBytes }, 1 << 10},
