@@ -24,7 +24,7 @@ var compatLists = map[string]func() []string{
 	"reasons.txt": compatReasons,
 	"metrics.txt": compatMetrics,
 	"exit-codes.txt": func() []string {
-		return []string{fmt.Sprint(exitDone, " done"), fmt.Sprint(exitFailed, " failed"), fmt.Sprint(exitMisuse, " misuse")}
+		return []string{fmt.Sprint(exitDone, " done"), fmt.Sprint(exitFailed, " failed"), fmt.Sprint(exitMisuse, " misuse"), fmt.Sprint(exitStatus, " plus the code of a call's status"), fmt.Sprint(exitInterrupted, " interrupted call"), fmt.Sprint(exitUntold, " untold by doctor"), fmt.Sprint(exitInterrupted, " interrupted doctor")}
 	},
 }
 

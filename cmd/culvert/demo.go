@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/metadata"
@@ -35,11 +32,8 @@ Nothing leaves this machine. If a port is taken, demo uses a free one.`,
   culvert demo --backend-only --listen :9000    # only the service, for culvert serve`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// The second signal ends the program at once.
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			context.AfterFunc(ctx, stop)
-
 			if cfg.Listen != "" {
 				if _, _, err := net.SplitHostPort(cfg.Listen); err != nil {
 					return &misuse{fmt.Errorf("--listen: %w: write host:port or :port", err)}

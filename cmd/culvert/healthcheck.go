@@ -9,12 +9,12 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
 func newHealthcheckCommand() *cobra.Command {
@@ -80,12 +80,7 @@ func printable(text string) string {
 		if len(shown) > maxReadinessLine {
 			shown = append(shown[:maxReadinessLine:maxReadinessLine], '…')
 		}
-		for _, r := range shown {
-			if !unicode.IsPrint(r) {
-				r = unicode.ReplacementChar
-			}
-			out.WriteRune(r)
-		}
+		out.WriteString(terminal.Text(string(shown)))
 		if end {
 			out.WriteByte('\n')
 		}

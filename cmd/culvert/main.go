@@ -1,8 +1,9 @@
 // Command culvert carries gRPC from browsers and through firewalls to an
 // unmodified gRPC server.
 //
-// Each command is a file, which reads flags and calls a function of a package in internal:
-// serve is the program that serves, and wiring is where the configuration meets the bridge.
+// Each command is a file, which reads flags and calls a function of another package. In internal,
+// serve is the program that serves, dial is the local port, and wiring is where the configuration
+// meets the bridge. client/call and client/doctor are what their names say.
 package main
 
 import (
@@ -10,11 +11,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
+	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"google.golang.org/grpc/grpclog"
+
+	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
 // Exit codes.
@@ -49,6 +58,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
+	if e, ok := errors.AsType[*exit](err); ok {
+		return e.code
+	}
 	if _, ok := errors.AsType[*reported](err); !ok {
 		_, _ = io.WriteString(stderr, errorText(err)) // there is no other place to report it
 	}
@@ -59,11 +71,21 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitMisuse
 }
 
-// errorText returns an error in the form for standard error.
+// quietLibraries keeps net/http and grpc-go from writing to standard error what the command
+// reports itself, unless somebody asks grpc-go for it.
+func quietLibraries() {
+	log.SetOutput(io.Discard)
+	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	}
+}
+
+// errorText returns an error in the form for standard error. Servers, proxies and boxes on the
+// way may have a part in its text.
 func errorText(err error) string {
 	var text strings.Builder
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(&text, "culvert: %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(&text, "culvert: %s\n", terminal.Text(strings.TrimRight(line, "\n")))
 	}
 	return text.String()
 }
@@ -72,6 +94,11 @@ func errorText(err error) string {
 type reported struct{ error }
 
 func (r *reported) Unwrap() error { return r.error }
+
+// An exit ends the program with a code of its own, without a word.
+type exit struct{ code int }
+
+func (e *exit) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 // A failure is an error of a command that runs. Errors of cobra before a
 // command runs, and misuses, are no failures.
@@ -100,4 +127,18 @@ func markFailures(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		markFailures(c)
 	}
+}
+
+// untilSignal returns a context that ends with the first signal, which may also be one of others
+// that isn't ignored. The second one ends the program at once.
+func untilSignal(ctx context.Context, others ...os.Signal) (context.Context, context.CancelFunc) {
+	others = slices.DeleteFunc(others, signal.Ignored)
+	ctx, stop := signal.NotifyContext(ctx, append(others, os.Interrupt, syscall.SIGTERM)...)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

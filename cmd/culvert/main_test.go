@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestMain also makes this binary the programs that the scripts run: culvert
@@ -103,6 +106,20 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"healthcheck", "--timeout", "0s"}, exitMisuse},
 		{[]string{"healthcheck", "--timeout", "soon"}, exitMisuse},
 		{[]string{"healthcheck", "now"}, exitMisuse},
+		{[]string{"dial", "ftp://edge.example.com"}, exitMisuse},
+		{[]string{"dial", "https://edge.example.com/?q"}, exitMisuse},
+		{[]string{"dial", "http://127.0.0.1:1", "--listen", "0.0.0.0:0"}, exitMisuse},
+		{[]string{"dial", "http://127.0.0.1:1", "--listen", "9000"}, exitMisuse},
+		{[]string{"dial", "http://127.0.0.1:1", "--listen", "unix:"}, exitMisuse},
+		{[]string{"dial", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--token-file", "token"}, exitMisuse},
+		{[]string{"dial", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--proxy", "ftp://u:p@x"}, exitMisuse},
+		{[]string{"dial", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--connect", "unix:/x"}, exitMisuse},
+		{[]string{"dial", "http://127.0.0.1:1", "--listen", occupied(t)}, exitFailed},
+		{[]string{"dial", "ftp://edge.example.com", "--listen", occupied(t)}, exitMisuse},
+		{[]string{"call", "http://127.0.0.1:1", "list", "--proxy", "ftp://u:p@x"}, exitMisuse},
+		{[]string{"call", "http://127.0.0.1:1", "list", "--connect", "unix:/x"}, exitMisuse},
+		{[]string{"doctor", "http://127.0.0.1:1", "--proxy", "ftp://u:p@x"}, exitMisuse},
+		{[]string{"doctor", "http://127.0.0.1:1", "--connect", "unix:/x"}, exitMisuse},
 		{[]string{"serve"}, exitMisuse},
 		{[]string{"serve", "localhost:9000"}, exitMisuse},
 		{[]string{"serve", "--bakend", "localhost:9000"}, exitMisuse},
@@ -114,5 +131,22 @@ func TestExitCodes(t *testing.T) {
 		if got != c.want || got != exitDone && stdout.Len() > 0 || got == exitDone && stdout.Len() == 0 {
 			t.Errorf("culvert %q exits with %d, want %d\nstdout: %s\nstderr: %s", c.args, got, c.want, &stdout, &stderr)
 		}
+	}
+}
+
+// occupied returns an address that a listener has until the test ends.
+func occupied(t *testing.T) string { return parts.Listen(t, "127.0.0.1:0").Addr().String() }
+
+func TestHeaderLines(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "headers")
+	if err := os.WriteFile(file, []byte("# a comment\n\n x-user: alice \r\nx-b: c"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := headerLines([]string{"x-a: b", "@" + file, "x-d: @e"})
+	if want := []string{"x-a: b", "x-user: alice", "x-b: c", "x-d: @e"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	if got, err := headerLines([]string{"@/nowhere"}); err == nil {
+		t.Errorf("a file that isn't there has %q", got)
 	}
 }

@@ -98,8 +98,8 @@ func (testService) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.Streami
 	}
 }
 
-// dial is for clients of one argument, an address or unix:path.
-func dial() (testpb.TestServiceClient, func()) {
+// connect is for clients of one argument, an address or unix:path.
+func connect() (testpb.TestServiceClient, func()) {
 	target := os.Args[1]
 	if !strings.HasPrefix(target, "unix:") {
 		target = "passthrough:///" + target
@@ -111,7 +111,7 @@ func dial() (testpb.TestServiceClient, func()) {
 
 // callMain makes a unary call by native gRPC and prints its end.
 func callMain() {
-	client, hangUp := dial()
+	client, hangUp := connect()
 	defer hangUp()
 	ctx, cancel := context.WithTimeout(context.Background(), cmdtest.Patience)
 	defer cancel()
@@ -121,7 +121,7 @@ func callMain() {
 
 // holdMain begins a conversation and says so, then waits for its end.
 func holdMain() {
-	client, hangUp := dial()
+	client, hangUp := connect()
 	defer hangUp()
 	stream, err := client.FullDuplexCall(context.Background())
 	must(err)

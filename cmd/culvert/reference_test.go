@@ -50,8 +50,12 @@ const commandLineTail = `
 | Code | Meaning |
 |---|---|
 | 0 | done; for ` + "`culvert serve`" + `, ended by a signal |
-| 1 | failed, or ended by a second signal; standard error has the reason |
+| 1 | failed, or ended by a second signal; standard error has the reason. ` + "`culvert doctor`" + `: bidirectional streams aren't possible |
 | 2 | wrong use of the command line; standard error names the mistake |
+| 3 | ` + "`culvert doctor`" + ` can't tell whether bidirectional streams are possible, or can't write its report |
+| 64 and more | ` + "`culvert call`" + `: 64 plus the code of the status, such as 69 for NOT_FOUND |
+| 130 | ` + "`culvert call` and `culvert doctor`" + `, interrupted by Ctrl-C |
+| any | ` + "`culvert dial --once`" + `: the command's code, and 128 plus the signal that ended it; 127 if there is no such command, 126 if it can't be started |
 
 ## Next
 
@@ -142,6 +146,18 @@ output is a configuration file with the same effect and absolute paths, except t
 	"culvert routes explain": {0, []string{`explain prints what culvert does with a call to the URL: the route, the backend, the method and the rules, and why not
 another route. With an origin header, it says whether the page may call. It opens no connection. The exit code is 1 if no route matches,
 or if the listener refuses the call.`}},
+	"culvert call": {1, []string{`- **Requests.** ~-d~ has JSON values one after another; ~-d @FILE~ reads a file, ~-d @-~ standard input. culvert sends each value once it is
+  complete, and prints each reply when it arrives. Without ~-d~ the request is ~{}~, or no message if the method streams requests.
+- **Protocols.** ~grpc-web~, ~grpc-web-text~, ~connect~, ~connect-json~ and ~websocket~ (~grpc-websockets~) are those of pages; ~h2ts~ is HTTP/2 inside a
+  WebSocket, which ~dial~ names ~websocket~. With ~message-json~ and ~sse~ the URL is that of a route for [bare messages](messages.md), which may
+  have ~{service}~ and ~{method}~. ~auto~ takes the first of ~grpc~, ~h2ts~ and ~grpc-web~ that works.
+- **Descriptors.** ~list~ prints the services, or the methods of one; ~describe~ prints the source of a service, a method, a message or an
+  enum. Files for ~--protoset~ come from ~protoc --include_imports --descriptor_set_out=FILE~ or ~buf build -o FILE~. ~connect-json~,
+  ~message-json~ and ~sse~ work without descriptors; then ~connect-json~ makes unary calls only.
+- **JSON lines.** With ~--output json~, the first line is ~{"header": {…}}~, and each reply is ~{"message": …}~. The last line is
+  ~{"status": {"code": 0, "name": "OK"}, "trailer": {…}}~, or ~{"error": "…"}~ if the call has no status.
+- **Secrets.** ~-v~ and ~--output json~ hide the values of headers with credentials. ~call~ sends such headers only over
+  TLS with a verified certificate, or in plaintext to this machine without a proxy. Elsewhere, and with ~--insecure~, it refuses the call.`}},
 	"culvert healthcheck": {1, nil},
 	"culvert drain": {0, []string{`drain asks the culvert on this host, at its admin address, to
 [refuse new calls](../guides/health-and-signals.md#take-culvert-out-of-service-first). It takes the address from the same sources as
@@ -176,7 +192,7 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 	var own []*pflag.Flag
 	settings := 0
 	c.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
-		if _, setting := keys[f.Name]; setting && c.Name() != "demo" {
+		if _, setting := keys[f.Name]; setting && c.Flags().Lookup("config") != nil {
 			settings++
 		}
 		own = append(own, f)

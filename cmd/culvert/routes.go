@@ -182,6 +182,8 @@ func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.
 		line("web server", "%s (fallback), because the path isn't a method's; culvert refuses requests with a call's content-type", cfg.FallbackURL)
 	case a.Method == "":
 		line("route", "none matches")
+	case a.Own:
+		line("route", "none, because culvert answers culvert.v1.Path itself")
 	case a.Route < 0:
 		line("route", "none, because the configuration has no routes")
 		line("backend", "%s", a.Backend)
@@ -250,6 +252,8 @@ func shares(split []report.Target) string {
 // explainRules writes which rules judge the call.
 func explainRules(line func(name, format string, args ...any), c *config.Loaded, cfg *bridge.Config, r bridge.RouteRequest, a *bridge.RouteAnswer) {
 	switch {
+	case a.Own && a.Denied != "":
+		line("method", "%s, which culvert doesn't have: the call ends UNIMPLEMENTED (NO_ROUTE)", a.Method)
 	case a.Denied == "":
 		line("method", "%s, which clients can call", a.Method)
 	case cfg.TryMethods:

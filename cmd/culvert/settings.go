@@ -45,6 +45,7 @@ var usages = map[string]string{
 	"deny-method":         "`pattern` of methods that clients can't call; repeatable",
 	"path-prefix":         "`prefix` that culvert removes from the path, such as /grpc",
 	"fallback":            "`address` of a web server for all requests that aren't calls: http://host:port, https://host or unix:/path",
+	"doctor":              "let clients test their network in detail (culvert.v1.Path)",
 	"drain-timeout":       "`duration` that culvert may take to end after SIGTERM or SIGINT, while running calls continue",
 	"health-listen":       "`address` of /livez and /readyz, or off",
 	"admin":               "loopback `address` or unix socket for operators, or off",
