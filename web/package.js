@@ -38,6 +38,7 @@ const sizes = [
       export { createGrpcWebTransport } from "@connectrpc/connect-web";`,
     external: ["@bufbuild/*"],
   },
+  { what: "diagnose", most: 13568, code: 'export * from "./dist/diagnose.js";', external: [] },
 ];
 
 async function checkSizes() {
@@ -174,9 +175,10 @@ function useInstalled(dir, tarball) {
     join(dir, "program.ts"),
     `import type { Transport } from "@connectrpc/connect";
 import * as web from "@culvert/web";
+import { diagnose } from "@culvert/web/diagnose";
 import * as trace from "@culvert/web/trace";
 const transport: Transport = web.createCulvertTransport({ baseUrl: "https://app.example.com" });
-if (typeof transport.unary !== "function" || Object.keys(trace).length === 0) throw new Error("the package isn't whole");
+if (typeof transport.unary !== "function" || Object.keys(trace).length === 0 || typeof diagnose !== "function") throw new Error("the package isn't whole");
 `,
   );
   const options = ["--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom,dom.asynciterable", "--types", ""];

@@ -1,11 +1,16 @@
 // The tests' side of run.js: what a test file imports. A test runs in Node and in
 // browsers, unless it needs a page.
 
+type Box = "passes" | "strips" | "dead" | "dies" | "hangs" | "quiet" | "holds" | "refuses" | "blocks" | "gone";
+
 interface Environment {
   /** Where the tests run. */
   place: "node" | "chromium" | "firefox" | "worker" | "shared-worker";
-  /** Base URLs of servers that speak h2ts before the same backend. beside is plain at another address. */
-  servers: Record<"culvert" | "plain" | "beside", string>;
+  /**
+   * Base URLs of servers that speak h2ts before the same backend. beside is plain at another address. doctor is culvert
+   * with its half of the doctor, behind which the boxes are (boxes.js), and closed allows no origin of the tests'.
+   */
+  servers: Record<"culvert" | "doctor" | "closed" | "plain" | "beside", string> & Record<Box, string>;
   /** The address of the page that browsers have open. It also serves what e2e/sequences has written. */
   page: string;
   /** The time that a test has, in milliseconds, unless it asks for more. */

@@ -14,8 +14,10 @@ const patience = 180_000;
 // What the pages have.
 const library = `
   import { createClient } from "@connectrpc/connect";
+  import { diagnose } from "./src/diagnose.js";
   import { createCulvertTransport } from "./src/index.js";
   import { Probe } from "./test/gen/probe_pb.js";
+  globalThis.diagnose = diagnose;
   /** Opens a transport, and keeps what became of its calls and connection. */
   globalThis.begin = (baseUrl) => {
     const sockets = [];
@@ -198,6 +200,62 @@ const scenarios = {
     await tab.evaluate(() => begin("http://grpc.example.com"));
     match(await tab.evaluate(() => lab.error()), /mixed content.*hasn't seen/, "error");
     equal(await tab.evaluate(() => lab.transport.state.status), "blocked", "status");
+  },
+
+  "diagnose() in a page whose policy forbids calls": async ({ context }) => {
+    const tab = await context.newPage({ type: "window" });
+    await tab.goto(`${origin}/policy`);
+    const report = await tab.evaluate((url) => diagnose(url), servers.passes);
+    equal(`${report.bidirectional}: ${report.verdicts.map((v) => v.id)}`, "no: way-none,csp-blocks", "verdicts");
+    equal(`${report.findings.map((f) => f.probe)}`, "grpc,page", "probes");
+    const evidence = report.findings.at(-1).evidence;
+    for (const scheme of ["http", "ws"]) {
+      match(evidence, new RegExp(`forbids.* ${servers.passes.replace("http", scheme)}.*default-src 'self'`), "evidence");
+    }
+  },
+
+  "diagnose() of mixed content": async ({ context }) => {
+    const tab = await context.newPage({ type: "window" });
+    await tab.setRequestInterception(true);
+    tab.on("request", (request) => request.respond({ body: html, contentType: "text/html" }));
+    await tab.goto("https://app.example.com/");
+    const report = await tab.evaluate(() => diagnose("http://grpc.example.com"));
+    equal(`${report.bidirectional}: ${report.verdicts.map((v) => v.id)}`, "no: way-none,mixed-content", "verdicts");
+  },
+
+  "the doctor's page": async ({ context }) => {
+    const tab = await context.newPage({ type: "window" });
+    const broken = [];
+    tab.on("console", (m) => /Content.Security.Policy/i.test(m.text()) && broken.push(m.text()));
+    tab.on("pageerror", (e) => /establish a connection/.test(e) || broken.push(String(e))); // Firefox: the WebSocket
+    const requested = [];
+    tab.on("request", (r) => requested.push(new URL(r.url()).origin));
+    await tab.goto(`${servers.strips}/_culvert/doctor`);
+    const shown = () => until(tab, () => !document.getElementById("result").hidden);
+    const text = (id) => tab.evaluate((id) => document.getElementById(id).innerText, id);
+    await shown();
+    match(await text("possible"), /Bidirectional streams: no/, "possible");
+    match(await text("verdicts"), /^Only unary calls and server streams pass[\s\S]*The WebSocket doesn't open/, "verdicts");
+    match(await text("settings"), /For pages\s+a client of gRPC-Web/, "settings");
+    match(await text("asks"), /Please allow WebSocket upgrades to 127\.0\.0\.1\./, "asks");
+    match(await text("findings"), /grpc-web-stream\s+works/, "findings");
+    // With the keyboard alone. Without its permission, the report is shown in place of the clipboard's copy.
+    await tab.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+    await tab.focus("#copy");
+    await tab.keyboard.press("Enter");
+    await until(tab, () => document.querySelector("#copied textarea"));
+    const report = JSON.parse(await tab.evaluate(() => document.querySelector("#copied textarea").value));
+    equal(`${report.url} ${report.verdicts[1].id}`, `${servers.strips} websocket-fails`, "the report");
+    await tab.focus("#start");
+    await tab.keyboard.press("Enter");
+    await until(tab, () => document.getElementById("result").hidden);
+    await shown();
+    for (const width of [320, 390, 1200]) {
+      await tab.setViewport({ width, height: 800 });
+      equal(await tab.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `fits ${width} px`);
+    }
+    equal(`${broken}`, "", "errors");
+    equal(`${[...new Set(requested)].filter((o) => ![servers.strips, "null"].includes(o))}`, "", "requests to others");
   },
 
   "the back/forward cache": async ({ context }) => {

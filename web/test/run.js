@@ -127,7 +127,10 @@ async function inBrowser(environment) {
     const tab = await browser.newPage();
     tab.on("console", (m) => {
       // Without browsers' own words about failures that tests ask for, and React's for its tools.
-      if (!/^(info|timeStamp)$/.test(m.type()) && !/^(WebSocket connection to|Failed to load resource|Connecting to)/.test(m.text())) {
+      if (
+        !/^(info|timeStamp)$/.test(m.type()) &&
+        !/^(WebSocket connection to|Failed to load resource|Connecting to|Access to fetch)/.test(m.text())
+      ) {
         process.stderr.write(`${m.text()}\n`);
       }
     });

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { startBoxes } from "./boxes.js";
 
 const bin = fileURLToPath(new URL("../../bin/", import.meta.url));
 const program = (name, variable) => process.env[variable] ?? join(bin, name);
@@ -45,23 +46,39 @@ export async function startServers() {
     );
     const address = await backend(/^listening (\S+)/);
     const plain = await backend(/^h2ts (\S+)/);
-    const culvert = start(
-      program("culvert", "CULVERT_BIN"),
-      ["serve", "--backend", address, "--allow-origin", "http://127.0.0.1:*", "--listen", "127.0.0.1:0"].concat([
-        "--health-listen",
-        "off",
-        "--admin",
-        "off",
-        "--log-format",
-        "json",
-      ]),
-      // Nothing else configures it.
-      Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CULVERT_"))),
+    const startCulvert = (...flags) =>
+      start(
+        program("culvert", "CULVERT_BIN"),
+        [
+          "serve",
+          "--backend",
+          address,
+          ...flags,
+          "--listen",
+          "127.0.0.1:0",
+          "--health-listen",
+          "off",
+          "--admin",
+          "off",
+          "--log-format",
+          "json",
+        ],
+        // Nothing else configures it.
+        Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CULVERT_"))),
+      );
+    const culverts = [
+      startCulvert("--allow-origin", "http://127.0.0.1:*"),
+      startCulvert("--allow-origin", "http://127.0.0.1:*", "--doctor"),
+      startCulvert("--allow-origin", "https://app.example.com", "--doctor"),
+    ];
+    const [culvert, doctor, closed] = await Promise.all(
+      culverts.map(async (line) => `http://${await line(/"msg":"listening".*"address":"([^"]+)"/)}`),
     );
-    const front = await culvert(/"msg":"listening".*"address":"([^"]+)"/);
+    const boxes = await startBoxes(doctor);
+    stops.push(boxes.stop);
     const beside = await relayTo(plain);
     stops.push(beside.stop);
-    return { servers: { culvert: `http://${front}`, plain: `http://${plain}`, beside: beside.url }, stop };
+    return { servers: { culvert, doctor, closed, plain: `http://${plain}`, beside: beside.url, ...boxes.urls }, stop };
   } catch (e) {
     await stop();
     throw e;
