@@ -56,6 +56,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
+	TestSilentWay TestSlowBackend TestStockServer TestDialedClients TestDialedFromJava TestDialFaults TestDialForgotten TestDialInAnotherNetwork TestDialSleeps \
 	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConformanceOfTheNPMPackage TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestExampleTunnelCarriesGigabytes TestFaultsUnderTheNPMPackage TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
@@ -230,8 +231,8 @@ differential: build node_modules ## Compare HTTP/2 with net/http, WebSockets wit
 	@go -C e2e test -vet=off -count=1 -timeout 0 -run '^TestSequences$$' ./sequences -args -count $$(($(SEQUENCES) / 20)) -out "$(CURDIR)/bin/sequences.jsonl"
 	@cd web && node test/run.js --place node --patience 3600000 h2/differential
 
-soak: build ## Run load, cuts, stalls and backend restarts for SOAKTIME (10m)
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
+soak: build ## Run load, cuts, stalls and backend restarts for SOAKTIME (10m), and then culvert dial in a network that fails, for as long
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^(TestSoak|TestDialFaults)$$' . -soak $(SOAKTIME) -dial-faults $(SOAKTIME)
 
 # ATTACK selects rows, like -run: ATTACK='^stalled_grpc'.
 attack: build ## Run all attacks on culvert's memory, or those that match ATTACK (an hour)

@@ -7,7 +7,8 @@
 //     tests are made of
 //   - matrix_*_test.go: the published clients, each through the same scenarios,
 //     and docs/how-it-works/appendix/compatibility.md, which says what came of it;
-//     the clients in JavaScript are in node/, a file client-*.js for each
+//     the clients in JavaScript are in node/, a file client-*.js for each, Python's
+//     in python/, and Java's in java/
 //   - oracle_*_test.go, oracle/: the same scripts before improbable-eng's wrapper,
 //     and every difference with its reason
 //   - hostile_*_test.go: what no honest client sends, and what must come back

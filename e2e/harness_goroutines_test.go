@@ -13,14 +13,14 @@ import (
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
 
-// goroutines ends culvert with SIGQUIT, which makes a Go program say what its
+// goroutines ends a culvert with SIGQUIT, which makes a Go program say what its
 // goroutines do, and returns how many there were of each kind, by what they were
 // created by.
-func (c *culvert) goroutines(t testing.TB) map[string]int {
+func (p *process) goroutines(t testing.TB) map[string]int {
 	t.Helper()
-	settled(t, func() int64 { return int64(c.processor(t)) }) // what is ending has ended
-	c.signal(t, syscall.SIGQUIT)
-	c.wait(t, patience)
+	settled(t, func() int64 { return int64(p.processor(t)) }) // what is ending has ended
+	p.signal(t, syscall.SIGQUIT)
+	p.wait(t, patience)
 	header := regexp.MustCompile(`^goroutine [1-9]\d* .*\[`) // 0 is a thread's own
 	kinds := map[string]int{}
 	kind := ""
@@ -30,7 +30,7 @@ func (c *culvert) goroutines(t testing.TB) map[string]int {
 		}
 		kind = ""
 	}
-	for _, line := range c.output.all() {
+	for _, line := range p.output.all() {
 		switch {
 		case header.MatchString(line):
 			count()
@@ -41,7 +41,7 @@ func (c *culvert) goroutines(t testing.TB) map[string]int {
 	}
 	count()
 	if len(kinds) == 0 {
-		t.Fatalf("no goroutines in %q", c.output.tail(5))
+		t.Fatalf("no goroutines in %q", p.output.tail(5))
 	}
 	return kinds
 }

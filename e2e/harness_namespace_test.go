@@ -17,6 +17,7 @@ type network struct {
 	inside  string // the address of the namespace's end of the cable
 	outside string // the address of our end
 	device  string // inside
+	cable   string // our end of the cable
 }
 
 // networks are those that were made.
@@ -51,14 +52,14 @@ func newNetwork(t testing.TB) *network {
 		inside:  fmt.Sprintf("198.%d.%d.%d", 18+at>>16, at>>8&0xff, at&0xff|2),
 		outside: fmt.Sprintf("198.%d.%d.%d", 18+at>>16, at>>8&0xff, at&0xff|1),
 		device:  fmt.Sprintf("i%x-%d", os.Getpid(), index),
+		cable:   fmt.Sprintf("o%x-%d", os.Getpid(), index),
 	}
-	ours := fmt.Sprintf("o%x-%d", os.Getpid(), index)
 	command(t, "ip", "netns", "add", n.name)
 	networks.all = append(networks.all, n)
-	command(t, "ip", "link", "add", ours, "type", "veth", "peer", "name", n.device, "netns", n.name)
-	command(t, "ip", "link", "set", ours, "addrgenmode", "none") // else an IPv6 address comes after 2 s, beside the parallel tests
-	command(t, "ip", "address", "add", n.outside+"/30", "dev", ours)
-	command(t, "ip", "link", "set", ours, "up")
+	command(t, "ip", "link", "add", n.cable, "type", "veth", "peer", "name", n.device, "netns", n.name)
+	command(t, "ip", "link", "set", n.cable, "addrgenmode", "none") // else an IPv6 address comes after 2 s, beside the parallel tests
+	command(t, "ip", "address", "add", n.outside+"/30", "dev", n.cable)
+	command(t, "ip", "link", "set", n.cable, "up")
 	command(t, "ip", "-n", n.name, "address", "add", n.inside+"/30", "dev", n.device)
 	command(t, "ip", "-n", n.name, "link", "set", n.device, "up")
 	command(t, "ip", "-n", n.name, "link", "set", "lo", "up")

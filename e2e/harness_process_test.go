@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // spawn starts a command on the thread that lives as long as the tests, so that
@@ -110,10 +112,22 @@ func environment() []string {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
+// signal sends a signal. With SIGSTOP it returns once the process has stopped: on a busy machine
+// its threads go on for a while.
 func (p *process) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil {
 		t.Fatalf("%s: %v: %v", p.name, s, err)
+	}
+	if s != syscall.SIGSTOP {
+		return
+	}
+	err := error(syscall.EINTR)
+	for err == syscall.EINTR { //nolint:errorlint // Waitid returns it as it is
+		err = unix.Waitid(unix.P_PID, p.pid(), nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+	}
+	if err != nil {
+		t.Fatalf("%s has not stopped: %v", p.name, err)
 	}
 }
 

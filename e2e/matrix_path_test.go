@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -208,27 +209,37 @@ func startPathProcess(t *testing.T, program, address string, args ...string) *pr
 	return p
 }
 
-// freeAddress returns an address of the loopback that was free a moment ago, for
-// programs that can't say which one they took.
+// freeAddress returns an address of the loopback that was free a moment ago, for programs that
+// can't say which one they took. Its port is below those that the kernel gives to others
+// meanwhile (ip_local_port_range).
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.N(12_000)))
+		if err == nil {
+			_ = ln.Close() // nothing was accepted
+			return ln.Addr().String()
+		}
 	}
-	_ = ln.Close() // nothing was accepted
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // certificate makes cert.pem and key.pem for localhost in dir.
 func certificate(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	return certificateOf(t, dir, "localhost")
+}
+
+// certificateOf makes them with a name of the certificate itself.
+func certificateOf(t *testing.T, dir, name string) *x509.CertPool {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,

@@ -28,12 +28,18 @@ func startNode(t *testing.T, platform, program string, jobs []job) *runner {
 	if _, err := os.Stat("node/node_modules"); err != nil {
 		t.Fatalf("the JavaScript clients are not installed: npm ci --prefix e2e/node (%v)", err)
 	}
+	cmd := exec.Command("node", program)
+	cmd.Dir = "node"
+	return startRunner(t, platform, cmd, jobs)
+}
+
+// startRunner starts a program that reads jobs. It ends with the test.
+func startRunner(t *testing.T, platform string, cmd *exec.Cmd, jobs []job) *runner {
+	t.Helper()
 	list, err := json.Marshal(jobs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("node", program)
-	cmd.Dir = "node"
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
@@ -59,9 +65,9 @@ func startNode(t *testing.T, platform, program string, jobs []job) *runner {
 			r.err = err
 		}
 		if err := cmd.Wait(); err != nil {
-			r.err = fmt.Errorf("node %s: %w\n%s", program, err, &stderr)
+			r.err = fmt.Errorf("%v: %w\n%s", cmd.Args, err, &stderr)
 		} else if stderr.Len() > 0 {
-			t.Logf("node %s says:\n%s", program, &stderr)
+			t.Logf("%v says:\n%s", cmd.Args, &stderr)
 		}
 	})
 	r.next = func() { _, _ = io.WriteString(in, "next\n") } // if it is gone, that shows in what it saw

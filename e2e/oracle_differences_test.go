@@ -299,22 +299,22 @@ var differences = []difference{
 	{
 		what: "a path that names no method is a call that ends UNIMPLEMENTED",
 		why:  "404 is what it is; a client makes the same of it",
-		in:   ": no method in the path", change: without("HTTP 404|header (cache-control: no-store|grpc-status: 12|grpc-message: culvert: .*|content-type: text/plain; charset=utf-8)|body .*", `HTTP 200|header content-type: application/grpc-web[+]proto|frame of trailers|trailer grpc-(status: 12|message: malformed method name: "/nothing")`),
+		in:   ": no method in the path", change: without("HTTP 404|header (cache-control: no-store|culvert-reason: NO_ROUTE|grpc-status: 12|grpc-message: culvert: .*|content-type: text/plain; charset=utf-8)|body .*", `HTTP 200|header content-type: application/grpc-web[+]proto|frame of trailers|trailer grpc-(status: 12|message: malformed method name: "/nothing")`),
 	},
 	{
 		what: "an escaped path reaches the method that it means",
 		why:  "a proxy in front that matches the bytes of a path is slipped past",
-		in:   ": an escape in the path", change: without("HTTP 404|header (cache-control: no-store|grpc-status: 12|grpc-message: culvert: .*|content-type: text/plain; charset=utf-8)|body .*|backend: no request", `HTTP 200|header content-type: application/grpc-web[+]proto|message 2801|frame of trailers|trailer grpc-status: 0|backend: .*`),
+		in:   ": an escape in the path", change: without("HTTP 404|header (cache-control: no-store|culvert-reason: NO_ROUTE|grpc-status: 12|grpc-message: culvert: .*|content-type: text/plain; charset=utf-8)|body .*|backend: no request", `HTTP 200|header content-type: application/grpc-web[+]proto|message 2801|frame of trailers|trailer grpc-status: 0|backend: .*`),
 	},
 	{
 		what: "a GET of a method is refused with 405",
 		why:  "426 explains what a proxy does that strips Upgrade",
-		in:   ": GET$", change: without("HTTP 426|header (cache-control: no-store|upgrade: websocket)|body .*", "HTTP 405|header allow: POST|body .*"),
+		in:   ": GET$", change: without("HTTP 426|header (cache-control: no-store|culvert-reason: [A-Z_]+|upgrade: websocket)|body .*", "HTTP 405|header allow: POST|body .*"),
 	},
 	{
 		what: "other refusals are in grpc-go's words",
 		why:  "culvert's say what to do, and aren't kept by caches",
-		in:   ": (OPTIONS of no page|another content type)", change: without("header (cache-control: no-store|accept-post: .*)|body .*", "body .*"),
+		in:   ": (OPTIONS of no page|another content type)", change: without("header (cache-control: no-store|culvert-reason: [A-Z_]+|accept-post: .*)|body .*", "body .*"),
 	},
 	{
 		what: "a preflight is answered with 200, may be kept for 10 minutes, and names headers in canonical case",

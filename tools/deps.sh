@@ -56,9 +56,16 @@ look() {
 		[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || miss libnginx-mod-stream "nginx's stream module: the PROXY protocol from it"
 		have haproxy || miss haproxy "HAProxy: the PROXY protocol from it"
 		have caddy || miss caddy "Caddy: a client's way through it"
+		have mitmdump || miss mitmproxy "mitmproxy: a client's way through a proxy that holds whole bodies"
+		have privoxy || miss privoxy "Privoxy: a client's way through a forward proxy"
 		have tinyproxy || miss tinyproxy-bin "tinyproxy: a client's way through a forward proxy"
 		[ -x /usr/lib/squid/security_file_certgen ] || miss squid-openssl "Squid with OpenSSL: a client's way through a proxy that opens TLS"
 		have prometheus && have promtool || miss prometheus "Prometheus and promtool: the metrics, the dashboard's queries and the alerts"
+		/usr/bin/python3 -c 'import grpc' 2>/dev/null || miss python3-grpcio "Python with grpcio: a client of culvert dial"
+		have javac || miss default-jdk-headless "Java: a client of culvert dial"
+		for jar in grpc-netty:libgrpc-java netty-codec-http2:libnetty-java guava:libguava-java perfmark-api:libperfmark-java; do
+			[ -e "/usr/share/java/${jar%:*}.jar" ] || miss "${jar#*:}" "grpc-java: the same"
+		done
 		have valgrind || miss valgrind "valgrind: the instructions of a call"
 		have curl || miss curl "curl: what the documents ask by hand"
 		have openssl || miss openssl "openssl: the same"

@@ -187,3 +187,28 @@ func setting(t *testing.T, unit, name string) string {
 	}
 	return all[len(all)-1][1]
 }
+
+// TestDialUnit has systemd judge the unit of users, and holds its command to the program.
+func TestDialUnit(t *testing.T) {
+	text, err := os.ReadFile("../deploy/systemd/user/culvert-dial.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const installed = "/usr/local/bin/culvert"
+	unit, program := string(text), buildProgram(t)
+	args, found := strings.CutPrefix(setting(t, unit, "ExecStart"), installed+" ")
+	if !found || !strings.HasPrefix(args, "dial ${EDGE} ") {
+		t.Fatalf("ExecStart=%s", setting(t, unit, "ExecStart"))
+	}
+	run(t, nil, program, append(strings.Fields(args), "--help")...) // an unknown flag is an error before the help
+	if is := setting(t, unit, "Type"); is != "notify" {
+		t.Errorf("Type=%s, want notify: dial tells systemd when its port is open", is)
+	}
+	file := filepath.Join(t.TempDir(), "culvert-dial.service")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(unit, installed, program)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, []string{"XDG_RUNTIME_DIR=" + t.TempDir()}, "systemd-analyze", "--user", "verify", file); out != "" {
+		t.Errorf("systemd-analyze verify:\n%s", out)
+	}
+}

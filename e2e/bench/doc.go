@@ -19,6 +19,7 @@
 //	connect.go  Connect against gRPC-Web
 //	convert.go  JSON that culvert converts
 //	messages.go bare messages against grpc-websockets
+//	dial.go     culvert dial beside a hop of culvert serve
 //	script.go   clients in JavaScript, in a page and in Node (e2e/node/speed.js)
 //	vanguard/   the peer for Connect, a program of its own
 //	memory.go   idle streams, stuck and slow ones, start, size

@@ -19,6 +19,7 @@ type peer struct {
 	address  string
 	proc     *process    // nil: no proxy at all
 	behind   *peer       // the proxy that it passes on to; nil: the backend
+	beyond   *peer       // the same, and not measured; nil: none
 	tls      *tls.Config // how clients reach it; nil: in plaintext
 	counters string      // where it tells its counters; empty: nowhere
 	health   string      // where it tells its metrics; empty: nowhere
@@ -97,18 +98,23 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	culvertMessages:      func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMessages(ctx) },
 	agents:               func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAgents(ctx, agents) },
 	agentsByUnary:        func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAgents(ctx, agentsByUnary) },
-	culvertTLS:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
-	nginxTLS:             func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
-	nginxBefore:          func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
-	"grpcwebproxy":       func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
-	"vanguard":           func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx) },
-	vanguardDescriptors:  func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx, "-descriptors") },
-	"nginx":              func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
-	older1:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceOlder(ctx, 1) },
-	older2:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceOlder(ctx, 2) },
-	today1:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceToday(ctx, 1) },
-	today2:               func(ctx context.Context, a *arena) (*peer, error) { return a.sinceToday(ctx, 2) },
-	"direct":             func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
+	dialNative:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertDial(ctx, dialNative, "grpc") },
+	dialWebSocket: func(ctx context.Context, a *arena) (*peer, error) {
+		return a.culvertDial(ctx, dialWebSocket, "websocket")
+	},
+	dialWeb:             func(ctx context.Context, a *arena) (*peer, error) { return a.culvertDial(ctx, dialWeb, "grpc-web") },
+	culvertTLS:          func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
+	nginxTLS:            func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
+	nginxBefore:         func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
+	"grpcwebproxy":      func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
+	"vanguard":          func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx) },
+	vanguardDescriptors: func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx, "-descriptors") },
+	"nginx":             func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
+	older1:              func(ctx context.Context, a *arena) (*peer, error) { return a.sinceOlder(ctx, 1) },
+	older2:              func(ctx context.Context, a *arena) (*peer, error) { return a.sinceOlder(ctx, 2) },
+	today1:              func(ctx context.Context, a *arena) (*peer, error) { return a.sinceToday(ctx, 1) },
+	today2:              func(ctx context.Context, a *arena) (*peer, error) { return a.sinceToday(ctx, 2) },
+	"direct":            func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
 }
 
 // explain writes where the goroutines of the peer's process stand.
@@ -124,8 +130,10 @@ func (p *peer) stop() {
 	if p.proc != nil {
 		p.proc.stop()
 	}
-	if p.behind != nil {
-		p.behind.stop()
+	for _, further := range []*peer{p.behind, p.beyond} {
+		if further != nil {
+			further.stop()
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type page struct {
 	costs    []string // of Connect
 	converts []string // costs of JSON
 	bare     []string // costs of bare messages
+	dialled  []string // costs of culvert dial
 	scripted []string // clients in JavaScript
 	tallied  []string
 	failed   []error // rows that couldn't be measured
@@ -255,6 +256,8 @@ connections, and by default for 1,000 native streams of 256 KiB. On other machin
 - *allocations* are culvert's own for each message. *p50 / p99* is the client's latency in milliseconds.
 - *more CPU time* compares two runs of culvert with ` + "`GOMAXPROCS=1`" + `, which get the load by turns. Only these tables have metrics or routes.
   A third each of the routes match by host, prefix and service, and the last one takes the calls.
+- *culvert dial* has one ` + "`culvert serve`" + ` behind it, whose CPU time doesn't count, and no TLS. The ` + "`culvert serve`" + ` that it is compared with
+  takes the same calls by native gRPC, by turns.
 - *ping rate kept* is the rate of calls beside stuck streams, in percent of the rate without them.
 - *wake-ups* are the voluntary context switches of all threads, in 40 s.
 - *time of a conversion* is for a request and a reply. protojson and proto do the same by turns in one process.
@@ -299,6 +302,7 @@ func (p *page) sections() []section {
 		{"Connect beside gRPC-Web", weighed, p.costs},
 		{"JSON beside protojson", weighed, p.converts},
 		{"Bare messages beside grpc-websockets", weighed, p.bare},
+		{"culvert dial beside culvert serve", weighed, p.dialled},
 		{"In a page", "| load | against | ratio | bound | " + strings.Join(scriptClients, " | ") + " |\n|---|---|--:|--:" + strings.Repeat("|--:", len(scriptClients)) + "|", p.scripted},
 		{"Instructions and allocations a message", fmt.Sprintf(tallied, p.o.older), p.tallied},
 		{"Streams and sizes", swept, p.swept},

@@ -19,6 +19,7 @@ var runners = map[string]runner{
 	"yaml":      runYAML,
 	"go":        runGo,
 	"js":        runJavaScript,
+	"python":    runPython,
 	"proto":     runProto,
 	"http":      runExchange,
 	"text":      wantEvidence,
@@ -33,6 +34,7 @@ var runners = map[string]runner{
 var runnersOf = map[string]runner{
 	"nginx stream":         runNginxStream,
 	"nginx forwarded":      runNginxForwarded,
+	"text dial":            wantDialLines,
 	"yaml compose":         wantVolume,
 	"yaml pod":             wantVolume,
 	"yaml secret":          wantSecret,
@@ -65,6 +67,14 @@ var notRun = []struct {
 	{"docs/guides/certificates.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
 	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
 	{"docs/guides/systemd.md", "culvert@", nil, "tools/systemd_linux_test.go has systemd judge both instances"},
+	{"docs/guides/dial.md", "systemctl", wantInstalled, "it takes a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
+	{"docs/guides/dial.md", "EDGE=", nil, "the unit's file of variables: tools/systemd_linux_test.go holds the unit to the program"},
+	{"docs/guides/dial.md", "docker run", nil, "it takes a container engine: the command of the image is run above"},
+	{"docs/guides/dial.md", "ManagedChannelBuilder", nil, "it takes grpc-java"},
+	{"docs/guides/dial.md", "tonic::transport", nil, "it takes tonic"},
+	{"docs/guides/dial.md", "SocketsHttpHandler", nil, "it takes .NET"},
+	{"docs/guides/corporate-proxies.md", "culvert doctor", wantCommandLines, "the edge and the proxy aren't here: e2e/doctor_test.go runs it behind real ones"},
+	{"docs/reference/doctor.md", "\"findings\"", nil, "client/doctor/docs_test.go holds it to a report"},
 	{"docs/guides/packages.md", "gpg --verify", nil, "it takes a release: tools/release/verify_test.go verifies the signature and the checksums of a snapshot"},
 	{"docs/guides/packages.md", "apt install", nil, "it takes a package: tools/release/packages_linux_test.go installs it"},
 	{"docs/guides/packages.md", "dnf install", nil, "the same"},
@@ -182,6 +192,7 @@ func wantCommandLines(t *testing.T, b block) {
 		for part := range strings.SplitSeq(c, " | ") {
 			if strings.HasPrefix(part, "culvert") {
 				needKube(t, part)
+				part, _, _ = strings.Cut(part, " -- ") // behind it stands another program's
 				wantOK(t, part+" --help")
 			}
 		}

@@ -24,7 +24,7 @@ type names struct {
 func readNames(t testing.TB) names {
 	t.Helper()
 	n := names{tests: map[string]bool{}, literals: map[string]bool{}}
-	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "drain", "routes explain"} {
+	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "drain", "dial", "call", "doctor", "routes explain"} {
 		help, err := output(t, root, 10*time.Second, append(append([]string{culvertProgram}, strings.Fields(command)...), "--help")...)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, help)
@@ -67,6 +67,7 @@ func readNames(t testing.TB) names {
 			}
 		}
 	}
+	n.reasons = append(n.reasons, clientReasons(t)...)
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +77,43 @@ func readNames(t testing.TB) names {
 	}
 	n.readCode(t)
 	return n
+}
+
+// clientReasons are the reasons of the statuses that package client makes.
+func clientReasons(t testing.TB) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "client", "internal", "webcall", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reasons []string
+	for _, file := range files {
+		code, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`&fault\{[\w.]+, "([A-Z_]+)", `).FindAllStringSubmatch(string(code), -1) {
+			reasons = append(reasons, m[1])
+		}
+	}
+	if len(reasons) < 5 {
+		t.Errorf("client/internal/webcall has the reasons %q: what is looked for has changed", reasons)
+	}
+	return reasons
+}
+
+// TestEveryReasonOfTheClientIsExplained holds the table of docs/clients/go-client.md to the
+// code.
+func TestEveryReasonOfTheClientIsExplained(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "clients", "go-client.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range clientReasons(t) {
+		if !strings.Contains(string(page), "\n| `"+reason+"` | ") {
+			t.Errorf("docs/clients/go-client.md has no row for %s", reason)
+		}
+	}
 }
 
 // readKeys takes the keys from the schema, which is made from the program's own
@@ -101,7 +139,7 @@ func (n *names) readKeys(t testing.TB) {
 		}
 	}
 	walk("", text)
-	n.variables = append(n.variables, "CULVERT_CONFIG", "CULVERT_", "CULVERT_BIN") // the last is the tests'
+	n.variables = append(n.variables, "CULVERT_CONFIG", "CULVERT_", "CULVERT_DIAL", "CULVERT_BIN") // the last is the tests'
 }
 
 // readCode takes the names of all tests and fuzz targets, of the scenarios that every
@@ -148,7 +186,7 @@ func (n *names) readCode(t testing.TB) {
 var foreign = map[string]string{
 	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2", "REFUSED_STREAM": "HTTP/2",
 	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker",
-	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
+	"HTTPS_PROXY": "many", "HTTP_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "LISTEN_FDNAMES": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
 	"instance_uid": "OpAMP", "rule_files": "Prometheus", "ssl_bump": "Squid",
 	"proxy_read_timeout": "nginx", "grpc_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",

@@ -36,7 +36,7 @@ func callEcho(t testing.TB, address string) error {
 
 // goImports are the packages that snippets use, by the name they use.
 var goImports = map[string]string{
-	"bridge": "github.com/culvert-grpc/culvert/bridge", "codes": "google.golang.org/grpc/codes", "context": "context",
+	"bridge": "github.com/culvert-grpc/culvert/bridge", "client": "github.com/culvert-grpc/culvert/client", "codes": "google.golang.org/grpc/codes", "context": "context",
 	"credentials": "google.golang.org/grpc/credentials", "demopb": "github.com/culvert-grpc/culvert/demo/demopb",
 	"errors": "errors", "fmt": "fmt", "grpc": "google.golang.org/grpc", "http": "net/http",
 	"insecure": "google.golang.org/grpc/credentials/insecure", "log": "log", "net": "net", "os": "os",

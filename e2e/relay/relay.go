@@ -1,5 +1,6 @@
 // Package relay is a TCP relay between two real processes that cuts the
-// connections through it: all at a moment, or each at a byte.
+// connections through it: all at a moment, or each at a byte. It also stands still, slows
+// down, swallows bytes and refuses connections: see trouble.go.
 package relay
 
 import (
@@ -19,19 +20,25 @@ type Fate struct {
 	Reset bool
 	// Delay is how late bytes arrive, each way. Such a connection isn't cut at a byte.
 	Delay time.Duration
+	// Troubled connections obey Stall, Slow and Swallow. They are cut at no byte and not late.
+	Troubled bool
 }
 
 // A Relay accepts connections and carries each to its target.
 type Relay struct {
-	ln     net.Listener
-	target string
-	fate   func(n int) Fate
-	work   sync.WaitGroup
+	address string
+	target  string
+	fate    func(n int) Fate
+	work    sync.WaitGroup
 
-	mu     sync.Mutex
-	pairs  map[*pair]bool
-	total  int
-	closed bool
+	mu      sync.Mutex
+	ln      net.Listener
+	pairs   map[*pair]bool
+	total   int
+	closed  bool
+	trouble trouble
+	refuses bool
+	changed sync.Cond // trouble, or a pair's fate
 }
 
 // New starts a relay to target. fate says what becomes of the connection number
@@ -44,37 +51,40 @@ func New(target string, fate func(n int) Fate) (*Relay, error) {
 	if fate == nil {
 		fate = func(int) Fate { return Fate{} }
 	}
-	r := &Relay{ln: ln, target: target, fate: fate, pairs: map[*pair]bool{}}
-	r.work.Go(r.accept)
+	r := &Relay{address: ln.Addr().String(), ln: ln, target: target, fate: fate, pairs: map[*pair]bool{}}
+	r.changed.L = &r.mu
+	r.work.Go(func() { r.accept(ln) })
 	return r, nil
 }
 
 // Addr is where the relay listens.
-func (r *Relay) Addr() string { return r.ln.Addr().String() }
+func (r *Relay) Addr() string { return r.address }
 
 // Cut cuts every connection there is, with RST or FIN, and returns their number.
 func (r *Relay) Cut(reset bool) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for p := range r.pairs {
+		p.gone = true
 		p.cut(reset)
 	}
+	r.changed.Broadcast()
 	return len(r.pairs)
 }
 
 // Close cuts every connection and waits until nothing is left.
 func (r *Relay) Close() {
-	_ = r.ln.Close() // closed once
 	r.mu.Lock()
+	_ = r.ln.Close() // closed if it refuses
 	r.closed = true
 	r.mu.Unlock()
 	r.Cut(false)
 	r.work.Wait()
 }
 
-func (r *Relay) accept() {
+func (r *Relay) accept(ln net.Listener) {
 	for {
-		client, err := r.ln.Accept()
+		client, err := ln.Accept()
 		if err != nil {
 			return // closed
 		}
@@ -85,7 +95,7 @@ func (r *Relay) accept() {
 			continue
 		}
 		r.mu.Lock()
-		p := &pair{client: client.(*net.TCPConn), server: server.(*net.TCPConn), fate: r.fate(r.total)}
+		p := &pair{client: client.(*net.TCPConn), server: server.(*net.TCPConn), fate: r.fate(r.total), swallowed: r.trouble == swallowing}
 		r.total++
 		r.pairs[p] = true
 		if r.closed {
@@ -98,8 +108,13 @@ func (r *Relay) accept() {
 
 func (r *Relay) carry(p *pair) {
 	var up sync.WaitGroup
-	up.Go(func() { p.copy(p.server, p.client, p.fate.AfterUp) })
-	p.copy(p.client, p.server, p.fate.AfterDown)
+	if p.fate.Troubled {
+		up.Go(func() { r.pass(p, p.server, p.client) })
+		r.pass(p, p.client, p.server)
+	} else {
+		up.Go(func() { p.copy(p.server, p.client, p.fate.AfterUp) })
+		p.copy(p.client, p.server, p.fate.AfterDown)
+	}
 	up.Wait()
 	p.cut(false)
 	r.mu.Lock()
@@ -111,6 +126,10 @@ func (r *Relay) carry(p *pair) {
 type pair struct {
 	client, server *net.TCPConn
 	fate           Fate
+
+	// The Relay's mu guards these.
+	swallowed bool // for good
+	gone      bool // cut
 }
 
 // copy carries bytes one way until they end or limit is reached. The end of one

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/culvert-grpc/culvert/client"
 	"github.com/culvert-grpc/culvert/examples/agent-tunnel/frames"
 	"github.com/culvert-grpc/culvert/examples/agent-tunnel/tunnelpb"
 )
@@ -17,7 +18,7 @@ import (
 type tunnel struct {
 	agent     *Agent
 	transport tunnelpb.Transport
-	conn      *grpc.ClientConn
+	conn      *client.Client
 	call      grpc.BidiStreamingClient[tunnelpb.Frame, tunnelpb.Frame]
 	ctx       context.Context // of the call
 	cancel    context.CancelCauseFunc
