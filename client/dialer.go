@@ -274,6 +274,22 @@ func (d *Dialer) webConns() (web *webEnd, conns []*conn) {
 	return d.web, conns
 }
 
+// judge distrusts the ways of connections that are silent and still open: grpc-go asks for a new
+// connection before it closes such a one.
+func (d *Dialer) judge() {
+	d.mu.Lock()
+	var silent []*conn
+	for c := range d.conns {
+		if c.silent() {
+			silent = append(silent, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range silent {
+		distrust(d.target.String(), d.proxy(), c, time.Now())
+	}
+}
+
 // improve tries better ways while a connection lasts, and retires it once one delivers.
 func (d *Dialer) improve(c *conn) {
 	ctx, cancel := context.WithCancel(d.ctx)

@@ -111,6 +111,30 @@ func TestSilentWay(t *testing.T) {
 	})
 }
 
+// TestSilentAndOpen: the next connection takes another way, also if the silent one isn't closed yet.
+func TestSilentAndOpen(t *testing.T) {
+	t.Parallel()
+	e := startEdge(t, parts.Echo)
+	d, err := NewDialer(e.url, e.trust()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, want := range []Way{GRPC, WebSocket} {
+		opened, err := d.Dial(parts.Within(t, parts.Patience))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := opened.(*secureConn).conn
+		if c.way != want {
+			t.Errorf("the way is %s, want %s", c.way, want)
+		}
+		past := time.Now().Add(-pingAfter - pingTimeout).UnixNano()
+		c.read.Store(past)
+		c.asked.Store(past)
+	}
+}
+
 // TestForgottenConnection: a box forgets connections, and takes what comes on them. Only those
 // end by gRPC-Web, too, and calls on new ones never notice.
 func TestForgottenConnection(t *testing.T) {
