@@ -6,6 +6,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/pathservice"
 )
 
 const malformedAuthority = "the request's host is invalid: want a name or an IP address (IPv6 in brackets), and optionally a port"
@@ -142,7 +143,7 @@ func (a *arrival) stranger() *report.Fault {
 	case a.listening.LoopbackOnly && !a.policy.origins.AllowsHost(a.host) && !a.listening.ServesHost(a.host):
 		return &report.Fault{
 			Reason: report.ReasonOriginDenied, Key: report.KeyHosts, Detail: a.host,
-			Text: "this server listens on loopback and doesn't know the name in Host; add the name to " + report.Named(report.KeyHosts) + " if it is yours", Hint: "add the name to " + report.Named(report.KeyHosts),
+			Text: "this server listens on loopback and " + pathservice.UnknownHost + "; add the name to " + report.Named(report.KeyHosts) + " if it is yours", Hint: "add the name to " + report.Named(report.KeyHosts),
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/pathservice"
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
@@ -77,7 +78,7 @@ func (a *arrival) transportAllowed(t *transport) error {
 	return &report.Fault{
 		Reason: report.ReasonNoRoute, Key: report.KeyTransports, Detail: a.peer.Transport,
 		Hint:   "add " + refused + " to " + report.Named(report.KeyTransports),
-		Text:   "this address accepts no calls by " + refused + " (" + report.Named(report.KeyTransports) + ")",
+		Text:   pathservice.NoCallsBy + refused + " (" + report.Named(report.KeyTransports) + ")",
 		Remedy: "call another address of this server, or have " + refused + " allowed here",
 	}
 }

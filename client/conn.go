@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/culvert-grpc/culvert/client/internal/frame"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -34,7 +35,7 @@ type conn struct {
 
 	// Read's own.
 	replay []byte // whole frames that come first
-	frames frameReader
+	frames frame.Follower
 	told   bool // the GOAWAY has been read
 
 	retired atomic.Bool
@@ -43,10 +44,10 @@ type conn struct {
 	read  atomic.Int64 // when bytes last came
 	asked atomic.Int64 // when the first bytes went that nothing has followed; 0: something has
 
-	writing sync.Mutex  // if it is watched
-	out     frameReader // what has been written; writing guards it
-	due     atomic.Bool // a ping, once the frame that is being written has ended
-	gone    atomic.Bool // the edge is silent
+	writing sync.Mutex     // if it is watched
+	out     frame.Follower // what has been written; writing guards it
+	due     atomic.Bool    // a ping, once the frame that is being written has ended
+	gone    atomic.Bool    // the edge is silent
 
 	mu       sync.Mutex // held over the deadlines of reads, so that the last one is the right one
 	deadline time.Time  // of reads, as grpc-go has set it
@@ -86,7 +87,7 @@ func (c *conn) write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	n, err := c.Conn.Write(p)
-	c.out.skip(p[:n])
+	c.out.Pass(p[:n])
 	return n, err
 }
 
@@ -99,14 +100,14 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.replay = c.replay[n:]
 			return n, nil
 		}
-		if c.retired.Load() && !c.told && c.frames.between() {
+		if c.retired.Load() && !c.told && c.frames.Between() {
 			c.told = true
 			c.restoreDeadline()
 			c.replay = append(c.replay, goAway...)
 			continue
 		}
 		n, err := c.Conn.Read(p)
-		c.frames.skip(p[:n])
+		c.frames.Pass(p[:n])
 		if n > 0 {
 			c.read.Store(time.Now().UnixNano())
 			c.asked.Store(0)

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -326,15 +325,6 @@ func (d *Dialer) proxy() string {
 		return p.Host
 	}
 	return d.net.ConnectTo
-}
-
-// tlsState returns the state of a connection's TLS, or nil.
-func tlsState(c net.Conn) *tls.ConnectionState {
-	if secured, ok := c.(*tls.Conn); ok {
-		s := secured.ConnectionState()
-		return &s
-	}
-	return nil
 }
 
 // authorize adds the token to the header of a request.

@@ -43,7 +43,7 @@ func (d *Dialer) openHTTP2(ctx context.Context) opened {
 	if err != nil {
 		return opened{err: err}
 	}
-	c := newConn(raw, GRPC, tlsState(raw))
+	c := newConn(raw, GRPC, network.TLSState(raw))
 	rtt, err := c.prove(ctx, 1)
 	return opened{conn: c, err: err, rtt: rtt}
 }
@@ -54,7 +54,7 @@ func (d *Dialer) dialHTTP2(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s := tlsState(raw); s != nil && s.NegotiatedProtocol != "h2" {
+	if !network.MayBeHTTP2(raw) {
 		_ = raw.Close() // nothing has crossed it
 		return nil, errors.New("the edge, or a box on the way, doesn't speak HTTP/2: TLS agreed on HTTP/1.1 (ALPN)")
 	}
@@ -96,7 +96,7 @@ func (d *Dialer) openWebSocket(ctx context.Context) opened {
 		_ = raw.Close() // nothing has crossed it
 		return opened{err: err}
 	}
-	state := tlsState(raw)
+	state := network.TLSState(raw)
 	inner, err := tunnel.Open(ctx, raw, d.target.URL("/"), h)
 	if err != nil {
 		return opened{err: err}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/culvert-grpc/culvert/client/internal/frame"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -41,14 +42,14 @@ func (c *conn) prove(ctx context.Context, pings int) (rtt time.Duration, err err
 	}
 	c.preface = len(http2.ClientPreface)
 	for settled := false; ; {
-		frame, err := readFrame(c.Conn, settled)
+		f, err := readFrame(c.Conn, settled)
 		if err != nil {
 			return 0, err
 		}
-		switch kind, flags := http2.FrameType(frame[3]), http2.Flags(frame[4]); {
+		switch kind, flags := http2.FrameType(f[3]), http2.Flags(f[4]); {
 		case !settled: // readFrame knows that it has SETTINGS
 			settled = true
-		case kind == http2.FramePing && flags.Has(http2.FlagPingAck) && bytes.Equal(frame[9:], ping[:]):
+		case kind == http2.FramePing && flags.Has(http2.FlagPingAck) && bytes.Equal(f[frame.HeaderBytes:], ping[:]):
 			rtt = time.Since(begun)
 			if pings--; pings == 0 {
 				c.read.Store(time.Now().UnixNano())
@@ -65,7 +66,7 @@ func (c *conn) prove(ctx context.Context, pings int) (rtt time.Duration, err err
 		case kind == http2.FrameGoAway:
 			return 0, errors.New("the edge takes no calls on a new connection (GOAWAY): it may be shutting down")
 		}
-		c.replay = append(c.replay, frame...)
+		c.replay = append(c.replay, f...)
 		if len(c.replay) > maxReplay {
 			return 0, errors.New("the other side sends much, and doesn't answer an HTTP/2 ping")
 		}
@@ -74,9 +75,9 @@ func (c *conn) prove(ctx context.Context, pings int) (rtt time.Duration, err err
 
 // readFrame reads a frame. The first one must be SETTINGS.
 func readFrame(r io.Reader, settled bool) ([]byte, error) {
-	frame := make([]byte, frameHeaderBytes, 64)
-	n, err := io.ReadFull(r, frame)
-	if bytes.HasPrefix(frame[:n], []byte("HTTP/")) {
+	f := make([]byte, frame.HeaderBytes, 64)
+	n, err := io.ReadFull(r, f)
+	if bytes.HasPrefix(f[:n], []byte("HTTP/")) {
 		return nil, errors.New("the other side answers HTTP/2 with HTTP/1.1")
 	}
 	if err != nil {
@@ -85,16 +86,16 @@ func readFrame(r io.Reader, settled bool) ([]byte, error) {
 		}
 		return nil, err
 	}
-	length := frameLength(frame)
-	switch kind, flags := http2.FrameType(frame[3]), http2.Flags(frame[4]); {
+	length := frame.Length(f)
+	switch kind, flags := http2.FrameType(f[3]), http2.Flags(f[4]); {
 	case !settled && (kind != http2.FrameSettings || flags.Has(http2.FlagSettingsAck)):
-		return nil, fmt.Errorf("the other side doesn't speak HTTP/2: it began with %q", frame)
+		return nil, fmt.Errorf("the other side doesn't speak HTTP/2: it began with %q", f)
 	case length > 1<<14:
 		return nil, fmt.Errorf("the other side sent a frame of %d bytes, over HTTP/2's limit of %d: it may not speak HTTP/2", length, 1<<14)
 	}
-	frame = append(frame, make([]byte, length)...)
-	if _, err := io.ReadFull(r, frame[frameHeaderBytes:]); err != nil {
+	f = append(f, make([]byte, length)...)
+	if _, err := io.ReadFull(r, f[frame.HeaderBytes:]); err != nil {
 		return nil, err
 	}
-	return frame, nil
+	return f, nil
 }

@@ -89,7 +89,7 @@ func (c *conn) pingIfDue() {
 
 // pingBetween reports whether it could write a ping. writing is held.
 func (c *conn) pingBetween() bool {
-	if !c.out.between() {
+	if !c.out.Between() {
 		return false
 	}
 	if c.due.Swap(false) {

@@ -91,7 +91,7 @@ func (e *webEnd) close() {
 func (e *webEnd) state() *tls.ConnectionState {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return tlsState(e.last)
+	return network.TLSState(e.last)
 }
 
 // remote returns where the last connection leads.

@@ -166,7 +166,7 @@ func isUnimplemented(err error) bool {
 		return e.status.Code() == codes.Unimplemented
 	}
 	if e, ok := errors.AsType[*foreignAnswer](err); ok {
-		return e.code == codes.Unimplemented
+		return e.code() == codes.Unimplemented
 	}
 	e, ok := errors.AsType[*brokenError](err)
 	return ok && e.code == codes.Unimplemented

@@ -211,7 +211,7 @@ func (c *caller) dialHTTP2(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s, ok := conn.(*tls.Conn); ok && s.ConnectionState().NegotiatedProtocol != "h2" {
+	if !network.MayBeHTTP2(conn) {
 		_ = conn.Close() // nothing has crossed it
 		return nil, &http2Error{c.target.Address(), "TLS agreed on HTTP/1.1 (ALPN)"}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/client/internal/answer"
 	"github.com/culvert-grpc/culvert/client/internal/cors"
 	"github.com/culvert-grpc/culvert/internal/terminal"
 )
@@ -59,11 +60,10 @@ func (p *page) mayCall(ctx context.Context, w *web, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("the preflight: %w", err)
 	}
-	said := said(res)
-	_ = res.Body.Close() // what has come is enough
+	a, _ := answer.Of(res.StatusCode, res.Header, res.Body)
 	if why := p.Refusal(q, res); why != "" {
-		if said != "" {
-			why += fmt.Sprintf(" (%q)", said)
+		if a.Says != "" {
+			why += fmt.Sprintf(" (%q)", a.Says)
 		}
 		return &forbidden{p.Origin, "the answer to the preflight " + why}
 	}

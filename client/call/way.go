@@ -16,8 +16,7 @@ import (
 const (
 	maxMessageBytes = 64 << 20 // of a message
 	maxHeaderBytes  = 64 << 10 // of the header, and of the trailers
-	maxErrorBytes   = 1 << 20  // of an error's JSON, and of an answer that isn't the protocol's
-	maxTextBytes    = 200      // of such an answer that a person sees
+	maxErrorBytes   = 1 << 20  // of an error's JSON
 )
 
 // The protocols.

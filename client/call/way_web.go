@@ -18,7 +18,6 @@ import (
 	"github.com/culvert-grpc/culvert/client/internal/answer"
 	"github.com/culvert-grpc/culvert/client/internal/network"
 	"github.com/culvert-grpc/culvert/codec"
-	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
 // web is what the protocols over HTTP/1.1 share.
@@ -141,38 +140,21 @@ var errCutOff = errors.New("the answer was cut off before its status: a proxy on
 
 // A foreignAnswer is an answer that isn't the protocol's: the server doesn't speak it, or a box
 // on the way answered in its place.
-type foreignAnswer struct {
-	status, contentType, via, text string
-	code                           codes.Code
-}
+type foreignAnswer struct{ *answer.Answer }
 
 func (e *foreignAnswer) Error() string {
-	text := fmt.Sprintf("the answer isn't this protocol's: HTTP status %s", e.status)
-	if e.contentType != "" {
-		text += ", content type " + e.contentType
+	who := ""
+	if !e.Culvert {
+		who = "the server, or a box on the way, "
 	}
-	if e.via != "" {
-		text += ", via " + e.via
-	}
-	if e.text != "" {
-		text += fmt.Sprintf(": %q", e.text)
-	}
-	return text + fmt.Sprintf(" (clients report it as %s)", codec.StatusName(e.code))
+	return fmt.Sprintf("the answer isn't this protocol's: %s%s (clients report it as %s)", who, e.Answer, codec.StatusName(e.code()))
 }
 
-// foreign reads an answer that isn't the protocol's, for a person.
+func (e *foreignAnswer) code() codes.Code { return codec.CodeFromHTTP(e.Status) }
+
 func foreign(res *http.Response) error {
-	e := &foreignAnswer{
-		status: terminal.Short(res.Status, maxTextBytes), contentType: terminal.Short(res.Header.Get("Content-Type"), maxTextBytes),
-		via: terminal.Short(res.Header.Get("Via"), maxTextBytes), code: codec.CodeFromHTTP(res.StatusCode),
-	}
-	e.text = said(res)
-	return e
-}
-
-// said returns what an answer tells a person.
-func said(res *http.Response) string {
-	return terminal.Says(answer.Page(res.Body, res.Body, 16<<10), maxTextBytes)
+	a, _ := answer.Of(res.StatusCode, res.Header, res.Body)
+	return &foreignAnswer{a}
 }
 
 // An outcome is how a call has ended.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/culvert-grpc/culvert/client/internal/frame"
 	"github.com/culvert-grpc/culvert/codec"
 	"github.com/culvert-grpc/culvert/internal/terminal"
 )
@@ -127,20 +128,18 @@ func (f *frames) feed(b []byte) {
 		f.buf.Next(n)
 		f.preface = nil
 	}
-	const header = 9 // RFC 9113 §4.1
-	for !f.lost && f.buf.Len() >= header {
-		length := int(binary.BigEndian.Uint32(f.buf.Bytes()) >> 8)
-		if length > maxTracedFrame {
+	for !f.lost && f.buf.Len() >= frame.HeaderBytes {
+		if length := frame.Length(f.buf.Bytes()); length > maxTracedFrame {
 			f.lose("a frame of %d bytes", length)
 			return
 		}
-		if f.buf.Len() < header+length {
+		if frame.First(f.buf.Bytes()) == nil {
 			return
 		}
-		if frame, err := f.framer.ReadFrame(); err != nil {
+		if read, err := f.framer.ReadFrame(); err != nil {
 			f.lose("a malformed frame")
 		} else {
-			f.frame(frame)
+			f.frame(read)
 		}
 	}
 }

@@ -1,38 +1,23 @@
 package doctor
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/client/internal/answer"
+	"github.com/culvert-grpc/culvert/internal/pathservice"
 	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
 // An Answer is an HTTP answer that isn't what a probe wants.
-type Answer struct {
-	Culvert bool   `json:"culvert"` // it has a sign of culvert's own
-	Status  int    `json:"status"`
-	Reason  string `json:"reason,omitempty"` // culvert's
-	Says    string `json:"says,omitempty"`   // the title of a page, or the beginning of a text
-	Server  string `json:"server,omitempty"`
-	Via     string `json:"via,omitempty"`
-	Product string `json:"product,omitempty"` // that the answer names
-}
-
-const maxPage = 4 << 10
+type Answer = answer.Answer
 
 // answerOf reads who has answered. It reads the beginning of the body, as far as it comes in a
 // moment, and closes it.
 func answerOf(status int, h http.Header, body io.ReadCloser) *Answer {
-	page := answer.Page(body, body, maxPage)
-	a := &Answer{
-		Status: status, Reason: printable(h.Get("Culvert-Reason")), Says: terminal.Says(page, maxShown),
-		Server: printable(h.Get("Server")), Via: printable(strings.Join(h.Values("Via"), ", ")),
-	}
-	a.Culvert = a.Reason != ""
+	a, page := answer.Of(status, h, body)
 	a.Product = productIn(a.Server + "\n" + a.Via + "\n" + a.Says + "\n" + string(page))
 	return a
 }
@@ -55,8 +40,8 @@ var elsewhere = []struct {
 	{from: http.StatusNetworkAuthenticationRequired, to: http.StatusNetworkAuthenticationRequired, cause: causeOtherSite},
 }
 
-// cause returns why culvert refuses, or what another answer says of its sender; "": nothing.
-func (a *Answer) cause() Cause {
+// causeOf returns why culvert refuses, or what another answer says of its sender; "": nothing.
+func causeOf(a *Answer) Cause {
 	switch {
 	case !a.Culvert:
 		for _, r := range elsewhere {
@@ -69,7 +54,7 @@ func (a *Answer) cause() Cause {
 		return causeServiceHTTP1
 	case a.Status == http.StatusUnauthorized:
 		return causeUnauthenticated
-	case a.Reason == "ORIGIN_DENIED" && strings.Contains(a.Says, "the name in Host"):
+	case a.Reason == "ORIGIN_DENIED" && strings.Contains(a.Says, pathservice.UnknownHost):
 		return causeHostUnknown
 	case a.Reason == "ORIGIN_DENIED":
 		return causeOriginDenied
@@ -77,28 +62,6 @@ func (a *Answer) cause() Cause {
 		return causeQuota
 	}
 	return causeServiceRefuses
-}
-
-// String is the answer as evidence.
-func (a *Answer) String() string {
-	who := "answered"
-	if a.Culvert {
-		who = "culvert answered"
-	}
-	text := fmt.Sprintf("%s %d", who, a.Status)
-	for _, part := range [...][2]string{{"", a.Reason}, {"", quoted(a.Says)}, {"Server: ", a.Server}, {"Via: ", a.Via}} {
-		if part[1] != "" {
-			text += ", " + part[0] + part[1]
-		}
-	}
-	return text
-}
-
-func quoted(s string) string {
-	if s == "" {
-		return ""
-	}
-	return fmt.Sprintf("%q", s)
 }
 
 const maxShown = 320

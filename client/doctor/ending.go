@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -35,7 +36,7 @@ func (e *ending) Error() string {
 	case e.status != nil:
 		text := "answered in gRPC: " + e.status.Code().String()
 		if reason := e.reason(); reason != "" {
-			text += " (culvert: " + printable(reason) + ", " + quoted(printable(e.status.Message())) + ")"
+			text += fmt.Sprintf(" (culvert: %s, %q)", printable(reason), printable(e.status.Message()))
 		}
 		return text
 	case e.answer != nil:
@@ -109,7 +110,7 @@ func finding(err error) Finding {
 	case e.answer != nil:
 		f := found("", refused, "%s", e.Error())
 		f.Answer = e.answer
-		f.Cause = e.answer.cause()
+		f.Cause = causeOf(e.answer)
 		return f
 	case e.status == nil:
 		return found("", e.result, "%s", e.Error()).because(e.cause)

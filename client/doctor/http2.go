@@ -3,7 +3,6 @@ package doctor
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/culvert-grpc/culvert/client/internal/frame"
 	"github.com/culvert-grpc/culvert/client/internal/network"
 )
 
@@ -88,27 +88,22 @@ func (c *http2Conn) end(err error) {
 	}
 }
 
-const frameHeaderBytes = 9 // RFC 9113 §4.1
-
 // frame takes a whole frame from what came, and reports whether there was one. net/http ends the
 // connection at the header of a frame that is too large, so no more of it comes.
 func (c *http2Conn) frame() bool {
-	if len(c.in) < frameHeaderBytes {
+	f := frame.First(c.in)
+	if f == nil {
 		return false
 	}
-	length := int(binary.BigEndian.Uint32(c.in) >> 8)
-	if len(c.in) < frameHeaderBytes+length {
-		return false
-	}
-	payload := c.in[frameHeaderBytes : frameHeaderBytes+length]
-	switch kind, ack := http2.FrameType(c.in[3]), http2.Flags(c.in[4]).Has(http2.FlagPingAck); { // the same bit as in SETTINGS
+	payload := f[frame.HeaderBytes:]
+	switch kind, ack := http2.FrameType(f[3]), http2.Flags(f[4]).Has(http2.FlagPingAck); { // the same bit as in SETTINGS
 	case kind == http2.FrameSettings && !ack:
 		select {
 		case <-c.began:
 		default:
 			close(c.began)
 		}
-	case kind == http2.FramePing && ack && length == 8:
+	case kind == http2.FramePing && ack && len(payload) == 8:
 		select {
 		case c.pongs <- [8]byte(payload):
 		default: // nobody waits for so many
@@ -116,7 +111,7 @@ func (c *http2Conn) frame() bool {
 	case kind == http2.FrameGoAway:
 		c.gone = true
 	}
-	c.in = c.in[frameHeaderBytes+length:]
+	c.in = c.in[len(f):]
 	return true
 }
 

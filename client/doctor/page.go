@@ -48,7 +48,7 @@ func (x *examination) preflight(ctx context.Context) Finding {
 	f := found("", refused, "%s", a)
 	f.Answer = a
 	if a.Culvert || a.Status/100 != 2 {
-		f.Cause = a.cause()
+		f.Cause = causeOf(a)
 	}
 	switch {
 	case f.Cause != "":

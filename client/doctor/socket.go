@@ -75,7 +75,7 @@ func socketFinding(err error) Finding {
 	}
 	f := found("", refused, "")
 	f.Answer = answerOf(e.Code, e.Header, io.NopCloser(bytes.NewReader(e.Body)))
-	f.Evidence, f.Cause = f.Answer.String(), f.Answer.cause()
+	f.Evidence, f.Cause = f.Answer.String(), causeOf(f.Answer)
 	switch {
 	case e.Code == http.StatusUpgradeRequired && f.Answer.Culvert:
 		f.Result, f.Cause, f.Evidence = stripped, "", "the service saw a GET without Upgrade: "+f.Evidence

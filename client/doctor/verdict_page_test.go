@@ -30,7 +30,7 @@ func pageChoices() [][]Finding {
 	result := func(r Result) Finding { return Finding{Result: r} }
 	because := func(r Result, c Cause) Finding { return Finding{Result: r, Cause: c} }
 	answered := func(a *Answer) Finding {
-		return Finding{Result: refused, Answer: a, Evidence: a.String(), Cause: a.cause()}
+		return Finding{Result: refused, Answer: a, Evidence: a.String(), Cause: causeOf(a)}
 	}
 	hidden, refusedInGRPC, deaf := because(failed, causeHidden), because(works, causeUnimplemented), because(silent, causeNoPong)
 	works, silent, failed, cut, held := result(works), result(silent), result(failed), result(cut), result(held)

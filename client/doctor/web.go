@@ -181,7 +181,7 @@ func fromService(kind string, r *http.Response) Finding {
 	if a.Culvert {
 		return found("", works, "")
 	}
-	f := found("", refused, "%s", a).because(a.cause())
+	f := found("", refused, "%s", a).because(causeOf(a))
 	f.Answer = a
 	return f
 }

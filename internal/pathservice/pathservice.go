@@ -26,5 +26,11 @@ const (
 	LargeMessages = 16
 )
 
+// Parts of culvert's refusals that a client knows them by: their reasons have more meanings.
+const (
+	NoCallsBy   = "this address accepts no calls by " // NO_ROUTE
+	UnknownHost = "doesn't know the name in Host"     // ORIGIN_DENIED
+)
+
 // CallsPerSecond is how many calls culvert takes from one address.
 const CallsPerSecond = 20

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/pathservice"
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
@@ -82,7 +83,7 @@ var (
 	severalOrigins = denial(report.KeyOrigins, "the request must have exactly one Origin header, and a value in it", "a client or a proxy on the way sets Origin wrongly")
 	unnamedOrigin  = denial(report.KeyOrigins, "a page sent this request without the browser's Origin header", "a proxy on the way removes Origin: configure it to pass Origin on")
 	foreignOwn     = denial(report.KeyOrigins, "the Origin header contradicts the browser's Sec-Fetch-Site header: send the browser's own Origin", "a proxy on the way rewrites Origin: configure it to pass Origin on unchanged")
-	unknownHost    = denial(report.KeyHosts, "this server doesn't know the name in Host: call by an IP address or over TLS, or add the name to "+report.Named(report.KeyHosts)+" if it is this server's", "add the name to "+report.Named(report.KeyHosts)+" if it is this server's")
+	unknownHost    = denial(report.KeyHosts, "this server "+pathservice.UnknownHost+": call by an IP address or over TLS, or add the name to "+report.Named(report.KeyHosts)+" if it is this server's", "add the name to "+report.Named(report.KeyHosts)+" if it is this server's")
 	cookiesAlone   = denial(report.KeyCookies, "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies")
 )
 

@@ -1,27 +1,59 @@
-// Package answer reads answers over HTTP/1.1 whose end may never come, and tells their metadata from
-// fields of HTTP.
 package answer
 
 import (
+	"fmt"
 	"io"
-	"time"
+	"net/http"
+	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
-// moment is how long the rest of an answer may take whose meaning is known. Servers and boxes
-// hold an end back, and some for ever.
-const moment = 500 * time.Millisecond
-
-// More reports whether a byte follows what was read of an answer's body. It waits only a moment,
-// and then closes the body, so that the connection isn't used again.
-func More(read io.Reader, body io.Closer) bool {
-	return len(Page(read, body, 1)) > 0
+// An Answer is one over HTTP that isn't what was asked for, for people: culvert refuses the
+// request, or somebody else answers it.
+type Answer struct {
+	Culvert bool   `json:"culvert"` // it has a sign of culvert's own
+	Status  int    `json:"status"`
+	Reason  string `json:"reason,omitempty"` // culvert's
+	Type    string `json:"-"`                // the content type
+	Says    string `json:"says,omitempty"`   // the title of a page, or the beginning of a text
+	Server  string `json:"server,omitempty"`
+	Via     string `json:"via,omitempty"`
+	Product string `json:"product,omitempty"` // that the answer names
 }
 
-// Page returns the beginning of an answer's body, at most so many bytes: what comes in a moment.
-// After that it closes the body.
-func Page(read io.Reader, body io.Closer, most int64) []byte {
-	late := time.AfterFunc(moment, func() { _ = body.Close() }) // the reader below ends with it
-	defer late.Stop()
-	page, _ := io.ReadAll(io.LimitReader(read, most)) // what has come is enough
-	return page
+const (
+	maxPage  = 4 << 10
+	maxSays  = 320
+	maxField = 100
+)
+
+// Of reads who has answered, and returns the page, too: the beginning of the body, as far as it
+// comes in a moment. It closes the body.
+func Of(status int, h http.Header, body io.ReadCloser) (a *Answer, page []byte) {
+	field := func(name string) string { return terminal.Short(strings.Join(h.Values(name), ", "), maxField) }
+	page = Page(body, body, maxPage)
+	kind, _, _ := strings.Cut(field("Content-Type"), ";")
+	a = &Answer{Status: status, Reason: field("Culvert-Reason"), Type: kind, Says: terminal.Says(page, maxSays), Server: field("Server"), Via: field("Via")}
+	a.Culvert = a.Reason != ""
+	return a, page
+}
+
+// String is what was answered, and by whom as far as that is known: "culvert answered 404, …", or
+// "answered 403, …".
+func (a *Answer) String() string {
+	text := fmt.Sprintf("answered %d", a.Status)
+	kind, says := a.Type, ""
+	if a.Culvert {
+		text, kind = "culvert "+text, ""
+	}
+	if a.Says != "" {
+		says = fmt.Sprintf("%q", a.Says)
+	}
+	for _, part := range [...][2]string{{"", a.Reason}, {"", kind}, {"", says}, {"Server: ", a.Server}, {"Via: ", a.Via}} {
+		if part[1] != "" {
+			text += ", " + part[0] + part[1]
+		}
+	}
+	return text
 }

@@ -199,6 +199,21 @@ func (n *Network) Dial(ctx context.Context, t Target, protocols ...string) (net.
 	return conn, nil
 }
 
+// TLSState returns the state of a connection's TLS, or nil.
+func TLSState(c net.Conn) *tls.ConnectionState {
+	if secured, ok := c.(*tls.Conn); ok {
+		s := secured.ConnectionState()
+		return &s
+	}
+	return nil
+}
+
+// MayBeHTTP2 reports whether TLS has agreed on HTTP/2, or there is none.
+func MayBeHTTP2(c net.Conn) bool {
+	s := TLSState(c)
+	return s == nil || s.NegotiatedProtocol == "h2"
+}
+
 // Transport returns one for HTTP/1.1 requests to the target. The caller closes its idle
 // connections.
 func (n *Network) Transport(t Target) *http.Transport {

@@ -399,27 +399,15 @@ func (s *Server) cut(ctx context.Context, err error, where string) error {
 	return &fault{codes.Unavailable, "CONNECTION_LOST", "the edge's answer was cut off " + where + " (" + err.Error() + "): the edge, or a box on the way, has gone"}
 }
 
-// maxField bounds what is shown of a field of a foreign answer, in bytes.
-const maxField = 100
-
 // foreign returns the fault for an answer that isn't gRPC-Web.
 func foreign(res *http.Response) error {
-	page := answer.Page(res.Body, res.Body, 4<<10)
-	if reason := res.Header.Get("Culvert-Reason"); reason != "" {
-		line, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(page)), "culvert: "), "\n")
-		reason = terminal.Short(reason, maxField)
-		return &fault{codec.CodeFromHTTP(res.StatusCode), reason, fmt.Sprintf("culvert answered %d, %s: %s", res.StatusCode, reason, line)}
-	}
-	text := "not the service but something on the way answered: HTTP status " + terminal.Short(res.Status, maxField)
-	if t := res.Header.Get("Content-Type"); t != "" {
-		text += ", " + terminal.Short(t, maxField)
-	}
-	if says := terminal.Says(page, maxField); says != "" {
-		text += fmt.Sprintf(", %q", says)
-	}
 	code := codec.CodeFromHTTP(res.StatusCode)
+	a, _ := answer.Of(res.StatusCode, res.Header, res.Body)
+	if a.Culvert {
+		return &fault{code, a.Reason, a.String()}
+	}
 	if code == codes.PermissionDenied || code == codes.Unauthenticated {
 		code = codes.Unavailable // those would be the service's
 	}
-	return &fault{code, "FOREIGN_ANSWER", text}
+	return &fault{code, "FOREIGN_ANSWER", "not the service but something on the way " + a.String()}
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/culvert-grpc/culvert/client/internal/answer"
 	"github.com/culvert-grpc/culvert/codec"
 	"github.com/culvert-grpc/culvert/internal/pathservice"
@@ -99,11 +97,11 @@ func isCulverts(fields http.Header) bool {
 	return err == nil && answer.Reason(st) != ""
 }
 
-// refusesTransport returns an error if a status is culvert's own and refuses the protocol: then
-// the way leads to it, and no call by this way succeeds.
+// refusesTransport returns an error if culvert refuses the protocol: then the way leads to it, and
+// no call by this way succeeds.
 func refusesTransport(fields http.Header) error {
 	st, _, err := codec.ParseTrailers(fields)
-	if err != nil || st.Code() != codes.Unimplemented || !strings.HasPrefix(st.Message(), "this address accepts no calls by ") || !isCulverts(fields) {
+	if err != nil || answer.Reason(st) != "NO_ROUTE" || !strings.HasPrefix(st.Message(), pathservice.NoCallsBy) {
 		return nil
 	}
 	return errors.New("culvert answered: " + terminal.Short(st.Message(), maxFault))

@@ -16,9 +16,9 @@ func TestForeign(t *testing.T) {
 	for page, want := range map[string]string{
 		"<TITLE>Access\n denied</TITLE>":                           `"Access denied"`,
 		strings.Repeat("Ⱥ", 600) + "<title>a</title>":              `"a"`,
-		"<title>" + strings.Repeat("İ", 500) + "\xff":              "403 Forbidden",
-		"<title>" + strings.Repeat("x", 5000) + "</title>":         "403 Forbidden",
-		"\xff<title \xff>\xff</title>":                             "403 Forbidden",
+		"<title>" + strings.Repeat("İ", 500) + "\xff":              "answered 403",
+		"<title>" + strings.Repeat("x", 5000) + "</title>":         "answered 403",
+		"\xff<title \xff>\xff</title>":                             "answered 403",
 		strings.Repeat("İ", 1000) + "<title>b</title>" + "</html>": `"b"`,
 	} {
 		res := &http.Response{StatusCode: 403, Status: "403 Forbidden", Header: http.Header{}, Body: io.NopCloser(strings.NewReader(page))}
@@ -31,15 +31,13 @@ func TestForeign(t *testing.T) {
 // TestForeignIsPrintable: nothing of a box's answer acts on a terminal.
 func TestForeignIsPrintable(t *testing.T) {
 	res := &http.Response{
-		StatusCode: 403, Status: "403 No\x1b]0;PWNED\x07",
-		Header: http.Header{"Content-Type": {"text/\u009b31m\u202eX"}}, Body: http.NoBody,
+		StatusCode: 403, Header: http.Header{"Content-Type": {"text/\u009b31m\u202eX"}, "Via": {"1.1 \x1b]0;PWNED\x07"}}, Body: http.NoBody,
 	}
 	got := foreign(res).Error()
-	if want := "403 No?]0;PWNED?, text/?31m?X"; !strings.Contains(got, want) {
+	if want := "answered 403, text/?31m?X, Via: 1.1 ?]0;PWNED?"; !strings.Contains(got, want) {
 		t.Errorf("got %q, want %q in it", got, want)
 	}
-	res.Status = strings.Repeat("A", 60<<10)
-	res.Header.Set("Content-Type", res.Status)
+	res.Header.Set("Content-Type", strings.Repeat("A", 60<<10))
 	if got := foreign(res).Error(); len(got) > 500 {
 		t.Errorf("%d bytes: %.99q…", len(got), got)
 	}
@@ -53,7 +51,7 @@ func TestCulvertIsNoBox(t *testing.T) {
 	}
 	err := foreign(res)
 	f, ok := errors.AsType[*fault](err)
-	if want := "culvert answered 403, ORIGIN_DENIED: the name in Host? isn't known"; !ok || err.Error() != want || f.reason != "ORIGIN_DENIED" || f.code != codes.PermissionDenied {
+	if want := `culvert answered 403, ORIGIN_DENIED, "culvert: the name in Host? isn't known more"`; !ok || err.Error() != want || f.reason != "ORIGIN_DENIED" || f.code != codes.PermissionDenied {
 		t.Errorf("got %+v, want %q", f, want)
 	}
 }
