@@ -1,4 +1,4 @@
-// Builds the doctor's page for the Go program to embed: bridge/internal/path/page.
+// Builds the program of the doctor's page for culvert to embed: bridge/internal/path/page/page.js.
 //
 //   node page/build.js          writes it
 //   node page/build.js --check  fails if it isn't what this would write
@@ -19,17 +19,10 @@ const { outputFiles } = await build({
   write: false,
   banner: { js: "// Built from web/page by build.js." },
 });
-const page = {
-  "page.js": outputFiles[0].text,
-  "index.html": read(new URL("index.html", import.meta.url)),
-  "page.css": read(new URL("page.css", import.meta.url)),
-};
-for (const [name, text] of Object.entries(page)) {
-  const to = new URL(`../../bridge/internal/path/page/${name}`, import.meta.url);
-  if (!process.argv.includes("--check")) {
-    writeFileSync(to, text);
-  } else if (read(to) !== text) {
-    console.error(`bridge/internal/path/page/${name} isn't what web/page builds: run npm run page in web`);
-    process.exitCode = 1;
-  }
+const to = new URL("../../bridge/internal/path/page/page.js", import.meta.url);
+if (!process.argv.includes("--check")) {
+  writeFileSync(to, outputFiles[0].text);
+} else if (read(to) !== outputFiles[0].text) {
+  console.error("bridge/internal/path/page/page.js isn't what web/page builds: run npm run page in web");
+  process.exitCode = 1;
 }
