@@ -21,20 +21,40 @@ type Verdict struct {
 	Evidence string `json:"evidence,omitempty"` // not in the table
 }
 
-//go:embed verdicts.json
-var table []byte
+// Settings are the clients to use, in words for people, by Verdict.Programs and by Verdict.Pages.
+type Settings struct {
+	Programs map[string]string `json:"programs"`
+	Pages    map[string]string `json:"pages"`
+}
 
-var verdicts = func() map[string]Verdict {
-	var rows []Verdict
-	if err := json.Unmarshal(table, &rows); err != nil {
-		panic("BUG: verdicts.json: " + err.Error())
+var (
+	//go:embed verdicts.json
+	verdictsText []byte
+	//go:embed settings.json
+	settingsText []byte
+
+	verdicts = func() map[string]Verdict {
+		var rows []Verdict
+		parse(verdictsText, &rows)
+		all := make(map[string]Verdict, len(rows))
+		for _, v := range rows {
+			all[v.ID] = v
+		}
+		return all
+	}()
+)
+
+// Clients returns the settings for each way.
+func Clients() (s Settings) {
+	parse(settingsText, &s)
+	return s
+}
+
+func parse(table []byte, into any) {
+	if err := json.Unmarshal(table, into); err != nil {
+		panic("BUG: a table of the doctor's: " + err.Error())
 	}
-	all := make(map[string]Verdict, len(rows))
-	for _, v := range rows {
-		all[v.ID] = v
-	}
-	return all
-}()
+}
 
 // Possible says whether something is possible.
 type Possible string

@@ -162,6 +162,7 @@ func printReport(out io.Writer, r *doctor.Report) error {
 	}
 	_ = w.Flush() // a strings.Builder doesn't fail
 	fmt.Fprintf(&b, "\nBidirectional streams are possible: %s\n", r.Bidirectional)
+	settings := doctor.Clients()
 	for _, v := range r.Verdicts {
 		fmt.Fprintf(&b, "\n%s\n", v.Words)
 		ask := v.Ask
@@ -170,8 +171,8 @@ func printReport(out io.Writer, r *doctor.Report) error {
 		}
 		for _, line := range [...][2]string{
 			{"Evidence", v.Evidence},
-			{"Programs", programs[v.Programs]},
-			{"Pages", pages[v.Pages]},
+			{"Programs", settings.Programs[v.Programs]},
+			{"Pages", settings.Pages[v.Pages]},
 			{"Network team", ask},
 			{"More", documents + "/" + v.Docs},
 		} {
@@ -186,17 +187,3 @@ func printReport(out io.Writer, r *doctor.Report) error {
 	_, err := io.WriteString(out, b.String())
 	return err
 }
-
-// The settings of clients for each way.
-var (
-	programs = map[string]string{
-		"grpc":      "any gRPC client; culvert dial and call with --via grpc; package client with WithWay(client.GRPC)",
-		"websocket": "culvert dial with --via websocket; package client with WithWay(client.WebSocket)",
-		"grpc-web":  "culvert dial with --via grpc-web; package client with WithWay(client.GRPCWeb)",
-		"auto":      "culvert dial, or package client: they find a way themselves",
-	}
-	pages = map[string]string{
-		"websocket": "@culvert/web, or another client with WebSockets",
-		"grpc-web":  "@connectrpc/connect-web, or another client of gRPC-Web",
-	}
-)

@@ -1,5 +1,6 @@
 // The page of culvert's own that tests the network, with diagnose(). The server's texts become text nodes only.
 
+import settings from "../../client/doctor/settings.json" with { type: "json" };
 import { diagnose, type Finding, type Report } from "../src/diagnose.js";
 import { order } from "../src/doctor/finding.js";
 
@@ -13,6 +14,8 @@ function element<K extends keyof HTMLElementTagNameMap>(tag: K, text: string, ki
   made.className = kind;
   return made;
 }
+
+const { pages, programs }: Record<"pages" | "programs", Record<string, string>> = settings;
 
 const tone = (result: string) => (result === "works" || result === "yes" ? "ok" : result === "can't tell" ? "soft" : "bad");
 
@@ -28,11 +31,6 @@ function showFindings(findings: Finding[]) {
   find<HTMLProgressElement>("progress").value = findings.length;
 }
 
-const clients: Record<string, string> = {
-  websocket: "@culvert/web",
-  "grpc-web": "a client of gRPC-Web, such as connect-web, or @culvert/web with fallback",
-};
-
 function showReport({ bidirectional, verdicts, findings }: Report) {
   showFindings(findings);
   const possible = find("possible");
@@ -43,8 +41,8 @@ function showReport({ bidirectional, verdicts, findings }: Report) {
   );
   const [way] = verdicts;
   const settings = [
-    ["For pages", clients[way?.pages ?? ""]],
-    ["For programs", way?.programs && `culvert dial --via ${way.programs}`],
+    ["For pages", pages[way?.pages ?? ""]],
+    ["For programs", programs[way?.programs ?? ""]],
   ].filter(([, value]) => value) as [string, string][];
   find("settings").replaceChildren(...settings.flatMap(([name, value]) => [element("dt", name, "soft"), element("dd", value)]));
   const asks = new Set(verdicts.flatMap(({ ask }) => (ask ? [ask] : [])));
