@@ -61,6 +61,7 @@ func (p *page) mayCall(ctx context.Context, w *web, r *http.Request) error {
 		return fmt.Errorf("the preflight: %w", err)
 	}
 	a, _ := answer.Of(res.StatusCode, res.Header, res.Body)
+	_ = res.Body.Close() // it is closed
 	if why := p.Refusal(q, res); why != "" {
 		if a.Says != "" {
 			why += fmt.Sprintf(" (%q)", a.Says)

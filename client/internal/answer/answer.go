@@ -33,6 +33,7 @@ const (
 func Of(status int, h http.Header, body io.ReadCloser) (a *Answer, page []byte) {
 	field := func(name string) string { return terminal.Short(strings.Join(h.Values(name), ", "), maxField) }
 	page = Page(body, body, maxPage)
+	_ = body.Close() // what has come is enough
 	kind, _, _ := strings.Cut(field("Content-Type"), ";")
 	a = &Answer{Status: status, Reason: field("Culvert-Reason"), Type: kind, Says: terminal.Says(page, maxSays), Server: field("Server"), Via: field("Via")}
 	a.Culvert = a.Reason != ""
