@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -321,10 +322,7 @@ func (d *Dialer) improve(c *conn) {
 // proxy names what connections go to in place of the edge, for the memory: the proxy, or the
 // address of WithConnectTo. "": neither.
 func (d *Dialer) proxy() string {
-	if p, err := d.net.ProxyFor(d.target); err == nil && p != nil {
-		return p.Host
-	}
-	return d.net.ConnectTo
+	return cmp.Or(d.net.Via(d.target), d.net.ConnectTo)
 }
 
 // authorize adds the token to the header of a request.

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -224,21 +225,16 @@ func (c *caller) tellConn(conn net.Conn) {
 	if c.trace == nil {
 		return
 	}
-	via := ""
-	if p, err := c.net.ProxyFor(c.target); err == nil && p != nil {
-		via = " through the proxy " + p.Host
+	via := c.net.Via(c.target)
+	if via != "" {
+		via = " through the proxy " + via
 	}
 	c.trace.say(note, "connected to %s%s (%s)", c.target.Address(), via, conn.RemoteAddr())
-	s, ok := conn.(*tls.Conn)
-	if !ok {
+	state := network.TLSState(conn)
+	if state == nil {
 		return
 	}
-	state := s.ConnectionState()
-	protocol := state.NegotiatedProtocol
-	if protocol == "" {
-		protocol = "none"
-	}
-	c.trace.say(note, "%s, ALPN %s, %s", tls.VersionName(state.Version), protocol, tls.CipherSuiteName(state.CipherSuite))
+	c.trace.say(note, "%s, ALPN %s, %s", tls.VersionName(state.Version), cmp.Or(state.NegotiatedProtocol, "none"), tls.CipherSuiteName(state.CipherSuite))
 	if certs := state.PeerCertificates; len(certs) > 0 {
 		verified := ""
 		if c.net.TLS.InsecureSkipVerify {

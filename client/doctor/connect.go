@@ -24,7 +24,7 @@ import (
 func (x *examination) connect(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()
-	if !x.proxied && net.ParseIP(x.target.Host) == nil && x.o.ConnectTo == "" {
+	if x.net.Via(x.target) == "" && net.ParseIP(x.target.Host) == nil && x.o.ConnectTo == "" {
 		if f := x.probe(ctx, probeDNS, connectLimit, x.resolve); f.Result != works {
 			return false
 		}
@@ -72,8 +72,8 @@ func (x *examination) dial(ctx context.Context) Finding {
 		return connectFinding(err)
 	}
 	defer func() { _ = conn.Close() }() // nothing was written
-	if p, _ := x.net.ProxyFor(x.target); p != nil {
-		return found(probeConnect, works, "through the proxy %s", p.Host)
+	if via := x.net.Via(x.target); via != "" {
+		return found(probeConnect, works, "through the proxy %s", via)
 	}
 	return found(probeConnect, works, "%s", conn.RemoteAddr())
 }
@@ -185,9 +185,8 @@ func (x *examination) shake(ctx context.Context, insecure bool, protocols ...str
 		}
 		return nil, err //nolint:wrapcheck // connectFinding knows it
 	}
-	defer func() { _ = conn.Close() }()         // nothing was written
-	state := conn.(*tls.Conn).ConnectionState() //nolint:forcetypeassert // the target is secure
-	return &state, nil
+	defer func() { _ = conn.Close() }() // nothing was written
+	return network.TLSState(conn), nil
 }
 
 func (x *examination) verifyOptions(state *tls.ConnectionState) x509.VerifyOptions {

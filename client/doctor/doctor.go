@@ -65,24 +65,19 @@ func Run(ctx context.Context, address string, o Options) (*Report, error) {
 		return nil, err
 	}
 	x.run(ctx)
-	r := &Report{URL: x.target.String(), Time: time.Now().UTC().Truncate(time.Second), Findings: x.found.list(), Judgement: judgementOf(x.found, x.circumstances()), Notes: x.notes}
-	if p, err := x.net.ProxyFor(x.target); err == nil && p != nil {
-		r.Proxy = p.Host
-	}
-	return r, nil
+	return &Report{URL: x.target.String(), Proxy: x.net.Via(x.target), Time: time.Now().UTC().Truncate(time.Second), Findings: x.found.list(), Judgement: judgementOf(x.found, x.circumstances()), Notes: x.notes}, nil
 }
 
 // An examination is a run.
 type examination struct {
-	o       Options
-	target  network.Target
-	page    *cors.Page  // of Options.Origin; nil: none
-	header  http.Header // of calls
-	net     network.Network
-	proxied bool
-	notes   []string
-	calls   pace
-	turns   *semaphore.Weighted // of the probes that open connections
+	o      Options
+	target network.Target
+	page   *cors.Page  // of Options.Origin; nil: none
+	header http.Header // of calls
+	net    network.Network
+	notes  []string
+	calls  pace
+	turns  *semaphore.Weighted // of the probes that open connections
 
 	mu      sync.Mutex
 	found   findings
@@ -118,11 +113,9 @@ func newExamination(address string, o Options) (*examination, error) {
 	if x.net.Proxy, err = network.Through(o.Proxy); err != nil {
 		return nil, err
 	}
-	p, err := x.net.ProxyFor(target)
-	if err != nil {
+	if _, err := x.net.ProxyFor(target); err != nil {
 		return nil, err
 	}
-	x.proxied = p != nil
 	if x.net.Secrets = len(x.header) > 0; x.net.Secrets && x.net.MayCarrySecrets(target) != nil {
 		x.notes = append(x.notes, "The headers of -H weren't sent, because nothing verifies who would get them: "+withheld(target))
 		x.header, x.net.Secrets = nil, false

@@ -80,12 +80,9 @@ type circumstances struct {
 }
 
 func (x *examination) circumstances() circumstances {
-	c := circumstances{Host: x.target.Host, Port: x.target.Port, Authority: x.target.Authority()}
+	c := circumstances{Host: x.target.Host, Port: x.target.Port, Authority: x.target.Authority(), Proxy: x.net.Via(x.target)}
 	if x.target.Secure {
 		c.S = "s"
-	}
-	if p, err := x.net.ProxyFor(x.target); err == nil && p != nil {
-		c.Proxy = p.Host
 	}
 	return c
 }

@@ -164,13 +164,13 @@ func (n *Network) Secure(ctx context.Context, conn net.Conn, t Target, protocols
 		if ctx.Err() != nil {
 			err = endOf(ctx)
 		}
-		return nil, tlsError(t.Address(), n.via(t), err)
+		return nil, tlsError(t.Address(), n.Via(t), err)
 	}
 	return secured, nil
 }
 
-// via returns the host of the proxy for the target, or "".
-func (n *Network) via(t Target) string {
+// Via returns the host of the proxy for the target, with its port if it has one, or "".
+func (n *Network) Via(t Target) string {
 	if p, err := n.ProxyFor(t); err == nil && p != nil {
 		return p.Host
 	}
@@ -193,7 +193,7 @@ func (n *Network) Dial(ctx context.Context, t Target, protocols ...string) (net.
 	if n.Secrets {
 		if err := n.Carries(conn, t); err != nil {
 			_ = conn.Close() // nothing has crossed it
-			return nil, &Error{Stage: Connect, Address: t.Address(), Via: n.via(t), Err: err}
+			return nil, &Error{Stage: Connect, Address: t.Address(), Via: n.Via(t), Err: err}
 		}
 	}
 	return conn, nil
