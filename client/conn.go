@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -131,11 +130,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // goAway tells grpc-go to finish its calls here, and to begin others on a new connection. It
 // names the highest stream: all calls go on. RFC 9113 §6.8.
-var goAway = func() []byte {
-	var b bytes.Buffer
-	_ = http2.NewFramer(&b, nil).WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) // a buffer takes everything
-	return b.Bytes()
-}()
+var goAway = frame.Make(http2.FrameGoAway, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, byte(http2.ErrCodeNo))
 
 // retire has grpc-go begin further calls on a new connection. Read tells it: once that has, it
 // restores the deadline, which must come after this one.

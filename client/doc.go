@@ -8,10 +8,10 @@
 //
 // way.go has the ways, race.go the race between them, pace.go when it begins again, open.go how
 // each is opened, prove.go what it must prove, web.go the end of gRPC-Web, conn.go the connection
-// that grpc-go gets, frames.go its frames, watch.go its pings, memory.go what is remembered.
-// dialer.go holds these together, and status.go tells what has become of them. client.go and
-// options.go are what programs see. Below internal, package network has proxies and TLS, tunnel
-// the WebSocket, webcall gRPC-Web.
+// that grpc-go gets, watch.go its pings, memory.go what is remembered. dialer.go holds these
+// together, and status.go tells what has become of them. client.go and options.go are what
+// programs see. Below internal, package network has proxies and TLS, tunnel the WebSocket, frame
+// the frames of HTTP/2, webcall gRPC-Web.
 //
 // # Who waits for whom
 //

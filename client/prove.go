@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -28,16 +29,10 @@ func (c *conn) prove(ctx context.Context, pings int) (rtt time.Duration, err err
 			err = context.Cause(ctx)
 		}
 	}()
-	var out bytes.Buffer
-	out.WriteString(http2.ClientPreface)
-	framer := http2.NewFramer(&out, nil)
-	var ping [8]byte
-	_, _ = rand.Read(ping[:]) // it never fails
-	if err := errors.Join(framer.WriteSettings(), framer.WritePing(false, ping)); err != nil {
-		return 0, err
-	}
+	ping := make([]byte, 8)
+	_, _ = rand.Read(ping) // it never fails
 	begun := time.Now()
-	if _, err := c.Conn.Write(out.Bytes()); err != nil {
+	if _, err := c.Conn.Write(slices.Concat([]byte(http2.ClientPreface), frame.Make(http2.FrameSettings), frame.Make(http2.FramePing, ping...))); err != nil {
 		return 0, err
 	}
 	c.preface = len(http2.ClientPreface)
@@ -49,17 +44,15 @@ func (c *conn) prove(ctx context.Context, pings int) (rtt time.Duration, err err
 		switch kind, flags := http2.FrameType(f[3]), http2.Flags(f[4]); {
 		case !settled: // readFrame knows that it has SETTINGS
 			settled = true
-		case kind == http2.FramePing && flags.Has(http2.FlagPingAck) && bytes.Equal(f[frame.HeaderBytes:], ping[:]):
+		case kind == http2.FramePing && flags.Has(http2.FlagPingAck) && bytes.Equal(f[frame.HeaderBytes:], ping):
 			rtt = time.Since(begun)
 			if pings--; pings == 0 {
 				c.read.Store(time.Now().UnixNano())
 				return rtt, nil
 			}
-			out.Reset()
 			begun = time.Now()
 			ping[0]++
-			_ = framer.WritePing(false, ping) // as above
-			if _, err := c.Conn.Write(out.Bytes()); err != nil {
+			if _, err := c.Conn.Write(frame.Make(http2.FramePing, ping...)); err != nil {
 				return 0, err
 			}
 			continue

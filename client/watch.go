@@ -1,13 +1,13 @@
 package client
 
 import (
-	"bytes"
 	"errors"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
 
+	"github.com/culvert-grpc/culvert/client/internal/frame"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -28,11 +28,7 @@ var errGone = errors.New("the edge, or something on the way, sends nothing any m
 func (c *conn) Pings() bool { return c.culvert || c.way == WebSocket }
 
 // pingFrame has a payload that grpc-go, which gets the answer, doesn't send. RFC 9113 §6.7.
-var pingFrame = func() []byte {
-	var b bytes.Buffer
-	_ = http2.NewFramer(&b, nil).WritePing(false, [8]byte{'c', 'u', 'l', 'v', 'e', 'r', 't', '!'}) // a buffer takes everything
-	return b.Bytes()
-}()
+var pingFrame = frame.Make(http2.FramePing, []byte("culvert!")...)
 
 // watch pings the edge while calls run and nothing comes, until the connection ends. grpc-go's
 // own keep-alive would be the same for each edge.

@@ -183,7 +183,7 @@ func (c *http2Conn) ping(ctx context.Context) error {
 	defer cancel()
 	c.pings++
 	data := [8]byte{'d', 'o', 'c', 't', 'o', 'r', 0, c.pings}
-	if err := c.write(http2.FramePing, data[:]); err != nil {
+	if _, err := c.Conn.Write(frame.Make(http2.FramePing, data[:]...)); err != nil {
 		select {
 		case <-c.ended:
 			return c.failure()
@@ -207,10 +207,7 @@ func (c *http2Conn) ping(ctx context.Context) error {
 
 // ignored writes a frame of a type that nobody knows, which the peer must ignore: data one
 // way. RFC 9113 §5.5.
-func (c *http2Conn) ignored() error { return c.write(0xfa, []byte("culvert doctor")) }
-
-// write writes a short frame of the connection.
-func (c *http2Conn) write(kind http2.FrameType, payload []byte) error {
-	_, err := c.Conn.Write(append([]byte{0, 0, byte(len(payload)), byte(kind), 0, 0, 0, 0, 0}, payload...))
+func (c *http2Conn) ignored() error {
+	_, err := c.Conn.Write(frame.Make(0xfa, []byte("culvert doctor")...))
 	return err //nolint:wrapcheck // of the connection
 }

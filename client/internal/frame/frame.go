@@ -1,7 +1,12 @@
-// Package frame finds the frames in the bytes of an HTTP/2 connection. RFC 9113 §4.1.
+// Package frame finds the frames in the bytes of an HTTP/2 connection, and writes short ones.
+// RFC 9113 §4.1.
 package frame
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"golang.org/x/net/http2"
+)
 
 // HeaderBytes is the size of the header before each frame's payload.
 const HeaderBytes = 9
@@ -15,6 +20,11 @@ func First(b []byte) []byte {
 		return nil
 	}
 	return b[:HeaderBytes+Length(b)]
+}
+
+// Make returns a short frame of the whole connection, without flags.
+func Make(kind http2.FrameType, payload ...byte) []byte {
+	return append([]byte{0, 0, byte(len(payload)), byte(kind), 0, 0, 0, 0, 0}, payload...)
 }
 
 // A Follower follows the frames in bytes that pass. The zero Follower is between two frames.
