@@ -320,10 +320,8 @@ func (b *book) learn(ctx context.Context, unknown []descriptor.Unknown) (any boo
 // describe fills in the method, if its descriptors are known or must be.
 func (x *exchange) describe(ctx context.Context, w way, path string) error {
 	c := x.c
-	if bare(c.via) {
-		if len(c.cfg.ProtoSets) == 0 || path == "" {
-			return nil
-		}
+	if bare(c.via) && (len(c.cfg.ProtoSets) == 0 || path == "") {
+		return nil
 	}
 	if c.via == viaConnectJSON {
 		w = &connect{web: w.(*connect).web} // reflection needs no JSON

@@ -35,11 +35,6 @@ func (x *exchange) detail(ctx context.Context, d *anypb.Any) json.RawMessage {
 			"@type": d.GetTypeUrl(), "value": base64.StdEncoding.EncodeToString(d.GetValue()),
 		})
 	}
-	return compact(text)
-}
-
-// compact returns JSON without the blanks that protojson adds at random.
-func compact(text []byte) json.RawMessage {
-	b, _ := json.Marshal(json.RawMessage(text)) // it is JSON
-	return b
+	text, _ = json.Marshal(json.RawMessage(text)) // without the blanks that protojson adds at random
+	return text
 }

@@ -17,8 +17,8 @@
 // # Goroutines
 //
 //	start                    owner that waits           ends when
-//	values.read              nobody                     the input ends; one that waits for a terminal ends with the process
-//	caller.send              converse                   the input or the call ends
+//	values.run               nobody                     the input ends; one that waits for a terminal ends with the process
+//	exchange.send            exchange.run               the input or the call ends
 //	httpStream.roundTrip     httpStream.close           the answer's header is there, or the context ends
 //	tunnel.Conn.Run          native.close               the tunnel is closed
 package call

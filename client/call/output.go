@@ -39,8 +39,6 @@ func (s *shared) Write(p []byte) (int, error) {
 
 // note prints a remark, in either form of output.
 func (p *printer) note(format string, args ...any) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	fmt.Fprintf(p.cfg.Stderr, "culvert: %s\n", terminal.Text(fmt.Sprintf(format, args...)))
 }
 

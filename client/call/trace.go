@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -71,20 +72,11 @@ func (t *trace) fields(side string, fields map[string][]string) {
 	if t == nil {
 		return
 	}
-	for _, name := range sorted(fields) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		for _, value := range fields[name] {
 			t.say(side, "  %s: %s", strings.ToLower(name), shown(name, value))
 		}
 	}
-}
-
-func sorted(fields map[string][]string) []string {
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // hidden stands for a secret.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"slices"
@@ -212,12 +213,7 @@ func (s *nativeStream) close() { s.cancel() }
 // withoutReserved leaves out what isn't metadata: grpc-go shows it in headers, and in trailers
 // without a header before them.
 func withoutReserved(md metadata.MD) metadata.MD {
-	md = md.Copy()
-	for name := range md {
-		if isTransport(name) {
-			delete(md, name)
-		}
-	}
+	maps.DeleteFunc(md, func(name string, _ []string) bool { return isTransport(name) })
 	return md
 }
 

@@ -36,11 +36,17 @@ func (w *web) request(ctx context.Context, method, path string, md metadata.MD) 
 	if err != nil {
 		return nil, fmt.Errorf("the URL of the call: %w", err)
 	}
-	for name, value := range codec.Fields(md) {
-		r.Header.Add(name, value)
-	}
-	r.Header.Set("User-Agent", w.c.agent())
+	r.Header = w.c.header(md)
 	return r, nil
+}
+
+// header returns a request's header with metadata.
+func (c *caller) header(md metadata.MD) http.Header {
+	h := http.Header{"User-Agent": {c.agent()}}
+	for name, value := range codec.Fields(md) {
+		h.Add(name, value)
+	}
+	return h
 }
 
 // limit sends how long the call may still take, as gRPC has it.
@@ -309,10 +315,5 @@ func metadataOf(h http.Header) (metadata.MD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the answer's header: %w", err)
 	}
-	for name := range md {
-		if isTransport(name) {
-			delete(md, name)
-		}
-	}
-	return md, nil
+	return withoutReserved(md), nil
 }

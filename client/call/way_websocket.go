@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,16 +22,6 @@ import (
 	bytepipe "github.com/culvert-grpc/culvert/internal/tunnel"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
-
-// upgradeHeader returns the header of an upgrade.
-func (c *caller) upgradeHeader(md metadata.MD, p *page) http.Header {
-	h := http.Header{"User-Agent": {c.agent()}}
-	for name, value := range codec.Fields(md) {
-		h.Add(name, value)
-	}
-	p.mark(h)
-	return h
-}
 
 // cookiesOf returns the cookies alone: a server takes them of an upgrade only.
 func cookiesOf(md metadata.MD) metadata.MD {
@@ -56,7 +48,8 @@ func (c *caller) tunnel(ctx context.Context) (conn net.Conn, wait func(), err er
 	if err != nil {
 		return nil, nil, err
 	}
-	h := c.upgradeHeader(cookiesOf(c.metadata), c.page)
+	h := c.header(cookiesOf(c.metadata))
+	c.page.mark(h)
 	c.tellUpgrade("/", "h2ts", h)
 	inner, err := tunnel.Open(ctx, raw, c.target.URL("/"), h)
 	if err != nil {
@@ -111,7 +104,8 @@ func (s *socket) handshake(q *request, subprotocol string, md metadata.MD) error
 	}
 	r, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.c.target.URL(q.path).String(), http.NoBody)
 	if err == nil {
-		r.Header = s.c.upgradeHeader(md, q.page)
+		r.Header = s.c.header(md)
+		q.page.mark(r.Header)
 		s.c.tellUpgrade(q.path, subprotocol, r.Header)
 		s.ws, err = websocket.Open(conn, r, websocket.Options{Subprotocol: subprotocol, Pool: mem.DefaultBufferPool()})
 	}
@@ -198,7 +192,7 @@ func (w *webSocket) open(ctx context.Context, q *request) (stream, error) {
 		fields["grpc-timeout"] = []string{codec.FormatTimeout(left)}
 	}
 	block := codec.AppendHeaderBlock(nil, func(yield func(string, string) bool) {
-		for _, name := range sorted(fields) {
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
 			for _, value := range fields[name] {
 				if !yield(name, value) {
 					return
