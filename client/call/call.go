@@ -153,10 +153,7 @@ func newCaller(cfg Config) (*caller, error) {
 	if cfg.MaxTime < 0 {
 		return nil, misuse("--max-time: %s is negative", cfg.MaxTime)
 	}
-	if cfg.TLS == nil {
-		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	c.net = network.Network{ConnectTo: cfg.ConnectTo, TLS: cfg.TLS}
+	c.net = network.Network{ConnectTo: cfg.ConnectTo, TLS: cmp.Or(cfg.TLS, &tls.Config{MinVersion: tls.VersionTLS12})}
 	if c.net.Proxy, err = network.Through(cfg.Proxy); err != nil {
 		return nil, misuse("--proxy: %w", err)
 	}

@@ -133,7 +133,7 @@ func proxyResult(e *network.Error) (Result, Cause) {
 
 // handshake examines TLS as a browser offers it: h2 and http/1.1.
 func (x *examination) handshake(ctx context.Context) Finding {
-	state, err := x.shake(ctx, x.o.Insecure, "h2", "http/1.1")
+	state, err := x.shake(ctx, x.net.TLS.InsecureSkipVerify, "h2", "http/1.1")
 	if err != nil {
 		f := connectFinding(err)
 		if f.Cause == causeUnknownCA || f.Cause == causeWrongCertificate { // whose is it?
@@ -150,7 +150,7 @@ func (x *examination) handshake(ctx context.Context) Finding {
 	}
 	x.note(chosen)
 	f := found(probeTLS, works, "%s, issuer %s", tls.VersionName(state.Version), issuer(state.PeerCertificates[0]))
-	if x.o.Insecure {
+	if x.net.TLS.InsecureSkipVerify {
 		f.Evidence += ", not verified"
 		if _, err := state.PeerCertificates[0].Verify(x.verifyOptions(state)); err != nil {
 			f.Evidence += " (" + printable(err.Error()) + ")"
@@ -165,7 +165,7 @@ func (x *examination) shake(ctx context.Context, insecure bool, protocols ...str
 	n.Secrets = false
 	n.TLS = n.TLS.Clone()
 	n.TLS.InsecureSkipVerify = insecure
-	if insecure && !x.o.Insecure {
+	if insecure && !x.net.TLS.InsecureSkipVerify {
 		n.TLS.Certificates = nil
 	}
 	asked := false
@@ -190,7 +190,7 @@ func (x *examination) shake(ctx context.Context, insecure bool, protocols ...str
 }
 
 func (x *examination) verifyOptions(state *tls.ConnectionState) x509.VerifyOptions {
-	o := x509.VerifyOptions{Roots: x.o.CAs, DNSName: x.target.Host, Intermediates: x509.NewCertPool()}
+	o := x509.VerifyOptions{Roots: x.net.TLS.RootCAs, DNSName: x.target.Host, Intermediates: x509.NewCertPool()}
 	for _, c := range state.PeerCertificates[1:] {
 		o.Intermediates.AddCert(c)
 	}
@@ -237,7 +237,7 @@ func wantsCertificate(err error) bool {
 // offerH2 offers h2 alone, as grpc-go does.
 func (x *examination) offerH2(ctx context.Context) Finding {
 	// The edge's certificate is TLS's matter. Only an edge with a valid one gets the client's.
-	state, err := x.shake(ctx, x.o.Insecure || len(x.o.Certificates) == 0, "h2")
+	state, err := x.shake(ctx, x.net.TLS.InsecureSkipVerify || len(x.net.TLS.Certificates) == 0, "h2")
 	switch {
 	case err != nil:
 		f := connectFinding(err)

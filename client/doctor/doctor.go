@@ -1,9 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -21,14 +21,12 @@ import (
 
 // Options are how to examine the way to an edge.
 type Options struct {
-	Proxy        string            // the proxy's URL; "": the environment's; "none": none
-	ConnectTo    string            // the host and port to connect to in place of the edge's; "": the edge's
-	CAs          *x509.CertPool    // nil: the system's
-	Insecure     bool              // accept any certificate; then none of Headers is sent
-	Headers      []string          // of calls: "name: value", which may be a credential
-	Origin       string            // of the page that would call: "https://app.example.com"; "": none
-	Certificates []tls.Certificate // the client's
-	Idle         time.Duration     // how long to leave connections alone; 0: not at all
+	Proxy     string        // the proxy's URL; "": the environment's; "none": none
+	ConnectTo string        // the host and port to connect to in place of the edge's; "": the edge's
+	TLS       *tls.Config   // nil: the system's CAs. If it verifies nothing, none of Headers is sent
+	Headers   []string      // of calls: "name: value", which may be a credential
+	Origin    string        // of the page that would call: "https://app.example.com"; "": none
+	Idle      time.Duration // how long to leave connections alone; 0: not at all
 
 	// Progress is told of each finding as it comes, from several goroutines. It may be nil.
 	Progress func(Finding)
@@ -106,7 +104,7 @@ func newExamination(address string, o Options) (*examination, error) {
 	for name, values := range fields {
 		x.header[http.CanonicalHeaderKey(name)] = values
 	}
-	x.net = network.Network{ConnectTo: o.ConnectTo, TLS: &tls.Config{RootCAs: o.CAs, Certificates: o.Certificates, MinVersion: tls.VersionTLS12, InsecureSkipVerify: o.Insecure}, Dialer: o.dialer} //nolint:gosec // the caller asks for it, and no credential is sent then
+	x.net = network.Network{ConnectTo: o.ConnectTo, TLS: cmp.Or(o.TLS, &tls.Config{MinVersion: tls.VersionTLS12}), Dialer: o.dialer}
 	if err := x.net.CheckConnectTo(); err != nil {
 		return nil, err
 	}

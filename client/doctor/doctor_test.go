@@ -125,9 +125,9 @@ func TestClientCertificate(t *testing.T) {
 				w.startEdge()
 				o := w.direct()
 				wantVerdicts(w.t, w.run(o), No, c.want...)
-				o.Certificates = []tls.Certificate{parts.NewAuthority(w.t).Client(w.t)}
+				o.TLS.Certificates = []tls.Certificate{parts.NewAuthority(w.t).Client(w.t)}
 				wantVerdicts(w.t, w.run(o), No, c.want...)
-				o.Certificates = []tls.Certificate{w.authority.Client(w.t)}
+				o.TLS.Certificates = []tls.Certificate{w.authority.Client(w.t)}
 				wantVerdicts(w.t, w.run(o), Yes, "way-grpc")
 			})
 		})
@@ -169,8 +169,8 @@ func TestCredentials(t *testing.T) {
 		sent   bool
 	}{
 		"verified": {func(*Options) {}, true},
-		"insecure": {func(o *Options) { o.Insecure = true }, false},
-		"unknown":  {func(o *Options) { o.CAs = parts.NewAuthority(t).Pool }, false},
+		"insecure": {func(o *Options) { o.TLS.InsecureSkipVerify = true }, false},
+		"unknown":  {func(o *Options) { o.TLS.RootCAs = parts.NewAuthority(t).Pool }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(w *world) {

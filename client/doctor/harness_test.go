@@ -79,12 +79,12 @@ func (w *world) startBox(o box.Options) Options {
 	if o.User != "" {
 		proxy = "http://" + o.User + ":" + o.Password + "@" + boxAddress
 	}
-	return Options{Proxy: proxy, CAs: roots, dialer: w.Dial}
+	return Options{Proxy: proxy, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, dialer: w.Dial}
 }
 
 // direct returns the options of a doctor without a proxy.
 func (w *world) direct() Options {
-	return Options{Proxy: "none", CAs: w.authority.Pool, dialer: w.Dial, lookup: func(context.Context, string) ([]string, error) { return []string{"192.0.2.7"}, nil }}
+	return Options{Proxy: "none", TLS: &tls.Config{RootCAs: w.authority.Pool, MinVersion: tls.VersionTLS12}, dialer: w.Dial, lookup: func(context.Context, string) ([]string, error) { return []string{"192.0.2.7"}, nil }}
 }
 
 // run runs a doctor, and checks that it kept its time.

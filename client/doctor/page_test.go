@@ -190,7 +190,7 @@ func TestClientCertificateStays(t *testing.T) {
 				w.pageOn(tls.NewListener(w.Listen(w.t, name+":443"), &tls.Config{Certificates: []tls.Certificate{w.authority.Server(w.t, name)}, ClientAuth: tls.RequestClientCert}),
 					func(_ http.ResponseWriter, r *http.Request) { got = len(r.TLS.PeerCertificates) })
 				o := w.direct()
-				o.Origin, o.Certificates = "https://"+name, []tls.Certificate{w.authority.Client(w.t)}
+				o.Origin, o.TLS.Certificates = "https://"+name, []tls.Certificate{w.authority.Client(w.t)}
 				x, err := newExamination("https://edge.example.com", o)
 				if err != nil {
 					w.t.Fatal(err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +22,7 @@ const (
 )
 
 func newCallCommand() *cobra.Command {
-	cfg := call.Config{TLS: &tls.Config{MinVersion: tls.VersionTLS12}}
+	var cfg call.Config
 	var to reach
 	var data, output string
 	var headers []string
@@ -84,10 +83,7 @@ Exit codes:
 			}
 			cfg.Proxy, cfg.ConnectTo = to.proxy, to.connect
 			var err error
-			if cfg.TLS.RootCAs, err = to.pool(); err != nil {
-				return &misuse{err}
-			}
-			if cfg.TLS.Certificates, err = to.certificates(); err != nil {
+			if cfg.TLS, err = to.tls(); err != nil {
 				return &misuse{err}
 			}
 			if cfg.Headers, err = headerLines(headers); err != nil {
@@ -123,7 +119,7 @@ Exit codes:
 	flags.BoolVarP(&cfg.Verbose, "verbose", "v", false, "tell what crosses the wire, frame by frame")
 	flags.StringVar(&output, "output", "text", "`form` of the output: text or json")
 	to.add(flags)
-	flags.BoolVar(&cfg.TLS.InsecureSkipVerify, "insecure", false, "don't verify the server's certificate")
+	flags.BoolVar(&to.insecure, "insecure", false, "don't verify the server's certificate")
 	flags.StringVar(&cfg.Subprotocol, "subprotocol", "", "with --via message-json: the WebSocket's `subprotocol` (message.subprotocol)")
 	flags.StringVar(&cfg.FirstMessage, "first-message", "", "with --via message-json: the `text` that becomes metadata (message.first_message), such as a token; or @FILE")
 	flags.StringVar(&cfg.HalfClose, "half-close", "", "with --via message-json: the `text` that ends the requests (message.half_close)")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -123,16 +122,8 @@ func clientOptions(via string, to *reach) ([]client.Option, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--via: %w", err)
 	}
-	opts := []client.Option{client.WithWay(way), client.WithProxy(to.proxy), client.WithConnectTo(to.connect)}
-	pool, err := to.pool()
-	if err != nil {
-		return nil, err
-	}
-	certificates, err := to.certificates()
-	if pool != nil || certificates != nil {
-		opts = append(opts, client.WithTLS(&tls.Config{RootCAs: pool, Certificates: certificates, MinVersion: tls.VersionTLS12}))
-	}
-	return opts, err
+	config, err := to.tls()
+	return []client.Option{client.WithWay(way), client.WithProxy(to.proxy), client.WithConnectTo(to.connect), client.WithTLS(config)}, err
 }
 
 // tokenOf returns the source of the token in a file, which is read anew for each call: programs

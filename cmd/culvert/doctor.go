@@ -62,10 +62,7 @@ doctor can't tell, and 130 after Ctrl-C.`,
 				return &misuse{err}
 			}
 			o.Proxy, o.ConnectTo = to.proxy, to.connect
-			if o.CAs, err = to.pool(); err != nil {
-				return &misuse{err}
-			}
-			if o.Certificates, err = to.certificates(); err != nil {
+			if o.TLS, err = to.tls(); err != nil {
 				return &misuse{err}
 			}
 			if o.Idle < 0 {
@@ -102,7 +99,7 @@ doctor can't tell, and 130 after Ctrl-C.`,
 	}
 	flags := cmd.Flags()
 	to.add(flags)
-	flags.BoolVar(&o.Insecure, "insecure", false, "accept any certificate, and send no header of -H")
+	flags.BoolVar(&to.insecure, "insecure", false, "accept any certificate, and send no header of -H")
 	flags.StringArrayVarP(&headers, "header", "H", nil, "`header` of the calls, such as 'authorization: Bearer …', or @FILE with one a line; may be repeated")
 	flags.StringVar(&o.Origin, "origin", "", "test what a page of this `origin` may do")
 	flags.DurationVar(&o.Idle, "idle", 0, "leave connections alone for this `duration`, and say what ends them")

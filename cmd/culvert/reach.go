@@ -13,7 +13,10 @@ import (
 )
 
 // A reach has the flags of call, dial and doctor that say how this machine reaches an edge.
-type reach struct{ proxy, connect, ca, cert, key string }
+type reach struct {
+	proxy, connect, ca, cert, key string
+	insecure                      bool // never with dial
+}
 
 func (r *reach) add(flags *pflag.FlagSet) {
 	flags.StringVar(&r.proxy, "proxy", "", "`URL` of the proxy, in place of HTTPS_PROXY; none for a direct connection")
@@ -23,35 +26,30 @@ func (r *reach) add(flags *pflag.FlagSet) {
 	flags.StringVar(&r.key, "key", "", "`file` with its key, in PEM")
 }
 
-// certificates reads the client's certificate, if there is one.
-func (r *reach) certificates() ([]tls.Certificate, error) {
+// tls reads the CAs and the client's certificate, where they are given.
+func (r *reach) tls() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: r.insecure} //nolint:gosec // the user asks for it
+	if r.ca != "" {
+		pem, err := os.ReadFile(r.ca)
+		if err != nil {
+			return nil, fmt.Errorf("--ca: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca: %s has no certificate in PEM", r.ca)
+		}
+	}
 	if (r.cert == "") != (r.key == "") {
 		return nil, errors.New("--cert and --key belong together: give both")
 	}
-	if r.cert == "" {
-		return nil, nil
+	if r.cert != "" {
+		pair, err := tls.LoadX509KeyPair(r.cert, r.key)
+		if err != nil {
+			return nil, fmt.Errorf("--cert, --key: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
 	}
-	pair, err := tls.LoadX509KeyPair(r.cert, r.key)
-	if err != nil {
-		return nil, fmt.Errorf("--cert, --key: %w", err)
-	}
-	return []tls.Certificate{pair}, nil
-}
-
-// pool reads the CAs, or returns nil for the system's.
-func (r *reach) pool() (*x509.CertPool, error) {
-	if r.ca == "" {
-		return nil, nil //nolint:nilnil // the system's
-	}
-	pem, err := os.ReadFile(r.ca)
-	if err != nil {
-		return nil, fmt.Errorf("--ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--ca: %s has no certificate in PEM", r.ca)
-	}
-	return pool, nil
+	return config, nil
 }
 
 // maxText bounds a file with a token or header lines, in bytes.
