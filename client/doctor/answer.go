@@ -22,6 +22,11 @@ func answerOf(status int, h http.Header, body io.ReadCloser) *Answer {
 	return a
 }
 
+// refusedBy returns the finding of an answer in place of what a probe wants.
+func refusedBy(a *Answer) Finding {
+	return Finding{Result: refused, Cause: causeOf(a), Evidence: a.String(), Answer: a}
+}
+
 // elsewhere are answers of others than the service which say nothing of what a probe asks for.
 // The first row that matches counts.
 var elsewhere = []struct {

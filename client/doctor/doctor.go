@@ -184,11 +184,11 @@ func (x *examination) try(ctx context.Context, p Probe, limit time.Duration, ask
 // probesAtOnce is more than there are.
 const probesAtOnce = 100
 
-// result returns the result of an earlier probe.
-func (x *examination) result(p Probe) Result {
+// earlier returns the finding of an earlier probe.
+func (x *examination) earlier(p Probe) Finding {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.found[p].Result
+	return x.found[p]
 }
 
 // run makes all probes.

@@ -259,7 +259,7 @@ func TestServiceIsAskedByAllWays(t *testing.T) {
 	for _, r := range []Result{unknown, failed, works, unknown, works} {
 		x.note(found(probeService, r, ""))
 	}
-	if got := x.result(probeService); got != works || told != 2 {
+	if got := x.earlier(probeService).Result; got != works || told != 2 {
 		t.Errorf("the service's half: %s, told %d times; want %s, twice", got, told, works)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/culvert-grpc/culvert/internal/pathservice"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // payload returns a google.protobuf.BytesValue that no other call has.
@@ -64,7 +65,7 @@ func bidi(ctx context.Context, c *call) Finding {
 		}
 		got, err := within(ctx, patience, c)
 		switch {
-		case isTimeout(err):
+		case socket.TimedOut(err):
 			return unechoed(ctx, c, n, m)
 		case err == io.EOF: //nolint:errorlint // a call's own
 			return found("", failed, "the call ended before its request")
@@ -93,7 +94,7 @@ func unechoed(ctx context.Context, c *call, n int, m []byte) Finding {
 		switch {
 		case err == nil && bytes.Equal(got, m):
 			return found("", held, "the echo came only when the request had ended")
-		case err != nil && err != io.EOF && !isTimeout(err): //nolint:errorlint // a call's own
+		case err != nil && err != io.EOF && !socket.TimedOut(err): //nolint:errorlint // a call's own
 			return finding(err) // net/http tells of some errors only then
 		}
 	}
@@ -113,7 +114,7 @@ func stream(ctx context.Context, c *call) Finding {
 			break
 		}
 		if err != nil {
-			if isTimeout(err) && len(arrivals) > 0 {
+			if socket.TimedOut(err) && len(arrivals) > 0 {
 				return found("", silent, "%d of %d messages came, and nothing after them", len(arrivals), pathservice.TickMessages)
 			}
 			return finding(err)

@@ -1,12 +1,10 @@
 package doctor
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/culvert-grpc/culvert/client/internal/answer"
 	"github.com/culvert-grpc/culvert/client/internal/network"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/socket"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
@@ -71,11 +70,6 @@ var insides = strings.NewReplacer("readLoopPeekFailLocked: ", "", "HTTP/1.x tran
 // readable is the text of an error, for people.
 func readable(err error) string { return printable(insides.Replace(err.Error())) }
 
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
-}
-
 func isCut(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || websocket.CloseStatus(err) != -1
 }
@@ -101,17 +95,14 @@ func finding(err error) Finding {
 	switch {
 	case errors.As(err, &reset):
 		return found("", cut, "the stream was reset: %v", reset.Code)
-	case !ok && isTimeout(err):
+	case !ok && socket.TimedOut(err):
 		return found("", silent, "no answer in time")
 	case !ok && isCut(err):
 		return found("", cut, "%s", strings.TrimSuffix("the connection was closed without an answer ("+readable(err)+")", " (EOF)"))
 	case !ok:
 		return found("", failed, "%s", readable(err))
 	case e.answer != nil:
-		f := found("", refused, "%s", e.Error())
-		f.Answer = e.answer
-		f.Cause = causeOf(e.answer)
-		return f
+		return refusedBy(e.answer)
 	case e.status == nil:
 		return found("", e.result, "%s", e.Error()).because(e.cause)
 	}

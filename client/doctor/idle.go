@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/internal/pathservice"
+	"github.com/culvert-grpc/culvert/internal/socket"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
@@ -18,7 +19,7 @@ func (x *examination) idle(ctx context.Context) {
 	leave := func(p Probe, how func(context.Context) Finding) {
 		all.Go(func() { x.probe(ctx, p, x.o.Idle+5*patience+connectLimit+handshakeLimit, how) })
 	}
-	if x.result(probeSocketHTTP2) == works {
+	if x.earlier(probeSocketHTTP2).Result == works {
 		leave(probeIdleSocket, func(ctx context.Context) Finding { return x.leaveSocket(ctx, false, nil) })
 		leave(probeIdlePing, func(ctx context.Context) Finding { return x.leaveSocket(ctx, true, nil) })
 		leave(probeIdleOneWay, func(ctx context.Context) Finding {
@@ -29,11 +30,11 @@ func (x *examination) idle(ctx context.Context) {
 		})
 	}
 	// A stream of the service may be as long only with serve --doctor.
-	if x.facts() != nil && x.result(probeGRPCBidi) == works {
-		leave(probeIdleGRPC, func(ctx context.Context) Finding { return x.leaveGRPC(ctx, x.leaveSilent) })
-		leave(probeIdleGRPCBusy, func(ctx context.Context) Finding { return x.leaveGRPC(ctx, x.leaveBusy) })
+	if x.facts() != nil && x.earlier(probeGRPCBidi).Result == works {
+		leave(probeIdleGRPC, func(ctx context.Context) Finding { return x.callNative(ctx, pathservice.Echo, x.leaveSilent) })
+		leave(probeIdleGRPCBusy, func(ctx context.Context) Finding { return x.callNative(ctx, pathservice.Echo, x.leaveBusy) })
 	}
-	if x.facts() != nil && x.result(probeWebBidi) == works {
+	if x.facts() != nil && x.earlier(probeWebBidi).Result == works {
 		leave(probeIdleWeb, func(ctx context.Context) Finding { return x.callBy(ctx, nil, pathservice.Echo, true, x.leaveSilent) })
 		leave(probeIdleWebBusy, func(ctx context.Context) Finding { return x.callBy(ctx, nil, pathservice.Echo, true, x.leaveBusy) })
 	}
@@ -127,11 +128,6 @@ func cutAfter(d time.Duration, err error) Finding {
 	return f
 }
 
-// leaveGRPC keeps a stream of native gRPC.
-func (x *examination) leaveGRPC(ctx context.Context, leave func(context.Context, *call) Finding) Finding {
-	return x.overHTTP2(ctx, func(c *http2Conn) Finding { return x.callBy(ctx, c, pathservice.Echo, true, leave) })
-}
-
 // echo sends a message, and waits for it.
 func (x *examination) echo(ctx context.Context, c *call) error {
 	if err := c.send(payload(0)); err != nil {
@@ -158,7 +154,7 @@ func (x *examination) leaveSilent(ctx context.Context, c *call) Finding {
 	began := time.Now()
 	_, err := within(ctx, x.o.Idle, c) // nothing comes but the end
 	switch {
-	case isTimeout(err):
+	case socket.TimedOut(err):
 	case errors.Is(err, io.EOF):
 		return cutAfter(time.Since(began), &ending{result: cut, err: errors.New("the call ended")})
 	case err != nil:

@@ -22,20 +22,19 @@ func (x *examination) native(ctx context.Context) {
 	var calls sync.WaitGroup
 	call := func(p Probe, method string, examine func(context.Context, *call) Finding) {
 		calls.Go(func() {
-			x.try(ctx, p, callLimit, func(ctx context.Context) Finding {
-				return x.overHTTP2(ctx, func(c *http2Conn) Finding { return x.callBy(ctx, c, method, true, examine) })
-			})
+			x.try(ctx, p, callLimit, func(ctx context.Context) Finding { return x.callNative(ctx, method, examine) })
 		})
 	}
 	call(probeGRPC, pathservice.Echo, unary)
 	call(probeGRPCStream, pathservice.Ticks, stream)
 	call(probeGRPCBidi, pathservice.Echo, bidi)
-	calls.Go(func() {
-		x.try(ctx, probeService, callLimit, func(ctx context.Context) Finding {
-			return x.overHTTP2(ctx, func(c *http2Conn) Finding { return x.callBy(ctx, c, pathservice.Report, true, x.serviceReport) })
-		})
-	})
+	call(probeService, pathservice.Report, x.serviceReport)
 	calls.Wait()
+}
+
+// callNative makes a call on a connection of its own, and returns what examine finds.
+func (x *examination) callNative(ctx context.Context, method string, examine func(context.Context, *call) Finding) Finding {
+	return x.overHTTP2(ctx, func(c *http2Conn) Finding { return x.callBy(ctx, c, method, true, examine) })
 }
 
 // overHTTP2 opens a connection of HTTP/2, and returns what examine finds.

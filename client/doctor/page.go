@@ -45,14 +45,9 @@ func (x *examination) preflight(ctx context.Context) Finding {
 		return found("", works, "%d, %s may call", answer.StatusCode, x.page.Origin)
 	}
 	a := answerOf(answer.StatusCode, answer.Header, answer.Body)
-	f := found("", refused, "%s", a)
-	f.Answer = a
-	if a.Culvert || a.Status/100 != 2 {
-		f.Cause = causeOf(a)
-	}
-	switch {
-	case f.Cause != "":
-	case answer.StatusCode/100 == 2:
+	f := refusedBy(a)
+	if !a.Culvert && a.Status/100 == 2 {
+		f.Cause = "" // any 2xx suits a preflight
 		f.Evidence = printable(a.String() + ": it " + why)
 		if answer.Header.Get("Access-Control-Allow-Origin") == "" {
 			f.Result = stripped

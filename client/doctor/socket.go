@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/internal/pathservice"
+	"github.com/culvert-grpc/culvert/internal/socket"
 	"github.com/culvert-grpc/culvert/internal/tunnel"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
@@ -64,7 +65,7 @@ func socketFinding(err error) Finding {
 	switch {
 	case !ok, wantsCertificate(err):
 		return finding(err)
-	case e.Err != nil && isTimeout(e.Err):
+	case e.Err != nil && socket.TimedOut(e.Err):
 		return found("", silent, "no answer to the handshake")
 	case e.Err != nil && isCut(e.Err):
 		return found("", cut, "the connection was closed in the handshake")
@@ -73,9 +74,7 @@ func socketFinding(err error) Finding {
 	case e.Code == 0 || e.Code == http.StatusSwitchingProtocols:
 		return found("", failed, "%s", printable(e.Error()))
 	}
-	f := found("", refused, "")
-	f.Answer = answerOf(e.Code, e.Header, io.NopCloser(bytes.NewReader(e.Body)))
-	f.Evidence, f.Cause = f.Answer.String(), causeOf(f.Answer)
+	f := refusedBy(answerOf(e.Code, e.Header, io.NopCloser(bytes.NewReader(e.Body))))
 	switch {
 	case e.Code == http.StatusUpgradeRequired && f.Answer.Culvert:
 		f.Result, f.Cause, f.Evidence = stripped, "", "the service saw a GET without Upgrade: "+f.Evidence

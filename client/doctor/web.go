@@ -61,10 +61,7 @@ const (
 // refuses it may answer before its end, and close the connection.
 func (x *examination) sendLargeBody(ctx context.Context) Finding {
 	if x.facts() == nil {
-		x.mu.Lock()
-		service := x.found[probeService]
-		x.mu.Unlock()
-		if service.Cause != causeUnimplemented {
+		if x.earlier(probeService).Cause != causeUnimplemented {
 			return found("", unknown, "this needs the service's report, which didn't come")
 		}
 		return found("", unknown, "this needs the service's half: culvert serve --doctor")
@@ -181,7 +178,5 @@ func fromService(kind string, r *http.Response) Finding {
 	if a.Culvert {
 		return found("", works, "")
 	}
-	f := found("", refused, "%s", a).because(causeOf(a))
-	f.Answer = a
-	return f
+	return refusedBy(a)
 }
