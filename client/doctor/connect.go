@@ -50,20 +50,20 @@ func (x *examination) resolve(ctx context.Context) Finding {
 	addresses, err := x.o.lookup(ctx, x.target.Host)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return found(probeDNS, silent, "the name server doesn't answer")
+		return found(silent, "the name server doesn't answer")
 	case err != nil:
 		var dns *net.DNSError
 		if errors.As(err, &dns) {
-			return found(probeDNS, failed, "%s", printable(dns.Err))
+			return found(failed, "%s", printable(dns.Err))
 		}
-		return found(probeDNS, failed, "%s", printable(err.Error()))
+		return found(failed, "%s", printable(err.Error()))
 	}
 	shown := addresses[:min(3, len(addresses))]
 	text := strings.Join(shown, ", ")
 	if more := len(addresses) - len(shown); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
-	return found(probeDNS, works, "%s", printable(text))
+	return found(works, "%s", printable(text))
 }
 
 func (x *examination) dial(ctx context.Context) Finding {
@@ -73,14 +73,14 @@ func (x *examination) dial(ctx context.Context) Finding {
 	}
 	defer func() { _ = conn.Close() }() // nothing was written
 	if via := x.net.Via(x.target); via != "" {
-		return found(probeConnect, works, "through the proxy %s", via)
+		return found(works, "through the proxy %s", via)
 	}
-	return found(probeConnect, works, "%s", conn.RemoteAddr())
+	return found(works, "%s", conn.RemoteAddr())
 }
 
 // connectFinding returns the finding of an error of package network.
 func connectFinding(err error) Finding {
-	f := found(probeConnect, failed, "%s", printable(err.Error()))
+	f := found(failed, "%s", printable(err.Error()))
 	if wantsCertificate(err) {
 		f.Result, f.Cause = refused, causeWantsCertificate
 		return f
@@ -144,12 +144,12 @@ func (x *examination) handshake(ctx context.Context) Finding {
 		return f
 	}
 	x.state, x.h2 = state, state.NegotiatedProtocol == "h2"
-	chosen := found(probeALPN, works, "%s", state.NegotiatedProtocol)
+	chosen := found(works, "%s", state.NegotiatedProtocol)
 	if !x.h2 {
-		chosen = found(probeALPN, stripped, "offered h2 and http/1.1, chosen: %s", cmp.Or(state.NegotiatedProtocol, "none"))
+		chosen = found(stripped, "offered h2 and http/1.1, chosen: %s", cmp.Or(state.NegotiatedProtocol, "none"))
 	}
-	x.note(chosen)
-	f := found(probeTLS, works, "%s, issuer %s", tls.VersionName(state.Version), issuer(state.PeerCertificates[0]))
+	x.note(chosen.of(probeALPN))
+	f := found(works, "%s, issuer %s", tls.VersionName(state.Version), issuer(state.PeerCertificates[0]))
 	if x.net.TLS.InsecureSkipVerify {
 		f.Evidence += ", not verified"
 		if _, err := state.PeerCertificates[0].Verify(x.verifyOptions(state)); err != nil {
@@ -198,7 +198,7 @@ func (x *examination) verifyOptions(state *tls.ConnectionState) x509.VerifyOptio
 }
 
 func tlsFinding(e *network.Error) Finding {
-	f := found(probeTLS, failed, "%s", printable(e.Error()))
+	f := found(failed, "%s", printable(e.Error()))
 	var unknown x509.UnknownAuthorityError
 	var verification *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
@@ -246,15 +246,15 @@ func (x *examination) offerH2(ctx context.Context) Finding {
 		}
 		return f
 	case state.NegotiatedProtocol != "h2":
-		return found(probeALPNAlone, stripped, "offered h2, chosen: none")
+		return found(stripped, "offered h2, chosen: none")
 	}
-	return found(probeALPNAlone, works, "h2")
+	return found(works, "h2")
 }
 
 // judgeDecryption says whether somebody on the way decrypts TLS, by the evidence.
 func (x *examination) judgeDecryption() {
 	if x.state != nil {
-		x.note(decryption(x.state, x.facts(), x.whoIsNamed()))
+		x.note(decryption(x.state, x.facts(), x.whoIsNamed()).of(probeDecryption))
 	}
 }
 
@@ -289,19 +289,19 @@ func decryption(state *tls.ConnectionState, facts *serviceFacts, named string) F
 	product := decrypterIn(leaf.Issuer.String())
 	switch {
 	case facts != nil && slices.Contains(facts.certificates, fingerprint):
-		return found(probeDecryption, works, "nobody: the service has shown this certificate itself")
+		return found(works, "nobody: the service has shown this certificate itself")
 	case product != "":
-		return found(probeDecryption, present, "the issuer names %s: %s", product, by).because(causeDecrypted)
+		return found(present, "the issuer names %s: %s", product, by).because(causeDecrypted)
 	case facts != nil && len(facts.certificates) > 0 && !scts:
-		return found(probeDecryption, present, "the service shows another certificate; this one is of %s and has no SCTs", by).because(causeDecrypted)
+		return found(present, "the service shows another certificate; this one is of %s and has no SCTs", by).because(causeDecrypted)
 	case named != "" && !scts:
-		return found(probeDecryption, present, "answers inside TLS name %s; the certificate is of %s and has no SCTs", named, by).because(causeDecrypted)
+		return found(present, "answers inside TLS name %s; the certificate is of %s and has no SCTs", named, by).because(causeDecrypted)
 	case facts != nil && (len(facts.certificates) > 0 || !facts.tls) && scts:
-		return found(probeDecryption, unknown, "TLS ends before the service, with a public certificate of %s: a CDN or a load balancer, probably the service's own", by).because(causeEndsBefore)
+		return found(unknown, "TLS ends before the service, with a public certificate of %s: a CDN or a load balancer, probably the service's own", by).because(causeEndsBefore)
 	case scts:
-		return found(probeDecryption, unknown, "no sign of it: the certificate has SCTs, as public ones have; issuer %s", by)
+		return found(unknown, "no sign of it: the certificate has SCTs, as public ones have; issuer %s", by)
 	}
-	return found(probeDecryption, unknown, "the certificate has no SCTs: its CA is private, the company's or the service's own; issuer %s", by).because(causeNoSCT)
+	return found(unknown, "the certificate has no SCTs: its CA is private, the company's or the service's own; issuer %s", by).because(causeNoSCT)
 }
 
 // issuer returns the issuer's names that people know.

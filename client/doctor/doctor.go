@@ -167,7 +167,7 @@ func (x *examination) probe(ctx context.Context, p Probe, limit time.Duration, a
 func (x *examination) try(ctx context.Context, p Probe, limit time.Duration, ask func(context.Context) Finding) Finding {
 	return x.probe(ctx, p, limit, func(ctx context.Context) Finding {
 		if err := x.turns.Acquire(ctx, 1); err != nil {
-			return found("", unknown, "other probes took too long").because(causeNoConnection)
+			return found(unknown, "other probes took too long").because(causeNoConnection)
 		}
 		f := ask(ctx)
 		x.turns.Release(1)

@@ -257,7 +257,7 @@ func TestServiceIsAskedByAllWays(t *testing.T) {
 	told := 0
 	x := &examination{found: findings{}, o: Options{Progress: func(Finding) { told++ }}}
 	for _, r := range []Result{unknown, failed, works, unknown, works} {
-		x.note(found(probeService, r, ""))
+		x.note(found(r, "").of(probeService))
 	}
 	if got := x.earlier(probeService).Result; got != works || told != 2 {
 		t.Errorf("the service's half: %s, told %d times; want %s, twice", got, told, works)

@@ -42,9 +42,9 @@ func echoOnce(ctx context.Context, c *call) Finding {
 	case err != io.EOF: //nolint:errorlint // a call's own
 		return finding(err)
 	case !bytes.Equal(got, m):
-		return found("", failed, "another message came back")
+		return found(failed, "another message came back")
 	}
-	return found("", works, "")
+	return found(works, "")
 }
 
 // unsent returns the finding of a write that failed: what came back says more.
@@ -68,11 +68,11 @@ func bidi(ctx context.Context, c *call) Finding {
 		case socket.TimedOut(err):
 			return unechoed(ctx, c, n, m)
 		case err == io.EOF: //nolint:errorlint // a call's own
-			return found("", failed, "the call ended before its request")
+			return found(failed, "the call ended before its request")
 		case err != nil:
 			return finding(err)
 		case !bytes.Equal(got, m):
-			return found("", failed, "another message came back")
+			return found(failed, "another message came back")
 		}
 	}
 	if err := c.closeSend(); err != nil {
@@ -81,24 +81,24 @@ func bidi(ctx context.Context, c *call) Finding {
 	if _, err := within(ctx, patience, c); err != io.EOF { //nolint:errorlint // a call's own
 		return finding(err)
 	}
-	return found("", works, "two messages, each echoed before the next")
+	return found(works, "two messages, each echoed before the next")
 }
 
 // unechoed ends a request whose echo doesn't come, and looks whether it comes now.
 func unechoed(ctx context.Context, c *call, n int, m []byte) Finding {
 	if n > 0 {
-		return found("", silent, "the first message came back, and nothing after it")
+		return found(silent, "the first message came back, and nothing after it")
 	}
 	if c.closeSend() == nil {
 		got, err := within(ctx, patience, c)
 		switch {
 		case err == nil && bytes.Equal(got, m):
-			return found("", held, "the echo came only when the request had ended")
+			return found(held, "the echo came only when the request had ended")
 		case err != nil && err != io.EOF && !socket.TimedOut(err): //nolint:errorlint // a call's own
 			return finding(err) // net/http tells of some errors only then
 		}
 	}
-	return found("", silent, "no echo, also not when the request had ended")
+	return found(silent, "no echo, also not when the request had ended")
 }
 
 // stream makes a call that the service answers over some time, and looks when the messages
@@ -115,7 +115,7 @@ func stream(ctx context.Context, c *call) Finding {
 		}
 		if err != nil {
 			if socket.TimedOut(err) && len(arrivals) > 0 {
-				return found("", silent, "%d of %d messages came, and nothing after them", len(arrivals), pathservice.TickMessages)
+				return found(silent, "%d of %d messages came, and nothing after them", len(arrivals), pathservice.TickMessages)
 			}
 			return finding(err)
 		}
@@ -130,14 +130,14 @@ func stream(ctx context.Context, c *call) Finding {
 // arrive together; a slow machine only spreads them more.
 func judgeArrivals(arrivals []time.Time) Finding {
 	if len(arrivals) != pathservice.TickMessages {
-		return found("", failed, "%d messages came, want %d", len(arrivals), pathservice.TickMessages)
+		return found(failed, "%d messages came, want %d", len(arrivals), pathservice.TickMessages)
 	}
 	const sent = (pathservice.TickMessages - 1) * pathservice.TickInterval
 	spread := arrivals[pathservice.TickMessages-1].Sub(arrivals[0])
 	if spread < sent/4 {
-		return found("", held, "messages sent over %v arrived within %v", sent, spread.Round(time.Millisecond))
+		return found(held, "messages sent over %v arrived within %v", sent, spread.Round(time.Millisecond))
 	}
-	return found("", works, "%d messages over %v", pathservice.TickMessages, spread.Round(time.Millisecond))
+	return found(works, "%d messages over %v", pathservice.TickMessages, spread.Round(time.Millisecond))
 }
 
 func within(ctx context.Context, patience time.Duration, c *call) ([]byte, error) {

@@ -78,7 +78,7 @@ func isCut(err error) bool {
 // where the call should end.
 func finding(err error) Finding {
 	if err == nil {
-		return found("", failed, "more messages came than the service sends")
+		return found(failed, "more messages came than the service sends")
 	}
 	if e, ok := errors.AsType[*network.Error](err); ok {
 		f := connectFinding(e) // others were opened
@@ -88,25 +88,25 @@ func finding(err error) Finding {
 		return f
 	}
 	if wantsCertificate(err) {
-		return found("", refused, "%s", readable(err)).because(causeWantsCertificate)
+		return found(refused, "%s", readable(err)).because(causeWantsCertificate)
 	}
 	e, ok := errors.AsType[*ending](err)
 	var reset http2.StreamError
 	switch {
 	case errors.As(err, &reset):
-		return found("", cut, "the stream was reset: %v", reset.Code)
+		return found(cut, "the stream was reset: %v", reset.Code)
 	case !ok && socket.TimedOut(err):
-		return found("", silent, "no answer in time")
+		return found(silent, "no answer in time")
 	case !ok && isCut(err):
-		return found("", cut, "%s", strings.TrimSuffix("the connection was closed without an answer ("+readable(err)+")", " (EOF)"))
+		return found(cut, "%s", strings.TrimSuffix("the connection was closed without an answer ("+readable(err)+")", " (EOF)"))
 	case !ok:
-		return found("", failed, "%s", readable(err))
+		return found(failed, "%s", readable(err))
 	case e.answer != nil:
 		return refusedBy(e.answer)
 	case e.status == nil:
-		return found("", e.result, "%s", e.Error()).because(e.cause)
+		return found(e.result, "%s", e.Error()).because(e.cause)
 	}
-	f := found("", unknown, "%s", e.Error())
+	f := found(unknown, "%s", e.Error())
 	switch e.status.Code() {
 	case codes.Unimplemented:
 		f.Cause = causeUnimplemented

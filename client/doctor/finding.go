@@ -138,12 +138,12 @@ func (f findings) list() []Finding {
 
 func (f findings) works(p Probe) bool { return f[p].Result == works }
 
-// found makes a Finding with evidence in the form of fmt.
-func found(p Probe, r Result, evidence string, args ...any) Finding {
+// found makes a Finding, of a probe that its caller adds, with evidence in the form of fmt.
+func found(r Result, evidence string, args ...any) Finding {
 	if len(args) > 0 {
 		evidence = fmt.Sprintf(evidence, args...)
 	}
-	return Finding{Probe: p, Result: r, Evidence: evidence}
+	return Finding{Result: r, Evidence: evidence}
 }
 
 func (f Finding) because(c Cause) Finding {

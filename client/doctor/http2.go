@@ -155,7 +155,7 @@ func (c *http2Conn) prove(ctx context.Context) Finding {
 	case <-c.ended:
 		return finding(c.failure())
 	case <-wait.Done():
-		return found("", silent, "the peer's SETTINGS don't come")
+		return found(silent, "the peer's SETTINGS don't come")
 	}
 	settings := time.Since(began)
 	if err := c.ping(ctx); err != nil {
@@ -165,7 +165,7 @@ func (c *http2Conn) prove(ctx context.Context) Finding {
 		}
 		return f
 	}
-	return found("", works, "SETTINGS after %v, PING answered after %v", round(settings), round(time.Since(began)-settings))
+	return found(works, "SETTINGS after %v, PING answered after %v", round(settings), round(time.Since(began)-settings))
 }
 
 // round rounds a time for people.

@@ -103,7 +103,7 @@ func (x *examination) leave(ctx context.Context, ended, lost <-chan struct{}, wh
 				}
 				return f
 			}
-			return found("", works, "alive after %v", x.o.Idle)
+			return found(works, "alive after %v", x.o.Idle)
 		case <-ctx.Done():
 			return finding(context.Cause(ctx))
 		}
@@ -115,7 +115,7 @@ func cutAfter(d time.Duration, err error) Finding {
 	f := finding(err)
 	switch {
 	case errors.Is(err, errGoAway):
-		return found("", unknown, "after %v the service itself ended it, with GOAWAY", round(d))
+		return found(unknown, "after %v the service itself ended it, with GOAWAY", round(d))
 	case f.Result == unknown:
 		return f // the service itself ended it
 	case f.Result == silent:
@@ -163,5 +163,5 @@ func (x *examination) leaveSilent(ctx context.Context, c *call) Finding {
 	if err := x.echo(ctx, c); err != nil {
 		return cutAfter(x.o.Idle, err)
 	}
-	return found("", works, "alive after %v", x.o.Idle)
+	return found(works, "alive after %v", x.o.Idle)
 }

@@ -29,7 +29,7 @@ func (x *examination) preflight(ctx context.Context) Finding {
 	case err != nil:
 		return finding(err)
 	case q == nil:
-		return found("", works, "not needed: the page has the edge's origin")
+		return found(works, "not needed: the page has the edge's origin")
 	}
 	q.Header.Set("User-Agent", userAgent)
 	t := x.net.Transport(x.target)
@@ -42,7 +42,7 @@ func (x *examination) preflight(ctx context.Context) Finding {
 	defer func() { _ = answer.Body.Close() }() // only read
 	why := x.page.Refusal(q, answer)
 	if why == "" {
-		return found("", works, "%d, %s may call", answer.StatusCode, x.page.Origin)
+		return found(works, "%d, %s may call", answer.StatusCode, x.page.Origin)
 	}
 	a := answerOf(answer.StatusCode, answer.Header, answer.Body)
 	f := refusedBy(a)
@@ -64,15 +64,15 @@ const (
 // fetchPage judges the page that would call: its Content-Security-Policy, and mixed content.
 func (x *examination) fetchPage(ctx context.Context) Finding {
 	if x.page.Mixed {
-		return found("", refused, "the page is https, the edge is http").because(causeMixedContent)
+		return found(refused, "the page is https, the edge is http").because(causeMixedContent)
 	}
 	header, body, err := x.get(ctx, x.page.At, "/")
 	if err != nil {
-		return found("", unknown, "the page can't be fetched: %s", readable(err)).because(causeUnreachable)
+		return found(unknown, "the page can't be fetched: %s", readable(err)).because(causeUnreachable)
 	}
 	policies, err := policiesOf(header, body)
 	if err != nil {
-		return found("", unknown, "%s", printable(err.Error())).because(causeUnreachable)
+		return found(unknown, "%s", printable(err.Error())).because(causeUnreachable)
 	}
 	var blocked []string
 	by := ""
@@ -90,12 +90,12 @@ func (x *examination) fetchPage(ctx context.Context) Finding {
 		}
 	}
 	if len(blocked) > 0 {
-		return found("", refused, "%s", printable("connect-src forbids "+strings.Join(blocked, " and ")+" ("+by+")")).because(causePolicyBlocks)
+		return found(refused, "%s", printable("connect-src forbids "+strings.Join(blocked, " and ")+" ("+by+")")).because(causePolicyBlocks)
 	}
 	if len(policies) == 0 {
-		return found("", works, "the page has no Content-Security-Policy")
+		return found(works, "the page has no Content-Security-Policy")
 	}
-	return found("", works, "connect-src allows the edge")
+	return found(works, "connect-src allows the edge")
 }
 
 // get fetches a page. It follows redirects of its origin: behind others is another page, such as

@@ -33,12 +33,12 @@ func (x *examination) serviceReport(ctx context.Context, c *call) Finding {
 	}
 	facts, err := parseFacts(message)
 	if err != nil {
-		return found("", failed, "its report can't be read")
+		return found(failed, "its report can't be read")
 	}
 	x.mu.Lock()
 	x.service = facts
 	x.mu.Unlock()
-	return found("", works, "%s", facts)
+	return found(works, "%s", facts)
 }
 
 func (x *examination) facts() *serviceFacts {

@@ -56,7 +56,7 @@ func (x *examination) openSocket(ctx context.Context) (*http2Conn, *websocket.Co
 	if err != nil {
 		return nil, nil, finding(err)
 	}
-	return c, ws, found("", works, "101, subprotocol h2ts")
+	return c, ws, found(works, "101, subprotocol h2ts")
 }
 
 // socketFinding returns the finding of a handshake that failed.
@@ -66,13 +66,13 @@ func socketFinding(err error) Finding {
 	case !ok, wantsCertificate(err):
 		return finding(err)
 	case e.Err != nil && socket.TimedOut(e.Err):
-		return found("", silent, "no answer to the handshake")
+		return found(silent, "no answer to the handshake")
 	case e.Err != nil && isCut(e.Err):
-		return found("", cut, "the connection was closed in the handshake")
+		return found(cut, "the connection was closed in the handshake")
 	case e.Err != nil:
-		return found("", failed, "%s", printable(e.Error()))
+		return found(failed, "%s", printable(e.Error()))
 	case e.Code == 0 || e.Code == http.StatusSwitchingProtocols:
-		return found("", failed, "%s", printable(e.Error()))
+		return found(failed, "%s", printable(e.Error()))
 	}
 	f := refusedBy(answerOf(e.Code, e.Header, io.NopCloser(bytes.NewReader(e.Body))))
 	switch {

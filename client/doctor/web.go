@@ -62,9 +62,9 @@ const (
 func (x *examination) sendLargeBody(ctx context.Context) Finding {
 	if x.facts() == nil {
 		if x.earlier(probeService).Cause != causeUnimplemented {
-			return found("", unknown, "this needs the service's report, which didn't come")
+			return found(unknown, "this needs the service's report, which didn't come")
 		}
-		return found("", unknown, "this needs the service's half: culvert serve --doctor")
+		return found(unknown, "this needs the service's half: culvert serve --doctor")
 	}
 	if err := x.calls.wait(ctx); err != nil {
 		return finding(err)
@@ -86,7 +86,7 @@ func (x *examination) sendLargeBody(ctx context.Context) Finding {
 	writing.Go(func() { _ = r.Write(conn) }) // the answer says more than an error
 	f := readAnswer(conn, r)
 	if slices.Contains(broken, f.Result) && ctx.Err() != nil && conn.moves() {
-		f = found("", unknown, "too slow to finish in time: %d bytes have come, and bytes still pass", conn.came.Load())
+		f = found(unknown, "too slow to finish in time: %d bytes have come, and bytes still pass", conn.came.Load())
 	}
 	_ = conn.Close() // so that the writer ends
 	writing.Wait()
@@ -135,9 +135,9 @@ func readAnswer(conn net.Conn, r *http.Request) Finding {
 		switch {
 		case err == nil && f.Flags&codec.FlagTrailers == 0:
 		case err == nil, errors.Is(err, io.EOF): // what follows the trailers may be late
-			return found("", works, "1 MiB each way")
+			return found(works, "1 MiB each way")
 		default:
-			return found("", cut, "the answer breaks off after %d bytes", came)
+			return found(cut, "the answer breaks off after %d bytes", came)
 		}
 	}
 }
@@ -172,11 +172,11 @@ func (x *examination) post(ctx context.Context, p posted) Finding {
 func fromService(kind string, r *http.Response) Finding {
 	family, _, _ := strings.Cut(kind, "+")
 	if strings.HasPrefix(r.Header.Get("Content-Type"), family) && (r.StatusCode == http.StatusOK || family == "application/json") || r.Header.Get("Grpc-Status") != "" {
-		return found("", works, "")
+		return found(works, "")
 	}
 	a := answerOf(r.StatusCode, r.Header, r.Body)
 	if a.Culvert {
-		return found("", works, "")
+		return found(works, "")
 	}
 	return refusedBy(a)
 }
