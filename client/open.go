@@ -69,12 +69,7 @@ func (d *Dialer) showGRPC(ctx context.Context) (culvert bool, err error) {
 		return false, err
 	}
 	defer raw.Close()
-	transport := &http.Transport{
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return raw, nil },
-		DisableCompression: true, Protocols: new(http.Protocols), MaxResponseHeaderBytes: maxReplay,
-	}
-	transport.Protocols.SetUnencryptedHTTP2(true) // TLS has begun already, where there is any
-	calls, err := transport.NewClientConn(ctx, "http", d.target.Address())
+	calls, err := network.HTTP2(ctx, raw, d.target, maxReplay)
 	if err != nil {
 		return false, err
 	}

@@ -38,16 +38,11 @@ var errGoAway = errors.New("the other side closed the connection with GOAWAY")
 
 var errHTTP1 = errors.New("it answers in HTTP/1.1 where HTTP/2 was agreed on")
 
-// openHTTP2 begins HTTP/2, with prior knowledge. The caller must close it.
+// openHTTP2 begins HTTP/2. The caller must close it.
 func openHTTP2(ctx context.Context, conn net.Conn, t network.Target) (*http2Conn, error) {
 	c := &http2Conn{Conn: conn, began: make(chan struct{}), pongs: make(chan [8]byte, 16), ended: make(chan struct{})}
-	transport := &http.Transport{
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return c, nil },
-		DisableCompression: true, MaxResponseHeaderBytes: maxMessage, Protocols: new(http.Protocols),
-	}
-	transport.Protocols.SetUnencryptedHTTP2(true) // TLS has begun already, where there is any
 	var err error
-	if c.calls, err = transport.NewClientConn(ctx, "http", t.Address()); err != nil {
+	if c.calls, err = network.HTTP2(ctx, c, t, maxMessage); err != nil {
 		_ = conn.Close() // it is over
 		return nil, err  //nolint:wrapcheck // of the connection
 	}

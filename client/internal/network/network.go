@@ -229,6 +229,18 @@ func (n *Network) Transport(t Target) *http.Transport {
 	}
 }
 
+// HTTP2 begins HTTP/2 on a connection, with prior knowledge: TLS has begun already, where there is
+// any. The caller closes the connection, also after an error. maxHeader bounds an answer's header,
+// in bytes.
+func HTTP2(ctx context.Context, conn net.Conn, t Target, maxHeader int64) (*http.ClientConn, error) {
+	transport := &http.Transport{
+		DialContext:        func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+		DisableCompression: true, Protocols: new(http.Protocols), MaxResponseHeaderBytes: maxHeader,
+	}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	return transport.NewClientConn(ctx, "http", t.Address())
+}
+
 // socks opens a tunnel through a SOCKS5 proxy. RFC 1928.
 func (n *Network) socks(ctx context.Context, p *url.URL, host, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, stageTimeout)
