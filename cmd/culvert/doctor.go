@@ -68,12 +68,16 @@ doctor can't tell, and 130 after Ctrl-C.`,
 			if o.Idle < 0 {
 				return &misuse{fmt.Errorf("--idle: %v is negative: write 2m", o.Idle)}
 			}
-			p := newProgress(cmd.ErrOrStderr())
-			o.Progress = p.note
+			status := cmd.ErrOrStderr()
+			if isTerminal(status) {
+				o.Progress = (&progress{out: status}).note
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			r, err := doctor.Run(ctx, args[0], o)
-			p.end()
+			if o.Progress != nil {
+				fmt.Fprint(status, terminal.ClearLine)
+			}
 			switch {
 			case err != nil:
 				return &misuse{err}
@@ -109,33 +113,16 @@ doctor can't tell, and 130 after Ctrl-C.`,
 
 // A progress shows the findings as they come, in one line of a terminal.
 type progress struct {
-	out  io.Writer // nil: no terminal
+	out  io.Writer
 	mu   sync.Mutex
 	done int
 }
 
-func newProgress(out io.Writer) *progress {
-	p := new(progress)
-	if isTerminal(out) {
-		p.out = out
-	}
-	return p
-}
-
 func (p *progress) note(f doctor.Finding) {
-	if p.out == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done++
 	fmt.Fprintf(p.out, "%sprobe %d, %s: %s", terminal.ClearLine, p.done, f.Probe, f.Result)
-}
-
-func (p *progress) end() {
-	if p.out != nil {
-		fmt.Fprint(p.out, terminal.ClearLine)
-	}
 }
 
 func printJSON(out io.Writer, r *doctor.Report) error {
