@@ -94,7 +94,7 @@ func (d *Dialer) Close() {
 		web.close()
 	}
 	d.work.Wait()
-	d.noteClosed()
+	d.note(Status{State: connectivity.Shutdown})
 	d.changes.close()
 }
 
@@ -120,7 +120,7 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.noteLooking()
+	d.note(Status{State: connectivity.Connecting})
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
@@ -132,7 +132,7 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 		if d.ctx.Err() != nil {
 			found.err = errClosed
 		}
-		d.noteFailure(found.err)
+		d.note(Status{State: connectivity.TransientFailure, Err: found.err})
 		return nil, found.err
 	}
 	if !kept {
@@ -249,13 +249,12 @@ func (d *Dialer) dropWeb() {
 
 // loseWeb has further calls of gRPC-Web look for a way anew: a connection in memory doesn't
 // notice by itself that there is none to the edge.
-func (d *Dialer) loseWeb(err error) {
-	web, conns := d.webConns()
+func (d *Dialer) loseWeb(web *webEnd, err error) {
 	silent := errors.Is(err, webcall.ErrSilent)
-	if (silent || errors.Is(err, webcall.ErrNoBeat)) && web != nil {
+	if silent || errors.Is(err, webcall.ErrNoBeat) {
 		web.trip.CloseIdleConnections() // they may be as silent
 	}
-	for _, c := range conns {
+	for _, c := range d.those(func(c *conn) bool { return c.way == GRPCWeb }) {
 		if silent {
 			distrust(d.target.String(), d.proxy(), c, time.Now())
 		}
@@ -263,29 +262,22 @@ func (d *Dialer) loseWeb(err error) {
 	}
 }
 
-func (d *Dialer) webConns() (web *webEnd, conns []*conn) {
+// those returns the connections for which is returns true.
+func (d *Dialer) those(is func(*conn) bool) (conns []*conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for c := range d.conns {
-		if c.way == GRPCWeb {
+		if is(c) {
 			conns = append(conns, c)
 		}
 	}
-	return d.web, conns
+	return conns
 }
 
 // judge distrusts the ways of connections that are silent and still open: grpc-go asks for a new
 // connection before it closes such a one.
 func (d *Dialer) judge() {
-	d.mu.Lock()
-	var silent []*conn
-	for c := range d.conns {
-		if c.silent() {
-			silent = append(silent, c)
-		}
-	}
-	d.mu.Unlock()
-	for _, c := range silent {
+	for _, c := range d.those((*conn).silent) {
 		distrust(d.target.String(), d.proxy(), c, time.Now())
 	}
 }

@@ -24,26 +24,13 @@ func (d *Dialer) Status() Status {
 	return d.status
 }
 
-func (d *Dialer) noteLooking() {
+// note notes a status without a connection, unless there is one.
+func (d *Dialer) note(s Status) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.conns) == 0 {
-		d.setStatus(Status{State: connectivity.Connecting})
+		d.setStatus(s)
 	}
-}
-
-func (d *Dialer) noteFailure(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.conns) == 0 {
-		d.setStatus(Status{State: connectivity.TransientFailure, Err: err})
-	}
-}
-
-func (d *Dialer) noteClosed() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.setStatus(Status{State: connectivity.Shutdown})
 }
 
 // setStatus notes a change, and has it told. mu is held, so that changes are told in their order.

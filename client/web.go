@@ -74,7 +74,7 @@ func (d *Dialer) newWebEnd() *webEnd {
 	e.Server = webcall.New(e.trip, webcall.Options{
 		URL:    func(path string) string { return whole.URL(path).String() },
 		Unsent: func(err error) bool { _, ok := errors.AsType[*network.Error](err); return ok },
-		Lost:   d.loseWeb,
+		Lost:   func(err error) { d.loseWeb(e, err) },
 		Prove:  e.prove,
 	})
 	return e
