@@ -156,50 +156,38 @@ func (q *request) whole(ctx context.Context) (int64, error) {
 
 // gather waits until the request is whole, however long, as long as it grows.
 func (q *request) gather(ctx context.Context, a *account) (int64, error) {
-	if !q.grow(a) {
+	before, ok := q.grow(a)
+	if !ok {
 		return -1, errTooMany
 	}
 	for {
-		before := q.came()
 		n, err := q.await(ctx, gatherPatience, maxGathered, func() error {
-			if q.bytes == before {
+			switch {
+			case q.ahead.Len() >= maxGathered:
+				return errTooMuch
+			case q.bytes == before:
 				return errHeld
 			}
+			before = q.bytes
 			return nil
 		})
 		if n >= 0 || err != nil {
 			return n, err
 		}
-		if q.full() {
-			return -1, errTooMuch
-		}
 	}
 }
 
-// grow lets the request have maxGathered bytes, of the account.
-func (q *request) grow(a *account) bool {
+// grow lets the request have maxGathered bytes, of the account. It returns how many have come.
+func (q *request) grow(a *account) (came int64, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.account, q.most = a, maxGathered
 	q.changed.Broadcast()
-	return q.pay(q.ahead.Len())
+	return q.bytes, q.pay(q.ahead.Len())
 }
 
-// came returns how many bytes have come.
-func (q *request) came() int64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.bytes
-}
-
-// full reports whether it has as many bytes as may be gathered.
-func (q *request) full() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.ahead.Len() >= maxGathered
-}
-
-// await waits for the end, for most bytes, or for a time. After that it returns what late does.
+// await waits for the end, for most bytes, or for a time. After that it returns what late does,
+// which runs under the lock.
 func (q *request) await(ctx context.Context, patience time.Duration, most int, late func() error) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -14,6 +17,43 @@ import (
 
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
+
+// TestGather: a request may take its time, as long as it grows, and has a bound.
+func TestGather(t *testing.T) {
+	for name, test := range map[string]struct {
+		write func(*io.PipeWriter)
+		n     int64
+		err   error
+	}{
+		"held": {func(w *io.PipeWriter) { _, _ = w.Write([]byte("x")) }, -1, errHeld},
+		"slow": {func(w *io.PipeWriter) {
+			for range 5 {
+				_, _ = w.Write([]byte("x"))
+				time.Sleep(gatherPatience - time.Second)
+			}
+			_ = w.Close()
+		}, 5, nil},
+		"large": {func(w *io.PipeWriter) { _, _ = w.Write(make([]byte, maxGathered)) }, -1, errTooMuch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var a account
+				a.left.Store(maxGatheredInAll)
+				q := &request{most: maxAhead}
+				q.changed.L = &q.mu
+				r, w := io.Pipe()
+				var running sync.WaitGroup
+				running.Go(func() { test.write(w) })
+				running.Go(func() { q.read(r) })
+				if n, err := q.gather(t.Context(), &a); n != test.n || !errors.Is(err, test.err) {
+					t.Errorf("%d, %v, want %d, %v", n, err, test.n, test.err)
+				}
+				_, _ = q.Close(), r.Close() // they can't fail
+				running.Wait()
+			})
+		})
+	}
+}
 
 // TestGatheredInAll: requests that are held until they are whole have a bound together. Their
 // end makes room for others.
