@@ -142,7 +142,7 @@ func TestDistrustedWay(t *testing.T) {
 		conns := slices.Collect(maps.Keys(c.d.conns))
 		c.d.mu.Unlock()
 		for _, conn := range conns {
-			distrust(c.d.target.String(), c.d.proxy(), conn, time.Now())
+			distrust(c.d.where(), conn, time.Now())
 		}
 	}
 }

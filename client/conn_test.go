@@ -156,7 +156,7 @@ func TestEndsThatAreNotSilence(t *testing.T) {
 				go func() { _, _ = io.Copy(io.Discard, far) }() // until it is closed
 				test.use(t, c, far)
 				_ = c.Close() // it may be closed
-				if known := recall(d.target.String(), d.proxy(), time.Now()); (known.silent != "") != test.silent {
+				if known := recall(d.where(), time.Now()); (known.silent != "") != test.silent {
 					t.Errorf("%+v", known)
 				}
 				d.Close()

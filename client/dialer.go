@@ -191,7 +191,7 @@ func (d *Dialer) keep(o opened) bool {
 	if !d.own(o) {
 		return false
 	}
-	learn(d.target.String(), d.proxy(), c, o.lesson, time.Now())
+	learn(d.where(), c, o.lesson, time.Now())
 	return true
 }
 
@@ -218,7 +218,7 @@ func (d *Dialer) own(o opened) bool {
 func (d *Dialer) lose(c *conn) {
 	d.net.Turns.Doubt()
 	if d.disown(c) && c.silent() {
-		distrust(d.target.String(), d.proxy(), c, time.Now())
+		distrust(d.where(), c, time.Now())
 	}
 }
 
@@ -256,7 +256,7 @@ func (d *Dialer) loseWeb(web *webEnd, err error) {
 	}
 	for _, c := range d.those(func(c *conn) bool { return c.way == GRPCWeb }) {
 		if silent {
-			distrust(d.target.String(), d.proxy(), c, time.Now())
+			distrust(d.where(), c, time.Now())
 		}
 		c.retire()
 	}
@@ -278,7 +278,7 @@ func (d *Dialer) those(is func(*conn) bool) (conns []*conn) {
 // connection before it closes such a one.
 func (d *Dialer) judge() {
 	for _, c := range d.those((*conn).silent) {
-		distrust(d.target.String(), d.proxy(), c, time.Now())
+		distrust(d.where(), c, time.Now())
 	}
 }
 
@@ -294,7 +294,7 @@ func (d *Dialer) improve(c *conn) {
 			return
 		case <-time.After(pause):
 		}
-		known := recall(d.target.String(), d.proxy(), time.Now())
+		known := recall(d.where(), time.Now())
 		for _, way := range better {
 			if way == known.silent {
 				continue // it would prove itself again, and go silent again
@@ -303,7 +303,7 @@ func (d *Dialer) improve(c *conn) {
 			if r.err != nil {
 				continue
 			}
-			learn(d.target.String(), d.proxy(), r.conn, r.lesson, time.Now())
+			learn(d.where(), r.conn, r.lesson, time.Now())
 			closeConn(&r)
 			c.retire()
 			return
@@ -311,10 +311,10 @@ func (d *Dialer) improve(c *conn) {
 	}
 }
 
-// proxy names what connections go to in place of the edge, for the memory: the proxy, or the
-// address of WithConnectTo. "": neither.
-func (d *Dialer) proxy() string {
-	return cmp.Or(d.net.Via(d.target), d.net.ConnectTo)
+// where names the edge for the memory, and what connections go to in its place: the proxy, or the
+// address of WithConnectTo.
+func (d *Dialer) where() string {
+	return d.target.String() + " " + cmp.Or(d.net.Via(d.target), d.net.ConnectTo)
 }
 
 // authorize adds the token to the header of a request.

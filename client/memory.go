@@ -37,41 +37,41 @@ func (l lesson) at(now time.Time) lesson {
 // and never replaces a proof.
 var memory = struct {
 	sync.Mutex
-	remotes map[string]netip.AddrPort // where an edge's connections went last, to know the network
+	remotes map[string]netip.AddrPort // where a place's connections went last, to know the network
 	lessons map[string]lesson
 }{remotes: make(map[string]netip.AddrPort), lessons: make(map[string]lesson)}
 
-// recall returns what is known about the edge in the present network.
-func recall(edge, proxy string, now time.Time) lesson {
+// recall returns what is known about a place in the present network. Dialer.where names it.
+func recall(where string, now time.Time) lesson {
 	memory.Lock()
-	remote, ok := memory.remotes[edge+" "+proxy]
+	remote, ok := memory.remotes[where]
 	memory.Unlock()
 	if !ok {
 		return lesson{}
 	}
-	key := edge + " " + proxy + " " + localPrefix(remote)
+	key := where + " " + localPrefix(remote)
 	memory.Lock()
 	defer memory.Unlock()
 	return memory.lessons[key].at(now)
 }
 
 // learn remembers a way, of a connection that has proven it.
-func learn(edge, proxy string, c *conn, l lesson, now time.Time) {
-	teach(edge, proxy, c, now, func(before lesson) lesson {
+func learn(where string, c *conn, l lesson, now time.Time) {
+	teach(where, c, now, func(before lesson) lesson {
 		l.silent, l.silentUntil = before.silent, before.silentUntil
 		return l
 	})
 }
 
 // distrust remembers that a connection of a way went silent.
-func distrust(edge, proxy string, c *conn, now time.Time) {
-	teach(edge, proxy, c, now, func(l lesson) lesson {
+func distrust(where string, c *conn, now time.Time) {
+	teach(where, c, now, func(l lesson) lesson {
 		l.silent, l.silentUntil = c.way, now.Add(remembered)
 		return l
 	})
 }
 
-func teach(edge, proxy string, c *conn, now time.Time, change func(lesson) lesson) {
+func teach(where string, c *conn, now time.Time, change func(lesson) lesson) {
 	if c.remote == nil {
 		return
 	}
@@ -79,14 +79,14 @@ func teach(edge, proxy string, c *conn, now time.Time, change func(lesson) lesso
 	if err != nil {
 		return
 	}
-	key := edge + " " + proxy + " " + localPrefix(remote)
+	key := where + " " + localPrefix(remote)
 	memory.Lock()
 	defer memory.Unlock()
 	if len(memory.lessons) >= maxRemembered {
 		clear(memory.lessons)
 		clear(memory.remotes)
 	}
-	memory.remotes[edge+" "+proxy] = remote
+	memory.remotes[where] = remote
 	l := change(memory.lessons[key].at(now))
 	l.until = now.Add(remembered)
 	memory.lessons[key] = l

@@ -37,25 +37,25 @@ func TestOrder(t *testing.T) {
 // TestMemory: a lesson holds for an hour, for an edge, a proxy and a network, and there is a
 // bound on all of them.
 func TestMemory(t *testing.T) {
-	const edge, proxy = "https://memory.example", "proxy.example:3128"
+	const where = "https://memory.example proxy.example:3128"
 	now := time.Now()
 	at := func(remote string) *conn {
 		return &conn{way: WebSocket, remote: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(remote))}
 	}
-	learn(edge, proxy, at("127.0.0.1:443"), lesson{way: WebSocket}, now)
-	distrust(edge, proxy, at("127.0.0.1:443"), now.Add(30*time.Minute))
+	learn(where, at("127.0.0.1:443"), lesson{way: WebSocket}, now)
+	distrust(where, at("127.0.0.1:443"), now.Add(30*time.Minute))
 	for name, test := range map[string]struct {
-		edge, proxy string
-		at          time.Time
-		want        lesson
+		where string
+		at    time.Time
+		want  lesson
 	}{
-		"another edge":         {"https://other.example", proxy, now, lesson{}},
-		"another proxy":        {edge, "", now, lesson{}},
-		"at once":              {edge, proxy, now.Add(31 * time.Minute), lesson{way: WebSocket, silent: WebSocket}},
-		"renewed by a silence": {edge, proxy, now.Add(89 * time.Minute), lesson{way: WebSocket, silent: WebSocket}},
-		"after an hour":        {edge, proxy, now.Add(91 * time.Minute), lesson{}},
+		"another edge":         {"https://other.example proxy.example:3128", now, lesson{}},
+		"another proxy":        {"https://memory.example ", now, lesson{}},
+		"at once":              {where, now.Add(31 * time.Minute), lesson{way: WebSocket, silent: WebSocket}},
+		"renewed by a silence": {where, now.Add(89 * time.Minute), lesson{way: WebSocket, silent: WebSocket}},
+		"after an hour":        {where, now.Add(91 * time.Minute), lesson{}},
 	} {
-		got := recall(test.edge, test.proxy, test.at)
+		got := recall(test.where, test.at)
 		if got.way != test.want.way || got.silent != test.want.silent {
 			t.Errorf("%s: %+v, want %+v", name, got, test.want)
 		}
@@ -64,7 +64,7 @@ func TestMemory(t *testing.T) {
 		t.Errorf("the network towards loopback is %q", got)
 	}
 	for i := range 2 * maxRemembered {
-		learn(edge, proxy+string(rune('a'+i)), at("127.0.0.1:443"), lesson{way: GRPC}, now)
+		learn(where+string(rune('a'+i)), at("127.0.0.1:443"), lesson{way: GRPC}, now)
 	}
 	memory.Lock()
 	defer memory.Unlock()

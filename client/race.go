@@ -46,7 +46,7 @@ func (d *Dialer) race(ctx context.Context) opened {
 	trying, cancel := context.WithTimeoutCause(ctx, left, errSilent)
 	defer cancel() // those that are still trying
 	d.judge()
-	known := recall(d.target.String(), d.proxy(), time.Now())
+	known := recall(d.where(), time.Now())
 	r := &race{
 		edge: d.target.String(), begin: d.begin, try: func(way Way) opened { return d.try(trying, way) },
 		known: known, left: order(d.o.way, known),

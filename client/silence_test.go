@@ -28,7 +28,7 @@ import (
 func awaitDistrust(t testing.TB, c *Client, way Way) {
 	t.Helper()
 	parts.Poll(t, func() string {
-		if known := recall(c.d.target.String(), c.d.proxy(), time.Now()); known.silent != way {
+		if known := recall(c.d.where(), time.Now()); known.silent != way {
 			return fmt.Sprintf("the lesson is %+v", known)
 		}
 		return ""
