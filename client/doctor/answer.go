@@ -12,12 +12,25 @@ import (
 )
 
 // An Answer is an HTTP answer that isn't what a probe wants.
-type Answer = answer.Answer
+type Answer struct {
+	Culvert bool   `json:"culvert"` // it has a sign of culvert's own
+	Status  int    `json:"status"`
+	Reason  string `json:"reason,omitempty"` // culvert's
+	Type    string `json:"-"`                // the content type
+	Says    string `json:"says,omitempty"`   // the title of a page, or the beginning of a text
+	Server  string `json:"server,omitempty"`
+	Via     string `json:"via,omitempty"`
+	Product string `json:"product,omitempty"` // that the answer names
+}
+
+// String is the answer as evidence.
+func (a *Answer) String() string { return (*answer.Answer)(a).String() }
 
 // answerOf reads who has answered. It reads the beginning of the body, as far as it comes in a
 // moment, and closes it.
 func answerOf(status int, h http.Header, body io.ReadCloser) *Answer {
-	a, page := answer.Of(status, h, body)
+	read, page := answer.Of(status, h, body)
+	a := (*Answer)(read)
 	a.Product = productIn(a.Server + "\n" + a.Via + "\n" + a.Says + "\n" + string(page))
 	return a
 }

@@ -12,14 +12,14 @@ import (
 // An Answer is one over HTTP that isn't what was asked for, for people: culvert refuses the
 // request, or somebody else answers it.
 type Answer struct {
-	Culvert bool   `json:"culvert"` // it has a sign of culvert's own
-	Status  int    `json:"status"`
-	Reason  string `json:"reason,omitempty"` // culvert's
-	Type    string `json:"-"`                // the content type
-	Says    string `json:"says,omitempty"`   // the title of a page, or the beginning of a text
-	Server  string `json:"server,omitempty"`
-	Via     string `json:"via,omitempty"`
-	Product string `json:"product,omitempty"` // that the answer names
+	Culvert bool // it has a sign of culvert's own
+	Status  int
+	Reason  string // culvert's
+	Type    string // the content type
+	Says    string // the title of a page, or the beginning of a text
+	Server  string
+	Via     string
+	Product string // that the answer names, for the doctor
 }
 
 const (
