@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/culvert-grpc/culvert/internal/parts"
@@ -41,6 +43,7 @@ func TestSecrets(t *testing.T) {
 		"localhost, resolved away":   {"http://localhost", "", "", nil, tcp("192.0.2.2"), nil, errPlaintext},
 		"x.localhost, resolved away": {"http://x.localhost", "", "", nil, tcp("192.0.2.2"), nil, errPlaintext},
 		"through a proxy here":       {"http://localhost", "", "http://127.0.0.1:3128", nil, tcp("127.0.0.1"), errPlaintext, errPlaintext},
+		"through a proxy with TLS":   {"http://edge.example.com", "", "https://proxy.example.com:3128", &tls.Config{RootCAs: a.Pool}, tcp("192.0.2.2"), errPlaintext, errPlaintext},
 	} {
 		n := &Network{ConnectTo: c.connectTo, TLS: c.config, Secrets: true}
 		if c.proxy != "" {
@@ -52,12 +55,17 @@ func TestSecrets(t *testing.T) {
 		}
 		near, far := net.Pipe()
 		n.Dialer = func(context.Context, string, string) (net.Conn, error) { return distantConn{near, c.at}, nil }
-		pair := a.Server(t, to.Host)
+		pair, ofProxy := a.Server(t, to.Host), a.Server(t, "proxy.example.com")
 		go func() {
+			far := far
+			if strings.HasPrefix(c.proxy, "https:") {
+				far = tls.Server(far, &tls.Config{Certificates: []tls.Certificate{ofProxy}})
+			}
 			switch {
 			case c.proxy != "":
 				_, _ = far.Read(make([]byte, 4096)) // a CONNECT
 				_, _ = far.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+				_, _ = io.Copy(io.Discard, far) // TLS says goodbye
 			case to.Secure:
 				_ = tls.Server(far, &tls.Config{Certificates: []tls.Certificate{pair}}).HandshakeContext(t.Context())
 			}

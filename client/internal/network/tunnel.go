@@ -90,7 +90,7 @@ func (n *Network) connectThrough(ctx context.Context, p *url.URL, host, address,
 	defer cancel()
 	answer, err := ask(ctx, conn, address, login)
 	if err == nil && answer.Code/100 == 2 {
-		return conn, nil
+		return tunnelled{conn}, nil
 	}
 	_ = conn.Close() // it is over either way
 	e := &Error{Stage: Proxy, Address: address, Via: host, Answer: answer, Err: err}
@@ -102,6 +102,12 @@ func (n *Network) connectThrough(ctx context.Context, p *url.URL, host, address,
 	}
 	return nil, e
 }
+
+// A tunnelled connection leads through a proxy. TLS with the proxy isn't TLS with the edge.
+type tunnelled struct{ net.Conn }
+
+// NetConn returns the connection to the proxy, for those that ask the kernel about it.
+func (t tunnelled) NetConn() net.Conn { return t.Conn }
 
 // ask writes a CONNECT, and reads the answer.
 func ask(ctx context.Context, conn net.Conn, address, login string) (*Answer, error) {
