@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net/url"
@@ -22,9 +23,12 @@ type options struct {
 	pingAfter    time.Duration
 }
 
-// WithWay pins the way: no other is tried.
+// WithWay pins the way: no other is tried. "auto" and "" pin none.
 func WithWay(w Way) Option {
-	return func(d *Dialer) error { d.o.way = w; return nil }
+	return func(d *Dialer) (err error) {
+		d.o.way, err = ParseWay(cmp.Or(string(w), string(auto)))
+		return err
+	}
 }
 
 // WithProxy connects through a proxy: "http://user:password@proxy.example.com:3128", https or

@@ -25,3 +25,18 @@ func TestNoWay(t *testing.T) {
 		}
 	}
 }
+
+// TestPinned: only ways that there are can be pinned, and "auto" pins none.
+func TestPinned(t *testing.T) {
+	for way, want := range map[Way]Way{"": "", auto: "", GRPC: GRPC, WebSocket: WebSocket, GRPCWeb: GRPCWeb} {
+		d, err := NewDialer("https://edge.example.com", WithWay(way))
+		if err != nil || d.o.way != want {
+			t.Errorf("WithWay(%q): %v", way, err)
+			continue
+		}
+		d.Close()
+	}
+	if _, err := NewDialer("https://edge.example.com", WithWay("websockets")); err == nil {
+		t.Error("WithWay(\"websockets\") is no error")
+	}
+}
