@@ -44,7 +44,7 @@ type Dialer struct {
 	mu     sync.Mutex
 	pace   pace
 	closed bool
-	conns  map[*conn]bool
+	conns  map[*conn]Status // the Status by each
 	status Status
 	web    *webEnd // nil: gRPC-Web isn't used
 
@@ -58,7 +58,7 @@ func NewDialer(target string, opts ...Option) (*Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dialer{target: t, conns: make(map[*conn]bool), o: options{improveAfter: time.Minute, pingAfter: pingAfter}}
+	d := &Dialer{target: t, conns: make(map[*conn]Status), o: options{improveAfter: time.Minute, pingAfter: pingAfter}}
 	d.net.Turns = new(network.Turns)
 	for _, o := range append([]Option{WithProxy("")}, opts...) {
 		if err := o(d); err != nil {
@@ -84,7 +84,7 @@ func (d *Dialer) Close() {
 	d.mu.Lock()
 	d.closed = true
 	open := d.conns
-	d.conns = make(map[*conn]bool)
+	d.conns = make(map[*conn]Status)
 	web := d.web
 	d.mu.Unlock()
 	for c := range open {
@@ -127,17 +127,18 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	defer context.AfterFunc(d.ctx, cancel)() //nolint:contextcheck // the end of the Dialer is another one
 	found := d.race(ctx)
 	kept := found.err == nil && d.keep(found) //nolint:contextcheck // what improves it later ends with the connection
-	d.tried(attempt, found.err, found.err != nil && errors.Is(caller.Err(), context.Canceled))
-	if found.err != nil {
-		if d.ctx.Err() != nil {
-			found.err = errClosed
-		}
+	givenUp := found.err != nil && errors.Is(caller.Err(), context.Canceled)
+	d.tried(attempt, found.err, givenUp)
+	switch {
+	case d.ctx.Err() != nil, found.err == nil && !kept:
+		closeConn(&found) // nobody has it
+		return nil, errClosed
+	case givenUp:
+		d.note(Status{State: connectivity.Idle})
+		return nil, context.Cause(caller)
+	case found.err != nil:
 		d.note(Status{State: connectivity.TransientFailure, Err: found.err})
 		return nil, found.err
-	}
-	if !kept {
-		_ = found.conn.Close() // nobody has it
-		return nil, errClosed
 	}
 	if found.conn.state == nil {
 		return found.conn, nil
@@ -203,14 +204,14 @@ func (d *Dialer) own(o opened) bool {
 		return false
 	}
 	c := o.conn
-	d.conns[c] = true
 	if d.o.way == "" && c.way != GRPC {
 		d.work.Go(func() { d.improve(c) })
 	}
 	if c.watched {
 		d.work.Go(func() { d.watch(c) })
 	}
-	d.setStatus(Status{State: connectivity.Ready, Way: c.way, TwoWay: !o.half(), Latency: o.rtt})
+	d.conns[c] = Status{State: connectivity.Ready, Way: c.way, TwoWay: !o.half(), Latency: o.rtt}
+	d.setStatus(d.conns[c])
 	return true
 }
 
@@ -229,12 +230,19 @@ func (d *Dialer) disown(c *conn) bool {
 	if d.closed {
 		return false
 	}
+	by := d.conns[c]
 	delete(d.conns, c)
-	if len(d.conns) > 0 {
-		return true
-	}
 	d.dropWeb()
-	d.setStatus(Status{State: connectivity.Idle})
+	if d.status != by {
+		return true // it is that of another one, or there hasn't been one since
+	}
+	left := Status{State: connectivity.Idle}
+	for other, s := range d.conns {
+		if !other.retired.Load() {
+			left = s
+		}
+	}
+	d.setStatus(left)
 	return true
 }
 

@@ -24,13 +24,17 @@ func (d *Dialer) Status() Status {
 	return d.status
 }
 
-// note notes a status without a connection, unless there is one.
+// note notes a status without a connection, unless there is one. While a better one is looked for,
+// one that is retired counts.
 func (d *Dialer) note(s Status) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.conns) == 0 {
-		d.setStatus(s)
+	for c := range d.conns {
+		if s.State == connectivity.Connecting || !c.retired.Load() {
+			return
+		}
 	}
+	d.setStatus(s)
 }
 
 // setStatus notes a change, and has it told. mu is held, so that changes are told in their order.

@@ -18,13 +18,13 @@ import (
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
-// keepPipe has the Dialer keep a connection whose other end does nothing.
-func keepPipe(t testing.TB, d *Dialer) *conn {
+// keepPipe has the Dialer keep a connection by a way whose other end does nothing.
+func keepPipe(t testing.TB, d *Dialer, way Way) *conn {
 	t.Helper()
 	near, far := net.Pipe()
 	t.Cleanup(func() { _ = far.Close() }) // a pipe's never fails
-	c := newConn(near, GRPC, nil)
-	if !d.keep(opened{conn: c, lesson: lesson{way: GRPC}}) {
+	c := newConn(near, way, nil)
+	if !d.keep(opened{conn: c, lesson: lesson{way: way}}) {
 		t.Fatal("it wasn't kept")
 	}
 	return c
@@ -42,7 +42,7 @@ func TestStuckListener(t *testing.T) {
 		}))
 		began := time.Now()
 		for range 2 * maxChanges {
-			c := keepPipe(t, d)
+			c := keepPipe(t, d, GRPC)
 			if s := d.Status(); s.State != connectivity.Ready {
 				t.Error(s)
 			}
@@ -70,6 +70,57 @@ func TestStuckListener(t *testing.T) {
 	})
 }
 
+// TestStatusIsOfWhatIsLeft: a connection that is lost leaves the status of another one, unless that
+// is retired: then no new call has a way.
+func TestStatusIsOfWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, parts.Places{})
+		left := keepPipe(t, d, WebSocket)
+		_ = keepPipe(t, d, GRPC).Close() // a pipe's never fails
+		if s := d.Status(); s.State != connectivity.Ready || s.Way != WebSocket {
+			t.Errorf("with one left: %+v", s)
+		}
+		lost := keepPipe(t, d, GRPC)
+		left.retire()
+		_ = lost.Close() // a pipe's never fails
+		if s := d.Status(); s.State != connectivity.Idle {
+			t.Errorf("with a retired one left: %+v", s)
+		}
+		if _, err := d.Dial(t.Context()); err == nil || d.Status().State != connectivity.TransientFailure {
+			t.Errorf("without an edge: %v, %+v", err, d.Status())
+		}
+		_ = left.Close() // a pipe's never fails
+		if s := d.Status(); s.State != connectivity.TransientFailure {
+			t.Errorf("at the end: %+v", s)
+		}
+		d.Close()
+	})
+}
+
+// TestGivenUp: a caller that gives up learns that, and it says nothing about the network.
+func TestGivenUp(t *testing.T) {
+	ln := parts.Listen(t, "127.0.0.1:0")
+	d, err := NewDialer("http://"+ln.Addr().String(), WithProxy("none"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		c, _ := ln.Accept() // it fails with the test
+		cancel(enough)
+		accepted <- c
+	}()
+	if _, err := d.Dial(ctx); !errors.Is(err, enough) || d.Status().State != connectivity.Idle {
+		t.Errorf("%v, %+v", err, d.Status())
+	}
+	if c := <-accepted; c != nil {
+		_ = c.Close() // it may be closed
+	}
+}
+
 // TestListenerCallsBack: the function may call the Dialer, and is told each change in its order,
 // the last one before Close returns.
 func TestListenerCallsBack(t *testing.T) {
@@ -84,7 +135,7 @@ func TestListenerCallsBack(t *testing.T) {
 				go d.Close() // the test waits for it
 			}
 		}))
-		_ = keepPipe(t, d).Close() // a pipe's never fails
+		_ = keepPipe(t, d, GRPC).Close() // a pipe's never fails
 		if _, err := d.Dial(t.Context()); err == nil {
 			t.Error("there is an edge")
 		}
