@@ -9,8 +9,6 @@ import (
 	"os/signal"
 	"slices"
 
-	"golang.org/x/term"
-
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
 )
 
@@ -42,18 +40,19 @@ func run(ctx context.Context, command []string, address string) error {
 	cmd.Env = append(os.Environ(), "CULVERT_DIAL="+address)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, passed...)
-	defer signal.Stop(signals)
+	if noticed := slices.DeleteFunc(slices.Clone(passed), signal.Ignored); len(noticed) > 0 { // nohup's are the command's, too
+		signal.Notify(signals, noticed...)
+		defer signal.Stop(signals)
+	}
 	if err := cmd.Start(); err != nil {
 		return &StartError{command[0], err}
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	onTerminal := term.IsTerminal(int(os.Stdin.Fd()))
 	for {
 		select {
 		case s := <-signals:
-			if passesOn(s, onTerminal) {
+			if passesOn(s, onTerminal()) {
 				_ = cmd.Process.Signal(s) // it fails only once the command has ended
 			}
 		case err := <-ended:
