@@ -226,6 +226,36 @@ func TestDialOnce(t *testing.T) {
 	}
 }
 
+// TestDialOnceOnATerminal: the command gets Ctrl-C once, from the terminal, wherever its input comes
+// from.
+func TestDialOnceOnATerminal(t *testing.T) {
+	master, slave := openTerminal(t)
+	const counts = `n=0; trap 'n=$((n+1)); echo "INT $n"' INT; trap 'kill $p; echo "TERM after $n"; exit 5' TERM; sleep 600 & p=$!; echo ready; while :; do wait; done`
+	cmd := exec.Command(culvertProgram, "dial", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--proxy", "none", "--once", "--", "sh", "-c", counts)
+	cmd.Stdout, cmd.Stderr, cmd.Env = slave, slave, environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1}
+	p := &process{name: "dial", cmd: cmd, output: newOutput(), exited: make(chan struct{})}
+	p.follow(t, master, slave)
+	said := func(want string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, _, err := p.output.find(ctx, 0, func(l string) bool { return strings.Contains(l, want) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said("ready")
+	if _, err := master.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	said("INT 1")
+	p.signal(t, syscall.SIGTERM) // dial has passed on by then what it passes on
+	said("TERM after 1")
+	if code := p.wait(t, patience); code != 5 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // TestDialTellsSystemd when its port is open and when it ends.
 func TestDialTellsSystemd(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")

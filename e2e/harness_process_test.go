@@ -36,7 +36,10 @@ func startSpawner() (stop func()) {
 	work.Go(func() {
 		runtime.LockOSThread()
 		for o := range orders {
-			o.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			if o.cmd.SysProcAttr == nil {
+				o.cmd.SysProcAttr = new(syscall.SysProcAttr)
+			}
+			o.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 			o.done <- o.cmd.Start()
 		}
 	})
