@@ -2,12 +2,12 @@ package wire
 
 import (
 	"errors"
-	"math"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/internal/ping"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -20,9 +20,7 @@ import (
 // and count after them.
 const (
 	silencePatience = 10 * time.Second
-	silenceLook     = 2 * time.Second // between looks at an unanswered PING
 	earlyPings      = 2
-	latePingEvery   = 5*time.Minute + 10*time.Second
 )
 
 // MinKeepalive is the shortest interval of backend.keepalive that counts.
@@ -49,11 +47,8 @@ type silence struct {
 	pings    int // pings since the backend last sent HEADERS or DATA
 	lastPing time.Time
 
-	asked    bool      // the backend was pinged, or will be as soon as the connection takes a PING
+	wait     ping.Wait // it runs once the backend was pinged, or will be as soon as the connection takes a PING
 	position uint64    // the PING's place in the bytes sent, as acked counts them
-	acked    uint64    // acknowledged bytes at the last look
-	answerBy time.Time // when the backend is given up
-	nextLook time.Time
 }
 
 // A silenceStep is the action that a look asks of its caller.
@@ -76,7 +71,7 @@ func (s *silence) sent(now time.Time) {
 // the pings before them. now counts only if every is set.
 func (s *silence) heard(now time.Time, message bool) {
 	s.since, s.last = time.Time{}, now
-	s.asked = false
+	s.wait.End()
 	if message {
 		s.pings = 0
 	}
@@ -91,8 +86,8 @@ func (s *silence) pinged(now time.Time) {
 // next returns when to look, or the zero time if there is no reason to.
 func (s *silence) next() time.Time {
 	switch {
-	case s.asked:
-		return s.nextLook
+	case s.wait.Running():
+		return s.wait.Next()
 	case s.open == 0: // nobody waits: the next stream's HEADERS begin it
 		return time.Time{}
 	}
@@ -122,55 +117,28 @@ func (s *silence) suspects() time.Time {
 	if s.pings < earlyPings {
 		return due
 	}
-	if allowed := s.lastPing.Add(latePingEvery); allowed.After(due) {
+	if allowed := s.lastPing.Add(ping.Seldom); allowed.After(due) {
 		return allowed
 	}
 	return due
 }
 
 // look decides the next action. acked is how many of the sent bytes the backend's
-// kernel has acknowledged. If unread is set, bytes wait to be read: then the backend
-// isn't silent, but culvert is late to read.
+// kernel has acknowledged. If unread is set, bytes wait to be read.
 func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 	next := s.next()
-	if next.IsZero() || now.Before(next) {
+	switch {
+	case next.IsZero() || now.Before(next):
 		return silenceNothing
-	}
-	if !s.asked {
-		s.asked = true
+	case !s.wait.Running():
 		_, s.regular = s.due()
-		s.position = math.MaxUint64 // it isn't sent
-		s.wait(now, acked)
+		s.position = ping.Unsent
+		s.wait.Begin(now, s.timeout, acked)
 		return silenceAsk
-	}
-	// A PING behind other bytes on a slow path has not arrived yet. And a process
-	// that was stopped for a while has not yet read the bytes that arrived meanwhile.
-	onItsWay := s.acked < s.position && acked > s.acked
-	wasStopped := now.Sub(s.nextLook) > silenceLook
-	if onItsWay || wasStopped || unread {
-		s.wait(now, acked)
-		return silenceNothing
-	}
-	if !now.Before(s.answerBy) {
+	case s.wait.Look(now, s.position, acked, unread):
 		return silenceGiveUp
 	}
-	s.acked = acked
-	s.lookAgain(now)
 	return silenceNothing
-}
-
-// wait gives the backend the full time to answer.
-func (s *silence) wait(now time.Time, acked uint64) {
-	s.acked = acked
-	s.answerBy = now.Add(s.timeout)
-	s.lookAgain(now)
-}
-
-func (s *silence) lookAgain(now time.Time) {
-	s.nextLook = now.Add(silenceLook)
-	if s.answerBy.Before(s.nextLook) {
-		s.nextLook = s.answerBy
-	}
 }
 
 // A silenceWatch is the silence of one connection with its clock: it pings the
@@ -239,7 +207,7 @@ func (w *silenceWatch) streams(n int) {
 func (w *silenceWatch) wants() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.s.asked && w.s.position == math.MaxUint64
+	return w.s.wait.Running() && w.s.position == ping.Unsent
 }
 
 // pinged notes that the PING was written.

@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
-	"math"
 	"net"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 
+	"github.com/culvert-grpc/culvert/internal/ping"
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
@@ -22,8 +22,6 @@ import (
 type silenceScript struct {
 	silence
 	at        time.Duration
-	acked     uint64
-	unread    bool
 	pinged    []time.Duration
 	gaveUp    time.Duration // 0: not
 	answering bool
@@ -52,11 +50,11 @@ func (s *silenceScript) until(end time.Duration) {
 }
 
 func (s *silenceScript) lookNow() {
-	switch s.look(s.now(), s.acked, s.unread) {
+	switch s.look(s.now(), 0, false) {
 	case silenceAsk:
 		s.pinged = append(s.pinged, s.at)
 		s.silence.pinged(s.now())
-		s.position = s.acked
+		s.position = 0
 		if s.answering {
 			s.heard(s.now(), false)
 		}
@@ -171,43 +169,6 @@ func TestSilence(t *testing.T) {
 			s.heard(s.now(), false)
 			s.until(60 * minute)
 		}, []time.Duration{10 * sec}, 0},
-		"culvert was stopped and the backend is silent": {func(s *silenceScript) {
-			s.sent(s.now())
-			s.until(11 * sec)
-			s.at = 45 * sec
-			s.until(60 * minute)
-		}, []time.Duration{10 * sec}, 55 * sec},
-		"bytes wait to be read": {func(s *silenceScript) {
-			s.sent(s.now())
-			s.until(11 * sec)
-			s.unread = true
-			s.until(5 * minute)
-			s.unread = false
-			s.until(60 * minute)
-		}, []time.Duration{10 * sec}, 310 * sec},
-		"the ping is still behind other bytes": {func(s *silenceScript) {
-			s.sent(s.now())
-			s.until(10 * sec)
-			s.position = 1000
-			for s.acked < 1000 { // 20 of them a second
-				s.acked += 20
-				s.until(s.at + sec)
-			}
-			s.until(60 * minute)
-		}, []time.Duration{10 * sec}, 70 * sec},
-		"bytes behind the ping prove nothing": {func(s *silenceScript) {
-			s.sent(s.now())
-			for range 60 {
-				s.acked++
-				s.until(s.at + sec)
-			}
-		}, []time.Duration{10 * sec}, 20 * sec},
-		"nothing gets on, the ping neither": {func(s *silenceScript) {
-			s.sent(s.now())
-			s.until(10 * sec)
-			s.position = 1000
-			s.until(60 * minute)
-		}, []time.Duration{10 * sec}, 20 * sec},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &silenceScript{}
@@ -246,7 +207,8 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 				cuts = cuts[1:]
 			}
 			c.watch.mu.Lock()
-			c.watch.s.asked, c.watch.s.position = true, math.MaxUint64 // a ping is due
+			c.watch.s.wait.Begin(time.Now(), rules.PingTimeout, 0)
+			c.watch.s.position = ping.Unsent // a ping is due
 			c.watch.mu.Unlock()
 			c.offer(ownFrame{bytes: silencePing})
 			if _, err := c.Write(rest[:n]); err != nil {
