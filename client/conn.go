@@ -39,7 +39,8 @@ type conn struct {
 
 	retired atomic.Bool
 
-	// In nanoseconds of Unix time.
+	// In nanoseconds of Unix time, by now.
+	began time.Time
 	read  atomic.Int64 // when bytes last came
 	asked atomic.Int64 // when the first bytes went that nothing has followed; 0: something has
 
@@ -53,10 +54,13 @@ type conn struct {
 }
 
 func newConn(raw net.Conn, way Way, state *tls.ConnectionState) *conn {
-	c := &conn{Conn: raw, way: way, state: state, remote: raw.RemoteAddr()}
+	c := &conn{Conn: raw, way: way, state: state, remote: raw.RemoteAddr(), began: time.Now()}
 	c.doomed, c.doom = context.WithCancel(context.Background())
 	return c
 }
+
+// now is the time as if nobody had set the clock since the connection began.
+func (c *conn) now() int64 { return c.began.Add(time.Since(c.began)).UnixNano() }
 
 // A secureConn is a conn with TLS.
 type secureConn struct{ *conn }
@@ -79,7 +83,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 func (c *conn) write(p []byte) (int, error) {
-	c.asked.CompareAndSwap(0, time.Now().UnixNano())
+	c.asked.CompareAndSwap(0, c.now())
 	if !c.watched {
 		return c.Conn.Write(p)
 	}
@@ -108,7 +112,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		n, err := c.Conn.Read(p)
 		c.frames.Pass(p[:n])
 		if n > 0 {
-			c.read.Store(time.Now().UnixNano())
+			c.read.Store(c.now())
 			c.asked.Store(0)
 		}
 		switch {
@@ -152,8 +156,8 @@ func (c *conn) silent() bool {
 	if c.watched || c.way == GRPCWeb || c.gone.Load() {
 		return c.gone.Load()
 	}
-	asked := c.asked.Load()
-	return asked != 0 && time.Since(time.Unix(0, asked)) >= pingTimeout/2 && time.Since(time.Unix(0, c.read.Load())) >= pingAfter
+	asked, now := c.asked.Load(), c.now()
+	return asked != 0 && time.Duration(now-asked) >= pingTimeout/2 && time.Duration(now-c.read.Load()) >= pingAfter
 }
 
 // restoreDeadline sets grpc-go's deadline, and reports whether it isn't over.

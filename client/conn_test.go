@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/culvert-grpc/culvert/internal/parts"
 	"github.com/culvert-grpc/culvert/internal/socket"
@@ -149,7 +150,7 @@ func TestEndsThatAreNotSilence(t *testing.T) {
 				d.target.Host = name // the memory is the process's
 				c := newConn(parts.Buffered(near), test.way, nil)
 				c.remote = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443}
-				c.read.Store(time.Now().UnixNano()) // as prove does
+				c.read.Store(c.now()) // as prove does
 				if !d.keep(opened{conn: c, lesson: lesson{way: test.way}}) {
 					t.Fatal("it wasn't kept")
 				}
@@ -163,6 +164,38 @@ func TestEndsThatAreNotSilence(t *testing.T) {
 				parts.Elapse(time.Minute) // the buffers' goroutines
 			})
 		})
+	}
+}
+
+// TestClockSetBack: a clock that is set back hides no silence.
+func TestClockSetBack(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := newConn(parts.Buffered(near), GRPC, nil)
+	defer c.Close()
+	// The connection has begun when the clock was an hour ahead. In a time.Time with a monotonic
+	// clock, the seconds are above 30 bits of nanoseconds.
+	before := c.began
+	*(*uint64)(unsafe.Pointer(&c.began)) += 3600 << 30 // no function moves one of the clocks only
+	if c.began.Round(0).Sub(before.Round(0)) != time.Hour || c.began.Sub(before) != 0 {
+		t.Fatalf("%v was %v", c.began, before)
+	}
+	go func() { _, _ = io.Copy(far, far) }() // until it is closed
+	write(t, c)
+	if age := time.Duration(c.now() - c.asked.Load()); age < 0 || age > time.Minute {
+		t.Errorf("it was written %v ago", age)
+	}
+	if _, err := io.ReadFull(c, make([]byte, len(goAway))); err != nil {
+		t.Fatal(err)
+	}
+	if age := time.Duration(c.now() - c.read.Load()); age < 0 || age > time.Minute {
+		t.Errorf("it was read %v ago", age)
+	}
+	write(t, c)
+	c.read.Add(-int64(pingAfter))
+	c.asked.Add(-int64(pingAfter))
+	if !c.silent() {
+		t.Error("it isn't silent")
 	}
 }
 

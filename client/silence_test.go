@@ -129,7 +129,7 @@ func TestSilentAndOpen(t *testing.T) {
 		if c.way != want {
 			t.Errorf("the way is %s, want %s", c.way, want)
 		}
-		past := time.Now().Add(-pingAfter - pingTimeout).UnixNano()
+		past := c.now() - int64(pingAfter+pingTimeout)
 		c.read.Store(past)
 		c.asked.Store(past)
 	}

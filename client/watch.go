@@ -52,7 +52,7 @@ func (d *Dialer) watch(c *conn) {
 		case <-timer.C:
 		}
 		read := c.read.Load()
-		quiet := time.Since(time.Unix(0, read))
+		quiet := time.Duration(c.now() - read)
 		asks := c.Pings() || c.asked.Load() != 0 && time.Since(last) >= seldom
 		switch {
 		case quiet < d.o.pingAfter:
@@ -89,7 +89,7 @@ func (c *conn) pingBetween() bool {
 		return false
 	}
 	if c.due.Swap(false) {
-		c.asked.CompareAndSwap(0, time.Now().UnixNano())
+		c.asked.CompareAndSwap(0, c.now())
 		_, _ = c.Conn.Write(pingFrame) // the reader meets the same error
 	}
 	return true
