@@ -44,10 +44,11 @@ type conn struct {
 	read  atomic.Int64 // when bytes last came
 	asked atomic.Int64 // when the first bytes went that nothing has followed; 0: something has
 
-	writing sync.Mutex     // if it is watched
-	out     frame.Follower // what has been written; writing guards it
-	due     atomic.Bool    // a ping, once the frame that is being written has ended
-	gone    atomic.Bool    // the edge is silent
+	writing  sync.Mutex     // if it is watched
+	out      frame.Follower // what has been written; writing guards it
+	due      atomic.Bool    // a ping, once the frame that is being written has ended
+	position atomic.Uint64  // of the ping in the bytes sent, or ping.Unsent
+	gone     atomic.Bool    // the edge is silent
 
 	mu       sync.Mutex // held over the deadlines of reads, so that the last one is the right one
 	deadline time.Time  // of reads, as grpc-go has set it

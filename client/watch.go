@@ -2,12 +2,12 @@ package client
 
 import (
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
 
 	"github.com/culvert-grpc/culvert/client/internal/frame"
+	"github.com/culvert-grpc/culvert/internal/ping"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -16,9 +16,6 @@ import (
 const (
 	pingAfter   = 8 * time.Second // boxes may end what is quiet for 10 s
 	pingTimeout = 4 * time.Second
-
-	// seldom is the interval of pings that each server of gRPC forgives.
-	seldom = 5*time.Minute + 10*time.Second
 )
 
 var errGone = errors.New("the edge, or something on the way, sends nothing any more, not even the answer to a ping")
@@ -33,40 +30,40 @@ var pingFrame = frame.Make(http2.FramePing, []byte("culvert!")...)
 // watch pings the edge while calls run and nothing comes, until the connection ends. grpc-go's
 // own keep-alive would be the same for each edge.
 func (d *Dialer) watch(c *conn) {
+	var wait ping.Wait
 	var last time.Time // of a ping
-	timer := time.NewTimer(d.o.pingAfter)
-	defer timer.Stop()
-	var awaited atomic.Int64 // c.read when the last ping became due
-	giveUp := time.AfterFunc(time.Hour, func() {
-		if c.read.Load() == awaited.Load() {
-			c.gone.Store(true)
-			socket.Cut(c.Conn) // it ends a Write that is stuck, too
-		}
-	})
-	giveUp.Stop() // until there is a ping
-	defer giveUp.Stop()
-	for {
+	var read int64     // as c.read
+	for next := d.o.pingAfter; ; {
 		select {
 		case <-c.doomed.Done():
 			return
-		case <-timer.C:
+		case <-time.After(next):
 		}
-		read := c.read.Load()
-		quiet := time.Duration(c.now() - read)
-		asks := c.Pings() || c.asked.Load() != 0 && time.Since(last) >= seldom
+		unread := socket.Readable(c.Conn) // asked before c.read: then what was unread may be in it
+		acked, _ := socket.Sent(c.Conn)
+		if came := c.read.Load(); came != read {
+			read = came
+			wait.End()
+		}
+		now, quiet := time.Now(), time.Duration(c.now()-read)
+		asks := c.Pings() || c.asked.Load() != 0 && now.Sub(last) >= ping.Seldom
+		next = d.o.pingAfter
 		switch {
+		case wait.Look(now, c.position.Load(), acked, unread):
+			c.gone.Store(true)
+			socket.Cut(c.Conn) // it ends a Write that is stuck, too
+			return
+		case wait.Running():
+			next = wait.Next().Sub(now)
 		case quiet < d.o.pingAfter:
-			timer.Reset(d.o.pingAfter - quiet)
-		case d.calls.Load() == 0 || !asks:
-			timer.Reset(d.o.pingAfter)
-		default:
-			last = time.Now()
-			if awaited.Swap(read) != read {
-				giveUp.Reset(pingTimeout)
-			}
+			next -= quiet
+		case d.calls.Load() > 0 && asks:
+			last = now
+			c.position.Store(ping.Unsent)
+			wait.Begin(now, pingTimeout, acked)
+			next = wait.Next().Sub(now)
 			c.due.Store(true)
 			c.pingIfDue()
-			timer.Reset(d.o.pingAfter)
 		}
 	}
 }
@@ -90,6 +87,8 @@ func (c *conn) pingBetween() bool {
 	}
 	if c.due.Swap(false) {
 		c.asked.CompareAndSwap(0, c.now())
+		acked, before := socket.Sent(c.Conn)
+		c.position.Store(acked + before)
 		_, _ = c.Conn.Write(pingFrame) // the reader meets the same error
 	}
 	return true

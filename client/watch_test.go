@@ -3,7 +3,11 @@ package client
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -103,6 +107,79 @@ func TestPings(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSlowUpload: an upload on a slow link, behind which a ping waits, isn't silence.
+func TestSlowUpload(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells what has arrived")
+	}
+	const size, rate = 512 << 10, 64 << 10
+	ln := parts.Listen(t, "127.0.0.1:0")
+	parts.ServeBackend(t, ln, func(s grpc.ServerStream) error {
+		var m []byte
+		if method, _ := grpc.MethodFromServerStream(s); method != "/a.B/C" {
+			return status.Error(codes.Unimplemented, "unknown service")
+		}
+		return errors.Join(s.RecvMsg(&m), s.SendMsg(fmt.Append(nil, len(m))))
+	}, grpc.InitialWindowSize(8*size), grpc.InitialConnWindowSize(8*size)) // it opens no window meanwhile
+	c, err := NewClient("http://edge.test", WithWay(GRPC), WithProxy("none"), WithConnectTo(slowLink(t, ln.Addr().String(), rate)),
+		WithGRPC(grpc.WithDefaultCallOptions(grpc.ForceCodecV2(parts.BytesCodec{}))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var took time.Duration
+	for _, n := range []int{1, size} { // at the second one, all settings have come
+		begun := time.Now()
+		var reply []byte
+		err := c.Invoke(parts.Within(t, parts.Patience), "/a.B/C", make([]byte, n), &reply)
+		if took = time.Since(begun); err != nil || string(reply) != fmt.Sprint(n) {
+			t.Errorf("%d bytes after %v: %q, %v", n, took, reply, err)
+		}
+	}
+	if took < pingAfter+pingTimeout {
+		t.Errorf("it took only %v", took)
+	}
+	if known := recall(c.d.where(), time.Now()); known.silent != "" {
+		t.Errorf("the lesson is %+v", known)
+	}
+}
+
+// slowLink returns the address of a link to another one, which takes at most so many bytes in a
+// second.
+func slowLink(t testing.TB, to string, rate int) string {
+	ln := parts.Listen(t, "127.0.0.1:0")
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			from, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_ = from.(*net.TCPConn).SetReadBuffer(8 << 10) // otherwise all is acknowledged at once
+			work.Go(func() {
+				defer from.Close()
+				onward, err := new(net.Dialer).DialContext(t.Context(), "tcp", to)
+				if err != nil {
+					return
+				}
+				defer onward.Close()
+				work.Go(func() { _, _ = io.Copy(from, onward) }) // until either is closed
+				for err == nil {
+					var n int64
+					n, err = io.CopyN(onward, from, int64(rate)/20)
+					<-time.After(time.Duration(n) * time.Second / time.Duration(rate))
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close() // it may be closed
+		work.Wait()    // the client has closed its end
+	})
+	return ln.Addr().String()
 }
 
 // serveStock serves gRPC by grpc-go, with its usual rules for pings. It names culvert in a detail.
