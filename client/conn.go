@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -121,6 +122,8 @@ func (c *conn) Read(p []byte) (int, error) {
 			err = errGone
 		case errors.Is(err, syscall.ETIMEDOUT): // TCP has noticed
 			c.gone.Store(true)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+			c.asked.Store(0) // the other end has spoken, or a box
 		}
 		// A connection in memory may time out even once its deadline is another one: bufconn's
 		// timer is late.

@@ -2,10 +2,12 @@ package client
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,6 +136,10 @@ func TestEndsThatAreNotSilence(t *testing.T) {
 			parts.Elapse(12 * time.Second)
 			write(t, c)
 		}, false},
+		"idle, and ended by the other end":         {false, GRPC, idle(io.EOF), false},
+		"idle, and ended inside a WebSocket":       {false, WebSocket, idle(fmt.Errorf("frame: %w", io.ErrUnexpectedEOF)), false},
+		"idle, and reset":                          {false, GRPC, idle(&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}), false},
+		"idle, and nobody has ended it but itself": {false, GRPC, idle(net.ErrClosed), true},
 		"a ping of dial's without an answer": {false, WebSocket, func(t *testing.T, c *conn, _ net.Conn) {
 			parts.Elapse(10 * time.Second)
 			write(t, c)
@@ -166,6 +172,26 @@ func TestEndsThatAreNotSilence(t *testing.T) {
 		})
 	}
 }
+
+// idle writes a frame that nothing answers, and long afterwards reads the end of the connection.
+func idle(end error) func(*testing.T, *conn, net.Conn) {
+	return func(t *testing.T, c *conn, _ net.Conn) {
+		write(t, c)
+		parts.Elapse(12 * time.Second)
+		c.Conn = ending{c.Conn, end}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("it goes on")
+		}
+	}
+}
+
+// An ending connection has been ended.
+type ending struct {
+	net.Conn
+	err error
+}
+
+func (e ending) Read([]byte) (int, error) { return 0, e.err }
 
 // TestClockSetBack: a clock that is set back hides no silence.
 func TestClockSetBack(t *testing.T) {
