@@ -36,7 +36,6 @@ type conn struct {
 	// Read's own.
 	replay []byte // whole frames that come first
 	frames frame.Follower
-	told   bool // the GOAWAY has been read
 
 	retired atomic.Bool
 
@@ -97,7 +96,8 @@ func (c *conn) write(p []byte) (int, error) {
 }
 
 // Read reads what prove has left, and then from the connection. Once the connection is retired,
-// it adds a GOAWAY between two frames.
+// it adds a GOAWAY between two frames, if there was none: a further one may not name a higher
+// stream. RFC 9113 §6.8.
 func (c *conn) Read(p []byte) (int, error) {
 	for {
 		if len(c.replay) > 0 {
@@ -105,8 +105,8 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.replay = c.replay[n:]
 			return n, nil
 		}
-		if c.retired.Load() && !c.told && c.frames.Between() {
-			c.told = true
+		if c.retired.Load() && c.frames.Between() && !c.frames.Seen(http2.FrameGoAway) {
+			c.frames.Pass(goAway)
 			c.restoreDeadline()
 			c.replay = append(c.replay, goAway...)
 			continue

@@ -13,6 +13,9 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/net/http2"
+
+	"github.com/culvert-grpc/culvert/client/internal/frame"
 	"github.com/culvert-grpc/culvert/internal/parts"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
@@ -58,6 +61,26 @@ func TestRetireSparesCalls(t *testing.T) {
 	read(len(pingFrame))
 	if want := slices.Concat(goAway, pingFrame); !bytes.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestRetireAfterGoAway: a retired connection gives grpc-go no GOAWAY that names a higher stream than
+// the edge's own did, and goes on.
+func TestRetireAfterGoAway(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := newConn(near, WebSocket, nil)
+	defer c.Close()
+	own := frame.Make(http2.FrameGoAway, 0, 0, 0, 1, 0, 0, 0, 0)
+	want := slices.Concat(pingFrame, own, pingFrame)
+	go func() { // until it is read, or far is closed
+		_, _ = far.Write(want[:len(want)-len(pingFrame)])
+		c.retire()
+		_, _ = far.Write(pingFrame)
+	}()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
 	}
 }
 

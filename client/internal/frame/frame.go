@@ -31,11 +31,15 @@ func Make(kind http2.FrameType, payload ...byte) []byte {
 type Follower struct {
 	head [HeaderBytes]byte
 	have int
-	left int // of the payload
+	left int    // of the payload
+	seen uint32 // a bit for each kind
 }
 
 // Between reports whether the next byte begins a frame.
 func (f *Follower) Between() bool { return f.have == 0 && f.left == 0 }
+
+// Seen reports whether the header of a frame of this kind has passed.
+func (f *Follower) Seen(kind http2.FrameType) bool { return f.seen&(1<<kind) != 0 }
 
 // Pass follows further bytes.
 func (f *Follower) Pass(p []byte) {
@@ -50,6 +54,7 @@ func (f *Follower) Pass(p []byte) {
 		p = p[n:]
 		if f.have += n; f.have == HeaderBytes {
 			f.have, f.left = 0, Length(f.head[:])
+			f.seen |= 1 << f.head[3]
 		}
 	}
 }
