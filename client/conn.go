@@ -124,6 +124,8 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.gone.Store(true)
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 			c.asked.Store(0) // the other end has spoken, or a box
+		case err != nil && !socket.TimedOut(err) && c.silent(): // who uses it has given it up
+			c.gone.Store(true)
 		}
 		// A connection in memory may time out even once its deadline is another one: bufconn's
 		// timer is late.

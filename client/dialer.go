@@ -282,10 +282,10 @@ func (d *Dialer) those(is func(*conn) bool) (conns []*conn) {
 	return conns
 }
 
-// judge distrusts the ways of connections that are silent and still open: grpc-go asks for a new
-// connection before it closes such a one.
+// judge distrusts the ways of connections that are given up for their silence and still open:
+// grpc-go asks for a new connection before it closes such a one.
 func (d *Dialer) judge() {
-	for _, c := range d.those((*conn).silent) {
+	for _, c := range d.those(func(c *conn) bool { return c.gone.Load() }) {
 		distrust(d.where(), c, time.Now())
 	}
 }

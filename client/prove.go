@@ -47,7 +47,7 @@ func (c *conn) prove(ctx context.Context, pings int) (rtt time.Duration, err err
 		case kind == http2.FramePing && flags.Has(http2.FlagPingAck) && bytes.Equal(f[frame.HeaderBytes:], ping):
 			rtt = time.Since(begun)
 			if pings--; pings == 0 {
-				c.read.Store(time.Now().UnixNano())
+				c.read.Store(c.now())
 				return rtt, nil
 			}
 			begun = time.Now()

@@ -22,6 +22,7 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 	"github.com/culvert-grpc/culvert/internal/parts"
 	"github.com/culvert-grpc/culvert/internal/parts/box"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // awaitDistrust waits until the way is known to have gone silent.
@@ -132,6 +133,10 @@ func TestSilentAndOpen(t *testing.T) {
 		past := c.now() - int64(pingAfter+pingTimeout)
 		c.read.Store(past)
 		c.asked.Store(past)
+		socket.Cut(c.Conn)
+		if _, err := io.Copy(io.Discard, c); err == nil {
+			t.Error("a connection that was cut has no error")
+		}
 	}
 }
 
