@@ -163,7 +163,8 @@ async function call(dice: Dice, id: string, path: string, open: Awaited<ReturnTy
     error = e;
   }
   const writeError = await writing;
-  if (limited && writeError instanceof H2Error && writeError.code === 1 && writeError.message.startsWith("reset by the server")) {
+  const refused = (e: unknown) => e instanceof H2Error && e.code === 1 && e.message.startsWith("reset by the server");
+  if (limited && (refused(writeError) || (refused(error) && head.length === 0))) {
     // x/net/http2 counts a stream until it has noted that its end is written. One that comes before that is over the limit
     // ("They should know better").
     return;
