@@ -236,7 +236,7 @@ const scenarios = {
     await shown();
     match(await text("possible"), /Bidirectional streams: no/, "possible");
     match(await text("verdicts"), /^Only unary calls and server streams pass[\s\S]*The WebSocket doesn't open/, "verdicts");
-    match(await text("settings"), /For pages\s+a client of gRPC-Web/, "settings");
+    match(await text("settings"), /For pages\s+@connectrpc\/connect-web/, "settings");
     match(await text("asks"), /Please allow WebSocket upgrades to 127\.0\.0\.1\./, "asks");
     match(await text("findings"), /grpc-web-stream\s+works/, "findings");
     // With the keyboard alone. Without its permission, the report is shown in place of the clipboard's copy.
