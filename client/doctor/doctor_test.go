@@ -74,6 +74,7 @@ func TestEachBox(t *testing.T) {
 		"chunked is not found":         {box.Options{Chunked: http.StatusNotFound}, Yes, []string{"way-websocket", "decrypted", "no-http2", "chunked-refused", "box-answered"}},
 		"the gateway is down":          {box.Options{Upgrade: box.Stripped, RefuseTypes: []string{"application/*", ""}, RefuseCode: http.StatusBadGateway}, CantTell, []string{"way-unknown", "decryption-unknown", "no-http2", "gateway-fails"}},
 		"all POSTs refused":            {box.Options{RefuseTypes: []string{"application/*"}, RefuseCode: http.StatusMethodNotAllowed}, Yes, []string{"way-websocket", "decrypted", "no-http2", "post-refused", "box-answered"}},
+		"all POSTs cut":                {box.Options{CutPosts: true}, Yes, []string{"way-websocket", "decrypted", "no-http2", "post-refused"}},
 		"wrong CA":                     {box.Options{Untrusted: true}, No, []string{"way-none", "tls-unknown-ca", "decryption-unknown"}},
 		"TLS cut":                      {box.Options{TLSCut: true}, No, []string{"way-none", "tls-cut"}},
 		"TLS silent":                   {box.Options{TLSHangs: true}, No, []string{"way-none", "tls-silent"}},

@@ -424,9 +424,21 @@ func (j *judge) connection() bool {
 	return true
 }
 
+// noPost reports whether a GET passes, that of the WebSocket, and no POST, whatever its content
+// type is.
+func (j *judge) noPost() bool {
+	return j.works(probeSocketHTTP2) && !slices.ContainsFunc([]Probe{probeWeb, probeTypeConnect, probeTypeJSON}, func(p Probe) bool {
+		return !slices.Contains(broken, j.findings[p].Result)
+	})
+}
+
 // web says what doesn't pass over HTTP/1.1.
 func (j *judge) web() {
-	if j.first(webRows) || !j.works(probeWeb) {
+	switch {
+	case j.noPost():
+		j.of("post-refused", probeWeb)
+		return
+	case j.first(webRows), !j.works(probeWeb):
 		return
 	}
 	j.first(chunkedRows)

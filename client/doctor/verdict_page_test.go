@@ -27,6 +27,7 @@ type pageRow struct {
 // pageChoices are the findings that a page can have.
 func pageChoices() [][]Finding {
 	box, own := &Answer{Status: 403, Says: "Access denied"}, &Answer{Culvert: true, Status: 403, Reason: "NO_ROUTE"}
+	noPost := &Answer{Status: 405}
 	result := func(r Result) Finding { return Finding{Result: r} }
 	because := func(r Result, c Cause) Finding { return Finding{Result: r, Cause: c} }
 	answered := func(a *Answer) Finding {
@@ -47,7 +48,7 @@ func pageChoices() [][]Finding {
 		{probeSocket, []Finding{works, works, works, hidden, silent}},
 		{probeSocketHTTP2, []Finding{works, works, works, deaf, silent, cut, failed}},
 		{probeSocketBidi, []Finding{works, works, works, silent, cut, failed, because(unknown, causeUnimplemented), because(unknown, causeQuota), because(unknown, causeServiceRefuses)}},
-		{probeWeb, append(fails, works, cut, refusedInGRPC)},
+		{probeWeb, append(fails, works, cut, refusedInGRPC, answered(noPost))},
 		{probeWebStream, append(fails, works, cut, held)},
 		{probeTypeConnect, fails},
 		{probeTypeJSON, fails},

@@ -43,6 +43,7 @@ type Options struct {
 	RefuseTypes   []string // content types that get its page: see isOneOf
 	RefuseCode    int      // the status of its page; 0: 403
 	RefuseServer  string   // Server in its page
+	CutPosts      bool     // it cuts the connection of each POST
 	Chunked       int      // the status of its answer to a request without Content-Length; 0: passes
 	HoldRequests  bool     // it sends a request on when it has all of it
 	HoldResponses bool     // it sends a response on when it has all of it

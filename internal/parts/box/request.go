@@ -81,6 +81,8 @@ func (b *Box) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case b.o.MaxHeader > 0 && headerBytes(r) > b.o.MaxHeader: // net/http grants 4 KiB more
 		b.refuse(w, http.StatusRequestHeaderFieldsTooLarge)
+	case b.o.CutPosts && r.Method == http.MethodPost:
+		panic(http.ErrAbortHandler)
 	case isOneOf(b.o.RefuseTypes, r.Header.Get("Content-Type")):
 		b.refuse(w, code)
 	case b.o.MaxBody > 0 && r.ContentLength > b.o.MaxBody:

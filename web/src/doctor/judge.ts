@@ -76,7 +76,13 @@ export function judge(found: Finding[], names: Record<string, string>): Judgemen
   };
 
   const web = () => {
-    const { result } = of("grpc-web");
+    const { result, answer } = of("grpc-web");
+    // No POST passes, whatever its content type is, and a GET does: that of the WebSocket.
+    const noPost = works("websocket-http2") && (["grpc-web", "type-connect", "type-json"] as const).every((p) => bad(p));
+    if (noPost || (result === "refused" && answer?.status === 405)) {
+      tell("post-refused", "grpc-web");
+      return;
+    }
     if (result !== "works") {
       result && tell(result === "refused" ? "grpc-web-refused" : result === "silent" ? "grpc-web-silent" : "grpc-web-cut", "grpc-web");
       return;
