@@ -231,7 +231,7 @@ async function run(base: URL, options: DiagnoseOptions, whole: AbortSignal): Pro
       const denied = await within(signal, patience, isCulvert).catch(() => false);
       return denied
         ? { result: "refused", cause: "origin-denied", evidence: `culvert answers, and not to ${page}` }
-        : { result: "refused", cause: "hidden", evidence: "an answer comes, and the browser hides it from this page" };
+        : { result: "refused", cause: "hidden", evidence: "the browser hides the answer" };
     }
     const evidence = mode ? "a GET is answered, and a POST isn't" : "nothing answers";
     return { result: silent ? "silent" : mode && foreign ? "stripped" : "cut", evidence };
@@ -336,7 +336,7 @@ async function run(base: URL, options: DiagnoseOptions, whole: AbortSignal): Pro
   };
 
   if (base.protocol === "https:") {
-    note("decryption", { result: "can't tell", evidence: "a page can't see who issued the certificate" });
+    note("decryption", { result: "can't tell", evidence: "a page can't see the issuer" });
   }
   note("grpc", { result: "can't tell", cause: "hidden", evidence: "browsers don't let a page speak native gRPC" });
   if (page?.startsWith("https:") && base.protocol === "http:" && !/^(localhost|127\..*|\[::1\]|.*\.localhost)$/.test(base.hostname)) {
@@ -358,7 +358,7 @@ async function run(base: URL, options: DiagnoseOptions, whole: AbortSignal): Pro
         );
       }
       if (reached) {
-        note("connect", { result: "works", evidence: "an answer came; a page can't see a proxy or its CONNECT" });
+        note("connect", { result: "works", evidence: "an answer came" });
       } else if (!forbidden.size) {
         const offline = globalThis.navigator?.onLine === false ? "the browser has no network" : "the browser doesn't say why";
         const quiet = first.result === "silent" && silent === "silent";
@@ -375,7 +375,7 @@ async function run(base: URL, options: DiagnoseOptions, whole: AbortSignal): Pro
       const spoken = by?.nextHopProtocol;
       note("alpn", {
         result: !spoken ? "can't tell" : spoken.startsWith("http/1") ? "stripped" : "works",
-        evidence: spoken ? `the browser speaks ${printable(spoken)}` : "the browser tells only pages of the edge's own origin",
+        evidence: spoken ? `the browser speaks ${printable(spoken)}` : "hidden from pages of other origins",
       });
     }
     if (options.idleMs && works("websocket-http2")) {

@@ -34,9 +34,6 @@ export function judge(found: Finding[], names: Record<string, string>): Judgemen
     if (bad("page") || of("preflight").cause === "origin-denied") {
       delete v.pages;
     }
-    if (v.programs) {
-      v.programs = "auto"; // a page can't test native gRPC
-    }
     if (evidence) {
       v.evidence = evidence;
     }
@@ -77,14 +74,11 @@ export function judge(found: Finding[], names: Record<string, string>): Judgemen
 
   const web = () => {
     const { result, answer } = of("grpc-web");
-    // No POST passes, whatever its content type is, and a GET does: that of the WebSocket.
-    const noPost = works("websocket-http2") && (["grpc-web", "type-connect", "type-json"] as const).every((p) => bad(p));
-    if (noPost || (result === "refused" && answer?.status === 405)) {
-      tell("post-refused", "grpc-web");
-      return;
-    }
     if (result !== "works") {
-      result && tell(result === "refused" ? "grpc-web-refused" : result === "silent" ? "grpc-web-silent" : "grpc-web-cut", "grpc-web");
+      // No POST passes, whatever its content type is, and a GET does: that of the WebSocket.
+      const none = works("websocket-http2") && bad("grpc-web") && bad("type-connect") && bad("type-json");
+      const how = result === "refused" ? "grpc-web-refused" : result === "silent" ? "grpc-web-silent" : "grpc-web-cut";
+      result && tell(none || answer?.status === 405 ? "post-refused" : how, "grpc-web");
       return;
     }
     if (is("grpc-web-stream", "held", "silent")) {

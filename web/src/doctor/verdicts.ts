@@ -2,8 +2,8 @@
 
 export const verdicts = {
   "way-websocket-page": {"words":"Bidirectional streams pass in a WebSocket. A page can't test native gRPC.","programs":"auto","pages":"websocket","docs":"guides/corporate-proxies.md#what-culvert-doctor-says"},
-  "way-grpc-web": {"words":"Only unary calls and server streams pass, as gRPC-Web. Bidirectional streams don't.","programs":"grpc-web","pages":"grpc-web","ask":"Please don't decrypt TLS to {host}, or let HTTP/2 and WebSocket upgrades to it pass.","docs":"guides/corporate-proxies.md#what-culvert-doctor-says"},
-  "way-unary": {"words":"Only unary calls pass. Streams don't.","programs":"grpc-web","pages":"grpc-web","ask":"Please don't decrypt TLS to {host}, or let HTTP/2 and WebSocket upgrades to it pass.","docs":"guides/corporate-proxies.md#what-culvert-doctor-says"},
+  "way-grpc-web": {"words":"Only unary calls and server streams pass, as gRPC-Web. Bidirectional streams don't.","programs":"auto","pages":"grpc-web","ask":"Please don't decrypt TLS to {host}, or let HTTP/2 and WebSocket upgrades to it pass.","docs":"guides/corporate-proxies.md#what-culvert-doctor-says"},
+  "way-unary": {"words":"Only unary calls pass. Streams don't.","programs":"auto","pages":"grpc-web","ask":"Please don't decrypt TLS to {host}, or let HTTP/2 and WebSocket upgrades to it pass.","docs":"guides/corporate-proxies.md#what-culvert-doctor-says"},
   "way-none": {"words":"No call passes.","docs":"guides/corporate-proxies.md#what-culvert-doctor-says"},
   "way-unknown": {"words":"The doctor can't tell whether bidirectional streams pass.","programs":"auto","pages":"websocket","docs":"guides/corporate-proxies.md#what-culvert-doctor-says"},
   "connect-silent": {"words":"The edge's address doesn't answer: a firewall probably drops the packets.","ask":"Please allow connections to {host}, port {port}, or tell us the proxy to use.","docs":"guides/troubleshooting.md#nothing-in-culverts-log"},
@@ -21,7 +21,7 @@ export const verdicts = {
   "body-capped": {"words":"Requests of 1 MiB are refused on the way.","ask":"Please allow request bodies of any size to {host}.","docs":"guides/corporate-proxies.md#large-requests-are-refused"},
   "transfer-cut": {"words":"A transfer of 1 MiB each way breaks off, or gets no answer.","ask":"Please look at connections to {host}: a transfer of 1 MiB each way breaks off.","docs":"guides/corporate-proxies.md#large-requests-are-refused"},
   "header-capped": {"words":"Requests with a header of 12 KiB are refused on the way.","ask":"Please allow request headers of 64 KiB to {host}.","docs":"guides/corporate-proxies.md#large-requests-are-refused"},
-  "post-refused": {"words":"Something on the way lets no POST request pass, whatever its content type is. All calls need them, outside WebSockets.","ask":"Please allow POST requests to {host}.","docs":"guides/corporate-proxies.md#another-answers"},
+  "post-refused": {"words":"POST requests don't pass. All calls outside WebSockets need them.","ask":"Please allow POST requests to {host}.","docs":"guides/corporate-proxies.md#another-answers"},
   "box-answered": {"words":"A box on the way answered, not the service.","docs":"guides/troubleshooting.md#permission_denied-that-no-log-has"},
   "idle-cut": {"words":"Connections on which nothing passes are ended. Streams need data more often than that.","ask":"Please raise the idle time-out for {host} to 5 minutes or more.","docs":"guides/corporate-proxies.md#connections-are-cut"},
   "pings-not-counted": {"words":"Something on the way doesn't count pings, or data in one direction, as life: it ends connections on which no data is answered by data.","ask":"Please raise the idle time-out for {host} to 5 minutes or more, or count WebSocket pings as activity.","docs":"guides/corporate-proxies.md#connections-are-cut"},
