@@ -139,11 +139,11 @@ func (c *culvert) loggedLike(t testing.TB, wanted func(line map[string]any) bool
 	return found
 }
 
-// said looks whether a log line that mentions the words was written so far.
-func (c *culvert) said(words string) error {
+// said looks whether a log line as logged wants it was written so far.
+func (c *culvert) said(words string, fields ...string) error {
 	for _, text := range c.output.all() {
 		var line map[string]any
-		if json.Unmarshal([]byte(text), &line) == nil && mentions(line, words) {
+		if json.Unmarshal([]byte(text), &line) == nil && mentions(line, words) && has(line, fields...) {
 			return nil
 		}
 	}

@@ -166,7 +166,12 @@ func (w *watch) missed() {
 	})
 	w.missedIn(now, socket.PulseAgain)
 	if why != nil {
-		w.c.doubt(func() { w.c.schedulePing(0, func() { w.Gone(why) }) })
+		received := w.received
+		w.c.doubt(func() {
+			if line.received.Load() == received { // else the answer was read while this looked
+				w.c.schedulePing(0, func() { w.Gone(why) })
+			}
+		})
 	}
 }
 

@@ -399,6 +399,28 @@ func TestPongThatWaitsIsReadFirst(t *testing.T) {
 	reading.Wait()
 }
 
+// TestPongWhileTheTimerLooks: it is read after the timer saw none, before the reader is asked.
+func TestPongWhileTheTimerLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, client := pair(t, 1<<20)
+		gone := make(chan error, 1)
+		looks := 0
+		ws.Watch(KeepAlive{Interval: interval, Timeout: patience, Gone: func(err error) { gone <- err }, Blocked: func() bool {
+			if looks++; looks == 1 {
+				client.Send(t, wstest.Pong, nil)
+				synctest.Wait() // read
+			}
+			return false
+		}})
+		go readAll(ws)
+		elapse(interval + patience + socket.PulseAgain)
+		if looks != 1 || len(gone) != 0 {
+			t.Errorf("the timer looked %d times and gave up %d times, want a look and no end", looks, len(gone))
+		}
+		ws.Drop()
+	})
+}
+
 // TestTimerThatPanics closes the connection: the reader ends, and so does Close.
 func TestTimerThatPanics(t *testing.T) {
 	ws, _ := pair(t, 1<<20)
