@@ -3,7 +3,6 @@ package websocket
 import (
 	"encoding/binary"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -196,10 +195,11 @@ func (l *line) message(kind Opcode, wrote func(), more bool, pieces [][]byte) er
 		return l.masked(kind, wrote, more, length, pieces)
 	}
 	head := appendFrameHeader(l.header[:0], kind, length)
-	if len(head)+length > maxHeld {
-		return l.writeLarge(wrote, append([][]byte{head}, pieces...))
+	size := len(head) + length
+	if size > maxHeld || l.plain != nil && buffer.Len(l.held)+size > maxHeld { // TLS would send each piece alone
+		return l.writeLarge(wrote, head, pieces)
 	}
-	l.reserve(len(head) + length)
+	l.reserve(size)
 	l.hold(head)
 	for _, p := range pieces {
 		l.hold(p)
@@ -256,8 +256,16 @@ func (l *line) holdMasked(b []byte) {
 	l.masks.mask = unmask((*l.held)[at:], b, l.masks.mask)
 }
 
-// reserve makes room for n more bytes in held.
-func (l *line) reserve(n int) { l.held = buffer.WithRoom(l.out, l.held, n) }
+// burstBytes is from how many held bytes on many messages are expected.
+const burstBytes = 4 << 10
+
+// reserve makes room for n more bytes in held: for a burst at once.
+func (l *line) reserve(n int) {
+	if have := buffer.Len(l.held); have > 0 && have+n > burstBytes {
+		n = max(n, maxHeld-have)
+	}
+	l.held = buffer.WithRoom(l.out, l.held, n)
+}
 
 func (l *line) hold(b []byte) {
 	l.reserve(len(b))
@@ -296,15 +304,17 @@ func (l *line) flush() error {
 	return err
 }
 
-// writeLarge writes the held frames and the pieces without joining them.
-func (l *line) writeLarge(wrote func(), pieces [][]byte) error {
+// writeLarge writes the held frames, a frame's header and the pieces without joining them.
+func (l *line) writeLarge(wrote func(), head []byte, message [][]byte) error {
+	pieces := make([][]byte, 0, 2+len(message))
 	if l.held != nil {
-		pieces = slices.Insert(pieces, 0, *l.held)
+		pieces = append(pieces, *l.held)
 		defer func() {
 			l.out.Put(l.held)
 			l.held = nil
 		}()
 	}
+	pieces = append(append(pieces, head), message...)
 	to := l.conn
 	if l.plain != nil {
 		to = l.plain // net.Buffers recognizes only a socket

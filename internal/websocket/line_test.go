@@ -82,6 +82,30 @@ func TestHeldMessagesAreBounded(t *testing.T) {
 	}
 }
 
+// TestBurstOnASocket leaves in writes of up to maxHeld, and a message more: none is copied twice.
+func TestBurstOnASocket(t *testing.T) {
+	server, client := parts.TCPPair(t)
+	c := newLine(server, mem.DefaultBufferPool(), nil)
+	var want []byte
+	for i := range 100 {
+		message := bytes.Repeat([]byte{byte(i)}, 1000)
+		want = append(append(want, 0x82, 126, 1000>>8, 1000&0xff), message...)
+		if err := c.message(Binary, nil, true, [][]byte{message[:1], message[1:]}); err != nil {
+			t.Fatal(err)
+		}
+		if c.held != nil && cap(*c.held) > maxHeld {
+			t.Fatalf("%d bytes are held in a buffer of %d", len(*c.held), cap(*c.held))
+		}
+	}
+	if err := c.flush(); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("other bytes came, %v", err)
+	}
+}
+
 // TestLargeMessageTakesHeldOnesAlong: in order, and none joined or split.
 func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 	w := &writes{}
