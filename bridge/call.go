@@ -12,7 +12,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
-	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
@@ -40,8 +39,8 @@ type call struct {
 	down downstream
 	to   *upstream.Upstream
 	up   *upstream.Stream
-	from *replies.Queue // the replies of up; nil: the client doesn't have the header yet
 
+	replies     replies
 	rules       clientRules // of its client's protocol
 	announced   bool        // the Observer knows of it
 	blind       bool        // a write deadline that passes also cuts off a client that reads

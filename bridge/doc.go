@@ -48,14 +48,14 @@
 //     what a program asks about a configuration, without a Server.
 //   - path.go, package path: calls of culvert.v1.Path go to culvert's own service.
 //   - pump.go, rules.go: messages are copied both ways, and those that are ready leave together
-//     (packages replies, websocket and edge). Then the client gets the end
+//     (replies.go, packages websocket and edge). Then the client gets the end
 //     (status.go finds out why it ended; report/fault.go makes a status of culvert's own, with
 //     its ErrorInfo, and report/reasons.go has the table of reasons), the upstream is
 //     released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: binding, descriptor,
 // edge, fallback, gate, h2, headers, memory, message, opamp, packing, path, pool, quota, reflection,
-// replies, report, routing, tunnel, upstream, websocket and wire; socket, buffer, flood and
+// report, routing, tunnel, upstream, websocket and wire; socket, buffer, flood and
 // progress serve several of these. Package tasks has goroutines that outlive the handlers that start them.
 //
 // # Who waits for whom
@@ -65,7 +65,6 @@
 //	start                      owner that waits          ends when
 //	call.passRequests          pump; handle if refused   Recv or Send returns, by Finish and the context
 //	call.resume                Server.Close (tasks)      the call parks again, or has ended
-//	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
 //	serveUpgrade, the call     Server.Close (tasks)      the call has ended
 //	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
 //	sessionPoll.start          Server.Close (tasks)      the call has parked, or has ended
@@ -84,8 +83,8 @@
 // Each goroutine and timer catches its panics (panics.go, report.Panics): a panic ends the
 // call or the connection, and not the process.
 //
-// A call costs two goroutines, one when its request is complete, none while it is parked, and
-// one more once its upstream has sent a burst; grpc-go adds one.
+// A call costs two goroutines, one when its request is complete, none while it is parked;
+// grpc-go adds one.
 //
 // # Memory
 //

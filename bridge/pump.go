@@ -10,7 +10,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/path"
-	"github.com/culvert-grpc/culvert/bridge/internal/replies"
 	"github.com/culvert-grpc/culvert/bridge/internal/tasks"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -18,8 +17,7 @@ import (
 
 // pump carries one call's messages both ways and sends the client the end. The caller's
 // goroutine copies responses, and a second one requests; a complete request needs no
-// second. A third goroutine reads ahead while the upstream sends in bursts. pump
-// returns when all have ended, or at once with true if the client's end parks.
+// second. pump returns when both have ended, or at once with true if the client's end parks.
 func (c *call) pump(ctx context.Context) (parked bool) {
 	down, parks := c.down.(parker)
 	switch {
@@ -89,9 +87,6 @@ func (c *call) conclude(ctx context.Context, trailer metadata.MD, err error) {
 	// the other goroutines end before the caller continues.
 	c.finishWith(err, trailer)
 	c.cancel(errFinished)
-	if c.from != nil {
-		c.from.Drop()
-	}
 	c.others.Wait()
 }
 
@@ -155,8 +150,8 @@ func (c *call) copyRequests() (err error) {
 // tasks.ErrParked when the client takes no more for now, else why the call ends.
 func (c *call) copyResponses(ctx context.Context) (trailer metadata.MD, err error) {
 	defer c.catch("copying a call's replies", &err)
-	if c.from == nil { // otherwise the call has been parked
-		c.from = replies.New(c.up, c.held, &c.others, c.s.panics)
+	if !c.replies.begun { // otherwise the call has been parked
+		c.replies.begun = true
 		if err := c.copyHeader(ctx); err != nil {
 			return nil, err
 		}
@@ -174,8 +169,8 @@ func (c *call) copyHeader(ctx context.Context) error {
 	if size := headers.Size(header); size > c.headers.Bytes {
 		return headers.TooLarge("response", size, c.headers)
 	}
-	c.from.Packed = up.Compressed()
-	c.packReplies = c.takesGzip && c.from.Packed
+	c.replies.packed = up.Compressed()
+	c.packReplies = c.takesGzip && c.replies.packed
 	header = headers.Response(header, c.setCookies)
 	delete(header, "grpc-status-details-bin") // a status is only in the trailers
 	c.obs.Header(header)
@@ -190,28 +185,28 @@ func (c *call) copyHeader(ctx context.Context) error {
 
 // copyMessages copies the messages of the response, with the results of copyResponses.
 func (c *call) copyMessages(ctx context.Context) (metadata.MD, error) {
-	up, from := c.up, c.from
+	up := c.up
 	for {
-		m, more, err := from.Next(ctx)
+		m, err := c.nextReply(ctx)
 		if errors.Is(err, io.EOF) {
 			return up.Trailer(), c.replied(1)
 		}
 		if err != nil {
 			return up.Trailer(), err
 		}
-		bytes := m.Len()
+		bytes, more := m.Len(), c.moreReplies()
 		if err := c.replied(0); err != nil {
 			m.Free()
-			from.Sent(bytes, false)
+			c.sentReply(bytes, false)
 			return nil, err
 		}
 		c.noteMessage(report.Response, bytes)
 		if m, err = c.toClient(m); err != nil {
-			from.Sent(bytes, false)
+			c.sentReply(bytes, false)
 			return nil, err
 		}
 		err = c.send(m, more)
-		from.Sent(bytes, more)
+		c.sentReply(bytes, more)
 		c.answered.note()
 		if err != nil {
 			return nil, clientWriteError(ctx, err)

@@ -143,7 +143,10 @@ func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 			return nil, err
 		}
 	}
-	if more && h.r.ProtoMajor == 1 {
+	if h.r.ProtoMajor != 1 {
+		return h.w, h2.Begin(h.w, bytes)
+	}
+	if more {
 		h.call.on.HoldWrites(h.call.held.Buffers())
 	}
 	return h.w, nil

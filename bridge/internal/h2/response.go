@@ -24,6 +24,7 @@ type response struct {
 	written int64    // bytes of the body
 	trailer []string // names that the header announced
 	kept    *chunk   // written and not sent; nil: nothing
+	more    bool     // something was sent and not flushed
 }
 
 var (
@@ -181,6 +182,17 @@ func CutWrites(w http.ResponseWriter, t time.Time) (served bool) {
 	return ok
 }
 
+// Begin is called before a message of n bytes is written that may leave together with the one
+// before. If the client's windows don't let it through, the one before is flushed, so that
+// CutWrites can drop this one. w may be another package's.
+func Begin(w http.ResponseWriter, n int) error {
+	of, ok := w.(*response)
+	if !ok || of.kept == nil && !of.more || of.st.letsThrough(len(of.keptData())+n) {
+		return nil
+	}
+	return of.FlushError()
+}
+
 // send sends the header, unless it is sent already, and the kept data, and data.
 func (w *response) send(data []byte, flush bool) error {
 	p := pending{head: w.keptData(), data: data}
@@ -190,6 +202,7 @@ func (w *response) send(data []byte, flush bool) error {
 		p.end = w.st.req.Method == http.MethodHead
 	}
 	err := w.st.send(p, flush)
+	w.more = !flush
 	if errors.Is(err, errDropped) {
 		w.written -= int64(p.size())
 	}

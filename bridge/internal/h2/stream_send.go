@@ -220,6 +220,14 @@ func (st *stream) waitsForWindow() bool {
 	return p.fields == nil && p.size() > 0 && (st.window <= 0 || st.c.send <= 0)
 }
 
+// letsThrough reports whether the client's windows let through n more bytes now.
+func (st *stream) letsThrough(n int) bool {
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return n <= int(min(st.window, c.send))
+}
+
 // queue has the writer send the pending data, if the windows allow; when they open, it
 // is queued again. The caller holds mu.
 func (st *stream) queue() {

@@ -165,6 +165,11 @@ func (s *Stream) Compressed() bool { return s.call.OnWire().IsCompressed() }
 // its decompression.)
 func (s *Stream) Ended() bool { return s.call.OnWire().Trailed() && !s.Compressed() }
 
+// HasMore reports, once Recv has returned a message, whether another one or the end has
+// arrived, so that Recv returns it without a wait. (A compressed message may wait for room for
+// its decompression.) It must not run beside Recv.
+func (s *Stream) HasMore() bool { return s.call.OnWire().HasMore() || s.Ended() }
+
 // Recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, a Status, or a fault.
 func (s *Stream) Recv() (mem.BufferSlice, error) {
@@ -215,12 +220,6 @@ func (s *Stream) Sent(messages, bytes int) {
 // Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with
 // the prefixes of messages.
 func (s *Stream) Waiting() int64 { return s.call.Flow.Waiting() }
-
-// Arrivals counts the reads of the stream's connection that brought messages. If the
-// count is unchanged after Recv, the message had already arrived.
-func (s *Stream) Arrivals() uint64 {
-	return s.call.Conn().Arrivals()
-}
 
 // Send takes the message over. io.EOF means that the upstream ended the call and that
 // Recv has the status.

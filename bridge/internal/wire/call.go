@@ -29,6 +29,9 @@ type Place struct {
 	own        answerStatus  // the backend's, in them
 	end        atomic.Uint32 // an end: how the call ends otherwise
 
+	messages atomic.Uint64 // that have arrived whole
+	taken    uint64        // of them; only Received and HasMore use it
+
 	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
 	next *Place        // of the same id, which waits until this one has begun. The connection's mu guards it
 
@@ -48,8 +51,13 @@ func (p *Place) IsWritten() bool { return p.written.Load() }
 // IsAnswered reports whether the answer has begun.
 func (p *Place) IsAnswered() bool { return p.answered.Load() }
 
-// Received returns the size of the message that was received last, as it arrived.
+// HasMore reports whether another message has arrived whole since the one that was received
+// last: grpc-go hands it out without a wait. It must not run beside Received.
+func (p *Place) HasMore() bool { return p.messages.Load() > p.taken }
+
+// Received notes a message that grpc-go has handed out, and returns its size as it arrived.
 func (p *Place) Received(plain int) int {
+	p.taken++
 	if !p.compressed.Load() {
 		return plain
 	}

@@ -62,10 +62,9 @@ type Conn struct {
 	panics  *report.Panics
 	window  *memory.Entry // the connection's window
 
-	watch    *silenceWatch     // sends a PING if the backend is silent
-	calm     func()            // called when the backend complains of PINGs; may be nil
-	allow    func(most uint32) // learns how many streams the backend allows; may be nil
-	arrivals atomic.Uint64     // reads that brought HEADERS or DATA
+	watch *silenceWatch     // sends a PING if the backend is silent
+	calm  func()            // called when the backend complains of PINGs; may be nil
+	allow func(most uint32) // learns how many streams the backend allows; may be nil
 
 	answers   answers  // only Read uses it
 	in        h2Frames // of reads; only Read uses it
@@ -198,9 +197,6 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 		c.in.scan(p[:n], c.received)
 		c.countArrived()
 		c.watch.heard(c.inMessage)
-		if c.inMessage {
-			c.arrivals.Add(1) // before grpc-go hands out the data
-		}
 	}
 	if err != nil {
 		err = cmp.Or(c.watch.gaveUp(), err)
@@ -362,9 +358,6 @@ func (c *Conn) Silence() error { return c.watch.gaveUp() }
 
 // IsBounded reports whether the backend bounds the header of a request.
 func (c *Conn) IsBounded() bool { return c.bounded.Load() }
-
-// Arrivals counts the reads that brought HEADERS or DATA.
-func (c *Conn) Arrivals() uint64 { return c.arrivals.Load() }
 
 // Cut ends the connection at once.
 func (c *Conn) Cut() { socket.Cut(c.Conn) }
