@@ -253,11 +253,12 @@ bench-since: build ## Measure culvert beside that of the commit REV, by turns (a
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@bin/bench -since -older "$(REV)" $(BENCHFLAGS)
 
+# Without the samples of opening a stream, for the reason that profileLoads gives.
 profile: ## Write cmd/culvert/default.pgo anew, by which the program is optimised (2 min)
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@rm -rf bin/profiles
 	@bin/bench -profile bin/profiles -time 10s
-	@go tool pprof -proto bin/profiles/*.pprof >bin/profiles/merged
+	@go tool pprof -proto -ignore='newClientStream|NewStream' bin/profiles/*.pprof >bin/profiles/merged
 	@mv bin/profiles/merged cmd/culvert/default.pgo
 
 # Installed by name, since culvert doesn't depend on it.
