@@ -22,6 +22,7 @@ func (c *call) pump(ctx context.Context) (parked bool) {
 	down, parks := c.down.(parker)
 	switch {
 	case parks:
+		c.replies.parks = true
 		c.s.sockets.Stay() // until resume ends the call: it outlives the caller
 		down.Park(
 			func(done func(error)) { c.others.Go(func() { done(c.passRequests()) }) },

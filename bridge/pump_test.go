@@ -37,6 +37,7 @@ type channelDown struct {
 	finished chan struct{} // closed by Finish: a waiting Recv returns
 	over     atomic.Bool   // Finish has returned
 	refused  error         // what Prepare returns
+	more     []bool        // of each Send
 }
 
 type channelEnd struct {
@@ -95,9 +96,10 @@ func (d *channelDown) SendHeader(md metadata.MD, _ bool) error {
 }
 
 // Send waits until the client takes the message or the call's context ends.
-func (d *channelDown) Send(m mem.BufferSlice, _ bool) error {
+func (d *channelDown) Send(m mem.BufferSlice, more bool) error {
 	d.enter("Send")
 	defer m.Free()
+	d.more = append(d.more, more)
 	select {
 	case d.replies <- string(m.Materialize()):
 		return nil
@@ -121,21 +123,32 @@ func (d *channelDown) Abort() { close(d.finished) }
 // ended. It returns a function that waits for that.
 func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error, further ...report.Observer) (wait func() *report.CallInfo) {
 	t.Helper()
+	_, wait = pumpedFrom(t, d, Backend{}, "", handler, further...)
+	return wait
+}
+
+// pumpedFrom is pumped with the backend's descriptors and the call's content-subtype. It also
+// returns the call.
+func pumpedFrom(t *testing.T, d *channelDown, with Backend, subtype string, handler func(grpc.ServerStream) error, further ...report.Observer) (c *call, wait func() *report.CallInfo) {
+	t.Helper()
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
 		grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return handler(ss) }))
 	backend, stop := InProcess(gs)
 	t.Cleanup(stop)
 	t.Cleanup(gs.Stop)
+	backend.Descriptors = with.Descriptors
 	obs := newObserver()
 	s := newServer(t, Config{Backend: backend, Observer: report.Observers(append(further, obs)...)})
-	c := newCallOf(s)
+	c = newCallOf(s)
+	c.subtype = subtype
+	c.convertJSON()
 	done := make(chan struct{})
 	go func() { // ends with the call, which the test waits for
 		defer close(done)
 		c.handle(t.Context(), d, nil, nil)
 		d.over.Store(true)
 	}()
-	return func() *report.CallInfo {
+	return c, func() *report.CallInfo {
 		t.Helper()
 		await(t, "the end of the call", done)
 		return <-obs.ended
@@ -327,11 +340,13 @@ type parkingDown struct {
 	reply      string
 	requests   func(done func(error))
 	replies    func(parked func())
+	waiting    func() int64
+	behind     int64 // bytes that waited when the reply came, with it
 }
 
 // Park implements parker.
-func (d *parkingDown) Park(requests func(done func(error)), replies func(parked func()), _ func() int64) {
-	d.requests, d.replies = requests, replies
+func (d *parkingDown) Park(requests func(done func(error)), replies func(parked func()), waiting func() int64) {
+	d.requests, d.replies, d.waiting = requests, replies, waiting
 }
 
 // Recv returns the message, if there is one.
@@ -349,7 +364,7 @@ func (d *parkingDown) Recv() (mem.BufferSlice, error) {
 
 // Send keeps the reply.
 func (d *parkingDown) Send(m mem.BufferSlice, _ bool) error {
-	d.reply = string(m.Materialize())
+	d.reply, d.behind = string(m.Materialize()), d.waiting()
 	m.Free()
 	return tasks.ErrParked
 }

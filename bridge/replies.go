@@ -12,13 +12,16 @@ import (
 type replies struct {
 	begun  bool // their header was waited for
 	packed bool // the upstream compresses its messages
+	parks  bool // the client's end parks, and looks at what waits
 
 	sent struct{ messages, bytes int32 } // small messages that still count with the call
 }
 
-// giveBackBytes is from how many bytes small messages stop counting with the call while more
-// follow them.
-const giveBackBytes = 16 << 10
+// Small messages stop counting with the call from so many on, while more follow them.
+const (
+	giveBackMessages = 64
+	giveBackBytes    = 16 << 10
+)
 
 // nextReply returns the next message, which the caller frees. The message counts with the call
 // until sentReply: it has counted since it arrived, and decompression makes it larger.
@@ -38,9 +41,13 @@ func (c *call) nextReply(ctx context.Context) (mem.BufferSlice, error) {
 	return m, nil
 }
 
-// moreReplies reports whether nextReply returns another message or the end without a wait.
+// moreReplies reports whether the client gets another message or the end without any wait. A
+// message may have to wait for its decompression or conversion.
 func (c *call) moreReplies() bool {
-	return c.up.HasMore() && !(c.replies.packed && c.s.account.Pressed())
+	if c.up.HasMore() {
+		return c.convert == nil && !c.replies.packed
+	}
+	return c.up.Ended()
 }
 
 // sentReply gives back what a message of this size counted: with others, if more follow.
@@ -55,7 +62,7 @@ func (c *call) sentReply(bytes int, more bool) {
 		sent.messages++
 		sent.bytes += int32(bytes)
 	}
-	if sent.messages > 0 && (!more || sent.bytes >= giveBackBytes) {
+	if sent.messages > 0 && (!more || c.replies.parks || sent.messages >= giveBackMessages || sent.bytes >= giveBackBytes) {
 		c.up.Sent(int(sent.messages), int(sent.bytes))
 		sent.messages, sent.bytes = 0, 0
 	}

@@ -199,6 +199,9 @@ func (l *line) message(kind Opcode, wrote func(), more bool, pieces [][]byte) er
 	if size > maxHeld || l.plain != nil && buffer.Len(l.held)+size > maxHeld { // TLS would send each piece alone
 		return l.writeLarge(wrote, head, pieces)
 	}
+	if have := buffer.Len(l.held); have > 0 && have+size > burstBytes {
+		l.reserve(maxHeld - have)
+	}
 	l.reserve(size)
 	l.hold(head)
 	for _, p := range pieces {
@@ -256,16 +259,12 @@ func (l *line) holdMasked(b []byte) {
 	l.masks.mask = unmask((*l.held)[at:], b, l.masks.mask)
 }
 
-// burstBytes is from how many held bytes on many messages are expected.
+// burstBytes is from how many held bytes on many messages are expected: they get their room at
+// once.
 const burstBytes = 4 << 10
 
-// reserve makes room for n more bytes in held: for a burst at once.
-func (l *line) reserve(n int) {
-	if have := buffer.Len(l.held); have > 0 && have+n > burstBytes {
-		n = max(n, maxHeld-have)
-	}
-	l.held = buffer.WithRoom(l.out, l.held, n)
-}
+// reserve makes room for n more bytes in held.
+func (l *line) reserve(n int) { l.held = buffer.WithRoom(l.out, l.held, n) }
 
 func (l *line) hold(b []byte) {
 	l.reserve(len(b))

@@ -106,6 +106,20 @@ func TestBurstOnASocket(t *testing.T) {
 	}
 }
 
+// TestLoneMessageTakesOneBuffer of its size.
+func TestLoneMessageTakesOneBuffer(t *testing.T) {
+	for _, size := range []int{100, 5000, 20_000} {
+		pool := &parts.CountingPool{BufferPool: mem.DefaultBufferPool()}
+		c := newLine(&writes{}, pool, nil)
+		if err := c.message(Binary, nil, false, [][]byte{make([]byte, 1), make([]byte, size)}); err != nil {
+			t.Fatal(err)
+		}
+		if gets, out := pool.Gets.Load(), pool.Out.Load(); gets != 1 || out != 0 {
+			t.Errorf("%d bytes took %d buffers and kept %d, want one and none", size, gets, out)
+		}
+	}
+}
+
 // TestLargeMessageTakesHeldOnesAlong: in order, and none joined or split.
 func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 	w := &writes{}

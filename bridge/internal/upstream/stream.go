@@ -165,10 +165,9 @@ func (s *Stream) Compressed() bool { return s.call.OnWire().IsCompressed() }
 // its decompression.)
 func (s *Stream) Ended() bool { return s.call.OnWire().Trailed() && !s.Compressed() }
 
-// HasMore reports, once Recv has returned a message, whether another one or the end has
-// arrived, so that Recv returns it without a wait. (A compressed message may wait for room for
-// its decompression.) It must not run beside Recv.
-func (s *Stream) HasMore() bool { return s.call.OnWire().HasMore() || s.Ended() }
+// HasMore reports, once Recv has returned a message, whether another one has arrived, so that
+// Recv returns it without a wait. It must not run beside Recv.
+func (s *Stream) HasMore() bool { return s.call.OnWire().HasMore() }
 
 // Recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, a Status, or a fault.

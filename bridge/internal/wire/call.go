@@ -29,7 +29,7 @@ type Place struct {
 	own        answerStatus  // the backend's, in them
 	end        atomic.Uint32 // an end: how the call ends otherwise
 
-	messages atomic.Uint64 // that have arrived whole
+	messages atomic.Uint64 // that have arrived whole, with the whole frame of their last byte
 	taken    uint64        // of them; only Received and HasMore use it
 
 	turn chan struct{} // closed once the call may begin, or can't any more; nil: it needn't wait
@@ -51,8 +51,9 @@ func (p *Place) IsWritten() bool { return p.written.Load() }
 // IsAnswered reports whether the answer has begun.
 func (p *Place) IsAnswered() bool { return p.answered.Load() }
 
-// HasMore reports whether another message has arrived whole since the one that was received
-// last: grpc-go hands it out without a wait. It must not run beside Received.
+// HasMore reports whether another message has arrived since the one that was received last, so
+// that grpc-go hands it out without a wait. grpc-go reads each frame of DATA as a whole. HasMore
+// must not run beside Received.
 func (p *Place) HasMore() bool { return p.messages.Load() > p.taken }
 
 // Received notes a message that grpc-go has handed out, and returns its size as it arrived.

@@ -64,10 +64,18 @@ func (c *Conn) readData(part []byte) {
 			p.begins(m.left)
 		}
 		if m.isWhole() {
+			c.came.whole++
 			p.arrived(m.prefix[0], m.size-prefixBytes)
 		}
 	}
-	if p = c.came.ends; p != nil && c.in.skip == 0 {
+	if c.in.skip > 0 {
+		return
+	}
+	if p != nil && c.came.whole > 0 {
+		p.messages.Add(c.came.whole) // before grpc-go can hand them out
+	}
+	c.came.whole = 0
+	if p = c.came.ends; p != nil {
 		c.came.ends = nil
 		if m.isWhole() {
 			p.ends(endNoTrailers.of(p.http))

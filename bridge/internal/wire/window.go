@@ -74,6 +74,7 @@ type Conn struct {
 		bytes, padded int64 // padded: with the padding
 		passed        int64 // bytes of the stream's window
 		messages      arriving
+		whole         uint64 // messages whose last byte is in the frame that is read
 		place         *Place // of the call whose messages these are; nil: of no call
 		ends          *Place // the frame of DATA ends it
 	}
