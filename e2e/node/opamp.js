@@ -12,11 +12,13 @@ try {
   page.on("pageerror", (e) => console.error(e.stack));
   await page.goto(url);
 
-  /** Prints the rows, without the seconds, when so many of them have a text. */
-  async function rows(n, text) {
+  /** Prints the rows, without the seconds, when so many of them have a text, and the result of the push is there. */
+  async function rows(n, text, result) {
     await page.waitForFunction(
-      ([n, text]) => [...document.querySelectorAll("#agents tr")].filter((tr) => tr.textContent.includes(text)).length === n,
-      [n, text],
+      ([n, text, result]) =>
+        [...document.querySelectorAll("#agents tr")].filter((tr) => tr.textContent.includes(text)).length === n &&
+        document.querySelector("#result").textContent === result,
+      [n, text, result],
     );
     // In one step: a row that the page has replaced isn't rendered, and its lines are one.
     const shown = await page.evaluate(() =>
@@ -33,13 +35,13 @@ try {
     await page.locator("button").click();
   }
 
-  await rows(6, "healthy");
+  await rows(6, "healthy", "");
   await push("all agents", "interval: 30s");
-  await rows(6, "interval: 30s");
+  await rows(6, "interval: 30s", "pushed to 6 agents");
   await push("web-1", "interval: soon");
-  await rows(1, "refused");
+  await rows(1, "refused", "pushed to 1 agent");
   await push("sensor-1", "interval: 5ms");
-  await rows(1, "can't measure");
+  await rows(1, "can't measure", "pushed to 1 agent");
   const options = await page.locator("#to option").allTextContents();
   process.stdout.write(`${JSON.stringify({ options })}\n`);
   if (screenshot !== undefined) {

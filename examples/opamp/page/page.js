@@ -64,6 +64,7 @@ setInterval(show, 1000); // the seconds
 
 byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  byId("result").textContent = "";
   try {
     const answer = await fetch("configure", {
       method: "POST",
