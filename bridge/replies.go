@@ -42,10 +42,10 @@ func (c *call) nextReply(ctx context.Context) (mem.BufferSlice, error) {
 }
 
 // moreReplies reports whether the client gets another message or the end without any wait. A
-// message may have to wait for its decompression or conversion.
+// message may have to wait for room for its decompression.
 func (c *call) moreReplies() bool {
 	if c.up.HasMore() {
-		return c.convert == nil && !c.replies.packed
+		return !c.replies.packed
 	}
 	return c.up.Ended()
 }
