@@ -40,7 +40,7 @@ type call struct {
 	to   *upstream.Upstream
 	up   *upstream.Stream
 
-	replies     replies
+	replies     replies     // how far those of up have got
 	rules       clientRules // of its client's protocol
 	announced   bool        // the Observer knows of it
 	blind       bool        // a write deadline that passes also cuts off a client that reads

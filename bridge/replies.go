@@ -41,8 +41,9 @@ func (c *call) nextReply(ctx context.Context) (mem.BufferSlice, error) {
 	return m, nil
 }
 
-// moreReplies reports whether the client gets another message or the end without any wait. A
-// message may have to wait for room for its decompression.
+// moreReplies reports whether another message or the end is at hand. One that is decompressed
+// may have to wait for room, so it isn't. One that is converted may have to wait, too: a write
+// for each would cost more than that (docs/decisions/0008).
 func (c *call) moreReplies() bool {
 	if c.up.HasMore() {
 		return !c.replies.packed
