@@ -66,7 +66,7 @@ func New(b report.Backend, o Options) (*Pool, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithResolvers(nameBuilder{rules.OrDefault(b.ResolveInterval, rules.ResolveInterval, 0), o.Panics, p.unresolved}),
-		grpc.WithStaticStreamWindowSize(wire.MaxStreamWindow),
+		grpc.WithStaticStreamWindowSize(wire.GRPCWindow),
 		grpc.WithStaticConnWindowSize(int32(p.window)),
 		grpc.WithMaxHeaderListSize(headerBytes),
 		grpc.WithIdleTimeout(0),

@@ -276,7 +276,7 @@ func TestBlocksThatGrpcTakesOver(t *testing.T) {
 func TestMoreDataThanTheWindow(t *testing.T) {
 	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		c.ok(id)
-		for range wire.MaxStreamWindow/(16<<10) + 1 {
+		for range wire.GRPCWindow/(16<<10) + 1 {
 			c.data(id, false, slices.Concat(prefixOf(16<<10-prefixBytes), make([]byte, 16<<10-prefixBytes)))
 		}
 		c.end(id, "grpc-status", "5")

@@ -67,7 +67,7 @@ const (
 	queuedBytes     = 300      // that grpc-go takes for a queued message, besides its bytes
 	maxDataBytes    = 16 << 10 // of a frame of DATA
 	minConnWindow   = 64 << 10
-	maxWithheld     = wire.MaxStreamWindow - wire.MaxStreamWindow/4 - maxDataBytes
+	maxWithheld     = wire.GRPCWindow - wire.GRPCWindow/4 - maxDataBytes
 	silencePatience = 10 * time.Second
 )
 

@@ -99,7 +99,7 @@ func receiveSizes(t *testing.T, up *Upstream, a *memory.Account, id int, name st
 // has, and asks for nothing more. No message stands still for that, alone or in any row.
 func TestMessagesOfAnySizeCome(t *testing.T) {
 	var sizes []int
-	for _, window := range []int{16 << 10, wire.StreamWindow, 2 * wire.StreamWindow, maxWithheld, wire.MaxStreamWindow, wire.MaxStreamWindow + wire.StreamWindow, 2 * wire.MaxStreamWindow} {
+	for _, window := range []int{16 << 10, wire.StreamWindow, 2 * wire.StreamWindow, maxWithheld, wire.MaxStreamWindow, wire.GRPCWindow, wire.GRPCWindow + wire.StreamWindow, 2 * wire.GRPCWindow} {
 		for _, more := range []int{-16 << 10, -100, -6, -5, -4, -1, 0, 1, 5, 100, 16 << 10} {
 			sizes = append(sizes, window+more)
 		}
@@ -148,7 +148,7 @@ func TestMessagesOfAnySizeCome(t *testing.T) {
 // largest size doesn't stand still for the part of the window that is withheld. While nobody
 // reads, it sends no more than that window, or the first message.
 func TestBackendThatWaitsForAWholeFrame(t *testing.T) {
-	for _, size := range []int{0, 1000, 16 << 10, 30_000, 40_000, 49_147, 60_000, wire.StreamWindow - prefixBytes, wire.StreamWindow, wire.StreamWindow + 1, 70_000, 200_000, wire.MaxStreamWindow - 200, wire.MaxStreamWindow + 1} {
+	for _, size := range []int{0, 1000, 16 << 10, 30_000, 40_000, 49_147, 60_000, wire.StreamWindow - prefixBytes, wire.StreamWindow, wire.StreamWindow + 1, 70_000, 200_000, wire.MaxStreamWindow - 200, wire.MaxStreamWindow + 1, wire.GRPCWindow - 200, wire.GRPCWindow + 1} {
 		for _, b := range []frameByFrame{{}, {small: 17}, {small: 47}, {padding: 100}, {small: 17, padding: 100}} {
 			for _, pressed := range []bool{false, true} {
 				b.size = size
@@ -164,9 +164,9 @@ func TestBackendThatWaitsForAWholeFrame(t *testing.T) {
 // of the stream. It waits until such a frame fits both windows. RFC 9113 §5.2.
 type frameByFrame struct {
 	size    int
-	small   int // messages of 1,000 bytes before each of size
-	padding int // of each frame but the first
-	sent    *atomic.Int64
+	small   int           // messages of 1,000 bytes before each of size
+	padding int           // of each frame but the first
+	sent    *atomic.Int64 // bytes of messages
 }
 
 func (b frameByFrame) test(t *testing.T, pressed bool) {
@@ -296,7 +296,7 @@ func (b frameByFrame) serve(t *testing.T, ln net.Listener, messages []int) {
 			}
 			rest = rest[n:]
 			connection, stream = connection-whole, stream-whole
-			b.sent.Add(int64(whole))
+			b.sent.Add(int64(n))
 		}
 	}
 }

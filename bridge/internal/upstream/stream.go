@@ -213,7 +213,7 @@ func (s *Stream) Wire() int { return s.wire }
 // or are counted elsewhere. A message of more than the stream's window is
 // noted alone.
 func (s *Stream) Sent(messages, bytes int) {
-	s.call.Flow.Taken(messages, bytes)
+	s.call.OnWire().Taken(messages, bytes)
 }
 
 // Waiting returns how many bytes of messages have arrived and aren't noted by Sent, with

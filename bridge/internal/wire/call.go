@@ -29,6 +29,11 @@ type Place struct {
 	own        answerStatus  // the backend's, in them
 	end        atomic.Uint32 // an end: how the call ends otherwise
 
+	conn   *Conn        // of a call that counts: its connection, and its stream there
+	stream uint32       // valid once conn is
+	nextAt atomic.Int64 // the stream may get window once so few small bytes wait for the client
+	inHand atomic.Int64 // of them, the bytes of a large message that the call has received
+
 	messages atomic.Uint64 // that have arrived whole, with the whole frame of their last byte
 	taken    uint64        // of them; only Received and HasMore use it
 
@@ -56,14 +61,44 @@ func (p *Place) IsAnswered() bool { return p.answered.Load() }
 // must not run beside Received.
 func (p *Place) HasMore() bool { return p.messages.Load() > p.taken }
 
-// Received notes a message that grpc-go has handed out, and returns its size as it arrived.
+// Received notes a message that grpc-go has handed out, and returns its size as it arrived. The
+// backend may send what follows a large one.
 func (p *Place) Received(plain int) int {
 	p.taken++
-	if !p.compressed.Load() {
-		return plain
+	size := plain
+	if p.compressed.Load() {
+		size = p.sizeAsItCame(plain)
 	}
+	if size > StreamWindow && p.conn != nil {
+		p.inHand.Store(int64(size) + prefixBytes - p.Call.Flow.large.Load())
+		p.conn.goOn(p.stream)
+	}
+	return size
+}
+
+func (p *Place) sizeAsItCame(plain int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n, _ := p.packed.pop()
 	return cmp.Or(int(n), plain)
 }
+
+// Taken notes that messages of this many bytes are sent on: small ones, or a large one. The
+// backend may send others for them.
+func (p *Place) Taken(messages, bytes int) {
+	f := &p.Call.Flow
+	f.Taken(messages, bytes)
+	if p.conn == nil {
+		return
+	}
+	if messages == 1 && bytes > StreamWindow {
+		p.inHand.Store(0)
+	}
+	if p.waiting() <= p.nextAt.Load() {
+		p.conn.goOn(p.stream)
+	}
+}
+
+// waiting returns how many bytes wait for the client that came unasked, without the message that
+// the call has in hand.
+func (p *Place) waiting() int64 { return max(p.Call.Flow.small.Load()-p.inHand.Load(), 0) }

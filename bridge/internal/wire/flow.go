@@ -186,13 +186,10 @@ func (c *Conn) countArrived() {
 	case s.flow != nil:
 		s.flow.came(n)
 	default: // the time when these bytes are taken isn't known either, but the window bounds them
-		n = max(min(n, MaxStreamWindow-maxWithheld-s.small), 0)
+		n = max(min(n, GRPCWindow-maxWithheld-s.small), 0)
 		c.window.Add(memory.Small, int(n))
 		s.small += n
 	}
-	if more := c.moreOnArrival(id, &s); more > 0 {
-		s.give(more)
-		c.offer(ownFrame{bytes: streamUpdate(id, more)})
-	}
+	c.offerMore(id, &s)
 	c.streams[id] = s
 }

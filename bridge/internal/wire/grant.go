@@ -24,13 +24,14 @@ type grant struct {
 }
 
 // askRoom asks for the room of the n bytes of a stream's large message that don't fit the
-// window of the stream, and reports whether it got the room. mu is held.
-func (c *Conn) askRoom(stream uint32, s *stream, n int64) bool {
+// window of the stream, and reports whether it got the room. The window grows by these, or by
+// more. mu is held.
+func (c *Conn) askRoom(stream uint32, s *stream, n, more int64) bool {
 	// The large message before has arrived, and was taken.
 	c.drop(s)
 	c.window.Sub(memory.Reply, int(s.large))
 	s.large = 0
-	g := &grant{flow: s.flow, left: n, rest: s.window, more: max(n, s.withheld-maxWithheld)}
+	g := &grant{flow: s.flow, left: n, rest: s.window, more: more}
 	s.grant = g
 	var owner *memory.Entry
 	if g.flow != nil {
@@ -89,10 +90,7 @@ func (c *Conn) letIn(stream uint32, g *grant) {
 	}
 	c.open(g, s.messages.arrived())
 	s.give(g.more)
-	if n := c.spare(&s); n > 0 { // grpc-go has given back window meanwhile
-		s.give(n)
-		c.offer(ownFrame{bytes: streamUpdate(stream, n)})
-	}
+	c.offerMore(stream, &s)
 	c.streams[stream] = s
 }
 

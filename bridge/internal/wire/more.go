@@ -6,11 +6,17 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// maxWithheld is the most that a backend is denied of the window that grpc-go gives a stream,
-// once less than a DATA frame fits its first window. grpc-go gives window back only when the
-// reader has taken a quarter of it. Until then the backend needs room for another DATA frame:
-// it may wait until a whole one fits, and the stream would stand still.
-const maxWithheld = MaxStreamWindow - MaxStreamWindow/4 - maxDataBytes
+// What a backend may send of a stream before the client has taken it. A whole DATA frame always
+// fits besides a small message that has come in part: a backend may wait until one does.
+const (
+	fewAhead  = StreamWindow + prefixBytes
+	baseAhead = fewAhead + maxDataBytes
+)
+
+// maxWithheld is the most that a backend is denied of grpc-go's window for a stream whose call
+// isn't known, once less than a DATA frame fits. grpc-go gives window back only when the reader
+// has taken a quarter of it.
+const maxWithheld = GRPCWindow - GRPCWindow/4 - maxDataBytes
 
 const maxDataBytes = 16 << 10 // SETTINGS_MAX_FRAME_SIZE
 
@@ -100,7 +106,7 @@ func (c *Conn) followMessages(stream uint32) {
 }
 
 // askMore reports whether the backend gets the window that grpc-go gives a stream, in this
-// frame. Another frame may come in its place, now or once a large message has its room.
+// frame. Another frame may come in its place, now or later.
 func (c *Conn) askMore(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,8 +115,7 @@ func (c *Conn) askMore(f h2Frame) bool {
 		return true
 	}
 	s.withheld += int64(f.increment)
-	more := c.moreFor(f.stream, &s)
-	s.give(more)
+	more := c.widen(f.stream, &s)
 	c.streams[f.stream] = s
 	if more > 0 && more != int64(f.increment) {
 		c.out.before = streamUpdate(f.stream, more)
@@ -118,56 +123,116 @@ func (c *Conn) askMore(f h2Frame) bool {
 	return more == int64(f.increment)
 }
 
-// moreFor returns how much of what is withheld the backend gets now. mu is held.
-func (c *Conn) moreFor(stream uint32, s *stream) int64 {
+// goOn gives the stream of a call the window that it may have now.
+func (c *Conn) goOn(stream uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, open := c.streams[stream]; open {
+		c.offerMore(stream, &s)
+		c.streams[stream] = s
+	}
+}
+
+// offerMore gives a stream the window that it may have now. mu is held.
+func (c *Conn) offerMore(stream uint32, s *stream) {
+	if c.closed.Err() != nil {
+		return
+	}
+	if more := c.widen(stream, s); more > 0 {
+		c.offer(ownFrame{bytes: streamUpdate(stream, more)})
+	}
+}
+
+// widen returns how much of what is withheld the backend gets now, and counts it. mu is held.
+func (c *Conn) widen(stream uint32, s *stream) int64 {
 	if s.grant != nil && !s.grant.open {
+		return 0 // letIn goes on
+	}
+	if s.flow != nil { // before the look at what waits, so that Taken or this sees the other
+		s.place.nextAt.Store(c.nextAt(s))
+	}
+	more := c.more(s)
+	if n := s.lacks(); n > 0 && s.isNext() && !c.askRoom(stream, s, n, more) {
 		return 0
 	}
-	if n := s.lacks(); n > 0 {
-		if c.askRoom(stream, s, n) {
-			return s.grant.more
+	if more > 0 {
+		s.give(more)
+		if s.flow != nil {
+			s.place.nextAt.Store(c.nextAt(s))
 		}
+	}
+	return more
+}
+
+// more returns how much of what is withheld the backend may get now, the rest of a large message
+// once there is room for that. mu is held.
+func (c *Conn) more(s *stream) int64 {
+	switch {
+	case s.flow == nil: // grpc-go's updates show what is taken
+		if n := s.lacks(); n > 0 && s.isNext() {
+			return n
+		}
+		if s.window >= maxDataBytes {
+			return 0
+		}
+		return max(s.withheld-maxWithheld, 0)
+	case s.messages.isLarge() && s.isNext():
+		if s.lacks() == 0 && s.window < s.messages.left {
+			return 0 // it doesn't ask yet
+		}
+		return min(max(s.messages.left+maxDataBytes-s.window, 0), s.withheld)
+	}
+	most, few := c.ahead(s)
+	ahead := s.window + s.place.waiting()
+	if ahead > few {
 		return 0
 	}
-	return c.spare(s)
+	return min(most-ahead, s.withheld)
+}
+
+// nextAt returns with how few bytes that wait for the client the stream may get more. mu is held.
+func (c *Conn) nextAt(s *stream) int64 {
+	_, few := c.ahead(s)
+	if s.messages.isLarge() {
+		return max(few-s.window, s.messages.arrived()) // it may be the next one
+	}
+	return few - s.window
 }
 
 // lacks returns how many bytes of a large message that arrives don't fit the window of the
-// stream. For a message that doesn't fit grpc-go's window either, grpc-go asks once it has
-// read the length, and lacks returns 0 until then.
+// stream. For a message that doesn't fit grpc-go's window either, grpc-go asks once it has read
+// the length, and lacks returns 0 until then.
 func (s *stream) lacks() int64 {
 	n := s.messages.left - s.window
-	if s.messages.small > 0 || n > s.withheld {
+	if !s.messages.isLarge() || n > s.withheld {
 		return 0
 	}
 	return max(n, 0)
 }
 
-// spare returns how much of what is withheld the stream gets without room: for a stream of
-// small messages all, unless memory is scarce. mu is held.
-func (c *Conn) spare(s *stream) int64 {
-	// In halves: each update is a write of its own, and wakes the backend.
-	if s.withheld >= MaxStreamWindow/2 && s.flow != nil && s.messages.small >= StreamWindow && !c.account.Pressed() {
-		return s.withheld
+// isLarge reports whether a large message arrives.
+func (m *arriving) isLarge() bool { return m.small == 0 && m.left > 0 }
+
+// isNext reports whether no message waits for the client before the one that arrives.
+func (s *stream) isNext() bool {
+	if s.flow == nil {
+		return s.withheld > maxWithheld
 	}
-	return max(s.withheld-maxWithheld, 0)
+	return s.flow.Waiting() <= s.messages.arrived()
 }
 
-// moreOnArrival returns how much of what is withheld the backend gets before grpc-go gives
-// anything back. A large message asks for its room, if no other waits for the reader. mu is
-// held.
-func (c *Conn) moreOnArrival(stream uint32, s *stream) int64 {
-	if s.window >= maxDataBytes || s.withheld <= maxWithheld || s.grant != nil || c.closed.Err() != nil {
-		return 0
+// ahead returns how many bytes of small messages may be on their way or wait for the client, and
+// at how few it gets so many again: in halves, since each update is a write of its own, and wakes
+// the backend. mu is held.
+func (c *Conn) ahead(s *stream) (most, few int64) {
+	switch {
+	case s.messages.small >= StreamWindow+s.place.waiting() && !c.account.Pressed(): // so many are taken
+		return MaxStreamWindow, MaxStreamWindow / 2
+	case s.window < maxDataBytes:
+		return baseAhead, fewAhead + s.window
+	default:
+		return baseAhead, baseAhead / 2
 	}
-	n := s.lacks()
-	if n == 0 || s.flow != nil && s.flow.Waiting() > s.messages.arrived() {
-		return s.withheld - maxWithheld
-	}
-	if c.askRoom(stream, s, n) {
-		return s.grant.more
-	}
-	return 0
 }
 
 // arrived returns how many bytes of the last message have arrived.

@@ -13,33 +13,55 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
 
-// TestStreamOfSmallMessagesGetsMore: of what grpc-go lets it send, a backend gets what a stream of
-// small messages needs, the rest of a large message that has its room, and no more.
-func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
-	const small, large = 1000, 200 << 10
-	const atArrival = MaxStreamWindow - StreamWindow - maxWithheld
-	part := prefixOf(large)
-	part = append(part, make([]byte, StreamWindow-prefixBytes)...)
-	many := bytes.Repeat(append(prefixOf(small-prefixBytes), make([]byte, small-prefixBytes)...), 66) // 66,000 bytes
+// TestWindowFollowsWhatIsTaken: of what grpc-go lets it send, a backend gets what the client has
+// taken, or the rest of a large message that has its room and is the next one, and no more.
+func TestWindowFollowsWhatIsTaken(t *testing.T) {
+	const small, large = 1000 - prefixBytes, 200 << 10
+	const first = maxDataBytes + prefixBytes // once the first window has come, and nothing is taken
+	const ofLarge = large + prefixBytes + maxDataBytes - StreamWindow
+	const known, scarce = true, true
+	come := func(c *Conn, size uint32, n int) {
+		for part := range slices.Chunk(append(prefixOf(size), make([]byte, n-prefixBytes)...), maxDataBytes) {
+			c.arrive(1, part)
+		}
+	}
+	smallOnes := func(n int) func(*Conn, *Place) {
+		return func(c *Conn, _ *Place) {
+			for part := range slices.Chunk(bytes.Repeat(append(prefixOf(small), make([]byte, small)...), n), maxDataBytes) {
+				c.arrive(1, part)
+			}
+		}
+	}
+	taken := func(n int) func(*Conn, *Place) { return func(_ *Conn, p *Place) { p.Taken(n, n*small) } }
+	part := func(c *Conn, _ *Place) { come(c, large, StreamWindow) }
+	back := func(n ...uint32) func(*Conn, *Place) {
+		return func(c *Conn, _ *Place) {
+			for _, n := range n {
+				_, _ = c.Write(streamUpdate(1, int64(n)))
+			}
+		}
+	}
 	for name, c := range map[string]struct {
-		known, pressed bool
-		come           []byte
-		back           []uint32 // from grpc-go
-		got            []uint32
+		known, scarce bool
+		steps         []func(*Conn, *Place)
+		got           []uint32
 	}{
-		"small ones":                    {known: true, come: many, back: []uint32{65_000}, got: []uint32{atArrival, 65_000 + maxWithheld}},
-		"small ones, later":             {known: true, come: many, back: []uint32{65_000, 66_000, 66_000}, got: []uint32{atArrival, 65_000 + maxWithheld, 132_000}},
-		"small ones, but few":           {known: true, come: many[:60_000], back: []uint32{60_000}, got: []uint32{atArrival, 60_000}},
-		"small ones, and fewer":         {known: true, come: many[:StreamWindow/2], back: []uint32{1}, got: []uint32{1 + atArrival}},
-		"small ones, memory is scarce":  {known: true, pressed: true, come: many, back: []uint32{65_000}, got: []uint32{atArrival, 65_000}},
-		"small ones of an unknown call": {come: many, back: []uint32{65_000}, got: []uint32{atArrival, 65_000}},
-		"a large one":                   {known: true, come: part, back: []uint32{StreamWindow}, got: []uint32{large - StreamWindow + prefixBytes}},
-		"the rest of a large one":       {known: true, come: part, back: []uint32{StreamWindow, StreamWindow, StreamWindow}, got: []uint32{large - StreamWindow + prefixBytes, 2*StreamWindow - (large - StreamWindow + prefixBytes) + atArrival, StreamWindow}},
-		"one larger than all":           {known: true, come: prefixOf(1 << 20), back: []uint32{1000, 1 << 20}, got: []uint32{1000 + atArrival, 1 << 20}},
+		"nothing is taken":                 {known, false, []func(*Conn, *Place){smallOnes(66), back(StreamWindow)}, []uint32{first}},
+		"many small ones are taken":        {known, false, []func(*Conn, *Place){smallOnes(66), taken(66)}, []uint32{first, MaxStreamWindow - (StreamWindow + first - 66_000)}},
+		"so many that it may go on":        {known, false, []func(*Conn, *Place){smallOnes(66), taken(66), back(GRPCWindow/4, GRPCWindow/4), smallOnes(200), taken(196), taken(1), taken(3)}, []uint32{first, MaxStreamWindow - (StreamWindow + first - 66_000), 197_000}},
+		"memory is scarce":                 {known, scarce, []func(*Conn, *Place){smallOnes(66), taken(66)}, []uint32{first, 66_000}},
+		"few small ones are taken":         {known, false, []func(*Conn, *Place){smallOnes(60), taken(60)}, []uint32{first, 60_000}},
+		"fewer":                            {known, false, []func(*Conn, *Place){smallOnes(10), taken(10)}, nil},
+		"of an unknown call":               {!known, false, []func(*Conn, *Place){smallOnes(66), back(GRPCWindow / 4)}, []uint32{GRPCWindow - StreamWindow - maxWithheld}},
+		"a part of a large one":            {known, false, []func(*Conn, *Place){part, back(StreamWindow)}, []uint32{ofLarge}},
+		"a large one behind a small one":   {known, false, []func(*Conn, *Place){smallOnes(1), part, taken(1)}, []uint32{first, ofLarge + 1000 - first}},
+		"a large one that is received":     {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, large, large+prefixBytes) }, func(_ *Conn, p *Place) { p.Received(large) }}, []uint32{ofLarge, baseAhead - maxDataBytes}},
+		"a large one that is taken":        {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, large, large+prefixBytes) }, func(_ *Conn, p *Place) { p.Taken(1, large) }}, []uint32{ofLarge, baseAhead - maxDataBytes}},
+		"one larger than grpc-go's window": {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, 1<<20, prefixBytes) }, back(1000, 1<<20)}, []uint32{1<<20 + prefixBytes + maxDataBytes - StreamWindow}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := memory.New(64<<20, 0)
-			if c.pressed {
+			if c.scarce {
 				w, _ := a.Ask(nil, memory.Small, 64<<20, func() {})
 				defer a.Drop(w)
 				w, _ = a.Ask(nil, memory.Small, 1, func() {})
@@ -51,40 +73,32 @@ func TestStreamOfSmallMessagesGetsMore(t *testing.T) {
 			go func() { got <- updates(t, far) }()
 			held := a.NewEntry()
 			defer held.Settle()
+			p := newPlace(held, nil)
 			if c.known {
-				expectNow(t, conn, newPlace(held, nil))
+				expectNow(t, conn, p)
 			}
 			var sent, block bytes.Buffer
 			_ = hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}) // to memory
 			sent.WriteString(http2.ClientPreface)
 			client := http2.NewFramer(&sent, nil)
-			_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: MaxStreamWindow})
+			_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: GRPCWindow})
 			_ = client.WriteWindowUpdate(0, 1)
 			_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
-			write := func() {
-				t.Helper()
-				if _, err := conn.Write(sent.Bytes()); err != nil {
-					t.Fatal(err)
-				}
-				sent.Reset()
+			if _, err := conn.Write(sent.Bytes()); err != nil {
+				t.Fatal(err)
 			}
-			write()
-			for come := range slices.Chunk(c.come, 16<<10) {
-				conn.arrive(1, come)
-			}
-			poll(t, func() string {
-				if conn.isReady.Load() {
-					return "what the stream gets on arrival isn't sent"
-				}
-				return ""
-			})
-			for _, n := range c.back {
-				_ = client.WriteWindowUpdate(1, n)
-				write()
+			for _, step := range c.steps {
+				step(conn, p)
+				poll(t, func() string {
+					if conn.isReady.Load() {
+						return "what the stream gets isn't sent"
+					}
+					return ""
+				})
 			}
 			_ = conn.Close()
 			if got := <-got; !slices.Equal(got, c.got) {
-				t.Errorf("of %d, which grpc-go gives back, the backend gets %d, want %d", c.back, got, c.got)
+				t.Errorf("the backend gets %d, want %d", got, c.got)
 			}
 		})
 	}

@@ -140,6 +140,8 @@ func (c *Conn) bind(stream uint32) {
 	s.place = p
 	if f := &p.Call.Flow; f.entry != nil {
 		s.flow = f
+		p.conn, p.stream = c, stream
+		p.nextAt.Store(-1)
 		if f.packs != nil && !p.replaced.Load() {
 			f.packs.begins()
 		}

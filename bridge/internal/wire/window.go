@@ -30,7 +30,8 @@ import (
 // for all its streams. It counts with the account for as long as the connection lasts.
 const (
 	StreamWindow    = 64 << 10  // of each stream at first, and so the part of a large message that comes unasked
-	MaxStreamWindow = 256 << 10 // of a stream of small messages (more.go)
+	MaxStreamWindow = 384 << 10 // of a stream of small messages, with what waits for the client (more.go)
+	GRPCWindow      = 512 << 10 // of each stream for grpc-go: a quarter of it may be taken and not given back
 	minConnWindow   = 64 << 10
 	maxConnWindow   = 1 << 20
 )
@@ -403,7 +404,7 @@ func (c *Conn) sending(f h2Frame) bool {
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
 			c.out.before = c.takeResets() // the stream may have the place of one that is to be reset
-			c.streams[f.stream] = stream{window: StreamWindow, withheld: MaxStreamWindow - StreamWindow}
+			c.streams[f.stream] = stream{window: StreamWindow, withheld: GRPCWindow - StreamWindow}
 			c.watch.streams(len(c.streams))
 		}
 		c.watch.sent()
