@@ -125,6 +125,9 @@ type downstream interface {
 	// more. more is as with SendHeader.
 	Send(m mem.BufferSlice, more bool) error
 
+	// Flush sends what was kept for more that follows.
+	Flush() error
+
 	// Finish sends the client the end of the call, and makes a waiting Recv return. It
 	// is called exactly once, or not at all if Abort is. If it returns
 	// socket.ErrNothingSent, the last messages are lost with the end, and it is called once

@@ -70,7 +70,7 @@ func (c *call) describe(ctx context.Context) error {
 		return errStreams
 	case c.json != nil:
 		c.rules.oneRequest = c.rules.oneRequest && !method.ClientStreams
-		c.convert = &message.Converter{JSON: descriptor.JSON(*c.json), Method: method, Limit: c.messages, Held: c.held, From: c.to}
+		c.convert = &message.Converter{JSON: descriptor.JSON(*c.json), Method: method, Limit: c.messages, Held: c.held, From: c.to, Replies: c}
 		if err := c.findEventID(method.Reply); err != nil {
 			return err
 		}

@@ -49,7 +49,19 @@ func (c *call) sendHeader(md metadata.MD, more bool) error {
 func (c *call) send(m mem.BufferSlice, more bool) error {
 	c.progress.BeginSend()
 	defer c.progress.EndSend()
+	c.replies.kept = more
 	return c.down.Send(m, more)
+}
+
+// SendKept implements memory.Keeper: it sends the replies that the client's end keeps.
+func (c *call) SendKept() {
+	if !c.replies.kept {
+		return
+	}
+	c.replies.kept = false
+	c.progress.BeginSend()
+	defer c.progress.EndSend()
+	_ = c.down.Flush() // the next Send meets the error
 }
 
 // finish tells the client the end.

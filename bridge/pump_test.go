@@ -38,6 +38,7 @@ type channelDown struct {
 	over     atomic.Bool   // Finish has returned
 	refused  error         // what Prepare returns
 	more     []bool        // of each Send
+	flushes  atomic.Int64
 }
 
 type channelEnd struct {
@@ -106,6 +107,13 @@ func (d *channelDown) Send(m mem.BufferSlice, more bool) error {
 	case <-d.ctx.Done():
 		return socket.ErrEnded
 	}
+}
+
+// Flush counts.
+func (d *channelDown) Flush() error {
+	d.enter("Flush")
+	d.flushes.Add(1)
+	return nil
 }
 
 // Finish keeps the end.

@@ -13,6 +13,7 @@ type replies struct {
 	begun  bool // their header was waited for
 	packed bool // the upstream compresses its messages
 	parks  bool // the client's end parks, and looks at what waits
+	kept   bool // the client's end may keep one, for more that follows
 
 	sent struct{ messages, bytes int32 } // small messages that still count with the call
 }
@@ -42,8 +43,8 @@ func (c *call) nextReply(ctx context.Context) (mem.BufferSlice, error) {
 }
 
 // moreReplies reports whether another message or the end is at hand. One that is decompressed
-// may have to wait for room, so it isn't. One that is converted may have to wait, too: a write
-// for each would cost more than that (docs/decisions/0008).
+// may have to wait for room, so it isn't. One that is converted may have to wait, too, but says
+// so before it does (SendKept).
 func (c *call) moreReplies() bool {
 	if c.up.HasMore() {
 		return !c.replies.packed

@@ -10,6 +10,8 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // as backends have it
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
+	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -58,6 +60,52 @@ func TestRepliesThatArriveTogether(t *testing.T) {
 	}
 }
 
+// TestKeptReplyLeavesBeforeAWait: a reply that was kept for the next one doesn't wait with it for
+// its conversion.
+func TestKeptReplyLeavesBeforeAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newChannelDown(t)
+		d.headers = make(chan metadata.MD) // the client takes its header late
+		c, wait := pumpedFrom(t, d, Backend{Descriptors: describedChat(t)}, "json", func(ss grpc.ServerStream) error {
+			for range 2 {
+				if err := ss.SendMsg([]byte(lineHello)); err != nil {
+					return err
+				}
+			}
+			return hold(ss)
+		})
+		synctest.Wait() // both have come
+		<-d.headers
+		synctest.Wait() // the first one is being sent
+		var ends []func()
+		const most = 256 << 10 // of a small conversion
+		for room := c.s.account.Messages() / 32; room > 0; room -= most {
+			others := c.s.account.NewEntry()
+			others.Own(new(memory.Address))
+			done, _, err := others.Convert(t.Context(), min(room, most), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ends = append(ends, done, others.Settle)
+		}
+		<-d.replies
+		synctest.Wait()
+		if n := d.flushes.Load(); n != 1 {
+			t.Errorf("the client's end is told %d times that nothing follows, while the next reply waits", n)
+		}
+		for _, end := range ends {
+			end()
+		}
+		<-d.replies
+		d.cancel(errGone)
+		<-d.end
+		wait()
+		if n := d.flushes.Load(); n != 1 {
+			t.Errorf("at the end it was told so %d times", n)
+		}
+	})
+}
+
 // TestSmallRepliesAreGivenBack while more follow, also empty ones.
 func TestSmallRepliesAreGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -76,7 +124,7 @@ func TestSmallRepliesAreGivenBack(t *testing.T) {
 		for range messages {
 			synctest.Wait() // the client is the slowest
 			<-d.replies
-			if n := c.held.Total(); n > 300<<10 { // the windows, and a call's own
+			if n := c.held.Total(); n > wire.MaxStreamWindow+44<<10 { // and a call's own
 				t.Fatalf("the call holds %d bytes", n)
 			}
 		}

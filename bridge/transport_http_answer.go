@@ -76,6 +76,18 @@ func (h *httpStream) Send(m mem.BufferSlice, more bool) error {
 	return err
 }
 
+// Flush implements downstream.
+func (h *httpStream) Flush() error {
+	return h.guard.Write(func() error {
+		if h.out.gathering {
+			if err := h.stopGathering(); err != nil {
+				return err
+			}
+		}
+		return h.flush()
+	})
+}
+
 // makeHeader adds the fields to the answer's header, with those that every answer has.
 // It returns the header, for the protocol to add its own.
 func (h *httpStream) makeHeader(fields iter.Seq2[string, string]) http.Header {

@@ -107,6 +107,9 @@ type sessionDown struct {
 	call *call
 }
 
+// Flush implements downstream: a session keeps nothing back.
+func (*sessionDown) Flush() error { return nil }
+
 // Finish implements downstream.
 func (d *sessionDown) Finish(st *status.Status, trailer metadata.MD) error {
 	d.Reason = d.call.ending

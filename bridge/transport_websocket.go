@@ -245,6 +245,9 @@ func (d *socketStream) Send(m mem.BufferSlice, more bool) error {
 	return d.guard.Write(func() error { return d.framing.message(m, more) })
 }
 
+// Flush implements downstream.
+func (d *socketStream) Flush() error { return d.guard.Write(d.ws.Flush) }
+
 // write sends a prefix, which may be empty, and a message as one WebSocket message. The
 // caller frees the message.
 func (d *socketStream) write(kind websocket.Opcode, prefix []byte, m mem.BufferSlice, more bool) error {

@@ -57,6 +57,17 @@ func (c *Conn) WriteMessage(kind Opcode, wrote func(), more bool, pieces ...[]by
 	return err
 }
 
+// Flush sends the messages that wait for more to follow.
+func (c *Conn) Flush() error {
+	c.line.mu.Lock()
+	defer c.line.abandon()
+	err := c.line.flush()
+	if late := c.line.unlock(); err == nil {
+		err = late
+	}
+	return err
+}
+
 // Held returns how many bytes of messages wait for more to follow.
 func (c *Conn) Held() int { return c.line.waiting() }
 

@@ -41,9 +41,15 @@ func (a *Account) initConversions() {
 	}
 }
 
+// A Keeper keeps messages for others that follow, so that they leave together.
+type Keeper interface {
+	SendKept() // now
+}
+
 // Convert waits until a conversion that takes n bytes may run. The caller must call done
-// after it. fits reports whether so much fits at all.
-func (e *Entry) Convert(ctx context.Context, n int64) (done func(), fits bool, err error) {
+// after it. fits reports whether so much fits at all. What before keeps leaves before a wait; it
+// may be nil.
+func (e *Entry) Convert(ctx context.Context, n int64, before Keeper) (done func(), fits bool, err error) {
 	a, of := e.account, smallConversions
 	if n > min(a.conversionRoom()/smallPerRoom, maxSmall) {
 		of = largeConversions
@@ -54,6 +60,9 @@ func (e *Entry) Convert(ctx context.Context, n int64) (done func(), fits bool, e
 	}
 	o := e.Owner()
 	if w := t.ask(o, n); w != nil {
+		if before != nil {
+			before.SendKept()
+		}
 		patient, stop := context.WithTimeoutCause(ctx, Patience, a.NoRoom(n))
 		defer stop()
 		select {

@@ -25,7 +25,7 @@ func converts(t *testing.T, a *Account, o *Address, n int64) *conversion {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &conversion{cancel, make(chan struct{}), make(chan error, 1)}
 	go func() {
-		done, fits, err := entryOf(a, o).Convert(ctx, n)
+		done, fits, err := entryOf(a, o).Convert(ctx, n, nil)
 		if !fits {
 			err = errors.New("it doesn't fit")
 		}
@@ -202,7 +202,7 @@ func TestManyAddressesConvert(t *testing.T) {
 		var o Address
 		long := converts(t, a, &o, maxSmall)
 		for range 2 * manyConverters {
-			done, _, err := entryOf(a, &Address{}).Convert(t.Context(), 1000)
+			done, _, err := entryOf(a, &Address{}).Convert(t.Context(), 1000, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -21,6 +21,9 @@ type Converter struct {
 	Held   *memory.Entry
 	From   learner // it may be nil
 
+	// Replies keeps converted ones, but for none that waits. It may be nil.
+	Replies memory.Keeper
+
 	// ID is a field of the replies, whose value in the last one is LastID. It may be nil.
 	ID     *descriptor.Field
 	LastID string
@@ -38,7 +41,7 @@ const maxConverted = 8
 
 // knowing converts a message, and again when the learner has learned what it names. Without
 // the type of an Any there is no result; extensions that nobody knows are left out.
-func (c *Converter) knowing(ctx context.Context, b []byte, convert func(*Converter, context.Context, []byte, *descriptor.Unknowns) (mem.BufferSlice, error)) (mem.BufferSlice, error) {
+func (c *Converter) knowing(ctx context.Context, b []byte, before memory.Keeper, convert func(*Converter, context.Context, []byte, *descriptor.Unknowns) (mem.BufferSlice, error)) (mem.BufferSlice, error) {
 	for n := 1; ; n++ {
 		var unknown descriptor.Unknowns
 		out, err := convert(c, ctx, b, &unknown)
@@ -46,6 +49,9 @@ func (c *Converter) knowing(ctx context.Context, b []byte, convert func(*Convert
 			return out, err
 		}
 		learned := false
+		if before != nil {
+			before.SendKept()
+		}
 		for _, u := range unknown.Found {
 			why := c.From.Learn(ctx, c.Held.Owner(), u)
 			if why == nil {
@@ -68,7 +74,7 @@ func (c *Converter) Request(ctx context.Context, text mem.BufferSlice) (mem.Buff
 	if len(b) == 0 {
 		return nil, report.New(report.ReasonBadRequest, "an empty request isn't JSON: send {} for a message without fields")
 	}
-	out, err := c.knowing(ctx, b, (*Converter).read)
+	out, err := c.knowing(ctx, b, nil, (*Converter).read)
 	mistake, ok := errors.AsType[*descriptor.ReadError](err)
 	switch {
 	case ok:
@@ -85,7 +91,7 @@ func (c *Converter) Request(ctx context.Context, text mem.BufferSlice) (mem.Buff
 func (c *Converter) read(ctx context.Context, b []byte, unknown *descriptor.Unknowns) (mem.BufferSlice, error) {
 	of := c.Method.Request.Now()
 	cost := func() (int, error) { return c.JSON.ReadCost(of, b) }
-	return c.convert(ctx, memory.RequestClass, len(b), cost, func() ([]byte, error) {
+	return c.convert(ctx, memory.RequestClass, len(b), nil, cost, func() ([]byte, error) {
 		wire, err := c.JSON.Read(of, b, unknown)
 		if _, ok := errors.AsType[*descriptor.ReadError](err); err != nil && !ok {
 			err = report.New(report.ReasonDescriptorMismatch, "a request can't be converted from JSON by the descriptors").Because(err)
@@ -98,7 +104,7 @@ func (c *Converter) read(ctx context.Context, b []byte, unknown *descriptor.Unkn
 func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.BufferSlice, error) {
 	b, done := joined(wire, c.Held.Account().Pool)
 	defer done()
-	out, err := c.knowing(ctx, b, (*Converter).write)
+	out, err := c.knowing(ctx, b, c.Replies, (*Converter).write)
 	if cant, ok := errors.AsType[*descriptor.WriteError](err); ok {
 		f := report.Newf(report.ReasonResponseNotJSON, "a reply can't be written as the JSON of a %s: %v", c.Method.Reply.Name(), cant)
 		if cant.UnknownType {
@@ -119,7 +125,7 @@ func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.Buffer
 func (c *Converter) write(ctx context.Context, b []byte, unknown *descriptor.Unknowns) (mem.BufferSlice, error) {
 	of := c.Method.Reply.Now()
 	cost := func() (int, error) { return c.JSON.WriteCost(of, b) }
-	return c.convert(ctx, memory.ClassOf, len(b), cost, func() ([]byte, error) {
+	return c.convert(ctx, memory.ClassOf, len(b), c.Replies, cost, func() ([]byte, error) {
 		text, err := c.JSON.Write(nil, of, b, unknown)
 		if _, ok := errors.AsType[*descriptor.WriteError](err); err != nil && !ok {
 			err = report.New(report.ReasonDescriptorMismatch, "a reply of the backend can't be converted to JSON by the descriptors").Because(err)
@@ -130,12 +136,12 @@ func (c *Converter) write(ctx context.Context, b []byte, unknown *descriptor.Unk
 
 // convert waits for room for the conversion of a message of n bytes, and runs it. The result
 // counts with the call, in the class of its size, until it is freed.
-func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Class, n int, estimate func() (int, error), run func() ([]byte, error)) (mem.BufferSlice, error) {
-	cost, err := c.estimated(ctx, n, estimate)
+func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Class, n int, before memory.Keeper, estimate func() (int, error), run func() ([]byte, error)) (mem.BufferSlice, error) {
+	cost, err := c.estimated(ctx, n, before, estimate)
 	if err != nil {
 		return nil, err
 	}
-	done, err := c.turn(ctx, cost)
+	done, err := c.turn(ctx, cost, before)
 	if err != nil {
 		return nil, err
 	}
@@ -154,9 +160,9 @@ func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Cl
 
 // estimated returns what a conversion takes. For a large message the estimate computes for
 // long, too, so it waits for a turn of its own.
-func (c *Converter) estimated(ctx context.Context, n int, estimate func() (int, error)) (int, error) {
+func (c *Converter) estimated(ctx context.Context, n int, before memory.Keeper, estimate func() (int, error)) (int, error) {
 	if n > memory.SmallBytes {
-		done, err := c.turn(ctx, n) // the conversion takes more
+		done, err := c.turn(ctx, n, before) // the conversion takes more
 		if err != nil {
 			return 0, err
 		}
@@ -166,8 +172,8 @@ func (c *Converter) estimated(ctx context.Context, n int, estimate func() (int, 
 }
 
 // turn waits for room for n bytes, which the caller has until done.
-func (c *Converter) turn(ctx context.Context, n int) (done func(), err error) {
-	done, fits, err := c.Held.Convert(ctx, int64(n))
+func (c *Converter) turn(ctx context.Context, n int, before memory.Keeper) (done func(), err error) {
+	done, fits, err := c.Held.Convert(ctx, int64(n), before)
 	if !fits {
 		f := report.OverLimit(report.KeyBufferedBytes, 0, "the conversion of a message would take more memory than conversions may")
 		f.Remedy = "send messages with fewer parts, or raise " + report.Named(report.KeyBufferedBytes)

@@ -274,19 +274,19 @@ func TestConversionsAreBounded(t *testing.T) {
 		account := memory.New(1<<20, 0)
 		held := account.NewEntry()
 		const most = 15 << 15 // fifteen sixteenths of half of it
-		if _, fits, err := held.Convert(t.Context(), most+1); fits || err != nil {
+		if _, fits, err := held.Convert(t.Context(), most+1, nil); fits || err != nil {
 			t.Errorf("more than there is: fits %v, %v", fits, err)
 		}
-		done, fits, err := held.Convert(t.Context(), most)
+		done, fits, err := held.Convert(t.Context(), most, nil)
 		if !fits || err != nil {
 			t.Fatalf("all of it: fits %v, %v", fits, err)
 		}
 		var fault *report.Fault
-		if _, _, err := held.Convert(t.Context(), most/2); !errors.As(err, &fault) || fault.Key != report.KeyBufferedBytes {
+		if _, _, err := held.Convert(t.Context(), most/2, nil); !errors.As(err, &fault) || fault.Key != report.KeyBufferedBytes {
 			t.Errorf("beside it: %v", err)
 		}
 		done()
-		if done, _, err = held.Convert(t.Context(), most); err != nil {
+		if done, _, err = held.Convert(t.Context(), most, nil); err != nil {
 			t.Errorf("after it: %v", err)
 		}
 		done()
@@ -301,9 +301,9 @@ func TestLargeMessagesAreEstimatedInTurn(t *testing.T) {
 		c := Converter{Held: account.NewEntry()}
 		estimates := make(chan int, 2)
 		estimate := func(n int) {
-			_, _ = c.estimated(t.Context(), n, func() (int, error) { estimates <- n; return 0, nil })
+			_, _ = c.estimated(t.Context(), n, nil, func() (int, error) { estimates <- n; return 0, nil })
 		}
-		done, _, err := c.Held.Convert(t.Context(), 100<<20)
+		done, _, err := c.Held.Convert(t.Context(), 100<<20, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,10 +317,10 @@ func TestLargeMessagesAreEstimatedInTurn(t *testing.T) {
 		synctest.Wait()
 		func() {
 			defer func() { _ = recover() }()
-			_, _ = c.estimated(t.Context(), 100<<20, func() (int, error) { panic("a test's") })
+			_, _ = c.estimated(t.Context(), 100<<20, nil, func() (int, error) { panic("a test's") })
 		}()
 		began := time.Now()
-		if done, _, err = c.Held.Convert(t.Context(), 100<<20); err != nil || time.Since(began) > 0 {
+		if done, _, err = c.Held.Convert(t.Context(), 100<<20, nil); err != nil || time.Since(began) > 0 {
 			t.Fatalf("after a panic a conversion waits %v, and ends with %v", time.Since(began), err)
 		}
 		done()
