@@ -59,10 +59,12 @@ func (e *Entry) Convert(ctx context.Context, n int64, before Keeper) (done func(
 		return nil, false, nil
 	}
 	o := e.Owner()
-	if w := t.ask(o, n); w != nil {
-		if before != nil {
-			before.SendKept()
-		}
+	w := t.ask(o, n)
+	if w != nil && before != nil && t.leave(w) { // nobody waits for the client of these
+		before.SendKept()
+		w = t.ask(o, n)
+	}
+	if w != nil {
 		patient, stop := context.WithTimeoutCause(ctx, Patience, a.NoRoom(n))
 		defer stop()
 		select {

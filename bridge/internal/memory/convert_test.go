@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -230,6 +231,51 @@ func TestConversionsWithLessRoom(t *testing.T) {
 		if c := converts(t, a, &o, 112<<20); c.runs() {
 			t.Error("one that needs more than all room runs")
 		}
+		idle(t, a)
+	})
+}
+
+// A slowKeeper's client reads nothing until it is closed.
+type slowKeeper chan struct{}
+
+func (k slowKeeper) SendKept() { <-k }
+
+// TestSlowClientsTakeNoTurn: a reply that was kept leaves before its successor waits for a turn, and
+// holds none meanwhile.
+func TestSlowClientsTakeNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(64<<20, 0)
+		var o, other Address
+		room, places := a.conversions[largeConversions].bounds()
+		n := room / int64(places+1)
+		var first []*conversion
+		for range places {
+			first = append(first, converts(t, a, &o, n))
+		}
+		slow := make(slowKeeper)
+		var all sync.WaitGroup
+		for range places {
+			all.Go(func() {
+				done, _, err := entryOf(a, &o).Convert(t.Context(), n, slow)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				done()
+			})
+		}
+		synctest.Wait()
+		for _, c := range first {
+			c.stop()
+		}
+		began := time.Now()
+		done, _, err := entryOf(a, &other).Convert(t.Context(), room-n*int64(places)+1, nil)
+		if err != nil || time.Since(began) > 0 {
+			t.Fatalf("another address waits for %v, and gets %v", time.Since(began), err)
+		}
+		done()
+		close(slow)
+		all.Wait()
 		idle(t, a)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -117,6 +118,37 @@ func TestCallThatAllAddressesRefuse(t *testing.T) {
 				t.Errorf("counted %+v", got)
 			}
 		})
+	}
+}
+
+// TestDataOfARefusedAttempt doesn't count with the call any more: the window would wait until its
+// client takes it.
+func TestDataOfARefusedAttempt(t *testing.T) {
+	for range 5 { // grpc-go's own second attempt, or culvert's
+		first := startFrames(t, func(c *frameConn, id uint32) {
+			c.data(id, false, append(prefixOf(4<<20), make([]byte, 1000)...))
+			reset(http2.ErrCodeRefusedStream)(c, id)
+		})
+		b := severalAt(t, first.address, startFrames(t, answer(framed(0, []byte("hello")))).address)
+		b.Balance = "pick_first"
+		u := upstreamTo(t, b)
+		connected(t, u, 2)
+		held := memory.New(64<<20, 0).NewEntry()
+		up, err := openCall(within(t, patience), u, Request{Method: testMethod, Held: held, ID: "one", Metadata: metadata.Pairs("x-request-id", "one")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		up.CloseSend()
+		m, err := up.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		up.Sent(1, m.Len())
+		m.Free()
+		if n := up.Waiting(); n != 0 {
+			t.Errorf("%d bytes wait for a client that has taken all", n)
+		}
+		held.Settle()
 	}
 }
 

@@ -86,15 +86,11 @@ func (p *Place) sizeAsItCame(plain int) int {
 // Taken notes that messages of this many bytes are sent on: small ones, or a large one. The
 // backend may send others for them.
 func (p *Place) Taken(messages, bytes int) {
-	f := &p.Call.Flow
-	f.Taken(messages, bytes)
-	if p.conn == nil {
-		return
-	}
 	if messages == 1 && bytes > StreamWindow {
 		p.inHand.Store(0)
 	}
-	if p.waiting() <= p.nextAt.Load() {
+	p.Call.Flow.Taken(messages, bytes)
+	if p.conn != nil && p.waiting() <= p.nextAt.Load() {
 		p.conn.goOn(p.stream)
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // A credit is an update of the connection's window that waits for room. The room is
-// given back once the update is sent: the window counts for as long as the connection
+// given back when the update is sent: the window counts for as long as the connection
 // lasts.
 type credit struct {
 	waiter *memory.Waiter

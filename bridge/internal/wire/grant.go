@@ -17,7 +17,7 @@ type grant struct {
 	waits  bool           // flow knows that its call waits
 	long   *time.Timer    // for judgeWait, while waits is true
 	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
-	open   bool           // its WINDOW_UPDATE is sent
+	open   bool           // the backend may get its WINDOW_UPDATE at any time
 	left   int64          // bytes that must arrive before the rest fits the window that the stream had
 	rest   int64          // bytes after left that may be of the message
 	more   int64          // the increment of the WINDOW_UPDATE
@@ -80,7 +80,7 @@ func (c *Conn) waitsInVain(g *grant, n int64) context.CancelCauseFunc {
 	return nil
 }
 
-// letIn opens a grant whose update is sent.
+// letIn opens a grant whose update is about to be sent.
 func (c *Conn) letIn(stream uint32, g *grant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,4 +220,61 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	want("once the rest can't come", prefixBytes+came, prefixBytes+came)
 	f.Taken(1, came)
 	want("once it is taken", 0, 0)
+}
+
+// A quickBackend answers the first update of the stream 1 while it is being written.
+type quickBackend struct {
+	net.Conn
+	answer func()
+}
+
+func (q *quickBackend) Write(b []byte) (int, error) {
+	n, err := q.Conn.Write(b)
+	if answer := q.answer; answer != nil && b[frameKindAt] == byte(http2.FrameWindowUpdate) && b[len(b)-windowUpdateBytes+8] == 1 {
+		q.answer = nil
+		answer()
+	}
+	return n, err
+}
+
+// TestAnswerToAGrantComesAtOnce: what comes as soon as a large message has its room counts for the
+// room. Otherwise bytes behind the message would, and the next large one would wait for them.
+func TestAnswerToAGrantComesAtOnce(t *testing.T) {
+	a := memory.New(64<<20, 0)
+	near, far := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	q := &quickBackend{Conn: near}
+	c := NewConn(q, Options{Account: a, Window: ConnWindow(a)})
+	defer c.Close()
+	held, others := a.NewEntry(), a.NewEntry()
+	defer held.Settle()
+	p := newPlace(held, nil)
+	beginStream(t, c, p)
+	others.Add(memory.Reply, 64<<20)
+
+	const large, small = 200 << 10, 60_000
+	all := append(append(prefixOf(large), make([]byte, large)...), append(prefixOf(small), make([]byte, small)...)...)
+	send := func(n int) {
+		for part := range slices.Chunk(all[:n], maxDataBytes) {
+			c.arrive(1, part)
+		}
+		all = all[n:]
+	}
+	send(maxDataBytes) // it waits for its room
+	answered := make(chan struct{})
+	q.answer = func() {
+		send(large + prefixBytes - maxDataBytes - 1000)
+		close(answered)
+	}
+	others.Settle()
+	await(t, "the update", answered)
+	send(1000)
+	p.Received(large)
+	p.Taken(1, large)
+	send(prefixBytes + small)
+	p.Received(small)
+	p.Taken(1, small)
+	if n := p.Call.Flow.Waiting(); n != 0 {
+		t.Errorf("all is taken, and %d bytes wait", n)
+	}
 }

@@ -151,8 +151,8 @@ func (c *Conn) widen(stream uint32, s *stream) int64 {
 	if s.flow != nil { // before the look at what waits, so that Taken or this sees the other
 		s.place.nextAt.Store(c.nextAt(s))
 	}
-	more := c.more(s)
-	if n := s.lacks(); n > 0 && s.isNext() && !c.askRoom(stream, s, n, more) {
+	more, lacks := c.more(s)
+	if lacks > 0 && !c.askRoom(stream, s, lacks, more) {
 		return 0
 	}
 	if more > 0 {
@@ -164,30 +164,28 @@ func (c *Conn) widen(stream uint32, s *stream) int64 {
 	return more
 }
 
-// more returns how much of what is withheld the backend may get now, the rest of a large message
-// once there is room for that. mu is held.
-func (c *Conn) more(s *stream) int64 {
-	switch {
-	case s.flow == nil: // grpc-go's updates show what is taken
-		if n := s.lacks(); n > 0 && s.isNext() {
-			return n
+// more returns how much of what is withheld the backend may get now, and how much of that needs
+// room first. mu is held.
+func (c *Conn) more(s *stream) (more, lacks int64) {
+	if s.messages.isLarge() && s.isNext() { // asked once, since Taken may change it
+		n := s.messages.left - s.window
+		if n > s.withheld { // grpc-go asks for it once it has read the length
+			return 0, 0
 		}
+		return min(max(n+maxDataBytes, 0), s.withheld), max(n, 0)
+	}
+	if s.flow == nil { // grpc-go's updates show what is taken
 		if s.window >= maxDataBytes {
-			return 0
+			return 0, 0
 		}
-		return max(s.withheld-maxWithheld, 0)
-	case s.messages.isLarge() && s.isNext():
-		if s.lacks() == 0 && s.window < s.messages.left {
-			return 0 // it doesn't ask yet
-		}
-		return min(max(s.messages.left+maxDataBytes-s.window, 0), s.withheld)
+		return max(s.withheld-maxWithheld, 0), 0
 	}
 	most, few := c.ahead(s)
 	ahead := s.window + s.place.waiting()
 	if ahead > few {
-		return 0
+		return 0, 0
 	}
-	return min(most-ahead, s.withheld)
+	return min(most-ahead, s.withheld), 0
 }
 
 // nextAt returns with how few bytes that wait for the client the stream may get more. mu is held.
@@ -197,17 +195,6 @@ func (c *Conn) nextAt(s *stream) int64 {
 		return max(few-s.window, s.messages.arrived()) // it may be the next one
 	}
 	return few - s.window
-}
-
-// lacks returns how many bytes of a large message that arrives don't fit the window of the
-// stream. For a message that doesn't fit grpc-go's window either, grpc-go asks once it has read
-// the length, and lacks returns 0 until then.
-func (s *stream) lacks() int64 {
-	n := s.messages.left - s.window
-	if !s.messages.isLarge() || n > s.withheld {
-		return 0
-	}
-	return max(n, 0)
 }
 
 // isLarge reports whether a large message arrives.
@@ -226,7 +213,7 @@ func (s *stream) isNext() bool {
 // the backend. mu is held.
 func (c *Conn) ahead(s *stream) (most, few int64) {
 	switch {
-	case s.messages.small >= StreamWindow+s.place.waiting() && !c.account.Pressed(): // so many are taken
+	case s.messages.small-s.messages.left >= StreamWindow+s.place.waiting() && !c.account.Pressed(): // so many are taken
 		return MaxStreamWindow, MaxStreamWindow / 2
 	case s.window < maxDataBytes:
 		return baseAhead, fewAhead + s.window

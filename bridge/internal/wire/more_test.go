@@ -46,18 +46,19 @@ func TestWindowFollowsWhatIsTaken(t *testing.T) {
 		steps         []func(*Conn, *Place)
 		got           []uint32
 	}{
-		"nothing is taken":                 {known, false, []func(*Conn, *Place){smallOnes(66), back(StreamWindow)}, []uint32{first}},
-		"many small ones are taken":        {known, false, []func(*Conn, *Place){smallOnes(66), taken(66)}, []uint32{first, MaxStreamWindow - (StreamWindow + first - 66_000)}},
-		"so many that it may go on":        {known, false, []func(*Conn, *Place){smallOnes(66), taken(66), back(GRPCWindow/4, GRPCWindow/4), smallOnes(200), taken(196), taken(1), taken(3)}, []uint32{first, MaxStreamWindow - (StreamWindow + first - 66_000), 197_000}},
-		"memory is scarce":                 {known, scarce, []func(*Conn, *Place){smallOnes(66), taken(66)}, []uint32{first, 66_000}},
-		"few small ones are taken":         {known, false, []func(*Conn, *Place){smallOnes(60), taken(60)}, []uint32{first, 60_000}},
-		"fewer":                            {known, false, []func(*Conn, *Place){smallOnes(10), taken(10)}, nil},
-		"of an unknown call":               {!known, false, []func(*Conn, *Place){smallOnes(66), back(GRPCWindow / 4)}, []uint32{GRPCWindow - StreamWindow - maxWithheld}},
-		"a part of a large one":            {known, false, []func(*Conn, *Place){part, back(StreamWindow)}, []uint32{ofLarge}},
-		"a large one behind a small one":   {known, false, []func(*Conn, *Place){smallOnes(1), part, taken(1)}, []uint32{first, ofLarge + 1000 - first}},
-		"a large one that is received":     {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, large, large+prefixBytes) }, func(_ *Conn, p *Place) { p.Received(large) }}, []uint32{ofLarge, baseAhead - maxDataBytes}},
-		"a large one that is taken":        {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, large, large+prefixBytes) }, func(_ *Conn, p *Place) { p.Taken(1, large) }}, []uint32{ofLarge, baseAhead - maxDataBytes}},
-		"one larger than grpc-go's window": {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, 1<<20, prefixBytes) }, back(1000, 1<<20)}, []uint32{1<<20 + prefixBytes + maxDataBytes - StreamWindow}},
+		"nothing is taken":                       {known, false, []func(*Conn, *Place){smallOnes(66), back(StreamWindow)}, []uint32{first}},
+		"many small ones are taken":              {known, false, []func(*Conn, *Place){smallOnes(66), taken(66)}, []uint32{first, MaxStreamWindow - (StreamWindow + first - 66_000)}},
+		"so many that it may go on":              {known, false, []func(*Conn, *Place){smallOnes(66), taken(66), back(GRPCWindow/4, GRPCWindow/4), smallOnes(200), taken(196), taken(1), taken(3)}, []uint32{first, MaxStreamWindow - (StreamWindow + first - 66_000), 197_000}},
+		"memory is scarce":                       {known, scarce, []func(*Conn, *Place){smallOnes(66), taken(66)}, []uint32{first, 66_000}},
+		"few small ones are taken":               {known, false, []func(*Conn, *Place){smallOnes(60), taken(60)}, []uint32{first, 60_000}},
+		"fewer":                                  {known, false, []func(*Conn, *Place){smallOnes(10), taken(10)}, nil},
+		"the beginning of the largest small one": {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, StreamWindow, prefixBytes) }}, nil},
+		"of an unknown call":                     {!known, false, []func(*Conn, *Place){smallOnes(66), back(GRPCWindow / 4)}, []uint32{GRPCWindow - StreamWindow - maxWithheld}},
+		"a part of a large one":                  {known, false, []func(*Conn, *Place){part, back(StreamWindow)}, []uint32{ofLarge}},
+		"a large one behind a small one":         {known, false, []func(*Conn, *Place){smallOnes(1), part, taken(1)}, []uint32{first, ofLarge + 1000 - first}},
+		"a large one that is received":           {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, large, large+prefixBytes) }, func(_ *Conn, p *Place) { p.Received(large) }}, []uint32{ofLarge, baseAhead - maxDataBytes}},
+		"a large one that is taken":              {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, large, large+prefixBytes) }, func(_ *Conn, p *Place) { p.Taken(1, large) }}, []uint32{ofLarge, baseAhead - maxDataBytes}},
+		"one larger than grpc-go's window":       {known, false, []func(*Conn, *Place){func(c *Conn, _ *Place) { come(c, 1<<20, prefixBytes) }, back(1000, 1<<20)}, []uint32{1<<20 + prefixBytes + maxDataBytes - StreamWindow}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := memory.New(64<<20, 0)

@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
 
 // Expect notes that the stream of a call is about to begin on the connection. It returns
@@ -140,6 +142,8 @@ func (c *Conn) bind(stream uint32) {
 	s.place = p
 	if f := &p.Call.Flow; f.entry != nil {
 		s.flow = f
+		f.take(&f.small, memory.Small, f.small.Load()) // of an attempt that grpc-go has given up
+		f.take(&f.large, memory.Reply, f.large.Load())
 		p.conn, p.stream = c, stream
 		p.nextAt.Store(-1)
 		if f.packs != nil && !p.replaced.Load() {

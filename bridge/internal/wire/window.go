@@ -118,7 +118,7 @@ type Conn struct {
 // An ownFrame is a frame of culvert's own: WINDOW_UPDATE, PING or RST_STREAM.
 type ownFrame struct {
 	bytes []byte
-	then  func() // called once the frame is sent; may be nil
+	first func() // called before the frame is sent, so that no answer comes before; may be nil
 }
 
 // Options are what a Conn needs beside the connection.
@@ -532,11 +532,11 @@ func (c *Conn) sendReady() error {
 		if isPing && !c.watch.wants() { // something was heard meanwhile
 			continue
 		}
+		if frame.first != nil {
+			frame.first()
+		}
 		if _, err := c.Conn.Write(frame.bytes); err != nil {
 			return err
-		}
-		if frame.then != nil {
-			frame.then()
 		}
 		if isPing {
 			c.watch.pinged()

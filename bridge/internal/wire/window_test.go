@@ -121,7 +121,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 		return ""
 	})
 	_ = c.Close()
-	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(size+prefixBytes-StreamWindow))
+	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(size+prefixBytes+maxDataBytes-StreamWindow))
 	if all := <-got; !bytes.Equal(all, want) {
 		t.Errorf("sent %q, want %q", all, want)
 	}
