@@ -74,6 +74,10 @@ space := $(subst ,, )
 # The programs of the public conformance suite (connectrpc.com/conformance).
 CONFORMANCE = connectconformance grpcclient grpcserver referenceclient referenceserver
 
+# Most tests wait for a peer or a timer most of the time, so more of them run than there are
+# processors.
+BUSY := -p 4 -parallel 16
+
 say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
@@ -111,9 +115,9 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 steps = $(MAKE) --no-print-directory
 linters = tools/lint.sh proxy
 test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, 7 the first time)
-	$(call say,lint and web run beside the tests and tell their findings behind them)
+	$(call say,web and lint with tools run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
-		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
+		{ $(linters) && $(steps) tools; } >"$$beside/lint" 2>&1 </dev/null & \
 		lint=$$!; \
 		$(steps) web >"$$beside/web" 2>&1 </dev/null & \
 		web=$$!; set +m; \
@@ -121,9 +125,8 @@ test: deps node_modules ## Run all checks except the long tests and those of doc
 		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
 		wait "$$web" || failed="$$failed web"; \
 		cat "$$beside/web"; \
-		wait "$$lint" || failed="$$failed lint"; \
+		wait "$$lint" || failed="$$failed lint-and-tools"; \
 		printf '\n==> lint\n'; cat "$$beside/lint"; \
-		$(steps) tools || failed="$$failed tools"; \
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 
@@ -161,7 +164,7 @@ tools: ## Test the lint rules, the files in deploy/ and this file
 # many times what a quiet one does.
 unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	$(call say,unit)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 40m -skip '$(LONG)' ./bridge ./tls ./...
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -skip '$(LONG)' ./bridge ./tls ./cmd/culvert ./...
 	@$(if $(RACE),$(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m -run '^TestAllocations$$' ./bridge)
 	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
 
@@ -184,7 +187,7 @@ web-long: deps build node_modules ## Run the long tests of the npm package, also
 
 e2e: build node_modules web/dist/index.js ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	$(call e2e,$(RACE) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
+	$(call e2e,$(RACE) $(BUSY) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
 
 # The packages run one after the other (-p 1): some tests measure time.
 e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector

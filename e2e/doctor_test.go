@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -67,6 +68,9 @@ func diagnose(t *testing.T, idle time.Duration, args ...string) (d diagnosis) {
 // TestDoctorBehindRealBoxes: what culvert doctor says about each real box, between it and a
 // culvert of its own, and what culvert dial makes of it.
 func TestDoctorBehindRealBoxes(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup // they mostly wait
+	defer all.Wait()
 	for name, c := range map[string]struct {
 		start func(t *testing.T, b doctorBox) (args []string) // with the URL, if it isn't culvert's
 		idle  time.Duration
@@ -109,25 +113,26 @@ func TestDoctorBehindRealBoxes(t *testing.T) {
 		"HAProxy, 10 s, HTTP":             {haproxyBox("http", "ssl crt DIR/both.pem alpn h2,http/1.1"), 15 * time.Second, []string{"way-websocket", "decryption-unknown", "http1-behind", "idle-cut"}, byWebSocket},
 		"HAProxy, HTTP/1.1 alone":         {haproxyBox("http", "ssl crt DIR/both.pem alpn http/1.1"), 0, []string{"way-websocket", "decryption-unknown", "no-http2"}, byWebSocket},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := startDoctorBox(t)
-			args := c.start(t, b)
-			if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "https://") }) {
-				args = append(args, "https://"+strings.Replace(b.culvert, "127.0.0.1", "localhost", 1))
-			}
-			if slices.Index(args, "--proxy") < 0 {
-				args = append(args, "--proxy", "none")
-			}
-			args = append(args, "--ca", b.trusted())
-			d := diagnose(t, c.idle, args...)
-			if got := d.ids(); !slices.Equal(got, c.want) {
-				t.Errorf("bidirectional streams: %s, verdicts %q, want %q", d.Bidirectional, got, c.want)
-				for _, f := range d.Findings {
-					t.Logf("%-26s %-10s %s", f.Probe, f.Result, f.Evidence)
+		all.Go(func() {
+			t.Run(name, func(t *testing.T) {
+				b := startDoctorBox(t)
+				args := c.start(t, b)
+				if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "https://") }) {
+					args = append(args, "https://"+strings.Replace(b.culvert, "127.0.0.1", "localhost", 1))
 				}
-			}
-			c.dial.judge(t, c.idle, args)
+				if slices.Index(args, "--proxy") < 0 {
+					args = append(args, "--proxy", "none")
+				}
+				args = append(args, "--ca", b.trusted())
+				d := diagnose(t, c.idle, args...)
+				if got := d.ids(); !slices.Equal(got, c.want) {
+					t.Errorf("bidirectional streams: %s, verdicts %q, want %q", d.Bidirectional, got, c.want)
+					for _, f := range d.Findings {
+						t.Logf("%-26s %-10s %s", f.Probe, f.Result, f.Evidence)
+					}
+				}
+				c.dial.judge(t, c.idle, args)
+			})
 		})
 	}
 }

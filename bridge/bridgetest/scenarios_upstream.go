@@ -127,13 +127,17 @@ func backendStopsGracefully(t *trial) {
 // awaitRefused waits until nobody listens on the address.
 func (t *trial) awaitRefused(address string) {
 	t.Helper()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
 	for {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			return
 		}
 		_ = c.Close() // it was accepted once too often
-		if t.ctx.Err() != nil {
+		select {
+		case <-poll.C:
+		case <-t.ctx.Done():
 			t.Fatalf("%s still accepts connections", address)
 		}
 	}
