@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -72,13 +73,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 // quietLibraries keeps net/http and grpc-go from writing to standard error what the command
-// reports itself, unless somebody asks grpc-go for it.
-func quietLibraries() {
+// reports itself, unless somebody asks grpc-go for it. grpc-go may have no connections yet.
+var quietLibraries = sync.OnceFunc(func() {
 	log.SetOutput(io.Discard)
 	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
-}
+})
 
 // errorText returns an error in the form for standard error. Servers, proxies and boxes on the
 // way may have a part in its text.
