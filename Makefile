@@ -114,19 +114,23 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 # itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
 linters = tools/lint.sh proxy
-test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, 7 the first time)
-	$(call say,web and lint with tools run beside the tests and tell their findings behind them)
+test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
+	$(call say,lint and web run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
-		{ $(linters) && $(steps) tools; } >"$$beside/lint" 2>&1 </dev/null & \
+		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
 		lint=$$!; \
+		$(steps) tools >"$$beside/tools" 2>&1 </dev/null & \
+		tools=$$!; \
 		$(steps) web >"$$beside/web" 2>&1 </dev/null & \
 		web=$$!; set +m; \
-		trap 'kill -- "-$$lint" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
+		trap 'kill -- "-$$lint" "-$$tools" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
 		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
 		wait "$$web" || failed="$$failed web"; \
 		cat "$$beside/web"; \
-		wait "$$lint" || failed="$$failed lint-and-tools"; \
+		wait "$$lint" || failed="$$failed lint"; \
 		printf '\n==> lint\n'; cat "$$beside/lint"; \
+		wait "$$tools" || failed="$$failed tools"; \
+		cat "$$beside/tools"; \
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 

@@ -53,12 +53,23 @@ testServers("calls and frames are printed in words", async (baseUrl) => {
 test("a cut and a GOAWAY are printed", async () => {
   const { baseUrl, goaway, cut, wait } = await box();
   const lines: string[] = [];
-  const webSocket = trace({ print: (line) => lines.push(line), webSocket: env.WebSocket });
+  let goawayCame = () => {};
+  const told = new Promise<void>((resolve) => {
+    goawayCame = resolve;
+  });
+  const print = (line: string) => {
+    lines.push(line);
+    if (line.includes("← GOAWAY")) {
+      goawayCame();
+    }
+  };
+  const webSocket = trace({ print, webSocket: env.WebSocket });
   await probed({ baseUrl, webSocket }, async ({ client }) => {
     const call = scripted({ hang: true });
     const ended = rejects(client.unary({}, call.options), ConnectError);
     await call.began();
     await goaway();
+    await told;
     await client.unary({}, scripted({}).options);
     await cut();
     await ended;
