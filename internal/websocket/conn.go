@@ -43,25 +43,22 @@ type Conn struct {
 // the write deadline. After an error, or a close frame, it returns net.ErrClosed:
 // nothing can follow.
 func (c *Conn) WriteMessage(kind Opcode, wrote func(), more bool, pieces ...[]byte) error {
+	return c.write(func() error { return c.line.message(kind, wrote, more, pieces) })
+}
+
+// Flush sends the messages that wait for more to follow.
+func (c *Conn) Flush() error { return c.write(c.line.flush) }
+
+// write writes, and then answers a ping unless messages wait for more to follow.
+func (c *Conn) write(write func() error) error {
 	c.line.mu.Lock()
 	defer c.line.abandon()
 	c.writing.Store(true)
-	err := c.line.message(kind, wrote, more, pieces)
+	err := write()
 	if err == nil && c.line.held == nil {
 		err = c.sendPong()
 	}
 	c.writing.Store(false) // before another has the line
-	if late := c.line.unlock(); err == nil {
-		err = late
-	}
-	return err
-}
-
-// Flush sends the messages that wait for more to follow.
-func (c *Conn) Flush() error {
-	c.line.mu.Lock()
-	defer c.line.abandon()
-	err := c.line.flush()
 	if late := c.line.unlock(); err == nil {
 		err = late
 	}

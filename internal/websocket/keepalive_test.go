@@ -459,3 +459,29 @@ func TestWriteThatPanics(t *testing.T) {
 	}
 	ws.Drop()
 }
+
+// TestFlushAnswersAPing that waits behind messages which are kept for more.
+func TestFlushAnswersAPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := pair(t, 1<<20)
+		defer ws.Drop()
+		go readAll(ws)
+		if err := ws.WriteMessage(Binary, nil, true, []byte("kept")); err != nil {
+			t.Fatal(err)
+		}
+		c.Send(t, wstest.Ping, []byte("?"))
+		synctest.Wait()
+		if err := ws.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []struct {
+			op      Opcode
+			payload string
+		}{{Binary, "kept"}, {opPong, "?"}} {
+			op, _, payload, err := c.Next()
+			if err != nil || Opcode(op) != want.op || string(payload) != want.payload {
+				t.Errorf("%v %q came with %v, want %v %q", op, payload, err, want.op, want.payload)
+			}
+		}
+	})
+}
