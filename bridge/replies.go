@@ -42,9 +42,9 @@ func (c *call) nextReply(ctx context.Context) (mem.BufferSlice, error) {
 	return m, nil
 }
 
-// moreReplies reports whether another message or the end is at hand. One that is decompressed
-// may have to wait for room, so it isn't. One that is converted may have to wait, too, but says
-// so before it does (SendKept).
+// moreReplies reports whether another message or the end is at hand. A message that is
+// decompressed isn't, since it may have to wait for room. A conversion may have to wait, too, but
+// calls SendKept before.
 func (c *call) moreReplies() bool {
 	if c.up.HasMore() {
 		return !c.replies.packed

@@ -73,7 +73,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 // quietLibraries keeps net/http and grpc-go from writing to standard error what the command
-// reports itself, unless somebody asks grpc-go for it. grpc-go may have no connections yet.
+// reports itself, unless somebody asks grpc-go for it. It must be called before grpc-go has a
+// connection.
 var quietLibraries = sync.OnceFunc(func() {
 	log.SetOutput(io.Discard)
 	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {

@@ -43,13 +43,13 @@ func (a *Account) initConversions() {
 
 // A Keeper keeps messages for others that follow, so that they leave together.
 type Keeper interface {
-	SendKept() // now
+	SendKept() // sends them at once
 }
 
 // Convert waits until a conversion that takes n bytes may run. The caller must call done
-// after it. fits reports whether so much fits at all. What before keeps leaves before a wait; it
-// may be nil.
-func (e *Entry) Convert(ctx context.Context, n int64, before Keeper) (done func(), fits bool, err error) {
+// after it. fits reports whether so much fits at all. Before it waits, it has kept send what it
+// keeps. kept may be nil.
+func (e *Entry) Convert(ctx context.Context, n int64, kept Keeper) (done func(), fits bool, err error) {
 	a, of := e.account, smallConversions
 	if n > min(a.conversionRoom()/smallPerRoom, maxSmall) {
 		of = largeConversions
@@ -60,8 +60,8 @@ func (e *Entry) Convert(ctx context.Context, n int64, before Keeper) (done func(
 	}
 	o := e.Owner()
 	w := t.ask(o, n)
-	if w != nil && before != nil && t.leave(w) { // nobody waits for the client of these
-		before.SendKept()
+	if w != nil && kept != nil && t.leave(w) { // others must not wait for this client
+		kept.SendKept()
 		w = t.ask(o, n)
 	}
 	if w != nil {

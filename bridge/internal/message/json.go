@@ -21,7 +21,8 @@ type Converter struct {
 	Held   *memory.Entry
 	From   learner // it may be nil
 
-	// Replies keeps converted ones, but for none that waits. It may be nil.
+	// Replies keeps replies that are converted. They leave before the next one's conversion
+	// waits. It may be nil.
 	Replies memory.Keeper
 
 	// ID is a field of the replies, whose value in the last one is LastID. It may be nil.
@@ -41,7 +42,7 @@ const maxConverted = 8
 
 // knowing converts a message, and again when the learner has learned what it names. Without
 // the type of an Any there is no result; extensions that nobody knows are left out.
-func (c *Converter) knowing(ctx context.Context, b []byte, before memory.Keeper, convert func(*Converter, context.Context, []byte, *descriptor.Unknowns) (mem.BufferSlice, error)) (mem.BufferSlice, error) {
+func (c *Converter) knowing(ctx context.Context, b []byte, kept memory.Keeper, convert func(*Converter, context.Context, []byte, *descriptor.Unknowns) (mem.BufferSlice, error)) (mem.BufferSlice, error) {
 	for n := 1; ; n++ {
 		var unknown descriptor.Unknowns
 		out, err := convert(c, ctx, b, &unknown)
@@ -49,8 +50,8 @@ func (c *Converter) knowing(ctx context.Context, b []byte, before memory.Keeper,
 			return out, err
 		}
 		learned := false
-		if before != nil {
-			before.SendKept()
+		if kept != nil {
+			kept.SendKept()
 		}
 		for _, u := range unknown.Found {
 			why := c.From.Learn(ctx, c.Held.Owner(), u)
@@ -136,12 +137,12 @@ func (c *Converter) write(ctx context.Context, b []byte, unknown *descriptor.Unk
 
 // convert waits for room for the conversion of a message of n bytes, and runs it. The result
 // counts with the call, in the class of its size, until it is freed.
-func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Class, n int, before memory.Keeper, estimate func() (int, error), run func() ([]byte, error)) (mem.BufferSlice, error) {
-	cost, err := c.estimated(ctx, n, before, estimate)
+func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Class, n int, kept memory.Keeper, estimate func() (int, error), run func() ([]byte, error)) (mem.BufferSlice, error) {
+	cost, err := c.estimated(ctx, n, kept, estimate)
 	if err != nil {
 		return nil, err
 	}
-	done, err := c.turn(ctx, cost, before)
+	done, err := c.turn(ctx, cost, kept)
 	if err != nil {
 		return nil, err
 	}
@@ -160,9 +161,9 @@ func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Cl
 
 // estimated returns what a conversion takes. For a large message the estimate computes for
 // long, too, so it waits for a turn of its own.
-func (c *Converter) estimated(ctx context.Context, n int, before memory.Keeper, estimate func() (int, error)) (int, error) {
+func (c *Converter) estimated(ctx context.Context, n int, kept memory.Keeper, estimate func() (int, error)) (int, error) {
 	if n > memory.SmallBytes {
-		done, err := c.turn(ctx, n, before) // the conversion takes more
+		done, err := c.turn(ctx, n, kept) // the conversion takes more
 		if err != nil {
 			return 0, err
 		}
@@ -172,8 +173,8 @@ func (c *Converter) estimated(ctx context.Context, n int, before memory.Keeper, 
 }
 
 // turn waits for room for n bytes, which the caller has until done.
-func (c *Converter) turn(ctx context.Context, n int, before memory.Keeper) (done func(), err error) {
-	done, fits, err := c.Held.Convert(ctx, int64(n), before)
+func (c *Converter) turn(ctx context.Context, n int, kept memory.Keeper) (done func(), err error) {
+	done, fits, err := c.Held.Convert(ctx, int64(n), kept)
 	if !fits {
 		f := report.OverLimit(report.KeyBufferedBytes, 0, "the conversion of a message would take more memory than conversions may")
 		f.Remedy = "send messages with fewer parts, or raise " + report.Named(report.KeyBufferedBytes)

@@ -6,8 +6,9 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// What a backend may send of a stream before the client has taken it. A whole DATA frame always
-// fits besides a small message that has come in part: a backend may wait until one does.
+// A backend may send baseAhead bytes of a stream that the client hasn't taken. These are the
+// largest small message and a DATA frame: while a message has come in part, the backend may wait
+// until a whole frame fits.
 const (
 	fewAhead  = StreamWindow + prefixBytes
 	baseAhead = fewAhead + maxDataBytes
