@@ -39,7 +39,7 @@ type demand struct {
 var errTooManyNames = errors.New("tls: clients ask for certificates for too many names")
 
 func (a *ACME) mayDemand(name string) bool {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return false
 	}
 	_, above, _ := strings.Cut(name, ".")
@@ -47,8 +47,10 @@ func (a *ACME) mayDemand(name string) bool {
 }
 
 // nameForm matches DNS names for which a CA issues certificates: two labels or
-// more, of at most 63 characters each. RFC 1123 §2.1.
-var nameForm = regexp.MustCompile(`^([0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?\.)+[0-9a-z-]{0,62}[a-z]$`)
+// more, of at most 63 characters each. RFC 1123 §2.1. As hostForm, it is large.
+var nameForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?\.)+[0-9a-z-]{0,62}[a-z]$`)
+})
 
 // fetchOnDemand orders a certificate for a name without one, and returns its
 // managed name. If a handshake gives up, the order continues: the client's next

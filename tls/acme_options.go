@@ -125,7 +125,7 @@ func (o *ACMEOptions) check() error {
 func (o *ACMEOptions) checkDomain(key, name string) error {
 	below, wildcard := strings.CutPrefix(name, "*.")
 	switch {
-	case !nameForm.MatchString(below) || len(below) > 253:
+	case !nameForm().MatchString(below) || len(below) > 253:
 		return o.errorf(key, "%q is not a host name: write it as in grpc.example.com", name)
 	case wildcard && !slices.Contains(o.Challenges, DNS01):
 		return o.errorf(key, "%s: a CA issues wildcard certificates by DNS-01 only: set %s.dns_provider, as docs/guides/acme.md#by-dns shows, or list the names", name, o.ConfigKey)
@@ -135,7 +135,7 @@ func (o *ACMEOptions) checkDomain(key, name string) error {
 
 func (o *ACMEOptions) checkPattern(pattern string) error {
 	below := strings.TrimPrefix(pattern, "*.")
-	if !nameForm.MatchString(below) {
+	if !nameForm().MatchString(below) {
 		return o.errorf("on_demand", `%q would let any client choose the names to fetch: write names, or "*." before a domain of your own, as in *.example.com`, pattern)
 	}
 	return nil

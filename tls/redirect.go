@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -63,12 +64,15 @@ func isOwnAddress(host string, r *http.Request) bool {
 	return ok && ip != nil && ip.Equal(own.IP)
 }
 
-// hostForm is a name, or an address with IPv6 in brackets.
-var hostForm = regexp.MustCompile(`^([0-9A-Za-z_]([0-9A-Za-z_.-]{0,252}[0-9A-Za-z_.])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+// hostForm is a name, or an address with IPv6 in brackets. Its repetitions with counts are
+// large in memory, so it is compiled only by those that need it.
+var hostForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9A-Za-z_]([0-9A-Za-z_.-]{0,252}[0-9A-Za-z_.])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+})
 
 // bareHost returns the host without its port, or "" if it is invalid.
 func bareHost(host string) string {
-	if !hostForm.MatchString(host) || strings.Contains(host, "..") {
+	if !hostForm().MatchString(host) || strings.Contains(host, "..") {
 		return ""
 	}
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A Verdict is what findings mean, in words for people. verdicts.json has one row for each.
@@ -33,7 +34,7 @@ var (
 	//go:embed settings.json
 	settingsText []byte
 
-	verdicts = func() map[string]Verdict {
+	verdicts = sync.OnceValue(func() map[string]Verdict { // a program that serves needs none
 		var rows []Verdict
 		parse(verdictsText, &rows)
 		all := make(map[string]Verdict, len(rows))
@@ -41,7 +42,7 @@ var (
 			all[v.ID] = v
 		}
 		return all
-	}()
+	})
 )
 
 // Clients returns the settings for each way.
@@ -284,7 +285,7 @@ func (j *judge) say(id, evidence string) {
 	if slices.ContainsFunc(j.said, func(v Verdict) bool { return v.ID == id }) {
 		return
 	}
-	v, ok := verdicts[id]
+	v, ok := verdicts()[id]
 	if !ok {
 		panic("BUG: no verdict " + id)
 	}

@@ -194,8 +194,8 @@ func TestEachVerdictIsSaidAndDocumented(t *testing.T) {
 		code.Write(text)
 	}
 	ways := []string{"", "grpc", "websocket", "grpc-web", "auto"}
-	for _, id := range sorted(verdicts) {
-		v := verdicts[id]
+	for _, id := range sorted(verdicts()) {
+		v := verdicts()[id]
 		if !strings.Contains(code.String(), `"`+id+`"`) {
 			t.Errorf("nothing says %s", id)
 		}
