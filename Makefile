@@ -245,7 +245,7 @@ soak: build ## Run load, cuts, stalls and backend restarts for SOAKTIME (10m), a
 # ATTACK selects rows, like -run: ATTACK='^stalled_grpc'.
 attack: build ## Run all attacks on culvert's memory, or those that match ATTACK (an hour)
 	@go -C e2e mod download
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/^attack$$/$(ATTACK)' . -attack.all
 
 # OLDER is a commit, to compare instructions and allocations with.
 # BENCHFLAGS='-only ^instructions' measures nothing else.

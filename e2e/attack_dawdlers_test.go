@@ -95,9 +95,9 @@ func oneCall(conn net.Conn) error {
 const webContent = "application/grpc-web+proto"
 
 // Who begins something and does not get on with it is closed after 10 s,
-// whatever it was, and the log counts it; others are served meanwhile. It
-// doesn't run beside other tests.
+// whatever it was, and the log counts it; others are served meanwhile.
 func TestDawdlers(t *testing.T) {
+	t.Parallel()
 	const each = 10
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{
@@ -117,7 +117,7 @@ func TestDawdlers(t *testing.T) {
 				c = secure
 			}
 			t.Run(strings.ReplaceAll(d.name, " ", "_"), func(t *testing.T) {
-				t.Parallel() // beside one another; other tests are kept out
+				t.Parallel()
 				var all sync.WaitGroup
 				for range each {
 					all.Go(func() { d.dawdle(t, c) })

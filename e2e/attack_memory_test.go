@@ -119,6 +119,10 @@ const (
 	attackLine = "| %s | %d | %d KiB | %d, %d, %d MiB | %d MiB | %s | %.1f s in %.1f s | %v | %v | %v | %v | %d | %s |"
 )
 
+// attacksAtOnce is how many rows run beside each other. A row is an attack of 8 s, most of
+// which are waits, and each has a culvert and a backend of its own.
+const attacksAtOnce = 2
+
 // However many calls hold as much as they can, culvert's memory stays within what
 // the settings say, culvert lives, and others are served. It doesn't run beside
 // other tests.
@@ -128,11 +132,19 @@ func TestMemoryAttacks(t *testing.T) {
 		rows = allAttacks()
 	}
 	ca := newIssuer(t, "ca")
-	table := []string{attackHead}
-	for _, a := range rows {
-		t.Run(a.name(), func(t *testing.T) { table = append(table, a.run(t, ca)) })
-	}
-	t.Log(strings.Join(table, "\n"))
+	table := make([]string, len(rows))
+	turns := make(chan struct{}, attacksAtOnce)
+	t.Run("attack", func(t *testing.T) { // ends when all of them have
+		for i, a := range rows {
+			t.Run(a.name(), func(t *testing.T) {
+				t.Parallel() // beside one another; other tests are kept out
+				turns <- struct{}{}
+				defer func() { <-turns }()
+				table[i] = a.run(t, ca)
+			})
+		}
+	})
+	t.Log(attackHead + "\n" + strings.Join(table, "\n"))
 }
 
 // An attackResult is what came of a row. Sizes are bytes of culvert's RSS.
