@@ -13,8 +13,8 @@
 //     are read (peer, host, origin, the headers of trusted proxies), and requests
 //     that may not call are refused. Package gate interprets these facts.
 //   - transport.go: the table of client protocols. The driver (serveCall in request.go)
-//     makes the call (call.go), its one record. The transport that accepts the request
-//     opens the client's end (downstream), and reads what is asked for (ask.go).
+//     makes the call (call.go), its one record, with an id (call_id.go). The transport that
+//     accepts the request opens the client's end (downstream.go), and reads what is asked for (ask.go).
 //     transport_http.go and transport_http_answer.go have the parts that all share over
 //     HTTP, transport_websocket.go those that all with a WebSocket for each call share;
 //     each protocol has files of its own. Package headers decides which metadata crosses.
@@ -43,8 +43,11 @@
 //     wait for the memory that they hold; memory/relief.go chooses which.
 //   - packages message, memory and packing: requests are read when the
 //     account has room for them. Package websocket reads a WebSocket's messages.
-//   - package upstream opens a stream at the backend, and package pool has the connections
-//     (backend.go, services.go: the part that embedders see). check.go and inquiry.go have
+//   - package upstream opens a stream at the backend, and decides whether to send a call again
+//     (retry.go, attempts.go). Package pool has the connections and chooses the address
+//     (balance.go). Package wire sees what crosses such a connection under grpc-go: windows,
+//     pings, and answers that aren't gRPC (answer_verdict.go, answer_ends.go). backend.go and
+//     services.go are the part that embedders see. check.go and inquiry.go have
 //     what a program asks about a configuration, without a Server.
 //   - path.go, package path: calls of culvert.v1.Path go to culvert's own service.
 //   - pump.go, rules.go: messages are copied both ways, and those that are ready leave together

@@ -2,12 +2,9 @@ package bridge
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
@@ -103,7 +100,7 @@ func (c *call) end(parked *bool) {
 	c.releaseUpstream()
 }
 
-// finish tells the client how the call ended and notes it. After a panic before the client
+// finishWith tells the client how the call ended and notes it. After a panic before the client
 // was told anything it is told of that; otherwise it is cut off.
 func (c *call) finishWith(err error, trailer metadata.MD) {
 	panicked := c.tellEnd(err, trailer)
@@ -124,7 +121,7 @@ func (c *call) abort(panicked error) {
 	c.down.Abort()
 }
 
-// tellEnd is finish up to a panic, which it returns as a fault.
+// tellEnd is finishWith up to a panic, which it returns as a fault.
 func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 	defer c.catch("ending a call", &panicked)
 	info, words := c.info, c.s.cfg.Words
@@ -197,35 +194,4 @@ func (c *call) noteMessage(d report.Direction, bytes int) {
 	n.bytes.Add(int64(bytes))
 	c.lastSeen.Store(c.s.registry.now())
 	c.obs.Message(d, bytes)
-}
-
-// requestID returns the id that a request has from its client, or a new one.
-func requestID(r *http.Request) string {
-	if id := r.Header.Get("X-Request-Id"); saneID(id) {
-		return id
-	}
-	return newID()
-}
-
-// newID makes a call's id. The id must be unique but isn't secret, so it costs no
-// system call.
-func newID() string {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], rand.Uint64()) //nolint:gosec // see above
-	return hex.EncodeToString(b[:])
-}
-
-// saneID reports whether an id is safe to log and to send in a header.
-func saneID(id string) bool {
-	if id == "" || len(id) > 64 {
-		return false
-	}
-	for i := range len(id) {
-		switch c := id[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
-		default:
-			return false
-		}
-	}
-	return true
 }

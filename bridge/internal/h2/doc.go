@@ -14,7 +14,8 @@
 //   - conn_read.go, conn_frames.go: bytes become frames, frames become events.
 //   - conn_headers.go, request.go: a header block becomes an http.Request.
 //   - conn_write.go: the frames to send, and the goroutine that writes them.
-//   - conn_goodbye.go, conn_time.go: GOAWAY; the connection's one timer.
+//   - conn_goodbye.go, conn_time.go, conn_idle.go: GOAWAY; the connection's one timer; its end
+//     when it has had no stream.
 //   - conn_silence.go: pings, and the reader's decision when the timer doubts.
 //   - flood.go: bounds for frames that carry nothing.
 //   - stream.go, stream_receive.go, stream_send.go: one request's states, its

@@ -58,14 +58,6 @@ func (m *Reader) Begin() error {
 	return m.Packed.Begin()
 }
 
-// fits returns why a message of n bytes is refused, or nil.
-func (m *Reader) fits(n int64) error {
-	if n > int64(m.Limit.Bytes) {
-		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.Limit.Bytes, report.Named(m.Limit.Key)).UnlessRaised(m.Limit.Key)
-	}
-	return nil
-}
-
 // Payload reads n bytes in chunks, so that an announced length alone reserves nothing:
 // the first KiB is free, and reading bytes earns room for more. Where room is scarce,
 // or the message takes much of it, Payload reserves all the rest of the message at

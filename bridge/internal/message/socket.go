@@ -97,6 +97,26 @@ func (b *SocketBody) Await() error {
 	return nil
 }
 
+// SocketFault returns the fault of a failed read of a WebSocket.
+func SocketFault(err error) error {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
+		return f
+	}
+	broken, ok := errors.AsType[websocket.RuleError](err)
+	if !ok {
+		return report.New(report.ReasonClientGone, report.ClientGone).Because(err)
+	}
+	switch broken.Code {
+	case websocket.StatusPolicyViolation:
+		return report.New(report.ReasonLimitExceeded, "too many WebSocket frames that carry nothing").Because(err).Ending(report.EndedFlood)
+	case websocket.StatusMessageTooBig:
+		f := report.New(report.ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").Because(err).Ending(report.EndedProtocol)
+		f.Remedy = "send smaller messages"
+		return f
+	}
+	return report.New(report.ReasonBadRequest, "a WebSocket frame is malformed").Because(err).Ending(report.EndedProtocol)
+}
+
 // TextFault returns the fault of a client that sends a text message.
 func TextFault() error {
 	return report.New(report.ReasonBadRequest, "a WebSocket message is text: send binary messages")

@@ -6,13 +6,14 @@
 // ended. A [Call] expects its stream on a connection with a [Place], which notes these facts.
 // The package knows no other connections and no addresses. Its owner passes [Options].
 //
-// To read it, begin with window.go, the connection itself, and frames.go, which finds
-// HTTP/2's frames in the bytes. grant.go withholds large replies, and credit.go the
-// connection's window, until the account has room. more.go gives a stream of small messages
-// more window. whose.go finds the call of a stream. call.go has what the frames tell of a call
-// beside its status, verdict.go what header blocks of answers say, and ends.go what a status
-// means that grpc-go has made, such as that of a reply over the limit, which it refuses. flow.go counts with a call the replies that have arrived and
-// the requests that it has queued, and packed.go those that grpc-go compresses. silence.go
+// To read it, begin with conn.go, the connection itself, and frames.go, which finds
+// HTTP/2's frames in the bytes. grant.go withholds large replies, and conn_window.go
+// the connection's window, until the account has room. stream_window.go gives a stream of small
+// messages more window. whose.go finds the call of a stream. call.go has what the frames tell of a call
+// beside its status, answer_verdict.go what header blocks of answers say, and
+// answer_ends.go what a status means that grpc-go has made, such as that of a reply over the
+// limit, which it refuses. flow.go counts with a call the replies that have arrived and the
+// requests that it has queued, and packed.go those that grpc-go compresses. silence.go
 // pings a silent backend. greeting.go recognizes what isn't HTTP/2. answers.go repairs headers
 // of answers that grpc-go wouldn't read, and pack.go sets the level of gzip.
 //

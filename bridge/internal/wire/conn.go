@@ -30,14 +30,14 @@ import (
 // for all its streams. It counts with the account for as long as the connection lasts.
 const (
 	StreamWindow    = 64 << 10  // of each stream at first, and so the part of a large message that comes unasked
-	MaxStreamWindow = 384 << 10 // of a stream of small messages, with what waits for the client (more.go)
+	MaxStreamWindow = 384 << 10 // of a stream of small messages, with what waits for the client (stream_window.go)
 	GRPCWindow      = 512 << 10 // of each stream for grpc-go: a quarter of it may be taken and not given back
 	minConnWindow   = 64 << 10
 	maxConnWindow   = 1 << 20
 )
 
 // ConnWindow returns the size of the window of each connection. It stays when the account's
-// size changes: without room in the account, no window is given back (credit.go).
+// size changes: without room in the account, no window is given back (conn_window.go).
 func ConnWindow(a *memory.Account) int64 {
 	return min(max(a.Messages()/256, minConnWindow), maxConnWindow) // an upstream has up to 64 connections to each address
 }
@@ -46,7 +46,7 @@ func ConnWindow(a *memory.Account) int64 {
 // backend (silence).
 //
 // A stream has two windows: grpc-go's, and a smaller one that the backend knows of.
-// grpc-go's WINDOW_UPDATEs therefore pass on only in part (more.go). A stream of small
+// grpc-go's WINDOW_UPDATEs therefore pass on only in part (stream_window.go). A stream of small
 // messages gets the rest of grpc-go's window. For a large message, Conn gives the
 // stream what the message needs, once the account has room for it; from then on nothing
 // stops the upstream until the message is held in full (grant.go). The room counts with
@@ -55,7 +55,7 @@ func ConnWindow(a *memory.Account) int64 {
 // Data that fits a stream's window comes unasked, and grpc-go gives the connection's
 // window back as soon as bytes have arrived, before anybody reads them. So the
 // connection's WINDOW_UPDATEs are withheld while the account has no room for the same
-// amount again (credit.go). Bytes of a message that has its room need no more. RFC
+// amount again (conn_window.go). Bytes of a message that has its room need no more. RFC
 // 9113 §6.9.
 type Conn struct {
 	net.Conn
@@ -445,7 +445,7 @@ func (c *Conn) Catch() {
 	}
 }
 
-// fail is catch in a method that returns an error.
+// fail is Catch in a method that returns an error.
 func (c *Conn) fail(err *error) {
 	if v := recover(); v != nil {
 		*err = c.caught(v)
