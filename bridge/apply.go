@@ -76,6 +76,7 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	}
 	s.awaited, s.backends = awaited, change.to
 	s.policy.Store(p)
+	s.registry.forgetRoutes()
 	s.account.SetBounds(p.limits.BufferedBytes, p.memory)
 	before.users.replace(p.users, change.end)
 	if before.fallback != nil && before.fallback != p.fallback {

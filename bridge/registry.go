@@ -24,7 +24,8 @@ type registry struct {
 	changed sync.Cond // a call ended, or a look
 	calls   map[*watched]struct{}
 	traffic map[trafficKey]*Traffic // of calls that have ended; Blocked: of all
-	timer   *time.Timer             // nil: no calls, no looks
+	blocked blockedCounts
+	timer   *time.Timer // nil: no calls, no looks
 	looking bool
 
 	relief    *time.Timer // nil: nobody waits for room, or relieve runs

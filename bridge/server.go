@@ -102,6 +102,7 @@ func New(cfg Config) (*Server, error) {
 	s.path = path.New(path.Options{Log: s.log, Panics: s.panics, Words: s.cfg.Words, Account: s.account, HeaderBytes: limits.HeaderBytes})
 	s.loop = newID()
 	s.registry = newRegistry(s.account, s.panics, s.edge.Idle)
+	s.registry.blocked.configured = func(k routeKey) bool { return s.policy.Load().has(k) }
 	s.serveTunnels()
 	s.polls = opamp.NewTable(opamp.DefaultOptions(s.panics, func() int { return s.policy.Load().limits.Connections }, report.KeyConnections))
 	return s, nil

@@ -11,6 +11,8 @@ type Snapshot struct {
 	Calls       []CallCount          // under way; sorted by listener, then transport
 	Connections []report.Connections // open; sorted by listener, then transport
 	Traffic     []Traffic            // since the Server was made; sorted by listener, then transport
+	Ages        []AgeCount           // of the calls under way: all classes, the youngest first
+	Blocked     []Blocked            // since the Server was made; sorted by route, then backend, with the others last
 
 	// HeldBytes counts the bytes of held messages, with up to 4 KiB for each running
 	// call that is counted ahead. HeldLimit is limits.buffered_bytes.
@@ -41,11 +43,13 @@ type CallCount struct {
 // Snapshot returns the Server's current state. While it counts, it holds the lock that
 // calls begin and end with.
 func (s *Server) Snapshot() Snapshot {
-	calls, traffic := s.registry.count()
+	t := s.registry.count()
 	return Snapshot{
-		Calls:         calls,
+		Calls:         t.calls,
 		Connections:   s.edge.Tally(),
-		Traffic:       traffic,
+		Traffic:       t.traffic,
+		Ages:          t.ages,
+		Blocked:       t.blocked,
 		HeldBytes:     s.account.Used(),
 		HeldLimit:     s.account.Messages(),
 		ClientBytes:   s.account.Held(),

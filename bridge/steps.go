@@ -154,7 +154,11 @@ func (c *call) open(ctx context.Context) (err error) {
 	c.Metadata["x-request-id"] = []string{c.info.ID}
 	for {
 		c.up, err = c.to.Open(ctx, c.cancel, request)
-		if err == nil || !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
+		if err == nil {
+			c.serving.Store(c.to)
+			return nil
+		}
+		if !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
 			return err
 		}
 		before := c.info.Backend

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // A Traffic is what the calls of one transport on one listener have carried since the
@@ -51,10 +49,12 @@ func (t *Traffic) carried(w *watched) {
 	t.Out.Bytes += w.out.bytes.Load()
 }
 
-// count returns the numbers of calls under way, and what all calls have carried. Both
-// are sorted by listener, then transport. A call that ends counts on: remove adds it
-// to the totals under the same lock, so no sum ever falls.
-func (g *registry) count() ([]CallCount, []Traffic) {
+// count counts the calls under way and what all calls have carried, for a Snapshot. A call
+// that ends counts on: remove adds it to the totals under the same lock, so no sum ever
+// falls.
+func (g *registry) count() tally {
+	t := tally{ages: newAges()}
+	now := g.now()
 	g.mu.Lock()
 	sums := make(map[trafficKey]*Traffic, len(g.traffic))
 	for k, t := range g.traffic {
@@ -66,43 +66,25 @@ func (g *registry) count() ([]CallCount, []Traffic) {
 		k := trafficKey{w.totals.Listener, w.totals.Transport}
 		counts[k]++
 		sums[k].carried(w)
+		t.ages.note(elapsed(now, w.began))
 	}
+	t.blocked = g.blocked.list()
 	g.mu.Unlock()
-	calls, traffic := make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
+	t.calls, t.traffic = make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
 	for _, k := range slices.SortedFunc(maps.Keys(sums), trafficKey.compare) {
-		traffic = append(traffic, *sums[k])
+		t.traffic = append(t.traffic, *sums[k])
 		if n := counts[k]; n > 0 {
-			calls = append(calls, CallCount{k.listener, k.transport, n})
+			t.calls = append(t.calls, CallCount{k.listener, k.transport, n})
 		}
 	}
-	return calls, traffic
+	return t
 }
 
-// countBlocked adds the time between two looks for each direction in which one of the
-// calls waits for the receiver.
-func (g *registry) countBlocked(calls []*watched) {
-	for _, w := range calls {
-		if in, out := w.blocked(); in || out {
-			g.noteBlocked(w, in, out)
-		}
-	}
-}
-
-func (g *registry) noteBlocked(w *watched, in, out bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if in {
-		w.totals.In.Blocked += lookInterval
-	}
-	if out {
-		w.totals.Out.Blocked += lookInterval
-	}
-}
-
-// blocked reports whether a message waits because its receiver accepts no more: the
-// backend (in), or the client (out).
-func (w *watched) blocked() (in, out bool) {
-	p := &w.progress
-	out = p.BlockedOut.Load() || w.conn != nil && p.Sending.Load() > 0 && !socket.Writable(w.conn)
-	return p.BlockedIn.Load(), out
+// A tally is what a registry has counted. calls and traffic are sorted by listener, then
+// transport.
+type tally struct {
+	calls   []CallCount
+	traffic []Traffic
+	ages    ages
+	blocked []Blocked
 }

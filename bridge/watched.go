@@ -9,6 +9,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
+	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
@@ -19,10 +20,11 @@ type watched struct {
 	cancel   context.CancelCauseFunc
 	conn     net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 	limits   *Limits
-	spread   edge.Spread           // for its own time limits
-	chosen   atomic.Pointer[route] // the route, once it is selected for good; nil: none
-	beats    *beats                // nil: its client gets no heart-beats
-	held     *memory.Entry         // the memory counted for it
+	spread   edge.Spread                       // for its own time limits
+	chosen   atomic.Pointer[route]             // the route, once it is selected for good; nil: none
+	serving  atomic.Pointer[upstream.Upstream] // the backend, once its stream is open; nil: none
+	beats    *beats                            // nil: its client gets no heart-beats
+	held     *memory.Entry                     // the memory counted for it
 	progress progress.Record
 	in, out  traffic
 	began    int64        // seconds on the registry's clock

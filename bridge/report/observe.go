@@ -14,7 +14,9 @@ import (
 
 // An Observer gets the events of a server. Its methods are called concurrently, on
 // the path of the calls, so they must return quickly. They may read their arguments
-// only until they return, except a CallInfo after Ended, which no longer changes.
+// only until they return, except a CallInfo: its fields up to Begin don't change after
+// CallBegan, Route and Backend don't after the first Header or Message of the backend's, and
+// none does after Ended.
 // If CallBegan or a method of a CallObserver other than Ended panics, culvert ends the call
 // INTERNAL. Any other panic costs its own event. culvert logs and counts each (Panics).
 type Observer interface {

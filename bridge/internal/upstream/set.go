@@ -106,10 +106,13 @@ func (s *Set) Put(name string, u *Upstream) error {
 		if err := u.fresh(byName); err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}
-		byName[name] = u
+		u.name, byName[name] = name, u
 		return old, nil
 	})
 }
+
+// Name returns the name in the Set that u is or was in, or "".
+func (u *Upstream) Name() string { return u.name }
 
 // Get returns the upstream for new calls to the name, or nil.
 func (s *Set) Get(name string) *Upstream { return (*s.byName.Load())[name] }
