@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +149,48 @@ func TestServerNamesAddNoSeries(t *testing.T) {
 	}
 	connect(4, 100)
 	wantSeries(t, c, first, 50)
+}
+
+// TestRemovedRoutesHaveNoSeries: a route has time series from its first call until a reload
+// removes it, also if a call of it goes on.
+func TestRemovedRoutesHaveNoSeries(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	const stays, goes = "routes:\n- {name: stays, backend: default}\n", "- {name: goes, match: {methods: [culvert.e2e.v1.Probe/Bidi]}, backend: default}\n"
+	c := startReloads(t, b, t.TempDir(), stays+goes)
+	conn := dial(t, wire.GRPC, c.address)
+	defer conn.Close()
+	finish(post(t, conn, wire.Unary, probe.Script{}), 0)
+	finish(post(t, conn, wire.Bidi, probe.Script{}), 0)
+	runs := open(t, conn, wire.Bidi, probe.Script{Replies: 1, RepliesFirst: true})
+	if _, err := runs.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	routes := func() string {
+		t.Helper()
+		found := map[string]bool{}
+		for s := range series(t, c.culvert) {
+			if _, labels, of := strings.Cut(s, `route="`); of {
+				route, _, _ := strings.Cut(labels, `"`)
+				found[route] = true
+			}
+		}
+		return strings.Join(slices.Sorted(maps.Keys(found)), " ")
+	}
+	if got := routes(); got != "goes stays" {
+		t.Errorf("%q have time series, want both routes", got)
+	}
+	replaceFile(t, c.file, []byte(stays))
+	c.becomes(t, "routes")
+	if got := routes(); got != "stays" {
+		t.Errorf("after the reload %q have time series, want stays", got)
+	}
+	if err := runs.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	finish(runs, 1)
+	if got := routes(); got != "_OTHER stays" {
+		t.Errorf("after the last call of the removed route %q have time series, want stays and _OTHER", got)
+	}
 }
 
 // series returns the time series of culvert's own metrics.

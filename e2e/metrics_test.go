@@ -188,6 +188,9 @@ limits: {message_bytes: 4KiB, memory: 1GiB}
 fallback: http://%s
 `, certFile, keyFile, freeAddress(t))})
 	p := startPrometheus(t, c)
+	mute := dial(t, wire.GRPC, c.address)
+	defer mute.Reset()
+	post(t, mute, wire.ServerStream, probe.Script{Replies: 1 << 20, ReplyBytes: 2 * kib}) // nobody reads them
 
 	missing := dashboardQueries(t)
 	if len(missing) < 30 {

@@ -47,6 +47,14 @@ var (
 	messageBytes = family("culvert_message_bytes_total", Counter, "bytes of the messages that passed, without prefixes", "listener", "transport", "direction")
 	blocked      = family("culvert_blocked_seconds_total", Counter, "how long calls waited because the receiver of a message accepted no more: the backend (in) or the client (out); culvert looks once a second", "listener", "transport", "direction")
 
+	// By route and backend, without the method: their product would be too many series.
+	routeDuration = family("culvert_route_call_duration_seconds", Histogram, "how long calls took that had a backend, by route and backend", "route", "backend")
+	routeFirst    = family("culvert_route_first_message_seconds", Histogram, "the time from the beginning of a call to the backend's first message, by route and backend", "route", "backend")
+	routeCalls    = family("culvert_route_calls_total", Counter, "calls that ended, by route, backend and status; the backend is empty if culvert refused the call before it had one", "route", "backend", "rpc_status_code", "origin")
+	routeBlocked  = family("culvert_route_blocked_seconds_total", Counter, "how long calls waited because the receiver of a message accepted no more, as culvert_blocked_seconds_total, by route and backend", "route", "backend", "direction")
+
+	openByAge = family("culvert_open_calls_by_age", Gauge, "calls under way, by age, to the second", "age")
+
 	webRequests = family("culvert_web_requests_total", Counter, "requests to the web server that ended, by the HTTP status that the client got and by who answered", "listener", "http_status", "origin", "reason")
 
 	connsBegan = family("culvert_connections_total", Counter, "connections that clients opened, and tunnels inside them", "listener", "kind")

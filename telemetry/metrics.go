@@ -33,10 +33,10 @@ type Metrics struct {
 	state    atomic.Pointer[func() bridge.Snapshot]
 	dropped  atomic.Pointer[func() int64]
 
-	durations, firsts                                            *prometheus.HistogramVec
-	calls, web, conns, ends, lostPings, refused, limits, reloads *prometheus.CounterVec
-	expiry, version                                              *prometheus.GaugeVec
-	lastReload, since                                            prometheus.Gauge
+	durations, firsts, routeDurations, routeFirsts                           *prometheus.HistogramVec
+	routeCalls, calls, web, conns, ends, lostPings, refused, limits, reloads *prometheus.CounterVec
+	expiry, version                                                          *prometheus.GaugeVec
+	lastReload, since                                                        prometheus.Gauge
 
 	methods   cache[string, *methodSeries]      // that a backend knows, by their paths
 	others    *methodSeries                     // of all others
@@ -44,6 +44,7 @@ type Metrics struct {
 	passedOf  cache[place, *endSeries]          // of calls that end with the backend's status
 	webOf     cache[webKey, prometheus.Counter] // of web
 	listeners cache[string, struct{}]           // by name
+	routes    routeTable
 
 	counting sync.Mutex
 	had      map[[2]string]int // open connections at the last scrape, by listener and transport
@@ -62,6 +63,11 @@ func NewMetrics(version string) *Metrics {
 		durations: newHistogram(callDuration),
 		firsts:    newHistogram(firstMessage),
 		calls:     newCounter(callsEnded),
+
+		routeDurations: newPlainHistogram(routeDuration),
+		routeFirsts:    newPlainHistogram(routeFirst),
+		routeCalls:     newCounter(routeCalls),
+
 		web:       newCounter(webRequests),
 		conns:     newCounter(connsBegan),
 		ends:      newCounter(connsEnded),
@@ -76,7 +82,7 @@ func NewMetrics(version string) *Metrics {
 	lastReload, since, build := newGauge(reloadSucceeded), newGauge(configSince), newGauge(buildInfo)
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.durations, m.firsts, m.calls, m.web, m.conns, m.ends, m.lostPings, m.refused, m.limits, m.reloads, m.expiry, m.version,
+		m.durations, m.firsts, m.routeDurations, m.routeFirsts, m.routeCalls, m.calls, m.web, m.conns, m.ends, m.lostPings, m.refused, m.limits, m.reloads, m.expiry, m.version,
 		lastReload, since, build, state{m},
 	)
 	m.others = m.newMethod(other)
@@ -109,6 +115,15 @@ func newHistogram(f Family) *prometheus.HistogramVec {
 		NativeHistogramMinResetDuration: time.Hour,
 	}, f.Labels)
 }
+
+// newPlainHistogram returns a classic histogram: to observe a native one takes three times
+// as long. Its buckets end at an hour, since streams last for long.
+func newPlainHistogram(f Family) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.Name, Help: f.Help, Buckets: routeBuckets}, f.Labels)
+}
+
+// routeBuckets are durationBuckets with fewer between, and more behind them.
+var routeBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600}
 
 // The bounds of /metrics: how many may ask at a time, and how long an answer may take.
 // Prometheus asks for an answer within 10 s by default.
@@ -188,14 +203,16 @@ func (m *Metrics) Refused(r report.Refusal) {
 
 // CallBegan implements report.Observer.
 func (m *Metrics) CallBegan(_ context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
-	return &callMetrics{method: m.method(c.Method), path: c.Method, begin: c.Begin}
+	return &callMetrics{method: m.method(c.Method), info: c}
 }
 
+// Only the goroutine of the responses uses the fields, until Ended.
 type callMetrics struct {
-	method   *methodSeries // only the goroutine of the responses uses it, until Ended
-	path     string
-	begin    time.Time
-	answered bool // as method
+	method *methodSeries
+	info   *report.CallInfo
+	route  *routeSeries // nil: the backend has sent no message, or culvert answers the call itself
+
+	answered bool
 }
 
 func (*callMetrics) Header(metadata.MD) {}
@@ -207,13 +224,18 @@ func (c *callMetrics) Message(d report.Direction, _ int) {
 	}
 	c.answered = true
 	c.learn()
-	c.method.first.Observe(time.Since(c.begin).Seconds())
+	took := time.Since(c.info.Begin).Seconds()
+	c.method.first.Observe(took)
+	if !c.info.Own {
+		c.route = c.method.m.route(c.info)
+		c.route.first.Observe(took)
+	}
 }
 
 // learn notes that the backend knows the method.
 func (c *callMetrics) learn() {
 	if m := c.method.m; c.method == m.others {
-		c.method = m.learn(c.path)
+		c.method = m.learn(c.info.Method)
 	}
 }
 
@@ -222,10 +244,12 @@ func (c *callMetrics) Ended(i *report.CallInfo) {
 	if i.Origin == report.OriginUpstream && showsMethod(i.Code) {
 		c.learn()
 	} else if c.method == m.others {
-		c.method = m.method(c.path) // another call may have shown it meanwhile
+		c.method = m.method(i.Method) // another call may have shown it meanwhile
 	}
-	c.method.duration(i.Code).Observe(i.Duration.Seconds())
+	took := i.Duration.Seconds()
+	c.method.duration(i.Code).Observe(took)
 	m.ended(i).Inc()
+	m.routeEnded(c.route, i, took)
 	m.limited(i.Reason, i.Limit)
 }
 

@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"maps"
+	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/connectivity"
@@ -17,7 +19,7 @@ type state struct{ *Metrics }
 var descs = func() map[string]*prometheus.Desc {
 	all := make(map[string]*prometheus.Desc)
 	for _, f := range []Family{
-		openCalls, messages, messageBytes, blocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
+		openCalls, openByAge, messages, messageBytes, blocked, routeBlocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
 		clientMemoryLimit, evictedCalls, droppedValues, panics, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls, draining, droppedLogs,
 	} {
 		all[f.Name] = prometheus.NewDesc(f.Name, f.Help, f.Labels, nil)
@@ -58,6 +60,19 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 			tell(messageBytes, float64(flow.Bytes), t.Listener, t.Transport, direction)
 			tell(blocked, flow.Blocked.Seconds(), t.Listener, t.Transport, direction)
 		}
+	}
+	youngest := time.Duration(0)
+	for _, a := range now.Ages {
+		tell(openByAge, float64(a.Calls), ageClass(youngest, a.Below))
+		youngest = a.Below
+	}
+	for _, b := range now.Blocked {
+		route, backend := b.Route, b.Backend
+		if b.Others {
+			route, backend = other, other
+		}
+		tell(routeBlocked, b.In.Seconds(), route, backend, "in")
+		tell(routeBlocked, b.Out.Seconds(), route, backend, "out")
 	}
 	for k, n := range s.openNow(now) {
 		tell(openConns, float64(n), k[0], k[1])
@@ -120,6 +135,30 @@ func (s state) openNow(now bridge.Snapshot) map[[2]string]int {
 		s.had[[2]string{c.Listener, c.Transport}] = c.Open
 	}
 	return maps.Clone(s.had)
+}
+
+// ageClass returns the name of a class of ages, such as "1m-1h".
+func ageClass(from, below time.Duration) string {
+	switch {
+	case from == 0:
+		return "<" + short(below)
+	case below == 0:
+		return ">" + short(from)
+	}
+	return short(from) + "-" + short(below)
+}
+
+// short returns a duration in its largest unit.
+func short(d time.Duration) string {
+	for _, unit := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
+		if d%unit.of == 0 {
+			return strconv.FormatInt(int64(d/unit.of), 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(int64(d/time.Second), 10) + "s"
 }
 
 func number(b bool) float64 {

@@ -23,7 +23,7 @@ import (
 // aCall is a call that a backend answered with one message.
 func aCall(method string) report.CallInfo {
 	return report.CallInfo{
-		Listener: "public", Transport: "grpc", Method: method, Begin: time.Now(), Duration: 20 * time.Millisecond,
+		Listener: "public", Transport: "grpc", Method: method, Backend: report.DefaultBackend, Begin: time.Now(), Duration: 20 * time.Millisecond,
 		Code: codes.OK, Origin: report.OriginUpstream, MessagesIn: 1, MessagesOut: 1,
 	}
 }
@@ -43,6 +43,7 @@ func told(m *Metrics, c report.CallInfo) {
 func everything(t *testing.T) *Metrics {
 	t.Helper()
 	m := NewMetrics("v1")
+	m.SetRoutes([]Route{{Backends: []string{report.DefaultBackend}}})
 	told(m, aCall("/a.B/C"))
 	slow := aCall("/a.B/C")
 	slow.Code, slow.Origin, slow.Reason, slow.MessagesOut = codes.ResourceExhausted, report.OriginCulvert, report.ReasonSlowConsumer, 0
@@ -59,6 +60,8 @@ func everything(t *testing.T) *Metrics {
 		return bridge.Snapshot{
 			Calls:       []bridge.CallCount{{Listener: "public", Transport: "grpc", Calls: 3}},
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
+			Ages:        []bridge.AgeCount{{Below: time.Second, Calls: 2}, {Below: time.Minute}, {Below: time.Hour}, {Below: 24 * time.Hour, Calls: 1}, {Calls: 4}},
+			Blocked:     []bridge.Blocked{{Route: "shop", Backend: "orders", In: time.Second, Out: 2 * time.Second}, {Others: true, In: 3 * time.Second}},
 			Connections: []report.Connections{{Listener: "public", Transport: "h2", Open: 2}},
 			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5, Panics: 6,
 			Upstreams: []report.UpstreamState{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: report.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []report.AddressState{{Accepts: true}, {Accepts: true}, {Unhealthy: true}, {}}}, {Name: "default", Calls: 7, Draining: true}},
@@ -98,8 +101,9 @@ func TestTableIsWhatPrometheusGets(t *testing.T) {
 		if kind := strings.ToLower(have.GetType().String()); kind != string(f.Kind) || have.GetHelp() != f.Help || !slices.Equal(names, slices.Sorted(slices.Values(f.Labels))) {
 			t.Errorf("%s: a %s with the labels %v, want a %s with %v", f.Name, kind, names, f.Kind, f.Labels)
 		}
-		if h := have.GetMetric()[0].GetHistogram(); h != nil && (h.Schema == nil || len(h.GetBucket()) != len(durationBuckets)) {
-			t.Errorf("%s isn't a classic and a native histogram: %v", f.Name, h)
+		byRoute := slices.Contains(f.Labels, "route")
+		if h := have.GetMetric()[0].GetHistogram(); h != nil && ((h.Schema == nil) != byRoute || len(h.GetBucket()) != len(durationBuckets)) {
+			t.Errorf("%s isn't a classic histogram, and a native one unless it is by route: %v", f.Name, h)
 		}
 		if f.Kind == Counter && !strings.HasSuffix(f.Name, "_total") {
 			t.Errorf("%s: the name of a counter ends with _total", f.Name)
@@ -184,6 +188,13 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_messages_total direction=in transport=grpc":                                                    1,
 		"culvert_message_bytes_total direction=in transport=grpc":                                               2,
 		"culvert_blocked_seconds_total direction=in transport=grpc":                                             1,
+		"culvert_open_calls_by_age age=<1s":                                                                     2,
+		"culvert_open_calls_by_age age=1s-1m":                                                                   0,
+		"culvert_open_calls_by_age age=1h-1d":                                                                   1,
+		"culvert_open_calls_by_age age=>1d":                                                                     4,
+		"culvert_route_blocked_seconds_total route=shop backend=orders direction=in":                            1,
+		"culvert_route_blocked_seconds_total route=shop backend=orders direction=out":                           2,
+		"culvert_route_blocked_seconds_total route=_OTHER backend=_OTHER direction=in":                          3,
 		"culvert_connections_total kind=connection":                                                             1,
 		"culvert_connections_total kind=tunnel":                                                                 1,
 		"culvert_connections_ended_total kind=connection reason=silent":                                         1,
@@ -306,6 +317,7 @@ func TestMethodsNobodyKnowsFold(t *testing.T) {
 // one is the observer of the call.
 func TestCallsAllocateLittle(t *testing.T) {
 	m := NewMetrics("v1")
+	m.SetRoutes([]Route{{Backends: []string{report.DefaultBackend}}})
 	c := aCall("/a.B/C")
 	told(m, c)
 	if got := testing.AllocsPerRun(100, func() { told(m, c) }); got > 2 {
@@ -386,6 +398,7 @@ func TestScrapes(t *testing.T) {
 
 func BenchmarkCall(b *testing.B) {
 	m := NewMetrics("v1")
+	m.SetRoutes([]Route{{Backends: []string{report.DefaultBackend}}})
 	c := aCall("/a.B/C")
 	b.ReportAllocs()
 	for b.Loop() {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge"
 )
 
 var update = flag.Bool("update", false, "write the page of docs/ that is made from the table")
@@ -60,8 +62,8 @@ func TestNamesShowKinds(t *testing.T) {
 			t.Errorf("%s is a %s", f.Name, f.Kind)
 		}
 	}
-	if histograms != 2 {
-		t.Errorf("%d histograms, and the page says two", histograms)
+	if histograms != 4 {
+		t.Errorf("%d histograms, and the page says four", histograms)
 	}
 }
 
@@ -76,9 +78,9 @@ culvert serves metrics at '/metrics' on the address in ['health.listen'](configu
 
 'rpc_server_call_duration_seconds' is that of
 [OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) ('rpc.server.call.duration'). 'go_*' and 'process_*' are the
-usual metrics of Go programs and of processes. Names that end in '_total' are counters, two are histograms, the others are gauges.
+usual metrics of Go programs and of processes. Names that end in '_total' are counters, four are histograms, the others are gauges.
 
-Histograms have buckets from 5 ms to 10 s, and are also native histograms.
+Histograms have buckets from 5 ms to 10 s, and are also native histograms. Those by route have buckets from 5 ms to an hour only.
 
 | metric | labels | value |
 |---|---|---|
@@ -121,7 +123,8 @@ const inMetric = ""
 
 // labels has each label once.
 var labels = []label{
-	{"backend", "the backend's name; `default` for the one in `backend`"},
+	{"age", "`<1s`, `1s-1m`, `1m-1h`, `1h-1d` or `>1d`"},
+	{"backend", "the backend's name; `default` for the one in `backend`. `_OTHER`: as for `route`"},
 	{"certificate", inMetric},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
 	{"enforced", inMetric},
@@ -135,6 +138,7 @@ var labels = []label{
 	{"outcome", "`sent`: by a route's [retry](../guides/several-backends.md#retries); `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent despite `retry`"},
 	{"reason", "of calls, web requests and refusals: culvert's [reason](errors.md); of connections: why they ended, as in [the log](log.md#connections)"},
 	{"result", "`applied` or `rejected`"},
+	{"route", "the route's name; empty without [routes](routes.md), or if none matched. Each metric has the first " + strconv.Itoa(bridge.MaxRoutes) + " pairs of a route and a backend that it counts something for. `_OTHER`: all others, and the last calls of removed ones"},
 	{"rpc_method", "the method; `_OTHER` for methods that no backend has shown to know, and after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "`grpc`"},

@@ -34,6 +34,7 @@ func (o *observers) openMetrics(cfg *bridge.Config, c *config.Loaded, version st
 		return o.lines
 	}
 	o.metrics = telemetry.NewMetrics(version)
+	o.metrics.SetRoutes(wiring.MeasuredRoutes(c))
 	cfg.Observer = report.Observers(cfg.Observer, o.metrics)
 	return certificateObservers{o.lines, o.metrics}
 }

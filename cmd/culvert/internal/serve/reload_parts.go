@@ -21,6 +21,7 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads.parts = []part{
 		p.changeLogLevel,
 		p.changeLogSamples,
+		p.changeMeasuredRoutes,
 		p.keys.ReportLater,
 		p.keys.ChangeListeners,
 		p.keys.ChangeClients,
@@ -43,6 +44,16 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 // its count.
 func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(), err error) {
 	return func() { p.observers.lines.SetSamples(wiring.Samples(next.Log)) }, nil, nil
+}
+
+// changeMeasuredRoutes changes which routes have metrics of their own.
+func (p *program) changeMeasuredRoutes(_, next *config.Loaded) (commit, undo func(), err error) {
+	m := p.observers.metrics
+	if m == nil {
+		return nil, nil, nil
+	}
+	routes := wiring.MeasuredRoutes(next)
+	return func() { m.SetRoutes(routes) }, nil, nil
 }
 
 // changeBridge changes what requests are judged by, and the memory limit.

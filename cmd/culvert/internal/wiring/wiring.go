@@ -174,6 +174,29 @@ func Samples(c config.Log) []telemetry.Sample {
 	return samples
 }
 
+// MeasuredRoutes returns the routes whose calls have metrics of their own.
+func MeasuredRoutes(c *config.Loaded) []telemetry.Route {
+	var all []string
+	for _, b := range c.BackendSections() {
+		all = append(all, b.Name)
+	}
+	routes := make([]telemetry.Route, 1, 1+len(c.Routes)) // the first: calls without a route
+	if len(c.Routes) == 0 {
+		routes[0].Backends = all
+	}
+	for i := range c.Routes {
+		r := telemetry.Route{Name: c.Routes[i].Name}
+		if name := c.Routes[i].Backend; name != "" {
+			r.Backends = append(r.Backends, name)
+		}
+		for _, t := range c.Routes[i].Split {
+			r.Backends = append(r.Backends, t.Backend)
+		}
+		routes = append(routes, r)
+	}
+	return routes
+}
+
 // byCPU is orNone for a rate whose default the bridge derives from the number
 // of CPUs.
 func byCPU(rate config.Size) int {

@@ -282,6 +282,27 @@ func TestEntriesOfLogSampleArrive(t *testing.T) {
 	}
 }
 
+// TestMeasuredRoutes: each route with the backends that its calls can have, and one for
+// calls without a route.
+func TestMeasuredRoutes(t *testing.T) {
+	const backends = "backends: [{name: a, address: \"a:1\"}, {name: b, address: \"b:1\"}]\n"
+	for name, c := range map[string]struct {
+		file string
+		want []telemetry.Route
+	}{
+		"one backend":      {"backend: {address: \"a:1\"}\n", []telemetry.Route{{Backends: []string{"default"}}}},
+		"several backends": {strings.Replace(backends, "name: a", "name: default", 1), []telemetry.Route{{Backends: []string{"default", "b"}}}},
+		"routes": {
+			backends + "routes: [{name: one, backend: a}, {name: two, match: {path_prefix: /two}, split: [{backend: a, weight: 1}, {backend: b, weight: 9}]}]\n",
+			[]telemetry.Route{{}, {Name: "one", Backends: []string{"a"}}, {Name: "two", Backends: []string{"a", "b"}}},
+		},
+	} {
+		if got := MeasuredRoutes(cmdtest.Load(t, c.file)); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
 // TestLimitsByCPUAreLogged unless the configuration has them.
 func TestLimitsByCPUAreLogged(t *testing.T) {
 	cmdtest.ClearEnvironment(t)
