@@ -34,6 +34,7 @@ var checks = []func(*Loaded){
 	checkDetailedErrors,
 	checkLimits,
 	checkUseLimits,
+	checkLogFields,
 	checkLogSamples,
 	checkDrainSpread,
 	checkHealthListen,

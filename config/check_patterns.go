@@ -2,7 +2,10 @@ package config
 
 import (
 	"path"
+	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // checkLogSamples finds entries of log.sample that have no effect.
@@ -12,6 +15,20 @@ func checkLogSamples(l *Loaded) {
 		patterns = append(patterns, s.Pattern)
 	}
 	checkPatternsCount(l, "log.sample", patterns)
+}
+
+// checkLogFields finds fields that are there twice, and too many.
+func checkLogFields(l *Loaded) {
+	fields := l.Log.Fields
+	for i, field := range fields {
+		if slices.Contains(fields[:i], field) {
+			l.refuse("log.fields", "has %s twice: remove one of them", field)
+			return
+		}
+	}
+	if len(fields) > rules.MaxLogFields {
+		l.refuse("log.fields", "has %d fields: a line may have %d", len(fields), rules.MaxLogFields)
+	}
 }
 
 // checkPatternsCount finds entries of a list that have no effect, because an

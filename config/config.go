@@ -326,6 +326,15 @@ type Log struct {
 	// The form of the log. "auto" is text on a terminal, and JSON elsewhere.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json" restart:"yes"`
 
+	// Attributes to add to the lines of calls: host, user_agent, or metadata by
+	// name, such as metadata.x-tenant (docs/reference/log.md#more-fields). culvert
+	// refuses names that may hold a secret.
+	Fields []string `key:"fields" is:"log field"`
+
+	// Also write a line when a call begins, unless sample leaves out lines of its
+	// method.
+	Begin bool `key:"begin"`
+
 	// Methods with too many calls for a line each
 	// (docs/reference/log.md#fewer-lines-for-chatty-methods). The first entry that
 	// matches applies.

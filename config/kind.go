@@ -75,6 +75,7 @@ var (
 		"message path":     {"path", "/ws/chat", "", text(orEmpty(checkMessagePath))},
 		"method pattern":   {"method pattern", "shop.v1.Orders/*", "", text(checkMethodPattern)},
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},
+		"log field":        {"field", "metadata.x-tenant", "", text(rules.CheckLogField)},
 		"sticky name":      {"metadata name", "x-user-id", "", text(orEmpty(checkMetadataName))},
 		"route host":       {"host, * or *.domain", "*.example.com", "", text(checkRouteHost)},
 		"rewrite prefix":   {"path prefix, or /", "/", "", text(checkRewrittenPrefix)},

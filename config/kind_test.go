@@ -213,6 +213,18 @@ func TestValuesByKind(t *testing.T) {
 				"a user": "metadata name … letters … digits",
 			},
 		},
+		"field": {
+			"log.fields",
+			[]string{"host", "user_agent", "metadata.x-tenant"},
+			map[string]string{
+				"":                       "field … host … user_agent … metadata.x-tenant",
+				"route":                  "without this key … remove",
+				"x-tenant":               "field … metadata.x-tenant",
+				"metadata.X-Tenant":      "lower-case … metadata.x-tenant",
+				"metadata.x-trace-bin":   "binary … without -bin",
+				"metadata.authorization": "secret … docs/reference/log.md#more-fields",
+			},
+		},
 		"network": {
 			"trusted_proxies",
 			[]string{"10.0.0.0/8", "10.1.2.3", "::1", "2001:db8::/32", "0.0.0.0/0"},

@@ -296,3 +296,56 @@ func TestChattyMethodsHaveFewLines(t *testing.T) {
 		t.Errorf("the lines of calls have code and not_logged %q, want %q", got, want)
 	}
 }
+
+// TestFieldsOfCalls: over each transport, the lines of a call's begin and end have what the
+// operator asks for and the client sends, until a reload.
+func TestFieldsOfCalls(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startReloads(t, b, t.TempDir(), "log: {fields: [host, metadata.x-tenant], begin: true}\n")
+	call := func(transport wire.Transport) {
+		t.Helper()
+		conn := dial(t, transport, c.address)
+		defer conn.Close()
+		md := wire.Metadata(newID(t), probe.Script{})
+		md.Set("x-tenant", `blue "level":"ERROR"`)
+		md.Set("authorization", "Bearer hidden-e2e")
+		call, err := conn.Post(t.Context(), wire.Unary, md, wire.Request(0, 0))
+		if err != nil {
+			t.Fatalf("%s: %v", transport, err)
+		}
+		finish(call, 0)
+		call.Close()
+	}
+	for _, transport := range wire.All {
+		call(transport)
+	}
+	replaceFile(t, c.file, []byte("drain_timeout: 3s\n"))
+	c.becomes(t, "log.fields log.begin")
+	call(wire.GRPC)
+	c.signal(t, syscall.SIGTERM)
+	c.wait(t, patience)
+	var began, ended []string
+	for _, text := range c.output.all() {
+		if strings.Contains(text, "hidden-e2e") {
+			t.Errorf("the log has a secret: %s", text)
+		}
+		var line map[string]any
+		if json.Unmarshal([]byte(text), &line) != nil || !strings.HasSuffix(fmt.Sprint(line["method"]), "/Unary") {
+			continue
+		}
+		fields := fmt.Sprint(line["host"] == c.address, " ", line["metadata.x-tenant"])
+		if line["msg"] == "call began" {
+			began = append(began, fields)
+		} else {
+			ended = append(ended, fields)
+		}
+	}
+	want := slices.Repeat([]string{`true blue "level":"ERROR"`}, len(wire.All))
+	if !slices.Equal(began, want) {
+		t.Errorf("the lines of begins have %q, want %q", began, want)
+	}
+	if want = append(want, "false <nil>"); !slices.Equal(ended, want) {
+		t.Errorf("the lines of ends have %q, want %q", ended, want)
+	}
+}

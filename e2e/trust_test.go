@@ -95,7 +95,7 @@ func TestTrustedProxyVouches(t *testing.T) {
 func TestSecretsStayOutOfTheLog(t *testing.T) {
 	const secret = "s3cr3t-0123456789"
 	b := startBackend(t, backendOptions{})
-	c := startCulvert(t, b.address, culvertOptions{args: []string{"--log-level", "debug"}, config: "limits: {message_bytes: 64KiB}\n"})
+	c := startCulvert(t, b.address, culvertOptions{args: []string{"--log-level", "debug"}, config: "limits: {message_bytes: 64KiB}\nlog: {begin: true, fields: [host, user_agent, metadata.x-tenant]}\n"})
 	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
 		for _, method := range []string{wire.Unary, wire.Unary + "?token=" + secret, "/no.such.Service/M", "/grpc.channelz.v1.Channelz/X"} {
 			for _, size := range []int{0, 128 * kib} { // the second is refused

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Log is an Observer that writes one line for each call that ended, and a limited
@@ -25,6 +26,8 @@ import (
 type Log struct {
 	log     *slog.Logger
 	samples atomic.Pointer[[]*sampler] // nil: every call has a line
+	fields  atomic.Pointer[Fields]     // nil: none
+	begins  atomic.Bool                // a call's begin has a line
 
 	mu     sync.Mutex
 	limit  *rate.Limiter // for lines about bad ends
@@ -39,19 +42,23 @@ func NewLog(l *slog.Logger) *Log {
 	return &Log{log: l, limit: rate.NewLimiter(rate.Every(time.Second), 20)}
 }
 
-// call is the report.CallObserver of every call: all facts for its line are in the
-// CallInfo.
+// call is the report.CallObserver of a call without fields: all facts for its line are in
+// the CallInfo.
 type call struct{ *Log }
 
-// Header implements report.CallObserver. Metadata isn't logged.
+// Header implements report.CallObserver. A backend's metadata isn't logged.
 func (call) Header(metadata.MD) {}
 
 // Message implements report.CallObserver. The call's line counts messages.
 func (call) Message(report.Direction, int) {}
 
-// Ended writes the call's line, unless a Sample leaves it out. A defect of culvert is an
-// error that someone must act on; any other end of a call is information.
-func (o call) Ended(c *report.CallInfo) {
+// Ended writes the call's line.
+func (o call) Ended(c *report.CallInfo) { o.ended(c, nil) }
+
+// ended writes the line of a call with the values of its fields, unless a Sample leaves it out. A
+// defect of culvert is an error that someone must act on; any other end of a call is
+// information.
+func (o *Log) ended(c *report.CallInfo, fields []slog.Attr) {
 	level, enabled := o.levelOf(c.Reason, c.Own)
 	if !enabled {
 		return
@@ -61,17 +68,11 @@ func (o call) Ended(c *report.CallInfo) {
 		return
 	}
 	l := newLine()
-	l.add(slog.String("call_id", c.ID))
-	l.add(slog.String("transport", c.Transport))
-	l.add(slog.String("method", c.Method))
-	l.add(slog.String("peer", c.Peer))
-	l.addSet(slog.String("client", c.Client))
-	l.addSet(slog.String("identity", bounded(c.Identity)))
-	l.addSet(slog.String("listener", c.Listener))
-	l.addSet(slog.String("route", c.Route))
+	l.addCall(c)
 	if c.Backend != report.DefaultBackend {
 		l.addSet(slog.String("backend", c.Backend))
 	}
+	l.attrs = append(l.attrs, fields...)
 	l.add(slog.String("code", code.Code(c.Code).String()))
 	l.add(slog.String("origin", c.Origin))
 	l.addSet(slog.String("reason", string(c.Reason)))
@@ -84,7 +85,7 @@ func (o call) Ended(c *report.CallInfo) {
 	if notLogged.Key != "" {
 		l.add(notLogged)
 	}
-	l.write(o.log, level, "call")
+	l.write(context.Background(), o.log, level, "call") // the call's own context has ended
 }
 
 // levelOf returns the level of the line of an end, and reports whether lines of it are written.
@@ -110,6 +111,18 @@ func newLine() *line { return linePool.Get().(*line) } //nolint:forcetypeassert 
 
 func (l *line) add(a slog.Attr) { l.attrs = append(l.attrs, a) }
 
+// addCall adds what is known of a call when it begins, and its identity if it is known.
+func (l *line) addCall(c *report.CallInfo) {
+	l.add(slog.String("call_id", c.ID))
+	l.add(slog.String("transport", c.Transport))
+	l.add(slog.String("method", c.Method))
+	l.add(slog.String("peer", c.Peer))
+	l.addSet(slog.String("client", c.Client))
+	l.addSet(slog.String("identity", bounded(c.Identity)))
+	l.addSet(slog.String("listener", c.Listener))
+	l.addSet(slog.String("route", c.Route))
+}
+
 // addSet adds a string that isn't empty.
 func (l *line) addSet(a slog.Attr) {
 	if a.Value.String() != "" {
@@ -124,8 +137,8 @@ type attrHandler interface {
 }
 
 // write writes the line, and gives it back.
-func (l *line) write(to *slog.Logger, level slog.Level, msg string) {
-	ctx, now := context.Background(), time.Now() // the call's own context has ended
+func (l *line) write(ctx context.Context, to *slog.Logger, level slog.Level, msg string) {
+	now := time.Now()
 	if h, ok := to.Handler().(attrHandler); ok {
 		_ = h.HandleAttrs(ctx, now, level, msg, l.attrs) // like slog.Logger, there is nowhere to report it
 	} else {
@@ -158,19 +171,16 @@ func (o *Log) WebEnded(w *report.WebInfo) {
 	l.add(slog.Int64("bytes_out", w.BytesOut))
 	l.add(slog.Float64("duration_ms", float64(w.Duration.Microseconds())/1000))
 	l.addSet(slog.String("cause", w.Cause))
-	l.write(o.log, level, "web request")
+	l.write(context.Background(), o.log, level, "web request") // as above
 }
 
-// identityBytes is the most that a line holds of an identity.
-const identityBytes = 256
-
-// bounded returns an identity in the length for a line. A token's subject may be of
-// any length. The handler escapes characters that can't be printed.
-func bounded(identity string) string {
-	if len(identity) <= identityBytes {
-		return identity
+// bounded returns a text of a client, such as a token's subject, in the length for a line. The
+// handler escapes characters that can't be printed.
+func bounded(text string) string {
+	if len(text) <= rules.MaxLogValueBytes {
+		return text
 	}
-	return strings.ToValidUTF8(identity[:identityBytes], "") + "…"
+	return strings.ToValidUTF8(text[:rules.MaxLogValueBytes], "") + "…"
 }
 
 // ConnBegan implements report.Observer.
@@ -249,17 +259,40 @@ func ofConn(c report.ConnInfo) []slog.Attr {
 	return append(attrs, slog.Bool("tunnel", c.Tunnel))
 }
 
-// CallBegan writes a debug line, for calls that last.
-func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
-	if o.log.Enabled(ctx, slog.LevelDebug) { // here, since LogAttrs needs much of the stack
-		o.log.LogAttrs(ctx, slog.LevelDebug, "call began",
-			slog.String("call_id", c.ID),
-			slog.String("transport", c.Transport),
-			slog.String("method", c.Method),
-			slog.String("peer", c.Peer),
-		)
+// SetBegin sets whether the begin of a call has a line, while calls run. At debug level it
+// has one anyway.
+func (o *Log) SetBegin(on bool) { o.begins.Store(on) }
+
+// CallBegan takes the values of the fields, and writes the line of the begin, for calls that
+// last.
+func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, md metadata.MD) report.CallObserver {
+	var fields []slog.Attr
+	if f := o.fields.Load(); f != nil {
+		fields = f.of(c, md)
 	}
-	return call{o}
+	if o.begins.Load() || o.log.Enabled(ctx, slog.LevelDebug) {
+		o.begin(ctx, c, fields)
+	}
+	if fields == nil {
+		return call{o}
+	}
+	return &callWithFields{call{o}, fields}
+}
+
+// begin writes the line of a call's begin. A method of which most calls have no line at their
+// end has none at their begin, when nobody knows yet how they will end.
+func (o *Log) begin(ctx context.Context, c *report.CallInfo, fields []slog.Attr) {
+	level := slog.LevelDebug
+	if o.begins.Load() && !c.Own && !o.leavesOut(c.Method) {
+		level = slog.LevelInfo
+	}
+	if !o.log.Enabled(ctx, level) {
+		return
+	}
+	l := newLine()
+	l.addCall(c)
+	l.attrs = append(l.attrs, fields...)
+	l.write(ctx, o.log, level, "call began")
 }
 
 // Certificate writes a line about a certificate in use, when it is loaded, when its

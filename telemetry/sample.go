@@ -52,17 +52,34 @@ func (o *Log) sampler(s Sample) *sampler {
 // number of calls before it without a line. Only calls that succeeded are left out. At
 // debug level no call is, because the begin of each has a line.
 func (o *Log) sample(c *report.CallInfo) (write bool, notLogged slog.Attr) {
-	samples := o.samples.Load()
-	if samples == nil || c.Code != codes.OK || o.debugs() {
+	if o.samples.Load() == nil || c.Code != codes.OK || o.debugs() {
 		return true, slog.Attr{}
 	}
-	method := strings.TrimPrefix(c.Method, "/")
-	for _, s := range *samples {
-		if matches, err := path.Match(s.Pattern, method); err == nil && matches {
-			return s.count()
-		}
+	if s := o.sampled(c.Method); s != nil {
+		return s.count()
 	}
 	return true, slog.Attr{}
+}
+
+// sampled returns the sampler of a method, or nil.
+func (o *Log) sampled(method string) *sampler {
+	samples := o.samples.Load()
+	if samples == nil {
+		return nil
+	}
+	method = strings.TrimPrefix(method, "/")
+	for _, s := range *samples {
+		if matches, err := path.Match(s.Pattern, method); err == nil && matches {
+			return s
+		}
+	}
+	return nil
+}
+
+// leavesOut reports whether calls of a method that succeed may have no line.
+func (o *Log) leavesOut(method string) bool {
+	s := o.sampled(method)
+	return s != nil && s.OneIn > 1
 }
 
 // count counts a call that succeeded, and is sample for it.

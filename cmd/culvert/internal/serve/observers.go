@@ -21,10 +21,17 @@ type observers struct {
 // used returns the bytes that the bridge holds for its clients.
 func (o *observers) open(cfg *bridge.Config, c *config.Loaded, log *logs.Log, version string, used func() int64) keys.Observer {
 	o.lines = telemetry.NewLog(log.Calls)
-	o.lines.SetSamples(wiring.Samples(c.Log))
+	o.setLines(c.Log)
 	o.releaser = newReleaser(used, mappedMemory, releaseMemory, log.Logger)
 	cfg.Observer = connWatcher{o.lines, o.releaser}
 	return o.openMetrics(cfg, c, version)
+}
+
+// setLines sets what lines of calls there are, and what they have.
+func (o *observers) setLines(c config.Log) {
+	o.lines.SetSamples(wiring.Samples(c))
+	o.lines.SetFields(wiring.LogFields(c))
+	o.lines.SetBegin(c.Begin)
 }
 
 // openMetrics has the metrics observe the bridge and the certificates, unless they

@@ -20,7 +20,7 @@ func (p *program) openReloads(ctx context.Context) {
 	}
 	p.reloads.parts = []part{
 		p.changeLogLevel,
-		p.changeLogSamples,
+		p.changeLogLines,
 		p.changeMeasuredRoutes,
 		p.keys.ReportLater,
 		p.keys.ChangeListeners,
@@ -40,10 +40,10 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 	return func() { p.log.SetLevel(next.Log) }, nil, nil
 }
 
-// changeLogSamples changes which calls have no line. A rule that stays continues
-// its count.
-func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(), err error) {
-	return func() { p.observers.lines.SetSamples(wiring.Samples(next.Log)) }, nil, nil
+// changeLogLines changes which calls have lines, and what those have. A rule for samples that
+// stays continues its count.
+func (p *program) changeLogLines(_, next *config.Loaded) (commit, undo func(), err error) {
+	return func() { p.observers.setLines(next.Log) }, nil, nil
 }
 
 // changeMeasuredRoutes changes which routes have metrics of their own.

@@ -174,6 +174,15 @@ func Samples(c config.Log) []telemetry.Sample {
 	return samples
 }
 
+// LogFields returns the fields for the lines of calls.
+func LogFields(c config.Log) telemetry.Fields {
+	fields, err := telemetry.ParseFields(c.Fields)
+	if err != nil {
+		panic("BUG: the configuration accepted " + err.Error())
+	}
+	return fields
+}
+
 // MeasuredRoutes returns the routes whose calls have metrics of their own.
 func MeasuredRoutes(c *config.Loaded) []telemetry.Route {
 	var all []string

@@ -104,6 +104,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"drain_timeout":       true, "health.listen": true, "health.depends_on": true, "admin.listen": true, "log.level": true, "log.format": true,
 		"health.metrics": true, // metrics_test.go
 		"log.sample":     true, // TestEntriesOfLogSampleArrive
+		"log.fields":     true, // TestFieldsOfLogArrive
+		"log.begin":      true, // serve/observers.go
 	}
 	defaults, err := config.Load(config.Options{}, "", map[string]any{"backend.address": "localhost:1"})
 	if err != nil {
@@ -279,6 +281,14 @@ func TestEntriesOfLogSampleArrive(t *testing.T) {
 	want := []telemetry.Sample{{Pattern: "a.B/*", OneIn: 10}, {Pattern: "a.*/C", OneIn: 1}}
 	if got := Samples(loaded.Log); !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestFieldsOfLogArrive(t *testing.T) {
+	loaded := cmdtest.Load(t, "log: {fields: [host, metadata.x-tenant]}\n")
+	want, err := telemetry.ParseFields([]string{"host", "metadata.x-tenant"})
+	if got := LogFields(loaded.Log); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v, %v", got, want, err)
 	}
 }
 
