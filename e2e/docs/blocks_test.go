@@ -36,6 +36,7 @@ var runnersOf = map[string]runner{
 	"nginx forwarded":      runNginxForwarded,
 	"text dial":            wantDialLines,
 	"yaml compose":         wantVolume,
+	"yaml compose service": wantFolder,
 	"yaml pod":             wantVolume,
 	"yaml secret":          wantSecret,
 	"yaml alb":             runBehindLoadBalancer,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,9 @@ func runACME(t *testing.T, b block) {
 // wantVolume compares a container's description with the image and with the
 // configuration beside it: the volume's owner, the storage inside it, and ports.
 func wantVolume(t *testing.T, b block) {
+	if slices.Contains(b.options, "compose") {
+		wantTimeToDrain(t, b)
+	}
 	wantImageOwners(t, b)
 	mounts := mountsOf(b)
 	if len(mounts) == 0 {
