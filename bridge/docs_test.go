@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
@@ -66,12 +69,26 @@ func TestAnswersForTheWebServer(t *testing.T) {
 
 func errorsPage() []byte {
 	var b bytes.Buffer
+	reasons := report.Reasons(rules.InFile)
 	b.WriteString(quoted(`# Errors that culvert makes itself
 
 For operators, and for authors of clients who got one of these errors: code, meaning and remedy of each. This page is generated from
 'bridge/report/reasons.go'.
 
-A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with one of the reasons below:
+| code | in Go and connect-es | reasons |
+|---|---|---|
+`))
+	for _, code := range codesOf(reasons) {
+		var links []string
+		for _, r := range reasons {
+			if r.Code == code {
+				links = append(links, fmt.Sprintf("[%s](#%s)", r.Reason, strings.ToLower(string(r.Reason))))
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", constant(code), code, strings.Join(links, ", "))
+	}
+	b.WriteString(quoted(`
+A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with one of these reasons:
 
 ~~~json
 {
@@ -90,21 +107,21 @@ gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details
 | metadata | value |
 |---|---|
 | 'call_id' | the call's id. The log has the cause in the line with the same 'call_id' |
-| 'sent' | with Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
+| 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
 | 'limit' | the key of the limit |
 
 With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
 
 `))
-	for _, r := range report.Reasons(rules.InFile) {
+	for _, r := range reasons {
 		others := ""
 		switch r.Reason {
 		case report.ReasonUnauthenticated, report.ReasonPermissionDenied:
 			others = " Only with an [Authenticator](../guides/embedding.md#authenticate-clients), in a program that embeds culvert."
 		case report.ReasonBadRequest: // gRPC's rule of compressed messages
-			others = " A compressed message without `grpc-encoding` gets Internal."
+			others = " A compressed message without `grpc-encoding` gets `INTERNAL`."
 		case report.ReasonUpstreamReset: // gRPC's rules
-			others = " RST_STREAM gets [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors), such as Internal or Canceled, and a malformed frame or coding gets Internal."
+			others = " RST_STREAM gets [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors), such as `INTERNAL` or `CANCELLED`, and a malformed frame or coding gets `INTERNAL`."
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
 			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
 		}
@@ -113,11 +130,31 @@ With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to 
 		if remedy != "" {
 			remedy = " " + sentence(remedy) + "."
 		}
-		fmt.Fprintf(&b, "## %s\n\n%s: %s.%s%s\n\n", r.Reason, r.Code, r.Meaning, remedy, others)
+		fmt.Fprintf(&b, "## %s\n\n`%s`: %s.%s%s\n\n", r.Reason, constant(r.Code), r.Meaning, remedy, others)
 	}
 	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md).\n")
 	return b.Bytes()
 }
+
+// codesOf returns the codes of some reasons, in the order of their first reasons.
+func codesOf(rows []report.ReasonInfo) (all []codes.Code) {
+	for _, r := range rows {
+		if !slices.Contains(all, r.Code) {
+			all = append(all, r.Code)
+		}
+	}
+	return all
+}
+
+// constant returns a code as google/rpc/code.proto writes it, such as NOT_FOUND.
+func constant(c codes.Code) string {
+	if c == codes.Canceled {
+		return "CANCELLED"
+	}
+	return strings.ToUpper(wordStart.ReplaceAllString(c.String(), "${1}_${2}"))
+}
+
+var wordStart = regexp.MustCompile(`([a-z])([A-Z])`)
 
 func metadataPage() []byte {
 	var b bytes.Buffer
@@ -143,12 +180,16 @@ that of grpc-go. culvert adds these itself:
 
 | to | name | value |
 |---|---|---|
-| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host. 'x-forwarded-for' has what trusted proxies report, and then the address of the connection |
+| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host. 'x-forwarded-for' has the entries of trusted proxies, and then the address of the connection. The client is the last entry that isn't one of 'trusted_proxies': clients can write the entries before it |
 | backend | 'via' | culvert, after the entries of trusted proxies |
-| backend | 'x-forwarded-user-agent' | the client's 'user-agent' |
+| backend | 'x-forwarded-user-agent' | the client's 'user-agent', which a client chooses freely |
 | backend | 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them |
 | backend | 'x-request-id' | the call's id |
+| backend | 'grpc-previous-rpc-attempts' | with a route's [retry](../guides/several-backends.md#retries): the number of earlier attempts |
 | client | 'x-request-id' | the call's id, unless the backend sends one |
+| client | 'x-grpc-status-original' | the backend's code above 16, to clients that [know none](protocols.md#status) |
+| client | 'access-control-*', 'vary' | for [pages](http-answers.md#cors-pages-of-other-origins) and caches |
+| client, not of native gRPC | 'x-accel-buffering', 'x-content-type-options'; 'cache-control', except for a [Connect GET](connect.md#get) | 'no', 'nosniff'; 'no-store, no-transform' |
 
 `))
 	table := func(title string, rules []headers.Row) {
