@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -76,10 +77,13 @@ func parseExchange(text string) (x exchange) {
 
 var remark = regexp.MustCompile(`\s{2,}.*$`)
 
-// wireBytes are the bytes of a line: hexadecimal digits with blanks, or base64,
+// wireBytes are the bytes of a line: JSON, or hexadecimal digits with blanks, or base64,
 // without the remark behind them.
 func wireBytes(t testing.TB, line string) []byte {
 	t.Helper()
+	if json.Valid([]byte(line)) && line[0] == '{' {
+		return []byte(line)
+	}
 	line = strings.ReplaceAll(remark.ReplaceAllString(line, ""), " ", "")
 	if b, err := hex.DecodeString(line); err == nil {
 		return b
@@ -93,7 +97,11 @@ func wireBytes(t testing.TB, line string) []byte {
 // runExchange sends what a block shows behind → to culvert, and holds what comes
 // back to what it shows behind ←.
 func runExchange(t *testing.T, b block) {
-	startWireBackend(t)
+	if strings.Contains(b.text, "culvert.demo.v1.Demo") {
+		startDemoBackend(t)
+	} else {
+		startWireBackend(t)
+	}
 	startCulvert(t)
 	x := parseExchange(b.text)
 	switch {
