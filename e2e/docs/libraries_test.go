@@ -3,14 +3,16 @@ package docs
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
 // TestLibrariesNameFilesAndTests checks that each row about a library's behaviour in
 // docs/how-it-works/tests.md names a file of culvert's that exists, and a test.
-// TestNamesExist checks that the test does.
+// TestNamesExist checks that the test does. The versions are those that are required.
 func TestLibrariesNameFilesAndTests(t *testing.T) {
+	required := requirements(t)
 	rows, below := 0, ""
 	for _, p := range readPages(t) {
 		if p.path != "docs/how-it-works/tests.md" {
@@ -20,9 +22,16 @@ func TestLibrariesNameFilesAndTests(t *testing.T) {
 			if title, is := strings.CutPrefix(l.text, "## "); is {
 				below = title
 			}
+			if below == "Library behaviour that culvert relies on" {
+				for _, m := range aVersion.FindAllStringSubmatch(l.text, -1) {
+					if !strings.Contains(required, m[1]+" "+m[2]) {
+						t.Errorf("%s:%d: %s isn't required in the version %s", p.path, l.number, m[1], m[2])
+					}
+				}
+			}
 			cells := strings.Split(l.text, "|")
 			if below != "Library behaviour that culvert relies on" || len(cells) == 1 ||
-				strings.HasPrefix(l.text, "|---") || rows == 0 && strings.Contains(l.text, "tests |") {
+				strings.HasPrefix(l.text, "|---") || strings.HasSuffix(l.text, "| tests |") {
 				continue
 			}
 			rows++
@@ -45,6 +54,26 @@ func TestLibrariesNameFilesAndTests(t *testing.T) {
 	if rows == 0 {
 		t.Error("docs/how-it-works/tests.md has no rows about libraries: what is looked for has changed")
 	}
+}
+
+var (
+	aVersion = regexp.MustCompile("`(\\S+/\\S+) (v?[0-9]\\S*)`")
+	pinned   = regexp.MustCompile(`"(@[^"]+)": "([0-9][^"]*)"`)
+)
+
+// requirements returns each module and npm package that culvert requires, with a blank and
+// its version.
+func requirements(t *testing.T) string {
+	t.Helper()
+	modules, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages, err := os.ReadFile(filepath.Join(root, "web", "package.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(modules) + pinned.ReplaceAllString(string(packages), "$1 $2")
 }
 
 // isScript reports whether a name is that of a file with tests in TypeScript.
