@@ -189,7 +189,8 @@ that of grpc-go. culvert adds these itself:
 | client | 'x-request-id' | the call's id, unless the backend sends one |
 | client | 'x-grpc-status-original' | the backend's code above 16, to clients that [know none](protocols.md#status) |
 | client | 'access-control-*', 'vary' | for [pages](http-answers.md#cors-pages-of-other-origins) and caches |
-| client, not of native gRPC | 'x-accel-buffering', 'x-content-type-options'; 'cache-control', except for a [Connect GET](connect.md#get) | 'no', 'nosniff'; 'no-store, no-transform' |
+| client, not of native gRPC | 'x-content-type-options' | 'nosniff' |
+| the same, not for a [Connect GET](connect.md#get) | 'cache-control', 'x-accel-buffering' | 'no-store, no-transform'; 'no' |
 
 `))
 	table := func(title string, rules []headers.Row) {
