@@ -46,16 +46,22 @@ const (
 	WaitsForAnswer              // the backend has a message, and has sent none
 )
 
-// TopCalls returns the open calls with the greatest keys, greatest first, and at most so many
+// OpenCalls are the calls under way, requests to the web server left out.
+type OpenCalls struct{ registry *registry }
+
+// OpenCalls returns the calls of the Server that are open when a method of them is called.
+func (s *Server) OpenCalls() OpenCalls { return OpenCalls{s.registry} }
+
+// Top returns the calls with the greatest keys, greatest first, and at most so many
 // of them. judge gets each open call, in no order, and returns its key and whether it may be
 // among them. It runs without a lock, and must not keep c.
 //
-// TopCalls holds the lock that calls begin and end with only while it lists them.
-func (s *Server) TopCalls(most int, judge func(c *OpenCall) (key int64, selected bool)) []OpenCall {
+// Top holds the lock that calls begin and end with only while it lists them.
+func (o OpenCalls) Top(most int, judge func(c *OpenCall) (key int64, selected bool)) []OpenCall {
 	now := time.Now()
 	var top topCalls
 	open := new(OpenCall) // judge gets its address, so one for each call would be an allocation
-	for _, w := range s.registry.list() {
+	for _, w := range o.registry.list() {
 		c, ok := w.held.Call.(*call)
 		if !ok {
 			continue // a request to the web server
@@ -98,21 +104,21 @@ type topCalls []*topCall
 func (h topCalls) Len() int           { return len(h) }
 func (h topCalls) Less(i, j int) bool { return h[i].compare(h[j].key, &h[j].OpenCall) < 0 }
 func (h topCalls) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *topCalls) Push(x any)        { *h = append(*h, x.(*topCall)) } //nolint:forcetypeassert // of TopCalls
+func (h *topCalls) Push(x any)        { *h = append(*h, x.(*topCall)) } //nolint:forcetypeassert // of Top
 func (h *topCalls) Pop() any          { panic("BUG: nothing pops") }
 
 // errStopped ends a call that an operator stops.
 var errStopped = report.New(report.ReasonStopped, "an operator of this server stopped the call")
 
-// StopCall ends the open call with the id, with ABORTED (STOPPED). Clients choose ids, so
-// several calls may have one: begin is the Begin of the call that is meant, or zero. StopCall
+// Stop ends the call with the id, with ABORTED (STOPPED). Clients choose ids, so
+// several calls may have one: begin is the Begin of the call that is meant, or zero. Stop
 // returns the calls that have both. If there are several, it ends none.
-func (s *Server) StopCall(id string, begin time.Time) []OpenCall {
+func (o OpenCalls) Stop(id string, begin time.Time) []OpenCall {
 	now := time.Now()
 	var found []OpenCall
 	var last *call
 	var open OpenCall
-	for _, w := range s.registry.list() {
+	for _, w := range o.registry.list() {
 		c, ok := w.held.Call.(*call)
 		if !ok || !begin.IsZero() && !c.info.Begin.Equal(begin) {
 			continue

@@ -27,7 +27,7 @@ func oldest(c *OpenCall) (key int64, selected bool) { return -c.Begin.UnixNano()
 func wantCall(t testing.TB, s *Server, what string, as func(OpenCall) bool) (found OpenCall) {
 	t.Helper()
 	poll(t, func() string {
-		calls := s.TopCalls(10, oldest)
+		calls := s.OpenCalls().Top(10, oldest)
 		if len(calls) != 1 || !as(calls[0]) {
 			return fmt.Sprintf("%s: %+v", what, calls)
 		}
@@ -73,7 +73,7 @@ func TestOpenCallsSayWhatIsKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() string {
-		if calls := s.TopCalls(10, oldest); len(calls) > 0 {
+		if calls := s.OpenCalls().Top(10, oldest); len(calls) > 0 {
 			return fmt.Sprintf("after the end: %+v", calls)
 		}
 		return ""
@@ -190,7 +190,7 @@ func TestTopCallsAreInOrder(t *testing.T) {
 	s, calls := manyCalls(t, 100)
 	bytes := func(c *OpenCall) (int64, bool) { return c.BytesIn, c.BytesIn != 970 }
 	for _, most := range []int{0, 1, 7, 100, 1000} {
-		got := s.TopCalls(most, bytes)
+		got := s.OpenCalls().Top(most, bytes)
 		var want []string
 		for i := len(calls) - 1; i >= 0 && len(want) < most; i-- {
 			if i != 97 {
@@ -205,7 +205,7 @@ func TestTopCallsAreInOrder(t *testing.T) {
 			t.Errorf("the first %d: got %v, want %v", most, ids, want)
 		}
 	}
-	same := s.TopCalls(3, func(*OpenCall) (int64, bool) { return 1, true })
+	same := s.OpenCalls().Top(3, func(*OpenCall) (int64, bool) { return 1, true })
 	if len(same) != 3 || same[0].ID != calls[0].info.ID || same[2].ID != calls[2].info.ID {
 		t.Errorf("of the same key: got %+v, want the oldest", same)
 	}
@@ -243,13 +243,13 @@ func manyCalls(t testing.TB, n int) (*Server, []*call) {
 	return s, calls
 }
 
-// BenchmarkTopCalls: what the list of open calls costs with many of them, and how long the
+// BenchmarkOpenCalls: what the list of open calls costs with many of them, and how long the
 // lock is held that calls begin and end with.
-func BenchmarkTopCalls(b *testing.B) {
+func BenchmarkOpenCalls(b *testing.B) {
 	s, _ := manyCalls(b, 50_000)
 	b.Run("list", func(b *testing.B) {
 		for b.Loop() {
-			s.TopCalls(100, oldest)
+			s.OpenCalls().Top(100, oldest)
 		}
 	})
 	b.Run("lock", func(b *testing.B) {
@@ -264,7 +264,7 @@ func TestManyOpenCallsAreCheapToList(t *testing.T) {
 	s, _ := manyCalls(t, 50_000)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	const most = 100
-	if got := testing.AllocsPerRun(3, func() { s.TopCalls(most, oldest) }); got > 4*most {
+	if got := testing.AllocsPerRun(3, func() { s.OpenCalls().Top(most, oldest) }); got > 4*most {
 		t.Errorf("%.0f allocations", got)
 	}
 }
@@ -277,13 +277,13 @@ func TestStoppedCallsAreTold(t *testing.T) {
 	for name, cc := range map[string]*grpc.ClientConn{"native": dial(t, addr), "in a tunnel": dialTunnel(t, addr, http.Header{})} {
 		stream := open(within(t, patience), t, cc, testMethod)
 		c := wantCall(t, s, name, func(OpenCall) bool { return true })
-		if found := s.StopCall("other", time.Time{}); len(found) != 0 {
+		if found := s.OpenCalls().Stop("other", time.Time{}); len(found) != 0 {
 			t.Errorf("%s: another id: %+v", name, found)
 		}
-		if found := s.StopCall(c.ID, c.Begin.Add(1)); len(found) != 0 {
+		if found := s.OpenCalls().Stop(c.ID, c.Begin.Add(1)); len(found) != 0 {
 			t.Errorf("%s: another begin: %+v", name, found)
 		}
-		if found := s.StopCall(c.ID, c.Begin); len(found) != 1 || found[0].ID != c.ID {
+		if found := s.OpenCalls().Stop(c.ID, c.Begin); len(found) != 1 || found[0].ID != c.ID {
 			t.Errorf("%s: stopped %+v", name, found)
 		}
 		err := stream.RecvMsg(new([]byte))
@@ -304,16 +304,16 @@ func TestOneOfSeveralCallsIsStopped(t *testing.T) {
 	open(ctx, t, cc, testMethod)
 	open(ctx, t, cc, testMethod)
 	poll(t, func() string {
-		if n := len(s.TopCalls(10, oldest)); n != 2 {
+		if n := len(s.OpenCalls().Top(10, oldest)); n != 2 {
 			return fmt.Sprintf("%d calls", n)
 		}
 		return ""
 	})
-	found := s.StopCall("same", time.Time{})
+	found := s.OpenCalls().Stop("same", time.Time{})
 	if len(found) != 2 {
 		t.Fatalf("found %+v, want both", found)
 	}
-	if stopped := s.StopCall("same", found[1].Begin); len(stopped) != 1 {
+	if stopped := s.OpenCalls().Stop("same", found[1].Begin); len(stopped) != 1 {
 		t.Fatalf("stopped %+v, want one", stopped)
 	}
 	wantCall(t, s, "the other one", func(c OpenCall) bool { return c.Begin.Equal(found[0].Begin) })
@@ -334,7 +334,7 @@ func TestNamesAreReadBesideTheCall(t *testing.T) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			s.TopCalls(10, oldest)
+			s.OpenCalls().Top(10, oldest)
 		}
 	}()
 	for _, cc := range []*grpc.ClientConn{dial(t, addr), dialTunnel(t, addr, http.Header{})} {
