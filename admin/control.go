@@ -20,13 +20,17 @@ type Control struct {
 	Log           *slog.Logger
 	Level         *slog.LevelVar // of the log
 	Version       string         // of culvert
+	Started       time.Time      // when culvert did
 	Configuration func() Configuration
+	Problems      func() []string // that don't keep culvert from serving
 	Drain         *Drain
+	Data          Data
 }
 
 // A Configuration is what culvert runs with, and what became of the newest file.
 type Configuration struct {
 	Print   func(io.Writer) error // writes it in the form of a file, without secrets
+	File    string                // that it was read from; empty: none
 	Version string                // distinguishes it from others
 	Since   time.Time             // when it took effect
 
@@ -34,6 +38,8 @@ type Configuration struct {
 	// mistake. If nil, it does.
 	Rejected   error
 	RejectedAt time.Time
+	Difference []string // keys that have other values in that file, if it could be read
+	Restart    []string // of these, keys that need a restart
 }
 
 // Handler serves the pages to the callers that the guard lets pass.
@@ -53,6 +59,7 @@ func (c *Control) Handler() http.Handler {
 	for _, p := range runtimepprof.Profiles() {
 		mux.Handle("GET /debug/pprof/"+p.Name(), short(pprof.Handler(p.Name())))
 	}
+	c.serveData(mux)
 	return guard(mux)
 }
 
@@ -96,6 +103,9 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, fmt.Sprintf(`culvert %s
 
+GET /calls?order=age&limit=100    the calls that are open now; order: %s
+POST /calls/ID/stop               end a call with ABORTED (STOPPED)
+GET /connections, /backends, /routes, /memory, /limits, /failures, /certificates, /status
 GET /config                       the configuration in effect, and why culvert rejected a newer file
 GET /log-level                    the lowest level in the log
 PUT /log-level                    set it to debug, info, warn or error, until a reload or the next start sets another
@@ -107,7 +117,7 @@ GET /debug/pprof/NAME             %s
 
 A request that changes something needs the header %s:
 curl -X PUT -H '%s: 1' --data debug %s/log-level
-`, c.Version, maxSeconds, maxSeconds, strings.Join(names, ", "), Header, Header, at))
+`, c.Version, oneOf(Orders), maxSeconds, maxSeconds, strings.Join(names, ", "), Header, Header, at))
 }
 
 func (c *Control) showConfiguration(w http.ResponseWriter, _ *http.Request) {

@@ -21,8 +21,8 @@ func control(t *testing.T) (*Control, *slog.LevelVar) {
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	d, _, _ := drainOf()
 	return &Control{
-		Drain: d,
-		Log:   slog.New(slog.DiscardHandler), Level: level, Version: "v1.2.3",
+		Drain: d, Data: testData(), Problems: func() []string { return nil },
+		Log: slog.New(slog.DiscardHandler), Level: level, Version: "v1.2.3",
 		Configuration: func() Configuration {
 			return Configuration{
 				Print:   func(w io.Writer) error { _, err := io.WriteString(w, "log: {level: info}\n"); return err },

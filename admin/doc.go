@@ -1,5 +1,9 @@
 // Package admin answers the people and programs that run culvert. health.go answers
 // a supervisor over HTTP, and health_grpc.go over gRPC; both only read. control.go
 // answers an operator on the same host, and control_guard.go refuses everybody else.
-// The package uses the state and the functions that it is given.
+// data.go has what the operator's programs read as JSON, data_pages.go serves it, and
+// text.go bounds and escapes the text of peers in it. The package uses the state and the
+// functions that it is given.
 package admin
+
+//go:generate go test -count=1 -run "^(TestDataIsGolden|TestGeneratedPage)$" . -update

@@ -96,12 +96,15 @@ func (g *registry) forgetRoutes() {
 }
 
 // countBlocked adds the time between two looks for each direction in which one of the
-// calls waits for the receiver.
+// calls waits for the receiver, and notes what each call waits for.
 func (g *registry) countBlocked(calls []*watched) {
+	now := time.Now().Unix()
 	for _, w := range calls {
-		if in, out := w.blocked(); in || out {
+		in, out := w.blocked()
+		if in || out {
 			g.noteBlocked(w, in, out)
 		}
+		w.noteWait(now, in, out)
 	}
 }
 

@@ -40,13 +40,13 @@ type CallCount struct {
 	Calls     int
 }
 
-// Snapshot returns the Server's current state. While it counts, it holds the lock that
-// calls begin and end with.
+// Snapshot returns the Server's current state. It holds the lock that calls begin and end
+// with only while it lists them.
 func (s *Server) Snapshot() Snapshot {
 	t := s.registry.count()
 	return Snapshot{
 		Calls:         t.calls,
-		Connections:   s.edge.Tally(),
+		Connections:   countTunnels(s.edge.Tally(), s.tunnels.Tally()),
 		Traffic:       t.traffic,
 		Ages:          t.ages,
 		Blocked:       t.blocked,
@@ -60,6 +60,16 @@ func (s *Server) Snapshot() Snapshot {
 		Upstreams:     s.Upstreams(),
 		Draining:      s.refusing.Load(),
 	}
+}
+
+// countTunnels adds the tunnels of each listener to the WebSockets that carry them.
+func countTunnels(all []report.Connections, tunnels map[string]int) []report.Connections {
+	for i := range all {
+		if c := &all[i]; c.Transport == "websocket" { // the two counts may differ for a moment
+			c.Tunnels = min(tunnels[c.Listener], c.Open)
+		}
+	}
+	return all
 }
 
 // Upstreams returns the Upstreams of a Snapshot, without the cost of the rest.

@@ -50,26 +50,19 @@ func (t *Traffic) carried(w *watched) {
 }
 
 // count counts the calls under way and what all calls have carried, for a Snapshot. A call
-// that ends counts on: remove adds it to the totals under the same lock, so no sum ever
-// falls.
+// that ends counts on: either it is in the list of calls, or remove has added it to the
+// totals, since both are copied under one lock. So no sum ever falls.
 func (g *registry) count() tally {
-	t := tally{ages: newAges()}
+	running, sums, blocked := g.copyTraffic()
+	t := tally{ages: newAges(), blocked: blocked}
 	now := g.now()
-	g.mu.Lock()
-	sums := make(map[trafficKey]*Traffic, len(g.traffic))
-	for k, t := range g.traffic {
-		sum := *t
-		sums[k] = &sum
-	}
 	counts := make(map[trafficKey]int)
-	for w := range g.calls {
-		k := trafficKey{w.totals.Listener, w.totals.Transport}
+	for _, w := range running {
+		k := trafficKey{w.totals.Listener, w.totals.Transport} // these never change
 		counts[k]++
 		sums[k].carried(w)
 		t.ages.note(elapsed(now, w.began))
 	}
-	t.blocked = g.blocked.list()
-	g.mu.Unlock()
 	t.calls, t.traffic = make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
 	for _, k := range slices.SortedFunc(maps.Keys(sums), trafficKey.compare) {
 		t.traffic = append(t.traffic, *sums[k])
@@ -87,4 +80,18 @@ type tally struct {
 	traffic []Traffic
 	ages    ages
 	blocked []Blocked
+}
+
+// copyTraffic returns the calls under way, a copy of the totals without them, and the waits by
+// route.
+func (g *registry) copyTraffic() ([]*watched, map[trafficKey]*Traffic, []Blocked) {
+	room := g.room()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sums := make(map[trafficKey]*Traffic, len(g.traffic))
+	for k, t := range g.traffic {
+		sum := *t
+		sums[k] = &sum
+	}
+	return append(room, g.calls...), sums, g.blocked.list()
 }

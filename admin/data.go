@@ -1,0 +1,304 @@
+package admin
+
+import "time"
+
+// Data are the functions that the pages of JSON get their answers from. Each is called once
+// a request, and concurrently. The names of the fields below are stable.
+type Data struct {
+	Calls        func(CallQuery) Calls
+	StopCall     func(Stop) Stopped
+	Connections  func() Connections
+	Backends     func() Backends
+	Routes       func() Routes
+	Memory       func() Memory
+	Limits       func() Limits
+	Failures     func(FailureQuery) Failures
+	Certificates func() Certificates
+}
+
+// A CallQuery selects open calls. Empty fields select all.
+type CallQuery struct {
+	Order string // one of Orders
+	Limit int    // how many calls at most; at least 1
+
+	ID, Route, Backend, Transport, Listener, WaitsFor string // exactly
+	Method, Peer, Identity                            string // a part of it. Identity: of the identity or of the certificate's name
+}
+
+// Orders are those that open calls can have. The first of an order has the most: the oldest,
+// the one that has been quiet or has waited longest.
+var Orders = []string{"age", "messages", "bytes", "memory", "last_message", "waiting"}
+
+// What Call.WaitsFor may be.
+const (
+	WaitsNot        = ""        // for nobody that culvert knows of
+	WaitsForClient  = "client"  // the client doesn't read what is ready for it
+	WaitsForBackend = "backend" // the backend doesn't read what is ready for it
+	WaitsForMemory  = "memory"  // there is no room for the call or for one of its messages
+	WaitsForPlace   = "place"   // the backend has no connection with a place for the call
+	WaitsForAnswer  = "answer"  // the backend has a request, and has sent no reply yet
+)
+
+// WaitsFor are the values of Call.WaitsFor but WaitsNot.
+var WaitsFor = []string{WaitsForClient, WaitsForBackend, WaitsForMemory, WaitsForPlace, WaitsForAnswer}
+
+// Calls are some of the open calls, in the order asked for.
+type Calls struct {
+	At       time.Time    `json:"at"`       // when culvert looked
+	Open     int          `json:"open"`     // calls that are open
+	Matching int          `json:"matching"` // of these, calls that the filters select
+	Waiting  WaitingCalls `json:"waiting"`  // of these, calls that wait
+	Calls    []Call       `json:"calls"`    // the first of these
+}
+
+// WaitingCalls is how many calls wait, by what they wait for.
+type WaitingCalls struct {
+	Client  int `json:"client"`  // for the client to read
+	Backend int `json:"backend"` // for the backend to read
+	Memory  int `json:"memory"`  // for memory
+	Place   int `json:"place"`   // for a place on a connection to the backend
+	Answer  int `json:"answer"`  // for the backend's first reply
+}
+
+// A Call is an open call.
+type Call struct {
+	ID        Text `json:"id"`        // as in the log and in x-request-id; a client may use one twice
+	Method    Text `json:"method"`    // /package.Service/Method
+	Route     Text `json:"route"`     // empty: none, or not decided yet
+	Backend   Text `json:"backend"`   // empty: none, or not decided yet
+	Transport Text `json:"transport"` // the client's protocol, as in the log
+	Listener  Text `json:"listener"`  // empty: the listener has no name
+	Peer      Text `json:"peer"`      // the client's address
+	Client    Text `json:"client"`    // the name in the client's certificate; empty: it has none
+	Identity  Text `json:"identity"`  // from an Authenticator; empty: none
+
+	Began       time.Time `json:"began"`        // to the nanosecond
+	AgeSeconds  float64   `json:"age_seconds"`  // since then
+	MessagesIn  int64     `json:"messages_in"`  // from the client
+	MessagesOut int64     `json:"messages_out"` // to the client
+	BytesIn     int64     `json:"bytes_in"`     // of messages from the client
+	BytesOut    int64     `json:"bytes_out"`    // of messages to the client
+	MemoryBytes int64     `json:"memory_bytes"` // counted for the call
+
+	// The server looks once a second, and knows of nothing shorter.
+	LastMessage    time.Time `json:"last_message,omitzero"` // either way; absent: there was none
+	WaitsFor       string    `json:"waits_for"`             // client, backend, memory, place, answer, or empty
+	WaitingSeconds float64   `json:"waiting_seconds"`       // for that
+}
+
+// A Stop asks for the end of one call.
+type Stop struct {
+	ID    string
+	Began time.Time // Call.Began; zero: only one open call has the ID
+	By    string    // who asks, for the log
+}
+
+// Stopped is what became of a Stop.
+type Stopped struct {
+	Stopped int  `json:"stopped"`        // calls that end: 1
+	Call    Call `json:"call"`           // as it was
+	Found   int  `json:"found,omitzero"` // open calls with the ID, if there are several
+}
+
+// Connections are the open connections of clients.
+type Connections struct {
+	At          time.Time         `json:"at"`
+	Connections []ConnectionCount `json:"connections"` // without zeros
+	Calls       []CallCount       `json:"calls"`       // without zeros
+}
+
+// A ConnectionCount is the number of a listener's connections of one kind.
+type ConnectionCount struct {
+	Listener  Text `json:"listener"`
+	Transport Text `json:"transport"` // http/1.1, h2, websocket; empty: no request has come yet
+	Open      int  `json:"open"`
+	Tunnels   int  `json:"tunnels"` // of these, WebSockets with HTTP/2 inside
+}
+
+// A CallCount is the number of a listener's open calls of one transport.
+type CallCount struct {
+	Listener  Text `json:"listener"`
+	Transport Text `json:"transport"` // as in the log; web: requests to the web server
+	Open      int  `json:"open"`
+}
+
+// Backends are the backends with their connections.
+type Backends struct {
+	At       time.Time      `json:"at"`
+	Backends []BackendState `json:"backends"`
+}
+
+// A BackendState is one backend. A replaced one stays until its last call has ended.
+type BackendState struct {
+	Name             Text      `json:"name"`
+	State            string    `json:"state"`    // idle, connecting, ready, transient_failure or shutdown
+	Draining         bool      `json:"draining"` // it was replaced or removed: it gets no new calls
+	Calls            int       `json:"calls"`    // that are open
+	Waiting          int       `json:"waiting"`  // calls that wait for a connection or a place
+	LostPings        int64     `json:"lost_pings"`
+	RetriesByPolicy  int64     `json:"retries_by_policy"`
+	RetriesElsewhere int64     `json:"retries_elsewhere"` // to another address, since one had refused the call unseen
+	RetriesWithheld  int64     `json:"retries_withheld"`  // since too many calls failed
+	Addresses        []Address `json:"addresses"`
+}
+
+// An Address is one address of a backend, as its name resolves now.
+type Address struct {
+	Address     Text  `json:"address"`
+	Accepts     bool  `json:"accepts"`     // it gets new calls, unless pick_first prefers another one
+	Unhealthy   bool  `json:"unhealthy"`   // its health check fails
+	Failure     Text  `json:"failure"`     // why the last attempt to connect or the health check failed; empty: it didn't
+	Connections int   `json:"connections"` // that are up
+	Calls       int   `json:"calls"`       // that have a place on them
+	Places      int   `json:"places"`      // calls that these connections can carry at once; -1: no limit
+	Picks       int64 `json:"picks"`       // calls that have got a place so far
+}
+
+// Routes are what became of the calls of each route.
+type Routes struct {
+	At            time.Time `json:"at"`
+	Since         time.Time `json:"since"`          // when the counts began
+	WindowSeconds float64   `json:"window_seconds"` // what the rates are of
+	Routes        []Route   `json:"routes"`
+	Left          int64     `json:"left"` // calls of further pairs of route and backend, which aren't counted apart
+}
+
+// A Route is a route's calls to one backend.
+type Route struct {
+	Route           Text    `json:"route"`   // empty: the calls had none
+	Backend         Text    `json:"backend"` // empty: the calls got none
+	Calls           int64   `json:"calls"`   // that have ended
+	Errors          int64   `json:"errors"`  // of these, calls with a status that isn't OK and not the client's end
+	Cancelled       int64   `json:"cancelled"`
+	CallsPerSecond  float64 `json:"calls_per_second"`
+	ErrorsPerSecond float64 `json:"errors_per_second"`
+	MeanSeconds     float64 `json:"mean_seconds"` // a call's mean duration in the window; 0: none has ended
+}
+
+// Memory is what culvert holds for its clients.
+type Memory struct {
+	At            time.Time       `json:"at"`
+	HeldBytes     int64           `json:"held_bytes"`
+	LimitBytes    int64           `json:"limit_bytes"` // 0: none
+	MessageBytes  int64           `json:"message_bytes"`
+	MessageLimit  int64           `json:"message_limit_bytes"`
+	Evicted       int64           `json:"evicted"` // calls so far that ended to free memory for others
+	CallBytes     int64           `json:"call_bytes"`
+	OtherBytes    int64           `json:"other_bytes"` // of connections and other owners without a call
+	Calls         []Call          `json:"calls"`       // those that hold most
+	Addresses     []AddressMemory `json:"addresses"`   // those whose calls hold most
+	AddressesLeft int             `json:"addresses_left"`
+}
+
+// AddressMemory is what the calls of one client address hold.
+type AddressMemory struct {
+	Address     Text  `json:"address"` // without a port
+	Calls       int   `json:"calls"`
+	MemoryBytes int64 `json:"memory_bytes"`
+}
+
+// Limits are what limits and rules have refused since culvert started.
+type Limits struct {
+	At     time.Time    `json:"at"`
+	Limits []LimitCount `json:"limits"` // by key
+	Last   []Refusal    `json:"last"`   // the newest first, at most 200
+}
+
+// A LimitCount is how often one key has refused something.
+type LimitCount struct {
+	Key        Text      `json:"key"`
+	Reason     Text      `json:"reason"`
+	Refused    int64     `json:"refused"`
+	ReportOnly int64     `json:"report_only"` // would have been refused, if the rule weren't only tried out
+	Last       time.Time `json:"last"`
+}
+
+// A Refusal is one refusal by a limit or a rule.
+type Refusal struct {
+	At         time.Time `json:"at"`
+	Key        Text      `json:"key"`
+	Reason     Text      `json:"reason"`
+	Peer       Text      `json:"peer"`
+	Detail     Text      `json:"detail"` // the origin, host or method that was refused
+	ReportOnly bool      `json:"report_only"`
+}
+
+// A FailureQuery selects failures. Empty fields select all.
+type FailureQuery struct{ Origin, Reason string }
+
+// Failures are the last calls and web requests that failed.
+type Failures struct {
+	At       time.Time      `json:"at"`
+	Counts   []FailureCount `json:"counts"`   // since culvert started, the most frequent first
+	Failures []Failure      `json:"failures"` // the newest first, at most 200 of each origin
+}
+
+// A FailureCount is how often calls failed in one way.
+type FailureCount struct {
+	Origin string `json:"origin"`
+	Reason Text   `json:"reason"`
+	Code   Text   `json:"code"`
+	Failed int64  `json:"failed"`
+}
+
+// A Failure is a call, or a request to the web server, whose end wasn't OK.
+type Failure struct {
+	At        time.Time `json:"at"`
+	ID        Text      `json:"id"`
+	Method    Text      `json:"method"` // of a web request: its HTTP method and path
+	Route     Text      `json:"route"`
+	Backend   Text      `json:"backend"`
+	Transport Text      `json:"transport"` // web: a request to the web server
+	Listener  Text      `json:"listener"`
+	Peer      Text      `json:"peer"`
+	Client    Text      `json:"client"`
+	Identity  Text      `json:"identity"`
+
+	Origin          string  `json:"origin"` // upstream, culvert or client: who made the status
+	Reason          Text    `json:"reason"` // of culvert's own statuses
+	Limit           Text    `json:"limit"`  // the key of the limit that was reached
+	Code            Text    `json:"code"`   // the gRPC code, as in the log; of a web request the HTTP status
+	Message         Text    `json:"message"`
+	Cause           Text    `json:"cause"`
+	DurationSeconds float64 `json:"duration_seconds"`
+}
+
+// Certificates are those in use.
+type Certificates struct {
+	At           time.Time     `json:"at"`
+	Certificates []Certificate `json:"certificates"` // the first to expire first
+	Problems     []Text        `json:"problems"`     // with certificates and with ACME
+}
+
+// A Certificate is one that culvert shows to clients or to a backend.
+type Certificate struct {
+	Names            []Text    `json:"names"`
+	Source           string    `json:"source"` // file, acme or generated
+	File             Text      `json:"file"`   // empty: it has none
+	NotAfter         time.Time `json:"not_after"`
+	ExpiresInSeconds float64   `json:"expires_in_seconds"` // below 0: it has expired
+	Ending           bool      `json:"ending"`             // it should have been replaced already
+	OnDemand         bool      `json:"on_demand"`          // a client's handshake asked for it
+}
+
+// A Status is the state of the program.
+type Status struct {
+	At            time.Time           `json:"at"`
+	Version       string              `json:"version"` // of culvert
+	Started       time.Time           `json:"started"`
+	LogLevel      string              `json:"log_level"` // debug, info, warn or error
+	Drain         DrainState          `json:"drain"`
+	Configuration ConfigurationStatus `json:"configuration"`
+	Problems      []Text              `json:"problems"` // that don't keep culvert from serving
+}
+
+// A ConfigurationStatus is which configuration culvert runs, and why not the newest file.
+type ConfigurationStatus struct {
+	File       Text      `json:"file"`     // empty: there is none
+	Version    string    `json:"version"`  // distinguishes it from others
+	Since      time.Time `json:"since"`    // when it took effect
+	Rejected   []Text    `json:"rejected"` // why culvert doesn't run the newest file, a line for each mistake; empty: it does
+	RejectedAt time.Time `json:"rejected_at,omitzero"`
+	Difference []Text    `json:"difference"` // keys whose values differ in a file that was rejected and could be read
+	Restart    []Text    `json:"restart"`    // of these, keys that need a restart
+}

@@ -1,0 +1,208 @@
+package admin
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// pages are the pages of JSON, in the order of docs/reference/admin-api.md.
+var pages = []struct {
+	method, path string // as on the page
+	example      string // a request for it
+	file         string // of its answer, in testdata/api
+	root         reflect.Type
+	about        string
+	parameters   [][2]string
+}{
+	{"GET", "/calls", "/calls", "calls", reflect.TypeFor[Calls](), "The calls that are open now: the first of an order, and counts of all. culvert looks at each call once a second, so a call that is younger than a second waits for nobody yet.", [][2]string{
+		{"order", "The property that selects the first calls: `" + strings.Join(Orders, "`, `") + "`. By default the oldest come first. `last_message`: the quietest come first"},
+		{"limit", fmt.Sprintf("How many calls at most, from 1 to %d. By default %d", maxCalls, defaultCalls)},
+		{"id, route, backend, transport, listener", "Only calls with exactly this"},
+		{"method, peer, identity", "Only calls with this part in it. `identity` also looks in `client`"},
+		{"waits_for", "Only calls that wait for this: `" + strings.Join(WaitsFor, "`, `") + "`"},
+	}},
+	{"POST", "/calls/ID/stop", "/calls/3ab426dec4b436a5/stop", "stop", reflect.TypeFor[Stopped](), "Ends one call with ABORTED and the reason [`STOPPED`](errors.md#stopped). The log has a line with the call and with who asked. culvert answers 404 if no open call has the id, and 409 if several have it: clients choose ids.", [][2]string{
+		{"began", "The call's `began`, to select one of several with the same id"},
+	}},
+	{"GET", "/connections", "/connections", "connections", reflect.TypeFor[Connections](), "Open connections of clients, and open calls, by listener and transport.", nil},
+	{"GET", "/backends", "/backends", "backends", reflect.TypeFor[Backends](), "Backends with their addresses, health and connections.", nil},
+	{"GET", "/routes", "/routes", "routes", reflect.TypeFor[Routes](), "Ended calls by route and backend.", nil},
+	{"GET", "/memory", "/memory", "memory", reflect.TypeFor[Memory](), "Memory that culvert counts for its clients ([how](../how-it-works/memory.md)), and the calls and addresses with the most.", nil},
+	{"GET", "/limits", "/limits", "limits", reflect.TypeFor[Limits](), "Refusals by limits and rules.", nil},
+	{"GET", "/failures", "/failures", "failures", reflect.TypeFor[Failures](), "The last calls and web requests that failed.", [][2]string{
+		{"origin, reason", "Only failures with exactly this"},
+	}},
+	{"GET", "/certificates", "/certificates", "certificates", reflect.TypeFor[Certificates](), "Certificates in use, and what is wrong with certificates and ACME.", nil},
+	{"GET", "/status", "/status", "status", reflect.TypeFor[Status](), "Version, configuration, log level and drain.", nil},
+}
+
+// TestGeneratedPage holds docs/reference/admin-api.md to the types.
+func TestGeneratedPage(t *testing.T) {
+	const path = "../docs/reference/admin-api.md"
+	want := apiPage(t)
+	if *update {
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs from admin/data.go; write it anew with: make generate", path)
+	}
+}
+
+func apiPage(t *testing.T) []byte {
+	var b bytes.Buffer
+	b.WriteString(`# The JSON of the admin address
+
+For people whose programs ask a running culvert. This page is generated from ` + "`admin/data.go`" + `.
+
+[The admin address](../guides/admin.md) answers these requests with JSON:
+
+| request | answer |
+|---|---|
+`)
+	for _, page := range pages {
+		name := page.method + " " + page.path
+		first, _, _ := strings.Cut(page.about, ". ")
+		first, _, _ = strings.Cut(first, ": ")
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", name, anchor(name), strings.TrimSuffix(first, "."))
+	}
+	b.WriteString(`
+Times are RFC 3339 in UTC, and durations are seconds. A text that a peer sent, such as a method, has at most 512 bytes and an
+ellipsis; characters that can't be printed are escaped. Fields stay; a later version may add some. Errors are a line of text with the
+remedy: 400 for a wrong parameter, 403 for a request that isn't an operator's. Beyond 16 requests at once, culvert answers 503.
+
+` + "```console" + `
+$ curl -s 'http://127.0.0.1:9902/calls?order=waiting&waits_for=client&limit=1'
+$ curl -s -X POST -H 'Culvert-Admin: 1' http://127.0.0.1:9902/calls/3ab426dec4b436a5/stop
+` + "```\n\n")
+	types := typesOf(t)
+	told := make(map[string]bool)
+	for _, page := range pages {
+		fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", page.method, page.path, wrapped(page.about))
+		if len(page.parameters) > 0 {
+			b.WriteString("| parameter | purpose |\n|---|---|\n")
+			for _, p := range page.parameters {
+				names := "`" + strings.Join(strings.Split(p[0], ", "), "`, `") + "`"
+				fmt.Fprintf(&b, "| %s | %s |\n", names, p[1])
+			}
+			b.WriteString("\n")
+		}
+		example, err := os.ReadFile(filepath.Join("testdata", "api", page.file+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "```json\n%s```\n\n", example)
+		b.WriteString("| field | type | meaning |\n|---|---|---|\n")
+		tell(t, &b, types, told, page.root, "")
+		b.WriteString("\n")
+	}
+	b.WriteString("Next: [the admin address](../guides/admin.md), [errors](errors.md), [the log](log.md).\n")
+	return b.Bytes()
+}
+
+func anchor(title string) string {
+	return strings.NewReplacer(" ", "-", "/", "").Replace(strings.ToLower(title))
+}
+
+// wrapped breaks a paragraph into lines as long as those of other pages.
+func wrapped(text string) string {
+	const most = 140
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > most {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return strings.Join(append(lines, line), "\n")
+}
+
+// tell writes the rows of a type's fields, and of those inside them. A type that the page has
+// already isn't told again.
+func tell(t *testing.T, b *bytes.Buffer, types map[string]map[string]string, told map[string]bool, of reflect.Type, at string) {
+	t.Helper()
+	told[of.Name()] = true
+	for i := range of.NumField() {
+		f := of.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		kind, inside := kindOf(f.Type)
+		about := types[of.Name()][f.Name]
+		again := inside != nil && told[inside.Name()]
+		if again {
+			about += " As above"
+		}
+		fmt.Fprintf(b, "| `%s%s` | %s | %s |\n", at, name, kind, strings.TrimSpace(strings.ReplaceAll(about, "|", "\\|")))
+		if inside != nil && !again {
+			dot := "."
+			if f.Type.Kind() == reflect.Slice {
+				dot = "[]."
+			}
+			tell(t, b, types, told, inside, at+name+dot)
+		}
+	}
+}
+
+// kindOf returns what JSON has for a type, and the struct in it.
+func kindOf(of reflect.Type) (kind string, inside reflect.Type) {
+	switch of.Kind() {
+	case reflect.Slice:
+		kind, inside = kindOf(of.Elem())
+		return "list of " + strings.TrimSuffix(kind, "s") + "s", inside
+	case reflect.Struct:
+		if of.Name() == "Time" {
+			return "time", nil
+		}
+		return "object", of
+	case reflect.String:
+		return "string", nil
+	case reflect.Bool:
+		return "boolean", nil
+	default:
+		return "number", nil
+	}
+}
+
+// typesOf returns the comments of fields, by type and field.
+func typesOf(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	types := make(map[string]map[string]string)
+	for _, file := range []string{"data.go", "drain.go"} {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			s, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				return false
+			}
+			fields := make(map[string]string)
+			for _, f := range s.Fields.List {
+				for _, name := range f.Names {
+					fields[name.Name] = strings.TrimSpace(f.Comment.Text())
+				}
+			}
+			types[spec.Name.Name] = fields
+			return false
+		})
+	}
+	return types
+}
