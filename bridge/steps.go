@@ -215,6 +215,9 @@ func (c *call) tellBegan() (err error) {
 	if o := c.s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
 		c.obs = o
 	}
+	if c.info.Trace != nil {
+		c.held.Follow(c.info.Trace)
+	}
 	if c.authenticator != nil {
 		c.observed = max(headers.Size(c.Metadata)-sent, 0)
 	}
