@@ -122,6 +122,7 @@ const inMetric = ""
 // labels has each label once.
 var labels = []label{
 	{"backend", "the backend's name; `default` for the one in `backend`"},
+	{"cause", "`queue` or `receiver`"},
 	{"certificate", inMetric},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
 	{"enforced", inMetric},
