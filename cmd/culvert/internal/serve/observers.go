@@ -15,6 +15,7 @@ type observers struct {
 	lines    *telemetry.Log // writes the lines of calls
 	releaser *releaser
 	metrics  *telemetry.Metrics // nil: off
+	traces   *telemetry.Traces  // nil: off
 }
 
 // open has the observers observe the bridge, and returns what observes the certificates.

@@ -21,6 +21,7 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads.parts = []part{
 		p.changeLogLevel,
 		p.changeLogSamples,
+		p.changeTraces,
 		p.keys.ReportLater,
 		p.keys.ChangeListeners,
 		p.keys.ChangeClients,
