@@ -86,6 +86,7 @@ took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min 
 # no network, so everything that they build is fetched first.
 define e2e
 @go -C e2e mod download
+@go -C e2e/traced mod download
 @go -C examples mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
@@ -191,6 +192,7 @@ web-long: deps build node_modules ## Run the long tests of the npm package, also
 e2e: build node_modules web/dist/index.js ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	$(call e2e,$(RACE) $(BUSY) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
+	@cd e2e/traced && $(call cgo,$(RACE)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(RACE) ./...
 
 # The packages run one after the other (-p 1): some tests measure time.
 e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector

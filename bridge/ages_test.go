@@ -12,7 +12,7 @@ func TestAgesOfCalls(t *testing.T) {
 	now := int64(3 * day)
 	g.clock.Store(now)
 	for _, looks := range []int64{-1, 0, 1, 2, 60, 61, 3600, 3601, day, day + 1, 2 * day} { // a call is surely as old as the looks but its first
-		g.calls = append(g.calls, &watched{began: now - looks, totals: g.totals(trafficKey{})})
+		g.calls = append(g.calls, &watched{began: int32(now - looks), totals: g.totals(trafficKey{})})
 	}
 	want := []AgeCount{{time.Second, 3}, {time.Minute, 2}, {time.Hour, 2}, {24 * time.Hour, 2}, {0, 2}}
 	if got := []AgeCount(g.count().ages); !slices.Equal(got, want) {

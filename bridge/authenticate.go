@@ -58,7 +58,7 @@ type Authenticator interface {
 // askWho asks the Authenticator of a call. The error is a fault.
 func askWho(ctx context.Context, c *call) (id Identity, err error) {
 	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
-	id, err = c.authenticator.Authenticate(ctx, c.Method, c.peer, c.Metadata)
+	id, err = c.s.cfg.Authenticator.Authenticate(ctx, c.Method, c.peer, c.Metadata)
 	if err != nil {
 		return Identity{}, unauthenticated(err)
 	}

@@ -109,10 +109,11 @@ func (g *registry) countBlocked(calls []*watched) {
 }
 
 func (g *registry) noteBlocked(w *watched, in, out bool) {
+	k, ok := w.routeKey()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	byRoute := new(Blocked) // nobody's
-	if k, ok := w.routeKey(); ok {
+	if ok {
 		byRoute = g.blocked.of(k)
 	}
 	if in {
@@ -127,15 +128,13 @@ func (g *registry) noteBlocked(w *watched, in, out bool) {
 
 // routeKey returns what the call's waits count with, if it has a backend.
 func (w *watched) routeKey() (k routeKey, ok bool) {
-	to := w.serving.Load()
-	if to == nil || to.Name() == "" { // before its stream is open, or a call that culvert answers itself
+	c, ok := w.held.Call.(*call)
+	if !ok || stage(w.stage.Load()) != stageOpen || c.info.Own { // a request to the web server, before its stream is open, or a call that culvert answers itself
 		return k, false
 	}
-	k.backend = to.Name()
-	if r := w.chosen.Load(); r != nil {
-		k.route = r.name
-	}
-	return k, true
+	c.naming.Lock()
+	defer c.naming.Unlock()
+	return routeKey{c.info.Route, c.info.Backend}, true
 }
 
 // blocked reports whether a message waits because its receiver accepts no more: the

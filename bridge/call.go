@@ -27,8 +27,7 @@ type call struct {
 	hold      policyHold // until its stream is open
 	use       quota.Call // the quotas that the call counts with
 
-	authenticator Authenticator // nil: there is none, or it has been asked about the client
-	observed      int           // bytes of metadata that the Observer added; known only if there is an Authenticator
+	observed int // bytes of metadata that the Observer added; known only if there is an Authenticator
 
 	naming sync.Mutex // held to change the ID, Method, Route, Backend and Identity of info, and to read them beside the call
 	info   *report.CallInfo
@@ -40,6 +39,7 @@ type call struct {
 
 	replies     replies     // how far those of up have got
 	rules       clientRules // of its client's protocol
+	asks        bool        // there is an Authenticator, which hasn't been asked about the client
 	announced   bool        // the Observer knows of it
 	blind       bool        // a write deadline that passes also cuts off a client that reads
 	setCookies  bool        // the backend's set-cookie may cross

@@ -46,7 +46,7 @@ func (w *watched) beatDue(now int64) bool {
 		return false
 	}
 	last, every := b.lastSent(&w.progress, now), b.in.beatEvery()
-	return every > 0 && elapsed(now, max(w.began, last)) >= every
+	return every > 0 && elapsed(now, max(int64(w.began), last)) >= every
 }
 
 // start has a beat written. It returns false after the end of the server.

@@ -55,9 +55,10 @@ func (g *registry) now() int64 { return g.clock.Load() }
 func (g *registry) add(w *watched, k trafficKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.registry, w.began = g, g.now()
-	w.lastSeen.Store(w.began)
-	w.index = len(g.calls)
+	now := g.now()
+	w.registry, w.began = g, int32(now) // of 68 years
+	w.lastSeen.Store(now)
+	w.index = int32(len(g.calls)) // file descriptors bound it
 	g.calls = append(g.calls, w)
 	w.totals = g.totals(k)
 	if g.timer == nil && !g.looking {

@@ -157,7 +157,6 @@ func (c *call) open(ctx context.Context) (err error) {
 	for {
 		c.up, err = c.to.Open(ctx, c.cancel, request)
 		if err == nil {
-			c.serving.Store(c.to)
 			c.stage.Store(int32(stageOpen))
 			return nil
 		}
@@ -192,7 +191,7 @@ func (c *call) releaseUpstream() {
 
 // authenticate asks the Authenticator, if there is one.
 func (c *call) authenticate(ctx context.Context) (err error) {
-	if c.authenticator == nil {
+	if !c.asks {
 		return nil
 	}
 	if down, ok := c.down.(endAwaiter); ok {
@@ -224,13 +223,16 @@ func (c *call) tellBegan() (err error) {
 		c.Metadata = metadata.MD{}
 	}
 	sent := 0
-	if c.authenticator != nil {
+	if c.asks {
 		sent = headers.Size(c.Metadata)
 	}
 	if o := c.s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
 		c.obs = o
 	}
-	if c.authenticator != nil {
+	if c.info.Trace != nil {
+		c.held.Follow(c.info.Trace)
+	}
+	if c.asks {
 		c.observed = max(headers.Size(c.Metadata)-sent, 0)
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 
 // newCallOf returns a call of testMethod.
 func newCallOf(s *Server) *call {
-	c := &call{caller: caller{s: s, policy: s.policy.Load()}, authenticator: s.cfg.Authenticator, decision: decision{Method: testMethod}, ask: ask{Metadata: metadata.MD{}}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, watched: watched{held: s.account.NewEntry(), limits: &s.policy.Load().limits}}
+	c := &call{caller: caller{s: s, policy: s.policy.Load()}, asks: s.cfg.Authenticator != nil, decision: decision{Method: testMethod}, ask: ask{Metadata: metadata.MD{}}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, watched: watched{held: s.account.NewEntry(), limits: &s.policy.Load().limits}}
 	c.use = s.quotas.Call(s.edge.Own().Scope(), nil, "192.0.2.1", nil)
 	c.messages, c.headers = s.policy.Load().sizes(s.edge.Own(), nil, nil)
 	c.progress.Clock = &s.registry.clock

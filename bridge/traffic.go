@@ -61,7 +61,7 @@ func (g *registry) count() tally {
 		k := trafficKey{w.totals.Listener, w.totals.Transport} // these never change
 		counts[k]++
 		sums[k].carried(w)
-		t.ages.note(elapsed(now, w.began))
+		t.ages.note(elapsed(now, int64(w.began)))
 	}
 	t.calls, t.traffic = make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
 	for _, k := range slices.SortedFunc(maps.Keys(sums), trafficKey.compare) {

@@ -9,7 +9,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/progress"
-	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
@@ -20,17 +19,17 @@ type watched struct {
 	cancel   context.CancelCauseFunc
 	conn     net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 	limits   *Limits
-	spread   edge.Spread                       // for its own time limits
-	chosen   atomic.Pointer[route]             // the route, once it is selected for good; nil: none
-	serving  atomic.Pointer[upstream.Upstream] // the backend, once its stream is open; nil: none
-	beats    *beats                            // nil: its client gets no heart-beats
-	held     *memory.Entry                     // the memory counted for it
+	spread   edge.Spread           // for its own time limits
+	chosen   atomic.Pointer[route] // the route, once it is selected for good; nil: none
+	beats    *beats                // nil: its client gets no heart-beats
+	held     *memory.Entry         // the memory counted for it
 	progress progress.Record
 	in, out  traffic
 	stage    atomic.Int32 // of the type stage
-	began    int64        // seconds on the registry's clock
-	lastSeen atomic.Int64 // when the last message passed
 	evicted  atomic.Bool  // it ends to free memory for others
+	index    int32        // in the registry's calls; guarded by its mu
+	began    int32        // seconds on the registry's clock
+	lastSeen atomic.Int64 // when the last message passed
 
 	// These belong to look.
 	watch   *socket.Watch // nil: it hasn't looked
@@ -39,7 +38,6 @@ type watched struct {
 	looked  looked
 
 	registry *registry
-	index    int      // in the registry's calls; guarded by its mu
 	totals   *Traffic // the registry's; guarded by its mu
 
 	// This belongs to relief, under the registry's noting.
@@ -59,7 +57,7 @@ func (w *watched) look(now int64) error {
 		age, idle = age.or(to.maxAge, report.KeyRouteMaxAge), idle.or(to.idleTimeout, report.KeyRouteIdle)
 	}
 	switch {
-	case age.max > 0 && elapsed(now, w.began) >= w.spread.Of(age.max):
+	case age.max > 0 && elapsed(now, int64(w.began)) >= w.spread.Of(age.max):
 		return age.reached(report.ReasonMaxAge, "the call reached the age limit of ")
 	case idle.max > 0 && elapsed(now, w.lastSeen.Load()) >= w.spread.Of(idle.max):
 		return idle.reached(report.ReasonIdleTimeout, "no message passed for ")

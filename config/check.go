@@ -43,6 +43,7 @@ var checks = []func(*Loaded){
 	checkListeners,
 	checkHTTPListen,
 	checkACME,
+	checkTraces,
 }
 
 // check returns an error with a line for each mistake.

@@ -160,6 +160,9 @@ type Config struct {
 
 	// The log, on standard error.
 	Log Log `key:"log"`
+
+	// Distributed traces (docs/guides/traces.md).
+	Traces Traces `key:"traces"`
 }
 
 // Methods configures the methods that clients can call.
@@ -390,5 +393,6 @@ func Defaults() Config {
 		Health:       Health{Listen: "127.0.0.1:9901", Metrics: true},
 		Admin:        Admin{Listen: "127.0.0.1:9902"},
 		Log:          Log{Level: "info", Format: "auto"},
+		Traces:       Traces{Protocol: "http/protobuf", Compression: "none", Timeout: 10 * time.Second, Service: "culvert", Ratio: 1},
 	}
 }

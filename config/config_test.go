@@ -11,12 +11,11 @@ import (
 	"time"
 )
 
-// clearEnvironment takes the CULVERT_ variables of whoever runs the tests away
-// from them.
+// clearEnvironment takes the variables that culvert reads away from the tests.
 func clearEnvironment(t *testing.T) {
 	t.Helper()
 	for _, entry := range os.Environ() {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix) {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, "OTEL_") {
 			t.Setenv(name, value) // puts it back after the test
 			_ = os.Unsetenv(name) // can only fail on a malformed name
 		}
@@ -127,6 +126,22 @@ health:
 admin:
   listen: off
 log: {level: debug, format: json}
+traces:
+  endpoint: https://otlp.example.com
+  protocol: grpc
+  headers: [{name: authorization, value: Bearer x}]
+  ca: ca.pem
+  cert: /etc/culvert/cert.pem
+  key: key.pem
+  compression: gzip
+  timeout: 3s
+  service: edge
+  attributes: [{name: deployment.environment.name, value: prod}]
+  ratio: 0.01
+  errors: true
+  tell_unsampled: true
+  upstream_span: true
+  baggage: [tenant.id]
 `)
 	l, err := Load(Options{}, file, nil)
 	if err != nil {
@@ -175,6 +190,12 @@ log: {level: debug, format: json}
 			SlowSenderTimeout: 7 * time.Second, ConnectionIdleTimeout: 8 * time.Second, ConnectionMaxAge: 9 * time.Hour,
 		},
 		Log: Log{Level: "debug", Format: "json"},
+		Traces: Traces{
+			Endpoint: "https://otlp.example.com", Protocol: "grpc", Headers: []TraceHeader{{"authorization", "Bearer x"}},
+			CA: filepath.Join(dir, "ca.pem"), Cert: "/etc/culvert/cert.pem", Key: filepath.Join(dir, "key.pem"), Compression: "gzip", Timeout: 3 * time.Second,
+			Service: "edge", Attributes: []TraceAttribute{{"deployment.environment.name", "prod"}},
+			Ratio: 0.01, Errors: true, TellUnsampled: true, UpstreamSpan: true, Baggage: []string{"tenant.id"},
+		},
 	}
 	if !reflect.DeepEqual(l.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", l.Config, want)

@@ -35,7 +35,20 @@ func TestValuesByKind(t *testing.T) {
 				"unix:/" + strings.Repeat("a", 95): "socket … 95 bytes",
 			},
 		},
-		"optional address": {"health.listen", []string{"", "off", ":9901"}, map[string]string{"no": `port … "no:8080"`}},
+		"URL of a receiver": {
+			"traces.endpoint",
+			[]string{"", "http://localhost:4318", "https://otlp.example.com", "https://otlp.example.com/v1/traces", "http://[::1]:4318/"},
+			map[string]string{
+				"localhost:4317":         `URL … http://localhost:4318`,
+				"grpc://a:4317":          `URL … http://localhost:4318`,
+				"http://":                `URL … http://localhost:4318`,
+				"http://a:4318/?token=x": `query … http://localhost:4318`,
+			},
+		},
+		"ratio, 0 to 1":          {"traces.ratio", []string{"0", "1", "0.01", "1.0"}, map[string]string{"1.5": `0 to 1 … 0.01`, "-1": `0 to 1 … 0.01`, "half": `ratio … 0.01`, "1e-3": `ratio … 0.01`}},
+		"duration, more than 0s": {"traces.timeout", []string{"1s"}, map[string]string{"0s": `time … 0s`}},
+		"name in a baggage":      {"traces.baggage", []string{"tenant.id", "a_b-c"}, map[string]string{"": `empty … tenant.id`, "a b": `name … tenant.id`, "a=b": `name … tenant.id`, "a\x7f": `name … tenant.id`}},
+		"optional address":       {"health.listen", []string{"", "off", ":9901"}, map[string]string{"no": `port … "no:8080"`}},
 		"admin address": {
 			"admin.listen",
 			[]string{"", "off", "127.0.0.1:9902", "127.1.2.3:0", "[::1]:9902", "localhost:9902", "unix:/run/culvert/admin.sock", "unix:///run/culvert/admin.sock"},

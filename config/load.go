@@ -230,6 +230,7 @@ func (l *Loaded) merge(doc document, flags map[string]any) error {
 			}
 		}
 	}
+	l.mergeStandard()
 	l.inherit()
 	return nil
 }

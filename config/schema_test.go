@@ -107,6 +107,8 @@ func keySchema(e entry, of any) schema {
 	case e.of == reflect.TypeFor[Size]():
 		forms = append(forms, schema{"type": "integer", "minimum": 1}, schema{"type": "string", "pattern": e.key.kind.pattern})
 		byDefault = fmt.Sprint(byDefault)
+	case e.of == reflect.TypeFor[Ratio]():
+		forms = append(forms, schema{"type": "number", "minimum": 0, "maximum": 1})
 	case e.of == reflect.TypeFor[time.Duration]():
 		forms = append(forms, schema{"const": 0}, schema{"type": "string", "pattern": e.key.kind.pattern})
 		byDefault = shortDuration(e.key, fmt.Sprint(byDefault))
@@ -125,6 +127,9 @@ func TestSchemaPatternsAgreeWithTheParsers(t *testing.T) {
 		},
 		reflect.TypeFor[time.Duration](): {
 			"30s", "1h30m", "500ms", "1.5h", ".5s", "0", "0s", "1us", "1µs", "", "30", "s", "5 m", "1d", "-1s", "1h-1m",
+		},
+		reflect.TypeFor[Ratio](): {
+			"0", "1", "0.01", ".5", "1.0", "0.", "1.", "00.5", "1.1", "-0", "", ".", "1e-3", "0x1p-2", "NaN", "2", "0.5 ", "+1",
 		},
 	} {
 		k := kindsByType[of]

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/hex"
 	"log/slog"
 	"strings"
 	"sync"
@@ -82,6 +83,9 @@ func (o *Log) ended(c *report.CallInfo, fields []slog.Attr) {
 	l.add(slog.Int64("bytes_out", c.BytesOut))
 	l.add(slog.Float64("duration_ms", float64(c.Duration.Microseconds())/1000))
 	l.addSet(slog.String("cause", c.Cause))
+	if c.Trace != nil {
+		l.addTrace(c.Trace)
+	}
 	if notLogged.Key != "" {
 		l.add(notLogged)
 	}
@@ -128,6 +132,15 @@ func (l *line) addSet(a slog.Attr) {
 	if a.Value.String() != "" {
 		l.add(a)
 	}
+}
+
+// addTrace adds the ids of a trace. It isn't part of Ended, whose calls mostly have none and
+// would all need its stack.
+//
+//go:noinline
+func (l *line) addTrace(t *report.Trace) {
+	l.add(slog.String("trace_id", hex.EncodeToString(t.ID[:])))
+	l.add(slog.String("span_id", hex.EncodeToString(t.Span[:])))
 }
 
 // An attrHandler is a slog.Handler that needs no Record, whose copy of the attributes takes

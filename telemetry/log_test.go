@@ -53,6 +53,8 @@ func TestOneLineACall(t *testing.T) {
 	own.Own = true
 	odd := call
 	odd.Code = 99
+	traced := call
+	traced.Trace = &report.Trace{ID: [16]byte{0xab, 15: 1}, Span: [8]byte{0xcd, 7: 2}}
 
 	const counts = "messages_in=1 messages_out=2 bytes_in=3 bytes_out=4 duration_ms=12.345"
 	for name, c := range map[string]struct {
@@ -69,6 +71,7 @@ func TestOneLineACall(t *testing.T) {
 		"a route":                 {routed, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 route=eu backend=orders code=OK origin=upstream " + counts + "\n"},
 		"the default backend":     {unrouted, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
 		"a code of no name":       {odd, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=99 origin=upstream " + counts + "\n"},
+		"a trace":                 {traced, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + " trace_id=ab" + strings.Repeat("0", 28) + "01 span_id=cd00000000000002\n"},
 		"culvert's own service":   {own, slog.LevelInfo, ""},
 		"the same in detail":      {own, slog.LevelDebug, "level=DEBUG msg=\"call began\" call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711\nlevel=DEBUG msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
 		"a quiet log":             {call, slog.LevelWarn, ""},

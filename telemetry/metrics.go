@@ -3,6 +3,7 @@ package telemetry
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -32,6 +33,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 	state    atomic.Pointer[func() bridge.Snapshot]
 	dropped  atomic.Pointer[func() int64]
+	spans    atomic.Pointer[func() (exported, overflowed, failed int64)]
 
 	durations, firsts, routeDurations, routeFirsts                           *prometheus.HistogramVec
 	routeCalls, calls, web, conns, ends, lostPings, refused, limits, reloads *prometheus.CounterVec
@@ -139,6 +141,8 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandling: promhttp.ContinueOnError,
 		Timeout:       scrapeLimit,
+
+		EnableOpenMetrics: m.spans.Load() != nil, // exemplars are in no other text
 	})
 	// promhttp's own bound would not count callers that read their answer slowly.
 	answering := make(chan struct{}, maxScrapes)
@@ -247,10 +251,27 @@ func (c *callMetrics) Ended(i *report.CallInfo) {
 		c.method = m.method(i.Method) // another call may have shown it meanwhile
 	}
 	took := i.Duration.Seconds()
-	c.method.duration(i.Code).Observe(took)
+	if o := c.method.duration(i.Code); i.Trace == nil || !i.Trace.Sampled {
+		o.Observe(took)
+	} else {
+		observeTraced(o, took, i.Trace)
+	}
 	m.ended(i).Inc()
 	m.routeEnded(c.route, i, took)
 	m.limited(i.Reason, i.Limit)
+}
+
+// observeTraced adds a value to a histogram, with the trace of its call as its exemplar. It isn't
+// part of Ended, as with addTrace.
+//
+//go:noinline
+func observeTraced(o prometheus.Observer, seconds float64, t *report.Trace) {
+	e, ok := o.(prometheus.ExemplarObserver)
+	if !ok { // each histogram of the registry is one
+		o.Observe(seconds)
+		return
+	}
+	e.ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": hex.EncodeToString(t.ID[:]), "span_id": hex.EncodeToString(t.Span[:])})
 }
 
 // WebEnded implements report.Observer.
@@ -358,6 +379,10 @@ func (m *Metrics) SetSources(snapshot func() bridge.Snapshot, droppedLines func(
 	m.state.Store(&snapshot)
 	m.dropped.Store(&droppedLines)
 }
+
+// SetSpans sets the source of the numbers of spans: Traces.Spans. Without it, they have no
+// series.
+func (m *Metrics) SetSpans(of func() (exported, overflowed, failed int64)) { m.spans.Store(&of) }
 
 // statusName returns a status code as OpenTelemetry writes it. A backend may send any
 // number.

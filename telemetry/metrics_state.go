@@ -20,7 +20,8 @@ var descs = func() map[string]*prometheus.Desc {
 	all := make(map[string]*prometheus.Desc)
 	for _, f := range []Family{
 		openCalls, openByAge, messages, messageBytes, blocked, routeBlocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
-		clientMemoryLimit, evictedCalls, droppedValues, panics, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls, draining, droppedLogs,
+		clientMemoryLimit, evictedCalls, droppedValues, panics, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls,
+		spansExported, spansDropped, draining, droppedLogs,
 	} {
 		all[f.Name] = prometheus.NewDesc(f.Name, f.Help, f.Labels, nil)
 	}
@@ -43,6 +44,12 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 	}
 	if dropped := s.dropped.Load(); dropped != nil {
 		tell(droppedLogs, float64((*dropped)()))
+	}
+	if spans := s.spans.Load(); spans != nil {
+		exported, overflowed, failed := (*spans)()
+		tell(spansExported, float64(exported))
+		tell(spansDropped, float64(overflowed), "queue")
+		tell(spansDropped, float64(failed), "receiver")
 	}
 	snapshot := s.state.Load()
 	if snapshot == nil {

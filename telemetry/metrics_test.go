@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,7 @@ func everything(t *testing.T) *Metrics {
 			Upstreams: []report.UpstreamState{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: report.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []report.AddressState{{Accepts: true}, {Accepts: true}, {Unhealthy: true}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
+	m.SetSpans(func() (exported, overflowed, failed int64) { return 9, 10, 11 })
 	return m
 }
 
@@ -229,6 +231,9 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_config_last_reload_successful":                                                                 0,
 		"culvert_config_info version=abc":                                                                       1,
 		"culvert_log_lines_dropped_total":                                                                       8,
+		"culvert_trace_spans_exported_total":                                                                    9,
+		"culvert_trace_spans_dropped_total cause=queue":                                                         10,
+		"culvert_trace_spans_dropped_total cause=receiver":                                                      11,
 	} {
 		parts := strings.Fields(series)
 		if got := value(t, m, parts[0], parts[1:]...); got != want {
@@ -344,6 +349,31 @@ func scrape(t testing.TB, url string, header ...string) (int, http.Header, strin
 		t.Fatal(err)
 	}
 	return answer.StatusCode, answer.Header, string(body)
+}
+
+// TestExemplars: a sampled call leaves its trace in the histogram of durations, for scrapers that
+// read OpenMetrics.
+func TestExemplars(t *testing.T) {
+	m := everything(t)
+	sampled, unsampled := aCall("/a.B/C"), aCall("/a.B/C")
+	sampled.Trace = &report.Trace{ID: [16]byte{0xab}, Span: [8]byte{0xcd}, Sampled: true}
+	unsampled.Trace = &report.Trace{ID: [16]byte{0xef}, Span: [8]byte{0x12}}
+	told(m, sampled)
+	told(m, unsampled)
+	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+	text := w.Body.String()
+	if !strings.HasSuffix(strings.TrimSpace(text), "# EOF") {
+		t.Errorf("the answer isn't OpenMetrics: %s", w.Header().Get("Content-Type"))
+	}
+	exemplar := regexp.MustCompile(`# \{[^}]*trace_id="ab0{30}"[^}]*\} 0\.02 `) // the labels have no order
+	if all := exemplar.FindAllString(text, -1); len(all) != 1 || !strings.Contains(all[0], `span_id="cd`+strings.Repeat("0", 14)+`"`) {
+		t.Errorf("its exemplars are %q", all)
+	}
+	if strings.Contains(text, `trace_id="ef`) {
+		t.Error("it has the trace of a call that isn't sampled")
+	}
 }
 
 // TestScrapes are answered in each format that Prometheus asks for, compressed if it

@@ -125,6 +125,7 @@ const inMetric = ""
 var labels = []label{
 	{"age", "`<1s`, `1s-1m`, `1m-1h`, `1h-1d` or `>1d`"},
 	{"backend", "the backend's name; `default` for the one in `backend`. `_OTHER`: as for `route`"},
+	{"cause", "`queue` or `receiver`"},
 	{"certificate", inMetric},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
 	{"enforced", inMetric},

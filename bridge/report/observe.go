@@ -2,7 +2,6 @@ package report
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -45,15 +44,24 @@ type CallObserver interface {
 
 // Observers returns an Observer that calls all of them, in their order. It leaves out
 // nil ones. If none is left, it returns Discard.
-func Observers(all ...Observer) Observer {
-	all = slices.DeleteFunc(slices.Clone(all), func(o Observer) bool { return o == nil })
+func Observers(of ...Observer) Observer {
+	var all observers
+	for _, o := range of {
+		switch o := o.(type) {
+		case nil:
+		case observers: // one list, so that a call has one, too
+			all = append(all, o...)
+		default:
+			all = append(all, o)
+		}
+	}
 	switch len(all) {
 	case 0:
 		return Discard()
 	case 1:
 		return all[0]
 	}
-	return observers(all)
+	return all
 }
 
 type observers []Observer
@@ -83,14 +91,24 @@ func (os observers) WebEnded(w *WebInfo) {
 }
 
 func (os observers) CallBegan(ctx context.Context, c *CallInfo, md metadata.MD) CallObserver {
-	calls := new(callObservers)
-	calls.all = calls.room[:0]
+	var one CallObserver
+	var several *callObservers // if one isn't all
 	for _, o := range os {
-		if call := o.CallBegan(ctx, c, md); call != nil {
-			calls.all = append(calls.all, call)
+		switch call := o.CallBegan(ctx, c, md); {
+		case call == nil:
+		case one == nil:
+			one = call
+		case several == nil:
+			several = new(callObservers)
+			several.all = append(several.room[:0], one, call)
+		default:
+			several.all = append(several.all, call)
 		}
 	}
-	return calls
+	if several != nil {
+		return several
+	}
+	return one
 }
 
 // callObservers are those of one call.
@@ -160,7 +178,7 @@ const (
 )
 
 // CallInfo is one call as an Observer sees it. Until Ended only the fields up to
-// Begin are set.
+// Begin are set, and Trace if an Observer has set it.
 type CallInfo struct {
 	ID        string // in culvert's own statuses and in the response header x-request-id
 	Transport string
@@ -169,7 +187,10 @@ type CallInfo struct {
 	Client    string // the most specific name in its verified certificate; "" if there is none
 	Listener  string // the name of its listener; "" if it has none
 	Authority string
+	Trusted   bool // the peer is a trusted proxy, or has shown a verified certificate
 	Begin     time.Time
+
+	Trace *Trace // nil: the call has none
 
 	Route    string // the name of its route; "" if it was given none
 	Backend  string // the name of its backend; "" if it was given none

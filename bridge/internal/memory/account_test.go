@@ -401,7 +401,7 @@ func (a *Account) reserve(ctx context.Context, of Class, n int64) error {
 	if of == Small && a.take(&a.unknown, n) {
 		return nil
 	}
-	return a.await(ctx, &a.unknown, of, n, Patience)
+	return a.await(ctx, &a.unknown, of, n, Patience, new(time.Time))
 }
 
 // heldOf is what is held of a class.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // An Entry is the memory of one call or one connection. grpc-go doesn't free the queued
@@ -23,6 +25,26 @@ type Entry struct {
 	waits   atomic.Int32 // reservations under way
 	coming  atomic.Int64 // of held: room for bytes on their way
 	moved   atomic.Int64 // bytes of messages that were sent in parts
+
+	trace atomic.Pointer[report.Trace] // of the call; is told of waits
+	first *wait                        // for the call itself, before it had a trace; nil: it didn't wait
+}
+
+// A wait is a time in which there was no room.
+type wait struct {
+	began time.Time
+	took  time.Duration
+}
+
+// Trace returns the trace of the entry's call, or nil.
+func (e *Entry) Trace() *report.Trace { return e.trace.Load() }
+
+// Follow has the trace told of the waits for room, also of the one in Begin.
+func (e *Entry) Follow(t *report.Trace) {
+	e.trace.Store(t)
+	if e.first != nil && t.Wants() {
+		t.Steps.Step(report.Step{What: report.WaitedForRoom, Began: e.first.began, Took: e.first.took})
+	}
 }
 
 // NewEntry returns an entry without an address.
@@ -162,7 +184,12 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 func (e *Entry) awaitBegin(ctx context.Context, n int64) bool {
 	e.waits.Add(1)
 	defer e.waits.Add(-1)
-	return e.account.await(ctx, e.Owner(), Fixed, n, newcomerPatience) == nil
+	var since time.Time
+	err := e.account.await(ctx, e.Owner(), Fixed, n, newcomerPatience, &since)
+	if !since.IsZero() {
+		e.first = &wait{since, time.Since(since)}
+	}
+	return err == nil
 }
 
 // Keep counts n bytes that nobody ends for, if there is room, and reports whether there is.
@@ -202,7 +229,12 @@ func (e *Entry) reserve(ctx context.Context, of Class, n int) error {
 	}
 	e.waits.Add(1)
 	defer e.waits.Add(-1)
-	if err := e.account.await(ctx, e.Owner(), of, int64(n), Patience); err != nil {
+	var since time.Time
+	err := e.account.await(ctx, e.Owner(), of, int64(n), Patience, &since)
+	if t := e.trace.Load(); t != nil && !since.IsZero() {
+		t.Waited(report.WaitedForRoom, since)
+	}
+	if err != nil {
 		return err
 	}
 	if of == Small {

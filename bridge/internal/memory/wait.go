@@ -91,13 +91,15 @@ func (a *Account) take(o *Address, n int64) bool {
 	return true
 }
 
-// await reserves n bytes, and waits at most patience for them.
-func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, patience time.Duration) error {
+// await reserves n bytes, and waits at most patience for them. If it has to wait, it sets since
+// to when that begins.
+func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, patience time.Duration, since *time.Time) error {
 	ready := make(chan struct{})
 	w, atOnce := a.ask(o, of, n, func() { close(ready) })
 	if atOnce {
 		return nil
 	}
+	*since = time.Now()
 	var err error
 	select {
 	case <-ready:

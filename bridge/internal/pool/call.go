@@ -20,6 +20,10 @@ import (
 // really went to it.
 type Call struct {
 	wire.Call
+
+	// Trace is told of waits for a place and of grpc-go's own retries. It is set before Open.
+	Trace *report.Trace
+
 	pool     *Pool
 	place    atomic.Pointer[place]        // the last one that the call got; nil: it has got none
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
@@ -80,6 +84,9 @@ func (c *Call) Open(ctx context.Context, giveUp context.CancelCauseFunc, elsewhe
 	c.opening = o
 	stream, err := c.pool.client.NewStream(context.WithValue(ctx, callKey{}, c), bidi, method, opts...)
 	c.pool.began(o)
+	if o.waits && c.Trace != nil {
+		c.Trace.Waited(report.WaitedForPlace, o.began)
+	}
 	c.opening = nil
 	inTime := c.pool.openings.stop(o)
 	if inTime && err == nil {
@@ -147,6 +154,7 @@ func (c *Call) repick() {
 		return
 	}
 	c.replayed.Store(true)
+	c.Trace.Note(report.Retried)
 	c.refusedAt(p)
 }
 

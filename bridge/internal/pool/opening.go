@@ -16,9 +16,10 @@ type opening struct {
 	timer     *time.Timer
 	limit     time.Duration
 	giveUp    context.CancelCauseFunc
-	elsewhere bool // another backend may have room for the call
-	waits     bool // the pool counts it as waiting
-	reset     bool // the timer may have run out before, and end may be about to run
+	elsewhere bool      // another backend may have room for the call
+	waits     bool      // the pool counts it as waiting
+	began     time.Time // if it waits and has a trace: when that began
+	reset     bool      // the timer may have run out before, and end may be about to run
 }
 
 func (o *opening) end() { o.giveUp(ErrPatience) }

@@ -196,6 +196,9 @@ func (p *Pool) startWaiting(k *Call) error {
 	}
 	p.waiting++
 	k.opening.waits = true
+	if k.Trace.Wants() {
+		k.opening.began = time.Now()
+	}
 	return nil
 }
 

@@ -15,11 +15,11 @@ type Record struct {
 
 	BlockedIn, BlockedOut atomic.Bool // a message waits until the backend, or the client, accepts more
 	Receiving             atomic.Bool // the client's connection is being read, so that the reader notices its end
+	few                   int32       // bytes since crumbs; only the reader uses it
 
 	reading atomic.Int64 // inside a message from the client
 	crumbs  atomic.Int64 // since the last KiB of what arrives in pieces
 
-	few    int   // bytes since crumbs; only the reader uses it
 	waited int64 // seconds that a body's reads have taken for them; only the reader uses it
 }
 
@@ -55,7 +55,7 @@ const SlowBytes = 1 << 10
 
 // ReadPart notes n bytes of a message that isn't complete yet.
 func (p *Record) ReadPart(n int) {
-	if p.few += n; p.few >= SlowBytes || !p.InParts() {
+	if p.few += int32(min(n, SlowBytes)); p.few >= SlowBytes || !p.InParts() {
 		p.few = 0
 		p.crumbs.Store(p.Clock.Load())
 	}
@@ -91,7 +91,7 @@ func (p *Record) BeginBody() {
 func (p *Record) EndBody(n int) {
 	p.Receiving.Store(false)
 	began := p.crumbs.Swap(0)
-	if p.few += n; p.few >= SlowBytes {
+	if p.few += int32(min(n, SlowBytes)); p.few >= SlowBytes {
 		p.few, p.waited = 0, 0
 	} else {
 		p.waited = p.Clock.Load() - began

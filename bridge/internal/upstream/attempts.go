@@ -45,7 +45,7 @@ type attempts struct {
 	open     func(previous int) error // begins an attempt
 	policy   *report.Retry            // nil: the call is sent again only if the backend has refused it unseen
 	most     int                      // of keptBytes
-	entry    *memory.Entry            // counts the kept messages; may be nil
+	entry    *memory.Entry            // counts the kept messages, and has the trace; may be nil
 
 	// Only the receiver uses these.
 	made     int   // so far, as the policy counts them
@@ -143,6 +143,9 @@ func (s *Stream) reopenUnlessCommitted() (committed bool, err error) {
 	defer a.sending.Unlock()
 	if a.isCommitted() {
 		return true, nil
+	}
+	if a.entry != nil {
+		a.entry.Trace().Note(report.Retried)
 	}
 	return false, s.reopen()
 }

@@ -106,13 +106,10 @@ func (s *Set) Put(name string, u *Upstream) error {
 		if err := u.fresh(byName); err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}
-		u.name, byName[name] = name, u
+		byName[name] = u
 		return old, nil
 	})
 }
-
-// Name returns the name in the Set that u is or was in, or "".
-func (u *Upstream) Name() string { return u.name }
 
 // Get returns the upstream for new calls to the name, or nil.
 func (s *Set) Get(name string) *Upstream { return (*s.byName.Load())[name] }

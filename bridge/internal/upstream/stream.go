@@ -47,7 +47,8 @@ type Request struct {
 	ID string
 
 	// Held is the entry that counts the call's replies from their arrival until Sent,
-	// and its requests while they are in grpc-go's queue. If nil, nothing counts.
+	// and its requests while they are in grpc-go's queue. Its trace is told of retries, and
+	// of waits for a place. If nil, nothing counts.
 	Held *memory.Entry
 
 	// Retry says when a call is sent again. If nil, only a call that the backend has
@@ -82,6 +83,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
 	call := u.pool.NewCall(r.ID, s.limit.Bytes, s.call)
 	if r.Held != nil {
+		call.Trace = r.Held.Trace()
 		call.Flow.Count(r.Held, giveUp, r.Coding != "")
 	}
 	opts := u.options.of(r.Subtype)

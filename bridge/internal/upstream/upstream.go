@@ -34,7 +34,6 @@ func sameSource(a, b any) bool {
 type Upstream struct {
 	*reflection.Book // of the backend's methods
 
-	name      string // in the Set that it is or was in
 	pool      *pool.Pool
 	prefix    string // of the paths of calls
 	panics    *report.Panics

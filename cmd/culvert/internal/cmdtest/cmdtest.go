@@ -31,7 +31,7 @@ const Patience = 2 * time.Minute
 func ClearEnvironment(t *testing.T) {
 	t.Helper()
 	for _, entry := range os.Environ() {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CULVERT_") {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CULVERT_") || strings.HasPrefix(name, "OTEL_") {
 			t.Setenv(name, value) // puts it back after the test
 			_ = os.Unsetenv(name) // can only fail on a malformed name
 		}

@@ -79,6 +79,9 @@ func Check(c *config.Loaded) (problems []string, err error) {
 	if _, err := k.Listeners(c); err != nil {
 		return nil, err
 	}
+	if _, err := TraceReceiver(c); err != nil {
+		return nil, err
+	}
 	return k.Problems(), nil
 }
 

@@ -38,7 +38,11 @@ func (p *program) drain(ctx context.Context, first os.Signal) error {
 	timeout := p.reloads.current().DrainTimeout
 	p.log.Info("draining: culvert asks clients to connect elsewhere", "signal", first.String(), "drain_timeout", timeout.String())
 	began := time.Now()
-	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(exitTime, timeout/2)))
+	rest := exitTime
+	if p.observers.traces != nil {
+		rest += flushPatience
+	}
+	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(rest, timeout/2)))
 	defer cancel()
 	p.ends = began.Add(timeout)
 	done := make(chan error)

@@ -18,6 +18,7 @@ type observers struct {
 	lines    *telemetry.Log // writes the lines of calls
 	releaser *releaser
 	metrics  *telemetry.Metrics // nil: off
+	traces   *telemetry.Traces  // nil: off
 
 	// These are for the admin address. Without it, they are nil.
 	recent       *recent.Recorder

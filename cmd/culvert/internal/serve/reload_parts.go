@@ -22,6 +22,7 @@ func (p *program) openReloads(ctx context.Context) {
 		p.changeLogLevel,
 		p.changeLogLines,
 		p.changeMeasuredRoutes,
+		p.changeTraces,
 		p.keys.ReportLater,
 		p.keys.ChangeListeners,
 		p.keys.ChangeClients,

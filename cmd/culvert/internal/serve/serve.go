@@ -117,6 +117,9 @@ func (p *program) open(ctx context.Context) (err error) {
 	cfg := wiring.Bridge(p.Config)
 	cfg.Logger, cfg.Version = p.log.Logger, p.Version
 	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return p.bridge.Snapshot().ClientBytes })
+	if err = p.openTraces(&cfg); err != nil { //nolint:contextcheck // the exporter outlasts the context
+		return err
+	}
 	later := Warnings(p.Config) // here, because a file system may hang
 	warn(p.log.Logger, later, nil)
 	if err = p.openKeys(&cfg, certificates); err != nil { //nolint:contextcheck // no context ends the reading of files
@@ -183,6 +186,7 @@ func (p *program) close() {
 	if p.bridge != nil {
 		_ = p.bridge.Close() // the error that counts is the one that led here
 	}
+	p.closeTraces()
 }
 
 // lastLog is how long the end of culvert waits for the log, unless a drain leaves less.

@@ -1,0 +1,293 @@
+package traced
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	clientTrace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	clientSpan  = "00f067aa0ba902b7"
+	fromClient  = "00-" + clientTrace + "-" + clientSpan + "-01"
+)
+
+func call(t *testing.T, way, address string, md map[string]string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := ways[way](ctx, address, md); err != nil {
+		t.Fatalf("%s: %v", way, err)
+	}
+}
+
+// A made is a call that was made.
+type made struct {
+	way, id string
+	md      metadata.MD // that the backend got
+}
+
+// callAll makes a call over each transport.
+func callAll(t *testing.T, p *program, b *tracedBackend, md map[string]string) (all []made) {
+	t.Helper()
+	for way := range ways {
+		id := strings.NewReplacer(" ", "-", "+", "-").Replace(way)
+		sent := maps.Clone(md)
+		sent["x-request-id"] = id
+		call(t, way, p.address, sent)
+		all = append(all, made{way, id, <-b.calls})
+	}
+	return all
+}
+
+// TestParentsAndChildren: over each transport, and each protocol to the receiver, the client's
+// span is the parent of culvert's, and that of the backend's.
+func TestParentsAndChildren(t *testing.T) {
+	for _, protocol := range []string{"grpc", "http/protobuf"} {
+		for _, compression := range []string{"none", "gzip"} {
+			t.Run(protocol+" "+compression, func(t *testing.T) {
+				t.Parallel()
+				r := startReceiver(t, nil)
+				b := startBackend(t, r)
+				to := r.http
+				if protocol == "grpc" {
+					to = r.grpc
+				}
+				p := startCulvert(t, b.address, fmt.Sprintf("trusted_proxies: [127.0.0.1]\ntraces: {endpoint: %q, protocol: %s, compression: %s, service: edge, ratio: 0}\n", to, protocol, compression))
+				for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1"}) {
+					own := r.find(t, "of culvert", func(s span) bool { return s.service == "edge" && s.attribute("culvert.call_id") == c.id })
+					transport, _, _ := strings.Cut(c.way, " ")
+					if own.TraceID().String() != clientTrace || own.ParentSpanID().String() != clientSpan || own.Kind() != ptrace.SpanKindServer || own.TraceState().AsRaw() != "vendor=1" ||
+						own.Name() != method || own.attribute("culvert.transport") != transport || own.attribute("rpc.status_code") != "OK" || own.attribute("culvert.messages_out") != "1" {
+						t.Errorf("%s: culvert's span is %s in %s below %s: %q %v", c.way, own.SpanID(), own.TraceID(), own.ParentSpanID(), own.Name(), own.Attributes().AsRaw())
+					}
+					messages := slices.DeleteFunc(own.events(), func(name string) bool { return name != "culvert.first_message" })
+					if own.EndTimestamp() < own.StartTimestamp() || len(messages) != 2 {
+						t.Errorf("%s: it took from %v to %v, with %q", c.way, own.StartTimestamp(), own.EndTimestamp(), own.events())
+					}
+					if got := c.md["tracestate"]; !slices.Equal(got, []string{"vendor=1"}) {
+						t.Errorf("%s: the backend's tracestate is %q", c.way, got)
+					}
+					r.find(t, "of the backend", func(s span) bool {
+						return s.service == "backend" && s.TraceID() == own.TraceID() && s.ParentSpanID() == own.SpanID()
+					})
+					line := p.loggedLike(t, "call", func(l map[string]any) bool { return l["call_id"] == c.id })
+					if line["trace_id"] != clientTrace || line["span_id"] != own.SpanID().String() {
+						t.Errorf("%s: the log has %v", c.way, line)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestStrangersAreLinked: a client that isn't trusted neither chooses what is sampled nor puts
+// culvert's span into its trace, and its baggage doesn't cross.
+func TestStrangersAreLinked(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, service: edge, ratio: 1, upstream_span: true, baggage: [tenant]}\n", r.http))
+	for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1", "baggage": "user=1,tenant=2"}) {
+		if c.md["tracestate"] != nil || !slices.Equal(c.md["baggage"], []string{"tenant=2"}) {
+			t.Errorf("%s: the backend got %v", c.way, c.md)
+		}
+		own := r.find(t, "of culvert", func(s span) bool { return s.attribute("culvert.call_id") == c.id })
+		if own.TraceID().String() == clientTrace || !own.ParentSpanID().IsEmpty() || own.Links().Len() != 1 {
+			t.Fatalf("%s: culvert's span is in %s below %s, with %d links", c.way, own.TraceID(), own.ParentSpanID(), own.Links().Len())
+		}
+		if l := own.Links().At(0); l.TraceID().String() != clientTrace || l.SpanID().String() != clientSpan || l.TraceState().AsRaw() != "vendor=1" {
+			t.Errorf("%s: it links to %s in %s", c.way, l.SpanID(), l.TraceID())
+		}
+		client := r.find(t, "towards the backend", func(s span) bool { return s.Kind() == ptrace.SpanKindClient && s.ParentSpanID() == own.SpanID() })
+		r.find(t, "of the backend", func(s span) bool {
+			return s.service == "backend" && s.TraceID() == own.TraceID() && s.ParentSpanID() == client.SpanID()
+		})
+	}
+}
+
+// TestWithoutTraces: all that the client sends crosses.
+func TestWithoutTraces(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	p := startCulvert(t, b.address, "")
+	for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1", "baggage": "user=1"}) {
+		if !slices.Equal(c.md["traceparent"], []string{fromClient}) || !slices.Equal(c.md["tracestate"], []string{"vendor=1"}) || !slices.Equal(c.md["baggage"], []string{"user=1"}) {
+			t.Errorf("%s: the backend got %v", c.way, c.md)
+		}
+	}
+}
+
+// TestStandardVariables turn traces on, and what waits is exported before culvert ends.
+func TestStandardVariables(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	p := startCulvert(t, b.address, "", "OTEL_EXPORTER_OTLP_ENDPOINT="+r.http, "OTEL_SERVICE_NAME=standard", "OTEL_EXPORTER_OTLP_HEADERS=authorization=hunter2")
+	call(t, "grpc-web", p.address, nil)
+	p.stop(t)
+	r.find(t, "of culvert", func(s span) bool { return s.service == "standard" })
+	for _, l := range p.lines {
+		if strings.Contains(fmt.Sprint(l), "hunter2") {
+			t.Errorf("the log shows a header: %v", l)
+		}
+	}
+}
+
+// TestErrorsAreExported although the call isn't sampled, which the backend was told.
+func TestErrorsAreExported(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	p := startCulvert(t, freeAddress(t), fmt.Sprintf("traces: {endpoint: %q, protocol: grpc, ratio: 0, errors: true}\n", r.grpc))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := ways["grpc"](ctx, p.address, map[string]string{"x-request-id": "failed"}); status.Code(err) != codes.Unavailable {
+		t.Fatalf("the call ended with %v", err)
+	}
+	p.stop(t)
+	s := r.find(t, "of culvert", func(s span) bool { return s.attribute("culvert.call_id") == "failed" })
+	if s.Status().Code() != ptrace.StatusCodeError || s.attribute("error.type") != "UNAVAILABLE" || s.attribute("culvert.origin") != "culvert" || s.attribute("culvert.reason") == "" {
+		t.Errorf("its span is %v, %v", s.Status().Code(), s.Attributes().AsRaw())
+	}
+}
+
+// TestReload changes which calls are sampled, and no receiver.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	const config = "traces: {endpoint: %q, service: edge, ratio: %d}\n"
+	p := startCulvert(t, b.address, fmt.Sprintf(config, r.http, 0))
+	made := func(id string) map[string]any {
+		call(t, "grpc-web", p.address, map[string]string{"x-request-id": id})
+		if md := <-b.calls; (md["traceparent"] != nil) != (id == "after") {
+			t.Errorf("%s: the backend got %v", id, md)
+		}
+		return p.loggedLike(t, "call", func(l map[string]any) bool { return l["call_id"] == id })
+	}
+	if line := made("before"); line["trace_id"] != nil {
+		t.Errorf("before the reload, the log has %v", line)
+	}
+	change := func(text, msg string) map[string]any {
+		if err := os.WriteFile(p.file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p.logged(t, msg)
+	}
+	change(fmt.Sprintf(config, r.http, 1), "configuration reloaded")
+	if line := made("after"); line["trace_id"] == nil {
+		t.Errorf("after the reload, the log has %v", line)
+	}
+	r.find(t, "of the call after the reload", func(s span) bool { return s.attribute("culvert.call_id") == "after" })
+	if line := change(fmt.Sprintf(config, r.grpc, 1), "configuration not reloaded"); !strings.Contains(fmt.Sprint(line["cause"]), "traces.endpoint") {
+		t.Errorf("another receiver: the log has %v", line)
+	}
+}
+
+// TestRetriesAndWaitsAreEvents: of the span of a call that was sent again, and of one that waited
+// for a place.
+func TestRetriesAndWaitsAreEvents(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r, grpc.MaxConcurrentStreams(1))
+	p := startCulvert(t, b.address, fmt.Sprintf(`
+backend: {max_connections: 1}
+connect: {json: pass}
+routes: [{name: all, backend: default, retry: {attempts: 2, backoff: 1ms}}]
+traces: {endpoint: %q}
+`, r.http))
+	call(t, "grpc", p.address, map[string]string{"x-request-id": "retried"})
+	s := r.find(t, "of the retried call", func(s span) bool { return s.attribute("culvert.call_id") == "retried" })
+	if got := s.events(); !slices.Contains(got, "culvert.retry") || slices.Contains(got, "culvert.wait") {
+		t.Errorf("its events are %q", got)
+	}
+	ended := make(chan struct{}, 2)
+	for _, id := range []string{"held", "waits"} {
+		go func() {
+			call(t, "grpc-web", p.address, map[string]string{"x-request-id": id})
+			ended <- struct{}{}
+		}()
+		for id == "held" && (<-b.calls)["x-request-id"][0] != id { // the attempts of the call before come first
+			continue
+		}
+	}
+	for late := time.Now().Add(patience); p.metric(t, `culvert_backend_waiting_calls{backend="default"}`) != "1"; {
+		if time.Now().After(late) {
+			t.Fatal("no call waits")
+		}
+	}
+	close(b.goOn)
+	<-ended
+	<-ended
+	s = r.find(t, "of the call that waited", func(s span) bool { return s.attribute("culvert.call_id") == "waits" })
+	if got := s.events(); !slices.Contains(got, "culvert.wait place") {
+		t.Errorf("its events are %q", got)
+	}
+}
+
+// TestBadReceivers cost spans, which are counted, and calls nothing.
+func TestBadReceivers(t *testing.T) {
+	t.Parallel()
+	healthy := startReceiver(t, nil)
+	b := startBackend(t, healthy)
+	never := make(chan struct{})
+	slow := startReceiver(t, func(ctx context.Context) error {
+		select {
+		case <-never:
+		case <-ctx.Done():
+		}
+		return errRefused
+	})
+	refuses := startReceiver(t, func(context.Context) error { return consumererror.NewPermanent(errRefused) })
+	busy := startReceiver(t, func(context.Context) error { return errors.New("later") })
+	t.Cleanup(func() { close(never) })
+	gone := "http://" + freeAddress(t)
+	for name, to := range map[string][2]string{
+		"slow, gRPC":    {slow.grpc, "grpc"},
+		"slow, HTTP":    {slow.http, "http/protobuf"},
+		"refuses, gRPC": {refuses.grpc, "grpc"},
+		"refuses, HTTP": {refuses.http, "http/protobuf"},
+		"busy, gRPC":    {busy.grpc, "grpc"},
+		"busy, HTTP":    {busy.http, "http/protobuf"},
+		"gone, gRPC":    {gone, "grpc"},
+		"gone, HTTP":    {gone, "http/protobuf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, protocol: %s, timeout: 500ms}\n", to[0], to[1]))
+			for range 20 {
+				call(t, "grpc-web", p.address, nil)
+				<-b.calls
+			}
+			line := p.logged(t, "spans were dropped")
+			if line["cause"] == "" || line["spans"].(float64) < 1 {
+				t.Errorf("the log has %v", line)
+			}
+			if got := p.metric(t, `culvert_trace_spans_dropped_total{cause="receiver"}`); got == "" || got == "0" {
+				t.Errorf("%q spans count as dropped", got)
+			}
+			if got := p.metric(t, `culvert_trace_spans_exported_total`); got != "0" {
+				t.Errorf("%s spans count as exported", got)
+			}
+			call(t, "grpc-web", p.address, nil)
+			<-b.calls
+			if took := p.stop(t); took > 15*time.Second { // drain_timeout is 20s
+				t.Errorf("culvert took %v to end", took)
+			}
+		})
+	}
+}
