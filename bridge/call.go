@@ -34,7 +34,9 @@ type call struct {
 	authenticator Authenticator // nil: there is none, or it has been asked about the client
 	observed      int           // bytes of metadata that the Observer added; known only if there is an Authenticator
 
-	info *report.CallInfo
+	naming sync.Mutex // held to change the ID, Method, Route, Backend and Identity of info, and to read them beside the call
+	info   *report.CallInfo
+
 	obs  report.CallObserver // of this call
 	down downstream
 	to   *upstream.Upstream

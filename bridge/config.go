@@ -16,6 +16,11 @@ type Config struct {
 	Logger   *slog.Logger    // messages for the operator; nil: discarded
 	Observer report.Observer // nil: none
 
+	// CallEnded gets each call once it is over, after the Observer, as CallObserver's Ended
+	// does. Unlike an Observer, it costs nothing on the way of messages. If nil, it isn't
+	// called.
+	CallEnded func(c *report.CallInfo)
+
 	// AllowOrigins are the pages that may call: "https://app.example.com",
 	// "https://*.example.com", "http://localhost:*", "vscode-webview://*", a regular
 	// expression for the whole origin after "~", "null", or "*" for all but "null".

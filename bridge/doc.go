@@ -40,7 +40,8 @@
 //     convert.go finds the descriptors of a method whose messages are JSON.
 //   - registry.go, watched.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow (package progress) or gone. evict.go: it also ends calls while others
-//     wait for the memory that they hold; memory/relief.go chooses which.
+//     wait for the memory that they hold; memory/relief.go chooses which. opencalls.go: what it
+//     knows of the open calls, for people, who may stop one.
 //   - packages message, memory and packing: requests are read when the
 //     account has room for them. Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend, and package pool has the connections

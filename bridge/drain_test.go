@@ -189,7 +189,7 @@ func TestDrainTellsSlowReaders(t *testing.T) {
 			poll(t, func() string {
 				s.registry.mu.Lock()
 				defer s.registry.mu.Unlock()
-				for r := range s.registry.calls {
+				for _, r := range s.registry.calls {
 					if _, out := r.blocked(); out {
 						return ""
 					}

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -106,7 +105,7 @@ func (g *registry) beginRelief() (calls []*watched, over bool) {
 		return nil, true
 	}
 	g.relieving, g.pressed = true, false
-	return slices.Collect(maps.Keys(g.calls)), false
+	return slices.Clone(g.calls), false
 }
 
 // endRelief ends relieve, and has it run again later if somebody still waits.

@@ -188,7 +188,7 @@ func TestSharesBehindATrustedProxy(t *testing.T) {
 	s.registry.mu.Lock()
 	defer s.registry.mu.Unlock()
 	owners := make(map[*memory.Address]int)
-	for r := range s.registry.calls {
+	for _, r := range s.registry.calls {
 		owners[r.held.Owner()]++
 	}
 	if counts := slices.Sorted(maps.Values(owners)); !slices.Equal(counts, []int{1, 2}) {

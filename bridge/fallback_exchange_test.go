@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -241,7 +240,7 @@ func TestWebRequestsHoldMemory(t *testing.T) {
 			t.Errorf("%s: %d bytes are held for two requests, want at least %d", version, held, 2*fallbackBytes)
 		}
 		s.registry.mu.Lock()
-		running := slices.Collect(maps.Keys(s.registry.calls))
+		running := slices.Clone(s.registry.calls)
 		s.registry.mu.Unlock()
 		for _, r := range running {
 			r.Evict()

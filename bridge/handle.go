@@ -184,6 +184,11 @@ func (c *call) report() {
 	info := c.info
 	info.MessagesIn, info.BytesIn = c.in.messages.Load(), c.in.bytes.Load()
 	info.MessagesOut, info.BytesOut = c.out.messages.Load(), c.out.bytes.Load()
+	defer func() { // also if the Observer panics
+		if f := c.s.cfg.CallEnded; f != nil {
+			f(info)
+		}
+	}()
 	c.obs.Ended(info)
 }
 

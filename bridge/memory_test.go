@@ -221,7 +221,7 @@ func TestEvictedCallWaitsForNobody(t *testing.T) {
 	poll(t, func() string {
 		s.registry.mu.Lock()
 		defer s.registry.mu.Unlock()
-		for r := range s.registry.calls {
+		for _, r := range s.registry.calls {
 			stuck = r
 		}
 		if stuck == nil {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -21,8 +20,8 @@ type registry struct {
 	clock   atomic.Int64 // seconds of looks so far, from 1; a coarse clock that is cheap to read
 
 	mu      sync.Mutex
-	changed sync.Cond // a call ended, or a look
-	calls   map[*watched]struct{}
+	changed sync.Cond               // a call ended, or a look
+	calls   []*watched              // in no order; each knows its index
 	traffic map[trafficKey]*Traffic // of calls that have ended; Blocked: of all
 	timer   *time.Timer             // nil: no calls, no looks
 	looking bool
@@ -41,7 +40,7 @@ type registry struct {
 // newRegistry returns a registry without calls. idle adds the connections without calls
 // to those that may be ended.
 func newRegistry(account *memory.Account, panics *report.Panics, idle func([]*memory.Candidate) []*memory.Candidate) *registry {
-	g := &registry{account: account, panics: panics, idle: idle, calls: make(map[*watched]struct{}), traffic: make(map[trafficKey]*Traffic)}
+	g := &registry{account: account, panics: panics, idle: idle, traffic: make(map[trafficKey]*Traffic)}
 	g.changed.L = &g.mu
 	account.OnPressed = g.press
 	g.clock.Store(1)
@@ -58,7 +57,8 @@ func (g *registry) add(w *watched, k trafficKey) {
 	defer g.mu.Unlock()
 	w.registry, w.began = g, g.now()
 	w.lastSeen.Store(w.began)
-	g.calls[w] = struct{}{}
+	w.index = len(g.calls)
+	g.calls = append(g.calls, w)
 	w.totals = g.totals(k)
 	if g.timer == nil && !g.looking {
 		g.timer = time.AfterFunc(lookInterval, g.look)
@@ -68,13 +68,28 @@ func (g *registry) add(w *watched, k trafficKey) {
 func (g *registry) remove(w *watched) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.calls, w)
+	g.forget(w)
 	w.totals.carried(w)
 	if len(g.calls) == 0 && g.timer != nil && g.timer.Stop() {
 		g.timer = nil
 	}
 	g.changed.Broadcast()
 }
+
+// forget takes a call out of calls. mu is held.
+func (g *registry) forget(w *watched) {
+	last := len(g.calls) - 1
+	g.calls[w.index] = g.calls[last]
+	g.calls[w.index].index = w.index
+	g.calls[last] = nil
+	g.calls = g.calls[:last]
+	if c := cap(g.calls); c >= leastCalls && last < c/4 { // so that many calls take no memory after their end
+		g.calls = append(make([]*watched, 0, c/2), g.calls...)
+	}
+}
+
+// leastCalls is the capacity that calls keep.
+const leastCalls = 1 << 10
 
 // look checks each call for a reason to end. It copies the calls first: questions to
 // the kernel must not delay calls that begin and end.
@@ -102,7 +117,7 @@ func (g *registry) beginLook() []*watched {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.timer, g.looking = nil, true
-	return slices.Collect(maps.Keys(g.calls))
+	return slices.Clone(g.calls)
 }
 
 // lookAt ends a call that has a reason to end, or in which the look panics. It reports
@@ -131,14 +146,14 @@ func (g *registry) looked() {
 func (g *registry) list() []*watched {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Collect(maps.Keys(g.calls))
+	return slices.Clone(g.calls)
 }
 
 // cancelAll ends every call with the cause.
 func (g *registry) cancelAll(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for w := range g.calls {
+	for _, w := range g.calls {
 		w.cancel(cause)
 	}
 }

@@ -3,6 +3,8 @@ package bridge
 import (
 	"math/rand/v2"
 	"slices"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // backendFor returns the backend of a new call of the route: one that takes it, else one
@@ -77,6 +79,7 @@ func (c *call) moveTo(backend string) bool {
 		return false
 	}
 	c.releaseUpstream()
-	c.to, c.info.Backend = to, backend
+	c.to = to
+	c.name(func(i *report.CallInfo) { i.Backend = backend })
 	return true
 }

@@ -1,6 +1,9 @@
 package bridge
 
-import "github.com/culvert-grpc/culvert/bridge/internal/headers"
+import (
+	"github.com/culvert-grpc/culvert/bridge/internal/headers"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
 
 // settle decides about a call again, now that its metadata is known. It is called once,
 // by the driver: before the steps, or for a partial ask once Prepare has completed it.
@@ -43,7 +46,7 @@ func (c *call) redecide(d decision) error {
 	if d.route == before {
 		return nil
 	}
-	c.info.Route, c.info.Method = d.route.name, d.Method
+	c.name(func(i *report.CallInfo) { i.Route, i.Method = d.route.name, d.Method })
 	if size := headers.Size(c.Metadata); size > d.headers.Bytes {
 		return headers.TooLarge("request", size, d.headers)
 	}

@@ -44,7 +44,7 @@ func (s *Server) Snapshot() Snapshot {
 	calls, traffic := s.registry.count()
 	return Snapshot{
 		Calls:         calls,
-		Connections:   s.edge.Tally(),
+		Connections:   countTunnels(s.edge.Tally(), s.tunnels.Tally()),
 		Traffic:       traffic,
 		HeldBytes:     s.account.Used(),
 		HeldLimit:     s.account.Messages(),
@@ -56,6 +56,16 @@ func (s *Server) Snapshot() Snapshot {
 		Upstreams:     s.Upstreams(),
 		Draining:      s.refusing.Load(),
 	}
+}
+
+// countTunnels adds the tunnels of each listener to the WebSockets that carry them.
+func countTunnels(all []report.Connections, tunnels map[string]int) []report.Connections {
+	for i := range all {
+		if c := &all[i]; c.Transport == "websocket" { // the two counts may differ for a moment
+			c.Tunnels = min(tunnels[c.Listener], c.Open)
+		}
+	}
+	return all
 }
 
 // Upstreams returns the Upstreams of a Snapshot, without the cost of the rest.

@@ -51,7 +51,7 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := []CallCount{{"far", "h2ts+grpc", 1}, {"near", "grpc", 2}, {"near", "grpc-websockets", 1}}
-	connections := []report.Connections{{Listener: "far", Transport: "", Open: 1}, {Listener: "far", Transport: "websocket", Open: 1}, {Listener: "near", Transport: "h2", Open: 1}, {Listener: "near", Transport: "websocket", Open: 1}}
+	connections := []report.Connections{{Listener: "far", Transport: "", Open: 1}, {Listener: "far", Transport: "websocket", Open: 1, Tunnels: 1}, {Listener: "near", Transport: "h2", Open: 1}, {Listener: "near", Transport: "websocket", Open: 1}}
 	wantSnapshot(t, s, "with calls", func(n Snapshot) bool {
 		return slices.Equal(n.Calls, calls) && slices.Equal(n.Connections, connections) && len(n.Upstreams) == 1 &&
 			n.Upstreams[0].Conns == connectivity.Ready && n.Upstreams[0].Calls >= 3 && n.HeldBytes == 0 && n.HeldLimit > 0 && !n.Draining

@@ -60,6 +60,7 @@ func TestReasons(t *testing.T) {
 		"SLOW_CONSUMER":        {codes.ResourceExhausted, 499},
 		"SLOW_SENDER":          {codes.DeadlineExceeded, 408},
 		"HANDSHAKE_TIMEOUT":    {codes.DeadlineExceeded, 408},
+		"STOPPED":              {codes.Aborted, 409},
 		"DRAINING":             {codes.Unavailable, 503},
 		"INTERNAL":             {codes.Internal, 500},
 	}

@@ -117,11 +117,12 @@ func (c *call) chooseBackend(_ context.Context) (err error) {
 		return err
 	}
 	rt := &c.policy.router
-	c.info.Backend = rt.unrouted
+	backend := rt.unrouted
 	if c.route != nil {
 		c.chosen.Store(c.route)
-		c.info.Backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
+		backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
+	c.name(func(i *report.CallInfo) { i.Backend = backend })
 	if c.to, err = rt.acquire(c.info.Backend); err == nil {
 		return nil
 	}
@@ -152,9 +153,14 @@ func (c *call) open(ctx context.Context) (err error) {
 		request.Authority, request.Retry, request.Elsewhere = c.route.authority, c.route.retry, c.route.others() > 0
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
+	c.stage.Store(int32(stageOpening))
 	for {
 		c.up, err = c.to.Open(ctx, c.cancel, request)
-		if err == nil || !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
+		if err == nil {
+			c.stage.Store(int32(stageOpen))
+			return nil
+		}
+		if !request.Elsewhere || ctx.Err() != nil || !upstream.Overloaded(err) && !upstream.Unreached(err) {
 			return err
 		}
 		before := c.info.Backend
@@ -167,6 +173,13 @@ func (c *call) open(ctx context.Context) (err error) {
 			}
 		}
 	}
+}
+
+// name changes what is known of the call's names, which others may read meanwhile.
+func (c *call) name(change func(*report.CallInfo)) {
+	c.naming.Lock()
+	defer c.naming.Unlock()
+	change(c.info)
 }
 
 // releaseUpstream undoes route.
@@ -194,7 +207,8 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.peer.Identity, c.info.Identity = id, id.Name
+	c.peer.Identity = id
+	c.name(func(i *report.CallInfo) { i.Identity = id.Name })
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (g *registry) count() ([]CallCount, []Traffic) {
 		sums[k] = &sum
 	}
 	counts := make(map[trafficKey]int)
-	for w := range g.calls {
+	for _, w := range g.calls {
 		k := trafficKey{w.totals.Listener, w.totals.Transport}
 		counts[k]++
 		sums[k].carried(w)
@@ -79,12 +79,15 @@ func (g *registry) count() ([]CallCount, []Traffic) {
 }
 
 // countBlocked adds the time between two looks for each direction in which one of the
-// calls waits for the receiver.
+// calls waits for the receiver, and notes what each call waits for.
 func (g *registry) countBlocked(calls []*watched) {
+	now := time.Now().Unix()
 	for _, w := range calls {
-		if in, out := w.blocked(); in || out {
+		in, out := w.blocked()
+		if in || out {
 			g.noteBlocked(w, in, out)
 		}
+		w.noteWait(now, in, out)
 	}
 }
 

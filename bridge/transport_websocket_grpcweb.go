@@ -73,7 +73,7 @@ func (d *grpcSocket) readMetadata(first []byte) error {
 		c.Metadata["x-user-agent"] = ua[:1]
 	}
 	if id := block["x-request-id"]; len(id) > 0 && saneID(id[0]) {
-		c.info.ID = id[0]
+		c.name(func(i *report.CallInfo) { i.ID = id[0] })
 	}
 	if err := c.readCodings(block["grpc-encoding"], nil); err != nil {
 		return err

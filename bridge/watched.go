@@ -25,6 +25,7 @@ type watched struct {
 	held     *memory.Entry         // the memory counted for it
 	progress progress.Record
 	in, out  traffic
+	stage    atomic.Int32 // of the type stage
 	began    int64        // seconds on the registry's clock
 	lastSeen atomic.Int64 // when the last message passed
 	evicted  atomic.Bool  // it ends to free memory for others
@@ -33,8 +34,10 @@ type watched struct {
 	watch   *socket.Watch // nil: it hasn't looked
 	seen    int64         // progress.Sends at the last look at the connection
 	settled int64         // those of which the client has acknowledged all
+	looked  looked
 
 	registry *registry
+	index    int      // in the registry's calls; guarded by its mu
 	totals   *Traffic // the registry's; guarded by its mu
 
 	// This belongs to relief, under the registry's noting.

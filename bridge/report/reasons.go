@@ -41,6 +41,7 @@ const (
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"
 	ReasonSlowSender          Reason = "SLOW_SENDER"
 	ReasonHandshakeTimeout    Reason = "HANDSHAKE_TIMEOUT"
+	ReasonStopped             Reason = "STOPPED"
 	ReasonDraining            Reason = "DRAINING"
 	ReasonInternal            Reason = "INTERNAL"
 )
@@ -86,6 +87,7 @@ var reasons = []ReasonInfo{
 	{ReasonSlowConsumer, codes.ResourceExhausted, 499, "the client accepted no data for too long", "read faster or raise " + Named(KeySlowConsumer)},
 	{ReasonSlowSender, codes.DeadlineExceeded, 408, "the client began a message and did not finish it in time", "send each message without pauses, or raise " + Named(KeySlowSender)},
 	{ReasonHandshakeTimeout, codes.DeadlineExceeded, 408, "the first message did not arrive in time", "send the metadata message right after the WebSocket opens"},
+	{ReasonStopped, codes.Aborted, 409, "an operator of this server stopped the call", "ask the operator before you call again; the log says who stopped it"},
 	{ReasonDraining, codes.Unavailable, 503, "this server is shutting down", "try again: another instance, or this one after its restart, takes the call"},
 	{ReasonInternal, codes.Internal, 500, "a defect of culvert", "report it with this call id and the log"},
 }

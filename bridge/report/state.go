@@ -7,6 +7,7 @@ type Connections struct {
 	Listener  string // its name
 	Transport string // "http/1.1", "h2", "websocket"; empty: no request has come yet, or Serve didn't accept it
 	Open      int
+	Tunnels   int // of these, WebSockets with HTTP/2 inside
 }
 
 // An UpstreamState is the state of a backend and its connections.
@@ -38,4 +39,9 @@ type AddressState struct {
 	Accepts   bool   // it gets new calls, unless pick_first prefers another one
 	Unhealthy bool   // it doesn't, because the health check of a connection fails
 	Failure   string // why an attempt to connect or the health check failed last; empty: it didn't. For the log and operators only
+
+	Connections int   // that accept calls
+	Places      int   // how many calls these can carry at once; -1: the backend sets no limit
+	Calls       int   // that have a place, also on connections that accept no more
+	Picks       int64 // calls that have got a place so far
 }

@@ -151,11 +151,18 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 		a.add(e.Owner(), Fixed, n)
 	case waiting >= maxNewcomers || e.Owner().claims()+n > a.share(Fixed):
 		return false
-	case a.await(ctx, e.Owner(), Fixed, n, newcomerPatience) != nil:
+	case !e.awaitBegin(ctx, n):
 		return false
 	}
 	e.keep(Fixed, n)
 	return true
+}
+
+// awaitBegin waits until there is room for a newcomer, and reports whether there is.
+func (e *Entry) awaitBegin(ctx context.Context, n int64) bool {
+	e.waits.Add(1)
+	defer e.waits.Add(-1)
+	return e.account.await(ctx, e.Owner(), Fixed, n, newcomerPatience) == nil
 }
 
 // Keep counts n bytes that nobody ends for, if there is room, and reports whether there is.

@@ -25,6 +25,7 @@ type address struct {
 	calls    int         // on all its connections that accept calls
 	peak     int         // the most of these since the last trim
 	open     int         // calls on all its connections, lost ones too
+	picks    int64       // calls that have got a place so far
 }
 
 // A slot is a connection to an address, including the connections that replace

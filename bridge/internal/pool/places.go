@@ -224,6 +224,7 @@ func (a *address) take(spare bool) *conn {
 	best.calls++
 	a.calls++
 	a.open++
+	a.picks++
 	a.peak = max(a.peak, a.calls)
 	return best
 }

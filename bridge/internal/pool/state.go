@@ -18,12 +18,21 @@ func (p *Pool) State() report.UpstreamState {
 	state.Waiting = p.waiting
 	state.Addresses = make([]report.AddressState, 0, len(p.addresses))
 	for _, a := range p.addresses {
-		of := report.AddressState{Address: a.String(), Accepts: a.accepts()}
+		of := report.AddressState{Address: a.String(), Accepts: a.accepts(), Calls: a.open, Picks: a.picks}
+		unlimited := false
 		for _, s := range a.slots {
+			if s.accepts() {
+				of.Connections++
+				of.Places += s.conn.places()
+				unlimited = unlimited || s.conn.max == maxPlaces
+			}
 			if s.failure != nil {
 				of.Failure = s.failure.Error()
 				of.Unhealthy = of.Unhealthy || s.conn != nil && !of.Accepts
 			}
+		}
+		if unlimited {
+			of.Places = -1
 		}
 		state.Addresses = append(state.Addresses, of)
 	}

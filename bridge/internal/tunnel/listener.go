@@ -73,6 +73,17 @@ func (l *Listener) Offer(c *Conn) {
 	}
 }
 
+// Tally returns how many tunnels are open, by the name of the listener that they came in on.
+func (l *Listener) Tally() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	open := make(map[string]int)
+	for c := range l.open {
+		open[c.on.Listener().Name]++
+	}
+	return open
+}
+
 func (l *Listener) forget(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,10 +1,13 @@
 package serve
 
 import (
+	"time"
+
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/recent"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
@@ -15,6 +18,10 @@ type observers struct {
 	lines    *telemetry.Log // writes the lines of calls
 	releaser *releaser
 	metrics  *telemetry.Metrics // nil: off
+
+	// These are for the admin address. Without it, they are nil.
+	recent       *recent.Recorder
+	certificates *recent.Certificates
 }
 
 // open has the observers observe the bridge, and returns what observes the certificates.
@@ -23,8 +30,17 @@ func (o *observers) open(cfg *bridge.Config, c *config.Loaded, log *logs.Log, ve
 	o.lines = telemetry.NewLog(log.Calls)
 	o.lines.SetSamples(wiring.Samples(c.Log))
 	o.releaser = newReleaser(used, mappedMemory, releaseMemory, log.Logger)
-	cfg.Observer = connWatcher{o.lines, o.releaser}
-	return o.openMetrics(cfg, c, version)
+	if c.Admin.Listen != "" {
+		o.recent = recent.NewRecorder(time.Now())
+		o.certificates = &recent.Certificates{ACME: len(c.TLS.ACME.Domains) > 0 || len(c.TLS.ACME.OnDemand) > 0}
+		cfg.CallEnded = o.recent.CallEnded
+	}
+	cfg.Observer = connWatcher{o.lines, o.releaser, o.recent}
+	all := o.openMetrics(cfg, c, version)
+	if o.certificates != nil {
+		all = certificateObservers{all, o.certificates}
+	}
+	return all
 }
 
 // openMetrics has the metrics observe the bridge and the certificates, unless they
@@ -36,6 +52,40 @@ func (o *observers) openMetrics(cfg *bridge.Config, c *config.Loaded, version st
 	o.metrics = telemetry.NewMetrics(version)
 	cfg.Observer = report.Observers(cfg.Observer, o.metrics)
 	return certificateObservers{o.lines, o.metrics}
+}
+
+// watchReloads has the observers follow the configuration.
+func (p *program) watchReloads() {
+	p.watchMetrics()
+	p.reloads.reloaded = func(before, now *configState) {
+		m := p.observers.metrics
+		if m != nil {
+			tellReload(m, before, now)
+		}
+		if now.rejected != nil {
+			return
+		}
+		for _, file := range p.keys.ForgetAllBut(now.Loaded) {
+			if m != nil {
+				m.ForgetCertificate(file)
+			}
+			if k := p.observers.certificates; k != nil {
+				k.Forget(file)
+			}
+		}
+	}
+}
+
+// tellReload tells the metrics of a reload.
+func tellReload(m *telemetry.Metrics, before, now *configState) {
+	if now.rejected != nil {
+		m.ConfigRejected()
+		return
+	}
+	if now.version != before.version {
+		m.ConfigApplied()
+	}
+	m.ConfigInUse(now.version, now.since)
 }
 
 // watchMetrics gives the metrics what they read at each scrape, and begins to serve
@@ -51,19 +101,6 @@ func (p *program) watchMetrics() {
 	m.SetSources(p.bridge.Snapshot, p.log.Dropped)
 	first := p.reloads.current()
 	m.ConfigInUse(first.version, first.since)
-	p.reloads.reloaded = func(before, now *configState) {
-		if now.rejected != nil {
-			m.ConfigRejected()
-			return
-		}
-		if now.version != before.version {
-			m.ConfigApplied()
-		}
-		m.ConfigInUse(now.version, now.since)
-		for _, file := range p.keys.ForgetAllBut(now.Loaded) {
-			m.ForgetCertificate(file)
-		}
-	}
 	p.health.SetMetrics(m.Handler(p.log.Logger))
 }
 

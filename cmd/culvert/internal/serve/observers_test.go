@@ -34,7 +34,7 @@ func TestMetricsOfReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.keys.Close(keys.Patience)
-	p.watchMetrics()
+	p.watchReloads()
 	values := func() map[string]string {
 		w := httptest.NewRecorder()
 		p.observers.metrics.Handler(p.log.Logger).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))

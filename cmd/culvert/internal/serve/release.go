@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/recent"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -154,10 +155,27 @@ func mappedMemory() int64 {
 	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
 }
 
-// A connWatcher observes for the log, and counts connections for a releaser.
+// A connWatcher observes for the log, counts connections for a releaser, and keeps what is
+// refused for the admin address.
 type connWatcher struct {
 	*telemetry.Log
 	releaser *releaser
+	recent   *recent.Recorder // nil: there is no admin address
+}
+
+// Refused implements report.Observer. The log has nothing to write then.
+func (w connWatcher) Refused(r report.Refusal) {
+	if w.recent != nil {
+		w.recent.Refused(r)
+	}
+}
+
+// WebEnded implements report.Observer.
+func (w connWatcher) WebEnded(i *report.WebInfo) {
+	w.Log.WebEnded(i)
+	if w.recent != nil {
+		w.recent.WebEnded(i)
+	}
 }
 
 func (w connWatcher) ConnBegan(c report.ConnInfo) {

@@ -68,6 +68,8 @@ type rejection struct {
 	at    time.Time
 	cause error    // with file, line and remedy, and without secrets
 	keys  []string // that need a restart; nil: the file is wrong
+
+	changed []string // keys that have other values in the file; nil: it can't be read
 }
 
 func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slog.Logger) *reloader {
@@ -158,6 +160,7 @@ func (r *reloader) reload(asked bool) {
 	}
 	switch {
 	case err != nil:
+		next = nil // it may be half of what the file has
 	case running.FileSets() && !next.FileSets(): // somebody truncated it to write it anew
 		err = fmt.Errorf("%s: the file sets no key any more, so culvert takes it for one that is being written: to go back to the defaults, restart culvert", next.File)
 	case wiring.LacksBackend(next):
@@ -170,7 +173,7 @@ func (r *reloader) reload(asked bool) {
 		return
 	}
 	if err != nil {
-		r.reject(running, err, asked)
+		r.reject(running, next, err, asked)
 	}
 }
 
@@ -234,13 +237,16 @@ func (r *reloader) unchanged(running *configState, next *config.Loaded, asked bo
 	}
 }
 
-// reject keeps the configuration that runs.
-func (r *reloader) reject(running *configState, err error, asked bool) {
+// reject keeps the configuration that runs. next is what the file has; nil: it can't be read.
+func (r *reloader) reject(running *configState, next *config.Loaded, err error, asked bool) {
 	news := running.rejected == nil || running.rejected.cause.Error() != err.Error()
 	s := *running
 	s.rejected = &rejection{at: time.Now(), cause: err}
 	if restart, ok := errors.AsType[*wiring.RestartError](err); ok {
 		s.rejected.keys = restart.Keys
+	}
+	if next != nil {
+		s.rejected.changed = config.Changed(running.Whole(), next)
 	}
 	r.state.Store(&s)
 	if news || asked {

@@ -42,7 +42,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) (err error) {
 	block, stopCollector := setCollector()
 	defer stopCollector()
-	p := &program{Options: o, log: logs.Open(o.Stderr, o.Config.Log), memory: newMemoryLimit(block)} //nolint:contextcheck // the log outlasts the context
+	p := &program{Options: o, began: time.Now(), log: logs.Open(o.Stderr, o.Config.Log), memory: newMemoryLimit(block)} //nolint:contextcheck // the log outlasts the context
 	defer func() { p.closeLog(err) }()
 	defer p.memory.remove()
 	warn(p.log.Logger, p.Config.Warnings, nil)
@@ -70,6 +70,7 @@ type program struct {
 	ports     ports
 	health    admin.Health
 	draining  admin.Drain // on request of an operator
+	began     time.Time
 	reloads   *reloader
 	announcer *announcer
 }
@@ -137,9 +138,14 @@ func (p *program) open(ctx context.Context) (err error) {
 	p.announcer = newAnnouncer(p.Config, p.bridge.Services, p.log.Logger)
 	p.openReloads(ctx)
 	p.reloads.later = later
-	p.watchMetrics()
+	p.watchReloads()
 	p.Config = p.Config.Compact() // a running program keeps no other
 	return nil
+}
+
+// problems returns a line for each problem that doesn't keep culvert from serving.
+func (p *program) problems() []string {
+	return slices.Concat(p.reloads.problems(), p.keys.Problems(), p.described.Problems(), p.bridge.Problems())
 }
 
 // openKeys reads the certificates and descriptors, and sets what each of listen accepts.
@@ -151,9 +157,7 @@ func (p *program) openKeys(cfg *bridge.Config, obs keys.Observer) (err error) {
 	if p.keys, err = keys.Open(p.Config, p.log.Logger, obs, p.Out); err != nil {
 		return err
 	}
-	p.health.SetDetail(func() []string {
-		return slices.Concat(p.reloads.problems(), p.keys.Problems(), p.described.Problems(), p.bridge.Problems())
-	})
+	p.health.SetDetail(p.problems)
 	p.health.SetBackends(p.backends)
 	p.keys.Secure(cfg.Backends)
 	certificates, err := p.keys.Listeners(p.Config)
