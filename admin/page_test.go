@@ -23,7 +23,7 @@ var pages = []struct {
 	parameters   [][2]string
 }{
 	{"GET", "/calls", "/calls", "calls", reflect.TypeFor[Calls](), "The calls that are open now: the first of an order, and counts of all. culvert looks at each call once a second, so a call that is younger than a second waits for nobody yet.", [][2]string{
-		{"order", "What the first calls have most of: `" + strings.Join(Orders, "`, `") + "`. By default the oldest come first. `last_message`: the quietest come first"},
+		{"order", "The property that selects the first calls: `" + strings.Join(Orders, "`, `") + "`. By default the oldest come first. `last_message`: the quietest come first"},
 		{"limit", fmt.Sprintf("How many calls at most, from 1 to %d. By default %d", maxCalls, defaultCalls)},
 		{"id, route, backend, transport, listener", "Only calls with exactly this"},
 		{"method, peer, identity", "Only calls with this part in it. `identity` also looks in `client`"},
@@ -35,8 +35,8 @@ var pages = []struct {
 	{"GET", "/connections", "/connections", "connections", reflect.TypeFor[Connections](), "Open connections of clients, and open calls, by listener and transport.", nil},
 	{"GET", "/backends", "/backends", "backends", reflect.TypeFor[Backends](), "Backends with their addresses, health and connections.", nil},
 	{"GET", "/routes", "/routes", "routes", reflect.TypeFor[Routes](), "Ended calls by route and backend.", nil},
-	{"GET", "/memory", "/memory", "memory", reflect.TypeFor[Memory](), "What culvert holds for its clients ([what counts](../how-it-works/memory.md)), and who holds most.", nil},
-	{"GET", "/limits", "/limits", "limits", reflect.TypeFor[Limits](), "What limits and rules have refused.", nil},
+	{"GET", "/memory", "/memory", "memory", reflect.TypeFor[Memory](), "Memory that culvert counts for its clients ([how](../how-it-works/memory.md)), and the calls and addresses with the most.", nil},
+	{"GET", "/limits", "/limits", "limits", reflect.TypeFor[Limits](), "Refusals by limits and rules.", nil},
 	{"GET", "/failures", "/failures", "failures", reflect.TypeFor[Failures](), "The last calls and web requests that failed.", [][2]string{
 		{"origin, reason", "Only failures with exactly this"},
 	}},
@@ -80,9 +80,9 @@ For people whose programs ask a running culvert. This page is generated from ` +
 		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", name, anchor(name), strings.TrimSuffix(first, "."))
 	}
 	b.WriteString(`
-Times are RFC 3339 in UTC, and durations are seconds. A text that a peer sent, such as a method, has at most 512 bytes and an ellipsis; characters
-that can't be printed are escaped. Fields stay; a later version may add some. A request that can't be answered gets a line of text with
-the remedy: 400 for a parameter, 403 for a request that isn't an operator's, 503 for more than 16 requests at once.
+Times are RFC 3339 in UTC, and durations are seconds. A text that a peer sent, such as a method, has at most 512 bytes and an
+ellipsis; characters that can't be printed are escaped. Fields stay; a later version may add some. Errors are a line of text with the
+remedy: 400 for a wrong parameter, 403 for a request that isn't an operator's. Beyond 16 requests at once, culvert answers 503.
 
 ` + "```console" + `
 $ curl -s 'http://127.0.0.1:9902/calls?order=waiting&waits_for=client&limit=1'
@@ -91,7 +91,7 @@ $ curl -s -X POST -H 'Culvert-Admin: 1' http://127.0.0.1:9902/calls/3ab426dec4b4
 	types := typesOf(t)
 	told := make(map[string]bool)
 	for _, page := range pages {
-		fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", page.method, page.path, page.about)
+		fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", page.method, page.path, wrapped(page.about))
 		if len(page.parameters) > 0 {
 			b.WriteString("| parameter | purpose |\n|---|---|\n")
 			for _, p := range page.parameters {
@@ -115,6 +115,20 @@ $ curl -s -X POST -H 'Culvert-Admin: 1' http://127.0.0.1:9902/calls/3ab426dec4b4
 
 func anchor(title string) string {
 	return strings.NewReplacer(" ", "-", "/", "").Replace(strings.ToLower(title))
+}
+
+// wrapped breaks a paragraph into lines as long as those of other pages.
+func wrapped(text string) string {
+	const most = 140
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > most {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return strings.Join(append(lines, line), "\n")
 }
 
 // tell writes the rows of a type's fields, and of those inside them. A type that the page has

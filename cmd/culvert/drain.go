@@ -95,7 +95,7 @@ func newAdminClient(address string) *adminClient {
 	return &adminClient{address, client}
 }
 
-// Why a request for /drain has no answer.
+// Why a request has no answer.
 var (
 	errUnreachable = errors.New("can't reach culvert: check that it runs, and that admin.listen (--admin) is the same for both")
 	errBusy        = errors.New("answers too many requests already")
@@ -105,30 +105,49 @@ var (
 var errOther = errors.New("another culvert answers, and no drain has begun there: the one that began to drain has ended, or both have the same socket (LISTEN_FDS): for a drain, give each culvert an admin address of its own")
 
 func (c *adminClient) drainState(ctx context.Context, method, query string) (s admin.DrainState, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://localhost/drain"+query, http.NoBody)
+	err = c.ask(ctx, method, "/drain"+query, &s, func() bool { return s.State != "" })
+	return s, err
+}
+
+// get asks for a page of JSON, which has the time at which culvert looked.
+func (c *adminClient) get(ctx context.Context, path string, into any) error {
+	var looked struct{ At time.Time }
+	var body json.RawMessage
+	return c.ask(ctx, http.MethodGet, path, &body, func() bool {
+		return json.Unmarshal(body, &looked) == nil && !looked.At.IsZero() && json.Unmarshal(body, into) == nil
+	})
+}
+
+// maxAnswer bounds an answer.
+const maxAnswer = 8 << 20
+
+// ask sends a request, and decodes the answer. valid reports whether the answer is of culvert.
+func (c *adminClient) ask(ctx context.Context, method, path string, into any, valid func() bool) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, http.NoBody)
 	if err != nil {
-		return s, err
+		return err
 	}
 	req.Header.Set(admin.Header, "1")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return s, fmt.Errorf("%s: %w: %w", c.address, sockets.Cause(err), errUnreachable)
+		return fmt.Errorf("%s: %w: %w", c.address, sockets.Cause(err), errUnreachable)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReadiness))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return s, fmt.Errorf("%s: %w: %w", c.address, err, errUnreachable)
+		return fmt.Errorf("%s: %w: %w", c.address, err, errUnreachable)
 	}
 	switch resp.StatusCode {
 	case http.StatusServiceUnavailable:
-		return s, fmt.Errorf("%s: %w", c.address, errBusy)
+		return fmt.Errorf("%s: %w", c.address, errBusy)
 	case http.StatusBadRequest:
-		return s, fmt.Errorf("%s: %s", c.address, strings.TrimSpace(printable(string(body))))
+		return fmt.Errorf("%s: %s", c.address, strings.TrimSpace(printable(string(body))))
 	}
-	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, &s) != nil || s.State == "" {
-		return s, fmt.Errorf("%s answers /drain with %s, and not as culvert does: check that admin.listen (--admin) is the address of culvert", c.address, printable(resp.Status))
+	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, into) != nil || !valid() {
+		path, _, _ = strings.Cut(path, "?")
+		return fmt.Errorf("%s answers %s with %s, and not as culvert does: check that admin.listen (--admin) is the address of culvert", c.address, path, printable(resp.Status))
 	}
-	return s, nil
+	return nil
 }
 
 // patiently is drainState for a culvert that may be too busy to answer: it asks again

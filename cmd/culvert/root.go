@@ -55,6 +55,8 @@ Documentation: ` + documents,
 		newRoutesCommand(),
 		newHealthcheckCommand(),
 		newDrainCommand(),
+		newCallsCommand(),
+		newTopCommand(),
 		newVersionCommand(),
 	)
 	root.SetHelpCommand(newHelpCommand(root))

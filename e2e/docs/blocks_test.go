@@ -81,6 +81,8 @@ var notRun = []struct {
 	{"docs/guides/packages.md", "systemctl", nil, "the same: it validates the configuration, and starts the service under a systemd of its own"},
 	{"docs/guides/packages.md", "tar -xf", nil, "it takes an archive: tools/release/archives_test.go unpacks all and runs the programs"},
 	{"docs/reference/culvert-kube.md", "culvert-kube", wantCommandLines, "the examples of --help: each command line is parsed; kubernetes/cmd/culvert-kube runs the commands"},
+	{"docs/reference/admin-api.md", "{\n  \"", nil, "answers with examples of values: admin/data_test.go holds them to the types"},
+	{"docs/guides/admin.md", "culvert calls --slow", wantCommandLines, "slow calls aren't here: cmd/culvert/internal/top holds the table to the program"},
 	{"docs/reference/cli.md", "culvert", wantCommandLines, "the examples of --help, for programs and files that aren't here: each command line is parsed"},
 	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/images/image_linux_test.go builds and runs the image"},
 	{"README.md", "docker build", nil, "it takes a container engine: tools/images/image_linux_test.go builds the image without one"},

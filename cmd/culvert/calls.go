@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/culvert-grpc/culvert/admin"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/top"
+	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/internal/terminal"
+)
+
+// newCallsCommand returns the command that lists the open calls of a running culvert.
+func newCallsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "calls",
+		Short: "List the calls that are open now in a running culvert",
+		Long: `calls asks the culvert on this host, at its admin address, and lists the calls that are
+open now. calls takes the admin address from the same sources as serve.
+
+WAITS FOR tells what a call waits for, and SINCE for how long. The client or the
+backend doesn't read what is ready for it. Or the call waits for memory, for a place
+on a connection to the backend, or for the first answer. culvert looks once a second.
+LAST is the time since the last message. IN and OUT are messages and bytes from and to
+the client.
+
+calls exits with 0 if it has printed them, also if there are none. It exits with 1,
+and prints the reason, if it can't reach culvert.`,
+		Example: `  culvert calls
+  culvert calls --slow
+  culvert calls --order bytes --limit 10 --method shop.v1.Orders
+  culvert calls --json --admin unix:/run/culvert/admin.sock`,
+		Args: noArguments,
+	}
+	s := addSettings(cmd, "admin")
+	flags := cmd.Flags()
+	var slow, asJSON bool
+	var order, method string
+	var limit int
+	flags.BoolVar(&slow, "slow", false, "list only calls that wait, those that have waited longest first")
+	flags.BoolVar(&asJSON, "json", false, "print the answer of GET /calls, indented")
+	flags.StringVar(&order, "order", "", "the `order`, of which the first calls are listed: "+strings.Join(admin.Orders, ", ")+" (default age, with --slow waiting)")
+	flags.IntVar(&limit, "limit", 100, "the most calls that are listed, as a `number`")
+	flags.StringVar(&method, "method", "", "list only calls whose method has this `part` in it")
+	mustComplete(cmd.RegisterFlagCompletionFunc("order", cobra.FixedCompletions(admin.Orders, cobra.ShellCompDirectiveNoFileComp)))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		query := url.Values{"limit": {strconv.Itoa(limit)}}
+		switch {
+		case order != "":
+			query.Set("order", order)
+		case slow:
+			query.Set("order", "waiting")
+		}
+		if method != "" {
+			query.Set("method", method)
+		}
+		if _, err := admin.ParseCallQuery(query.Encode()); err != nil {
+			return &misuse{fmt.Errorf("--%w", err)}
+		}
+		address, err := adminAddress(s)
+		if err != nil {
+			return err
+		}
+		var all admin.Calls
+		if err := newAdminClient(address).get(cmd.Context(), "/calls?"+query.Encode(), &all); err != nil {
+			return err
+		}
+		if slow {
+			all.Calls = slices.DeleteFunc(all.Calls, func(c admin.Call) bool { return c.WaitsFor == admin.WaitsNot })
+		}
+		return printCalls(cmd.OutOrStdout(), &all, asJSON)
+	}
+	return cmd
+}
+
+// adminAddress returns the admin address of another culvert.
+func adminAddress(s *settings) (string, error) {
+	return fixedAddress(s, "admin.listen", "9902", "culvert can't be asked: set it to an address, such as 127.0.0.1:9902, and restart culvert",
+		func(c *config.Loaded) string { return c.Admin.Listen })
+}
+
+func printCalls(out io.Writer, all *admin.Calls, asJSON bool) error {
+	if asJSON {
+		text, err := json.MarshalIndent(all, "", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(append(terminal.AppendJSON(nil, text), '\n'))
+		return err
+	}
+	width := 0
+	if f, ok := out.(*os.File); ok && isTerminal(f) {
+		width = columnsOf(f)
+	}
+	return printLines(out, top.Calls(all, width))
+}
+
+func printLines(out io.Writer, lines []string) error {
+	_, err := io.WriteString(out, strings.Join(lines, "\n")+"\n")
+	return err
+}

@@ -1,0 +1,160 @@
+package top
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/culvert-grpc/culvert/internal/terminal"
+)
+
+// A column is one of a table. Its cells are as wide as the longest, if that fits.
+type column struct {
+	title string
+	right bool // its cells end in one line
+	least int  // to which its cells may be cut; 0: they aren't
+	order int  // when the column is left out, if all don't fit: the greatest first; 0: never
+}
+
+// gap is what stands between two columns.
+const gap = 2
+
+// table returns lines of at most width cells: a title and one for each row. If width is 0, nothing
+// is cut or left out.
+func table(columns []column, rows [][]string, width int) []string {
+	for _, row := range rows {
+		for i := range row {
+			row[i] = strings.ReplaceAll(terminal.Text(row[i]), "\t", " ")
+		}
+	}
+	shown := make([]int, len(columns)) // indexes of columns
+	for i := range shown {
+		shown[i] = i
+	}
+	widths := make([]int, len(columns))
+	for i, c := range columns {
+		widths[i] = cells(c.title)
+		for _, row := range rows {
+			widths[i] = max(widths[i], cells(row[i]))
+		}
+	}
+	if width > 0 {
+		shown = fit(columns, widths, shown, width)
+	}
+	titles := make([]string, len(columns))
+	for i, c := range columns {
+		titles[i] = c.title
+	}
+	lines := []string{line(columns, widths, shown, titles)}
+	for _, row := range rows {
+		lines = append(lines, line(columns, widths, shown, row))
+	}
+	if width > 0 {
+		for i := range lines {
+			lines[i] = cut(lines[i], width)
+		}
+	}
+	return lines
+}
+
+// fit leaves out columns that don't fit at their least widths, and then lowers the widths of the
+// widest until the rest fits.
+func fit(columns []column, widths, shown []int, width int) []int {
+	over := func(of func(i int) int) int {
+		n := gap*(len(shown)-1) - width
+		for _, i := range shown {
+			n += of(i)
+		}
+		return n
+	}
+	least := func(i int) int {
+		if columns[i].least == 0 {
+			return widths[i]
+		}
+		return min(widths[i], columns[i].least)
+	}
+	for over(least) > 0 {
+		last := slices.MaxFunc(shown, func(a, b int) int { return cmp.Compare(columns[a].order, columns[b].order) })
+		if columns[last].order == 0 {
+			break // the lines are cut
+		}
+		shown = slices.DeleteFunc(slices.Clone(shown), func(i int) bool { return i == last })
+	}
+	for over(func(i int) int { return widths[i] }) > 0 {
+		widest := slices.MaxFunc(shown, func(a, b int) int { return cmp.Compare(widths[a]-least(a), widths[b]-least(b)) })
+		if widths[widest] == least(widest) {
+			break
+		}
+		widths[widest]--
+	}
+	return shown
+}
+
+func line(columns []column, widths, shown []int, row []string) string {
+	var b strings.Builder
+	for n, i := range shown {
+		if n > 0 {
+			b.WriteString(strings.Repeat(" ", gap))
+		}
+		text := cut(row[i], widths[i])
+		pad := strings.Repeat(" ", widths[i]-cells(text))
+		if columns[i].right {
+			b.WriteString(pad + text)
+		} else {
+			b.WriteString(text + pad)
+		}
+	}
+	return strings.TrimRight(b.String(), " ")
+}
+
+// cut returns a text in at most width cells, with an ellipsis if it is longer.
+func cut(text string, width int) string {
+	if cells(text) <= width {
+		return text
+	}
+	used := 0
+	for i, r := range text {
+		if used += cellsOf(r); used > width-1 {
+			return text[:i] + "…"
+		}
+	}
+	return text
+}
+
+// cells returns how many cells of a terminal a printable text takes.
+func cells(text string) (n int) {
+	for _, r := range text {
+		n += cellsOf(r)
+	}
+	return n
+}
+
+func cellsOf(r rune) int {
+	switch {
+	case r < 0x300: // nearly all
+		return 1
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case unicode.Is(wide, r):
+		return 2
+	default:
+		return 1
+	}
+}
+
+// wide are the characters of two cells: East Asian ones, and pictures. UAX #11.
+var wide = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x1100, Hi: 0x115f, Stride: 1},
+		{Lo: 0x231a, Hi: 0x231b, Stride: 1},
+		{Lo: 0x2e80, Hi: 0xa4cf, Stride: 1},
+		{Lo: 0xa960, Hi: 0xa97f, Stride: 1},
+		{Lo: 0xac00, Hi: 0xd7a3, Stride: 1},
+		{Lo: 0xf900, Hi: 0xfaff, Stride: 1},
+		{Lo: 0xfe30, Hi: 0xfe6f, Stride: 1},
+		{Lo: 0xff00, Hi: 0xff60, Stride: 1},
+		{Lo: 0xffe0, Hi: 0xffe6, Stride: 1},
+	},
+	R32: []unicode.Range32{{Lo: 0x16fe0, Hi: 0x18cff, Stride: 1}, {Lo: 0x1b000, Hi: 0x1b2ff, Stride: 1}, {Lo: 0x1f000, Hi: 0x1faff, Stride: 1}, {Lo: 0x20000, Hi: 0x3fffd, Stride: 1}},
+}
