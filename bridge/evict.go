@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"slices"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
@@ -97,6 +96,7 @@ func (g *registry) choose(calls []*watched) (victims []*memory.Candidate, urgent
 
 // beginRelief returns the calls to choose from.
 func (g *registry) beginRelief() (calls []*watched, over bool) {
+	room := g.room()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.relief = nil
@@ -105,7 +105,7 @@ func (g *registry) beginRelief() (calls []*watched, over bool) {
 		return nil, true
 	}
 	g.relieving, g.pressed = true, false
-	return slices.Clone(g.calls), false
+	return append(room, g.calls...), false
 }
 
 // endRelief ends relieve, and has it run again later if somebody still waits.

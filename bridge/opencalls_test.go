@@ -243,22 +243,6 @@ func manyCalls(t testing.TB, n int) (*Server, []*call) {
 	return s, calls
 }
 
-// BenchmarkOpenCalls: what the list of open calls costs with many of them, and how long the
-// lock is held that calls begin and end with.
-func BenchmarkOpenCalls(b *testing.B) {
-	s, _ := manyCalls(b, 50_000)
-	b.Run("list", func(b *testing.B) {
-		for b.Loop() {
-			s.OpenCalls().Top(100, oldest)
-		}
-	})
-	b.Run("lock", func(b *testing.B) {
-		for b.Loop() {
-			s.registry.list()
-		}
-	})
-}
-
 // TestManyOpenCallsAreCheapToList: an open call takes no allocation to look at.
 func TestManyOpenCallsAreCheapToList(t *testing.T) {
 	s, _ := manyCalls(t, 50_000)

@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,10 +113,11 @@ func (g *registry) look() {
 
 // beginLook returns the calls to look at.
 func (g *registry) beginLook() []*watched {
+	room := g.room()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.timer, g.looking = nil, true
-	return slices.Clone(g.calls)
+	return append(room, g.calls...)
 }
 
 // lookAt ends a call that has a reason to end, or in which the look panics. It reports
@@ -144,9 +144,19 @@ func (g *registry) looked() {
 
 // list returns the calls under way.
 func (g *registry) list() []*watched {
+	room := g.room()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Clone(g.calls)
+	return append(room, g.calls...)
+}
+
+// room returns an empty slice for the calls. The allocation may take longer than the copy, so
+// it is made before the lock is held. A few calls may begin meanwhile.
+func (g *registry) room() []*watched {
+	g.mu.Lock()
+	n := len(g.calls)
+	g.mu.Unlock()
+	return make([]*watched, 0, n+n/8)
 }
 
 // cancelAll ends every call with the cause.

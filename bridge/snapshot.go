@@ -38,8 +38,8 @@ type CallCount struct {
 	Calls     int
 }
 
-// Snapshot returns the Server's current state. While it counts, it holds the lock that
-// calls begin and end with.
+// Snapshot returns the Server's current state. It holds the lock that calls begin and end
+// with only while it lists them.
 func (s *Server) Snapshot() Snapshot {
 	calls, traffic := s.registry.count()
 	return Snapshot{

@@ -52,22 +52,17 @@ func (t *Traffic) carried(w *watched) {
 }
 
 // count returns the numbers of calls under way, and what all calls have carried. Both
-// are sorted by listener, then transport. A call that ends counts on: remove adds it
-// to the totals under the same lock, so no sum ever falls.
+// are sorted by listener, then transport. A call that ends counts on: either it is in the
+// list of calls, or remove has added it to the totals, since both are copied under one lock.
+// So no sum ever falls.
 func (g *registry) count() ([]CallCount, []Traffic) {
-	g.mu.Lock()
-	sums := make(map[trafficKey]*Traffic, len(g.traffic))
-	for k, t := range g.traffic {
-		sum := *t
-		sums[k] = &sum
-	}
+	running, sums := g.copyTraffic()
 	counts := make(map[trafficKey]int)
-	for _, w := range g.calls {
-		k := trafficKey{w.totals.Listener, w.totals.Transport}
+	for _, w := range running {
+		k := trafficKey{w.totals.Listener, w.totals.Transport} // these never change
 		counts[k]++
 		sums[k].carried(w)
 	}
-	g.mu.Unlock()
 	calls, traffic := make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
 	for _, k := range slices.SortedFunc(maps.Keys(sums), trafficKey.compare) {
 		traffic = append(traffic, *sums[k])
@@ -76,6 +71,19 @@ func (g *registry) count() ([]CallCount, []Traffic) {
 		}
 	}
 	return calls, traffic
+}
+
+// copyTraffic returns the calls under way, and a copy of the totals without them.
+func (g *registry) copyTraffic() ([]*watched, map[trafficKey]*Traffic) {
+	room := g.room()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sums := make(map[trafficKey]*Traffic, len(g.traffic))
+	for k, t := range g.traffic {
+		sum := *t
+		sums[k] = &sum
+	}
+	return append(room, g.calls...), sums
 }
 
 // countBlocked adds the time between two looks for each direction in which one of the

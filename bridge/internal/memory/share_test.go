@@ -112,9 +112,12 @@ func TestNewcomers(t *testing.T) {
 		if fair := a.wants()[Fixed].Fair; fair != 100 {
 			t.Errorf("for the newcomer %d bytes are wanted, want 100", fair)
 		}
+		if !newcomer.Waiting() {
+			t.Error("the newcomer doesn't say that it waits")
+		}
 		crowd.Settle()
-		if !<-served {
-			t.Error("the newcomer was refused though another ended")
+		if !<-served || newcomer.Waiting() {
+			t.Errorf("the newcomer was refused though another ended, or says that it waits: %v", newcomer.Waiting())
 		}
 		if got := a.Held(); got != 100 {
 			t.Errorf("%d bytes are held, want 100", got)
