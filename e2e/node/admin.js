@@ -97,21 +97,25 @@ async function openSection(page, name) {
   await page.locator("#content[aria-busy=false]").waitFor({ state: "attached" });
 }
 
+/** Looks at what is shown. axe-core takes a second, so it sees the narrowest and the widest screen. */
+async function check(page, width) {
+  const found = await page.evaluate(findCutText, ".hidden, .skip, thead");
+  return width === 390 || width === 1920 ? [...found, ...(await breaches(page))] : found;
+}
+
 async function look(browser, colorScheme, width) {
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
   const page = await context.newPage();
   const findings = [];
   page.on("pageerror", (e) => findings.push(`error: ${e}`));
   page.on("console", (m) => m.type() === "error" && findings.push(`console: ${m.text()}`));
-  await stub(page, answers());
+  const given = answers();
+  await stub(page, given);
   await page.goto(url);
   await shown(page, "Overview");
   for (const name of sections) {
     await openSection(page, name);
-    const found = await page.evaluate(findCutText, ".hidden, .skip, thead");
-    if (width === 390 || width === 1920) {
-      found.push(...(await breaches(page)));
-    }
+    const found = await check(page, width);
     const { ran, made, text } = await page.evaluate(() => ({
       ran: globalThis.ran !== undefined,
       made: document.querySelectorAll("main img, main script, main svg").length,
@@ -124,10 +128,20 @@ async function look(browser, colorScheme, width) {
       found.push(`the peer's text isn't shown as it came: ${text.slice(0, 2000)}`);
     }
     findings.push(...found.map((f) => `${name}: ${f}`));
-    if (argument !== undefined) {
+    if (argument) {
       await page.screenshot({ path: join(argument, `${colorScheme}-${width}-${name}.png`), fullPage: name !== "failures" });
     }
   }
+  await openSection(page, "calls");
+  await page.locator("tr", { hasText: "evil-0" }).locator("button").press("Enter");
+  findings.push(...(await check(page, width)).map((f) => `the question: ${f}`));
+  if (argument) {
+    await page.screenshot({ path: join(argument, `${colorScheme}-${width}-question.png`) });
+  }
+  await page.keyboard.press("Escape");
+  given.status = { error: "no status" }; // which the page can't show
+  await page.locator("#trouble button").waitFor();
+  findings.push(...(await check(page, width)).map((f) => `in trouble: ${f}`));
   await context.close();
   return findings.map((f) => `${colorScheme} ${width}: ${f}`);
 }
@@ -153,6 +167,15 @@ async function life(browser) {
 
   await page.goto(`${url}#calls?order=waiting`);
   await shown(page, "Open calls");
+  const refused = await page.evaluate(() => {
+    try {
+      document.getElementById("said").innerHTML = "<b>text</b>";
+    } catch {
+      return true;
+    }
+    return false;
+  });
+  want("the policy lets a text become elements", refused);
   let got = await settled(20_000);
   want(`a section asks for ${got}`, new Set(got).size === 2 && got.includes("calls") && got.includes("status") && got.length >= 8);
 
@@ -180,7 +203,7 @@ async function life(browser) {
   want(`without an answer, the page asks ${got.length} times in two minutes`, 3 <= got.length && got.length <= 8);
   want(
     `without an answer, it says ${await text("#trouble")}`,
-    /doesn't answer: there is no connection\. What you see is from .* asks again in 30 s/.test(await text("#trouble")),
+    /No data from culvert: there is no connection\. What you see is from .* asks again in 30 s/.test(await text("#trouble")),
   );
   want("without an answer, the calls are gone", (await page.locator("tbody tr").count()) > 10);
   given.status = status;
@@ -240,8 +263,12 @@ async function stop(browser) {
   const said = await page.locator("#said").textContent();
   await page.locator('nav a[href="#failures"]').press("Enter");
   await page.locator("td", { hasText: argument }).first().waitFor();
+  const failures = await page.locator("#content").innerText();
+  await page.locator('nav a[href="#limits"]').press("Enter");
+  await page.locator("td", { hasText: "http://" }).first().waitFor();
+  const limits = await page.locator("#content").innerText();
   const ran = await page.evaluate(() => globalThis.ran !== undefined);
-  return { asked, said, failures: await page.locator("#content").innerText(), ran };
+  return { asked, said, failures, limits, ran };
 }
 
 const browser = await launch();

@@ -179,19 +179,22 @@ const patience = 10_000; // ms, far more than culvert needs
 
 /** Asks for JSON below the page's own URL. */
 export async function get<T>(path: string, signal: AbortSignal): Promise<T> {
-  const response = await ask(path, { headers: { accept: "application/json" } }, signal);
-  return (await response.json()) as T;
+  const text = await ask(path, { headers: { accept: "application/json" } }, signal);
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    throw new Error(`the answer to ${path} is no JSON`);
+  }
 }
 
 /** Changes something, and resolves to the answer's text. */
-export async function change(method: "POST" | "PUT", path: string, body?: string): Promise<string> {
-  const response = await ask(path, { method, headers: { "culvert-admin": "1" }, ...(body === undefined ? {} : { body }) });
-  return response.text();
-}
+export const change = (method: "POST" | "PUT", path: string, body?: string) =>
+  ask(path, { method, headers: { "culvert-admin": "1" }, ...(body === undefined ? {} : { body }) });
 
-async function ask(path: string, init: RequestInit, signal?: AbortSignal) {
+async function ask(path: string, init: RequestInit, signal?: AbortSignal): Promise<string> {
   const late = AbortSignal.timeout(patience);
   let response: Response;
+  let text: string;
   try {
     response = await fetch(path, {
       ...init,
@@ -199,17 +202,18 @@ async function ask(path: string, init: RequestInit, signal?: AbortSignal) {
       redirect: "error",
       signal: signal ? AbortSignal.any([signal, late]) : late,
     });
-  } catch (e) {
-    throw late.aborted ? new Error(`no answer in ${patience / 1000} s`) : signal?.aborted ? e : new Error("there is no connection");
+    text = await response.text();
+  } catch {
+    throw new Error(late.aborted ? `no answer in ${patience / 1000} s` : "there is no connection");
   }
   if (!response.ok) {
-    const text = (await response.text())
+    const line = text
       .slice(0, 400)
       .trim()
       .replace(/^culvert: /, "");
-    throw new Error(text || `HTTP status ${response.status}`);
+    throw new Error(line || `HTTP status ${response.status}`);
   }
-  return response;
+  return text;
 }
 
 /** What an error says. */

@@ -126,8 +126,9 @@ export function callsView(stop: (c: Call) => void): View {
     async look(signal) {
       const calls = await get<Calls>(`calls?${parameters}`, signal);
       showWaiting(calls.waiting, calls.open);
-      const [shown, of] = [calls.calls.length, calls.matching];
-      show(summary, `${shown < of ? `The first ${count(shown)} of ${count(of)}` : count(of)} of ${plural(calls.open, "open call")}.`);
+      const [listed, matching, open] = [calls.calls.length, calls.matching, plural(calls.open, "open call")];
+      const of = matching < calls.open ? `${count(matching)} of ${open}` : open;
+      show(summary, listed < matching ? `The first ${count(listed)} of ${of}.` : `${of}.`);
       list.update(calls.calls, calls.at);
     },
   };

@@ -116,7 +116,7 @@ function showTrouble(trouble: Trouble | undefined) {
     find("trouble"),
     trouble
       ? [
-          `culvert doesn't answer: ${says(trouble.error)}.${then} The page asks again in ${duration(trouble.wait / 1000)}. `,
+          `No data from culvert: ${says(trouble.error)}.${then} The page asks again in ${duration(trouble.wait / 1000)}. `,
           { text: "Ask now", press: again },
         ]
       : "",

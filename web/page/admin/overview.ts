@@ -48,7 +48,7 @@ export function overview(stop: (c: Call) => void): View {
       const failures = await get<Failures>("failures", signal);
       const certificates = await get<Certificates>("certificates", signal);
       const connections = await get<Connections>("connections", signal);
-      const { routes, window_seconds: window } = await get<Routes>("routes", signal);
+      const { routes } = await get<Routes>("routes", signal);
       showFindings(findings({ status, calls, backends, memory, limits, failures, certificates }));
       const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
       const ended = sum(routes.map((r) => r.calls_per_second));
@@ -56,12 +56,14 @@ export function overview(stop: (c: Call) => void): View {
       figures.update([
         ["Open calls", { text: count(calls.open), to: "#calls" }],
         ["Connections", { text: count(sum(connections.connections.map((c) => c.open))), to: "#connections" }],
-        [`Calls, in ${duration(window)}`, { text: rate(ended), to: "#routes" }],
+        ["Calls", { text: rate(ended), to: "#routes" }],
         ["Errors", { text: rate(sum(routes.map((r) => r.errors_per_second))), to: "#routes" }],
         ["Mean duration", { text: ended > 0 ? duration(mean) : "–", to: "#routes" }],
         ["Memory", { text: bytes(memory.held_bytes), to: "#memory" }],
       ]);
-      waiting.update(calls.calls.filter((c) => c.waits_for !== "").slice(0, most), calls.at);
+      const longest = calls.calls.filter((c) => c.waits_for !== "").slice(0, most);
+      waiting.element.hidden = longest.length === 0;
+      waiting.update(longest, calls.at);
     },
   };
 }

@@ -3,7 +3,7 @@
 import { type Call, change, says } from "./api.js";
 import { h } from "./dom.js";
 import { duration } from "./format.js";
-import { facts, way, who } from "./view.js";
+import { facts, who } from "./view.js";
 
 /** Makes the dialog. tell says what became of the call. */
 export function stopDialog(tell: (text: string, failed: boolean) => void, after: () => void) {
@@ -47,7 +47,7 @@ export function stopDialog(tell: (text: string, failed: boolean) => void, after:
       ["ID", call.id],
       ["Age", duration(Math.floor(call.age_seconds))],
       ["Client", who(call)],
-      ["Backend", way(call.route, call.backend)],
+      ["Backend", call.backend || call.route || "–"],
     ]);
     dialog.showModal();
     cancel.focus();
