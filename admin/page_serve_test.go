@@ -59,7 +59,7 @@ func TestPageHasAPolicy(t *testing.T) {
 
 // TestPageIsSmallAndOffline: the page names no other host, and its program stays small.
 func TestPageIsSmallAndOffline(t *testing.T) {
-	elsewhere := regexp.MustCompile(`(https?:|["'(])//[^ "'`+"`"+`)]+|innerHTML|insertAdjacentHTML| style=`)
+	elsewhere := regexp.MustCompile(`(https?:|["'(])//[^ "')]+|innerHTML|insertAdjacentHTML| style=`)
 	for name, most := range map[string]int{"index.html": 4 << 10, "page.css": 16 << 10, "page.js": 40 << 10, "icon.svg": 1 << 10} {
 		text, err := pageFiles.ReadFile("page/" + name)
 		if err != nil {

@@ -70,7 +70,8 @@ func TestAdminPageAsksForWhatIsSeen(t *testing.T) {
 	wantNoFindings(t, "life", url)
 }
 
-// A person stops a call with the keyboard alone, and reads what peers wrote as text.
+// A person stops a call and sets the log's level with the keyboard alone, and reads what peers
+// wrote as text.
 func TestAdminPageStopsACall(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
@@ -125,13 +126,15 @@ func TestAdminPageStopsACall(t *testing.T) {
 	if e := (<-ended)[0]; !e.is(codes.Aborted, "STOPPED") {
 		t.Errorf("the call got %v, want ABORTED with STOPPED", e)
 	}
-	if answer, err := http.Get(url + "calls?id=" + id); err != nil { //nolint:noctx // a test's own address
-		t.Error(err)
-	} else {
-		text, _ := io.ReadAll(answer.Body) // the status says enough
-		_ = answer.Body.Close()
-		if !strings.Contains(string(text), `"open":1,"matching":0`) {
-			t.Errorf("culvert has %s, want the other call only", text)
+	for path, want := range map[string]string{"calls?id=" + id: `"open":1,"matching":0`, "log-level": "debug\n"} {
+		answer, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close() // it was only read
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: got %q, %v; want %q", path, text, err, want)
 		}
 	}
 }

@@ -77,11 +77,12 @@ function answers() {
   return golden;
 }
 
-/** Lets the page have these answers. asked has each path that it asks for. */
-async function stub(page, given, asked = []) {
+/** Lets the page have these answers. asked and queries have what it asks for. */
+async function stub(page, given, asked = [], queries = []) {
   for (const path of paths) {
     await page.route(new RegExp(`/${path}(\\?.*)?$`), async (route) => {
       asked.push(path);
+      queries.push(new URL(route.request().url()).search);
       const answer = given[path];
       await (answer === undefined ? route.abort() : route.fulfill({ json: answer }));
     });
@@ -153,7 +154,8 @@ async function life(browser) {
   await page.clock.install();
   const given = answers();
   const asked = [];
-  await stub(page, given, asked);
+  const queries = [];
+  await stub(page, given, asked, queries);
   const settled = async (ms) => {
     asked.length = 0;
     for (let passed = 0; passed < ms; passed += 500) {
@@ -220,6 +222,23 @@ async function life(browser) {
   await settled(5000);
   want("the focus is lost when its row goes", await page.evaluate(() => document.activeElement.closest("tbody tr") !== null));
 
+  await button("call-1").press("Enter");
+  await page.locator("dialog .danger").press("Enter");
+  await page.locator("#said:not(:empty)").waitFor(); // culvert itself has no such call
+  want(`an end that fails: ${await text("#said")}`, /call-1 isn't stopped: no open call has this id/.test(await text("#said")));
+
+  queries.length = 0;
+  await page.locator("#field").selectOption("peer");
+  await page.locator("#filter").fill("192.0.2.7 & more");
+  await page.locator("#filter").press("Enter");
+  await page.locator(".chips a", { hasText: "client doesn't read" }).press("Enter");
+  await settled(5000);
+  await page.locator("#order").selectOption("memory");
+  await settled(5000);
+  for (const query of ["peer=192.0.2.7+%26+more", "waits_for=client", "order=memory"]) {
+    want(`the last query is ${queries.at(-1) || queries.at(-2)}, not with ${query}`, queries.slice(-2).join("").includes(query));
+  }
+
   given.status = { ...status, version: "v9" };
   await settled(5000);
   want("another version isn't told", (await text("#program")).includes("reload this page"));
@@ -267,6 +286,12 @@ async function stop(browser) {
   await page.locator('nav a[href="#limits"]').press("Enter");
   await page.locator("td", { hasText: "http://" }).first().waitFor();
   const limits = await page.locator("#content").innerText();
+  await page.locator('nav a[href="#configuration"]').press("Enter");
+  await tabTo(page.locator("#level"), "the log's level");
+  await page.keyboard.type("debug"); // selects it
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.locator("#said", { hasText: "The level of the log is debug" }).waitFor();
   const ran = await page.evaluate(() => globalThis.ran !== undefined);
   return { asked, said, failures, limits, ran };
 }
