@@ -70,6 +70,13 @@ func TestAdminPageAsksForWhatIsSeen(t *testing.T) {
 	wantNoFindings(t, "life", url)
 }
 
+// The page leads to the form for the token when the session has ended, and can end it.
+func TestAdminPageEndsItsSession(t *testing.T) {
+	t.Parallel()
+	_, url := startWithAdmin(t, "127.0.0.1:1")
+	wantNoFindings(t, "session", url)
+}
+
 // A person stops a call and sets the log's level with the keyboard alone, and reads what peers
 // wrote as text.
 func TestAdminPageStopsACall(t *testing.T) {

@@ -3,6 +3,7 @@
 //   node admin.js looks URL [DIRECTORY]  looks at each section, with answers that this program makes: hostile texts, much
 //                                        that is wrong. With a directory, it writes pictures.
 //   node admin.js life URL               what the page asks for, and when
+//   node admin.js session URL            what the page does about a session that has ended, and ends one
 //   node admin.js stop URL ID            stops a call of culvert's with the keyboard
 //
 // It prints a JSON array of findings; stop prints what the page showed.
@@ -249,6 +250,48 @@ async function life(browser) {
   return findings;
 }
 
+/** The page where culvert has TLS and a token: it leads to the form when the session has ended, and ends it if asked. */
+async function session(browser) {
+  const findings = [];
+  const page = await browser.newPage();
+  const visits = [];
+  let posted = "";
+  await page.route("https://culvert.example/**", async (route) => {
+    const request = route.request();
+    const path = new URL(request.url()).pathname.slice(1);
+    if (request.isNavigationRequest()) {
+      visits.push(path);
+    }
+    if (path === "logout") {
+      posted = `${request.method()} ${request.headers()["culvert-admin"]}`;
+      await route.fulfill({ status: 204 });
+      return;
+    }
+    const { accept } = request.headers();
+    await route.fulfill({ response: await route.fetch({ url: url + path, headers: { accept } }) }); // without the origin
+  });
+  const given = answers();
+  await stub(page, given);
+  await page.goto("https://culvert.example/#calls");
+  await shown(page, "Open calls");
+  await page.route("**/status", (route) => route.fulfill({ status: 401, body: "culvert: the admin address wants its token\n" }));
+  await page.locator("#trouble a", { hasText: "Log in" }).press("Enter");
+  await page.waitForURL("https://culvert.example/");
+  await page.unroute("**/status");
+  await stub(page, given);
+  await shown(page, "Overview");
+  await page.locator("#logout").press("Enter");
+  await page.waitForResponse((r) => r.request().isNavigationRequest());
+  if (posted !== "POST 1" || visits.length !== 3) {
+    findings.push(`the page sent ${posted}, and went to ${visits.join(", ")}`);
+  }
+  await page.goto(url);
+  if (await page.locator("#logout").isVisible()) {
+    findings.push("without TLS, a session can be ended");
+  }
+  return findings;
+}
+
 /** Stops the call with the keyboard alone, and returns what the page showed. */
 async function stop(browser) {
   const page = await browser.newPage();
@@ -305,7 +348,7 @@ try {
       result.push(...(await Promise.all([390, 768, 1280, 1920].map((width) => look(browser, colorScheme, width)))).flat());
     }
   } else {
-    result = await { life, stop }[command](browser);
+    result = await { life, session, stop }[command](browser);
   }
   console.log(JSON.stringify(result));
 } finally {

@@ -211,10 +211,19 @@ async function ask(path: string, init: RequestInit, signal?: AbortSignal): Promi
       .slice(0, 400)
       .trim()
       .replace(/^culvert: /, "");
-    throw new Error(line || `HTTP status ${response.status}`);
+    throw new Error(line || `HTTP status ${response.status}`, { cause: response.status });
   }
   return text;
 }
+
+/** Ends the session, if there is one. */
+export async function logOut(): Promise<void> {
+  // The answer leads to the form for the token, which only a visit can show.
+  await fetch("logout", { method: "POST", headers: { "culvert-admin": "1" }, redirect: "manual", signal: AbortSignal.timeout(patience) });
+}
+
+/** Reports whether culvert wants its token. */
+export const wantsToken = (error: unknown) => error instanceof Error && error.cause === 401;
 
 /** What an error says. */
 export const says = (error: unknown) => (error instanceof Error ? error.message : String(error));

@@ -1,6 +1,6 @@
 // The page of the admin address: one section at a time, which asks while it is seen. Texts of peers become text nodes only.
 
-import { get, type Status, says } from "./api.js";
+import { get, logOut, type Status, says, wantsToken } from "./api.js";
 import { callsView } from "./calls.js";
 import { configurationView } from "./configuration.js";
 import { find, h, type Part, show } from "./dom.js";
@@ -111,6 +111,10 @@ function showProgram(s: Status) {
 function showTrouble(trouble: Trouble | undefined) {
   show(find("state"), trouble ? "No answer" : "Live");
   find("state").className = trouble ? "bad" : "ok";
+  if (trouble && wantsToken(trouble.error)) {
+    show(find("trouble"), ["culvert wants its token: the session has ended. ", { text: "Log in", to: "." }]);
+    return;
+  }
   const then = answered ? ` What you see is from ${clock(answered, answered)}.` : "";
   show(
     find("trouble"),
@@ -122,6 +126,16 @@ function showTrouble(trouble: Trouble | undefined) {
       : "",
   );
 }
+
+// culvert has a token wherever it has TLS.
+const logout = find<HTMLButtonElement>("logout");
+logout.hidden = location.protocol !== "https:";
+logout.addEventListener("click", () => {
+  logOut().then(
+    () => location.assign("."),
+    () => tell("The session goes on: culvert doesn't answer.", true),
+  );
+});
 
 const pause = find<HTMLButtonElement>("pause");
 pause.addEventListener("click", () => {
