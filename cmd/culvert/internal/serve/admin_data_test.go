@@ -78,6 +78,7 @@ func begin(t *testing.T, address, method, id string) grpc.ClientStream {
 // TestAdminShowsOpenCalls: in each order, by each filter, and one less after a stop.
 func TestAdminShowsOpenCalls(t *testing.T) {
 	p, address, log := newWatchedProgram(t)
+	all := admin.CallQuery{Order: "age", Limit: 10}
 	streams := map[string]grpc.ClientStream{}
 	for i, id := range []string{"one", "two", "three"} {
 		streams[id] = begin(t, address, "/shop.v1.Orders/"+id, id)
@@ -86,8 +87,13 @@ func TestAdminShowsOpenCalls(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		parts.Poll(t, func() string { // the order of ages is that of their arrival
+			if open := p.openCalls(all).Open; open != i+1 {
+				return fmt.Sprintf("%d calls are open, want %d", open, i+1)
+			}
+			return ""
+		})
 	}
-	all := admin.CallQuery{Order: "age", Limit: 10}
 	parts.Poll(t, func() string {
 		got := p.openCalls(all)
 		if got.Matching != 3 || got.Waiting.Answer != 3 || slices.ContainsFunc(got.Calls, func(c admin.Call) bool { return c.MessagesIn == 0 }) {
