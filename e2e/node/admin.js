@@ -280,8 +280,7 @@ async function session(browser) {
   await page.unroute("**/status");
   await stub(page, given);
   await shown(page, "Overview");
-  await page.locator("#logout").press("Enter");
-  await page.waitForResponse((r) => r.request().isNavigationRequest());
+  await Promise.all([page.waitForEvent("load"), page.locator("#logout").press("Enter")]);
   if (posted !== "POST 1" || visits.length !== 3) {
     findings.push(`the page sent ${posted}, and went to ${visits.join(", ")}`);
   }
