@@ -232,6 +232,7 @@ async function life(browser) {
   await page.locator("#field").selectOption("peer");
   await page.locator("#filter").fill("192.0.2.7 & more");
   await page.locator("#filter").press("Enter");
+  await page.locator('.chips a[href*="peer="]').first().waitFor();
   await page.locator(".chips a", { hasText: "client doesn't read" }).press("Enter");
   await settled(5000);
   await page.locator("#order").selectOption("memory");

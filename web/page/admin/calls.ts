@@ -91,7 +91,9 @@ export function callsView(stop: (c: Call) => void): View {
   const summary = h("p", { class: "soft" });
   const list = table<Call>("Open calls", "No call is open that the filter selects.", callKey, columns(stop));
 
-  function showWaiting(waiting: Waiting, open: number) {
+  let last: { waiting: Waiting; open: number } | undefined; // what culvert said
+
+  function showWaiting({ waiting, open }: { waiting: Waiting; open: number }) {
     const chosen = parameters.get("waits_for") ?? "";
     const kinds: [string, string, number][] = [["", "all", open]];
     for (const [kind, n] of Object.entries(waiting)) {
@@ -122,10 +124,14 @@ export function callsView(stop: (c: Call) => void): View {
       const [name, value] = [...given].find(([name]) => name in fields) ?? ["method", ""];
       field.value = name;
       text.value = value;
+      if (last !== undefined) {
+        showWaiting(last); // its links keep the new parameters
+      }
     },
     async look(signal) {
       const calls = await get<Calls>(`calls?${parameters}`, signal);
-      showWaiting(calls.waiting, calls.open);
+      last = calls;
+      showWaiting(calls);
       const [listed, matching, open] = [calls.calls.length, calls.matching, plural(calls.open, "open call")];
       const of = matching < calls.open ? `${count(matching)} of ${open}` : open;
       show(summary, listed < matching ? `The first ${count(listed)} of ${of}.` : `${of}.`);
