@@ -45,7 +45,7 @@ type Configuration struct {
 // Handler serves the pages to the callers that the guard lets pass.
 func (c *Control) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", c.list)
+	c.servePage(mux)
 	mux.HandleFunc("GET /config", c.showConfiguration)
 	mux.HandleFunc("GET /log-level", c.showLevel)
 	mux.HandleFunc("PUT /log-level", c.setLevel)

@@ -2,8 +2,8 @@
 // a supervisor over HTTP, and health_grpc.go over gRPC; both only read. control.go
 // answers an operator on the same host, and control_guard.go refuses everybody else.
 // data.go has what the operator's programs read as JSON, data_pages.go serves it, and
-// text.go bounds and escapes the text of peers in it. The package uses the state and the
-// functions that it is given.
+// text.go bounds and escapes the text of peers in it. page.go serves a page to browsers
+// that shows it. The package uses the state and the functions that it is given.
 package admin
 
 //go:generate go test -count=1 -run "^(TestDataIsGolden|TestGeneratedPage)$" . -update

@@ -5,13 +5,11 @@
 //
 // It prints a JSON array with an object for each look: its name and its findings.
 // With a directory, it also writes a picture of the whole page for each look.
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { launch } from "../node/browser.js";
+import { breaches, findCutText } from "../node/look.js";
 
 const [url, directory] = process.argv.slice(2);
-const axe = readFileSync(createRequire(new URL("../node/package.json", import.meta.url)).resolve("axe-core/axe.min.js"), "utf8");
 const command = "culvert serve --backend localhost:9000 --allow-origin http://localhost:5173";
 const question = "What time is it, and how big is my window?";
 
@@ -34,13 +32,13 @@ async function look(browser, colorScheme, width) {
 
   /** Checks the page in one of its states. */
   async function check(state, rules = true) {
-    findings.push(...(await page.evaluate(findCutText)).map((text) => `${state}: ${text}`));
+    // A preview is the beginning of what its line opens to; bytes scroll, 16 a line.
+    const cut = await page.evaluate(findCutText, ".sr-only, summary > .preview, .hex");
+    findings.push(...cut.map((text) => `${state}: ${text}`));
     if (!rules) {
       return; // axe-core takes a second, and has seen all parts of this state
     }
-    await page.evaluate(axe);
-    const { violations } = await page.evaluate(() => globalThis.axe.run());
-    findings.push(...violations.flatMap((v) => v.nodes.map((n) => `${state}: axe: ${v.id}: ${n.html.slice(0, 200)}: ${n.failureSummary}`)));
+    findings.push(...(await breaches(page)).map((text) => `${state}: ${text}`));
   }
 
   /** Presses Tab until the element has the focus, which has to be visible. */
@@ -184,50 +182,6 @@ async function look(browser, colorScheme, width) {
   }
   await context.close();
   return { name, findings };
-}
-
-/** Runs in the page: returns each text that doesn't fit where it stands. */
-function findCutText() {
-  const found = [];
-  const { scrollWidth } = document.documentElement;
-  if (scrollWidth > innerWidth) {
-    found.push(`the page scrolls horizontally: ${scrollWidth} of ${innerWidth} pixels`);
-  }
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const text = texts.currentNode;
-    const parent = text.parentElement;
-    // A preview is the beginning of what its line opens to; bytes scroll, 16 a line.
-    if (text.data.trim() === "" || !parent.checkVisibility() || parent.closest(".sr-only, summary > .preview, .hex, noscript, script")) {
-      continue;
-    }
-    const range = document.createRange();
-    range.selectNodeContents(text);
-    const box = range.getBoundingClientRect();
-    const report = (what) => found.push(`${what}: "${text.data.trim().slice(0, 60)}" (${parent.className || parent.localName})`);
-    if (box.left < -0.5 || box.right > innerWidth + 0.5) {
-      report("beyond the edge of the screen");
-    }
-    for (let e = parent; e !== document.body; e = e.parentElement) {
-      const style = getComputedStyle(e);
-      if (style.display === "inline" || style.display === "contents") {
-        continue;
-      }
-      const outer = e.getBoundingClientRect();
-      if (box.left < outer.left - 1 || box.right > outer.right + 1) {
-        report(`beside its box ${e.className || e.localName}`);
-        break;
-      }
-      if (style.overflowY === "auto" || style.overflowY === "scroll") {
-        break; // the rest is reached by scrolling
-      }
-      if (box.top < outer.top - 2 || box.bottom > outer.bottom + 2) {
-        report(`above or below its box ${e.className || e.localName}`);
-        break;
-      }
-    }
-  }
-  return found;
 }
 
 const browser = await launch();
