@@ -39,6 +39,7 @@ var checks = []func(*Loaded){
 	checkHealthListen,
 	checkDependsOn,
 	checkAdminListen,
+	checkAdminAccess,
 	checkListeners,
 	checkHTTPListen,
 	checkACME,
