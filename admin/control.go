@@ -15,7 +15,8 @@ import (
 )
 
 // Control serves the admin address: pages for operators, who may also change the log
-// level and drain. Every field is required. control_guard.go decides who is an operator.
+// level and drain. Every field but Access is required. control_guard.go and access.go decide
+// who is an operator.
 type Control struct {
 	Log           *slog.Logger
 	Level         *slog.LevelVar // of the log
@@ -25,6 +26,7 @@ type Control struct {
 	Problems      func() []string // that don't keep culvert from serving
 	Drain         *Drain
 	Data          Data
+	Access        *Access // nil: programs on this host, without a token
 }
 
 // A Configuration is what culvert runs with, and what became of the newest file.
@@ -60,7 +62,7 @@ func (c *Control) Handler() http.Handler {
 		mux.Handle("GET /debug/pprof/"+p.Name(), short(pprof.Handler(p.Name())))
 	}
 	c.serveData(mux)
-	return guard(mux)
+	return guard(mux, c.Access)
 }
 
 // maxSeconds bounds the duration of a profile.
@@ -82,8 +84,11 @@ func short(profile http.Handler) http.Handler {
 
 // Server returns an http.Server for the pages, with bounds on what a caller can hold.
 func (c *Control) Server() *http.Server {
+	one := new(http.Protocols)
+	one.SetHTTP1(true) // over TLS, too: HTTP/2 would have more states before the token
 	return &http.Server{
 		Handler:           closing(c.Handler()),
+		Protocols:         one,
 		ReadHeaderTimeout: 5 * time.Second,  // ReadTimeout would end a profile; guard bounds bodies
 		WriteTimeout:      30 * time.Second, // package pprof adds the duration of a profile
 		IdleTimeout:       time.Minute,
@@ -94,6 +99,12 @@ func (c *Control) Server() *http.Server {
 
 func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 	at := "http://" + r.Host
+	if r.TLS != nil {
+		at = "https://" + r.Host
+	}
+	if c.Access.wantsToken() {
+		at = "-H 'Authorization: Bearer TOKEN' " + at
+	}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "unix" {
 		at = "--unix-socket PATH " + at
 	}

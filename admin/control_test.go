@@ -143,7 +143,7 @@ func TestAdminRequestsAreBounded(t *testing.T) {
 	h := guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		began <- struct{}{}
 		<-hold
-	}))
+	}), nil)
 	var running sync.WaitGroup
 	for range maxRequests {
 		running.Go(func() { ask(t, h, "GET", "/", "", nil) })

@@ -40,6 +40,7 @@ var checks = []func(*Loaded){
 	checkHealthListen,
 	checkDependsOn,
 	checkAdminListen,
+	checkAdminAccess,
 	checkListeners,
 	checkHTTPListen,
 	checkACME,

@@ -188,6 +188,31 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"the admin address on the port of the redirect", "tls: {self_signed: true, http_listen: 127.0.0.1:9902}\nadmin: {listen: 127.0.0.1:9902}", []string{
 			"proxy.yaml:2: admin.listen: … tls.http_listen … --admin off",
 		}, nil},
+		{"an admin address for other hosts", "admin: {listen: ':9902'}", []string{
+			"proxy.yaml:1: admin.listen: … other hosts … admin.tls.cert and admin.tls.key … admin.hosts … admin.token … openssl … \"127.0.0.1:9902\" … unix:/run/culvert/admin.sock … --admin",
+		}, nil},
+		{"an admin address by name, without a key", "admin: {listen: 'a.example:9902', hosts: [a.example], tls: {cert: a.pem}, token: ./token}", []string{
+			"proxy.yaml:1: admin.listen: … other hosts … admin.tls.cert and admin.tls.key … \"127.0.0.1:9902\"",
+		}, nil},
+		{"an admin address for other hosts, with all", "admin: {listen: '10.0.0.1:9902', hosts: [a.example], tls: {cert: a.pem, key: b.pem}, token: ./token}", nil, nil},
+		{"the admin address with half of a pair", "admin: {tls: {cert: a.pem}}", []string{
+			"proxy.yaml:1: admin.tls.cert: … private key: set admin.tls.key",
+		}, nil},
+		{"names of the admin address without a token", "admin: {hosts: [a.example]}", []string{
+			"proxy.yaml:1: admin.hosts: … admin.token",
+		}, nil},
+		{"a token in place of its file", "admin: {token: 0123456789abcdef}", []string{
+			"proxy.yaml:1: admin.token: looks like the token itself, … path, such as /etc/culvert/admin.token",
+		}, nil},
+		{"keys that an admin socket doesn't need", "admin:\n  listen: unix:/run/a\n  hosts: [a.example]\n  token: ./t\n  tls: {cert: a.pem, key: b.pem}", []string{
+			"proxy.yaml:5: admin.tls.cert: … unix socket … --admin",
+			"proxy.yaml:3: admin.hosts: … unix socket",
+			"proxy.yaml:4: admin.token: … unix socket",
+		}, nil},
+		{"keys of an admin address that is off", "admin: {listen: 'off', hosts: [a.example], tls: {cert: a.pem}}", nil, nil},
+		{"one name for clients and the admin address", "hosts: ['A.example:8443']\nadmin: {hosts: [a.example], token: ./t}", nil, []string{
+			"proxy.yaml:2: admin.hosts: … cookie … own",
+		}},
 		{"the default admin address on the port of clients", "listen: 127.0.0.1:9902", nil, nil},
 		{"a spread beyond the drain", "drain_timeout: 3s\ndrain_spread: 4s", []string{
 			"proxy.yaml:2: drain_spread: … drain_timeout … --drain-timeout",

@@ -62,7 +62,7 @@ var (
 		"listen address":    {"address or unix socket", ":8080", "", parseListenAddress},
 		"listener name":     {"name", "public", "", text(orEmpty(checkListenerName))},
 		"backend name":      {"name", "orders", "", text(checkListenerName)},
-		"admin address":     {"loopback address, unix socket or off", "127.0.0.1:9902", "", parseAdminAddress},
+		"admin address":     {"address, unix socket or off", "127.0.0.1:9902", "", parseAdminAddress},
 		"optional address":  {"address or off", "127.0.0.1:9901", "", parseOptionalAddress},
 		"target":            {"backend address", "localhost:9000", "", text(orEmpty(checkTarget))},
 		"origin":            {"origin", "https://app.example.com", "", text(checkOrigin)},

@@ -51,15 +51,10 @@ func TestValuesByKind(t *testing.T) {
 		"optional address":       {"health.listen", []string{"", "off", ":9901"}, map[string]string{"no": `port … "no:8080"`}},
 		"admin address": {
 			"admin.listen",
-			[]string{"", "off", "127.0.0.1:9902", "127.1.2.3:0", "[::1]:9902", "localhost:9902", "unix:/run/culvert/admin.sock", "unix:///run/culvert/admin.sock"},
+			[]string{"", "off", "127.0.0.1:9902", "127.1.2.3:0", "[::1]:9902", "localhost:9902", ":9902", "10.0.0.1:9902", "unix:/run/culvert/admin.sock", "unix:///run/culvert/admin.sock"},
 			map[string]string{
-				"9902":           `colon … ":9902"`,
-				":9902":          `other hosts … "127.0.0.1:9902"`,
-				"0.0.0.0:9902":   `other hosts … "127.0.0.1:9902"`,
-				"[::]:9902":      `other hosts … "127.0.0.1:9902"`,
-				"10.0.0.1:9902":  `loopback … "127.0.0.1:9902" … "unix:/run/culvert/admin.sock"`,
-				"a.example:9902": `loopback … "127.0.0.1:9902" … "unix:/run/culvert/admin.sock"`,
-				"unix:admin":     `root … "unix:/run/culvert.sock"`,
+				"9902":       `colon … ":9902"`,
+				"unix:admin": `root … "unix:/run/culvert.sock"`,
 			},
 		},
 		"backend address": {

@@ -132,20 +132,35 @@ func (s *source) load(file string, w world) (*Loaded, error) {
 	return l, l.check()
 }
 
-// LoadKey is Load for one key with a single value; the other keys have their
+// LoadKeys is Load for some keys with a single value; the other keys have their
 // defaults. It ignores mistakes in other keys, because they don't matter to a
-// caller that needs only this one.
-func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
+// caller that needs only these. It reads the file once. If it can't, and needs the
+// file only for keys after the first one, these have their defaults.
+func LoadKeys(names []string, file string, flags map[string]any) (*Loaded, error) {
 	file = cmp.Or(file, os.Getenv(FileVariable))
 	l := &Loaded{Config: Defaults(), File: file, origins: map[string]origin{}}
-	k := fileKeys.byPath[name]
 	doc, errs := readFile(Options{}, file, world{lookup: os.LookupEnv, read: readBounded})
-	o, set := originOf(k, file, doc, flags)
+	for i, name := range names {
+		unreadable := errs
+		if i > 0 && len(doc.lines) == 0 {
+			unreadable = nil
+		}
+		if err := l.loadKey(name, doc, unreadable, flags); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+// loadKey sets one key. errs are the mistakes in the file.
+func (l *Loaded) loadKey(name string, doc document, errs []error, flags map[string]any) error {
+	k := fileKeys.byPath[name]
+	o, set := originOf(k, l.File, doc, flags)
 	switch {
 	case !set && len(errs) > 0 && len(doc.lines) == 0: // the file can't be read, so it may set the key
-		return l, errors.Join(errs...)
+		return errors.Join(errs...)
 	case !set:
-		return l, nil
+		return nil
 	}
 	l.origins[name] = o
 	text, given := flags[name].(string)
@@ -153,15 +168,15 @@ func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
 	case o.inFile:
 		var ok bool
 		if text, ok = doc.value(name); !ok {
-			return l, errors.Join(errs...)
+			return errors.Join(errs...)
 		}
 	case !given:
 		text = os.Getenv(k.Env)
 	}
 	if err := k.Check(text); err != nil {
-		return l, l.Errorf(name, "%w", err)
+		return l.Errorf(name, "%w", err)
 	}
-	return l, k.set(reflect.ValueOf(&l.Config).Elem(), text)
+	return k.set(reflect.ValueOf(&l.Config).Elem(), text)
 }
 
 func readFile(o Options, file string, w world) (document, []error) {

@@ -2,9 +2,9 @@ package config
 
 import "testing"
 
-// TestLoadKey: one key has the source that Load would choose, and mistakes in
+// TestLoadKeys: one key has the source that Load would choose, and mistakes in
 // other keys don't matter.
-func TestLoadKey(t *testing.T) {
+func TestLoadKeys(t *testing.T) {
 	const key = "health.listen"
 	for name, c := range map[string]struct {
 		file, variable string
@@ -31,7 +31,7 @@ func TestLoadKey(t *testing.T) {
 			t.Setenv("CULVERT_LIMITS_CALLS", "many")
 			t.Setenv("CULVERT_HEALTH_LISTEN", c.variable)
 			writeHere(t, "p.yaml", c.file)
-			l, err := LoadKey(key, "p.yaml", c.flags)
+			l, err := LoadKeys([]string{key, "admin.token"}, "p.yaml", c.flags)
 			switch {
 			case c.err != "" && (err == nil || !says(err.Error(), c.err)):
 				t.Errorf("got %v, want %s", err, c.err)
@@ -41,5 +41,17 @@ func TestLoadKey(t *testing.T) {
 				t.Errorf("got %q, want %q", l.Health.Listen, c.want)
 			}
 		})
+	}
+}
+
+// TestLoadKeysReadsAll: the keys may have different sources.
+func TestLoadKeysReadsAll(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("CULVERT_ADMIN_TOKEN", "/run/token")
+	writeHere(t, "p.yaml", "admin: {listen: ':1', token: ./other, tls: {cert: a.pem}}")
+	l, err := LoadKeys([]string{"admin.listen", "admin.token", "admin.tls.cert"}, "p.yaml", map[string]any{"admin.listen": ":2"})
+	if err != nil || l.Admin.Listen != ":2" || l.Admin.Token != "/run/token" || l.Admin.TLS.Cert != "a.pem" {
+		t.Errorf("%+v, %v", l.Admin, err)
 	}
 }

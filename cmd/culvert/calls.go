@@ -14,7 +14,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/top"
-	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
@@ -23,8 +22,9 @@ func newCallsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "calls",
 		Short: "List the calls that are open now in a running culvert",
-		Long: `calls asks the culvert on this host, at its admin address, and lists the calls that are
-open now. calls takes the admin address from the same sources as serve.
+		Long: `calls asks a culvert, by default the one on this host, at its admin address, and lists
+the calls that are open now. calls takes the admin address, its certificate and its
+token (admin.token) from the same sources as serve.
 
 WAITS FOR tells what a call waits for, and SINCE for how long. The client or the
 backend doesn't read what is ready for it. Or the call waits for memory, for a place
@@ -37,10 +37,11 @@ and prints the reason, if it can't reach culvert.`,
 		Example: `  culvert calls
   culvert calls --slow
   culvert calls --order bytes --limit 10 --method shop.v1.Orders
-  culvert calls --json --admin unix:/run/culvert/admin.sock`,
+  culvert calls --json --admin unix:/run/culvert/admin.sock
+  culvert calls --admin https://culvert-1.example.com:9902 --token-file admin.token`,
 		Args: noArguments,
 	}
-	s := addSettings(cmd, "admin")
+	reach := addAdminReach(cmd)
 	flags := cmd.Flags()
 	var slow, asJSON bool
 	var order, method string
@@ -65,12 +66,12 @@ and prints the reason, if it can't reach culvert.`,
 		if _, err := admin.ParseCallQuery(query.Encode()); err != nil {
 			return &misuse{fmt.Errorf("--%w", err)}
 		}
-		address, err := adminAddress(s)
+		client, err := reach.client(cmd.Context(), cannotAsk)
 		if err != nil {
 			return err
 		}
 		var all admin.Calls
-		if err := newAdminClient(address).get(cmd.Context(), "/calls?"+query.Encode(), &all); err != nil {
+		if err := client.get(cmd.Context(), "/calls?"+query.Encode(), &all); err != nil {
 			return err
 		}
 		if slow {
@@ -81,11 +82,8 @@ and prints the reason, if it can't reach culvert.`,
 	return cmd
 }
 
-// adminAddress returns the admin address of another culvert.
-func adminAddress(s *settings) (string, error) {
-	return fixedAddress(s, "admin.listen", "9902", "culvert can't be asked: set it to an address, such as 127.0.0.1:9902, and restart culvert",
-		func(c *config.Loaded) string { return c.Admin.Listen })
-}
+// cannotAsk is what follows if the admin address is off.
+const cannotAsk = "culvert can't be asked: set it to an address, such as 127.0.0.1:9902, and restart culvert"
 
 func printCalls(out io.Writer, all *admin.Calls, asJSON bool) error {
 	if asJSON {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -26,60 +27,64 @@ func newDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain",
 		Short: "Take a running culvert out of service, without ending its calls",
-		Long: `drain asks the culvert on this host, at its admin address, to drain. Readiness
+		Long: `drain asks a culvert, by default the one on this host, at its admin address to drain. Readiness
 (/readyz) falls at once, so that load balancers send new calls elsewhere. culvert
 serves new calls for the time in --delay, and then refuses them with UNAVAILABLE
 (DRAINING). Running calls continue until culvert gets SIGTERM. The delay ends early
 if culvert can connect to no backend, and has no fallback.
 
-A second drain can only shorten the delay. drain takes the admin address from the
-same sources as serve. In Kubernetes, run it as the preStop hook.
+A second drain can only shorten the delay. drain takes the admin address, its
+certificate and its token (admin.token) from the same sources as serve. In Kubernetes,
+run it as the preStop hook.
 
 drain exits with 0 when culvert refuses new calls, or has ended meanwhile. It exits
 with 1, and prints the reason, if it can't reach culvert, or if another culvert
 answers in its place.`,
 		Example: `  culvert drain
   culvert drain --delay 5s
-  culvert drain --admin unix:/run/culvert/admin.sock`,
+  culvert drain --admin unix:/run/culvert/admin.sock
+  culvert drain --admin https://culvert-1.example.com:9902 --token-file admin.token`,
 		Args: noArguments,
 	}
-	s := addSettings(cmd, "admin")
+	reach := addAdminReach(cmd)
 	var delay time.Duration
 	cmd.Flags().DurationVar(&delay, "delay", 0, "`duration` for which culvert still serves new calls")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if delay < 0 {
 			return &misuse{fmt.Errorf("--delay: %v is below zero: write 0s or more", delay)}
 		}
-		address, err := fixedAddress(s, "admin.listen", "9902", "culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM",
-			func(c *config.Loaded) string { return c.Admin.Listen })
+		client, err := reach.client(cmd.Context(), "culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM")
 		if err != nil {
 			return err
 		}
-		return drain(cmd.Context(), cmd.OutOrStdout(), newAdminClient(address), delay)
+		return drain(cmd.Context(), cmd.OutOrStdout(), client, delay)
 	}
 	return cmd
 }
 
-// fixedAddress returns the address of another culvert, which in takes from the key of the
-// configuration. off is what follows if there is none, and the remedy; port is an example.
-func fixedAddress(s *settings, key, port, off string, in func(*config.Loaded) string) (string, error) {
-	c, err := s.loadKey(key)
+// fixedAddress returns the address of another culvert, which in takes from the first of some
+// keys of the configuration. off is what follows if there is none, and the remedy; port is an
+// example. It also returns the configuration with these keys.
+func fixedAddress(s *settings, keys []string, port, off string, in func(*config.Loaded) string) (string, *config.Loaded, error) {
+	c, err := s.loadKeys(keys...)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	address := in(c)
 	switch _, set, _ := net.SplitHostPort(address); {
 	case address == "":
-		return "", c.Errorf(key, "is off, so %s", off)
+		return "", nil, c.Errorf(keys[0], "is off, so %s", off)
 	case set == "0":
-		return "", c.Errorf(key, "has port 0, so culvert chooses a port at each start: set a port, such as %s", port)
+		return "", nil, c.Errorf(keys[0], "has port 0, so culvert chooses a port at each start: set a port, such as %s", port)
 	}
-	return address, nil
+	return address, c, nil
 }
 
 // An adminClient asks the admin address of a culvert.
 type adminClient struct {
-	address string
+	address string // for errors
+	base    string // the URL without a path. Each culvert answers to the name localhost
+	token   string // "": none
 	http    http.Client
 }
 
@@ -92,13 +97,15 @@ const (
 func newAdminClient(address string) *adminClient {
 	client := sockets.Client(address)
 	client.Timeout = adminPatience
-	return &adminClient{address, client}
+	return &adminClient{address: address, base: "http://localhost", http: client}
 }
 
 // Why a request has no answer.
 var (
 	errUnreachable = errors.New("can't reach culvert: check that it runs, and that admin.listen (--admin) is the same for both")
 	errBusy        = errors.New("answers too many requests already")
+	errToken       = errors.New("culvert wants its token: name the file with --token-file, or use culvert's configuration file (--config), whose admin.token names it")
+	errOtherToken  = errors.New("culvert refuses the token: the file of its admin.token has another one. Name that file with --token-file")
 )
 
 // errOther means that another culvert has taken the address, which serves new calls.
@@ -123,13 +130,18 @@ const maxAnswer = 8 << 20
 
 // ask sends a request, and decodes the answer. valid reports whether the answer is of culvert.
 func (c *adminClient) ask(ctx context.Context, method, path string, into any, valid func() bool) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, http.NoBody)
+	req, err := c.request(ctx, method, path)
 	if err != nil {
 		return err
 	}
-	req.Header.Set(admin.Header, "1")
 	resp, err := c.http.Do(req)
-	if err != nil {
+	if inURL, ok := errors.AsType[*url.Error](err); ok { // the URL isn't the address
+		err = inURL.Err
+	}
+	switch {
+	case isUntrusted(err):
+		return fmt.Errorf("%s: %w: name the CAs of culvert's certificate with --admin-ca", c.address, err)
+	case err != nil:
 		return fmt.Errorf("%s: %w: %w", c.address, sockets.Cause(err), errUnreachable)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
@@ -138,10 +150,19 @@ func (c *adminClient) ask(ctx context.Context, method, path string, into any, va
 		return fmt.Errorf("%s: %w: %w", c.address, err, errUnreachable)
 	}
 	switch resp.StatusCode {
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return fmt.Errorf("%s: %w", c.address, errBusy)
-	case http.StatusBadRequest:
-		return fmt.Errorf("%s: %s", c.address, strings.TrimSpace(printable(string(body))))
+	case http.StatusUnauthorized:
+		if c.token != "" {
+			return fmt.Errorf("%s: %w", c.address, errOtherToken)
+		}
+		return fmt.Errorf("%s: %w", c.address, errToken)
+	case http.StatusBadRequest, http.StatusForbidden:
+		text := strings.TrimSpace(printable(string(body)))
+		if strings.HasSuffix(text, "HTTPS server.") { // net/http's
+			text = "the address speaks TLS: write --admin https://HOST:PORT, or use culvert's configuration file (--config)"
+		}
+		return fmt.Errorf("%s: %s", c.address, text)
 	}
 	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, into) != nil || !valid() {
 		path, _, _ = strings.Cut(path, "?")

@@ -39,7 +39,7 @@ the reason.`,
 		if patience <= 0 {
 			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 2s", patience)}
 		}
-		address, err := fixedAddress(s, "health.listen", "9901", "culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check",
+		address, _, err := fixedAddress(s, []string{"health.listen"}, "9901", "culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check",
 			func(c *config.Loaded) string { return c.Health.Listen })
 		if err != nil {
 			return err

@@ -140,11 +140,11 @@ func (s *settings) loadAgain() (*config.Loaded, error) {
 	return config.Load(o, s.file, s.flags)
 }
 
-func (s *settings) loadKey(name string) (*config.Loaded, error) {
+func (s *settings) loadKeys(names ...string) (*config.Loaded, error) {
 	if err := config.CheckFlags(s.flags); err != nil {
 		return nil, &misuse{err}
 	}
-	return config.LoadKey(name, s.file, s.flags)
+	return config.LoadKeys(names, s.file, s.flags)
 }
 
 // A settingValue is the value of one flag. It accepts every text, because

@@ -23,10 +23,11 @@ func newTopCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Show what a running culvert does, again each second",
-		Long: `top asks the culvert on this host, at its admin address, and shows its state,
-connections, backends, routes and the first open calls of an order, again each second.
-o selects the next order; q or Ctrl-C ends top. calls explains the columns of calls.
-top takes the admin address from the same sources as serve.
+		Long: `top asks a culvert, by default the one on this host, at its admin address. Each second
+it shows the state, connections, backends, routes and the first open calls of an order.
+o selects the next order; q or Ctrl-C ends top. calls explains the columns
+of calls. top takes the admin address, its certificate and its token (admin.token) from
+the same sources as serve.
 
 If standard output is no terminal, top prints the page once, with up to 20 calls.
 
@@ -37,7 +38,7 @@ reach culvert at the start; later it shows the reason and asks again.`,
   culvert top --admin unix:/run/culvert/admin.sock | head -5`,
 		Args: noArguments,
 	}
-	s := addSettings(cmd, "admin")
+	reach := addAdminReach(cmd)
 	var order string
 	cmd.Flags().StringVar(&order, "order", "waiting", "the `order` of calls: "+strings.Join(admin.Orders, ", "))
 	mustComplete(cmd.RegisterFlagCompletionFunc("order", cobra.FixedCompletions(admin.Orders, cobra.ShellCompDirectiveNoFileComp)))
@@ -45,11 +46,10 @@ reach culvert at the start; later it shows the reason and asks again.`,
 		if !slices.Contains(admin.Orders, order) {
 			return &misuse{fmt.Errorf("--order: %q is no order: write one of %s", order, strings.Join(admin.Orders, ", "))}
 		}
-		address, err := adminAddress(s)
+		client, err := reach.client(cmd.Context(), cannotAsk)
 		if err != nil {
 			return err
 		}
-		client := newAdminClient(address)
 		out, tty := cmd.OutOrStdout().(*os.File)
 		if !tty || !isTerminal(out) || !isTerminal(os.Stdin) {
 			state, err := client.state(cmd.Context(), order, pipedCalls)

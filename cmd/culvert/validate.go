@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/serve"
@@ -88,6 +89,7 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	for _, p := range problems {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", p)
 	}
+	_, tokenErr := files.OpenToken(loaded, slog.New(slog.DiscardHandler), func(admin.Token) {})
 	cfg := wiring.Bridge(loaded)
 	if wiring.LacksBackend(loaded) {
 		cfg.Backends[0].Target = "localhost:50051"
@@ -96,5 +98,5 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	if bridgeErr == nil {
 		bridgeErr = srv.Close()
 	}
-	return errors.Join(err, describeErr, bridgeErr)
+	return errors.Join(err, tokenErr, describeErr, bridgeErr)
 }

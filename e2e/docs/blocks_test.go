@@ -66,6 +66,8 @@ var notRun = []struct {
 	{"docs/guides/acme.md", "go get github.com/libdns", wantPinnedProvider, "it changes go.mod: the program is built with a copy of that"},
 	{"docs/guides/acme.md", "dns_provider:", nil, "it takes the program that is built with the file above it, which judges it"},
 	{"docs/guides/certificates.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
+	{"docs/guides/admin.md", "openssl rand", nil, "it writes a file of culvert's user: e2e/admin_access_test.go serves with one"},
+	{"docs/guides/admin.md", "Authorization: Bearer", wantCommandLines, "culvert isn't on that host: e2e/admin_access_test.go asks one with the header, and drains it"},
 	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
 	{"docs/guides/systemd.md", "culvert@", nil, "tools/systemd_linux_test.go has systemd judge both instances"},
 	{"docs/guides/dial.md", "systemctl", wantInstalled, "it takes a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},

@@ -143,6 +143,8 @@ func (c *corporation) trusting(host string, certs ...tls.Certificate) *tls.Confi
 	return &tls.Config{RootCAs: roots, ServerName: host, Certificates: certs, MinVersion: tls.VersionTLS12}
 }
 
+var adminTokenFile = regexp.MustCompile(`token: /etc/\S+`)
+
 // holdsCertificates reports whether a block of a configuration names files of
 // certificates.
 func holdsCertificates(b block) bool { return tlsFile.MatchString(b.text) }
@@ -181,6 +183,7 @@ func runTLS(t *testing.T, b block) {
 	corp, dir := newCorporation(t), t.TempDir()
 	corp.fill(t, dir, b.text)
 	text := tlsFile.ReplaceAllStringFunc(b.text, func(file string) string { return dir + file })
+	text = adminTokenFile.ReplaceAllString(text, "token: "+writeFile(t, "admin.token", "f3b1c2d4e5a697887766554433221100\n"))
 	file := writeFile(t, "proxy.yaml", text)
 	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)
 	if err != nil || warns(said) {

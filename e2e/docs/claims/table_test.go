@@ -64,16 +64,40 @@ var sections = []section{
 			[]string{"TestHealthOnLoopbackChecksHost"},
 		},
 		{
-			"The admin address must be on loopback, or a unix socket of culvert's user.",
-			[]string{"TestValuesByKind"},
+			"The admin address must be on loopback or a unix socket of culvert's user, or have TLS, a list of names and a token.",
+			[]string{"TestContradictionsAndDangers"},
 		},
 		{
-			"A supervisor's socket for the admin address must be on loopback, or a unix socket that only its owner can connect to.",
+			"A supervisor's socket for the admin address must be on loopback, or a unix socket that only its owner can connect to, unless there are TLS, names and a token.",
 			[]string{"TestAdminTakesNoSocketOfOthers"},
 		},
 		{
-			"The admin address answers only if `Host` is localhost or a loopback address, and no page of another origin. Changes need the header `Culvert-Admin`, for which culvert refuses preflights.",
+			"The admin address answers only if `Host` is localhost, a loopback address or a name in `admin.hosts`, and no page of another origin. Changes need the header `Culvert-Admin`, for which culvert refuses preflights.",
 			[]string{"TestAdminAddressIsForOperators"},
+		},
+		{
+			"The admin address answers nobody without its token, if it has one. A query, a cookie with the token, another scheme, a part of it and two of them count for nothing.",
+			[]string{"TestOnlyTheTokenOpensTheDoor", "TestTokenAlsoOnLoopback", "FuzzAccess", "TestAdminAccess"},
+		},
+		{
+			"Another site's page can neither use a session of the admin address nor begin or end one, nor show the form in a frame.",
+			[]string{"TestForm", "TestFormRefusesOtherPages", "TestAdminForm"},
+		},
+		{
+			"A copied cookie is worth nothing after a logout, a new token or 12 hours.",
+			[]string{"TestSessionsEnd", "TestAdminAccess"},
+		},
+		{
+			"Of 10,000 guesses of an address, culvert judges 10, and the memory for guessers is bounded.",
+			[]string{"TestGuesses", "TestGuessersAreBounded"},
+		},
+		{
+			"A caller without the token holds its connection for seconds, whatever it sends.",
+			[]string{"TestServerWaitsForNobody", "TestServerSpeaksOnlyTLS"},
+		},
+		{
+			"The admin token is in no log, error or answer, and not in `/config`.",
+			[]string{"TestOnlyTheTokenOpensTheDoor", "TestTokenFilesThatAreWrong", "TestTokensHaveARightForm", "TestAdminAccess"},
 		},
 		{
 			"A preflight grants only headers that a call may carry.",

@@ -99,6 +99,11 @@ func guardedFiles(c *config.Loaded) []guardedFile {
 		add(b.Section+".tls.cert", b.TLS.Cert, false)
 		add(b.Section+".descriptors", b.Descriptors, false) // they say which methods a GET may call
 	}
+	if a := c.Admin; a.Listen != "" {
+		add("admin.token", a.Token, true)
+		add("admin.tls.key", a.TLS.Key, true)
+		add("admin.tls.cert", a.TLS.Cert, false)
+	}
 	for _, r := range c.References {
 		add(r.Key, r.File, true)
 	}

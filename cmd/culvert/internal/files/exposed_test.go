@@ -73,6 +73,8 @@ func TestKeysThatOthersCanGetAt(t *testing.T) {
 			}
 			wantExposed(t, "tls:\n  cert: c.pem\n  key: "+file+"\n", "tls.key: ", wants)
 			wantExposed(t, "backend: {tls: {cert: c.pem, key: "+file+"}}\n", "backend.tls.key: ", wants)
+			wantExposed(t, "admin: {token: "+file+"}\n", "admin.token: ", wants)
+			wantExposed(t, "admin: {tls: {cert: c.pem, key: "+file+"}}\n", "admin.tls.key: ", wants)
 		}
 	}
 }

@@ -61,7 +61,16 @@ func (k *Ring) ChangeListeners(running, next *config.Loaded) (commit, undo func(
 		}
 		after = append(after, sharedProvider{provider: providers[i]})
 	}
+	own, err := k.changeAdmin(next)
+	if err != nil {
+		undo()
+		return nil, nil, err
+	}
+	after = append(after, sharedProvider{provider: own})
 	commit = func() {
+		if k.admin != nil {
+			k.admin.now.Store(own)
+		}
 		for i, l := range k.listeners {
 			if l != nil {
 				l.now.Store(providers[i])

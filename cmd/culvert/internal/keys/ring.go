@@ -31,6 +31,7 @@ type Ring struct {
 	look   bool      // for Check: create no CA, and order no certificates
 
 	listeners []*ListenerTLS // nil: plaintext; as many as at the start
+	admin     *ListenerTLS   // of the admin address; nil: plaintext
 
 	mu          sync.Mutex
 	providers   []sharedProvider
@@ -47,6 +48,7 @@ type Ring struct {
 type sharedProvider struct {
 	wants    string
 	provider *proxytls.Provider
+	admin    bool // it is the admin address's, and serves no clients
 }
 
 // Open reads the files for the backends. Listeners reads those of the listeners.
@@ -76,7 +78,9 @@ func Check(c *config.Loaded) (problems []string, err error) {
 			return nil, k.placed(err)
 		}
 	}
-	if _, err := k.Listeners(c); err != nil {
+	_, err = k.Listeners(c)
+	_, adminErr := k.Admin(c)
+	if err := errors.Join(err, adminErr); err != nil {
 		return nil, err
 	}
 	if _, err := TraceReceiver(c); err != nil {
@@ -138,7 +142,7 @@ func (k *Ring) listener(c *config.Loaded, i int) (*proxytls.Provider, error) {
 		}
 		fallback = "acme"
 	}
-	return k.provider(c, o, fallback)
+	return k.provider(c, o, fallback, false)
 }
 
 // sectionOf returns the section that sets a key of a listener: the listener's
@@ -156,10 +160,10 @@ func tlsVersion(text string) uint16 {
 
 // provider returns the Provider for the options, a shared one if possible.
 // Functions aren't comparable, so fallback identifies the owner of Fallback. One
-// goroutine at a time calls provider. The files are read without the lock, because
+// goroutine at a time calls provider. That of the admin address isn't shared. The files are read without the lock, because
 // readiness checks and requests take it, and a file system may not respond.
-func (k *Ring) provider(c *config.Loaded, o proxytls.Options, fallback string) (*proxytls.Provider, error) {
-	wants := fmt.Sprint(o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, fallback)
+func (k *Ring) provider(c *config.Loaded, o proxytls.Options, fallback string, admin bool) (*proxytls.Provider, error) {
+	wants := fmt.Sprint(admin, o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, fallback)
 	if p := k.shared(wants); p != nil {
 		return p, nil
 	}
@@ -170,7 +174,7 @@ func (k *Ring) provider(c *config.Loaded, o proxytls.Options, fallback string) (
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.providers = append(k.providers, sharedProvider{wants, p})
+	k.providers = append(k.providers, sharedProvider{wants, p, admin})
 	return p, nil
 }
 
@@ -214,7 +218,7 @@ func (k *Ring) selfSigned() (*proxytls.Development, error) {
 func (k *Ring) Serves(host string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.ContainsFunc(k.providers, func(s sharedProvider) bool { return s.provider.Serves(host) }) ||
+	return slices.ContainsFunc(k.providers, func(s sharedProvider) bool { return !s.admin && s.provider.Serves(host) }) ||
 		k.acme != nil && k.acme.Serves(host) || k.development != nil && k.development.Serves(host)
 }
 

@@ -112,6 +112,9 @@ func certificateFiles(c *config.Loaded) []string {
 			files = append(files, pair.Cert)
 		}
 	}
+	if c.Admin.Listen != "" {
+		files = append(files, c.Admin.TLS.Cert)
+	}
 	for _, b := range c.BackendSections() {
 		files = append(files, b.TLS.Cert)
 	}

@@ -67,7 +67,7 @@ const adminMode = 0o600
 
 // Why the admin address can't be used.
 var (
-	errNotLoopback  = errors.New("the address is not on loopback, so other hosts may reach it: write 127.0.0.1 or [::1] in place of a name")
+	errNotLoopback  = errors.New("the address is not on loopback, so other hosts may reach it: write 127.0.0.1 or [::1], or set admin.tls, admin.hosts and admin.token")
 	errSharedSocket = errors.New("other users of this host can connect to the supervisor's socket: set its mode to 0600 (SocketMode=) and its owner to root or culvert's user (SocketUser=)")
 )
 
@@ -87,7 +87,7 @@ func (p *ports) bindOthers(ctx context.Context, c *config.Loaded, log *slog.Logg
 	switch {
 	case p.admin == nil:
 		return err
-	case p.admin.Addr().Network() != "unix" && !sockets.IsLoopback(p.admin.Addr()):
+	case p.admin.Addr().Network() != "unix" && !sockets.IsLoopback(p.admin.Addr()) && !c.Admin.Guarded():
 		return c.Errorf(adminKey, "%w", errNotLoopback)
 	case p.passed[adminKey] != nil && p.passed[adminKey].IsShared():
 		return c.Errorf(adminKey, "%w", errSharedSocket)

@@ -68,4 +68,9 @@ func TestAdminTakesNoSocketOfOthers(t *testing.T) {
 	if err := wide.bindOthers(t.Context(), cmdtest.Load(t, "health: {listen: \"off\"}\nadmin: {listen: \"127.0.0.1:9902\"}\n"), slog.New(slog.DiscardHandler)); !errors.Is(err, errNotLoopback) {
 		t.Errorf("a socket on all addresses: %v, want %v", err, errNotLoopback)
 	}
+	guarded := ports{passed: sockets.Passed{adminKey: pass(t, "admin", "tcp", ":0")}}
+	const all = "health: {listen: \"off\"}\nadmin: {listen: \":9902\", hosts: [a.example], token: ./t, tls: {cert: a.pem, key: a.key}}\n"
+	if err := guarded.bindOthers(t.Context(), cmdtest.Load(t, all), slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("a socket on all addresses, with TLS, hosts and a token: %v", err)
+	}
 }

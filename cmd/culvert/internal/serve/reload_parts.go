@@ -15,8 +15,8 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads = newReloader(p.Config, p.Again, p.log.Logger)
 	p.reloads.notify = func(state string) { p.notify(ctx, state) }
 	p.reloads.always = func() bool {
-		certificates, described := p.keys.Reload(), p.described.Reload()
-		return certificates || described
+		certificates, described, token := p.keys.Reload(), p.described.Reload(), p.token.Reload()
+		return certificates || described || token
 	}
 	p.reloads.parts = []part{
 		p.changeLogLevel,
@@ -27,6 +27,8 @@ func (p *program) openReloads(ctx context.Context) {
 		p.keys.ChangeListeners,
 		p.keys.ChangeClients,
 		p.described.Change,
+		p.token.Change,
+		p.changeAdminHosts,
 		p.announcer.change,
 		p.changeBridge,
 	}

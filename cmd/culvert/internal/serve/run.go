@@ -29,10 +29,11 @@ func (p *program) run(ctx context.Context) error {
 
 	defer p.closeTraces() //nolint:contextcheck // no context ends it: spans wait
 	defer func() {
-		p.keys.Close(patienceUntil(p.ends, keys.Patience, minPatience), p.reloads.wait, p.described.Wait)
+		p.keys.Close(patienceUntil(p.ends, keys.Patience, minPatience), p.reloads.wait, p.described.Wait, p.token.Wait)
 	}()
 	p.reloads.start(ctx)
 	p.described.Start(ctx)
+	p.token.Start(ctx)
 	defer cancel() // before the wait for both
 
 	p.health.SetReady(true) // the ports are bound; the log line "listening" must not come before
@@ -119,8 +120,8 @@ func (p *program) servers() (all []server) {
 		all = append(all, server{
 			key:   adminKey,
 			says:  "serving the admin address",
-			about: []any{"address", sockets.AddressOf(ln.Addr())},
-			serve: func() error { return s.Serve(p.bridge.LeaveDescriptors(ln)) },
+			about: p.aboutAdmin(ln),
+			serve: func() error { return s.Serve(p.adminListener(ln)) },
 			end: func(context.Context) {
 				_ = s.Close() // culvert ends: no need to wait for a profile
 				p.draining.Stop()

@@ -10,6 +10,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"os"
 	"slices"
@@ -71,6 +72,9 @@ type program struct {
 	health    admin.Health
 	draining  admin.Drain // on request of an operator
 	began     time.Time
+	access    admin.Access
+	token     *files.Token
+	adminTLS  *tls.Config // nil: the admin address speaks plaintext
 	reloads   *reloader
 	announcer *announcer
 }
@@ -148,7 +152,7 @@ func (p *program) open(ctx context.Context) (err error) {
 
 // problems returns a line for each problem that doesn't keep culvert from serving.
 func (p *program) problems() []string {
-	return slices.Concat(p.reloads.problems(), p.keys.Problems(), p.described.Problems(), p.bridge.Problems())
+	return slices.Concat(p.reloads.problems(), p.keys.Problems(), p.described.Problems(), p.token.Problems(), p.bridge.Problems())
 }
 
 // openKeys reads the certificates and descriptors, and sets what each of listen accepts.
@@ -174,7 +178,7 @@ func (p *program) openKeys(cfg *bridge.Config, obs keys.Observer) (err error) {
 		}
 		p.ports.public = append(p.ports.public, port{rules: rules})
 	}
-	return nil
+	return p.openAccess()
 }
 
 // close releases the resources of open if run isn't called.

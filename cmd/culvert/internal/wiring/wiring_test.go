@@ -101,7 +101,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"backend.tls.ca": true, "backend.tls.cert": true, "backend.tls.key": true,
 		"backend.descriptors": true, // descriptors_test.go
 		"limits.memory":       true, // memory_test.go
-		"drain_timeout":       true, "health.listen": true, "health.depends_on": true, "admin.listen": true, "log.level": true, "log.format": true,
+		"drain_timeout":       true, "health.listen": true, "health.depends_on": true, "admin.listen": true, "admin.hosts": true, "admin.token": true, "admin.tls.cert": true, "admin.tls.key": true, "log.level": true, "log.format": true,
 		"health.metrics": true, // metrics_test.go
 		"log.sample":     true, // TestEntriesOfLogSampleArrive
 		"log.fields":     true, // TestFieldsOfLogArrive
