@@ -138,7 +138,7 @@ var labels = []label{
 	{"outcome", "`sent`: by a route's [retry](../guides/several-backends.md#retries); `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent despite `retry`"},
 	{"reason", "of calls, web requests and refusals: culvert's [reason](errors.md); of connections: why they ended, as in [the log](log.md#connections)"},
 	{"result", "`applied` or `rejected`"},
-	{"route", "the route's name; empty without [routes](routes.md), or if none matched. Each metric has the first " + strconv.Itoa(bridge.MaxRoutes) + " pairs of a route and a backend that it counts something for. `_OTHER`: all others, and the last calls of removed ones"},
+	{"route", "the route's name; empty without [routes](routes.md), or if none matched. Each metric has the first " + strconv.Itoa(bridge.MaxRoutes) + " pairs of a route and a backend that it counts something for, and as many routes of calls without a backend. `_OTHER`: all others, and the last calls of removed ones"},
 	{"rpc_method", "the method; `_OTHER` for methods that no backend has shown to know, and after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "`grpc`"},
