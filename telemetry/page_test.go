@@ -124,7 +124,7 @@ const inMetric = ""
 // labels has each label once.
 var labels = []label{
 	{"age", "`<1s`, `1s-1m`, `1m-1h`, `1h-1d` or `>1d`"},
-	{"backend", "the backend's name; `default` for the one in `backend`. `_OTHER`: as for `route`"},
+	{"backend", "the backend's name; `default` for the one in `backend`. Of a call that went to several, it is the last. `_OTHER`: as for `route`"},
 	{"certificate", inMetric},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
 	{"enforced", inMetric},
