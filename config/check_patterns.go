@@ -17,7 +17,8 @@ func checkLogSamples(l *Loaded) {
 	checkPatternsCount(l, "log.sample", patterns)
 }
 
-// checkLogFields finds fields that are there twice, and too many.
+// checkLogFields finds fields that are there twice, too many, and first messages, which are
+// nearly always tokens.
 func checkLogFields(l *Loaded) {
 	fields := l.Log.Fields
 	for i, field := range fields {
@@ -28,6 +29,13 @@ func checkLogFields(l *Loaded) {
 	}
 	if len(fields) > rules.MaxLogFields {
 		l.refuse("log.fields", "has %d fields: a line may have %d", len(fields), rules.MaxLogFields)
+	}
+	for i := range l.Routes {
+		name := l.Routes[i].Message.FirstMessage
+		if name != "" && slices.Contains(fields, rules.LogMetadata+name) {
+			key := Entry("routes", i) + ".message.first_message"
+			l.refuse("log.fields", "has %s%s, which is the first message of clients (%s) and may be a secret: remove it", rules.LogMetadata, name, l.Place(key))
+		}
 	}
 }
 

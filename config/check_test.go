@@ -165,6 +165,7 @@ func TestContradictionsAndDangers(t *testing.T) {
 		}},
 		{"fields that are there twice", "log:\n  fields: [host, metadata.a, host]", []string{"proxy.yaml:2: log.fields: … host … remove"}, nil},
 		{"too many fields", "log:\n  fields: [metadata.a, metadata.b, metadata.c, metadata.d, metadata.e, metadata.f, metadata.g, metadata.h, metadata.i, metadata.j, metadata.k, metadata.l, metadata.m, metadata.n, metadata.o, metadata.p, host]", []string{"proxy.yaml:2: log.fields: … 17 … 16"}, nil},
+		{"a field that is a first message", "log:\n  fields: [metadata.x-login]\nroutes:\n- {name: a, backend: default, message: {method: a.B/C, path: /ws, first_message: x-login}}", []string{"proxy.yaml:2: log.fields: … metadata.x-login … proxy.yaml:4: routes[0].message.first_message … remove"}, nil},
 		{"a field that is a secret", "log:\n  fields: [host, metadata.cookie]", []string{"proxy.yaml:2: log.fields: … metadata.cookie … secret … remove"}, nil},
 		{"sizes that can't count", "limits:\n  methods:\n  - {pattern: a.B/*, header_bytes: 1MiB}\nlisten:\n- address: :80\n  trusted_proxies: [10.0.0.1]\n  limits: {header_bytes: 1MiB, calls_per_connection: 101, message_bytes: 3GiB}", []string{
 			"proxy.yaml:7: listen[0].limits.message_bytes: … 2GiB … 0",

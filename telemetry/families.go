@@ -53,7 +53,7 @@ var (
 	routeCalls    = family("culvert_route_calls_total", Counter, "calls that ended, by route, backend and status; the backend is empty if culvert refused the call before it had one", "route", "backend", "rpc_status_code", "origin")
 	routeBlocked  = family("culvert_route_blocked_seconds_total", Counter, "how long calls waited because the receiver of a message accepted no more, as culvert_blocked_seconds_total, by route and backend", "route", "backend", "direction")
 
-	openByAge = family("culvert_open_calls_by_age", Gauge, "calls under way, by age, to the second", "age")
+	openByAge = family("culvert_open_calls_by_age", Gauge, "calls and requests to the web server under way, by age, to the second", "age")
 
 	webRequests = family("culvert_web_requests_total", Counter, "requests to the web server that ended, by the HTTP status that the client got and by who answered", "listener", "http_status", "origin", "reason")
 

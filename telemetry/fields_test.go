@@ -153,9 +153,10 @@ func TestLogFieldsAreDocumented(t *testing.T) {
 	for _, f := range rules.LogFields {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", f.Name, f.Value)
 	}
-	b.WriteString("\nThe attribute has the name of the field. culvert refuses metadata that may hold a secret, and binary metadata (`-bin`). The words of a name\nhave `-`, `_` or `.` between them:\n\n| refused names | |\n|---|---|\n")
+	b.WriteString("\nThe attribute has the name of the field. culvert refuses metadata that may hold a secret, and binary metadata (`-bin`). The words of a name\nhave `-`, `_` or `.` between them. A number at the end of a word doesn't count: `token2` and `token-v2` are `token`.\n\n| refused names | |\n|---|---|\n")
 	fmt.Fprintf(&b, "| a word ends with one of these, also before an `s` | %s |\n", listed(rules.SecretEndings))
-	fmt.Fprintf(&b, "| the last word is `key`, unless one of these is before it | %s |\n", listed(rules.HarmlessKeys))
+	fmt.Fprintf(&b, "| a word ends with `key`, unless one of these is before it, as in `idempotency-key` | %s |\n", listed(rules.HarmlessKeys))
+	fmt.Fprintf(&b, "| the last word is one of these | %s |\n", listed(rules.SecretLasts))
 	fmt.Fprintf(&b, "| the name is one of these | %s |\n", listed(rules.SecretNames))
 	want := before + begin + b.String() + end + after
 	if want == string(text) {

@@ -51,7 +51,7 @@ type routePair struct{ route, backend string }
 // first pairs that have calls get their own.
 type routeTable struct {
 	byName atomic.Pointer[routeSlots] // replaced as a whole
-	others routeSlot
+	others [2]routeSlot               // by kind
 
 	mu  sync.Mutex
 	own [2]int // series of their own by kind, each up to bridge.MaxRoutes
@@ -171,7 +171,7 @@ func (t *routeTable) slot(pair routePair) *routeSlot {
 	if slot := t.all().find(pair); slot != nil {
 		return slot
 	}
-	return &t.others
+	return &t.others[pair.kind()]
 }
 
 // newRoute returns the series of a pair, and makes it if there is none yet. The caller holds
@@ -183,8 +183,8 @@ func (m *Metrics) newRoute(pair routePair) *routeSeries {
 	switch {
 	case s != nil:
 		return s
-	case slot == &t.others || t.own[kind] >= bridge.MaxRoutes:
-		s = m.otherRoutes()
+	case slot == &t.others[kind] || t.own[kind] >= bridge.MaxRoutes:
+		s = m.otherRoutes(kind)
 	default:
 		t.own[kind]++
 		s = m.newRouteSeries(pair, false)
@@ -193,13 +193,13 @@ func (m *Metrics) newRoute(pair routePair) *routeSeries {
 	return s
 }
 
-// otherRoutes returns the series of all pairs without their own. The caller holds
+// otherRoutes returns the series of all pairs of a kind without their own. The caller holds
 // routeTable.mu.
-func (m *Metrics) otherRoutes() *routeSeries {
-	s := m.routes.others.Load()
+func (m *Metrics) otherRoutes(kind int) *routeSeries {
+	s := m.routes.others[kind].Load()
 	if s == nil {
-		s = m.newRouteSeries(routePair{other, other}, true)
-		m.routes.others.Store(s)
+		s = m.newRouteSeries([...]routePair{{other, other}, {other, ""}}[kind], true)
+		m.routes.others[kind].Store(s)
 	}
 	return s
 }
@@ -251,7 +251,7 @@ func (s *routeSeries) ended(i *report.CallInfo) prometheus.Counter {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s.gone.Load() { // meanwhile
-		s = s.m.otherRoutes()
+		s = s.m.otherRoutes(s.pair.kind())
 	}
 	n := s.m.routeCalls.WithLabelValues(s.pair.route, s.pair.backend, statusName(i.Code), origins[origin]) // the same each time
 	s.ends[origin][statusIndex(i.Code)].Store(&n)

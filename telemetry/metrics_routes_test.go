@@ -108,8 +108,8 @@ func TestManyRoutesShareSeries(t *testing.T) {
 	if got := len(routesOf(t, m, "culvert_route_call_duration_seconds")); got != bridge.MaxRoutes+1 {
 		t.Errorf("%d routes have durations, want %d and %s", got, bridge.MaxRoutes, other)
 	}
-	if got := len(routesOf(t, m, "culvert_route_calls_total")); got != 2*bridge.MaxRoutes+1 {
-		t.Errorf("%d routes have counts, want %d with a backend, as many without one, and %s", got, bridge.MaxRoutes, other)
+	if got := len(routesOf(t, m, "culvert_route_calls_total")); got != 2*(bridge.MaxRoutes+1) {
+		t.Errorf("%d routes have counts, want %d with a backend, as many without one, and %s twice", got, bridge.MaxRoutes, other)
 	}
 	for name, want := range map[string]float64{"culvert_route_call_duration_seconds": 4 * bridge.MaxRoutes, "culvert_route_first_message_seconds": 4 * bridge.MaxRoutes} {
 		if got := value(t, m, name, "route="+other, "backend="+other); got != want {
@@ -121,6 +121,23 @@ func TestManyRoutesShareSeries(t *testing.T) {
 	told(m, routed(routes[many-1].Name, "b"))
 	if got, want := routesOf(t, m, "culvert_route_call_duration_seconds"), []string{other + "/" + other, routes[many-1].Name + "/b"}; !slices.Equal(got, want) {
 		t.Errorf("after a reload that makes room, %q have series, want %q", got, want)
+	}
+}
+
+// TestRefusedCallsOfOtherRoutesHaveNoBackend, so that nobody takes them for failures of backends.
+func TestRefusedCallsOfOtherRoutesHaveNoBackend(t *testing.T) {
+	m := NewMetrics("v1")
+	m.SetRoutes([]Route{{"a", []string{"b"}}})
+	told(m, refused("gone"))
+	told(m, refused("gone"))
+	told(m, routed("gone", "b"))
+	for backend, want := range map[string]float64{"": 2, other: 1} {
+		if got := value(t, m, "culvert_route_calls_total", "route="+other, "backend="+backend); got != want {
+			t.Errorf("%q has %v calls, want %v", backend, got, want)
+		}
+	}
+	if got, want := routesOf(t, m, "culvert_route_call_duration_seconds"), []string{other + "/" + other}; !slices.Equal(got, want) {
+		t.Errorf("%q have durations, want %q", got, want)
 	}
 }
 

@@ -124,7 +124,7 @@ const inMetric = ""
 // labels has each label once.
 var labels = []label{
 	{"age", "`<1s`, `1s-1m`, `1m-1h`, `1h-1d` or `>1d`"},
-	{"backend", "the backend's name; `default` for the one in `backend`. `_OTHER`: as for `route`"},
+	{"backend", "the backend's name; `default` for the one in `backend`. Of a call that went to several, it is the last. `_OTHER`: as for `route`"},
 	{"cause", "`queue` or `receiver`"},
 	{"certificate", inMetric},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},
@@ -139,7 +139,7 @@ var labels = []label{
 	{"outcome", "`sent`: by a route's [retry](../guides/several-backends.md#retries); `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent despite `retry`"},
 	{"reason", "of calls, web requests and refusals: culvert's [reason](errors.md); of connections: why they ended, as in [the log](log.md#connections)"},
 	{"result", "`applied` or `rejected`"},
-	{"route", "the route's name; empty without [routes](routes.md), or if none matched. Each metric has the first " + strconv.Itoa(bridge.MaxRoutes) + " pairs of a route and a backend that it counts something for. `_OTHER`: all others, and the last calls of removed ones"},
+	{"route", "the route's name; empty without [routes](routes.md), or if none matched. Each metric has the first " + strconv.Itoa(bridge.MaxRoutes) + " pairs of a route and a backend that it counts something for, and as many routes of calls without a backend. `_OTHER`: all others, and the last calls of removed ones"},
 	{"rpc_method", "the method; `_OTHER` for methods that no backend has shown to know, and after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "`grpc`"},

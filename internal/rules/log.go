@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -28,13 +29,16 @@ const (
 )
 
 // Metadata that may hold a secret has one of these names, or a word of its name ends with
-// one of these endings, with or without an s. Words have - _ or . between them.
+// one of these endings, with or without an s, or its last word is one of these. Words have
+// - _ or . between them. The number of a version doesn't count: token2 is token.
 var (
-	SecretNames   = []string{"cookie2", "dpop", "set-cookie2", "x-amzn-oidc-data", "x-auth", "x-ms-client-principal", "x-sid"}
-	SecretEndings = []string{"apikey", "authorization", "bearer", "cookie", "credential", "csrf", "jwt", "otp", "passphrase", "passwd", "password", "pwd", "secret", "session", "sessionid", "token", "xsrf"}
+	SecretNames   = []string{"dpop", "x-amzn-oidc-data", "x-envoy-original-path", "x-forwarded-uri", "x-ms-client-principal", "x-original-uri", "x-original-url", "x-rewrite-url"} // also query strings
+	SecretEndings = []string{"apikey", "assertion", "authentication", "authorization", "bearer", "cookie", "cred", "credential", "csrf", "jwt", "otp", "passcode", "passphrase", "passwd", "password", "pwd", "secret", "sessid", "session", "sessionid", "signature", "token", "xsrf"}
+	SecretLasts   = []string{"auth", "basicauth", "oauth", "pass", "sid"}
 )
 
-// HarmlessKeys are the words before a last word "key" that make it no secret.
+// HarmlessKeys are the words before "key", or the beginnings of a word that ends with it, that
+// make it no secret.
 var HarmlessKeys = []string{"cache", "idempotency", "partition", "routing", "shard"}
 
 // loggedAnyway are attributes that a line has without log.fields.
@@ -68,15 +72,30 @@ func HoldsSecret(name string) bool {
 	if slices.Contains(SecretNames, name) {
 		return true
 	}
-	words := strings.FieldsFunc(name, func(r rune) bool { return r == '-' || r == '_' || r == '.' })
-	for i, word := range words {
+	before := ""
+	for word := range strings.FieldsFuncSeq(name, func(r rune) bool { return r == '-' || r == '_' || r == '.' }) {
+		word = unversioned(word)
+		if word == "" {
+			continue
+		}
 		singular := strings.TrimSuffix(word, "s")
 		if slices.ContainsFunc(SecretEndings, func(ending string) bool { return strings.HasSuffix(singular, ending) }) {
 			return true
 		}
-		if last := i == len(words)-1; last && singular == "key" && (i == 0 || !slices.Contains(HarmlessKeys, words[i-1])) {
+		if of, isKey := strings.CutSuffix(singular, "key"); isKey && !slices.Contains(HarmlessKeys, cmp.Or(of, before)) {
 			return true
 		}
+		before = word
 	}
-	return false
+	return slices.Contains(SecretLasts, before)
+}
+
+// unversioned returns a word without the number of a version at its end: "token" for token2 and
+// tokenv2, nothing for v2.
+func unversioned(word string) string {
+	bare := strings.TrimRight(word, "0123456789")
+	if bare == word {
+		return word
+	}
+	return strings.TrimSuffix(bare, "v")
 }

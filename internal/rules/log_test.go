@@ -15,6 +15,10 @@ func TestSecretsInMetadata(t *testing.T) {
 		x-csrf-token x-csrf x-xsrf-token xsrf x_csrf_token x-csrftoken
 		client-secret x-secret secret-name x-password password-hash x-passwd passphrase db.pwd credentials x-amz-credential
 		session x-session-id sessionid x-sid x-otp x-totp bearer x-bearer
+		x-auth-token2 x-authorization2 authorization_v2 cookie3 password1 x-jwt-2 x-tokenv2 x-api-key2 x-api-key-2 x-api-key-v2 x-api-key-old x-api-key-id
+		x-secretkey secretkeys accesskey private-passkey x-subscriptionkey auth x-user-auth proxy-auth oauth x-oauth2 x-basicauth
+		authentication x-authentication-info x-signature x-hub-signature-256 client-assertion x-passcode x-pass creds x-cred connect.sid phpsessid
+		x-original-url x-original-uri x-forwarded-uri x-rewrite-url x-envoy-original-path
 	`) {
 		if !HoldsSecret(name) {
 			t.Errorf("%s isn't taken for a secret", name)
@@ -24,8 +28,9 @@ func TestSecretsInMetadata(t *testing.T) {
 		}
 	}
 	for _, name := range strings.Fields(`
-		x-tenant x-request-source traceparent x-b3-traceid idempotency-key x-idempotency-key x-partition-key cache-keys x-forwarded-for
-		x-user-id x-auth-request-user x-author x-keyboard monkey-id x-tokenizer-version x-secretary x-compass x-region grpc-timeout via
+		x-tenant x-request-source traceparent x-b3-traceid idempotency-key x-idempotency-key x-partition-key cache-keys idempotencykey x-partition-key-2 x-forwarded-for
+		x-user-id x-auth-request-user x-author x-keyboard x-keynote x-tokenizer-version x-secretary x-compass x-region grpc-timeout via
+		x-auth-user x-author2 x-b3-spanid x-v2 v1 2 x-class x-access-log x-inside x-passenger x-signed x-envoy-attempt-count
 	`) {
 		if HoldsSecret(name) {
 			t.Errorf("%s is taken for a secret", name)
