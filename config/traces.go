@@ -160,6 +160,11 @@ func checkTraces(l *Loaded) {
 		}
 		l.refuse(key, "requires %s: set both, or none", missing)
 	}
+	for i, h := range t.Headers {
+		if !canBeSent(h.Value) {
+			l.refuse(join(Entry("traces.headers", i), "value"), "has a character that can't be sent: use printable ASCII characters, without a space at either end")
+		}
+	}
 	if u.Scheme == "https" {
 		return
 	}
@@ -171,6 +176,16 @@ func checkTraces(l *Loaded) {
 	if len(t.Headers) > 0 && !isLoopback(u.Hostname()) {
 		l.warn("traces.headers", "cross the network in plaintext: begin traces.endpoint with https://")
 	}
+}
+
+// canBeSent reports whether a header may have the value, over HTTP and over gRPC.
+func canBeSent(value string) bool {
+	for _, c := range []byte(value) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return strings.TrimSpace(value) == value
 }
 
 // isLoopback reports whether a host is surely on this machine.

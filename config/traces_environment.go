@@ -22,18 +22,19 @@ type standardVariable struct {
 	value func(l *Loaded, name, text string) (any, error)
 }
 
-// standardVariables are in an order: the endpoint's depends on the protocol.
+// standardVariables are in an order: the endpoint's depends on the protocol, those of
+// certificates on the endpoint, and the attributes on the service's name.
 var standardVariables = []standardVariable{
 	{"traces.protocol", otlp("PROTOCOL"), asIs},
 	{"traces.endpoint", otlp("ENDPOINT"), otlpEndpoint},
-	{"traces.headers", otlp("HEADERS"), listOfPairs},
-	{"traces.ca", otlp("CERTIFICATE"), asIs},
-	{"traces.cert", otlp("CLIENT_CERTIFICATE"), asIs},
-	{"traces.key", otlp("CLIENT_KEY"), asIs},
+	{"traces.headers", otlp("HEADERS"), headersOfRequests},
+	{"traces.ca", otlp("CERTIFICATE"), forTLS},
+	{"traces.cert", otlp("CLIENT_CERTIFICATE"), forTLS},
+	{"traces.key", otlp("CLIENT_KEY"), forTLS},
 	{"traces.compression", otlp("COMPRESSION"), asIs},
 	{"traces.timeout", otlp("TIMEOUT"), inMilliseconds},
-	{"traces.attributes", []string{"OTEL_RESOURCE_ATTRIBUTES"}, listOfPairs},
 	{"traces.service", []string{"OTEL_SERVICE_NAME"}, asIs},
+	{"traces.attributes", []string{"OTEL_RESOURCE_ATTRIBUTES"}, resourceAttributes},
 	{"traces.ratio", []string{"OTEL_TRACES_SAMPLER"}, samplerRatio},
 }
 
@@ -126,6 +127,14 @@ func (l *Loaded) nameService() {
 
 func asIs(_ *Loaded, _, text string) (any, error) { return text, nil }
 
+// forTLS leaves certificates out of plaintext: they may be there for another program.
+func forTLS(l *Loaded, _, text string) (any, error) {
+	if !strings.HasPrefix(l.Traces.Endpoint, "https:") {
+		return nil, nil //nolint:nilnil // nothing to set
+	}
+	return text, nil
+}
+
 func inMilliseconds(_ *Loaded, _, text string) (any, error) {
 	if strings.Trim(text, "0123456789") != "" {
 		return nil, fmt.Errorf("%q is not a number of milliseconds: write 10000 for 10s", text)
@@ -157,9 +166,34 @@ func samplerRatio(_ *Loaded, _, text string) (any, error) {
 // maxPairs bounds the headers and attributes in a variable.
 const maxPairs = 128
 
+// headersOfRequests are in lower case, as gRPC wants them.
+func headersOfRequests(_ *Loaded, _, text string) (any, error) {
+	all, err := listOfPairs(text)
+	for _, header := range all {
+		header["name"] = strings.ToLower(header["name"].(string)) //nolint:forcetypeassert // listOfPairs has made it
+	}
+	return listOrNothing(all, err)
+}
+
+// resourceAttributes has no name of the service if a key or a variable of its own has it: they win.
+func resourceAttributes(l *Loaded, _, text string) (any, error) {
+	all, err := listOfPairs(text)
+	if l.IsSet("traces.service") {
+		all = slices.DeleteFunc(all, func(a section) bool { return a["name"] == "service.name" })
+	}
+	return listOrNothing(all, err)
+}
+
+func listOrNothing(all []section, err error) (any, error) {
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all, nil
+}
+
 // listOfPairs reads "name=value,name=value" with escapes of URLs in the values. Its errors
 // have no part of the text, since a header may be a secret.
-func listOfPairs(_ *Loaded, _, text string) (any, error) {
+func listOfPairs(text string) ([]section, error) {
 	var all []section
 	for pair := range strings.SplitSeq(text, ",") {
 		if pair = strings.TrimSpace(pair); pair == "" {
@@ -170,13 +204,10 @@ func listOfPairs(_ *Loaded, _, text string) (any, error) {
 		if name = strings.TrimSpace(name); !ok || name == "" || err != nil {
 			return nil, fmt.Errorf("entry %d isn't name=value with %%XX for special characters: correct it", len(all)+1)
 		}
-		all = append(all, section{"name": strings.ToLower(name), "value": value})
+		all = append(all, section{"name": name, "value": value})
 		if len(all) > maxPairs {
 			return nil, errors.New("has too many entries")
 		}
-	}
-	if all == nil {
-		return nil, nil //nolint:nilnil // nothing to set
 	}
 	return all, nil
 }
