@@ -22,7 +22,7 @@ import (
 )
 
 // A Ring has all certificates: those of the listeners, and those for the
-// backends. Its methods are safe for concurrent use.
+// backends and for the receiver of traces. Its methods are safe for concurrent use.
 type Ring struct {
 	config atomic.Pointer[config.Loaded] // that runs
 	log    *slog.Logger
@@ -36,6 +36,7 @@ type Ring struct {
 	mu          sync.Mutex
 	providers   []sharedProvider
 	clients     backendClients
+	traces      *proxytls.Client      // for the receiver of traces; nil: none
 	development *proxytls.Development // nil: not needed yet
 	acme        *proxytls.ACME        // nil: no ACME
 
@@ -83,7 +84,7 @@ func Check(c *config.Loaded) (problems []string, err error) {
 	if err := errors.Join(err, adminErr); err != nil {
 		return nil, err
 	}
-	if _, err := TraceReceiver(c); err != nil {
+	if _, err := k.TraceReceiver(c); err != nil {
 		return nil, err
 	}
 	return k.Problems(), nil
@@ -240,7 +241,7 @@ func developmentFolder() (string, error) {
 // certificate. It reports whether there are any.
 func (k *Ring) Reload() (anything bool) {
 	k.mu.Lock()
-	providers, clients, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.acme
+	providers, clients, traces, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.traces, k.acme
 	k.mu.Unlock()
 	var errs []error
 	for _, s := range providers {
@@ -248,6 +249,9 @@ func (k *Ring) Reload() (anything bool) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(clients)) {
 		errs = append(errs, placedAt(clients[name].current.Load(), clients[name].Reload()))
+	}
+	if traces != nil {
+		errs = append(errs, traces.Reload())
 	}
 	if acme != nil {
 		errs = append(errs, acme.Reload())
@@ -274,6 +278,9 @@ func (k *Ring) Problems() []string {
 		for _, err := range k.clients[name].Problems() {
 			errs = append(errs, placedAt(k.clients[name].current.Load(), err))
 		}
+	}
+	if k.traces != nil {
+		errs = append(errs, k.traces.Problems()...)
 	}
 	if k.acme != nil {
 		errs = append(errs, k.acme.Problems()...)
@@ -325,5 +332,8 @@ func (k *Ring) closeAfter(others []func()) {
 	}
 	for _, client := range k.clients {
 		closing.Go(client.Close)
+	}
+	if k.traces != nil {
+		closing.Go(k.traces.Close)
 	}
 }

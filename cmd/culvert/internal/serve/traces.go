@@ -7,7 +7,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
@@ -25,7 +24,7 @@ func (p *program) openTraces(cfg *bridge.Config) (err error) {
 	}
 	to := wiring.TraceReceiver(c)
 	to.Version, to.Instance = p.Version, fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) //nolint:gosec // it only differs from others'
-	if to.TLS, err = keys.TraceReceiver(p.Config); err != nil {
+	if to.TLS, err = p.keys.TraceReceiver(p.Config); err != nil {
 		return err
 	}
 	t, err := telemetry.OpenTraces(to, wiring.TraceRules(c), p.log.Logger)
