@@ -65,6 +65,9 @@ func pass(t *Traces, c *report.CallInfo, md metadata.MD) {
 	if o == nil {
 		return
 	}
+	if c.Origin == report.OriginUpstream {
+		c.Trace.Note(report.Called)
+	}
 	o.Header(nil)
 	if c.MessagesIn > 0 {
 		o.Message(report.Request, 10)
@@ -241,6 +244,26 @@ func TestClientSpan(t *testing.T) {
 	}
 	if hex.EncodeToString(c.Trace.Span[:]) != server.id {
 		t.Errorf("the call has the span %x", c.Trace.Span)
+	}
+}
+
+// TestClientSpanIsOfACall: it begins with the call to the backend, and there is none if culvert
+// has refused the call before.
+func TestClientSpanIsOfACall(t *testing.T) {
+	traces, spans := tracing(t, TraceRules{Ratio: 1, Upstream: true})
+	refused := anOrder() // for a backend, such as a call whose message can't be converted
+	refused.Origin, refused.Code, refused.MessagesOut = report.OriginCulvert, codes.InvalidArgument, 0
+	pass(traces, refused, metadata.MD{})
+	c := anOrder()
+	o := traces.CallBegan(t.Context(), c, metadata.MD{})
+	c.Trace.Steps.Step(report.Step{What: report.Called, Began: c.Begin.Add(300 * time.Millisecond)})
+	o.Ended(c)
+	all := spans()
+	if len(all) != 3 || all[0].kind != kindServer || all[1].kind != kindServer || all[2].kind != kindClient {
+		t.Fatalf("the spans are %+v", all)
+	}
+	if client := all[2]; client.start != uint64(c.Begin.Add(300*time.Millisecond).UnixNano()) || client.end != all[1].end || len(all[1].events) != 0 {
+		t.Errorf("the call to the backend took from %v to %v: %+v", client.start, client.end, all[1])
 	}
 }
 

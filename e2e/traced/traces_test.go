@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -162,6 +163,37 @@ func TestErrorsAreExported(t *testing.T) {
 	s := r.find(t, "of culvert", func(s span) bool { return s.attribute("culvert.call_id") == "failed" })
 	if s.Status().Code() != ptrace.StatusCodeError || s.attribute("error.type") != "UNAVAILABLE" || s.attribute("culvert.origin") != "culvert" || s.attribute("culvert.reason") == "" {
 		t.Errorf("its span is %v, %v", s.Status().Code(), s.Attributes().AsRaw())
+	}
+}
+
+// TestRefusedCallsHaveNoClientSpan: culvert asks no backend, so a map of services shows no call.
+func TestRefusedCallsHaveNoClientSpan(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, service: edge, upstream_span: true}\n", r.http))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.address+"/no.such.Service/Method", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("X-Request-Id", "refused")
+	if answer, err := exchange(request); err == nil {
+		t.Fatalf("the answer is %q", answer)
+	}
+	call(t, "grpc", p.address, nil)
+	p.stop(t)
+	refused := r.find(t, "of the refused call", func(s span) bool { return s.attribute("culvert.call_id") == "refused" })
+	if refused.attribute("rpc.method") != "_OTHER" || refused.Name() != "grpc" || refused.attribute("culvert.origin") != "culvert" || refused.attribute("culvert.backend") == "" {
+		t.Errorf("the span of a refused call is %q %v", refused.Name(), refused.Attributes().AsRaw())
+	}
+	r.find(t, "towards the backend", func(s span) bool { return s.Kind() == ptrace.SpanKindClient })
+	for _, s := range r.spans {
+		if s.ParentSpanID() == refused.SpanID() {
+			t.Errorf("a refused call has the span %q %v", s.Name(), s.Attributes().AsRaw())
+		}
 	}
 }
 
