@@ -143,11 +143,11 @@ func (s *callSpan) span(m message, c *report.CallInfo, known bool, id, parent [8
 	if parent != [8]byte{} {
 		m = m.bytes(spanParent, parent[:])
 	}
-	method, name := cut(strings.TrimPrefix(c.Method, "/")), "grpc"
+	method, called := cut(strings.TrimPrefix(c.Method, "/")), "grpc"
 	if known {
-		name = method
+		called = method
 	}
-	m = m.text(spanName, name).number(spanKind, kind).at(spanStart, begin).at(spanEnd, s.begin.Add(c.Duration))
+	m = m.text(spanName, called).number(spanKind, kind).at(spanStart, begin).at(spanEnd, s.begin.Add(c.Duration))
 	m = m.attribute(spanAttributes, "rpc.system.name", "grpc")
 	if known {
 		m = m.attribute(spanAttributes, "rpc.method", method)
