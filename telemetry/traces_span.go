@@ -71,7 +71,7 @@ func (s *callSpan) Ended(c *report.CallInfo) {
 	if !s.Sampled && errorType(c.Code) == "" {
 		return
 	}
-	known := c.Own
+	known := c.Own && showsMethod(c.Code) // a client can call any name of culvert's own service, too
 	if s.first[report.Response] != 0 || c.Origin == report.OriginUpstream && showsMethod(c.Code) {
 		s.traces.learn(c.Method)
 		known = true

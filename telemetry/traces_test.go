@@ -215,7 +215,13 @@ func TestUnknownMethodsHaveNoNames(t *testing.T) {
 	known = anOrder()
 	known.Code, known.Origin, known.MessagesOut = codes.Unavailable, report.OriginCulvert, 0
 	pass(traces, known, metadata.MD{})
+	own := anOrder()
+	own.Own, own.Method, own.Code, own.Origin, own.MessagesOut = true, "/culvert.v1.Path/Nonsense", codes.Unimplemented, report.OriginCulvert, 0
+	pass(traces, own, metadata.MD{})
 	all := spans()
+	if got := all[3]; got.name != "grpc" || got.attributes["rpc.method"] != "_OTHER" {
+		t.Errorf("an unknown method of culvert's own service is %q, %v", got.name, got.attributes)
+	}
 	if got := all[0].attributes; all[0].name != "grpc" || got["rpc.method"] != "_OTHER" || len(got["rpc.method_original"]) > attributeBytes+len("…") {
 		t.Errorf("an unknown method is %q, %.400v", all[0].name, got)
 	}
