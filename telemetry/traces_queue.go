@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -155,10 +157,18 @@ func (q *spanQueue) export(b batch) {
 	rejected = min(rejected, b.count)
 	q.failed.Add(rejected)
 	q.exported.Add(b.count - rejected)
-	if err != nil {
-		q.tell(err, rejected)
+	switch {
+	case err == nil:
+		return
+	case q.last.Err() != nil:
+		err = errEnded
+	case ctx.Err() != nil:
+		err = fmt.Errorf("culvert gave up after %v (traces.timeout): %w", q.limit, err)
 	}
+	q.tell(err, rejected)
 }
+
+var errEnded = errors.New("the receiver hadn't taken them when culvert ended")
 
 // tellEvery limits the lines about exports that fail.
 const tellEvery = time.Minute

@@ -98,12 +98,25 @@ func TestSlowReceiverCostsSpans(t *testing.T) {
 		if got := q.failed.Load(); got != 1+maxBatches*batchSpans {
 			t.Errorf("%d spans count as refused, want %d", got, 1+maxBatches*batchSpans)
 		}
-		if got := strings.Count(log.String(), "spans were dropped"); got != 1 {
-			t.Errorf("%d lines:\n%s", got, log.String())
+		if got := log.String(); strings.Count(got, "spans were dropped") != 1 || !strings.Contains(got, "gave up after 10s (traces.timeout)") {
+			t.Errorf("the log has:\n%s", got)
 		}
 		addSpans(q, 1)
 		if got := q.overflowed.Load(); got != 6 {
 			t.Errorf("a span behind the end was not dropped")
+		}
+	})
+}
+
+// TestSpansThatAreLateForTheEnd: the log says so, rather than that a context was cancelled.
+func TestSpansThatAreLateForTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		q := queueTo(&receiver{takes: time.Hour}, &log)
+		addSpans(q, 2)
+		q.close(time.Second)
+		if got := log.String(); !strings.Contains(got, "spans=2 ") || !strings.Contains(got, "when culvert ended") {
+			t.Errorf("the log has:\n%s", got)
 		}
 	})
 }

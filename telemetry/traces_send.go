@@ -15,10 +15,12 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // for UseCompressor
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -170,7 +172,14 @@ func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
 	if u.Port() == "" {
 		host += map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
 	}
-	conn, err := grpc.NewClient("dns:///"+host, grpc.WithTransportCredentials(secure), grpc.WithUserAgent("culvert/"+to.Version), grpc.WithDisableServiceConfig())
+	conn, err := grpc.NewClient(
+		"dns:///"+host, grpc.WithTransportCredentials(secure), grpc.WithUserAgent("culvert/"+to.Version), grpc.WithDisableServiceConfig(), grpc.WithMaxHeaderListSize(answerBytes),
+		// A receiver that comes back gets spans soon: grpc-go waits up to 2 min by default.
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 2, Jitter: 0.2, MaxDelay: maxPause}, MinConnectTimeout: maxPause}),
+		// A connection whose receiver has vanished would keep requests for as long as TCP sends them
+		// again. Without a request, nothing is sent.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: min(maxPause, max(to.Timeout/2, time.Second))}),
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -5,12 +5,15 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -98,6 +101,111 @@ func TestAnswersOfReceivers(t *testing.T) {
 		}
 		if err != nil && (!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s: it says %v", c.name, err)
+		}
+	}
+}
+
+// A receiverThatVanishes takes requests over gRPC. vanish has its connections so far carry nothing
+// more, as if their other end had lost its power.
+type receiverThatVanishes struct {
+	net.Listener
+
+	mu    sync.Mutex
+	conns []*vanishingConn
+}
+
+type vanishingConn struct {
+	net.Conn
+	vanished, closed chan struct{}
+	once             sync.Once
+}
+
+func (l *receiverThatVanishes) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &vanishingConn{Conn: conn, vanished: make(chan struct{}), closed: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, c)
+	return c, nil
+}
+
+func (l *receiverThatVanishes) vanish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		close(c.vanished)
+	}
+	l.conns = nil
+}
+
+func (c *vanishingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	select {
+	case <-c.vanished:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (c *vanishingConn) Write(b []byte) (int, error) {
+	select {
+	case <-c.vanished:
+		return len(b), nil
+	default:
+		return c.Conn.Write(b)
+	}
+}
+
+func (c *vanishingConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// TestVanishedReceiver: spans soon go over another connection if one carries nothing any more.
+func TestVanishedReceiver(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &receiverThatVanishes{Listener: ln}
+	server := grpc.NewServer(grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		var request []byte
+		if err := s.RecvMsg(&request); err != nil {
+			return err
+		}
+		return s.SendMsg(new([]byte))
+	}))
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }() // received below
+	defer func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	traces, err := OpenTraces(TraceReceiver{Endpoint: "http://" + ln.Addr().String(), GRPC: true, Timeout: 2 * time.Second}, TraceRules{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer traces.Close(time.Minute)
+	export := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := traces.to.to.send(ctx, []byte("request"))
+		return err
+	}
+	if err := export(); err != nil {
+		t.Fatal(err)
+	}
+	l.vanish()
+	for attempts := 1; export() != nil; attempts++ { // by default, the kernel tries for a quarter of an hour
+		if attempts == 20 {
+			t.Fatal("the connection is still in use")
 		}
 	}
 }
