@@ -120,6 +120,22 @@ func TestStrangersAreLinked(t *testing.T) {
 	}
 }
 
+// TestStrangersBehindATrustedProxy: the proxy vouches for what it passes on. It doesn't see what is
+// in a WebSocket or in a tunnel, so there the client's context counts as a stranger's.
+func TestStrangersBehindATrustedProxy(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	p := startCulvert(t, b.address, fmt.Sprintf("trusted_proxies: [127.0.0.1]\ntraces: {endpoint: %q, service: edge, ratio: 1}\n", r.http))
+	for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1", "x-forwarded-for": "203.0.113.7"}) {
+		own := r.find(t, "of culvert", func(s span) bool { return s.attribute("culvert.call_id") == c.id })
+		unseen := c.way == "grpc-websockets" || strings.HasPrefix(c.way, "h2ts")
+		if own.ParentSpanID().IsEmpty() != unseen || (own.Links().Len() == 1) != unseen || own.attribute("client.address") != "203.0.113.7" || (c.md["tracestate"] == nil) != unseen {
+			t.Errorf("%s: the span of %s is below %q, with %d links, and the backend got %v", c.way, own.attribute("client.address"), own.ParentSpanID(), own.Links().Len(), c.md)
+		}
+	}
+}
+
 // TestWithoutTraces: all that the client sends crosses.
 func TestWithoutTraces(t *testing.T) {
 	t.Parallel()
