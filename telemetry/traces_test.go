@@ -291,6 +291,30 @@ func TestSampledShare(t *testing.T) {
 	}
 }
 
+// TestRulesChangeWhileCallsRun, and the end comes: each span counts once.
+func TestRulesChangeWhileCallsRun(t *testing.T) {
+	traces, spans := tracing(t, TraceRules{Ratio: 1})
+	const callers, calls = 4, 500
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range calls {
+				pass(traces, anOrder(), metadata.MD{traceparent: {aParent}, baggage: {"user=1,tenant=2"}})
+			}
+		})
+	}
+	all.Go(func() {
+		for i := range calls {
+			traces.SetRules(TraceRules{Ratio: 1, Errors: i%2 == 0, Baggage: []string{"user", "tenant"}[i%3%2:]})
+		}
+	})
+	all.Go(func() { spans() })
+	all.Wait()
+	if exported, overflowed, failed := traces.Spans(); exported+overflowed != callers*calls || failed != 0 {
+		t.Errorf("%d spans were exported, %d overflowed and %d failed of %d", exported, overflowed, failed, callers*calls)
+	}
+}
+
 // TestStepsAreEvents, up to a bound.
 func TestStepsAreEvents(t *testing.T) {
 	traces, spans := tracing(t, TraceRules{Ratio: 1})

@@ -1,19 +1,27 @@
 package traced
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // TestSecureReceiver: over TLS, with a client certificate, which a receiver may require.
@@ -45,6 +53,48 @@ func TestSecureReceiver(t *testing.T) {
 			<-b.calls
 			p.logged(t, "spans were dropped") // the system's CAs don't know the receiver's certificate
 		})
+	}
+}
+
+// TestClientsWithCertificates: the context of a client that has shown a certificate is the parent,
+// also in a tunnel and on a WebSocket. That of one without is a link.
+func TestClientsWithCertificates(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	cert, key := writePair(t)
+	p := startCulvert(t, b.address, fmt.Sprintf("tls: {cert: %q, key: %q, client_ca: %q, client_auth: optional}\ntraces: {endpoint: %q, service: edge, ratio: 1}\n", cert, key, cert, r.http))
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(pair.Leaf)
+	known := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	inTunnel := func(ctx context.Context, _ string) (net.Conn, error) {
+		ws, _, err := websocket.Dial(ctx, "wss://"+p.address+"/", &websocket.DialOptions{
+			Subprotocols: []string{"h2ts"}, HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: known.Clone(), DisableKeepAlives: true}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+	}
+	for id, o := range map[string][]grpc.DialOption{
+		"known":    {grpc.WithTransportCredentials(credentials.NewTLS(known))},
+		"tunnel":   {grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(inTunnel)},
+		"stranger": {grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots}))},
+	} {
+		if err := check(ctx, p.address, map[string]string{"traceparent": fromClient, "x-request-id": id}, o...); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		<-b.calls
+		own := r.find(t, "of culvert", func(s span) bool { return s.attribute("culvert.call_id") == id })
+		if stranger := id == "stranger"; (own.TraceID().String() != clientTrace) != stranger || (own.Links().Len() == 1) != stranger {
+			t.Errorf("%s: culvert's span is in %s below %s, with %d links", id, own.TraceID(), own.ParentSpanID(), own.Links().Len())
+		}
 	}
 }
 

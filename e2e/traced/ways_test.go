@@ -52,7 +52,7 @@ var ways = map[string]func(ctx context.Context, address string, md map[string]st
 }
 
 func check(ctx context.Context, address string, md map[string]string, o ...grpc.DialOption) error {
-	conn, err := grpc.NewClient("passthrough:///"+address, append(o, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())...)
+	conn, err := grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()}, o...)...)
 	if err != nil {
 		return err
 	}
