@@ -48,8 +48,9 @@ type spanQueue struct {
 	first chan struct{} // one place: the queue isn't empty any more
 	full  chan struct{} // one place: a batch is full
 
-	told   time.Time // when a line said that exports fail; only run uses it
-	untold int64     // spans dropped since, as told
+	told     time.Time // when a line said that exports fail; only run uses it
+	untold   int64     // spans dropped since, as told
+	toldFull int64     // of overflowed: as told
 
 	last context.Context // of the exports: it ends when patience at the end of culvert does
 	cut  context.CancelFunc
@@ -157,18 +158,25 @@ func (q *spanQueue) export(b batch) {
 	rejected = min(rejected, b.count)
 	q.failed.Add(rejected)
 	q.exported.Add(b.count - rejected)
+	full := q.overflowed.Load() - q.toldFull
+	q.toldFull += full
 	switch {
-	case err == nil:
+	case err == nil && full == 0:
 		return
+	case err == nil:
+		err = errSlow
 	case q.last.Err() != nil:
 		err = errEnded
 	case ctx.Err() != nil:
 		err = fmt.Errorf("culvert gave up after %v (traces.timeout): %w", q.limit, err)
 	}
-	q.tell(err, rejected)
+	q.tell(err, rejected+full)
 }
 
-var errEnded = errors.New("the receiver hadn't taken them when culvert ended")
+var (
+	errEnded = errors.New("the receiver hadn't taken them when culvert ended")
+	errSlow  = errors.New("calls end faster than the receiver takes their spans: have it take more, or lower traces.ratio")
+)
 
 // tellEvery limits the lines about exports that fail.
 const tellEvery = time.Minute

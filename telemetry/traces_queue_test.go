@@ -108,6 +108,24 @@ func TestSlowReceiverCostsSpans(t *testing.T) {
 	})
 }
 
+// TestReceiverThatTakesTooLittle: the log says so although each export succeeds.
+func TestReceiverThatTakesTooLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &receiver{takes: 5 * time.Second}
+		var log bytes.Buffer
+		q := queueTo(r, &log)
+		addSpans(q, 1)
+		<-r.requests
+		addSpans(q, maxBatches*batchSpans+5)
+		time.Sleep(time.Minute)
+		addSpans(q, 1)
+		q.close(time.Minute)
+		if got := log.String(); strings.Count(got, "spans were dropped") != 1 || !strings.Contains(got, "spans=5 ") || !strings.Contains(got, "lower traces.ratio") {
+			t.Errorf("the log has:\n%s", got)
+		}
+	})
+}
+
 // TestSpansThatAreLateForTheEnd: the log says so, rather than that a context was cancelled.
 func TestSpansThatAreLateForTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -55,7 +55,7 @@ func (r retrying) send(ctx context.Context, request []byte) (rejected int64, err
 		answer, err := r.once(ctx, request)
 		if err == nil {
 			rejected, why := rejectedIn(answer)
-			if rejected > 0 || why != "" {
+			if rejected > 0 { // else a text is advice, and the receiver has taken all
 				err = fmt.Errorf("the receiver rejected %d: %s", rejected, why)
 			}
 			return rejected, err

@@ -86,6 +86,9 @@ func TestAnswersOfReceivers(t *testing.T) {
 		{"partly", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(message(nil).bytes(responsePartial, partial)) // the test sees it
 		}, 1, 3, "too old"},
+		{"with advice", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(message(nil).bytes(responsePartial, message(nil).text(partialText, "use gRPC"))) // as above
+		}, 1, 0, ""},
 		{"nonsense", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte("thanks")) // as above
 		}, 1, 0, ""},
