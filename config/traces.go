@@ -26,7 +26,7 @@ type Traces struct {
 	Protocol string `key:"protocol" one:"http/protobuf,grpc" restart:"yes"`
 
 	// Headers of each request to the receiver, such as authorization.
-	Headers []TraceHeader `key:"headers" restart:"yes"`
+	Headers []TraceHeader `key:"headers"`
 
 	// The CA certificates for verifying the receiver (PEM). Default: the system's.
 	CA string `key:"ca" is:"file" restart:"yes"`

@@ -25,6 +25,7 @@ import (
 type Traces struct {
 	rules atomic.Pointer[traceRules]
 	to    *spanQueue
+	once  sender                  // what to sends with
 	known cache[string, struct{}] // methods that a backend has shown to know, by their paths
 }
 

@@ -44,10 +44,14 @@ func OpenTraces(to TraceReceiver, rules TraceRules, log *slog.Logger) (*Traces, 
 	if err != nil {
 		return nil, err
 	}
-	t := &Traces{to: newSpanQueue(retrying{once}, to.source(), to.Timeout, log)}
+	t := &Traces{once: once, to: newSpanQueue(retrying{once}, to.source(), to.Timeout, log)}
 	t.SetRules(rules)
 	return t, nil
 }
+
+// SetHeaders replaces the headers of the requests to the receiver, such as a token that has a new
+// value.
+func (t *Traces) SetHeaders(all map[string]string) { t.once.setHeaders(all) }
 
 // Close exports the spans that wait, for as long as patience lasts.
 func (t *Traces) Close(patience time.Duration) { t.to.close(patience) }

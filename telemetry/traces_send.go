@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -30,6 +31,7 @@ type sender interface {
 	// once returns the receiver's answer. If an error says that another attempt may succeed, it
 	// is a *laterError.
 	once(ctx context.Context, request []byte) (answer []byte, err error)
+	setHeaders(all map[string]string) // of the next requests
 	close()
 }
 
@@ -78,10 +80,11 @@ const answerBytes = 64 << 10
 // An httpSender sends OTLP over HTTP.
 // https://opentelemetry.io/docs/specs/otlp/#otlphttp
 type httpSender struct {
-	client *http.Client
-	url    string
-	header http.Header
-	gzip   bool
+	client  *http.Client
+	url     string
+	header  atomic.Pointer[http.Header]
+	version string
+	gzip    bool
 }
 
 func newHTTPSender(to *TraceReceiver, u *url.URL) *httpSender {
@@ -97,17 +100,23 @@ func newHTTPSender(to *TraceReceiver, u *url.URL) *httpSender {
 			// A redirect could take the headers to another host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		url: at.String(), header: http.Header{}, gzip: to.Gzip,
+		url: at.String(), version: to.Version, gzip: to.Gzip,
 	}
-	for name, value := range to.Headers {
-		s.header.Set(name, value)
-	}
-	s.header.Set("Content-Type", "application/x-protobuf")
-	s.header.Set("User-Agent", "culvert/"+to.Version)
-	if to.Gzip {
-		s.header.Set("Content-Encoding", "gzip")
-	}
+	s.setHeaders(to.Headers)
 	return s
+}
+
+func (s *httpSender) setHeaders(all map[string]string) {
+	header := http.Header{}
+	for name, value := range all {
+		header.Set(name, value)
+	}
+	header.Set("Content-Type", "application/x-protobuf")
+	header.Set("User-Agent", "culvert/"+s.version)
+	if s.gzip {
+		header.Set("Content-Encoding", "gzip")
+	}
+	s.header.Store(&header)
 }
 
 func (s *httpSender) once(ctx context.Context, request []byte) ([]byte, error) {
@@ -123,7 +132,7 @@ func (s *httpSender) once(ctx context.Context, request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Header = s.header.Clone()
+	r.Header = s.header.Load().Clone()
 	res, err := s.client.Do(r)
 	if err != nil {
 		return nil, &laterError{error: err}
@@ -159,7 +168,7 @@ func (s *httpSender) close() { s.client.CloseIdleConnections() }
 // https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
 type grpcSender struct {
 	conn    *grpc.ClientConn
-	headers metadata.MD
+	headers atomic.Pointer[metadata.MD]
 	options []grpc.CallOption
 }
 
@@ -183,17 +192,23 @@ func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &grpcSender{conn: conn, headers: metadata.New(to.Headers), options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
+	s := &grpcSender{conn: conn, options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
 	if to.Gzip {
 		s.options = append(s.options, grpc.UseCompressor("gzip"))
 	}
+	s.setHeaders(to.Headers)
 	return s, nil
+}
+
+func (s *grpcSender) setHeaders(all map[string]string) {
+	md := metadata.New(all)
+	s.headers.Store(&md)
 }
 
 const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 func (s *grpcSender) once(ctx context.Context, request []byte) (answer []byte, err error) {
-	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, s.headers), exportMethod, &request, &answer, s.options...)
+	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, *s.headers.Load()), exportMethod, &request, &answer, s.options...)
 	if err == nil {
 		return answer, nil
 	}

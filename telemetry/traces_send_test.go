@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -60,6 +61,60 @@ func TestRequestsOverHTTP(t *testing.T) {
 			}
 		})
 		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestHeadersChange: the next request has the new ones, also over gRPC.
+func TestHeadersChange(t *testing.T) {
+	tokens := make(chan string, 10)
+	overHTTP := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		tokens <- strings.Join(r.Header.Values("Authorization"), ",") + r.Header.Get("Content-Type")
+	}))
+	defer overHTTP.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer serveReceiver(t, ln, func(ctx context.Context) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		tokens <- strings.Join(md["authorization"], ",") + "application/x-protobuf"
+	})()
+	for _, to := range []TraceReceiver{{Endpoint: overHTTP.URL}, {Endpoint: "http://" + ln.Addr().String(), GRPC: true}} {
+		to.Headers, to.Timeout = map[string]string{"authorization": "first"}, time.Minute
+		traces, err := OpenTraces(to, TraceRules{}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"first", "second"} {
+			if _, err := traces.to.to.send(t.Context(), []byte("request")); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-tokens; got != want+"application/x-protobuf" {
+				t.Errorf("GRPC %t: the receiver got %q, want %q", to.GRPC, got, want)
+			}
+			traces.SetHeaders(map[string]string{"authorization": "second"})
+		}
+		traces.Close(time.Minute)
+	}
+}
+
+// serveReceiver serves a receiver over gRPC, which tells of each request. end ends it.
+func serveReceiver(t *testing.T, ln net.Listener, tell func(ctx context.Context)) (end func()) {
+	server := grpc.NewServer(grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		var request []byte
+		if err := s.RecvMsg(&request); err != nil {
+			return err
+		}
+		tell(s.Context())
+		return s.SendMsg(new([]byte))
+	}))
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }() // end receives it
+	return func() {
+		server.Stop()
+		if err := <-served; err != nil {
 			t.Error(err)
 		}
 	}
@@ -176,21 +231,7 @@ func TestVanishedReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := &receiverThatVanishes{Listener: ln}
-	server := grpc.NewServer(grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
-		var request []byte
-		if err := s.RecvMsg(&request); err != nil {
-			return err
-		}
-		return s.SendMsg(new([]byte))
-	}))
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }() // received below
-	defer func() {
-		server.Stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	}()
+	defer serveReceiver(t, l, func(context.Context) {})()
 	traces, err := OpenTraces(TraceReceiver{Endpoint: "http://" + ln.Addr().String(), GRPC: true, Timeout: 2 * time.Second}, TraceRules{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -243,6 +245,34 @@ func TestReload(t *testing.T) {
 	r.find(t, "of the call after the reload", func(s span) bool { return s.attribute("culvert.call_id") == "after" })
 	if line := change(fmt.Sprintf(config, r.grpc, 1), "configuration not reloaded"); !strings.Contains(fmt.Sprint(line["cause"]), "traces.endpoint") {
 		t.Errorf("another receiver: the log has %v", line)
+	}
+}
+
+// TestTokensChange: a token that the receiver wants can have a new value while culvert runs.
+func TestTokensChange(t *testing.T) {
+	t.Parallel()
+	tokens := make(chan string, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { tokens <- r.Header.Get("Authorization") }))
+	defer receiver.Close()
+	b := startBackend(t, startReceiver(t, nil))
+	token := filepath.Join(t.TempDir(), "otlp.token")
+	write := func(value string) {
+		if err := os.WriteFile(token, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first")
+	p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, headers: [{name: authorization, value: 'file:%s'}]}\n", receiver.URL, token))
+	for _, want := range []string{"first", "second"} {
+		call(t, "grpc-web", p.address, nil)
+		<-b.calls
+		if got := <-tokens; got != want {
+			t.Errorf("the receiver got the token %q, want %q", got, want)
+		}
+		if want == "first" {
+			write("second")
+			p.logged(t, "configuration reloaded")
+		}
 	}
 }
 

@@ -47,11 +47,15 @@ func (p *program) closeTraces() {
 	}
 }
 
-// changeTraces changes which calls are sampled, and what the backend gets.
+// changeTraces changes which calls are sampled, what the backend gets, and the headers for the
+// receiver.
 func (p *program) changeTraces(_, next *config.Loaded) (commit, undo func(), err error) {
 	t := p.observers.traces
 	if t == nil {
 		return nil, nil, nil
 	}
-	return func() { t.SetRules(wiring.TraceRules(next.Traces)) }, nil, nil
+	return func() {
+		t.SetRules(wiring.TraceRules(next.Traces))
+		t.SetHeaders(wiring.TraceReceiver(next.Traces).Headers)
+	}, nil, nil
 }
