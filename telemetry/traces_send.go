@@ -74,6 +74,10 @@ func (r retrying) send(ctx context.Context, request []byte) (rejected int64, err
 	}
 }
 
+// silence is after what time a connection gets a ping. One whose receiver has vanished would keep
+// all requests for as long as TCP sends them again.
+const silence = 10 * time.Second
+
 // answerBytes is the most that is read of an answer.
 const answerBytes = 64 << 10
 
@@ -96,6 +100,7 @@ func newHTTPSender(to *TraceReceiver, u *url.URL) *httpSender {
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy: http.ProxyFromEnvironment, TLSClientConfig: to.TLS, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: answerBytes,
+				HTTP2: &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: maxPause},
 			},
 			// A redirect could take the headers to another host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -185,9 +190,8 @@ func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
 		"dns:///"+host, grpc.WithTransportCredentials(secure), grpc.WithUserAgent("culvert/"+to.Version), grpc.WithDisableServiceConfig(), grpc.WithMaxHeaderListSize(answerBytes),
 		// A receiver that comes back gets spans soon: grpc-go waits up to 2 min by default.
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 2, Jitter: 0.2, MaxDelay: maxPause}, MinConnectTimeout: maxPause}),
-		// A connection whose receiver has vanished would keep requests for as long as TCP sends them
-		// again. Without a request, nothing is sent.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: min(maxPause, max(to.Timeout/2, time.Second))}),
+		// Without a request, nothing is sent.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silence, Timeout: min(maxPause, max(to.Timeout/2, time.Second))}),
 	)
 	if err != nil {
 		return nil, err

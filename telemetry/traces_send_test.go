@@ -3,6 +3,8 @@ package telemetry
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"net"
@@ -226,31 +228,57 @@ func (c *vanishingConn) Close() error {
 
 // TestVanishedReceiver: spans soon go over another connection if one carries nothing any more.
 func TestVanishedReceiver(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &receiverThatVanishes{Listener: ln}
-	defer serveReceiver(t, l, func(context.Context) {})()
-	traces, err := OpenTraces(TraceReceiver{Endpoint: "http://" + ln.Addr().String(), GRPC: true, Timeout: 2 * time.Second}, TraceRules{}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer traces.Close(time.Minute)
-	export := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		defer cancel()
-		_, err := traces.to.to.send(ctx, []byte("request"))
-		return err
-	}
-	if err := export(); err != nil {
-		t.Fatal(err)
-	}
-	l.vanish()
-	for attempts := 1; export() != nil; attempts++ { // by default, the kernel tries for a quarter of an hour
-		if attempts == 20 {
-			t.Fatal("the connection is still in use")
-		}
+	for name, start := range map[string]func(t *testing.T, l net.Listener) (TraceReceiver, func()){
+		"gRPC": func(t *testing.T, l net.Listener) (TraceReceiver, func()) {
+			t.Helper()
+			return TraceReceiver{Endpoint: "http://" + l.Addr().String(), GRPC: true}, serveReceiver(t, l, func(context.Context) {})
+		},
+		"HTTP/2": func(t *testing.T, l net.Listener) (TraceReceiver, func()) {
+			t.Helper()
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.ProtoMajor != 2 {
+					t.Errorf("the request has %s", r.Proto)
+				}
+			}))
+			_ = server.Listener.Close() // l takes its place
+			server.Listener, server.EnableHTTP2 = l, true
+			server.StartTLS()
+			roots := x509.NewCertPool()
+			roots.AddCert(server.Certificate())
+			return TraceReceiver{Endpoint: server.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, server.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := &receiverThatVanishes{Listener: ln}
+			to, end := start(t, l)
+			defer end()
+			to.Timeout = 2 * time.Second
+			traces, err := OpenTraces(to, TraceRules{}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer traces.Close(time.Minute)
+			export := func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), to.Timeout)
+				defer cancel()
+				_, err := traces.to.to.send(ctx, []byte("request"))
+				return err
+			}
+			if err := export(); err != nil {
+				t.Fatal(err)
+			}
+			l.vanish()
+			for attempts := 1; export() != nil; attempts++ { // by default, the kernel tries for a quarter of an hour
+				if attempts == 20 {
+					t.Fatal("the connection is still in use")
+				}
+			}
+		})
 	}
 }
 
