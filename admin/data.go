@@ -290,6 +290,7 @@ type Status struct {
 	Drain         DrainState          `json:"drain"`
 	Configuration ConfigurationStatus `json:"configuration"`
 	Problems      []Text              `json:"problems"` // that don't keep culvert from serving
+	Token         bool                `json:"token"`    // callers must know admin.token, so a browser has a session
 }
 
 // A ConfigurationStatus is which configuration culvert runs, and why not the newest file.

@@ -129,7 +129,7 @@ func (c *Control) status() Status {
 	s := Status{
 		At: time.Now().UTC(), Version: c.Version, Started: c.Started.UTC(), LogLevel: levelName(c.Level.Level()), Drain: c.Drain.State(),
 		Configuration: ConfigurationStatus{File: Text(now.File), Version: now.Version, Since: now.Since.UTC(), Rejected: []Text{}, Difference: texts(now.Difference), Restart: texts(now.Restart)},
-		Problems:      texts(c.Problems()),
+		Problems:      texts(c.Problems()), Token: c.Access.wantsToken(),
 	}
 	if now.Rejected != nil {
 		s.Configuration.Rejected, s.Configuration.RejectedAt = texts(strings.Split(now.Rejected.Error(), "\n")), now.RejectedAt.UTC()

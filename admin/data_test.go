@@ -101,15 +101,18 @@ func dataControl(t *testing.T) *Control {
 		return []string{"the newest configuration in /etc/culvert/proxy.yaml isn't in use: the log says why"}
 	}
 	c.Started = testBegan
+	c.Access = &Access{Log: c.Log}
 	return c
 }
 
 // TestDataIsGolden: programs read these answers, so a name or a type never changes by accident.
 // Each field has a value, so that none is missing here.
 func TestDataIsGolden(t *testing.T) {
-	h := dataControl(t).Handler()
+	c := dataControl(t)
+	c.Access.SetToken(tokenOf(t, secret))
+	h := c.Handler()
 	for _, page := range pages {
-		w := ask(t, h, page.method, page.example, "", nil)
+		w := ask(t, h, page.method, page.example, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) })
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s %s: got %d, %v: %s", page.method, page.example, w.Code, w.Header(), w.Body)
 		}
@@ -219,7 +222,7 @@ func TestStatusOfAFreshProgram(t *testing.T) {
 	c.Configuration = func() Configuration { return Configuration{Version: "1", Since: testBegan} }
 	c.Problems = func() []string { return nil }
 	got := ask(t, c.Handler(), http.MethodGet, "/status", "", nil).Body.String()
-	if want := `"file":"","version":"1","since":"2026-11-22T12:00:00.123456789Z","rejected":[],"difference":[],"restart":[]},"problems":[]}`; !strings.Contains(got, want) {
+	if want := `"file":"","version":"1","since":"2026-11-22T12:00:00.123456789Z","rejected":[],"difference":[],"restart":[]},"problems":[],"token":false}`; !strings.Contains(got, want) {
 		t.Errorf("got %s, want %s in it", got, want)
 	}
 	c.Configuration = func() Configuration { return Configuration{Rejected: errors.New(strings.Repeat("x\n", 150))} }
