@@ -39,6 +39,9 @@ const (
 	WaitsForAnswer  = "answer"  // the backend has a request, and has sent no reply yet
 )
 
+// WaitsForAny is what CallQuery.WaitsFor may be, too: it selects all calls that wait.
+const WaitsForAny = "any"
+
 // WaitsFor are the values of Call.WaitsFor but WaitsNot.
 var WaitsFor = []string{WaitsForClient, WaitsForBackend, WaitsForMemory, WaitsForPlace, WaitsForAnswer}
 
@@ -47,8 +50,8 @@ type Calls struct {
 	At       time.Time    `json:"at"`       // when culvert looked
 	Open     int          `json:"open"`     // calls that are open
 	Matching int          `json:"matching"` // of these, calls that the filters select
-	Waiting  WaitingCalls `json:"waiting"`  // of these, calls that wait
-	Calls    []Call       `json:"calls"`    // the first of these
+	Waiting  WaitingCalls `json:"waiting"`  // open calls that wait and that the filters but waits_for select
+	Calls    []Call       `json:"calls"`    // the first of those that match
 }
 
 // WaitingCalls is how many calls wait, by what they wait for.

@@ -78,8 +78,8 @@ func ParseCallQuery(query string) (CallQuery, error) {
 	if !slices.Contains(Orders, q.Order) {
 		return q, fmt.Errorf("order is %.40q: write %s", q.Order, oneOf(Orders))
 	}
-	if q.WaitsFor != WaitsNot && !slices.Contains(WaitsFor, q.WaitsFor) {
-		return q, fmt.Errorf("waits_for is %.40q: write %s", q.WaitsFor, oneOf(WaitsFor))
+	if q.WaitsFor != WaitsNot && q.WaitsFor != WaitsForAny && !slices.Contains(WaitsFor, q.WaitsFor) {
+		return q, fmt.Errorf("waits_for is %.40q: write %s", q.WaitsFor, oneOf(append(slices.Clone(WaitsFor), WaitsForAny)))
 	}
 	return q, nil
 }

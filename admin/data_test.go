@@ -192,7 +192,7 @@ func TestDataRefusesWhatItCantAnswer(t *testing.T) {
 		{"GET", "/calls?limit=0", 400, "limit is \"0\": write a number from 1 to 1000"},
 		{"GET", "/calls?limit=1001", 400, "from 1 to 1000"},
 		{"GET", "/calls?order=size", 400, "write age, messages, bytes, memory, last_message or waiting"},
-		{"GET", "/calls?waits_for=godot", 400, "write client, backend, memory, place or answer"},
+		{"GET", "/calls?waits_for=godot", 400, "write client, backend, memory, place, answer or any"},
 		{"GET", "/calls?methods=x", 400, "the parameter \"methods\" is unknown: write backend, id, "},
 		{"GET", "/calls?peer=1&peer=2", 400, "the parameter \"peer\" is given 2 times"},
 		{"GET", "/calls?peer=%zz", 400, "the query can't be read"},

@@ -27,7 +27,7 @@ var pages = []struct {
 		{"limit", fmt.Sprintf("How many calls at most, from 1 to %d. By default %d", maxCalls, defaultCalls)},
 		{"id, route, backend, transport, listener", "Only calls with exactly this"},
 		{"method, peer, identity", "Only calls with this part in it. `identity` also looks in `client`"},
-		{"waits_for", "Only calls that wait for this: `" + strings.Join(WaitsFor, "`, `") + "`"},
+		{"waits_for", "Only calls that wait for this: `" + strings.Join(WaitsFor, "`, `") + "`. `any` selects all that wait"},
 	}},
 	{"POST", "/calls/ID/stop", "/calls/3ab426dec4b436a5/stop", "stop", reflect.TypeFor[Stopped](), "Ends one call with ABORTED and the reason [`STOPPED`](errors.md#stopped). The log has a line with the call and with who asked. culvert answers 404 if no open call has the id, and 409 if several have it: clients choose ids.", [][2]string{
 		{"began", "The call's `began`, to select one of several with the same id"},

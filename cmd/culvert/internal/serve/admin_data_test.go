@@ -117,6 +117,7 @@ func TestAdminShowsOpenCalls(t *testing.T) {
 		{admin.CallQuery{Order: "age", Limit: 10, ID: "two"}, "two"},
 		{admin.CallQuery{Order: "age", Limit: 10, Method: "s/t"}, "two three"},
 		{admin.CallQuery{Order: "age", Limit: 10, Backend: bridge.DefaultBackend, Listener: "near", Transport: "grpc", WaitsFor: "answer", Peer: "127.0.0.1:"}, "one two three"},
+		{admin.CallQuery{Order: "bytes", Limit: 1, WaitsFor: admin.WaitsForAny}, "three"},
 		{admin.CallQuery{Order: "age", Limit: 10, Listener: "far"}, ""},
 		{admin.CallQuery{Order: "age", Limit: 10, Identity: "alice"}, ""},
 		{admin.CallQuery{Order: "age", Limit: 10, WaitsFor: "client"}, ""},
@@ -125,6 +126,9 @@ func TestAdminShowsOpenCalls(t *testing.T) {
 		if got := ids(x.query); got != x.want {
 			t.Errorf("%+v: got %q, want %q", x.query, got, x.want)
 		}
+	}
+	if got := p.openCalls(admin.CallQuery{Order: "age", Limit: 10, WaitsFor: admin.WaitsForClient}); got.Matching != 0 || got.Waiting.Answer != 3 {
+		t.Errorf("a filter of waits hides how many calls wait for others: got %+v", got)
 	}
 	for _, order := range admin.Orders {
 		if got := p.openCalls(admin.CallQuery{Order: order, Limit: 10}); len(got.Calls) != 3 || got.Open != 3 {
