@@ -10,7 +10,7 @@ type Data struct {
 	Connections  func() Connections
 	Backends     func() Backends
 	Routes       func() Routes
-	Memory       func() Memory
+	Memory       func(holders int) Memory // with at most so many calls and addresses
 	Limits       func() Limits
 	Failures     func(FailureQuery) Failures
 	Certificates func() Certificates
@@ -185,9 +185,9 @@ type Memory struct {
 	LimitBytes    int64           `json:"limit_bytes"` // 0: none
 	MessageBytes  int64           `json:"message_bytes"`
 	MessageLimit  int64           `json:"message_limit_bytes"`
-	Evicted       int64           `json:"evicted"` // calls so far that ended to free memory for others
-	CallBytes     int64           `json:"call_bytes"`
-	OtherBytes    int64           `json:"other_bytes"` // of connections and other owners without a call
+	Evicted       int64           `json:"evicted"`     // calls so far that ended to free memory for others
+	CallBytes     int64           `json:"call_bytes"`  // 0 with limit=0
+	OtherBytes    int64           `json:"other_bytes"` // of connections and other owners without a call; 0 with limit=0
 	Calls         []Call          `json:"calls"`       // those that hold most
 	Addresses     []AddressMemory `json:"addresses"`   // those whose calls hold most
 	AddressesLeft int             `json:"addresses_left"`

@@ -64,7 +64,7 @@ func testData() Data {
 				Route: "orders", Backend: "orders", Calls: 6000, Errors: 60, Cancelled: 30, CallsPerSecond: 100, ErrorsPerSecond: 1, MeanSeconds: 0.012,
 			}}}
 		},
-		Memory: func() Memory {
+		Memory: func(int) Memory {
 			return Memory{
 				At: testNow, HeldBytes: 20 << 20, LimitBytes: 512 << 20, MessageBytes: 1 << 20, MessageLimit: 256 << 20, Evicted: 3, CallBytes: 19 << 20, OtherBytes: 1 << 20,
 				Calls: []Call{call}, Addresses: []AddressMemory{{Address: "192.0.2.7", Calls: 12, MemoryBytes: 786432}}, AddressesLeft: 5,
@@ -197,6 +197,10 @@ func TestDataRefusesWhatItCantAnswer(t *testing.T) {
 		{"GET", "/calls?peer=1&peer=2", 400, "the parameter \"peer\" is given 2 times"},
 		{"GET", "/calls?peer=%zz", 400, "the query can't be read"},
 		{"GET", "/calls?a%1b[2Jb=1", 400, "the parameter \"a\\x1b[2Jb\" is unknown"},
+		{"GET", "/memory?limit=101", 400, "limit is \"101\": write a number from 0 to 100"},
+		{"GET", "/memory?limit=-1", 400, "from 0 to 100"},
+		{"GET", "/memory?limit=0", 200, `"held_bytes":`},
+		{"GET", "/memory?order=x", 400, "the parameter \"order\" is unknown: write limit"},
 		{"GET", "/status?x=1", 400, "this page has none"},
 		{"GET", "/failures?code=1", 400, "write origin or reason"},
 		{"POST", "/calls/1/stop?began=yesterday", 400, "write the call's began from /calls"},

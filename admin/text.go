@@ -35,6 +35,13 @@ func encode(v any) []byte {
 	}
 	out := make([]byte, 0, len(text)+1)
 	for len(text) > 0 {
+		plain := 0 // nearly all is ASCII
+		for plain < len(text) && ' ' <= text[plain] && text[plain] <= '~' {
+			plain++
+		}
+		if out, text = append(out, text[:plain]...), text[plain:]; len(text) == 0 {
+			break
+		}
 		r, n := utf8.DecodeRune(text)
 		switch {
 		case unicode.IsPrint(r) && (r != utf8.RuneError || n > 1):

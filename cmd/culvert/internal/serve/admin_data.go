@@ -2,7 +2,7 @@ package serve
 
 import (
 	"cmp"
-	"net/netip"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -163,14 +163,16 @@ func (p *program) backendStates() admin.Backends {
 	return all
 }
 
-// holders is how many calls and addresses are shown that hold most.
-const holders = 10
-
-func (p *program) heldMemory() admin.Memory {
-	now, at := p.bridge.Snapshot(), time.Now()
+// heldMemory shows so many of the calls and addresses that hold most. With many open calls the look
+// at all of them is what costs, so 0 spares it.
+func (p *program) heldMemory(holders int) admin.Memory {
+	now, at := p.bridge.Memory(), time.Now()
 	all := admin.Memory{
 		At: at.UTC(), HeldBytes: now.ClientBytes, LimitBytes: now.ClientLimit, MessageBytes: now.HeldBytes, MessageLimit: now.HeldLimit, Evicted: now.Evicted,
 		Calls: []admin.Call{}, Addresses: []admin.AddressMemory{},
+	}
+	if holders == 0 {
+		return all
 	}
 	by := make(map[string]*admin.AddressMemory)
 	for _, c := range p.bridge.OpenCalls().Top(holders, func(c *bridge.OpenCall) (int64, bool) {
@@ -200,10 +202,10 @@ func (p *program) heldMemory() admin.Memory {
 	return all
 }
 
-// addressOf returns a peer's address without its port.
+// addressOf returns a peer's address without its port, and allocates nothing.
 func addressOf(peer string) string {
-	if a, err := netip.ParseAddrPort(peer); err == nil {
-		return a.Addr().String()
+	if host, _, err := net.SplitHostPort(peer); err == nil {
+		return host
 	}
 	return peer
 }

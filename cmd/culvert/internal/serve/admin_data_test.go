@@ -168,7 +168,7 @@ func TestAdminShowsConnectionsAndMemory(t *testing.T) {
 		}
 	}
 	parts.Poll(t, func() string {
-		c, b, m := p.connections(), p.backendStates(), p.heldMemory()
+		c, b, m := p.connections(), p.backendStates(), p.heldMemory(10)
 		if len(c.Connections) != 1 || c.Connections[0] != (admin.ConnectionCount{Listener: "near", Transport: "h2", Open: 2}) || len(c.Calls) != 1 || c.Calls[0] != (admin.CallCount{Listener: "near", Transport: "grpc", Open: 2}) {
 			return fmt.Sprintf("connections: %+v", c)
 		}
@@ -178,6 +178,9 @@ func TestAdminShowsConnectionsAndMemory(t *testing.T) {
 		a := b.Backends[0].Addresses[0]
 		if !a.Accepts || a.Connections != 1 || a.Calls != 2 || a.Picks != 2 || a.Places == 0 {
 			return fmt.Sprintf("an address: %+v", a)
+		}
+		if none := p.heldMemory(0); len(none.Calls) != 0 || none.CallBytes != 0 || none.HeldBytes != m.HeldBytes || none.LimitBytes != m.LimitBytes {
+			return fmt.Sprintf("memory without calls: %+v", none)
 		}
 		if len(m.Calls) != 2 || len(m.Addresses) != 1 || m.Addresses[0].Address != "127.0.0.1" || m.Addresses[0].Calls != 2 || m.Addresses[0].MemoryBytes != m.CallBytes || m.HeldBytes < m.CallBytes || m.CallBytes == 0 {
 			return fmt.Sprintf("memory: %+v", m)
