@@ -298,7 +298,6 @@ async function session(browser) {
 /** Stops the call with the keyboard alone, and returns what the page showed. */
 async function stop(browser) {
   const page = await browser.newPage();
-  given.status = { ...given.status, token: false };
   await page.goto(url);
   await shown(page, "Overview");
   const tabTo = async (locator, what) => {
