@@ -45,7 +45,7 @@ traces:
 	if got := TraceRules(c); !reflect.DeepEqual(got, rules) {
 		t.Errorf("the rules are %+v, want %+v", got, rules)
 	}
-	byReload := []string{"traces.ratio", "traces.errors", "traces.tell_unsampled", "traces.upstream_span", "traces.baggage"}
+	byReload := []string{"traces.headers", "traces.ratio", "traces.errors", "traces.tell_unsampled", "traces.upstream_span", "traces.baggage"}
 	for _, k := range config.Keys() {
 		if strings.HasPrefix(k.Name, "traces.") && config.NeedsRestart(k.Name) == slices.Contains(byReload, k.Name) {
 			t.Errorf("%s needs a restart: %t", k.Name, config.NeedsRestart(k.Name))
