@@ -244,7 +244,7 @@ func (s *Server) boundHTTP(hs *http.Server, l *edge.Listening, pingAfter time.Du
 	hs.IdleTimeout = cmp.Or(rules.Idle, rules.Age) // an HTTP/1.1 connection has no goodbye that an idle client would see
 	hs.MaxHeaderBytes = looseHeaderBytes(s.cfg.Limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
-	hs.ErrorLog = s.httpLog()
+	hs.ErrorLog = newHTTPLog(s)
 	hs.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams:          rules.Streams,
 		MaxReceiveBufferPerStream:     connReceiveWindow,
