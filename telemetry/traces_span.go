@@ -73,18 +73,13 @@ func (s *callSpan) Ended(c *report.CallInfo) {
 	}
 	known = known || s.traces.knows(c.Method)
 
-	b := spanPool.Get().(*spanBuffer) //nolint:forcetypeassert // nothing else is in the pool
-	s.traces.to.add(s.server(b.m[:0], c, known))
+	b := itemPool.Get().(*itemBuffer) //nolint:forcetypeassert // nothing else is in the pool
+	s.traces.queue.add(s.server(b.m[:0], c, known))
 	if s.upstream != [8]byte{} && c.Backend != "" {
-		s.traces.to.add(s.client(b.m[:0], c, known))
+		s.traces.queue.add(s.client(b.m[:0], c, known))
 	}
-	spanPool.Put(b)
+	itemPool.Put(b)
 }
-
-// A spanBuffer has room for nearly every span.
-type spanBuffer struct{ m [2048]byte }
-
-var spanPool = sync.Pool{New: func() any { return new(spanBuffer) }}
 
 // server writes the SERVER span.
 func (s *callSpan) server(m message, c *report.CallInfo, known bool) message {
@@ -138,11 +133,11 @@ func (s *callSpan) span(m message, c *report.CallInfo, known bool, id, parent [8
 	if parent != [8]byte{} {
 		m = m.bytes(spanParent, parent[:])
 	}
-	method, name := cut(strings.TrimPrefix(c.Method, "/")), "grpc"
+	method, title := cut(strings.TrimPrefix(c.Method, "/")), "grpc"
 	if known {
-		name = method
+		title = method
 	}
-	m = m.text(spanName, name).number(spanKind, kind).at(spanStart, s.begin).at(spanEnd, s.begin.Add(c.Duration))
+	m = m.text(spanName, title).number(spanKind, kind).at(spanStart, s.begin).at(spanEnd, s.begin.Add(c.Duration))
 	m = m.attribute(spanAttributes, "rpc.system.name", "grpc")
 	if known {
 		m = m.attribute(spanAttributes, "rpc.method", method)

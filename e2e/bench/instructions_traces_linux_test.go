@@ -52,7 +52,7 @@ func TestInstructionsOfTraces(t *testing.T) {
 		ratio string
 		most  float64 // of what a call takes without traces, with the noise of a busy machine
 	}{{"0", 1.01}, {"0.01", 1.02}, {"1", 1.15}} {
-		n := count("CULVERT_TRACES_ENDPOINT="+receiver.URL, fmt.Sprint("CULVERT_TRACES_RATIO=", c.ratio))
+		n := count("CULVERT_OTLP_TRACES="+receiver.URL, fmt.Sprint("CULVERT_TRACES_RATIO=", c.ratio))
 		t.Logf("ratio %s: %.1f thousand, %+.2f %%", c.ratio, n/1000, (n/off-1)*100)
 		if n > off*c.most {
 			t.Errorf("ratio %s: %.3f of what a call takes without traces, want at most %.3f", c.ratio, n/off, c.most)

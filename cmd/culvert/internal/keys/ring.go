@@ -83,7 +83,7 @@ func Check(c *config.Loaded) (problems []string, err error) {
 	if err := errors.Join(err, adminErr); err != nil {
 		return nil, err
 	}
-	if _, err := TraceReceiver(c); err != nil {
+	if _, err := Receivers(c); err != nil {
 		return nil, err
 	}
 	return k.Problems(), nil

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -45,7 +44,7 @@ const (
 	maxPause   = 5 * time.Second
 )
 
-// retrying is a spanReceiver that sends a request again while its context lasts.
+// retrying is a requestReceiver that sends a request again while its context lasts.
 type retrying struct{ sender }
 
 func (r retrying) send(ctx context.Context, request []byte) (rejected int64, err error) {
@@ -82,11 +81,7 @@ type httpSender struct {
 	gzip   bool
 }
 
-func newHTTPSender(to *TraceReceiver, u *url.URL) *httpSender {
-	at := *u
-	if strings.Trim(at.Path, "/") == "" {
-		at.Path = "/v1/traces"
-	}
+func newHTTPSender(to *Receiver) *httpSender {
 	s := &httpSender{
 		client: &http.Client{
 			Transport: &http.Transport{
@@ -95,7 +90,7 @@ func newHTTPSender(to *TraceReceiver, u *url.URL) *httpSender {
 			// A redirect could take the headers to another host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		url: at.String(), header: http.Header{}, gzip: to.Gzip,
+		url: to.Endpoint, header: http.Header{}, gzip: to.Gzip,
 	}
 	for name, value := range to.Headers {
 		s.header.Set(name, value)
@@ -158,10 +153,11 @@ func (s *httpSender) close() { s.client.CloseIdleConnections() }
 type grpcSender struct {
 	conn    *grpc.ClientConn
 	headers metadata.MD
+	method  string
 	options []grpc.CallOption
 }
 
-func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
+func newGRPCSender(to *Receiver, u *url.URL, method string) (*grpcSender, error) {
 	host := u.Host
 	secure := insecure.NewCredentials()
 	if u.Scheme == "https" {
@@ -174,17 +170,15 @@ func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &grpcSender{conn: conn, headers: metadata.New(to.Headers), options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
+	s := &grpcSender{conn: conn, headers: metadata.New(to.Headers), method: method, options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
 	if to.Gzip {
 		s.options = append(s.options, grpc.UseCompressor("gzip"))
 	}
 	return s, nil
 }
 
-const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
 func (s *grpcSender) once(ctx context.Context, request []byte) (answer []byte, err error) {
-	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, s.headers), exportMethod, &request, &answer, s.options...)
+	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, s.headers), s.method, &request, &answer, s.options...)
 	if err == nil {
 		return answer, nil
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // sendTo sends a request to an HTTP receiver, which answers by its handler.
-func sendTo(t *testing.T, to TraceReceiver, handler http.HandlerFunc) (rejected int64, err error) {
+func sendTo(t *testing.T, to Receiver, handler http.HandlerFunc) (rejected int64, err error) {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	defer server.Close()
@@ -29,17 +29,16 @@ func sendTo(t *testing.T, to TraceReceiver, handler http.HandlerFunc) (rejected 
 	defer traces.Close(time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	return traces.to.to.send(ctx, []byte("request"))
+	return traces.queue.to.to.send(ctx, []byte("request"))
 }
 
 func TestRequestsOverHTTP(t *testing.T) {
 	for _, c := range []struct {
-		to   TraceReceiver
+		to   Receiver
 		path string
 	}{
-		{TraceReceiver{}, "/v1/traces"},
-		{TraceReceiver{Endpoint: "/"}, "/v1/traces"},
-		{TraceReceiver{Endpoint: "/otlp/in", Gzip: true}, "/otlp/in"},
+		{Receiver{Endpoint: "/v1/traces"}, "/v1/traces"},
+		{Receiver{Endpoint: "/otlp/in", Gzip: true}, "/otlp/in"},
 	} {
 		c.to.Headers = map[string]string{"api-key": "secret", "content-type": "text/html"}
 		_, err := sendTo(t, c.to, func(_ http.ResponseWriter, r *http.Request) {
@@ -88,7 +87,7 @@ func TestAnswersOfReceivers(t *testing.T) {
 		}, 1, 0, ""},
 	} {
 		sent := 0
-		rejected, err := sendTo(t, TraceReceiver{Headers: map[string]string{"api-key": "secret"}}, func(w http.ResponseWriter, r *http.Request) {
+		rejected, err := sendTo(t, Receiver{Headers: map[string]string{"api-key": "secret"}}, func(w http.ResponseWriter, r *http.Request) {
 			if sent++; sent == 1 {
 				c.first(w, r)
 			}
