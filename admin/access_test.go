@@ -440,6 +440,16 @@ func TestGuessersAreBounded(t *testing.T) {
 	if g.wait(guesser("198.51.100.1:1"), now) == 0 {
 		t.Error("an address without room doesn't wait for the others")
 	}
+	for i := range guessesAtOnce {
+		if own := guesser(fmt.Sprintf("127.0.0.%d:1", i)); g.wait(own, now) != 0 {
+			t.Errorf("this host's own address waits for the others after %d of its guesses", i)
+		} else {
+			g.wrong(own, now)
+		}
+	}
+	if g.wait(guesser("[::1]:1"), now) == 0 || len(g.of) != maxGuessers+1 {
+		t.Errorf("this host's own addresses don't count together; %d addresses", len(g.of))
+	}
 	if g.wait(guesser(address(0)), now) != 0 {
 		t.Error("an address with room waits for the others")
 	}

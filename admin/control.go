@@ -11,6 +11,7 @@ import (
 	runtimepprof "runtime/pprof"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type Control struct {
 	Drain         *Drain
 	Data          Data
 	Access        *Access // nil: programs on this host, without a token
+
+	making sync.Mutex // held while a page of JSON is made
 }
 
 // A Configuration is what culvert runs with, and what became of the newest file.

@@ -10,7 +10,7 @@ type Data struct {
 	Connections  func() Connections
 	Backends     func() Backends
 	Routes       func() Routes
-	Memory       func() Memory
+	Memory       func(holders int) Memory // with at most so many calls and addresses
 	Limits       func() Limits
 	Failures     func(FailureQuery) Failures
 	Certificates func() Certificates
@@ -39,6 +39,9 @@ const (
 	WaitsForAnswer  = "answer"  // the backend has a request, and has sent no reply yet
 )
 
+// WaitsForAny is what CallQuery.WaitsFor may be, too: it selects all calls that wait.
+const WaitsForAny = "any"
+
 // WaitsFor are the values of Call.WaitsFor but WaitsNot.
 var WaitsFor = []string{WaitsForClient, WaitsForBackend, WaitsForMemory, WaitsForPlace, WaitsForAnswer}
 
@@ -47,8 +50,8 @@ type Calls struct {
 	At       time.Time    `json:"at"`       // when culvert looked
 	Open     int          `json:"open"`     // calls that are open
 	Matching int          `json:"matching"` // of these, calls that the filters select
-	Waiting  WaitingCalls `json:"waiting"`  // of these, calls that wait
-	Calls    []Call       `json:"calls"`    // the first of these
+	Waiting  WaitingCalls `json:"waiting"`  // open calls that wait and that the filters but waits_for select
+	Calls    []Call       `json:"calls"`    // the first of those that match
 }
 
 // WaitingCalls is how many calls wait, by what they wait for.
@@ -182,9 +185,9 @@ type Memory struct {
 	LimitBytes    int64           `json:"limit_bytes"` // 0: none
 	MessageBytes  int64           `json:"message_bytes"`
 	MessageLimit  int64           `json:"message_limit_bytes"`
-	Evicted       int64           `json:"evicted"` // calls so far that ended to free memory for others
-	CallBytes     int64           `json:"call_bytes"`
-	OtherBytes    int64           `json:"other_bytes"` // of connections and other owners without a call
+	Evicted       int64           `json:"evicted"`     // calls so far that ended to free memory for others
+	CallBytes     int64           `json:"call_bytes"`  // 0 with limit=0
+	OtherBytes    int64           `json:"other_bytes"` // of connections and other owners without a call; 0 with limit=0
 	Calls         []Call          `json:"calls"`       // those that hold most
 	Addresses     []AddressMemory `json:"addresses"`   // those whose calls hold most
 	AddressesLeft int             `json:"addresses_left"`
@@ -290,6 +293,7 @@ type Status struct {
 	Drain         DrainState          `json:"drain"`
 	Configuration ConfigurationStatus `json:"configuration"`
 	Problems      []Text              `json:"problems"` // that don't keep culvert from serving
+	Token         bool                `json:"token"`    // callers must know admin.token, so a browser has a session
 }
 
 // A ConfigurationStatus is which configuration culvert runs, and why not the newest file.

@@ -15,11 +15,11 @@ func (c *Control) serveData(mux *http.ServeMux) {
 	mux.HandleFunc("GET /calls", c.showCalls)
 	mux.HandleFunc("POST /calls/{id}/stop", c.stopCall)
 	mux.HandleFunc("GET /failures", c.showFailures)
+	mux.HandleFunc("GET /memory", c.showMemory)
 	for pattern, page := range map[string]func() any{
 		"GET /connections":  func() any { return c.Data.Connections() },
 		"GET /backends":     func() any { return c.Data.Backends() },
 		"GET /routes":       func() any { return c.Data.Routes() },
-		"GET /memory":       func() any { return c.Data.Memory() },
 		"GET /limits":       func() any { return c.Data.Limits() },
 		"GET /certificates": func() any { return c.Data.Certificates() },
 		"GET /status":       func() any { return c.status() },
@@ -29,16 +29,24 @@ func (c *Control) serveData(mux *http.ServeMux) {
 				badRequest(w, err)
 				return
 			}
-			answerJSON(w, page())
+			c.answer(w, page)
 		})
 	}
 }
 
-func answerJSON(w http.ResponseWriter, v any) {
+// answer answers with what page returns. One page is made at a time: with many open calls that
+// takes a processor for tens of milliseconds, and calls must get theirs. Nobody waits for a
+// caller who doesn't read.
+func (c *Control) answer(w http.ResponseWriter, page func() any) {
+	c.making.Lock()
+	text := func() []byte {
+		defer c.making.Unlock() // also behind a panic
+		return encode(page())
+	}()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(encode(v)) // the caller may be gone
+	_, _ = w.Write(text) // the caller may be gone
 }
 
 func badRequest(w http.ResponseWriter, err error) {
@@ -56,7 +64,7 @@ func (c *Control) showCalls(w http.ResponseWriter, r *http.Request) {
 		badRequest(w, err)
 		return
 	}
-	answerJSON(w, c.Data.Calls(q))
+	c.answer(w, func() any { return c.Data.Calls(q) })
 }
 
 // ParseCallQuery reads the query of /calls. An error names the parameter and the remedy.
@@ -78,8 +86,8 @@ func ParseCallQuery(query string) (CallQuery, error) {
 	if !slices.Contains(Orders, q.Order) {
 		return q, fmt.Errorf("order is %.40q: write %s", q.Order, oneOf(Orders))
 	}
-	if q.WaitsFor != WaitsNot && !slices.Contains(WaitsFor, q.WaitsFor) {
-		return q, fmt.Errorf("waits_for is %.40q: write %s", q.WaitsFor, oneOf(WaitsFor))
+	if q.WaitsFor != WaitsNot && q.WaitsFor != WaitsForAny && !slices.Contains(WaitsFor, q.WaitsFor) {
+		return q, fmt.Errorf("waits_for is %.40q: write %s", q.WaitsFor, oneOf(append(slices.Clone(WaitsFor), WaitsForAny)))
 	}
 	return q, nil
 }
@@ -98,7 +106,7 @@ func (c *Control) stopCall(w http.ResponseWriter, r *http.Request) {
 	}
 	switch stopped := c.Data.StopCall(stop); {
 	case stopped.Stopped > 0:
-		answerJSON(w, stopped)
+		c.answer(w, func() any { return stopped })
 	case stopped.Found > 1:
 		answer(w, http.StatusConflict, fmt.Sprintf("culvert: %d open calls have this id: select one by its began from /calls: ?began=TIME\n", stopped.Found))
 	default:
@@ -120,7 +128,27 @@ func (c *Control) showFailures(w http.ResponseWriter, r *http.Request) {
 		badRequest(w, err)
 		return
 	}
-	answerJSON(w, c.Data.Failures(q))
+	c.answer(w, func() any { return c.Data.Failures(q) })
+}
+
+const (
+	defaultHolders = 10
+	maxHolders     = 100
+)
+
+func (c *Control) showMemory(w http.ResponseWriter, r *http.Request) {
+	given, err := parameters(r, []string{"limit"})
+	holders := defaultHolders
+	if text := given["limit"]; err == nil && text != "" {
+		if holders, err = strconv.Atoi(text); err != nil || holders < 0 || holders > maxHolders {
+			err = fmt.Errorf("limit is %.40q: write a number from 0 to %d", text, maxHolders)
+		}
+	}
+	if err != nil {
+		badRequest(w, err)
+		return
+	}
+	c.answer(w, func() any { return c.Data.Memory(holders) })
 }
 
 // status returns the state of the program.
@@ -129,7 +157,7 @@ func (c *Control) status() Status {
 	s := Status{
 		At: time.Now().UTC(), Version: c.Version, Started: c.Started.UTC(), LogLevel: levelName(c.Level.Level()), Drain: c.Drain.State(),
 		Configuration: ConfigurationStatus{File: Text(now.File), Version: now.Version, Since: now.Since.UTC(), Rejected: []Text{}, Difference: texts(now.Difference), Restart: texts(now.Restart)},
-		Problems:      texts(c.Problems()),
+		Problems:      texts(c.Problems()), Token: c.Access.wantsToken(),
 	}
 	if now.Rejected != nil {
 		s.Configuration.Rejected, s.Configuration.RejectedAt = texts(strings.Split(now.Rejected.Error(), "\n")), now.RejectedAt.UTC()

@@ -64,7 +64,7 @@ func testData() Data {
 				Route: "orders", Backend: "orders", Calls: 6000, Errors: 60, Cancelled: 30, CallsPerSecond: 100, ErrorsPerSecond: 1, MeanSeconds: 0.012,
 			}}}
 		},
-		Memory: func() Memory {
+		Memory: func(int) Memory {
 			return Memory{
 				At: testNow, HeldBytes: 20 << 20, LimitBytes: 512 << 20, MessageBytes: 1 << 20, MessageLimit: 256 << 20, Evicted: 3, CallBytes: 19 << 20, OtherBytes: 1 << 20,
 				Calls: []Call{call}, Addresses: []AddressMemory{{Address: "192.0.2.7", Calls: 12, MemoryBytes: 786432}}, AddressesLeft: 5,
@@ -101,15 +101,18 @@ func dataControl(t *testing.T) *Control {
 		return []string{"the newest configuration in /etc/culvert/proxy.yaml isn't in use: the log says why"}
 	}
 	c.Started = testBegan
+	c.Access = &Access{Log: c.Log}
 	return c
 }
 
 // TestDataIsGolden: programs read these answers, so a name or a type never changes by accident.
 // Each field has a value, so that none is missing here.
 func TestDataIsGolden(t *testing.T) {
-	h := dataControl(t).Handler()
+	c := dataControl(t)
+	c.Access.SetToken(tokenOf(t, secret))
+	h := c.Handler()
 	for _, page := range pages {
-		w := ask(t, h, page.method, page.example, "", nil)
+		w := ask(t, h, page.method, page.example, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) })
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s %s: got %d, %v: %s", page.method, page.example, w.Code, w.Header(), w.Body)
 		}
@@ -189,11 +192,15 @@ func TestDataRefusesWhatItCantAnswer(t *testing.T) {
 		{"GET", "/calls?limit=0", 400, "limit is \"0\": write a number from 1 to 1000"},
 		{"GET", "/calls?limit=1001", 400, "from 1 to 1000"},
 		{"GET", "/calls?order=size", 400, "write age, messages, bytes, memory, last_message or waiting"},
-		{"GET", "/calls?waits_for=godot", 400, "write client, backend, memory, place or answer"},
+		{"GET", "/calls?waits_for=godot", 400, "write client, backend, memory, place, answer or any"},
 		{"GET", "/calls?methods=x", 400, "the parameter \"methods\" is unknown: write backend, id, "},
 		{"GET", "/calls?peer=1&peer=2", 400, "the parameter \"peer\" is given 2 times"},
 		{"GET", "/calls?peer=%zz", 400, "the query can't be read"},
 		{"GET", "/calls?a%1b[2Jb=1", 400, "the parameter \"a\\x1b[2Jb\" is unknown"},
+		{"GET", "/memory?limit=101", 400, "limit is \"101\": write a number from 0 to 100"},
+		{"GET", "/memory?limit=-1", 400, "from 0 to 100"},
+		{"GET", "/memory?limit=0", 200, `"held_bytes":`},
+		{"GET", "/memory?order=x", 400, "the parameter \"order\" is unknown: write limit"},
 		{"GET", "/status?x=1", 400, "this page has none"},
 		{"GET", "/failures?code=1", 400, "write origin or reason"},
 		{"POST", "/calls/1/stop?began=yesterday", 400, "write the call's began from /calls"},
@@ -219,7 +226,7 @@ func TestStatusOfAFreshProgram(t *testing.T) {
 	c.Configuration = func() Configuration { return Configuration{Version: "1", Since: testBegan} }
 	c.Problems = func() []string { return nil }
 	got := ask(t, c.Handler(), http.MethodGet, "/status", "", nil).Body.String()
-	if want := `"file":"","version":"1","since":"2026-11-22T12:00:00.123456789Z","rejected":[],"difference":[],"restart":[]},"problems":[]}`; !strings.Contains(got, want) {
+	if want := `"file":"","version":"1","since":"2026-11-22T12:00:00.123456789Z","rejected":[],"difference":[],"restart":[]},"problems":[],"token":false}`; !strings.Contains(got, want) {
 		t.Errorf("got %s, want %s in it", got, want)
 	}
 	c.Configuration = func() Configuration { return Configuration{Rejected: errors.New(strings.Repeat("x\n", 150))} }

@@ -16,21 +16,28 @@ const (
 )
 
 // guesses counts wrong tokens by address, so that an address can't try many. Its memory is
-// bounded: addresses that it has no room for share one count. The zero value is ready.
+// bounded: addresses that it has no room for share one count, except this host's own. An attacker
+// with many addresses so can't keep an operator out who has a shell here. The zero value is ready.
 type guesses struct {
 	of    map[netip.Prefix]*rate.Limiter
 	crowd *rate.Limiter
 	swept time.Time
 }
 
+// loopback is what this host's own addresses count as.
+var loopback = netip.MustParsePrefix("127.0.0.0/8")
+
 // guesser returns the addresses that count as one: those of an IPv6 network of 64 bits belong
-// to one host. A unix socket has the zero value.
+// to one host, and those of loopback to this one. A unix socket has the zero value.
 func guesser(remote string) netip.Prefix {
 	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Prefix{}
 	}
 	addr := at.Addr().Unmap().WithZone("")
+	if addr.IsLoopback() {
+		return loopback
+	}
 	bits := addr.BitLen()
 	if addr.Is6() {
 		bits = 64
@@ -42,7 +49,7 @@ func guesser(remote string) netip.Prefix {
 // wait returns how long an address must wait before its next guess. 0: not at all.
 func (g *guesses) wait(of netip.Prefix, now time.Time) time.Duration {
 	limit := g.of[of]
-	if limit == nil && len(g.of) >= maxGuessers {
+	if limit == nil && len(g.of) >= maxGuessers && of != loopback {
 		limit = g.crowd
 	}
 	if limit == nil {
@@ -78,7 +85,7 @@ func (g *guesses) place(of netip.Prefix, now time.Time) *rate.Limiter {
 		}
 	}
 	limit := rate.NewLimiter(rate.Every(guessEvery), guessesAtOnce)
-	if len(g.of) < maxGuessers {
+	if len(g.of) < maxGuessers || of == loopback {
 		g.of[of] = limit
 		return limit
 	}

@@ -27,7 +27,7 @@ var pages = []struct {
 		{"limit", fmt.Sprintf("How many calls at most, from 1 to %d. By default %d", maxCalls, defaultCalls)},
 		{"id, route, backend, transport, listener", "Only calls with exactly this"},
 		{"method, peer, identity", "Only calls with this part in it. `identity` also looks in `client`"},
-		{"waits_for", "Only calls that wait for this: `" + strings.Join(WaitsFor, "`, `") + "`"},
+		{"waits_for", "Only calls that wait for this: `" + strings.Join(WaitsFor, "`, `") + "`. `any` selects all that wait"},
 	}},
 	{"POST", "/calls/ID/stop", "/calls/3ab426dec4b436a5/stop", "stop", reflect.TypeFor[Stopped](), "Ends one call with ABORTED and the reason [`STOPPED`](errors.md#stopped). The log has a line with the call and with who asked. culvert answers 404 if no open call has the id, and 409 if several have it: clients choose ids.", [][2]string{
 		{"began", "The call's `began`, to select one of several with the same id"},
@@ -35,7 +35,9 @@ var pages = []struct {
 	{"GET", "/connections", "/connections", "connections", reflect.TypeFor[Connections](), "Open connections of clients, and open calls, by listener and transport.", nil},
 	{"GET", "/backends", "/backends", "backends", reflect.TypeFor[Backends](), "Backends with their addresses, health and connections.", nil},
 	{"GET", "/routes", "/routes", "routes", reflect.TypeFor[Routes](), "Ended calls by route and backend.", nil},
-	{"GET", "/memory", "/memory", "memory", reflect.TypeFor[Memory](), "Memory that culvert counts for its clients ([how](../how-it-works/memory.md)), and the calls and addresses with the most.", nil},
+	{"GET", "/memory", "/memory", "memory", reflect.TypeFor[Memory](), "Memory that culvert counts for its clients ([how](../how-it-works/memory.md)), and the calls and addresses with the most.", [][2]string{
+		{"limit", fmt.Sprintf("How many calls and addresses at most, from 0 to %d. By default %d. With 0, culvert looks at no calls, which is cheaper if many are open", maxHolders, defaultHolders)},
+	}},
 	{"GET", "/limits", "/limits", "limits", reflect.TypeFor[Limits](), "Refusals by limits and rules.", nil},
 	{"GET", "/failures", "/failures", "failures", reflect.TypeFor[Failures](), "The last calls and web requests that failed.", [][2]string{
 		{"origin, reason", "Only failures with exactly this"},

@@ -14,8 +14,9 @@ type Text string
 
 const maxText = 512
 
-// MarshalJSON implements json.Marshaler.
-func (t Text) MarshalJSON() ([]byte, error) { return json.Marshal(Bounded(string(t))) }
+// MarshalText implements encoding.TextMarshaler. As a json.Marshaler, it would have each text
+// written, checked and copied, which takes twice as long.
+func (t Text) MarshalText() ([]byte, error) { return []byte(Bounded(string(t))), nil }
 
 // Bounded returns text in the length that the pages show, and in memory of its own if it is
 // longer: whoever keeps it keeps no more.
@@ -35,6 +36,13 @@ func encode(v any) []byte {
 	}
 	out := make([]byte, 0, len(text)+1)
 	for len(text) > 0 {
+		plain := 0 // nearly all is ASCII
+		for plain < len(text) && ' ' <= text[plain] && text[plain] <= '~' {
+			plain++
+		}
+		if out, text = append(out, text[:plain]...), text[plain:]; len(text) == 0 {
+			break
+		}
 		r, n := utf8.DecodeRune(text)
 		switch {
 		case unicode.IsPrint(r) && (r != utf8.RuneError || n > 1):

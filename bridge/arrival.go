@@ -73,7 +73,7 @@ func (a *arrival) meet(s *Server, r *http.Request, p *policy) {
 	var client string
 	client, a.unreadable = a.forward.Trust(r.Header, gate.Proxies{Trusted: a.listening.TrustedProxies, Forwarded: a.listening.Forwarded})
 	if client != "" {
-		a.peer.Addr = client
+		a.peer.Addr, a.relayed = client, true
 	}
 }
 

@@ -325,7 +325,7 @@ func TestFallbackServesWhatIsNoCall(t *testing.T) {
 func TestCallsOwnIDIsUsedIfSane(t *testing.T) {
 	for id, want := range map[string]bool{
 		"call-0001": true, "0123456789abcdef": true, "A.b_c-d.e": true, strings.Repeat("a", 64): true,
-		"a": true, "": false, strings.Repeat("a", 65): false, "call 0001": false, "call\n0001": false, "call-0001\x00": false, "c\u00e1ll-0001": false, "<script>": false,
+		"a": true, "...": true, "": false, ".": false, "..": false, strings.Repeat("a", 65): false, "call 0001": false, "call\n0001": false, "call-0001\x00": false, "c\u00e1ll-0001": false, "<script>": false,
 	} {
 		if got := saneID(id); got != want {
 			t.Errorf("%q is sane: %v, want %v", id, got, want)

@@ -23,9 +23,10 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// saneID reports whether an id is safe to log and to send in a header.
+// saneID reports whether an id is safe to log, to send in a header and as one part of a URL's
+// path. "." and ".." aren't: clients remove them from a path. RFC 3986 §5.2.4.
 func saneID(id string) bool {
-	if id == "" || len(id) > 64 {
+	if id == "" || id == "." || id == ".." || len(id) > 64 {
 		return false
 	}
 	for i := range len(id) {

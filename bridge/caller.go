@@ -21,6 +21,7 @@ type caller struct {
 	local     net.Addr        // the address that the client connected to; nil: unknown
 	usage     *quota.Address  // of its address; nil: the connection's address isn't the client's own
 	trusted   bool            // the peer is a trusted proxy: its forwarding headers count
+	relayed   bool            // the peer is a trusted proxy that names another client: what it can't see, such as frames, is that client's
 	tunnel    bool
 }
 
@@ -37,6 +38,12 @@ type Peer struct {
 // means no identity.
 type Identity struct {
 	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
+}
+
+// trusts reports whether what the request for a call says of the caller counts. A trusted proxy
+// doesn't see what is in a tunnel.
+func (k *caller) trusts() bool {
+	return (k.trusted || k.peer.Client != nil) && !(k.relayed && k.tunnel)
 }
 
 // use returns the quotas that a call with the decision counts with.

@@ -24,7 +24,7 @@ func (k *caller) newCall(r *http.Request, host string, d *decision) *call {
 	c.use = k.use(d)
 	c.setCookies = k.policy.forwardSetCookies && d.origin.Credentials
 	c.progress.Clock = &k.s.registry.clock
-	c.info = &report.CallInfo{ID: requestID(r), Transport: k.peer.Transport, Method: d.Method, Peer: k.peer.Addr, Client: k.peer.Client.String(), Listener: k.listening.Name, Authority: host, Trusted: k.trusted || k.peer.Client != nil, Begin: time.Now()}
+	c.info = &report.CallInfo{ID: requestID(r), Transport: k.peer.Transport, Method: d.Method, Peer: k.peer.Addr, Client: k.peer.Client.String(), Listener: k.listening.Name, Authority: host, Trusted: k.trusts(), Begin: time.Now()}
 	if d.route != nil {
 		c.info.Route, c.info.Own = d.route.name, d.route.own() // settle may find another one
 	}

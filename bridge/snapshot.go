@@ -43,22 +43,25 @@ type CallCount struct {
 // Snapshot returns the Server's current state. It holds the lock that calls begin and end
 // with only while it lists them.
 func (s *Server) Snapshot() Snapshot {
-	t := s.registry.count()
+	t, now := s.registry.count(), s.Memory()
+	now.Calls, now.Traffic, now.Ages, now.Blocked = t.calls, t.traffic, t.ages, t.blocked
+	now.Connections = countTunnels(s.edge.Tally(), s.tunnels.Tally())
+	now.Panics = s.panics.Count()
+	now.DroppedValues = s.droppedValues.Load()
+	now.Upstreams = s.Upstreams()
+	now.Draining = s.refusing.Load()
+	return now
+}
+
+// Memory returns what a Snapshot says of memory, without the cost of the rest, which it leaves
+// unset.
+func (s *Server) Memory() Snapshot {
 	return Snapshot{
-		Calls:         t.calls,
-		Connections:   countTunnels(s.edge.Tally(), s.tunnels.Tally()),
-		Traffic:       t.traffic,
-		Ages:          t.ages,
-		Blocked:       t.blocked,
-		HeldBytes:     s.account.Used(),
-		HeldLimit:     s.account.Messages(),
-		ClientBytes:   s.account.Held(),
-		ClientLimit:   s.account.Total(),
-		Evicted:       s.registry.evicted.Load(),
-		Panics:        s.panics.Count(),
-		DroppedValues: s.droppedValues.Load(),
-		Upstreams:     s.Upstreams(),
-		Draining:      s.refusing.Load(),
+		HeldBytes:   s.account.Used(),
+		HeldLimit:   s.account.Messages(),
+		ClientBytes: s.account.Held(),
+		ClientLimit: s.account.Total(),
+		Evicted:     s.registry.evicted.Load(),
 	}
 }
 

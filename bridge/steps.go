@@ -154,6 +154,7 @@ func (c *call) open(ctx context.Context) (err error) {
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
 	c.stage.Store(int32(stageOpening))
+	c.info.Trace.Note(report.Called)
 	for {
 		c.up, err = c.to.Open(ctx, c.cancel, request)
 		if err == nil {

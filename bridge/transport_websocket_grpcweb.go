@@ -65,6 +65,9 @@ func (d *grpcSocket) readMetadata(first []byte) error {
 	}
 	c.noteDropped(dropped)
 	c.policy.vouched.Strike(md, false)
+	if c.relayed && (md["traceparent"] != nil || md["tracestate"] != nil) {
+		c.name(func(i *report.CallInfo) { i.Trusted = false }) // the proxy hasn't seen them
+	}
 	maps.Copy(c.Metadata, md)
 	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
 		return headers.TooLarge("request", size, c.headers)

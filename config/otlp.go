@@ -37,7 +37,7 @@ type OTLP struct {
 	Protocol string `key:"protocol" one:"http/protobuf,grpc" restart:"yes"`
 
 	// Headers of each request to the receiver, such as authorization.
-	Headers []OTLPHeader `key:"headers" restart:"yes"`
+	Headers []OTLPHeader `key:"headers"`
 
 	// The CA certificates for verifying the receiver (PEM). Default: the system's.
 	CA string `key:"ca" is:"file" restart:"yes"`
@@ -172,6 +172,11 @@ func checkOTLP(l *Loaded) {
 		}
 		l.refuse(key, "requires %s: set both, or none", missing)
 	}
+	for i, h := range o.Headers {
+		if !canBeSent(h.Value) {
+			l.refuse(join(Entry("otlp.headers", i), "value"), "has a character that can't be sent: use printable ASCII characters, without a space at either end")
+		}
+	}
 	used, secure, exposed := false, false, false
 	for key, receiver := range map[string]string{"otlp.endpoint": o.Endpoint, "otlp.traces": o.Traces, "otlp.metrics": o.Metrics, "otlp.logs": o.Logs} {
 		u, err := url.Parse(receiver)
@@ -206,6 +211,16 @@ func checkReceiverProtocol(l *Loaded, key string, u *url.URL) {
 	case !grpc && port == "4317":
 		l.warn(key, "4317 is usually the port of OTLP over gRPC: use 4318, or set otlp.protocol to grpc")
 	}
+}
+
+// canBeSent reports whether a header may have the value, over HTTP and over gRPC.
+func canBeSent(value string) bool {
+	for _, c := range []byte(value) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return strings.TrimSpace(value) == value
 }
 
 // isLoopback reports whether a host is surely on this machine.

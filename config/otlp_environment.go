@@ -19,21 +19,22 @@ const otelPrefix = "OTEL_EXPORTER_OTLP_"
 type standardVariable struct {
 	key   string
 	name  func(l *Loaded) (string, error) // "": none is set
-	value func(text string) (any, error)
+	value func(l *Loaded, text string) (any, error)
 }
 
-// standardVariables are in an order: what others mean depends on the receivers.
+// standardVariables are in an order: what others mean depends on the receivers, and the attributes
+// on the name of the service.
 var standardVariables = []standardVariable{
 	{"otlp.protocol", otlp("PROTOCOL"), asIs},
-	{"otlp.headers", otlp("HEADERS"), listOfPairs},
-	{"otlp.ca", otlp("CERTIFICATE"), asIs},
-	{"otlp.cert", otlp("CLIENT_CERTIFICATE"), asIs},
-	{"otlp.key", otlp("CLIENT_KEY"), asIs},
+	{"otlp.headers", otlp("HEADERS"), headersOfRequests},
+	{"otlp.ca", otlp("CERTIFICATE"), forTLS},
+	{"otlp.cert", otlp("CLIENT_CERTIFICATE"), forTLS},
+	{"otlp.key", otlp("CLIENT_KEY"), forTLS},
 	{"otlp.compression", otlp("COMPRESSION"), asIs},
 	{"otlp.timeout", otlp("TIMEOUT"), inMilliseconds},
 	{"otlp.metrics_interval", named("OTEL_METRIC_EXPORT_INTERVAL"), inMilliseconds},
-	{"otlp.attributes", named("OTEL_RESOURCE_ATTRIBUTES"), listOfPairs},
 	{"otlp.service", named("OTEL_SERVICE_NAME"), asIs},
+	{"otlp.attributes", named("OTEL_RESOURCE_ATTRIBUTES"), resourceAttributes},
 	{"traces.ratio", named("OTEL_TRACES_SAMPLER"), samplerRatio},
 }
 
@@ -108,7 +109,7 @@ func (l *Loaded) mergeReceiver(s Signal) {
 		return
 	}
 	if all := os.Getenv(exporter); all != "" && !slices.Contains(strings.Split(all, ","), "otlp") {
-		l.setStandard(key, exporter, func(string) (any, error) { return notExported, nil })
+		l.setStandard(key, exporter, func(*Loaded, string) (any, error) { return notExported, nil })
 		if all != notExported {
 			l.Warnings = append(l.Warnings, fmt.Sprintf("%s: culvert exports %s only by otlp, so it exports none: set it to otlp, or to none", exporter, s))
 		}
@@ -130,7 +131,7 @@ func firstSet(names ...string) string {
 }
 
 // setStandard sets a key from the variable of the name, unless that is empty.
-func (l *Loaded) setStandard(key, name string, read func(text string) (any, error)) {
+func (l *Loaded) setStandard(key, name string, read func(l *Loaded, text string) (any, error)) {
 	if name == "" {
 		return
 	}
@@ -139,8 +140,8 @@ func (l *Loaded) setStandard(key, name string, read func(text string) (any, erro
 	}
 }
 
-func (l *Loaded) trySetStandard(k Key, name string, read func(text string) (any, error)) error {
-	value, err := read(os.Getenv(name))
+func (l *Loaded) trySetStandard(k Key, name string, read func(l *Loaded, text string) (any, error)) error {
+	value, err := read(l, os.Getenv(name))
 	if err != nil || value == nil {
 		return err
 	}
@@ -175,9 +176,17 @@ func (l *Loaded) nameService() {
 	}
 }
 
-func asIs(text string) (any, error) { return text, nil }
+func asIs(_ *Loaded, text string) (any, error) { return text, nil }
 
-func inMilliseconds(text string) (any, error) {
+// forTLS leaves certificates out of plaintext: they may be there for another program.
+func forTLS(l *Loaded, text string) (any, error) {
+	if !slices.ContainsFunc(l.OTLP.Exported(), func(s Signal) bool { return strings.HasPrefix(l.OTLP.Receiver(s), "https:") }) {
+		return nil, nil //nolint:nilnil // nothing to set
+	}
+	return text, nil
+}
+
+func inMilliseconds(_ *Loaded, text string) (any, error) {
 	if strings.Trim(text, "0123456789") != "" {
 		return nil, fmt.Errorf("%q is not a number of milliseconds: write 10000 for 10s", text)
 	}
@@ -185,7 +194,7 @@ func inMilliseconds(text string) (any, error) {
 }
 
 // samplerRatio knows OpenTelemetry's own samplers. culvert's always asks a trusted parent first.
-func samplerRatio(text string) (any, error) {
+func samplerRatio(_ *Loaded, text string) (any, error) {
 	switch strings.TrimPrefix(text, "parentbased_") {
 	case "always_on":
 		return "1", nil
@@ -200,9 +209,34 @@ func samplerRatio(text string) (any, error) {
 // maxPairs bounds the headers and attributes in a variable.
 const maxPairs = 128
 
+// headersOfRequests are in lower case, as gRPC wants them.
+func headersOfRequests(_ *Loaded, text string) (any, error) {
+	all, err := listOfPairs(text)
+	for _, header := range all {
+		header["name"] = strings.ToLower(header["name"].(string)) //nolint:forcetypeassert // listOfPairs has made it
+	}
+	return listOrNothing(all, err)
+}
+
+// resourceAttributes has no name of the service if a key or a variable of its own has it: they win.
+func resourceAttributes(l *Loaded, text string) (any, error) {
+	all, err := listOfPairs(text)
+	if l.IsSet("otlp.service") {
+		all = slices.DeleteFunc(all, func(a section) bool { return a["name"] == "service.name" })
+	}
+	return listOrNothing(all, err)
+}
+
+func listOrNothing(all []section, err error) (any, error) {
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all, nil
+}
+
 // listOfPairs reads "name=value,name=value" with escapes of URLs in the values. Its errors
 // have no part of the text, since a header may be a secret.
-func listOfPairs(text string) (any, error) {
+func listOfPairs(text string) ([]section, error) {
 	var all []section
 	for pair := range strings.SplitSeq(text, ",") {
 		if pair = strings.TrimSpace(pair); pair == "" {
@@ -213,13 +247,10 @@ func listOfPairs(text string) (any, error) {
 		if name = strings.TrimSpace(name); !ok || name == "" || err != nil {
 			return nil, fmt.Errorf("entry %d isn't name=value with %%XX for special characters: correct it", len(all)+1)
 		}
-		all = append(all, section{"name": strings.ToLower(name), "value": value})
+		all = append(all, section{"name": name, "value": value})
 		if len(all) > maxPairs {
 			return nil, errors.New("has too many entries")
 		}
-	}
-	if all == nil {
-		return nil, nil //nolint:nilnil // nothing to set
 	}
 	return all, nil
 }

@@ -51,15 +51,15 @@ func (o *callWithFields) Ended(c *report.CallInfo) { o.Log.ended(c, o.fields) }
 
 // of returns the values that a call has of the fields. A call without any has nil.
 func (f *Fields) of(c *report.CallInfo, md metadata.MD) (attrs []slog.Attr) {
-	for _, name := range f.names {
+	for _, field := range f.names {
 		value := ""
-		switch name {
+		switch field {
 		case "host":
 			value = bounded(c.Authority)
 		case "user_agent":
 			value = boundedList(md["x-forwarded-user-agent"])
 		default:
-			value = boundedList(md[name[len(rules.LogMetadata):]])
+			value = boundedList(md[field[len(rules.LogMetadata):]])
 		}
 		if value == "" {
 			continue
@@ -67,7 +67,7 @@ func (f *Fields) of(c *report.CallInfo, md metadata.MD) (attrs []slog.Attr) {
 		if attrs == nil {
 			attrs = make([]slog.Attr, 0, len(f.names))
 		}
-		attrs = append(attrs, slog.String(name, value))
+		attrs = append(attrs, slog.String(field, value))
 	}
 	return attrs
 }

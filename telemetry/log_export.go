@@ -31,6 +31,10 @@ func (l *Lines) Open(to Receiver, log *slog.Logger) error {
 // Close exports the lines that wait, for as long as patience lasts. Without Open, it drops them.
 func (l *Lines) Close(patience time.Duration) { l.queue.close(patience) }
 
+// SetHeaders replaces the headers of the requests to the receiver, such as a token that has a new
+// value. It must not be called before Open.
+func (l *Lines) SetHeaders(all map[string]string) { l.queue.to.setHeaders(all) }
+
 // Exports returns the counts of lines. It must not be called before Open.
 func (l *Lines) Exports() Exports { return l.queue.to.exports(l.queue.overflowed.Load()) }
 

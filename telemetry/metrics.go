@@ -252,10 +252,10 @@ func (c *callMetrics) Ended(i *report.CallInfo) {
 		c.method = m.method(i.Method) // another call may have shown it meanwhile
 	}
 	took := i.Duration.Seconds()
-	if o := c.method.duration(i.Code); i.Trace == nil || !i.Trace.Sampled {
-		o.Observe(took)
+	if d := c.method.duration(i.Code); i.Trace == nil || !i.Trace.Sampled || !d.wantsExemplar(i.Begin.Add(i.Duration), took) {
+		d.Observe(took)
 	} else {
-		observeTraced(o, took, i.Trace)
+		observeTraced(d.Observer, took, i.Trace)
 	}
 	m.ended(i).Inc()
 	m.routeEnded(c.route, i, took)

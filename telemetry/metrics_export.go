@@ -41,6 +41,10 @@ func newMetricsExport(to *exporter, from prometheus.Gatherer, interval time.Dura
 	return x
 }
 
+// SetHeaders replaces the headers of the requests to the receiver, such as a token that has a new
+// value.
+func (x *MetricsExport) SetHeaders(all map[string]string) { x.to.setHeaders(all) }
+
 // Exports returns the counts of values.
 func (x *MetricsExport) Exports() Exports { return x.to.exports(0) }
 

@@ -3,9 +3,11 @@ package telemetry
 import (
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
@@ -67,18 +69,39 @@ type methodSeries struct {
 	m         *Metrics
 	name      string              // as OpenTelemetry writes it: without the first slash
 	first     prometheus.Observer // of firsts
-	durations [statuses]atomic.Pointer[prometheus.Observer]
+	durations [statuses]atomic.Pointer[durations]
 }
 
 // duration returns the histogram of the calls that end with a status.
-func (s *methodSeries) duration(c codes.Code) prometheus.Observer {
+func (s *methodSeries) duration(c codes.Code) *durations {
 	at := &s.durations[statusIndex(c)]
-	if o := at.Load(); o != nil {
-		return *o
+	if d := at.Load(); d != nil {
+		return d
 	}
-	o := s.m.durations.WithLabelValues("grpc", s.name, statusName(c), errorType(c)) // the same each time
-	at.Store(&o)
-	return o
+	fresh := &durations{Observer: s.m.durations.WithLabelValues("grpc", s.name, statusName(c), errorType(c))} // the same each time
+	if at.CompareAndSwap(nil, fresh) {
+		return fresh
+	}
+	return at.Load()
+}
+
+// durations is a histogram of one method and status.
+type durations struct {
+	prometheus.Observer
+	exemplars [15]atomic.Int64 // when each bucket got its last exemplar: Unix time in nanoseconds
+}
+
+// exemplarEvery is how long a bucket keeps an exemplar. A scrape reads only the last one, and one
+// costs a call twelve times as much as the rest of the histogram.
+const exemplarEvery = time.Second
+
+// wantsExemplar reports whether the bucket of a value needs an exemplar, and notes that it gets one.
+// If the clock was set back, it does.
+func (d *durations) wantsExemplar(now time.Time, seconds float64) bool {
+	bucket, _ := slices.BinarySearch(durationBuckets, seconds)
+	at, ns := &d.exemplars[bucket], now.UnixNano()
+	last := at.Load()
+	return uint64(ns-last) >= uint64(exemplarEvery) && at.CompareAndSwap(last, ns)
 }
 
 // method returns the series of a method, or those of other if nothing has shown yet that a

@@ -381,6 +381,35 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
+// TestExemplarsAreFew: a bucket gets one a second, whatever is sampled, and each bucket its own.
+func TestExemplarsAreFew(t *testing.T) {
+	d := new(durations)
+	if len(d.exemplars) != len(durationBuckets)+1 {
+		t.Fatalf("%d buckets, want %d", len(d.exemplars), len(durationBuckets)+1)
+	}
+	now := time.Now()
+	for _, c := range []struct {
+		after   time.Duration
+		seconds float64
+		want    bool
+	}{
+		{0, 0.02, true},
+		{0, 0.02, false},
+		{0, 0.0251, true},
+		{0, 1e9, true},
+		{0, 0, true},
+		{exemplarEvery - 1, 0.025, false}, // a bucket has its bound
+		{exemplarEvery, 0.025, true},
+		{exemplarEvery, 0.02, false},
+		{-time.Hour, 0.02, true}, // the clock was set back
+		{-time.Hour, 0.02, false},
+	} {
+		if got := d.wantsExemplar(now.Add(c.after), c.seconds); got != c.want {
+			t.Errorf("%v after %v: an exemplar %t, want %t", c.seconds, c.after, got, c.want)
+		}
+	}
+}
+
 // TestScrapes are answered in each format that Prometheus asks for, compressed if it
 // wants that, and only a few at a time.
 func TestScrapes(t *testing.T) {

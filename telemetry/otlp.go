@@ -18,13 +18,14 @@ import (
 type signal struct {
 	name   string // also that of its key in the section otlp
 	items  string // in a line of the log
+	fewer  string // how the receiver gets fewer of them
 	method string // of gRPC
 }
 
 var (
-	signalTraces  = signal{"traces", "spans", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"}
-	signalMetrics = signal{"metrics", "values", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"}
-	signalLogs    = signal{"logs", "lines", "/opentelemetry.proto.collector.logs.v1.LogsService/Export"}
+	signalTraces  = signal{"traces", "spans", "lower traces.ratio", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"}
+	signalMetrics = signal{"metrics", "values", "raise otlp.metrics_interval", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"}
+	signalLogs    = signal{"logs", "lines", "set log.sample", "/opentelemetry.proto.collector.logs.v1.LogsService/Export"}
 )
 
 // The numbers of the fields that are the same for each signal.

@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ type requestReceiver interface {
 type exporter struct {
 	signal signal
 	to     requestReceiver
+	once   sender // what to sends with
 	source source
 	limit  time.Duration // of an export, with its retries
 	log    *slog.Logger  // whose lines aren't exported: a failure to export lines must not make more of them
@@ -31,8 +34,8 @@ type exporter struct {
 }
 
 // export sends a batch, and returns why its items, or some of them, were dropped.
-func (e *exporter) export(ctx context.Context, b batch) error {
-	ctx, cancel := context.WithTimeout(ctx, e.limit)
+func (e *exporter) export(all context.Context, b batch) error {
+	ctx, cancel := context.WithTimeout(all, e.limit)
 	defer cancel()
 	rejected, err := e.to.send(ctx, e.source.request(b.items))
 	if err != nil && rejected == 0 {
@@ -40,11 +43,27 @@ func (e *exporter) export(ctx context.Context, b batch) error {
 	}
 	rejected = min(rejected, b.count)
 	e.exported.Add(b.count - rejected)
-	if err != nil {
-		e.drop(rejected, err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(all.Err(), context.Canceled):
+		err = errEnded
+	case all.Err() == nil && ctx.Err() != nil:
+		err = fmt.Errorf("culvert gave up after %v (otlp.timeout): %w", e.limit, err)
 	}
+	e.drop(rejected, err)
 	return err
 }
+
+var errEnded = errors.New("the receiver hadn't taken them when culvert ended")
+
+// overflowed tells of items that were dropped because the receiver takes less than there is.
+func (e *exporter) overflowed(items int64) {
+	e.tell(fmt.Errorf("there are more %s than the receiver takes: have it take more, or %s", e.signal.items, e.signal.fewer), items)
+}
+
+// setHeaders replaces the headers of the next requests.
+func (e *exporter) setHeaders(all map[string]string) { e.once.setHeaders(all) }
 
 // drop counts items that the receiver didn't take.
 func (e *exporter) drop(items int64, err error) {

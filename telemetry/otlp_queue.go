@@ -27,6 +27,7 @@ type itemQueue struct {
 	to *exporter // from start on
 
 	overflowed atomic.Int64
+	told       int64 // of overflowed: as told; only run uses it
 
 	mu      sync.Mutex
 	batches []batch // the last one may have room
@@ -137,6 +138,10 @@ func (q *itemQueue) gather() {
 func (q *itemQueue) exportAll() {
 	for b := q.take(); b.count > 0; b = q.take() {
 		_ = q.to.export(q.last, b) // it has told of an error
+		if full := q.overflowed.Load() - q.told; full > 0 {
+			q.told += full
+			q.to.overflowed(full)
+		}
 	}
 }
 

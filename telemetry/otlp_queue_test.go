@@ -105,12 +105,43 @@ func TestSlowReceiverCostsSpans(t *testing.T) {
 		if got := q.to.failed.Load(); got != 1+maxBatches*batchSpans {
 			t.Errorf("%d spans count as refused, want %d", got, 1+maxBatches*batchSpans)
 		}
-		if got := strings.Count(log.String(), "an export by OTLP failed"); got != 1 {
-			t.Errorf("%d lines:\n%s", got, log.String())
+		if got := log.String(); strings.Count(got, "an export by OTLP failed") != 1 || !strings.Contains(got, "gave up after 10s (otlp.timeout)") {
+			t.Errorf("the log has:\n%s", got)
 		}
 		addSpans(q, 1)
 		if got := q.overflowed.Load(); got != 6 {
 			t.Errorf("a span behind the end was not dropped")
+		}
+	})
+}
+
+// TestReceiverThatTakesTooLittle: the log says so although each export succeeds.
+func TestReceiverThatTakesTooLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &receiver{takes: 5 * time.Second}
+		var log bytes.Buffer
+		q := queueTo(r, &log)
+		addSpans(q, 1)
+		<-r.requests
+		addSpans(q, maxBatches*batchSpans+5)
+		time.Sleep(time.Minute)
+		addSpans(q, 1)
+		q.close(time.Minute)
+		if got := log.String(); strings.Count(got, "an export by OTLP failed") != 1 || !strings.Contains(got, "dropped=5 ") || !strings.Contains(got, "lower traces.ratio") {
+			t.Errorf("the log has:\n%s", got)
+		}
+	})
+}
+
+// TestSpansThatAreLateForTheEnd: the log says so, rather than that a context was cancelled.
+func TestSpansThatAreLateForTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		q := queueTo(&receiver{takes: time.Hour}, &log)
+		addSpans(q, 2)
+		q.close(time.Second)
+		if got := log.String(); !strings.Contains(got, "dropped=2 ") || !strings.Contains(got, "when culvert ended") {
+			t.Errorf("the log has:\n%s", got)
 		}
 	})
 }

@@ -43,7 +43,7 @@ func (to Receiver) open(s signal, log *slog.Logger) (*exporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &exporter{signal: s, to: retrying{once}, source: to.source(), limit: to.Timeout, log: log}, nil
+	return &exporter{signal: s, to: retrying{once}, once: once, source: to.source(), limit: to.Timeout, log: log}, nil
 }
 
 // source returns the resource of what goes to the receiver.

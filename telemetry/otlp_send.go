@@ -10,14 +10,17 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // for UseCompressor
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -27,6 +30,7 @@ type sender interface {
 	// once returns the receiver's answer. If an error says that another attempt may succeed, it
 	// is a *laterError.
 	once(ctx context.Context, request []byte) (answer []byte, err error)
+	setHeaders(all map[string]string) // of the next requests
 	close()
 }
 
@@ -52,7 +56,7 @@ func (r retrying) send(ctx context.Context, request []byte) (rejected int64, err
 		answer, err := r.once(ctx, request)
 		if err == nil {
 			rejected, why := rejectedIn(answer)
-			if rejected > 0 || why != "" {
+			if rejected > 0 { // else a text is advice, and the receiver has taken all
 				err = fmt.Errorf("the receiver rejected %d: %s", rejected, why)
 			}
 			return rejected, err
@@ -69,16 +73,21 @@ func (r retrying) send(ctx context.Context, request []byte) (rejected int64, err
 	}
 }
 
+// silence is after what time a connection gets a ping. One whose receiver has vanished would keep
+// all requests for as long as TCP sends them again.
+const silence = 10 * time.Second
+
 // answerBytes is the most that is read of an answer.
 const answerBytes = 64 << 10
 
 // An httpSender sends OTLP over HTTP.
 // https://opentelemetry.io/docs/specs/otlp/#otlphttp
 type httpSender struct {
-	client *http.Client
-	url    string
-	header http.Header
-	gzip   bool
+	client  *http.Client
+	url     string
+	header  atomic.Pointer[http.Header]
+	version string
+	gzip    bool
 }
 
 func newHTTPSender(to *Receiver) *httpSender {
@@ -86,21 +95,28 @@ func newHTTPSender(to *Receiver) *httpSender {
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy: http.ProxyFromEnvironment, TLSClientConfig: to.TLS, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: answerBytes,
+				HTTP2: &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: maxPause},
 			},
 			// A redirect could take the headers to another host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		url: to.Endpoint, header: http.Header{}, gzip: to.Gzip,
+		url: to.Endpoint, version: to.Version, gzip: to.Gzip,
 	}
-	for name, value := range to.Headers {
-		s.header.Set(name, value)
-	}
-	s.header.Set("Content-Type", "application/x-protobuf")
-	s.header.Set("User-Agent", "culvert/"+to.Version)
-	if to.Gzip {
-		s.header.Set("Content-Encoding", "gzip")
-	}
+	s.setHeaders(to.Headers)
 	return s
+}
+
+func (s *httpSender) setHeaders(all map[string]string) {
+	header := http.Header{}
+	for name, value := range all {
+		header.Set(name, value)
+	}
+	header.Set("Content-Type", "application/x-protobuf")
+	header.Set("User-Agent", "culvert/"+s.version)
+	if s.gzip {
+		header.Set("Content-Encoding", "gzip")
+	}
+	s.header.Store(&header)
 }
 
 func (s *httpSender) once(ctx context.Context, request []byte) ([]byte, error) {
@@ -116,7 +132,7 @@ func (s *httpSender) once(ctx context.Context, request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Header = s.header.Clone()
+	r.Header = s.header.Load().Clone()
 	res, err := s.client.Do(r)
 	if err != nil {
 		return nil, &laterError{error: err}
@@ -152,7 +168,7 @@ func (s *httpSender) close() { s.client.CloseIdleConnections() }
 // https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
 type grpcSender struct {
 	conn    *grpc.ClientConn
-	headers metadata.MD
+	headers atomic.Pointer[metadata.MD]
 	method  string
 	options []grpc.CallOption
 }
@@ -166,19 +182,31 @@ func newGRPCSender(to *Receiver, u *url.URL, method string) (*grpcSender, error)
 	if u.Port() == "" {
 		host += map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
 	}
-	conn, err := grpc.NewClient("dns:///"+host, grpc.WithTransportCredentials(secure), grpc.WithUserAgent("culvert/"+to.Version), grpc.WithDisableServiceConfig())
+	conn, err := grpc.NewClient(
+		"dns:///"+host, grpc.WithTransportCredentials(secure), grpc.WithUserAgent("culvert/"+to.Version), grpc.WithDisableServiceConfig(), grpc.WithMaxHeaderListSize(answerBytes),
+		// A receiver that comes back gets requests soon: grpc-go waits up to 2 min by default.
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 2, Jitter: 0.2, MaxDelay: maxPause}, MinConnectTimeout: maxPause}),
+		// Without a request, nothing is sent.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silence, Timeout: min(maxPause, max(to.Timeout/2, time.Second))}),
+	)
 	if err != nil {
 		return nil, err
 	}
-	s := &grpcSender{conn: conn, headers: metadata.New(to.Headers), method: method, options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
+	s := &grpcSender{conn: conn, method: method, options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
 	if to.Gzip {
 		s.options = append(s.options, grpc.UseCompressor("gzip"))
 	}
+	s.setHeaders(to.Headers)
 	return s, nil
 }
 
+func (s *grpcSender) setHeaders(all map[string]string) {
+	md := metadata.New(all)
+	s.headers.Store(&md)
+}
+
 func (s *grpcSender) once(ctx context.Context, request []byte) (answer []byte, err error) {
-	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, s.headers), s.method, &request, &answer, s.options...)
+	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, *s.headers.Load()), s.method, &request, &answer, s.options...)
 	if err == nil {
 		return answer, nil
 	}

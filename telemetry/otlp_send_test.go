@@ -3,14 +3,20 @@ package telemetry
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -61,6 +67,60 @@ func TestRequestsOverHTTP(t *testing.T) {
 	}
 }
 
+// TestHeadersChange: the next request has the new ones, also over gRPC.
+func TestHeadersChange(t *testing.T) {
+	tokens := make(chan string, 10)
+	overHTTP := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		tokens <- strings.Join(r.Header.Values("Authorization"), ",") + r.Header.Get("Content-Type")
+	}))
+	defer overHTTP.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer serveReceiver(t, ln, func(ctx context.Context) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		tokens <- strings.Join(md["authorization"], ",") + "application/x-protobuf"
+	})()
+	for _, to := range []Receiver{{Endpoint: overHTTP.URL}, {Endpoint: "http://" + ln.Addr().String(), GRPC: true}} {
+		to.Headers, to.Timeout = map[string]string{"authorization": "first"}, time.Minute
+		traces, err := OpenTraces(to, TraceRules{}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"first", "second"} {
+			if _, err := traces.queue.to.to.send(t.Context(), []byte("request")); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-tokens; got != want+"application/x-protobuf" {
+				t.Errorf("GRPC %t: the receiver got %q, want %q", to.GRPC, got, want)
+			}
+			traces.SetHeaders(map[string]string{"authorization": "second"})
+		}
+		traces.Close(time.Minute)
+	}
+}
+
+// serveReceiver serves a receiver over gRPC, which tells of each request. end ends it.
+func serveReceiver(t *testing.T, ln net.Listener, tell func(ctx context.Context)) (end func()) {
+	server := grpc.NewServer(grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		var request []byte
+		if err := s.RecvMsg(&request); err != nil {
+			return err
+		}
+		tell(s.Context())
+		return s.SendMsg(new([]byte))
+	}))
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }() // end receives it
+	return func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestAnswersOfReceivers: which requests are sent again, and what an error says.
 func TestAnswersOfReceivers(t *testing.T) {
 	partial := protowire.AppendTag(nil, partialRejected, protowire.VarintType)
@@ -82,6 +142,9 @@ func TestAnswersOfReceivers(t *testing.T) {
 		{"partly", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(message(nil).bytes(responsePartial, partial)) // the test sees it
 		}, 1, 3, "too old"},
+		{"with advice", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(message(nil).bytes(responsePartial, message(nil).text(partialText, "use gRPC"))) // as above
+		}, 1, 0, ""},
 		{"nonsense", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte("thanks")) // as above
 		}, 1, 0, ""},
@@ -98,6 +161,123 @@ func TestAnswersOfReceivers(t *testing.T) {
 		if err != nil && (!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s: it says %v", c.name, err)
 		}
+	}
+}
+
+// A receiverThatVanishes takes requests over gRPC. vanish has its connections so far carry nothing
+// more, as if their other end had lost its power.
+type receiverThatVanishes struct {
+	net.Listener
+
+	mu    sync.Mutex
+	conns []*vanishingConn
+}
+
+type vanishingConn struct {
+	net.Conn
+	vanished, closed chan struct{}
+	once             sync.Once
+}
+
+func (l *receiverThatVanishes) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &vanishingConn{Conn: conn, vanished: make(chan struct{}), closed: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, c)
+	return c, nil
+}
+
+func (l *receiverThatVanishes) vanish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		close(c.vanished)
+	}
+	l.conns = nil
+}
+
+func (c *vanishingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	select {
+	case <-c.vanished:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (c *vanishingConn) Write(b []byte) (int, error) {
+	select {
+	case <-c.vanished:
+		return len(b), nil
+	default:
+		return c.Conn.Write(b)
+	}
+}
+
+func (c *vanishingConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// TestVanishedReceiver: requests soon go over another connection if one carries nothing any more.
+func TestVanishedReceiver(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T, l net.Listener) (Receiver, func()){
+		"gRPC": func(t *testing.T, l net.Listener) (Receiver, func()) {
+			t.Helper()
+			return Receiver{Endpoint: "http://" + l.Addr().String(), GRPC: true}, serveReceiver(t, l, func(context.Context) {})
+		},
+		"HTTP/2": func(t *testing.T, l net.Listener) (Receiver, func()) {
+			t.Helper()
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.ProtoMajor != 2 {
+					t.Errorf("the request has %s", r.Proto)
+				}
+			}))
+			_ = server.Listener.Close() // l takes its place
+			server.Listener, server.EnableHTTP2 = l, true
+			server.StartTLS()
+			roots := x509.NewCertPool()
+			roots.AddCert(server.Certificate())
+			return Receiver{Endpoint: server.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, server.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := &receiverThatVanishes{Listener: ln}
+			to, end := start(t, l)
+			defer end()
+			to.Timeout = 2 * time.Second
+			traces, err := OpenTraces(to, TraceRules{}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer traces.Close(time.Minute)
+			export := func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), to.Timeout)
+				defer cancel()
+				_, err := traces.queue.to.to.send(ctx, []byte("request"))
+				return err
+			}
+			if err := export(); err != nil {
+				t.Fatal(err)
+			}
+			l.vanish()
+			for attempts := 1; export() != nil; attempts++ { // by default, the kernel tries for a quarter of an hour
+				if attempts == 20 {
+					t.Fatal("the connection is still in use")
+				}
+			}
+		})
 	}
 }
 

@@ -48,6 +48,10 @@ func OpenTraces(to Receiver, rules TraceRules, log *slog.Logger) (*Traces, error
 // Close exports the spans that wait, for as long as patience lasts.
 func (t *Traces) Close(patience time.Duration) { t.queue.close(patience) }
 
+// SetHeaders replaces the headers of the requests to the receiver, such as a token that has a new
+// value.
+func (t *Traces) SetHeaders(all map[string]string) { t.queue.to.setHeaders(all) }
+
 // Exports returns the counts of spans.
 func (t *Traces) Exports() Exports { return t.queue.to.exports(t.queue.overflowed.Load()) }
 

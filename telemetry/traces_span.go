@@ -24,6 +24,7 @@ type callSpan struct {
 	state    string      // of the caller's trace
 	begin    time.Time
 	first    [2]time.Duration // when the first message passed, by direction; zero: none did
+	called   time.Duration    // when the call to the backend began; zero: culvert made none
 
 	mu      sync.Mutex
 	steps   []report.Step
@@ -37,6 +38,10 @@ const maxSteps = 32
 func (s *callSpan) Step(step report.Step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if step.What == report.Called {
+		s.called = max(step.Began.Sub(s.begin), 1)
+		return
+	}
 	if len(s.steps) == maxSteps {
 		s.dropped++
 		return
@@ -66,7 +71,7 @@ func (s *callSpan) Ended(c *report.CallInfo) {
 	if !s.Sampled && errorType(c.Code) == "" {
 		return
 	}
-	known := c.Own
+	known := c.Own && showsMethod(c.Code) // a client can call any name of culvert's own service, too
 	if s.first[report.Response] != 0 || c.Origin == report.OriginUpstream && showsMethod(c.Code) {
 		s.traces.learn(c.Method)
 		known = true
@@ -75,7 +80,7 @@ func (s *callSpan) Ended(c *report.CallInfo) {
 
 	b := itemPool.Get().(*itemBuffer) //nolint:forcetypeassert // nothing else is in the pool
 	s.traces.queue.add(s.server(b.m[:0], c, known))
-	if s.upstream != [8]byte{} && c.Backend != "" {
+	if s.upstream != [8]byte{} && s.called != 0 && c.Backend != "" { // else no backend was asked
 		s.traces.queue.add(s.client(b.m[:0], c, known))
 	}
 	itemPool.Put(b)
@@ -87,7 +92,7 @@ func (s *callSpan) server(m message, c *report.CallInfo, known bool) message {
 	if s.parent != [8]byte{} {
 		state, flags = s.state, flags|flagRemote
 	}
-	m = s.span(m, c, known, s.Span, s.parent, kindServer, state)
+	m = s.span(m, c, known, s.Span, s.parent, kindServer, s.begin, state)
 	failure := errorType(c.Code)
 	m = m.attribute(spanAttributes, "error.type", failure)
 	m = m.address("server.address", "server.port", c.Authority).address("client.address", "client.port", c.Peer)
@@ -117,7 +122,7 @@ func (s *callSpan) client(m message, c *report.CallInfo, known bool) message {
 	if s.parent != [8]byte{} {
 		state = s.state
 	}
-	m = s.span(m, c, known, s.upstream, s.Span, kindClient, state)
+	m = s.span(m, c, known, s.upstream, s.Span, kindClient, s.begin.Add(s.called), state)
 	if c.Code != codes.OK {
 		m = m.attribute(spanAttributes, "error.type", statusName(c.Code))
 	}
@@ -128,7 +133,7 @@ func (s *callSpan) client(m message, c *report.CallInfo, known bool) message {
 // span writes what both spans of a call have. A client can call any name, so one that no backend
 // knows isn't the span's. OpenTelemetry, "RPC spans", "Name". The flag says that the span is
 // sampled even if the backend was told otherwise, since a receiver may drop others.
-func (s *callSpan) span(m message, c *report.CallInfo, known bool, id, parent [8]byte, kind uint64, state string) message {
+func (s *callSpan) span(m message, c *report.CallInfo, known bool, id, parent [8]byte, kind uint64, begin time.Time, state string) message {
 	m = m.bytes(spanTrace, s.ID[:]).bytes(spanID, id[:]).text(spanState, state)
 	if parent != [8]byte{} {
 		m = m.bytes(spanParent, parent[:])
@@ -137,7 +142,7 @@ func (s *callSpan) span(m message, c *report.CallInfo, known bool, id, parent [8
 	if known {
 		title = method
 	}
-	m = m.text(spanName, title).number(spanKind, kind).at(spanStart, s.begin).at(spanEnd, s.begin.Add(c.Duration))
+	m = m.text(spanName, title).number(spanKind, kind).at(spanStart, begin).at(spanEnd, s.begin.Add(c.Duration))
 	m = m.attribute(spanAttributes, "rpc.system.name", "grpc")
 	if known {
 		m = m.attribute(spanAttributes, "rpc.method", method)
@@ -154,7 +159,7 @@ func (s *callSpan) stepped(m message) message {
 	for _, step := range s.steps {
 		var event int
 		m, event = m.begin(spanEvents)
-		m = m.at(eventTime, step.Began)
+		m = m.at(eventTime, s.begin.Add(step.Began.Sub(s.begin))) // by the clock of the span, which may be set meanwhile
 		if step.What == report.Retried {
 			m = m.text(eventName, "culvert.retry").end(event)
 			continue

@@ -67,6 +67,9 @@ func pass(t *Traces, c *report.CallInfo, md metadata.MD) {
 	if o == nil {
 		return
 	}
+	if c.Origin == report.OriginUpstream {
+		c.Trace.Note(report.Called)
+	}
 	o.Header(nil)
 	if c.MessagesIn > 0 {
 		o.Message(report.Request, 10)
@@ -214,7 +217,13 @@ func TestUnknownMethodsHaveNoNames(t *testing.T) {
 	known = anOrder()
 	known.Code, known.Origin, known.MessagesOut = codes.Unavailable, report.OriginCulvert, 0
 	pass(traces, known, metadata.MD{})
+	own := anOrder()
+	own.Own, own.Method, own.Code, own.Origin, own.MessagesOut = true, "/culvert.v1.Path/Nonsense", codes.Unimplemented, report.OriginCulvert, 0
+	pass(traces, own, metadata.MD{})
 	all := spans()
+	if got := all[3]; got.name != "grpc" || got.attributes["rpc.method"] != "_OTHER" {
+		t.Errorf("an unknown method of culvert's own service is %q, %v", got.name, got.attributes)
+	}
 	if got := all[0].attributes; all[0].name != "grpc" || got["rpc.method"] != "_OTHER" || len(got["rpc.method_original"]) > attributeBytes+len("…") {
 		t.Errorf("an unknown method is %q, %.400v", all[0].name, got)
 	}
@@ -246,6 +255,26 @@ func TestClientSpan(t *testing.T) {
 	}
 }
 
+// TestClientSpanIsOfACall: it begins with the call to the backend, and there is none if culvert
+// has refused the call before.
+func TestClientSpanIsOfACall(t *testing.T) {
+	traces, spans := tracing(t, TraceRules{Ratio: 1, Upstream: true})
+	refused := anOrder() // for a backend, such as a call whose message can't be converted
+	refused.Origin, refused.Code, refused.MessagesOut = report.OriginCulvert, codes.InvalidArgument, 0
+	pass(traces, refused, metadata.MD{})
+	c := anOrder()
+	o := traces.CallBegan(t.Context(), c, metadata.MD{})
+	c.Trace.Steps.Step(report.Step{What: report.Called, Began: c.Begin.Add(300 * time.Millisecond)})
+	o.Ended(c)
+	all := spans()
+	if len(all) != 3 || all[0].kind != kindServer || all[1].kind != kindServer || all[2].kind != kindClient {
+		t.Fatalf("the spans are %+v", all)
+	}
+	if client := all[2]; client.start != uint64(c.Begin.Add(300*time.Millisecond).UnixNano()) || client.end != all[1].end || len(all[1].events) != 0 {
+		t.Errorf("the call to the backend took from %v to %v: %+v", client.start, client.end, all[1])
+	}
+}
+
 // TestSampledShare: about the ratio, decided by the trace's id.
 func TestSampledShare(t *testing.T) {
 	traces, spans := tracing(t, TraceRules{Ratio: 0.25})
@@ -261,6 +290,30 @@ func TestSampledShare(t *testing.T) {
 	}
 	if share := float64(sampled) / calls; share < 0.22 || share > 0.28 { // eight standard deviations
 		t.Errorf("%v of the calls are sampled", share)
+	}
+}
+
+// TestRulesChangeWhileCallsRun, and the end comes: each span counts once.
+func TestRulesChangeWhileCallsRun(t *testing.T) {
+	traces, spans := tracing(t, TraceRules{Ratio: 1})
+	const callers, calls = 4, 500
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range calls {
+				pass(traces, anOrder(), metadata.MD{traceparent: {aParent}, baggage: {"user=1,tenant=2"}})
+			}
+		})
+	}
+	all.Go(func() {
+		for i := range calls {
+			traces.SetRules(TraceRules{Ratio: 1, Errors: i%2 == 0, Baggage: []string{"user", "tenant"}[i%3%2:]})
+		}
+	})
+	all.Go(func() { spans() })
+	all.Wait()
+	if got := traces.Exports(); got.Exported+got.Overflowed != callers*calls || got.Failed != 0 {
+		t.Errorf("of %d spans the counts are %+v", callers*calls, got)
 	}
 }
 

@@ -187,7 +187,7 @@ type CallInfo struct {
 	Client    string // the most specific name in its verified certificate; "" if there is none
 	Listener  string // the name of its listener; "" if it has none
 	Authority string
-	Trusted   bool // the peer is a trusted proxy, or has shown a verified certificate
+	Trusted   bool // the peer is a trusted proxy, or has shown a verified certificate. False if the call's traceparent is one that the proxy could not see
 	Begin     time.Time
 
 	Trace *Trace // nil: the call has none

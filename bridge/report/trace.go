@@ -30,6 +30,7 @@ type What string
 
 // The steps.
 const (
+	Called         What = "call"   // the call to the backend begins: the bridge has refused nothing, and the backend can be asked
 	Retried        What = "retry"  // the call was sent again, by a route's policy or to another address
 	WaitedForPlace What = "place"  // on a connection to the backend, or for the connection
 	WaitedForRoom  What = "memory" // for a message, or for the call itself

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -46,19 +45,20 @@ and prints the reason, if it can't reach culvert.`,
 	var slow, asJSON bool
 	var order, method string
 	var limit int
-	flags.BoolVar(&slow, "slow", false, "list only calls that wait, those that have waited longest first")
+	flags.BoolVar(&slow, "slow", false, "list only calls that wait, in the order waiting unless --order sets another")
 	flags.BoolVar(&asJSON, "json", false, "print the answer of GET /calls, indented")
-	flags.StringVar(&order, "order", "", "the `order`, of which the first calls are listed: "+strings.Join(admin.Orders, ", ")+" (default age, with --slow waiting)")
+	flags.StringVar(&order, "order", "", "the `order`, of which the first calls are listed: "+strings.Join(admin.Orders, ", ")+" (default age)")
 	flags.IntVar(&limit, "limit", 100, "the most calls that are listed, as a `number`")
 	flags.StringVar(&method, "method", "", "list only calls whose method has this `part` in it")
 	mustComplete(cmd.RegisterFlagCompletionFunc("order", cobra.FixedCompletions(admin.Orders, cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		query := url.Values{"limit": {strconv.Itoa(limit)}}
-		switch {
-		case order != "":
-			query.Set("order", order)
-		case slow:
+		if slow {
+			query.Set("waits_for", admin.WaitsForAny)
 			query.Set("order", "waiting")
+		}
+		if order != "" {
+			query.Set("order", order)
 		}
 		if method != "" {
 			query.Set("method", method)
@@ -73,9 +73,6 @@ and prints the reason, if it can't reach culvert.`,
 		var all admin.Calls
 		if err := client.get(cmd.Context(), "/calls?"+query.Encode(), &all); err != nil {
 			return err
-		}
-		if slow {
-			all.Calls = slices.DeleteFunc(all.Calls, func(c admin.Call) bool { return c.WaitsFor == admin.WaitsNot })
 		}
 		return printCalls(cmd.OutOrStdout(), &all, asJSON)
 	}

@@ -33,7 +33,14 @@ try {
 
   await submit(page, plan.token);
   outcome.inside = page.url();
-  outcome.cookies = (await user.cookies()).map(({ name, httpOnly, secure, sameSite, domain, path }) => ({ name, httpOnly, secure, sameSite, domain, path }));
+  outcome.cookies = (await user.cookies()).map(({ name, httpOnly, secure, sameSite, domain, path }) => ({
+    name,
+    httpOnly,
+    secure,
+    sameSite,
+    domain,
+    path,
+  }));
   outcome.readable = await page.evaluate(() => document.cookie);
 
   if (plan.evil) {

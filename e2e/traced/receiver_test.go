@@ -12,6 +12,8 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -64,13 +66,28 @@ func (s span) events() (names []string) {
 // startReceiver starts a receiver. takes may delay or refuse requests; nil: it does neither.
 func startReceiver(t *testing.T, takes func(ctx context.Context) error) *receiver {
 	t.Helper()
+	return startReceiverWith(t, takes, "http", nil)
+}
+
+// startSecureReceiver starts a receiver with TLS. It takes requests only from clients with a
+// certificate by the same CA, which is the certificate in the files itself.
+func startSecureReceiver(t *testing.T, cert, key string) *receiver {
+	t.Helper()
+	return startReceiverWith(t, nil, "https", &configtls.ServerConfig{ClientCAFile: cert, Config: configtls.Config{CertFile: cert, KeyFile: key}})
+}
+
+func startReceiverWith(t *testing.T, takes func(ctx context.Context) error, scheme string, secured *configtls.ServerConfig) *receiver {
+	t.Helper()
 	r := &receiver{more: make(chan struct{}), takes: takes}
 	f := otlpreceiver.NewFactory()
 	cfg := f.CreateDefaultConfig().(*otlpreceiver.Config)
 	gp := cfg.Protocols.GRPC.GetOrInsertDefault()
 	hp := cfg.Protocols.HTTP.GetOrInsertDefault()
 	gp.NetAddr.Endpoint, hp.ServerConfig.NetAddr.Endpoint = freeAddress(t), freeAddress(t)
-	r.grpc, r.http = "http://"+gp.NetAddr.Endpoint, "http://"+hp.ServerConfig.NetAddr.Endpoint
+	r.grpc, r.http = scheme+"://"+gp.NetAddr.Endpoint, scheme+"://"+hp.ServerConfig.NetAddr.Endpoint
+	if secured != nil {
+		gp.TLS, hp.ServerConfig.TLS = configoptional.Some(*secured), configoptional.Some(*secured)
+	}
 	ctx, settings := context.Background(), receivertest.NewNopSettings(f.Type())
 	traces, err := consumer.NewTraces(r.take)
 	if err != nil {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +116,22 @@ func TestStrangersAreLinked(t *testing.T) {
 	}
 }
 
+// TestStrangersBehindATrustedProxy: the proxy vouches for what it passes on. It doesn't see what is
+// in a WebSocket or in a tunnel, so there the client's context counts as a stranger's.
+func TestStrangersBehindATrustedProxy(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	p := startCulvert(t, b.address, fmt.Sprintf("trusted_proxies: [127.0.0.1]\notlp: {traces: %q, service: edge}\ntraces: {ratio: 1}\n", r.http))
+	for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1", "x-forwarded-for": "203.0.113.7"}) {
+		own := r.find(t, "of culvert", func(s span) bool { return s.attribute("culvert.call_id") == c.id })
+		unseen := c.way == "grpc-websockets" || strings.HasPrefix(c.way, "h2ts")
+		if own.ParentSpanID().IsEmpty() != unseen || (own.Links().Len() == 1) != unseen || own.attribute("client.address") != "203.0.113.7" || (c.md["tracestate"] == nil) != unseen {
+			t.Errorf("%s: the span of %s is below %q, with %d links, and the backend got %v", c.way, own.attribute("client.address"), own.ParentSpanID(), own.Links().Len(), c.md)
+		}
+	}
+}
+
 // TestWithoutTraces: all that the client sends crosses.
 func TestWithoutTraces(t *testing.T) {
 	t.Parallel()
@@ -159,6 +178,37 @@ func TestErrorsAreExported(t *testing.T) {
 	}
 }
 
+// TestRefusedCallsHaveNoClientSpan: culvert asks no backend, so a map of services shows no call.
+func TestRefusedCallsHaveNoClientSpan(t *testing.T) {
+	t.Parallel()
+	r := startReceiver(t, nil)
+	b := startBackend(t, r)
+	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {traces: %q, service: edge}\ntraces: {upstream_span: true}\n", r.http))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.address+"/no.such.Service/Method", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("X-Request-Id", "refused")
+	if answer, err := exchange(request); err == nil {
+		t.Fatalf("the answer is %q", answer)
+	}
+	call(t, "grpc", p.address, nil)
+	p.stop(t)
+	refused := r.find(t, "of the refused call", func(s span) bool { return s.attribute("culvert.call_id") == "refused" })
+	if refused.attribute("rpc.method") != "_OTHER" || refused.Name() != "grpc" || refused.attribute("culvert.origin") != "culvert" || refused.attribute("culvert.backend") == "" {
+		t.Errorf("the span of a refused call is %q %v", refused.Name(), refused.Attributes().AsRaw())
+	}
+	r.find(t, "towards the backend", func(s span) bool { return s.Kind() == ptrace.SpanKindClient })
+	for _, s := range r.spans {
+		if s.ParentSpanID() == refused.SpanID() {
+			t.Errorf("a refused call has the span %q %v", s.Name(), s.Attributes().AsRaw())
+		}
+	}
+}
+
 // TestReload changes which calls are sampled, and no receiver.
 func TestReload(t *testing.T) {
 	t.Parallel()
@@ -189,6 +239,34 @@ func TestReload(t *testing.T) {
 	r.find(t, "of the call after the reload", func(s span) bool { return s.attribute("culvert.call_id") == "after" })
 	if line := change(fmt.Sprintf(config, r.grpc, 1), "configuration not reloaded"); !strings.Contains(fmt.Sprint(line["cause"]), "otlp.traces") {
 		t.Errorf("another receiver: the log has %v", line)
+	}
+}
+
+// TestTokensChange: a token that the receiver wants can have a new value while culvert runs.
+func TestTokensChange(t *testing.T) {
+	t.Parallel()
+	tokens := make(chan string, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { tokens <- r.Header.Get("Authorization") }))
+	defer receiver.Close()
+	b := startBackend(t, startReceiver(t, nil))
+	token := filepath.Join(t.TempDir(), "otlp.token")
+	write := func(value string) {
+		if err := os.WriteFile(token, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first")
+	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {traces: %q, headers: [{name: authorization, value: 'file:%s'}]}\n", receiver.URL, token))
+	for _, want := range []string{"first", "second"} {
+		call(t, "grpc-web", p.address, nil)
+		<-b.calls
+		if got := <-tokens; got != want {
+			t.Errorf("the receiver got the token %q, want %q", got, want)
+		}
+		if want == "first" {
+			write("second")
+			p.logged(t, "configuration reloaded")
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ var ways = map[string]func(ctx context.Context, address string, md map[string]st
 	},
 	"h2ts+grpc": func(ctx context.Context, address string, md map[string]string) error {
 		return check(ctx, address, md, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			ws, _, err := websocket.Dial(ctx, "ws://"+address+"/", &websocket.DialOptions{Subprotocols: []string{"h2ts"}})
+			ws, _, err := websocket.Dial(ctx, "ws://"+address+"/", &websocket.DialOptions{Subprotocols: []string{"h2ts"}, HTTPHeader: ofUpgrade(md)})
 			if err != nil {
 				return nil, err
 			}
@@ -52,7 +52,7 @@ var ways = map[string]func(ctx context.Context, address string, md map[string]st
 }
 
 func check(ctx context.Context, address string, md map[string]string, o ...grpc.DialOption) error {
-	conn, err := grpc.NewClient("passthrough:///"+address, append(o, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())...)
+	conn, err := grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()}, o...)...)
 	if err != nil {
 		return err
 	}
@@ -78,9 +78,19 @@ func post(ctx context.Context, address, contentType, body, has string, md map[st
 	return err
 }
 
+// ofUpgrade returns what only the request for a WebSocket can have: the client's address, by a
+// proxy.
+func ofUpgrade(md map[string]string) http.Header {
+	h := http.Header{}
+	if client, ok := md["x-forwarded-for"]; ok {
+		h.Set("X-Forwarded-For", client)
+	}
+	return h
+}
+
 // overWebSocket has the metadata in the first message, and none in the upgrade.
 func overWebSocket(ctx context.Context, address string, md map[string]string) error {
-	ws, _, err := websocket.Dial(ctx, "ws://"+address+"/"+method, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+	ws, _, err := websocket.Dial(ctx, "ws://"+address+"/"+method, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}, HTTPHeader: ofUpgrade(md)})
 	if err != nil {
 		return err
 	}

@@ -173,6 +173,7 @@ export interface Status {
     restart: string[];
   };
   problems: string[];
+  token: boolean;
 }
 
 const patience = 10_000; // ms, far more than culvert needs

@@ -106,6 +106,7 @@ function showProgram(s: Status) {
     parts.push({ text: "another version runs now: reload this page", badge: "warn", to: "." });
   }
   show(find("program"), parts);
+  logout.hidden = !s.token;
 }
 
 function showTrouble(trouble: Trouble | undefined) {
@@ -127,9 +128,7 @@ function showTrouble(trouble: Trouble | undefined) {
   );
 }
 
-// culvert has a token wherever it has TLS.
 const logout = find<HTMLButtonElement>("logout");
-logout.hidden = location.protocol !== "https:";
 logout.addEventListener("click", () => {
   logOut().then(
     () => location.assign("."),

@@ -43,7 +43,7 @@ export function overview(stop: (c: Call) => void): View {
       // One after the other: culvert answers few requests at once.
       const calls = await get<Calls>(`calls?order=waiting&limit=100`, signal);
       const backends = await get<Backends>("backends", signal);
-      const memory = await get<Memory>("memory", signal);
+      const memory = await get<Memory>("memory?limit=0", signal);
       const limits = await get<Limits>("limits", signal);
       const failures = await get<Failures>("failures", signal);
       const certificates = await get<Certificates>("certificates", signal);

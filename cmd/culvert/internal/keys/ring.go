@@ -22,7 +22,7 @@ import (
 )
 
 // A Ring has all certificates: those of the listeners, and those for the
-// backends. Its methods are safe for concurrent use.
+// backends and for the receivers of OTLP. Its methods are safe for concurrent use.
 type Ring struct {
 	config atomic.Pointer[config.Loaded] // that runs
 	log    *slog.Logger
@@ -36,6 +36,7 @@ type Ring struct {
 	mu          sync.Mutex
 	providers   []sharedProvider
 	clients     backendClients
+	receivers   *proxytls.Client      // for the receivers of OTLP; nil: none
 	development *proxytls.Development // nil: not needed yet
 	acme        *proxytls.ACME        // nil: no ACME
 
@@ -83,7 +84,7 @@ func Check(c *config.Loaded) (problems []string, err error) {
 	if err := errors.Join(err, adminErr); err != nil {
 		return nil, err
 	}
-	if _, err := Receivers(c); err != nil {
+	if _, err := k.Receivers(c); err != nil {
 		return nil, err
 	}
 	return k.Problems(), nil
@@ -240,7 +241,7 @@ func developmentFolder() (string, error) {
 // certificate. It reports whether there are any.
 func (k *Ring) Reload() (anything bool) {
 	k.mu.Lock()
-	providers, clients, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.acme
+	providers, clients, receivers, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.receivers, k.acme
 	k.mu.Unlock()
 	var errs []error
 	for _, s := range providers {
@@ -248,6 +249,9 @@ func (k *Ring) Reload() (anything bool) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(clients)) {
 		errs = append(errs, placedAt(clients[name].current.Load(), clients[name].Reload()))
+	}
+	if receivers != nil {
+		errs = append(errs, receivers.Reload())
 	}
 	if acme != nil {
 		errs = append(errs, acme.Reload())
@@ -274,6 +278,9 @@ func (k *Ring) Problems() []string {
 		for _, err := range k.clients[name].Problems() {
 			errs = append(errs, placedAt(k.clients[name].current.Load(), err))
 		}
+	}
+	if k.receivers != nil {
+		errs = append(errs, k.receivers.Problems()...)
 	}
 	if k.acme != nil {
 		errs = append(errs, k.acme.Problems()...)
@@ -325,5 +332,8 @@ func (k *Ring) closeAfter(others []func()) {
 	}
 	for _, client := range k.clients {
 		closing.Go(client.Close)
+	}
+	if k.receivers != nil {
+		closing.Go(k.receivers.Close)
 	}
 }

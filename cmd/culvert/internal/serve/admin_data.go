@@ -2,7 +2,7 @@ package serve
 
 import (
 	"cmp"
-	"net/netip"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +61,6 @@ func (p *program) openCalls(q admin.CallQuery) admin.Calls {
 		if !selects(&q, c) {
 			return 0, false
 		}
-		all.Matching++
 		switch c.WaitsFor {
 		case bridge.WaitsForClient:
 			all.Waiting.Client++
@@ -74,6 +73,10 @@ func (p *program) openCalls(q admin.CallQuery) admin.Calls {
 		case bridge.WaitsForAnswer:
 			all.Waiting.Answer++
 		}
+		if !waits(q.WaitsFor, c.WaitsFor) {
+			return 0, false
+		}
+		all.Matching++
 		return key(c, now), true
 	}) {
 		all.Calls = append(all.Calls, shownCall(&c, now))
@@ -81,11 +84,23 @@ func (p *program) openCalls(q admin.CallQuery) admin.Calls {
 	return all
 }
 
-// selects reports whether the query selects the call.
+// waits reports whether a call that waits for this is one of those wanted.
+func waits(wanted string, has bridge.Wait) bool {
+	switch wanted {
+	case "":
+		return true
+	case admin.WaitsForAny:
+		return has != bridge.WaitsNot
+	default:
+		return wanted == namesOfWaits[has]
+	}
+}
+
+// selects reports whether the query selects the call, whatever that waits for.
 func selects(q *admin.CallQuery, c *bridge.OpenCall) bool {
 	is := func(wanted, has string) bool { return wanted == "" || wanted == has }
 	has := func(wanted, in string) bool { return wanted == "" || strings.Contains(in, wanted) }
-	return is(q.ID, c.ID) && is(q.Route, c.Route) && is(q.Backend, c.Backend) && is(q.Transport, c.Transport) && is(q.Listener, c.Listener) && is(q.WaitsFor, namesOfWaits[c.WaitsFor]) &&
+	return is(q.ID, c.ID) && is(q.Route, c.Route) && is(q.Backend, c.Backend) && is(q.Transport, c.Transport) && is(q.Listener, c.Listener) &&
 		has(q.Method, c.Method) && has(q.Peer, c.Peer) && (has(q.Identity, c.Identity) || has(q.Identity, c.Client))
 }
 
@@ -93,7 +108,7 @@ func selects(q *admin.CallQuery, c *bridge.OpenCall) bool {
 func shownCall(c *bridge.OpenCall, now time.Time) admin.Call {
 	shown := admin.Call{
 		ID: admin.Text(c.ID), Method: admin.Text(c.Method), Route: admin.Text(c.Route), Backend: admin.Text(c.Backend), Transport: admin.Text(c.Transport), Listener: admin.Text(c.Listener),
-		Peer: admin.Text(c.Peer), Client: admin.Text(c.Client), Identity: admin.Text(c.Identity), Began: c.Begin.UTC(), AgeSeconds: seconds(now.Sub(c.Begin)),
+		Peer: admin.Text(c.Peer), Client: admin.Text(c.Client), Identity: admin.Text(c.Identity), Began: c.Begin.UTC(), AgeSeconds: max(seconds(now.Sub(c.Begin)), 0),
 		MessagesIn: c.MessagesIn, MessagesOut: c.MessagesOut, BytesIn: c.BytesIn, BytesOut: c.BytesOut, MemoryBytes: c.HeldBytes,
 		WaitsFor: namesOfWaits[c.WaitsFor],
 	}
@@ -148,14 +163,16 @@ func (p *program) backendStates() admin.Backends {
 	return all
 }
 
-// holders is how many calls and addresses are shown that hold most.
-const holders = 10
-
-func (p *program) heldMemory() admin.Memory {
-	now, at := p.bridge.Snapshot(), time.Now()
+// heldMemory shows so many of the calls and addresses that hold most. With many open calls the look
+// at all of them is what costs, so 0 spares it.
+func (p *program) heldMemory(holders int) admin.Memory {
+	now, at := p.bridge.Memory(), time.Now()
 	all := admin.Memory{
 		At: at.UTC(), HeldBytes: now.ClientBytes, LimitBytes: now.ClientLimit, MessageBytes: now.HeldBytes, MessageLimit: now.HeldLimit, Evicted: now.Evicted,
 		Calls: []admin.Call{}, Addresses: []admin.AddressMemory{},
+	}
+	if holders == 0 {
+		return all
 	}
 	by := make(map[string]*admin.AddressMemory)
 	for _, c := range p.bridge.OpenCalls().Top(holders, func(c *bridge.OpenCall) (int64, bool) {
@@ -185,10 +202,10 @@ func (p *program) heldMemory() admin.Memory {
 	return all
 }
 
-// addressOf returns a peer's address without its port.
+// addressOf returns a peer's address without its port, and allocates nothing.
 func addressOf(peer string) string {
-	if a, err := netip.ParseAddrPort(peer); err == nil {
-		return a.Addr().String()
+	if host, _, err := net.SplitHostPort(peer); err == nil {
+		return host
 	}
 	return peer
 }

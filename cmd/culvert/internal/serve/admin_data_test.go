@@ -117,6 +117,7 @@ func TestAdminShowsOpenCalls(t *testing.T) {
 		{admin.CallQuery{Order: "age", Limit: 10, ID: "two"}, "two"},
 		{admin.CallQuery{Order: "age", Limit: 10, Method: "s/t"}, "two three"},
 		{admin.CallQuery{Order: "age", Limit: 10, Backend: bridge.DefaultBackend, Listener: "near", Transport: "grpc", WaitsFor: "answer", Peer: "127.0.0.1:"}, "one two three"},
+		{admin.CallQuery{Order: "bytes", Limit: 1, WaitsFor: admin.WaitsForAny}, "three"},
 		{admin.CallQuery{Order: "age", Limit: 10, Listener: "far"}, ""},
 		{admin.CallQuery{Order: "age", Limit: 10, Identity: "alice"}, ""},
 		{admin.CallQuery{Order: "age", Limit: 10, WaitsFor: "client"}, ""},
@@ -125,6 +126,9 @@ func TestAdminShowsOpenCalls(t *testing.T) {
 		if got := ids(x.query); got != x.want {
 			t.Errorf("%+v: got %q, want %q", x.query, got, x.want)
 		}
+	}
+	if got := p.openCalls(admin.CallQuery{Order: "age", Limit: 10, WaitsFor: admin.WaitsForClient}); got.Matching != 0 || got.Waiting.Answer != 3 {
+		t.Errorf("a filter of waits hides how many calls wait for others: got %+v", got)
 	}
 	for _, order := range admin.Orders {
 		if got := p.openCalls(admin.CallQuery{Order: order, Limit: 10}); len(got.Calls) != 3 || got.Open != 3 {
@@ -164,7 +168,7 @@ func TestAdminShowsConnectionsAndMemory(t *testing.T) {
 		}
 	}
 	parts.Poll(t, func() string {
-		c, b, m := p.connections(), p.backendStates(), p.heldMemory()
+		c, b, m := p.connections(), p.backendStates(), p.heldMemory(10)
 		if len(c.Connections) != 1 || c.Connections[0] != (admin.ConnectionCount{Listener: "near", Transport: "h2", Open: 2}) || len(c.Calls) != 1 || c.Calls[0] != (admin.CallCount{Listener: "near", Transport: "grpc", Open: 2}) {
 			return fmt.Sprintf("connections: %+v", c)
 		}
@@ -174,6 +178,9 @@ func TestAdminShowsConnectionsAndMemory(t *testing.T) {
 		a := b.Backends[0].Addresses[0]
 		if !a.Accepts || a.Connections != 1 || a.Calls != 2 || a.Picks != 2 || a.Places == 0 {
 			return fmt.Sprintf("an address: %+v", a)
+		}
+		if none := p.heldMemory(0); len(none.Calls) != 0 || none.CallBytes != 0 || none.HeldBytes != m.HeldBytes || none.LimitBytes != m.LimitBytes {
+			return fmt.Sprintf("memory without calls: %+v", none)
 		}
 		if len(m.Calls) != 2 || len(m.Addresses) != 1 || m.Addresses[0].Address != "127.0.0.1" || m.Addresses[0].Calls != 2 || m.Addresses[0].MemoryBytes != m.CallBytes || m.HeldBytes < m.CallBytes || m.CallBytes == 0 {
 			return fmt.Sprintf("memory: %+v", m)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
@@ -39,7 +38,7 @@ func (e *exports) openLog(o *Options) *logs.Log {
 func (p *program) openExports(cfg *bridge.Config) (err error) {
 	to := wiring.Receiver(p.Config.OTLP)
 	to.Version, to.Instance = p.Version, fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) //nolint:gosec // it only differs from others'
-	if to.TLS, err = keys.Receivers(p.Config); err != nil {
+	if to.TLS, err = p.keys.Receivers(p.Config); err != nil {
 		return err
 	}
 	var all []telemetry.Exporter
@@ -98,11 +97,30 @@ func (p *program) closeExports() {
 	p.exports.close(patienceUntil(p.ends, flushPatience, minPatience))
 }
 
-// changeTraces changes which calls are sampled, and what the backend gets.
-func (p *program) changeTraces(_, next *config.Loaded) (commit, undo func(), err error) {
-	t := p.exports.traces
-	if t == nil {
+// changeExports changes which calls are sampled, what the backend gets, and the headers for the
+// receivers.
+func (p *program) changeExports(_, next *config.Loaded) (commit, undo func(), err error) {
+	e := &p.exports
+	if !e.any() {
 		return nil, nil, nil
 	}
-	return func() { t.SetRules(wiring.TraceRules(next.Traces)) }, nil, nil
+	return func() {
+		if e.traces != nil {
+			e.traces.SetRules(wiring.TraceRules(next.Traces))
+		}
+		e.setHeaders(wiring.Receiver(next.OTLP).Headers)
+	}, nil, nil
+}
+
+// setHeaders replaces the headers of the requests to all receivers.
+func (e *exports) setHeaders(all map[string]string) {
+	if e.traces != nil {
+		e.traces.SetHeaders(all)
+	}
+	if e.metrics != nil {
+		e.metrics.SetHeaders(all)
+	}
+	if e.lines != nil {
+		e.lines.SetHeaders(all)
+	}
 }

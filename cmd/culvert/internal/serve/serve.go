@@ -123,12 +123,12 @@ func (p *program) open(ctx context.Context) (err error) {
 	cfg := wiring.Bridge(p.Config)
 	cfg.Logger, cfg.Version = p.log.Logger, p.Version
 	certificates := p.observers.open(&cfg, p.Config, p.log, p.Version, func() int64 { return p.bridge.Snapshot().ClientBytes })
-	if err = p.openExports(&cfg); err != nil { //nolint:contextcheck // the exporters outlast the context
-		return err
-	}
 	later := Warnings(p.Config) // here, because a file system may hang
 	warn(p.log.Logger, later, nil)
 	if err = p.openKeys(&cfg, certificates); err != nil { //nolint:contextcheck // no context ends the reading of files
+		return err
+	}
+	if err = p.openExports(&cfg); err != nil { //nolint:contextcheck // the exporters outlast the context
 		return err
 	}
 	if err = p.ports.bind(ctx, p.Config, p.log.Logger, p.keys.Serves); err != nil {

@@ -186,8 +186,44 @@ func TestScreenHeedsKeys(t *testing.T) {
 		if err != nil || !slices.Equal(orders, want) {
 			t.Errorf("%q: asked for %v, %v; want %v", keys, orders, err, want)
 		}
-		if !strings.HasPrefix(drawn, enter) || !strings.HasSuffix(drawn, leave) || !strings.Contains(drawn, "CALLS by age") || !strings.Contains(drawn, "\x1b[20;1Hq: end") {
+		if !strings.HasPrefix(drawn, enter) || !strings.HasSuffix(drawn, leave) || !strings.Contains(drawn, "CALLS by age") || !strings.Contains(drawn, "\x1b[20;1H\x1b[2Kq: end") {
 			t.Errorf("%q: drew %q", keys, drawn)
+		}
+	}
+}
+
+// TestKeysEndAQuestion: culvert may not answer, and in raw mode Ctrl-C is no signal.
+func TestKeysEndAQuestion(t *testing.T) {
+	for answers := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			pressed := make(chan byte)
+			asked := 0
+			s := &Screen{Out: &out, Keys: pressed, Size: func() (int, int) { return 60, 20 }, Fetch: func(ctx context.Context, _ string, _ int) (*State, error) {
+				if asked++; asked <= answers {
+					return someState(1), nil
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}
+			go func() {
+				time.Sleep(1300 * time.Millisecond) // of the test's own clock
+				pressed <- 'o'
+				pressed <- ctrlC
+			}()
+			began := time.Now()
+			if err := s.Run(t.Context(), "age"); err != nil || time.Since(began) > 2*time.Second || asked != answers+1 {
+				t.Errorf("after %d answers and %v: %v, %d questions", answers, time.Since(began), err, asked)
+			}
+		})
+	}
+}
+
+// TestWideCharacters take two cells, so a peer's text can't be longer than its column.
+func TestWideCharacters(t *testing.T) {
+	for text, want := range map[string]int{"aé": 2, "東": 2, "⚡": 2, "⌚⏩⏳✅❌⭐": 12, "\ufe10": 2, "🙂": 2, "→✓": 2, "e\u0301": 1} {
+		if got := cells(text); got != want {
+			t.Errorf("%q takes %d cells, want %d", text, got, want)
 		}
 	}
 }
@@ -201,7 +237,7 @@ func TestScreenOutlivesFailures(t *testing.T) {
 		}
 		return someState(1), nil
 	})
-	if err != nil || len(orders) != 3 || !strings.Contains(drawn, "! culvert is?[2J gone   (q: end)") || !strings.HasSuffix(drawn, "q: end   o: next order\x1b[K"+leave) {
+	if err != nil || len(orders) != 3 || !strings.Contains(drawn, "! culvert is?[2J gone   (q: end)") || !strings.HasSuffix(drawn, "q: end   o: next order"+leave) {
 		t.Errorf("%v after %d questions: %q", err, len(orders), drawn)
 	}
 	if drawn, _, err := onScreen(t, "", func(int, string) (*State, error) { return nil, gone }); !errors.Is(err, gone) || drawn != "" {

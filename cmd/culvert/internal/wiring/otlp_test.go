@@ -46,7 +46,7 @@ traces:
 	if got := TraceRules(c.Traces); !reflect.DeepEqual(got, rules) {
 		t.Errorf("the rules are %+v, want %+v", got, rules)
 	}
-	byReload := []string{"traces.ratio", "traces.errors", "traces.tell_unsampled", "traces.upstream_span", "traces.baggage"}
+	byReload := []string{"otlp.headers", "traces.ratio", "traces.errors", "traces.tell_unsampled", "traces.upstream_span", "traces.baggage"}
 	for _, k := range config.Keys() {
 		if (strings.HasPrefix(k.Name, "traces.") || strings.HasPrefix(k.Name, "otlp.")) && config.NeedsRestart(k.Name) == slices.Contains(byReload, k.Name) {
 			t.Errorf("%s needs a restart: %t", k.Name, config.NeedsRestart(k.Name))
