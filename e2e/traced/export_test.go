@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -278,9 +277,7 @@ func TestExportsNeedARestart(t *testing.T) {
 	r := startReceiver(t, nil)
 	b := startBackend(t, r)
 	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {endpoint: %q}\n", r.http))
-	if err := os.WriteFile(p.file, fmt.Appendf(nil, "otlp: {endpoint: %q, logs: none, metrics_interval: 5s}\n", r.http), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	replaceFile(t, p.file, fmt.Sprintf("otlp: {endpoint: %q, logs: none, metrics_interval: 5s}\n", r.http))
 	if line := p.logged(t, "configuration not reloaded"); !strings.Contains(fmt.Sprint(line["cause"]), "otlp.logs") || !strings.Contains(fmt.Sprint(line["cause"]), "otlp.metrics_interval") {
 		t.Errorf("the log has %v", line)
 	}

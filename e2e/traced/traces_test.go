@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -227,9 +226,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("before the reload, the log has %v", line)
 	}
 	change := func(text, msg string) map[string]any {
-		if err := os.WriteFile(p.file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		replaceFile(t, p.file, text)
 		return p.logged(t, msg)
 	}
 	change(fmt.Sprintf(config, r.http, 1), "configuration reloaded")
@@ -250,12 +247,7 @@ func TestTokensChange(t *testing.T) {
 	defer receiver.Close()
 	b := startBackend(t, startReceiver(t, nil))
 	token := filepath.Join(t.TempDir(), "otlp.token")
-	write := func(value string) {
-		if err := os.WriteFile(token, []byte(value+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("first")
+	replaceFile(t, token, "first\n")
 	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {traces: %q, headers: [{name: authorization, value: 'file:%s'}]}\n", receiver.URL, token))
 	for _, want := range []string{"first", "second"} {
 		call(t, "grpc-web", p.address, nil)
@@ -264,7 +256,7 @@ func TestTokensChange(t *testing.T) {
 			t.Errorf("the receiver got the token %q, want %q", got, want)
 		}
 		if want == "first" {
-			write("second")
+			replaceFile(t, token, "second\n")
 			p.logged(t, "configuration reloaded")
 		}
 	}
