@@ -239,21 +239,30 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestTokensChange: a token that the receiver wants can have a new value while culvert runs.
+// TestTokensChange: a token that the receivers want can have a new value while culvert runs.
 func TestTokensChange(t *testing.T) {
 	t.Parallel()
-	tokens := make(chan string, 100)
-	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { tokens <- r.Header.Get("Authorization") }))
+	type request struct{ path, token string }
+	requests := make(chan request, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		requests <- request{r.URL.Path, r.Header.Get("Authorization")}
+	}))
 	defer receiver.Close()
 	b := startBackend(t, startReceiver(t, nil))
 	token := filepath.Join(t.TempDir(), "otlp.token")
 	replaceFile(t, token, "first\n")
-	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {traces: %q, headers: [{name: authorization, value: 'file:%s'}]}\n", receiver.URL, token))
+	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {endpoint: %q, metrics_interval: 1s, headers: [{name: authorization, value: 'file:%s'}]}\n", receiver.URL, token))
 	for _, want := range []string{"first", "second"} {
 		call(t, "grpc-web", p.address, nil)
 		<-b.calls
-		if got := <-tokens; got != want {
-			t.Errorf("the receiver got the token %q, want %q", got, want)
+		last := map[string]string{} // tokens, by path
+		for late := time.After(patience); last["/v1/traces"] != want || last["/v1/metrics"] != want || last["/v1/logs"] != want; {
+			select {
+			case r := <-requests:
+				last[r.path] = r.token
+			case <-late:
+				t.Fatalf("the receivers got the tokens %v, want %q", last, want)
+			}
 		}
 		if want == "first" {
 			replaceFile(t, token, "second\n")
