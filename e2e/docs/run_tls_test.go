@@ -184,7 +184,6 @@ func runTLS(t *testing.T, b block) {
 	corp.fill(t, dir, b.text)
 	text := tlsFile.ReplaceAllStringFunc(b.text, func(file string) string { return dir + file })
 	text = adminTokenFile.ReplaceAllString(text, "token: "+writeFile(t, "admin.token", "f3b1c2d4e5a697887766554433221100\n"))
-	text = strings.ReplaceAll(text, "file:/etc/culvert/otlp/token", "file:"+writeFile(t, "token", "Bearer 8f14e45f\n"))
 	file := writeFile(t, "proxy.yaml", text)
 	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)
 	if err != nil || warns(said) {
