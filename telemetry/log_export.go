@@ -81,7 +81,7 @@ func (m message) lineAttribute(group string, a *slog.Attr) message {
 	if group != "" {
 		key = group + "." + key
 	}
-	if len(key) > maxKeyBytes {
+	if len(key) > maxKeyBytes || !utf8.ValidString(key) {
 		return m.pair(lineAttributes, lineText(key), lineText(v.String()))
 	}
 	switch v.Kind() {
