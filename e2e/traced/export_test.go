@@ -140,7 +140,8 @@ func TestMetricsAreThoseOfPrometheus(t *testing.T) {
 						continue
 					}
 					compared++
-					if got, ok := exported[name]; !ok || got != value {
+					byScrape := name == "process_open_fds{}" || name == "go_goroutines{}" // it has a connection of its own
+					if got, ok := exported[name]; !ok || got != value && !byScrape {
 						t.Errorf("%s is %v in /metrics, and %v (%v) at the receiver", name, value, got, ok)
 					}
 				}
