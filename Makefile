@@ -109,28 +109,30 @@ kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-# All steps run at the same time, since most of their tests wait for other things. The unit tests
-# are shown while they run, and the others behind them. The steps have the same priority, since a
-# busy machine has no time for a lower one, and process groups of their own, which end with the
-# tests. Each step runs even if others failed. What several of them need is built before. The
-# recipe doesn't name $(MAKE) itself, because "make -n" runs recipes that do.
+# The linters and the npm package's tests run beside the others, which often wait for other
+# things: the first time, building the linters and linting take minutes of CPU time. They
+# have the tests' priority, since a busy machine has no time for a lower one, and process
+# groups of their own, which end with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
+# itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
 linters = tools/lint.sh proxy
-test: deps build node_modules web/dist/index.js ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, longer the first time)
-	$(call say,unit is shown; e2e web lint and tools run beside it and are shown behind it)
-	@beside=$$(mktemp -d); failed=; groups=; \
-		trap '[ -z "$$groups" ] || kill -- $$groups 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
-		step() { if [ "$$1" = lint ]; then printf '\n==> lint\n'; $(linters); else $(steps) "$$1"; fi; }; \
-		set -m; \
-		for step in e2e web lint tools; do \
-			step "$$step" >"$$beside/$$step" 2>&1 </dev/null & \
-			groups="$$groups -$$!"; eval "$$step=$$!"; \
-		done; set +m; \
-		step unit || failed=" unit"; \
-		for step in e2e web lint tools; do \
-			eval "wait \$$$$step" || failed="$$failed $$step"; \
-			cat "$$beside/$$step"; \
-		done; \
+test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
+	$(call say,lint and web run beside the tests and tell their findings behind them)
+	@beside=$$(mktemp -d); failed=; set -m; \
+		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
+		lint=$$!; \
+		$(steps) tools >"$$beside/tools" 2>&1 </dev/null & \
+		tools=$$!; \
+		$(steps) web >"$$beside/web" 2>&1 </dev/null & \
+		web=$$!; set +m; \
+		trap 'kill -- "-$$lint" "-$$tools" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
+		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
+		wait "$$web" || failed="$$failed web"; \
+		cat "$$beside/web"; \
+		wait "$$lint" || failed="$$failed lint"; \
+		printf '\n==> lint\n'; cat "$$beside/lint"; \
+		wait "$$tools" || failed="$$failed tools"; \
+		cat "$$beside/tools"; \
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 
