@@ -173,7 +173,7 @@ culvert forwards metadata in both directions ([which values](protocols.md#metada
 Some backends read an underscore or a dot as a hyphen ('x_forwarded_for', 'x.forwarded.for'). So culvert drops such spellings of **vouched**
 names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
 
-'traceparent', 'tracestate' and 'baggage' cross unchanged, unless culvert makes [traces](../guides/traces.md#what-the-backend-gets).
+'traceparent', 'tracestate' and 'baggage' cross unchanged, unless culvert makes [traces](../guides/otlp.md#what-the-backend-gets).
 'grpc-trace-bin' doesn't cross.
 
 The service's peer is culvert. ':authority' is 'backend.authority' or the backend's address, unless the route has its own. 'user-agent' is

@@ -44,7 +44,7 @@ var checks = []func(*Loaded){
 	checkListeners,
 	checkHTTPListen,
 	checkACME,
-	checkTraces,
+	checkOTLP,
 }
 
 // check returns an error with a line for each mistake.

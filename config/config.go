@@ -161,7 +161,10 @@ type Config struct {
 	// The log, on standard error.
 	Log Log `key:"log"`
 
-	// Distributed traces (docs/guides/traces.md).
+	// The export of traces, metrics and the log by OTLP (docs/guides/otlp.md).
+	OTLP OTLP `key:"otlp"`
+
+	// Distributed traces (docs/guides/otlp.md#traces).
 	Traces Traces `key:"traces"`
 }
 
@@ -393,6 +396,7 @@ func Defaults() Config {
 		Health:       Health{Listen: "127.0.0.1:9901", Metrics: true},
 		Admin:        Admin{Listen: "127.0.0.1:9902"},
 		Log:          Log{Level: "info", Format: "auto"},
-		Traces:       Traces{Protocol: "http/protobuf", Compression: "none", Timeout: 10 * time.Second, Service: "culvert", Ratio: 1},
+		OTLP:         OTLP{Protocol: "http/protobuf", Compression: "none", Timeout: 10 * time.Second, MetricsInterval: time.Minute, Service: "culvert"},
+		Traces:       Traces{Ratio: 1},
 	}
 }

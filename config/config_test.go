@@ -126,8 +126,11 @@ health:
 admin:
   listen: off
 log: {level: debug, format: json}
-traces:
+otlp:
   endpoint: https://otlp.example.com
+  traces: none
+  metrics: http://localhost:4317
+  logs: https://logs.example.com
   protocol: grpc
   headers: [{name: authorization, value: Bearer x}]
   ca: ca.pem
@@ -135,8 +138,10 @@ traces:
   key: key.pem
   compression: gzip
   timeout: 3s
+  metrics_interval: 5s
   service: edge
   attributes: [{name: deployment.environment.name, value: prod}]
+traces:
   ratio: 0.01
   errors: true
   tell_unsampled: true
@@ -190,10 +195,12 @@ traces:
 			SlowSenderTimeout: 7 * time.Second, ConnectionIdleTimeout: 8 * time.Second, ConnectionMaxAge: 9 * time.Hour,
 		},
 		Log: Log{Level: "debug", Format: "json"},
+		OTLP: OTLP{
+			Endpoint: "https://otlp.example.com", Traces: "none", Metrics: "http://localhost:4317", Logs: "https://logs.example.com", Headers: []OTLPHeader{{"authorization", "Bearer x"}},
+			CA: filepath.Join(dir, "ca.pem"), Cert: "/etc/culvert/cert.pem", Key: filepath.Join(dir, "key.pem"), Compression: "gzip", Timeout: 3 * time.Second, MetricsInterval: 5 * time.Second,
+			Service: "edge", Attributes: []OTLPAttribute{{"deployment.environment.name", "prod"}}, Protocol: "grpc",
+		},
 		Traces: Traces{
-			Endpoint: "https://otlp.example.com", Protocol: "grpc", Headers: []TraceHeader{{"authorization", "Bearer x"}},
-			CA: filepath.Join(dir, "ca.pem"), Cert: "/etc/culvert/cert.pem", Key: filepath.Join(dir, "key.pem"), Compression: "gzip", Timeout: 3 * time.Second,
-			Service: "edge", Attributes: []TraceAttribute{{"deployment.environment.name", "prod"}},
 			Ratio: 0.01, Errors: true, TellUnsampled: true, UpstreamSpan: true, Baggage: []string{"tenant.id"},
 		},
 	}

@@ -95,6 +95,8 @@ var (
 		"count":             {"number, at least 1", "100", "", refusing(parseNumber, func(n int) bool { return n == 0 }, "allows no call: write 1 or more")},
 		"attempts":          {"number, 2 to 5, or 0", "3", "", refusing(parseNumber, rules.WrongAttempts, rules.AttemptsRange)},
 		"receiver":          {"URL of a receiver", "http://localhost:4318", "", text(orEmpty(checkReceiver))},
+		"receiver or none":  {"URL of a receiver, or none", "http://localhost:4318/v1/logs", "", text(orEmpty(checkReceiverOrNone))},
+		"export interval":   {"duration of 1s or more", "60s", durationPattern, refusing(parseDuration, func(d time.Duration) bool { return d < time.Second }, "is too short: write 1s or more")},
 		"baggage name":      {"name in a baggage", "tenant.id", "", text(checkBaggageName)},
 		"positive duration": {"duration, more than 0s", "10s", durationPattern, refusing(parseDuration, func(d time.Duration) bool { return d == 0 }, "leaves no time: write more than 0s")},
 	}

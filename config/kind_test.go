@@ -36,7 +36,7 @@ func TestValuesByKind(t *testing.T) {
 			},
 		},
 		"URL of a receiver": {
-			"traces.endpoint",
+			"otlp.endpoint",
 			[]string{"", "http://localhost:4318", "https://otlp.example.com", "https://otlp.example.com/v1/traces", "http://[::1]:4318/"},
 			map[string]string{
 				"localhost:4317":         `URL … http://localhost:4318`,
@@ -45,8 +45,14 @@ func TestValuesByKind(t *testing.T) {
 				"http://a:4318/?token=x": `query … http://localhost:4318`,
 			},
 		},
+		"URL of a receiver, or none": {
+			"otlp.logs",
+			[]string{"", "none", "http://localhost:4318/v1/logs"},
+			map[string]string{"off": `URL … http://localhost:4318`},
+		},
+		"duration of 1s or more": {"otlp.metrics_interval", []string{"1s", "1m"}, map[string]string{"0s": `short … 1s`, "500ms": `short … 1s`}},
 		"ratio, 0 to 1":          {"traces.ratio", []string{"0", "1", "0.01", "1.0"}, map[string]string{"1.5": `0 to 1 … 0.01`, "-1": `0 to 1 … 0.01`, "half": `ratio … 0.01`, "1e-3": `ratio … 0.01`}},
-		"duration, more than 0s": {"traces.timeout", []string{"1s"}, map[string]string{"0s": `time … 0s`}},
+		"duration, more than 0s": {"otlp.timeout", []string{"1s"}, map[string]string{"0s": `time … 0s`}},
 		"name in a baggage":      {"traces.baggage", []string{"tenant.id", "a_b-c"}, map[string]string{"": `empty … tenant.id`, "a b": `name … tenant.id`, "a=b": `name … tenant.id`, "a\x7f": `name … tenant.id`}},
 		"optional address":       {"health.listen", []string{"", "off", ":9901"}, map[string]string{"no": `port … "no:8080"`}},
 		"admin address": {

@@ -2,54 +2,12 @@ package config
 
 import (
 	"errors"
-	"net/url"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// Traces configures distributed traces.
+// Traces configures which calls have distributed traces. otlp says where those go.
 type Traces struct {
-	// The receiver of traces, such as an OpenTelemetry collector:
-	//
-	//   - "http://localhost:4318": over plaintext.
-	//   - "https://otlp.example.com": over TLS.
-	//   - "": culvert makes no traces.
-	//
-	// With protocol http/protobuf, the path is /v1/traces unless the URL has one.
-	// Unless a key sets this one, the variables of OpenTelemetry apply
-	// (docs/guides/traces.md#variables).
-	Endpoint string `key:"endpoint" is:"receiver" restart:"yes"`
-
-	// How the receiver gets traces: OTLP over HTTP, usually port 4318, or over
-	// gRPC, usually port 4317.
-	Protocol string `key:"protocol" one:"http/protobuf,grpc" restart:"yes"`
-
-	// Headers of each request to the receiver, such as authorization.
-	Headers []TraceHeader `key:"headers"`
-
-	// The CA certificates for verifying the receiver (PEM). Default: the system's.
-	CA string `key:"ca" is:"file" restart:"yes"`
-
-	// The client certificate for the receiver (PEM).
-	Cert string `key:"cert" is:"file" restart:"yes"`
-
-	// Its private key (PEM).
-	Key string `key:"key" is:"file" restart:"yes"`
-
-	// The compression of requests to the receiver.
-	Compression string `key:"compression" one:"none,gzip" restart:"yes"`
-
-	// How long a request to the receiver may take. culvert drops the spans of one
-	// that takes longer.
-	Timeout time.Duration `key:"timeout" is:"positive duration" restart:"yes"`
-
-	// The name of this culvert among the services.
-	Service string `key:"service" is:"word" restart:"yes"`
-
-	// More attributes of this culvert, such as deployment.environment.name.
-	Attributes []TraceAttribute `key:"attributes" restart:"yes"`
-
 	// Which part of the calls is sampled, from 0 to 1. A call from a trusted proxy,
 	// or with a client certificate, that has a traceparent is sampled if the caller
 	// has sampled it.
@@ -74,25 +32,6 @@ type Traces struct {
 	Baggage []string `key:"baggage" is:"baggage name"`
 }
 
-// TraceHeader is one header of the requests to the receiver of traces.
-type TraceHeader struct {
-	// The name of the header.
-	Name string `key:"name" is:"metadata name" needed:"true"`
-
-	// The value. Use "file:otlp.token" or "${OTLP_TOKEN}" instead of a token
-	// itself.
-	Value string `key:"value" is:"secret" needed:"true"`
-}
-
-// TraceAttribute is one attribute of this culvert in traces.
-type TraceAttribute struct {
-	// The name of the attribute.
-	Name string `key:"name" is:"word" needed:"true"`
-
-	// The value.
-	Value string `key:"value" is:"word" needed:"true"`
-}
-
 // Ratio is a part of calls, from 0 to 1.
 type Ratio float64
 
@@ -112,19 +51,6 @@ func parseRatio(s string) (any, error) {
 	return Ratio(n), nil
 }
 
-func checkReceiver(s string) error {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("is not the URL of a receiver: write http://localhost:4318, or https://otlp.example.com")
-	case u.User != nil:
-		return errors.New("has a user name or a password: set the header authorization in traces.headers")
-	case u.RawQuery != "" || u.Fragment != "":
-		return errors.New("has a query or a fragment, which OTLP hasn't: write http://localhost:4318")
-	}
-	return nil
-}
-
 // checkBaggageName accepts a token of HTTP. https://www.w3.org/TR/baggage/#key
 func checkBaggageName(s string) error {
 	for _, c := range []byte(s) {
@@ -136,64 +62,4 @@ func checkBaggageName(s string) error {
 		return errors.New("is empty: write the name of a member of the baggage, such as tenant.id")
 	}
 	return nil
-}
-
-// checkTraces finds keys that don't go together.
-func checkTraces(l *Loaded) {
-	t := l.Traces
-	u, err := url.Parse(t.Endpoint)
-	if t.Endpoint == "" || err != nil {
-		return
-	}
-	switch port := u.Port(); {
-	case t.Protocol == "grpc" && strings.Trim(u.Path, "/") != "":
-		l.refuse("traces.endpoint", "has a path, which OTLP over gRPC hasn't: remove it, or set traces.protocol to http/protobuf")
-	case t.Protocol == "grpc" && port == "4318":
-		l.warn("traces.endpoint", "4318 is usually the port of OTLP over HTTP: use 4317, or set traces.protocol to http/protobuf")
-	case t.Protocol != "grpc" && port == "4317":
-		l.warn("traces.endpoint", "4317 is usually the port of OTLP over gRPC: use 4318, or set traces.protocol to grpc")
-	}
-	if (t.Cert == "") != (t.Key == "") {
-		key, missing := "traces.cert", "traces.key"
-		if t.Cert == "" {
-			key, missing = missing, key
-		}
-		l.refuse(key, "requires %s: set both, or none", missing)
-	}
-	for i, h := range t.Headers {
-		if !canBeSent(h.Value) {
-			l.refuse(join(Entry("traces.headers", i), "value"), "has a character that can't be sent: use printable ASCII characters, without a space at either end")
-		}
-	}
-	if u.Scheme == "https" {
-		return
-	}
-	for _, key := range []string{"traces.ca", "traces.cert", "traces.key"} {
-		if l.IsSet(key) {
-			l.refuse(key, "has no effect on plaintext: begin traces.endpoint with https://, or remove this key")
-		}
-	}
-	if len(t.Headers) > 0 && !isLoopback(u.Hostname()) {
-		l.warn("traces.headers", "cross the network in plaintext: begin traces.endpoint with https://")
-	}
-}
-
-// canBeSent reports whether a header may have the value, over HTTP and over gRPC.
-func canBeSent(value string) bool {
-	for _, c := range []byte(value) {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return strings.TrimSpace(value) == value
-}
-
-// isLoopback reports whether a host is surely on this machine.
-func isLoopback(host string) bool {
-	for _, addr := range addressesOf(host) {
-		if addr.IsLoopback() {
-			return true
-		}
-	}
-	return false
 }

@@ -10,7 +10,7 @@ var wishes = func() map[string]string {
 	}{
 		{[]string{"jwt", "jwtauthn", "jwtauth", "jwtprovider", "jwk", "oidc", "oauth", "oauth2", "auth", "authentication", "authn", "basicauth", "forwardauth", "extauth", "extauthz", "apikey", "token", "user"}, "culvert checks no tokens and no passwords: the backend gets the client's authorization, and checks it. For client certificates, set tls.client_ca"},
 		{[]string{"rbac", "opa", "acl", "authorization", "authz", "policy", "policie"}, "culvert has no rules about users: the backend authorizes calls. methods.allow lists the methods that clients can call"},
-		{[]string{"tracing", "opentracing", "opentelemetry", "otel", "otlp", "zipkin", "jaeger", "datadog"}, "set traces.endpoint to a receiver of OTLP (docs/guides/traces.md)"},
+		{[]string{"tracing", "opentracing", "opentelemetry", "otel", "zipkin", "jaeger", "datadog"}, "set otlp.endpoint to a receiver of OTLP (docs/guides/otlp.md)"},
 		{[]string{"metric", "prometheu", "stat", "statsd", "telemetry"}, "culvert has its metrics at /metrics of health.listen (health.metrics)"},
 		{[]string{"accesslog", "logging", "logger"}, "each call has a line in the log (log)"},
 		{[]string{"cor", "corspolicy", "corspolicie", "origin", "allowedorigin"}, "list the origins of pages in allow_origins"},

@@ -23,7 +23,7 @@
 //     gigabytes, and a TCP relay that cuts
 //   - bare/, certificate/: a codec that leaves messages as bytes, and a self-signed
 //     certificate
-//   - traced/: traces, with OpenTelemetry's collector; a module of its own
+//   - traced/: traces, metrics and the log by OTLP, with OpenTelemetry's collector; a module of its own
 //   - docs/: every command, snippet and quoted text of the documents, run
 //
 // CULVERT_BIN names the program to test; without it, ../cmd/culvert is built.

@@ -180,8 +180,8 @@ func makeTraffic(t *testing.T, c *culvert) {
 func TestDashboardAndAlerts(t *testing.T) {
 	b := startBackend(t, backendOptions{})
 	certFile, keyFile := writePair(t, t.TempDir(), "tls", newIssuer(t, "CA").issue("localhost", "localhost"))
-	spans := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })) // an exporter that breaks off has said so
-	t.Cleanup(spans.Close)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })) // an exporter that breaks off has said so
+	t.Cleanup(receiver.Close)
 	c := startCulvert(t, b.address, culvertOptions{listen: listenByConfig, config: fmt.Sprintf(`
 listen:
   - {name: plain, address: "127.0.0.1:0"}
@@ -189,8 +189,8 @@ listen:
 methods: {deny: ["a.B/Denied"]}
 limits: {message_bytes: 4KiB, memory: 1GiB}
 fallback: http://%s
-traces: {endpoint: %q}
-`, certFile, keyFile, freeAddress(t), spans.URL)})
+otlp: {endpoint: %q}
+`, certFile, keyFile, freeAddress(t), receiver.URL)})
 	p := startPrometheus(t, c)
 	mute := dial(t, wire.GRPC, c.address)
 	defer mute.Reset()

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,17 +18,47 @@ import (
 // runs. A tick each second would show in every window.
 func TestNothingWakesCulvertAtRest(t *testing.T) {
 	t.Parallel()
-	const window = 2 * time.Second
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})
 	if err := works(t, wire.GRPC, c.address, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	woken := c.wakeUps(t)
+	c.rests(t)
+}
+
+// TestExportsWakeCulvertOnceAnInterval: between two exports of metrics it rests, whatever else it
+// would export.
+func TestExportsWakeCulvertOnceAnInterval(t *testing.T) {
+	t.Parallel()
+	requests := make(chan string, 1000)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { requests <- r.URL.Path }))
+	defer receiver.Close()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: fmt.Sprintf("otlp: {endpoint: %q, metrics_interval: 4s}\n", receiver.URL)})
+	if err := works(t, wire.GRPC, c.address, 20*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for late := time.After(patience); seen["/v1/traces"] == 0 || seen["/v1/logs"] == 0 || seen["/v1/metrics"] == 0; {
+		select {
+		case path := <-requests:
+			seen[path]++
+		case <-late:
+			t.Fatalf("culvert exported only %v", seen)
+		}
+	}
+	c.rests(t)
+}
+
+// rests waits until nothing wakes the program for a while.
+func (p *process) rests(t testing.TB) {
+	t.Helper()
+	const window = 2 * time.Second
+	woken := p.wakeUps(t)
 	if err := eventually(patience, func() error {
 		<-time.After(window)
 		before := woken
-		if woken = c.wakeUps(t); woken != before {
+		if woken = p.wakeUps(t); woken != before {
 			return fmt.Errorf("culvert woke up %d times in %v", woken-before, window)
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,10 +31,10 @@ import (
 // rpc_method, and all other labels have values of culvert's own or of its
 // configuration.
 type Metrics struct {
-	registry *prometheus.Registry
-	state    atomic.Pointer[func() bridge.Snapshot]
-	dropped  atomic.Pointer[func() int64]
-	spans    atomic.Pointer[func() (exported, overflowed, failed int64)]
+	registry  *prometheus.Registry
+	state     atomic.Pointer[func() bridge.Snapshot]
+	dropped   atomic.Pointer[func() int64]
+	exporters atomic.Pointer[[]Exporter]
 
 	durations, firsts, routeDurations, routeFirsts                           *prometheus.HistogramVec
 	routeCalls, calls, web, conns, ends, lostPings, refused, limits, reloads *prometheus.CounterVec
@@ -142,7 +143,7 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 		ErrorHandling: promhttp.ContinueOnError,
 		Timeout:       scrapeLimit,
 
-		EnableOpenMetrics: m.spans.Load() != nil, // exemplars are in no other text
+		EnableOpenMetrics: m.traced(), // exemplars are in no other text
 	})
 	// promhttp's own bound would not count callers that read their answer slowly.
 	answering := make(chan struct{}, maxScrapes)
@@ -380,9 +381,17 @@ func (m *Metrics) SetSources(snapshot func() bridge.Snapshot, droppedLines func(
 	m.dropped.Store(&droppedLines)
 }
 
-// SetSpans sets the source of the numbers of spans: Traces.Spans. Without it, they have no
-// series.
-func (m *Metrics) SetSpans(of func() (exported, overflowed, failed int64)) { m.spans.Store(&of) }
+// An Exporter is something that exports by OTLP: [Traces], [MetricsExport] or [Lines].
+type Exporter interface{ Exports() Exports }
+
+// SetExporters sets the sources of the counts of exports. Without them, those have no series.
+func (m *Metrics) SetExporters(all ...Exporter) { m.exporters.Store(&all) }
+
+// traced reports whether calls have traces, and so the histograms exemplars.
+func (m *Metrics) traced() bool {
+	all := m.exporters.Load()
+	return all != nil && slices.ContainsFunc(*all, func(e Exporter) bool { return e.Exports().Signal == signalTraces.name })
+}
 
 // statusName returns a status code as OpenTelemetry writes it. A backend may send any
 // number.

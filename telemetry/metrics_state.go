@@ -21,7 +21,7 @@ var descs = func() map[string]*prometheus.Desc {
 	for _, f := range []Family{
 		openCalls, openByAge, messages, messageBytes, blocked, routeBlocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
 		clientMemoryLimit, evictedCalls, droppedValues, panics, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls,
-		spansExported, spansDropped, draining, droppedLogs,
+		otlpExported, otlpDropped, draining, droppedLogs,
 	} {
 		all[f.Name] = prometheus.NewDesc(f.Name, f.Help, f.Labels, nil)
 	}
@@ -45,11 +45,13 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 	if dropped := s.dropped.Load(); dropped != nil {
 		tell(droppedLogs, float64((*dropped)()))
 	}
-	if spans := s.spans.Load(); spans != nil {
-		exported, overflowed, failed := (*spans)()
-		tell(spansExported, float64(exported))
-		tell(spansDropped, float64(overflowed), "queue")
-		tell(spansDropped, float64(failed), "receiver")
+	if all := s.exporters.Load(); all != nil {
+		for _, of := range *all {
+			e := of.Exports()
+			tell(otlpExported, float64(e.Exported), e.Signal)
+			tell(otlpDropped, float64(e.Overflowed), e.Signal, "queue")
+			tell(otlpDropped, float64(e.Failed), e.Signal, "receiver")
+		}
 	}
 	snapshot := s.state.Load()
 	if snapshot == nil {

@@ -68,9 +68,14 @@ func everything(t *testing.T) *Metrics {
 			Upstreams: []report.UpstreamState{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: report.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []report.AddressState{{Accepts: true}, {Accepts: true}, {Unhealthy: true}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
-	m.SetSpans(func() (exported, overflowed, failed int64) { return 9, 10, 11 })
+	m.SetExporters(counted{"traces", 9, 10, 11})
 	return m
 }
+
+// counted are the counts of an export.
+type counted Exports
+
+func (c counted) Exports() Exports { return Exports(c) }
 
 func gather(t testing.TB, m *Metrics) map[string]*dto.MetricFamily {
 	t.Helper()
@@ -231,9 +236,9 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_config_last_reload_successful":                                                                 0,
 		"culvert_config_info version=abc":                                                                       1,
 		"culvert_log_lines_dropped_total":                                                                       8,
-		"culvert_trace_spans_exported_total":                                                                    9,
-		"culvert_trace_spans_dropped_total cause=queue":                                                         10,
-		"culvert_trace_spans_dropped_total cause=receiver":                                                      11,
+		"culvert_otlp_exported_total signal=traces":                                                             9,
+		"culvert_otlp_dropped_total cause=queue signal=traces":                                                  10,
+		"culvert_otlp_dropped_total cause=receiver signal=traces":                                               11,
 	} {
 		parts := strings.Fields(series)
 		if got := value(t, m, parts[0], parts[1:]...); got != want {

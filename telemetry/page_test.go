@@ -82,6 +82,8 @@ usual metrics of Go programs and of processes. Names that end in '_total' are co
 
 Histograms have buckets from 5 ms to 10 s, and are also native histograms. Those by route have buckets from 5 ms to an hour only.
 
+culvert also exports these metrics by [OTLP](../guides/otlp.md#metrics).
+
 | metric | labels | value |
 |---|---|---|
 `, "'", "`"))
@@ -143,6 +145,7 @@ var labels = []label{
 	{"rpc_method", "the method; `_OTHER` for methods that no backend has shown to know, and after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "`grpc`"},
+	{"signal", "`traces`, `metrics` or `logs`"},
 	{"state", "`accepts`: the address gets new calls; `unhealthy`: its health check fails; `down`: there is no connection"},
 	{"transport", "of calls: the [client protocol](protocols.md), or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
 	{"version", inMetric},

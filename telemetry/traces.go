@@ -3,11 +3,13 @@ package telemetry
 import (
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -24,12 +26,34 @@ import (
 // to the caller's.
 type Traces struct {
 	rules atomic.Pointer[traceRules]
-	to    *spanQueue
-	once  sender                  // what to sends with
+	queue *itemQueue
 	known cache[string, struct{}] // methods that a backend has shown to know, by their paths
 }
 
 var _ report.Observer = (*Traces)(nil)
+
+// OpenTraces begins to export to the receiver. It doesn't wait for the receiver. Close must
+// follow.
+func OpenTraces(to Receiver, rules TraceRules, log *slog.Logger) (*Traces, error) {
+	e, err := to.open(signalTraces, log)
+	if err != nil {
+		return nil, err
+	}
+	t := &Traces{queue: newItemQueue()}
+	t.queue.start(e)
+	t.SetRules(rules)
+	return t, nil
+}
+
+// Close exports the spans that wait, for as long as patience lasts.
+func (t *Traces) Close(patience time.Duration) { t.queue.close(patience) }
+
+// SetHeaders replaces the headers of the requests to the receiver, such as a token that has a new
+// value.
+func (t *Traces) SetHeaders(all map[string]string) { t.queue.to.setHeaders(all) }
+
+// Exports returns the counts of spans.
+func (t *Traces) Exports() Exports { return t.queue.to.exports(t.queue.overflowed.Load()) }
 
 // TraceRules say which calls are sampled, and what the backend gets.
 type TraceRules struct {

@@ -78,18 +78,13 @@ func (s *callSpan) Ended(c *report.CallInfo) {
 	}
 	known = known || s.traces.knows(c.Method)
 
-	b := spanPool.Get().(*spanBuffer) //nolint:forcetypeassert // nothing else is in the pool
-	s.traces.to.add(s.server(b.m[:0], c, known))
+	b := itemPool.Get().(*itemBuffer) //nolint:forcetypeassert // nothing else is in the pool
+	s.traces.queue.add(s.server(b.m[:0], c, known))
 	if s.upstream != [8]byte{} && s.called != 0 && c.Backend != "" { // else no backend was asked
-		s.traces.to.add(s.client(b.m[:0], c, known))
+		s.traces.queue.add(s.client(b.m[:0], c, known))
 	}
-	spanPool.Put(b)
+	itemPool.Put(b)
 }
-
-// A spanBuffer has room for nearly every span.
-type spanBuffer struct{ m [2048]byte }
-
-var spanPool = sync.Pool{New: func() any { return new(spanBuffer) }}
 
 // server writes the SERVER span.
 func (s *callSpan) server(m message, c *report.CallInfo, known bool) message {
@@ -143,11 +138,11 @@ func (s *callSpan) span(m message, c *report.CallInfo, known bool, id, parent [8
 	if parent != [8]byte{} {
 		m = m.bytes(spanParent, parent[:])
 	}
-	method, called := cut(strings.TrimPrefix(c.Method, "/")), "grpc"
+	method, title := cut(strings.TrimPrefix(c.Method, "/")), "grpc"
 	if known {
-		called = method
+		title = method
 	}
-	m = m.text(spanName, called).number(spanKind, kind).at(spanStart, begin).at(spanEnd, s.begin.Add(c.Duration))
+	m = m.text(spanName, title).number(spanKind, kind).at(spanStart, begin).at(spanEnd, s.begin.Add(c.Duration))
 	m = m.attribute(spanAttributes, "rpc.system.name", "grpc")
 	if known {
 		m = m.attribute(spanAttributes, "rpc.method", method)

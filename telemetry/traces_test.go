@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"log/slog"
@@ -34,8 +35,9 @@ func (*memoryReceiver) close() {}
 func tracing(t *testing.T, rules TraceRules) (traces *Traces, spans func() []readSpan) {
 	t.Helper()
 	r := &memoryReceiver{}
-	to := TraceReceiver{Service: "edge", Version: "v1", Attributes: map[string]string{"deployment.environment.name": "prod"}}
-	traces = &Traces{to: newSpanQueue(r, to.source(), time.Minute, slog.New(slog.DiscardHandler))}
+	to := Receiver{Service: "edge", Version: "v1", Attributes: map[string]string{"deployment.environment.name": "prod"}}
+	traces = &Traces{queue: newItemQueue()}
+	traces.queue.start(&exporter{signal: signalTraces, to: r, source: to.source(), limit: time.Minute, log: slog.New(slog.DiscardHandler)})
 	traces.SetRules(rules)
 	return traces, func() (all []readSpan) {
 		traces.Close(time.Minute)
@@ -310,8 +312,8 @@ func TestRulesChangeWhileCallsRun(t *testing.T) {
 	})
 	all.Go(func() { spans() })
 	all.Wait()
-	if exported, overflowed, failed := traces.Spans(); exported+overflowed != callers*calls || failed != 0 {
-		t.Errorf("%d spans were exported, %d overflowed and %d failed of %d", exported, overflowed, failed, callers*calls)
+	if got := traces.Exports(); got.Exported+got.Overflowed != callers*calls || got.Failed != 0 {
+		t.Errorf("of %d spans the counts are %+v", callers*calls, got)
 	}
 }
 
@@ -366,7 +368,8 @@ func TestUnsampledCallsAllocateNothing(t *testing.T) {
 }
 
 func BenchmarkSampledCall(b *testing.B) {
-	traces := &Traces{to: newSpanQueue(&memoryReceiver{}, spanSource{}, time.Minute, slog.New(slog.DiscardHandler))}
+	traces := &Traces{queue: newItemQueue()}
+	traces.queue.start(exporterTo(&memoryReceiver{}, new(bytes.Buffer)))
 	traces.SetRules(TraceRules{Ratio: 1})
 	defer traces.Close(time.Minute)
 	c := anOrder()

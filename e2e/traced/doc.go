@@ -1,4 +1,4 @@
-// Package traced tests culvert's traces from outside, between real clients, a grpc-go backend
+// Package traced tests culvert's traces, metrics and lines by OTLP from outside, between real clients, a grpc-go backend
 // with OpenTelemetry's instrumentation, and the receiver of OpenTelemetry's collector. It is a
 // module of its own, since the collector needs newer versions of what the oracles in e2e need.
 //

@@ -138,6 +138,18 @@ func (p *program) loggedLike(t *testing.T, msg string, wanted func(map[string]an
 	}
 }
 
+// replaceFile writes a file in one step: culvert watches it, and would see half of it otherwise.
+func replaceFile(t *testing.T, file, text string) {
+	t.Helper()
+	next := filepath.Join(t.TempDir(), "next")
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, file); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // stop ends culvert by SIGTERM, and returns how long that took.
 func (p *program) stop(t *testing.T) time.Duration {
 	t.Helper()

@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
@@ -24,9 +29,11 @@ const patience = 30 * time.Second
 type receiver struct {
 	grpc, http string // URLs
 
-	mu    sync.Mutex
-	spans []span
-	more  chan struct{} // closed and replaced with each request
+	mu      sync.Mutex
+	spans   []span
+	metrics [][]pmetric.Metric // by request
+	records []plog.LogRecord
+	more    chan struct{} // closed and replaced with each request
 
 	takes func(ctx context.Context) error // before it takes a request
 }
@@ -81,25 +88,59 @@ func startReceiverWith(t *testing.T, takes func(ctx context.Context) error, sche
 	if secured != nil {
 		gp.TLS, hp.ServerConfig.TLS = configoptional.Some(*secured), configoptional.Some(*secured)
 	}
-	next, err := consumer.NewTraces(r.take)
+	ctx, settings := context.Background(), receivertest.NewNopSettings(f.Type())
+	traces, err := consumer.NewTraces(r.take)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := f.CreateTraces(context.Background(), receivertest.NewNopSettings(f.Type()), cfg, next)
+	metrics, err := consumer.NewMetrics(r.takeMetrics)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Start(context.Background(), componenttest.NewNopHost()); err != nil {
+	logs, err := consumer.NewLogs(r.takeLogs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := f.CreateTraces(ctx, settings, cfg, traces)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := f.CreateMetrics(ctx, settings, cfg, metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third, err := f.CreateLogs(ctx, settings, cfg, logs)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			t.Error(err)
+		for _, l := range r.logs() {
+			if strings.HasPrefix(l.Body().Str(), exportFailed) {
+				t.Error("the receiver has a line about an export that failed")
+			}
 		}
 	})
+	for _, c := range []component.Component{first, second, third} { // one receiver, which starts with the first
+		if err := c.Start(ctx, componenttest.NewNopHost()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := c.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	return r
+}
+
+// at returns the URL for a protocol.
+func (r *receiver) at(protocol string) string {
+	if protocol == "grpc" {
+		return r.grpc
+	}
+	return r.http
 }
 
 // freeAddress returns an address that nobody listens on.
@@ -137,6 +178,81 @@ func (r *receiver) take(ctx context.Context, td ptrace.Traces) error {
 	close(r.more)
 	r.more = make(chan struct{})
 	return nil
+}
+
+func (r *receiver) takeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	if r.takes != nil {
+		if err := r.takes(ctx); err != nil {
+			return err
+		}
+	}
+	kept := pmetric.NewMetrics()
+	md.CopyTo(kept)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []pmetric.Metric
+	for _, rm := range kept.ResourceMetrics().All() {
+		for _, sm := range rm.ScopeMetrics().All() {
+			for _, m := range sm.Metrics().All() {
+				all = append(all, m)
+			}
+		}
+	}
+	r.metrics = append(r.metrics, all)
+	close(r.more)
+	r.more = make(chan struct{})
+	return nil
+}
+
+func (r *receiver) takeLogs(ctx context.Context, ld plog.Logs) error {
+	kept := plog.NewLogs()
+	ld.CopyTo(kept)
+	r.mu.Lock()
+	for _, rl := range kept.ResourceLogs().All() {
+		for _, sl := range rl.ScopeLogs().All() {
+			for _, l := range sl.LogRecords().All() {
+				r.records = append(r.records, l)
+			}
+		}
+	}
+	r.mu.Unlock()
+	if r.takes != nil {
+		return r.takes(ctx)
+	}
+	return nil
+}
+
+// logs returns the records that have come, taken or not.
+func (r *receiver) logs() []plog.LogRecord {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.records)
+}
+
+// exports returns how many requests with metrics have come.
+func (r *receiver) exports() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.metrics)
+}
+
+// export waits for the n-th request with metrics.
+func (r *receiver) export(t *testing.T, n int) []pmetric.Metric {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		r.mu.Lock()
+		all, more := r.metrics, r.more
+		r.mu.Unlock()
+		if len(all) >= n {
+			return all[n-1]
+		}
+		select {
+		case <-more:
+		case <-late:
+			t.Fatalf("%d exports of metrics came, want %d", len(all), n)
+		}
+	}
 }
 
 // find waits for the span that is wanted.

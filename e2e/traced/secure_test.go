@@ -33,7 +33,7 @@ func TestSecureReceiver(t *testing.T) {
 	for protocol, to := range map[string]string{"grpc": r.grpc, "http/protobuf": r.http} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			begin := fmt.Sprintf("traces: {endpoint: %q, protocol: %s, timeout: 2s, ca: %q", to, protocol, cert)
+			begin := fmt.Sprintf("otlp: {traces: %q, protocol: %s, timeout: 2s, ca: %q", to, protocol, cert)
 			p := startCulvert(t, b.address, begin+fmt.Sprintf(", cert: %q, key: %q, service: %q}\n", cert, key, "shown "+protocol))
 			call(t, "grpc", p.address, nil)
 			<-b.calls
@@ -43,15 +43,15 @@ func TestSecureReceiver(t *testing.T) {
 			p = startCulvert(t, b.address, begin+"}\n")
 			call(t, "grpc", p.address, nil)
 			<-b.calls
-			p.logged(t, "spans were dropped")
-			if got := p.metric(t, "culvert_trace_spans_exported_total"); got != "0" {
+			p.logged(t, "an export by OTLP failed")
+			if got := p.metric(t, `culvert_otlp_exported_total{signal="traces"}`); got != "0" {
 				t.Errorf("%s spans were exported without a client certificate", got)
 			}
 
-			p = startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, protocol: %s, timeout: 2s}\n", to, protocol))
+			p = startCulvert(t, b.address, fmt.Sprintf("otlp: {traces: %q, protocol: %s, timeout: 2s}\n", to, protocol))
 			call(t, "grpc", p.address, nil)
 			<-b.calls
-			p.logged(t, "spans were dropped") // the system's CAs don't know the receiver's certificate
+			p.logged(t, "an export by OTLP failed") // the system's CAs don't know the receiver's certificate
 		})
 	}
 }
@@ -63,7 +63,7 @@ func TestClientsWithCertificates(t *testing.T) {
 	r := startReceiver(t, nil)
 	b := startBackend(t, r)
 	cert, key := writePair(t)
-	p := startCulvert(t, b.address, fmt.Sprintf("tls: {cert: %q, key: %q, client_ca: %q, client_auth: optional}\ntraces: {endpoint: %q, service: edge, ratio: 1}\n", cert, key, cert, r.http))
+	p := startCulvert(t, b.address, fmt.Sprintf("tls: {cert: %q, key: %q, client_ca: %q, client_auth: optional}\notlp: {traces: %q, service: edge}\ntraces: {ratio: 1}\n", cert, key, cert, r.http))
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)

@@ -2,19 +2,16 @@ package traced
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -65,11 +62,7 @@ func TestParentsAndChildren(t *testing.T) {
 				t.Parallel()
 				r := startReceiver(t, nil)
 				b := startBackend(t, r)
-				to := r.http
-				if protocol == "grpc" {
-					to = r.grpc
-				}
-				p := startCulvert(t, b.address, fmt.Sprintf("trusted_proxies: [127.0.0.1]\ntraces: {endpoint: %q, protocol: %s, compression: %s, service: edge, ratio: 0}\n", to, protocol, compression))
+				p := startCulvert(t, b.address, fmt.Sprintf("trusted_proxies: [127.0.0.1]\notlp: {traces: %q, protocol: %s, compression: %s, service: edge}\ntraces: {ratio: 0}\n", r.at(protocol), protocol, compression))
 				for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1"}) {
 					own := r.find(t, "of culvert", func(s span) bool { return s.service == "edge" && s.attribute("culvert.call_id") == c.id })
 					transport, _, _ := strings.Cut(c.way, " ")
@@ -103,7 +96,7 @@ func TestStrangersAreLinked(t *testing.T) {
 	t.Parallel()
 	r := startReceiver(t, nil)
 	b := startBackend(t, r)
-	p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, service: edge, ratio: 1, upstream_span: true, baggage: [tenant]}\n", r.http))
+	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {traces: %q, service: edge}\ntraces: {ratio: 1, upstream_span: true, baggage: [tenant]}\n", r.http))
 	for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1", "baggage": "user=1,tenant=2"}) {
 		if c.md["tracestate"] != nil || !slices.Equal(c.md["baggage"], []string{"tenant=2"}) {
 			t.Errorf("%s: the backend got %v", c.way, c.md)
@@ -128,7 +121,7 @@ func TestStrangersBehindATrustedProxy(t *testing.T) {
 	t.Parallel()
 	r := startReceiver(t, nil)
 	b := startBackend(t, r)
-	p := startCulvert(t, b.address, fmt.Sprintf("trusted_proxies: [127.0.0.1]\ntraces: {endpoint: %q, service: edge, ratio: 1}\n", r.http))
+	p := startCulvert(t, b.address, fmt.Sprintf("trusted_proxies: [127.0.0.1]\notlp: {traces: %q, service: edge}\ntraces: {ratio: 1}\n", r.http))
 	for _, c := range callAll(t, p, b, map[string]string{"traceparent": fromClient, "tracestate": "vendor=1", "x-forwarded-for": "203.0.113.7"}) {
 		own := r.find(t, "of culvert", func(s span) bool { return s.attribute("culvert.call_id") == c.id })
 		unseen := c.way == "grpc-websockets" || strings.HasPrefix(c.way, "h2ts")
@@ -171,7 +164,7 @@ func TestStandardVariables(t *testing.T) {
 func TestErrorsAreExported(t *testing.T) {
 	t.Parallel()
 	r := startReceiver(t, nil)
-	p := startCulvert(t, freeAddress(t), fmt.Sprintf("traces: {endpoint: %q, protocol: grpc, ratio: 0, errors: true}\n", r.grpc))
+	p := startCulvert(t, freeAddress(t), fmt.Sprintf("otlp: {traces: %q, protocol: grpc}\ntraces: {ratio: 0, errors: true}\n", r.grpc))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := ways["grpc"](ctx, p.address, map[string]string{"x-request-id": "failed"}); status.Code(err) != codes.Unavailable {
@@ -189,7 +182,7 @@ func TestRefusedCallsHaveNoClientSpan(t *testing.T) {
 	t.Parallel()
 	r := startReceiver(t, nil)
 	b := startBackend(t, r)
-	p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, service: edge, upstream_span: true}\n", r.http))
+	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {traces: %q, service: edge}\ntraces: {upstream_span: true}\n", r.http))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.address+"/no.such.Service/Method", strings.NewReader("{}"))
@@ -220,7 +213,7 @@ func TestReload(t *testing.T) {
 	t.Parallel()
 	r := startReceiver(t, nil)
 	b := startBackend(t, r)
-	const config = "traces: {endpoint: %q, service: edge, ratio: %d}\n"
+	const config = "otlp: {traces: %q, service: edge}\ntraces: {ratio: %d}\n"
 	p := startCulvert(t, b.address, fmt.Sprintf(config, r.http, 0))
 	made := func(id string) map[string]any {
 		call(t, "grpc-web", p.address, map[string]string{"x-request-id": id})
@@ -233,9 +226,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("before the reload, the log has %v", line)
 	}
 	change := func(text, msg string) map[string]any {
-		if err := os.WriteFile(p.file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		replaceFile(t, p.file, text)
 		return p.logged(t, msg)
 	}
 	change(fmt.Sprintf(config, r.http, 1), "configuration reloaded")
@@ -243,34 +234,38 @@ func TestReload(t *testing.T) {
 		t.Errorf("after the reload, the log has %v", line)
 	}
 	r.find(t, "of the call after the reload", func(s span) bool { return s.attribute("culvert.call_id") == "after" })
-	if line := change(fmt.Sprintf(config, r.grpc, 1), "configuration not reloaded"); !strings.Contains(fmt.Sprint(line["cause"]), "traces.endpoint") {
+	if line := change(fmt.Sprintf(config, r.grpc, 1), "configuration not reloaded"); !strings.Contains(fmt.Sprint(line["cause"]), "otlp.traces") {
 		t.Errorf("another receiver: the log has %v", line)
 	}
 }
 
-// TestTokensChange: a token that the receiver wants can have a new value while culvert runs.
+// TestTokensChange: a token that the receivers want can have a new value while culvert runs.
 func TestTokensChange(t *testing.T) {
 	t.Parallel()
-	tokens := make(chan string, 100)
-	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { tokens <- r.Header.Get("Authorization") }))
+	type request struct{ path, token string }
+	requests := make(chan request, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		requests <- request{r.URL.Path, r.Header.Get("Authorization")}
+	}))
 	defer receiver.Close()
 	b := startBackend(t, startReceiver(t, nil))
 	token := filepath.Join(t.TempDir(), "otlp.token")
-	write := func(value string) {
-		if err := os.WriteFile(token, []byte(value+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("first")
-	p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, headers: [{name: authorization, value: 'file:%s'}]}\n", receiver.URL, token))
+	replaceFile(t, token, "first\n")
+	p := startCulvert(t, b.address, fmt.Sprintf("otlp: {endpoint: %q, metrics_interval: 1s, headers: [{name: authorization, value: 'file:%s'}]}\n", receiver.URL, token))
 	for _, want := range []string{"first", "second"} {
 		call(t, "grpc-web", p.address, nil)
 		<-b.calls
-		if got := <-tokens; got != want {
-			t.Errorf("the receiver got the token %q, want %q", got, want)
+		last := map[string]string{} // tokens, by path
+		for late := time.After(patience); last["/v1/traces"] != want || last["/v1/metrics"] != want || last["/v1/logs"] != want; {
+			select {
+			case r := <-requests:
+				last[r.path] = r.token
+			case <-late:
+				t.Fatalf("the receivers got the tokens %v, want %q", last, want)
+			}
 		}
 		if want == "first" {
-			write("second")
+			replaceFile(t, token, "second\n")
 			p.logged(t, "configuration reloaded")
 		}
 	}
@@ -286,7 +281,7 @@ func TestRetriesAndWaitsAreEvents(t *testing.T) {
 backend: {max_connections: 1}
 connect: {json: pass}
 routes: [{name: all, backend: default, retry: {attempts: 2, backoff: 1ms}}]
-traces: {endpoint: %q}
+otlp: {traces: %q}
 `, r.http))
 	call(t, "grpc", p.address, map[string]string{"x-request-id": "retried"})
 	s := r.find(t, "of the retried call", func(s span) bool { return s.attribute("culvert.call_id") == "retried" })
@@ -314,58 +309,5 @@ traces: {endpoint: %q}
 	s = r.find(t, "of the call that waited", func(s span) bool { return s.attribute("culvert.call_id") == "waits" })
 	if got := s.events(); !slices.Contains(got, "culvert.wait place") {
 		t.Errorf("its events are %q", got)
-	}
-}
-
-// TestBadReceivers cost spans, which are counted, and calls nothing.
-func TestBadReceivers(t *testing.T) {
-	t.Parallel()
-	healthy := startReceiver(t, nil)
-	b := startBackend(t, healthy)
-	never := make(chan struct{})
-	slow := startReceiver(t, func(ctx context.Context) error {
-		select {
-		case <-never:
-		case <-ctx.Done():
-		}
-		return errRefused
-	})
-	refuses := startReceiver(t, func(context.Context) error { return consumererror.NewPermanent(errRefused) })
-	busy := startReceiver(t, func(context.Context) error { return errors.New("later") })
-	t.Cleanup(func() { close(never) })
-	gone := "http://" + freeAddress(t)
-	for name, to := range map[string][2]string{
-		"slow, gRPC":    {slow.grpc, "grpc"},
-		"slow, HTTP":    {slow.http, "http/protobuf"},
-		"refuses, gRPC": {refuses.grpc, "grpc"},
-		"refuses, HTTP": {refuses.http, "http/protobuf"},
-		"busy, gRPC":    {busy.grpc, "grpc"},
-		"busy, HTTP":    {busy.http, "http/protobuf"},
-		"gone, gRPC":    {gone, "grpc"},
-		"gone, HTTP":    {gone, "http/protobuf"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := startCulvert(t, b.address, fmt.Sprintf("traces: {endpoint: %q, protocol: %s, timeout: 500ms}\n", to[0], to[1]))
-			for range 20 {
-				call(t, "grpc-web", p.address, nil)
-				<-b.calls
-			}
-			line := p.logged(t, "spans were dropped")
-			if line["cause"] == "" || line["spans"].(float64) < 1 {
-				t.Errorf("the log has %v", line)
-			}
-			if got := p.metric(t, `culvert_trace_spans_dropped_total{cause="receiver"}`); got == "" || got == "0" {
-				t.Errorf("%q spans count as dropped", got)
-			}
-			if got := p.metric(t, `culvert_trace_spans_exported_total`); got != "0" {
-				t.Errorf("%s spans count as exported", got)
-			}
-			call(t, "grpc-web", p.address, nil)
-			<-b.calls
-			if took := p.stop(t); took > 15*time.Second { // drain_timeout is 20s
-				t.Errorf("culvert took %v to end", took)
-			}
-		})
 	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // A Ring has all certificates: those of the listeners, and those for the
-// backends and for the receiver of traces. Its methods are safe for concurrent use.
+// backends and for the receivers of OTLP. Its methods are safe for concurrent use.
 type Ring struct {
 	config atomic.Pointer[config.Loaded] // that runs
 	log    *slog.Logger
@@ -36,7 +36,7 @@ type Ring struct {
 	mu          sync.Mutex
 	providers   []sharedProvider
 	clients     backendClients
-	traces      *proxytls.Client      // for the receiver of traces; nil: none
+	receivers   *proxytls.Client      // for the receivers of OTLP; nil: none
 	development *proxytls.Development // nil: not needed yet
 	acme        *proxytls.ACME        // nil: no ACME
 
@@ -84,7 +84,7 @@ func Check(c *config.Loaded) (problems []string, err error) {
 	if err := errors.Join(err, adminErr); err != nil {
 		return nil, err
 	}
-	if _, err := k.TraceReceiver(c); err != nil {
+	if _, err := k.Receivers(c); err != nil {
 		return nil, err
 	}
 	return k.Problems(), nil
@@ -241,7 +241,7 @@ func developmentFolder() (string, error) {
 // certificate. It reports whether there are any.
 func (k *Ring) Reload() (anything bool) {
 	k.mu.Lock()
-	providers, clients, traces, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.traces, k.acme
+	providers, clients, receivers, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.receivers, k.acme
 	k.mu.Unlock()
 	var errs []error
 	for _, s := range providers {
@@ -250,8 +250,8 @@ func (k *Ring) Reload() (anything bool) {
 	for _, name := range slices.Sorted(maps.Keys(clients)) {
 		errs = append(errs, placedAt(clients[name].current.Load(), clients[name].Reload()))
 	}
-	if traces != nil {
-		errs = append(errs, traces.Reload())
+	if receivers != nil {
+		errs = append(errs, receivers.Reload())
 	}
 	if acme != nil {
 		errs = append(errs, acme.Reload())
@@ -279,8 +279,8 @@ func (k *Ring) Problems() []string {
 			errs = append(errs, placedAt(k.clients[name].current.Load(), err))
 		}
 	}
-	if k.traces != nil {
-		errs = append(errs, k.traces.Problems()...)
+	if k.receivers != nil {
+		errs = append(errs, k.receivers.Problems()...)
 	}
 	if k.acme != nil {
 		errs = append(errs, k.acme.Problems()...)
@@ -333,7 +333,7 @@ func (k *Ring) closeAfter(others []func()) {
 	for _, client := range k.clients {
 		closing.Go(client.Close)
 	}
-	if k.traces != nil {
-		closing.Go(k.traces.Close)
+	if k.receivers != nil {
+		closing.Go(k.receivers.Close)
 	}
 }

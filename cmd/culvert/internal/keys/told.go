@@ -118,7 +118,7 @@ func certificateFiles(c *config.Loaded) []string {
 	for _, b := range c.BackendSections() {
 		files = append(files, b.TLS.Cert)
 	}
-	return append(files, c.Traces.Cert)
+	return append(files, c.OTLP.Cert)
 }
 
 func (k *Ring) problem(err error) {

@@ -22,6 +22,7 @@ import (
 type Log struct {
 	*slog.Logger               // every line but those of calls
 	Calls        *slog.Logger  // lines of single calls, which may wait for a moment where no person watches
+	Local        *slog.Logger  // lines that aren't exported: those about exports
 	Level        slog.LevelVar // the lowest level of both; may be set at any time, from any goroutine
 	queue        *queue
 }
@@ -29,15 +30,19 @@ type Log struct {
 // Open returns the log of the configuration. The caller closes it.
 // Text from peers can't control a terminal in either format: slog's text
 // handler quotes characters that aren't printable, and escaping escapes them
-// in JSON.
-func Open(w io.Writer, c config.Log) *Log {
+// in JSON. The exporter, if it isn't nil, gets the lines, too.
+func Open(w io.Writer, c config.Log, to Exporter) *Log {
 	q := newQueue(w, func(dropped int, cause error) []byte { return droppedLine(w, c, dropped, cause) })
 	l := &Log{queue: q}
 	l.SetLevel(c)
 	l.Logger = slog.New(newHandler(w, q, c, &l.Level))
-	l.Calls = l.Logger
+	l.Calls, l.Local = l.Logger, l.Logger
 	if !isTerminal(w) {
 		l.Calls = slog.New(newHandler(w, q.calls(), c, &l.Level))
+	}
+	if to != nil {
+		l.Logger = slog.New(exporting{Handler: l.Logger.Handler(), to: to})
+		l.Calls = slog.New(exporting{Handler: l.Calls.Handler(), to: to})
 	}
 	return l
 }

@@ -19,7 +19,7 @@ const hostile = "\x1b[2J \u009b2J \x7f \n level=ERROR \u202e gnp \U000e0041 \xff
 func TestTextFromPeersCantActOnATerminal(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var out bytes.Buffer
-		log := Open(&out, config.Log{Level: "info", Format: format})
+		log := Open(&out, config.Log{Level: "info", Format: format}, nil)
 		log.Info("call", "cause", hostile)
 		log.Close(patience)
 		line := strings.TrimSuffix(out.String(), "\n")
@@ -43,7 +43,7 @@ func TestTextFromPeersCantActOnATerminal(t *testing.T) {
 func TestLevels(t *testing.T) {
 	for level, want := range map[string]string{"debug": "DIWE", "info": "IWE", "warn": "WE", "error": "E"} {
 		var out bytes.Buffer
-		log := Open(&out, config.Log{Level: level, Format: "json"})
+		log := Open(&out, config.Log{Level: level, Format: "json"}, nil)
 		log.Debug("D")
 		log.Info("I")
 		log.Warn("W")
@@ -66,7 +66,7 @@ func TestLevels(t *testing.T) {
 // TestLevelChangesAtRunTime sets the level of a log that is in use, for both loggers.
 func TestLevelChangesAtRunTime(t *testing.T) {
 	var out bytes.Buffer
-	log := Open(&out, config.Log{Level: "info", Format: "json"})
+	log := Open(&out, config.Log{Level: "info", Format: "json"}, nil)
 	for at, level := range []slog.Level{slog.LevelInfo, slog.LevelDebug, slog.LevelWarn} {
 		log.Level.Set(level)
 		log.Debug("m", "at", at)

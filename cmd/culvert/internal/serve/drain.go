@@ -39,7 +39,7 @@ func (p *program) drain(ctx context.Context, first os.Signal) error {
 	p.log.Info("draining: culvert asks clients to connect elsewhere", "signal", first.String(), "drain_timeout", timeout.String())
 	began := time.Now()
 	rest := exitTime
-	if p.observers.traces != nil {
+	if p.exports.any() {
 		rest += flushPatience
 	}
 	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(rest, timeout/2)))

@@ -18,7 +18,6 @@ type observers struct {
 	lines    *telemetry.Log // writes the lines of calls
 	releaser *releaser
 	metrics  *telemetry.Metrics // nil: off
-	traces   *telemetry.Traces  // nil: off
 
 	// These are for the admin address. Without it, they are nil.
 	recent       *recent.Recorder
@@ -52,9 +51,9 @@ func (o *observers) setLines(c config.Log) {
 }
 
 // openMetrics has the metrics observe the bridge and the certificates, unless they
-// are off or there is no address to read them on. Then it changes nothing.
+// are neither read nor exported. Then it changes nothing.
 func (o *observers) openMetrics(cfg *bridge.Config, c *config.Loaded, version string) keys.Observer {
-	if !c.Health.Metrics || c.Health.Listen == "" {
+	if !metricsRead(c) && c.OTLP.Receiver(config.SignalMetrics) == "" {
 		return o.lines
 	}
 	o.metrics = telemetry.NewMetrics(version)
@@ -62,6 +61,9 @@ func (o *observers) openMetrics(cfg *bridge.Config, c *config.Loaded, version st
 	cfg.Observer = report.Observers(cfg.Observer, o.metrics)
 	return certificateObservers{o.lines, o.metrics}
 }
+
+// metricsRead reports whether there is an address to read the metrics on.
+func metricsRead(c *config.Loaded) bool { return c.Health.Metrics && c.Health.Listen != "" }
 
 // watchReloads has the observers follow the configuration.
 func (p *program) watchReloads() {
@@ -110,7 +112,9 @@ func (p *program) watchMetrics() {
 	m.SetSources(p.bridge.Snapshot, p.log.Dropped)
 	first := p.reloads.current()
 	m.ConfigInUse(first.version, first.since)
-	p.health.SetMetrics(m.Handler(p.log.Logger))
+	if metricsRead(p.Config) {
+		p.health.SetMetrics(m.Handler(p.log.Logger))
+	}
 }
 
 // certificateObservers are called one after the other.

@@ -22,7 +22,7 @@ func (p *program) openReloads(ctx context.Context) {
 		p.changeLogLevel,
 		p.changeLogLines,
 		p.changeMeasuredRoutes,
-		p.changeTraces,
+		p.changeExports,
 		p.keys.ReportLater,
 		p.keys.ChangeListeners,
 		p.keys.ChangeClients,

@@ -27,7 +27,7 @@ func (p *program) run(ctx context.Context) error {
 	defer running.Wait()
 	defer cancel()
 
-	defer p.closeTraces() //nolint:contextcheck // no context ends it: spans wait
+	defer p.closeExports() //nolint:contextcheck // no context ends it: spans and lines wait
 	defer func() {
 		p.keys.Close(patienceUntil(p.ends, keys.Patience, minPatience), p.reloads.wait, p.described.Wait, p.token.Wait)
 	}()

@@ -43,7 +43,8 @@ type Options struct {
 func Run(ctx context.Context, o Options) (err error) {
 	block, stopCollector := setCollector()
 	defer stopCollector()
-	p := &program{Options: o, began: time.Now(), log: logs.Open(o.Stderr, o.Config.Log), memory: newMemoryLimit(block)} //nolint:contextcheck // the log outlasts the context
+	p := &program{Options: o, began: time.Now(), memory: newMemoryLimit(block)}
+	p.log = p.exports.openLog(&o) //nolint:contextcheck // the log outlasts the context
 	defer func() { p.closeLog(err) }()
 	defer p.memory.remove()
 	warn(p.log.Logger, p.Config.Warnings, nil)
@@ -65,6 +66,7 @@ type program struct {
 	ends    time.Time // by when culvert must have ended; zero: it doesn't drain
 
 	observers observers
+	exports   exports
 	keys      *keys.Ring
 	described *files.Descriptors
 	bridge    *bridge.Server
@@ -126,7 +128,7 @@ func (p *program) open(ctx context.Context) (err error) {
 	if err = p.openKeys(&cfg, certificates); err != nil { //nolint:contextcheck // no context ends the reading of files
 		return err
 	}
-	if err = p.openTraces(&cfg); err != nil { //nolint:contextcheck // the exporter outlasts the context
+	if err = p.openExports(&cfg); err != nil { //nolint:contextcheck // the exporters outlast the context
 		return err
 	}
 	if err = p.ports.bind(ctx, p.Config, p.log.Logger, p.keys.Serves); err != nil {
@@ -190,7 +192,7 @@ func (p *program) close() {
 	if p.bridge != nil {
 		_ = p.bridge.Close() // the error that counts is the one that led here
 	}
-	p.closeTraces()
+	p.closeExports()
 }
 
 // lastLog is how long the end of culvert waits for the log, unless a drain leaves less.

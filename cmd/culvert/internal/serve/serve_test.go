@@ -49,7 +49,7 @@ func TestSignalsAreHeededWhileOpening(t *testing.T) {
 func newTestProgram(t *testing.T, c *config.Loaded) *program {
 	t.Helper()
 	file := c.File
-	written := logs.Open(io.Discard, c.Log)
+	written := logs.Open(io.Discard, c.Log, nil)
 	t.Cleanup(func() { written.Close(lastLog) })
 	written.Logger, written.Calls = slog.New(slog.DiscardHandler), slog.New(slog.DiscardHandler)
 	again := func() (*config.Loaded, error) { return config.Load(config.Options{}, file, nil) }
@@ -172,7 +172,7 @@ func TestWaitsEndWithTheDrain(t *testing.T) {
 		}
 		never := make(chan struct{})
 		p := &program{ends: time.Now().Add(200 * time.Millisecond)}
-		p.log = logs.Open(unreadLog{never}, config.Log{Level: "info", Format: "json"})
+		p.log = logs.Open(unreadLog{never}, config.Log{Level: "info", Format: "json"}, nil)
 		p.log.Info("line")
 		began := time.Now()
 		p.closeLog(nil)

@@ -117,8 +117,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 	}
 	defer func() { _ = running.Close() }() // it has no calls
 	for _, k := range config.Keys() {
-		// Below, limits_test.go, routes_test.go, traces_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives
-		if k.Name == "listen" || k.Name == "limits.methods" || k.Name == "routes" || k.Name == "backends" || strings.HasPrefix(k.Name, "tls.acme.") || strings.HasPrefix(k.Name, "traces.") {
+		// Below, limits_test.go, routes_test.go, otlp_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives
+		if k.Name == "listen" || k.Name == "limits.methods" || k.Name == "routes" || k.Name == "backends" || strings.HasPrefix(k.Name, "tls.acme.") || strings.HasPrefix(k.Name, "traces.") || strings.HasPrefix(k.Name, "otlp.") {
 			continue
 		}
 		c, ok := reached[k.Name]

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,12 +12,13 @@ import (
 	"testing"
 )
 
-// tracedLoad is the load that the cost of traces is counted with.
-const tracedLoad = "instructions: unary calls, gRPC-Web, 100 B"
+// exportedLoad is the load that the cost of exports is counted with.
+const exportedLoad = "instructions: unary calls, gRPC-Web, 100 B"
 
-// TestInstructionsOfTraces: a call costs as much as without traces while none is sampled, little
-// more if few are, and a bounded share more if all are, with their export.
-func TestInstructionsOfTraces(t *testing.T) {
+// TestInstructionsOfExports: a call costs as much as without traces while none is sampled, little
+// more if few are, and a bounded share more if all are, or if its line is exported. Metrics cost it
+// what they cost for Prometheus; the export of this many series each second is a part of it.
+func TestInstructionsOfExports(t *testing.T) {
 	bin, built := os.LookupEnv("CULVERT_BIN")
 	if !built {
 		bin = filepath.Join(t.TempDir(), "culvert")
@@ -37,7 +37,7 @@ func TestInstructionsOfTraces(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.close()
-	load := tallyNamed(t, tracedLoad)
+	load := tallyNamed(t, exportedLoad)
 	load.messages = 1600
 	for _, peer := range []string{tallyOff, tallyMetrics} { // with metrics, a sampled call has exemplars
 		count := func(env ...string) float64 {
@@ -50,13 +50,20 @@ func TestInstructionsOfTraces(t *testing.T) {
 		off := count()
 		t.Logf("%s, off: %.1f thousand", peer, off/1000)
 		for _, c := range []struct {
-			ratio string
-			most  float64 // of what a call takes without traces, with the noise of a busy machine
-		}{{"0", 1.01}, {"0.01", 1.02}, {"1", 1.15}} {
-			n := count("CULVERT_TRACES_ENDPOINT="+receiver.URL, fmt.Sprint("CULVERT_TRACES_RATIO=", c.ratio))
-			t.Logf("%s, ratio %s: %.1f thousand, %+.2f %%", peer, c.ratio, n/1000, (n/off-1)*100)
+			name string
+			env  []string
+			most float64 // of what a call takes without exports, with the noise of a busy machine
+		}{
+			{"traces, ratio 0", []string{"CULVERT_OTLP_TRACES=" + receiver.URL, "CULVERT_TRACES_RATIO=0"}, 1.01},
+			{"traces, ratio 0.01", []string{"CULVERT_OTLP_TRACES=" + receiver.URL, "CULVERT_TRACES_RATIO=0.01"}, 1.02},
+			{"traces, ratio 1", []string{"CULVERT_OTLP_TRACES=" + receiver.URL}, 1.15},
+			{"lines", []string{"CULVERT_OTLP_LOGS=" + receiver.URL}, 1.10},
+			{"metrics", []string{"CULVERT_OTLP_METRICS=" + receiver.URL}, 1.10},
+		} {
+			n := count(c.env...)
+			t.Logf("%s, %s: %.1f thousand, %+.2f %%", peer, c.name, n/1000, (n/off-1)*100)
 			if n > off*c.most {
-				t.Errorf("%s, ratio %s: %.3f of what a call takes without traces, want at most %.3f", peer, c.ratio, n/off, c.most)
+				t.Errorf("%s, %s: %.3f of what a call takes without exports, want at most %.3f", peer, c.name, n/off, c.most)
 			}
 		}
 	}

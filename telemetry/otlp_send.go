@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -49,7 +48,7 @@ const (
 	maxPause   = 5 * time.Second
 )
 
-// retrying is a spanReceiver that sends a request again while its context lasts.
+// retrying is a requestReceiver that sends a request again while its context lasts.
 type retrying struct{ sender }
 
 func (r retrying) send(ctx context.Context, request []byte) (rejected int64, err error) {
@@ -91,11 +90,7 @@ type httpSender struct {
 	gzip    bool
 }
 
-func newHTTPSender(to *TraceReceiver, u *url.URL) *httpSender {
-	at := *u
-	if strings.Trim(at.Path, "/") == "" {
-		at.Path = "/v1/traces"
-	}
+func newHTTPSender(to *Receiver) *httpSender {
 	s := &httpSender{
 		client: &http.Client{
 			Transport: &http.Transport{
@@ -105,7 +100,7 @@ func newHTTPSender(to *TraceReceiver, u *url.URL) *httpSender {
 			// A redirect could take the headers to another host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		url: at.String(), version: to.Version, gzip: to.Gzip,
+		url: to.Endpoint, version: to.Version, gzip: to.Gzip,
 	}
 	s.setHeaders(to.Headers)
 	return s
@@ -174,10 +169,11 @@ func (s *httpSender) close() { s.client.CloseIdleConnections() }
 type grpcSender struct {
 	conn    *grpc.ClientConn
 	headers atomic.Pointer[metadata.MD]
+	method  string
 	options []grpc.CallOption
 }
 
-func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
+func newGRPCSender(to *Receiver, u *url.URL, method string) (*grpcSender, error) {
 	host := u.Host
 	secure := insecure.NewCredentials()
 	if u.Scheme == "https" {
@@ -188,7 +184,7 @@ func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
 	}
 	conn, err := grpc.NewClient(
 		"dns:///"+host, grpc.WithTransportCredentials(secure), grpc.WithUserAgent("culvert/"+to.Version), grpc.WithDisableServiceConfig(), grpc.WithMaxHeaderListSize(answerBytes),
-		// A receiver that comes back gets spans soon: grpc-go waits up to 2 min by default.
+		// A receiver that comes back gets requests soon: grpc-go waits up to 2 min by default.
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 2, Jitter: 0.2, MaxDelay: maxPause}, MinConnectTimeout: maxPause}),
 		// Without a request, nothing is sent.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silence, Timeout: min(maxPause, max(to.Timeout/2, time.Second))}),
@@ -196,7 +192,7 @@ func newGRPCSender(to *TraceReceiver, u *url.URL) (*grpcSender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &grpcSender{conn: conn, options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
+	s := &grpcSender{conn: conn, method: method, options: []grpc.CallOption{grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytes)}}
 	if to.Gzip {
 		s.options = append(s.options, grpc.UseCompressor("gzip"))
 	}
@@ -209,10 +205,8 @@ func (s *grpcSender) setHeaders(all map[string]string) {
 	s.headers.Store(&md)
 }
 
-const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
 func (s *grpcSender) once(ctx context.Context, request []byte) (answer []byte, err error) {
-	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, *s.headers.Load()), exportMethod, &request, &answer, s.options...)
+	err = s.conn.Invoke(metadata.NewOutgoingContext(ctx, *s.headers.Load()), s.method, &request, &answer, s.options...)
 	if err == nil {
 		return answer, nil
 	}

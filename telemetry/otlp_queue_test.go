@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -31,9 +32,15 @@ func (r *receiver) send(ctx context.Context, request []byte) (int64, error) {
 
 func (*receiver) close() {}
 
-func queueTo(r *receiver, log *bytes.Buffer) *spanQueue {
+func queueTo(r *receiver, log *bytes.Buffer) *itemQueue {
 	r.requests = make(chan []byte, 100)
-	return newSpanQueue(r, spanSource{}, 10*time.Second, slog.New(slog.NewTextHandler(log, nil)))
+	q := newItemQueue()
+	q.start(exporterTo(r, log))
+	return q
+}
+
+func exporterTo(r requestReceiver, log io.Writer) *exporter {
+	return &exporter{signal: signalTraces, to: r, limit: 10 * time.Second, log: slog.New(slog.NewTextHandler(log, nil))}
 }
 
 // aSpan has a tenth of a batch.
@@ -42,7 +49,7 @@ var aSpan = message(nil).text(spanName, strings.Repeat("x", batchBytes/10))
 // batchSpans is how many of it fit into a batch.
 const batchSpans = 9
 
-func addSpans(q *spanQueue, n int) {
+func addSpans(q *itemQueue, n int) {
 	for range n {
 		q.add(aSpan)
 	}
@@ -64,7 +71,7 @@ func TestQueueGathersABatch(t *testing.T) {
 			t.Errorf("%d spans left after %v, want %d at once", len(spans), time.Since(begin), batchSpans)
 		}
 		q.close(time.Second)
-		if got := q.exported.Load(); got != batchSpans+4 {
+		if got := q.to.exported.Load(); got != batchSpans+4 {
 			t.Errorf("%d spans count as exported", got)
 		}
 	})
@@ -95,10 +102,10 @@ func TestSlowReceiverCostsSpans(t *testing.T) {
 		if got := time.Since(begin); got != 2*time.Second {
 			t.Errorf("the end took %v, want 2s", got)
 		}
-		if got := q.failed.Load(); got != 1+maxBatches*batchSpans {
+		if got := q.to.failed.Load(); got != 1+maxBatches*batchSpans {
 			t.Errorf("%d spans count as refused, want %d", got, 1+maxBatches*batchSpans)
 		}
-		if got := log.String(); strings.Count(got, "spans were dropped") != 1 || !strings.Contains(got, "gave up after 10s (traces.timeout)") {
+		if got := log.String(); strings.Count(got, "an export by OTLP failed") != 1 || !strings.Contains(got, "gave up after 10s (otlp.timeout)") {
 			t.Errorf("the log has:\n%s", got)
 		}
 		addSpans(q, 1)
@@ -120,7 +127,7 @@ func TestReceiverThatTakesTooLittle(t *testing.T) {
 		time.Sleep(time.Minute)
 		addSpans(q, 1)
 		q.close(time.Minute)
-		if got := log.String(); strings.Count(got, "spans were dropped") != 1 || !strings.Contains(got, "spans=5 ") || !strings.Contains(got, "lower traces.ratio") {
+		if got := log.String(); strings.Count(got, "an export by OTLP failed") != 1 || !strings.Contains(got, "dropped=5 ") || !strings.Contains(got, "lower traces.ratio") {
 			t.Errorf("the log has:\n%s", got)
 		}
 	})
@@ -133,7 +140,7 @@ func TestSpansThatAreLateForTheEnd(t *testing.T) {
 		q := queueTo(&receiver{takes: time.Hour}, &log)
 		addSpans(q, 2)
 		q.close(time.Second)
-		if got := log.String(); !strings.Contains(got, "spans=2 ") || !strings.Contains(got, "when culvert ended") {
+		if got := log.String(); !strings.Contains(got, "dropped=2 ") || !strings.Contains(got, "when culvert ended") {
 			t.Errorf("the log has:\n%s", got)
 		}
 	})
@@ -153,7 +160,7 @@ func TestRefusalsAreToldOnceAMinute(t *testing.T) {
 		addSpans(q, 1)
 		q.close(time.Second)
 		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
-		if len(lines) != 2 || !strings.Contains(lines[1], "spans=3 ") || len(lines[0]) > 500 {
+		if len(lines) != 2 || !strings.Contains(lines[1], "dropped=3 ") || len(lines[0]) > 500 {
 			t.Errorf("the log has:\n%.2000s", log.String())
 		}
 	})
@@ -167,7 +174,7 @@ func TestRejectedSpansCount(t *testing.T) {
 		addSpans(q, 5)
 		<-r.requests
 		q.close(time.Second)
-		if exported, failed := q.exported.Load(), q.failed.Load(); exported != 3 || failed != 2 {
+		if exported, failed := q.to.exported.Load(), q.to.failed.Load(); exported != 3 || failed != 2 {
 			t.Errorf("%d count as exported, %d as dropped", exported, failed)
 		}
 	})

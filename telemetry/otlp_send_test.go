@@ -23,7 +23,7 @@ import (
 )
 
 // sendTo sends a request to an HTTP receiver, which answers by its handler.
-func sendTo(t *testing.T, to TraceReceiver, handler http.HandlerFunc) (rejected int64, err error) {
+func sendTo(t *testing.T, to Receiver, handler http.HandlerFunc) (rejected int64, err error) {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	defer server.Close()
@@ -35,17 +35,16 @@ func sendTo(t *testing.T, to TraceReceiver, handler http.HandlerFunc) (rejected 
 	defer traces.Close(time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	return traces.to.to.send(ctx, []byte("request"))
+	return traces.queue.to.to.send(ctx, []byte("request"))
 }
 
 func TestRequestsOverHTTP(t *testing.T) {
 	for _, c := range []struct {
-		to   TraceReceiver
+		to   Receiver
 		path string
 	}{
-		{TraceReceiver{}, "/v1/traces"},
-		{TraceReceiver{Endpoint: "/"}, "/v1/traces"},
-		{TraceReceiver{Endpoint: "/otlp/in", Gzip: true}, "/otlp/in"},
+		{Receiver{Endpoint: "/v1/traces"}, "/v1/traces"},
+		{Receiver{Endpoint: "/otlp/in", Gzip: true}, "/otlp/in"},
 	} {
 		c.to.Headers = map[string]string{"api-key": "secret", "content-type": "text/html"}
 		_, err := sendTo(t, c.to, func(_ http.ResponseWriter, r *http.Request) {
@@ -83,14 +82,14 @@ func TestHeadersChange(t *testing.T) {
 		md, _ := metadata.FromIncomingContext(ctx)
 		tokens <- strings.Join(md["authorization"], ",") + "application/x-protobuf"
 	})()
-	for _, to := range []TraceReceiver{{Endpoint: overHTTP.URL}, {Endpoint: "http://" + ln.Addr().String(), GRPC: true}} {
+	for _, to := range []Receiver{{Endpoint: overHTTP.URL}, {Endpoint: "http://" + ln.Addr().String(), GRPC: true}} {
 		to.Headers, to.Timeout = map[string]string{"authorization": "first"}, time.Minute
 		traces, err := OpenTraces(to, TraceRules{}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range []string{"first", "second"} {
-			if _, err := traces.to.to.send(t.Context(), []byte("request")); err != nil {
+			if _, err := traces.queue.to.to.send(t.Context(), []byte("request")); err != nil {
 				t.Fatal(err)
 			}
 			if got := <-tokens; got != want+"application/x-protobuf" {
@@ -151,7 +150,7 @@ func TestAnswersOfReceivers(t *testing.T) {
 		}, 1, 0, ""},
 	} {
 		sent := 0
-		rejected, err := sendTo(t, TraceReceiver{Headers: map[string]string{"api-key": "secret"}}, func(w http.ResponseWriter, r *http.Request) {
+		rejected, err := sendTo(t, Receiver{Headers: map[string]string{"api-key": "secret"}}, func(w http.ResponseWriter, r *http.Request) {
 			if sent++; sent == 1 {
 				c.first(w, r)
 			}
@@ -226,14 +225,14 @@ func (c *vanishingConn) Close() error {
 	return c.Conn.Close()
 }
 
-// TestVanishedReceiver: spans soon go over another connection if one carries nothing any more.
+// TestVanishedReceiver: requests soon go over another connection if one carries nothing any more.
 func TestVanishedReceiver(t *testing.T) {
-	for name, start := range map[string]func(t *testing.T, l net.Listener) (TraceReceiver, func()){
-		"gRPC": func(t *testing.T, l net.Listener) (TraceReceiver, func()) {
+	for name, start := range map[string]func(t *testing.T, l net.Listener) (Receiver, func()){
+		"gRPC": func(t *testing.T, l net.Listener) (Receiver, func()) {
 			t.Helper()
-			return TraceReceiver{Endpoint: "http://" + l.Addr().String(), GRPC: true}, serveReceiver(t, l, func(context.Context) {})
+			return Receiver{Endpoint: "http://" + l.Addr().String(), GRPC: true}, serveReceiver(t, l, func(context.Context) {})
 		},
-		"HTTP/2": func(t *testing.T, l net.Listener) (TraceReceiver, func()) {
+		"HTTP/2": func(t *testing.T, l net.Listener) (Receiver, func()) {
 			t.Helper()
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				if r.ProtoMajor != 2 {
@@ -245,7 +244,7 @@ func TestVanishedReceiver(t *testing.T) {
 			server.StartTLS()
 			roots := x509.NewCertPool()
 			roots.AddCert(server.Certificate())
-			return TraceReceiver{Endpoint: server.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, server.Close
+			return Receiver{Endpoint: server.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, server.Close
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -266,7 +265,7 @@ func TestVanishedReceiver(t *testing.T) {
 			export := func() error {
 				ctx, cancel := context.WithTimeout(t.Context(), to.Timeout)
 				defer cancel()
-				_, err := traces.to.to.send(ctx, []byte("request"))
+				_, err := traces.queue.to.to.send(ctx, []byte("request"))
 				return err
 			}
 			if err := export(); err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 )
 
-// TestTraceReceiverGetsTheNewCertificate: a connection after a change of the files has the new
+// TestReceiversGetTheNewCertificate: a connection after a change of the files has the new
 // client certificate.
-func TestTraceReceiverGetsTheNewCertificate(t *testing.T) {
+func TestReceiversGetTheNewCertificate(t *testing.T) {
 	dir := t.TempDir()
 	cmdtest.WritePair(t, dir, "one.example.com")
 	cmdtest.WritePair(t, dir, "two.example.com")
@@ -31,13 +31,13 @@ func TestTraceReceiverGetsTheNewCertificate(t *testing.T) {
 		}
 	}
 	use("one.example.com")
-	c := cmdtest.Load(t, strings.ReplaceAll("traces: {endpoint: 'https://localhost:4318', ca: DIR/one.example.com.pem, cert: DIR/client.pem, key: DIR/client.key}", "DIR", dir))
+	c := cmdtest.Load(t, strings.ReplaceAll("otlp: {endpoint: 'https://localhost:4318', ca: DIR/one.example.com.pem, cert: DIR/client.pem, key: DIR/client.key}", "DIR", dir))
 	k, err := Open(c, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close(Patience) })
-	config, err := k.TraceReceiver(c)
+	config, err := k.Receivers(c)
 	if err != nil {
 		t.Fatal(err)
 	}

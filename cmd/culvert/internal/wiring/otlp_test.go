@@ -12,12 +12,12 @@ import (
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
-// TestEveryKeyOfTracesArrives: the certificates do in keys.
-func TestEveryKeyOfTracesArrives(t *testing.T) {
+// TestEveryKeyOfOTLPArrives: the certificates do in keys.
+func TestEveryKeyOfOTLPArrives(t *testing.T) {
 	cmdtest.ClearEnvironment(t)
 	c := cmdtest.Load(t, `
 backend: {address: localhost:1}
-traces:
+otlp:
   endpoint: https://otlp.example.com
   protocol: grpc
   headers: [{name: authorization, value: x}]
@@ -25,29 +25,30 @@ traces:
   timeout: 3s
   service: edge
   attributes: [{name: a, value: b}]
+  ca: ca.pem
+  cert: cert.pem
+  key: key.pem
+traces:
   ratio: 0.25
   errors: true
   tell_unsampled: true
   upstream_span: true
   baggage: [tenant]
-  ca: ca.pem
-  cert: cert.pem
-  key: key.pem
-`).Traces
-	to := telemetry.TraceReceiver{
-		Endpoint: "https://otlp.example.com", GRPC: true, Gzip: true, Timeout: 3 * time.Second, Service: "edge",
+`)
+	to := telemetry.Receiver{
+		GRPC: true, Gzip: true, Timeout: 3 * time.Second, Service: "edge",
 		Headers: map[string]string{"authorization": "x"}, Attributes: map[string]string{"a": "b"},
 	}
-	if got := TraceReceiver(c); !reflect.DeepEqual(got, to) {
+	if got := Receiver(c.OTLP); !reflect.DeepEqual(got, to) {
 		t.Errorf("the receiver is %+v, want %+v", got, to)
 	}
 	rules := telemetry.TraceRules{Ratio: 0.25, Errors: true, Unsampled: true, Upstream: true, Baggage: []string{"tenant"}}
-	if got := TraceRules(c); !reflect.DeepEqual(got, rules) {
+	if got := TraceRules(c.Traces); !reflect.DeepEqual(got, rules) {
 		t.Errorf("the rules are %+v, want %+v", got, rules)
 	}
-	byReload := []string{"traces.headers", "traces.ratio", "traces.errors", "traces.tell_unsampled", "traces.upstream_span", "traces.baggage"}
+	byReload := []string{"otlp.headers", "traces.ratio", "traces.errors", "traces.tell_unsampled", "traces.upstream_span", "traces.baggage"}
 	for _, k := range config.Keys() {
-		if strings.HasPrefix(k.Name, "traces.") && config.NeedsRestart(k.Name) == slices.Contains(byReload, k.Name) {
+		if (strings.HasPrefix(k.Name, "traces.") || strings.HasPrefix(k.Name, "otlp.")) && config.NeedsRestart(k.Name) == slices.Contains(byReload, k.Name) {
 			t.Errorf("%s needs a restart: %t", k.Name, config.NeedsRestart(k.Name))
 		}
 	}

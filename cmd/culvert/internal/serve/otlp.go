@@ -1,0 +1,126 @@
+package serve
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/logs"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
+	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/telemetry"
+)
+
+// flushPatience is how long the end of culvert waits for the receivers of OTLP, unless a drain
+// leaves less.
+const flushPatience = 2 * time.Second
+
+// exports are what culvert exports by OTLP. Those that it doesn't are nil.
+type exports struct {
+	traces  *telemetry.Traces
+	metrics *telemetry.MetricsExport
+	lines   *telemetry.Lines // from the first line of the log on, which is before there is a receiver
+}
+
+// openLog opens the log, whose lines are exported if they have a receiver.
+func (e *exports) openLog(o *Options) *logs.Log {
+	if o.Config.OTLP.Receiver(config.SignalLogs) == "" {
+		return logs.Open(o.Stderr, o.Config.Log, nil)
+	}
+	e.lines = telemetry.NewLines()
+	return logs.Open(o.Stderr, o.Config.Log, e.lines)
+}
+
+// openExports begins to export what has a receiver.
+func (p *program) openExports(cfg *bridge.Config) (err error) {
+	to := wiring.Receiver(p.Config.OTLP)
+	to.Version, to.Instance = p.Version, fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) //nolint:gosec // it only differs from others'
+	if to.TLS, err = p.keys.Receivers(p.Config); err != nil {
+		return err
+	}
+	var all []telemetry.Exporter
+	for _, s := range p.Config.OTLP.Exported() {
+		to.Endpoint = p.Config.OTLP.Receiver(s)
+		from, err := p.openExport(s, to, cfg)
+		if err != nil {
+			return p.Config.Errorf("otlp.endpoint", "%w", err)
+		}
+		all = append(all, from)
+		p.log.Info("exporting by OTLP", "signal", string(s), "endpoint", to.Endpoint, "protocol", p.Config.OTLP.Protocol)
+	}
+	if m := p.observers.metrics; m != nil && len(all) > 0 {
+		m.SetExporters(all...)
+	}
+	return nil
+}
+
+// openExport begins to export a signal. What culvert logs about exports isn't exported.
+func (p *program) openExport(s config.Signal, to telemetry.Receiver, cfg *bridge.Config) (from telemetry.Exporter, err error) {
+	e := &p.exports
+	switch s {
+	case config.SignalTraces:
+		if e.traces, err = telemetry.OpenTraces(to, wiring.TraceRules(p.Config.Traces), p.log.Local); err != nil {
+			return nil, err
+		}
+		cfg.Observer = report.Observers(e.traces, cfg.Observer)
+		return e.traces, nil
+	case config.SignalMetrics:
+		e.metrics, err = p.observers.metrics.Export(to, p.Config.OTLP.MetricsInterval, p.log.Local)
+		return e.metrics, err
+	default:
+		return e.lines, e.lines.Open(to, p.log.Local)
+	}
+}
+
+// any reports whether culvert exports anything.
+func (e *exports) any() bool { return e.traces != nil || e.metrics != nil || e.lines != nil }
+
+// close exports what waits, to all receivers at a time. All calls have ended.
+func (e *exports) close(patience time.Duration) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	if e.traces != nil {
+		running.Go(func() { e.traces.Close(patience) })
+	}
+	if e.metrics != nil {
+		running.Go(func() { e.metrics.Close(patience) })
+	}
+	if e.lines != nil {
+		running.Go(func() { e.lines.Close(patience) })
+	}
+}
+
+func (p *program) closeExports() {
+	p.exports.close(patienceUntil(p.ends, flushPatience, minPatience))
+}
+
+// changeExports changes which calls are sampled, what the backend gets, and the headers for the
+// receivers.
+func (p *program) changeExports(_, next *config.Loaded) (commit, undo func(), err error) {
+	e := &p.exports
+	if !e.any() {
+		return nil, nil, nil
+	}
+	return func() {
+		if e.traces != nil {
+			e.traces.SetRules(wiring.TraceRules(next.Traces))
+		}
+		e.setHeaders(wiring.Receiver(next.OTLP).Headers)
+	}, nil, nil
+}
+
+// setHeaders replaces the headers of the requests to all receivers.
+func (e *exports) setHeaders(all map[string]string) {
+	if e.traces != nil {
+		e.traces.SetHeaders(all)
+	}
+	if e.metrics != nil {
+		e.metrics.SetHeaders(all)
+	}
+	if e.lines != nil {
+		e.lines.SetHeaders(all)
+	}
+}
