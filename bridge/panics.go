@@ -74,7 +74,7 @@ func (s *Server) caught(v any, w http.ResponseWriter, r *http.Request, a *arriva
 	}
 }
 
-// httpLog returns the log of an http.Server. Its lines about clients are for
+// newHTTPLog returns the log of an http.Server. Its lines about clients are for
 // debugging, and those about panics that it has recovered are for the operator.
 func newHTTPLog(s *Server) *log.Logger {
 	return log.New(httpLog{s, slog.NewLogLogger(s.log.Handler(), slog.LevelDebug).Writer()}, "", 0)

@@ -3,6 +3,8 @@ package traced
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -143,15 +145,19 @@ func (r *receiver) at(protocol string) string {
 	return r.http
 }
 
-// freeAddress returns an address that nobody listens on.
+// freeAddress returns an address that nobody listens on. Its port is below those that the
+// kernel gives to others meanwhile (ip_local_port_range).
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(10_000)))
+		if err == nil {
+			_ = l.Close() // nothing was accepted
+			return l.Addr().String()
+		}
 	}
-	defer func() { _ = l.Close() }() // that is the purpose
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (r *receiver) take(ctx context.Context, td ptrace.Traces) error {
