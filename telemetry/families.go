@@ -88,7 +88,7 @@ var (
 	configSince     = family("culvert_config_applied_timestamp_seconds", Gauge, "since when the configuration is in use, in Unix time")
 	configInfo      = family("culvert_config_info", Gauge, "1, with the version of the configuration in use", "version")
 
-	otlpExported = family("culvert_otlp_exported_total", Counter, "spans, values of metrics and lines of the log that a receiver accepted; none without [OTLP](../guides/otlp.md)", "signal")
+	otlpExported = family("culvert_otlp_exported_total", Counter, "spans, values of metrics and lines of the log that a receiver accepted; none if otlp names no receiver", "signal")
 	otlpDropped  = family("culvert_otlp_dropped_total", Counter, "those that were dropped, by the cause: the queue was full, or the receiver was gone, too slow, or refused them", "signal", "cause")
 
 	draining    = family("culvert_draining", Gauge, "1 if culvert accepts no new calls, else 0")

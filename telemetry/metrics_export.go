@@ -11,7 +11,7 @@ import (
 )
 
 // A MetricsExport sends what Metrics shows to a receiver of OTLP, once in each interval and at its
-// end. Nothing waits for the receiver but the export's goroutine. What the receiver doesn't take is
+// end. Only the export's goroutine waits for the receiver. What the receiver doesn't take is
 // dropped: the counts in the next export have it.
 type MetricsExport struct {
 	to       *exporter

@@ -21,8 +21,8 @@ func (d *diary) Step(s report.Step) {
 	d.steps = append(d.steps, s)
 }
 
-// TestWaitsAreToldOf: that of a message, and that of the call itself, which has no trace yet
-// then. What doesn't wait isn't told of.
+// TestWaitsAreToldOf: the trace is told of a message's wait, and of the wait of the call itself,
+// which came before the trace. A reservation that finds room at once is no wait.
 func TestWaitsAreToldOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := New(400, 1000) // 250 are for messages

@@ -15,7 +15,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// began is when the calls of tests began.
+// began is the time at which the calls in these tests begin.
 var began = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func ended(route string, after time.Duration, code codes.Code, origin string, why report.Reason) *report.CallInfo {

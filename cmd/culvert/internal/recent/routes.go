@@ -71,7 +71,8 @@ func (rs *routes) ended(c *report.CallInfo) {
 	}
 }
 
-// list returns the counts, the most called first. since is when counting began.
+// list returns the counts, with the most calls first, and the seconds that they cover. Counting
+// began at since.
 func (rs *routes) list(now, since time.Time) (all []admin.Route, window float64) {
 	at := now.Unix() / slotTime
 	first := at - slots + 1

@@ -57,7 +57,7 @@ func (p *program) openExports(cfg *bridge.Config) (err error) {
 	return nil
 }
 
-// openExport begins to export a signal. What culvert logs about exports isn't exported.
+// openExport begins to export a signal. Lines of the log about exports are not exported.
 func (p *program) openExport(s config.Signal, to telemetry.Receiver, cfg *bridge.Config) (from telemetry.Exporter, err error) {
 	e := &p.exports
 	switch s {
