@@ -1,11 +1,14 @@
 package bridge
 
 import (
+	"maps"
+	"net/http"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/packing"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/internal/upstream"
@@ -51,6 +54,32 @@ type call struct {
 
 	ending report.Reason // why culvert itself ends the call; set before Finish
 	fault  *report.Fault // the same as a whole; nil: the backend has ended it, or a session of polls
+}
+
+// newCall makes a call of a host. Its transport adds the facts that the protocol carries:
+// metadata, time-out, codings. r has the call's id from the client.
+func (k *caller) newCall(r *http.Request, host string, d *decision) *call {
+	c := &call{caller: *k, asks: k.s.cfg.Authenticator != nil, decision: *d, ask: ask{Authority: host}, watched: watched{held: k.s.account.NewEntry(), limits: &k.policy.limits, spread: edge.NewSpread()}}
+	c.use = k.use(d)
+	c.setCookies = k.policy.forwardSetCookies && d.origin.Credentials
+	c.progress.Clock = &k.s.registry.clock
+	c.info = &report.CallInfo{ID: requestID(r), Transport: k.peer.Transport, Method: d.Method, Peer: k.peer.Addr, Client: k.peer.Client.String(), Listener: k.listening.Name, Authority: host, Trusted: k.trusts(), Begin: time.Now()}
+	if d.route != nil {
+		c.info.Route, c.info.Own = d.route.name, d.route.own() // settle may find another one
+	}
+	return c
+}
+
+// next makes another call for the client of c, which has passed the steps: r is the request of
+// c. The call outlives c and the client's connection.
+func (c *call) next(r *http.Request) *call {
+	k := c.caller
+	k.on, k.usage = nil, nil
+	next := k.newCall(r, c.Authority, &c.decision)
+	next.Metadata, next.info.Identity, next.asks = maps.Clone(c.Metadata), c.info.Identity, false
+	next.setCookies = c.setCookies
+	next.takeRouteTimeout()
+	return next
 }
 
 // httpFault returns the fault that ends the call if it has an HTTP status of its own, in

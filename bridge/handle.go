@@ -4,44 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
-	"net/http"
 	"time"
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
-
-// newCall makes a call of a host. Its transport adds the facts that the protocol carries:
-// metadata, time-out, codings. r has the call's id from the client.
-func (k *caller) newCall(r *http.Request, host string, d *decision) *call {
-	c := &call{caller: *k, asks: k.s.cfg.Authenticator != nil, decision: *d, ask: ask{Authority: host}, watched: watched{held: k.s.account.NewEntry(), limits: &k.policy.limits, spread: edge.NewSpread()}}
-	c.use = k.use(d)
-	c.setCookies = k.policy.forwardSetCookies && d.origin.Credentials
-	c.progress.Clock = &k.s.registry.clock
-	c.info = &report.CallInfo{ID: requestID(r), Transport: k.peer.Transport, Method: d.Method, Peer: k.peer.Addr, Client: k.peer.Client.String(), Listener: k.listening.Name, Authority: host, Trusted: k.trusts(), Begin: time.Now()}
-	if d.route != nil {
-		c.info.Route, c.info.Own = d.route.name, d.route.own() // settle may find another one
-	}
-	return c
-}
-
-// next makes another call for the client of c, which has passed the steps: r is the request of
-// c. The call outlives c and the client's connection.
-func (c *call) next(r *http.Request) *call {
-	k := c.caller
-	k.on, k.usage = nil, nil
-	next := k.newCall(r, c.Authority, &c.decision)
-	next.Metadata, next.info.Identity, next.asks = maps.Clone(c.Metadata), c.info.Identity, false
-	next.setCookies = c.setCookies
-	next.takeRouteTimeout()
-	return next
-}
 
 // handle carries one call from its beginning to its end, or until it parks. refused is why the
 // transport can't make the call, or nil. conn is the connection that the call

@@ -2,7 +2,10 @@ package upstream
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -18,6 +21,101 @@ const (
 	defaultBackoff    = 100 * time.Millisecond
 	defaultMaxBackoff = time.Second
 )
+
+// pause waits until another attempt is due after one that ended so. It returns the
+// counter of such attempts then, or how the call ends if there is none.
+func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, last error) {
+	a := s.again
+	if s.goesElsewhere(end) {
+		return &a.upstream.sentAgain.elsewhere, nil
+	}
+	pause, ok := a.due(s.ctx, end, trailer)
+	if !ok {
+		return nil, a.last(end)
+	}
+	select {
+	case <-time.After(pause):
+	case <-s.ctx.Done():
+		return nil, a.last(context.Cause(s.ctx))
+	}
+	a.made++
+	f, ok := errors.AsType[*report.Fault](end)
+	a.reached = a.reached || !ok || !f.Unseen()
+	return &a.upstream.sentAgain.byPolicy, nil
+}
+
+// goesElsewhere reports whether a call that its backend has refused unseen, by
+// REFUSED_STREAM or a GOAWAY that leaves it out, is sent again at once, to an address that
+// hasn't refused it. The policy doesn't count these attempts.
+func (s *Stream) goesElsewhere(end error) bool {
+	return refusal(end) != nil && s.ctx.Err() == nil && !s.again.isCommitted() && s.call.MayBeServed()
+}
+
+// noteRefusal tells the pool that the call's address has refused it, if it ended so. It puts
+// into the error how many addresses have refused the call.
+func (s *Stream) noteRefusal(end error) {
+	f := refusal(end)
+	if f == nil {
+		return
+	}
+	if n := s.call.NoteRefusal(); n > 1 {
+		f.Text += fmt.Sprintf(" (%d addresses refused it)", n)
+	}
+}
+
+// refusal returns the fault of a call that ended because its address has refused it
+// unseen, or lost it before it was sent, or nil.
+func refusal(end error) *report.Fault {
+	if f, ok := errors.AsType[*report.Fault](end); ok && f.Reason == report.ReasonUpstreamReset && f.Unseen() {
+		return f
+	}
+	return nil
+}
+
+// last returns how the call ends if the last attempt ended so: culvert's own status
+// tells whether any attempt may have reached the backend.
+func (a *attempts) last(end error) error {
+	f, ok := errors.AsType[*report.Fault](end)
+	if !a.reached || !ok || f.Sent == report.SentMaybe {
+		return end
+	}
+	ofAll := *f
+	ofAll.Sent = report.SentMaybe
+	return &ofAll
+}
+
+// due returns the pause before the next attempt by the policy. ok is false if there is
+// none.
+func (a *attempts) due(ctx context.Context, end error, trailer metadata.MD) (pause time.Duration, ok bool) {
+	if ctx.Err() != nil || a.policy == nil || !wantsRetry(a.policy, end) {
+		if errors.Is(end, io.EOF) {
+			a.succeeded()
+		}
+		return 0, false
+	}
+	inBudget := a.upstream.budget.failed()
+	pause, ok = pushback(trailer)
+	if a.made >= a.policy.Attempts || a.isCommitted() || !ok {
+		return 0, false
+	}
+	if !inBudget {
+		a.upstream.sentAgain.withheld.Add(1)
+		return 0, false
+	}
+	if pause < 0 {
+		pause = pauseAfter(a.policy, a.made)
+	}
+	// The status of the backend says more than a deadline that passes in the pause.
+	deadline, has := ctx.Deadline()
+	return pause, !has || time.Until(deadline) >= pause
+}
+
+// succeeded notes a success for the budget, which only calls with a policy use.
+func (a *attempts) succeeded() {
+	if a.policy != nil {
+		a.upstream.budget.succeeded()
+	}
+}
 
 // wantsRetry reports whether a call that ended so is sent again.
 func wantsRetry(r *report.Retry, end error) bool {
