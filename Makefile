@@ -86,7 +86,6 @@ took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min 
 # no network, so everything that they build is fetched first.
 define e2e
 @go -C e2e mod download
-@go -C e2e/traced mod download
 @go -C examples mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
@@ -121,7 +120,7 @@ test: deps node_modules ## Run all checks except the long tests and those of doc
 	@beside=$$(mktemp -d); failed=; set -m; \
 		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
 		lint=$$!; \
-		$(steps) tools >"$$beside/tools" 2>&1 </dev/null & \
+		$(steps) tools traced >"$$beside/tools" 2>&1 </dev/null & \
 		tools=$$!; \
 		$(steps) web >"$$beside/web" 2>&1 </dev/null & \
 		web=$$!; set +m; \
@@ -179,7 +178,7 @@ unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit 
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 
 # Not in a network namespace of its own: with loopback alone, Chromium reports that it is offline.
-web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node, Chromium and Firefox, size, what is published
+web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node and Chromium, size, what is published
 	$(call say,web: the npm package)
 	@cd web && npm run --silent check
 	$(webservers)
@@ -194,6 +193,11 @@ web-long: deps build node_modules ## Run the long tests of the npm package, also
 e2e: build node_modules web/dist/index.js ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	$(call e2e,$(RACE) $(BUSY) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
+
+# It compiles the collector's receiver, which takes a while.
+traced: build ## Test what culvert exports with the receiver of OpenTelemetry's collector
+	$(call say,e2e: a real receiver of OTLP)
+	@go -C e2e/traced mod download
 	@cd e2e/traced && $(call cgo,$(RACE)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(RACE) ./...
 
 # The packages run one after the other (-p 1): some tests measure time.
@@ -340,4 +344,4 @@ web/dist/index.js: $(wildcard web/src/*.ts web/src/h2/*.ts) web/tsconfig.json we
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools traced unit unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

@@ -36,7 +36,7 @@ func Allocations(t *testing.T) map[string]int {
 func (t *trial) allocations() int {
 	defer t.end()
 	t.serve(answerLast, func(c *bridge.Config) { c.Observer, c.Logger = nil, nil })
-	const warm, rounds, calls = 50, 5, 100
+	const warm, rounds, calls = 30, 4, 40
 	do := func() {
 		t.wantOK(t.unary(call{}, hello), hello)
 		<-t.nextCall().ended

@@ -1,5 +1,5 @@
-// Builds the tests (test/**/*.test.ts) and runs them in Node, in Chromium and in Firefox. The
-// last line of output has the number of tests that passed and failed.
+// Builds the tests (test/**/*.test.ts) and runs them in Node and in Chromium, the long ones also
+// in Firefox. The last line of output has the number of tests that passed and failed.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -15,7 +15,7 @@ import { startServers } from "./servers.js";
 
 const usage = `usage: node test/run.js [--place node|chromium|firefox] [--oldest] [--long] [--patience MS] [--times] [NAME]
 NAME is a part of "file: test"; other tests don't run. --oldest runs the tests of calls, of the fallback and of private
-functions with the oldest connect-es that the package takes. --long takes minutes. --times shows the slowest tests.`;
+functions with the oldest connect-es that the package takes. --long takes minutes, and runs in Firefox, too. --times shows the slowest tests.`;
 
 let options;
 try {
@@ -33,8 +33,9 @@ try {
   console.error(`${e.message}\n${usage}`);
   process.exit(2);
 }
-const places = options.values.place ? [options.values.place] : ["node", ...browsers];
-if (!["node", ...browsers].includes(places[0])) {
+const everywhere = ["node", ...browsers];
+const places = options.values.place ? [options.values.place] : options.values.long ? everywhere : everywhere.slice(0, 2);
+if (!everywhere.includes(places[0])) {
   console.error(`there is no place ${places[0]}\n${usage}`);
   process.exit(2);
 }
