@@ -17,7 +17,8 @@
 //     accepts the request opens the client's end (downstream.go), and reads what is asked for (ask.go).
 //     transport_http.go and transport_http_answer.go have the parts that all share over
 //     HTTP, transport_websocket.go those that all with a WebSocket for each call share;
-//     each protocol has files of its own. Package headers decides which metadata crosses.
+//     each protocol has files of its own. The method closing of a WebSocket's framing chooses
+//     the code of its close frame. Package headers decides which metadata crosses.
 //     Package tunnel makes connections of the WebSockets with HTTP/2 inside.
 //   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
 //     to a web server (fallback*.go, package fallback).
@@ -58,6 +59,7 @@
 //     (status.go finds out why it ended; report/fault.go makes a status of culvert's own, with
 //     its ErrorInfo, and report/reasons.go has the table of reasons), the upstream is
 //     released, and the Observer gets the result.
+//   - drain.go: Shutdown ends all of this in steps.
 //
 // The packages below know nothing of calls, and don't import this one: binding, descriptor,
 // edge, fallback, gate, h2, headers, memory, message, opamp, packing, path, pool, quota, reflection,
@@ -78,7 +80,9 @@
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	connections that linger    Server.Close              see edge/doc.go
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
+//	handlers of HTTP/1.1       Server.Close (registry)   the call has ended; net/http starts them
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
+//	grpc-go's, of each stream  nobody: it only watches   the context of the call's attempt has ended
 //	connections to a backend   Server.Close              see pool/doc.go
 //	culvert.v1.Path            Server.Close              Service.Close (package path)
 //

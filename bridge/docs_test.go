@@ -110,6 +110,8 @@ gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details
 | 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
 | 'limit' | the key of the limit |
 
+The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes unchanged, so the domain proves nothing.
+
 With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
 
 `))
@@ -177,20 +179,29 @@ names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
 'grpc-trace-bin' doesn't cross.
 
 The service's peer is culvert. ':authority' is 'backend.authority' or the backend's address, unless the route has its own. 'user-agent' is
-that of grpc-go. culvert adds these itself:
+that of grpc-go. culvert adds these for the backend:
+
+| name | value | can a client choose it? |
+|---|---|---|
+| 'x-forwarded-for' | the entries of trusted proxies, and then the address of the connection. The client is the last entry that isn't one of 'trusted_proxies' | only the entries before the client's |
+| 'x-forwarded-proto' | the client's protocol | no |
+| 'x-forwarded-host' | the client's host | yes |
+| 'via' | culvert, after the entries of trusted proxies | only earlier entries |
+| 'x-forwarded-user-agent' | the client's 'user-agent' | yes |
+| 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them | no |
+| 'x-request-id' | the call's id | [yes](protocols.md#metadata) |
+| 'grpc-previous-rpc-attempts' | with a route's [retry](../guides/several-backends.md#retries): the number of earlier attempts | no |
+| 'grpc-accept-encoding' | 'gzip' | no |
+| 'traceparent' | culvert's span, with [traces](../guides/otlp.md#what-the-backend-gets) | its trace, if the client is [trusted](../guides/otlp.md#which-calls-are-sampled) |
+
+and these for the client:
 
 | to | name | value |
 |---|---|---|
-| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host. 'x-forwarded-for' has the entries of trusted proxies, and then the address of the connection. The client is the last entry that isn't one of 'trusted_proxies': clients can write the entries before it |
-| backend | 'via' | culvert, after the entries of trusted proxies |
-| backend | 'x-forwarded-user-agent' | the client's 'user-agent', which a client chooses freely |
-| backend | 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them |
-| backend | 'x-request-id' | the call's id |
-| backend | 'grpc-previous-rpc-attempts' | with a route's [retry](../guides/several-backends.md#retries): the number of earlier attempts |
-| client | 'x-request-id' | the call's id, unless the backend sends one |
-| client | 'x-grpc-status-original' | the backend's code above 16, to clients that [know none](protocols.md#status) |
-| client | 'access-control-*', 'vary' | for [pages](http-answers.md#cors-pages-of-other-origins) and caches |
-| client, not of native gRPC | 'x-content-type-options' | 'nosniff' |
+| all | 'x-request-id' | the call's id, unless the backend sends one |
+| all | 'x-grpc-status-original' | the backend's code above 16, to clients that [know none](protocols.md#status) |
+| all | 'access-control-*', 'vary' | for [pages](http-answers.md#cors-pages-of-other-origins) and caches |
+| not to native gRPC | 'x-content-type-options' | 'nosniff' |
 | the same, not for a [Connect GET](connect.md#get) | 'cache-control', 'x-accel-buffering' | 'no-store, no-transform'; 'no' |
 
 `))

@@ -13,7 +13,8 @@ import (
 
 // The WebSockets of bare messages tell the end of a call by their close frame: 1000 is OK,
 // and any other status is 4000 and its code. RFC 6455 §7.4.2 leaves 4000 to 4999 to
-// applications.
+// applications. For some of its own statuses culvert sends a code of RFC 6455 instead:
+// closing in bridge/transport_message.go.
 const (
 	closeOK    = 1000
 	closeError = 4000

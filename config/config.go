@@ -260,8 +260,8 @@ type Limits struct {
 
 	// Memory that culvert may use. 0: GOMEMLIMIT if the environment sets it, else
 	// nine tenths of the container's limit, else no limit. Without GOMEMLIMIT,
-	// this is also the limit of Go's garbage collector. culvert itself takes
-	// 20MiB, and clients may hold 65 % of the rest
+	// this is also the limit of Go's garbage collector. 20MiB of it are for culvert
+	// itself, and clients may hold 65 % of the rest
 	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	Memory Size `key:"memory" is:"size or 0"`
 

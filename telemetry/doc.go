@@ -2,7 +2,7 @@
 // kind of reader:
 //
 //   - [Log] (log.go) writes a line a call, with the attributes that the operator adds
-//     (fields.go), unless it leaves that out (sample.go).
+//     (fields.go), unless it leaves that out (log_sample.go).
 //   - [Metrics] (metrics*.go) counts for Prometheus. families.go is the table of its
 //     metrics, and the page docs/reference/metrics.md is made from that.
 //   - [Traces] (traces*.go) makes spans. traces.go decides what a call gets at its beginning,

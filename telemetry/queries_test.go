@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// queries returns what the dashboard and the alerts ask Prometheus.
+// queries returns what the dashboard, the alerts and the run book's example ask Prometheus.
 func queries(t testing.TB) []string {
 	t.Helper()
 	const folder = "../deploy/grafana/"
@@ -43,7 +43,11 @@ func queries(t testing.TB) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, rule := range strings.Split(string(alerts), "expr: ")[1:] {
+	guide, err := os.ReadFile("../docs/guides/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range slices.Concat(strings.Split(string(alerts), "expr: ")[1:], strings.Split(string(guide), "expr: ")[1:]) {
 		expr, _, _ := strings.Cut(rule, "\n        labels:")
 		expr, _, _ = strings.Cut(expr, "\n        for:")
 		all = append(all, strings.TrimPrefix(expr, "|\n"))

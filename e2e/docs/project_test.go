@@ -208,7 +208,8 @@ func wantPackages(t testing.TB, command string) {
 		t.Fatal(err)
 	}
 	for _, name := range strings.Fields(command)[2:] {
-		if _, used := manifest.Dependencies[name]; !used && name != "@culvert/web" && !strings.HasPrefix(name, "-") {
+		own := name == "@culvert/web" || strings.HasSuffix(name, "/web/culvert-web-0.0.0.tgz")
+		if _, used := manifest.Dependencies[name]; !used && !own && !strings.HasPrefix(name, "-") {
 			t.Errorf("%s: e2e/node/package.json has no %s: nothing here uses it", command, name)
 		}
 	}

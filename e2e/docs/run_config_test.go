@@ -36,6 +36,9 @@ func runYAML(t *testing.T, b block) {
 	if err := os.WriteFile(filepath.Join(dir, "otlp.token"), []byte("Bearer x\n"), 0o600); err != nil { // docs/guides/otlp.md
 		t.Fatal(err)
 	}
+	if err := os.Symlink(filepath.Join(worldDir, "cert.pem"), filepath.Join(dir, "otlp-ca.pem")); err != nil { // likewise
+		t.Fatal(err)
+	}
 	text, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", "proxy.yaml")
 	if err != nil || warns(text) {
 		t.Errorf("culvert validate: %v\n%s", err, text)

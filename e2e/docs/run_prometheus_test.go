@@ -3,14 +3,22 @@ package docs
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
 
 // wantPrometheus has Prometheus' own tool judge a configuration, with the alerts that it
-// names.
+// names, or a file of alerts.
 func wantPrometheus(t *testing.T, b block) {
 	dir := t.TempDir()
+	if strings.Contains(b.text, "groups:\n") {
+		file := writeFile(t, "rules.yaml", b.text)
+		if text, err := output(t, dir, 10*time.Second, "promtool", "check", "rules", file); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+		return
+	}
 	rules, err := os.ReadFile(filepath.Join(root, "deploy", "grafana", "alerts.yaml"))
 	if err != nil {
 		t.Fatal(err)

@@ -41,8 +41,8 @@ func TestScalingQuotesTheBenchmarks(t *testing.T) {
 	}
 }
 
-// TestScalingFollowsTheRule computes the memory limits of docs/guides/scaling.md by the
-// rule and the figures of docs/guides/memory-and-cpu.md.
+// TestScalingFollowsTheRule computes the memory limits of docs/guides/scaling.md, and the table
+// of containers in docs/guides/memory-and-cpu.md, by the rule and the figures of the latter.
 func TestScalingFollowsTheRule(t *testing.T) {
 	rule := readText(t, "docs/guides/memory-and-cpu.md")
 	kib := func(pattern string) float64 {
@@ -71,6 +71,21 @@ func TestScalingFollowsTheRule(t *testing.T) {
 			t.Fatal(err)
 		}
 		return n
+	}
+	containers := regexp.MustCompile(`\| (\d+) MiB \| (\d+) MiB \| ([\d,]+) \| ([\d,]+) \|`).FindAllStringSubmatch(rule, -1)
+	if len(containers) != 3 {
+		t.Fatalf("the table of containers has %d rows: what is looked for has changed", len(containers))
+	}
+	for _, row := range containers {
+		room := (number(row[1])*0.9 - own) * share
+		if want := math.Round(room * 4 / 3); number(row[2]) != want {
+			t.Errorf("a container of %s MiB: the page has %s MiB for clients, want %.0f", row[1], row[2], want)
+		}
+		for i, cost := range []float64{call, costs[1]} {
+			if want := room * 1024 / cost; math.Abs(number(row[3+i])-want) > want*0.02 {
+				t.Errorf("a container of %s MiB: the page has %s calls, want about %.0f", row[1], row[3+i], want)
+			}
+		}
 	}
 	for _, row := range rows {
 		streams := number(row[1])

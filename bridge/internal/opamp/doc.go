@@ -1,7 +1,7 @@
 // Package opamp lets an OpAMP agent that polls over plain HTTP have a call that streams.
 // The call stays open between the polls, and its client is a [Session]: each poll leaves
 // one message there and takes at most one reply along. A [Table] has the sessions of all
-// agents, by the agents' instance ids.
+// agents, by scope, owner (the credentials of the first poll) and the agent's instance id.
 //
 // Begin with table.go, which finds, opens and replaces sessions. state.go has the states of a
 // session's two sides, poll.go what one poll waits for, session.go the side of the call,

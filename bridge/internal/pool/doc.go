@@ -7,9 +7,10 @@
 // that aren't calls. The package makes no further attempts, knows no routes, and doesn't
 // classify how a stream ends.
 //
-// To read it, begin with client.go, the options of grpc-go, and call.go. pool.go has the
+// To read it, begin with client.go, the options of grpc-go, such as the pause after a failed
+// attempt to connect, and call.go. pool.go has the
 // addresses and the state of all, balancer.go what grpc-go calls, conns.go an address with its
-// connections, and places.go the places and the queue for them. opening.go is the wait for a
+// connections, and places.go the places, the queue for them, and the pause after an unused connection. opening.go is the wait for a
 // stream. balance.go chooses an address, and avoids one that has refused a call, growth.go opens and closes further
 // connections, health.go checks them, and state.go shows them to operators. resolve.go has the
 // names, dial.go and tls.go the way to an address, and credentials.go puts a [wire.Conn] on

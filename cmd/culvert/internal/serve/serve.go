@@ -2,6 +2,9 @@
 // its end. It opens what the rooms beside it have: certificates, files, sockets, a log. It
 // reloads the configuration while it runs.
 //
+// To read it, begin with serve.go, which opens everything in order, and run.go, which serves.
+// drain.go has what SIGTERM does, and reload.go what SIGHUP or a changed file does.
+//
 // Each part of the program has a file: ports (what it listens on), observers (what sees its
 // calls), reloader (which configuration runs), announcer (what the backends have), memory
 // and releaser (what it may use, and gives back), and the watchdog of systemd. A program has
