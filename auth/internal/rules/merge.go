@@ -7,9 +7,24 @@ import (
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
 
+// choose returns which of several credentials counts, of which any would do: those from a place
+// of the list on. -1: none is valid. See Need.
+func choose(said []Said, from int) int {
+	chosen := -1
+	for i, s := range said {
+		switch {
+		case i < from || s.finding() != Valid:
+		case s.OfCall:
+			return i
+		case chosen < 0:
+			chosen = i
+		}
+	}
+	return chosen
+}
+
 // merge returns the identity of what the first ways said, all of them valid, and of the chosen
-// one (-1: none). It also returns which of them names the subject: the first. Of several valid
-// credentials of which any would do, only the chosen one counts.
+// one (-1: none). It also returns which of them names the subject: the first.
 func merge(said []Said, all, chosen int) (id *identity.Identity, way int) {
 	if all == 0 {
 		return said[chosen].Identity, chosen

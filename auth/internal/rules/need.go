@@ -11,6 +11,11 @@ import (
 // A Need says which credentials calls need. If AllOf and AnyOf are both empty, any of the Ways
 // will do. If both are set, a call needs all of the one and any of the other. Without Ways,
 // calls need none.
+//
+// The first of AllOf names the subject, and its identity has what all of them prove. Of AnyOf
+// one counts: the first whose credential is the call's own, or else the first whose credential
+// came with the connection. So a user's token isn't lost behind the certificate of the proxy
+// that sends it, in whatever order they are listed.
 type Need struct {
 	Ways          []string // the names of all ways to authenticate
 	AllOf, AnyOf  []string // names of Ways
@@ -113,6 +118,7 @@ const (
 // Said is what one way said of a call.
 type Said struct {
 	Finding  Finding
+	OfCall   bool               // the call itself has the credential; false: it came with the connection
 	Identity *identity.Identity // if Valid
 	Refusal  *identity.Refusal  // if Invalid or Unavailable; nil: a text that says little
 }
@@ -144,7 +150,7 @@ type Verdict struct {
 	Refusal  *identity.Refusal  // nil: it has them
 	Identity *identity.Identity // nil: the caller proved nothing, or not enough
 	Public   bool               // it needs none
-	Way      string             // whose finding decided: the one that names the subject, or that refuses. "": none
+	Way      string             // whose finding decided: it names the subject, or refuses. "": none
 }
 
 // Judge makes a verdict of what the ways said, in the order of Ways.
@@ -162,7 +168,7 @@ func (r *Requirement) Judge(method string, said []Said) Verdict {
 	if len(said) != len(r.ways) {
 		panic("BUG: a way to authenticate said nothing")
 	}
-	unavailable, valid, lacks, chosen := -1, 0, -1, -1
+	unavailable, valid, lacks := -1, 0, -1
 	for i := range said {
 		switch said[i].finding() {
 		case Invalid:
@@ -173,15 +179,13 @@ func (r *Requirement) Judge(method string, said []Said) Verdict {
 			}
 		case Valid:
 			valid++
-			if chosen < 0 && i >= r.all {
-				chosen = i
-			}
 		case Absent:
 			if lacks < 0 && i < r.all {
 				lacks = i
 			}
 		}
 	}
+	chosen := choose(said, r.all)
 	if chosen < 0 && lacks < 0 && r.all < len(r.ways) {
 		lacks = r.all
 	}

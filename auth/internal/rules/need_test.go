@@ -179,6 +179,39 @@ func TestOrderOfAllOfAndAnyOf(t *testing.T) {
 	}
 }
 
+// split returns the letters, or nil.
+func split(letters string) []string { return strings.Split(letters, "")[:len(letters)] }
+
+// TestCredentialOfTheCallCountsFirst: of any_of, a valid credential of the call counts before
+// one of the connection. Of all_of, the list decides.
+func TestCredentialOfTheCallCountsFirst(t *testing.T) {
+	ways := []string{"a", "b", "c"}
+	for _, c := range []struct{ said, ofCall, all, any, want string }{
+		{"vvv", "", "", "abc", "a"},
+		{"vvv", "b", "", "abc", "b"},
+		{"vvv", "c", "", "abc", "c"},
+		{"vvv", "bc", "", "abc", "b"},
+		{"vvv", "abc", "", "abc", "a"},
+		{"v-v", "b", "", "abc", "a"}, // it is absent
+		{"vvv", "b", "abc", "", "a"},
+		{"vvv", "c", "a", "bc", "a"},
+	} {
+		r := requirement(t, Need{Ways: ways, AllOf: split(c.all), AnyOf: split(c.any)})
+		said := saying(c.said, ways)
+		for i := range said {
+			said[i].OfCall = strings.Contains(c.ofCall, ways[i])
+		}
+		v := r.Judge(otherMethod, said)
+		if v.Refusal != nil || v.Way != c.want || v.Identity.Subject != c.want {
+			t.Errorf("%+v: got %q, %+v, %v", c, v.Way, v.Identity, v.Refusal)
+			continue
+		}
+		if c.all == "a" && !slices.Equal(v.Identity.Scopes, []string{"a", "c"}) {
+			t.Errorf("%+v: got the scopes %q, want those of a and c", c, v.Identity.Scopes)
+		}
+	}
+}
+
 // TestMistakesOfWays: a way that breaks its promise refuses the call.
 func TestMistakesOfWays(t *testing.T) {
 	r := requirement(t, Need{Ways: []string{"a"}, PublicMethods: []string{"*/*"}})
