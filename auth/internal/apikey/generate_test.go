@@ -1,6 +1,8 @@
 package apikey
 
 import (
+	"bytes"
+	"encoding/binary"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,6 +59,33 @@ func TestGenerateRefusesWhatNoLineCanHave(t *testing.T) {
 	} {
 		if key, line, err := Generate(c.name, c.scopes, c.expires); err == nil || key != "" || line != "" || strings.HasPrefix(err.Error(), "line") {
 			t.Errorf("%+v: got %q, %v, want an error", c, line, err)
+		}
+	}
+}
+
+// TestKeyHasOneSpelling: neither the spare bits of the last character nor line breaks, which
+// decoders skip, make another key of the same checksum. An id gets into the log.
+func TestKeyHasOneSpelling(t *testing.T) {
+	forge := func(id string, random byte) string {
+		secret := bytes.Repeat([]byte{random}, randomBytes)
+		secret = binary.BigEndian.AppendUint32(secret, checksum(keyPrefix+id, secret))
+		return keyPrefix + id + "_" + secretEncoding.EncodeToString(secret)
+	}
+	whole := forge("abcdefgh", 7)
+	if id, ok := idOf(whole); !ok || id != "abcdefgh" {
+		t.Fatalf("%q: %q, %v", whole, id, ok)
+	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := strings.IndexByte(alphabet, whole[keyLength-1])
+	for spare := 1; spare < 4; spare++ {
+		other := whole[:keyLength-1] + alphabet[last+spare:last+spare+1]
+		if id, ok := idOf(other); ok {
+			t.Errorf("%q has the id %q, too", other, id)
+		}
+	}
+	for _, id := range []string{"abcdefg\n", "ab\r\ncdef", "\nabcdefg", "ABCDEFGH", "abcdefg1", "abcdefg="} {
+		if got, ok := idOf(forge(id, 7)); ok {
+			t.Errorf("the id %q is taken for %q", id, got)
 		}
 	}
 }

@@ -39,16 +39,14 @@ func parseIdentity(text string) (identityPattern, error) {
 	}
 }
 
-// matches reports whether the call has an identity that the pattern matches. One without a
-// subject is matched by "*" alone.
+// matches reports whether the call has an identity that the pattern matches. Only "*" matches
+// one without a subject.
 func (p *identityPattern) matches(f *Facts) bool {
 	switch {
 	case f.nobody():
 		return false
 	case p.kind == anyText:
 		return true
-	case f.Identity.Subject == "":
-		return false
 	case p.kind == exactText:
 		return p.text.prefix == f.Identity.Subject
 	default:

@@ -80,6 +80,7 @@ func TestMethodPatterns(t *testing.T) {
 		"/acme.Admin/Drop": {"/acme.Admin/Drop": true},
 		"acme.Admin/*":     {"/acme.Admin/Drop": true, "/acme.AdminX/Drop": false, "/acme.Admi": false},
 		"acme.*/*":         {"/acme.Admin/Drop": true, "/acme.v1.Admin/Drop": true, "/other.Admin/Drop": false},
+		"*/Get":            {"/acme.Admin/Get": true, "/acme.Admin/GetAll": false, "/acme.Admin/get": false},
 		"*/Get*":           {"/acme.Admin/GetAll": true, "/acme.Admin/Get": true, "/acme.Get/Drop": false},
 		"acme.*/Get?":      {"/acme.A/GetX": true, "/acme.A/Get": false, "/acme.A/GetXY": false},
 		"*/*":              {"/acme.Admin/Drop": true, "": true},
