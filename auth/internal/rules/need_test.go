@@ -318,7 +318,7 @@ func TestMergedIdentity(t *testing.T) {
 		if v.Refusal != nil || !reflect.DeepEqual(*v.Identity, c.want) || v.Way != r.Ways()[0] {
 			t.Errorf("%s: got %q, %+v, %v, want %+v", c.name, v.Way, v.Identity, v.Refusal, c.want)
 		}
-		if !reflect.DeepEqual(before, []identity.Identity{*cert, *user, *key}) || spare[2] != "" {
+		if !reflect.DeepEqual(before, []identity.Identity{*cert, *user, *key}) || len(cert.Metadata) != 1 || spare[2] != "" {
 			t.Errorf("%s: the identities that others share changed", c.name)
 		}
 	}
