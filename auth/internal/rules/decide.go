@@ -1,0 +1,111 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
+)
+
+// Facts are what rules judge a call by.
+type Facts struct {
+	Identity *identity.Identity // nil: the caller proved nothing
+	Public   bool               // the call needs no credential: Verdict.Public
+	Method   string             // "/package.Service/Method"
+	Origin   string             // as the gate has it; "": no page calls
+	Route    string             // the route's name; "": it has none
+}
+
+// kind returns the kind of the caller.
+func (f *Facts) kind() identity.Kind { return identity.KindOf(f.Identity) }
+
+func (f *Facts) issuer() string {
+	if f.Identity == nil {
+		return ""
+	}
+	return f.Identity.Issuer
+}
+
+// nobody reports whether the caller has no identity. One of an unknown kind counts as none, so
+// that a mistake in another package lets nobody in.
+func (f *Facts) nobody() bool { return kindSetOf(f.kind())&everyIdentity == 0 }
+
+// What decided a call if no rule did. No rule has such a name.
+const (
+	NoRuleAllows = "no rule allows"              // there are allow rules, and none matches
+	NoIdentity   = "no identity"                 // the caller proved nothing, and the call isn't public
+	PublicMethod = "public method"               // no rule denies it
+	NoAllowRules = "no rule denies, none allows" // each identity is allowed
+)
+
+// A Decision says whether a call is allowed.
+type Decision struct {
+	Allowed bool
+	Rule    string // the name of the rule that decided, or one of the texts above
+}
+
+// Decide decides on a call. It allocates nothing.
+func (s *Set) Decide(f *Facts) Decision {
+	if r := first(s.denies, f); r != nil {
+		return Decision{false, r.name}
+	}
+	if r := first(s.allow, f); r != nil {
+		return Decision{true, r.name}
+	}
+	return s.unmatched(f)
+}
+
+// unmatched decides on a call that no rule matches. A public method needs no allow rule: its
+// callers have nothing that a rule could name.
+func (s *Set) unmatched(f *Facts) Decision {
+	switch {
+	case f.Public:
+		return Decision{true, PublicMethod}
+	case f.nobody():
+		return Decision{false, NoIdentity}
+	case len(s.allow) > 0:
+		return Decision{false, NoRuleAllows}
+	default:
+		return Decision{true, NoAllowRules}
+	}
+}
+
+// first returns the first rule that matches, or nil.
+func first(rules []*rule, f *Facts) *rule {
+	for _, r := range rules {
+		if r.matches(f) {
+			return r
+		}
+	}
+	return nil
+}
+
+func (r *rule) matches(f *Facts) bool {
+	for i := range r.conditions {
+		if _, ok := r.conditions[i].find(f); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// Refusal returns the refusal of a call, or nil if it is allowed. The client isn't told which
+// rule it was: that would tell which identities are worth stealing.
+func (d Decision) Refusal() *identity.Refusal {
+	switch {
+	case d.Allowed:
+		return nil
+	case d.Rule == NoIdentity:
+		return &identity.Refusal{Reason: identity.BadCredential, Text: noCredential, Cause: errors.New("no allow rule has the kind none")}
+	case d.Rule == NoRuleAllows:
+		return &identity.Refusal{Reason: identity.NotPermitted, Text: notPermitted, Cause: errors.New("no rule allows it")}
+	default:
+		return &identity.Refusal{Reason: identity.NotPermitted, Text: notPermitted, Cause: fmt.Errorf("the rule %q denies it", d.Rule)}
+	}
+}
+
+// Texts for clients.
+const (
+	noCredential = "the call has no credential: send one"
+	notPermitted = "this call isn't permitted: ask the operator of this server"
+)
