@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -19,8 +20,8 @@ import (
 // An Authenticator identifies the caller of each call. Its method is called
 // concurrently.
 type Authenticator interface {
-	// Authenticate returns the identity of the caller, or an error that refuses the
-	// call.
+	// Authenticate returns the identity of the caller, which is nil if there is none, or an
+	// error that refuses the call.
 	//
 	// The context ends at the call's deadline, when the client goes away, and when the
 	// server shuts down. Authenticate must return then: culvert waits for it. The call
@@ -48,29 +49,44 @@ type Authenticator interface {
 	// checked and counts towards no limit, unless Authenticate changes it.
 	//
 	// An error that has a gRPC status (status.Error) gives the client its code and its
-	// message. With the code PERMISSION_DENIED the reason is PERMISSION_DENIED, else
-	// UNAUTHENTICATED. Details of the status don't cross. Any other error ends the call
-	// UNAUTHENTICATED, and its text goes to the log only. A panic ends the call
-	// INTERNAL.
-	Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error)
+	// message. With the code PERMISSION_DENIED the reason is PERMISSION_DENIED, with
+	// UNAVAILABLE it is AUTH_UNAVAILABLE, else UNAUTHENTICATED. Details of the status don't
+	// cross. Any other error ends the call UNAUTHENTICATED, and its text goes to the log
+	// only. A panic ends the call INTERNAL.
+	Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (*Identity, error)
 }
 
 // askWho asks the Authenticator of a call. The error is a fault.
-func askWho(ctx context.Context, c *call) (id Identity, err error) {
+func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
 	id, err = c.s.cfg.Authenticator.Authenticate(ctx, c.Method, c.peer, c.Metadata)
 	if err != nil {
-		return Identity{}, unauthenticated(err)
+		return nil, unauthenticated(err)
 	}
 	for name, values := range unsendable(c.Metadata) {
 		if was, ok := observers[name]; !ok || !slices.Equal(was, values) {
-			return Identity{}, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
+			return nil, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
 	}
 	if size := headers.Size(c.Metadata); size > before && size-c.observed > c.headers.Bytes {
-		return Identity{}, headers.TooLarge("request", size-c.observed, c.headers)
+		return nil, headers.TooLarge("request", size-c.observed, c.headers)
 	}
 	return id, nil
+}
+
+// errExpired ends a call that outlives its caller's identity.
+var errExpired = report.New(report.ReasonTokenExpired, "the credential of this call has expired: call again with a new one")
+
+// holdUntil has the registry end the call once the caller's identity doesn't hold any more.
+func (c *call) holdUntil(expires time.Time) error {
+	switch {
+	case expires.IsZero():
+	case !time.Now().Before(expires):
+		return report.New(report.ReasonUnauthenticated, "the credential has expired")
+	default:
+		c.expires.Store(expires.UnixMilli())
+	}
+	return nil
 }
 
 // unsendable returns the part of the metadata that culvert can't send to the backend,
@@ -103,8 +119,11 @@ func unauthenticated(err error) *report.Fault {
 	if st.Message() != "" {
 		f.Text = st.Message()
 	}
-	if f.Code == codes.PermissionDenied {
+	switch f.Code { //nolint:exhaustive // the others stand for bad credentials
+	case codes.PermissionDenied:
 		f.Reason = report.ReasonPermissionDenied
+	case codes.Unavailable:
+		f.Reason, f.Sent = report.ReasonAuthUnavailable, report.SentNo
 	}
 	return f
 }

@@ -54,9 +54,9 @@ func TestAuthenticatorIsNotBlamedForTheObserver(t *testing.T) {
 		})
 		s := newServer(t, Config{
 			Backend: Backend{Target: backend}, Observer: adder{newObserver(), c.adds}, Limits: Limits{HeaderBytes: limit},
-			Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (Identity, error) {
+			Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (*Identity, error) {
 				c.authenticate(md)
-				return Identity{Name: "alice"}, nil
+				return &Identity{Name: "alice"}, nil
 			}),
 		})
 		err := unary(within(t, patience), dial(t, serve(t, s)), testMethod)

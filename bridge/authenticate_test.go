@@ -26,25 +26,25 @@ import (
 )
 
 // An authenticator is an Authenticator that is one function.
-type authenticator func(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error)
+type authenticator func(ctx context.Context, method string, p Peer, md metadata.MD) (*Identity, error)
 
-func (a authenticator) Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error) {
+func (a authenticator) Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (*Identity, error) {
 	return a(ctx, method, p, md)
 }
 
 // byToken knows the clients whose bearer token is "token-" and a name. It gives
 // the backend the name in place of the token.
-func byToken(_ context.Context, method string, p Peer, md metadata.MD) (Identity, error) {
+func byToken(_ context.Context, method string, p Peer, md metadata.MD) (*Identity, error) {
 	name, ok := strings.CutPrefix(strings.Join(md["authorization"], ","), "Bearer token-")
 	if !ok {
-		return Identity{}, status.Error(codes.Unauthenticated, "want a bearer token")
+		return nil, status.Error(codes.Unauthenticated, "want a bearer token")
 	}
 	if name == "mallory" {
-		return Identity{}, status.Errorf(codes.PermissionDenied, "%s may not call %s by %s", name, method, p.Transport)
+		return nil, status.Errorf(codes.PermissionDenied, "%s may not call %s by %s", name, method, p.Transport)
 	}
 	delete(md, "authorization")
 	md["x-user"] = []string{name}
-	return Identity{Name: name}, nil
+	return &Identity{Name: name}, nil
 }
 
 // TestAuthenticatorSaysWhoCalls over each client protocol. The Observer gets the
@@ -114,7 +114,7 @@ func TestRefusalsOfAnAuthenticator(t *testing.T) {
 		"a status":                   {status.Error(codes.Unauthenticated, "expired"), codes.Unauthenticated, report.ReasonUnauthenticated, "expired", ""},
 		"a status with details":      {detailed.Err(), codes.Unauthenticated, report.ReasonUnauthenticated, "expired", ""},
 		"a wrapped status":           {fmt.Errorf("secret: %w", status.Error(codes.PermissionDenied, "not you")), codes.PermissionDenied, report.ReasonPermissionDenied, "not you", ""},
-		"a status of a key server":   {status.Error(codes.Unavailable, "the key server is away"), codes.Unavailable, report.ReasonUnauthenticated, "the key server is away", "no"},
+		"a status of a key server":   {status.Error(codes.Unavailable, "the key server is away"), codes.Unavailable, report.ReasonAuthUnavailable, "the key server is away", "no"},
 		"a status without a message": {status.Error(codes.PermissionDenied, ""), codes.PermissionDenied, report.ReasonPermissionDenied, unsaid, ""},
 		"a status that is OK":        {okError{}, codes.Unauthenticated, report.ReasonUnauthenticated, unsaid, ""},
 		"any error":                  {errors.New("dial 10.0.0.7:443: secret"), codes.Unauthenticated, report.ReasonUnauthenticated, unsaid, ""},
@@ -125,8 +125,8 @@ func TestRefusalsOfAnAuthenticator(t *testing.T) {
 			t.Errorf("%s: the call reached the backend", name)
 			return nil
 		})
-		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
-			return Identity{Name: "nobody"}, c.err
+		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) {
+			return &Identity{Name: "nobody"}, c.err
 		})})
 		st := status.Convert(unary(within(t, patience), dial(t, serve(t, s)), testMethod))
 		info := errorInfo(t, st)
@@ -164,10 +164,10 @@ func TestAuthenticatorEndsWithTheCall(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				obs := newObserver()
 				asked := make(chan struct{})
-				s := newServer(t, Config{Backend: nowhere, Observer: obs, Authenticator: authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (Identity, error) {
+				s := newServer(t, Config{Backend: nowhere, Observer: obs, Authenticator: authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (*Identity, error) {
 					close(asked)
 					<-ctx.Done()
-					return Identity{Name: "late"}, err
+					return &Identity{Name: "late"}, err
 				})})
 				d := newChannelDown(t)
 				call := newCallOf(s)
@@ -218,9 +218,9 @@ func TestMetadataOfAnAuthenticator(t *testing.T) {
 			called <- md
 			return echo(ss)
 		})
-		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (Identity, error) {
+		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (*Identity, error) {
 			maps.Copy(md, c.set)
-			return Identity{Name: "alice"}, nil
+			return &Identity{Name: "alice"}, nil
 		})})
 		err := unary(metadata.AppendToOutgoingContext(within(t, patience), "x-large", c.sent), dial(t, serve(t, s)), testMethod)
 		info := await(t, name+": the call's end", obs.ended)
@@ -256,10 +256,10 @@ func TestAuthenticatorOfASocketsClient(t *testing.T) {
 		"behind a request of no message": {"\x01"},
 	} {
 		obs, asked := newObserver(), make(chan struct{})
-		s := newServer(t, Config{Backend: nowhere, Observer: obs, Authenticator: authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (Identity, error) {
+		s := newServer(t, Config{Backend: nowhere, Observer: obs, Authenticator: authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (*Identity, error) {
 			close(asked)
 			<-ctx.Done()
-			return Identity{}, nil
+			return nil, nil
 		})})
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", serve(t, s))
 		if err != nil {
@@ -296,11 +296,11 @@ func TestMessagesReadEarly(t *testing.T) {
 					close(came)
 					return nil
 				})
-				s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
+				s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) {
 					if late {
 						<-sent
 					}
-					return Identity{}, refusal
+					return nil, refusal
 				})})
 				pool := &parts.CountingPool{BufferPool: s.account.Pool}
 				s.account.Pool = pool
@@ -351,11 +351,11 @@ func TestMessagesReadEarly(t *testing.T) {
 // the panic, the log does, and the next call passes.
 func TestAuthenticatorThatPanics(t *testing.T) {
 	obs := newObserver()
-	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (Identity, error) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (*Identity, error) {
 		if len(md["x-panic"]) > 0 {
 			panic("out of tokens")
 		}
-		return Identity{}, nil
+		return nil, nil
 	})})
 	cc := dial(t, serve(t, s))
 	st := status.Convert(unary(metadata.AppendToOutgoingContext(within(t, patience), "x-panic", "1"), cc, testMethod))

@@ -3,6 +3,7 @@ package bridge
 import (
 	"crypto/tls"
 	"net"
+	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 	"github.com/culvert-grpc/culvert/bridge/internal/quota"
@@ -31,13 +32,17 @@ type Peer struct {
 	TLS       *tls.ConnectionState // nil: the connection is plaintext
 	Client    *report.ClientNames  // from its certificate; nil: it showed none, or none that was verified
 	Transport string               // the transport's name, as in logs: "grpc-web"
-	Identity  Identity             // as Config.Authenticator returned it
+	Identity  *Identity            // as Config.Authenticator returned it; nil: none
 }
 
-// An Identity is the caller's identity, as an Authenticator returns it. The zero value
-// means no identity.
+// An Identity is the caller's identity, as an Authenticator returns it. It doesn't change, so
+// calls may share one.
 type Identity struct {
 	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
+
+	// Expires is when the identity stops holding, by the system's clock. A call that runs on
+	// ends UNAUTHENTICATED (TOKEN_EXPIRED) within a second of it. The zero value is never.
+	Expires time.Time
 }
 
 // trusts reports whether what the request for a call says of the caller counts. A trusted proxy

@@ -25,12 +25,12 @@ import (
 // An asked is an Authenticator that returns what it is told to, or at the context's end.
 type asked chan error
 
-func (a asked) Authenticate(ctx context.Context, _ string, _ Peer, _ metadata.MD) (Identity, error) {
+func (a asked) Authenticate(ctx context.Context, _ string, _ Peer, _ metadata.MD) (*Identity, error) {
 	select {
 	case err := <-a:
-		return Identity{}, err
+		return nil, err
 	case <-ctx.Done():
-		return Identity{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 

@@ -94,15 +94,15 @@ type users map[string]string
 
 // Authenticate tells the backend the user's name. It replaces what the client says of
 // that.
-func (u users) Authenticate(_ context.Context, _ string, _ bridge.Peer, md metadata.MD) (bridge.Identity, error) {
+func (u users) Authenticate(_ context.Context, _ string, _ bridge.Peer, md metadata.MD) (*bridge.Identity, error) {
 	token, _ := strings.CutPrefix(strings.Join(md.Get("authorization"), ""), "Bearer ")
 	name, ok := u[token]
 	if !ok {
-		return bridge.Identity{}, status.Error(codes.Unauthenticated, "want a bearer token")
+		return nil, status.Error(codes.Unauthenticated, "want a bearer token")
 	}
 	md.Delete("authorization")
 	md.Set("x-user", name)
-	return bridge.Identity{Name: name}, nil
+	return &bridge.Identity{Name: name}, nil
 }
 
 // An Authenticator refuses calls before the backend sees them.

@@ -42,8 +42,8 @@ func TestOpenCallsSayWhatIsKnown(t *testing.T) {
 	s := newServer(t, Config{
 		Backends: []NamedBackend{{Name: "orders", Backend: Backend{Target: startBackend(t, echo)}}},
 		Routes:   []Route{{Name: "tests", Match: report.Match{Methods: []string{"test.Service/*"}}, Backend: "orders"}},
-		Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
-			return Identity{Name: "alice"}, nil
+		Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) {
+			return &Identity{Name: "alice"}, nil
 		}),
 	})
 	near := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "near"})
@@ -308,8 +308,8 @@ func TestNamesAreReadBesideTheCall(t *testing.T) {
 	s := newServer(t, Config{
 		Backends: []NamedBackend{{Name: "orders", Backend: Backend{Target: startBackend(t, echo)}}},
 		Routes:   []Route{{Name: "tests", Match: report.Match{Methods: []string{"test.Service/*"}, Metadata: []report.Condition{{Name: "x-a", Value: "1"}}}, Backend: "orders"}, {Name: "rest", Match: report.Match{Methods: []string{"test.Service/*"}}, Backend: "orders"}},
-		Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
-			return Identity{Name: "alice"}, nil
+		Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) {
+			return &Identity{Name: "alice"}, nil
 		}),
 	})
 	addr := serve(t, s)

@@ -169,7 +169,7 @@ func (h badHandler) WithAttrs([]slog.Attr) slog.Handler { panic("no attributes")
 type panickyAuthenticator struct{}
 
 // Authenticate implements Authenticator.
-func (panickyAuthenticator) Authenticate(context.Context, string, Peer, metadata.MD) (Identity, error) {
+func (panickyAuthenticator) Authenticate(context.Context, string, Peer, metadata.MD) (*Identity, error) {
 	panic("no identity")
 }
 

@@ -37,6 +37,8 @@ func TestReasons(t *testing.T) {
 		"PERMISSION_DENIED":    {codes.PermissionDenied, 403},
 		"BAD_REQUEST":          {codes.InvalidArgument, 400},
 		"UNSUPPORTED_ENCODING": {codes.Unimplemented, 415},
+		"TOKEN_EXPIRED":        {codes.Unauthenticated, 401},
+		"AUTH_UNAVAILABLE":     {codes.Unavailable, 503},
 		"REQUEST_TOO_LARGE":    {codes.ResourceExhausted, 413},
 		"RESPONSE_TOO_LARGE":   {codes.ResourceExhausted, 502},
 		"METADATA_TOO_LARGE":   {codes.ResourceExhausted, 431},

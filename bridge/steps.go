@@ -208,9 +208,12 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if id == nil {
+		return nil
+	}
 	c.peer.Identity = id
 	c.name(func(i *report.CallInfo) { i.Identity = id.Name })
-	return nil
+	return c.holdUntil(id.Expires)
 }
 
 // tellBegan tells the Observer of the call, once. It returns a panic of the Observer.

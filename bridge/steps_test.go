@@ -39,8 +39,8 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 		"admit": {keep, func(s *Server, _ *channelDown, _ *call) { s.refusing.Store(true) }, report.ReasonDraining, ""},
 		"read":  {keep, func(_ *Server, d *channelDown, _ *call) { d.refused = report.New(report.ReasonBadRequest, "spoiled") }, report.ReasonBadRequest, ""},
 		"authenticate": {func(cfg *Config) {
-			cfg.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
-				return Identity{}, errors.New("spoiled")
+			cfg.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) {
+				return nil, errors.New("spoiled")
 			})
 		}, leave, report.ReasonUnauthenticated, "spoiled"},
 		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute, ""},

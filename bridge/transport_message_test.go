@@ -248,9 +248,9 @@ func TestBareGoodbyeBeforeTheAnswer(t *testing.T) {
 	left, obs := make(chan struct{}), newObserver()
 	_, address := serveChat(t, parts.Echo, func(c *Config) {
 		c.Observer = obs
-		c.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
+		c.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) {
 			<-left
-			return Identity{}, nil
+			return nil, nil
 		})
 	})
 	ws := dialMessages(t, address, "/ws/chat", nil)

@@ -67,8 +67,8 @@ type sessionPoll struct {
 // Open implements opener: it does all that the poll is for.
 func (p *sessionPoll) Open() error {
 	c := p.call
-	if c.peer.Identity.Name != "" {
-		p.owner = opamp.NewOwner("identity", c.peer.Identity.Name)
+	if id := c.peer.Identity; id != nil && id.Name != "" {
+		p.owner = opamp.NewOwner("identity", id.Name)
 	}
 	m, held := p.first, p.call.s.account.NewEntry()
 	p.first, p.ahead = nil, false

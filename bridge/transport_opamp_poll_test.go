@@ -41,11 +41,11 @@ func TestPollsOfASession(t *testing.T) {
 		began <- md
 		return parts.Echo(ss)
 	}, func(c *Config) {
-		c.Authenticator = authenticator(func(_ context.Context, method string, _ Peer, md metadata.MD) (Identity, error) {
+		c.Authenticator = authenticator(func(_ context.Context, method string, _ Peer, md metadata.MD) (*Identity, error) {
 			asked <- method
 			md["x-agent"] = md["authorization"]
 			delete(md, "authorization")
-			return Identity{Name: "agent"}, nil
+			return &Identity{Name: "agent"}, nil
 		})
 	})
 	for i := range 3 {

@@ -189,8 +189,8 @@ func TestAgentIsRefusedBeforeTheUpgrade(t *testing.T) {
 	}{
 		{"draining", nil, func(s *Server) { s.refusing.Store(true) }, 503, report.ReasonDraining},
 		{"nobody", func(c *Config) {
-			c.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
-				return Identity{}, status.Error(codes.Unauthenticated, "who are you?")
+			c.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) {
+				return nil, status.Error(codes.Unauthenticated, "who are you?")
 			})
 		}, nil, 401, report.ReasonUnauthenticated},
 		{"everybody's limit", func(c *Config) { c.Limits.Calls = 1 }, nil, 503, report.ReasonLimitExceeded},
@@ -216,10 +216,10 @@ func TestAgentLeavesBeforeTheUpgrade(t *testing.T) {
 	asked, obs := make(chan struct{}), newObserver()
 	_, address := serveAgents(t, parts.Echo, func(c *Config) {
 		c.Observer = obs
-		c.Authenticator = authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (Identity, error) {
+		c.Authenticator = authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (*Identity, error) {
 			close(asked)
 			<-ctx.Done()
-			return Identity{}, ctx.Err()
+			return nil, ctx.Err()
 		})
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -85,9 +85,9 @@ func (o panickerOfCall) Ended(c *report.CallInfo) {
 }
 
 // Authenticate implements bridge.Authenticator.
-func (p *panicker) Authenticate(context.Context, string, bridge.Peer, metadata.MD) (bridge.Identity, error) {
+func (p *panicker) Authenticate(context.Context, string, bridge.Peer, metadata.MD) (*bridge.Identity, error) {
 	p.reach("Authenticate")
-	return bridge.Identity{}, nil
+	return nil, nil
 }
 
 // install puts the panicker in the place of an embedder's parts.

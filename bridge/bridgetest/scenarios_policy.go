@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ var policyScenarios = []scenario{
 	{"limits that are tried out", 0, triedLimits},
 	{"limit on idle time", 0, timeLimit(report.ReasonIdleTimeout, func(c *bridge.Config) { c.Limits.IdleTimeout = 150 * time.Millisecond })},
 	{"limit on age", 0, timeLimit(report.ReasonMaxAge, func(c *bridge.Config) { c.Limits.MaxAge = 150 * time.Millisecond })},
+	{"an identity that expires", 0, identityExpires},
+	{"an identity that has expired", 0, identityHasExpired},
 	{"limit on a slow consumer", streamedReplies, slowConsumerLimit},
 	{"limit on a slow sender", halfMessages, slowSenderLimit},
 	{"transports of a listener", 0, listenerTransports},
@@ -226,6 +229,29 @@ func triedLimits(t *trial) {
 }
 
 // timeLimit: a call that takes too long ends with the reason, at both ends.
+// A passport identifies every caller, for a time.
+type passport struct{ holds time.Duration }
+
+// Authenticate implements bridge.Authenticator.
+func (p passport) Authenticate(context.Context, string, bridge.Peer, metadata.MD) (*bridge.Identity, error) {
+	return &bridge.Identity{Name: "alice", Expires: time.Now().Add(p.holds)}, nil
+}
+
+func identityExpires(t *trial) {
+	t.serve(trickle(nil), func(c *bridge.Config) { c.Authenticator = passport{time.Second} })
+	r := t.unary(call{}, hello)
+	t.wantCulvert(r, codes.Unauthenticated, report.ReasonTokenExpired)
+	t.wantCancelled(t.nextCall(), goneIsSeen, false)
+}
+
+func identityHasExpired(t *trial) {
+	t.serve(trickle(nil), func(c *bridge.Config) { c.Authenticator = passport{-time.Second} })
+	t.wantCulvert(t.unary(call{}, hello), codes.Unauthenticated, report.ReasonUnauthenticated)
+	if n := len(t.backend.seen()); n != 0 {
+		t.Errorf("%d calls reached the backend", n)
+	}
+}
+
 func timeLimit(reason report.Reason, configure func(*bridge.Config)) func(*trial) {
 	return func(t *trial) {
 		t.serve(trickle(nil), configure)

@@ -16,6 +16,8 @@ const (
 	ReasonOriginDenied        Reason = "ORIGIN_DENIED"
 	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"
 	ReasonPermissionDenied    Reason = "PERMISSION_DENIED"
+	ReasonTokenExpired        Reason = "TOKEN_EXPIRED"
+	ReasonAuthUnavailable     Reason = "AUTH_UNAVAILABLE"
 	ReasonBadRequest          Reason = "BAD_REQUEST"
 	ReasonUnsupportedEncoding Reason = "UNSUPPORTED_ENCODING"
 	ReasonRequestTooLarge     Reason = "REQUEST_TOO_LARGE"
@@ -62,6 +64,8 @@ var reasons = []ReasonInfo{
 	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with " + ToSet(KeyOrigins, "")},
 	{ReasonUnauthenticated, codes.Unauthenticated, 401, "the call can't be authenticated", "send valid credentials; the message says what is wrong with them"},
 	{ReasonPermissionDenied, codes.PermissionDenied, 403, "the client is authenticated, but may not make this call", "get the permission, or use other credentials"},
+	{ReasonTokenExpired, codes.Unauthenticated, 401, "the credential of a running call expired", "call again with a new credential"},
+	{ReasonAuthUnavailable, codes.Unavailable, 503, "whoever judges credentials doesn't answer", "try again; the log has the cause under this call id"},
 	{ReasonBadRequest, codes.InvalidArgument, 400, "the client's request is malformed", "fix the client; the message says which byte or field is wrong"},
 	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages use a compression that culvert doesn't support, or are JSON that it can't convert", "use gzip or no compression; send protobuf, or give culvert the descriptors: turn on server reflection at the backend, or set " + Named(KeyDescriptors)},
 	{ReasonRequestTooLarge, codes.ResourceExhausted, 413, "a request message is over the limit", "send smaller messages or raise " + Named(KeyMessageBytes)},

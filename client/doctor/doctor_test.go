@@ -154,11 +154,11 @@ func TestLimitedCalls(t *testing.T) {
 // An authenticator lets calls pass by their metadata.
 type authenticator func(metadata.MD) bool
 
-func (a authenticator) Authenticate(_ context.Context, _ string, _ bridge.Peer, md metadata.MD) (bridge.Identity, error) {
+func (a authenticator) Authenticate(_ context.Context, _ string, _ bridge.Peer, md metadata.MD) (*bridge.Identity, error) {
 	if a(md) {
-		return bridge.Identity{}, nil
+		return nil, nil
 	}
-	return bridge.Identity{}, status.Error(codes.Unauthenticated, "who are you?")
+	return nil, status.Error(codes.Unauthenticated, "who are you?")
 }
 
 // TestCredentials: a header is sent only where somebody has verified the edge, and no report

@@ -157,16 +157,16 @@ func noWords(_, _ string, _ bool) string { return "" }
 // tokens adds a token to calls that have none.
 type tokens func(context.Context) (string, error)
 
-func (t tokens) Authenticate(ctx context.Context, _ string, _ bridge.Peer, md metadata.MD) (bridge.Identity, error) {
+func (t tokens) Authenticate(ctx context.Context, _ string, _ bridge.Peer, md metadata.MD) (*bridge.Identity, error) {
 	if len(md["authorization"]) > 0 {
-		return bridge.Identity{}, nil
+		return nil, nil
 	}
 	token, err := t(ctx)
 	if err != nil {
-		return bridge.Identity{}, err
+		return nil, err
 	}
 	md["authorization"] = []string{"Bearer " + token}
-	return bridge.Identity{}, nil
+	return nil, nil
 }
 
 // listen opens the port.
