@@ -162,8 +162,8 @@ type Routes struct {
 	At            time.Time `json:"at"`
 	Since         time.Time `json:"since"`          // when the counts began
 	WindowSeconds float64   `json:"window_seconds"` // what the rates are of
-	Routes        []Route   `json:"routes"`
-	Left          int64     `json:"left"` // calls of further pairs of route and backend, which aren't counted apart
+	Routes        []Route   `json:"routes"`         // of the configuration that runs
+	Left          int64     `json:"left"`           // calls that aren't counted apart: of routes that a reload has removed, and beyond 1000 pairs of route and backend
 }
 
 // A Route is a route's calls to one backend.

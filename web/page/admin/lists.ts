@@ -125,7 +125,7 @@ export function routesView(): View {
     element: h("div", {}, about, routes.element),
     async look(signal) {
       const data = await get<Routes>("routes", signal);
-      const left = data.left > 0 ? ` ${plural(data.left, "call")} of further routes and backends aren't listed.` : "";
+      const left = data.left > 0 ? ` ${plural(data.left, "call")} of removed or further routes and backends aren't listed.` : "";
       show(
         about,
         `Rates and durations are of the last ${duration(data.window_seconds)}. The counts began at ${clock(data.since, data.at)}.${left}`,
