@@ -10,7 +10,7 @@ type Data struct {
 	Connections  func() Connections
 	Backends     func() Backends
 	Routes       func() Routes
-	Memory       func(holders int) Memory // with at most so many calls and addresses
+	Memory       func(holders int) Memory // with at most so many calls, connections and addresses
 	Limits       func() Limits
 	Failures     func(FailureQuery) Failures
 	Certificates func() Certificates
@@ -191,6 +191,17 @@ type Memory struct {
 	Calls         []Call          `json:"calls"`       // those that hold most
 	Addresses     []AddressMemory `json:"addresses"`   // those whose calls hold most
 	AddressesLeft int             `json:"addresses_left"`
+
+	Connections []ConnectionMemory `json:"connections"` // those that hold most themselves, without their calls
+}
+
+// ConnectionMemory is what one open connection of a client holds.
+type ConnectionMemory struct {
+	Peer        Text  `json:"peer"` // the address of the client, or of a proxy in front of culvert
+	Listener    Text  `json:"listener"`
+	Transport   Text  `json:"transport"`    // http/1.1, h2, websocket; empty: no request has come yet
+	Calls       int   `json:"calls"`        // that are open on it
+	MemoryBytes int64 `json:"memory_bytes"` // counted for the connection itself
 }
 
 // AddressMemory is what the calls of one client address hold.

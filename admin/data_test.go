@@ -68,6 +68,7 @@ func testData() Data {
 			return Memory{
 				At: testNow, HeldBytes: 20 << 20, LimitBytes: 512 << 20, MessageBytes: 1 << 20, MessageLimit: 256 << 20, Evicted: 3, CallBytes: 19 << 20, OtherBytes: 1 << 20,
 				Calls: []Call{call}, Addresses: []AddressMemory{{Address: "192.0.2.7", Calls: 12, MemoryBytes: 786432}}, AddressesLeft: 5,
+				Connections: []ConnectionMemory{{Peer: "192.0.2.7:50312", Listener: "public", Transport: "h2", Calls: 12, MemoryBytes: 57344}},
 			}
 		},
 		Limits: func() Limits {

@@ -48,6 +48,7 @@ function answers() {
   ]);
   golden.calls.calls.push({ ...call, method: `/${long}`, peer: long, identity: long, id: "a".repeat(64) }, call, call);
   golden.memory.calls = golden.calls.calls.slice(0, 4);
+  golden.memory.connections.push({ peer: long, listener: evil, transport: "", calls: 0, memory_bytes: 0 });
   const failure = golden.failures.failures[0];
   golden.failures.failures.push(
     ...Array.from({ length: 200 }, (_, i) => ({

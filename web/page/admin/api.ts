@@ -98,6 +98,7 @@ export interface Memory {
   calls: Call[];
   addresses: { address: string; calls: number; memory_bytes: number }[];
   addresses_left: number;
+  connections: { peer: string; listener: string; transport: string; calls: number; memory_bytes: number }[];
 }
 
 export interface Refusal {

@@ -150,12 +150,24 @@ export function memoryView(stop: (c: Call) => void): View {
       { head: "Memory", number: true, cell: (a) => bytes(a.memory_bytes) },
     ],
   );
+  const connections = table<Memory["connections"][number]>(
+    "Connections that hold most themselves",
+    "No client is connected.",
+    (c) => `${c.listener} ${c.peer}`,
+    [
+      { head: "Client", cell: (c) => c.peer },
+      { head: "Listener", cell: (c) => name(c.listener) },
+      { head: "Transport", cell: (c) => c.transport || "no request yet" },
+      { head: "Calls", number: true, cell: (c) => ({ text: count(c.calls), to: link("calls", { peer: c.peer, order: "memory" }) }) },
+      { head: "Memory without calls", number: true, cell: (c) => bytes(c.memory_bytes) },
+    ],
+  );
   const left = h("p", { class: "soft" });
   const of = (held: number, limit: number) => (limit > 0 ? `${bytes(held)} of ${bytes(limit)}` : bytes(held));
   return {
     title: "Memory",
     every,
-    element: h("div", {}, totals.element, meter, calls.element, addresses.element, left),
+    element: h("div", {}, totals.element, meter, calls.element, addresses.element, left, connections.element),
     async look(signal) {
       const m = await get<Memory>("memory", signal);
       totals.update([
@@ -169,6 +181,7 @@ export function memoryView(stop: (c: Call) => void): View {
       meter.value = m.limit_bytes > 0 ? m.held_bytes / m.limit_bytes : 0;
       calls.update(m.calls, m.at);
       addresses.update(m.addresses, m.at);
+      connections.update(m.connections, m.at);
       show(left, m.addresses_left > 0 ? `And ${plural(m.addresses_left, "further address", "further addresses")}.` : "");
     },
   };
