@@ -282,6 +282,20 @@ type Certificates struct {
 	At           time.Time     `json:"at"`
 	Certificates []Certificate `json:"certificates"` // the first to expire first
 	Problems     []Text        `json:"problems"`     // with certificates and with ACME
+	ACME         []ACMEName    `json:"acme"`         // names that culvert obtains certificates for: the configured domains, and at most 200 that clients asked for; those that fail first
+	ACMELeft     int           `json:"acme_left"`    // further names that clients asked for
+}
+
+// An ACMEName is a name that culvert obtains certificates for by ACME.
+type ACMEName struct {
+	Name         Text      `json:"name"`
+	OnDemand     bool      `json:"on_demand"`              // a client's handshake asked for it
+	State        string    `json:"state"`                  // obtaining: the first order is under way. valid: the certificate needs no renewal yet. renewing: the next order is under way. failing: the last try failed
+	NotAfter     time.Time `json:"not_after,omitzero"`     // the end of the certificate in use; absent: there is none
+	NextTry      time.Time `json:"next_try,omitzero"`      // when culvert renews the certificate, or tries again; absent: an order is under way. A failing name that a client asked for is tried again only when a client asks after this time
+	FailingSince time.Time `json:"failing_since,omitzero"` // when the first of the tries that failed in a row did; absent: the last one didn't
+	Failures     int       `json:"failures"`               // tries that have failed in a row
+	Problem      Text      `json:"problem"`                // of the last try; empty: it didn't fail
 }
 
 // A Certificate is one that culvert shows to clients or to a backend.

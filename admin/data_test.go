@@ -86,7 +86,9 @@ func testData() Data {
 		Certificates: func() Certificates {
 			return Certificates{At: testNow, Certificates: []Certificate{{
 				Names: []Text{"grpc.example.com"}, Source: "file", File: "/etc/culvert/tls.crt", NotAfter: testNow.Add(240 * time.Hour), ExpiresInSeconds: 864000, Ending: true, OnDemand: true,
-			}}, Problems: []Text{"grpc.example.com: the CA refuses the order"}}
+			}}, Problems: []Text{"grpc.example.com: the CA refuses the order"}, ACMELeft: 3, ACME: []ACMEName{{
+				Name: "shop.example.com", OnDemand: true, State: "failing", NotAfter: testNow.Add(72 * time.Hour), NextTry: testNow.Add(5 * time.Minute), FailingSince: testBegan, Failures: 3, Problem: "the CA can't be reached",
+			}}}
 		},
 	}
 }

@@ -42,7 +42,7 @@ var pages = []struct {
 	{"GET", "/failures", "/failures", "failures", reflect.TypeFor[Failures](), "The last calls and web requests that failed.", [][2]string{
 		{"origin, reason", "Only failures with exactly this"},
 	}},
-	{"GET", "/certificates", "/certificates", "certificates", reflect.TypeFor[Certificates](), "Certificates in use, and what is wrong with certificates and ACME.", nil},
+	{"GET", "/certificates", "/certificates", "certificates", reflect.TypeFor[Certificates](), "Certificates in use, the state of each name that culvert obtains certificates for, and what is wrong with them.", nil},
 	{"GET", "/status", "/status", "status", reflect.TypeFor[Status](), "Version, configuration, log level and drain.", nil},
 }
 

@@ -73,6 +73,10 @@ function answers() {
   );
   golden.certificates.certificates.push({ ...golden.certificates.certificates[0], names: [evil, long], expires_in_seconds: -5 });
   golden.certificates.problems.push(evil);
+  golden.certificates.acme.push(
+    { ...golden.certificates.acme[0], name: long, problem: `${evil} ${long}` },
+    { name: evil, on_demand: false, state: "obtaining", failures: 0, problem: "" },
+  );
   golden.status.configuration.rejected.push(evil, long);
   golden.status.drain = { state: "delayed", refuses_in: 4.2, calls: 3 };
   golden.status.problems.push(evil);

@@ -16,14 +16,7 @@ func (p *program) data() admin.Data {
 	return admin.Data{
 		Calls: p.openCalls, StopCall: p.stopCall, Connections: p.connections, Backends: p.backendStates, Memory: p.heldMemory,
 		Routes: p.observers.recent.Routes, Limits: p.observers.recent.Limits, Failures: p.observers.recent.Failures,
-		Certificates: func() admin.Certificates {
-			now := time.Now()
-			all := admin.Certificates{At: now.UTC(), Certificates: p.observers.certificates.List(now), Problems: []admin.Text{}}
-			for _, problem := range p.keys.Problems() {
-				all.Problems = append(all.Problems, admin.Text(problem))
-			}
-			return all
-		},
+		Certificates: p.certificates,
 	}
 }
 
@@ -160,6 +153,25 @@ func (p *program) backendStates() admin.Backends {
 		}
 		all.Backends = append(all.Backends, shown)
 	}
+	return all
+}
+
+// maxACMEOnDemand is how many names are shown that clients asked for.
+const maxACMEOnDemand = 200
+
+func (p *program) certificates() admin.Certificates {
+	now := time.Now()
+	all := admin.Certificates{At: now.UTC(), Certificates: p.observers.certificates.List(now), Problems: []admin.Text{}, ACME: []admin.ACMEName{}}
+	for _, problem := range p.keys.Problems() {
+		all.Problems = append(all.Problems, admin.Text(problem))
+	}
+	names, left := p.keys.ACMENames(maxACMEOnDemand)
+	for _, n := range names {
+		all.ACME = append(all.ACME, admin.ACMEName{
+			Name: admin.Text(n.Name), OnDemand: n.OnDemand, State: n.State, NotAfter: n.NotAfter.UTC(), NextTry: n.NextTry.UTC(), FailingSince: n.Since.UTC(), Failures: n.Failures, Problem: admin.Text(n.Problem),
+		})
+	}
+	all.ACMELeft = left
 	return all
 }
 
