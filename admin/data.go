@@ -10,7 +10,7 @@ type Data struct {
 	Connections  func() Connections
 	Backends     func() Backends
 	Routes       func() Routes
-	Memory       func(holders int) Memory // with at most so many calls and addresses
+	Memory       func(holders int) Memory // with at most so many calls, connections and addresses
 	Limits       func() Limits
 	Failures     func(FailureQuery) Failures
 	Certificates func() Certificates
@@ -162,8 +162,8 @@ type Routes struct {
 	At            time.Time `json:"at"`
 	Since         time.Time `json:"since"`          // when the counts began
 	WindowSeconds float64   `json:"window_seconds"` // what the rates are of
-	Routes        []Route   `json:"routes"`
-	Left          int64     `json:"left"` // calls of further pairs of route and backend, which aren't counted apart
+	Routes        []Route   `json:"routes"`         // of the configuration that runs
+	Left          int64     `json:"left"`           // calls that aren't counted apart: of routes that a reload has removed, and beyond 1000 pairs of route and backend
 }
 
 // A Route is a route's calls to one backend.
@@ -191,6 +191,17 @@ type Memory struct {
 	Calls         []Call          `json:"calls"`       // those that hold most
 	Addresses     []AddressMemory `json:"addresses"`   // those whose calls hold most
 	AddressesLeft int             `json:"addresses_left"`
+
+	Connections []ConnectionMemory `json:"connections"` // those that hold most themselves, without their calls
+}
+
+// ConnectionMemory is what one open connection of a client holds.
+type ConnectionMemory struct {
+	Peer        Text  `json:"peer"` // the address of the client, or of a proxy in front of culvert
+	Listener    Text  `json:"listener"`
+	Transport   Text  `json:"transport"`    // http/1.1, h2, websocket; empty: no request has come yet
+	Calls       int   `json:"calls"`        // that are open on it
+	MemoryBytes int64 `json:"memory_bytes"` // counted for the connection itself
 }
 
 // AddressMemory is what the calls of one client address hold.
@@ -271,6 +282,20 @@ type Certificates struct {
 	At           time.Time     `json:"at"`
 	Certificates []Certificate `json:"certificates"` // the first to expire first
 	Problems     []Text        `json:"problems"`     // with certificates and with ACME
+	ACME         []ACMEName    `json:"acme"`         // names that culvert obtains certificates for: the configured domains, and at most 200 that clients asked for; those that fail first
+	ACMELeft     int           `json:"acme_left"`    // further names that clients asked for
+}
+
+// An ACMEName is a name that culvert obtains certificates for by ACME.
+type ACMEName struct {
+	Name         Text      `json:"name"`
+	OnDemand     bool      `json:"on_demand"`              // a client's handshake asked for it
+	State        string    `json:"state"`                  // obtaining: the first order is under way. valid: the certificate needs no renewal yet. renewing: the next order is under way. failing: the last try failed
+	NotAfter     time.Time `json:"not_after,omitzero"`     // the end of the certificate in use; absent: there is none
+	NextTry      time.Time `json:"next_try,omitzero"`      // when culvert renews the certificate, or tries again; absent: an order is under way. A failing name that a client asked for is tried again only when a client asks after this time
+	FailingSince time.Time `json:"failing_since,omitzero"` // when the first of the tries that failed in a row did; absent: the last one didn't
+	Failures     int       `json:"failures"`               // tries that have failed in a row
+	Problem      Text      `json:"problem"`                // of the last try; empty: it didn't fail
 }
 
 // A Certificate is one that culvert shows to clients or to a backend.

@@ -68,6 +68,7 @@ func testData() Data {
 			return Memory{
 				At: testNow, HeldBytes: 20 << 20, LimitBytes: 512 << 20, MessageBytes: 1 << 20, MessageLimit: 256 << 20, Evicted: 3, CallBytes: 19 << 20, OtherBytes: 1 << 20,
 				Calls: []Call{call}, Addresses: []AddressMemory{{Address: "192.0.2.7", Calls: 12, MemoryBytes: 786432}}, AddressesLeft: 5,
+				Connections: []ConnectionMemory{{Peer: "192.0.2.7:50312", Listener: "public", Transport: "h2", Calls: 12, MemoryBytes: 57344}},
 			}
 		},
 		Limits: func() Limits {
@@ -85,7 +86,9 @@ func testData() Data {
 		Certificates: func() Certificates {
 			return Certificates{At: testNow, Certificates: []Certificate{{
 				Names: []Text{"grpc.example.com"}, Source: "file", File: "/etc/culvert/tls.crt", NotAfter: testNow.Add(240 * time.Hour), ExpiresInSeconds: 864000, Ending: true, OnDemand: true,
-			}}, Problems: []Text{"grpc.example.com: the CA refuses the order"}}
+			}}, Problems: []Text{"grpc.example.com: the CA refuses the order"}, ACMELeft: 3, ACME: []ACMEName{{
+				Name: "shop.example.com", OnDemand: true, State: "failing", NotAfter: testNow.Add(72 * time.Hour), NextTry: testNow.Add(5 * time.Minute), FailingSince: testBegan, Failures: 3, Problem: "the CA can't be reached",
+			}}}
 		},
 	}
 }

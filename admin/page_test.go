@@ -35,14 +35,14 @@ var pages = []struct {
 	{"GET", "/connections", "/connections", "connections", reflect.TypeFor[Connections](), "Open connections of clients, and open calls, by listener and transport.", nil},
 	{"GET", "/backends", "/backends", "backends", reflect.TypeFor[Backends](), "Backends with their addresses, health and connections.", nil},
 	{"GET", "/routes", "/routes", "routes", reflect.TypeFor[Routes](), "Ended calls by route and backend.", nil},
-	{"GET", "/memory", "/memory", "memory", reflect.TypeFor[Memory](), "Memory that culvert counts for its clients ([how](../how-it-works/memory.md)), and the calls and addresses with the most.", [][2]string{
-		{"limit", fmt.Sprintf("How many calls and addresses at most, from 0 to %d. By default %d. With 0, culvert looks at no calls, which is cheaper if many are open", maxHolders, defaultHolders)},
+	{"GET", "/memory", "/memory", "memory", reflect.TypeFor[Memory](), "Memory that culvert counts for its clients ([how](../how-it-works/memory.md)), and the calls, connections and addresses with the most.", [][2]string{
+		{"limit", fmt.Sprintf("How many calls, connections and addresses at most, from 0 to %d. By default %d. With 0, culvert looks at none, which is cheaper if many are open", maxHolders, defaultHolders)},
 	}},
 	{"GET", "/limits", "/limits", "limits", reflect.TypeFor[Limits](), "Refusals by limits and rules.", nil},
 	{"GET", "/failures", "/failures", "failures", reflect.TypeFor[Failures](), "The last calls and web requests that failed.", [][2]string{
 		{"origin, reason", "Only failures with exactly this"},
 	}},
-	{"GET", "/certificates", "/certificates", "certificates", reflect.TypeFor[Certificates](), "Certificates in use, and what is wrong with certificates and ACME.", nil},
+	{"GET", "/certificates", "/certificates", "certificates", reflect.TypeFor[Certificates](), "Certificates in use, the state of each name that culvert obtains certificates for, and what is wrong with them.", nil},
 	{"GET", "/status", "/status", "status", reflect.TypeFor[Status](), "Version, configuration, log level and drain.", nil},
 }
 

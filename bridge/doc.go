@@ -44,7 +44,7 @@
 //     wait for the memory that they hold; memory/relief.go chooses which. traffic.go,
 //     blocked.go and ages.go count for snapshot.go what its calls carry, how long they wait,
 //     and how old they are. opencalls.go: what it knows of the open calls, for people, who may
-//     stop one.
+//     stop one. heldconns.go: the connections that hold most memory.
 //   - packages message, memory and packing: requests are read when the
 //     account has room for them. Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend, and decides whether to send a call again

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -235,4 +236,32 @@ func TestEvictedCallWaitsForNobody(t *testing.T) {
 	if took := time.Since(began); took >= closeTimeout || info.Reason == "" {
 		t.Errorf("it ended after %v with %q, want in about %v", took, info.Reason, evictedGrace)
 	}
+}
+
+// A keeper is an Observer that keeps keptBytes for each call.
+type keeper struct{ *anObserver }
+
+const keptBytes = 4 << 20 // more than the window of the connection to the backend
+
+func (o keeper) CallBegan(ctx context.Context, c *report.CallInfo, md metadata.MD) report.CallObserver {
+	c.Kept += keptBytes
+	return o.anObserver.CallBegan(ctx, c, md)
+}
+
+// TestObserversMemoryCounts as the call's, until its end.
+func TestObserversMemoryCounts(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: keeper{newObserver()}})
+	stream := open(within(t, patience), t, dial(t, serve(t, s)), testMethod)
+	wantCall(t, s, "while it runs", func(c OpenCall) bool {
+		return c.HeldBytes >= memory.CallBytes+keptBytes && c.HeldBytes < memory.CallBytes+2*keptBytes
+	})
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() string {
+		if held := s.Memory().ClientBytes; held >= keptBytes {
+			return fmt.Sprintf("%d bytes are held after its end", held)
+		}
+		return ""
+	})
 }

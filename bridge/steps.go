@@ -95,7 +95,7 @@ func (c *call) read(ctx context.Context) error {
 	if panicked := c.tellBegan(); panicked != nil {
 		return panicked
 	}
-	c.held.Add(memory.Fixed, headers.Size(c.Metadata))
+	c.held.Add(memory.Fixed, headers.Size(c.Metadata)+int(c.info.Kept))
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ type acmeWorld struct {
 	storage string
 	backend *backend
 	yaml    string // further keys of tls.acme
+	args    []string
 }
 
 func newACMEWorld(t *testing.T) *acmeWorld {
@@ -61,7 +63,7 @@ func (w *acmeWorld) serve(t *testing.T, listen, httpListen string) (c *culvert, 
 	if httpListen == "" {
 		httpListen = "127.0.0.1:0"
 	}
-	c = startCulvert(t, w.backend.address, culvertOptions{listen: listen, config: fmt.Sprintf(`
+	c = startCulvert(t, w.backend.address, culvertOptions{listen: listen, args: w.args, config: fmt.Sprintf(`
 tls:
   http_listen: %q
   acme:
@@ -286,12 +288,41 @@ func TestACMEHangup(t *testing.T) {
 	c.awaitLogged(t, mended)
 }
 
+// An acmeState is what the admin address says of a name.
+type acmeState struct {
+	Name, State, Problem string
+	Failures             int
+	NotAfter             time.Time `json:"not_after"`
+	NextTry              time.Time `json:"next_try"`
+	FailingSince         time.Time `json:"failing_since"`
+}
+
+// askACMEState asks c for the state of acmeName.
+func askACMEState(t *testing.T, c *culvert) acmeState {
+	t.Helper()
+	res, err := http.Get("http://" + c.logged(t, "serving the admin address", "address")["address"].(string) + "/certificates")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var page struct{ ACME []acmeState }
+	if err := json.NewDecoder(res.Body).Decode(&page); err != nil {
+		t.Fatal(err)
+	}
+	if len(page.ACME) != 1 || page.ACME[0].Name != acmeName {
+		t.Fatalf("/certificates has %+v, want %s", page.ACME, acmeName)
+	}
+	return page.ACME[0]
+}
+
 // While the CA can't be reached culvert serves all the same, says so, and gets
 // there when it can.
 func TestACMEStartsWithoutTheCA(t *testing.T) {
 	t.Parallel()
 	w := newACMEWorld(t)
+	w.args = []string{"--admin", "127.0.0.1:0"}
 	w.SetDown(true)
+	began := time.Now()
 	c, plain := w.serve(t, "", "")
 	w.start(t, c, plain, time.Hour)
 	line := c.loggedLike(t, func(line map[string]any) bool { return line["level"] == "WARN" && line["problem"] != nil })
@@ -305,9 +336,15 @@ func TestACMEStartsWithoutTheCA(t *testing.T) {
 	if _, err := shownCertificate(c.address); err == nil {
 		t.Error("a certificate is shown")
 	}
+	if s := askACMEState(t, c); s.State != "failing" || s.Failures < 1 || !strings.Contains(s.Problem, w.Directory) || !s.NotAfter.IsZero() || s.FailingSince.Before(began) || s.FailingSince.After(time.Now()) {
+		t.Errorf("while the CA is down the admin address has %+v", s)
+	}
 	w.SetDown(false)
-	awaitCertificate(t, c.address, nil)
+	leaf := awaitCertificate(t, c.address, nil)
 	c.loggedLike(t, mended)
+	if s := askACMEState(t, c); s.State != "valid" || s.Failures != 0 || s.Problem != "" || !s.FailingSince.IsZero() || !s.NotAfter.Equal(leaf.NotAfter) || !s.NextTry.After(leaf.NotBefore) || !s.NextTry.Before(leaf.NotAfter) {
+		t.Errorf("with a certificate that ends at %v the admin address has %+v", leaf.NotAfter, s)
+	}
 	if text := readiness(t, c); text != "ready\n" {
 		t.Errorf("/readyz has %q", text)
 	}

@@ -46,6 +46,16 @@ type callWithFields struct {
 	fields []slog.Attr
 }
 
+// keptBytes returns how much memory the values of a call's fields take until its end.
+func keptBytes(fields []slog.Attr) int32 {
+	const observer, attr = 32, 40 // what a callWithFields and a slog.Attr take
+	n := observer + attr*cap(fields)
+	for _, f := range fields {
+		n += len(f.Value.String())
+	}
+	return int32(n) // the number and the length of values are bounded
+}
+
 // Ended writes the call's line.
 func (o *callWithFields) Ended(c *report.CallInfo) { o.Log.ended(c, o.fields) }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -75,6 +76,32 @@ func TestFieldsAreTakenAtTheBegin(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestFieldsCountAsMemoryOfTheCall: what the Log keeps for a running call, and nothing for a
+// call without a value.
+func TestFieldsCountAsMemoryOfTheCall(t *testing.T) {
+	o := NewLog(slog.New(slog.DiscardHandler))
+	o.SetFields(parsed(t, "host", "user_agent", "metadata.x-tenant"))
+	for name, c := range map[string]struct {
+		md   metadata.MD
+		want int32
+	}{
+		"no value":     {metadata.MD{"x-other": {"abc"}}, 0},
+		"two values":   {metadata.MD{"x-forwarded-user-agent": {"12345"}, "x-tenant": {"a", "b"}}, 32 + 3*40 + 5 + len32("a, b")},
+		"a long value": {metadata.MD{"x-tenant": {strings.Repeat("x", 1<<20)}}, 32 + 3*40 + 256 + len32("…")},
+	} {
+		info := &report.CallInfo{}
+		o.CallBegan(t.Context(), info, c.md)
+		if info.Kept != c.want {
+			t.Errorf("%s: %d bytes are kept, want %d", name, info.Kept, c.want)
+		}
+	}
+	if observer, attr := unsafe.Sizeof(callWithFields{}), unsafe.Sizeof(slog.Attr{}); observer > 32 || attr > 40 {
+		t.Errorf("an observer with fields takes %d bytes, and an attribute %d: more than is counted", observer, attr)
+	}
+}
+
+func len32(s string) int32 { return int32(len(s)) }
 
 // TestFieldsRefuseSecrets, also for programs without a configuration file.
 func TestFieldsRefuseSecrets(t *testing.T) {

@@ -289,6 +289,7 @@ func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, md metadata.MD)
 	if fields == nil {
 		return call{o}
 	}
+	c.Kept += keptBytes(fields)
 	return &callWithFields{call{o}, fields}
 }
 

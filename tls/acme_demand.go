@@ -31,8 +31,8 @@ type demand struct {
 	orders chan struct{} // has a place for each running order
 
 	mu     sync.Mutex
-	failed map[string]time.Time // until when a name isn't tried again
-	untold int                  // names that failed since the last report
+	failed map[string]*failing // by name; retryAt is until when it isn't tried again
+	untold int                 // names that failed since the last report
 	told   time.Time
 }
 
@@ -119,7 +119,8 @@ func (a *ACME) admit(m *managed) (other *managed, err error) {
 func (d *demand) failedLately(name string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return time.Now().Before(d.failed[name])
+	f := d.failed[name]
+	return f != nil && time.Now().Before(f.retryAt)
 }
 
 // forget allows failed names to be tried again when a client asks for them.
@@ -131,9 +132,8 @@ func (d *demand) forget() {
 
 // demandFailed remembers a failure, and reports it in a summary: clients choose how
 // many names fail.
-func (a *ACME) demandFailed(m *managed, before *kept, err error) {
-	now := time.Now()
-	untold, tell := a.demand.fail(m.name, now)
+func (a *ACME) demandFailed(m *managed, before *kept, problem string) {
+	untold, tell := a.demand.fail(m.name, problem, time.Now())
 	if !tell || a.opts.Problem == nil {
 		return
 	}
@@ -146,22 +146,20 @@ func (a *ACME) demandFailed(m *managed, before *kept, err error) {
 	}
 	a.telling.Lock()
 	defer a.telling.Unlock()
-	a.opts.Problem(keyErrorf(a.opts.ConfigKey+".on_demand", "the certificate for %s %s: %s", m.name, consequence, a.explain(err)))
+	a.opts.Problem(keyErrorf(a.opts.ConfigKey+".on_demand", "the certificate for %s %s: %s", m.name, consequence, problem))
 }
 
 // fail remembers name for a while. It returns how many have failed since the last
 // report, and whether to report now.
-func (d *demand) fail(name string, now time.Time) (untold int, tell bool) {
+func (d *demand) fail(name, problem string, now time.Time) (untold int, tell bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.failed) >= demandNames {
-		maps.DeleteFunc(d.failed, func(_ string, until time.Time) bool { return now.After(until) })
-	}
+	maps.DeleteFunc(d.failed, func(_ string, f *failing) bool { return now.After(f.retryAt) })
 	if d.failed == nil {
-		d.failed = map[string]time.Time{}
+		d.failed = map[string]*failing{}
 	}
 	if len(d.failed) < demandNames { // the budget bounds the others
-		d.failed[name] = now.Add(demandAgain)
+		d.failed[name] = &failing{since: now, retryAt: now.Add(demandAgain), tries: 1, problem: problem}
 	}
 	d.untold++
 	if now.Sub(d.told) < demandTellings {

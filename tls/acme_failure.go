@@ -56,12 +56,32 @@ func kindOf(err error) string {
 	return "other"
 }
 
+// failing is what is known of a name whose last tries failed. It never changes.
+type failing struct {
+	since   time.Time // when the first of them failed
+	retryAt time.Time
+	tries   int
+	problem string // of the last one
+}
+
+// noteFailure plans the next try of m, and reports the failure if it is news.
+func (a *ACME) noteFailure(m *managed, before *kept, err error) {
+	now := time.Now()
+	f := &failing{since: now, tries: 1, problem: a.explain(err)}
+	if last := m.failing.Load(); last != nil {
+		f.since, f.tries = last.since, last.tries+1
+	}
+	f.retryAt = now.Add(pauseAfter(f.tries, err, before))
+	m.failing.Store(f)
+	a.tellFailure(m, before, kindOf(err), f.problem)
+}
+
 // tellFailure reports a failed try, unless it was reported: of consecutive failures
 // it reports only the first, the first of each kind, the first without a valid
 // certificate, and those of tries that somebody asked for.
-func (a *ACME) tellFailure(m *managed, before *kept, err error) {
+func (a *ACME) tellFailure(m *managed, before *kept, kind, problem string) {
 	if m.onDemand {
-		a.demandFailed(m, before, err)
+		a.demandFailed(m, before, problem)
 		return
 	}
 	var consequence string
@@ -73,9 +93,9 @@ func (a *ACME) tellFailure(m *managed, before *kept, err error) {
 	default:
 		consequence = "the certificate in use is valid until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
-	if now := kindOf(err) + " " + consequence; now != m.told || m.asked {
+	if now := kind + " " + consequence; now != m.told || m.asked {
 		m.told = now
-		a.tellProblem(m.name, keyErrorf(a.opts.ConfigKey, "%s: %s: %s; culvert retries, less and less often", m.name, consequence, a.explain(err)))
+		a.tellProblem(m.name, keyErrorf(a.opts.ConfigKey, "%s: %s: %s; culvert retries, less and less often", m.name, consequence, problem))
 	}
 }
 

@@ -23,18 +23,17 @@ type managed struct {
 	name     string
 	onDemand bool
 	inUse    atomic.Pointer[kept]
-	used     atomic.Bool // by a client, since inUse was set
+	failing  atomic.Pointer[failing] // nil: the last try didn't fail
+	used     atomic.Bool             // by a client, since inUse was set
 
 	ready     chan struct{} // closed when there is a certificate, or the first try has failed
 	readyOnce sync.Once
 	wake      chan struct{} // has one if a failed try is to be repeated now
 
 	// Only the goroutine uses these.
-	failures int
-	refused  bool // by the CA, the last time
-	retryAt  time.Time
-	told     string // the reported problem; "" for none
-	asked    bool   // somebody waits for the result of the next try
+	refused bool   // by the CA, the last time
+	told    string // the reported problem; "" for none
+	asked   bool   // somebody waits for the result of the next try
 }
 
 // kept is a certificate in use.
@@ -86,8 +85,8 @@ const maxSleep = time.Hour
 
 // untilNext returns how long there is nothing to do.
 func (m *managed) untilNext(now time.Time) time.Duration {
-	if m.failures > 0 {
-		return m.retryAt.Sub(now)
+	if f := m.failing.Load(); f != nil {
+		return f.retryAt.Sub(now)
 	}
 	c := m.inUse.Load()
 	return min(c.renewAt.Sub(now), max(c.askAt.Sub(now), time.Minute), maxSleep)
@@ -112,7 +111,8 @@ func (a *ACME) try(ctx context.Context, m *managed) {
 	c, err := a.fetch(ctx, m, before)
 	switch {
 	case err == nil:
-		m.failures, m.refused = 0, false
+		m.refused = false
+		m.failing.Store(nil)
 		a.use(m, c)
 		if m.told != "" {
 			m.told = ""
@@ -120,11 +120,8 @@ func (a *ACME) try(ctx context.Context, m *managed) {
 		}
 	case ctx.Err() != nil: // it ends
 	default:
-		m.failures++
 		m.refused = kindOf(err) != unreachable
-		pause := pauseAfter(m.failures, err, before)
-		m.retryAt = time.Now().Add(pause)
-		a.tellFailure(m, before, err)
+		a.noteFailure(m, before, err)
 	}
 }
 

@@ -203,12 +203,23 @@ func TestACMEStartsWhileTheCAIsDown(t *testing.T) {
 	if _, err := s.connect(hostName); err == nil {
 		t.Error("a certificate is shown")
 	}
+	names, _ := a.Names(0)
+	if len(names) != 1 || names[0].State != NameFailing || names[0].Name != hostName || names[0].OnDemand || !names[0].NotAfter.IsZero() || names[0].Since.IsZero() || names[0].Failures < 1 || !strings.Contains(text, names[0].Problem) {
+		t.Errorf("the names are %+v, want one that fails with a part of %q", names, text)
+	}
 	c.setDown(false)
-	s.shows(hostName, nil)
+	leaf := s.shows(hostName, nil)
 	eventually(t, "the end of the problem", func() bool {
 		_, ends := told.allTold()
 		return ends == 1 && len(a.Problems()) == 0
 	})
+	names, _ = a.Names(0)
+	if len(names) != 1 || names[0].NextTry.Before(leaf.NotBefore) || names[0].NextTry.After(leaf.NotAfter) {
+		t.Fatalf("the names are %+v, want one that is renewed before %v", names, leaf.NotAfter)
+	}
+	if want := (NameState{Name: hostName, State: NameValid, NotAfter: leaf.NotAfter, NextTry: names[0].NextTry}); names[0] != want {
+		t.Errorf("got %+v, want %+v", names[0], want)
+	}
 }
 
 // TestACMEReloadTriesAgain: a CA that refuses isn't asked again for a minute, then
@@ -284,6 +295,14 @@ func TestACMEReloadForgetsWhatFailedOnDemand(t *testing.T) {
 		problems, _ := told.allTold()
 		return len(problems) == 1 && a.find("shop.culvert.test") == nil
 	})
+	problems, _ := told.allTold()
+	names, left := a.Names(1)
+	if left != 0 || len(names) != 1 || names[0].State != NameFailing || !names[0].OnDemand || names[0].NextTry.IsZero() || !strings.Contains(problems[0], names[0].Problem) {
+		t.Errorf("the names are %+v, want one that fails with a part of %q", names, problems[0])
+	}
+	if names, left := a.Names(0); left != 1 || len(names) != 0 {
+		t.Errorf("the names without those on demand are %+v, and %d are left", names, left)
+	}
 	s.deaf.Store(false)
 	if err := a.Reload(); err != nil {
 		t.Error(err)

@@ -10,8 +10,9 @@
 //
 // acme.go obtains certificates from a CA: acme_managed.go keeps one for a name,
 // acme_demand.go begins when a client asks for the name, acme_issuer.go orders,
-// acme_challenge.go proves that the name is ours, and acme_failure.go reports
-// failures and schedules retries; redact.go keeps secrets out of the reports.
+// acme_challenge.go proves that the name is ours, acme_failure.go reports failures
+// and schedules retries, and acme_state.go says how each name is; redact.go keeps
+// secrets out of the reports.
 //
 // Goroutines: a Provider and a Client have one each, which watches the files, and
 // an ACME one for each name. Close ends them and waits for them. (certmagic has one

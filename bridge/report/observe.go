@@ -14,7 +14,7 @@ import (
 // An Observer gets the events of a server. Its methods are called concurrently, on
 // the path of the calls, so they must return quickly. They may read their arguments
 // only until they return, except a CallInfo: its fields up to Begin don't change after
-// CallBegan, Route and Backend don't after the first Header or Message of the backend's, and
+// CallBegan, in which an Observer may add to Kept, Route and Backend don't after the first Header or Message of the backend's, and
 // none does after Ended.
 // If CallBegan or a method of a CallObserver other than Ended panics, culvert ends the call
 // INTERNAL. Any other panic costs its own event. culvert logs and counts each (Panics).
@@ -187,7 +187,8 @@ type CallInfo struct {
 	Client    string // the most specific name in its verified certificate; "" if there is none
 	Listener  string // the name of its listener; "" if it has none
 	Authority string
-	Trusted   bool // the peer is a trusted proxy, or has shown a verified certificate. False if the call's traceparent is one that the proxy could not see
+	Trusted   bool  // the peer is a trusted proxy, or has shown a verified certificate. False if the call's traceparent is one that the proxy could not see
+	Kept      int32 // bytes that Observers keep until the call's end. Each adds its own in CallBegan; they count as the call's memory
 	Begin     time.Time
 
 	Trace *Trace // nil: the call has none

@@ -48,6 +48,7 @@ function answers() {
   ]);
   golden.calls.calls.push({ ...call, method: `/${long}`, peer: long, identity: long, id: "a".repeat(64) }, call, call);
   golden.memory.calls = golden.calls.calls.slice(0, 4);
+  golden.memory.connections.push({ peer: long, listener: evil, transport: "", calls: 0, memory_bytes: 0 });
   const failure = golden.failures.failures[0];
   golden.failures.failures.push(
     ...Array.from({ length: 200 }, (_, i) => ({
@@ -72,6 +73,10 @@ function answers() {
   );
   golden.certificates.certificates.push({ ...golden.certificates.certificates[0], names: [evil, long], expires_in_seconds: -5 });
   golden.certificates.problems.push(evil);
+  golden.certificates.acme.push(
+    { ...golden.certificates.acme[0], name: long, problem: `${evil} ${long}` },
+    { name: evil, on_demand: false, state: "obtaining", failures: 0, problem: "" },
+  );
   golden.status.configuration.rejected.push(evil, long);
   golden.status.drain = { state: "delayed", refuses_in: 4.2, calls: 3 };
   golden.status.problems.push(evil);

@@ -14,7 +14,8 @@
 // rules of a listener, and tally.go counts its connections (takeover.go: those that leave
 // net/http). lifetime.go has idle time and age, phase.go infers what net/http is
 // doing, idle.go bounds the wait between requests, relief.go finds connections without a
-// request, which can end to free memory for others, and conn_end.go finds out why a connection ended. closing.go decides when
+// request, which can end to free memory for others, and conn_end.go finds out why a connection
+// ended. held.go says which connections hold most memory. closing.go decides when
 // HTTP/1.1 closes. linger.go closes a socket so that its client gets the last answer
 // (linger_tls.go: under TLS). batch.go gathers the writes of an answer, spread.go keeps
 // connections from ending all at once, and panic.go ends a connection for a panic.

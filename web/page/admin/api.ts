@@ -98,6 +98,7 @@ export interface Memory {
   calls: Call[];
   addresses: { address: string; calls: number; memory_bytes: number }[];
   addresses_left: number;
+  connections: { peer: string; listener: string; transport: string; calls: number; memory_bytes: number }[];
 }
 
 export interface Refusal {
@@ -151,10 +152,23 @@ export interface Certificate {
   on_demand: boolean;
 }
 
+export interface ACMEName {
+  name: string;
+  on_demand: boolean;
+  state: string;
+  not_after?: string;
+  next_try?: string;
+  failing_since?: string;
+  failures: number;
+  problem: string;
+}
+
 export interface Certificates {
   at: string;
   certificates: Certificate[];
   problems: string[];
+  acme: ACMEName[];
+  acme_left: number;
 }
 
 export interface Status {

@@ -1,6 +1,7 @@
 // The sections that are tables of what culvert says.
 
 import type {
+  ACMEName,
   Address,
   Backend,
   Backends,
@@ -17,7 +18,7 @@ import type {
 import { get } from "./api.js";
 import { callKey, columns } from "./calls.js";
 import { h, type Part, show, type Tone } from "./dom.js";
-import { bytes, clock, count, duration, plural, rate } from "./format.js";
+import { ago, between, bytes, clock, count, duration, plural, rate } from "./format.js";
 import { table } from "./table.js";
 import { facts, link, moment, type View, way, who } from "./view.js";
 
@@ -125,7 +126,7 @@ export function routesView(): View {
     element: h("div", {}, about, routes.element),
     async look(signal) {
       const data = await get<Routes>("routes", signal);
-      const left = data.left > 0 ? ` ${plural(data.left, "call")} of further routes and backends aren't listed.` : "";
+      const left = data.left > 0 ? ` ${plural(data.left, "call")} of removed or further routes and backends aren't listed.` : "";
       show(
         about,
         `Rates and durations are of the last ${duration(data.window_seconds)}. The counts began at ${clock(data.since, data.at)}.${left}`,
@@ -150,12 +151,24 @@ export function memoryView(stop: (c: Call) => void): View {
       { head: "Memory", number: true, cell: (a) => bytes(a.memory_bytes) },
     ],
   );
+  const connections = table<Memory["connections"][number]>(
+    "Connections that hold most themselves",
+    "No client is connected.",
+    (c) => `${c.listener} ${c.peer}`,
+    [
+      { head: "Client", cell: (c) => c.peer },
+      { head: "Listener", cell: (c) => name(c.listener) },
+      { head: "Transport", cell: (c) => c.transport || "no request yet" },
+      { head: "Calls", number: true, cell: (c) => ({ text: count(c.calls), to: link("calls", { peer: c.peer, order: "memory" }) }) },
+      { head: "Memory without calls", number: true, cell: (c) => bytes(c.memory_bytes) },
+    ],
+  );
   const left = h("p", { class: "soft" });
   const of = (held: number, limit: number) => (limit > 0 ? `${bytes(held)} of ${bytes(limit)}` : bytes(held));
   return {
     title: "Memory",
     every,
-    element: h("div", {}, totals.element, meter, calls.element, addresses.element, left),
+    element: h("div", {}, totals.element, meter, calls.element, addresses.element, left, connections.element),
     async look(signal) {
       const m = await get<Memory>("memory", signal);
       totals.update([
@@ -169,6 +182,7 @@ export function memoryView(stop: (c: Call) => void): View {
       meter.value = m.limit_bytes > 0 ? m.held_bytes / m.limit_bytes : 0;
       calls.update(m.calls, m.at);
       addresses.update(m.addresses, m.at);
+      connections.update(m.connections, m.at);
       show(left, m.addresses_left > 0 ? `And ${plural(m.addresses_left, "further address", "further addresses")}.` : "");
     },
   };
@@ -272,17 +286,45 @@ export function certificatesView(): View {
     },
     { head: "Expires", cell: (c, at) => [expiry(c), { text: clock(c.not_after, at), soft: true, title: c.not_after }] },
   ]);
+  const names = table<ACMEName>("Names with ACME", "There is none.", (n) => n.name, [
+    { head: "Name", cell: (n) => [n.name, ...(n.on_demand ? [{ text: "asked for by a client", soft: true }] : [])] },
+    { head: "State", cell: (n) => ({ text: n.state, badge: acmeStates[n.state] ?? "idle" }) },
+    { head: "Certificate expires", cell: (n, at) => (n.not_after ? until(n.not_after, at, "has expired") : "there is none") },
+    { head: "Next try", cell: (n, at) => (n.next_try ? until(n.next_try, at, "now") : "is under way") },
+    {
+      head: "Problem",
+      cell: (n, at) =>
+        n.failing_since
+          ? [
+              n.problem,
+              { text: `${plural(n.failures, "failure")}, the first ${ago(n.failing_since, at)}`, soft: true, title: n.failing_since },
+            ]
+          : "–",
+    },
+  ]);
+  const left = h("p", { class: "soft" });
   return {
     title: "Certificates",
     every,
-    element: h("div", {}, problems, certificates.element),
+    element: h("div", {}, problems, certificates.element, names.element, left),
     async look(signal) {
       const data = await get<Certificates>("certificates", signal);
       lines(problems, data.problems, "bad");
       certificates.update(data.certificates, data.at);
+      names.element.hidden = data.acme.length === 0;
+      names.update(data.acme, data.at);
+      show(left, data.acme_left > 0 ? `And ${plural(data.acme_left, "further name")} that clients asked for.` : "");
     },
   };
 }
+
+const acmeStates: Record<string, Tone> = { obtaining: "warn", valid: "ok", renewing: "ok", failing: "bad" };
+
+/** How long it is until a time, with the time below it. */
+const until = (time: string, at: string, past: string): Part[] => [
+  Date.parse(time) > Date.parse(at) ? `in ${duration(Math.ceil(between(at, time)))}` : past,
+  { text: clock(time, at), soft: true, title: time },
+];
 
 /** Shows texts as the items of a list. */
 export function lines(list: HTMLElement, texts: string[], kind = ""): void {

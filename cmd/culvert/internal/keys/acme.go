@@ -70,3 +70,15 @@ func (k *Ring) AnswerCA(next http.Handler) http.Handler {
 	}
 	return k.acme.HTTPHandler(next)
 }
+
+// ACMENames returns the state of the names that ACME keeps certificates for: of all domains,
+// and of at most so many names on demand. left is how many of these it leaves out.
+func (k *Ring) ACMENames(mostOnDemand int) (names []proxytls.NameState, left int) {
+	k.mu.Lock()
+	a := k.acme
+	k.mu.Unlock()
+	if a == nil {
+		return nil, 0
+	}
+	return a.Names(mostOnDemand)
+}

@@ -165,6 +165,14 @@ func (r *Recorder) Limits() admin.Limits {
 	return all
 }
 
+// SetRoutes makes these the routes that are counted apart: those of the configuration by name,
+// with their backends. It forgets the counts of all others, and keeps the map.
+func (r *Recorder) SetRoutes(configured map[string][]string) {
+	r.routing.Lock()
+	defer r.routing.Unlock()
+	r.routes.set(configured)
+}
+
 // Routes returns how the calls of each route ended.
 func (r *Recorder) Routes() admin.Routes {
 	now := time.Now()

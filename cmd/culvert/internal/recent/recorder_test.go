@@ -132,6 +132,55 @@ func TestRoutesOfTheLastMinute(t *testing.T) {
 	}
 }
 
+// TestRoutesOfTheConfiguration: a reload forgets the pairs that it removes. Their last calls
+// aren't counted apart.
+func TestRoutesOfTheConfiguration(t *testing.T) {
+	r := NewRecorder(began)
+	end := func(route, backend string, own bool) {
+		c := ended(route, time.Second, codes.OK, report.OriginUpstream, "")
+		c.Backend, c.Own = backend, own
+		r.CallEnded(c)
+	}
+	all := func() {
+		end("a", "x", false)
+		end("a", "y", false)
+		end("a", "", false) // refused
+		end("b", "x", false)
+		end("", "", false) // no route
+		end("culvert.v1.Path", "", true)
+	}
+	for _, step := range []struct {
+		what       string
+		configured map[string][]string
+		want       []string // pairs with their calls, behind the reload and behind a call of each
+		left       int64
+	}{
+		{"the start", map[string][]string{"": nil, "a": {"x", "y"}, "b": {"x"}}, []string{"", " /:1 a/:1 a/x:1 a/y:1 b/x:1 culvert.v1.Path/:1"}, 0},
+		{"without a backend", map[string][]string{"": nil, "a": {"x"}, "b": {"x"}}, []string{" /:1 a/:1 a/x:1 b/x:1 culvert.v1.Path/:1", " /:2 a/:2 a/x:2 b/x:2 culvert.v1.Path/:2"}, 1},
+		{"without a route", map[string][]string{"": nil, "b": {"x"}}, []string{" /:2 b/x:2 culvert.v1.Path/:2", " /:3 b/x:3 culvert.v1.Path/:3"}, 4},
+		{"with both again", map[string][]string{"": nil, "a": {"x", "y"}, "b": {"x"}}, []string{" /:3 b/x:3 culvert.v1.Path/:3", " /:4 a/:1 a/x:1 a/y:1 b/x:4 culvert.v1.Path/:4"}, 4},
+	} {
+		r.SetRoutes(step.configured)
+		for i, want := range step.want {
+			if i > 0 {
+				all()
+			}
+			now := r.Routes()
+			var pairs []string
+			for _, n := range now.Routes {
+				pairs = append(pairs, fmt.Sprintf(" %s/%s:%d", n.Route, n.Backend, n.Calls))
+			}
+			slices.Sort(pairs)
+			if got := strings.Join(pairs, ""); got != want {
+				t.Errorf("%s: got %q, want %q", step.what, got, want)
+			}
+		}
+		if got := r.Routes().Left; got != step.left {
+			t.Errorf("%s: %d calls are left, want %d", step.what, got, step.left)
+		}
+	}
+}
+
 func TestCertificatesInUse(t *testing.T) {
 	k := &Certificates{ACME: true}
 	k.Certificate(report.CertificateInfo{File: "a.pem", Names: []string{"a"}, NotAfter: began.Add(-time.Hour), Ending: true})

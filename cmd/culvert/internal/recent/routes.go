@@ -24,6 +24,7 @@ type routeKey struct{ route, backend string }
 
 // A routeCount is how the calls of a route to a backend ended.
 type routeCount struct {
+	own                      bool // of calls that culvert answers itself, whatever the configuration
 	calls, errors, cancelled int64
 	recent                   [slots]slot
 }
@@ -37,8 +38,25 @@ type slot struct {
 
 // routes are the counts of all routes.
 type routes struct {
-	by   map[routeKey]*routeCount
-	left int64
+	by    map[routeKey]*routeCount
+	left  int64
+	known map[string][]string // the backends of each configured route; nil: nobody has said
+}
+
+// set is SetRoutes.
+func (rs *routes) set(configured map[string][]string) {
+	rs.known = configured
+	for key, n := range rs.by {
+		if !rs.knows(key, n.own) {
+			delete(rs.by, key)
+		}
+	}
+}
+
+// knows reports whether the configuration has the pair, or needn't have it.
+func (rs *routes) knows(key routeKey, own bool) bool {
+	backends, configured := rs.known[key.route]
+	return own || rs.known == nil || configured && (key.backend == "" || slices.Contains(backends, key.backend))
 }
 
 // ended counts the end of a call.
@@ -46,11 +64,11 @@ func (rs *routes) ended(c *report.CallInfo) {
 	key := routeKey{c.Route, c.Backend}
 	n := rs.by[key]
 	if n == nil {
-		if len(rs.by) >= maxRoutes {
+		if len(rs.by) >= maxRoutes || !rs.knows(key, c.Own) { // a call may outlive its route
 			rs.left++
 			return
 		}
-		n = new(routeCount)
+		n = &routeCount{own: c.Own}
 		rs.by[key] = n
 	}
 	at := c.Begin.Add(c.Duration).Unix() / slotTime

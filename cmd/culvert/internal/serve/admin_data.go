@@ -16,14 +16,7 @@ func (p *program) data() admin.Data {
 	return admin.Data{
 		Calls: p.openCalls, StopCall: p.stopCall, Connections: p.connections, Backends: p.backendStates, Memory: p.heldMemory,
 		Routes: p.observers.recent.Routes, Limits: p.observers.recent.Limits, Failures: p.observers.recent.Failures,
-		Certificates: func() admin.Certificates {
-			now := time.Now()
-			all := admin.Certificates{At: now.UTC(), Certificates: p.observers.certificates.List(now), Problems: []admin.Text{}}
-			for _, problem := range p.keys.Problems() {
-				all.Problems = append(all.Problems, admin.Text(problem))
-			}
-			return all
-		},
+		Certificates: p.certificates,
 	}
 }
 
@@ -163,13 +156,32 @@ func (p *program) backendStates() admin.Backends {
 	return all
 }
 
-// heldMemory shows so many of the calls and addresses that hold most. With many open calls the look
-// at all of them is what costs, so 0 spares it.
+// maxACMEOnDemand is how many names are shown that clients asked for.
+const maxACMEOnDemand = 200
+
+func (p *program) certificates() admin.Certificates {
+	now := time.Now()
+	all := admin.Certificates{At: now.UTC(), Certificates: p.observers.certificates.List(now), Problems: []admin.Text{}, ACME: []admin.ACMEName{}}
+	for _, problem := range p.keys.Problems() {
+		all.Problems = append(all.Problems, admin.Text(problem))
+	}
+	names, left := p.keys.ACMENames(maxACMEOnDemand)
+	for _, n := range names {
+		all.ACME = append(all.ACME, admin.ACMEName{
+			Name: admin.Text(n.Name), OnDemand: n.OnDemand, State: n.State, NotAfter: n.NotAfter.UTC(), NextTry: n.NextTry.UTC(), FailingSince: n.Since.UTC(), Failures: n.Failures, Problem: admin.Text(n.Problem),
+		})
+	}
+	all.ACMELeft = left
+	return all
+}
+
+// heldMemory shows so many of the calls, connections and addresses that hold most. With many open
+// calls the look at all of them is what costs, so 0 spares it.
 func (p *program) heldMemory(holders int) admin.Memory {
 	now, at := p.bridge.Memory(), time.Now()
 	all := admin.Memory{
 		At: at.UTC(), HeldBytes: now.ClientBytes, LimitBytes: now.ClientLimit, MessageBytes: now.HeldBytes, MessageLimit: now.HeldLimit, Evicted: now.Evicted,
-		Calls: []admin.Call{}, Addresses: []admin.AddressMemory{},
+		Calls: []admin.Call{}, Addresses: []admin.AddressMemory{}, Connections: []admin.ConnectionMemory{},
 	}
 	if holders == 0 {
 		return all
@@ -198,6 +210,9 @@ func (p *program) heldMemory(holders int) admin.Memory {
 	})
 	if more := len(all.Addresses) - holders; more > 0 {
 		all.Addresses, all.AddressesLeft = all.Addresses[:holders], more
+	}
+	for _, c := range p.bridge.HeldConns(holders) {
+		all.Connections = append(all.Connections, admin.ConnectionMemory{Peer: admin.Text(c.Peer), Listener: admin.Text(c.Listener), Transport: admin.Text(c.Transport), Calls: c.Calls, MemoryBytes: c.HeldBytes})
 	}
 	return all
 }

@@ -179,11 +179,14 @@ func TestAdminShowsConnectionsAndMemory(t *testing.T) {
 		if !a.Accepts || a.Connections != 1 || a.Calls != 2 || a.Picks != 2 || a.Places == 0 {
 			return fmt.Sprintf("an address: %+v", a)
 		}
-		if none := p.heldMemory(0); len(none.Calls) != 0 || none.CallBytes != 0 || none.HeldBytes != m.HeldBytes || none.LimitBytes != m.LimitBytes {
+		if none := p.heldMemory(0); len(none.Calls) != 0 || len(none.Connections) != 0 || none.CallBytes != 0 || none.HeldBytes != m.HeldBytes || none.LimitBytes != m.LimitBytes {
 			return fmt.Sprintf("memory without calls: %+v", none)
 		}
 		if len(m.Calls) != 2 || len(m.Addresses) != 1 || m.Addresses[0].Address != "127.0.0.1" || m.Addresses[0].Calls != 2 || m.Addresses[0].MemoryBytes != m.CallBytes || m.HeldBytes < m.CallBytes || m.CallBytes == 0 {
 			return fmt.Sprintf("memory: %+v", m)
+		}
+		if len(m.Connections) != 2 || m.Connections[0] != (admin.ConnectionMemory{Peer: m.Connections[0].Peer, Listener: "near", Transport: "h2", Calls: 1, MemoryBytes: m.Connections[0].MemoryBytes}) || m.Connections[0].MemoryBytes < m.Connections[1].MemoryBytes || m.Connections[1].MemoryBytes < bridge.ConnBytes || m.OtherBytes < m.Connections[0].MemoryBytes+m.Connections[1].MemoryBytes {
+			return fmt.Sprintf("connections that hold most: %+v", m)
 		}
 		return ""
 	})

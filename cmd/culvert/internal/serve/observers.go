@@ -32,6 +32,7 @@ func (o *observers) open(cfg *bridge.Config, c *config.Loaded, log *logs.Log, ve
 	o.releaser = newReleaser(used, mappedMemory, releaseMemory, log.Logger)
 	if c.Admin.Listen != "" {
 		o.recent = recent.NewRecorder(time.Now())
+		o.recent.SetRoutes(backendsOf(wiring.MeasuredRoutes(c)))
 		o.certificates = &recent.Certificates{ACME: len(c.TLS.ACME.Domains) > 0 || len(c.TLS.ACME.OnDemand) > 0}
 		cfg.CallEnded = o.recent.CallEnded
 	}
@@ -39,6 +40,15 @@ func (o *observers) open(cfg *bridge.Config, c *config.Loaded, log *logs.Log, ve
 	all := o.openMetrics(cfg, c, version)
 	if o.certificates != nil {
 		all = certificateObservers{all, o.certificates}
+	}
+	return all
+}
+
+// backendsOf returns the backends of the routes, by their names.
+func backendsOf(routes []telemetry.Route) map[string][]string {
+	all := make(map[string][]string, len(routes))
+	for _, r := range routes {
+		all[r.Name] = r.Backends
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -143,6 +144,38 @@ func TestRejectedCertificatesHaveNoSeries(t *testing.T) {
 			t.Errorf("behind\n%s\nthe log tells of certificates %d times, want %d: %q", step.file, len(told), step.loads, told)
 		}
 		running = step.want
+	}
+}
+
+// TestRoutesOfReloads: the admin address counts the routes of the configuration that runs,
+// from the start on.
+func TestRoutesOfReloads(t *testing.T) {
+	const base = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: 127.0.0.1:0}\nbackends: [{name: a, address: \"localhost:1\"}]\n"
+	const one, two = "{name: one, match: {path_prefix: /one}, backend: a}", "{name: two, match: {path_prefix: /two}, backend: a}"
+	loaded := cmdtest.Load(t, base+"routes: ["+one+", "+two+"]\n")
+	p := newTestProgram(t, loaded)
+	if err := p.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	for _, name := range []string{"one", "two", "three"} {
+		p.observers.recent.CallEnded(&report.CallInfo{Route: name, Backend: "a", Begin: time.Now()})
+	}
+	names := func() (names []string) {
+		for _, r := range p.data().Routes().Routes {
+			names = append(names, string(r.Route))
+		}
+		return names
+	}
+	if got := names(); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("at the start: got %q, want one and two", got)
+	}
+	if err := os.WriteFile(loaded.File, []byte(base+"routes: ["+two+"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.reloads.reload(false)
+	if got := names(); !slices.Equal(got, []string{"two"}) {
+		t.Errorf("after a reload without one: got %q, want two", got)
 	}
 }
 

@@ -49,14 +49,22 @@ func (p *program) changeLogLines(_, next *config.Loaded) (commit, undo func(), e
 	return func() { p.observers.setLines(next.Log) }, nil, nil
 }
 
-// changeMeasuredRoutes changes which routes have metrics of their own.
+// changeMeasuredRoutes changes which routes have metrics of their own, and are counted apart
+// for the admin address.
 func (p *program) changeMeasuredRoutes(_, next *config.Loaded) (commit, undo func(), err error) {
-	m := p.observers.metrics
-	if m == nil {
+	m, r := p.observers.metrics, p.observers.recent
+	if m == nil && r == nil {
 		return nil, nil, nil
 	}
 	routes := wiring.MeasuredRoutes(next)
-	return func() { m.SetRoutes(routes) }, nil, nil
+	return func() {
+		if m != nil {
+			m.SetRoutes(routes)
+		}
+		if r != nil {
+			r.SetRoutes(backendsOf(routes))
+		}
+	}, nil, nil
 }
 
 // changeBridge changes what requests are judged by, and the memory limit.

@@ -1,0 +1,53 @@
+package bridge
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc"
+)
+
+// TestHeldConns: each connection has its protocol and its own calls, also those inside a
+// tunnel, and is gone after its end.
+func TestHeldConns(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, hold)}})
+	near := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "near"})
+	native, tunnel := dial(t, near), dialTunnel(t, near, http.Header{})
+	for _, cc := range []*grpc.ClientConn{native, native, tunnel} {
+		open(within(t, patience), t, cc, testMethod)
+	}
+	silent, err := net.Dial("tcp", near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	want := func(what string, wanted ...string) {
+		t.Helper()
+		poll(t, func() string {
+			all := s.HeldConns(10)
+			var got []string
+			for i, c := range all {
+				got = append(got, fmt.Sprintf("%s %d", c.Transport, c.Calls))
+				if c.Peer == "" || c.Listener != "near" || c.HeldBytes < ConnBytes || i > 0 && c.HeldBytes > all[i-1].HeldBytes {
+					return fmt.Sprintf("%s: %+v", what, all)
+				}
+			}
+			if slices.Sort(got); !slices.Equal(got, wanted) {
+				return fmt.Sprintf("%s: got %q, want %q", what, got, wanted)
+			}
+			return ""
+		})
+	}
+	want("all", " 0", "h2 2", "websocket 1")
+	if first := s.HeldConns(1); len(first) != 1 {
+		t.Errorf("one is asked for: got %+v", first)
+	}
+	if none := s.HeldConns(0); len(none) != 0 {
+		t.Errorf("none is asked for: got %+v", none)
+	}
+	_ = silent.Close()
+	want("after the end of one", "h2 2", "websocket 1")
+}
