@@ -11,9 +11,9 @@ type HeldConn struct {
 	Calls     int    // that are open on it, requests to the web server left out
 }
 
-// HeldConns returns the connections that hold most themselves, most first, and at most so
+// heldConns returns the connections that hold most themselves, most first, and at most so
 // many.
-func (s *Server) HeldConns(most int) []HeldConn {
+func heldConns(s *Server, most int) []HeldConn {
 	heaviest := s.edge.Heaviest(most)
 	if len(heaviest) == 0 {
 		return nil

@@ -27,7 +27,7 @@ func TestHeldConns(t *testing.T) {
 	want := func(what string, wanted ...string) {
 		t.Helper()
 		poll(t, func() string {
-			all := s.HeldConns(10)
+			all := heldConns(s, 10)
 			var got []string
 			for i, c := range all {
 				got = append(got, fmt.Sprintf("%s %d", c.Transport, c.Calls))
@@ -42,10 +42,10 @@ func TestHeldConns(t *testing.T) {
 		})
 	}
 	want("all", " 0", "h2 2", "websocket 1")
-	if first := s.HeldConns(1); len(first) != 1 {
+	if first := heldConns(s, 1); len(first) != 1 {
 		t.Errorf("one is asked for: got %+v", first)
 	}
-	if none := s.HeldConns(0); len(none) != 0 {
+	if none := heldConns(s, 0); len(none) != 0 {
 		t.Errorf("none is asked for: got %+v", none)
 	}
 	_ = silent.Close()

@@ -259,8 +259,8 @@ func TestObserversMemoryCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() string {
-		if held := s.Memory().ClientBytes; held >= keptBytes {
-			return fmt.Sprintf("%d bytes are held after its end", held)
+		if now, _ := s.Memory(0); now.ClientBytes >= keptBytes {
+			return fmt.Sprintf("%d bytes are held after its end", now.ClientBytes)
 		}
 		return ""
 	})

@@ -43,7 +43,8 @@ type CallCount struct {
 // Snapshot returns the Server's current state. It holds the lock that calls begin and end
 // with only while it lists them.
 func (s *Server) Snapshot() Snapshot {
-	t, now := s.registry.count(), s.Memory()
+	t := s.registry.count()
+	now, _ := s.Memory(0)
 	now.Calls, now.Traffic, now.Ages, now.Blocked = t.calls, t.traffic, t.ages, t.blocked
 	now.Connections = countTunnels(s.edge.Tally(), s.tunnels.Tally())
 	now.Panics = s.panics.Count()
@@ -54,15 +55,16 @@ func (s *Server) Snapshot() Snapshot {
 }
 
 // Memory returns what a Snapshot says of memory, without the cost of the rest, which it leaves
-// unset.
-func (s *Server) Memory() Snapshot {
-	return Snapshot{
+// unset, and the connections that hold most themselves: most first, and at most so many.
+func (s *Server) Memory(conns int) (Snapshot, []HeldConn) {
+	now := Snapshot{
 		HeldBytes:   s.account.Used(),
 		HeldLimit:   s.account.Messages(),
 		ClientBytes: s.account.Held(),
 		ClientLimit: s.account.Total(),
 		Evicted:     s.registry.evicted.Load(),
 	}
+	return now, heldConns(s, conns)
 }
 
 // countTunnels adds the tunnels of each listener to the WebSockets that carry them.

@@ -61,7 +61,7 @@ func TestLook(t *testing.T) {
 		{"the line for the key", line, "", unknown, ""},
 		{"a key without its end", whole[:len(whole)-1], "", damagedKey.Text, ""},
 		{"a key with a blank", whole + " ", "", damagedKey.Text, ""},
-		{"a key with a slip", strings.Replace(whole, whole[20:21], string(whole[20]^1), 1), "", damagedKey.Text, ""},
+		{"a key with a slip", whole[:20] + string(whole[20]^1) + whole[21:], "", damagedKey.Text, ""},
 		{"a key in another case", strings.ToUpper(whole), "", unknown, ""},
 	} {
 		id, err := keys.Look(c.key, noon)

@@ -165,8 +165,8 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// FuzzOrigin: an origin that parseOrigin takes is one that it takes again, and finds.
-func FuzzOrigin(f *testing.F) {
+// FuzzOriginCondition: an origin that parseOrigin takes is one that it takes again, and finds.
+func FuzzOriginCondition(f *testing.F) {
 	for _, seed := range []string{"https://app.example.com", "http://[::1]:80", "null", "https://a:443", "~x", "https://a:", "h://%41"} {
 		f.Add(seed)
 	}

@@ -178,7 +178,8 @@ func (p *program) certificates() admin.Certificates {
 // heldMemory shows so many of the calls, connections and addresses that hold most. With many open
 // calls the look at all of them is what costs, so 0 spares it.
 func (p *program) heldMemory(holders int) admin.Memory {
-	now, at := p.bridge.Memory(), time.Now()
+	now, conns := p.bridge.Memory(holders)
+	at := time.Now()
 	all := admin.Memory{
 		At: at.UTC(), HeldBytes: now.ClientBytes, LimitBytes: now.ClientLimit, MessageBytes: now.HeldBytes, MessageLimit: now.HeldLimit, Evicted: now.Evicted,
 		Calls: []admin.Call{}, Addresses: []admin.AddressMemory{}, Connections: []admin.ConnectionMemory{},
@@ -211,7 +212,7 @@ func (p *program) heldMemory(holders int) admin.Memory {
 	if more := len(all.Addresses) - holders; more > 0 {
 		all.Addresses, all.AddressesLeft = all.Addresses[:holders], more
 	}
-	for _, c := range p.bridge.HeldConns(holders) {
+	for _, c := range conns {
 		all.Connections = append(all.Connections, admin.ConnectionMemory{Peer: admin.Text(c.Peer), Listener: admin.Text(c.Listener), Transport: admin.Text(c.Transport), Calls: c.Calls, MemoryBytes: c.HeldBytes})
 	}
 	return all
