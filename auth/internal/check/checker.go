@@ -1,0 +1,273 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// Defaults and bounds of Options.
+const (
+	// DefaultTimeout is long enough for a segment that was lost on the way: Linux sends it
+	// again after 200 ms at the earliest. It is short enough that a person doesn't take a
+	// call that waits for it for one that hangs.
+	DefaultTimeout    = 250 * time.Millisecond
+	MaxTimeout        = 10 * time.Second
+	DefaultConcurrent = 256
+	MaxConcurrent     = 10_000
+	DefaultBytes      = 128 << 10
+	MaxBytes          = 4 << 20 // what a grpc-go server takes by default
+	MaxTTL            = 5 * time.Minute
+	DefaultEntries    = 10_000
+	MaxEntries        = 100_000
+
+	maxRefusedTTL = 5 * time.Second
+)
+
+// Options are what both forms have in common.
+type Options struct {
+	// Timeout is for a question with everything about it: the wait for a slot, the
+	// connection, the answer. If zero, DefaultTimeout is used.
+	Timeout time.Duration
+
+	// FailOpen lets calls pass that nobody judged: when the service doesn't answer in time,
+	// can't be reached, or says that it can't judge. It doesn't cover unusable answers.
+	FailOpen bool
+
+	// Concurrent bounds the questions at the service. Further ones wait until Timeout. If
+	// zero, DefaultConcurrent is used.
+	Concurrent int
+
+	// Bytes bounds a question. Larger ones are refused unasked, also with FailOpen, since
+	// clients make them so. If zero, DefaultBytes is used.
+	Bytes int
+
+	// Names are the metadata that the service gets. If nil, it gets all in the gRPC form,
+	// and authorization and cookie in the HTTP form.
+	Names []string
+
+	// Reserved and ReservedDown report whether a lower-case name is reserved on the way to
+	// the backend and to the client: no answer may change it. Both are needed. Reserved
+	// should let authorization and cookie pass, so that a service can remove them.
+	Reserved, ReservedDown func(name string) bool
+
+	// Cache keeps answers. Its zero value keeps none.
+	Cache Cache
+}
+
+// Cache says how long answers are kept. The service of a cache gets only what makes the
+// key: of the metadata Options.Names, which must be set for the gRPC form. It does get the
+// call's id and time and the client's address, and its answers must not depend on them.
+type Cache struct {
+	// TTL is how long the answer for a call holds for others with the same key, at most
+	// MaxTTL. Refusals hold at most five seconds. If zero, there is no cache.
+	TTL time.Duration
+
+	// Entries bounds the answers. If zero, DefaultEntries is used. All together hold at
+	// most 4 MiB.
+	Entries int
+}
+
+// A service is one of the two forms.
+type service interface {
+	// question returns what asks about r. It keeps none of r's maps and slices that the
+	// caller may change afterwards, since it may run when the call of r has ended.
+	question(r *Request) question
+
+	// close ends the connections, and with them the questions that run.
+	close() error
+}
+
+// A question asks once. It ends soon after its context. A refusal of the context's end is
+// left to the caller.
+type question func(context.Context) verdict
+
+// A Checker asks one service. Its methods may be called from several goroutines.
+type Checker struct {
+	o       Options
+	service service
+	late    error         // the cause of questions that took too long
+	slots   chan struct{} // taken by the questions at the service
+	cache   *cache        // nil without one
+	flights flights       // with a cache
+	counts  counts
+}
+
+var (
+	errNobodyWaits = errors.New("every call that waited for the answer has ended")
+	errAnswered    = errors.New("answered")
+	errClosed      = errors.New("the checker is closed")
+)
+
+// checked returns the options with their defaults, or what is wrong with them.
+func (o Options) checked() (Options, error) {
+	if o.Reserved == nil || o.ReservedDown == nil {
+		return o, errors.New("reserved names aren't known")
+	}
+	for _, b := range []struct {
+		what          string
+		value         *int
+		fallback, max int
+	}{
+		{"concurrent questions", &o.Concurrent, DefaultConcurrent, MaxConcurrent},
+		{"bytes of a question", &o.Bytes, DefaultBytes, MaxBytes},
+		{"entries of the cache", &o.Cache.Entries, DefaultEntries, MaxEntries},
+	} {
+		if *b.value == 0 {
+			*b.value = b.fallback
+		}
+		if *b.value < 0 || *b.value > b.max {
+			return o, fmt.Errorf("%s: %d isn't in 1 to %d", b.what, *b.value, b.max)
+		}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Timeout < 0 || o.Timeout > MaxTimeout {
+		return o, fmt.Errorf("time-out: %v isn't in 0 to %v", o.Timeout, MaxTimeout)
+	}
+	if o.Cache.TTL < 0 || o.Cache.TTL > MaxTTL {
+		return o, fmt.Errorf("cache: a TTL of %v isn't in 0 to %v", o.Cache.TTL, MaxTTL)
+	}
+	for _, name := range o.Names {
+		if !codec.ValidName(name) {
+			return o, fmt.Errorf("metadata for the service: %.64q can't name metadata: use lower-case letters, digits, _, - and .", name)
+		}
+	}
+	o.Names = slices.Clone(o.Names)
+	slices.Sort(o.Names)
+	o.Names = slices.Compact(o.Names)
+	return o, nil
+}
+
+func newChecker(o Options, s service) *Checker {
+	c := &Checker{o: o, service: s, late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(chan struct{}, o.Concurrent)}
+	if o.Cache.TTL > 0 {
+		c.cache = newCache(o.Cache)
+		c.flights.byKey = make(map[key]*flight)
+	}
+	return c
+}
+
+// Close ends all questions, waits for their goroutines and closes the connections. Calls of
+// Check that run end with a refusal, and so do later ones.
+func (c *Checker) Close() error {
+	if c.cache != nil {
+		c.flights.close()
+	}
+	return c.service.close()
+}
+
+// Check asks whether a call is permitted, and returns what the service changes about it. The
+// error is a *Refusal, or the cause of ctx's end: then Check returns at once, and fail-open
+// doesn't count. The caller may change r's metadata as soon as Check has returned.
+func (c *Checker) Check(ctx context.Context, r Request) (Answer, error) {
+	if c.cache == nil {
+		return c.end(ctx, c.first(ctx, r))
+	}
+	k := keyOf(&r, c.o.Names)
+	if v, ok := c.cache.get(k, time.Now()); ok {
+		c.counts.cached.Add(1)
+		v.answer.Cached = true
+		return c.end(ctx, v)
+	}
+	return c.end(ctx, c.together(ctx, k, r))
+}
+
+// end counts a call's verdict and makes the results of Check of it.
+func (c *Checker) end(ctx context.Context, v verdict) (Answer, error) {
+	switch {
+	case v.refusal == nil:
+		if v.answer.Open != nil {
+			c.counts.open.Add(1)
+		} else {
+			c.counts.allowed.Add(1)
+		}
+		return v.answer, nil
+	case v.refusal.Kind != Unavailable:
+		c.counts.denied.Add(1)
+	case ctx.Err() != nil:
+		c.counts.cancelled.Add(1)
+		return Answer{}, context.Cause(ctx)
+	default:
+		c.counts.failed.Add(1)
+	}
+	return Answer{}, v.refusal
+}
+
+// first asks for one call, in the call's goroutine.
+func (c *Checker) first(ctx context.Context, r Request) verdict {
+	q, refusal := c.question(&r)
+	if refusal != nil {
+		return verdict{refusal: refusal}
+	}
+	return c.ask(ctx, q)
+}
+
+// together asks for all calls with the key at once.
+func (c *Checker) together(ctx context.Context, k key, r Request) verdict {
+	q, refusal := c.question(&r) // here, since the metadata is the call's
+	if refusal != nil {
+		return verdict{refusal: refusal}
+	}
+	f, shared := c.flights.join(k, func(ctx context.Context) verdict {
+		v := c.ask(ctx, q)
+		c.cache.put(k, v, time.Now())
+		return v
+	})
+	if f == nil {
+		return verdict{refusal: unanswered(errClosed)}
+	}
+	defer c.flights.leave(k, f)
+	if shared {
+		c.counts.shared.Add(1)
+	}
+	select {
+	case <-f.done:
+		return f.v
+	case <-ctx.Done():
+		return verdict{refusal: unanswered(context.Cause(ctx))}
+	}
+}
+
+// question returns the question about r, unless r is too large.
+func (c *Checker) question(r *Request) (question, *Refusal) {
+	if size := r.size(c.o.Names); size > c.o.Bytes {
+		return nil, tooLarge(size, c.o.Bytes)
+	}
+	return c.service.question(r), nil
+}
+
+// ask asks in a slot and in time.
+func (c *Checker) ask(ctx context.Context, q question) verdict {
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, c.o.Timeout, c.late)
+	defer cancel()
+	defer func() { c.counts.took(time.Since(began)) }()
+
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return c.judged(ctx, verdict{refusal: unanswered(fmt.Errorf("all %d questions at once wait for an answer: %w", cap(c.slots), context.Cause(ctx)))})
+	}
+	defer func() { <-c.slots }()
+	return c.judged(ctx, q(ctx))
+}
+
+// judged applies fail-open to a verdict.
+func (c *Checker) judged(ctx context.Context, v verdict) verdict {
+	if v.refusal == nil || !v.refusal.unanswered {
+		return v
+	}
+	if end := context.Cause(ctx); end != nil && !errors.Is(v.refusal.Cause, end) {
+		v.refusal.Cause = fmt.Errorf("%w (%w)", end, v.refusal.Cause)
+	}
+	if c.o.FailOpen && (ctx.Err() == nil || errors.Is(context.Cause(ctx), c.late)) {
+		return verdict{answer: Answer{Open: v.refusal.Cause}}
+	}
+	return v
+}

@@ -1,0 +1,51 @@
+package check
+
+import (
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// leastSecret is how long a part of a credential must be to be looked for. Shorter ones are
+// in innocent texts, too.
+const leastSecret = 12
+
+// secrets are the credentials of a question. Services repeat them in messages, proxies in
+// error pages, and net/http in errors about malformed answers; from there they would get into
+// logs and to whoever sees a client's errors.
+type secrets []string
+
+// secretsOf returns the credentials in metadata: those of authorization, and the values of
+// cookies. The parts of a JWT are secrets of their own.
+func secretsOf(md metadata.MD) (s secrets) {
+	add := func(text string) {
+		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" .,;=\"", r) }) {
+			if len(part) >= leastSecret {
+				s = append(s, part)
+			}
+		}
+	}
+	for _, v := range md["authorization"] {
+		add(v)
+	}
+	for _, v := range md["cookie"] {
+		add(v)
+	}
+	return s
+}
+
+// in reports whether text repeats one of the secrets.
+func (s secrets) in(text string) bool {
+	for _, secret := range s {
+		if strings.Contains(text, secret) {
+			return true
+		}
+	}
+	return false
+}
+
+// String hides the secrets from logs.
+func (s secrets) String() string { return "secrets" }
+
+// GoString hides them from %#v.
+func (s secrets) GoString() string { return s.String() }
