@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/culvert-grpc/culvert/codec"
@@ -95,6 +96,7 @@ type Checker struct {
 	cache   *cache        // nil without one
 	flights flights       // with a cache
 	counts  counts
+	once    sync.Once // Close
 }
 
 var (
@@ -154,12 +156,15 @@ func newChecker(o Options, s service) *Checker {
 }
 
 // Close ends all questions, waits for their goroutines and closes the connections. Calls of
-// Check that run end with a refusal, and so do later ones.
-func (c *Checker) Close() error {
-	if c.cache != nil {
-		c.flights.close()
-	}
-	return c.service.close()
+// Check that run end with a refusal, and so do later ones. It can be called again.
+func (c *Checker) Close() (err error) {
+	c.once.Do(func() {
+		if c.cache != nil {
+			c.flights.close()
+		}
+		err = c.service.close()
+	})
+	return err
 }
 
 // Check asks whether a call is permitted, and returns what the service changes about it. The
@@ -249,13 +254,24 @@ func (c *Checker) ask(ctx context.Context, q question) verdict {
 	defer cancel()
 	defer func() { c.counts.took(time.Since(began)) }()
 
-	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
+	if !c.takeSlot(ctx) {
 		return c.judged(ctx, verdict{refusal: unanswered(fmt.Errorf("all %d questions at once wait for an answer: %w", cap(c.slots), context.Cause(ctx)))})
 	}
 	defer func() { <-c.slots }()
 	return c.judged(ctx, q(ctx))
+}
+
+// takeSlot reports whether it has taken a slot in time.
+func (c *Checker) takeSlot(ctx context.Context) bool {
+	select {
+	case c.slots <- struct{}{}:
+		if ctx.Err() == nil {
+			return true
+		}
+		<-c.slots // both happened at once
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // judged applies fail-open to a verdict.
