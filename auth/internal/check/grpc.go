@@ -32,6 +32,17 @@ type GRPC struct {
 // for others may be in it.
 const maxResponseBytes = 64 << 10
 
+// serviceConfig asks again once when a connection breaks under a question, as it does when the
+// service restarts. While most questions fail, none is asked again.
+// https://github.com/grpc/grpc/blob/master/doc/service_config.md
+const serviceConfig = `{
+	"loadBalancingConfig": [{"round_robin": {}}],
+	"methodConfig": [{"name": [{}], "retryPolicy": {
+		"maxAttempts": 2, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1,
+		"retryableStatusCodes": ["UNAVAILABLE"]}}],
+	"retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}
+}`
+
 type grpcService struct {
 	grpc  GRPC
 	names []string
@@ -58,7 +69,7 @@ func NewGRPC(g GRPC, o Options) (*Checker, error) {
 		grpc.WithUserAgent("culvert"),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(), // retries and other rules by DNS
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
+		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithMaxHeaderListSize(maxEditBytes),
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(maxResponseBytes),

@@ -115,7 +115,7 @@ func (n names) deniedByHTTP(a httpAnswer, hidden secrets) *Refusal {
 // text returns the body if it is for people: pages and objects would be no message.
 func (a httpAnswer) text() string {
 	kind, _, err := mime.ParseMediaType(a.header.Get("Content-Type"))
-	if err != nil || kind != "text/plain" {
+	if err != nil || kind != "text/plain" || a.header.Get("Content-Encoding") != "" {
 		return ""
 	}
 	return a.body

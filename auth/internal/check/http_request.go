@@ -25,14 +25,22 @@ func (s *httpService) question(r *Request) question {
 		}
 		defer response.Body.Close()
 		a := httpAnswer{status: response.StatusCode, header: response.Header}
-		// A short body is read for its text, and so that the connection can be used again. A
-		// body that doesn't end in time takes its text with it, and not the status.
-		body, err := io.ReadAll(io.LimitReader(response.Body, maxBodyBytes))
-		if err == nil {
-			a.body = string(body)
+		if a.status != http.StatusSwitchingProtocols {
+			a.body = beginning(response.Body)
 		}
 		return s.rules.ofHTTP(a, s.http.AnswerNames, hidden)
 	}
+}
+
+// beginning reads a short body for its text, and so that the connection can be used again. A
+// body that doesn't end in time takes its text with it, and not the status. The "body" of a
+// 101 must not come here: it is the connection, which the end of a context doesn't close.
+func beginning(body io.Reader) string {
+	b, err := io.ReadAll(io.LimitReader(body, maxBodyBytes))
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }
 
 // maxBodyBytes is how much is read of an answer's body.
