@@ -154,3 +154,18 @@ func TestMetadataOfTheCacheIsAllThatTheServiceGets(t *testing.T) {
 		t.Errorf("x-a is %q", got["x-a"])
 	}
 }
+
+// TestKnownAnswersAllocateNothing: the cost of a call whose answer is cached.
+func TestKnownAnswersAllocateNothing(t *testing.T) {
+	c := fakeChecker(t, cached(MaxTTL), &fakeService{answer: func(context.Context, Request) verdict { return verdict{} }})
+	r := aCall()
+	ask := func() {
+		if _, err := c.Check(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	if got := testing.AllocsPerRun(1000, ask); got >= 1 {
+		t.Errorf("%v allocations", got)
+	}
+}
