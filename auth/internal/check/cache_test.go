@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"errors"
-	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,7 +38,7 @@ func TestAnswersAreKeptForTheirTime(t *testing.T) {
 			ask := func() Answer {
 				t.Helper()
 				answer, err := checker.Check(t.Context(), aCall())
-				if (err == nil) != (c.v.refusal == nil) || err != nil && !reflect.DeepEqual(asRefusal(t, err), c.v.refusal) {
+				if (err == nil) != (c.v.refusal == nil) || err != nil && !sameRefusal(asRefusal(t, err), c.v.refusal) {
 					t.Errorf("%s: got %v, want %v", name, err, c.v.refusal)
 				}
 				if answer.Subject != c.v.answer.Subject {
@@ -57,7 +56,7 @@ func TestAnswersAreKeptForTheirTime(t *testing.T) {
 				if got := s.asked.Load(); got != want {
 					t.Errorf("%s: asked %d times within %v", name, got, c.want)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 			}
 			ask()
 			if got := s.asked.Load(); got != want+1 {

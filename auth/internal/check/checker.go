@@ -137,7 +137,7 @@ func (o Options) checked() (Options, error) {
 	}
 	for _, name := range o.Names {
 		if !codec.ValidName(name) {
-			return o, fmt.Errorf("metadata for the service: %.64q can't name metadata: use lower-case letters, digits, _, - and .", name)
+			return o, fmt.Errorf("metadata for the service: %.64q can't name metadata: use -, _, ., digits and lower-case letters", name)
 		}
 	}
 	o.Names = slices.Clone(o.Names)
@@ -219,7 +219,7 @@ func (c *Checker) together(ctx context.Context, k key, r Request) verdict {
 	if refusal != nil {
 		return verdict{refusal: refusal}
 	}
-	f, shared := c.flights.join(k, func(ctx context.Context) verdict {
+	f, shared := c.flights.join(k, func(ctx context.Context) verdict { //nolint:contextcheck // the question outlives its first caller
 		v := c.ask(ctx, q)
 		c.cache.put(k, v, time.Now())
 		return v

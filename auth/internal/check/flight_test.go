@@ -80,8 +80,9 @@ func TestCancelOfOneCallerLeavesTheOthers(t *testing.T) {
 		leaveToo, second = ask()
 		leave(errLeft)
 		leaveToo(errLeft)
-		<-first
-		<-second
+		if err1, err2 := <-first, <-second; !errors.Is(err1, errLeft) || !errors.Is(err2, errLeft) {
+			t.Errorf("the callers got %v and %v", err1, err2)
+		}
 		synctest.Wait()
 		if got := ended.Load(); got != errNobodyWaits { //nolint:errorlint // the cause itself
 			t.Errorf("without callers, the question ended with %v", got)

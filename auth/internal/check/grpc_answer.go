@@ -156,7 +156,7 @@ func (n names) deniedByCheck(response *authv3.CheckResponse, hidden secrets) *Re
 		// status to gRPC clients. UNAUTHENTICATED makes them get a new token.
 		code = codes.Unauthenticated
 	case said > 0 && said <= int32(codes.Unauthenticated):
-		code = codes.Code(said) //nolint:gosec // it is 1 to 16
+		code = codes.Code(said)
 	}
 	r := refused(code)
 	if text := plain(denied.GetBody(), maxMessageBytes, hidden); text != "" {

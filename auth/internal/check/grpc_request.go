@@ -51,7 +51,7 @@ func (e *rpcError) Error() string { return "Check: " + e.code.String() + ": " + 
 func checkRequest(r *Request, names []string, raw bool) *authv3.CheckRequest {
 	http := &authv3.AttributeContext_HttpRequest{
 		Id: r.ID, Method: "POST", Path: r.Method, Host: r.Authority, Scheme: r.Scheme,
-		Size: -1, // unknown
+		Size:     -1, // unknown
 		Protocol: "HTTP/2",
 	}
 	if raw {
@@ -87,8 +87,12 @@ func checkRequest(r *Request, names []string, raw bool) *authv3.CheckRequest {
 // for them among the headers.
 func (r *Request) pseudo() [6][2]string {
 	return [...][2]string{
-		{":authority", r.Authority}, {":method", "POST"}, {":path", r.Method}, {":scheme", r.Scheme},
-		{"content-type", "application/grpc"}, {"te", "trailers"},
+		{":authority", r.Authority},
+		{":method", "POST"},
+		{":path", r.Method},
+		{":scheme", r.Scheme},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
 	}
 }
 

@@ -65,8 +65,14 @@ func TestCheckRequestIsThatOfEnvoy(t *testing.T) {
 	want.Attributes.Request.Http.Headers = nil
 	want.Attributes.Request.Http.HeaderMap = &corev3.HeaderMap{}
 	for _, f := range [][2]string{
-		{":authority", "shop.example:8443"}, {":method", "POST"}, {":path", "/shop.v1.Orders/Get"}, {":scheme", "https"},
-		{"content-type", "application/grpc"}, {"te", "trailers"}, {"x-a", "1"}, {"x-a", "2"},
+		{":authority", "shop.example:8443"},
+		{":method", "POST"},
+		{":path", "/shop.v1.Orders/Get"},
+		{":scheme", "https"},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
+		{"x-a", "1"},
+		{"x-a", "2"},
 	} {
 		want.Attributes.Request.Http.HeaderMap.Headers = append(want.Attributes.Request.Http.HeaderMap.Headers, &corev3.HeaderValue{Key: f[0], RawValue: []byte(f[1])})
 	}

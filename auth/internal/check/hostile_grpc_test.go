@@ -81,16 +81,25 @@ func TestHostileCheckServices(t *testing.T) {
 				<-tick.C
 			}
 		}, "open"},
-		"a message of 1 GiB":       {0, body(message(1<<30, "a")), "ResourceExhausted"},
-		"a message of 4 GiB":       {0, body(message(1<<32-1, "a")), "ResourceExhausted"},
-		"compressed":               {0, body("\x01" + message(len(ok), string(ok))[1:]), "Internal"},
-		"no message":               {0, body(), "Internal"},
-		"two messages":             {0, body(message(len(ok), string(ok)), message(len(ok), string(ok))), "Internal"},
-		"not a CheckResponse":      {0, body(message(3, "\xff\xff\xff")), "Internal"},
-		"invalid UTF-8":            {0, body(message(6, "\x0a\x04\x12\x02\xff\xfe")), "invalid UTF-8"},
-		"a page of a proxy":        {0, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); _, _ = io.WriteString(w, "<html>abcdefghijkl") }, "Unimplemented"},
-		"a 503 of a proxy":         {0, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503); _, _ = io.WriteString(w, "abcdefghijkl") }, "open"},
-		"a status that is no code": {0, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/grpc"); w.Header().Set("Grpc-Status", "99") }, "Code(99)"},
+		"a message of 1 GiB":  {0, body(message(1<<30, "a")), "ResourceExhausted"},
+		"a message of 4 GiB":  {0, body(message(1<<32-1, "a")), "ResourceExhausted"},
+		"compressed":          {0, body("\x01" + message(len(ok), string(ok))[1:]), "Internal"},
+		"no message":          {0, body(), "Internal"},
+		"two messages":        {0, body(message(len(ok), string(ok)), message(len(ok), string(ok))), "Internal"},
+		"not a CheckResponse": {0, body(message(3, "\xff\xff\xff")), "Internal"},
+		"invalid UTF-8":       {0, body(message(6, "\x0a\x04\x12\x02\xff\xfe")), "invalid UTF-8"},
+		"a page of a proxy": {0, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(404)
+			_, _ = io.WriteString(w, "<html>abcdefghijkl")
+		}, "Unimplemented"},
+		"a 503 of a proxy": {0, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(503)
+			_, _ = io.WriteString(w, "abcdefghijkl")
+		}, "open"},
+		"a status that is no code": {0, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Grpc-Status", "99")
+		}, "Code(99)"},
 		"a status that quotes the credential": {0, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/grpc")
 			w.Header().Set("Grpc-Status", "13")

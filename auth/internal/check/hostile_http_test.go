@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -102,10 +103,13 @@ func TestHostileHTTPServices(t *testing.T) {
 		handle  func(*rawServer, net.Conn)
 		want    string // "open", "allowed", "denied", or a part of an unusable answer's cause
 	}{
-		"says nothing":                {short, hold(""), "open"},
-		"hangs in its status":         {short, hold("HTTP/1."), "open"},
-		"hangs in its header":         {short, hold("HTTP/1.1 200 OK\r\nX-User: al"), "open"},
-		"drips its header":            {short, func(s *rawServer, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-User: "); s.drip(c, "a") }, "open"},
+		"says nothing":        {short, hold(""), "open"},
+		"hangs in its status": {short, hold("HTTP/1."), "open"},
+		"hangs in its header": {short, hold("HTTP/1.1 200 OK\r\nX-User: al"), "open"},
+		"drips its header": {short, func(s *rawServer, c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-User: ")
+			s.drip(c, "a")
+		}, "open"},
 		"drips informational answers": {short, func(s *rawServer, c net.Conn) { s.drip(c, "HTTP/1.1 103 Early Hints\r\n\r\n") }, ""},
 		"closes":                      {0, say(""), "open"},
 		"closes in its status":        {0, say("HTTP/1.1 20"), "malformed HTTP status"},
@@ -127,9 +131,12 @@ func TestHostileHTTPServices(t *testing.T) {
 		"switches protocols, hangs":   {0, hold("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"), "the status 101"},
 		"hangs in its body, 200":      {short, hold("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), "allowed"},
 		"hangs in its body, 403":      {short, hold("HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nno"), "denied"},
-		"drips its body":              {short, func(s *rawServer, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 403 No\r\nContent-Length: 4000\r\n\r\n"); s.drip(c, "a") }, "denied"},
-		"closes in its body":          {0, say("HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nno"), "denied"},
-		"a broken chunk":              {0, say("HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "denied"},
+		"drips its body": {short, func(s *rawServer, c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 403 No\r\nContent-Length: 4000\r\n\r\n")
+			s.drip(c, "a")
+		}, "denied"},
+		"closes in its body": {0, say("HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nno"), "denied"},
+		"a broken chunk":     {0, say("HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "denied"},
 	} {
 		for _, open := range []bool{true, false} {
 			s := serveRaw(t, c.handle)
@@ -220,7 +227,9 @@ func TestHTTPServiceThatIsGoneAndBack(t *testing.T) {
 		t.Errorf("got %v, asked %d times", err, asked.Load())
 	}
 	server.Close()
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
 	if _, err := c.Check(t.Context(), aCall()); asRefusal(t, err).Kind != Unavailable {
 		t.Errorf("got %v", err)
 	}

@@ -51,7 +51,7 @@ func (s *httpService) request(r *Request) *http.Request {
 	h := http.Header{
 		// Without a value it isn't sent. It lets net/http ask again by another connection when
 		// the service closed an idle one at this moment.
-		"Idempotency-Key": nil,
+		"Idempotency-Key":    nil,
 		"X-Forwarded-Method": {http.MethodPost}, // of every gRPC call
 		"X-Forwarded-Proto":  {r.Scheme},
 		"X-Forwarded-Host":   {r.Authority},

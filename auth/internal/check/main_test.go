@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,7 +86,9 @@ func serveCheck(t testing.TB, ln net.Listener, check func(context.Context, *auth
 	stop = func() {
 		if !stopped.Swap(true) {
 			server.Stop()
-			<-served
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	t.Cleanup(stop)
@@ -117,6 +121,17 @@ func closed(t testing.TB) func(*Checker, error) *Checker {
 		})
 		return c
 	}
+}
+
+// same reports whether two answers are the same.
+func same(a, b Answer) bool {
+	return slices.Equal(a.Request, b.Request) && slices.Equal(a.Response, b.Response) &&
+		a.Backend == b.Backend && a.Subject == b.Subject && a.Cached == b.Cached && a.Open == b.Open //nolint:errorlint // one and the same error
+}
+
+// sameRefusal reports whether two refusals are the same, but for their causes.
+func sameRefusal(a, b *Refusal) bool {
+	return a.Kind == b.Kind && a.Code == b.Code && a.Message == b.Message && reflect.DeepEqual(a.Header, b.Header)
 }
 
 // asRefusal returns err as a Refusal, or fails the test.
