@@ -56,6 +56,11 @@ type Options struct {
 	// should let authorization and cookie pass, so that a service can remove them.
 	Reserved, ReservedDown func(name string) bool
 
+	// Own are the names of metadata that only the service may set, such as the user's name.
+	// They are removed from every call before the answer changes it, also from calls that
+	// FailOpen lets pass: no client can set them. The HTTP form adds HTTP.AnswerNames.
+	Own []string
+
 	// Cache keeps answers. Its zero value keeps none.
 	Cache Cache
 }
@@ -91,7 +96,13 @@ type question func(context.Context) verdict
 type Checker struct {
 	o       Options
 	service service
-	late    error         // the cause of questions that took too long
+	own     Edits // remove what only the service may set
+	late    error // the cause of questions that took too long
+
+	// life ends with Close, with the cause errClosed.
+	life context.Context
+	die  context.CancelCauseFunc
+
 	slots   chan struct{} // taken by the questions at the service
 	cache   *cache        // nil without one
 	flights flights       // with a cache
@@ -135,6 +146,11 @@ func (o Options) checked() (Options, error) {
 	if o.Cache.TTL < 0 || o.Cache.TTL > MaxTTL {
 		return o, fmt.Errorf("cache: a TTL of %v isn't in 0 to %v", o.Cache.TTL, MaxTTL)
 	}
+	for _, name := range o.Own {
+		if !codec.ValidName(name) || o.Reserved(name) {
+			return o, fmt.Errorf("metadata that only the service may set: %.64q is reserved or can't name metadata: take it off the list", name)
+		}
+	}
 	for _, name := range o.Names {
 		if !codec.ValidName(name) {
 			return o, fmt.Errorf("metadata for the service: %.64q can't name metadata: use -, _, ., digits and lower-case letters", name)
@@ -147,7 +163,11 @@ func (o Options) checked() (Options, error) {
 }
 
 func newChecker(o Options, s service) *Checker {
-	c := &Checker{o: o, service: s, late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(chan struct{}, o.Concurrent)}
+	c := &Checker{
+		o: o, service: s, own: removals(o.Own),
+		late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(chan struct{}, o.Concurrent),
+	}
+	c.life, c.die = context.WithCancelCause(context.Background())
 	if o.Cache.TTL > 0 {
 		c.cache = newCache(o.Cache)
 		c.flights.byKey = make(map[key]*flight)
@@ -155,13 +175,23 @@ func newChecker(o Options, s service) *Checker {
 	return c
 }
 
-// Close ends all questions, waits for their goroutines and closes the connections. Calls of
-// Check that run end with a refusal, and so do later ones. It can be called again.
+// removals returns edits that remove names.
+func removals(names []string) (e Edits) {
+	for _, name := range names {
+		e = append(e, Edit{name, "", Remove})
+	}
+	return e
+}
+
+// Close ends all questions, waits for their ends and closes the connections. Calls of Check
+// that run end with a refusal, and so do later ones. It can be called again.
 func (c *Checker) Close() (err error) {
 	c.once.Do(func() {
-		if c.cache != nil {
-			c.flights.close()
+		c.die(errClosed)
+		for range cap(c.slots) {
+			c.slots <- struct{}{} // for ever: no question runs
 		}
+		c.flights.close()
 		err = c.service.close()
 	})
 	return err
@@ -215,15 +245,19 @@ func (c *Checker) first(ctx context.Context, r Request) verdict {
 
 // together asks for all calls with the key at once.
 func (c *Checker) together(ctx context.Context, k key, r Request) verdict {
-	q, refusal := c.question(&r) // here, since the metadata is the call's
-	if refusal != nil {
-		return verdict{refusal: refusal}
+	f := c.flights.find(k)
+	shared := f != nil
+	if !shared {
+		q, refusal := c.question(&r) // here, since the metadata is the call's
+		if refusal != nil {
+			return verdict{refusal: refusal}
+		}
+		f, shared = c.flights.join(k, func(ctx context.Context) verdict { //nolint:contextcheck // the question outlives its first caller
+			v := c.ask(ctx, q)
+			c.cache.put(k, v, time.Now())
+			return v
+		})
 	}
-	f, shared := c.flights.join(k, func(ctx context.Context) verdict { //nolint:contextcheck // the question outlives its first caller
-		v := c.ask(ctx, q)
-		c.cache.put(k, v, time.Now())
-		return v
-	})
 	if f == nil {
 		return verdict{refusal: unanswered(errClosed)}
 	}
@@ -247,18 +281,24 @@ func (c *Checker) question(r *Request) (question, *Refusal) {
 	return c.service.question(r), nil
 }
 
-// ask asks in a slot and in time.
+// ask asks in a slot and in time. The question doesn't have ctx's deadline, only its end: the
+// service would tell the time of a call with a short one to be up a moment before ctx does, and
+// clients could have their calls let pass by fail-open so.
 func (c *Checker) ask(ctx context.Context, q question) verdict {
 	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, c.o.Timeout, c.late)
-	defer cancel()
 	defer func() { c.counts.took(time.Since(began)) }()
+	in, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), c.o.Timeout, c.late)
+	defer cancel()
+	in, end := context.WithCancelCause(in)
+	defer end(errAnswered)
+	defer context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })()
+	defer context.AfterFunc(c.life, func() { end(errClosed) })() //nolint:contextcheck // Close ends it, too
 
-	if !c.takeSlot(ctx) {
-		return c.judged(ctx, verdict{refusal: unanswered(fmt.Errorf("all %d questions at once wait for an answer: %w", cap(c.slots), context.Cause(ctx)))})
+	if !c.takeSlot(in) {
+		return c.judged(ctx, in, verdict{refusal: unanswered(fmt.Errorf("all %d questions at once wait for an answer: %w", cap(c.slots), context.Cause(in)))})
 	}
 	defer func() { <-c.slots }()
-	return c.judged(ctx, q(ctx))
+	return c.judged(ctx, in, q(in))
 }
 
 // takeSlot reports whether it has taken a slot in time.
@@ -274,16 +314,18 @@ func (c *Checker) takeSlot(ctx context.Context) bool {
 	return false
 }
 
-// judged applies fail-open to a verdict.
-func (c *Checker) judged(ctx context.Context, v verdict) verdict {
+// judged applies fail-open to the verdict of a question that ran in a context for a call or for
+// a flight: not if one of these ended it.
+func (c *Checker) judged(call, in context.Context, v verdict) verdict {
 	if v.refusal == nil || !v.refusal.unanswered {
 		return v
 	}
-	if end := context.Cause(ctx); end != nil && !errors.Is(v.refusal.Cause, end) {
+	end := context.Cause(in)
+	if end != nil && !errors.Is(v.refusal.Cause, end) {
 		v.refusal.Cause = fmt.Errorf("%w (%w)", end, v.refusal.Cause)
 	}
-	if c.o.FailOpen && (ctx.Err() == nil || errors.Is(context.Cause(ctx), c.late)) {
-		return verdict{answer: Answer{Open: v.refusal.Cause}}
+	if c.o.FailOpen && call.Err() == nil && (end == nil || errors.Is(end, c.late)) {
+		return verdict{answer: Answer{Request: c.own, Open: v.refusal.Cause}}
 	}
 	return v
 }

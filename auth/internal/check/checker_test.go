@@ -27,6 +27,8 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		"a long TTL":         func(o *Options) { o.Cache.TTL = MaxTTL + 1 },
 		"a negative TTL":     func(o *Options) { o.Cache.TTL = -1 },
 		"many entries":       func(o *Options) { o.Cache.Entries = MaxEntries + 1 },
+		"a reserved own":     func(o *Options) { o.Own = []string{"host"} },
+		"an odd own":         func(o *Options) { o.Own = []string{"X-User"} },
 		"an upper-case name": func(o *Options) { o.Names = []string{"Authorization"} },
 	} {
 		o := patient()

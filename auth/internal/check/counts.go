@@ -63,6 +63,9 @@ func (c *Checker) Snapshot() Snapshot {
 	for i := range s.Latency {
 		s.Latency[i] = c.counts.latency[i].Load()
 	}
+	if c.life.Err() != nil {
+		s.Asking = 0 // Close has taken the slots
+	}
 	if c.cache != nil {
 		s.Entries = c.cache.entries()
 	}

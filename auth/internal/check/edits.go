@@ -22,6 +22,7 @@ const (
 type names struct {
 	request  func(name string) bool // reserved on the way to the backend
 	response func(name string) bool // reserved on the way to the client
+	own      Edits                  // what the service alone may set is removed first
 }
 
 // A draft collects what an answer changes, and stops at the first thing that it may not.

@@ -21,6 +21,17 @@ type flight struct {
 	cancel  context.CancelCauseFunc
 }
 
+// find returns the flight for a key, for one more caller, or nil.
+func (fs *flights) find(k key) *flight {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f := fs.byKey[k]
+	if f != nil {
+		f.callers++
+	}
+	return f
+}
+
 // join returns the flight for a key, and whether the caller shares another's. A new one runs
 // ask with a context of its own: no caller's end ends the question for the others. It returns
 // nil after close.
@@ -70,13 +81,11 @@ func (fs *flights) forget(k key, f *flight) {
 	}
 }
 
-// close ends all questions and waits for their goroutines.
+// close begins no more questions, and waits for the goroutines of those that run. The Checker
+// ends them.
 func (fs *flights) close() {
 	fs.mu.Lock()
 	fs.closed = true
-	for _, f := range fs.byKey {
-		f.cancel(errClosed)
-	}
 	fs.mu.Unlock()
 	fs.wg.Wait()
 }

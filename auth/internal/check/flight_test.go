@@ -93,33 +93,34 @@ func TestCancelOfOneCallerLeavesTheOthers(t *testing.T) {
 	})
 }
 
-// TestClosedCheckerAnswersNobody: Close ends shared questions and waits for them.
+// TestClosedCheckerAnswersNobody: Close ends questions and waits for them.
 func TestClosedCheckerAnswersNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &fakeService{answer: func(ctx context.Context, _ Request) verdict {
-			<-ctx.Done()
-			return verdict{refusal: unanswered(ctx.Err())}
-		}}
-		o := cached(time.Minute)
-		o.FailOpen = true // which doesn't cover this
-		c := fakeChecker(t, o, s)
-		result := make(chan error, 1)
-		go func() {
-			_, err := c.Check(t.Context(), aCall())
-			result <- err
-		}()
-		synctest.Wait()
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-		if got := c.Snapshot().Asking; got != 0 {
-			t.Errorf("%d questions after Close", got)
-		}
-		if err := <-result; !errors.Is(err, errClosed) {
-			t.Errorf("got %v, want %v", err, errClosed)
-		}
-		if _, err := c.Check(t.Context(), aCall()); !errors.Is(err, errClosed) {
-			t.Errorf("after Close: got %v, want %v", err, errClosed)
-		}
-	})
+	for _, o := range []Options{patient(), cached(time.Minute)} {
+		synctest.Test(t, func(t *testing.T) {
+			var ended atomic.Bool
+			s := &fakeService{answer: func(ctx context.Context, _ Request) verdict {
+				<-ctx.Done()
+				time.Sleep(time.Second) // of the connection's end
+				ended.Store(true)
+				return verdict{refusal: unanswered(ctx.Err())}
+			}}
+			o.FailOpen = true // which doesn't cover this
+			c := fakeChecker(t, o, s)
+			result := make(chan error, 1)
+			go func() {
+				_, err := c.Check(t.Context(), aCall())
+				result <- err
+			}()
+			synctest.Wait()
+			if err := c.Close(); err != nil || !ended.Load() {
+				t.Errorf("Close returned %v before the question's end", err)
+			}
+			if err := <-result; !errors.Is(err, errClosed) {
+				t.Errorf("got %v, want %v", err, errClosed)
+			}
+			if _, err := c.Check(t.Context(), aCall()); !errors.Is(err, errClosed) || s.asked.Load() != 1 {
+				t.Errorf("after Close: got %v, want %v", err, errClosed)
+			}
+		})
+	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-var fuzzed = names{reservedNames, reservedNames}
+var fuzzed = names{request: reservedNames, response: reservedNames}
 
 // holds checks what is true of each verdict, whatever the service says.
 func holds(t *testing.T, v verdict, hidden secrets) {

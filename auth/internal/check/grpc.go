@@ -89,7 +89,7 @@ func NewGRPC(g GRPC, o Options) (*Checker, error) {
 		return nil, fmt.Errorf("the authorization service's target %.200q: %w", g.Target, err)
 	}
 	return newChecker(o, &grpcService{
-		grpc: g, names: o.Names, rules: names{o.Reserved, o.ReservedDown},
+		grpc: g, names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
 		conn: conn, asks: authv3.NewAuthorizationClient(conn),
 	}), nil
 }

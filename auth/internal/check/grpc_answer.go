@@ -3,6 +3,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -41,6 +42,7 @@ func (n names) allowedByCheck(response *authv3.CheckResponse, hidden secrets) (a
 		return a, errors.New("query parameters to change, which a gRPC call doesn't have")
 	}
 	var d draft
+	a.Request = slices.Clone(n.own)
 	for _, h := range ok.GetHeaders() {
 		if err := d.option(&a.Request, n.request, h); err != nil {
 			return Answer{}, err

@@ -269,11 +269,15 @@ func TestCancelReachesTheService(t *testing.T) {
 	}
 }
 
-// TestDeadlineOfTheCallIsTheCallers: it ends the call, and fail-open doesn't let it pass.
+// TestDeadlineOfTheCallIsTheCallers: it ends the call, and fail-open doesn't let it pass. The
+// service doesn't know it, so it can't answer that it is over before culvert knows.
 func TestDeadlineOfTheCallIsTheCallers(t *testing.T) {
 	o := patient()
 	o.FailOpen = true
 	c := grpcChecker(t, GRPC{}, o, func(ctx context.Context, _ *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+		if deadline, _ := ctx.Deadline(); time.Until(deadline) < time.Second {
+			t.Errorf("the service has until %v", deadline)
+		}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +26,8 @@ type HTTP struct {
 	// Get asks with GET. Otherwise culvert asks with the method of gRPC calls, POST.
 	Get bool
 
-	// AnswerNames are the headers of a 2xx answer that become metadata of the call. If the
-	// answer lacks one of them, it is removed from the call: its value is never the client's.
+	// AnswerNames are the headers of a 2xx answer that become metadata of the call. They are
+	// Options.Own, too: the call never has the client's values of them.
 	AnswerNames []string
 }
 
@@ -70,13 +71,14 @@ func NewHTTP(h HTTP, o Options) (*Checker, error) {
 	if h.AnswerNames, err = answerNames(h.AnswerNames, o.Reserved); err != nil {
 		return nil, err
 	}
+	o.Own = slices.Concat(o.Own, h.AnswerNames)
 	u, err := serviceURL(h.URL)
 	if err != nil {
 		return nil, err
 	}
 	dials, ended := context.WithCancel(context.Background()) // until close
 	return newChecker(o, &httpService{
-		http: h, url: u, names: o.Names, rules: names{o.Reserved, o.ReservedDown},
+		http: h, url: u, names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
 		transport: transport(dials, h.TLS, o.Concurrent), ended: ended,
 	}), nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -45,17 +46,10 @@ func (n names) ofHTTP(a httpAnswer, allowed []string, hidden secrets) verdict {
 // allowedByHTTP returns the answer in a 2xx.
 func (n names) allowedByHTTP(a httpAnswer, allowed []string, hidden secrets) (answer Answer, err error) {
 	var d draft
-	for _, name := range allowed {
-		values := a.header.Values(name)
-		if len(values) == 0 {
-			answer.Request = append(answer.Request, Edit{name, "", Remove})
-		}
-		for i, v := range values {
-			action := Append
-			if i == 0 {
-				action = Set
-			}
-			if err := d.add(&answer.Request, n.request, name, v, action); err != nil {
+	answer.Request = slices.Clone(n.own)
+	for _, name := range allowed { // they are n.own, too
+		for _, v := range a.header.Values(name) {
+			if err := d.add(&answer.Request, n.request, name, v, Append); err != nil {
 				return Answer{}, err
 			}
 		}

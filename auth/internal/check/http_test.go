@@ -15,8 +15,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // discardLog is for servers whose clients turn away.
@@ -85,6 +87,7 @@ func TestHTTPAnswers(t *testing.T) {
 	refusal := func(kind Kind, code codes.Code, message string, header metadata.MD) *Refusal {
 		return &Refusal{Kind: kind, Code: code, Message: message, Header: header}
 	}
+	own := Edits{{"x-user", "", Remove}, {"x-sig-bin", "", Remove}}
 	denied := refusal(Denied, codes.PermissionDenied, deniedText, nil)
 	unauthentic := refusal(Unauthenticated, codes.Unauthenticated, unauthenticText, nil)
 	unavailable := refusal(Unavailable, codes.Unavailable, unavailableText, nil)
@@ -97,11 +100,11 @@ func TestHTTPAnswers(t *testing.T) {
 		refused *Refusal
 		cause   string
 	}{
-		"200":                      {200, nil, "fine", Answer{Request: Edits{{"x-user", "", Remove}, {"x-sig-bin", "", Remove}}}, nil, ""},
-		"204":                      {204, nil, "", Answer{Request: Edits{{"x-user", "", Remove}, {"x-sig-bin", "", Remove}}}, nil, ""},
-		"listed headers":           {200, http.Header{"X-User": {"alice", "bob"}, "X-Sig-Bin": {"AAE"}, "X-Other": {"1"}}, "", Answer{Request: Edits{{"x-user", "alice", Set}, {"x-user", "bob", Append}, {"x-sig-bin", "\x00\x01", Set}}}, nil, ""},
-		"removals":                 {200, http.Header{removeHeader: {"Authorization, cookie", "x-a"}, "X-User": {""}}, "", Answer{Request: Edits{{"x-user", "", Set}, {"x-sig-bin", "", Remove}, {"authorization", "", Remove}, {"cookie", "", Remove}, {"x-a", "", Remove}}}, nil, ""},
-		"a backend":                {200, http.Header{backendHeader: {"blue"}, subjectHeader: {"alice"}}, "", Answer{Request: Edits{{"x-user", "", Remove}, {"x-sig-bin", "", Remove}}, Backend: "blue", Subject: "alice"}, nil, ""},
+		"200":                      {200, nil, "fine", Answer{Request: own}, nil, ""},
+		"204":                      {204, nil, "", Answer{Request: own}, nil, ""},
+		"listed headers":           {200, http.Header{"X-User": {"alice", "bob"}, "X-Sig-Bin": {"AAE"}, "X-Other": {"1"}}, "", Answer{Request: slices.Concat(own, Edits{{"x-user", "alice", Append}, {"x-user", "bob", Append}, {"x-sig-bin", "\x00\x01", Append}})}, nil, ""},
+		"removals":                 {200, http.Header{removeHeader: {"Authorization, cookie", "x-a"}, "X-User": {""}}, "", Answer{Request: slices.Concat(own, Edits{{"x-user", "", Append}, {"authorization", "", Remove}, {"cookie", "", Remove}, {"x-a", "", Remove}})}, nil, ""},
+		"a backend":                {200, http.Header{backendHeader: {"blue"}, subjectHeader: {"alice"}}, "", Answer{Request: own, Backend: "blue", Subject: "alice"}, nil, ""},
 		"two backends":             {200, http.Header{backendHeader: {"blue", "green"}}, "", Answer{}, unavailable, "2 values of x-culvert-backend"},
 		"an empty backend":         {200, http.Header{backendHeader: {""}}, "", Answer{}, unavailable, "a x-culvert-backend that is empty"},
 		"a long backend":           {200, http.Header{backendHeader: {strings.Repeat("a", 129)}}, "", Answer{}, unavailable, "over the limit of 128"},
@@ -271,16 +274,31 @@ func TestHTTPServicesThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestListedHeadersAreNeverTheClients: a header that the service leaves out is removed.
-func TestListedHeadersAreNeverTheClients(t *testing.T) {
-	c := httpChecker(t, HTTP{AnswerNames: []string{"x-user"}}, patient(), func(http.ResponseWriter, *http.Request) {})
-	r := aCall()
-	r.Metadata["x-user"] = []string{"root"}
-	answer, err := c.Check(context.Background(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer.Request.Apply(r.Metadata); r.Metadata["x-user"] != nil {
-		t.Errorf("got %q", r.Metadata["x-user"])
+// TestOwnNamesAreNeverTheClients: what only the service may set is removed from the call if
+// the service leaves it out, and also if nobody judged the call.
+func TestOwnNamesAreNeverTheClients(t *testing.T) {
+	o := patient()
+	o.FailOpen, o.Own = true, []string{"x-role"}
+	var code int
+	forward := httpChecker(t, HTTP{AnswerNames: []string{"x-user"}}, o, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
+	o.Own = append(o.Own, "x-user")
+	envoy := grpcChecker(t, GRPC{}, o, func(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+		if code == http.StatusOK {
+			return &authv3.CheckResponse{}, nil
+		}
+		return nil, status.Error(codes.Unavailable, "gone")
+	})
+	for _, code = range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		for _, c := range []*Checker{forward, envoy} {
+			r := aCall()
+			r.Metadata["x-user"], r.Metadata["x-role"] = []string{"root"}, []string{"admin"}
+			answer, err := c.Check(t.Context(), r)
+			if err != nil || (answer.Open != nil) != (code != http.StatusOK) {
+				t.Fatalf("%d: got %+v, %v", code, answer, err)
+			}
+			if answer.Request.Apply(r.Metadata); r.Metadata["x-user"] != nil || r.Metadata["x-role"] != nil || r.Metadata["x-a"] == nil {
+				t.Errorf("%d: got %q", code, r.Metadata)
+			}
+		}
 	}
 }

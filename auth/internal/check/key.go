@@ -13,7 +13,10 @@ type key [sha256.Size]byte
 
 const maxKeyBuffer = 16 << 10 // to be used again
 
-var keyBuffers = sync.Pool{New: func() any { return new([]byte) }}
+var keyBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, 2<<10)
+	return &b
+}}
 
 // keyOf returns the key of a question about r with the metadata of the names. Each part has
 // its length before it and each list its count, so no two questions have the same bytes.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -15,8 +16,11 @@ const leastSecret = 12
 // logs and to whoever sees a client's errors.
 type secrets []string
 
-// secretsOf returns the credentials in metadata: those of authorization, and the values of
-// cookies. The parts of a JWT are secrets of their own.
+// secretNames are parts of the names of metadata that has credentials.
+var secretNames = []string{"authorization", "cookie", "token", "key", "secret", "jwt", "assertion", "session", "password"}
+
+// secretsOf returns the credentials in metadata, by its names. The parts of a JWT and the
+// values of cookies are secrets of their own.
 func secretsOf(md metadata.MD) (s secrets) {
 	add := func(text string) {
 		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" .,;=\"", r) }) {
@@ -25,11 +29,12 @@ func secretsOf(md metadata.MD) (s secrets) {
 			}
 		}
 	}
-	for _, v := range md["authorization"] {
-		add(v)
-	}
-	for _, v := range md["cookie"] {
-		add(v)
+	for name, values := range md {
+		if slices.ContainsFunc(secretNames, func(part string) bool { return strings.Contains(name, part) }) {
+			for _, v := range values {
+				add(v)
+			}
+		}
 	}
 	return s
 }
