@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 )
 
 // cached are options with a cache.
@@ -151,6 +152,20 @@ func TestMetadataOfTheCacheIsAllThatTheServiceGets(t *testing.T) {
 	}
 	if got["x-a"] != "1,2" {
 		t.Errorf("x-a is %q", got["x-a"])
+	}
+}
+
+// TestRefusalsCountTheirBytes: a header for the client may be 16 KiB, too.
+func TestRefusalsCountTheirBytes(t *testing.T) {
+	r := &Refusal{Kind: Denied, Code: codes.PermissionDenied, Message: "no", Cause: errors.New("no"), Header: metadata.MD{"x-a": {strings.Repeat("a", maxEditBytes)}}}
+	c := newCache(Cache{TTL: time.Minute, Entries: DefaultEntries})
+	now := time.Now()
+	for i := range 2 * maxCacheBytes / maxEditBytes {
+		c.put(key{byte(i), byte(i >> 8)}, verdict{refusal: r}, now)
+		c.put(key{byte(i), byte(i >> 8)}, verdict{refusal: r}, now) // takes the place of the first
+	}
+	if got := c.entries(); c.bytes > maxCacheBytes || got > maxCacheBytes/maxEditBytes || got < maxCacheBytes/maxEditBytes/2 {
+		t.Errorf("%d entries of %d bytes", got, c.bytes)
 	}
 }
 

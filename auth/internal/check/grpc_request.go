@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"net/netip"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -103,13 +102,13 @@ func headers(r *Request, names []string) map[string]string {
 	var values []string
 	for name, value := range r.fields(names) { // in the order of the names
 		if name != last && len(values) > 0 {
-			h[last] = strings.Join(values, ",")
+			h[last] = joined(last, values)
 			values = values[:0]
 		}
 		last, values = name, append(values, value)
 	}
 	if len(values) > 0 {
-		h[last] = strings.Join(values, ",")
+		h[last] = joined(last, values)
 	}
 	for _, f := range r.pseudo() {
 		h[f[0]] = f[1]

@@ -22,7 +22,7 @@ const wantAttributes = `{"attributes": {
 				":authority": "shop.example:8443", ":method": "POST", ":path": "/shop.v1.Orders/Get", ":scheme": "https",
 				"content-type": "application/grpc", "te": "trailers",
 				"authorization": "Bearer abcdefghijkl.mnopqrstuvwx.yz0123456789",
-				"x-a": "1,2", "x-b-bin": "AAE,/w"
+				"cookie": "a=1; b=2", "x-a": "1,2", "x-b-bin": "AAE,/w"
 			}
 		}
 	},
@@ -50,7 +50,9 @@ func TestCheckRequestIsThatOfEnvoy(t *testing.T) {
 	if err := protojson.Unmarshal([]byte(wantAttributes), want); err != nil {
 		t.Fatal(err)
 	}
-	if got := received(t, GRPC{}, patient(), aCall()); !proto.Equal(got, want) {
+	withCookies := aCall()
+	withCookies.Metadata["cookie"] = []string{"a=1", "b=2"}
+	if got := received(t, GRPC{}, patient(), withCookies); !proto.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", protojson.Format(got), protojson.Format(want))
 	}
 
@@ -58,6 +60,7 @@ func TestCheckRequestIsThatOfEnvoy(t *testing.T) {
 	o.Names = []string{"x-a"}
 	delete(want.Attributes.Request.Http.Headers, "authorization")
 	delete(want.Attributes.Request.Http.Headers, "x-b-bin")
+	delete(want.Attributes.Request.Http.Headers, "cookie")
 	if got := received(t, GRPC{}, o, aCall()); !proto.Equal(got, want) {
 		t.Errorf("with x-a only: got %v\nwant %v", protojson.Format(got), protojson.Format(want))
 	}

@@ -72,6 +72,9 @@ func (s *httpService) request(r *Request) *http.Request {
 	for name, value := range r.fields(s.names) {
 		h.Add(name, value)
 	}
+	if cookies := h["Cookie"]; len(cookies) > 1 {
+		h["Cookie"] = []string{joined("cookie", cookies)}
+	}
 	method := http.MethodPost
 	if s.http.Get {
 		method = http.MethodGet

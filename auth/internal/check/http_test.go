@@ -57,8 +57,8 @@ func TestHTTPQuestions(t *testing.T) {
 		method string
 		want   http.Header
 	}{
-		"by default":              {HTTP{}, nil, forged, "POST", with(http.Header{"Authorization": {"Bearer abc"}, "Cookie": {"a=1", "b=2"}, "Content-Length": {"0"}})},
-		"with GET":                {HTTP{Get: true}, nil, forged, "GET", with(http.Header{"Authorization": {"Bearer abc"}, "Cookie": {"a=1", "b=2"}})},
+		"by default":              {HTTP{}, nil, forged, "POST", with(http.Header{"Authorization": {"Bearer abc"}, "Cookie": {"a=1; b=2"}, "Content-Length": {"0"}})},
+		"with GET":                {HTTP{Get: true}, nil, forged, "GET", with(http.Header{"Authorization": {"Bearer abc"}, "Cookie": {"a=1; b=2"}})},
 		"with other metadata":     {HTTP{Get: true}, []string{"x-a", "x-b-bin", "x-missing"}, forged, "GET", with(http.Header{"X-A": {"1", "2"}, "X-B-Bin": {"AAE", "/w"}})},
 		"without metadata":        {HTTP{Get: true}, []string{}, forged, "GET", own},
 		"of a call without facts": {HTTP{Get: true}, nil, Request{Method: "/a.B/C", Scheme: "http"}, "GET", http.Header{"X-Forwarded-Method": {"POST"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Uri": {"/a.B/C"}, "User-Agent": {"culvert"}}},
@@ -131,15 +131,17 @@ func TestHTTPAnswers(t *testing.T) {
 			Answer{},
 			refusal(Unauthenticated, codes.Unauthenticated, "it expired", metadata.MD{"www-authenticate": {`Bearer error="invalid_token", Error_Description="it expired"`, "Basic"}}), "401",
 		},
-		"a redirect":   {302, http.Header{"Location": {"/elsewhere"}}, "", Answer{}, redirected, "the redirect 302, which isn't followed"},
-		"not modified": {304, nil, "", Answer{}, redirected, "304"},
-		"400":          {400, nil, "", Answer{}, unavailable, "the status 400: only 2xx, 401 and 403 are answers"},
-		"404":          {404, nil, "", Answer{}, unavailable, "404"},
-		"407":          {407, nil, "", Answer{}, unavailable, "407"},
-		"429":          {429, nil, "", Answer{}, unavailable, "429"},
-		"500":          {500, nil, "", Answer{}, unavailable, "500"},
-		"599":          {599, nil, "", Answer{}, unavailable, "599"},
-		"999":          {999, nil, "", Answer{}, unavailable, "999"},
+		"401 with half a description": {401, http.Header{"Www-Authenticate": {`Bearer error_description="it`}}, "", Answer{}, refusal(Unauthenticated, codes.Unauthenticated, `Bearer error_description="it`, metadata.MD{"www-authenticate": {`Bearer error_description="it`}}), "401"},
+		"a challenge with the token":  {401, http.Header{"Www-Authenticate": {`Bearer realm="abcdefghijkl"`}}, "", Answer{}, unauthentic, "401"},
+		"a redirect":                  {302, http.Header{"Location": {"/elsewhere"}}, "", Answer{}, redirected, "the redirect 302, which isn't followed"},
+		"not modified":                {304, nil, "", Answer{}, redirected, "304"},
+		"400":                         {400, nil, "", Answer{}, unavailable, "the status 400: only 2xx, 401 and 403 are answers"},
+		"404":                         {404, nil, "", Answer{}, unavailable, "404"},
+		"407":                         {407, nil, "", Answer{}, unavailable, "407"},
+		"429":                         {429, nil, "", Answer{}, unavailable, "429"},
+		"500":                         {500, nil, "", Answer{}, unavailable, "500"},
+		"599":                         {599, nil, "", Answer{}, unavailable, "599"},
+		"999":                         {999, nil, "", Answer{}, unavailable, "999"},
 	} {
 		o := patient()
 		o.FailOpen = true // which covers none of these

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -87,6 +88,15 @@ func (r *Request) fields(names []string) func(yield func(string, string) bool) {
 		md[name] = values
 	}
 	return codec.Fields(md)
+}
+
+// joined returns the values that a field has on the wire as one. RFC 9110 §5.3, and for the
+// parts of cookies RFC 9113 §8.2.3.
+func joined(name string, values []string) string {
+	if name == "cookie" {
+		return strings.Join(values, "; ")
+	}
+	return strings.Join(values, ",")
 }
 
 // tooLarge returns the refusal of a request that is larger than the service may be sent.
