@@ -2,10 +2,18 @@ package check
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 )
@@ -81,6 +89,24 @@ func TestCheckRequestIsThatOfEnvoy(t *testing.T) {
 	}
 	if got := received(t, GRPC{RawHeaders: true}, o, aCall()); !proto.Equal(got, want) {
 		t.Errorf("with raw headers: got %v\nwant %v", protojson.Format(got), protojson.Format(want))
+	}
+}
+
+func TestCheckServiceWithAnOwnCA(t *testing.T) {
+	certified := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate
+	t.Cleanup(certified.Close)
+	own := x509.NewCertPool()
+	own.AddCert(certified.Certificate())
+	creds := grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: certified.TLS.Certificates, MinVersion: tls.VersionTLS12}))
+	c := grpcChecker(t, GRPC{TLS: &tls.Config{RootCAs: own, MinVersion: tls.VersionTLS12}}, patient(), allow, creds)
+	if _, err := c.Check(t.Context(), aCall()); err != nil {
+		t.Error(err)
+	}
+	o := patient()
+	o.Timeout = time.Second
+	c = grpcChecker(t, GRPC{TLS: &tls.Config{MinVersion: tls.VersionTLS12}}, o, allow, creds)
+	if _, err := c.Check(t.Context(), aCall()); !strings.Contains(asRefusal(t, err).Error(), "certificate") {
+		t.Errorf("without the CA: got %v", err)
 	}
 }
 
