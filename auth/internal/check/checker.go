@@ -1,0 +1,216 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A service is one of the two forms.
+type service interface {
+	// question returns what asks about r. It keeps none of r's maps and slices that the
+	// caller may change afterwards, since it may run when the call of r has ended.
+	question(r *Request) question
+
+	// close ends the connections, and with them the questions that run.
+	close() error
+}
+
+// A question asks once. It ends soon after its context. A refusal of the context's end is
+// left to the caller.
+type question func(context.Context) verdict
+
+// A Checker asks one service. Its methods may be called from several goroutines.
+type Checker struct {
+	o       Options
+	service service
+	own     Edits // remove what only the service may set
+	late    error // the cause of questions that took too long
+
+	// life ends with Close, with the cause errClosed.
+	life context.Context
+	die  context.CancelCauseFunc
+
+	slots   chan struct{} // taken by the questions at the service
+	cache   *cache        // nil without one
+	flights flights       // with a cache
+	counts  counts
+	once    sync.Once // Close
+}
+
+var (
+	errNobodyWaits = errors.New("every call that waited for the answer has ended")
+	errAnswered    = errors.New("answered")
+	errClosed      = errors.New("the checker is closed")
+)
+
+// newChecker returns a Checker of a service, with checked options.
+func newChecker(o Options, s service) *Checker {
+	c := &Checker{
+		o: o, service: s, own: removals(o.Own),
+		late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(chan struct{}, o.Concurrent),
+	}
+	c.life, c.die = context.WithCancelCause(context.Background())
+	if o.Cache.TTL > 0 {
+		c.cache = newCache(o.Cache)
+		c.flights.byKey = make(map[key]*flight)
+	}
+	return c
+}
+
+// removals returns edits that remove names.
+func removals(names []string) (e Edits) {
+	for _, name := range names {
+		e = append(e, Edit{name, "", Remove})
+	}
+	return e
+}
+
+// Close ends all questions, waits for their ends and closes the connections. Calls of Check
+// that run end with a refusal, and so do later ones. It can be called again.
+func (c *Checker) Close() (err error) {
+	c.once.Do(func() {
+		c.die(errClosed)
+		for range cap(c.slots) {
+			c.slots <- struct{}{} // for ever: no question runs
+		}
+		c.flights.close()
+		err = c.service.close()
+	})
+	return err
+}
+
+// Check asks whether a call is permitted, and returns what the service changes about it. The
+// error is a *Refusal, or the cause of ctx's end: then Check returns at once, and fail-open
+// doesn't count. The caller may change r's metadata as soon as Check has returned.
+func (c *Checker) Check(ctx context.Context, r Request) (Answer, error) {
+	if c.cache == nil {
+		return c.end(ctx, c.first(ctx, r))
+	}
+	k := keyOf(&r, c.o.Names)
+	if v, ok := c.cache.get(k, time.Now()); ok {
+		c.counts.cached.Add(1)
+		v.answer.Cached = true
+		return c.end(ctx, v)
+	}
+	return c.end(ctx, c.together(ctx, k, r))
+}
+
+// end counts a call's verdict and makes the results of Check of it.
+func (c *Checker) end(ctx context.Context, v verdict) (Answer, error) {
+	switch {
+	case v.refusal == nil:
+		if v.answer.Open != nil {
+			c.counts.open.Add(1)
+		} else {
+			c.counts.allowed.Add(1)
+		}
+		return v.answer, nil
+	case v.refusal.Kind != Unavailable:
+		c.counts.denied.Add(1)
+	case ctx.Err() != nil:
+		c.counts.cancelled.Add(1)
+		return Answer{}, context.Cause(ctx)
+	default:
+		c.counts.failed.Add(1)
+	}
+	return Answer{}, v.refusal
+}
+
+// first asks for one call, in the call's goroutine.
+func (c *Checker) first(ctx context.Context, r Request) verdict {
+	q, refusal := c.question(&r)
+	if refusal != nil {
+		return verdict{refusal: refusal}
+	}
+	return c.ask(ctx, q)
+}
+
+// together asks for all calls with the key at once.
+func (c *Checker) together(ctx context.Context, k key, r Request) verdict {
+	f := c.flights.find(k)
+	shared := f != nil
+	if !shared {
+		q, refusal := c.question(&r) // here, since the metadata is the call's
+		if refusal != nil {
+			return verdict{refusal: refusal}
+		}
+		f, shared = c.flights.join(k, func(ctx context.Context) verdict { //nolint:contextcheck // the question outlives its first caller
+			v := c.ask(ctx, q)
+			c.cache.put(k, v, time.Now())
+			return v
+		})
+	}
+	if f == nil {
+		return verdict{refusal: unanswered(errClosed)}
+	}
+	defer c.flights.leave(k, f)
+	if shared {
+		c.counts.shared.Add(1)
+	}
+	select {
+	case <-f.done:
+		return f.v
+	case <-ctx.Done():
+		return verdict{refusal: unanswered(context.Cause(ctx))}
+	}
+}
+
+// question returns the question about r, unless r is too large.
+func (c *Checker) question(r *Request) (question, *Refusal) {
+	if size := r.size(c.o.Names); size > c.o.Bytes {
+		return nil, tooLarge(size, c.o.Bytes)
+	}
+	return c.service.question(r), nil
+}
+
+// ask asks in a slot and in time. The question doesn't have ctx's deadline, only its end: the
+// service would tell the time of a call with a short one to be up a moment before ctx does, and
+// clients could have their calls let pass by fail-open so.
+func (c *Checker) ask(ctx context.Context, q question) verdict {
+	began := time.Now()
+	defer func() { c.counts.took(time.Since(began)) }()
+	in, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), c.o.Timeout, c.late)
+	defer cancel()
+	in, end := context.WithCancelCause(in)
+	defer end(errAnswered)
+	defer context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })()
+	defer context.AfterFunc(c.life, func() { end(errClosed) })() //nolint:contextcheck // Close ends it, too
+
+	if !c.takeSlot(in) {
+		return c.judged(ctx, in, verdict{refusal: unanswered(fmt.Errorf("all %d questions at once wait for an answer: %w", cap(c.slots), context.Cause(in)))})
+	}
+	defer func() { <-c.slots }()
+	return c.judged(ctx, in, q(in))
+}
+
+// takeSlot reports whether it has taken a slot in time.
+func (c *Checker) takeSlot(ctx context.Context) bool {
+	select {
+	case c.slots <- struct{}{}:
+		if ctx.Err() == nil {
+			return true
+		}
+		<-c.slots // both happened at once
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// judged applies fail-open to the verdict of a question that ran in a context for a call or for
+// a flight: not if one of these ended it.
+func (c *Checker) judged(call, in context.Context, v verdict) verdict {
+	if v.refusal == nil || !v.refusal.unanswered {
+		return v
+	}
+	end := context.Cause(in)
+	if end != nil && !errors.Is(v.refusal.Cause, end) {
+		v.refusal.Cause = fmt.Errorf("%w (%w)", end, v.refusal.Cause)
+	}
+	if c.o.FailOpen && call.Err() == nil && (end == nil || errors.Is(end, c.late)) {
+		return verdict{answer: Answer{Request: c.own, Open: v.refusal.Cause}}
+	}
+	return v
+}

@@ -1,0 +1,68 @@
+package check
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// TestKeysDiffer: each part of a question that answers may depend on changes the key, and no
+// part can be written so that it looks like two.
+func TestKeysDiffer(t *testing.T) {
+	names := []string{"a", "b"}
+	seen := map[key]string{}
+	note := func(what string, r Request) {
+		k := keyOf(&r, names)
+		if before, there := seen[k]; there {
+			t.Errorf("%s has the key of %s", what, before)
+		}
+		seen[k] = what
+	}
+	note("a call", aCall())
+	for what, change := range map[string]func(*Request){
+		"method":              func(r *Request) { r.Method += "x" },
+		"authority":           func(r *Request) { r.Authority += "x" },
+		"method to authority": func(r *Request) { r.Method, r.Authority = r.Method+r.Authority[:1], r.Authority[1:] },
+		"scheme":              func(r *Request) { r.Scheme = "http" },
+		"sni":                 func(r *Request) { r.SNI = "" },
+		"route":               func(r *Request) { r.Route = "other" },
+		"certificate":         func(r *Request) { r.CertificateHash[31] = 1 },
+		"no principals":       func(r *Request) { r.Principals = nil },
+		"an empty principal":  func(r *Request) { r.Principals = []string{""} },
+		"joined principals":   func(r *Request) { r.Principals = []string{"spiffe://shop/cartCN=cart"} },
+		"an extension":        func(r *Request) { r.ContextExtensions = map[string]string{"tenant": "green"} },
+		"two extensions":      func(r *Request) { r.ContextExtensions = map[string]string{"tenant": "blue", "": ""} },
+		"a: 1":                func(r *Request) { r.Metadata = metadata.MD{"a": {"1"}} },
+		"b: 1":                func(r *Request) { r.Metadata = metadata.MD{"b": {"1"}} },
+		"a: 1, 1":             func(r *Request) { r.Metadata = metadata.MD{"a": {"1", "1"}} },
+		"a: 11":               func(r *Request) { r.Metadata = metadata.MD{"a": {"11"}} },
+		"a: 1, b: 1":          func(r *Request) { r.Metadata = metadata.MD{"a": {"1"}, "b": {"1"}} },
+		"an empty a":          func(r *Request) { r.Metadata = metadata.MD{"a": {""}} },
+		"a that looks like b": func(r *Request) { r.Metadata = metadata.MD{"a": {"1\x01\x011"}} },
+	} {
+		r := aCall()
+		change(&r)
+		note(what, r)
+	}
+}
+
+// TestKeysAreTheSame: what the service doesn't get, or must not judge by, isn't in the key,
+// and the order of a map isn't.
+func TestKeysAreTheSame(t *testing.T) {
+	r := aCall()
+	r.ContextExtensions = map[string]string{"a": "1", "b": "2", "c": "3", "d": "4"}
+	want := keyOf(&r, []string{"authorization"})
+	for range 20 {
+		other := r
+		other.ContextExtensions = map[string]string{}
+		for _, i := range rand.Perm(4) {
+			other.ContextExtensions[string(rune('a'+i))] = string(rune('1' + i))
+		}
+		other.Metadata = metadata.MD{"authorization": r.Metadata["authorization"], "x-trace": {"7"}}
+		other.ID, other.Peer = "c2", other.Local
+		if keyOf(&other, []string{"authorization"}) != want {
+			t.Fatal("the keys differ")
+		}
+	}
+}

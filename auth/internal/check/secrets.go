@@ -1,0 +1,56 @@
+package check
+
+import (
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// leastSecret is how long a part of a credential must be to be looked for. Shorter ones are
+// in innocent texts, too.
+const leastSecret = 12
+
+// secrets are the credentials of a question. Services repeat them in messages, proxies in
+// error pages, and net/http in errors about malformed answers; from there they would get into
+// logs and to whoever sees a client's errors.
+type secrets []string
+
+// secretNames are parts of the names of metadata that has credentials.
+var secretNames = []string{"authorization", "cookie", "token", "key", "secret", "jwt", "assertion", "session", "password"}
+
+// secretsOf returns the credentials in metadata, by its names. The parts of a JWT and the
+// values of cookies are secrets of their own.
+func secretsOf(md metadata.MD) (s secrets) {
+	add := func(text string) {
+		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" .,;=\"", r) }) {
+			if len(part) >= leastSecret {
+				s = append(s, part)
+			}
+		}
+	}
+	for name, values := range md {
+		if slices.ContainsFunc(secretNames, func(part string) bool { return strings.Contains(name, part) }) {
+			for _, v := range values {
+				add(v)
+			}
+		}
+	}
+	return s
+}
+
+// in reports whether text repeats one of the secrets.
+func (s secrets) in(text string) bool {
+	for _, secret := range s {
+		if strings.Contains(text, secret) {
+			return true
+		}
+	}
+	return false
+}
+
+// String hides the secrets from logs.
+func (s secrets) String() string { return "secrets" }
+
+// GoString hides them from %#v.
+func (s secrets) GoString() string { return s.String() }
