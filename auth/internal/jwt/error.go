@@ -7,7 +7,7 @@ type Kind int
 
 // The kinds of refusals.
 const (
-	// Opaque: not a JWT, so only its issuer can judge it.
+	// Opaque: not a JWT, or an encrypted one, so only its issuer can judge it.
 	Opaque Kind = iota + 1
 	// Foreign: a JWT of an issuer that isn't configured.
 	Foreign

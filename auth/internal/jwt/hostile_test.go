@@ -144,8 +144,8 @@ func hostileTokens(t *testing.T) map[string]hostile {
 	add("nested without cty", sign("ES256", p256, `{"alg":"ES256","kid":"p256"}`, genuine), Invalid, "not JSON")
 
 	// Encrypted.
-	add("JWE", encode(`{"alg":"RSA-OAEP","enc":"A256GCM"}`)+".AA.AA.AA.AA", Invalid, "JWE")
-	add("unsecured JWE", encode(`{"alg":"dir","enc":"none"}`)+"...."+"AA", Invalid, "JWE")
+	add("JWE", encode(`{"alg":"RSA-OAEP","enc":"A256GCM"}`)+".AA.AA.AA.AA", Opaque, "JWE")
+	add("unsecured JWE", encode(`{"alg":"dir","enc":"none"}`)+"...."+"AA", Opaque, "JWE")
 	add("signed with enc", sign("ES256", p256, `{"alg":"ES256","kid":"p256","enc":"A256GCM"}`, good), Invalid, "enc")
 
 	// Other types of tokens (RFC 8725 §3.11).
