@@ -45,7 +45,7 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 		}
 		names = append(names, testName.FindAllString(want, -1)...)
 	}
-	for target, modules := range map[string][]string{"test": {"examples", "tools"}, "test-kube": {"kubernetes", "tools/helm", "tools/images"}} {
+	for target, modules := range map[string][]string{"test": {"auth/internal/oidctest", "examples", "tools"}, "test-kube": {"kubernetes", "tools/helm", "tools/images"}} {
 		runs := skipped
 		if target == "test-kube" {
 			runs = selections(t, target)

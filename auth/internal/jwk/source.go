@@ -302,7 +302,8 @@ func (s *Source) end() {
 // and this alg. It returns at once if the set has one. If not, it may cause a fetch, at most one
 // a minute for all callers, and waits for it, at most Options.Wait and as long as ctx. An error
 // that is ErrUnavailable says that nobody can judge the token now; any other one that the
-// issuer has no such key.
+// issuer has no such key. If a kid is reused for a new key, or tokens have none, the new key is
+// found at the next refresh: a signature that is wrong causes no fetch.
 func (s *Source) Find(ctx context.Context, id, algorithm string) ([]*Key, error) {
 	keys, err := s.current.Load().find(id, algorithm)
 	if !errors.Is(err, ErrUnknown) {

@@ -98,7 +98,7 @@ func TestDates(t *testing.T) {
 			}
 			got, err := j.Verify(t.Context(), token(change), Thumbprint{})
 			if c.want != 0 {
-				if err == nil || err.(*Error).Kind != c.want {
+				if kind(err) != c.want {
 					t.Errorf("%+v: %v", c, err)
 				}
 				return
@@ -318,7 +318,7 @@ func TestConfirmation(t *testing.T) {
 				if err != nil || got.BoundToCertificate() != (c.token == bound) {
 					t.Errorf("with certificate %x: %+v, %v", c.certificate[:2], got, err)
 				}
-			} else if err == nil || err.(*Error).Kind != Invalid || !strings.Contains(err.Error(), c.want) {
+			} else if kind(err) != Invalid || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("with certificate %x: %v, want %q", c.certificate[:2], err, c.want)
 			}
 		}

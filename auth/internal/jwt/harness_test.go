@@ -205,3 +205,11 @@ func accepted(t testing.TB, j *Judge, token string) *Token {
 	}
 	return got
 }
+
+// kind returns the kind of a refusal, 0 for nil.
+func kind(err error) Kind {
+	if about, is := errors.AsType[*Error](err); is {
+		return about.Kind
+	}
+	return 0
+}

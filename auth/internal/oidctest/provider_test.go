@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"encoding/pem"
-	"io"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -131,7 +130,7 @@ func startProvider(t *testing.T, keys ...key) *provider {
 	clients := map[string]*storage.Client{device: storage.DeviceClient(device, deviceSecret)}
 	p.store = &store{Storage: storage.NewStorageWithClients(storage.NewUserStore(issuer), clients), keys: keys, signer: keys[0]}
 	config := &op.Config{CryptoKey: [32]byte{1}, CryptoKeyId: "a", DeviceAuthorization: op.DeviceAuthorizationConfig{Lifetime: time.Minute, PollInterval: time.Millisecond, UserFormPath: "/device", UserCode: op.UserCodeBase20}}
-	handler, err := op.NewProvider(config, p.store, op.StaticIssuer(issuer), op.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	handler, err := op.NewProvider(config, p.store, op.StaticIssuer(issuer), op.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
