@@ -84,13 +84,16 @@ func TestHostileServers(t *testing.T) {
 					t.Fatalf("the good set: %+v", st)
 				}
 				server.set(func(a *answer) { a.handler = c.answer })
-				before := allocated()
+				before, began := allocated(), time.Now()
 				if _, err := s.Find(t.Context(), "b", "ES256"); err == nil { // causes a fetch
 					t.Error("a key that no set has was found")
 				}
 				st := <-states
 				if st.Err == nil || !strings.Contains(st.Err.Error(), c.want) || !strings.HasPrefix(st.Err.Error(), "keys.example: ") || strings.Contains(st.Err.Error(), "secret") {
 					t.Errorf("the state's error is %v, want %q of keys.example", st.Err, c.want)
+				}
+				if took := time.Since(began); took > fetchTime {
+					t.Errorf("the fetch took %v", took)
 				}
 				if got := allocated() - before; got > 100<<20 { // the bomb's own server takes 64 MiB
 					t.Errorf("%d MiB were allocated", got>>20)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,6 +98,61 @@ func TestRefusalsAreKeptForSeconds(t *testing.T) {
 		keys.change(t, "p256")
 		accepted(t, j, fresh)
 	})
+}
+
+func TestWrongSignaturesAreRefusedForSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := newIssuer(t)
+		keys, j := issuer.Keys.(*keyFile), newJudge(t, issuer)
+		forged := sign("ES256", strangeEC(), `{"alg":"ES256","kid":"p256"}`, asJSON(claims(nil)))
+		for i, pause := range []time.Duration{0, refusedFor - 1, 1, refusedFor} {
+			time.Sleep(pause)
+			if got := refused(t, j, forged); got.Kind != Invalid {
+				t.Errorf("refused with %v", got)
+			}
+			if want := int32(1 + i/2 + i/3); keys.finds.Load() != want { // 1, 1, 2, 3
+				t.Errorf("look %d: verified %d times, want %d", i, keys.finds.Load(), want)
+			}
+		}
+	})
+}
+
+// TestVerdictSinceTheLook: whoever begins to verify a token looks once more, since another
+// caller may have reached the verdict meanwhile.
+func TestVerdictSinceTheLook(t *testing.T) {
+	issuer := newIssuer(t)
+	keys, j := issuer.Keys.(*keyFile), newJudge(t, issuer)
+	text := token(nil)
+	first := accepted(t, j, text)
+	if v := j.verify(t.Context(), hash(text), text); v.token != first || keys.finds.Load() != 1 {
+		t.Errorf("verified %d times", keys.finds.Load())
+	}
+}
+
+// lenient finds keys whatever the algorithm.
+type lenient struct{ *keyFile }
+
+func (l lenient) Find(ctx context.Context, id, _ string) ([]*jwk.Key, error) {
+	return l.keyFile.Find(ctx, id, "RS256")
+}
+
+// TestKeyThatDoesNotFit: a key for RS256 verifies nothing else, whoever found it.
+func TestKeyThatDoesNotFit(t *testing.T) {
+	issuer := newIssuer(t)
+	set := strings.Replace(string(setOf(t, "rsa")), `"kid"`, `"alg":"RS256","kid"`, 1)
+	keys := issuer.Keys.(*keyFile)
+	if err := os.WriteFile(keys.name, []byte(set), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	issuer.Keys = lenient{keys}
+	j := newJudge(t, issuer)
+	accepted(t, j, sign("RS256", private["rsa"](), `{"alg":"RS256","kid":"rsa"}`, asJSON(claims(nil))))
+	if got := refused(t, j, sign("PS256", private["rsa"](), `{"alg":"PS256","kid":"rsa"}`, asJSON(claims(nil)))); got.Kind != Invalid {
+		t.Errorf("refused with %v", got)
+	}
 }
 
 // TestGarbagePushesNothingOut: a flood of tokens with wrong signatures leaves a good one alone,
