@@ -28,16 +28,17 @@ const (
 
 var errSlow = errors.New("no complete answer in time")
 
-// An Access is what a host demands of whoever fetches from it, and what it is known by. Both
-// files are read again at each fetch, since Kubernetes replaces them.
+// An Access has the files for fetches from a host. Both are read again at each fetch, since
+// Kubernetes replaces them.
 type Access struct {
-	CAFile    string // PEM; without it, the system's authorities
-	TokenFile string // a bearer token
+	CAFile    string // PEM of the authorities that vouch for the host; the system's if empty
+	TokenFile string // a bearer token for the host; none if empty
 }
 
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// A fetcher fetches documents. It keeps no connections.
+// A fetcher fetches documents, through the proxy that the environment names (HTTPS_PROXY). It
+// keeps no connections.
 type fetcher struct {
 	dial dialFunc // nil for the network
 }

@@ -48,8 +48,8 @@ func Algorithms() []string {
 	return slices.Concat(rsaAlgorithms, ecAlgorithms[elliptic.P256()], ecAlgorithms[elliptic.P384()], ecAlgorithms[elliptic.P521()], edAlgorithms)
 }
 
-// A Key is a public key for signatures. It doesn't change, except that it is removed at some
-// time. Its methods may be called concurrently.
+// A Key is a public key for signatures. Only Removed changes. Its methods may be called
+// concurrently.
 type Key struct {
 	id         string
 	public     crypto.PublicKey
@@ -79,7 +79,7 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv
 func parseKey(o object.Object) (*Key, error) {
 	for _, name := range privateMembers {
 		if _, has := o[name]; has {
-			return nil, fmt.Errorf("it has the member %q of a private or symmetric key: whoever can read the set can forge tokens", name)
+			return nil, fmt.Errorf("it has the member %q of a private or symmetric key, so every reader of the set can forge tokens", name)
 		}
 	}
 	if err := forSignatures(o); err != nil {

@@ -45,6 +45,17 @@ func TestParseSetSkips(t *testing.T) {
 	}
 }
 
+// TestPrivateKeysInASet: the others stay in use.
+func TestPrivateKeysInASet(t *testing.T) {
+	set := must(ParseSet(setOf(t, member(t, p256Private(), "leaked", nil), ec(t, "a"), member(t, []byte("secret"), "oct", nil))))
+	if set.Len() != 1 || set.keys[0].ID() != "a" || len(set.Skipped()) != 2 {
+		t.Errorf("%d keys, skipped: %v", set.Len(), set.Skipped())
+	}
+	if _, err := set.find("leaked", "ES256"); err == nil || errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "private") {
+		t.Errorf("the private key: %v", err)
+	}
+}
+
 func TestFind(t *testing.T) {
 	parse := func(members ...map[string]any) *Set { return must(ParseSet(setOf(t, members...))) }
 	twins := make([]map[string]any, 5)

@@ -16,8 +16,8 @@ type Thumbprint [sha256.Size]byte
 // ThumbprintOf returns the thumbprint of the certificate with which a client proved itself.
 func ThumbprintOf(certificate *x509.Certificate) Thumbprint { return sha256.Sum256(certificate.Raw) }
 
-// confirmation reads cnf (RFC 7800 §3.1): who presents such a token must prove something, so
-// the token isn't a bearer token. It returns zero without cnf.
+// confirmation reads cnf (RFC 7800 §3.1): the presenter of such a token must prove that it has
+// a key, so the token isn't a bearer token. It returns zero without cnf.
 func confirmation(claims object.Object) (Thumbprint, *Error) {
 	value, has := claims["cnf"]
 	if !has {
@@ -44,8 +44,8 @@ func confirmation(claims object.Object) (Thumbprint, *Error) {
 	return Thumbprint(print), nil
 }
 
-// presentedWith checks the certificate of whoever presents the token. RFC 8705 §3: a mismatch
-// is an invalid token.
+// presentedWith checks the certificate of the token's presenter. RFC 8705 §3: a mismatch is an
+// invalid token.
 func (t *Token) presentedWith(certificate Thumbprint) *Error {
 	switch {
 	case t.bound == Thumbprint{}:

@@ -27,9 +27,9 @@ type sum [32]byte
 // entryBytes is what an entry costs beside what its token says.
 const entryBytes = 768
 
-// verdicts keep verdicts by the token's hash, bounded in entries and bytes. What is dropped for
-// room is the oldest entry that wasn't used since the hand went by (the algorithm SIEVE), so a
-// hit changes one flag, under a lock that readers share.
+// verdicts keep verdicts by the token's hash, bounded in entries and bytes. For room, they
+// drop the oldest entry that wasn't used since the hand went by (the algorithm SIEVE). So a hit
+// changes one flag, under a lock that readers share.
 type verdicts struct {
 	maxEntries, maxBytes int
 
