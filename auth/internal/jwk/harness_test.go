@@ -1,6 +1,7 @@
 package jwk
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -10,6 +11,7 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -84,6 +86,27 @@ type web struct {
 	places    parts.Places
 	authority *parts.Authority
 	caFile    string
+	read      atomic.Int64 // bytes that sources have read
+}
+
+func (w *web) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := w.places.Dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return counted{c, &w.read}, nil
+}
+
+// counted is a connection that counts what is read from it.
+type counted struct {
+	net.Conn
+	read *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read.Add(int64(n))
+	return n, err
 }
 
 func newWeb(t *testing.T) *web {
@@ -130,7 +153,7 @@ func (w *web) serve(t *testing.T, host string, handler http.HandlerFunc) {
 // open opens a source in the web. The test ends with no goroutine of it left.
 func (w *web) open(t *testing.T, options Options) *Source {
 	t.Helper()
-	s, err := open(options, w.places.Dial)
+	s, err := open(options, w.dial)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,8 +47,8 @@ type Options struct {
 	MaxAge time.Duration // of a set that the issuer still publishes; 24 h if 0
 	Wait   time.Duration // the most that Find waits; 5 s if 0
 
-	// Notify is called after each fetch, one call at a time. It must not call Close. Nil for
-	// nobody.
+	// Notify is called after each fetch, one call at a time. It must call neither Close nor
+	// Reload. Nil for nobody.
 	Notify func(State)
 }
 
@@ -82,6 +82,13 @@ type Source struct {
 
 // A round is one fetch that callers can wait for.
 type round struct{ done chan struct{} }
+
+// over is a round that has ended.
+var over = func() *round {
+	r := &round{done: make(chan struct{})}
+	close(r.done)
+	return r
+}()
 
 // Open returns a source whose keys are being fetched. It doesn't wait for them: until they are
 // there, Find does. An error is one of the options.
@@ -305,11 +312,12 @@ func (s *Source) end() {
 // issuer has no such key. If a kid is reused for a new key, or tokens have none, the new key is
 // found at the next refresh: a signature that is wrong causes no fetch.
 func (s *Source) Find(ctx context.Context, id, algorithm string) ([]*Key, error) {
-	keys, err := s.current.Load().find(id, algorithm)
+	set := s.current.Load()
+	keys, err := set.find(id, algorithm)
 	if !errors.Is(err, ErrUnknown) {
 		return keys, err
 	}
-	if round := s.demand(time.Now()); round != nil {
+	if round := s.demand(time.Now(), set); round != nil {
 		if err := s.await(ctx, round); err != nil {
 			return nil, err
 		}
@@ -321,14 +329,17 @@ func (s *Source) Find(ctx context.Context, id, algorithm string) ([]*Key, error)
 }
 
 // demand returns the round that is pending or in progress, or begins one if the last one that
-// an unknown key caused is a minute ago.
-func (s *Source) demand(now time.Time) *round {
+// an unknown key caused is a minute ago. The caller has looked into a set: if another one came
+// since, that was the round.
+func (s *Source) demand(now time.Time, seen *Set) *round {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.round != nil {
+	switch {
+	case s.round != nil:
 		return s.round
-	}
-	if s.closed || s.start == nil || !s.asked.IsZero() && now.Sub(s.asked) < askAgain {
+	case s.current.Load() != seen:
+		return over
+	case s.closed || s.start == nil || !s.asked.IsZero() && now.Sub(s.asked) < askAgain:
 		return nil
 	}
 	s.asked = now

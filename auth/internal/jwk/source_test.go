@@ -20,12 +20,13 @@ type place struct {
 	states chan State
 }
 
-// inBubble opens a source of a URL. The server's first answer is a set with the key a.
+// inBubble opens a source of a URL. The server's first answer is a set with the
+// key a, which is fresh for ten minutes.
 func inBubble(t *testing.T, options Options, test func(t *testing.T, p place)) {
 	t.Helper()
 	first := setOf(t, ec(t, "a"))
 	synctest.Test(t, func(t *testing.T) {
-		w, p := newWeb(t), place{server: &answer{body: first}, states: make(chan State, 10_000)}
+		w, p := newWeb(t), place{server: &answer{body: first, header: map[string]string{"Cache-Control": "max-age=600"}}, states: make(chan State, 10_000)}
 		w.serve(t, "localhost", p.server.ServeHTTP)
 		options.URL, options.Notify = "http://localhost/keys", func(st State) { p.states <- st }
 		p.Source = w.open(t, options)
@@ -85,10 +86,27 @@ func TestUnknownKeys(t *testing.T) {
 	})
 }
 
+// TestSetThatCameSince: a caller whose set is no longer the one in use looks into the newer one,
+// and causes no fetch.
+func TestSetThatCameSince(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, p place) {
+		<-p.states
+		if round := p.demand(time.Now(), nil); round != over {
+			t.Errorf("the round is %v", round)
+		}
+		if err := p.await(t.Context(), over); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if got := p.server.fetches.Load(); got != 1 {
+			t.Errorf("%d fetches, want one", got)
+		}
+	})
+}
+
 func TestRotation(t *testing.T) {
 	second := setOf(t, ec(t, "b"))
 	inBubble(t, Options{}, func(t *testing.T, p place) {
-		p.server.set(func(a *answer) { a.header = map[string]string{"Cache-Control": "max-age=600"} })
 		keys, err := p.Find(t.Context(), "a", "ES256")
 		if err != nil {
 			t.Fatal(err)
