@@ -105,6 +105,7 @@ func open(options Options, dial dialFunc) (*Source, error) {
 		_ = s.Reload() // the state has the error
 		return s, nil
 	}
+	s.round = &round{done: make(chan struct{})} // run begins with it
 	s.running.Go(func() { s.run(ctx) })
 	return s, nil
 }

@@ -45,13 +45,19 @@ func (p place) find(t *testing.T, id string) (time.Duration, error) {
 	return time.Since(began), err
 }
 
+// TestCallerWaitsForTheFirstFetch: which isn't the one that unknown keys may cause.
 func TestCallerWaitsForTheFirstFetch(t *testing.T) {
+	second := setOf(t, ec(t, "b"))
 	inBubble(t, Options{}, func(t *testing.T, p place) {
 		if _, err := p.find(t, "a"); err != nil {
 			t.Error(err)
 		}
 		if st := p.State(); st.Keys != 1 || st.Err != nil || st.Fetched.IsZero() || st.Next.IsZero() {
 			t.Errorf("the state is %+v", st)
+		}
+		p.server.body200(second)
+		if _, err := p.find(t, "b"); err != nil || p.server.fetches.Load() != 2 {
+			t.Errorf("a new key: %v, %d fetches", err, p.server.fetches.Load())
 		}
 	})
 }
