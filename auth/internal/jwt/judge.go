@@ -1,0 +1,207 @@
+package jwt
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	jose "github.com/go-jose/go-jose/v4"
+
+	"github.com/culvert-grpc/culvert/auth/internal/jwk"
+	"github.com/culvert-grpc/culvert/auth/internal/object"
+)
+
+const (
+	refusedFor     = 5 * time.Second // a refusal is remembered
+	refusedEntries = 1024
+	refusedBytes   = 1 << 20
+	endlessFor     = time.Hour // a token without exp is remembered
+)
+
+// A Judge verifies tokens. Its methods may be called concurrently.
+type Judge struct {
+	issuers map[string]*Issuer
+	slots   chan struct{} // one for each signature that is being verified
+	good    verdicts
+	refused verdicts // apart, so that garbage takes no room from good tokens
+	flights flights
+}
+
+// NewJudge returns a Judge with these options, or what is wrong with them.
+func NewJudge(o Options) (*Judge, error) {
+	if o.Entries == 0 {
+		o.Entries = defaultEntries
+	}
+	if o.Bytes == 0 {
+		o.Bytes = defaultBytes
+	}
+	if o.Verifications == 0 {
+		o.Verifications = 2 * runtime.GOMAXPROCS(0)
+	}
+	if o.Entries < 1 || o.Bytes < 1 || o.Verifications < 1 {
+		return nil, errors.New("the bounds of a cache and of verifications are numbers over 0")
+	}
+	j := &Judge{
+		issuers: map[string]*Issuer{},
+		slots:   make(chan struct{}, o.Verifications),
+		good:    verdicts{maxEntries: o.Entries, maxBytes: o.Bytes},
+		refused: verdicts{maxEntries: refusedEntries, maxBytes: refusedBytes},
+	}
+	if len(o.Issuers) == 0 {
+		return nil, errors.New("no issuer is configured")
+	}
+	for _, issuer := range o.Issuers {
+		if err := issuer.complete(); err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", object.Quote(issuer.Name), err)
+		}
+		if j.issuers[issuer.Name] != nil {
+			return nil, fmt.Errorf("issuer %s occurs twice", object.Quote(issuer.Name))
+		}
+		j.issuers[issuer.Name] = &issuer
+	}
+	return j, nil
+}
+
+// Verify returns what a token says if it is good, and otherwise an *Error. The certificate is
+// the one with which the client proved itself on its connection, zero for none. Verify waits for
+// keys and for other verifications at most as long as ctx.
+func (j *Judge) Verify(ctx context.Context, token string, certificate Thumbprint) (*Token, error) {
+	if len(token) > MaxTokenBytes { // isn't worth its hash
+		_, err := parse(token)
+		return nil, err
+	}
+	key := hash(token)
+	v := j.known(key)
+	if v == nil {
+		v = j.flights.once(ctx, key, func(ctx context.Context) *verdict { return j.verify(ctx, key, token) })
+	}
+	if v.err != nil {
+		return nil, v.err
+	}
+	if err := v.token.presentedWith(certificate); err != nil {
+		return nil, err
+	}
+	return v.token, nil
+}
+
+// hash returns a token's key. Most tokens are short enough for the copy to stay on the stack.
+func hash(token string) sum {
+	var short [2048]byte
+	if len(token) > len(short) {
+		return sha256.Sum256([]byte(token))
+	}
+	return sha256.Sum256(short[:copy(short[:], token)])
+}
+
+func (j *Judge) known(key sum) *verdict {
+	now := time.Now()
+	if v := j.good.get(key, now); v != nil {
+		return v
+	}
+	return j.refused.get(key, now)
+}
+
+// verify reaches a verdict, and keeps it if it will be the same for a while.
+func (j *Judge) verify(ctx context.Context, key sum, token string) *verdict {
+	if v := j.known(key); v != nil { // reached since the caller looked
+		return v
+	}
+	v := j.examine(ctx, token)
+	switch now := time.Now(); {
+	case v.ends.IsZero():
+	case v.err != nil:
+		j.refused.put(key, v, now)
+	default:
+		j.good.put(key, v, now)
+	}
+	return v
+}
+
+// examine reads the token, finds its keys, verifies its signature and then checks its claims.
+// Only refusals that took a signature's verification are worth keeping.
+func (j *Judge) examine(ctx context.Context, token string) *verdict {
+	c, refused := parse(token)
+	if refused != nil {
+		return &verdict{err: refused}
+	}
+	issuer := j.issuers[c.issuer]
+	if issuer == nil {
+		return &verdict{err: &Error{Kind: Foreign, Text: "the token's issuer isn't one whose tokens are accepted here (iss)", Cause: fmt.Errorf("its issuer is %s", object.Quote(c.issuer))}}
+	}
+	if refused := issuer.header(c); refused != nil {
+		return &verdict{err: refused}
+	}
+	keys, err := issuer.Keys.Find(ctx, c.keyID, c.algorithm)
+	if err != nil {
+		return &verdict{err: keyMissing(err)}
+	}
+	key, refused := j.signer(ctx, token, c.algorithm, keys)
+	switch {
+	case refused != nil && refused.Kind == Unavailable:
+		return &verdict{err: refused}
+	case refused != nil:
+		return &verdict{err: refused, ends: time.Now().Add(refusedFor)}
+	}
+	now := time.Now()
+	t, refused := issuer.token(c, now)
+	if refused != nil {
+		return &verdict{err: refused, key: key, ends: now.Add(refusedFor)}
+	}
+	ends := t.Until
+	if ends.IsZero() {
+		ends = now.Add(endlessFor)
+	}
+	return &verdict{token: t, key: key, ends: ends}
+}
+
+// header checks the header by the issuer's options.
+func (i *Issuer) header(c *candidate) *Error {
+	if !slices.Contains(i.Algorithms, c.algorithm) { // RFC 8725 §3.1
+		return invalid("the token's algorithm isn't accepted (alg)", fmt.Errorf("it is %s", object.Quote(c.algorithm)))
+	}
+	if !slices.Contains(i.Types, c.typ) { // RFC 8725 §3.11
+		return invalid("the token's type isn't accepted (typ): get an access token", fmt.Errorf("it is %s", object.Quote(c.typ)))
+	}
+	return nil
+}
+
+func keyMissing(err error) *Error {
+	if errors.Is(err, jwk.ErrUnavailable) {
+		return unavailable(err)
+	}
+	return invalid("the token isn't signed with a key of its issuer: get a new one", err)
+}
+
+// signer returns the key that made the token's signature.
+func (j *Judge) signer(ctx context.Context, token, algorithm string, keys []*jwk.Key) (*jwk.Key, *Error) {
+	select {
+	case j.slots <- struct{}{}:
+		defer func() { <-j.slots }()
+	case <-ctx.Done():
+		return nil, unavailable(context.Cause(ctx))
+	}
+	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(algorithm)})
+	if err != nil { // its text may quote the token
+		return nil, invalid("the token isn't a signed JWT", nil)
+	}
+	for _, key := range keys {
+		if !key.Fits(algorithm) { // Keys may be anybody's
+			continue
+		}
+		if _, err := signed.Verify(key.Public()); err == nil {
+			return key, nil
+		}
+	}
+	return nil, invalid("the token's signature is wrong", nil)
+}
+
+// Kept tells how many tokens' verdicts are kept, and roughly with how many bytes.
+func (j *Judge) Kept() (good, refused, bytes int) {
+	good, goodBytes := j.good.size()
+	refused, refusedBytes := j.refused.size()
+	return good, refused, goodBytes + refusedBytes
+}
