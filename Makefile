@@ -69,6 +69,9 @@ LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$
 # names and commands in the text of all pages, and the demo's page at ten sizes. "make test"
 # skips them too, "make test-docs" runs them.
 DOCS = ^TestBlocks$$/^docs$$|^(TestCommandsInTheTextAreUnderstood|TestDemoPage|TestNamesExist)$$
+# CONFORMING selects the scenarios of bridge/bridgetest, a third of the time of the unit tests.
+CONFORMING = ^TestConformance$$
+comma := ,
 space := $(subst ,, )
 
 # The programs of the public conformance suite (connectrpc.com/conformance).
@@ -108,24 +111,28 @@ kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-# The linters and the npm package's tests run beside the others, which often wait for other
-# things: the first time, building the linters and linting take minutes of CPU time. They
+# The linters, the scenarios of conformance and the npm package's tests run beside the others,
+# which often wait for other things: the first time, building the linters and linting take minutes of CPU time. They
 # have the tests' priority, since a busy machine has no time for a lower one, and process
 # groups of their own, which end with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
 # itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
 linters = tools/lint.sh proxy
 test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (8 min on two cores, longer the first time)
-	$(call say,lint and web run beside the tests and tell their findings behind them)
+	$(call say,lint$(comma) web and conformance run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
 		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
 		lint=$$!; \
 		$(steps) tools traced >"$$beside/tools" 2>&1 </dev/null & \
 		tools=$$!; \
+		$(steps) conformance >"$$beside/conformance" 2>&1 </dev/null & \
+		conformance=$$!; \
 		$(steps) web >"$$beside/web" 2>&1 </dev/null & \
 		web=$$!; set +m; \
-		trap 'kill -- "-$$lint" "-$$tools" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
+		trap 'kill -- "-$$lint" "-$$tools" "-$$conformance" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
 		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
+		wait "$$conformance" || failed="$$failed conformance"; \
+		cat "$$beside/conformance"; \
 		wait "$$web" || failed="$$failed web"; \
 		cat "$$beside/web"; \
 		wait "$$lint" || failed="$$failed lint"; \
@@ -165,13 +172,18 @@ tools: ## Test the lint rules, the files in deploy/ and this file
 	$(call say,tools)
 	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
 
-# The two slowest packages go first. The time-outs end what hangs: a busy machine needs
-# many times what a quiet one does.
-unit: ## Run the unit, fuzz corpus, command-line and conformance tests
+# The slowest packages go first, so that none of them runs alone at the end. The time-outs end
+# what hangs: a busy machine needs many times what a quiet one does.
+FIRST = ./bridge ./bridge/internal/upstream ./tls ./cmd/culvert ./cmd/culvert/internal/dial ./client/... ./telemetry ./internal/descriptor ./internal/websocket
+unit: ## Run the unit, fuzz corpus and command-line tests
 	$(call say,unit)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -skip '$(LONG)' ./bridge ./tls ./cmd/culvert ./...
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -skip '$(LONG)|$(CONFORMING)' $(FIRST) ./...
 	@$(if $(RACE),$(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m -run '^TestAllocations$$' ./bridge)
 	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
+
+conformance: ## Run the scenarios that every transport must pass
+	$(call say,conformance)
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -run '$(CONFORMING)' ./bridge
 
 unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit tests, and those with an OpenID provider and OPA, with the race detector
 	$(call say,unit: the long tests)
@@ -194,7 +206,7 @@ web-long: deps build node_modules ## Run the long tests of the npm package, also
 
 e2e: build node_modules web/dist/index.js ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	$(call e2e,$(RACE) $(BUSY) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
+	$(call e2e,$(RACE) $(BUSY) -parallel $(call most,24) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
 
 # It compiles the collector's receiver, which takes a while.
 traced: build ## Test what culvert exports with the receiver of OpenTelemetry's collector
@@ -346,4 +358,4 @@ web/dist/index.js: $(wildcard web/src/*.ts web/src/h2/*.ts) web/tsconfig.json we
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools traced unit unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools traced unit conformance unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

@@ -41,6 +41,7 @@ var standardH2SpecDiffers = map[string]string{
 
 // HTTP/2 as summerwind/h2spec wants it, its strict cases included.
 func TestH2Spec(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	wantH2Spec(t, startCulvert(t, b.address, culvertOptions{}).address, 5, h2specDiffers)
 }

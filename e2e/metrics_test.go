@@ -178,6 +178,7 @@ func makeTraffic(t *testing.T, c *culvert) {
 // over all transports, every alert can be evaluated, and the one about the backend begins
 // when the backend is gone.
 func TestDashboardAndAlerts(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	certFile, keyFile := writePair(t, t.TempDir(), "tls", newIssuer(t, "CA").issue("localhost", "localhost"))
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })) // an exporter that breaks off has said so
@@ -188,9 +189,9 @@ listen:
   - {name: secure, address: "127.0.0.1:0", tls: {enabled: true, cert: %q, key: %q}}
 methods: {deny: ["a.B/Denied"]}
 limits: {message_bytes: 4KiB, memory: 1GiB}
-fallback: http://%s
+fallback: http://127.0.0.35:1 # nobody listens there
 otlp: {endpoint: %q}
-`, certFile, keyFile, freeAddress(t), receiver.URL)})
+`, certFile, keyFile, receiver.URL)})
 	p := startPrometheus(t, c)
 	mute := dial(t, wire.GRPC, c.address)
 	defer mute.Reset()

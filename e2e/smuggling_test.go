@@ -168,6 +168,7 @@ func TestNothingIsServedBehindARefusal(t *testing.T) {
 // The control of the test above: behind a request that was read to its end, the
 // next one on the connection is served.
 func TestCompleteRequestKeepsItsConnection(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})
 	ids := []string{newID(t), newID(t), newID(t)}

@@ -12,7 +12,7 @@ import (
 
 var (
 	// goTest finds a run of a module's packages: "make -n" prints it.
-	goTest = regexp.MustCompile(`(?m)^(cd ([\w/]+) && )?.* -count=1 .*\./(\.\.\.|docs)$`)
+	goTest = regexp.MustCompile(`(?m)^(cd ([\w/]+) && )?.* -count=1 .*\./(\.\.\.|docs|bridge)$`)
 
 	selection = regexp.MustCompile(`-(run|skip) '([^']*)'`)
 	testName  = regexp.MustCompile(`Test\w+`)
@@ -39,6 +39,13 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 				t.Fatalf("make test-docs selects by %q, want -run", blocks[module])
 			}
 			want += "|" + blocks[module][2]
+		}
+		if module == "" {
+			by := selections(t, "conformance")[module]
+			if len(by) != 3 || by[1] != "run" {
+				t.Fatalf("make conformance selects by %q, want -run", by)
+			}
+			want += "|" + by[2]
 		}
 		if skip[2] != want {
 			t.Errorf("module %q: make test skips %q, the others run %q: want the same", module, skip[2], want)
@@ -94,7 +101,7 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 			t.Fatal(err)
 		}
 	}
-	for _, failing := range []string{"", "unit", "e2e", "web", "lint", "tools", "unit e2e web lint tools"} {
+	for _, failing := range []string{"", "unit", "e2e", "conformance", "web", "lint", "tools", "unit e2e conformance web lint tools"} {
 		cmd := exec.CommandContext(t.Context(), "make", "-o", "deps", "-o", "node_modules", "test", "steps="+filepath.Join(dir, "steps"), "linters="+filepath.Join(dir, "lint"))
 		cmd.Dir, cmd.Env = "..", append(cleanEnvironment(), "FAILING="+failing)
 		text, err := cmd.CombinedOutput()
@@ -105,7 +112,7 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 		if failing != "" {
 			want = "make test: failed: " + failing + "\n"
 		}
-		for _, part := range []string{"step unit runs\n", "step e2e runs\n", "step web runs\n", "==> lint\nthis is a finding\n", "step tools runs\n", want} {
+		for _, part := range []string{"step unit runs\n", "step e2e runs\n", "step conformance runs\n", "step web runs\n", "==> lint\nthis is a finding\n", "step tools runs\n", want} {
 			if !strings.Contains(string(text), part) {
 				t.Errorf("with %q failing, the output lacks %q:\n%s", failing, part, text)
 			}
