@@ -118,7 +118,7 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 # itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
 linters = tools/lint.sh proxy
-test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (8 min on two cores, longer the first time)
+test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
 	$(call say,lint$(comma) web and conformance run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
 		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
