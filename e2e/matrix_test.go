@@ -30,7 +30,6 @@ func TestPublishedClients(t *testing.T) {
 // TestEachPublishedClient runs every client in the scenarios that matter most, as
 // far as the client can. TestPublishedClients has the others, and takes minutes.
 func TestEachPublishedClient(t *testing.T) {
-	t.Parallel()
 	var few []scenario
 	for _, name := range []string{
 		"unary", "server stream", "client stream", "bidi, each request after a reply", "empty messages", "unicode in messages",
