@@ -40,8 +40,8 @@ type Peer struct {
 type Identity struct {
 	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
 
-	// Expires is when the identity stops holding, by the system's clock. A call that runs on
-	// ends UNAUTHENTICATED (TOKEN_EXPIRED) within a second of it. The zero value is never.
+	// Expires is when the identity ends, by the system's clock. A call that still runs then ends
+	// UNAUTHENTICATED (TOKEN_EXPIRED) within about a second. Zero: the identity doesn't end.
 	Expires time.Time
 }
 

@@ -118,7 +118,7 @@ With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to 
 	for _, r := range reasons {
 		others := ""
 		switch r.Reason {
-		case report.ReasonUnauthenticated, report.ReasonPermissionDenied:
+		case report.ReasonUnauthenticated, report.ReasonPermissionDenied, report.ReasonTokenExpired, report.ReasonAuthUnavailable:
 			others = " Only with an [Authenticator](../guides/embedding.md#authenticate-clients), in a program that embeds culvert."
 		case report.ReasonBadRequest: // gRPC's rule of compressed messages
 			others = " A compressed message without `grpc-encoding` gets `INTERNAL`."

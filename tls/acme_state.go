@@ -22,9 +22,9 @@ type NameState struct {
 
 	NotAfter time.Time // of the certificate in use; zero: there is none
 
-	// NextTry is when ACME orders a certificate at the latest: Reload may be earlier. Zero: an
-	// order is under way. A failing name on demand without a certificate is ordered then if a
-	// client asks for it.
+	// NextTry is when ACME orders a certificate, unless a Reload makes it do so earlier. It is
+	// zero while an order is under way. For a failing name on demand without a certificate, ACME
+	// orders one only if a client asks for that name then.
 	NextTry time.Time
 
 	// These are of a name that is failing.

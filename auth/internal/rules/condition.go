@@ -108,7 +108,7 @@ func (c *condition) add(i int, entry string) error {
 	return err
 }
 
-// checkEntry checks what holds for an entry of any list.
+// checkEntry returns what is wrong with an entry, whichever list it is in, or nil.
 func checkEntry(entry string) error {
 	switch {
 	case entry == "":

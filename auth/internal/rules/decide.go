@@ -30,7 +30,7 @@ func (f *Facts) issuer() string {
 // that a mistake in another package lets nobody in.
 func (f *Facts) nobody() bool { return kindSetOf(f.kind())&everyIdentity == 0 }
 
-// What decided a call if no rule did. No rule has such a name.
+// These stand for a rule's name in a Decision that no rule made. No rule may have such a name.
 const (
 	NoRuleAllows = "no rule allows"              // there are allow rules, and none matches
 	NoIdentity   = "no identity"                 // the caller proved nothing, and the call isn't public
