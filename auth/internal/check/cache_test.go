@@ -126,14 +126,8 @@ func TestCacheIsBoundedInBytes(t *testing.T) {
 	if got, most := c.Snapshot().Entries, maxCacheBytes/(maxEditBytes-1000); got > most || got < most/2 {
 		t.Errorf("%d entries, want about %d", got, most)
 	}
-	if c.cache.bytes > maxCacheBytes {
-		t.Errorf("%d bytes, over %d", c.cache.bytes, maxCacheBytes)
-	}
-	for len(c.cache.known) > 0 {
-		c.cache.remove(c.cache.used.Back())
-	}
-	if c.cache.bytes != 0 {
-		t.Errorf("an empty cache counts %d bytes", c.cache.bytes)
+	if _, bytes := c.cache.known.Size(); bytes > maxCacheBytes {
+		t.Errorf("%d bytes, over %d", bytes, maxCacheBytes)
 	}
 }
 
@@ -164,8 +158,8 @@ func TestRefusalsCountTheirBytes(t *testing.T) {
 		c.put(key{byte(i), byte(i >> 8)}, verdict{refusal: r}, now)
 		c.put(key{byte(i), byte(i >> 8)}, verdict{refusal: r}, now) // takes the place of the first
 	}
-	if got := c.entries(); c.bytes > maxCacheBytes || got > maxCacheBytes/maxEditBytes || got < maxCacheBytes/maxEditBytes/2 {
-		t.Errorf("%d entries of %d bytes", got, c.bytes)
+	if got, bytes := c.known.Size(); bytes > maxCacheBytes || got > maxCacheBytes/maxEditBytes || got < maxCacheBytes/maxEditBytes/2 {
+		t.Errorf("%d entries of %d bytes", got, bytes)
 	}
 }
 

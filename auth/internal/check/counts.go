@@ -67,7 +67,7 @@ func (c *Checker) Snapshot() Snapshot {
 		s.Asking = 0 // Close has taken the slots
 	}
 	if c.cache != nil {
-		s.Entries = c.cache.entries()
+		s.Entries, _ = c.cache.known.Size()
 	}
 	return s
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+
+	bounded "github.com/culvert-grpc/culvert/auth/internal/cache"
 )
 
 // A key stands for all questions that have the same answer: the SHA-256 of everything that
 // the answer may depend on. Credentials themselves aren't kept.
-type key [sha256.Size]byte
+type key = bounded.Key
 
 const maxKeyBuffer = 16 << 10 // to be used again
 

@@ -8,7 +8,7 @@
 //   - token.go: what a caller learns of a good token. error.go: why a token is refused.
 //   - judge.go: the way of a token through all of these.
 //   - flight.go: tokens that arrive several times at once are verified once.
-//   - verdicts.go: the bounded caches of what was found.
+//   - verdicts.go: what was found about a token, as package cache keeps it.
 //
 // The package starts no goroutine. A new token is verified on the goroutine of the first caller
 // that brings it; others with the same token wait for that one.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"github.com/culvert-grpc/culvert/auth/internal/cache"
 )
 
 var errBroken = errors.New("BUG: the verification of the token panicked")
@@ -17,25 +19,25 @@ type flight struct {
 // flights are the tokens that are being verified, by their hashes: at most one a caller.
 type flights struct {
 	mu  sync.Mutex
-	all map[sum]*flight
+	all map[cache.Key]*flight
 }
 
 // join returns the flight of a token, and whether the caller must make it, and land it.
-func (f *flights) join(key sum) (_ *flight, own bool) {
+func (f *flights) join(key cache.Key) (_ *flight, own bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if there := f.all[key]; there != nil {
 		return there, false
 	}
 	if f.all == nil {
-		f.all = map[sum]*flight{}
+		f.all = map[cache.Key]*flight{}
 	}
 	mine := &flight{done: make(chan struct{})}
 	f.all[key] = mine
 	return mine, true
 }
 
-func (f *flights) land(key sum, mine *flight) {
+func (f *flights) land(key cache.Key, mine *flight) {
 	f.mu.Lock()
 	delete(f.all, key)
 	f.mu.Unlock()
@@ -45,7 +47,7 @@ func (f *flights) land(key sum, mine *flight) {
 // once returns the verdict of verify, which runs once for all that bring the token at the same
 // time, on the goroutine and with the context of one of them. If that context ends, another one
 // goes on.
-func (f *flights) once(ctx context.Context, key sum, verify func(context.Context) *verdict) *verdict {
+func (f *flights) once(ctx context.Context, key cache.Key, verify func(context.Context) *verdict) *verdict {
 	for {
 		there, own := f.join(key)
 		if own {
@@ -62,7 +64,7 @@ func (f *flights) once(ctx context.Context, key sum, verify func(context.Context
 	}
 }
 
-func (f *flights) fly(ctx context.Context, key sum, mine *flight, verify func(context.Context) *verdict) *verdict {
+func (f *flights) fly(ctx context.Context, key cache.Key, mine *flight, verify func(context.Context) *verdict) *verdict {
 	mine.verdict = &verdict{err: unavailable(errBroken)} // for the others, if verify panics
 	defer f.land(key, mine)
 	v := verify(ctx)

@@ -11,6 +11,7 @@ import (
 
 	jose "github.com/go-jose/go-jose/v4"
 
+	"github.com/culvert-grpc/culvert/auth/internal/cache"
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/auth/internal/object"
 )
@@ -26,8 +27,8 @@ const (
 type Judge struct {
 	issuers map[string]*Issuer
 	slots   chan struct{} // one for each signature that is being verified
-	good    verdicts
-	refused verdicts // apart, so that garbage takes no room from good tokens
+	good    *verdicts
+	refused *verdicts // apart, so that garbage takes no room from good tokens
 	flights flights
 }
 
@@ -48,8 +49,8 @@ func NewJudge(o Options) (*Judge, error) {
 	j := &Judge{
 		issuers: map[string]*Issuer{},
 		slots:   make(chan struct{}, o.Verifications),
-		good:    verdicts{maxEntries: o.Entries, maxBytes: o.Bytes},
-		refused: verdicts{maxEntries: refusedEntries, maxBytes: refusedBytes},
+		good:    newVerdicts(o.Entries, o.Bytes),
+		refused: newVerdicts(refusedEntries, refusedBytes),
 	}
 	if len(o.Issuers) == 0 {
 		return nil, errors.New("no issuer is configured")
@@ -89,7 +90,7 @@ func (j *Judge) Verify(ctx context.Context, token string, certificate Thumbprint
 }
 
 // hash returns a token's key. Most tokens are short enough for the copy to stay on the stack.
-func hash(token string) sum {
+func hash(token string) cache.Key {
 	var short [2048]byte
 	if len(token) > len(short) {
 		return sha256.Sum256([]byte(token))
@@ -97,16 +98,17 @@ func hash(token string) sum {
 	return sha256.Sum256(short[:copy(short[:], token)])
 }
 
-func (j *Judge) known(key sum) *verdict {
+func (j *Judge) known(key cache.Key) *verdict {
 	now := time.Now()
-	if v := j.good.get(key, now); v != nil {
-		return v
+	v, ok := j.good.Get(key, now)
+	if !ok {
+		v, _ = j.refused.Get(key, now)
 	}
-	return j.refused.get(key, now)
+	return v
 }
 
 // verify reaches a verdict, and keeps it if it will be the same for a while.
-func (j *Judge) verify(ctx context.Context, key sum, token string) *verdict {
+func (j *Judge) verify(ctx context.Context, key cache.Key, token string) *verdict {
 	if v := j.known(key); v != nil { // reached since the caller looked
 		return v
 	}
@@ -114,9 +116,9 @@ func (j *Judge) verify(ctx context.Context, key sum, token string) *verdict {
 	switch now := time.Now(); {
 	case v.ends.IsZero():
 	case v.err != nil:
-		j.refused.put(key, v, now)
+		j.refused.Put(key, v, v.bytes(), v.ends, now)
 	default:
-		j.good.put(key, v, now)
+		j.good.Put(key, v, v.bytes(), v.ends, now)
 	}
 	return v
 }
@@ -201,7 +203,7 @@ func (j *Judge) signer(ctx context.Context, token, algorithm string, keys []*jwk
 
 // Kept tells how many tokens' verdicts are kept, and roughly with how many bytes.
 func (j *Judge) Kept() (good, refused, bytes int) {
-	good, goodBytes := j.good.size()
-	refused, refusedBytes := j.refused.size()
+	good, goodBytes := j.good.Size()
+	refused, refusedBytes := j.refused.Size()
 	return good, refused, goodBytes + refusedBytes
 }

@@ -204,34 +204,6 @@ func TestVerdictsAreBounded(t *testing.T) {
 	}
 }
 
-// TestVerdictsOfMany checks the list and the bytes of the cache while entries come, end and go.
-func TestVerdictsOfMany(t *testing.T) {
-	c := &verdicts{maxEntries: 50, maxBytes: 1 << 20}
-	now := time.Unix(0, 0)
-	for i := range 5000 {
-		now = now.Add(time.Second)
-		key := sum{byte(i * 7), byte(i * 7 >> 8)}
-		c.put(key, &verdict{token: &Token{bytes: i % 100}, ends: now.Add(time.Duration(i%60) * time.Second)}, now)
-		c.get(sum{byte(i * 7 / 2)}, now)
-		if i%3 == 0 {
-			c.get(key, now)
-		}
-		entries, bytes, forward := 0, 0, map[*entry]bool{}
-		for e := c.oldest; e != nil; e = e.newer {
-			entries, bytes, forward[e] = entries+1, bytes+e.bytes, true
-			if c.entries[e.key] != e {
-				t.Fatalf("%d: an entry of the list isn't in the map", i)
-			}
-		}
-		for e := c.newest; e != nil; e = e.older {
-			delete(forward, e)
-		}
-		if got, gotBytes := c.size(); got != entries || gotBytes != bytes || len(forward) != 0 || entries > 50 || c.hand != nil && c.entries[c.hand.key] != c.hand {
-			t.Fatalf("%d: %d entries of %d bytes, the list has %d of %d, and %d in one direction only", i, got, gotBytes, entries, bytes, len(forward))
-		}
-	}
-}
-
 // A gate is a source of keys whose answers wait.
 type gate struct {
 	Keys
