@@ -122,7 +122,10 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 
 // cleanEnvironment is one without the flags and RACE of a make that runs this test.
 func cleanEnvironment() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return strings.HasPrefix(name, "MAKE") || name == "MFLAGS" || name == "RACE"
+	})
 }
 
 // dryRun returns what "make -n" prints.
