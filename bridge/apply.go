@@ -78,7 +78,12 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.policy.Store(p)
 	s.registry.forgetRoutes()
 	s.account.SetBounds(p.limits.BufferedBytes, p.memory)
-	before.users.replace(p.users, change.end)
+	before.users.replace(p.users, func() {
+		change.end()
+		if before.auth != p.auth {
+			before.auth.retire()
+		}
+	})
 	if before.fallback != nil && before.fallback != p.fallback {
 		before.fallback.Retire()
 	}
@@ -154,6 +159,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 		return nil, err
 	}
 	p.users = newPolicyUsers(before != nil)
+	p.auth = newPolicyAuthenticator(cfg.Authenticator, before)
 	if p.fallback, p.fallbackURL, err = s.fallbackProxy(cfg, p.limits.HeaderBytes, before); err != nil {
 		return nil, err
 	}
@@ -179,6 +185,7 @@ func newRules(cfg *Config) (*policy, error) {
 		memory:            cfg.Memory,
 		vouched:           headers.NewVouched(cfg.VouchedHeaders),
 		tryOrigins:        cfg.TryOrigins,
+		tryAuth:           cfg.TryAuthenticator,
 		pathPrefix:        cfg.PathPrefix,
 		detailedErrors:    cfg.DetailedErrors,
 		drainSpread:       cfg.DrainSpread,

@@ -23,6 +23,7 @@ type arrival struct {
 	unreadable error           // why forward isn't known
 	refused    error           // why no call can follow, if the call's own protocol must say it
 	conn       net.Conn        // that the request has for itself: of HTTP/1.1; nil on HTTP/2
+	own        bool            // inside a tunnel: the call itself has an authorization
 	served     bool            // its transport has it, or what answers requests that are no calls
 }
 

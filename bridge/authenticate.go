@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -32,15 +36,12 @@ type Authenticator interface {
 	// after Authenticate has returned. On Linux, the end of the connection ends the
 	// context within 3 s.
 	//
-	// The metadata is what the backend will get, including a WebSocket's first message.
-	// Its names are in lower case. Authenticate owns it until it returns, and its
-	// changes reach the backend.
-	//
 	// A client can send metadata of nearly any name. Delete or replace all values of
 	// each name that the backend takes as coming from Authenticate, even if you let the
 	// call in without an identity. Also put such a name into Config.VouchedHeaders:
 	// culvert then removes it from requests of any peer but a trusted proxy, and its
-	// spellings with underscores from all requests.
+	// spellings with underscores from all requests. The names of report.IdentityMetadata
+	// need neither: no client and no proxy can send them.
 	//
 	// The call ends INTERNAL if Authenticate sets a name that package headers drops
 	// ("grpc-timeout", "connection"), or a name or value that gRPC can't send. It ends
@@ -48,28 +49,152 @@ type Authenticator interface {
 	// Observer gets the cause. Metadata that the Observer added in CallBegan isn't
 	// checked and counts towards no limit, unless Authenticate changes it.
 	//
-	// An error that has a gRPC status (status.Error) gives the client its code and its
-	// message. With the code PERMISSION_DENIED the reason is PERMISSION_DENIED, with
-	// UNAVAILABLE it is AUTH_UNAVAILABLE, else UNAUTHENTICATED. Details of the status don't
-	// cross. Any other error ends the call UNAUTHENTICATED, and its text goes to the log
-	// only. A panic ends the call INTERNAL.
-	Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (*Identity, error)
+	// A *report.Fault ends the call as it says. An error that has a gRPC status
+	// (status.Error) gives the client its code and its message. With the code
+	// PERMISSION_DENIED the reason is PERMISSION_DENIED, with UNAVAILABLE it is
+	// AUTH_UNAVAILABLE, else UNAUTHENTICATED. Details of the status don't cross. Any other
+	// error ends the call UNAUTHENTICATED, and its text goes to the log only. A panic ends
+	// the call INTERNAL.
+	Authenticate(ctx context.Context, r *AuthRequest) (*Identity, error)
 }
 
-// askWho asks the Authenticator of a call. The error is a fault.
+// An AuthRequest is what is known of a call whose caller is to be identified, and what the
+// Authenticator says of the call besides the identity. The Authenticator has it until it
+// returns.
+type AuthRequest struct {
+	Method    string // "/package.Service/Method", as the backend receives it
+	Authority string // the host that the client calls; inside a tunnel the outer one
+	Scheme    string // "https" or "http", as the client has it
+	Route     string // its name; "": none
+	Origin    string // of the page that calls; "": no page does
+	Local     net.Addr
+	Peer      Peer // without an identity
+
+	// Metadata is what the backend will get, including a WebSocket's first message. Its names
+	// are in lower case. Changes reach the backend.
+	Metadata metadata.MD
+
+	Own  Credentials   // that the call itself has
+	Conn *ConnIdentity // what AuthenticateConn found; nil: the connection is no WebSocket, or the Authenticator no ConnAuthenticator
+
+	// The Authenticator sets these.
+	Rule       string            // what decided, for the log
+	Refused    *Identity         // of the caller that an error refuses; nil: it proved none
+	Backend    string            // one of those that the call's route has; "": it is culvert's choice
+	EditHeader func(metadata.MD) // changes the backend's header before it goes to the client; nil: it doesn't
+}
+
+// Credentials are what came with a call, or with the request for its WebSocket or its tunnel.
+// They are secrets.
+type Credentials struct {
+	Authorization []string // values of the field
+	Cookie        []string // values of the field. None unless culvert takes cookies from the page
+	Bearer        string   // a token that came as a WebSocket subprotocol (Config.BearerSubprotocol)
+}
+
+// A ConnAuthenticator is an Authenticator that judges what came with the request for a
+// WebSocket or a tunnel once for all of its calls.
+type ConnAuthenticator interface {
+	Authenticator
+
+	// AuthenticateConn returns what it finds, which each call gets as AuthRequest.Conn. The
+	// first call asks for it, and so does the first one after Apply has replaced the
+	// Authenticator, after ConnIdentity.Until, and after an error. The context is that of the
+	// call. The error is one of the call, as those of Authenticate are.
+	AuthenticateConn(ctx context.Context, r *ConnRequest) (*ConnIdentity, error)
+}
+
+// A ConnRequest is what is known of the request for a WebSocket or a tunnel.
+type ConnRequest struct {
+	Authority   string
+	Scheme      string
+	Origin      string
+	Local       net.Addr
+	Peer        Peer // without an identity
+	Credentials Credentials
+}
+
+// A ConnIdentity is what an Authenticator has found of a connection. It doesn't change.
+type ConnIdentity struct {
+	Identity *Identity // nil: the connection proves none
+	Value    any       // the Authenticator's own: culvert doesn't look at it
+	Until    time.Time // when it is asked again; zero: never
+}
+
+// A Retirer is an Authenticator that is told once Apply has replaced it and no call can ask it
+// any more.
+type Retirer interface{ Retire() }
+
+// An authentication is what a call has of its own if there is an Authenticator.
+type authentication struct {
+	*policyAuthenticator
+	conn     *session // nil: the call's connection is no WebSocket
+	own      bool     // the authorization in the call's metadata is its own, not the connection's
+	cookie   []string // the call's own
+	origin   string
+	scheme   string
+	observed int  // bytes of metadata that the Observer added
+	done     bool // the Authenticator was asked
+
+	backend    string            // that the Authenticator chose; "": none
+	editHeader func(metadata.MD) // nil: the backend's header stays
+}
+
+// newAuthentication returns that of a request's call, or nil if nobody is asked.
+func (a *arrival) newAuthentication(r *http.Request) *authentication {
+	if a.policy.auth == nil {
+		return nil
+	}
+	to := &authentication{policyAuthenticator: a.policy.auth, scheme: a.forward.Proto}
+	if len(a.asker.Origins) > 0 {
+		to.origin = a.asker.Origins[0]
+	}
+	switch {
+	case a.tunnel:
+		to.conn, to.own = sessionOf(a.on), a.own
+	case gate.IsUpgrade(r):
+		to.conn = a.newSession(r)
+	default:
+		to.own = true
+		if a.origin.Credentials {
+			to.cookie = r.Header["Cookie"]
+		}
+	}
+	return to
+}
+
+// askWho asks the Authenticator of a call. The error is a fault. Beside it, there may be the
+// identity of the caller that it refuses.
 func askWho(ctx context.Context, c *call) (id *Identity, err error) {
+	to := c.auth
+	r := AuthRequest{
+		Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
+		Local: c.local, Peer: c.peer, Metadata: c.Metadata, Own: Credentials{Cookie: to.cookie},
+	}
+	if to.own {
+		r.Own.Authorization = c.Metadata["authorization"]
+	}
 	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
-	id, err = c.s.cfg.Authenticator.Authenticate(ctx, c.Method, c.peer, c.Metadata)
+	if to.conn != nil && to.ofConn != nil {
+		if r.Conn, err = to.conn.judge(ctx, to.policyAuthenticator); err != nil {
+			return nil, unauthenticated(err)
+		}
+	}
+	id, err = to.Authenticate(ctx, &r)
+	to.backend, to.editHeader = r.Backend, r.EditHeader
+	if r.Rule != "" {
+		c.name(func(i *report.CallInfo) { i.Rule = r.Rule })
+	}
 	if err != nil {
-		return nil, unauthenticated(err)
+		return r.Refused, unauthenticated(err)
 	}
 	for name, values := range unsendable(c.Metadata) {
 		if was, ok := observers[name]; !ok || !slices.Equal(was, values) {
 			return nil, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
 	}
-	if size := headers.Size(c.Metadata); size > before && size-c.observed > c.headers.Bytes {
-		return nil, headers.TooLarge("request", size-c.observed, c.headers)
+	if size := headers.Size(c.Metadata); size > before && size-to.observed > c.headers.Bytes {
+		return nil, headers.TooLarge("request", size-to.observed, c.headers)
 	}
 	return id, nil
 }
@@ -77,16 +202,45 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 // errExpired ends a call that outlives its caller's identity.
 var errExpired = report.New(report.ReasonTokenExpired, "the credential of this call has expired: call again with a new one")
 
-// holdUntil has the registry end the call once the caller's identity doesn't hold any more.
-func (c *call) holdUntil(expires time.Time) error {
+// holdUntil has the registry end the call once the caller's identity doesn't hold any more. If
+// it is that of the connection, a newer credential of the connection extends it.
+func (c *call) holdUntil(id *Identity) error {
 	switch {
-	case expires.IsZero():
-	case !time.Now().Before(expires):
+	case id.Expires.IsZero():
+	case !time.Now().Before(id.Expires):
 		return report.New(report.ReasonUnauthenticated, "the credential has expired")
+	case c.auth.conn != nil && c.auth.conn.proves(id):
+		c.expires.Store(&c.auth.conn.expires)
 	default:
-		c.expires.Store(expires.UnixMilli())
+		c.expires.Store(newExpiry(id.Expires))
 	}
 	return nil
+}
+
+// An expiry is when an identity stops holding, in milliseconds of Unix time; 0: never.
+type expiry struct{ at atomic.Int64 }
+
+func newExpiry(at time.Time) *expiry {
+	e := new(expiry)
+	e.set(at)
+	return e
+}
+
+func (e *expiry) set(at time.Time) {
+	if at.IsZero() {
+		e.at.Store(0)
+		return
+	}
+	e.at.Store(at.UnixMilli())
+}
+
+// passed reports whether the identity doesn't hold any more. e may be nil.
+func (e *expiry) passed() bool {
+	if e == nil {
+		return false
+	}
+	at := e.at.Load()
+	return at != 0 && time.Now().UnixMilli() >= at
 }
 
 // unsendable returns the part of the metadata that culvert can't send to the backend,
@@ -94,7 +248,7 @@ func (c *call) holdUntil(expires time.Time) error {
 func unsendable(md metadata.MD) metadata.MD {
 	var found metadata.MD
 	for name, values := range md {
-		reserved := headers.OfRequest(name) == headers.Drop && name != headers.UserAgent
+		reserved := headers.OfRequest(name) == headers.Drop && name != headers.UserAgent && !slices.Contains(report.IdentityMetadata[:], name)
 		unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })
 		if reserved || unprintable || !codec.ValidName(name) {
 			if found == nil {
@@ -109,6 +263,9 @@ func unsendable(md metadata.MD) metadata.MD {
 // unauthenticated returns the fault of a call that an Authenticator refused with err. A
 // status in err never counts as the upstream's.
 func unauthenticated(err error) *report.Fault {
+	if f, ok := errors.AsType[*report.Fault](err); ok {
+		return f
+	}
 	f := report.New(report.ReasonUnauthenticated, "the call can't be authenticated").Because(err)
 	var has interface{ GRPCStatus() *status.Status }
 	if !errors.As(err, &has) || has.GRPCStatus().Code() == codes.OK {

@@ -28,8 +28,8 @@ import (
 // An authenticator is an Authenticator that is one function.
 type authenticator func(ctx context.Context, method string, p Peer, md metadata.MD) (*Identity, error)
 
-func (a authenticator) Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (*Identity, error) {
-	return a(ctx, method, p, md)
+func (a authenticator) Authenticate(ctx context.Context, r *AuthRequest) (*Identity, error) {
+	return a(ctx, r.Method, r.Peer, r.Metadata)
 }
 
 // byToken knows the clients whose bearer token is "token-" and a name. It gives

@@ -30,7 +30,7 @@ type call struct {
 	hold      policyHold // until its stream is open
 	use       quota.Call // the quotas that the call counts with
 
-	observed int // bytes of metadata that the Observer added; known only if there is an Authenticator
+	auth *authentication // nil: there is no Authenticator
 
 	naming sync.Mutex // held to change the ID, Method, Route, Backend and Identity of info, and to read them beside the call
 	info   *report.CallInfo
@@ -42,7 +42,6 @@ type call struct {
 
 	replies     replies     // how far those of up have got
 	rules       clientRules // of its client's protocol
-	asks        bool        // there is an Authenticator, which hasn't been asked about the client
 	announced   bool        // the Observer knows of it
 	blind       bool        // a write deadline that passes also cuts off a client that reads
 	setCookies  bool        // the backend's set-cookie may cross
@@ -59,7 +58,7 @@ type call struct {
 // newCall makes a call of a host. Its transport adds the facts that the protocol carries:
 // metadata, time-out, codings. r has the call's id from the client.
 func (k *caller) newCall(r *http.Request, host string, d *decision) *call {
-	c := &call{caller: *k, asks: k.s.cfg.Authenticator != nil, decision: *d, ask: ask{Authority: host}, watched: watched{held: k.s.account.NewEntry(), limits: &k.policy.limits, spread: edge.NewSpread()}}
+	c := &call{caller: *k, decision: *d, ask: ask{Authority: host}, watched: watched{held: k.s.account.NewEntry(), limits: &k.policy.limits, spread: edge.NewSpread()}}
 	c.use = k.use(d)
 	c.setCookies = k.policy.forwardSetCookies && d.origin.Credentials
 	c.progress.Clock = &k.s.registry.clock
@@ -76,7 +75,10 @@ func (c *call) next(r *http.Request) *call {
 	k := c.caller
 	k.on, k.usage = nil, nil
 	next := k.newCall(r, c.Authority, &c.decision)
-	next.Metadata, next.info.Identity, next.asks = maps.Clone(c.Metadata), c.info.Identity, false
+	next.Metadata, next.info.Identity = maps.Clone(c.Metadata), c.info.Identity
+	if c.auth != nil {
+		next.auth = new(*c.auth) // with its decisions, and done
+	}
 	next.setCookies = c.setCookies
 	next.takeRouteTimeout()
 	return next

@@ -38,7 +38,8 @@ type Peer struct {
 // An Identity is the caller's identity, as an Authenticator returns it. It doesn't change, so
 // calls may share one.
 type Identity struct {
-	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
+	Name   string // for logs: "alice@example.com", "spiffe://example.org/orders"
+	Issuer string // names are unique for an issuer only; "": there is one source of names
 
 	// Expires is when the identity ends, by the system's clock. A call that still runs then ends
 	// UNAUTHENTICATED (TOKEN_EXPIRED) within about a second. Zero: the identity doesn't end.

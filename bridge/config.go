@@ -65,6 +65,10 @@ type Config struct {
 	// method rules apply. If nil, every call passes.
 	Authenticator Authenticator
 
+	// TryAuthenticator only logs and counts calls that the Authenticator refuses, and lets them
+	// pass.
+	TryAuthenticator bool
+
 	// TryMethods only logs and counts calls that those patterns would refuse, and lets
 	// them pass, except those of routing.DeniedUnlessAllowed.
 	TryMethods bool

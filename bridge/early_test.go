@@ -14,7 +14,6 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
@@ -25,7 +24,7 @@ import (
 // An asked is an Authenticator that returns what it is told to, or at the context's end.
 type asked chan error
 
-func (a asked) Authenticate(ctx context.Context, _ string, _ Peer, _ metadata.MD) (*Identity, error) {
+func (a asked) Authenticate(ctx context.Context, _ *AuthRequest) (*Identity, error) {
 	select {
 	case err := <-a:
 		return nil, err

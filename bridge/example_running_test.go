@@ -94,7 +94,8 @@ type users map[string]string
 
 // Authenticate tells the backend the user's name. It replaces what the client says of
 // that.
-func (u users) Authenticate(_ context.Context, _ string, _ bridge.Peer, md metadata.MD) (*bridge.Identity, error) {
+func (u users) Authenticate(_ context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
+	md := r.Metadata
 	token, _ := strings.CutPrefix(strings.Join(md.Get("authorization"), ""), "Bearer ")
 	name, ok := u[token]
 	if !ok {

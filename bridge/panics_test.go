@@ -18,7 +18,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -169,7 +168,7 @@ func (h badHandler) WithAttrs([]slog.Attr) slog.Handler { panic("no attributes")
 type panickyAuthenticator struct{}
 
 // Authenticate implements Authenticator.
-func (panickyAuthenticator) Authenticate(context.Context, string, Peer, metadata.MD) (*Identity, error) {
+func (panickyAuthenticator) Authenticate(context.Context, *AuthRequest) (*Identity, error) {
 	panic("no identity")
 }
 

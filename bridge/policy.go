@@ -36,6 +36,9 @@ type policy struct {
 	connect connectRules
 	path    pathRules
 
+	auth    *policyAuthenticator // nil: nobody is asked who calls
+	tryAuth bool
+
 	tryOrigins     bool
 	pathPrefix     string
 	detailedErrors bool

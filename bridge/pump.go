@@ -172,6 +172,9 @@ func (c *call) copyHeader(ctx context.Context) error {
 	}
 	c.replies.packed = up.Compressed()
 	c.packReplies = c.takesGzip && c.replies.packed
+	if c.auth != nil && c.auth.editHeader != nil {
+		c.auth.editHeader(header)
+	}
 	header = headers.Response(header, c.setCookies)
 	delete(header, "grpc-status-details-bin") // a status is only in the trailers
 	c.obs.Header(header)

@@ -29,6 +29,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = s.throughTunnel(r, p)
 	t = transportFor(r)
 	a = s.arrive(r, p, t)
+	a.own = a.tunnel && len(claimed.Header["Authorization"]) > 0
 	switch {
 	case a.route.bare() != nil:
 		t = bareTransport

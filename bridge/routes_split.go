@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -35,6 +36,32 @@ func (r *route) others() int {
 		return 0
 	}
 	return len(r.split.Targets()) - 1
+}
+
+// otherBackends returns how many backends besides the call's it may move to.
+func (c *call) otherBackends() int {
+	if c.auth != nil && c.auth.backend != "" {
+		return 0 // the Authenticator has chosen
+	}
+	return c.route.others()
+}
+
+// hasBackend reports whether the backend is one of those of the call's route, or the only one.
+func (c *call) hasBackend(name string) bool {
+	switch r := c.route; {
+	case r == nil:
+		return name == c.policy.router.unrouted
+	case r.split == nil:
+		return name == r.backend
+	default:
+		return slices.ContainsFunc(r.split.Targets(), func(t report.Target) bool { return t.Backend == name })
+	}
+}
+
+// unknownBackend refuses a call for which the Authenticator has chosen a backend that its route
+// hasn't. A name that nobody has configured must lead nowhere.
+func unknownBackend(name string) error {
+	return report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator chose the backend %q, which the call's route doesn't have", name))
 }
 
 // changeBackend gives the call another backend that takes it, by the weights of those that

@@ -122,11 +122,16 @@ func (c *call) chooseBackend(_ context.Context) (err error) {
 		c.chosen.Store(c.route)
 		backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
+	if c.auth != nil && c.auth.backend != "" {
+		if backend = c.auth.backend; !c.hasBackend(backend) {
+			return unknownBackend(backend)
+		}
+	}
 	c.name(func(i *report.CallInfo) { i.Backend = backend })
 	if c.to, err = rt.acquire(c.info.Backend); err == nil {
 		return nil
 	}
-	if c.route.others() > 0 {
+	if c.otherBackends() > 0 {
 		if _, ok := c.changeBackend(c.Metadata[c.route.sticky], nil); ok { // others were faster
 			return nil
 		}
@@ -150,7 +155,7 @@ func (c *call) open(ctx context.Context) (err error) {
 		key = c.Metadata[c.route.sticky]
 		c.route.edit(c.Metadata)
 		c.held.Add(memory.Fixed, c.route.setBytes)
-		request.Authority, request.Retry, request.Elsewhere = c.route.authority, c.route.retry, c.route.others() > 0
+		request.Authority, request.Retry, request.Elsewhere = c.route.authority, c.route.retry, c.otherBackends() > 0
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
 	c.stage.Store(int32(stageOpening))
@@ -192,9 +197,10 @@ func (c *call) releaseUpstream() {
 
 // authenticate asks the Authenticator, if there is one.
 func (c *call) authenticate(ctx context.Context) (err error) {
-	if !c.asks {
+	if c.auth == nil || c.auth.done {
 		return nil
 	}
+	c.auth.done = true
 	if down, ok := c.down.(endAwaiter); ok {
 		c.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
 		c.others.Go(func() { _ = c.passRequests() }) // pump waits for it, or handle; it has ended the call if it fails
@@ -205,15 +211,17 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	if err != nil {
-		return err
+	if id != nil {
+		c.peer.Identity = id
+		c.name(func(i *report.CallInfo) { i.Identity = id.Name })
 	}
-	if id == nil {
-		return nil
+	if err == nil && id != nil {
+		err = c.holdUntil(id)
 	}
-	c.peer.Identity = id
-	c.name(func(i *report.CallInfo) { i.Identity = id.Name })
-	return c.holdUntil(id.Expires)
+	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && f.Reason.OfCaller() {
+		return c.s.refusals.Unless(true, f, c.peer.Addr)
+	}
+	return err
 }
 
 // tellBegan tells the Observer of the call, once. It returns a panic of the Observer.
@@ -227,7 +235,7 @@ func (c *call) tellBegan() (err error) {
 		c.Metadata = metadata.MD{}
 	}
 	sent := 0
-	if c.asks {
+	if c.auth != nil {
 		sent = headers.Size(c.Metadata)
 	}
 	if o := c.s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
@@ -236,8 +244,8 @@ func (c *call) tellBegan() (err error) {
 	if c.info.Trace != nil {
 		c.held.Follow(c.info.Trace)
 	}
-	if c.asks {
-		c.observed = max(headers.Size(c.Metadata)-sent, 0)
+	if c.auth != nil {
+		c.auth.observed = max(headers.Size(c.Metadata)-sent, 0)
 	}
 	return nil
 }

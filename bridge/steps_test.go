@@ -17,11 +17,19 @@ import (
 
 // newCallOf returns a call of testMethod.
 func newCallOf(s *Server) *call {
-	c := &call{caller: caller{s: s, policy: s.policy.Load()}, asks: s.cfg.Authenticator != nil, decision: decision{Method: testMethod}, ask: ask{Metadata: metadata.MD{}}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, watched: watched{held: s.account.NewEntry(), limits: &s.policy.Load().limits}}
+	c := &call{auth: authenticationOf(s), caller: caller{s: s, policy: s.policy.Load()}, decision: decision{Method: testMethod}, ask: ask{Metadata: metadata.MD{}}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, watched: watched{held: s.account.NewEntry(), limits: &s.policy.Load().limits}}
 	c.use = s.quotas.Call(s.edge.Own().Scope(), nil, "192.0.2.1", nil)
 	c.messages, c.headers = s.policy.Load().sizes(s.edge.Own(), nil, nil)
 	c.progress.Clock = &s.registry.clock
 	return c
+}
+
+// authenticationOf returns that of a call that came by itself.
+func authenticationOf(s *Server) *authentication {
+	if a := s.policy.Load().auth; a != nil {
+		return &authentication{policyAuthenticator: a, own: true}
+	}
+	return nil
 }
 
 // TestFirstStepThatRefusesEndsTheCall: each case spoils one step and all that

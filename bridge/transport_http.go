@@ -26,6 +26,7 @@ import (
 // even with an error, since the call's own protocol reports it.
 func (a *arrival) newHTTPCall(r *http.Request) (c *call, err error) {
 	c = a.newCall(r, a.host, &a.decision)
+	c.auth = a.newAuthentication(r)
 	defer c.catch("the beginning of a call", &err)
 	if a.route.own() {
 		c.route = a.pathRoute(r)

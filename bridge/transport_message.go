@@ -91,6 +91,9 @@ func (d *bareSocket) first(ctx context.Context) error {
 		return report.New(report.ReasonBadRequest, "the first message isn't text that can be the value of "+d.route.FirstMessage)
 	}
 	c.Metadata[d.route.FirstMessage] = []string{value}
+	if c.auth != nil && d.route.FirstMessage == "authorization" {
+		c.auth.own = true
+	}
 	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
 		return headers.TooLarge("request", size, c.headers)
 	}

@@ -68,6 +68,9 @@ func (d *grpcSocket) readMetadata(first []byte) error {
 	if c.relayed && (md["traceparent"] != nil || md["tracestate"] != nil) {
 		c.name(func(i *report.CallInfo) { i.Trusted = false }) // the proxy hasn't seen them
 	}
+	if c.auth != nil && len(md["authorization"]) > 0 {
+		c.auth.own = true
+	}
 	maps.Copy(c.Metadata, md)
 	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
 		return headers.TooLarge("request", size, c.headers)

@@ -25,12 +25,12 @@ type watched struct {
 	held     *memory.Entry         // the memory counted for it
 	progress progress.Record
 	in, out  traffic
-	stage    atomic.Int32 // of the type stage
-	evicted  atomic.Bool  // it ends to free memory for others
-	index    int32        // in the registry's calls; guarded by its mu
-	began    int32        // seconds on the registry's clock
-	lastSeen atomic.Int64 // when the last message passed
-	expires  atomic.Int64 // when its caller's identity stops holding, in milliseconds of Unix time; 0: never
+	stage    atomic.Int32           // of the type stage
+	evicted  atomic.Bool            // it ends to free memory for others
+	index    int32                  // in the registry's calls; guarded by its mu
+	began    int32                  // seconds on the registry's clock
+	lastSeen atomic.Int64           // when the last message passed
+	expires  atomic.Pointer[expiry] // of its caller's identity; nil: it has none, or it holds for ever
 
 	// These belong to look.
 	watch   *socket.Watch // nil: it hasn't looked
@@ -58,7 +58,7 @@ func (w *watched) look(now int64) error {
 		age, idle = age.or(to.maxAge, report.KeyRouteMaxAge), idle.or(to.idleTimeout, report.KeyRouteIdle)
 	}
 	switch {
-	case w.hasExpired():
+	case w.expires.Load().passed():
 		return errExpired
 	case age.max > 0 && elapsed(now, int64(w.began)) >= w.spread.Of(age.max):
 		return age.reached(report.ReasonMaxAge, "the call reached the age limit of ")
@@ -75,12 +75,6 @@ func (w *watched) look(now int64) error {
 		return slowConsumer(w.limits)
 	}
 	return nil
-}
-
-// hasExpired reports whether the caller's identity doesn't hold any more.
-func (w *watched) hasExpired() bool {
-	at := w.expires.Load()
-	return at != 0 && time.Now().UnixMilli() >= at
 }
 
 // A timeLimit is a limit of a call's time, and the key that sets it.

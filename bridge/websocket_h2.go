@@ -34,7 +34,11 @@ func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // it was answered
 	}
-	c := a.s.tunnels.NewConn(ws, a.s.edge.NewTunnel(r), held.Buffers())
+	on := a.s.edge.NewTunnel(r)
+	if a.policy.auth != nil {
+		on.Tunnel().Session = a.newSession(r)
+	}
+	c := a.s.tunnels.NewConn(ws, on, held.Buffers())
 	if !a.s.sockets.Start(func() { defer held.SettleMessages(); c.Run() }) {
 		ws.Drop() // Close cuts what is left
 		return

@@ -85,7 +85,7 @@ func (o panickerOfCall) Ended(c *report.CallInfo) {
 }
 
 // Authenticate implements bridge.Authenticator.
-func (p *panicker) Authenticate(context.Context, string, bridge.Peer, metadata.MD) (*bridge.Identity, error) {
+func (p *panicker) Authenticate(context.Context, *bridge.AuthRequest) (*bridge.Identity, error) {
 	p.reach("Authenticate")
 	return nil, nil
 }

@@ -233,7 +233,7 @@ func triedLimits(t *trial) {
 type passport struct{ holds time.Duration }
 
 // Authenticate implements bridge.Authenticator.
-func (p passport) Authenticate(context.Context, string, bridge.Peer, metadata.MD) (*bridge.Identity, error) {
+func (p passport) Authenticate(context.Context, *bridge.AuthRequest) (*bridge.Identity, error) {
 	return &bridge.Identity{Name: "alice", Expires: time.Now().Add(p.holds)}, nil
 }
 

@@ -196,6 +196,7 @@ type CallInfo struct {
 	Route    string // the name of its route; "" if it was given none
 	Backend  string // the name of its backend; "" if it was given none
 	Identity string // the identity's name, from the Authenticator; "" if there is none
+	Rule     string // of the Authenticator, that decided about the call; "" if it names none
 	Duration time.Duration
 	Code     codes.Code
 	Own      bool   // it is a call of culvert.v1.Path, which culvert answers itself
@@ -210,6 +211,11 @@ type CallInfo struct {
 	Status  *status.Status
 	Trailer metadata.MD
 }
+
+// IdentityMetadata are the names of the metadata by which an Authenticator tells the backend who
+// calls: the subject, who vouches for it, the kind of its credential, and its scopes with a
+// space between them. No client can send them, in no spelling.
+var IdentityMetadata = [...]string{"x-culvert-subject", "x-culvert-issuer", "x-culvert-kind", "x-culvert-scopes"}
 
 // DefaultBackend is the name of the backend of a server that names none.
 const DefaultBackend = rules.DefaultBackend

@@ -105,6 +105,12 @@ func Reasons(w Words) []ReasonInfo {
 	return said
 }
 
+// OfCaller reports whether an Authenticator refuses calls with the reason: another caller's may
+// pass.
+func (r Reason) OfCaller() bool {
+	return r == ReasonUnauthenticated || r == ReasonPermissionDenied || r == ReasonAuthUnavailable
+}
+
 // Row returns the reason's row of the table.
 func (r Reason) Row() ReasonInfo { return rows[r] }
 

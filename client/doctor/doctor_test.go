@@ -154,7 +154,8 @@ func TestLimitedCalls(t *testing.T) {
 // An authenticator lets calls pass by their metadata.
 type authenticator func(metadata.MD) bool
 
-func (a authenticator) Authenticate(_ context.Context, _ string, _ bridge.Peer, md metadata.MD) (*bridge.Identity, error) {
+func (a authenticator) Authenticate(_ context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
+	md := r.Metadata
 	if a(md) {
 		return nil, nil
 	}

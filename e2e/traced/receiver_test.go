@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,12 +145,15 @@ func (r *receiver) at(protocol string) string {
 	return r.http
 }
 
-// freeAddress returns an address that nobody listens on. Its port is below those that the
-// kernel gives to others meanwhile (ip_local_port_range).
+// lastPort is the last port that freeAddress has looked at.
+var lastPort atomic.Int32
+
+// freeAddress returns an address that nobody listens on, and which no other test gets. Its port
+// is below those that the kernel gives to others meanwhile (ip_local_port_range).
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(10_000)))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+lastPort.Add(1)))
 		if err == nil {
 			_ = l.Close() // nothing was accepted
 			return l.Addr().String()

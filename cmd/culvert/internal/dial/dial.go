@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/client"
@@ -157,7 +156,8 @@ func noWords(_, _ string, _ bool) string { return "" }
 // tokens adds a token to calls that have none.
 type tokens func(context.Context) (string, error)
 
-func (t tokens) Authenticate(ctx context.Context, _ string, _ bridge.Peer, md metadata.MD) (*bridge.Identity, error) {
+func (t tokens) Authenticate(ctx context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
+	md := r.Metadata
 	if len(md["authorization"]) > 0 {
 		return nil, nil
 	}

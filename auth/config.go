@@ -1,0 +1,122 @@
+// Package auth says who calls, and who may: it is a bridge.Authenticator of tokens, API keys,
+// certificates and services that judge.
+package auth
+
+import (
+	"crypto/tls"
+	"time"
+)
+
+// Config says who may call what. A zero Config can't be used: without a way to authenticate a
+// server needs no Authenticator.
+type Config struct {
+	Issuers       []Issuer   // of bearer tokens that are JWTs
+	APIKeys       *APIKeys   // nil: API keys aren't taken
+	Certificates  bool       // a verified client certificate proves an identity
+	External      *External  // a service that judges calls; nil: none
+	RateLimit     *RateLimit // a service that counts calls across replicas; nil: none
+	AllOf, AnyOf  []string   // names of ways: those of Issuers, and WayAPIKeys, WayCertificates, WayExternal; both empty: any way will do
+	PublicMethods []string   // patterns as those of bridge.Config.AllowMethods: they need no credential
+	Rules         []Rule     // see package rules: a deny rule wins; with allow rules, one must match
+
+	Cookie       string // the name of a cookie that has a token; "": tokens in cookies aren't taken
+	Strip        bool   // credentials that were judged don't reach the backend
+	IgnoreExpiry bool   // calls go on when their credential expires
+
+	Routes []string // the names of routes, which rules may name
+}
+
+// Names of ways to authenticate, for AllOf, AnyOf and logs. Issuers have names of their own.
+const (
+	WayAPIKeys      = "api_keys"
+	WayCertificates = "certificates"
+	WayExternal     = "external"
+)
+
+// An Issuer is one whose tokens count.
+type Issuer struct {
+	Name   string // of the way: "staff"
+	Issuer string // the claim iss must be the same, byte by byte
+
+	// One of these says where the keys are. If none is set, the issuer's metadata does (OpenID
+	// Connect Discovery).
+	KeysURL, KeysFile  string
+	Access, KeysAccess Access // see jwk.Options
+
+	Algorithms     []string            // nil: all that aren't symmetric
+	Types          []string            // values of typ that count; nil: JWT, at+jwt and none
+	Audiences      []string            // aud must have one of them
+	RouteAudiences map[string][]string // in place of Audiences, by the name of a route
+	Skew           time.Duration       // how far clocks may differ; 0: a minute, negative: nothing
+	Endless        bool                // tokens without exp count
+	Required       []Requirement
+	Scopes         []string // all of them are needed
+	Metadata       []ClaimMetadata
+}
+
+// Access has the files for fetches of keys. Both are read again at each fetch.
+type Access struct{ CAFile, TokenFile string }
+
+// A Requirement is one for a claim. Claim is a path: "realm.roles", with \. for a dot in a name.
+type Requirement struct {
+	Claim  string
+	Values []string // empty: it must be there
+}
+
+// A ClaimMetadata sends the backend a claim as metadata.
+type ClaimMetadata struct{ Claim, Name string }
+
+// APIKeys are keys of a file, by their hashes.
+type APIKeys struct {
+	File   string
+	Header string // that has the key, in lower case; "": x-api-key. "authorization" with the scheme Bearer counts in any case
+}
+
+// External is a service that judges calls: one of Target and URL is set.
+type External struct {
+	Target string      // of Envoy's envoy.service.auth.v3.Authorization
+	URL    string      // of an HTTP service: forward-auth
+	TLS    *tls.Config // nil: plaintext for Target, the system's authorities for URL
+
+	Get          bool     // the HTTP service is asked by GET
+	AnswerNames  []string // headers of a 2xx answer that become metadata
+	Names        []string // the metadata that the service gets; nil: see check.Options
+	Own          []string // metadata that only the service may set
+	Timeout      time.Duration
+	FailOpen     bool
+	Concurrent   int
+	Bytes        int
+	CacheTTL     time.Duration // 0: answers aren't kept
+	CacheEntries int
+}
+
+// RateLimit is a service of Envoy's envoy.service.ratelimit.v3.RateLimitService.
+type RateLimit struct {
+	Target      string
+	TLS         *tls.Config
+	Domain      string
+	Descriptors [][]DescriptorEntry
+	Timeout     time.Duration // 0: 50 ms
+	FailClosed  bool
+}
+
+// A DescriptorEntry is a part of a descriptor: a key, and either a value or where one comes from.
+type DescriptorEntry struct {
+	Key   string
+	Value string // literal
+	From  string // "subject", "issuer", "method", "service", "route", "peer", or "metadata:" with a name
+}
+
+// A Rule allows or denies the calls that meet all of its conditions. An empty list is no
+// condition.
+type Rule struct {
+	Name       string
+	Deny       bool
+	Identities []string
+	Issuers    []string // names of Config.Issuers
+	Kinds      []string
+	Scopes     []string
+	Origins    []string
+	Methods    []string
+	Routes     []string
+}
