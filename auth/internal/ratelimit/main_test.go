@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"go.uber.org/goleak"
@@ -131,7 +132,25 @@ func realLimiter(t testing.TB, o Options, a answer) *Limiter {
 	ln := listen(t, "127.0.0.1:0")
 	serve(t, ln, a)
 	o.Target = ln.Addr().String()
-	return closed(t)(New(o))
+	return connected(t, o)
+}
+
+// connected returns what New does. The longest time-out becomes one that a busy machine
+// doesn't reach either.
+func connected(t testing.TB, o Options) *Limiter {
+	t.Helper()
+	o, err := o.checked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Timeout == MaxTimeout {
+		o.Timeout = time.Minute
+	}
+	conn, err := connect(o.Target, o.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return closed(t)(newLimiter(o, ratelimitv3.NewRateLimitServiceClient(conn), conn), nil)
 }
 
 // asRefusal returns err as a Refusal, or fails the test.
