@@ -24,8 +24,8 @@ import (
 // The peers that are culvertOne with a way to authenticate. Each call has the credential that
 // its client sends.
 const (
-	authTokens  = "culvert, GOMAXPROCS=1, tokens"
-	authAPIKeys = "culvert, GOMAXPROCS=1, API keys"
+	authTokens  = "culvert, GOMAXPROCS=1, tokens"   //nolint:gosec // a program's name
+	authAPIKeys = "culvert, GOMAXPROCS=1, API keys" //nolint:gosec // the same
 	authCached  = "culvert, GOMAXPROCS=1, external authorization with a cache"
 	authAsked   = "culvert, GOMAXPROCS=1, external authorization"
 )
@@ -162,8 +162,11 @@ func (a *arena) issue(ctx context.Context) error {
 	}
 	s := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(s, permissive{})
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(ln) // ends with Stop
+	}()
 	c.judge = ln.Addr().String()
 	c.stop = func() {
 		s.Stop()
