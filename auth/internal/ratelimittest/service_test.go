@@ -119,7 +119,11 @@ func startWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	w := &world{dir: dir, target: "unix://" + filepath.Join(dir, "grpc")}
 	config := filepath.Join(dir, "runtime", "limits", "config")
 	if err := os.MkdirAll(config, 0o700); err != nil {
