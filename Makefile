@@ -56,7 +56,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
-	TestSilentWay TestSlowBackend TestStockServer TestDialedClients TestDialedFromJava TestDialFaults TestDialForgotten TestDialInAnotherNetwork TestDialSleeps \
+	TestSilentWay TestSlowBackend TestStockServer TestDialedClients TestDialedFromJava TestDialFaults TestDialForgotten TestDialInAnotherNetwork TestDialSleeps TestDrainOfManyStreams \
 	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestAdminPageAsksForWhatIsSeen TestAdminPageInAllSizes TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConformanceOfTheNPMPackage TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestExampleAPIGatewayPage TestExampleDuoWorkflowPage TestExampleOpAMPPage TestExampleTunnelCarriesGigabytes TestFaultsUnderTheNPMPackage TestFloods TestForeignPages TestGigabyteGrowsNothing TestH2SpecOfStandardServer TestHostileBytesBeforeAWebServer TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestInstructionsOfExports TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
@@ -115,22 +115,25 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 # which often wait for other things: the first time, building the linters and linting take minutes of CPU time. They
 # have the tests' priority, since a busy machine has no time for a lower one, and process
 # groups of their own, which end with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
-# itself, because "make -n" runs recipes that do.
+# itself, because "make -n" runs recipes that do. What several steps need is made once, before
+# them: two that write bin/culvert at the same time would keep others from starting it.
 steps = $(MAKE) --no-print-directory
+made = -o deps -o node_modules -o build -o web/dist/index.js
 linters = tools/lint.sh proxy
 test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
 	$(call say,lint$(comma) web and conformance run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
 		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
 		lint=$$!; \
-		$(steps) tools traced >"$$beside/tools" 2>&1 </dev/null & \
+		$(steps) build web/dist/index.js || failed=" build"; \
+		$(steps) tools traced $(made) >"$$beside/tools" 2>&1 </dev/null & \
 		tools=$$!; \
-		$(steps) conformance >"$$beside/conformance" 2>&1 </dev/null & \
+		$(steps) conformance $(made) >"$$beside/conformance" 2>&1 </dev/null & \
 		conformance=$$!; \
-		$(steps) web >"$$beside/web" 2>&1 </dev/null & \
+		$(steps) web $(made) >"$$beside/web" 2>&1 </dev/null & \
 		web=$$!; set +m; \
 		trap 'kill -- "-$$lint" "-$$tools" "-$$conformance" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
-		for step in unit e2e; do $(steps) $$step || failed="$$failed $$step"; done; \
+		for step in unit e2e; do $(steps) $$step $(made) || failed="$$failed $$step"; done; \
 		wait "$$conformance" || failed="$$failed conformance"; \
 		cat "$$beside/conformance"; \
 		wait "$$web" || failed="$$failed web"; \
@@ -185,13 +188,14 @@ conformance: ## Run the scenarios that every transport must pass
 	$(call say,conformance)
 	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -run '$(CONFORMING)' ./bridge
 
-# An OpenID provider and OPA bring much to compile: what they test has other tests with the race
-# detector.
-unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit tests, with the race detector, and those with an OpenID provider and OPA
+# An OpenID provider, OPA and Envoy's rate limit service bring much to compile: what they test
+# has other tests with the race detector.
+unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit tests, with the race detector, and those with an OpenID provider, OPA and Envoy's rate limit service
 	$(call say,unit: the long tests)
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	@cd auth/internal/oidctest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
 	@cd auth/internal/opatest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
+	@cd auth/internal/ratelimittest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
 
 # Not in a network namespace of its own: with loopback alone, Chromium reports that it is offline.
 web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node and Chromium, size, what is published

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -74,7 +73,7 @@ func (f *keyFile) stateNow() APIKeysState {
 }
 
 func readKeys(name string) (*apikey.Keys, error) {
-	file, err := os.Open(name) //nolint:gosec // the operator's
+	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +84,7 @@ func readKeys(name string) (*apikey.Keys, error) {
 	}
 	keys, err := apikey.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, ofFile(name, err)
 	}
 	return keys, nil
 }

@@ -69,6 +69,7 @@ const servedAgain = 20 * time.Second
 // for a sign of life, and calls work soon after its return, also after a pause that has
 // let every back-off grow.
 func TestKilledBackend(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{listen: "127.0.0.31:0"}) // nobody else listens there while it is away
 	c := startCulvert(t, b.address, culvertOptions{})
 	calls := every(t, c.address)

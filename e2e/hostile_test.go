@@ -59,6 +59,7 @@ const hostileTime = 9 * time.Second
 // error, in time. The next call is served, and at the end nothing of it is left:
 // no descriptor, no goroutine, no memory.
 func TestHostileBytes(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{config: "limits: {message_bytes: 1MiB}\n", args: []string{"--log-level", "debug"}})
 	warm(t, c)
