@@ -140,7 +140,7 @@ type AuthRouteAudiences struct {
 
 // AuthRequiredClaim is a claim that a token must have.
 type AuthRequiredClaim struct {
-	// The claim: "email_verified", or "realm_access.roles" for one in an object.
+	// The claim: "email", or "realm_access.roles" for one in an object.
 	// Write "\." for a dot in a name.
 	Claim string `key:"claim" is:"claim" needed:"true"`
 

@@ -98,7 +98,7 @@ type RouteMessage struct {
 
 	// For json on a WebSocket: the name, such as "@authorization", of the only
 	// member of an object that renews the caller's credential and isn't for the
-	// method (docs/reference/auth.md#renewal). Empty: none.
+	// method (docs/reference/session.md). Empty: none.
 	Refresh string `key:"refresh" is:"word"`
 
 	// The client's text message for a half-close. Empty: none.
