@@ -24,7 +24,7 @@ type names struct {
 func readNames(t testing.TB) names {
 	t.Helper()
 	n := names{tests: map[string]bool{}, literals: map[string]bool{}}
-	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "drain", "calls", "top", "dial", "call", "doctor", "routes explain"} {
+	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "drain", "calls", "top", "dial", "call", "doctor", "routes explain", "keys new"} {
 		help, err := output(t, root, 10*time.Second, append(append([]string{culvertProgram}, strings.Fields(command)...), "--help")...)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, help)
