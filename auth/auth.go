@@ -92,6 +92,9 @@ func (a *Authenticator) decide() *Mistake {
 	if len(need.Ways)+len(cfg.Rules) == 0 && cfg.RateLimit == nil {
 		return &Mistake{Text: "no way to authenticate, no rule and no rate limit is configured"}
 	}
+	if wrong := cfg.checkCookie(); wrong != nil {
+		return wrong
+	}
 	var err error
 	if a.requirement, err = rules.NewRequirement(need); err != nil {
 		return mistakeOf(err)
