@@ -45,6 +45,7 @@ var checks = []func(*Loaded){
 	checkHTTPListen,
 	checkACME,
 	checkOTLP,
+	checkAuth,
 }
 
 // check returns an error with a line for each mistake.

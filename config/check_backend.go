@@ -125,22 +125,27 @@ func checkDependsOn(l *Loaded) {
 func checkBackendTLS(l *Loaded) {
 	for _, b := range l.BackendSections() {
 		at, tls := b.Section+".tls", &b.TLS
-		for _, o := range []struct{ key, value string }{
-			{at + ".ca", tls.CA},
-			{at + ".cert", tls.Cert},
-			{at + ".key", tls.Key},
-			{at + ".server_name", tls.ServerName},
-		} {
-			switch {
-			case o.value == "":
-			case !tls.Enabled && l.IsSet(at+".enabled"):
-				l.refuse(o.key, "is set, but %s turns TLS off: remove one of these keys", l.Place(at+".enabled"))
-			case !tls.Enabled:
-				tls.Enabled = true
-				l.derived[at+".enabled"] = o.key
-			}
-		}
+		impliedTLS(l, at, &tls.Enabled, tls.CA, tls.Cert, tls.Key, tls.ServerName)
 		checkPair(l, at, tls.Cert, tls.Key)
+	}
+}
+
+// impliedTLS turns TLS of a section on if one of the other keys is set.
+func impliedTLS(l *Loaded, at string, enabled *bool, ca, cert, key, serverName string) {
+	for _, o := range []struct{ key, value string }{
+		{at + ".ca", ca},
+		{at + ".cert", cert},
+		{at + ".key", key},
+		{at + ".server_name", serverName},
+	} {
+		switch {
+		case o.value == "":
+		case !*enabled && l.IsSet(at+".enabled"):
+			l.refuse(o.key, "is set, but %s turns TLS off: remove one of these keys", l.Place(at+".enabled"))
+		case !*enabled:
+			*enabled = true
+			l.derived[at+".enabled"] = o.key
+		}
 	}
 }
 

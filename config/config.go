@@ -120,6 +120,10 @@ type Config struct {
 	// it.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
+	// Who may call what (docs/reference/auth.md). Without this section, culvert
+	// authenticates nobody.
+	Auth Auth `key:"auth"`
+
 	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
 
@@ -368,7 +372,12 @@ func Defaults() Config {
 		Connect:        Connect{JSON: "convert"},
 		Errors:         "concise",
 		TrustedHeader:  trustedHeader,
-		HTTP2Server:    "culvert",
+		Auth: Auth{
+			Enforce: true, TokenExpiry: "close", APIKeys: AuthAPIKeys{Header: "x-api-key"},
+			External:  AuthExternal{Timeout: 250 * time.Millisecond, Concurrent: 256, Bytes: 128 << 10, Cache: AuthCache{Entries: 10_000}},
+			RateLimit: AuthRateLimit{Timeout: 50 * time.Millisecond},
+		},
+		HTTP2Server: "culvert",
 		Limits: Limits{
 			MessageBytes:          rules.MessageBytes,
 			HeaderBytes:           rules.HeaderBytes,

@@ -184,6 +184,7 @@ traces:
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
 		},
 		TrustedHeader: "forwarded", ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")},
+		Auth:     Defaults().Auth, // TestEveryKeyOfAuthReachesItsField
 		Metadata: Metadata{ForwardCookies: true, ForwardSetCookies: true, ClientCertificate: true},
 		Errors:   "concise", HTTP2Server: "standard",
 		Limits: Limits{

@@ -98,6 +98,14 @@ var (
 		"receiver or none":  {"URL of a receiver, or none", "http://localhost:4318/v1/logs", "", text(orEmpty(checkReceiverOrNone))},
 		"export interval":   {"duration of 1s or more", "60s", durationPattern, refusing(parseDuration, func(d time.Duration) bool { return d < time.Second }, "is too short: write 1s or more")},
 		"baggage name":      {"name in a baggage", "tenant.id", "", text(checkBaggageName)},
+		"way":               {"way to authenticate", "staff", "", text(checkWay)},
+		"cookie name":       {"name of a cookie", "session", "", text(checkCookieName)},
+		"claim":             {"claim", "realm_access.roles", "", text(checkClaim)},
+		"scope":             {"scope", "orders.read", "", text(checkScope)},
+		"service url":       {"HTTPS URL", "https://id.example.com/keys", "", text(orEmpty(checkServiceURL))},
+		"external url":      {"URL", "http://localhost:4180/verify", "", text(orEmpty(checkExternalURL))},
+		"rate limit word":   {"text", "edge", "", text(orEmpty(checkRateLimitWord))},
+		"descriptor source": {"source", "subject", "", text(orEmpty(checkDescriptorSource))},
 		"positive duration": {"duration, more than 0s", "10s", durationPattern, refusing(parseDuration, func(d time.Duration) bool { return d == 0 }, "leaves no time: write more than 0s")},
 	}
 	kindsByType = map[reflect.Type]kind{

@@ -193,7 +193,7 @@ func factsOf(e entry, of any, inEntry bool) []string {
 	return facts
 }
 
-var plurals = map[string]string{"address or network": "addresses or networks", "address of a name server": "addresses of name servers"}
+var plurals = map[string]string{"address or network": "addresses or networks", "address of a name server": "addresses of name servers", "way to authenticate": "ways to authenticate"}
 
 var (
 	quotation = regexp.MustCompile(`"([^"\n]*)"`)

@@ -8,13 +8,16 @@ var wishes = func() map[string]string {
 		words []string
 		text  string
 	}{
-		{[]string{"jwt", "jwtauthn", "jwtauth", "jwtprovider", "jwk", "oidc", "oauth", "oauth2", "auth", "authentication", "authn", "basicauth", "forwardauth", "extauth", "extauthz", "apikey", "token", "user"}, "culvert checks no tokens and no passwords: the backend gets the client's authorization, and checks it. For client certificates, set tls.client_ca"},
-		{[]string{"rbac", "opa", "acl", "authorization", "authz", "policy", "policie"}, "culvert has no rules about users: the backend authorizes calls. methods.allow lists the methods that clients can call"},
+		{[]string{"jwt", "jwtauthn", "jwtauth", "jwtprovider", "jwk", "oidc", "oauth", "oauth2", "token", "authentication", "authn"}, "list the issuers of tokens in auth.issuers (docs/reference/auth.md)"},
+		{[]string{"forwardauth", "extauth", "extauthz", "opa"}, "set auth.external.address, or auth.external.url for forward-auth"},
+		{[]string{"apikey"}, "set auth.api_keys.file to a file with lines of \"culvert keys new\""},
+		{[]string{"basicauth", "user"}, "culvert checks no passwords: auth.external asks a service that does"},
+		{[]string{"rbac", "acl", "authorization", "authz", "policy", "policie"}, "write auth.rules. methods.allow lists the methods that clients can call"},
 		{[]string{"tracing", "opentracing", "opentelemetry", "otel", "zipkin", "jaeger", "datadog"}, "set otlp.endpoint to a receiver of OTLP (docs/guides/otlp.md)"},
 		{[]string{"metric", "prometheu", "stat", "statsd", "telemetry"}, "culvert has its metrics at /metrics of health.listen (health.metrics)"},
 		{[]string{"accesslog", "logging", "logger"}, "each call has a line in the log (log)"},
 		{[]string{"cor", "corspolicy", "corspolicie", "origin", "allowedorigin"}, "list the origins of pages in allow_origins"},
-		{[]string{"ratelimit", "ratelimiter", "ratelimiting", "quota", "throttle", "throttling"}, "limits has all limits, such as limits.address.calls_per_second"},
+		{[]string{"ratelimit", "ratelimiter", "ratelimiting", "quota", "throttle", "throttling"}, "limits has all limits, such as limits.address.calls_per_second. auth.rate_limit asks a service that counts across replicas"},
 		{[]string{"ipallowlist", "ipfilter", "ipfiltering", "ipwhitelist", "allowlist", "whitelist", "denylist", "blacklist", "geoip", "waf"}, "culvert has no lists of client addresses: use the firewall, or a proxy in front"},
 		{[]string{"cluster", "upstream", "service", "endpoint", "loadbalancer", "loadbalancing"}, "list the gRPC servers in backends, or set backend.address"},
 		{[]string{"listener", "server", "port", "bind", "entrypoint", "frontend"}, "set the address for clients in listen"},

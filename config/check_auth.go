@@ -1,0 +1,397 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// checkAuth finds mistakes in who may call what that involve several keys. Package auth finds
+// the others, with the same names of keys.
+func checkAuth(l *Loaded) {
+	a := &l.Auth
+	if !a.Enabled() {
+		checkAuthIsOff(l)
+		return
+	}
+	checkWays(l)
+	for i := range a.Issuers {
+		checkIssuer(l, &a.Issuers[i], Entry("auth.issuers", i))
+	}
+	checkExternal(l)
+	checkRateLimit(l)
+	for i := range a.Rules {
+		checkAuthRule(l, &a.Rules[i], Entry("auth.rules", i))
+	}
+	checkAuthServices(l)
+	checkCredentials(l)
+	if !a.Enforce {
+		l.warn("auth.enforce", "is false, so culvert lets calls pass that auth refuses: set it to true when the log shows no call that it should allow")
+	}
+}
+
+// checkAuthIsOff refuses keys that have no effect while nothing judges a call. An operator who
+// sets one of them expects that calls are judged.
+func checkAuthIsOff(l *Loaded) {
+	for _, key := range fileKeys.keys {
+		if strings.HasPrefix(key.Name, "auth.") && l.IsSet(key.Name) && !isDefault(l, key) {
+			l.refuse(key.Name, "has no effect, because culvert authenticates nobody: add a way to authenticate (auth.issuers, auth.api_keys.file, auth.certificates, auth.external), or remove the key")
+		}
+	}
+}
+
+// isDefault reports whether a key of the file has its default.
+func isDefault(l *Loaded, k Key) bool {
+	defaults := Defaults()
+	return sameValue(reflect.ValueOf(&l.Config).Elem().FieldByIndex(k.index), reflect.ValueOf(&defaults).Elem().FieldByIndex(k.index))
+}
+
+// checkWays checks the names of ways to authenticate.
+func checkWays(l *Loaded) {
+	a := &l.Auth
+	first := map[string]int{}
+	for i, issuer := range a.Issuers {
+		key := Entry("auth.issuers", i) + ".name"
+		if before, twice := first[issuer.Name]; twice {
+			l.refuse(key, "is the name of %s, too: use another one", l.Place(Entry("auth.issuers", before)+".name"))
+		} else {
+			first[issuer.Name] = i
+		}
+		if slices.Contains([]string{wayAPIKeys, wayCertificates, wayExternal}, issuer.Name) {
+			l.refuse(key, "is the name of another way to authenticate: use one such as staff")
+		}
+		for before := range i {
+			if a.Issuers[before].Issuer == issuer.Issuer {
+				l.refuse(Entry("auth.issuers", i)+".issuer", "is the issuer of %s, too: merge the two entries", l.Place(Entry("auth.issuers", before)+".issuer"))
+				break
+			}
+		}
+	}
+	ways := a.Ways()
+	for _, list := range []struct {
+		key   string
+		names []string
+	}{{"auth.all_of", a.AllOf}, {"auth.any_of", a.AnyOf}} {
+		for i, name := range list.names {
+			switch {
+			case len(ways) == 0:
+				l.refuse(list.key, "has %q, but there is no way to authenticate: add auth.issuers, auth.api_keys.file, auth.certificates or auth.external", name)
+			case !slices.Contains(ways, name):
+				l.refuse(list.key, "has %q, which is no way to authenticate%s: the ways are %s", name, howToHave(name), strings.Join(ways, ", "))
+			case slices.Contains(list.names[:i], name):
+				l.refuse(list.key, "has %q twice: remove one of them", name)
+			case list.key == "auth.any_of" && slices.Contains(a.AllOf, name):
+				l.refuse(list.key, "has %q, which auth.all_of (%s) has, too: remove one of them", name, l.Place("auth.all_of"))
+			}
+		}
+	}
+	if len(a.AllOf)+len(a.AnyOf) > 0 {
+		for _, name := range ways {
+			if !slices.Contains(a.AllOf, name) && !slices.Contains(a.AnyOf, name) {
+				l.warn(l.wayKey(name), "identifies nobody, because neither auth.all_of nor auth.any_of names "+name+": add it there, or remove it")
+			}
+		}
+	}
+}
+
+// howToHave returns what would make a name that of a way.
+func howToHave(name string) string {
+	switch name {
+	case wayAPIKeys:
+		return " unless auth.api_keys.file is set"
+	case wayCertificates:
+		return " unless auth.certificates is true"
+	case wayExternal:
+		return " unless auth.external.address or auth.external.url is set"
+	}
+	return ""
+}
+
+// wayKey returns the key that configures a way.
+func (l *Loaded) wayKey(name string) string {
+	for i, issuer := range l.Auth.Issuers {
+		if issuer.Name == name {
+			return Entry("auth.issuers", i)
+		}
+	}
+	switch name {
+	case wayAPIKeys:
+		return "auth.api_keys.file"
+	case wayCertificates:
+		return "auth.certificates"
+	}
+	if l.Auth.External.Address != "" {
+		return "auth.external.address"
+	}
+	return "auth.external.url"
+}
+
+const maxSkew = 10 * time.Minute
+
+func checkIssuer(l *Loaded, i *AuthIssuer, at string) {
+	byDiscovery := i.KeysURL == "" && i.KeysFile == ""
+	switch {
+	case i.Issuer == "":
+		l.refuse(at+".issuer", "is empty: write the claim iss of the issuer's tokens, such as https://id.example.com")
+	case i.KeysURL != "" && i.KeysFile != "":
+		l.refuse(at+".keys_file", "is one place of the issuer's keys, and %s another: remove one of them", l.Place(at+".keys_url"))
+	case byDiscovery && checkServiceURL(i.Issuer) != nil:
+		l.refuse(at+".issuer", "is no HTTPS URL, so culvert can't find the issuer's keys by discovery: set keys_url or keys_file")
+	}
+	for _, o := range []struct{ name, value string }{{"ca", i.CA}, {"token_file", i.TokenFile}, {"keys_ca", i.KeysCA}, {"keys_token_file", i.KeysTokenFile}} {
+		switch discovers := strings.HasPrefix(o.name, "keys_"); {
+		case o.value == "":
+		case i.KeysFile != "":
+			l.refuse(at+"."+o.name, "has no effect, because culvert reads the issuer's keys from a file (%s): remove it", l.Place(at+".keys_file"))
+		case discovers && !byDiscovery:
+			l.refuse(at+"."+o.name, "has no effect, because keys_url names the place of the keys: write %s, or remove keys_url", strings.TrimPrefix(o.name, "keys_"))
+		}
+	}
+	if len(i.Audiences) == 0 && len(i.RouteAudiences) == 0 {
+		l.refuse(at+".audiences", "is missing: list the names of this service in the claim aud, or culvert would accept tokens for other services")
+	}
+	seen := map[string]bool{}
+	for j, r := range i.RouteAudiences {
+		key := Entry(at+".route_audiences", j)
+		l.checkRouteName(key+".route", r.Route)
+		if seen[r.Route] {
+			l.refuse(key+".route", "has audiences already: merge the two entries")
+		}
+		seen[r.Route] = true
+		if len(r.Audiences) == 0 {
+			l.refuse(key+".audiences", "is empty: list the names of this service in the claim aud")
+		}
+	}
+	if i.Skew > maxSkew {
+		l.refuse(at+".skew", "is too long: write at most %v", maxSkew)
+	}
+	if i.Endless {
+		l.warn(at+".endless", "lets tokens without exp count for ever, as nobody can revoke them: set it only for an issuer whose tokens have no exp")
+	}
+	names := map[string]int{}
+	for j, m := range i.Metadata {
+		key := Entry(at+".metadata", j) + ".name"
+		if before, twice := names[m.Name]; twice {
+			l.refuse(key, "has the value of another claim already (%s): use another name", l.Place(Entry(at+".metadata", before)+".name"))
+		} else {
+			names[m.Name] = j
+		}
+	}
+}
+
+// checkRouteName refuses the name of a route that doesn't exist.
+func (l *Loaded) checkRouteName(key, name string) {
+	var names []string
+	for i := range l.Routes {
+		if l.Routes[i].Name == name {
+			return
+		}
+		names = append(names, l.Routes[i].Name)
+	}
+	if len(names) == 0 {
+		l.refuse(key, "names no route: there is no %q, because the configuration has no routes", name)
+		return
+	}
+	l.refuse(key, "names no route: there is no %q%s; the routes are %s", name, didYouMean(name, names, "%q"), firstNames(names))
+}
+
+// firstNames joins names, of which there may be thousands.
+func firstNames(names []string) string {
+	const most = 20
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Bounds of what a service is asked.
+const (
+	maxExternalTimeout  = 10 * time.Second
+	maxConcurrent       = 10_000
+	maxQuestion         = 4 << 20
+	maxCacheTTL         = 5 * time.Minute
+	maxCacheEntries     = 100_000
+	maxRateLimitTimeout = time.Second
+)
+
+func checkExternal(l *Loaded) {
+	e, at := &l.Auth.External, "auth.external"
+	if !e.Enabled() {
+		withoutService(l, at, "auth.external.address or auth.external.url")
+		return
+	}
+	if e.Address != "" && e.URL != "" {
+		l.refuse(at+".url", "is one service, and %s another: remove one of them", l.Place(at+".address"))
+	}
+	for _, o := range []struct {
+		key string
+		set bool
+	}{{"get", e.Get}, {"answer_names", len(e.AnswerNames) > 0}} {
+		if o.set && e.URL == "" {
+			l.refuse(at+"."+o.key, "has no effect on a gRPC service: remove it, or set %s.url in place of %[1]s.address", at)
+		}
+	}
+	if e.Timeout > maxExternalTimeout {
+		l.refuse(at+".timeout", "is too long: write at most %v", maxExternalTimeout)
+	}
+	if e.Concurrent > maxConcurrent {
+		l.refuse(at+".concurrent", "is too large: write at most %d", maxConcurrent)
+	}
+	if e.Bytes > maxQuestion {
+		l.refuse(at+".bytes", "is too large: write at most %v", Size(maxQuestion))
+	}
+	if e.Cache.TTL > maxCacheTTL {
+		l.refuse(at+".cache.ttl", "is too long: write at most %v", maxCacheTTL)
+	}
+	if e.Cache.Entries > maxCacheEntries {
+		l.refuse(at+".cache.entries", "is too large: write at most %d", maxCacheEntries)
+	}
+	if e.Cache.TTL > 0 && e.URL == "" && !l.IsSet(at+".names") {
+		l.refuse(at+".cache.ttl", "requires %s.names: list the metadata by which the service decides, because culvert uses its answer for all calls with the same", at)
+	}
+}
+
+func checkRateLimit(l *Loaded) {
+	r, at := &l.Auth.RateLimit, "auth.rate_limit"
+	if r.Address == "" {
+		withoutService(l, at, "auth.rate_limit.address")
+		return
+	}
+	if r.Domain == "" {
+		l.refuse(at+".address", "requires %s.domain: write the domain in the service's configuration", at)
+	}
+	if len(r.Descriptors) == 0 {
+		l.refuse(at+".address", "requires %s.descriptors, or the service would count nothing: write {entries: [{key: subject, from: subject}]}, for example", at)
+	}
+	if r.Timeout > maxRateLimitTimeout {
+		l.refuse(at+".timeout", "is too long: write at most %v", maxRateLimitTimeout)
+	}
+	for i, d := range r.Descriptors {
+		entries := Entry(at+".descriptors", i) + ".entries"
+		if len(d.Entries) == 0 {
+			l.refuse(entries, "is empty: write {key: subject, from: subject}, for example")
+		}
+		for j, e := range d.Entries {
+			switch key := Entry(entries, j); {
+			case e.Value == "" && e.From == "":
+				l.refuse(key, "has no value: set value, or from for a value of the call")
+			case e.Value != "" && e.From != "":
+				l.refuse(key+".from", "is one value, and %s another: remove one of them", l.Place(key+".value"))
+			}
+		}
+	}
+}
+
+// withoutService refuses keys of a service that isn't configured.
+func withoutService(l *Loaded, section, missing string) {
+	for _, key := range fileKeys.keys {
+		if strings.HasPrefix(key.Name, section+".") && l.IsSet(key.Name) && !isDefault(l, key) {
+			l.refuse(key.Name, "has no effect without %s: set it, or remove the key", missing)
+		}
+	}
+}
+
+func checkAuthRule(l *Loaded, r *AuthRule, at string) {
+	for before := range l.Auth.Rules {
+		if other := &l.Auth.Rules[before]; other == r {
+			break
+		} else if other.Name == r.Name {
+			l.refuse(at+".name", "is the name of %s, too: use another one", l.Place(Entry("auth.rules", before)+".name"))
+			break
+		}
+	}
+	for _, name := range r.Routes {
+		l.checkRouteName(at+".routes", name)
+	}
+	var issuers []string
+	for _, i := range l.Auth.Issuers {
+		issuers = append(issuers, i.Name)
+	}
+	for _, name := range r.Issuers {
+		if !slices.Contains(issuers, name) {
+			l.refuse(at+".issuers", "names no issuer: there is no %q%s in auth.issuers", name, didYouMean(name, issuers, "%q"))
+		}
+	}
+}
+
+// checkAuthServices checks TLS to the services that culvert asks, and turns it on if a key
+// of the section implies it.
+func checkAuthServices(l *Loaded) {
+	for _, s := range l.Auth.Services() {
+		at := s.Section + ".tls"
+		byURL := strings.Contains(s.Place, "://") && s.Section == "auth.external" && l.Auth.External.URL != ""
+		if byURL {
+			checkURLTLS(l, at, s)
+		} else {
+			impliedTLS(l, at, &s.TLS.Enabled, s.TLS.CA, s.TLS.Cert, s.TLS.Key, s.TLS.ServerName)
+		}
+		checkPair(l, at, s.TLS.Cert, s.TLS.Key)
+		if !s.TLS.Enabled && !staysHere(s.Place) {
+			key := s.Section + ".address"
+			if byURL {
+				key = s.Section + ".url"
+			}
+			l.warn(key, "gets credentials of callers, or what they are known by, over plaintext: use TLS, unless nobody can listen on the way")
+		}
+	}
+}
+
+// checkURLTLS refuses keys of TLS that don't go with the URL's scheme, which turns TLS on.
+func checkURLTLS(l *Loaded, at string, s AuthService) {
+	secure := strings.HasPrefix(s.Place, "https:")
+	switch {
+	case l.IsSet(at+".enabled") && s.TLS.Enabled != secure:
+		l.refuse(at+".enabled", "contradicts the scheme of %s: remove it", l.Place(s.Section+".url"))
+	case secure && !s.TLS.Enabled:
+		s.TLS.Enabled = true
+		l.derived[at+".enabled"] = s.Section + ".url"
+	}
+	for _, o := range []struct{ name, value string }{{"ca", s.TLS.CA}, {"cert", s.TLS.Cert}, {"key", s.TLS.Key}, {"server_name", s.TLS.ServerName}} {
+		if o.value != "" && !secure {
+			l.refuse(at+"."+o.name, "has no effect on plaintext: begin %s.url with https://, or remove this key", s.Section)
+		}
+	}
+}
+
+// staysHere reports whether what is sent to an address or a URL surely stays on this machine.
+func staysHere(place string) bool {
+	if strings.HasPrefix(place, "unix") {
+		return true
+	}
+	if u, err := url.Parse(place); err == nil && u.Host != "" {
+		return isLoopback(u.Hostname())
+	}
+	host := place[strings.LastIndexByte(place, '/')+1:]
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	return isLoopback(strings.Trim(host, "[]"))
+}
+
+// checkCredentials finds ways and places of credentials that no call can have.
+func checkCredentials(l *Loaded) {
+	a := &l.Auth
+	if a.Certificates && !l.asksForCertificates() {
+		l.refuse("auth.certificates", "identifies nobody, because no listener verifies client certificates: set tls.client_ca")
+	}
+	if a.Cookie != "" && len(a.Issuers) == 0 && !a.External.Enabled() && a.APIKeys.File == "" {
+		l.refuse("auth.cookie", "has no effect, because nothing judges tokens: add auth.issuers or auth.external")
+	}
+	if a.BearerSubprotocol && len(a.Issuers) == 0 && !a.External.Enabled() && a.APIKeys.File == "" {
+		l.refuse("auth.bearer_subprotocol", "has no effect, because nothing judges tokens: add auth.issuers or auth.external")
+	}
+}
+
+// asksForCertificates reports whether a listener verifies certificates of clients.
+func (l *Loaded) asksForCertificates() bool {
+	for i, ln := range l.Listen {
+		t := l.ListenerTLS(i)
+		if ln.TLS.Enabled && (t.ClientCA != "" || slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.ClientCA != "" })) {
+			return true
+		}
+	}
+	return false
+}
