@@ -90,7 +90,7 @@ func TestDeviceFlow(t *testing.T) {
 	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{provider.Device}, Scopes: []string{"read"}})
 	access, id := p.UserToken(t)
 	got, err := j.Verify(t.Context(), access, jwt.Thumbprint{})
-	if err != nil || got.Subject != user {
+	if err != nil || got.Subject != provider.User {
 		t.Errorf("the access token is %+v, %v", got, err)
 	}
 	if id == "" {

@@ -25,7 +25,7 @@ import (
 // The clients and the user of the provider's own storage.
 const (
 	Service, serviceSecret = "sid1", "verysecret"
-	user                   = "id1"
+	User                   = "id1"
 	Device, deviceSecret   = "tv", "secret of the tv"
 )
 
@@ -192,7 +192,7 @@ func (p *Provider) UserToken(t *testing.T) (access, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.store.CompleteDeviceAuthorization(ctx, grant.UserCode, user); err != nil {
+	if err := p.store.CompleteDeviceAuthorization(ctx, grant.UserCode, User); err != nil {
 		t.Fatal(err)
 	}
 	grant.Interval = 1
