@@ -4,6 +4,7 @@ package auth
 
 import (
 	"crypto/tls"
+	"log/slog"
 	"time"
 )
 
@@ -23,7 +24,9 @@ type Config struct {
 	Strip        bool   // credentials that were judged don't reach the backend
 	IgnoreExpiry bool   // calls go on when their credential expires
 
-	Routes []string // the names of routes, which rules may name
+	Routes []string // the names of routes, which rules and audiences may name
+
+	Logger *slog.Logger // messages for the operator; nil: discarded
 }
 
 // Names of ways to authenticate, for AllOf, AnyOf and logs. Issuers have names of their own.
@@ -76,7 +79,7 @@ type APIKeys struct {
 type External struct {
 	Target string      // of Envoy's envoy.service.auth.v3.Authorization
 	URL    string      // of an HTTP service: forward-auth
-	TLS    *tls.Config // nil: plaintext for Target, the system's authorities for URL
+	TLS    *tls.Config // nil: plaintext for Target, the system's authorities for URL. Another pointer is another service
 
 	Get          bool     // the HTTP service is asked by GET
 	AnswerNames  []string // headers of a 2xx answer that become metadata
@@ -104,7 +107,7 @@ type RateLimit struct {
 type DescriptorEntry struct {
 	Key   string
 	Value string // literal
-	From  string // "subject", "issuer", "method", "service", "route", "peer", or "metadata:" with a name
+	From  string // "identity", "subject", "issuer", "kind", "method", "service", "route", "peer", or "metadata:" with a name
 }
 
 // A Rule allows or denies the calls that meet all of its conditions. An empty list is no

@@ -218,7 +218,7 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	if err == nil && id != nil {
 		err = c.holdUntil(id)
 	}
-	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && f.Reason.OfCaller() {
+	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && (f.Reason.OfCaller() || f.Reason == report.ReasonLimitExceeded) {
 		return c.s.refusals.Unless(true, f, c.peer.Addr)
 	}
 	return err

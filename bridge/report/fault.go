@@ -119,6 +119,8 @@ func (f *Fault) Row() ReasonInfo { return f.Reason.Row() }
 // rules.
 func (f *Fault) Limit() string {
 	switch f.Reason {
+	case ReasonUnauthenticated, ReasonPermissionDenied, ReasonAuthUnavailable, ReasonTokenExpired:
+		return ""
 	case ReasonNoRoute, ReasonOriginDenied, ReasonBadRequest:
 		return ""
 	}

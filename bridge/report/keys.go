@@ -28,6 +28,14 @@ const (
 	KeyRoutes         = "routes"              // which calls go where
 	KeyRouteTimeout   = "routes[].timeout"    // how long a call of a route may take
 
+	// Who calls, and who may.
+	KeyAuthIssuers      = "auth.issuers"
+	KeyAuthAPIKeys      = "auth.api_keys"
+	KeyAuthCertificates = "auth.certificates"
+	KeyAuthExternal     = "auth.external"
+	KeyAuthRateLimit    = "auth.rate_limit"
+	KeyAuthRules        = "auth.rules"
+
 	KeyDoctor = "doctor" // whether culvert.v1.Path has large bounds, and Report
 
 	KeyRouteIdle   = "routes[].idle_timeout" // in place of limits.idle_timeout

@@ -29,6 +29,9 @@ const (
 	keyLength     = len(keyPrefix) + idLength + len("_") + secretLength
 )
 
+// Made reports whether a text looks like a key of Generate.
+func Made(text string) bool { return strings.HasPrefix(text, keyPrefix) }
+
 var (
 	idEncoding     = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 	secretEncoding = base64.RawURLEncoding.Strict() // so that each key has one spelling

@@ -40,6 +40,7 @@ func (i *Issuer) token(c *candidate, now time.Time) (*Token, *Error) {
 		}
 	}
 	t.bytes += c.bytes + 16*(len(t.Audience)+len(t.Scopes))
+	t.identify()
 	return t, nil
 }
 

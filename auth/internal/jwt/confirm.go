@@ -44,6 +44,15 @@ func confirmation(claims object.Object) (Thumbprint, *Error) {
 	return Thumbprint(print), nil
 }
 
+// PresentedWith checks the certificate, zero for none, of a token's presenter. An error is an
+// *Error.
+func (t *Token) PresentedWith(certificate Thumbprint) error {
+	if refused := t.presentedWith(certificate); refused != nil {
+		return refused
+	}
+	return nil
+}
+
 // presentedWith checks the certificate of the token's presenter. RFC 8705 §3: a mismatch is an
 // invalid token.
 func (t *Token) presentedWith(certificate Thumbprint) *Error {

@@ -27,6 +27,9 @@ type Error struct {
 	Kind  Kind
 	Text  string // for the client: what is wrong with the token, and what to do
 	Cause error  // for the operator's log; may be nil
+
+	// Costly reports that a signature had to be verified to find this out.
+	Costly bool
 }
 
 // Error returns the text for the operator's log.

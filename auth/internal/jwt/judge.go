@@ -89,6 +89,33 @@ func (j *Judge) Verify(ctx context.Context, token string, certificate Thumbprint
 	return v.token, nil
 }
 
+// Seen returns what Verify has found of a token, if that is kept: then nothing is computed but
+// a hash. It doesn't look at who presents the token: Token.PresentedWith does.
+func (j *Judge) Seen(token string) (t *Token, seen bool, err error) {
+	if len(token) > MaxTokenBytes {
+		return nil, false, nil
+	}
+	v := j.known(hash(token))
+	switch {
+	case v == nil:
+		return nil, false, nil
+	case v.err != nil:
+		return nil, true, v.err
+	default:
+		return v.token, true, nil
+	}
+}
+
+// IssuerOf returns the issuer that a token names, or "" if it isn't a JWT. Nothing of it is
+// verified.
+func IssuerOf(token string) string {
+	c, refused := parse(token)
+	if refused != nil {
+		return ""
+	}
+	return c.issuer
+}
+
 // hash returns a token's key. Most tokens are short enough for the copy to stay on the stack.
 func hash(token string) cache.Key {
 	var short [2048]byte
@@ -146,11 +173,13 @@ func (j *Judge) examine(ctx context.Context, token string) *verdict {
 	case refused != nil && refused.Kind == Unavailable:
 		return &verdict{err: refused}
 	case refused != nil:
+		refused.Costly = true
 		return &verdict{err: refused, ends: time.Now().Add(refusedFor)}
 	}
 	now := time.Now()
 	t, refused := issuer.token(c, now)
 	if refused != nil {
+		refused.Costly = true
 		return &verdict{err: refused, key: key, ends: now.Add(refusedFor)}
 	}
 	ends := t.Until

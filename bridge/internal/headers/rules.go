@@ -25,6 +25,9 @@ var (
 // OfRequest returns the rule for a lower-case name in a request.
 func OfRequest(name string) Rule { return toUpstream.of(name) }
 
+// OfResponse returns the rule for a lower-case name in a response.
+func OfResponse(name string) Rule { return toDownstream.of(name) }
+
 // Crosses reports whether any client may send metadata of the name.
 func Crosses(name string) bool { return OfRequest(name) == Pass }
 

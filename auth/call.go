@@ -1,0 +1,282 @@
+package auth
+
+import (
+	"context"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/auth/internal/check"
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
+	"github.com/culvert-grpc/culvert/auth/internal/ratelimit"
+	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A judgement is what has been found out of one call.
+type judgement struct {
+	*Authenticator
+	r        *bridge.AuthRequest
+	conn     *connection // nil: the call has no connection of its own
+	findings findings
+	own      bool // the call itself has a credential
+	said     []rules.Said
+	verdict  rules.Verdict
+	answer   *check.Answer // of the service; nil: it wasn't asked
+
+	few    [4]finding // most have no more ways
+	fewest [4]rules.Said
+}
+
+// Authenticate judges a call: its credentials, the rules, and then the services. The error is
+// a *report.Fault, or the end of ctx.
+func (a *Authenticator) Authenticate(ctx context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
+	j := judgement{Authenticator: a, r: r}
+	j.clear()
+	if err := j.identify(ctx); err != nil {
+		return nil, err
+	}
+	id := j.verdict.Identity
+	if f := j.decide(id); f != nil {
+		r.Refused = a.bridged(id)
+		return nil, f
+	}
+	var counted ratelimit.Answer
+	j.settle(id)
+	if a.limiter != nil {
+		var err error
+		if counted, err = a.limiter.check(ctx, r, id); err != nil {
+			r.Refused = a.bridged(id)
+			return nil, err
+		}
+	}
+	j.editHeader(counted.Header)
+	if j.conn != nil && j.conn.from != nil && !j.own && j.answer == nil {
+		return j.conn.identity, nil // the same pointer, so that a new token of the connection extends it
+	}
+	return a.bridged(id), nil
+}
+
+// clear deletes the metadata that only an Authenticator sets. Credentials that a service may
+// replace stay until it has seen them.
+func (j *judgement) clear() {
+	for _, name := range report.IdentityMetadata {
+		delete(j.r.Metadata, name)
+	}
+	for _, name := range j.claimNames {
+		delete(j.r.Metadata, name)
+	}
+	if j.external != nil {
+		for _, name := range j.external.own {
+			if !j.config.isCredential(name) {
+				delete(j.r.Metadata, name)
+			}
+		}
+	}
+}
+
+// identify finds out who calls. The error is a fault, or the end of ctx.
+func (j *judgement) identify(ctx context.Context) error {
+	j.look(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if j.findings.wrong != nil {
+		return faultOf(j.findings.wrong, "")
+	}
+	j.collect()
+	j.verdict = j.requirement.Judge(j.r.Method, j.said)
+	if j.external != nil && j.needsService() {
+		if err := j.ask(ctx); err != nil {
+			return err
+		}
+	}
+	if refused := j.verdict.Refusal; refused != nil {
+		return faultOf(refused, j.keyOf(j.verdict.Way))
+	}
+	return nil
+}
+
+// look finds the credentials of the call, and takes over what its connection has proved.
+func (j *judgement) look(ctx context.Context) {
+	j.findings.of = j.few[:]
+	if n := len(j.requirement.Ways()); n <= len(j.few) {
+		j.findings.of, j.said = j.few[:n], j.fewest[:n]
+	} else {
+		j.findings.of, j.said = make([]finding, n), make([]rules.Said, n)
+	}
+	var room [4]credential
+	list := j.places.of(room[:0], &j.r.Own, true)
+	list = j.places.ofKey(list, j.r.Metadata)
+	p := presenter{&j.r.Peer}
+	if j.r.Conn != nil {
+		j.conn, _ = j.r.Conn.Value.(*connection)
+	}
+	if j.conn == nil && p.Client != nil {
+		list = append(list, credential{place: inCertificate})
+	}
+	if len(list) > 0 {
+		j.find(ctx, &p, list, &j.findings)
+		j.own = j.findings.some || j.findings.left
+	}
+	if j.conn != nil {
+		j.findings.inherit(&j.conn.findings)
+	}
+}
+
+// collect makes what Requirement.Judge wants of the findings, for the call's route.
+func (j *judgement) collect() {
+	for way := range j.findings.of {
+		f := &j.findings.of[way]
+		j.said[way] = f.Said
+		if f.token != nil && !f.issuer.accepts(f.token, j.r.Route) {
+			j.said[way] = rules.Said{Finding: rules.Invalid, OfCall: f.OfCall, Refusal: otherAudience}
+		}
+	}
+}
+
+// needsService reports whether the verdict depends on the service: a credential is left that
+// no other way takes, or what others have found isn't enough. Public methods need nothing, and
+// a call that is refused anyway doesn't either.
+func (j *judgement) needsService() bool {
+	for i := range j.said {
+		if f := j.said[i].Finding; f == rules.Invalid || f == rules.Unavailable {
+			return false
+		}
+	}
+	switch {
+	case j.findings.left:
+		return true
+	case !j.findings.some && j.requirement.Public(j.r.Method):
+		return false
+	case !j.external.inAllOf && (j.verdict.Identity != nil || j.verdict.Public):
+		return false
+	}
+	j.said[j.external.way] = serviceWouldPermit
+	without := j.requirement.Judge(j.r.Method, j.said)
+	if without.Refusal == nil {
+		return true
+	}
+	j.verdict = without
+	return false
+}
+
+// serviceWouldPermit stands for the answer of a service, to find out what else is missing.
+var serviceWouldPermit = rules.Said{Finding: rules.Valid, Identity: &identity.Identity{Kind: identity.External}}
+
+// ask asks the service, and judges once more. The error is a fault, or the end of ctx.
+func (j *judgement) ask(ctx context.Context) error {
+	asked, err := j.external.ask(ctx, j.r, !j.findings.left || j.findings.ofCall)
+	switch {
+	case err != nil:
+		return err
+	case asked.refusal != nil:
+		return faultOfService(asked.refusal)
+	}
+	j.answer = &asked.answer
+	j.said[j.external.way] = asked.said
+	j.verdict = j.requirement.Judge(j.r.Method, j.said)
+	return nil
+}
+
+// decide asks the rules, and returns the fault of a call that they refuse.
+func (j *judgement) decide(id *identity.Identity) *report.Fault {
+	d := j.rules.Decide(&rules.Facts{Identity: id, Public: j.verdict.Public, Method: j.r.Method, Origin: j.r.Origin, Route: j.r.Route})
+	if refused := d.Refusal(); refused != nil {
+		j.r.Rule = d.Rule
+		return faultOf(refused, report.KeyAuthRules)
+	}
+	if d.Rule != rules.NoAllowRules && d.Rule != rules.PublicMethod {
+		j.r.Rule = d.Rule
+	}
+	return nil
+}
+
+// settle makes the metadata of a call that is permitted what the backend may believe.
+func (j *judgement) settle(id *identity.Identity) {
+	if j.r.Metadata == nil {
+		j.r.Metadata = make(metadata.MD)
+	}
+	md := j.r.Metadata
+	j.forward(md)
+	if id != nil {
+		setIdentity(md, id)
+	}
+	switch {
+	case j.answer != nil:
+		j.answer.Request.Apply(md)
+		j.r.Backend = j.answer.Backend
+	case j.external != nil:
+		for _, name := range j.external.own {
+			delete(md, name)
+		}
+	}
+}
+
+// forward lets credentials pass to the backend, or not.
+func (j *judgement) forward(md metadata.MD) {
+	if !j.config.Strip {
+		if j.conn != nil && len(md["authorization"]) == 0 && j.conn.request.Credentials.Bearer != "" {
+			md["authorization"] = []string{"Bearer " + j.conn.request.Credentials.Bearer}
+		}
+		return
+	}
+	if j.bearers || j.external != nil {
+		delete(md, "authorization")
+	}
+	if j.places.keyHeader != "" {
+		delete(md, j.places.keyHeader)
+	}
+	if cookies := md["cookie"]; j.places.cookie != "" && len(cookies) > 0 {
+		if left := withoutCookie(cookies, j.places.cookie); len(left) > 0 {
+			md["cookie"] = left
+		} else {
+			delete(md, "cookie")
+		}
+	}
+}
+
+// setIdentity tells the backend who calls.
+func setIdentity(md metadata.MD, id *identity.Identity) {
+	for name, values := range id.Metadata {
+		md[name] = values
+	}
+	if id.Subject == "" {
+		return // a service permits the call, and doesn't say whose it is
+	}
+	values := [...]string{identity.Value(id.Subject), identity.Value(id.Issuer), string(id.Kind), identity.Values(id.Scopes)}
+	for i, name := range report.IdentityMetadata {
+		if values[i] != "" {
+			md[name] = values[i : i+1 : i+1]
+		}
+	}
+}
+
+// editHeader has the services' metadata for the client follow the backend's header.
+func (j *judgement) editHeader(counted metadata.MD) {
+	var edits check.Edits
+	if j.answer != nil {
+		edits = j.answer.Response
+	}
+	if len(edits)+len(counted) == 0 {
+		return
+	}
+	j.r.EditHeader = func(header metadata.MD) {
+		edits.Apply(header)
+		for name, values := range counted {
+			header[name] = values
+		}
+	}
+}
+
+// bridged returns an identity as the bridge has it, or nil if nobody is named.
+func (a *Authenticator) bridged(id *identity.Identity) *bridge.Identity {
+	if id == nil || id.Subject == "" {
+		return nil
+	}
+	to := &bridge.Identity{Name: id.Subject, Issuer: id.Issuer}
+	if !a.config.IgnoreExpiry {
+		to.Expires = id.Expires
+	}
+	return to
+}

@@ -1,0 +1,75 @@
+package auth
+
+import (
+	"cmp"
+
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
+	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// A Caller is an identity without a credential, to explain what it may do.
+type Caller struct {
+	Subject string
+	Issuer  string // the name of one of Config.Issuers, or an iss; "": none
+	Kind    string // "": jwt with an Issuer, else mtls
+	Scopes  []string
+}
+
+// An Explanation tells what the rules say of a call.
+type Explanation struct {
+	Allowed bool
+	Rule    string // the name of the rule that decides, or a text in its place: "no rule allows"
+	Public  bool   // the method needs no credential
+	Rules   []RuleResult
+}
+
+// A RuleResult tells what a rule says of a call.
+type RuleResult struct {
+	Name       string
+	Deny       bool
+	Matches    bool
+	Decides    bool
+	Conditions []Condition
+}
+
+// A Condition tells whether one condition of a rule matches.
+type Condition struct {
+	Matches bool
+	Text    string // `methods: none matches "/shop.v1.Orders/Get"`
+}
+
+// Explain tells what the rules say of a call of r's method, route and origin by a caller, nil
+// for one without an identity. It looks at no credential.
+func (a *Authenticator) Explain(r *bridge.AuthRequest, as *Caller) Explanation {
+	facts := rules.Facts{Identity: a.identityOf(as), Public: a.requirement.Public(r.Method), Method: r.Method, Origin: r.Origin, Route: r.Route}
+	said := a.rules.Explain(&facts)
+	e := Explanation{Allowed: said.Decision.Allowed, Rule: said.Decision.Rule, Public: facts.Public}
+	for i := range said.Rules {
+		from := &said.Rules[i]
+		to := RuleResult{Name: from.Name, Deny: from.Effect == rules.Deny, Matches: from.Matches, Decides: from.Decides}
+		for _, c := range from.Conditions {
+			to.Conditions = append(to.Conditions, Condition{c.Matches, c.String()})
+		}
+		e.Rules = append(e.Rules, to)
+	}
+	return e
+}
+
+func (a *Authenticator) identityOf(as *Caller) *identity.Identity {
+	if as == nil {
+		return nil
+	}
+	id := &identity.Identity{Subject: as.Subject, Issuer: as.Issuer, Kind: identity.Kind(as.Kind), Scopes: as.Scopes}
+	for _, i := range a.config.Issuers {
+		if i.Name == as.Issuer {
+			id.Issuer = i.Issuer
+		}
+	}
+	usual := identity.MTLS
+	if as.Issuer != "" {
+		usual = identity.JWT
+	}
+	id.Kind = cmp.Or(id.Kind, usual)
+	return id
+}

@@ -1,0 +1,73 @@
+package auth
+
+import (
+	"net/http"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/auth/internal/check"
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
+	"github.com/culvert-grpc/culvert/auth/internal/ratelimit"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// tooManyFailures is the refusal of a token that culvert didn't look at: it may be good.
+var tooManyFailures = &identity.Refusal{
+	Reason: identity.Unjudged, Text: "too many invalid tokens came from this address, so this one wasn't checked", Cause: errTooManyFailures,
+}
+
+// faultOf returns the fault of a refusal, with the key of the way that decided.
+func faultOf(r *identity.Refusal, key string) *report.Fault {
+	f := report.New(report.ReasonUnauthenticated, r.Text).Because(r.Cause)
+	f.Key = key
+	switch {
+	case r == tooManyFailures:
+		f.Reason, f.HTTP, f.Retry, f.Remedy = report.ReasonLimitExceeded, http.StatusTooManyRequests, failureRetry, "try again later, with a valid token"
+	case r.Reason == identity.NotPermitted:
+		f.Reason = report.ReasonPermissionDenied
+	case r.Reason == identity.Unjudged:
+		f.Reason, f.Sent = report.ReasonAuthUnavailable, report.SentNo
+	}
+	return f
+}
+
+// keyOf returns the key of a way.
+func (a *Authenticator) keyOf(way string) string {
+	switch way {
+	case "":
+		return ""
+	case WayAPIKeys:
+		return report.KeyAuthAPIKeys
+	case WayCertificates:
+		return report.KeyAuthCertificates
+	case WayExternal:
+		return report.KeyAuthExternal
+	default:
+		return report.KeyAuthIssuers
+	}
+}
+
+// faultOfService returns the fault of a call that a service refuses, with its own code and
+// message.
+func faultOfService(r *check.Refusal) *report.Fault {
+	f := report.New(report.ReasonPermissionDenied, r.Message).Because(r.Cause)
+	f.Key, f.Code = report.KeyAuthExternal, r.Code
+	switch r.Kind {
+	case check.Denied:
+	case check.Unauthenticated:
+		f.Reason = report.ReasonUnauthenticated
+	case check.Unavailable:
+		f.Reason, f.Code, f.Sent = report.ReasonAuthUnavailable, codes.OK, report.SentNo
+	}
+	return f
+}
+
+// overRate returns the fault of a call over a limit that replicas share.
+func overRate(r *ratelimit.Refusal) *report.Fault {
+	f := report.New(report.ReasonLimitExceeded, r.Message).Because(r.Cause)
+	f.Key, f.Retry, f.HTTP, f.Remedy = report.KeyAuthRateLimit, r.RetryAfter, http.StatusTooManyRequests, "try again later"
+	if r.Kind == ratelimit.Unavailable {
+		f.Reason, f.HTTP, f.Remedy, f.Sent = report.ReasonAuthUnavailable, 0, "", report.SentNo
+	}
+	return f
+}

@@ -1,0 +1,56 @@
+package identity
+
+import (
+	"strings"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// Value returns a name as the value of metadata. No two names have the same value: each byte
+// outside printable ASCII, each % and a blank at either end is written as % and two
+// hexadecimal digits. A backend that ignores this reads most names as they are.
+func Value(name string) string { return escape(name, false) }
+
+// Values returns names, such as scopes, as one value with blanks between them. A blank in a
+// name is escaped, too, so that it doesn't become two names.
+func Values(names []string) string {
+	if len(names) == 1 {
+		return escape(names[0], true)
+	}
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(escape(name, true))
+	}
+	return b.String()
+}
+
+func escape(name string, blanks bool) string {
+	if !needsEscape(name, blanks) {
+		return name
+	}
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(name) {
+		c := name[i]
+		if c == '%' || c < ' ' || c > '~' || c == ' ' && (blanks || i == 0 || i == len(name)-1) {
+			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
+
+func needsEscape(name string, blanks bool) bool {
+	switch {
+	case strings.Contains(name, "%"), !codec.ValidValue(name):
+		return true
+	case blanks:
+		return strings.Contains(name, " ")
+	default:
+		return strings.HasPrefix(name, " ") || strings.HasSuffix(name, " ")
+	}
+}

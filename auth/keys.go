@@ -1,0 +1,88 @@
+package auth
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/culvert-grpc/culvert/auth/internal/jwk"
+)
+
+// A keySource has the keys of an issuer.
+type keySource struct {
+	*jwk.Source
+	place keyPlace
+}
+
+// A keyPlace says where keys are. Two issuers of the same place are one source.
+type keyPlace struct {
+	issuer, url, file  string
+	access, keysAccess jwk.Access
+}
+
+func (i *Issuer) place() keyPlace {
+	p := keyPlace{url: i.KeysURL, file: i.KeysFile, access: jwk.Access(i.Access), keysAccess: jwk.Access(i.KeysAccess)}
+	if p.url == "" && p.file == "" {
+		p.issuer = i.Issuer
+	}
+	return p
+}
+
+// openKeys opens the source of an issuer's keys, or takes over the one that before has of the
+// same place: in an outage of the issuer that has the last good keys.
+func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog) (*part[*keySource], *Mistake) {
+	place := from.place()
+	if before != nil {
+		for _, i := range before.issuers() {
+			if i.keys.value.place == place && i.keys.take() {
+				_ = i.keys.value.Reload() // the last good keys stay, and the state has the error
+				return i.keys, nil
+			}
+		}
+	}
+	source, err := jwk.Open(jwk.Options{
+		Issuer: place.issuer, URL: place.url, File: place.file, Access: place.access, KeysAccess: place.keysAccess, Notify: log.of(from.Issuer),
+	})
+	if err != nil {
+		key := "keys_url"
+		if place.issuer != "" {
+			key = "issuer"
+		}
+		return nil, mistake(issuerKey(at, key), "can't be fetched from: %v", err)
+	}
+	if err := source.State().Err; place.file != "" && err != nil {
+		source.Close()
+		return nil, mistake(issuerKey(at, "keys_file"), "can't be read: %v", err)
+	}
+	return newPart(&keySource{source, place}, source.Close), nil
+}
+
+// A keyLog tells the operator of fetches of keys.
+type keyLog struct{ log *slog.Logger }
+
+// of returns what a source of an issuer notifies.
+func (l *keyLog) of(issuer string) func(jwk.State) {
+	var mu sync.Mutex
+	var last jwk.State
+	return func(s jwk.State) {
+		mu.Lock()
+		defer mu.Unlock()
+		l.changed(slog.String("issuer", issuer), &last, &s)
+		last = s
+	}
+}
+
+// changed writes what has changed: the first of several failures, and their end.
+func (l *keyLog) changed(issuer slog.Attr, last, now *jwk.State) {
+	keys := slog.Int("keys", now.Keys)
+	switch {
+	case now.Err != nil && (last.Err == nil || last.Err.Error() != now.Err.Error()):
+		l.log.Warn("the keys of an issuer can't be fetched: the last good ones stay in use", issuer, keys, slog.Any("error", now.Err), slog.Time("next", now.Next))
+	case now.Err == nil && (last.Err != nil || last.Fetched.IsZero() || last.Keys != now.Keys):
+		l.log.Info("keys of an issuer fetched", issuer, keys)
+	}
+	for kid, why := range now.Skipped {
+		if _, told := last.Skipped[kid]; !told {
+			l.log.Warn("a key of an issuer isn't used", issuer, slog.String("kid", kid), slog.Any("error", why))
+		}
+	}
+}

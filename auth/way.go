@@ -1,0 +1,150 @@
+package auth
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
+	"github.com/culvert-grpc/culvert/auth/internal/jwt"
+	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// A way takes credentials of one kind. Each has a file, way_NAME.go. A service that judges
+// calls isn't one of these: it judges what is left.
+type way interface {
+	// judge says what it finds of a credential, in so far as that doesn't depend on the call. It
+	// returns false for a credential of another kind.
+	judge(ctx context.Context, p *presenter, c *credential, f *findings) (finding, bool)
+}
+
+// A presenter is who presents credentials.
+type presenter struct {
+	*bridge.Peer
+}
+
+// address returns the client's address, which may be invalid.
+func (p *presenter) address() netip.AddrPort {
+	if at, err := netip.ParseAddrPort(p.Addr); err == nil {
+		return at
+	}
+	addr, _ := netip.ParseAddr(p.Addr) // a unix socket has none
+	return netip.AddrPortFrom(addr, 0)
+}
+
+// certificate returns the one with which the client proved itself, or nil.
+func (p *presenter) certificate() *x509.Certificate {
+	if p.TLS == nil || len(p.TLS.PeerCertificates) == 0 {
+		return nil
+	}
+	return p.TLS.PeerCertificates[0]
+}
+
+// A finding is what a way says of a credential.
+type finding struct {
+	rules.Said
+	way    int        // its place in what Requirement.Judge wants
+	token  *jwt.Token // that Said.Identity is of; nil: of no token
+	issuer *issuer    // of the token
+}
+
+func invalid(text string, cause error) *identity.Refusal {
+	return &identity.Refusal{Text: text, Cause: cause}
+}
+
+func refusedFinding(way int, r *identity.Refusal) finding {
+	f := finding{way: way, Said: rules.Said{Finding: rules.Invalid, Refusal: r}}
+	if r.Reason == identity.Unjudged {
+		f.Finding = rules.Unavailable
+	}
+	return f
+}
+
+// findings are what the ways say of a request's credentials.
+type findings struct {
+	of     []finding         // by way; Absent where none was found
+	some   bool              // one isn't Absent
+	left   bool              // there is a credential that only a service can judge
+	ofCall bool              // that one is the call's own
+	wrong  *identity.Refusal // of a credential that nobody takes; nil: there is none
+}
+
+// add notes what a way says, unless it has said something of an earlier place.
+func (f *findings) add(n finding) {
+	if f.of[n.way].Finding == rules.Absent {
+		f.of[n.way] = n
+		f.some = true
+	}
+}
+
+// has reports whether a way has found something.
+func (f *findings) has(way int) bool { return f.of[way].Finding != rules.Absent }
+
+// inherit takes over what was found of the connection, for ways that found nothing of the
+// call's own. A credential of the call that nobody takes doesn't let the connection's count,
+// since it refuses the call.
+func (f *findings) inherit(conn *findings) {
+	own := f.some || f.left
+	for way := range conn.of {
+		if conn.has(way) && !f.has(way) {
+			f.add(conn.of[way])
+		}
+	}
+	if !own {
+		f.left, f.ofCall = conn.left, false
+	}
+	if !own && f.wrong == nil {
+		f.wrong = conn.wrong
+	}
+}
+
+// find has the ways judge credentials, which are in the order of their places.
+func (a *Authenticator) find(ctx context.Context, p *presenter, list []credential, f *findings) {
+	bearers := false // some way took a token of an earlier place
+	for i := range list {
+		c := &list[i]
+		if c.wrong != "" && a.takes(c) {
+			f.refuse(invalid(c.wrong, nil))
+			continue
+		}
+		taken := false
+		for _, w := range a.ways {
+			n, is := w.judge(ctx, p, c, f)
+			if !is {
+				continue
+			}
+			n.OfCall = c.ofCall
+			if n.Finding != rules.Absent {
+				f.add(n)
+			}
+			taken = true
+			break
+		}
+		switch ofToken := c.place <= inSubprotocol; {
+		case taken:
+			bearers = bearers || ofToken
+		case bearers && ofToken, !a.takes(c):
+		case a.external != nil:
+			f.left, f.ofCall = true, f.ofCall || c.ofCall
+			bearers = bearers || ofToken
+		default:
+			f.refuse(unknownCredential)
+		}
+	}
+}
+
+var unknownCredential = invalid("the credential isn't one that this server accepts: send another one", nil)
+
+// takes reports whether this server takes credentials from the place. If it knows callers by
+// their certificates alone, what a call has as authorization is the backend's business.
+func (a *Authenticator) takes(c *credential) bool {
+	return a.external != nil || a.bearers || c.place == inKeyHeader
+}
+
+// refuse notes a credential that nobody takes. The first one counts.
+func (f *findings) refuse(r *identity.Refusal) {
+	if f.wrong == nil {
+		f.wrong = r
+	}
+}

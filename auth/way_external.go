@@ -1,0 +1,164 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/auth/internal/check"
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
+	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// An external is a service that judges calls, as a way.
+type external struct {
+	*part[*check.Checker]
+	way     int
+	inAllOf bool
+	own     []string // metadata that only the service sets
+	opened  rate.Sometimes
+	log     *slog.Logger
+}
+
+// reserved reports whether no issuer and no service may set metadata of the name on its way to
+// the backend.
+func reserved(name string) bool { return bridge.ReservedRequest(name) }
+
+// newExternal makes the checker, or takes over that of before if its settings are the same.
+func newExternal(cfg *External, before *Authenticator, log *slog.Logger) (*external, *Mistake) {
+	e := &external{log: log, opened: rate.Sometimes{First: 1, Interval: openLogEvery}, own: slices.Concat(cfg.Own, cfg.AnswerNames)}
+	for i := range e.own {
+		e.own[i] = strings.ToLower(e.own[i])
+	}
+	if (cfg.Target == "") == (cfg.URL == "") {
+		return nil, mistake("external", "needs an address or a url, and not both")
+	}
+	if before != nil && before.external != nil && sameExternal(cfg, before.config.External) && before.external.take() {
+		e.part = before.external.part
+		return e, nil
+	}
+	options := check.Options{
+		Timeout: cfg.Timeout, FailOpen: cfg.FailOpen, Concurrent: cfg.Concurrent, Bytes: cfg.Bytes, Names: cfg.Names, Own: cfg.Own,
+		Reserved: reserved, ReservedDown: bridge.ReservedResponse, Cache: check.Cache{TTL: cfg.CacheTTL, Entries: cfg.CacheEntries},
+	}
+	var checker *check.Checker
+	var err error
+	if cfg.Target != "" {
+		checker, err = check.NewGRPC(check.GRPC{Target: cfg.Target, TLS: cfg.TLS}, options)
+	} else {
+		checker, err = check.NewHTTP(check.HTTP{URL: cfg.URL, TLS: cfg.TLS, Get: cfg.Get, AnswerNames: cfg.AnswerNames}, options)
+	}
+	if err != nil {
+		return nil, mistake("external", "can't be asked: %v", err)
+	}
+	e.part = newPart(checker, func() { _ = checker.Close() }) // of a connection that nobody uses
+	return e, nil
+}
+
+// sameExternal reports whether two settings are of the same service with the same answers.
+func sameExternal(a, b *External) bool {
+	if a.TLS != b.TLS {
+		return false
+	}
+	x, y := *a, *b
+	x.TLS, y.TLS = nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
+// asked is what a service says of a call.
+type asked struct {
+	said    rules.Said
+	answer  check.Answer
+	refusal *check.Refusal // nil: it permits the call
+}
+
+// ask asks the service. An error is the end of ctx.
+func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall bool) (asked, error) {
+	answer, err := e.value.Check(ctx, e.request(r))
+	if refusal, is := errors.AsType[*check.Refusal](err); is {
+		return asked{refusal: refusal}, nil
+	}
+	if err != nil {
+		return asked{}, err
+	}
+	if answer.Open != nil {
+		e.opened.Do(func() {
+			e.log.Warn("calls pass that the authorization service didn't judge, as fail_open says", slog.Any("error", answer.Open))
+		})
+	}
+	id := &identity.Identity{Subject: answer.Subject, Kind: identity.External}
+	return asked{said: rules.Said{Finding: rules.Valid, Identity: id, OfCall: ofCall}, answer: answer}, nil
+}
+
+// request describes a call to the service. Credentials that aren't metadata of the call are in
+// it as if they were.
+func (e *external) request(r *bridge.AuthRequest) check.Request {
+	p := presenter{&r.Peer}
+	q := check.Request{
+		Method: r.Method, Authority: r.Authority, Scheme: r.Scheme, Route: r.Route, Start: time.Now(),
+		Metadata: e.metadata(r), Peer: p.address(),
+	}
+	if r.Local != nil {
+		local := presenter{&bridge.Peer{Addr: r.Local.String()}}
+		q.Local = local.address()
+	}
+	if p.TLS != nil {
+		q.SNI = p.TLS.ServerName
+	}
+	if p.Client != nil {
+		q.Principals = principals(&p)
+		if c := p.certificate(); c != nil {
+			q.CertificateHash = sha256.Sum256(c.Raw)
+		}
+	}
+	return q
+}
+
+func principals(p *presenter) (names []string) {
+	if p.Client.SPIFFE != "" {
+		names = append(names, p.Client.SPIFFE)
+	}
+	names = append(names, p.Client.DNS...)
+	if p.Client.CommonName != "" {
+		names = append(names, p.Client.CommonName)
+	}
+	return names
+}
+
+func (e *external) metadata(r *bridge.AuthRequest) metadata.MD {
+	md, copied := r.Metadata, false
+	set := func(name string, values []string) {
+		if len(values) == 0 || len(md[name]) > 0 {
+			return
+		}
+		if !copied {
+			md, copied = maps.Clone(md), true
+		}
+		if md == nil {
+			md = make(metadata.MD)
+		}
+		md[name] = values
+	}
+	set("cookie", r.Own.Cookie)
+	if r.Conn == nil {
+		return md
+	}
+	if c, is := r.Conn.Value.(*connection); is {
+		set("authorization", c.request.Credentials.Authorization)
+		set("cookie", c.request.Credentials.Cookie)
+		if token := c.request.Credentials.Bearer; token != "" {
+			set("authorization", []string{"Bearer " + token})
+		}
+	}
+	return md
+}
