@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -362,6 +363,25 @@ type AuthService struct {
 	Section string // "auth.external"
 	Place   string // its address or URL
 	TLS     *ServiceTLS
+}
+
+// Host returns the host in the service's address or URL: the name that its certificate has
+// unless server_name is set. For a unix socket it is localhost.
+func (s AuthService) Host() string {
+	if strings.HasPrefix(s.Place, "unix") {
+		return "localhost"
+	}
+	if u, err := url.Parse(s.Place); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+		return u.Hostname()
+	}
+	host := s.Place[strings.LastIndexByte(s.Place, '/')+1:]
+	if rest, ok := strings.CutPrefix(host, "dns:"); ok {
+		host = rest
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.Trim(host, "[]")
 }
 
 func checkCookieName(s string) error {

@@ -255,3 +255,14 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) { loadSays(t, "proxy.yaml", c.file, c.errs, c.warnings) })
 	}
 }
+
+func TestHostsOfServices(t *testing.T) {
+	for place, want := range map[string]string{
+		"auth:9000": "auth", "dns:///auth.internal:9000": "auth.internal", "dns:auth:9000": "auth", "dns://192.0.2.53/auth": "auth", "[::1]:9000": "::1", "127.0.0.1:9000": "127.0.0.1",
+		"https://auth.example.com/verify": "auth.example.com", "https://[::1]:8443/": "::1", "unix:///run/auth.sock": "localhost", "unix:auth.sock": "localhost",
+	} {
+		if got := (AuthService{Place: place}).Host(); got != want {
+			t.Errorf("%s: got %q, want %q", place, got, want)
+		}
+	}
+}

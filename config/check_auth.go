@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -329,7 +328,7 @@ func checkAuthServices(l *Loaded) {
 			impliedTLS(l, at, &s.TLS.Enabled, s.TLS.CA, s.TLS.Cert, s.TLS.Key, s.TLS.ServerName)
 		}
 		checkPair(l, at, s.TLS.Cert, s.TLS.Key)
-		if !s.TLS.Enabled && !staysHere(s.Place) {
+		if !s.TLS.Enabled && !isLoopback(s.Host()) {
 			key := s.Section + ".address"
 			if byURL {
 				key = s.Section + ".url"
@@ -354,21 +353,6 @@ func checkURLTLS(l *Loaded, at string, s AuthService) {
 			l.refuse(at+"."+o.name, "has no effect on plaintext: begin %s.url with https://, or remove this key", s.Section)
 		}
 	}
-}
-
-// staysHere reports whether what is sent to an address or a URL surely stays on this machine.
-func staysHere(place string) bool {
-	if strings.HasPrefix(place, "unix") {
-		return true
-	}
-	if u, err := url.Parse(place); err == nil && u.Host != "" {
-		return isLoopback(u.Hostname())
-	}
-	host := place[strings.LastIndexByte(place, '/')+1:]
-	if i := strings.LastIndexByte(host, ':'); i >= 0 {
-		host = host[:i]
-	}
-	return isLoopback(strings.Trim(host, "[]"))
 }
 
 // checkCredentials finds ways and places of credentials that no call can have.

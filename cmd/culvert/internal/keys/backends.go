@@ -1,21 +1,30 @@
 package keys
 
 import (
+	"cmp"
+	"crypto/tls"
+	"errors"
 	"strings"
 	"sync/atomic"
 
+	"github.com/culvert-grpc/culvert/auth"
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// backendClients are the clients of the backends with TLS, by the backends' names.
+// backendClients are the clients of the backends with TLS, by the backends' names, and of the
+// services that judge calls, by serviceName.
 type backendClients map[string]backendClient
 
-// A backendClient has the certificates for one backend.
+// serviceName returns the name of a service's client. No backend has it.
+func serviceName(section string) string { return "/" + section }
+
+// A backendClient has the certificates for one backend or service.
 type backendClient struct {
 	*proxytls.Client
+	verifying *tls.Config // for a service
 	settings config.BackendTLS
 	place    wiring.BackendPlace                  // in the configuration that it was opened for, or kept for
 	current  *atomic.Pointer[wiring.BackendPlace] // in the configuration that runs
@@ -30,20 +39,34 @@ func placedAt(p *wiring.BackendPlace, err error) error {
 // settings are the same, and new ones.
 func (k *Ring) openClients(c *config.Loaded, before backendClients) (backendClients, error) {
 	clients, kept := backendClients{}, c.Compact()
-	for _, b := range c.BackendSections() {
-		if !b.TLS.Enabled {
-			continue
+	open := func(name, section string, t config.BackendTLS) error {
+		if !t.Enabled {
+			return nil
 		}
-		client, place := before[b.Name], wiring.BackendPlace{Config: kept, Section: b.Section}
-		if client.Client == nil || client.settings != b.TLS {
+		client, place := before[name], wiring.BackendPlace{Config: kept, Section: section}
+		if client.Client == nil || client.settings != t {
 			var err error
-			if client, err = k.openClient(b.TLS, place); err != nil {
-				clients.closeAllBut(before)
-				return nil, err
+			if client, err = k.openClient(t, place); err != nil {
+				return err
 			}
+			client.verifying = client.Verifying(t.ServerName)
 		}
 		client.place = place
-		clients[b.Name] = client
+		clients[name] = client
+		return nil
+	}
+	var err error
+	for _, b := range c.BackendSections() {
+		err = errors.Join(err, open(b.Name, b.Section, b.TLS))
+	}
+	for _, s := range c.Auth.Services() {
+		t := config.BackendTLS(*s.TLS)
+		t.ServerName = cmp.Or(t.ServerName, s.Host())
+		err = errors.Join(err, open(serviceName(s.Section), s.Section, t))
+	}
+	if err != nil {
+		clients.closeAllBut(before)
+		return nil, err
 	}
 	return clients, nil
 }
@@ -107,5 +130,21 @@ func (k *Ring) Secure(backends []bridge.NamedBackend) {
 		if client := k.clients[b.Name].Client; client != nil {
 			backends[i].TLSSource = client
 		}
+	}
+}
+
+// SecureAuth sets the TLS configurations of the services that judge calls. Those without one
+// are asked in plaintext. a may be nil.
+func (k *Ring) SecureAuth(a *auth.Config) {
+	if a == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a.External != nil {
+		a.External.TLS = k.clients[serviceName("auth.external")].verifying
+	}
+	if a.RateLimit != nil {
+		a.RateLimit.TLS = k.clients[serviceName("auth.rate_limit")].verifying
 	}
 }

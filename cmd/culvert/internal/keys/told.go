@@ -118,6 +118,9 @@ func certificateFiles(c *config.Loaded) []string {
 	for _, b := range c.BackendSections() {
 		files = append(files, b.TLS.Cert)
 	}
+	for _, s := range c.Auth.Services() {
+		files = append(files, s.TLS.Cert)
+	}
 	return append(files, c.OTLP.Cert)
 }
 

@@ -1,0 +1,172 @@
+package wiring
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/culvert-grpc/culvert/auth"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// Auth converts who may call what. It returns nil if culvert authenticates nobody. serve adds
+// Logger and TLS.
+func Auth(c *config.Loaded) *auth.Config {
+	a := &c.Auth
+	if !a.Enabled() {
+		return nil
+	}
+	to := &auth.Config{
+		Certificates:  a.Certificates,
+		External:      external(c),
+		RateLimit:     rateLimit(&a.RateLimit),
+		AllOf:         a.AllOf,
+		AnyOf:         a.AnyOf,
+		PublicMethods: a.PublicMethods,
+		Cookie:        a.Cookie,
+		Strip:         a.Strip,
+		IgnoreExpiry:  a.TokenExpiry == "ignore",
+	}
+	for i := range a.Issuers {
+		to.Issuers = append(to.Issuers, issuer(c, i))
+	}
+	if a.APIKeys.File != "" {
+		to.APIKeys = &auth.APIKeys{File: a.APIKeys.File, Header: a.APIKeys.Header}
+	}
+	for _, r := range a.Rules {
+		to.Rules = append(to.Rules, auth.Rule(r))
+	}
+	for i := range c.Routes {
+		to.Routes = append(to.Routes, c.Routes[i].Name)
+	}
+	return to
+}
+
+func issuer(c *config.Loaded, at int) auth.Issuer {
+	i := &c.Auth.Issuers[at]
+	to := auth.Issuer{
+		Name:       i.Name,
+		Issuer:     i.Issuer,
+		KeysURL:    i.KeysURL,
+		KeysFile:   i.KeysFile,
+		Access:     auth.Access{CAFile: i.CA, TokenFile: i.TokenFile},
+		KeysAccess: auth.Access{CAFile: i.KeysCA, TokenFile: i.KeysTokenFile},
+		Algorithms: i.Algorithms,
+		Types:      types(i.Types),
+		Audiences:  i.Audiences,
+		Endless:    i.Endless,
+		Scopes:     i.Scopes,
+	}
+	if c.IsSet(config.Entry("auth.issuers", at) + ".skew") {
+		to.Skew = orNone(i.Skew)
+	}
+	for _, r := range i.RouteAudiences {
+		if to.RouteAudiences == nil {
+			to.RouteAudiences = make(map[string][]string)
+		}
+		to.RouteAudiences[r.Route] = r.Audiences
+	}
+	for _, r := range i.Required {
+		to.Required = append(to.Required, auth.Requirement(r))
+	}
+	for _, m := range i.Metadata {
+		to.Metadata = append(to.Metadata, auth.ClaimMetadata(m))
+	}
+	return to
+}
+
+// types converts types of tokens: package auth writes "" for a token without one.
+func types(list []string) []string {
+	var to []string
+	for _, t := range list {
+		if t == "none" {
+			t = ""
+		}
+		to = append(to, t)
+	}
+	return to
+}
+
+func external(c *config.Loaded) *auth.External {
+	e := &c.Auth.External
+	if !e.Enabled() {
+		return nil
+	}
+	to := &auth.External{
+		Target:       e.Address,
+		URL:          e.URL,
+		Get:          e.Get,
+		AnswerNames:  e.AnswerNames,
+		Own:          e.Own,
+		Timeout:      e.Timeout,
+		FailOpen:     e.FailOpen,
+		Concurrent:   e.Concurrent,
+		Bytes:        int(e.Bytes),
+		CacheTTL:     e.Cache.TTL,
+		CacheEntries: e.Cache.Entries,
+	}
+	if c.IsSet("auth.external.names") {
+		to.Names = append([]string{}, e.Names...) // [] isn't nil: the service gets none
+	}
+	return to
+}
+
+func rateLimit(r *config.AuthRateLimit) *auth.RateLimit {
+	if r.Address == "" {
+		return nil
+	}
+	to := &auth.RateLimit{Target: r.Address, Domain: r.Domain, Timeout: r.Timeout, FailClosed: r.FailClosed}
+	for _, d := range r.Descriptors {
+		var entries []auth.DescriptorEntry
+		for _, e := range d.Entries {
+			entries = append(entries, auth.DescriptorEntry(e))
+		}
+		to.Descriptors = append(to.Descriptors, entries)
+	}
+	return to
+}
+
+// AuthPlaced adds the source of the key to an error of package auth about its configuration.
+func AuthPlaced(err error, c *config.Loaded) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, one := range joined.Unwrap() {
+			errs = append(errs, AuthPlaced(one, c))
+		}
+		return errors.Join(errs...)
+	}
+	m, ok := errors.AsType[*auth.Mistake](err)
+	if !ok {
+		return err
+	}
+	return c.Errorf(authKey(c, m.Key), "%s", m.Text)
+}
+
+// descriptorEntry matches an entry of a descriptor in package auth, where both lists are plain.
+var descriptorEntry = regexp.MustCompile(`^rate_limit\.descriptors(\[\d+\])(\[\d+\])?`)
+
+// authKey returns the key of a mistake that has a line in the file: a value in a list of plain
+// values has none of its own, nor has a section.
+func authKey(c *config.Loaded, key string) string {
+	key = descriptorEntry.ReplaceAllStringFunc(key, func(text string) string {
+		m := descriptorEntry.FindStringSubmatch(text)
+		if m[2] == "" {
+			return text
+		}
+		return fmt.Sprintf("rate_limit.descriptors%s.entries%s", m[1], m[2])
+	})
+	switch {
+	case key == "":
+		return "auth"
+	case key == "external" && c.Auth.External.URL != "":
+		key = "external.url"
+	case key == "external" || key == "rate_limit":
+		key += ".address"
+	}
+	key = "auth." + key
+	if i := strings.LastIndexByte(key, '['); !c.IsSet(key) && strings.HasSuffix(key, "]") && c.IsSet(key[:i]) {
+		return key[:i]
+	}
+	return key
+}
