@@ -177,8 +177,9 @@ func wantSecret(t *testing.T, b block) {
 }
 
 // runTLS serves with an example and files like its own, calls through it, replaces
-// the files and waits for the new certificate. If the example needs a backend or a
-// proxy that isn't here, runTLS validates it only: the tests of e2e run those.
+// the files and waits for the new certificate. If the example needs a backend, a
+// proxy or something to authenticate by that isn't here, runTLS validates it only: the tests of
+// e2e and e2e/identity run those.
 func runTLS(t *testing.T, b block) {
 	corp, dir := newCorporation(t), t.TempDir()
 	corp.fill(t, dir, b.text)
@@ -189,7 +190,7 @@ func runTLS(t *testing.T, b block) {
 	if err != nil || warns(said) {
 		t.Errorf("culvert validate: %v\n%s", err, said)
 	}
-	if !strings.Contains(text, "address: "+demoBackend) || !strings.Contains(text, `listen: ":443"`) || strings.Contains(text, "proxy_protocol") {
+	if strings.Contains(text, "\nauth:") || !strings.Contains(text, "address: "+demoBackend) || !strings.Contains(text, `listen: ":443"`) || strings.Contains(text, "proxy_protocol") {
 		return
 	}
 	startDemoBackend(t)
