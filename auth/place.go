@@ -9,12 +9,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
-// A secret is text that no log and no error has.
-type secret string
-
-// Format hides the secret whatever the verb is.
-func (secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "(secret)") }
-
 // A place is where a credential was.
 type place uint8
 
@@ -30,9 +24,12 @@ const (
 type credential struct {
 	place  place
 	ofCall bool
-	text   secret // a bearer token or an API key; "": it isn't one
+	text   string // a bearer token or an API key; "": it isn't one
 	wrong  string // why nobody can judge it, for the client; "": somebody may
 }
+
+// Format hides the text whatever the verb is.
+func (credential) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "a credential") }
 
 const (
 	severalValues  = "the call has several values of authorization: send one credential"
@@ -52,7 +49,7 @@ func (p *places) of(list []credential, c *bridge.Credentials, ofCall bool) []cre
 	switch len(c.Authorization) {
 	case 0:
 	case 1:
-		list = append(list, credential{place: inAuthorization, ofCall: ofCall, text: secret(bearer(c.Authorization[0]))})
+		list = append(list, credential{place: inAuthorization, ofCall: ofCall, text: bearer(c.Authorization[0])})
 	default:
 		list = append(list, credential{place: inAuthorization, ofCall: ofCall, wrong: severalValues})
 	}
@@ -61,11 +58,11 @@ func (p *places) of(list []credential, c *bridge.Credentials, ofCall bool) []cre
 		case several:
 			list = append(list, credential{place: inCookie, ofCall: ofCall, wrong: severalCookies})
 		case value != "":
-			list = append(list, credential{place: inCookie, ofCall: ofCall, text: secret(value)})
+			list = append(list, credential{place: inCookie, ofCall: ofCall, text: value})
 		}
 	}
 	if c.Bearer != "" {
-		list = append(list, credential{place: inSubprotocol, ofCall: ofCall, text: secret(c.Bearer)})
+		list = append(list, credential{place: inSubprotocol, ofCall: ofCall, text: c.Bearer})
 	}
 	return list
 }
@@ -79,7 +76,7 @@ func (p *places) ofKey(list []credential, md metadata.MD) []credential {
 	case 0:
 		return list
 	case 1:
-		return append(list, credential{place: inKeyHeader, ofCall: true, text: secret(values[0])})
+		return append(list, credential{place: inKeyHeader, ofCall: true, text: values[0]})
 	default:
 		return append(list, credential{place: inKeyHeader, ofCall: true, wrong: severalKeys})
 	}

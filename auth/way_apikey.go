@@ -26,14 +26,14 @@ func (w *apiKeys) judge(_ context.Context, _ *presenter, c *credential, f *findi
 	if c.text == "" || c.place == inCookie || c.place == inCertificate {
 		return finding{}, false
 	}
-	mine := c.place == inKeyHeader || apikey.Made(string(c.text))
+	mine := c.place == inKeyHeader || apikey.Made(c.text)
 	switch {
-	case !mine && strings.Count(string(c.text), ".") == 2: // a JWT
+	case !mine && strings.Count(c.text, ".") == 2: // a JWT
 		return finding{}, false
 	case f.has(w.way) && mine:
 		return finding{}, true
 	}
-	id, err := w.store.Look(string(c.text), time.Now())
+	id, err := w.store.Look(c.text, time.Now())
 	if err == nil {
 		return finding{Said: rules.Said{Finding: rules.Valid, Identity: id}, way: w.way}, true
 	}
