@@ -33,10 +33,10 @@ func checkAuth(l *Loaded) {
 }
 
 // checkAuthIsOff refuses keys that have no effect while nothing judges a call. An operator who
-// sets one of them expects that calls are judged.
+// sets one of them expects that calls are judged, except by enforce.
 func checkAuthIsOff(l *Loaded) {
 	for _, key := range fileKeys.keys {
-		if strings.HasPrefix(key.Name, "auth.") && l.IsSet(key.Name) && !isDefault(l, key) {
+		if strings.HasPrefix(key.Name, "auth.") && key.Name != "auth.enforce" && l.IsSet(key.Name) && !isDefault(l, key) {
 			l.refuse(key.Name, "has no effect, because culvert authenticates nobody: add a way to authenticate (auth.issuers, auth.api_keys.file, auth.certificates, auth.external), or remove the key")
 		}
 	}
@@ -90,7 +90,7 @@ func checkWays(l *Loaded) {
 	if len(a.AllOf)+len(a.AnyOf) > 0 {
 		for _, name := range ways {
 			if !slices.Contains(a.AllOf, name) && !slices.Contains(a.AnyOf, name) {
-				l.warn(l.wayKey(name), "identifies nobody, because neither auth.all_of nor auth.any_of names "+name+": add it there, or remove it")
+				l.refuse(l.wayKey(name), "identifies nobody, because neither auth.all_of nor auth.any_of names %s: add it there, or remove it", name)
 			}
 		}
 	}
@@ -361,8 +361,8 @@ func checkCredentials(l *Loaded) {
 	if a.Certificates && !l.asksForCertificates() {
 		l.refuse("auth.certificates", "identifies nobody, because no listener verifies client certificates: set tls.client_ca")
 	}
-	if a.Cookie != "" && len(a.Issuers) == 0 && !a.External.Enabled() && a.APIKeys.File == "" {
-		l.refuse("auth.cookie", "has no effect, because nothing judges tokens: add auth.issuers or auth.external")
+	if a.Cookie != "" && len(a.Issuers) == 0 && !a.External.Enabled() {
+		l.refuse("auth.cookie", "has no effect, because nothing judges tokens in cookies: add auth.issuers or auth.external")
 	}
 	if a.BearerSubprotocol && len(a.Issuers) == 0 && !a.External.Enabled() && a.APIKeys.File == "" {
 		l.refuse("auth.bearer_subprotocol", "has no effect, because nothing judges tokens: add auth.issuers or auth.external")

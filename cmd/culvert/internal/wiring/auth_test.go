@@ -2,14 +2,16 @@ package wiring
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/culvert-grpc/culvert/auth"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
-	"github.com/culvert-grpc/culvert/config"
 )
 
 const everyAuthKey = `listen: [{address: ":8443", tls: {cert: c.pem, key: k.pem, client_ca: ca.pem}}]
@@ -46,7 +48,7 @@ auth:
     bytes: 8KiB
     cache: {ttl: 10s, entries: 9}
   all_of: [certificates]
-  any_of: [staff]
+  any_of: [staff, partner, test, api_keys, external]
   public_methods: [grpc.health.v1.Health/*]
   rules:
   - {name: admins, deny: true, identities: ["*@example.com"], issuers: [staff], kinds: [jwt], scopes: [admin], origins: [https://app.example.com], methods: [shop.v1.Admin/*], routes: [orders]}
@@ -84,7 +86,7 @@ func TestEveryKeyOfAuthReachesIt(t *testing.T) {
 			Target: "limits:8081", Domain: "edge", Timeout: 20 * time.Millisecond, FailClosed: true,
 			Descriptors: [][]auth.DescriptorEntry{{{Key: "subject", From: "subject"}, {Key: "plan", Value: "free"}}},
 		},
-		AllOf: []string{"certificates"}, AnyOf: []string{"staff"}, PublicMethods: []string{"grpc.health.v1.Health/*"},
+		AllOf: []string{"certificates"}, AnyOf: []string{"staff", "partner", "test", "api_keys", "external"}, PublicMethods: []string{"grpc.health.v1.Health/*"},
 		Rules: []auth.Rule{{
 			Name: "admins", Deny: true, Identities: []string{"*@example.com"}, Issuers: []string{"staff"}, Kinds: []string{"jwt"}, Scopes: []string{"admin"},
 			Origins: []string{"https://app.example.com"}, Methods: []string{"shop.v1.Admin/*"}, Routes: []string{"orders"},
@@ -95,37 +97,25 @@ func TestEveryKeyOfAuthReachesIt(t *testing.T) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}
 	byTarget := Auth(cmdtest.Load(t, strings.Replace(everyAuthKey, "EXTERNAL\n    answer_names: [x-user]", "address: localhost:1\n    names: [authorization]", 1)))
-	elsewhere := map[string]bool{"Logger": true, "TLS": true} // serve has them
-	unset(t, reflect.ValueOf(*got), []reflect.Value{reflect.ValueOf(got.Issuers[0]), reflect.ValueOf(got.Issuers[1]), reflect.ValueOf(got.Issuers[2])}, elsewhere)
-	unset(t, reflect.ValueOf(*got.APIKeys), nil, elsewhere)
-	unset(t, reflect.ValueOf(*got.RateLimit), nil, elsewhere)
-	for _, several := range [][]reflect.Value{
-		{reflect.ValueOf(got.Issuers[0]), reflect.ValueOf(got.Issuers[1]), reflect.ValueOf(got.Issuers[2])},
-		{reflect.ValueOf(*got.External), reflect.ValueOf(*byTarget.External)},
-		{reflect.ValueOf(got.Rules[0])},
-	} {
-		unset(t, reflect.Value{}, several, elsewhere)
-	}
+	allSet(t, *got)
+	allSet(t, got.Issuers...)
+	allSet(t, *got.External, *byTarget.External)
+	allSet(t, *got.RateLimit)
+	allSet(t, got.Rules...)
 	if c := Auth(cmdtest.Load(t, "backend: {address: localhost:1}")); c != nil {
 		t.Errorf("without the section: %+v, want nothing", c)
 	}
 }
 
-// unset fails for each field that one value, or all of several, leave out.
-func unset(t *testing.T, one reflect.Value, several []reflect.Value, elsewhere map[string]bool) {
+// allSet fails for each field that all of the values leave out, except those that serve sets.
+func allSet[T any](t *testing.T, values ...T) {
 	t.Helper()
-	if one.IsValid() {
-		several = []reflect.Value{one}
-	}
-	of := several[0].Type()
-next:
+	of := reflect.TypeFor[T]()
 	for i := range of.NumField() {
-		for _, v := range several {
-			if !v.Field(i).IsZero() || elsewhere[of.Field(i).Name] {
-				continue next
-			}
+		name := of.Field(i).Name
+		if name != "Logger" && name != "TLS" && !slices.ContainsFunc(values, func(v T) bool { return !reflect.ValueOf(v).Field(i).IsZero() }) {
+			t.Errorf("%s.%s is set nowhere", of.Name(), name)
 		}
-		t.Errorf("%s.%s is set nowhere", of.Name(), of.Field(i).Name)
 	}
 }
 
@@ -179,15 +169,17 @@ func TestMistakesOfAuthAreThoseOfTheFile(t *testing.T) {
 	cmdtest.ClearEnvironment(t)
 	const head = "backend: {address: localhost:9000}\nauth:\n  api_keys: {file: FILE}\n"
 	for _, c := range []struct{ name, file, want string }{
-		{"reserved metadata", "  external:\n    address: localhost:1\n    own:\n    - grpc-timeout\n", ":6: auth.external.own: "},
-		{"a pattern of methods", "  rules:\n  - {name: a}\n  - name: b\n    methods: ['a.B/[xy]']\n", ":7: auth.rules[1].methods: "},
+		{"reserved metadata", "  external:\n    address: localhost:1\n    own:\n    - grpc-timeout\n", ":5: auth.external.address: "},
+		{"a pattern of methods", "  rules:\n  - {name: a, kinds: [none]}\n  - name: b\n    methods: ['a.B/[xy]']\n", ":7: auth.rules[1].methods: "},
 		{"a pattern of identities", "  rules:\n  - name: b\n    identities: ['a**b']\n", ":6: auth.rules[0].identities: "},
 		{"an origin", "  rules:\n  - name: b\n    origins: ['https://*.example.com']\n", ":6: auth.rules[0].origins: "},
 		{"a claim", "  issuers:\n  - name: b\n    issuer: https://id.example.com\n    audiences: [a]\n    required: [{claim: 'a\\b'}]\n", ":8: auth.issuers[0].required[0].claim: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			keys := t.TempDir() + "/keys"
-			write(t, keys, "")
+			keys := filepath.Join(t.TempDir(), "keys")
+			if err := os.WriteFile(keys, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
 			loaded := cmdtest.Load(t, strings.Replace(head, "FILE", keys, 1)+c.file)
 			a, err := auth.New(*Auth(loaded), nil)
 			if err == nil {
@@ -200,5 +192,3 @@ func TestMistakesOfAuthAreThoseOfTheFile(t *testing.T) {
 		})
 	}
 }
-
-var _ = config.Entry

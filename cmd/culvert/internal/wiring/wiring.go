@@ -28,6 +28,7 @@ func Bridge(c *config.Loaded) bridge.Config {
 		AllowMethods:      c.Methods.Allow,
 		DenyMethods:       c.Methods.Deny,
 		TryMethods:        !c.Methods.Enforce,
+		TryAuthenticator:  !c.Auth.Enforce,
 		PathPrefix:        c.PathPrefix,
 		PassConnectJSON:   c.Connect.JSON == "pass",
 		ConnectGet:        c.Connect.Get,

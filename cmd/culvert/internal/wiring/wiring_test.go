@@ -42,6 +42,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"backend.resolve_interval":     {"10s", func(c bridge.Config) any { return c.Backends[0].ResolveInterval }, 10 * time.Second},
 		"backend.use_proxy":            {"true", func(c bridge.Config) any { return c.Backends[0].UseEnvProxy }, true},
 		"allow_origins":                {[]string{"https://a.example"}, func(c bridge.Config) any { return c.AllowOrigins }, []string{"https://a.example"}},
+		"auth.enforce":                 {"false", func(c bridge.Config) any { return c.TryAuthenticator }, true},
 		"enforce_origins":              {"false", func(c bridge.Config) any { return c.TryOrigins }, true},
 		"methods.enforce":              {"false", func(c bridge.Config) any { return c.TryMethods }, true},
 		"hosts":                        {[]string{"a.example"}, func(c bridge.Config) any { return c.Hosts }, []string{"a.example"}},
@@ -117,8 +118,9 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 	}
 	defer func() { _ = running.Close() }() // it has no calls
 	for _, k := range config.Keys() {
-		// Below, limits_test.go, routes_test.go, otlp_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives
-		if k.Name == "listen" || k.Name == "limits.methods" || k.Name == "routes" || k.Name == "backends" || strings.HasPrefix(k.Name, "tls.acme.") || strings.HasPrefix(k.Name, "traces.") || strings.HasPrefix(k.Name, "otlp.") {
+		// Below, auth_test.go, limits_test.go, routes_test.go, otlp_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives
+		if k.Name == "listen" || k.Name == "limits.methods" || k.Name == "routes" || k.Name == "backends" || strings.HasPrefix(k.Name, "tls.acme.") || strings.HasPrefix(k.Name, "traces.") || strings.HasPrefix(k.Name, "otlp.") ||
+			strings.HasPrefix(k.Name, "auth.") && k.Name != "auth.enforce" {
 			continue
 		}
 		c, ok := reached[k.Name]
