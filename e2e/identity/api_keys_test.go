@@ -41,7 +41,7 @@ func TestAPIKeys(t *testing.T) {
 		for _, md := range [][]string{{"x-api-key", key}, {"authorization", "Bearer " + key}} {
 			got := c.call(t, way, "shop.v1.Orders/Cancel", append(md, "x-culvert-subject", "root")...)
 			if got.code != codes.OK || got.got("x-culvert-subject") != "ci-deploy" || got.got("x-culvert-kind") != "api-key" {
-				t.Errorf("%s with %s: %+v", way, md[0], got)
+				t.Errorf("%s with %s: %v", way, md[0], got)
 			}
 		}
 		for _, md := range [][]string{nil, {"x-api-key", key[:len(key)-1]}, {"x-api-key", strings.Repeat("k", 40)}, {"x-api-key", reader}} {
@@ -51,16 +51,16 @@ func TestAPIKeys(t *testing.T) {
 				want = codes.PermissionDenied
 			}
 			if got.code != want {
-				t.Errorf("%s with %q: %+v", way, md, got)
+				t.Errorf("%s with %q: %v", way, md, got)
 			}
 			g.explains(t, got.message)
 		}
 	}
 	if got := c.call(t, "grpc", "grpc.health.v1.Health/Check"); got.code != codes.OK {
-		t.Errorf("a public method: %+v", got)
+		t.Errorf("a public method: %v", got)
 	}
 	if got := c.call(t, "grpc", "grpc.health.v1.Health/Check", "x-api-key", strings.Repeat("k", 40)); got.code != codes.Unauthenticated {
-		t.Errorf("a public method with a wrong key: %+v", got)
+		t.Errorf("a public method with a wrong key: %v", got)
 	}
 	culvert.logged(t, "call", map[string]string{"identity": "ci-deploy", "rule": "writers", "code": "OK"})
 
@@ -76,7 +76,7 @@ func TestAPIKeys(t *testing.T) {
 		var got outcome
 		for got.message != step.message { // culvert sees the file when it looks
 			if got = c.call(t, "grpc", "shop.v1.Orders/Get", "x-api-key", key); t.Context().Err() != nil {
-				t.Fatalf("%+v", got)
+				t.Fatalf("%v", got)
 			}
 		}
 		g.explains(t, got.message)

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,6 +41,12 @@ type outcome struct {
 	code    codes.Code
 	message string
 	header  metadata.MD
+}
+
+// String is short, for failures of tests.
+func (o outcome) String() string {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(o.header)), func(n string) bool { return !strings.HasPrefix(n, "got-") })
+	return fmt.Sprintf("%v %q; the backend got %q", o.code, o.message, names)
 }
 
 // got returns a value of metadata that the backend got.

@@ -123,24 +123,24 @@ func TestSessions(t *testing.T) {
 	for _, origin := range []string{ownPage, listedPage} {
 		for way, got := range asPage(t, c, origin, "s1") {
 			if got.code != codes.OK || got.got("x-culvert-subject") != "alice" || got.got("x-user-id") != "17" || got.got("cookie") != "" {
-				t.Errorf("%s from %s: %+v", way, origin, got)
+				t.Errorf("%s from %s: %v", way, origin, got)
 			}
 		}
 	}
 	for way, got := range asPage(t, c, ownPage, "s2") {
 		if got.code != codes.Unauthenticated || got.message != "sign in first" {
-			t.Errorf("%s without a session: %+v", way, got)
+			t.Errorf("%s without a session: %v", way, got)
 		}
 	}
 	for way, got := range asPage(t, c, pagesAlike, "s1") {
 		if got.code != codes.Unauthenticated {
-			t.Errorf("%s from a page that only a pattern allows: %+v", way, got)
+			t.Errorf("%s from a page that only a pattern allows: %v", way, got)
 		}
 	}
 	// A program's own headers don't replace what culvert says, nor its answer's.
 	got := c.call(t, "grpc-web", "shop.v1.Orders/Get", "cookie", cookieName+"=s1", "sec-fetch-site", "same-origin", "x-user-id", "1", "x-culvert-subject", "root", "x-forwarded-uri", "/public")
 	if got.code != codes.OK || got.got("x-user-id") != "17" || got.got("x-culvert-subject") != "alice" {
-		t.Errorf("with forged headers: %+v", got)
+		t.Errorf("with forged headers: %v", got)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -164,7 +164,7 @@ func TestApplicationIsGone(t *testing.T) {
 	a.Close()
 	for way, got := range asPage(t, c, ownPage, "s1") {
 		if got.code != codes.Unavailable {
-			t.Errorf("%s: %+v", way, got)
+			t.Errorf("%s: %v", way, got)
 		}
 		g.explains(t, got.message)
 	}
@@ -180,14 +180,14 @@ func TestTokenInACookie(t *testing.T) {
 	for _, origin := range []string{ownPage, listedPage} {
 		for way, got := range asPage(t, c, origin, good) {
 			if got.code != codes.OK || got.got("x-culvert-subject") != "alice" || got.got("cookie") != "" {
-				t.Errorf("%s from %s: %+v", way, origin, got)
+				t.Errorf("%s from %s: %v", way, origin, got)
 			}
 		}
 	}
 	for cookie, origin := range map[string]string{"": ownPage, late: ownPage, "x.y.z": ownPage, good: pagesAlike} {
 		for way, got := range asPage(t, c, origin, cookie) {
 			if got.code != codes.Unauthenticated {
-				t.Errorf("%s from %s with the cookie %q: %+v", way, origin, cookie, got)
+				t.Errorf("%s from %s with the cookie %q: %v", way, origin, cookie, got)
 			}
 			if cookie == "" || origin == pagesAlike {
 				g.explains(t, got.message)

@@ -58,13 +58,13 @@ func TestProvider(t *testing.T) {
 		forged := []string{"x-roles", "admin", "x-culvert-subject", "root"}
 		got := c.call(t, way, "shop.v1.Orders/Get", append(forged, "authorization", "Bearer "+reader)...)
 		if got.code != codes.OK || got.got("x-culvert-subject") != provider.Service || got.got("x-culvert-issuer") != p.URL || got.got("x-culvert-scopes") != "orders.read" || got.got("x-culvert-kind") != "jwt" {
-			t.Errorf("%s: %+v", on(way, "a good call"), got)
+			t.Errorf("%s: %v", on(way, "a good call"), got)
 		}
 		if roles := got.got("x-roles"); roles != "reader,writer" {
 			t.Errorf("%s: x-roles is %q", way, roles)
 		}
 		if got := c.call(t, way, "shop.v1.Orders/Cancel", "authorization", "Bearer "+writer); got.code != codes.OK {
-			t.Errorf("%s: %+v", on(way, "a writer's call"), got)
+			t.Errorf("%s: %v", on(way, "a writer's call"), got)
 		}
 		for token, want := range map[string]codes.Code{"": codes.Unauthenticated, reader: codes.PermissionDenied, foreign: codes.Unauthenticated, stranger: codes.Unauthenticated, late: codes.Unauthenticated, idToken: codes.Unauthenticated} {
 			var md []string
@@ -73,7 +73,7 @@ func TestProvider(t *testing.T) {
 			}
 			got := c.call(t, way, "shop.v1.Orders/Cancel", md...)
 			if got.code != want || got.header["got-authorization"] != nil {
-				t.Errorf("%s with %.30q: %+v, want %v", on(way, "Cancel"), token, got, want)
+				t.Errorf("%s with %.30q: %v, want %v", on(way, "Cancel"), token, got, want)
 			}
 			g.explains(t, got.message)
 		}
@@ -90,11 +90,11 @@ func TestProviderBeforeUpgrades(t *testing.T) {
 	c.upgrade = http.Header{"Authorization": {"Bearer " + p.ServiceToken(t, "orders.read")}}
 	for _, way := range []string{"h2ts+grpc", "grpc-websockets"} {
 		if got := c.call(t, way, "shop.v1.Orders/Get"); got.code != codes.OK || got.got("x-culvert-subject") != provider.Service {
-			t.Errorf("%s: %+v", way, got)
+			t.Errorf("%s: %v", way, got)
 		}
 		// The call's own token counts, also if it is worse than the connection's.
 		if got := c.call(t, way, "shop.v1.Orders/Get", "authorization", "Bearer x.y.z"); got.code != codes.Unauthenticated {
-			t.Errorf("%s with a bad token of its own: %+v", way, got)
+			t.Errorf("%s with a bad token of its own: %v", way, got)
 		}
 	}
 }
@@ -108,20 +108,20 @@ func TestProviderRotatesItsKeys(t *testing.T) {
 	}
 	old := p.ServiceToken(t, "orders.read")
 	if got := call(old); got.code != codes.OK {
-		t.Fatalf("%+v", got)
+		t.Fatalf("%v", got)
 	}
 	two := provider.EC("two")
 	p.Rotate(two)
 	if got := call(p.ServiceToken(t, "orders.read")); got.code != codes.OK { // culvert asks for the key
-		t.Errorf("a token of the new key: %+v", got)
+		t.Errorf("a token of the new key: %v", got)
 	}
 	if got := call(old); got.code != codes.Unauthenticated {
-		t.Errorf("a token of the withdrawn key: %+v", got)
+		t.Errorf("a token of the withdrawn key: %v", got)
 	}
 	unseen := p.ServiceToken(t, "orders.read", "profile")
 	p.Close()
 	if got := call(unseen); got.code != codes.OK {
-		t.Errorf("while the provider is gone: %+v", got)
+		t.Errorf("while the provider is gone: %v", got)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestProviderIsGone(t *testing.T) {
 	culvert := startCulvert(t, with(t, config, "issuer: https://login.example.com/realms/staff", "issuer: "+p.URL+"\n      ca: "+p.CAFile))
 	c.address = culvert.address
 	if got := c.call(t, "grpc", "shop.v1.Orders/Get", "authorization", "Bearer "+token); got.code != codes.Unavailable {
-		t.Errorf("%+v", got)
+		t.Errorf("%v", got)
 	}
 	culvert.logged(t, "call", map[string]string{"reason": "AUTH_UNAVAILABLE"})
 	culvert.hides(t, token)

@@ -45,10 +45,10 @@ func TestOPA(t *testing.T) {
 	for way := range ways {
 		got := c.call(t, way, "shop.v1.Orders/Get", "authorization", "Bearer "+alice, "x-tenant", "forged")
 		if got.code != codes.OK || got.got("x-tenant") != "blue" || got.got("x-culvert-subject") != "alice" || got.got("x-culvert-kind") != "external" {
-			t.Errorf("%s: %+v", way, got)
+			t.Errorf("%s: %v", way, got)
 		}
 		if got := c.call(t, way, "shop.v1.Catalog/List", "x-tenant", "forged"); got.code != codes.OK || got.got("x-tenant") != "" {
-			t.Errorf("%s without a token: %+v", way, got)
+			t.Errorf("%s without a token: %v", way, got)
 		}
 		for name, row := range map[string]struct {
 			token, method string
@@ -64,7 +64,7 @@ func TestOPA(t *testing.T) {
 			}
 			got := c.call(t, way, row.method, md...)
 			if got.code != row.want || row.want == codes.Unauthenticated && got.message != "a token is needed" {
-				t.Errorf("%s: %s: %+v, want %v", way, name, got, row.want)
+				t.Errorf("%s: %s: %v, want %v", way, name, got, row.want)
 			}
 		}
 	}
@@ -83,11 +83,11 @@ func TestOPAIsGone(t *testing.T) {
 	config := with(t, "listen: 127.0.0.1:0\n"+g.block(t, "yaml", 0), "localhost:9000", startBackend(t), "localhost:9191", nobody)
 	culvert := startCulvert(t, config)
 	if got := (&client{address: culvert.address}).call(t, "grpc", "shop.v1.Catalog/List"); got.code != codes.Unavailable || strings.Contains(got.message, nobody) {
-		t.Errorf("%+v", got)
+		t.Errorf("%v", got)
 	}
 	culvert.logged(t, "call", map[string]string{"reason": "AUTH_UNAVAILABLE"})
 	open := startCulvert(t, with(t, config, "    own: ", "    fail_open: true\n    own: "))
 	if got := (&client{address: open.address}).call(t, "grpc", "shop.v1.Catalog/List", "x-tenant", "forged"); got.code != codes.OK || got.got("x-tenant") != "" {
-		t.Errorf("with fail_open: %+v", got)
+		t.Errorf("with fail_open: %v", got)
 	}
 }

@@ -60,10 +60,10 @@ func TestWorkloads(t *testing.T) {
 		for way := range ways {
 			got := c.call(t, way, "shop.v1.Orders/"+row.method, "x-culvert-subject", "root")
 			if got.code != row.want {
-				t.Errorf("%s by %s: %+v, want %v", on(way, row.method), row.id, got, row.want)
+				t.Errorf("%s by %s: %v, want %v", on(way, row.method), row.id, got, row.want)
 			}
 			if row.want == codes.OK && (got.got("x-culvert-subject") != row.id || got.got("x-culvert-kind") != "mtls") {
-				t.Errorf("%s by %s: the backend has got %+v", on(way, row.method), row.id, got.header)
+				t.Errorf("%s by %s: the backend has got %v", on(way, row.method), row.id, got.header)
 			}
 			if row.want != codes.OK {
 				g.explains(t, got.message)
@@ -73,7 +73,7 @@ func TestWorkloads(t *testing.T) {
 	culvert.logged(t, "call", map[string]string{"identity": web, "rule": "web-reads", "code": "OK"})
 	culvert.logged(t, "call", map[string]string{"rule": "no-deletes-from-test", "reason": "PERMISSION_DENIED"})
 	if got := as(web, trustDomain+"shop/sa/batch").call(t, "grpc", "shop.v1.Orders/Cancel"); got.code == codes.OK {
-		t.Errorf("a certificate with two SPIFFE IDs: %+v", got)
+		t.Errorf("a certificate with two SPIFFE IDs: %v", got)
 	}
 	if _, err := overGRPCWeb(t.Context(), as(), "shop.v1.Orders/Get", nil); err == nil || !strings.Contains(err.Error(), "certificate required") {
 		t.Errorf("without a certificate: %v", err)
@@ -86,17 +86,15 @@ func TestUsersBehindAWorkload(t *testing.T) {
 	g := readGuide(t, "spiffe.md")
 	p := provider.Start(t, provider.EC("one"))
 	p.GiveFor(0, "orders")
-	auth := with(t, g.block(t, "yaml", 1), "issuer: https://login.example.com/realms/staff", "issuer: "+p.URL+"\n      ca: "+p.CAFile)
-	edge, _, _ := strings.Cut(g.block(t, "yaml", 0), "auth:")
-	_, as := startWithWorkloads(t, edge+auth)
+	_, as := startWithWorkloads(t, g.block(t, "yaml", 1), "issuer: https://login.example.com/realms/staff", "issuer: "+p.URL+"\n      ca: "+p.CAFile)
 	c, token := as(web), p.ServiceToken(t)
 	for way := range ways {
 		if got := c.call(t, way, "shop.v1.Orders/Get", "authorization", "Bearer "+token); got.code != codes.OK || got.got("x-culvert-subject") != provider.Service {
-			t.Errorf("%s: %+v", way, got)
+			t.Errorf("%s: %v", way, got)
 		}
 		for _, md := range [][]string{nil, {"authorization", "Bearer x.y.z"}} {
 			if got := c.call(t, way, "shop.v1.Orders/Get", md...); got.code != codes.Unauthenticated {
-				t.Errorf("%s with %q: %+v", way, md, got)
+				t.Errorf("%s with %q: %v", way, md, got)
 			}
 		}
 	}

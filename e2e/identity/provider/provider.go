@@ -4,9 +4,12 @@ package provider
 
 import (
 	"context"
+	"encoding/json"
 	"encoding/pem"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +22,6 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 )
 
 // The clients and the user of the provider's own storage.
@@ -173,12 +175,25 @@ func (p *Provider) context(t *testing.T) context.Context {
 // ServiceToken gets an access token by client credentials.
 func (p *Provider) ServiceToken(t *testing.T, scopes ...string) string {
 	t.Helper()
-	config := clientcredentials.Config{ClientID: Service, ClientSecret: serviceSecret, TokenURL: p.URL + "/oauth/token", Scopes: scopes}
-	got, err := config.Token(p.context(t))
+	form := url.Values{"grant_type": {"client_credentials"}, "scope": {strings.Join(scopes, " ")}}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.URL+"/oauth/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return got.AccessToken
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth(Service, serviceSecret)
+	res, err := p.Client().Do(r) // x/oauth2 takes no token that has expired
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }() // it was only read
+	var got struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&got); err != nil || got.Token == "" {
+		t.Fatalf("no token: %s, %v", res.Status, err)
+	}
+	return got.Token
 }
 
 // UserToken gets an access token, and an ID token, for the user by the device flow.
