@@ -245,7 +245,7 @@ func (a *Authenticator) Reload() error {
 	}
 	for at, i := range a.issuers() {
 		if err := i.keys.value.Reload(); err != nil {
-			all = append(all, mistake(issuerKey(at, "keys_file"), "can't be read, so the last good keys stay in force: %v", err))
+			all = append(all, mistake(issuerKey(at, "keys_file"), "can't be read, so the last good keys stay in force: %v", ofFile(i.keys.value.place.file, err)))
 		}
 	}
 	return errors.Join(all...)

@@ -154,7 +154,7 @@ func (j *judgement) needsService() bool {
 	}
 	j.said[j.external.way] = serviceWouldPermit
 	without := j.requirement.Judge(j.r.Method, j.said)
-	if without.Refusal == nil {
+	if without.Refusal == nil && without.Identity != nil {
 		return true
 	}
 	j.verdict = without

@@ -1,6 +1,9 @@
 package auth
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 
@@ -51,9 +54,17 @@ func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog) (*part[*
 	}
 	if err := source.State().Err; place.file != "" && err != nil {
 		source.Close()
-		return nil, mistake(issuerKey(at, "keys_file"), "can't be read: %v", err)
+		return nil, mistake(issuerKey(at, "keys_file"), "can't be read: %v", ofFile(place.file, err))
 	}
 	return newPart(&keySource{source, place}, source.Close), nil
+}
+
+// ofFile returns an error of a file with its name.
+func ofFile(name string, err error) error {
+	if _, named := errors.AsType[*fs.PathError](err); named {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // A keyLog tells the operator of fetches of keys.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -85,7 +84,7 @@ func readKeys(name string) (*apikey.Keys, error) {
 	}
 	keys, err := apikey.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, ofFile(name, err)
 	}
 	return keys, nil
 }

@@ -1,0 +1,53 @@
+package auth
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+func TestExplain(t *testing.T) {
+	a := newAuth(t, Config{
+		Issuers: []Issuer{staff(t), shop(t)}, Certificates: true, Routes: []string{"orders"}, PublicMethods: []string{"shop.v1.Catalog/*"},
+		Rules: []Rule{
+			{Name: "readers", Issuers: []string{"staff"}, Scopes: []string{"read"}, Methods: []string{"shop.v1.Orders/Get*"}},
+			{Name: "agents", Kinds: []string{"mtls"}, Routes: []string{"orders"}},
+			{Name: "not-eve", Deny: true, Identities: []string{"eve"}},
+			{Name: "pages", Origins: []string{"https://app.example"}},
+		},
+	})
+	get := &bridge.AuthRequest{Method: method, Route: "orders"}
+	for name, row := range map[string]struct {
+		r       *bridge.AuthRequest
+		as      *Caller
+		allowed bool
+		rule    string
+	}{
+		"a reader":         {get, &Caller{Subject: "alice", Issuer: "staff", Scopes: []string{"read"}}, true, "readers"},
+		"by the iss":       {get, &Caller{Subject: "alice", Issuer: staffIssuer, Scopes: []string{"read"}}, true, "readers"},
+		"without scopes":   {get, &Caller{Subject: "alice", Issuer: "staff"}, false, "no rule allows"},
+		"another issuer's": {get, &Caller{Subject: "alice", Issuer: "shop", Scopes: []string{"read"}}, false, "no rule allows"},
+		"an agent":         {get, &Caller{Subject: "agent"}, true, "agents"},
+		"eve":              {get, &Caller{Subject: "eve", Issuer: "staff", Scopes: []string{"read"}}, false, "not-eve"},
+		"a page":           {&bridge.AuthRequest{Method: "/a.B/C", Origin: "https://app.example"}, &Caller{Subject: "x", Kind: "api-key"}, true, "pages"},
+		"nobody":           {get, nil, false, "no identity"},
+		"nobody, public":   {&bridge.AuthRequest{Method: "/shop.v1.Catalog/List"}, nil, true, "public method"},
+	} {
+		got := a.Explain(row.r, row.as)
+		if got.Allowed != row.allowed || got.Rule != row.rule || len(got.Rules) != 4 || got.Public != (row.rule == "public method") {
+			t.Errorf("%s: got %+v", name, got)
+		}
+		decides := slices.IndexFunc(got.Rules, func(r RuleResult) bool { return r.Decides })
+		if (decides >= 0) != slices.Contains([]string{"readers", "agents", "not-eve", "pages"}, row.rule) || decides >= 0 && got.Rules[decides].Name != row.rule {
+			t.Errorf("%s: %+v decides", name, got.Rules)
+		}
+	}
+	e := a.Explain(get, &Caller{Subject: "alice", Issuer: "staff"})
+	want := []Condition{{true, `issuers: "https://staff.example" matches "https://staff.example"`}, {true, `methods: "shop.v1.Orders/Get*" matches "/shop.v1.Orders/Get"`}, {false, `scopes: the caller lacks "read"`}}
+	for _, c := range want {
+		if !slices.Contains(e.Rules[0].Conditions, c) {
+			t.Errorf("%+v lacks %+v", e.Rules[0].Conditions, c)
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package auth
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
+)
+
+// A judge is an authorization service of both forms. It knows "Bearer secret-NAME" and the
+// cookie "sid=secret-NAME"; mallory is known, and may do nothing.
+type judge struct {
+	authv3.UnimplementedAuthorizationServer
+	mu   sync.Mutex
+	seen []map[string]string
+}
+
+// name returns whose the credentials are, "" for nobody's.
+func (j *judge) name(header map[string]string) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seen = append(j.seen, header)
+	if name, is := strings.CutPrefix(header["authorization"], "Bearer secret-"); is {
+		return name
+	}
+	name, _ := strings.CutPrefix(header["cookie"], "sid=secret-")
+	return name
+}
+
+// asked returns what the service was asked since the last time.
+func (j *judge) asked() []map[string]string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	seen := j.seen
+	j.seen = nil
+	return seen
+}
+
+func set(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}
+}
+
+// Check implements the service.
+func (j *judge) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	switch name := j.name(r.GetAttributes().GetRequest().GetHttp().GetHeaders()); name {
+	case "":
+		return &authv3.CheckResponse{Status: &rpcstatus.Status{Code: int32(codes.Unauthenticated)}, HttpResponse: &authv3.CheckResponse_DeniedResponse{
+			DeniedResponse: &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: 401}, Body: "log in first"},
+		}}, nil
+	case "mallory":
+		return &authv3.CheckResponse{Status: &rpcstatus.Status{Code: int32(codes.FailedPrecondition), Message: "not you"}}, nil
+	default:
+		dynamic, err := structpb.NewStruct(map[string]any{"culvert": map[string]any{"backend": "blue", "subject": name}})
+		return &authv3.CheckResponse{DynamicMetadata: dynamic, HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
+			Headers: []*corev3.HeaderValueOption{set("x-user", name)}, HeadersToRemove: []string{"authorization"},
+			ResponseHeadersToAdd: []*corev3.HeaderValueOption{set("x-judged", "yes")},
+		}}}, err
+	}
+}
+
+func (j *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch name := j.name(map[string]string{"authorization": r.Header.Get("Authorization"), "cookie": r.Header.Get("Cookie"), "x-user": r.Header.Get("X-User")}); name {
+	case "":
+		http.Error(w, "log in first", http.StatusUnauthorized)
+	case "mallory":
+		http.Error(w, "not you", http.StatusForbidden)
+	default:
+		w.Header().Set("X-User", name)
+		w.Header().Set("X-Culvert-Subject", name)
+		w.Header().Set("X-Culvert-Backend", "blue")
+	}
+}
+
+// serveGRPC runs the service until the test's end.
+func (j *judge) serveGRPC(t testing.TB) *External {
+	t.Helper()
+	ln := parts.Listen(t, "127.0.0.1:0")
+	s := grpc.NewServer()
+	authv3.RegisterAuthorizationServer(s, j)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return &External{Target: ln.Addr().String(), Timeout: 10 * time.Second, Own: []string{"x-user"}}
+}
+
+func (j *judge) serveHTTP(t testing.TB) *External {
+	t.Helper()
+	s := httptest.NewServer(j)
+	t.Cleanup(s.Close)
+	return &External{URL: s.URL, Timeout: 10 * time.Second, AnswerNames: []string{"X-User"}}
+}
+
+// TestExternalAlone: a service that judges each call, in both forms.
+func TestExternalAlone(t *testing.T) {
+	var j judge
+	for form, external := range map[string]*External{"gRPC": j.serveGRPC(t), "HTTP": j.serveHTTP(t)} {
+		a := newAuth(t, Config{External: external, PublicMethods: []string{"shop.v1.Catalog/*"}})
+		if got := a.Vouched(); !slices.Equal(got, []string{"x-user"}) {
+			t.Errorf("%s: the vouched names are %q", form, got)
+		}
+		j.asked()
+		forged := metadata.MD{"x-user": {"root"}}
+		for name, row := range map[string]struct {
+			call  aCall
+			want  string
+			asked bool
+		}{
+			"a token":                        {aCall{own: "Bearer secret-alice", md: forged}, "alice", true},
+			"a token of the connection":      {aCall{conn: "Bearer secret-alice", md: forged}, "alice", true},
+			"a token as subprotocol":         {aCall{bearer: "secret-alice", md: forged}, "alice", true},
+			"a cookie":                       {aCall{ownCookie: "sid=secret-alice", md: forged}, "alice", true},
+			"a cookie of the connection":     {aCall{cookie: "sid=secret-alice", md: forged}, "alice", true},
+			"nothing":                        {aCall{md: forged}, unauthenticated, true},
+			"nothing, public":                {aCall{method: "/shop.v1.Catalog/List", md: forged}, "nobody", false},
+			"a bad token, public":            {aCall{method: "/shop.v1.Catalog/List", own: "Bearer bad"}, unauthenticated, true},
+			"one who may nothing":            {aCall{own: "Bearer secret-mallory"}, denied, true},
+			"another scheme":                 {aCall{own: "Basic YTpi"}, unauthenticated, true},
+			"bad, over a good connection":    {aCall{own: "Bearer bad", conn: "Bearer secret-alice"}, unauthenticated, true},
+			"good, over another connection":  {aCall{own: "Bearer secret-alice", conn: "Bearer secret-bob"}, "alice", true},
+			"good, over somebody's who mays": {aCall{own: "Bearer secret-alice", conn: "Bearer secret-mallory"}, "alice", true},
+		} {
+			got, r := judged(t, a, row.call)
+			asked := j.asked()
+			if got != row.want || len(asked) > 0 != row.asked {
+				t.Errorf("%s, %s: got %s, want %s; asked %d times", form, name, got, row.want, len(asked))
+			}
+			for _, header := range asked {
+				if header["x-user"] != "" {
+					t.Errorf("%s, %s: the service sees %q", form, name, header["x-user"])
+				}
+			}
+			switch user := strings.Join(r.Metadata["x-user"], ","); {
+			case got == "alice" && (user != "alice" || r.Backend != "blue" || r.Metadata["x-culvert-kind"][0] != "external"):
+				t.Errorf("%s, %s: the backend %q gets %v", form, name, r.Backend, r.Metadata)
+			case got == "nobody" && (user != "" || r.Backend != ""):
+				t.Errorf("%s, %s: the backend %q learns of %q", form, name, r.Backend, user)
+			}
+			if form == "gRPC" && got == "alice" {
+				header := metadata.MD{"x-judged": {"no"}}
+				r.EditHeader(header)
+				if len(r.Metadata["authorization"]) > 0 || !slices.Equal(header["x-judged"], []string{"yes"}) {
+					t.Errorf("%s: the backend gets %v, the client %v", name, r.Metadata, header)
+				}
+			}
+		}
+		f := faultOfCall(t, a, aCall{own: "Bearer secret-mallory"})
+		if want := map[string]codes.Code{"gRPC": codes.FailedPrecondition, "HTTP": codes.PermissionDenied}[form]; f.StatusCode() != want || f.Text != "not you" || f.Key != report.KeyAuthExternal {
+			t.Errorf("%s: refused with %v %q", form, f.StatusCode(), f.Text)
+		}
+		if f = faultOfCall(t, a, aCall{}); f.StatusCode() != codes.Unauthenticated || f.Text != "log in first" {
+			t.Errorf("%s: refused with %v %q", form, f.StatusCode(), f.Text)
+		}
+	}
+}
+
+// TestExternalIsAskedLast, and only if the verdict depends on it.
+func TestExternalIsAskedLast(t *testing.T) {
+	var j judge
+	external := j.serveGRPC(t)
+	keys, key := keysOf(t, time.Time{}, "ci")
+	cert := &report.ClientNames{CommonName: "agent"}
+	const public = "/shop.v1.Catalog/List"
+	token, expired := "Bearer "+staffToken(nil), "Bearer "+staffToken(claims{"exp": 1})
+	any, all := []string{"staff", WayAPIKeys, WayCertificates, WayExternal}, []string{WayCertificates, WayExternal}
+	for name, row := range map[string]struct {
+		all, any []string
+		call     aCall
+		want     string
+		asked    bool
+	}{
+		"any: a token":                    {nil, any, aCall{own: token}, "alice", false},
+		"any: an API key":                 {nil, any, aCall{own: "Bearer " + key["ci"]}, "ci", false},
+		"any: a certificate":              {nil, any, aCall{client: cert}, "agent", false},
+		"any: an opaque token":            {nil, any, aCall{own: "Bearer secret-alice"}, "alice", true},
+		"any: an opaque token, and more":  {nil, any, aCall{own: "Bearer secret-alice", client: cert}, "alice", true},
+		"any: another issuer's":           {nil, any, aCall{own: "Bearer " + staffToken(claims{"iss": "https://other.example"})}, unauthenticated, true},
+		"any: a bad one, and more":        {nil, any, aCall{own: "Bearer bad", client: cert}, unauthenticated, true},
+		"any: expired":                    {nil, any, aCall{own: expired, client: cert}, unauthenticated, false},
+		"any: nothing":                    {nil, any, aCall{}, unauthenticated, true},
+		"any: nothing, public":            {nil, any, aCall{method: public}, "nobody", false},
+		"any: a cookie":                   {nil, any, aCall{ownCookie: "sid=secret-alice"}, "alice", true},
+		"all: both":                       {all, []string{"staff", WayAPIKeys}, aCall{client: cert, own: token}, unauthenticated, true},
+		"all: both, with a session":       {all, []string{"staff", WayAPIKeys}, aCall{client: cert, own: token, ownCookie: "sid=secret-x"}, "agent", true},
+		"all: an API key and a session":   {all, []string{"staff", WayAPIKeys}, aCall{client: cert, key: key["ci"], own: "Bearer secret-alice"}, "agent", true},
+		"all: no certificate":             {all, []string{"staff", WayAPIKeys}, aCall{key: key["ci"]}, unauthenticated, false},
+		"all: nothing, public":            {all, []string{"staff", WayAPIKeys}, aCall{method: public}, "nobody", false},
+		"all: one missing, public":        {all, []string{"staff", WayAPIKeys}, aCall{method: public, client: cert}, "nobody", false},
+		"all: any is missing":             {[]string{WayExternal}, []string{"staff", WayAPIKeys, WayCertificates}, aCall{}, unauthenticated, false},
+		"all: named by the service":       {[]string{WayExternal}, []string{"staff", WayAPIKeys, WayCertificates}, aCall{client: cert, own: "Bearer secret-alice"}, "alice", true},
+		"any beside all: all are missing": {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{ownCookie: "sid=secret-alice"}, unauthenticated, false},
+		"any beside all: public":          {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{client: cert, method: public}, "nobody", false},
+		"any beside all":                  {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{client: cert, ownCookie: "sid=secret-alice"}, "agent", true},
+	} {
+		a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, APIKeys: keys, Certificates: true, External: external, AllOf: row.all, AnyOf: row.any, PublicMethods: []string{"shop.v1.Catalog/*"}})
+		got, r := judged(t, a, row.call)
+		if asked := len(j.asked()) > 0; got != row.want || asked != row.asked {
+			t.Errorf("%s: got %s, want %s; asked: %v", name, got, row.want, asked)
+		}
+		if !row.asked && len(r.Metadata["x-user"]) > 0 {
+			t.Errorf("%s: the backend gets %v", name, r.Metadata)
+		}
+	}
+}
+
+// TestExternalIsAway: calls fail closed, or open if that is wanted.
+func TestExternalIsAway(t *testing.T) {
+	away := &External{Target: "127.0.0.1:1", Timeout: 50 * time.Millisecond}
+	a := newAuth(t, Config{External: away})
+	f := faultOfCall(t, a, aCall{own: "Bearer x"})
+	if f.Reason != report.ReasonAuthUnavailable || f.StatusCode() != codes.Unavailable || f.Sent != report.SentNo || strings.Contains(f.Text, "127.0.0.1") || f.Cause == nil {
+		t.Errorf("got %+v", f)
+	}
+	open := *away
+	open.FailOpen, open.Own = true, []string{"x-user"}
+	a = newAuth(t, Config{External: &open})
+	r := wantJudged(t, a, aCall{own: "Bearer x", md: metadata.MD{"x-user": {"root"}, "x-culvert-subject": {"root"}}}, "nobody")
+	if len(r.Metadata["x-user"])+len(r.Metadata["x-culvert-kind"]) > 0 || a.State().External.Open != 1 {
+		t.Errorf("the backend gets %v; the state is %+v", r.Metadata, a.State().External)
+	}
+}
+
+// TestExternalMayReplaceACredential, as proxies for logins do: its name isn't taken off what
+// clients send before the service has seen it.
+func TestExternalMayReplaceACredential(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer opaque" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Authorization", "Bearer for-the-backend")
+	}))
+	defer s.Close()
+	for _, strip := range []bool{false, true} {
+		a := newAuth(t, Config{External: &External{URL: s.URL, AnswerNames: []string{"Authorization"}, Timeout: 10 * time.Second}, Strip: strip})
+		r := wantJudged(t, a, aCall{own: "Bearer opaque"}, "nobody")
+		if got := r.Metadata["authorization"]; !slices.Equal(got, []string{"Bearer for-the-backend"}) {
+			t.Errorf("the backend gets %q", got)
+		}
+		if got := a.Vouched(); len(got) > 0 {
+			t.Errorf("clients may not send %q", got)
+		}
+	}
+}
