@@ -24,6 +24,9 @@ type Config struct {
 	Strip        bool   // credentials that were judged don't reach the backend
 	IgnoreExpiry bool   // calls go on when their credential expires
 
+	// Offline fetches no keys, so that New only checks the Config. It is for Explain, too.
+	Offline bool
+
 	Routes []string // the names of routes, which rules and audiences may name
 
 	Logger *slog.Logger // messages for the operator; nil: discarded

@@ -32,7 +32,7 @@ func (i *Issuer) place() keyPlace {
 
 // openKeys opens the source of an issuer's keys, or takes over the one that before has of the
 // same place: in an outage of the issuer that has the last good keys.
-func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog) (*part[*keySource], *Mistake) {
+func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog, offline bool) (*part[*keySource], *Mistake) {
 	place := from.place()
 	if before != nil {
 		for _, i := range before.issuers() {
@@ -43,7 +43,7 @@ func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog) (*part[*
 		}
 	}
 	source, err := jwk.Open(jwk.Options{
-		Issuer: place.issuer, URL: place.url, File: place.file, Access: place.access, KeysAccess: place.keysAccess, Notify: log.of(from.Issuer),
+		Issuer: place.issuer, URL: place.url, File: place.file, Access: place.access, KeysAccess: place.keysAccess, Notify: log.of(from.Issuer), Offline: offline,
 	})
 	if err != nil {
 		key := "keys_url"

@@ -148,7 +148,7 @@ func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wron
 		if len(from.RouteAudiences) > 0 {
 			i.audiences, i.byRoute = from.Audiences, from.RouteAudiences
 		}
-		if i.keys, wrong = openKeys(from, at, before, log); wrong != nil {
+		if i.keys, wrong = openKeys(from, at, before, log, cfg.Offline); wrong != nil {
 			return w, wrong
 		}
 		w.issuers, w.byIssuer[i.iss] = append(w.issuers, i), i

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/admin"
+	"github.com/culvert-grpc/culvert/auth"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/files"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/keys"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/serve"
@@ -98,5 +99,19 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	if bridgeErr == nil {
 		bridgeErr = srv.Close()
 	}
-	return errors.Join(err, tokenErr, describeErr, bridgeErr)
+	return errors.Join(err, tokenErr, describeErr, checkAuth(loaded), bridgeErr)
+}
+
+// checkAuth makes what would judge calls, and reads its files.
+func checkAuth(loaded *config.Loaded) error {
+	settings := wiring.Auth(loaded)
+	if settings == nil {
+		return nil
+	}
+	settings.Offline = true
+	a, err := auth.New(*settings, nil)
+	if err != nil {
+		return wiring.AuthPlaced(err, loaded)
+	}
+	return a.Close()
 }

@@ -47,6 +47,10 @@ type Options struct {
 	MaxAge time.Duration // of a set that the issuer still publishes; 24 h if 0
 	Wait   time.Duration // the most that Find waits; 5 s if 0
 
+	// Offline fetches nothing: Open only checks the other options, and reads a file. Find then
+	// knows no key of a URL.
+	Offline bool
+
 	// Notify is called after each fetch, one call at a time. It must call neither Close nor
 	// Reload. Nil for nobody.
 	Notify func(State)
@@ -103,6 +107,10 @@ func open(options Options, dial dialFunc) (*Source, error) {
 	s.stop = stop
 	if s.start == nil {
 		_ = s.Reload() // the state has the error
+		return s, nil
+	}
+	if options.Offline {
+		s.closed = true
 		return s, nil
 	}
 	s.round = &round{done: make(chan struct{})} // run begins with it

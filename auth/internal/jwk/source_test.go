@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -379,6 +380,26 @@ func TestFileIsMissingAtStart(t *testing.T) {
 	defer s.Close()
 	if _, err := s.Find(t.Context(), "a", "ES256"); !errors.Is(err, ErrUnavailable) || s.State().Err == nil {
 		t.Errorf("found %v, the state is %+v", err, s.State())
+	}
+}
+
+func TestOfflineFetchesNothing(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{} }))
+	defer server.Close()
+	s, err := Open(Options{URL: server.URL, Offline: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Find(t.Context(), "a", "ES256"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("found %v", err)
+	}
+	s.Close()
+	if len(asked) > 0 {
+		t.Error("the server was asked")
+	}
+	if _, err := Open(Options{URL: "http://a.example", Offline: true}); err == nil {
+		t.Error("the options aren't checked")
 	}
 }
 

@@ -67,6 +67,25 @@ func Exposed(c *config.Loaded) []string {
 	return warnings
 }
 
+// addAuth adds the files of auth. Whoever can change keys of issuers or hashes of API keys can
+// make credentials.
+func addAuth(c *config.Loaded, add func(key, file string, secret bool)) {
+	for i := range c.Auth.Issuers {
+		at, issuer := config.Entry("auth.issuers", i), &c.Auth.Issuers[i]
+		add(at+".token_file", issuer.TokenFile, true)
+		add(at+".keys_token_file", issuer.KeysTokenFile, true)
+		add(at+".keys_file", issuer.KeysFile, false)
+		add(at+".ca", issuer.CA, false)
+		add(at+".keys_ca", issuer.KeysCA, false)
+	}
+	add("auth.api_keys.file", c.Auth.APIKeys.File, false)
+	for _, s := range c.Auth.Services() {
+		add(s.Section+".tls.key", s.TLS.Key, true)
+		add(s.Section+".tls.ca", s.TLS.CA, false)
+		add(s.Section+".tls.cert", s.TLS.Cert, false)
+	}
+}
+
 // guardedFiles returns each file once, secrets first.
 func guardedFiles(c *config.Loaded) []guardedFile {
 	var secrets, others []guardedFile
@@ -99,6 +118,7 @@ func guardedFiles(c *config.Loaded) []guardedFile {
 		add(b.Section+".tls.cert", b.TLS.Cert, false)
 		add(b.Section+".descriptors", b.Descriptors, false) // they say which methods a GET may call
 	}
+	addAuth(c, add)
 	if a := c.Admin; a.Listen != "" {
 		add("admin.token", a.Token, true)
 		add("admin.tls.key", a.TLS.Key, true)

@@ -25,9 +25,9 @@ func serviceName(section string) string { return "/" + section }
 type backendClient struct {
 	*proxytls.Client
 	verifying *tls.Config // for a service
-	settings config.BackendTLS
-	place    wiring.BackendPlace                  // in the configuration that it was opened for, or kept for
-	current  *atomic.Pointer[wiring.BackendPlace] // in the configuration that runs
+	settings  config.BackendTLS
+	place     wiring.BackendPlace                  // in the configuration that it was opened for, or kept for
+	current   *atomic.Pointer[wiring.BackendPlace] // in the configuration that runs
 }
 
 // placedAt is placedIn for errors about the keys of a backend's TLS.

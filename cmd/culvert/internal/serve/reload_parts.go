@@ -15,8 +15,8 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads = newReloader(p.Config, p.Again, p.log.Logger)
 	p.reloads.notify = func(state string) { p.notify(ctx, state) }
 	p.reloads.always = func() bool {
-		certificates, described, token := p.keys.Reload(), p.described.Reload(), p.token.Reload()
-		return certificates || described || token
+		certificates, described, auth, token := p.keys.Reload(), p.described.Reload(), p.auth.reload(), p.token.Reload()
+		return certificates || described || auth || token
 	}
 	p.reloads.parts = []part{
 		p.changeLogLevel,
@@ -30,6 +30,7 @@ func (p *program) openReloads(ctx context.Context) {
 		p.token.Change,
 		p.changeAdminHosts,
 		p.announcer.change,
+		p.auth.change,
 		p.changeBridge,
 	}
 }
@@ -72,6 +73,7 @@ func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err
 	cfg := wiring.Bridge(next)
 	p.keys.Secure(cfg.Backends)
 	p.described.Describe(cfg.Backends, next)
+	p.auth.into(&cfg)
 	limit := p.memory.find(next.Limits.Memory)
 	boundMemory(&cfg, limit.bytes, next)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart

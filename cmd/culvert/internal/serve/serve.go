@@ -72,6 +72,7 @@ type program struct {
 	exports   exports
 	keys      *keys.Ring
 	described *files.Descriptors
+	auth      *gatekeeper
 	bridge    *bridge.Server
 	ports     ports
 	health    admin.Health
@@ -131,6 +132,10 @@ func (p *program) open(ctx context.Context) (err error) {
 	if err = p.openKeys(&cfg, certificates); err != nil { //nolint:contextcheck // no context ends the reading of files
 		return err
 	}
+	if p.auth, err = openGatekeeper(p.Config, p.log.Logger, p.keys.SecureAuth); err != nil { //nolint:contextcheck // the fetches of keys outlast the context
+		return err
+	}
+	p.auth.into(&cfg)
 	if err = p.openExports(&cfg); err != nil { //nolint:contextcheck // the exporters outlast the context
 		return err
 	}
@@ -157,7 +162,7 @@ func (p *program) open(ctx context.Context) (err error) {
 
 // problems returns a line for each problem that doesn't keep culvert from serving.
 func (p *program) problems() []string {
-	return slices.Concat(p.reloads.problems(), p.keys.Problems(), p.described.Problems(), p.token.Problems(), p.bridge.Problems())
+	return slices.Concat(p.reloads.problems(), p.keys.Problems(), p.described.Problems(), p.auth.problems(), p.token.Problems(), p.bridge.Problems())
 }
 
 // openKeys reads the certificates and descriptors, and sets what each of listen accepts.
@@ -194,6 +199,9 @@ func (p *program) close() {
 	p.ports.close()
 	if p.bridge != nil {
 		_ = p.bridge.Close() // the error that counts is the one that led here
+	}
+	if p.auth != nil {
+		p.auth.close()
 	}
 	p.closeExports()
 }
