@@ -187,7 +187,9 @@ func (c *call) authRequest() AuthRequest {
 }
 
 // proves reports whether the identity is that of the call's connection alone.
-func (to *authentication) proves(id *Identity) bool { return to.found != nil && to.found.Identity == id }
+func (to *authentication) proves(id *Identity) bool {
+	return to.found != nil && to.found.Identity == id
+}
 
 // askWho asks the Authenticator of a call. The error is a fault. Beside it, there may be the
 // identity of the caller that it refuses.
