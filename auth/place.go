@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
@@ -26,6 +27,8 @@ type credential struct {
 	ofCall bool
 	text   string // a bearer token or an API key; "": it isn't one
 	wrong  string // why nobody can judge it, for the client; "": somebody may
+
+	foreign *identity.Refusal // why no issuer takes it, if nobody else does; nil: it wasn't asked, or takes it
 }
 
 // Format hides the text whatever the verb is.

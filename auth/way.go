@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"net/netip"
@@ -129,7 +130,7 @@ func (a *Authenticator) find(ctx context.Context, p *presenter, list []credentia
 			f.left, f.ofCall = true, f.ofCall || c.ofCall
 			bearers = bearers || ofToken
 		default:
-			f.refuse(unknownCredential)
+			f.refuse(cmp.Or(c.foreign, unknownCredential))
 		}
 	}
 }
