@@ -109,7 +109,7 @@ func (o *Log) levelOf(why report.Reason, own bool) (level slog.Level, enabled bo
 // need a large stack for them.
 type line struct{ attrs []slog.Attr }
 
-var linePool = sync.Pool{New: func() any { return &line{make([]slog.Attr, 0, 20)} }}
+var linePool = sync.Pool{New: func() any { return &line{make([]slog.Attr, 0, 21)} }}
 
 func newLine() *line { return linePool.Get().(*line) } //nolint:forcetypeassert // nothing else is in the pool
 
@@ -123,6 +123,7 @@ func (l *line) addCall(c *report.CallInfo) {
 	l.add(slog.String("peer", c.Peer))
 	l.addSet(slog.String("client", c.Client))
 	l.addSet(slog.String("identity", bounded(c.Identity)))
+	l.addSet(slog.String("rule", c.Rule))
 	l.addSet(slog.String("listener", c.Listener))
 	l.addSet(slog.String("route", c.Route))
 }
