@@ -29,6 +29,8 @@ func Bridge(c *config.Loaded) bridge.Config {
 		DenyMethods:       c.Methods.Deny,
 		TryMethods:        !c.Methods.Enforce,
 		TryAuthenticator:  !c.Auth.Enforce,
+		AuthCookies:       c.Auth.Cookie != "" || c.Auth.External.Enabled(),
+		BearerSubprotocol: c.Auth.BearerSubprotocol,
 		PathPrefix:        c.PathPrefix,
 		PassConnectJSON:   c.Connect.JSON == "pass",
 		ConnectGet:        c.Connect.Get,
