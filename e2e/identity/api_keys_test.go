@@ -81,5 +81,6 @@ func TestAPIKeys(t *testing.T) {
 		}
 		g.explains(t, got.message)
 	}
+	g.wasSeen(t)
 	culvert.hides(t, key, reader)
 }

@@ -194,5 +194,6 @@ func TestTokenInACookie(t *testing.T) {
 			}
 		}
 	}
+	g.wasSeen(t, "the authorization service gave no usable answer; try again later")
 	culvert.hides(t, good, late)
 }

@@ -66,7 +66,7 @@ func TestProvider(t *testing.T) {
 		if got := c.call(t, way, "shop.v1.Orders/Cancel", "authorization", "Bearer "+writer); got.code != codes.OK {
 			t.Errorf("%s: %v", on(way, "a writer's call"), got)
 		}
-		for token, want := range map[string]codes.Code{"": codes.Unauthenticated, reader: codes.PermissionDenied, foreign: codes.Unauthenticated, stranger: codes.Unauthenticated, late: codes.Unauthenticated, idToken: codes.Unauthenticated} {
+		for token, want := range map[string]codes.Code{"": codes.Unauthenticated, reader: codes.PermissionDenied, foreign: codes.Unauthenticated, stranger: codes.Unauthenticated, late: codes.Unauthenticated, idToken: codes.Unauthenticated, "opaque": codes.Unauthenticated} {
 			var md []string
 			if token != "" {
 				md = []string{"authorization", "Bearer " + token}
@@ -78,7 +78,9 @@ func TestProvider(t *testing.T) {
 			g.explains(t, got.message)
 		}
 	}
+	g.wasSeen(t, "the token can't be verified now: try again")
 	culvert.logged(t, "call", map[string]string{"identity": provider.Service, "rule": "readers", "code": "OK"})
+	culvert.logged(t, "call", map[string]string{"reason": "UNAUTHENTICATED", "cause": "its issuer is \"" + other.URL})
 	culvert.logged(t, "call", map[string]string{"identity": provider.Service, "reason": "PERMISSION_DENIED", "rule": "no rule allows"})
 	culvert.hides(t, reader, writer, foreign, stranger, late, idToken)
 }
@@ -138,6 +140,8 @@ func TestProviderIsGone(t *testing.T) {
 	c.address = culvert.address
 	if got := c.call(t, "grpc", "shop.v1.Orders/Get", "authorization", "Bearer "+token); got.code != codes.Unavailable {
 		t.Errorf("%v", got)
+	} else {
+		g.explains(t, got.message)
 	}
 	culvert.logged(t, "call", map[string]string{"reason": "AUTH_UNAVAILABLE"})
 	culvert.hides(t, token)

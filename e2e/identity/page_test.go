@@ -13,6 +13,7 @@ import (
 type guide struct {
 	name, text string
 	blocks     []block
+	seen       map[string]bool // messages that clients got
 }
 
 // A block is a fenced one.
@@ -26,7 +27,7 @@ func readGuide(t *testing.T, name string) *guide {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guide{name: name, text: string(text)}
+	g := &guide{name: name, text: string(text), seen: map[string]bool{}}
 	for _, m := range fenced.FindAllStringSubmatch(g.text, -1) {
 		g.blocks = append(g.blocks, block{m[1], m[2]})
 	}
@@ -62,18 +63,41 @@ func with(t *testing.T, config string, pairs ...string) string {
 	return config
 }
 
-// explains fails if the page's tables don't have the message that a client got.
-func (g *guide) explains(t *testing.T, messages ...string) {
-	t.Helper()
-	var rows []string
+var message = regexp.MustCompile("^ `([^`]+)` $")
+
+// refusals are the messages in the page's tables of refusals.
+func (g *guide) refusals() (all []string) {
+	table := false
 	for line := range strings.Lines(g.text) {
-		if cells := strings.Split(line, "|"); len(cells) > 2 {
-			rows = append(rows, cells[1])
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			table = false
+			continue
+		}
+		table = table || strings.TrimSpace(cells[1]) == "message"
+		if m := message.FindStringSubmatch(cells[1]); table && m != nil {
+			all = append(all, m[1])
 		}
 	}
-	for _, m := range messages {
-		if m == "" || !slices.ContainsFunc(rows, func(cell string) bool { return strings.Contains(cell, "`"+m+"`") }) {
-			t.Errorf("%s has no row for the message %q", g.name, m)
+	return all
+}
+
+// explains fails if the page's tables don't have a message that a client got.
+func (g *guide) explains(t *testing.T, got string) {
+	t.Helper()
+	g.seen[got] = true
+	if !slices.Contains(g.refusals(), got) {
+		t.Errorf("%s has no row for the message %q", g.name, got)
+	}
+}
+
+// wasSeen fails if no client of the test got one of the page's messages, but for those that
+// other tests of the page provoke.
+func (g *guide) wasSeen(t *testing.T, others ...string) {
+	t.Helper()
+	for _, m := range g.refusals() {
+		if !g.seen[m] && !slices.Contains(others, m) {
+			t.Errorf("no client got %q, which %s has", m, g.name)
 		}
 	}
 }

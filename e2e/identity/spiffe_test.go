@@ -70,6 +70,7 @@ func TestWorkloads(t *testing.T) {
 			}
 		}
 	}
+	g.wasSeen(t)
 	culvert.logged(t, "call", map[string]string{"identity": web, "rule": "web-reads", "code": "OK"})
 	culvert.logged(t, "call", map[string]string{"rule": "no-deletes-from-test", "reason": "PERMISSION_DENIED"})
 	if got := as(web, trustDomain+"shop/sa/batch").call(t, "grpc", "shop.v1.Orders/Cancel"); got.code == codes.OK {
