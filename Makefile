@@ -188,13 +188,14 @@ conformance: ## Run the scenarios that every transport must pass
 	$(call say,conformance)
 	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -run '$(CONFORMING)' ./bridge
 
-# An OpenID provider and OPA bring much to compile: what they test has other tests with the race
-# detector.
-unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit tests, with the race detector, and those with an OpenID provider and OPA
+# An OpenID provider, OPA and Envoy's rate limit service bring much to compile: what they test
+# has other tests with the race detector.
+unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit tests, with the race detector, and those with an OpenID provider, OPA and Envoy's rate limit service
 	$(call say,unit: the long tests)
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	@cd auth/internal/oidctest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
 	@cd auth/internal/opatest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
+	@cd auth/internal/ratelimittest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
 
 # Not in a network namespace of its own: with loopback alone, Chromium reports that it is offline.
 web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node and Chromium, size, what is published

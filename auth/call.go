@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"sync"
 
 	"google.golang.org/grpc/metadata"
 
@@ -24,29 +25,45 @@ type judgement struct {
 	verdict  rules.Verdict
 	answer   *check.Answer // of the service; nil: it wasn't asked
 
-	few    [4]finding // most have no more ways
-	fewest [4]rules.Said
+	presenter   presenter
+	room        [maxFew]credential
+	roomOf      [maxFew]finding
+	roomForSaid [maxFew]rules.Said
 }
+
+// maxFew is how many ways and credentials a judgement has room for, without an allocation.
+const maxFew = 4
+
+var judgements = sync.Pool{New: func() any { return new(judgement) }}
 
 // Authenticate judges a call: its credentials, the rules, and then the services. The error is
 // a *report.Fault, or the end of ctx.
 func (a *Authenticator) Authenticate(ctx context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
-	j := judgement{Authenticator: a, r: r}
+	j := judgements.Get().(*judgement)
+	defer func() {
+		*j = judgement{} // it held credentials
+		judgements.Put(j)
+	}()
+	j.Authenticator, j.r, j.presenter.Peer = a, r, &r.Peer
+	return j.authenticate(ctx)
+}
+
+func (j *judgement) authenticate(ctx context.Context) (*bridge.Identity, error) {
 	j.clear()
 	if err := j.identify(ctx); err != nil {
 		return nil, err
 	}
 	id := j.verdict.Identity
 	if f := j.decide(id); f != nil {
-		r.Refused = a.bridged(id)
+		j.r.Refused = j.bridged(id)
 		return nil, f
 	}
 	var counted ratelimit.Answer
 	j.settle(id)
-	if a.limiter != nil {
+	if j.limiter != nil {
 		var err error
-		if counted, err = a.limiter.check(ctx, r, id); err != nil {
-			r.Refused = a.bridged(id)
+		if counted, err = j.limiter.check(ctx, j.r, id); err != nil {
+			j.r.Refused = j.bridged(id)
 			return nil, err
 		}
 	}
@@ -54,7 +71,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *bridge.AuthRequest)
 	if j.conn != nil && j.conn.from != nil && !j.own && j.answer == nil {
 		return j.conn.identity, nil // the same pointer, so that a new token of the connection extends it
 	}
-	return a.bridged(id), nil
+	return j.bridged(id), nil
 }
 
 // clear deletes the metadata that only an Authenticator sets. Credentials that a service may
@@ -99,24 +116,21 @@ func (j *judgement) identify(ctx context.Context) error {
 
 // look finds the credentials of the call, and takes over what its connection has proved.
 func (j *judgement) look(ctx context.Context) {
-	j.findings.of = j.few[:]
-	if n := len(j.requirement.Ways()); n <= len(j.few) {
-		j.findings.of, j.said = j.few[:n], j.fewest[:n]
+	if n := len(j.requirement.Ways()); n <= maxFew {
+		j.findings.of, j.said = j.roomOf[:n], j.roomForSaid[:n]
 	} else {
 		j.findings.of, j.said = make([]finding, n), make([]rules.Said, n)
 	}
-	var room [4]credential
-	list := j.places.of(room[:0], &j.r.Own, true)
+	list := j.places.of(j.room[:0], &j.r.Own, true)
 	list = j.places.ofKey(list, j.r.Metadata)
-	p := presenter{&j.r.Peer}
 	if j.r.Conn != nil {
 		j.conn, _ = j.r.Conn.Value.(*connection)
 	}
-	if j.conn == nil && p.Client != nil {
+	if j.conn == nil && j.presenter.Client != nil {
 		list = append(list, credential{place: inCertificate})
 	}
 	if len(list) > 0 {
-		j.find(ctx, &p, list, &j.findings)
+		j.find(ctx, &j.presenter, list, &j.findings)
 		j.own = j.findings.some || j.findings.left
 	}
 	if j.conn != nil {

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/x509"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -182,8 +183,8 @@ func TestRefusalsHaveNoIdentity(t *testing.T) {
 	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Rules: []Rule{{Name: "readers", Scopes: []string{"read"}, Methods: []string{"shop.v1.*/*"}}}})
 	r := aCall{own: "Bearer " + staffToken(claims{"scope": "none"}), md: metadata.MD{"x-culvert-subject": {"root"}}}.request(t, a)
 	id, err := a.Authenticate(t.Context(), r)
-	f := err.(*report.Fault)
-	if id != nil || f.Reason != report.ReasonPermissionDenied || f.Key != report.KeyAuthRules || r.Rule != "no rule allows" {
+	f, _ := errors.AsType[*report.Fault](err)
+	if f == nil || id != nil || f.Reason != report.ReasonPermissionDenied || f.Key != report.KeyAuthRules || r.Rule != "no rule allows" {
 		t.Errorf("got %v, %+v by %q", id, f, r.Rule)
 	}
 	if r.Refused == nil || r.Refused.Name != "alice" || r.Refused.Issuer != staffIssuer {
@@ -205,8 +206,11 @@ func TestStrip(t *testing.T) {
 	whole := metadata.MD{"cookie": {"a=1; session=" + alice, "session=" + alice, "b=2"}, "x-other": {"1"}}
 	left := metadata.MD{"cookie": {"a=1", "b=2"}, "x-other": {"1"}}
 	for _, c := range []aCall{
-		{own: "Bearer " + alice, md: whole}, {conn: "Bearer " + alice, md: whole}, {ownCookie: "session=" + alice, md: whole},
-		{bearer: alice, md: whole}, {key: key["ci"], md: whole},
+		{own: "Bearer " + alice, md: whole},
+		{conn: "Bearer " + alice, md: whole},
+		{ownCookie: "session=" + alice, md: whole},
+		{bearer: alice, md: whole},
+		{key: key["ci"], md: whole},
 	} {
 		for _, strip := range []bool{false, true} {
 			cfg.Strip = strip

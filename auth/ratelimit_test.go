@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -82,8 +83,8 @@ func TestRateLimit(t *testing.T) {
 	r = alice.request(t, a)
 	_, err := a.Authenticate(t.Context(), r)
 	<-c.asked
-	f := err.(*report.Fault)
-	if f.Reason != report.ReasonLimitExceeded || f.Key != report.KeyAuthRateLimit || f.HTTPStatus() != 429 || r.Refused == nil || r.Refused.Name != "alice" {
+	f, _ := errors.AsType[*report.Fault](err)
+	if f == nil || f.Reason != report.ReasonLimitExceeded || f.Key != report.KeyAuthRateLimit || f.HTTPStatus() != 429 || r.Refused == nil || r.Refused.Name != "alice" {
 		t.Errorf("over the limit: %+v, of %+v", f, r.Refused)
 	}
 	for call, want := range map[string]string{"": unauthenticated, "Bearer bad": unauthenticated, "Bearer " + staffToken(claims{"sub": "eve"}): denied} {

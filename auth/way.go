@@ -50,9 +50,8 @@ type finding struct {
 	issuer *issuer    // of the token
 }
 
-func invalid(text string, cause error) *identity.Refusal {
-	return &identity.Refusal{Text: text, Cause: cause}
-}
+// invalid returns the refusal of a bad credential.
+func invalid(text string) *identity.Refusal { return &identity.Refusal{Text: text} }
 
 func refusedFinding(way int, r *identity.Refusal) finding {
 	f := finding{way: way, Said: rules.Said{Finding: rules.Invalid, Refusal: r}}
@@ -106,7 +105,7 @@ func (a *Authenticator) find(ctx context.Context, p *presenter, list []credentia
 	for i := range list {
 		c := &list[i]
 		if c.wrong != "" && a.takes(c) {
-			f.refuse(invalid(c.wrong, nil))
+			f.refuse(invalid(c.wrong))
 			continue
 		}
 		taken := false
@@ -135,7 +134,7 @@ func (a *Authenticator) find(ctx context.Context, p *presenter, list []credentia
 	}
 }
 
-var unknownCredential = invalid("the credential isn't one that this server accepts: send another one", nil)
+var unknownCredential = invalid("the credential isn't one that this server accepts: send another one")
 
 // takes reports whether this server takes credentials from the place. If it knows callers by
 // their certificates alone, what a call has as authorization is the backend's business.

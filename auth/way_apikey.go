@@ -73,7 +73,7 @@ func (f *keyFile) stateNow() APIKeysState {
 }
 
 func readKeys(name string) (*apikey.Keys, error) {
-	file, err := os.Open(name) //nolint:gosec // the operator's
+	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}

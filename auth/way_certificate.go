@@ -27,6 +27,6 @@ func (w certificates) judge(_ context.Context, p *presenter, c *credential, _ *f
 }
 
 var (
-	namelessCertificate = invalid("the client's certificate has no name: get one with a SPIFFE ID, a DNS name or a common name", nil)
-	forgedCertificate   = invalid("the name in the client's certificate looks like a URI, and isn't its SPIFFE ID: get one with that", nil)
+	namelessCertificate = invalid("the client's certificate has no name: get one with a SPIFFE ID, a DNS name or a common name")
+	forgedCertificate   = invalid("the name in the client's certificate looks like a URI, and isn't its SPIFFE ID: get one with that")
 )

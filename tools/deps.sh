@@ -60,6 +60,7 @@ look() {
 		have privoxy || miss privoxy "Privoxy: a client's way through a forward proxy"
 		have tinyproxy || miss tinyproxy-bin "tinyproxy: a client's way through a forward proxy"
 		[ -x /usr/lib/squid/security_file_certgen ] || miss squid-openssl "Squid with OpenSSL: a client's way through a proxy that opens TLS"
+		have redis-server || miss redis-server "Redis: the counts of Envoy's rate limit service"
 		have prometheus && have promtool || miss prometheus "Prometheus and promtool: the metrics, the dashboard's queries and the alerts"
 		/usr/bin/python3 -c 'import grpc' 2>/dev/null || miss python3-grpcio "Python with grpcio: a client of culvert dial"
 		have javac || miss default-jdk-headless "Java: a client of culvert dial"

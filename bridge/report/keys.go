@@ -30,7 +30,7 @@ const (
 
 	// Who calls, and who may.
 	KeyAuthIssuers      = "auth.issuers"
-	KeyAuthAPIKeys      = "auth.api_keys"
+	KeyAuthAPIKeys      = "auth.api_keys" //nolint:gosec // the name of a setting
 	KeyAuthCertificates = "auth.certificates"
 	KeyAuthExternal     = "auth.external"
 	KeyAuthRateLimit    = "auth.rate_limit"

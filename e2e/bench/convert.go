@@ -23,20 +23,20 @@ const vanguardDescriptors = "vanguard by descriptors"
 
 // convertCosts is what culvert promises of a message's conversion from JSON and back.
 var convertCosts = []weight{
-	{"time of a conversion, protojson's by descriptors is 100 %", "%", 130, 105, false, []string{culvertOne}, conversion("of-descriptors")},
-	{"time of a conversion, protojson's by generated code is 100 %", "%", 200, 130, false, []string{culvertOne}, conversion("of-generated")},
+	{"time of a conversion, protojson's by descriptors is 100 %", "%", 130, 105, false, []string{culvertOne}, benchmark("./bridge/internal/message", "^BenchmarkConverter$", "of-descriptors")},
+	{"time of a conversion, protojson's by generated code is 100 %", "%", 200, 130, false, []string{culvertOne}, benchmark("./bridge/internal/message", "^BenchmarkConverter$", "of-generated")},
 }
 
-// conversion runs BenchmarkConverter, which has each side in turns, and returns a figure of
-// it: the median of nine runs.
-func conversion(unit string) measure {
+// benchmark runs a benchmark of a package, which has each side in turns, and returns a figure of
+// it in percent: the median of nine runs.
+func benchmark(pkg, name, unit string) measure {
 	figure := regexp.MustCompile(`([\d.]+) %` + unit)
 	return func(ctx context.Context, a *arena, _ string) (float64, error) {
-		run := exec.CommandContext(ctx, "go", "-C", a.bins.source, "test", "-run", "^$", "-bench", "^BenchmarkConverter$", "-count", "9", "./bridge/internal/message")
+		run := exec.CommandContext(ctx, "go", "-C", a.bins.source, "test", "-run", "^$", "-bench", name, "-count", "9", pkg)
 		run.Stderr = os.Stderr
 		said, err := run.Output()
 		if err != nil {
-			return 0, fmt.Errorf("BenchmarkConverter: %w\n%s", err, said)
+			return 0, fmt.Errorf("%s: %w\n%s", name, err, said)
 		}
 		var figures []float64
 		for _, found := range figure.FindAllSubmatch(said, -1) {
@@ -47,7 +47,7 @@ func conversion(unit string) measure {
 			figures = append(figures, f)
 		}
 		if len(figures) == 0 {
-			return 0, fmt.Errorf("BenchmarkConverter says no %s:\n%s", unit, said)
+			return 0, fmt.Errorf("%s says no %s:\n%s", name, unit, said)
 		}
 		return median(figures), nil
 	}

@@ -116,6 +116,7 @@ func run() error {
 	page.weights(ctx, a, convertCosts, &page.converts)
 	page.weights(ctx, a, messageCosts, &page.bare)
 	page.weights(ctx, a, dialCosts, &page.dialled)
+	page.weights(ctx, a, authCosts, &page.identified)
 	page.scripts(ctx, a)
 	if o.older != "" {
 		page.tallies(ctx, a)

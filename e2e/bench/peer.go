@@ -43,6 +43,8 @@ type arena struct {
 	bins    programs
 	backend *process
 	pair    *pair // of the programs that end TLS
+
+	credentials issued // made by issue
 }
 
 func openArena(ctx context.Context, bins programs) (*arena, error) {
@@ -67,6 +69,9 @@ func openArena(ctx context.Context, bins programs) (*arena, error) {
 }
 
 func (a *arena) close() {
+	if a.credentials.stop != nil {
+		a.credentials.stop()
+	}
 	if a.backend != nil {
 		a.backend.stop()
 	}
@@ -95,6 +100,10 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	routes10000:          func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000) },
 	routes1 + rarely:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1+rarely) },
 	routes10000 + rarely: func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000+rarely) },
+	authTokens:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAuth(ctx, authTokens) },
+	authAPIKeys:          func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAuth(ctx, authAPIKeys) },
+	authCached:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAuth(ctx, authCached) },
+	authAsked:            func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAuth(ctx, authAsked) },
 	culvertMessages:      func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMessages(ctx) },
 	agents:               func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAgents(ctx, agents) },
 	agentsByUnary:        func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAgents(ctx, agentsByUnary) },

@@ -18,19 +18,20 @@ import (
 // A page gathers what is measured, prints it as it comes, and writes it as
 // Markdown.
 type page struct {
-	o        options
-	promised struct{ cpu, rate []string }
-	secured  []string // over TLS
-	swept    []string // other numbers of streams, other sizes
-	weighed  []string
-	operated []string
-	costs    []string // of Connect
-	converts []string // costs of JSON
-	bare     []string // costs of bare messages
-	dialled  []string // costs of culvert dial
-	scripted []string // clients in JavaScript
-	tallied  []string
-	failed   []error // rows that couldn't be measured
+	o          options
+	promised   struct{ cpu, rate []string }
+	secured    []string // over TLS
+	swept      []string // other numbers of streams, other sizes
+	weighed    []string
+	operated   []string
+	costs      []string // of Connect
+	converts   []string // costs of JSON
+	bare       []string // costs of bare messages
+	dialled    []string // costs of culvert dial
+	identified []string // costs of a caller's identity
+	scripted   []string // clients in JavaScript
+	tallied    []string
+	failed     []error // rows that couldn't be measured
 }
 
 // cell tells a result.
@@ -303,6 +304,7 @@ func (p *page) sections() []section {
 		{"JSON beside protojson", weighed, p.converts},
 		{"Bare messages beside grpc-websockets", weighed, p.bare},
 		{"culvert dial beside culvert serve", weighed, p.dialled},
+		{"Who calls", weighed, p.identified},
 		{"In a page", "| load | against | ratio | bound | " + strings.Join(scriptClients, " | ") + " |\n|---|---|--:|--:" + strings.Repeat("|--:", len(scriptClients)) + "|", p.scripted},
 		{"Instructions and allocations a message", fmt.Sprintf(tallied, p.o.older), p.tallied},
 		{"Streams and sizes", swept, p.swept},

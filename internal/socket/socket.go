@@ -106,16 +106,16 @@ func CloseWrite(c net.Conn) error {
 }
 
 // WriteAll writes the pieces with one call, if c is a socket. It consumes them.
-func WriteAll(c net.Conn, pieces net.Buffers) (n int, err error) {
+func WriteAll(c net.Conn, pieces *net.Buffers) (n int, err error) {
 	done, err := pieces.WriteTo(c)
 	n = int(done)
-	for err != nil && len(pieces) > 0 {
-		m, late := WriteLate(c, pieces[0], 0, err)
+	for err != nil && len(*pieces) > 0 {
+		m, late := WriteLate(c, (*pieces)[0], 0, err)
 		n += m
 		if late != nil {
 			return n, late
 		}
-		pieces = pieces[1:]
+		*pieces = (*pieces)[1:]
 	}
 	return n, nil
 }

@@ -44,7 +44,7 @@ func TestLateWrites(t *testing.T) {
 			return WriteLate(c, p, n, err)
 		},
 		"pieces": func(c net.Conn, p []byte) (int, error) {
-			return WriteAll(c, net.Buffers{p[:1], nil, p[1:2], p[2:]})
+			return WriteAll(c, &net.Buffers{p[:1], nil, p[1:2], p[2:]})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,8 +34,9 @@ type line struct {
 	lent   *[]byte // the pool's; nil: none
 	unread []byte  // of own or lent
 
-	mu     sync.Mutex // held for a whole frame, so that no other frame gets inside
-	held   *[]byte    // whole frames that leave with the next; nil: none
+	mu     sync.Mutex  // held for a whole frame, so that no other frame gets inside
+	held   *[]byte     // whole frames that leave with the next; nil: none
+	large  *largeWrite // of writeLarge; nil: it hasn't run yet
 	header [maxFrameHeader]byte
 	masks  *masks      // of a client; nil: a server's frames have none
 	lost   atomic.Bool // a write failed
@@ -303,9 +304,19 @@ func (l *line) flush() error {
 	return err
 }
 
+// A largeWrite is what writeLarge writes. A line keeps it, so that no message needs an allocation.
+type largeWrite struct {
+	usual [3][]byte   // the held frames, a header and a message
+	next  net.Buffers // those that leave with one call
+}
+
 // writeLarge writes the held frames, a frame's header and the pieces without joining them.
 func (l *line) writeLarge(wrote func(), head []byte, message [][]byte) error {
-	pieces := make([][]byte, 0, 2+len(message))
+	if l.large == nil {
+		l.large = new(largeWrite)
+	}
+	defer func() { *l.large = largeWrite{} }() // the bytes belong to others
+	pieces := l.large.usual[:0]
 	if l.held != nil {
 		pieces = append(pieces, *l.held)
 		defer func() {
@@ -324,7 +335,8 @@ func (l *line) writeLarge(wrote func(), head []byte, message [][]byte) error {
 			size += len(pieces[n])
 			n++
 		}
-		if _, err := socket.WriteAll(to, pieces[:n]); err != nil {
+		l.large.next = pieces[:n]
+		if _, err := socket.WriteAll(to, &l.large.next); err != nil {
 			l.lost.Store(true)
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/internal/buffer"
 	"github.com/culvert-grpc/culvert/internal/parts"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
@@ -63,6 +64,26 @@ func TestMessagesThatFollowGoOutTogether(t *testing.T) {
 	wantWrites(t, w, []byte("\x82\x02\x00x\x82\x02\x01x\x82\x02\x02x"), []byte("\x82\x02\x03x"))
 	if c.held != nil {
 		t.Error("a buffer is held although nothing is left to write")
+	}
+}
+
+// TestLargeMessageTakesNoAllocation, and the line keeps no reference to its bytes.
+func TestLargeMessageTakesNoAllocation(t *testing.T) {
+	server, client := parts.TCPPair(t)
+	c := newLine(server, buffer.NewPool(256, 64<<10), nil)
+	pieces, got := [][]byte{make([]byte, maxHeld)}, make([]byte, len("\x82\x7e\x80\x00")+maxHeld)
+	if n := testing.AllocsPerRun(100, func() {
+		if err := c.message(Binary, nil, false, pieces); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(client, got); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("a large message takes %v allocations", n)
+	}
+	if c.large.usual[1] != nil || c.large.next != nil {
+		t.Error("the line refers to the last message")
 	}
 }
 

@@ -14,17 +14,18 @@ func Value(name string) string { return escape(name, false) }
 // Values returns names, such as scopes, as one value with blanks between them. A blank in a
 // name is escaped, too, so that it doesn't become two names.
 func Values(names []string) string {
-	if len(names) == 1 {
-		return escape(names[0], true)
-	}
-	var b strings.Builder
 	for i, name := range names {
-		if i > 0 {
-			b.WriteByte(' ')
+		if !needsEscape(name, true) {
+			continue
 		}
-		b.WriteString(escape(name, true))
+		escaped := make([]string, len(names))
+		copy(escaped, names[:i])
+		for k := i; k < len(names); k++ {
+			escaped[k] = escape(names[k], true)
+		}
+		return strings.Join(escaped, " ")
 	}
-	return b.String()
+	return strings.Join(names, " ")
 }
 
 func escape(name string, blanks bool) string {

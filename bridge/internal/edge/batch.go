@@ -40,7 +40,7 @@ func (b *batch) write(c net.Conn, p []byte) (int, error) {
 		return len(p), nil
 	}
 	both := net.Buffers{*b.held, p}
-	n, err := socket.WriteAll(c, both)
+	n, err := socket.WriteAll(c, &both)
 	n -= len(*b.held)
 	*b.held = (*b.held)[:0]
 	return max(n, 0), err

@@ -102,6 +102,7 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 	c.recv = newInflow(c.settings.Window)
 	c.block.init(c.settings.headerList)
 	c.out.init()
+	c.out.write = c.write
 	f := c.frames()
 	f.b = appendSettings(f.b,
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.settings.Streams)},

@@ -19,15 +19,24 @@ const maxOutput = 64 << 10
 
 type box struct{ b []byte }
 
-// maxKeptBox is the largest capacity of a box that is used again.
-const maxKeptBox = 128 << 10
+const (
+	maxKeptBox = 128 << 10 // the largest capacity of a box that is used again
+	smallBox   = 4 << 10   // the largest capacity of a small one
+)
 
-var boxes = sync.Pool{New: func() any { return new(box) }}
+// boxes has the small boxes, and largeBoxes the others. In one pool every box would become
+// large in time, since frames without data take turns with data.
+var boxes, largeBoxes = sync.Pool{New: newBox}, sync.Pool{New: newBox}
+
+func newBox() any { return new(box) }
 
 func (b *box) free() {
-	if cap(b.b) <= maxKeptBox {
-		b.b = b.b[:0]
+	b.b = b.b[:0]
+	switch size := cap(b.b); {
+	case size <= smallBox:
 		boxes.Put(b)
+	case size <= maxKeptBox:
+		largeBoxes.Put(b)
 	}
 }
 
@@ -35,7 +44,9 @@ func (b *box) free() {
 type output struct {
 	box         *box    // nil: nothing
 	first, last *stream // the streams that wait for room or for the writer
+	write       func()  // conn.write: made once, since each method value is an allocation
 	writing     bool    // a goroutine is writing
+	rest        *box    // what the writer begins with; nil: nothing else than the frames
 	acks        int     // answers in the box that the client required
 	later       alarm   // flushes the waiting frames
 
@@ -67,6 +78,19 @@ func (c *conn) frames() *box {
 	if c.out.box == nil {
 		c.out.box = boxes.Get().(*box)
 	}
+	return c.out.box
+}
+
+// framesFor is frames for a frame with n bytes of data: a small box doesn't grow for them.
+// The caller holds mu.
+func (c *conn) framesFor(n int) *box {
+	small := c.frames()
+	if cap(small.b) > smallBox || len(small.b)+frameHeaderBytes+n <= smallBox {
+		return small
+	}
+	c.out.box = largeBoxes.Get().(*box)
+	c.out.box.b = append(c.out.box.b, small.b...)
+	small.free()
 	return c.out.box
 }
 
@@ -166,27 +190,25 @@ func (c *conn) startWriter(b *box) {
 	if c.out.writing || c.closed || c.goodbye.stage == stageShut {
 		return
 	}
-	c.out.writing = true
+	c.out.writing, c.out.rest = true, b
 	c.goroutines.Add(1)
-	go c.write(b)
+	go c.out.write()
 }
 
 // write is the writer. It ends when nothing is left to write.
-func (c *conn) write(b *box) {
+func (c *conn) write() {
 	defer c.goroutines.Done()
 	defer c.catch()
 	for {
+		b := c.nextBox()
 		if b == nil {
-			if b = c.nextBox(); b == nil {
-				return
-			}
+			return
 		}
 		if _, err := c.nc.Write(b.b); err != nil {
 			_ = c.nc.Close() // the reader notices the close and ends the rest; writing stays set
 			return
 		}
 		b.free()
-		b = nil
 	}
 }
 
@@ -194,6 +216,10 @@ func (c *conn) write(b *box) {
 func (c *conn) nextBox() *box {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if b := c.out.rest; b != nil {
+		c.out.rest = nil
+		return b
+	}
 	if len(c.streams) > 1 && c.room() {
 		c.mu.Unlock()
 		runtime.Gosched() // frames that others are about to add leave with it
@@ -235,7 +261,7 @@ func (c *conn) appendData(st *stream, n int, end bool) {
 	if end {
 		h.flags = http2.FlagDataEndStream
 	}
-	f := c.frames()
+	f := c.framesFor(n)
 	f.b = h.appendTo(f.b)
 	p := &st.pending
 	k := min(n, len(p.head))

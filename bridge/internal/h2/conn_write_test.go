@@ -7,6 +7,27 @@ import (
 	"time"
 )
 
+// TestSmallBoxesStaySmall: a frame of data takes the frames before it along to a large box.
+func TestSmallBoxesStaySmall(t *testing.T) {
+	var c conn
+	small := c.frames()
+	small.b = append(make([]byte, 0, smallBox), "before"...)
+	if f := c.framesFor(smallBox - len("before") - frameHeaderBytes); f != small {
+		t.Error("data that fits into the box has left it")
+	}
+	large := c.framesFor(smallBox)
+	if large == small || c.out.box != large || string(large.b) != "before" {
+		t.Errorf("the large box has %q, want a box of its own with the frames before", large.b)
+	}
+	if cap(small.b) > smallBox || len(small.b) > 0 {
+		t.Errorf("the small box has %d of %d bytes, want an empty one", len(small.b), cap(small.b))
+	}
+	large.b = append(large.b, make([]byte, smallBox)...)
+	if f := c.framesFor(maxOutput); f != large {
+		t.Error("data has left a large box")
+	}
+}
+
 // TestPingThatComesWithDataIsAnsweredWithIt: what the handler makes of the
 // data takes the answer along; else it leaves after a moment, by itself.
 func TestPingThatComesWithDataIsAnsweredWithIt(t *testing.T) {

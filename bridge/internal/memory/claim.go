@@ -13,9 +13,9 @@ import (
 // until the reader calls Done.
 type Claim struct {
 	entry   *Entry
-	bytes   [classes]int
-	buffers atomic.Int64  // buffers in use, and one for the reader
-	first   [1]mem.Buffer // the message, if it is one buffer: saves an allocation
+	bytes   [Fixed]uint32
+	buffers atomic.Int32  // buffers in use, and one for the reader
+	first   [2]mem.Buffer // the message, if it is few buffers: saves an allocation
 }
 
 // NewClaim returns a claim without room.
@@ -30,7 +30,7 @@ func (c *Claim) Reserve(ctx context.Context, of Class, n int) error {
 	if err := c.entry.reserve(ctx, of, n); err != nil {
 		return err
 	}
-	c.bytes[of] += n
+	c.bytes[of] += uint32(n)
 	return nil
 }
 
@@ -67,8 +67,8 @@ func (c *Claim) Put(buf *[]byte) {
 // Trim gives back the reserved bytes of a class beyond n. Only the reader calls it,
 // before Done.
 func (c *Claim) Trim(of Class, n int) {
-	if more := c.bytes[of] - n; more > 0 {
-		c.bytes[of] -= more
+	if more := int(c.bytes[of]) - n; more > 0 {
+		c.bytes[of] -= uint32(more)
 		c.entry.Sub(of, more)
 	}
 }
@@ -80,12 +80,12 @@ func (c *Claim) Done() {
 	}
 	for of, n := range c.bytes {
 		if n > 0 {
-			c.entry.Sub(Class(of), n)
+			c.entry.Sub(Class(of), int(n))
 		}
 	}
 }
 
-// Slice returns an empty message with room for one buffer, without an allocation.
+// Slice returns an empty message with room for two buffers, without an allocation.
 func (c *Claim) Slice() mem.BufferSlice { return c.first[:0] }
 
 // Adopt lets a message that counts with another entry count with this one, until the
@@ -98,7 +98,7 @@ func (e *Entry) Adopt(m mem.BufferSlice) mem.BufferSlice {
 		return m
 	}
 	c := NewClaim(e)
-	c.bytes[RequestClass(n)] = n
+	c.bytes[RequestClass(n)] = uint32(n)
 	e.Add(RequestClass(n), n)
 	out := make(mem.BufferSlice, 0, len(m))
 	for _, b := range m {

@@ -238,5 +238,5 @@ func (q *waitingTurns) Pop() any {
 // are freed next.
 func (c *Claim) Take(of Class, n int) {
 	c.entry.Add(of, n)
-	c.bytes[of] += n
+	c.bytes[of] += uint32(n)
 }

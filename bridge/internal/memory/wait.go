@@ -91,6 +91,11 @@ func (a *Account) take(o *Address, n int64) bool {
 	return true
 }
 
+// Spares reports whether n more bytes of small messages have room, and nobody waits for it.
+func (a *Account) Spares(n int64) bool {
+	return a.queue[Small].Load() == 0 && !a.blocked.Load() && a.fits(Small, n)
+}
+
 // await reserves n bytes, and waits at most patience for them. If it has to wait, it sets since
 // to when that begins.
 func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, patience time.Duration, since *time.Time) error {

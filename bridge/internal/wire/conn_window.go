@@ -31,7 +31,7 @@ func (c *Conn) askCredit(f h2Frame) bool {
 	c.covered -= paid
 	c.unasked -= int64(f.increment)
 	rest := int64(f.increment) - paid
-	if rest == 0 {
+	if rest == 0 || c.account.Spares(rest) {
 		return true
 	}
 	cr := new(credit)
