@@ -119,7 +119,7 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 
 GET /calls?order=age&limit=100    the calls that are open now; order: %s
 POST /calls/ID/stop               end a call with ABORTED (STOPPED)
-GET /connections, /backends, /routes, /memory, /limits, /failures, /certificates, /status
+GET /connections, /backends, /routes, /memory, /limits, /failures, /certificates, /auth, /status
 GET /config                       the configuration in effect, and why culvert rejected a newer file
 GET /log-level                    the lowest level in the log
 PUT /log-level                    set it to debug, info, warn or error, until a reload or the next start sets another

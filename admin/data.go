@@ -14,6 +14,7 @@ type Data struct {
 	Limits       func() Limits
 	Failures     func(FailureQuery) Failures
 	Certificates func() Certificates
+	Auth         func() Auth
 }
 
 // A CallQuery selects open calls. Empty fields select all.
@@ -307,6 +308,69 @@ type Certificate struct {
 	ExpiresInSeconds float64   `json:"expires_in_seconds"` // below 0: it has expired
 	Ending           bool      `json:"ending"`             // it should have been replaced already
 	OnDemand         bool      `json:"on_demand"`          // a client's handshake asked for it
+}
+
+// Auth is what culvert judges calls by. It has no credentials.
+type Auth struct {
+	At         time.Time     `json:"at"`
+	Enabled    bool          `json:"enabled"`      // auth has something that judges calls
+	Enforced   bool          `json:"enforced"`     // calls that it refuses end; false: they are only logged and counted
+	Ways       []Text        `json:"ways"`         // ways to authenticate
+	Rules      int           `json:"rules"`        // in auth.rules
+	Issuers    []AuthIssuer  `json:"issuers"`      // of tokens
+	Tokens     AuthTokens    `json:"tokens"`       // verdicts that are kept
+	APIKeyFile []AuthFile    `json:"api_key_file"` // at most one
+	Services   []AuthService `json:"services"`     // that culvert asks about calls
+}
+
+// An AuthIssuer is an issuer of tokens, with its keys.
+type AuthIssuer struct {
+	Name     Text             `json:"name"`
+	Issuer   Text             `json:"issuer"`           // the claim iss
+	Keys     int              `json:"keys"`             // in use, also the last good ones of an earlier fetch
+	Fetched  time.Time        `json:"fetched,omitzero"` // when these were fetched; absent: there are none yet
+	Next     time.Time        `json:"next,omitzero"`    // when they are fetched again; absent for a file
+	Failures int              `json:"failures"`         // fetches that have failed since
+	Problem  Text             `json:"problem"`          // of the last fetch; empty: it didn't fail
+	Skipped  []AuthSkippedKey `json:"skipped"`          // keys that culvert can't use
+}
+
+// An AuthSkippedKey is a key of an issuer that culvert can't use.
+type AuthSkippedKey struct {
+	ID  Text `json:"id"` // kid
+	Why Text `json:"why"`
+}
+
+// AuthTokens are the verdicts about tokens that are kept.
+type AuthTokens struct {
+	Good       int    `json:"good"`
+	Refused    int    `json:"refused"`
+	Bytes      int    `json:"bytes"`
+	Unverified uint64 `json:"unverified"` // tokens refused without a look, since their address had sent too many bad ones
+}
+
+// An AuthFile is the file of API keys.
+type AuthFile struct {
+	File    Text      `json:"file"`
+	Keys    int       `json:"keys"`          // in force
+	Read    time.Time `json:"read,omitzero"` // when these were read
+	Problem Text      `json:"problem"`       // with the newest version; empty: there is none
+}
+
+// An AuthService is a service that culvert asks about calls. Each call is in one of the counts
+// up to unasked.
+type AuthService struct {
+	Name        string  `json:"name"`         // external or rate_limit
+	Allowed     uint64  `json:"allowed"`      // calls that the service let pass
+	Denied      uint64  `json:"denied"`       // calls that it refused
+	Failed      uint64  `json:"failed"`       // calls without a usable answer, refused
+	Open        uint64  `json:"open"`         // calls without a usable answer, that passed
+	Cancelled   uint64  `json:"cancelled"`    // calls that ended before their answer
+	Unasked     uint64  `json:"unasked"`      // calls about which there was nothing to ask
+	Cached      uint64  `json:"cached"`       // of them all, calls with an answer from the cache
+	Shared      uint64  `json:"shared"`       // of them all, calls that waited for another call's question
+	Asking      int     `json:"asking"`       // questions at the service now
+	MeanSeconds float64 `json:"mean_seconds"` // of a question
 }
 
 // A Status is the state of the program.

@@ -22,6 +22,7 @@ func (c *Control) serveData(mux *http.ServeMux) {
 		"GET /routes":       func() any { return c.Data.Routes() },
 		"GET /limits":       func() any { return c.Data.Limits() },
 		"GET /certificates": func() any { return c.Data.Certificates() },
+		"GET /auth":         func() any { return c.Data.Auth() },
 		"GET /status":       func() any { return c.status() },
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

@@ -1,5 +1,32 @@
-// Package auth says who calls, and who may: it is a bridge.Authenticator of tokens, API keys,
+// Package auth says who calls, and who may: it is a bridge.ConnAuthenticator of tokens, API keys,
 // certificates and services that judge.
+//
+// A call passes these, in this order (call.go):
+//
+//  1. place.go finds credentials: of the call itself, else of its connection. conn.go judges what
+//     came with the request for a WebSocket or a tunnel, once for 10 s.
+//  2. Each way judges those of its kind: way_apikey.go, way_jwt.go, way_certificate.go. A
+//     credential that no way takes is invalid, unless a service judges what is left. Nothing
+//     invalid gives way to another credential.
+//  3. Package rules makes one verdict of what the ways say. If that depends on a service,
+//     way_external.go asks it.
+//  4. Package rules decides by the identity.
+//  5. The metadata of the call becomes what the backend may believe.
+//  6. ratelimit.go has a service count the call.
+//
+// fault.go makes faults of refusals. failures.go bounds the signatures that an address can have
+// verified in vain.
+//
+// auth.go makes an Authenticator of a Config, and mistake.go tells what is wrong with one.
+// issuer.go and keys.go are about issuers and their keys. shared.go has what an Authenticator
+// takes over from the one before, so that a reload loses no good keys. state.go and explain.go
+// are for operators.
+//
+// # Goroutines
+//
+// Authenticate and AuthenticateConn run in their callers' goroutines. The leaves below internal
+// have their own: sources of keys, and connections to services. Close waits for those that no
+// other Authenticator uses.
 package auth
 
 import (

@@ -119,7 +119,7 @@ With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to 
 		others := ""
 		switch r.Reason {
 		case report.ReasonUnauthenticated, report.ReasonPermissionDenied, report.ReasonTokenExpired, report.ReasonAuthUnavailable:
-			others = " Only with an [Authenticator](../guides/embedding.md#authenticate-clients), in a program that embeds culvert."
+			others = " Only with [`auth`](auth.md), or with an [Authenticator](../guides/embedding.md#authenticate-clients) in a program that embeds culvert."
 		case report.ReasonBadRequest: // gRPC's rule of compressed messages
 			others = " A compressed message without `grpc-encoding` gets `INTERNAL`."
 		case report.ReasonUpstreamReset: // gRPC's rules

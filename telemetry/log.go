@@ -77,6 +77,7 @@ func (o *Log) ended(c *report.CallInfo, fields []slog.Attr) {
 	l.add(slog.String("code", code.Code(c.Code).String()))
 	l.add(slog.String("origin", c.Origin))
 	l.addSet(slog.String("reason", string(c.Reason)))
+	l.addSet(slog.String("rule", bounded(c.Rule)))
 	l.add(slog.Int64("messages_in", c.MessagesIn))
 	l.add(slog.Int64("messages_out", c.MessagesOut))
 	l.add(slog.Int64("bytes_in", c.BytesIn))
@@ -123,7 +124,6 @@ func (l *line) addCall(c *report.CallInfo) {
 	l.add(slog.String("peer", c.Peer))
 	l.addSet(slog.String("client", c.Client))
 	l.addSet(slog.String("identity", bounded(c.Identity)))
-	l.addSet(slog.String("rule", c.Rule))
 	l.addSet(slog.String("listener", c.Listener))
 	l.addSet(slog.String("route", c.Route))
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/culvert-grpc/culvert/auth"
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
@@ -37,6 +38,7 @@ type explanation struct {
 	settings            *settings
 	headers             []string
 	listener, transport string
+	as                  as
 }
 
 func newRoutesExplainCommand() *cobra.Command {
@@ -49,10 +51,15 @@ the backend receives, and the rules. Then it lists the other routes, with the ke
 that decided against each. With an origin header, it says whether the page may
 call. It opens no connection.
 
-The exit code is 1 if no route matches, or if the listener refuses the call.`,
+With --as, it also says what auth.rules say of the call by an identity, and which of
+their conditions match. --as '' is a caller without a credential.
+
+The exit code is 1 if no route matches, if the listener refuses the call, or if the
+identity in --as may not call.`,
 		Example: `  culvert routes explain https://shop.example.com/shop.v1.Cart/Add --config proxy.yaml
   culvert routes explain http://localhost:8080/shop.v1.Cart/Add -H 'x-canary: yes' -H 'origin: https://app.example.com'
-  culvert routes explain wss://shop.example.com/shop.v1.Cart/Watch --listener public`,
+  culvert routes explain wss://shop.example.com/shop.v1.Cart/Watch --listener public
+  culvert routes explain https://shop.example.com/shop.v1.Cart/Add --as alice,issuer=staff,scope=cart.write`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("explain takes one URL, but got %d arguments", len(args))
@@ -65,6 +72,8 @@ The exit code is 1 if no route matches, or if the listener refuses the call.`,
 	flags.StringArrayVarP(&x.headers, "header", "H", nil, "`header` of the request, such as 'x-canary: yes'; may be repeated")
 	flags.StringVar(&x.listener, "listener", "", "`name` of the listener (default the one with the URL's port, or the first)")
 	flags.StringVar(&x.transport, "transport", "", "client `protocol`: "+strings.Join(bridge.Transports(), ", ")+" (default message for the path of a route with message, else grpc, or grpc-websockets for ws: and wss:)")
+	flags.StringVar(&x.as.text, "as", "", "`identity` of the caller: its subject, then issuer=NAME, kind=jwt, api-key, mtls or external, and scope=SCOPE for each scope, separated by commas")
+	mustComplete(cmd.RegisterFlagCompletionFunc("as", cobra.NoFileCompletions))
 	mustComplete(cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions(bridge.Transports(), cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) }
 	return cmd
@@ -79,6 +88,10 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return &misuse{err}
 	}
+	x.as.set = cmd.Flags().Changed("as")
+	if err := x.as.parse(loaded); err != nil {
+		return &misuse{err}
+	}
 	cfg := wiring.Bridge(loaded)
 	if messages := request; x.transport == "" {
 		messages.Transport = "message"
@@ -90,8 +103,16 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return wiring.Placed(err, loaded, loaded)
 	}
+	var said *auth.Explanation // nil: nobody is authenticated
+	if answer.Method != "" && !answer.Own && loaded.Auth.Enabled() {
+		found, err := explainAuth(loaded, request, answer, x.as.caller)
+		if err != nil {
+			return err
+		}
+		said = &found
+	}
 	var b strings.Builder
-	explain(&b, loaded, &cfg, request, answer)
+	explain(&b, loaded, &cfg, request, answer, said, &x.as)
 	if _, err := fmt.Fprint(cmd.OutOrStdout(), b.String()); err != nil {
 		return err
 	}
@@ -104,6 +125,10 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 		return errors.New("the listener refuses the call: it ends UNIMPLEMENTED (NO_ROUTE)")
 	case answer.Method == "":
 		return errors.New("no route matches: the call ends UNIMPLEMENTED (NO_ROUTE)")
+	case said != nil && x.as.set && !said.Allowed && loaded.Auth.Enforce && x.as.caller == nil && len(loaded.Auth.Ways()) > 0:
+		return errors.New("the call needs a credential: it ends UNAUTHENTICATED (UNAUTHENTICATED)")
+	case said != nil && x.as.set && !said.Allowed && loaded.Auth.Enforce:
+		return errors.New("the caller may not call: the call ends PERMISSION_DENIED (PERMISSION_DENIED)")
 	}
 	return nil
 }
@@ -164,7 +189,7 @@ func listenerAt(c *config.Loaded, port string) int {
 }
 
 // explain writes the answer for people.
-func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.RouteRequest, a *bridge.RouteAnswer) {
+func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.RouteRequest, a *bridge.RouteAnswer, said *auth.Explanation, as *as) {
 	w := tabwriter.NewWriter(b, 0, 0, 1, ' ', 0)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%s:\t%s\n", name, fmt.Sprintf(format, args...))
@@ -193,8 +218,14 @@ func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.
 	if a.Method != "" {
 		explainRules(line, c, cfg, r, a)
 	}
+	if said != nil {
+		explainCaller(line, c, said, as)
+	}
 	_ = w.Flush() // a strings.Builder doesn't fail
 	explainCandidates(b, c, a)
+	if said != nil && as.set {
+		explainAuthRules(b, c, said)
+	}
 }
 
 // explainRoute writes what the route itself does.

@@ -16,7 +16,7 @@ func (p *program) data() admin.Data {
 	return admin.Data{
 		Calls: p.openCalls, StopCall: p.stopCall, Connections: p.connections, Backends: p.backendStates, Memory: p.heldMemory,
 		Routes: p.observers.recent.Routes, Limits: p.observers.recent.Limits, Failures: p.observers.recent.Failures,
-		Certificates: p.certificates,
+		Certificates: p.certificates, Auth: p.authState,
 	}
 }
 

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/culvert-grpc/culvert/auth"
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// An as is what --as says: who calls.
+type as struct {
+	text   string
+	set    bool
+	caller *auth.Caller // nil: somebody without a credential
+}
+
+// kinds are the kinds of credentials, and those of ways that aren't issuers.
+var kinds = map[string]string{auth.WayAPIKeys: "api-key", auth.WayCertificates: "mtls", auth.WayExternal: "external"}
+
+// parse reads "alice,issuer=staff,scope=orders.read". A subject may have commas.
+func (a *as) parse(c *config.Loaded) error {
+	if !a.set {
+		return nil
+	}
+	if !c.Auth.Enabled() {
+		return errors.New("--as: the configuration authenticates nobody: set auth")
+	}
+	if a.text == "" {
+		return nil
+	}
+	subject, caller := a.text, &auth.Caller{}
+	for {
+		at := strings.LastIndexByte(subject, ',')
+		option, value, _ := strings.Cut(subject[at+1:], "=")
+		if at < 0 || !slices.Contains([]string{"issuer", "kind", "scope"}, option) {
+			break
+		}
+		subject = subject[:at]
+		switch option {
+		case "issuer":
+			caller.Issuer = value
+		case "kind":
+			caller.Kind = value
+		case "scope":
+			caller.Scopes = slices.Insert(caller.Scopes, 0, value)
+		}
+	}
+	caller.Subject = subject
+	a.caller = caller
+	return a.complete(&c.Auth)
+}
+
+// complete finds the issuer and the kind of a caller: the only ones that the configuration has,
+// unless --as names others.
+func (a *as) complete(c *config.Auth) error {
+	var issuers, all []string
+	for _, i := range c.Issuers {
+		issuers = append(issuers, i.Name)
+		if i.Issuer == a.caller.Issuer {
+			a.caller.Issuer = i.Name
+		}
+	}
+	for _, way := range c.Ways() {
+		kind := cmp.Or(kinds[way], "jwt")
+		if !slices.Contains(all, kind) {
+			all = append(all, kind)
+		}
+	}
+	if a.caller.Kind == "" {
+		switch {
+		case a.caller.Issuer != "":
+			a.caller.Kind = "jwt"
+		case len(all) == 1:
+			a.caller.Kind = all[0]
+		case len(all) > 1:
+			return fmt.Errorf("--as: say by which credential %s calls: add kind=, which is one of %s, or issuer=", a.caller.Subject, strings.Join(all, ", "))
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return errors.New("--as: the configuration has no way to authenticate, so each caller is nobody: write --as ''")
+	case !slices.Contains(all, a.caller.Kind):
+		return fmt.Errorf("--as: no caller has the kind %q: write one of %s", a.caller.Kind, strings.Join(all, ", "))
+	case a.caller.Kind == "jwt" && a.caller.Issuer == "" && len(issuers) == 1:
+		a.caller.Issuer = issuers[0]
+	case a.caller.Kind == "jwt" && !slices.Contains(issuers, a.caller.Issuer):
+		return fmt.Errorf("--as: there is no issuer %q: write issuer= with one of %s", a.caller.Issuer, strings.Join(issuers, ", "))
+	}
+	return nil
+}
+
+func (a *as) String() string {
+	if a.caller == nil {
+		return "somebody without a credential"
+	}
+	text := a.caller.Subject + ", " + a.caller.Kind
+	if a.caller.Issuer != "" {
+		text += " of " + a.caller.Issuer
+	}
+	if len(a.caller.Scopes) > 0 {
+		text += ", scopes " + strings.Join(a.caller.Scopes, " ")
+	}
+	return text
+}
+
+// explainAuth returns what the rules of the configuration say of the call by the caller. The
+// error is about the configuration.
+func explainAuth(c *config.Loaded, r bridge.RouteRequest, a *bridge.RouteAnswer, by *auth.Caller) (auth.Explanation, error) {
+	settings := wiring.Auth(c)
+	settings.Offline = true
+	for i := range settings.Issuers { // the rules need no keys, whose files may be elsewhere
+		settings.Issuers[i].KeysFile = ""
+		settings.Issuers[i].KeysURL = "https://localhost"
+	}
+	if settings.APIKeys != nil {
+		settings.APIKeys.File = os.DevNull
+	}
+	judge, err := auth.New(*settings, nil)
+	if err != nil {
+		return auth.Explanation{}, wiring.AuthPlaced(err, c)
+	}
+	asked := &bridge.AuthRequest{Method: a.Method, Origin: r.Header.Get("Origin")}
+	if a.Route >= 0 {
+		asked.Route = c.Routes[a.Route].Name
+	}
+	return judge.Explain(asked, by), judge.Close()
+}
+
+// explainCaller writes what a call needs, or what becomes of it if somebody makes it.
+func explainCaller(line func(name, format string, args ...any), c *config.Loaded, said *auth.Explanation, as *as) {
+	if !as.set {
+		switch ways := strings.Join(c.Auth.Ways(), ", "); {
+		case said.Public:
+			line("caller", "needs no credential (auth.public_methods)")
+		case ways != "":
+			line("caller", "needs a credential (%s): to see what the rules say of an identity, use --as", ways)
+		}
+		return
+	}
+	line("caller", "%s", as)
+	at := slices.IndexFunc(c.Auth.Rules, func(r config.AuthRule) bool { return r.Name == said.Rule })
+	why := said.Rule
+	if at >= 0 {
+		why = fmt.Sprintf("%s (%s)", said.Rule, c.Place(config.Entry("auth.rules", at)))
+	}
+	switch {
+	case said.Allowed:
+		line("rule", "%s: the caller may call", why)
+	case !c.Auth.Enforce:
+		line("rule", "%s: the caller may call, because auth.enforce is false", why)
+	default:
+		line("rule", "%s: the caller may not call", why)
+	}
+}
+
+// explainAuthRules writes what each rule says of the call.
+func explainAuthRules(b *strings.Builder, c *config.Loaded, said *auth.Explanation) {
+	if len(said.Rules) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	w := tabwriter.NewWriter(b, 0, 0, 1, ' ', 0)
+	for i, r := range said.Rules {
+		effect, result := "allow", "doesn't match"
+		if r.Deny {
+			effect = "deny"
+		}
+		switch {
+		case r.Decides:
+			result = "matches and decides"
+		case r.Matches:
+			result = "matches"
+		}
+		var conditions []string
+		for _, condition := range r.Conditions {
+			if r.Matches || !condition.Matches {
+				conditions = append(conditions, condition.Text)
+			}
+		}
+		if len(conditions) > 0 {
+			result += ": " + strings.Join(conditions, "; ")
+		}
+		fmt.Fprintf(w, "%s\t(%s)\t%s\t%s\n", r.Name, c.Place(config.Entry("auth.rules", i)), effect, result)
+	}
+	_ = w.Flush() // a strings.Builder doesn't fail
+}
