@@ -115,6 +115,19 @@ func (p *program) read(r io.Reader) {
 // logged waits for a line with the message and these attributes.
 func (p *program) logged(t *testing.T, msg string, attributes map[string]string) map[string]any {
 	t.Helper()
+	return p.loggedSince(t, 0, msg, attributes)
+}
+
+// now is the place in the log of the next line.
+func (p *program) now() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.lines)
+}
+
+// loggedSince leaves out lines before a place.
+func (p *program) loggedSince(t *testing.T, since int, msg string, attributes map[string]string) map[string]any {
+	t.Helper()
 	has := func(line map[string]any) bool {
 		for name, value := range attributes {
 			if text, _ := line[name].(string); !strings.Contains(text, value) {
@@ -129,7 +142,7 @@ func (p *program) logged(t *testing.T, msg string, attributes map[string]string)
 		p.mu.Lock()
 		lines, more := p.lines, p.more
 		p.mu.Unlock()
-		for _, l := range lines {
+		for _, l := range lines[since:] {
 			if has(l) {
 				return l
 			}
