@@ -87,7 +87,11 @@ func (l *keyLog) changed(issuer slog.Attr, last, now *jwk.State) {
 	keys := slog.Int("keys", now.Keys)
 	switch {
 	case now.Err != nil && (last.Err == nil || last.Err.Error() != now.Err.Error()):
-		l.log.Warn("the keys of an issuer can't be fetched: the last good ones stay in use", issuer, keys, slog.Any("error", now.Err), slog.Time("next", now.Next))
+		msg := "the keys of an issuer can't be fetched: the last good ones stay in use"
+		if now.Keys == 0 {
+			msg = "the keys of an issuer can't be fetched: its tokens can't be verified"
+		}
+		l.log.Warn(msg, issuer, keys, slog.Any("error", now.Err), slog.Time("next", now.Next))
 	case now.Err == nil && (last.Err != nil || last.Fetched.IsZero() || last.Keys != now.Keys):
 		l.log.Info("keys of an issuer fetched", issuer, keys)
 	}

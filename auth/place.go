@@ -28,7 +28,8 @@ type credential struct {
 	text   string // a bearer token or an API key; "": it isn't one
 	wrong  string // why nobody can judge it, for the client; "": somebody may
 
-	foreign *identity.Refusal // why no issuer takes it, if nobody else does; nil: it wasn't asked, or takes it
+	foreign *identity.Refusal // why no issuer takes the token; nil: nobody asked, or one does
+	opaque  bool              // because it is no JWT: it may be an API key
 }
 
 // Format hides the text whatever the verb is.
