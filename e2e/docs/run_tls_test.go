@@ -143,7 +143,10 @@ func (c *corporation) trusting(host string, certs ...tls.Certificate) *tls.Confi
 	return &tls.Config{RootCAs: roots, ServerName: host, Certificates: certs, MinVersion: tls.VersionTLS12}
 }
 
-var adminTokenFile = regexp.MustCompile(`token: /etc/\S+`)
+var (
+	adminTokenFile = regexp.MustCompile(`token: /etc/\S+`)
+	apiKeyFile     = regexp.MustCompile(`file: /etc/\S+`)
+)
 
 // holdsCertificates reports whether a block of a configuration names files of
 // certificates.
@@ -185,6 +188,7 @@ func runTLS(t *testing.T, b block) {
 	corp.fill(t, dir, b.text)
 	text := tlsFile.ReplaceAllStringFunc(b.text, func(file string) string { return dir + file })
 	text = adminTokenFile.ReplaceAllString(text, "token: "+writeFile(t, "admin.token", "f3b1c2d4e5a697887766554433221100\n"))
+	text = apiKeyFile.ReplaceAllString(text, "file: "+writeFile(t, "api-keys", "# none yet\n"))
 	file := writeFile(t, "proxy.yaml", text)
 	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)
 	if err != nil || warns(said) {
