@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"time"
 
 	"github.com/culvert-grpc/culvert/auth/internal/check"
@@ -75,4 +76,12 @@ func (a *Authenticator) State() State {
 		s.RateLimit = &now
 	}
 	return s
+}
+
+// Await waits until each issuer's keys have been fetched for the first time, or couldn't be: State
+// tells. It waits at most as long as ctx.
+func (a *Authenticator) Await(ctx context.Context) {
+	for _, i := range a.issuers() {
+		i.keys.value.Await(ctx)
+	}
 }

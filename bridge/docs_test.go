@@ -189,6 +189,7 @@ that of grpc-go. culvert adds these for the backend:
 | 'via' | culvert, after the entries of trusted proxies | only earlier entries |
 | 'x-forwarded-user-agent' | the client's 'user-agent' | yes |
 | 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them | no |
+| 'x-culvert-subject', 'x-culvert-issuer', 'x-culvert-kind', 'x-culvert-scopes' | with [auth](auth.md#what-the-backend-gets): who calls | no |
 | 'x-request-id' | the call's id | [yes](protocols.md#metadata) |
 | 'grpc-previous-rpc-attempts' | with a route's [retry](../guides/several-backends.md#retries): the number of earlier attempts | no |
 | 'grpc-accept-encoding' | 'gzip' | no |

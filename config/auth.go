@@ -365,6 +365,14 @@ type AuthService struct {
 	TLS     *ServiceTLS
 }
 
+// PlaceKey returns the key in the section that has the place.
+func (s AuthService) PlaceKey() string {
+	if strings.HasPrefix(s.Place, "http://") || strings.HasPrefix(s.Place, "https://") {
+		return "url"
+	}
+	return "address"
+}
+
 // Host returns the host in the service's address or URL: the name that its certificate has
 // unless server_name is set. For a unix socket it is localhost.
 func (s AuthService) Host() string {

@@ -251,6 +251,8 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 			"proxy.yaml:1: auth.bearer_subprotocol: … auth.issuers",
 		}, nil},
 		{"a cookie's name", issuer + ", cookie: 'a=b'}", []string{`proxy.yaml:1: auth.cookie: … "a=b" … cookie`}, nil},
+		{"limits of identities", issuer + "}\nlimits: {calls: 5, identity: {calls: 6}}", nil, []string{"proxy.yaml:2: limits.identity.calls: … limits.calls … lower"}},
+		{"limits of no identity", "limits: {identity: {calls: 6}}", nil, []string{"proxy.yaml:1: limits.identity.calls: … no call has an identity … auth"}},
 		{"not enforced", issuer + ", enforce: false}", nil, []string{"proxy.yaml:1: auth.enforce: … true"}},
 	} {
 		t.Run(c.name, func(t *testing.T) { loadSays(t, "proxy.yaml", c.file, c.errs, c.warnings) })

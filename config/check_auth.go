@@ -321,19 +321,14 @@ func checkAuthRule(l *Loaded, r *AuthRule, at string) {
 func checkAuthServices(l *Loaded) {
 	for _, s := range l.Auth.Services() {
 		at := s.Section + ".tls"
-		byURL := strings.Contains(s.Place, "://") && s.Section == "auth.external" && l.Auth.External.URL != ""
-		if byURL {
+		if s.PlaceKey() == "url" {
 			checkURLTLS(l, at, s)
 		} else {
 			impliedTLS(l, at, &s.TLS.Enabled, s.TLS.CA, s.TLS.Cert, s.TLS.Key, s.TLS.ServerName)
 		}
 		checkPair(l, at, s.TLS.Cert, s.TLS.Key)
 		if !s.TLS.Enabled && !isLoopback(s.Host()) {
-			key := s.Section + ".address"
-			if byURL {
-				key = s.Section + ".url"
-			}
-			l.warn(key, "gets credentials of callers, or what they are known by, over plaintext: use TLS, unless nobody can listen on the way")
+			l.warn(s.Section+"."+s.PlaceKey(), "gets credentials of callers, or what they are known by, over plaintext: use TLS, unless nobody can listen on the way")
 		}
 	}
 }

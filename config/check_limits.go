@@ -76,6 +76,21 @@ func checkUseLimits(l *Loaded) {
 			l.warn(o.key, "is more than "+o.allAnswer+" for all addresses together, so it has no effect: lower it")
 		}
 	}
+	for _, o := range []struct {
+		key      string
+		one, all int
+		holds    string
+	}{
+		{"limits.identity.calls", lim.Identity.Calls, lim.Calls, "limits.calls"},
+		{"limits.identity.calls_per_second", lim.Identity.CallsPerSecond, lim.CallsPerSecond, "limits.calls_per_second"},
+	} {
+		switch {
+		case o.one > 0 && len(l.Auth.Ways()) == 0:
+			l.warn(o.key, "has no effect, because no call has an identity: add a way to authenticate (auth)")
+		case o.one > o.all && o.all > 0:
+			l.warn(o.key, "is more than "+o.holds+" for all identities together, so it has no effect: lower it")
+		}
+	}
 	checkSizes(l)
 	var patterns []string
 	for i, m := range lim.Methods {

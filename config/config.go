@@ -274,6 +274,10 @@ type Limits struct {
 	// The defaults are high, because many clients may share an address.
 	Address AddressLimits `key:"address"`
 
+	// Limits for each identity that auth finds: a subject of one issuer and one
+	// kind. They add to those of its addresses.
+	Identity IdentityLimits `key:"identity"`
+
 	// Limits for the calls of some methods together. The first entry that matches
 	// applies.
 	Methods []MethodLimits `key:"methods"`

@@ -28,6 +28,15 @@ type AddressLimits struct {
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 }
 
+// IdentityLimits are the limits of one identity.
+type IdentityLimits struct {
+	// Concurrent calls; 0 is no limit.
+	Calls int `key:"calls"`
+
+	// Calls that start in a second; 0 is no limit.
+	CallsPerSecond int `key:"calls_per_second"`
+}
+
 // MethodLimits are the limits of the calls to some methods.
 type MethodLimits struct {
 	// The methods: "shop.v1.Orders/*", "shop.v1.*/Get*".

@@ -45,6 +45,8 @@ func TestOneLineACall(t *testing.T) {
 	known.Identity = "alice\n@example.com"
 	long := call
 	long.Identity = "a" + strings.Repeat("é", 200) // cut in the middle of one
+	ruled := call
+	ruled.Code, ruled.Origin, ruled.Reason, ruled.Rule = codes.PermissionDenied, report.OriginCulvert, report.ReasonPermissionDenied, "no rule allows"
 	routed := call
 	routed.Route, routed.Backend = "eu", "orders"
 	unrouted := call
@@ -67,6 +69,7 @@ func TestOneLineACall(t *testing.T) {
 		"a defect":                {defect, slog.LevelWarn, "level=ERROR msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=INTERNAL origin=culvert reason=INTERNAL " + counts + "\n"},
 		"a named client":          {named, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 client=spiffe://example.org/orders listener=public code=OK origin=upstream " + counts + "\n"},
 		"an authenticated client": {known, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 " + `identity="alice\n@example.com" code=OK origin=upstream ` + counts + "\n"},
+		"a rule":                  {ruled, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 " + `code=PERMISSION_DENIED origin=culvert reason=PERMISSION_DENIED rule="no rule allows" ` + counts + "\n"},
 		"a long identity":         {long, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 identity=a" + strings.Repeat("é", 127) + "… code=OK origin=upstream " + counts + "\n"},
 		"a route":                 {routed, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 route=eu backend=orders code=OK origin=upstream " + counts + "\n"},
 		"the default backend":     {unrouted, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		"call":    callMain,
 		"hold":    holdMain,
 		"fetch":   fetchMain,
+		"issuer":  issuerMain,
 	})
 }
 

@@ -26,8 +26,9 @@ func newValidateCommand() *cobra.Command {
 environment and flags, and prints all errors and warnings. It reads certificates
 and descriptors, but opens no ports.
 
-With --online, validate also connects to the backends. It fails if a backend doesn't
-answer in time, or has no descriptors for a route whose messages are JSON.`,
+With --online, validate also connects to the backends, fetches the keys of the issuers
+in auth, and connects to the services that auth names. It fails if one of them doesn't
+answer in time, or if a backend has no descriptors for a route whose messages are JSON.`,
 		Example: `  culvert validate proxy.yaml
   culvert validate --config proxy.yaml --backend orders:9000
   culvert validate --partial common.yaml
@@ -38,14 +39,16 @@ answer in time, or has no descriptors for a route whose messages are JSON.`,
 	var partial, online bool
 	var patience time.Duration
 	cmd.Flags().BoolVar(&partial, "partial", false, "accept a file without backend.address, which a flag or a variable sets on each machine")
-	cmd.Flags().BoolVar(&online, "online", false, "also connect to the backends, and look for the descriptors that routes with JSON need")
-	cmd.Flags().DurationVar(&patience, "timeout", 5*time.Second, "`duration` to wait for the backends, with --online")
+	cmd.Flags().BoolVar(&online, "online", false, "also connect to the backends and to what auth names, and look for the descriptors that routes with JSON need")
+	cmd.Flags().DurationVar(&patience, "timeout", 5*time.Second, "`duration` to wait for answers, with --online")
 	takeFile(cmd, s)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if patience <= 0 {
 			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 5s", patience)}
 		}
-		ask := func(loaded *config.Loaded) error { return askBackends(cmd, loaded, patience) }
+		ask := func(loaded *config.Loaded) error {
+			return errors.Join(askBackends(cmd, loaded, patience), askAuth(cmd, loaded, patience))
+		}
 		if !online {
 			ask = func(*config.Loaded) error { return nil }
 		}

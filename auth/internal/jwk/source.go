@@ -160,6 +160,20 @@ func (s *Source) Close() {
 	s.end()
 }
 
+// Await waits until the fetch that is due or in progress has ended, or until ctx ends.
+func (s *Source) Await(ctx context.Context) {
+	s.mu.Lock()
+	due := s.round
+	s.mu.Unlock()
+	if due == nil {
+		return
+	}
+	select {
+	case <-due.done:
+	case <-ctx.Done():
+	}
+}
+
 // State returns how the source is now.
 func (s *Source) State() State {
 	s.mu.Lock()

@@ -383,6 +383,32 @@ func TestFileIsMissingAtStart(t *testing.T) {
 	}
 }
 
+func TestAwaitWaitsForTheFirstFetch(t *testing.T) {
+	goOn := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		<-goOn
+		_, _ = w.Write(setOf(t, ec(t, "a"))) // the source says if it fails
+	}))
+	defer server.Close()
+	s, err := Open(Options{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Await(over)
+	if s.State().Keys != 0 {
+		t.Error("the keys are there before the server sends them")
+	}
+	close(goOn)
+	s.Await(t.Context())
+	if now := s.State(); now.Keys != 1 || now.Err != nil {
+		t.Errorf("after the fetch: %+v", now)
+	}
+	s.Await(t.Context()) // nothing is due
+}
+
 func TestOfflineFetchesNothing(t *testing.T) {
 	asked := make(chan struct{}, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{} }))

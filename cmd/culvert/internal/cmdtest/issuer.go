@@ -8,9 +8,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"maps"
-	"testing"
 	"time"
 )
+
+// A Fatal is a test, or a program of a script.
+type Fatal interface {
+	Helper()
+	Fatal(args ...any)
+}
 
 // An Issuer signs tokens by ES256.
 type Issuer struct {
@@ -21,7 +26,7 @@ type Issuer struct {
 }
 
 // NewIssuer returns an issuer with a new key of this id.
-func NewIssuer(t *testing.T, name, kid string) *Issuer {
+func NewIssuer(t Fatal, name, kid string) *Issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -31,7 +36,7 @@ func NewIssuer(t *testing.T, name, kid string) *Issuer {
 }
 
 // KeySet returns the issuer's JWK set.
-func (i *Issuer) KeySet(t *testing.T) []byte {
+func (i *Issuer) KeySet(t Fatal) []byte {
 	t.Helper()
 	point, err := i.key.PublicKey.Bytes() // 4, x, y
 	if err != nil {
@@ -45,7 +50,7 @@ func (i *Issuer) KeySet(t *testing.T) []byte {
 
 // Token returns a token of a subject for an audience, which expires after a time, with more
 // claims.
-func (i *Issuer) Token(t *testing.T, subject, audience string, lasts time.Duration, more map[string]any) string {
+func (i *Issuer) Token(t Fatal, subject, audience string, lasts time.Duration, more map[string]any) string {
 	t.Helper()
 	claims := map[string]any{"iss": i.Name, "sub": subject, "aud": audience, "iat": time.Now().Unix(), "exp": time.Now().Add(lasts).Unix()}
 	maps.Copy(claims, more)
@@ -61,7 +66,7 @@ func (i *Issuer) Token(t *testing.T, subject, audience string, lasts time.Durati
 	return text + "." + base64url(signature)
 }
 
-func encode(t *testing.T, value any) []byte {
+func encode(t Fatal, value any) []byte {
 	t.Helper()
 	text, err := json.Marshal(value)
 	if err != nil {

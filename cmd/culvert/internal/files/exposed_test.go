@@ -215,3 +215,43 @@ backend:
 		t.Errorf("the directory is in %d warnings", folders)
 	}
 }
+
+// TestFilesOfAuthThatOthersCanGetAt: each key that names one is told of at its place.
+func TestFilesOfAuthThatOthersCanGetAt(t *testing.T) {
+	dir := openFolder(t)
+	for _, name := range []string{"token", "keys-token", "ext.key", "rl.key"} {
+		makeFile(t, filepath.Join(dir, name), 0o604)
+	}
+	for _, name := range []string{"keys.json", "id.pem", "keys.pem", "api-keys", "ext.pem", "ext-own.pem", "rl.pem", "rl-own.pem"} {
+		makeFile(t, filepath.Join(dir, name), 0o646)
+	}
+	got := Exposed(cmdtest.Load(t, strings.ReplaceAll(`
+backend: {address: localhost:2}
+auth:
+  issuers:
+  - {name: a, issuer: 'https://a.example', audiences: [x], token_file: DIR/token, ca: DIR/id.pem, keys_token_file: DIR/keys-token, keys_ca: DIR/keys.pem}
+  - {name: b, issuer: b, audiences: [x], keys_file: DIR/keys.json}
+  api_keys: {file: DIR/api-keys}
+  external: {address: 'a:1', tls: {ca: DIR/ext.pem, cert: DIR/ext-own.pem, key: DIR/ext.key}}
+  rate_limit: {address: 'a:1', domain: a, descriptors: [{entries: [{key: a, value: b}]}], tls: {ca: DIR/rl.pem, cert: DIR/rl-own.pem, key: DIR/rl.key}}
+`, "DIR", dir)))
+	slices.Sort(got)
+	var want []string
+	for key, file := range map[string]string{"issuers[0].token_file": "token", "issuers[0].keys_token_file": "keys-token", "external.tls.key": "ext.key", "rate_limit.tls.key": "rl.key"} {
+		want = append(want, "auth."+key+": … "+dir+"/"+file+" … read … chmod 640")
+	}
+	for key, file := range map[string]string{
+		"issuers[1].keys_file": "keys.json", "issuers[0].ca": "id.pem", "issuers[0].keys_ca": "keys.pem", "api_keys.file": "api-keys",
+		"external.tls.ca": "ext.pem", "external.tls.cert": "ext-own.pem", "rate_limit.tls.ca": "rl.pem", "rate_limit.tls.cert": "rl-own.pem",
+	} {
+		want = append(want, "auth."+key+": … "+dir+"/"+file+" … changed … chmod 644")
+	}
+	for _, w := range want {
+		if !slices.ContainsFunc(got, func(line string) bool { return says(line, w) }) {
+			t.Errorf("no warning %q", w)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d warnings, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/auth"
@@ -86,6 +87,15 @@ func types(list []string) []string {
 		to = append(to, t)
 	}
 	return to
+}
+
+// authCookies reports whether auth needs the cookies of pages: for a token, or for a service
+// that judges them. A service over gRPC gets them only if a key says so, since requests with
+// cookies then need an origin.
+func authCookies(c *config.Loaded) bool {
+	a := &c.Auth
+	asked := a.External.URL != "" && !c.IsSet("auth.external.names") || slices.Contains(a.External.Names, "cookie")
+	return a.Cookie != "" || asked
 }
 
 func external(c *config.Loaded) *auth.External {

@@ -192,3 +192,26 @@ func TestMistakesOfAuthAreThoseOfTheFile(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoGetsCookies: requests with cookies need an origin if auth looks at them.
+func TestWhoGetsCookies(t *testing.T) {
+	cmdtest.ClearEnvironment(t)
+	const issuer = "issuers: [{name: a, issuer: 'https://a.example', audiences: [x]}]"
+	for _, c := range []struct {
+		auth              string
+		cookies, protocol bool
+	}{
+		{issuer, false, false},
+		{issuer + ", cookie: session", true, false},
+		{issuer + ", bearer_subprotocol: true", false, true},
+		{"external: {url: 'http://localhost:1'}", true, false},
+		{"external: {url: 'http://localhost:1', names: [authorization]}", false, false},
+		{"external: {address: 'localhost:1'}", false, false},
+		{"external: {address: 'localhost:1', names: [cookie]}", true, false},
+	} {
+		got := Bridge(cmdtest.Load(t, "backend: {address: localhost:1}\nauth: {"+c.auth+"}\n"))
+		if got.AuthCookies != c.cookies || got.BearerSubprotocol != c.protocol {
+			t.Errorf("%s: cookies %v, subprotocol %v", c.auth, got.AuthCookies, got.BearerSubprotocol)
+		}
+	}
+}

@@ -77,7 +77,7 @@ func messageRoute(m *config.RouteMessage) *bridge.MessageRoute {
 	}
 	return &bridge.MessageRoute{
 		Path: m.Path, Method: m.Method, Framing: m.Framing, PollMethod: m.PollMethod,
-		Subprotocol: m.Subprotocol, Query: m.Query, FirstMessage: m.FirstMessage, HalfClose: m.HalfClose,
+		Subprotocol: m.Subprotocol, Query: m.Query, FirstMessage: m.FirstMessage, Refresh: m.Refresh, HalfClose: m.HalfClose,
 		LastStatus: m.LastMessage == "status",
 		JSON: report.JSON{
 			RejectUnknown: m.UnknownFields == "reject", ProtoNames: m.FieldNames == "proto", EnumNumbers: m.Enums == "numbers", Defaults: m.Defaults,

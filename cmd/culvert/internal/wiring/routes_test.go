@@ -43,7 +43,7 @@ routes:
 - name: two
   backend: b
   allow_origins: [https://app.example.com]
-  message: {path: /ws, method: shop.v1.Orders/Watch, framing: protobuf, poll_method: shop.v1.Orders/Poll, subprotocol: shop, query: [x-room], first_message: authorization, half_close: done, last_message: status, unknown_fields: reject, field_names: proto, enums: numbers, defaults: true, json_out: binary, event_id: number}
+  message: {path: /ws, method: shop.v1.Orders/Watch, framing: protobuf, poll_method: shop.v1.Orders/Poll, subprotocol: shop, query: [x-room], first_message: authorization, refresh: "@authorization", half_close: done, last_message: status, unknown_fields: reject, field_names: proto, enums: numbers, defaults: true, json_out: binary, event_id: number}
 `))
 	want := []bridge.Route{{
 		Name: "one",
@@ -59,7 +59,7 @@ routes:
 		Limits: bridge.Quota{Calls: 1, CallsPerSecond: 2, DecompressedPerSecond: 3 << 10},
 	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}, Message: &bridge.MessageRoute{
 		Path: "/ws", Method: "shop.v1.Orders/Watch", Framing: bridge.FramingProtobuf, PollMethod: "shop.v1.Orders/Poll",
-		Subprotocol: "shop", Query: []string{"x-room"}, FirstMessage: "authorization", HalfClose: "done", LastStatus: true,
+		Subprotocol: "shop", Query: []string{"x-room"}, FirstMessage: "authorization", Refresh: "@authorization", HalfClose: "done", LastStatus: true,
 		JSON: report.JSON{RejectUnknown: true, ProtoNames: true, EnumNumbers: true, Defaults: true}, BinaryOut: true, EventID: "number",
 	}}}
 	if !reflect.DeepEqual(got, want) {

@@ -29,7 +29,7 @@ func Bridge(c *config.Loaded) bridge.Config {
 		DenyMethods:       c.Methods.Deny,
 		TryMethods:        !c.Methods.Enforce,
 		TryAuthenticator:  !c.Auth.Enforce,
-		AuthCookies:       c.Auth.Cookie != "" || c.Auth.External.Enabled(),
+		AuthCookies:       authCookies(c),
 		BearerSubprotocol: c.Auth.BearerSubprotocol,
 		PathPrefix:        c.PathPrefix,
 		PassConnectJSON:   c.Connect.JSON == "pass",
@@ -60,6 +60,7 @@ func Bridge(c *config.Loaded) bridge.Config {
 
 			WebRequests:           orNone(c.Limits.FallbackRequests),
 			DecompressedPerSecond: byCPU(c.Limits.DecompressedBytesPerSecond),
+			Identity:              bridge.Quota{Calls: orNone(c.Limits.Identity.Calls), CallsPerSecond: orNone(c.Limits.Identity.CallsPerSecond)},
 			Address: bridge.Quota{
 				Connections:           orNone(c.Limits.Address.Connections),
 				Calls:                 orNone(c.Limits.Address.Calls),

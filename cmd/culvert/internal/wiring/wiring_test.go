@@ -84,6 +84,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"limits.address.handshakes_per_second":         {"7", func(c bridge.Config) any { return c.Limits.Address.HandshakesPerSecond }, 7},
 		"limits.address.decompressed_bytes_per_second": {"0", func(c bridge.Config) any { return c.Limits.Address.DecompressedPerSecond }, -1},
 		"drain_spread":                                 {"7s", func(c bridge.Config) any { return c.DrainSpread }, 7 * time.Second},
+		"limits.identity.calls":                        {"7", func(c bridge.Config) any { return c.Limits.Identity.Calls }, 7},
+		"limits.identity.calls_per_second":             {"7", func(c bridge.Config) any { return c.Limits.Identity.CallsPerSecond }, 7},
 		"limits.enforce":                               {"false", func(c bridge.Config) any { return c.TryLimits }, true},
 	}
 	atListener := map[string]struct {
