@@ -73,7 +73,7 @@ func FuzzBearer(f *testing.F) {
 
 // FuzzCookie: what net/http finds is found, and after withoutCookie nothing is.
 func FuzzCookie(f *testing.F) {
-	for _, seed := range []string{"session=x", "a=1; session=x; b", "session=x; session=y", "session=\"x\"", ";;=;session", "session=a b"} {
+	for _, seed := range []string{"session=x", "a=1; session=x; b", "session=x; session=y", "session=\"x\"", ";;=;session", "session=a b", "session= 0"} {
 		f.Add(seed, "b=2")
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
@@ -83,9 +83,12 @@ func FuzzCookie(f *testing.F) {
 		if got, more := cookieOf(left, "session"); got != "" || more {
 			t.Errorf("%q without the cookie is %q", fields, left)
 		}
+		if strings.ContainsFunc(one+two, func(c rune) bool { return c < ' ' && c != '\t' }) {
+			return // no field has such a value
+		}
 		found := (&http.Request{Header: http.Header{"Cookie": fields}}).CookiesNamed("session")
 		for _, c := range found {
-			if c.Value != "" && !several && c.Value != value && !strings.Contains(value, c.Value) {
+			if found := strings.Trim(c.Value, " \t"); found != "" && !several && found != strings.Trim(value, " \t") {
 				t.Errorf("%q: net/http finds %q, and culvert %q", fields, c.Value, value)
 			}
 		}

@@ -52,8 +52,14 @@ func TestSecretsStayInside(t *testing.T) {
 	var said strings.Builder
 	for _, secret := range secrets {
 		for _, c := range []aCall{
-			{own: "Bearer " + secret}, {own: "Basic " + secret}, {own: secret}, {conn: "Bearer " + secret}, {bearer: secret},
-			{ownCookie: "session=" + secret}, {cookie: "session=" + secret}, {key: secret},
+			{own: "Bearer " + secret},
+			{own: "Basic " + secret},
+			{own: secret},
+			{conn: "Bearer " + secret},
+			{bearer: secret},
+			{ownCookie: "session=" + secret},
+			{cookie: "session=" + secret},
+			{key: secret},
 		} {
 			r := c.request(t, a)
 			id, err := a.Authenticate(t.Context(), r)

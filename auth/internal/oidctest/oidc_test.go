@@ -78,7 +78,7 @@ func TestClientCredentials(t *testing.T) {
 	if got := refused(t, elsewhere, p.ServiceToken(t)); got.Kind != jwt.Invalid || !strings.Contains(got.Text, "aud") {
 		t.Errorf("for another audience: %v", got)
 	}
-	p.GiveOpaque()
+	p.GiveOpaque(true)
 	if got := refused(t, j, p.ServiceToken(t)); got.Kind != jwt.Opaque {
 		t.Errorf("an opaque token, which this provider encrypts for itself: %v", got)
 	}

@@ -157,8 +157,8 @@ func (p *Provider) Rotate(keys ...Key) {
 // SignWith signs with a key that need not be published.
 func (p *Provider) SignWith(k Key) { p.store.change(func(s *store) { s.signer = k }) }
 
-// GiveOpaque gives out opaque tokens from now on.
-func (p *Provider) GiveOpaque() { p.store.change(func(s *store) { s.opaque = true }) }
+// GiveOpaque makes the tokens that it gives out opaque, or JWTs again.
+func (p *Provider) GiveOpaque(opaque bool) { p.store.change(func(s *store) { s.opaque = opaque }) }
 
 // GiveFor gives tokens by client credentials these audiences and this lifetime, 0 for the
 // provider's own.
