@@ -196,6 +196,7 @@ func TestRefreshMessage(t *testing.T) {
 		"behind the only message": {"Pure", false, "{}", ""},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
 			obs, got, end := newObserver(), make(chan string, 16), make(chan struct{})
 			_, address := serveChat(t, func(ss grpc.ServerStream) error {
 				go func() { // ends with the stream
@@ -221,12 +222,16 @@ func TestRefreshMessage(t *testing.T) {
 				})
 			})
 			opens := func(token string) *coder.Conn {
+				header := bearer(token)
 				if c.first {
-					ws := dialMessages(t, address, "/ws/chat", nil)
-					say(t, ws, coder.MessageText, "Bearer "+token)
-					return ws
+					header = nil
 				}
-				return dialMessages(t, address, "/ws/chat", bearer(token))
+				ws := dialMessages(t, address, "/ws/chat", header)
+				if c.first {
+					say(t, ws, coder.MessageText, "Bearer "+token)
+				}
+				ws.CloseRead(t.Context()) // it answers the close frame
+				return ws
 			}
 			ws := opens(expiring("alice@home", 2*time.Second))
 			if c.messages != "" {
