@@ -124,7 +124,7 @@ func lasting(text string) (time.Duration, error) {
 // appendKey appends a line to a file of API keys, unless the file would be wrong then. It writes
 // once, so that a culvert that reads the file sees all of the line or none.
 func appendKey(name, line string) error {
-	before, err := os.ReadFile(name) //nolint:gosec // the operator's
+	before, err := os.ReadFile(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("--file: %w", err)
 	}

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/client"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/sockets"
