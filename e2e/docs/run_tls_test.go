@@ -125,6 +125,14 @@ func (c *corporation) fill(t testing.TB, dir, text string) {
 	}
 }
 
+// withKeys replaces the file of API keys in a configuration.
+func withKeys(t testing.TB, text string) string {
+	if !apiKeyFile.MatchString(text) {
+		return text
+	}
+	return apiKeyFile.ReplaceAllString(text, "file: "+writeFile(t, "api-keys", "# none yet\n"))
+}
+
 func (c *corporation) list(t testing.TB) []byte {
 	t.Helper()
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
@@ -188,7 +196,7 @@ func runTLS(t *testing.T, b block) {
 	corp.fill(t, dir, b.text)
 	text := tlsFile.ReplaceAllStringFunc(b.text, func(file string) string { return dir + file })
 	text = adminTokenFile.ReplaceAllString(text, "token: "+writeFile(t, "admin.token", "f3b1c2d4e5a697887766554433221100\n"))
-	text = apiKeyFile.ReplaceAllString(text, "file: "+writeFile(t, "api-keys", "# none yet\n"))
+	text = withKeys(t, text)
 	file := writeFile(t, "proxy.yaml", text)
 	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)
 	if err != nil || warns(said) {
