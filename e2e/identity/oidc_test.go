@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -164,7 +165,7 @@ func watch(t *testing.T, conn *grpc.ClientConn, md ...string) *stream {
 
 // echo sends a message and waits for its answer.
 func (s *stream) echo() error {
-	if err := s.SendMsg(&emptypb.Empty{}); err != nil && err != io.EOF { // RecvMsg has the status then
+	if err := s.SendMsg(&emptypb.Empty{}); err != nil && !errors.Is(err, io.EOF) { // RecvMsg has the status then
 		return err
 	}
 	return s.RecvMsg(&emptypb.Empty{})

@@ -62,7 +62,7 @@ func TestCallsJudgedByOPAThroughABridge(t *testing.T) {
 		}
 	})
 	defer serving.Wait()
-	defer s.Close() //nolint:errcheck // what it closes tells its own errors
+	defer s.Close()
 	cc, err := grpc.NewClient("passthrough:///"+ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
 		grpc.WithDisableRetry(), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(parts.BytesCodec{})))
 	if err != nil {
