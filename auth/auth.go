@@ -84,7 +84,7 @@ func (a *Authenticator) decide() *Mistake {
 	for _, way := range []struct {
 		name string
 		on   bool
-	}{{WayAPIKeys, cfg.APIKeys != nil}, {WayCertificates, cfg.Certificates}, {WayExternal, cfg.External != nil}} {
+	}{{WayAPIKeys, cfg.APIKeys != nil}, {WayExternal, cfg.External != nil}, {WayCertificates, cfg.Certificates}} { // the certificate may be a proxy's
 		if way.on {
 			need.Ways = append(need.Ways, way.name)
 		}

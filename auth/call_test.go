@@ -62,6 +62,8 @@ func TestPlacesAndWays(t *testing.T) {
 		"a token before an expired cookie":           {aCall{own: bearer(alice), ownCookie: "session=" + expired}, "alice"},
 		"a token before a cookie of rubbish":         {aCall{own: bearer(alice), ownCookie: "session=rubbish"}, "alice"},
 		"the call's token, the upgrade's is expired": {aCall{own: bearer(alice), conn: bearer(expired)}, "alice"},
+		"the call's token, the upgrade's is rubbish": {aCall{own: bearer(alice), conn: "Bearer rubbish"}, "alice"},
+		"the call's token, another scheme's upgrade": {aCall{own: bearer(alice), conn: "Basic YTpi"}, "alice"},
 		"tokens of two issuers":                      {aCall{own: bearer(bob), conn: bearer(alice)}, "bob"},
 
 		"an expired token":                           {aCall{own: bearer(expired)}, unauthenticated},

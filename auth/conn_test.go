@@ -95,6 +95,27 @@ func TestConnectionsLearnOfWithdrawnKeys(t *testing.T) {
 	}
 }
 
+// TestConnectionOfAService: what only a service can judge proves nothing yet, whatever else the
+// connection has.
+func TestConnectionOfAService(t *testing.T) {
+	var j judge
+	a := newAuth(t, Config{External: j.serveGRPC(t), Certificates: true})
+	c := aCall{conn: "Bearer secret-alice", client: &report.ClientNames{CommonName: "proxy"}}
+	if id := must(a.AuthenticateConn(t.Context(), c.connRequest())); id.Identity != nil {
+		t.Errorf("it proves %+v", id.Identity)
+	}
+	wantJudged(t, a, c, "alice")
+}
+
+// TestOneTokenOfAnIssuer is verified, that of the first place.
+func TestOneTokenOfAnIssuer(t *testing.T) {
+	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Cookie: "session"})
+	wantJudged(t, a, aCall{own: "Bearer " + staffToken(nil), ownCookie: "session=" + sign(strangeKey(), es256, usualClaims(staffIssuer, "root"))}, "alice")
+	if got := a.State().Tokens; got.Good != 1 || got.Refused != 0 {
+		t.Errorf("the verdicts are %+v", got)
+	}
+}
+
 // TestThousandExpiries: a thousand callers whose tokens end in the same second all stop
 // counting, in one connection and in many.
 func TestThousandExpiries(t *testing.T) {

@@ -86,7 +86,7 @@ func (f *findings) has(way int) bool { return f.of[way].Finding != rules.Absent 
 func (f *findings) inherit(conn *findings) {
 	own := f.some || f.left
 	for way := range conn.of {
-		if conn.has(way) && !f.has(way) {
+		if conn.has(way) {
 			f.add(conn.of[way])
 		}
 	}

@@ -114,8 +114,14 @@ func (j *judge) serveHTTP(t testing.TB) *External {
 // TestExternalAlone: a service that judges each call, in both forms.
 func TestExternalAlone(t *testing.T) {
 	var j judge
-	for form, external := range map[string]*External{"gRPC": j.serveGRPC(t), "HTTP": j.serveHTTP(t)} {
-		a := newAuth(t, Config{External: external, PublicMethods: []string{"shop.v1.Catalog/*"}})
+	byGRPC, byHTTP := j.serveGRPC(t), j.serveHTTP(t)
+	for _, row := range []struct {
+		form     string
+		external *External
+		all      []string
+	}{{"gRPC", byGRPC, nil}, {"HTTP", byHTTP, nil}, {"gRPC", byGRPC, []string{WayExternal}}} {
+		form := row.form
+		a := newAuth(t, Config{External: row.external, AllOf: row.all, PublicMethods: []string{"shop.v1.Catalog/*"}})
 		if got := a.Vouched(); !slices.Equal(got, []string{"x-user"}) {
 			t.Errorf("%s: the vouched names are %q", form, got)
 		}
@@ -189,28 +195,31 @@ func TestExternalIsAskedLast(t *testing.T) {
 		want     string
 		asked    bool
 	}{
-		"any: a token":                    {nil, any, aCall{own: token}, "alice", false},
-		"any: an API key":                 {nil, any, aCall{own: "Bearer " + key["ci"]}, "ci", false},
-		"any: a certificate":              {nil, any, aCall{client: cert}, "agent", false},
-		"any: an opaque token":            {nil, any, aCall{own: "Bearer secret-alice"}, "alice", true},
-		"any: an opaque token, and more":  {nil, any, aCall{own: "Bearer secret-alice", client: cert}, "alice", true},
-		"any: another issuer's":           {nil, any, aCall{own: "Bearer " + staffToken(claims{"iss": "https://other.example"})}, unauthenticated, true},
-		"any: a bad one, and more":        {nil, any, aCall{own: "Bearer bad", client: cert}, unauthenticated, true},
-		"any: expired":                    {nil, any, aCall{own: expired, client: cert}, unauthenticated, false},
-		"any: nothing":                    {nil, any, aCall{}, unauthenticated, true},
-		"any: nothing, public":            {nil, any, aCall{method: public}, "nobody", false},
-		"any: a cookie":                   {nil, any, aCall{ownCookie: "sid=secret-alice"}, "alice", true},
-		"all: both":                       {all, []string{"staff", WayAPIKeys}, aCall{client: cert, own: token}, unauthenticated, true},
-		"all: both, with a session":       {all, []string{"staff", WayAPIKeys}, aCall{client: cert, own: token, ownCookie: "sid=secret-x"}, "agent", true},
-		"all: an API key and a session":   {all, []string{"staff", WayAPIKeys}, aCall{client: cert, key: key["ci"], own: "Bearer secret-alice"}, "agent", true},
-		"all: no certificate":             {all, []string{"staff", WayAPIKeys}, aCall{key: key["ci"]}, unauthenticated, false},
-		"all: nothing, public":            {all, []string{"staff", WayAPIKeys}, aCall{method: public}, "nobody", false},
-		"all: one missing, public":        {all, []string{"staff", WayAPIKeys}, aCall{method: public, client: cert}, "nobody", false},
-		"all: any is missing":             {[]string{WayExternal}, []string{"staff", WayAPIKeys, WayCertificates}, aCall{}, unauthenticated, false},
-		"all: named by the service":       {[]string{WayExternal}, []string{"staff", WayAPIKeys, WayCertificates}, aCall{client: cert, own: "Bearer secret-alice"}, "alice", true},
-		"any beside all: all are missing": {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{ownCookie: "sid=secret-alice"}, unauthenticated, false},
-		"any beside all: public":          {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{client: cert, method: public}, "nobody", false},
-		"any beside all":                  {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{client: cert, ownCookie: "sid=secret-alice"}, "agent", true},
+		"any: a token":                          {nil, any, aCall{own: token}, "alice", false},
+		"any: an API key":                       {nil, any, aCall{own: "Bearer " + key["ci"]}, "ci", false},
+		"any: a certificate":                    {nil, any, aCall{client: cert}, "agent", false},
+		"any: an opaque token":                  {nil, any, aCall{own: "Bearer secret-alice"}, "alice", true},
+		"any: an opaque token, and more":        {nil, any, aCall{own: "Bearer secret-alice", client: cert}, "alice", true},
+		"any: another issuer's":                 {nil, any, aCall{own: "Bearer " + staffToken(claims{"iss": "https://other.example"})}, unauthenticated, true},
+		"any: a bad one, and more":              {nil, any, aCall{own: "Bearer bad", client: cert}, unauthenticated, true},
+		"any: expired":                          {nil, any, aCall{own: expired, client: cert}, unauthenticated, false},
+		"any: nothing":                          {nil, any, aCall{}, unauthenticated, true},
+		"any: nothing, public":                  {nil, any, aCall{method: public}, "nobody", false},
+		"any: a token, the upgrade's is opaque": {nil, any, aCall{own: token, conn: "Bearer bad"}, "alice", false},
+		"any: opaque, beside a bad API key":     {nil, any, aCall{own: "Bearer secret-alice", key: strings.Repeat("k", 40)}, unauthenticated, false},
+		"any: a damaged API key":                {nil, any, aCall{own: "Bearer " + key["ci"][:59]}, unauthenticated, false},
+		"any: a cookie":                         {nil, any, aCall{ownCookie: "sid=secret-alice"}, "alice", true},
+		"all: both":                             {all, []string{"staff", WayAPIKeys}, aCall{client: cert, own: token}, unauthenticated, true},
+		"all: both, with a session":             {all, []string{"staff", WayAPIKeys}, aCall{client: cert, own: token, ownCookie: "sid=secret-x"}, "agent", true},
+		"all: an API key and a session":         {all, []string{"staff", WayAPIKeys}, aCall{client: cert, key: key["ci"], own: "Bearer secret-alice"}, "agent", true},
+		"all: no certificate":                   {all, []string{"staff", WayAPIKeys}, aCall{key: key["ci"]}, unauthenticated, false},
+		"all: nothing, public":                  {all, []string{"staff", WayAPIKeys}, aCall{method: public}, "nobody", false},
+		"all: one missing, public":              {all, []string{"staff", WayAPIKeys}, aCall{method: public, client: cert}, "nobody", false},
+		"all: any is missing":                   {[]string{WayExternal}, []string{"staff", WayAPIKeys, WayCertificates}, aCall{}, unauthenticated, false},
+		"all: named by the service":             {[]string{WayExternal}, []string{"staff", WayAPIKeys, WayCertificates}, aCall{client: cert, own: "Bearer secret-alice"}, "alice", true},
+		"any beside all: all are missing":       {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{ownCookie: "sid=secret-alice"}, unauthenticated, false},
+		"any beside all: public":                {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{client: cert, method: public}, "nobody", false},
+		"any beside all":                        {[]string{WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}, aCall{client: cert, ownCookie: "sid=secret-alice"}, "agent", true},
 	} {
 		a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, APIKeys: keys, Certificates: true, External: external, AllOf: row.all, AnyOf: row.any, PublicMethods: []string{"shop.v1.Catalog/*"}})
 		got, r := judged(t, a, row.call)
@@ -259,6 +268,12 @@ func TestExternalMayReplaceACredential(t *testing.T) {
 		}
 		if got := a.Vouched(); len(got) > 0 {
 			t.Errorf("clients may not send %q", got)
+		}
+		// It's the service's alone, also if the service isn't asked.
+		a = newAuth(t, Config{Issuers: []Issuer{staff(t)}, External: &External{URL: s.URL, AnswerNames: []string{"Authorization"}}})
+		r = wantJudged(t, a, aCall{own: "Bearer " + staffToken(nil)}, "alice")
+		if got := r.Metadata["authorization"]; len(got) > 0 {
+			t.Errorf("the backend gets %q", got)
 		}
 	}
 }
