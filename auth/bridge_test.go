@@ -428,6 +428,63 @@ func TestExpiryOfRunningStreams(t *testing.T) {
 	}
 }
 
+// TestRefreshOfATunnel: a newer token of the same subject lets its calls go on behind the end of
+// the first one. No other one does, and a tunnel's later judgements keep to the newer one.
+func TestRefreshOfATunnel(t *testing.T) {
+	issuer := staff(t)
+	issuer.Skew = -1
+	a := newAuth(t, Config{Issuers: []Issuer{issuer, shop(t)}})
+	_, address := startBridge(t, configOf(a, parts.StartBackend(t, subjects)))
+	ends := time.Now().Add(5 * time.Second).Unix()
+	cc := dial(t, address, http.Header{"Authorization": {"Bearer " + staffToken(claims{"exp": ends})}})
+	ctx := parts.Within(t, parts.Patience)
+	begin := func(own ...string) grpc.ClientStream {
+		stream, err := cc.NewStream(metadata.AppendToOutgoingContext(ctx, own...), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	goesOn, endsEarly := begin(), begin("authorization", "Bearer "+staffToken(claims{"exp": ends, "jti": "2"}))
+	refresh := func(token string) error {
+		return cc.Invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), "/culvert.v1.Session/Refresh", []byte{}, new([]byte))
+	}
+	for token, want := range map[string]codes.Code{
+		staffToken(claims{"sub": "carol"}):                           codes.PermissionDenied,
+		shopToken(claims{"sub": "alice"}):                            codes.PermissionDenied,
+		staffToken(claims{"exp": 1}):                                 codes.Unauthenticated,
+		sign(strangeKey(), es256, usualClaims(staffIssuer, "alice")): codes.Unauthenticated,
+	} {
+		if err := refresh(token); status.Code(err) != want {
+			t.Errorf("a refresh ended with %v, want %v", err, want)
+		}
+	}
+	if err := refresh(staffToken(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if st := status.Convert(endsEarly.RecvMsg(new([]byte))); parts.ErrorInfo(t, st).GetReason() != string(report.ReasonTokenExpired) {
+		t.Errorf("the call with a token of its own ended with %v", st)
+	}
+	parts.Poll(t, func() string { // until the connection is judged anew
+		if got := callGRPC(t, cc); got.code != codes.OK {
+			t.Fatalf("a later call ended with %+v", got)
+		}
+		if time.Now().Unix() < ends+int64(goodConn/time.Second) {
+			return "not long enough"
+		}
+		return ""
+	})
+	if err := goesOn.CloseSend(); err != nil {
+		t.Error(err)
+	}
+	if err := goesOn.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+		t.Errorf("the running call ended with %v", err)
+	}
+}
+
 // TestTryAuthenticator: what would be refused is told and passes, whoever would refuse it.
 func TestTryAuthenticator(t *testing.T) {
 	c, limit := serveCounter(t)

@@ -11,7 +11,7 @@ import (
 
 // This file sends the calls of culvert.v1.Path and culvert.v1.Session to the services of these
 // names in culvert itself (package path): they have a route that no configuration has. Package
-// path also has the doctor's page. docs/decisions/0058 and 0067 say why.
+// path also has the doctor's page. docs/decisions/0058 and 0066 say why.
 
 // pathRules are what a policy says about culvert.v1.Path and culvert.v1.Session.
 type pathRules struct {

@@ -10,7 +10,7 @@ import (
 
 // This file renews the credential of a connection whose calls go on: by the method
 // culvert.v1.Session/Refresh inside a tunnel, or by a message on a WebSocket of bare messages.
-// docs/decisions/0067 says why.
+// docs/decisions/0066 says why.
 
 var (
 	errHasExpired     = report.New(report.ReasonUnauthenticated, "the credential has expired")
