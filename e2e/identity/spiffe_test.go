@@ -37,8 +37,8 @@ func startWithWorkloads(t *testing.T, config string, pairs ...string) (*program,
 	}
 }
 
-// TestWorkloads: rules by SPIFFE ID, by the configuration of the page.
-func TestWorkloads(t *testing.T) {
+// TestRulesBySPIFFEID: rules by SPIFFE ID, by the configuration of the page.
+func TestRulesBySPIFFEID(t *testing.T) {
 	t.Parallel()
 	g := readGuide(t, "spiffe.md")
 	culvert, as := startWithWorkloads(t, g.block(t, "yaml", 0))
