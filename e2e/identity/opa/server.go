@@ -3,6 +3,7 @@
 package opa
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,7 +36,7 @@ type decision struct {
 	Allowed         bool              `json:"allowed"`
 	HTTPStatus      int32             `json:"http_status"`
 	Body            string            `json:"body"`
-	Headers         map[string]string `json:"headers"`
+	Headers         map[string]string `json:"headers"` // of the request, or of the response if it isn't allowed
 	HeadersToRemove []string          `json:"request_headers_to_remove"`
 	ResponseHeaders map[string]string `json:"response_headers_to_add"`
 	DynamicMetadata map[string]any    `json:"dynamic_metadata"`
@@ -87,7 +88,7 @@ func (s *Server) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.Che
 	}
 	response.Status = &rpcstatus.Status{Code: int32(codes.PermissionDenied)}
 	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.HTTPStatus)}, Body: d.Body, Headers: headers(d.ResponseHeaders),
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(cmp.Or(d.HTTPStatus, 403))}, Body: d.Body, Headers: headers(d.Headers),
 	}}
 	return response, nil
 }
