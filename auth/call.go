@@ -99,7 +99,7 @@ func (j *judgement) identify(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if j.findings.wrong != nil {
-		return faultOf(j.findings.wrong, "")
+		return faultOf(j.findings.wrong, report.KeyAuth)
 	}
 	j.collect()
 	j.verdict = j.requirement.Judge(j.r.Method, j.said)
@@ -109,7 +109,7 @@ func (j *judgement) identify(ctx context.Context) error {
 		}
 	}
 	if refused := j.verdict.Refusal; refused != nil {
-		return faultOf(refused, j.keyOf(j.verdict.Way))
+		return faultOf(refused, keyOf(j.verdict.Way))
 	}
 	return nil
 }

@@ -235,6 +235,9 @@ func TestStrip(t *testing.T) {
 			}
 		}
 	}
+	if f := faultOfCall(t, newAuth(t, cfg), aCall{}); f.Key != report.KeyAuth {
+		t.Errorf("the setting that decides is %q", f.Key)
+	}
 	// What only the backend judges isn't a credential of culvert's.
 	a := newAuth(t, Config{Certificates: true, Strip: true})
 	r := wantJudged(t, a, aCall{own: "Basic YTpi", client: &report.ClientNames{CommonName: "c"}}, "c")

@@ -35,11 +35,11 @@ func faultOf(r *identity.Refusal, key string) *report.Fault {
 	return f
 }
 
-// keyOf returns the key of a way.
-func (a *Authenticator) keyOf(way string) string {
+// keyOf returns the key of a way, "" for none of them.
+func keyOf(way string) string {
 	switch way {
 	case "":
-		return ""
+		return report.KeyAuth
 	case WayAPIKeys:
 		return report.KeyAuthAPIKeys
 	case WayCertificates:

@@ -308,19 +308,17 @@ func TestRefusedIdentity(t *testing.T) {
 		{status.Error(codes.PermissionDenied, "not you"), true, codes.OK, report.ReasonPermissionDenied},
 		{errors.New("no"), true, codes.OK, report.ReasonUnauthenticated},
 		{status.Error(codes.Unavailable, "nobody knows"), true, codes.OK, report.ReasonAuthUnavailable},
-		{report.New(report.ReasonLimitExceeded, "too many"), true, codes.ResourceExhausted, ""},
+		{report.OverLimit(report.KeyCalls, 0, "too many"), true, codes.ResourceExhausted, ""},
+		{report.OverLimit(report.KeyAuthRateLimit, 0, "too many"), true, codes.OK, report.ReasonLimitExceeded},
 	} {
 		obs := newObserver()
-		if f, ok := errors.AsType[*report.Fault](c.err); ok {
-			f.Key = report.KeyCalls
-		}
 		s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, Authenticator: refuser{c.err}, TryAuthenticator: c.try})
 		err := unary(within(t, patience), dial(t, serve(t, s)), testMethod)
 		info := await(t, "the end", obs.ended)
 		if status.Code(err) != c.code || info.Identity != "guest" || info.Rule != "no guests" {
 			t.Errorf("%v, tried %v: %v for %q by %q, want %v for guest", c.err, c.try, err, info.Identity, info.Rule, c.code)
 		}
-		if err != nil && (strings.Contains(err.Error(), "guest")) {
+		if err != nil && strings.Contains(err.Error(), "guest") {
 			t.Errorf("the client learns of the identity or the rule: %v", err)
 		}
 		if c.refused == "" {

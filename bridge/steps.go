@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/metadata"
 
@@ -226,7 +227,7 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	if err == nil && id != nil {
 		err = c.holdUntil(id)
 	}
-	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && (f.Reason.OfCaller() || f.Reason == report.ReasonLimitExceeded) {
+	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && ofCaller(f) {
 		tried := *f // calls may share it
 		tried.Key, tried.Detail = cmp.Or(f.Key, report.KeyAuth), c.Method
 		err = c.s.refusals.Unless(true, &tried, c.peer.Addr)
@@ -235,6 +236,11 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 		err = c.chargeIdentities()
 	}
 	return err
+}
+
+// ofCaller reports whether an Authenticator's fault is about the caller, or a limit of its own.
+func ofCaller(f *report.Fault) bool {
+	return f.Reason.OfCaller() || f.Reason == report.ReasonLimitExceeded && strings.HasPrefix(f.Key, report.KeyAuth+".")
 }
 
 // tellBegan tells the Observer of the call, once. It returns a panic of the Observer.
