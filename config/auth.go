@@ -36,8 +36,8 @@ type Auth struct {
 	// refused all the same.
 	PublicMethods []string `key:"public_methods" is:"method pattern"`
 
-	// Who may call what. A deny rule wins. Without allow rules, each identity may
-	// call what no rule denies. With allow rules, one must match.
+	// Rules for identities and their calls. A deny rule wins. Without allow rules,
+	// each identity may call what no rule denies. With allow rules, one must match.
 	Rules []AuthRule `key:"rules"`
 
 	// Refuse calls. With false, for trying out this section, culvert only logs and
@@ -47,8 +47,8 @@ type Auth struct {
 	// Remove the credentials that culvert has judged from calls to the backend.
 	Strip bool `key:"strip"`
 
-	// What happens to running calls when their credential expires. "close": they
-	// end with UNAUTHENTICATED (TOKEN_EXPIRED). "ignore": they continue.
+	// The end of running calls when their credential expires. "close": they end
+	// with UNAUTHENTICATED (TOKEN_EXPIRED). "ignore": they continue.
 	TokenExpiry string `key:"token_expiry" one:"close,ignore"`
 
 	// The name of a cookie that has a token. culvert reads it only for pages of its
@@ -140,7 +140,7 @@ type AuthRouteAudiences struct {
 
 // AuthRequiredClaim is a claim that a token must have.
 type AuthRequiredClaim struct {
-	// The claim: "email_verified", or "realm_access.roles" for one in an object.
+	// The claim: "email", or "realm_access.roles" for one in an object.
 	// Write "\." for a dot in a name.
 	Claim string `key:"claim" is:"claim" needed:"true"`
 
@@ -252,8 +252,8 @@ type AuthRateLimit struct {
 	// The domain in the service's configuration.
 	Domain string `key:"domain" is:"rate limit word"`
 
-	// What the service counts calls by. culvert leaves out a descriptor while a
-	// call has no value for one of its entries.
+	// Descriptors, by which the service counts calls. culvert leaves out a
+	// descriptor if a call has no value for one of its entries.
 	Descriptors []AuthDescriptor `key:"descriptors"`
 
 	// How long an answer may take, up to 1s.

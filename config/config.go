@@ -120,8 +120,8 @@ type Config struct {
 	// it.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
-	// Who may call what (docs/reference/auth.md). Without this section, culvert
-	// authenticates nobody.
+	// Authentication of callers, and rules for their calls (docs/reference/auth.md).
+	// Without this section, culvert authenticates nobody.
 	Auth Auth `key:"auth"`
 
 	// Sensitive metadata that culvert forwards.

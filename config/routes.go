@@ -96,9 +96,9 @@ type RouteMessage struct {
 	// message: text, within 10s, not for the method. Empty: none.
 	FirstMessage string `key:"first_message" is:"metadata name"`
 
-	// For json on a WebSocket: the name, such as "@authorization", of the only
-	// member of an object that renews the caller's credential and isn't for the
-	// method (docs/reference/auth.md#renewal). Empty: none.
+	// For json on a WebSocket: a member, such as "@authorization". An object with
+	// this member alone renews the caller's credential, and isn't for the method
+	// (docs/reference/session.md). Empty: none.
 	Refresh string `key:"refresh" is:"word"`
 
 	// The client's text message for a half-close. Empty: none.

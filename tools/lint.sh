@@ -67,7 +67,7 @@ words() {
 
 helps() {
 	local command
-	for command in serve demo dial call doctor validate "config defaults" "config print" "routes explain" healthcheck drain calls top; do
+	for command in serve demo dial call doctor validate "config defaults" "config print" "routes explain" "keys new" healthcheck drain calls top; do
 		# shellcheck disable=SC2086 # words of their own
 		go run ./cmd/culvert $command --help | sed '/^Usage:/,$d' || return
 	done

@@ -33,6 +33,9 @@ func runYAML(t *testing.T, b block) {
 	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(withKeys(t, culvertFiles(b.text))), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "api-keys"), []byte("# nobody\n"), 0o600); err != nil { // docs/reference/auth.md
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "otlp.token"), []byte("Bearer x\n"), 0o600); err != nil { // docs/guides/otlp.md
 		t.Fatal(err)
 	}
