@@ -84,6 +84,18 @@ func TestServiceAccounts(t *testing.T) {
 	if has(out.text(), web) {
 		t.Error("the log has the token")
 	}
+
+	// The page's other causes, each of which the log has.
+	for cause, broken := range map[string]string{
+		"certificate signed by unknown authority":              regexp.MustCompile(`(?m)^ +(keys_)?ca: .*\n`).ReplaceAllString(config, ""),
+		"the configured issuer must be the same, byte by byte": strings.Replace(config, "issuer: https://kubernetes.default.svc", "issuer: https://kubernetes.default.svc/", 1),
+	} {
+		if !strings.Contains(page, "| `"+cause+"` |") {
+			t.Errorf("the page has no row for %q", cause)
+		}
+		_, out := serveCulvert(t, broken, "HTTPS_PROXY="+proxy)
+		out.await(t, cause)
+	}
 }
 
 var yamlFence = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
