@@ -96,6 +96,9 @@ func (a *Authenticator) decide() *Mistake {
 	if i := slices.IndexFunc(cfg.Rules, func(r Rule) bool { return !r.Deny }); i >= 0 && len(need.Ways) == 0 {
 		return mistake(fmt.Sprintf("rules[%d]", i), "has no effect without a way to authenticate: every call passes that no rule denies")
 	}
+	if wrong := cfg.checkCookie(); wrong != nil {
+		return wrong
+	}
 	var err error
 	if a.requirement, err = rules.NewRequirement(need); err != nil {
 		return mistakeOf(err)

@@ -102,7 +102,10 @@ type ClaimMetadata struct{ Claim, Name string }
 // APIKeys are keys of a file, by their hashes.
 type APIKeys struct {
 	File   string
-	Header string // that has the key, in lower case; "": x-api-key. "authorization" with the scheme Bearer counts in any case
+
+	// Header has the key of a call, in lower case; "": x-api-key. As authorization with the
+	// scheme Bearer a key counts in any case, also that of a tunnel's request.
+	Header string
 }
 
 // External is a service that judges calls: one of Target and URL is set.

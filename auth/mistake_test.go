@@ -55,6 +55,8 @@ func TestMistakes(t *testing.T) {
 		"a fact of culvert's":     {func(c *Config) { c.Issuers[0].Metadata = []ClaimMetadata{{"sub", "x-forwarded-for"}} }, "issuers[0].metadata[0].name", "reserved"},
 		"a credential's metadata": {func(c *Config) { c.Issuers[0].Metadata = []ClaimMetadata{{"sub", "authorization"}} }, "issuers[0].metadata[0].name", "reserved"},
 		"illegal metadata":        {func(c *Config) { c.Issuers[0].Metadata = []ClaimMetadata{{"sub", "X-A"}} }, "issuers[0]", "X-A"},
+		"a cookie's name":         {func(c *Config) { c.Cookie = "a=b" }, "cookie", "a=b"},
+		"a cookie of nobody":      {func(c *Config) { c.Cookie, c.Issuers, c.External, c.Rules = "a", nil, nil, nil }, "cookie", "nothing judges"},
 		"no file of keys":         {func(c *Config) { c.APIKeys = &APIKeys{} }, "api_keys.file", "is empty"},
 		"no such file of keys":    {func(c *Config) { c.APIKeys = &APIKeys{File: "/nonexistent/keys"} }, "api_keys.file", "/nonexistent/keys"},
 		"a broken file of keys": {func(c *Config) {

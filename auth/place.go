@@ -101,6 +101,18 @@ func bearer(authorization string) string {
 	return token
 }
 
+// checkCookie checks the name of the cookie with a token.
+func (cfg *Config) checkCookie() *Mistake {
+	switch {
+	case cfg.Cookie == "":
+	case len(cfg.Issuers) == 0 && cfg.External == nil:
+		return mistake("cookie", "is set, and nothing judges its token: configure an issuer or a service, or remove it")
+	case strings.ContainsFunc(cfg.Cookie, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`()<>@,;:\"/[]?={}`, c) }): // RFC 6265 §4.1.1
+		return mistake("cookie", "is %q, which can't name a cookie: use letters, digits, - and _", cfg.Cookie)
+	}
+	return nil
+}
+
 // cookieOf returns the value of a cookie in the values of the field. several reports that it
 // occurs with two values: a page of another host of the domain can add one, and which of them
 // comes first is the browser's business.
