@@ -114,7 +114,7 @@ type AuthIssuer struct {
 	RouteAudiences []AuthRouteAudiences `key:"route_audiences"`
 
 	// How far the issuer's clock and culvert's may differ, up to 10m. Default: 1m.
-	Skew time.Duration `key:"skew"`
+	Skew time.Duration `key:"skew" is:"positive duration"`
 
 	// Accept tokens without the claim exp, which never expire.
 	Endless bool `key:"endless"`

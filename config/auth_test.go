@@ -168,6 +168,9 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 		{"a long skew and tokens for ever", "auth: {issuers: [{name: a, issuer: 'https://a.example', audiences: [x], skew: 11m, endless: true}]}", []string{
 			"proxy.yaml:1: auth.issuers[0].skew: … 10m0s",
 		}, []string{"proxy.yaml:1: auth.issuers[0].endless: … exp"}},
+		{"no skew", "auth: {issuers: [{name: a, issuer: 'https://a.example', audiences: [x], skew: 0s}]}", []string{
+			`proxy.yaml:1: auth.issuers[0].skew: … "0s" … more than 0s`,
+		}, nil},
 		{"an algorithm with a shared secret", "auth: {issuers: [{name: a, issuer: 'https://a.example', audiences: [x], algorithms: [HS256]}]}", []string{
 			`proxy.yaml:1: auth.issuers[0].algorithms: … "HS256" … RS256`,
 		}, nil},

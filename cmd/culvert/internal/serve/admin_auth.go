@@ -15,10 +15,11 @@ func (p *program) authState() admin.Auth {
 	if p.auth == nil {
 		return all
 	}
-	a, settings := p.auth.now(), &p.reloads.current().Auth
+	a := p.auth.now()
 	if a == nil {
 		return all
 	}
+	settings := &p.reloads.current().Auth
 	all.Enabled, all.Enforced, all.Rules = true, settings.Enforce, len(settings.Rules)
 	for _, way := range settings.Ways() {
 		all.Ways = append(all.Ways, admin.Text(way))

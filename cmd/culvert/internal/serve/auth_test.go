@@ -282,6 +282,11 @@ func TestFilesOfAuthAreReadAgain(t *testing.T) {
 		t.Errorf("solved, and still a problem: %q", problems)
 	}
 
+	state := a.authState()
+	if !state.Enabled || !state.Enforced || len(state.Ways) != 2 || len(state.Issuers) != 1 || state.Issuers[0].Keys != 1 || len(state.APIKeyFile) != 1 || state.APIKeyFile[0].Keys != 0 {
+		t.Errorf("the admin address shows %+v", state)
+	}
+
 	// A reload names other files, which are watched then.
 	a.write("more", line+"\n")
 	a.reload(strings.ReplaceAll(file, "DIR/keys", "DIR/more"), "configuration reloaded")
@@ -304,6 +309,11 @@ func TestWithoutAuthNothingRuns(t *testing.T) {
 	g.start(t.Context())
 	cfg := bridge.Config{VouchedHeaders: []string{"x-a"}}
 	g.into(&cfg)
+	p := newTestProgram(t, c)
+	p.auth = g
+	if shown := p.authState(); shown.Enabled || shown.Issuers == nil || shown.Services == nil {
+		t.Errorf("the admin address shows %+v", shown)
+	}
 	if cfg.Authenticator != nil || len(cfg.VouchedHeaders) != 1 || g.watching == nil || g.reload() || g.problems() != nil {
 		t.Errorf("something runs: %+v", g)
 	}

@@ -30,7 +30,7 @@ func Auth(c *config.Loaded) *auth.Config {
 		IgnoreExpiry:  a.TokenExpiry == "ignore",
 	}
 	for i := range a.Issuers {
-		to.Issuers = append(to.Issuers, issuer(c, i))
+		to.Issuers = append(to.Issuers, issuer(&a.Issuers[i]))
 	}
 	if a.APIKeys.File != "" {
 		to.APIKeys = &auth.APIKeys{File: a.APIKeys.File, Header: a.APIKeys.Header}
@@ -44,8 +44,7 @@ func Auth(c *config.Loaded) *auth.Config {
 	return to
 }
 
-func issuer(c *config.Loaded, at int) auth.Issuer {
-	i := &c.Auth.Issuers[at]
+func issuer(i *config.AuthIssuer) auth.Issuer {
 	to := auth.Issuer{
 		Name:       i.Name,
 		Issuer:     i.Issuer,
@@ -56,11 +55,9 @@ func issuer(c *config.Loaded, at int) auth.Issuer {
 		Algorithms: i.Algorithms,
 		Types:      types(i.Types),
 		Audiences:  i.Audiences,
+		Skew:       i.Skew,
 		Endless:    i.Endless,
 		Scopes:     i.Scopes,
-	}
-	if c.IsSet(config.Entry("auth.issuers", at) + ".skew") {
-		to.Skew = orNone(i.Skew)
 	}
 	for _, r := range i.RouteAudiences {
 		if to.RouteAudiences == nil {

@@ -34,7 +34,7 @@ auth:
     required: [{claim: realm_access.roles, values: [user]}]
     scopes: [orders.read]
     metadata: [{claim: email, name: x-email}]
-  - {name: partner, issuer: partner, keys_url: https://partner.example.com/keys, audiences: [orders], skew: 0s}
+  - {name: partner, issuer: partner, keys_url: https://partner.example.com/keys, audiences: [orders]}
   - {name: test, issuer: test, keys_file: /test.json, audiences: [orders]}
   api_keys: {file: /keys.txt, header: x-key}
   certificates: true
@@ -74,7 +74,7 @@ func TestEveryKeyOfAuthReachesIt(t *testing.T) {
 				Algorithms: []string{"ES256"}, Types: []string{"at+jwt", ""}, Audiences: []string{"orders"}, RouteAudiences: map[string][]string{"orders": {"orders-api"}},
 				Skew: 5 * time.Second, Endless: true, Required: []auth.Requirement{{Claim: "realm_access.roles", Values: []string{"user"}}}, Scopes: []string{"orders.read"}, Metadata: []auth.ClaimMetadata{{Claim: "email", Name: "x-email"}},
 			},
-			{Name: "partner", Issuer: "partner", KeysURL: "https://partner.example.com/keys", Audiences: []string{"orders"}, Skew: -1},
+			{Name: "partner", Issuer: "partner", KeysURL: "https://partner.example.com/keys", Audiences: []string{"orders"}},
 			{Name: "test", Issuer: "test", KeysFile: "/test.json", Audiences: []string{"orders"}},
 		},
 		APIKeys: &auth.APIKeys{File: "/keys.txt", Header: "x-key"}, Certificates: true,
