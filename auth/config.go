@@ -101,7 +101,7 @@ type ClaimMetadata struct{ Claim, Name string }
 
 // APIKeys are keys of a file, by their hashes.
 type APIKeys struct {
-	File   string
+	File string
 
 	// Header has the key of a call, in lower case; "": x-api-key. As authorization with the
 	// scheme Bearer a key counts in any case, also that of a tunnel's request.
