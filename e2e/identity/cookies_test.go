@@ -137,6 +137,18 @@ func TestSessions(t *testing.T) {
 			t.Errorf("%s from a page that only a pattern allows: %v", way, got)
 		}
 	}
+	// What isn't a call is the application's business.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.base("http")+"/internal/keys", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.http().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if closed(t, res.Body); res.StatusCode != http.StatusOK {
+		t.Errorf("a request for the application: %s", res.Status)
+	}
 	// A program's own headers don't replace what culvert says, nor its answer's.
 	got := c.call(t, "grpc-web", "shop.v1.Orders/Get", "cookie", cookieName+"=s1", "sec-fetch-site", "same-origin", "x-user-id", "1", "x-culvert-subject", "root", "x-forwarded-uri", "/public")
 	if got.code != codes.OK || got.got("x-user-id") != "17" || got.got("x-culvert-subject") != "alice" {
