@@ -386,6 +386,7 @@ func TestReloadUnderRunningStreams(t *testing.T) {
 
 // TestExpiryOfRunningStreams: many calls of several tokens end when these do, and only they.
 func TestExpiryOfRunningStreams(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	issuer := staff(t)
 	issuer.Skew = -1
 	a := newAuth(t, Config{Issuers: []Issuer{issuer}})
@@ -435,6 +436,7 @@ func TestExpiryOfRunningStreams(t *testing.T) {
 // TestRefreshOfATunnel: a newer token of the same subject lets its calls go on behind the end of
 // the first one. No other one does, and a tunnel's later judgements keep to the newer one.
 func TestRefreshOfATunnel(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	issuer := staff(t)
 	issuer.Skew = -1
 	a := newAuth(t, Config{Issuers: []Issuer{issuer, shop(t)}})

@@ -82,6 +82,7 @@ func TestHostileKeyServers(t *testing.T) {
 
 // TestHangingKeyServer: while calls of its issuer wait, others go on, and the wait has a bound.
 func TestHangingKeyServer(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	served, asked := hangingServer(t)
 	a := newAuth(t, Config{Issuers: []Issuer{served, staff(t)}})
 	waiting := make(chan string, 1)
