@@ -91,7 +91,7 @@ func TestProbation(t *testing.T) {
 				end := wstest.Open(t, conn, "/", tunnelName)
 				start := time.Now()
 				end.Send(t, wstest.Binary, c.say)
-				const patient = 35 * time.Second // no ping comes then
+				const patient = 35 * time.Second                                  // no ping comes then
 				defer time.AfterFunc(patient, func() { _ = conn.Close() }).Stop() // net.Pipe's has no error
 				var inside strings.Builder
 				for {
