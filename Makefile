@@ -221,10 +221,12 @@ traced: build ## Test what culvert exports with the receiver of OpenTelemetry's 
 	@cd e2e/traced && $(call cgo,$(RACE)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(RACE) ./...
 
 # The packages run one after the other (-p 1): some tests measure time.
-e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector
+e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector, and those of the guides to authentication
 	$(call say,e2e: the long tests)
 	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
 	@e2e/testdata/opampagent/release.sh fetch
+	@go -C e2e/identity mod download
+	@cd e2e/identity && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
 	$(kube)
 	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
 	$(call say,what each client can do)

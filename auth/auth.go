@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -91,6 +92,9 @@ func (a *Authenticator) decide() *Mistake {
 	}
 	if len(need.Ways)+len(cfg.Rules) == 0 && cfg.RateLimit == nil {
 		return &Mistake{Text: "no way to authenticate, no rule and no rate limit is configured"}
+	}
+	if i := slices.IndexFunc(cfg.Rules, func(r Rule) bool { return !r.Deny }); i >= 0 && len(need.Ways) == 0 {
+		return mistake(fmt.Sprintf("rules[%d]", i), "has no effect without a way to authenticate: every call passes that no rule denies")
 	}
 	if wrong := cfg.checkCookie(); wrong != nil {
 		return wrong

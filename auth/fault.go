@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"net/http"
 
 	"google.golang.org/grpc/codes"
@@ -19,7 +20,10 @@ var tooManyFailures = &identity.Refusal{
 // faultOf returns the fault of a refusal, with the key of the way that decided.
 func faultOf(r *identity.Refusal, key string) *report.Fault {
 	f := report.New(report.ReasonUnauthenticated, r.Text).Because(r.Cause)
-	f.Key = key
+	if r.Cause == nil {
+		f.Cause = errors.New(r.Text) // for the log, which has only the cause
+	}
+	f.Key, f.Whole = key, true
 	switch {
 	case r == tooManyFailures:
 		f.Reason, f.HTTP, f.Retry, f.Remedy = report.ReasonLimitExceeded, http.StatusTooManyRequests, failureRetry, "try again later, with a valid token"
@@ -51,7 +55,7 @@ func keyOf(way string) string {
 // message.
 func faultOfService(r *check.Refusal) *report.Fault {
 	f := report.New(report.ReasonPermissionDenied, r.Message).Because(r.Cause)
-	f.Key, f.Code = report.KeyAuthExternal, r.Code
+	f.Key, f.Code, f.Whole = report.KeyAuthExternal, r.Code, true
 	switch r.Kind {
 	case check.Denied:
 	case check.Unauthenticated:

@@ -87,7 +87,12 @@ func (l *keyLog) changed(issuer slog.Attr, last, now *jwk.State) {
 	keys := slog.Int("keys", now.Keys)
 	switch {
 	case now.Err != nil && (last.Err == nil || last.Err.Error() != now.Err.Error()):
-		l.log.Warn("the keys of an issuer can't be fetched: the last good ones stay in use", issuer, keys, slog.Any("error", now.Err), slog.Time("next", now.Next))
+		why, next := slog.Any("error", now.Err), slog.Time("next", now.Next)
+		if now.Keys == 0 {
+			l.log.Warn("the keys of an issuer can't be fetched: its tokens can't be verified", issuer, why, next)
+			break
+		}
+		l.log.Warn("the keys of an issuer can't be fetched: the last good ones stay in use", issuer, keys, why, next)
 	case now.Err == nil && (last.Err != nil || last.Fetched.IsZero() || last.Keys != now.Keys):
 		l.log.Info("keys of an issuer fetched", issuer, keys)
 	}

@@ -24,7 +24,10 @@ func TestMistakes(t *testing.T) {
 		change    func(c *Config)
 		key, says string
 	}{
-		"nothing":                  {func(c *Config) { *c = Config{} }, "", "no way to authenticate"},
+		"nothing": {func(c *Config) { *c = Config{} }, "", "no way to authenticate"},
+		"rules alone": {func(c *Config) {
+			*c = Config{Rules: []Rule{{Name: "a", Deny: true, Methods: []string{"a.B/C"}}, {Name: "b", Methods: []string{"a.B/*"}}}}
+		}, "rules[1]", "every call passes"},
 		"no name":                  {func(c *Config) { c.Issuers[1].Name = "" }, "issuers[1].name", "is empty"},
 		"a name of another way":    {func(c *Config) { c.Issuers[1].Name = WayExternal }, "issuers[1].name", "another way"},
 		"no name at all":           {func(c *Config) { c.Issuers[1].Name = "a b" }, "issuers[1].name", "letters"},

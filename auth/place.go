@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
@@ -26,6 +27,9 @@ type credential struct {
 	ofCall bool
 	text   string // a bearer token or an API key; "": it isn't one
 	wrong  string // why nobody can judge it, for the client; "": somebody may
+
+	foreign *identity.Refusal // why no issuer takes the token; nil: nobody asked, or one does
+	opaque  bool              // because it is no JWT: it may be an API key
 }
 
 // Format hides the text whatever the verb is.

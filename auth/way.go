@@ -128,12 +128,20 @@ func (a *Authenticator) find(ctx context.Context, p *presenter, list []credentia
 			f.left, f.ofCall = true, f.ofCall || c.ofCall
 			bearers = bearers || ofToken
 		default:
-			f.refuse(unknownCredential)
+			f.refuse(a.unknown(c))
 		}
 	}
 }
 
 var unknownCredential = invalid("the credential isn't one that this server accepts: send another one")
+
+// unknown is the refusal of a credential that nobody takes.
+func (a *Authenticator) unknown(c *credential) *identity.Refusal {
+	if c.foreign == nil || c.opaque && a.places.keyHeader != "" {
+		return unknownCredential
+	}
+	return c.foreign
+}
 
 // takes reports whether this server takes credentials from the place. If it knows callers by
 // their certificates alone, what a call has as authorization is the backend's business.

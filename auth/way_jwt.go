@@ -63,6 +63,7 @@ func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *find
 	}
 	refused, is := errors.AsType[*jwt.Error](err)
 	if is && (refused.Kind == jwt.Opaque || refused.Kind == jwt.Foreign) {
+		c.foreign, c.opaque = refusalOf(err), refused.Kind == jwt.Opaque
 		return finding{}, false
 	}
 	i := w.byIssuer[jwt.IssuerOf(c.text)]

@@ -127,6 +127,9 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 			"proxy.yaml:3: auth.public_methods: … no effect … auth.issuers … remove",
 			"proxy.yaml:2: auth.strip: … no effect … auth.issuers … remove",
 		}, nil},
+		{"rules without a way", "auth:\n  rules:\n  - {name: a, methods: [a.B/*]}\n  - {name: b, deny: true, methods: [a.B/C]}", []string{
+			"proxy.yaml:3: auth.rules[0]: … no effect … every call passes … auth.issuers",
+		}, nil},
 		{"two issuers of one name", "auth:\n  issuers:\n  - {name: a, issuer: 'https://a.example', audiences: [x]}\n  - {name: a, issuer: 'https://a.example', audiences: [x]}", []string{
 			"proxy.yaml:4: auth.issuers[1].name: … proxy.yaml:3: auth.issuers[0].name … another",
 			"proxy.yaml:4: auth.issuers[1].issuer: … proxy.yaml:3: auth.issuers[0].issuer … merge",

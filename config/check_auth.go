@@ -294,6 +294,9 @@ func withoutService(l *Loaded, section, missing string) {
 }
 
 func checkAuthRule(l *Loaded, r *AuthRule, at string) {
+	if len(l.Auth.Ways()) == 0 && !r.Deny { // an operator who allows some calls expects that others are refused
+		l.refuse(at, "has no effect, because culvert authenticates nobody, so every call passes that no rule denies: add a way to authenticate (auth.issuers, auth.api_keys.file, auth.certificates, auth.external)")
+	}
 	for before := range l.Auth.Rules {
 		if other := &l.Auth.Rules[before]; other == r {
 			break

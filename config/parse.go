@@ -323,7 +323,11 @@ func (p *reader) list(node *yaml.Node, t target) (any, bool) {
 		return []string{}, true
 	}
 	if node.Kind != yaml.SequenceNode {
-		p.errorf(node, "%s is a list: write [%q]", t.name, t.example())
+		entry := t.example()
+		if node.Kind == yaml.ScalarNode {
+			entry = node.Value // as in the file, if it refers to a secret
+		}
+		p.errorf(node, "%s is a list: write [%q]", t.name, entry)
 		return nil, false
 	}
 	values := []string{}

@@ -65,7 +65,7 @@ func TestMistakesInTheFileAreNamedByLine(t *testing.T) {
 		"value is a section": {"drain_timeout:\n  port: 80\n", `:2: drain_timeout … single value … drain_timeout: 30s`},
 		"list is a section":  {"listen:\n  port: 80\n", `:2: listen … list … dash … listen: ":8080"`},
 		"value is a list":    {"drain_timeout: [5s]\n", `:1: drain_timeout … single value … drain_timeout: 30s`},
-		"list is a value":    {"allow_origins: https://a.example\n", `:1: allow_origins … list … ["https://app.example.com"]`},
+		"list is a value":    {"allow_origins: https://a.example\n", `:1: allow_origins … list … ["https://a.example"]`},
 		"list in a list":     {"hosts: [[a]]\n", `:1: … hosts … single value … "grpc.example.com"`},
 		"no value":           {"listen:\nlog: {level: ~}\n", ":1: listen … value … remove\n:2: log.level … value … remove"},
 		"no value in list":   {"hosts: [~]\n", `:1: hosts … value … remove`},

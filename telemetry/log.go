@@ -110,7 +110,7 @@ func (o *Log) levelOf(why report.Reason, own bool) (level slog.Level, enabled bo
 // need a large stack for them.
 type line struct{ attrs []slog.Attr }
 
-var linePool = sync.Pool{New: func() any { return &line{make([]slog.Attr, 0, 20)} }}
+var linePool = sync.Pool{New: func() any { return &line{make([]slog.Attr, 0, 21)} }}
 
 func newLine() *line { return linePool.Get().(*line) } //nolint:forcetypeassert // nothing else is in the pool
 

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
-proxy=(. auth/internal/oidctest auth/internal/opatest auth/internal/ratelimittest e2e e2e/traced examples tools)
+proxy=(. auth/internal/oidctest auth/internal/opatest auth/internal/ratelimittest e2e e2e/identity e2e/traced examples tools)
 kubernetes=(kubernetes kubernetes/e2e tools/helm tools/images tools/release)
 case ${1-} in
 proxy) modules=("${proxy[@]}") ;;

@@ -52,7 +52,7 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 		}
 		names = append(names, testName.FindAllString(want, -1)...)
 	}
-	for target, modules := range map[string][]string{"test": {"examples", "tools"}, "test-long": {"auth/internal/oidctest", "auth/internal/opatest", "auth/internal/ratelimittest"}, "test-kube": {"kubernetes", "tools/helm", "tools/images"}} {
+	for target, modules := range map[string][]string{"test": {"examples", "tools"}, "test-long": {"auth/internal/oidctest", "auth/internal/opatest", "auth/internal/ratelimittest", "e2e/identity"}, "test-kube": {"kubernetes", "tools/helm", "tools/images"}} {
 		runs := skipped
 		if target != "test" {
 			runs = selections(t, target)

@@ -26,6 +26,7 @@ type Fault struct {
 	Key    string        // the setting that decided, such as a limit that was reached; empty: none
 	Text   string        // what happened, for the client
 	Remedy string        // what the client should do; empty: the remedy of the reason's row
+	Whole  bool          // Text says what to do, too: there is no other remedy
 	Hint   string        // what the operator should do; empty: nothing, so the log has no line but the call's
 	Detail string        // the origin, host or method that was refused, for the log; text of the peer
 	Cause  error         // for the log only
@@ -106,10 +107,10 @@ func (f *Fault) Ending(why string) *Fault {
 }
 
 func (f *Fault) Error() string {
-	if f.Cause != nil {
-		return f.Text + ": " + f.Cause.Error()
+	if f.Cause == nil || f.Cause.Error() == f.Text {
+		return f.Text
 	}
-	return f.Text
+	return f.Text + ": " + f.Cause.Error()
 }
 
 // Row returns the fault's row of the table.
@@ -171,6 +172,14 @@ var withoutLog = strings.NewReplacer(
 	" and the log", "",
 )
 
+// remedy returns what the client should do, unless the text says it.
+func (f *Fault) remedy() string {
+	if f.Whole {
+		return f.Remedy
+	}
+	return cmp.Or(f.Remedy, f.Row().Remedy)
+}
+
 // Status returns the fault as the client's status: the problem, the remedy, and the
 // call's id, under which the log has more.
 func (f *Fault) Status(callID string, detailed bool) *status.Status {
@@ -181,7 +190,7 @@ func (f *Fault) Status(callID string, detailed bool) *status.Status {
 	}
 	remedy := f.Remedy
 	if !f.said {
-		remedy = Words(nil).Say(cmp.Or(remedy, f.Row().Remedy))
+		remedy = Words(nil).Say(f.remedy())
 	}
 	if detailed && f.Cause != nil {
 		remedy = withoutLog.Replace(remedy) // the text has what is in it

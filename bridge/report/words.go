@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,12 +112,12 @@ func (e *saidError) Error() string { return e.text }
 func (e *saidError) Unwrap() error { return e.error }
 
 // In returns the fault for people: its settings are said, also in the text of its cause, and
-// it has the remedy of its row if it had none.
+// it has the remedy of its row if it had none and its text says none.
 func (f *Fault) In(w Words) *Fault {
 	said := *f
 	said.said = true
 	said.Text, said.Hint = w.Say(f.Text), w.Say(f.Hint)
-	said.Remedy = w.Say(cmp.Or(f.Remedy, f.Row().Remedy))
+	said.Remedy = w.Say(f.remedy())
 	if f.Cause != nil {
 		said.Cause = errors.New(w.Say(f.Cause.Error()))
 	}
@@ -142,6 +141,12 @@ var fields = map[string]string{
 	KeyEventID:                  "MessageRoute.EventID",
 	KeyMessageRefresh:           "MessageRoute.Refresh",
 	KeyAuth:                     "Authenticator",
+	KeyAuthIssuers:              "Authenticator",
+	KeyAuthAPIKeys:              "Authenticator",
+	KeyAuthCertificates:         "Authenticator",
+	KeyAuthExternal:             "Authenticator",
+	KeyAuthRateLimit:            "Authenticator",
+	KeyAuthRules:                "Authenticator",
 	KeyAuthCookie:               "AuthCookies",
 	KeyCertificates:             "Listener.TLS",
 	KeyTransports:               "Listener.Transports",

@@ -125,6 +125,7 @@ func (n *names) readKeys(t testing.TB) {
 	}
 	type schema struct {
 		Properties map[string]json.RawMessage
+		Items      json.RawMessage // of a list
 	}
 	var walk func(prefix string, raw []byte)
 	walk = func(prefix string, raw []byte) {
@@ -136,6 +137,9 @@ func (n *names) readKeys(t testing.TB) {
 			n.keys = append(n.keys, prefix+name)
 			n.variables = append(n.variables, "CULVERT_"+strings.ToUpper(strings.ReplaceAll(prefix+name, ".", "_")))
 			walk(prefix+name+".", inner)
+		}
+		if s.Items != nil {
+			walk(prefix, s.Items)
 		}
 	}
 	walk("", text)
@@ -188,6 +192,7 @@ var foreign = map[string]string{
 	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker",
 	"HTTPS_PROXY": "many", "HTTP_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "LISTEN_FDNAMES": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
+	"request_headers_to_remove": "OPA", "response_headers_to_add": "OPA",
 	"instance_uid": "OpAMP", "rule_files": "Prometheus", "ssl_bump": "Squid",
 	"proxy_read_timeout": "nginx", "grpc_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",
 	"flush_interval": "Caddy", "stream_close_delay": "Caddy", "stream_timeout": "Caddy", "read_timeout": "Caddy", "read_body": "Caddy", "write_timeout": "Caddy",

@@ -30,7 +30,7 @@ func runYAML(t *testing.T, b block) {
 		return
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(culvertFiles(b.text)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(withKeys(t, culvertFiles(b.text))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "api-keys"), []byte("# nobody\n"), 0o600); err != nil { // docs/reference/auth.md

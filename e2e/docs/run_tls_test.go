@@ -125,6 +125,14 @@ func (c *corporation) fill(t testing.TB, dir, text string) {
 	}
 }
 
+// withKeys replaces the file of API keys in a configuration.
+func withKeys(t testing.TB, text string) string {
+	if !apiKeyFile.MatchString(text) {
+		return text
+	}
+	return apiKeyFile.ReplaceAllString(text, "file: "+writeFile(t, "api-keys", "# none yet\n"))
+}
+
 func (c *corporation) list(t testing.TB) []byte {
 	t.Helper()
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
@@ -143,7 +151,10 @@ func (c *corporation) trusting(host string, certs ...tls.Certificate) *tls.Confi
 	return &tls.Config{RootCAs: roots, ServerName: host, Certificates: certs, MinVersion: tls.VersionTLS12}
 }
 
-var adminTokenFile = regexp.MustCompile(`token: /etc/\S+`)
+var (
+	adminTokenFile = regexp.MustCompile(`token: /etc/\S+`)
+	apiKeyFile     = regexp.MustCompile(`file: /etc/\S+`)
+)
 
 // holdsCertificates reports whether a block of a configuration names files of
 // certificates.
@@ -177,19 +188,21 @@ func wantSecret(t *testing.T, b block) {
 }
 
 // runTLS serves with an example and files like its own, calls through it, replaces
-// the files and waits for the new certificate. If the example needs a backend or a
-// proxy that isn't here, runTLS validates it only: the tests of e2e run those.
+// the files and waits for the new certificate. If the example needs a backend, a
+// proxy or something to authenticate by that isn't here, runTLS validates it only: the tests of
+// e2e and e2e/identity run those.
 func runTLS(t *testing.T, b block) {
 	corp, dir := newCorporation(t), t.TempDir()
 	corp.fill(t, dir, b.text)
 	text := tlsFile.ReplaceAllStringFunc(b.text, func(file string) string { return dir + file })
 	text = adminTokenFile.ReplaceAllString(text, "token: "+writeFile(t, "admin.token", "f3b1c2d4e5a697887766554433221100\n"))
+	text = withKeys(t, text)
 	file := writeFile(t, "proxy.yaml", text)
 	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)
 	if err != nil || warns(said) {
 		t.Errorf("culvert validate: %v\n%s", err, said)
 	}
-	if !strings.Contains(text, "address: "+demoBackend) || !strings.Contains(text, `listen: ":443"`) || strings.Contains(text, "proxy_protocol") {
+	if strings.Contains(text, "\nauth:") || !strings.Contains(text, "address: "+demoBackend) || !strings.Contains(text, `listen: ":443"`) || strings.Contains(text, "proxy_protocol") {
 		return
 	}
 	startDemoBackend(t)

@@ -72,6 +72,12 @@ func outside() (code int, err error) {
 			return 0, err
 		}
 	}
+	programs["culvert"] = filepath.Join(dir, "culvert")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", programs["culvert"], "./cmd/culvert")
+	cmd.Dir = root
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("%v: %w: %s", cmd.Args, err, text)
+	}
 	attributes := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if uid := os.Getuid(); uid != 0 { // only root makes networks, also in a namespace of users
 		attributes.Cloneflags |= syscall.CLONE_NEWUSER

@@ -17,6 +17,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/auth"
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/e2e/identity/provider"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
@@ -63,11 +64,11 @@ func startBridge(t *testing.T, a *auth.Authenticator) (call func(token string) (
 // TestCallsByTheProvidersTokens, through a bridge: users and services call by their tokens, the
 // provider rotates its keys, and then it is gone. Nothing is restarted.
 func TestCallsByTheProvidersTokens(t *testing.T) {
-	one, two := rsaKey("one"), ecKey("two")
-	p := startProvider(t, one)
+	one, two := provider.RSA("one"), provider.EC("two")
+	p := provider.Start(t, one)
 	cfg := auth.Config{
 		Issuers: []auth.Issuer{{
-			Name: "provider", Issuer: p.URL, Access: auth.Access{CAFile: p.caFile}, Audiences: []string{service, device},
+			Name: "provider", Issuer: p.URL, Access: auth.Access{CAFile: p.CAFile}, Audiences: []string{provider.Service, provider.Device},
 			Metadata: []auth.ClaimMetadata{{Claim: "realm_access.roles", Name: "x-roles"}},
 		}},
 		Rules: []auth.Rule{{Name: "readers", Issuers: []string{"provider"}, Scopes: []string{"read"}}},
@@ -84,26 +85,26 @@ func TestCallsByTheProvidersTokens(t *testing.T) {
 			t.Errorf("got %q, %v; want %q, %v", got, err, who, code)
 		}
 	}
-	access, id := p.userToken(t)
-	want(access, user+" reader,writer", codes.OK)
+	access, id := p.UserToken(t)
+	want(access, provider.User+" reader,writer", codes.OK)
 	want(id, "", codes.PermissionDenied) // it has no scope
-	old := p.serviceToken(t, "read")
-	want(old, service+" reader,writer", codes.OK)
-	want(p.serviceToken(t, "write"), "", codes.PermissionDenied)
-	p.change(func(s *store) { s.opaque = true })
-	want(p.serviceToken(t, "read"), "", codes.Unauthenticated)
-	p.change(func(s *store) { s.opaque = false })
+	old := p.ServiceToken(t, "read")
+	want(old, provider.Service+" reader,writer", codes.OK)
+	want(p.ServiceToken(t, "write"), "", codes.PermissionDenied)
+	p.GiveOpaque(true)
+	want(p.ServiceToken(t, "read"), "", codes.Unauthenticated)
+	p.GiveOpaque(false)
 
-	p.rotate(two, one)
-	want(p.serviceToken(t, "read"), service+" reader,writer", codes.OK) // waits for the new key
-	want(old, service+" reader,writer", codes.OK)
+	p.Rotate(two, one)
+	want(p.ServiceToken(t, "read"), provider.Service+" reader,writer", codes.OK) // waits for the new key
+	want(old, provider.Service+" reader,writer", codes.OK)
 
-	p.Server.Close()
+	p.Close()
 	b, err := auth.New(cfg, a) // as a reload does
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Retire()
 	call = startBridge(t, b)
-	want(old, service+" reader,writer", codes.OK)
+	want(old, provider.Service+" reader,writer", codes.OK)
 }

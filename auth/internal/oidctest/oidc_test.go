@@ -1,44 +1,33 @@
 package oidctest
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
-	jose "github.com/go-jose/go-jose/v4"
 	"go.uber.org/goleak"
 
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
+	"github.com/culvert-grpc/culvert/e2e/identity/provider"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func rsaKey(id string) key {
-	return key{id, jose.RS256, must(rsa.GenerateKey(rand.Reader, 2048))}
-}
-
-func ecKey(id string) key {
-	return key{id, jose.ES256, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}
-}
-
-func edKey(id string) key {
-	_, signer, err := ed25519.GenerateKey(rand.Reader)
-	return key{id, jose.EdDSA, must(signer, err)}
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
 }
 
 // open returns a source of the provider's keys, by discovery, and the states that it tells.
-func (p *provider) open(t *testing.T, age time.Duration) (*jwk.Source, chan jwk.State) {
+func open(t *testing.T, p *provider.Provider, age time.Duration) (*jwk.Source, chan jwk.State) {
 	t.Helper()
 	states := make(chan jwk.State, 1)
 	source, err := jwk.Open(jwk.Options{
-		Issuer: p.URL, Access: jwk.Access{CAFile: p.caFile}, MinAge: age, MaxAge: age,
+		Issuer: p.URL, Access: jwk.Access{CAFile: p.CAFile}, MinAge: age, MaxAge: age,
 		Notify: func(st jwk.State) { // the newest one
 			select {
 			case <-states:
@@ -74,34 +63,34 @@ func refused(t *testing.T, j *jwt.Judge, token string) *jwt.Error {
 }
 
 func TestClientCredentials(t *testing.T) {
-	p := startProvider(t, rsaKey("one"))
-	source, _ := p.open(t, time.Hour)
-	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{service}, Metadata: []jwt.Mapping{{Claim: must(jwt.ParsePath("realm_access.roles")), Name: "x-roles"}}})
-	got, err := j.Verify(t.Context(), p.serviceToken(t, "read", "write"), jwt.Thumbprint{})
+	p := provider.Start(t, provider.RSA("one"))
+	source, _ := open(t, p, time.Hour)
+	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{provider.Service}, Metadata: []jwt.Mapping{{Claim: must(jwt.ParsePath("realm_access.roles")), Name: "x-roles"}}})
+	got, err := j.Verify(t.Context(), p.ServiceToken(t, "read", "write"), jwt.Thumbprint{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Issuer != p.URL || got.Subject != service || !got.HasScope("read") || !got.HasScope("write") || got.HasScope("admin") || time.Until(got.Expires) > 5*time.Minute || len(got.Metadata) != 1 || got.Metadata[0].Value != "reader,writer" {
+	if got.Issuer != p.URL || got.Subject != provider.Service || !got.HasScope("read") || !got.HasScope("write") || got.HasScope("admin") || time.Until(got.Expires) > 5*time.Minute || len(got.Metadata) != 1 || got.Metadata[0].Value != "reader,writer" {
 		t.Errorf("the token is %+v", got)
 	}
 
 	elsewhere := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{"other"}})
-	if got := refused(t, elsewhere, p.serviceToken(t)); got.Kind != jwt.Invalid || !strings.Contains(got.Text, "aud") {
+	if got := refused(t, elsewhere, p.ServiceToken(t)); got.Kind != jwt.Invalid || !strings.Contains(got.Text, "aud") {
 		t.Errorf("for another audience: %v", got)
 	}
-	p.change(func(s *store) { s.opaque = true })
-	if got := refused(t, j, p.serviceToken(t)); got.Kind != jwt.Opaque {
+	p.GiveOpaque(true)
+	if got := refused(t, j, p.ServiceToken(t)); got.Kind != jwt.Opaque {
 		t.Errorf("an opaque token, which this provider encrypts for itself: %v", got)
 	}
 }
 
 func TestDeviceFlow(t *testing.T) {
-	p := startProvider(t, ecKey("one"))
-	source, _ := p.open(t, time.Hour)
-	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{device}, Scopes: []string{"read"}})
-	access, id := p.userToken(t)
+	p := provider.Start(t, provider.EC("one"))
+	source, _ := open(t, p, time.Hour)
+	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{provider.Device}, Scopes: []string{"read"}})
+	access, id := p.UserToken(t)
 	got, err := j.Verify(t.Context(), access, jwt.Thumbprint{})
-	if err != nil || got.Subject != user {
+	if err != nil || got.Subject != provider.User {
 		t.Errorf("the access token is %+v, %v", got, err)
 	}
 	if id == "" {
@@ -116,10 +105,10 @@ func TestDeviceFlow(t *testing.T) {
 // TestRotation: the provider gets a new key of another type, publishes both for a while, and
 // then withdraws the old one. culvert asks for nothing to be restarted.
 func TestRotation(t *testing.T) {
-	one, two := rsaKey("one"), ecKey("two")
-	p := startProvider(t, one)
-	source, states := p.open(t, 20*time.Millisecond)
-	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{service}})
+	one, two := provider.RSA("one"), provider.EC("two")
+	p := provider.Start(t, one)
+	source, states := open(t, p, 20*time.Millisecond)
+	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{provider.Service}})
 	verify := func(token string) {
 		t.Helper()
 		if _, err := j.Verify(t.Context(), token, jwt.Thumbprint{}); err != nil {
@@ -137,35 +126,35 @@ func TestRotation(t *testing.T) {
 			}
 		}
 	}
-	old := p.serviceToken(t)
+	old := p.ServiceToken(t)
 	verify(old)
-	p.rotate(two, one)
-	verify(p.serviceToken(t)) // waits for the new key
+	p.Rotate(two, one)
+	verify(p.ServiceToken(t)) // waits for the new key
 	verify(old)
 	until(2)
-	p.rotate(two)
+	p.Rotate(two)
 	until(1)
 	if got := refused(t, j, old); got.Kind != jwt.Invalid {
 		t.Errorf("a token of the withdrawn key: %v", got)
 	}
-	verify(p.serviceToken(t))
-	p.rotate(edKey("three"), two)
+	verify(p.ServiceToken(t))
+	p.Rotate(provider.Ed("three"), two)
 	until(2)
-	verify(p.serviceToken(t))
+	verify(p.ServiceToken(t))
 }
 
 // TestOutage: the provider is gone; its tokens, seen or not, stay good.
 func TestOutage(t *testing.T) {
-	p := startProvider(t, rsaKey("one"))
-	source, states := p.open(t, 20*time.Millisecond)
-	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{service}})
-	seen, unseen := p.serviceToken(t), p.serviceToken(t)
+	p := provider.Start(t, provider.RSA("one"))
+	source, states := open(t, p, 20*time.Millisecond)
+	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{provider.Service}})
+	seen, unseen := p.ServiceToken(t), p.ServiceToken(t)
 	if _, err := j.Verify(t.Context(), seen, jwt.Thumbprint{}); err != nil {
 		t.Fatal(err)
 	}
-	p.change(func(s *store) { s.signer = rsaKey("not published yet") })
-	strange := p.serviceToken(t)
-	p.Server.Close()
+	p.SignWith(provider.RSA("not published yet"))
+	strange := p.ServiceToken(t)
+	p.Close()
 	for st := range states {
 		if st.Failures > 1 {
 			break
@@ -184,9 +173,9 @@ func TestOutage(t *testing.T) {
 // TestWrongIssuer: the provider's metadata is that of its own name, not of another one for the
 // same server.
 func TestWrongIssuer(t *testing.T) {
-	p := startProvider(t, rsaKey("one"))
+	p := provider.Start(t, provider.RSA("one"))
 	p.URL += "/"
-	_, states := p.open(t, time.Hour)
+	_, states := open(t, p, time.Hour)
 	if st := <-states; st.Err == nil || !strings.Contains(st.Err.Error(), "byte by byte") {
 		t.Errorf("the state is %+v", st)
 	}

@@ -19,13 +19,14 @@ import (
 	"github.com/culvert-grpc/culvert/auth/internal/check"
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/e2e/identity/opa"
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestCallsJudgedByOPAThroughABridge: the policy's answer names the caller, chooses the backend
 // and edits the metadata of both directions; its refusals reach the client.
 func TestCallsJudgedByOPAThroughABridge(t *testing.T) {
-	_, target := startServer(t, secret)
+	_, target := opa.Start(t, "culvert.authz", policy, map[string]any{"secret": secret})
 	a, err := auth.New(auth.Config{
 		External: &auth.External{Target: target, Timeout: check.MaxTimeout, Own: []string{"x-tenant"}}, Routes: []string{"shop"},
 		Rules: []auth.Rule{{Name: "no-eve", Deny: true, Identities: []string{"eve"}}},
@@ -61,7 +62,7 @@ func TestCallsJudgedByOPAThroughABridge(t *testing.T) {
 		}
 	})
 	defer serving.Wait()
-	defer s.Close() //nolint:errcheck // what it closes tells its own errors
+	defer s.Close()
 	cc, err := grpc.NewClient("passthrough:///"+ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
 		grpc.WithDisableRetry(), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(parts.BytesCodec{})))
 	if err != nil {

@@ -3,6 +3,7 @@ package opatest
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/base64"
 	"errors"
 	"reflect"
@@ -16,9 +17,13 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/auth/internal/check"
+	"github.com/culvert-grpc/culvert/e2e/identity/opa"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+//go:embed policy.rego
+var policy string
 
 const secret = "a secret of the test's own, which nobody else knows"
 
@@ -69,7 +74,7 @@ func call(method, token string) check.Request {
 }
 
 func TestCallsJudgedByOPA(t *testing.T) {
-	_, target := startServer(t, secret)
+	_, target := opa.Start(t, "culvert.authz", policy, map[string]any{"secret": secret})
 	c := newChecker(t, target, options())
 	alice := token(`{"sub":"alice","tenant":"blue","exp":1800000000}`, secret)
 	judged := check.Edits{{Name: "x-judged-by", Value: "opa"}}
@@ -112,7 +117,7 @@ func TestCallsJudgedByOPA(t *testing.T) {
 }
 
 func TestAnswersOfOPAThatAreCached(t *testing.T) {
-	s, target := startServer(t, secret)
+	s, target := opa.Start(t, "culvert.authz", policy, map[string]any{"secret": secret})
 	o := options()
 	o.Names, o.Cache = []string{"authorization"}, check.Cache{TTL: time.Minute}
 	c := newChecker(t, target, o)
@@ -127,7 +132,7 @@ func TestAnswersOfOPAThatAreCached(t *testing.T) {
 	if got, err := c.Check(t.Context(), call("/shop.v1.Orders/Get", bob)); err == nil {
 		t.Errorf("another token has the answer of the first: %+v", got)
 	}
-	if got := s.asked.Load(); got != 2 {
+	if got := s.Asked.Load(); got != 2 {
 		t.Errorf("asked %d times, want 2", got)
 	}
 }

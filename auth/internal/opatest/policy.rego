@@ -29,7 +29,9 @@ claims := payload if {
 	valid
 }
 
-headers["x-tenant"] := claims.tenant
+headers["x-tenant"] := claims.tenant if allowed
+
+headers["x-judged-by"] := "opa" if not allowed
 
 request_headers_to_remove := ["authorization"] if claims.sub
 

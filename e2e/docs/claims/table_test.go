@@ -178,6 +178,84 @@ var sections = []section{
 			[]string{"TestNoFieldCanBeginALineOfItsOwn"},
 		},
 	}},
+	{"Credentials", []claim{
+		{
+			"culvert refuses tokens with `none`, symmetric algorithms, `crit` or keys of their own, and never fetches addresses in tokens.",
+			[]string{"auth/internal/jwt.TestHostileTokens", "auth.TestHostileTokens", "TestHeaderAddressesAreNeverFetched", "TestKeyTypesOfAllAlgorithms", "TestAlgorithmsAreAsymmetric"},
+		},
+		{
+			"A token counts only for its issuer, its audience, its type and its time, and one with `cnf` only with its certificate.",
+			[]string{"TestAudiences", "TestAudienceByRoute", "TestTypesByOption", "TestDates", "TestConfirmation", "TestBoundToken", "TestIssuersAreToldApart"},
+		},
+		{
+			"culvert uses the keys of a real OpenID provider: a new key needs no restart, a withdrawn one ends its tokens, and an outage changes nothing.",
+			[]string{"TestProvider", "TestProviderRotatesItsKeys", "TestProviderIsGone", "TestRemovedKeyEndsVerdicts", "TestConnectionsLearnOfWithdrawnKeys"},
+		},
+		{
+			"A server of keys that hangs, lies, grows or redirects costs callers a time-out at most, and unknown keys cause a fetch a minute at most.",
+			[]string{"TestHostileKeyServers", "TestHangingKeyServer", "auth/internal/jwk.TestHostileServers", "TestUnknownKeys", "TestWaitsAreBounded"},
+		},
+		{
+			"An invalid credential refuses the call, although another one is valid, and although the method is public.",
+			[]string{"TestVerdictsOfTwoWays", "TestVerdictsOfAllCombinations", "TestPlacesAndWays", "TestProviderBeforeUpgrades", "TestUsersBehindAWorkload"},
+		},
+		{
+			"In a tunnel, each call has the identity of its own token, else of the connection. No call gets that of another one.",
+			[]string{"TestTunnelOfSeveral", "TestTwoIdentitiesOfOneConnection"},
+		},
+		{
+			"Only a newer credential of the same identity renews that of a connection.",
+			[]string{"TestRefreshOfATunnel", "TestTokenExpiresInAStream"},
+		},
+		{
+			"A running call ends within a second after its credential expires, also if a thousand expire at once.",
+			[]string{"TestExpiryOfRunningStreams", "bridge.TestThousandExpiries"},
+		},
+		{
+			"Clients can't set metadata of the identity, of claims or of the external service, in any spelling or carrier.",
+			[]string{"TestIdentityMetadata", "TestOwnNamesAreNeverTheClients", "TestProvider", "TestSessions", "TestOPA"},
+		},
+		{
+			"A deny rule wins in any order, and another deny rule never allows more.",
+			[]string{"TestOrderDecidesNothing", "TestAnotherDenyRuleNeverAllowsMore"},
+		},
+		{
+			"Allow rules without a way to authenticate are configuration errors: they would let every call pass.",
+			[]string{"TestAuthKeysThatDontGoTogether", "auth.TestMistakes"},
+		},
+		{
+			"Cookies count only for culvert's own pages and for exactly listed origins.",
+			[]string{"TestSessions", "TestTokenInACookie"},
+		},
+		{
+			"The file of API keys has hashes alone. A mistake in it changes nothing, and a deleted line revokes its key.",
+			[]string{"TestAPIKeys", "TestKeysShowNoHash", "TestMistakesNameTheLine"},
+		},
+		{
+			"Rules by SPIFFE ID compare whole parts of the path. A certificate with several URIs has no SPIFFE ID.",
+			[]string{"TestRulesBySPIFFEID", "TestIdentityPatterns"},
+		},
+		{
+			"Of a pod's tokens only those for this service count.",
+			[]string{"TestServiceAccounts"},
+		},
+		{
+			"An external service can't set reserved metadata, and chooses only among the backends of the call's route. Unusable answers refuse the call, with `fail_open` too.",
+			[]string{"TestHostileCheckServices", "TestHostileHTTPServices", "TestCheckAnswersThatAreUnusable", "TestFailOpenCoversOnlySilence", "TestExternalChoosesTheBackend"},
+		},
+		{
+			"Caches of verdicts and of answers are bounded, and their keys are hashes.",
+			[]string{"TestVerdictsAreBounded", "TestGarbagePushesNothingOut", "TestCacheIsBoundedInEntries", "TestCacheIsBoundedInBytes", "TestFailuresAreBounded"},
+		},
+		{
+			"No credential is in the log, in an error, or in a state that the admin page shows.",
+			[]string{"TestSecretsStayInside", "TestProvider", "TestAPIKeys", "TestSessions", "TestSecretsDoNotFormat", "TestTokensAreNotShown", "TestTextsDontRepeatCredentials"},
+		},
+		{
+			"A reload that changes issuers and rules leaves running calls their verdict, and judges the next call of a tunnel anew.",
+			[]string{"TestReloadUnderRunningStreams"},
+		},
+	}},
 	{"Listeners", []claim{
 		{
 			"Each listener has its own TLS, transports and trusted proxies.",

@@ -1,8 +1,10 @@
-package opatest
+// Package opa has a service that judges calls by OPA's library and answers Envoy's Check, as
+// OPA's plugin for Envoy does, for tests.
+package opa
 
 import (
+	"cmp"
 	"context"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -21,14 +23,12 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-//go:embed policy.rego
-var policy string
-
-// A server is an authorization service that judges by a policy.
-type server struct {
+// A Server is an authorization service that judges by a policy.
+type Server struct {
 	authv3.UnimplementedAuthorizationServer
+	Asked atomic.Int64
+
 	query rego.PreparedEvalQuery
-	asked atomic.Int64
 }
 
 // A decision is what the policy says of a call. Its names are those of OPA's plugin for Envoy.
@@ -36,20 +36,17 @@ type decision struct {
 	Allowed         bool              `json:"allowed"`
 	HTTPStatus      int32             `json:"http_status"`
 	Body            string            `json:"body"`
-	Headers         map[string]string `json:"headers"`
+	Headers         map[string]string `json:"headers"` // of the request, or of the response if it isn't allowed
 	HeadersToRemove []string          `json:"request_headers_to_remove"`
 	ResponseHeaders map[string]string `json:"response_headers_to_add"`
 	DynamicMetadata map[string]any    `json:"dynamic_metadata"`
 }
 
-// startServer runs the service until the test's end.
-func startServer(t *testing.T, secret string) (s *server, target string) {
+// Start runs the service until the test's end. It judges by all rules of a package of the policy,
+// which may use the data.
+func Start(t *testing.T, pkg, policy string, data map[string]any) (s *Server, target string) {
 	t.Helper()
-	query, err := rego.New(
-		rego.Query("data.culvert.authz"),
-		rego.Module("policy.rego", policy),
-		rego.Store(inmem.NewFromObject(map[string]any{"secret": secret})),
-	).PrepareForEval(t.Context())
+	query, err := rego.New(rego.Query("data."+pkg), rego.Module("policy.rego", policy), rego.Store(inmem.NewFromObject(data))).PrepareForEval(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +54,7 @@ func startServer(t *testing.T, secret string) (s *server, target string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = &server{query: query}
+	s = &Server{query: query}
 	g := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(g, s)
 	served := make(chan error, 1)
@@ -72,8 +69,8 @@ func startServer(t *testing.T, secret string) (s *server, target string) {
 }
 
 // Check implements the service.
-func (s *server) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	s.asked.Add(1)
+func (s *Server) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	s.Asked.Add(1)
 	d, err := s.decide(ctx, r)
 	if err != nil {
 		return nil, err
@@ -91,13 +88,13 @@ func (s *server) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.Che
 	}
 	response.Status = &rpcstatus.Status{Code: int32(codes.PermissionDenied)}
 	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.HTTPStatus)}, Body: d.Body, Headers: headers(d.ResponseHeaders),
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(cmp.Or(d.HTTPStatus, 403))}, Body: d.Body, Headers: headers(d.Headers),
 	}}
 	return response, nil
 }
 
 // decide evaluates the policy with the request, in protobuf's JSON, as its input.
-func (s *server) decide(ctx context.Context, r *authv3.CheckRequest) (d decision, err error) {
+func (s *Server) decide(ctx context.Context, r *authv3.CheckRequest) (d decision, err error) {
 	text, err := protojson.Marshal(r)
 	if err != nil {
 		return d, err
