@@ -153,6 +153,7 @@ test("a server stream that goes to the fallback after a refusal has its request 
       contextValues: createContextValues(),
     } as unknown as AnyRequest,
     new Headers(),
+    Infinity,
     0,
     new AbortController().signal,
   );
