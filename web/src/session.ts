@@ -79,10 +79,14 @@ export function createRenewer<C>(
     // A source may have nothing newer yet, and is asked more and more often then.
     let lead: number | undefined = left - (left > 0 ? Math.max(1e3, left / 4) : 3e4);
     try {
-      const hung = new Promise<never>((_, reject) => {
-        AbortSignal.timeout(1e4).onabort = () => reject("no answer in 10 s");
-      });
-      const next = busy().length ? await Promise.race([credential(), hung]) : undefined;
+      const next = busy().length
+        ? await Promise.race([
+            credential(),
+            new Promise<never>((_, reject) => {
+              AbortSignal.timeout(1e4).onabort = () => reject("no answer in 10 s");
+            }),
+          ])
+        : undefined;
       if (next && next.until > before && next.bearer !== refused) {
         until = Infinity; // streams that begin meanwhile lower it
         const connections = busy();

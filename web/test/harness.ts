@@ -304,6 +304,8 @@ export interface Rules {
   silent?: boolean;
   /** The upgrade is answered without a subprotocol. */
   noProtocol?: boolean;
+  /** The codes of the answers to culvert.v1.Session/Refresh, of which the last one is for all further ones; -1: none. Without it, the backend answers. */
+  refreshes?: number[];
 }
 
 /** The WebSockets of a path: those that are open now, and those that have been opened. */
@@ -333,6 +335,8 @@ export async function box(rules: Rules = {}) {
     close: (code: number, reason = "") => ask("close", { code: String(code), reason }),
     /** Sends GOAWAY with the id of the last call. */
     goaway: () => ask("goaway"),
+    /** Resolves once so many tokens have come by culvert.v1.Session/Refresh, to their authorizations. */
+    refreshes: (count: number) => control<string[]>("/tunnels/refreshes", { path, count: `${count}` }),
     /** Resolves once so many WebSockets are open; without live, at once. */
     wait: (live?: number) => ask("wait", live === undefined ? {} : { live: String(live) }),
   };
