@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
@@ -55,6 +56,11 @@ func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, 
 		},
 	})
 	c = newConn(ctx, wired)
+	if of, ok := raw.(interface {
+		Companion() func(context.Context, grpc.ClientConnInterface)
+	}); ok && c != nil {
+		c.companion = of.Companion()
+	}
 	return wired, info, nil
 }
 
