@@ -164,7 +164,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 		return nil, err
 	}
 	p.router.refusals, p.router.upstreams = s.refusals, s.upstreams
-	p.quotas = s.quotas.With(quota.Shared(&p.limits), p.limits.Address, cfg.TryLimits)
+	p.quotas = s.quotas.With(quota.Shared(&p.limits), p.limits.Address, cfg.TryLimits).WithIdentities(p.limits.Identity)
 	var named methodLimits
 	var routed *routes
 	if before != nil {
@@ -186,6 +186,8 @@ func newRules(cfg *Config) (*policy, error) {
 		vouched:           headers.NewVouched(cfg.VouchedHeaders),
 		tryOrigins:        cfg.TryOrigins,
 		tryAuth:           cfg.TryAuthenticator,
+		authCookies:       cfg.AuthCookies,
+		bearerSubprotocol: cfg.BearerSubprotocol,
 		pathPrefix:        cfg.PathPrefix,
 		detailedErrors:    cfg.DetailedErrors,
 		drainSpread:       cfg.DrainSpread,

@@ -103,7 +103,7 @@ func (p *policy) asker(h http.Header, host string, secure bool) gate.Asker {
 	return gate.Asker{
 		Origins: h["Origin"],
 		Site:    h.Get("Sec-Fetch-Site"),
-		Cookies: p.forwardCookies && len(h["Cookie"]) > 0,
+		Cookies: p.takesCookies() && len(h["Cookie"]) > 0,
 		Host:    host,
 		Secure:  secure,
 	}

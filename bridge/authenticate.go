@@ -17,6 +17,8 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/headers"
+	"github.com/culvert-grpc/culvert/bridge/internal/path"
+	"github.com/culvert-grpc/culvert/bridge/internal/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -88,7 +90,7 @@ type AuthRequest struct {
 // They are secrets.
 type Credentials struct {
 	Authorization []string // values of the field
-	Cookie        []string // values of the field. None unless culvert takes cookies from the page
+	Cookie        []string // values of the field. None unless Config.AuthCookies or ForwardCookies is set, and culvert takes cookies from the page
 	Bearer        string   // a token that came as a WebSocket subprotocol (Config.BearerSubprotocol)
 }
 
@@ -99,8 +101,14 @@ type ConnAuthenticator interface {
 
 	// AuthenticateConn returns what it finds, which each call gets as AuthRequest.Conn. The
 	// first call asks for it, and so does the first one after Apply has replaced the
-	// Authenticator, after ConnIdentity.Until, and after an error. The context is that of the
-	// call. The error is one of the call, as those of Authenticate are.
+	// Authenticator, after ConnIdentity.Until, and after an error. Calls whose page may not send
+	// cookies have an answer of their own, without the cookies. The context is that of the call.
+	// The error is one of the call, as those of Authenticate are.
+	//
+	// It is also asked when a client renews the credential of a connection: by
+	// culvert.v1.Session/Refresh inside a tunnel, or by MessageRoute.Refresh. The request then
+	// has the new credential alone. The identity must be the same as before. If there is none,
+	// Authenticate is asked for the error, about a call that has no other credential.
 	AuthenticateConn(ctx context.Context, r *ConnRequest) (*ConnIdentity, error)
 }
 
@@ -128,9 +136,11 @@ type Retirer interface{ Retire() }
 // An authentication is what a call has of its own if there is an Authenticator.
 type authentication struct {
 	*policyAuthenticator
-	conn     *session // nil: the call's connection is no WebSocket
-	own      bool     // the authorization in the call's metadata is its own, not the connection's
-	cookie   []string // the call's own
+	conn     *session         // nil: the call's connection is no WebSocket
+	found    *sessionIdentity // of conn; nil: nobody was asked
+	own      bool             // the authorization in the call's metadata is its own, not the connection's
+	cookie   []string         // the call's own, which count if the call's route lets its page send cookies
+	sent     bool             // the call, or its connection, has a bearer token
 	origin   string
 	scheme   string
 	observed int  // bytes of metadata that the Observer added
@@ -138,6 +148,8 @@ type authentication struct {
 
 	backend    string            // that the Authenticator chose; "": none
 	editHeader func(metadata.MD) // nil: the backend's header stays
+
+	use quota.Identities // those that the call counts with
 }
 
 // newAuthentication returns that of a request's call, or nil if nobody is asked.
@@ -151,35 +163,63 @@ func (a *arrival) newAuthentication(r *http.Request) *authentication {
 	}
 	switch {
 	case a.tunnel:
-		to.conn, to.own = sessionOf(a.on), a.own
+		to.conn, to.own = a.sessionInside(), a.own
 	case gate.IsUpgrade(r):
 		to.conn = a.newSession(r)
 	default:
-		to.own = true
-		if a.origin.Credentials {
+		to.own = len(r.Header["Authorization"]) > 0 // else a route has made metadata of the query, which never counts
+		if a.policy.takesCookies() {
 			to.cookie = r.Header["Cookie"]
 		}
 	}
 	return to
 }
 
+// authRequest returns what the Authenticator is told of the call, but for its connection.
+func (c *call) authRequest() AuthRequest {
+	to := c.auth
+	r := AuthRequest{
+		Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
+		Local: c.local, Peer: c.peer, Metadata: c.Metadata,
+	}
+	r.Peer.Identity = nil
+	return r
+}
+
+// proves reports whether the identity is that of the call's connection alone.
+func (to *authentication) proves(id *Identity) bool { return to.found != nil && to.found.Identity == id }
+
 // askWho asks the Authenticator of a call. The error is a fault. Beside it, there may be the
 // identity of the caller that it refuses.
 func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	to := c.auth
-	r := AuthRequest{
-		Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
-		Local: c.local, Peer: c.peer, Metadata: c.Metadata, Own: Credentials{Cookie: to.cookie},
+	to.sent = hasBearer(c.Metadata["authorization"])
+	if c.tunnel && c.Method == path.Refresh && c.route.own() {
+		if to.ofConn == nil {
+			return nil, errNoRenewal
+		}
+		if err := c.refresh(ctx); err != nil {
+			return nil, unauthenticated(err)
+		}
+		return to.conn.identity(c.origin.Credentials), nil
+	}
+	r := c.authRequest()
+	if c.origin.Credentials {
+		r.Own.Cookie = to.cookie
+	}
+	if to.conn != nil && to.ofConn != nil {
+		if to.found, err = to.conn.judge(ctx, to.policyAuthenticator, c.origin.Credentials); err != nil {
+			return nil, unauthenticated(err)
+		}
+		r.Conn = to.found.ConnIdentity
+		if newer := to.found.authorization; newer != nil && !to.own {
+			c.Metadata["authorization"] = slices.Clone(newer)
+		}
 	}
 	if to.own {
 		r.Own.Authorization = c.Metadata["authorization"]
 	}
 	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
-	if to.conn != nil && to.ofConn != nil {
-		if r.Conn, err = to.conn.judge(ctx, to.policyAuthenticator); err != nil {
-			return nil, unauthenticated(err)
-		}
-	}
 	id, err = to.Authenticate(ctx, &r)
 	to.backend, to.editHeader = r.Backend, r.EditHeader
 	if r.Rule != "" {
@@ -199,6 +239,30 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	return id, nil
 }
 
+// chargeIdentities counts the call with its caller's identity, and with that of its connection
+// if it is another one.
+func (c *call) chargeIdentities() error {
+	var room [2]quota.Identity
+	of := room[:0]
+	for _, id := range [...]*Identity{c.peer.Identity, c.auth.ofConnection()} {
+		if id == nil || id.Name == "" {
+			continue
+		}
+		if key := (quota.Identity{Issuer: id.Issuer, Name: id.Name}); !slices.Contains(of, key) {
+			of = append(of, key)
+		}
+	}
+	return c.auth.use.Begin(c.policy.quotas, of, c.peer.Addr, c.Method)
+}
+
+// ofConnection returns the identity that the connection has proved, or nil.
+func (to *authentication) ofConnection() *Identity {
+	if to.found == nil {
+		return nil
+	}
+	return to.found.Identity
+}
+
 // errExpired ends a call that outlives its caller's identity.
 var errExpired = report.New(report.ReasonTokenExpired, "the credential of this call has expired: call again with a new one")
 
@@ -206,11 +270,14 @@ var errExpired = report.New(report.ReasonTokenExpired, "the credential of this c
 // it is that of the connection, a newer credential of the connection extends it.
 func (c *call) holdUntil(id *Identity) error {
 	switch {
+	case c.auth.proves(id):
+		if c.auth.found.expires.passed() { // a newer credential may have renewed it meanwhile
+			return errHasExpired
+		}
+		c.expires.Store(c.auth.found.expires)
 	case id.Expires.IsZero():
 	case !time.Now().Before(id.Expires):
-		return report.New(report.ReasonUnauthenticated, "the credential has expired")
-	case c.auth.conn != nil && c.auth.conn.proves(id):
-		c.expires.Store(&c.auth.conn.expires)
+		return errHasExpired
 	default:
 		c.expires.Store(newExpiry(id.Expires))
 	}

@@ -78,6 +78,7 @@ func (c *call) next(r *http.Request) *call {
 	next.Metadata, next.info.Identity = maps.Clone(c.Metadata), c.info.Identity
 	if c.auth != nil {
 		next.auth = new(*c.auth) // with its decisions, and done
+		next.auth.use = quota.Identities{}
 	}
 	next.setCookies = c.setCookies
 	next.takeRouteTimeout()

@@ -69,6 +69,17 @@ type Config struct {
 	// pass.
 	TryAuthenticator bool
 
+	// AuthCookies gives the Authenticator a request's cookies (Credentials.Cookie) although
+	// ForwardCookies is false. Requests with cookies then need an Origin. The Authenticator gets
+	// them only for this server's own pages, and for origins that are listed literally.
+	AuthCookies bool
+
+	// BearerSubprotocol lets pages send a token with a WebSocket: as the subprotocol
+	// "culvert.bearer." with the token in base64url without padding, beside the one that
+	// culvert selects. The Authenticator gets the token as Credentials.Bearer. Boxes that
+	// inspect traffic may log it.
+	BearerSubprotocol bool
+
 	// TryMethods only logs and counts calls that those patterns would refuse, and lets
 	// them pass, except those of routing.DeniedUnlessAllowed.
 	TryMethods bool

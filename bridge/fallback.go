@@ -148,6 +148,9 @@ func (a *arrival) answerPreflight(w http.ResponseWriter, r *http.Request) {
 // reach it, and culvert's own.
 func (a *arrival) fallbackHeader(r *http.Request, id string) (http.Header, error) {
 	header := headers.Fallback(r.Header, a.trusted, a.policy.vouched)
+	if a.policy.bearerSubprotocol && header["Sec-Websocket-Protocol"] != nil {
+		header["Sec-Websocket-Protocol"] = withoutBearer(r.Header)
+	}
 	if gate.IsUpgrade(r) {
 		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}

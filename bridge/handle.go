@@ -65,6 +65,9 @@ func (c *call) end(parked *bool) {
 	defer c.cancel(errFinished)
 	defer c.report()
 	defer c.use.End()
+	if c.auth != nil {
+		defer c.auth.use.End()
+	}
 	defer c.held.Settle()
 	defer c.s.registry.remove(&c.watched)
 	defer c.stopTime()

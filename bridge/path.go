@@ -9,16 +9,17 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// This file sends the calls of culvert.v1.Path to the service of that name in culvert itself
-// (package path): they have a route that no configuration has. Package path also has the
-// doctor's page. docs/decisions/0058 says why.
+// This file sends the calls of culvert.v1.Path and culvert.v1.Session to the services of these
+// names in culvert itself (package path): they have a route that no configuration has. Package
+// path also has the doctor's page. docs/decisions/0058 and 0066 say why.
 
-// pathRules are what a policy says about culvert.v1.Path.
+// pathRules are what a policy says about culvert.v1.Path and culvert.v1.Session.
 type pathRules struct {
-	prefix string // of the paths of its methods
-	route  *route // nil: they are the backend's
-	doctor bool
-	page   string // the path of the doctor's page; "": there is none
+	prefix  string // of the paths of Path's methods; "": they are the backend's
+	session string // of the paths of Session's methods
+	route   *route
+	doctor  bool
+	page    string // the path of the doctor's page; "": there is none
 }
 
 func newPathRules(cfg *Config) pathRules {
@@ -26,18 +27,18 @@ func newPathRules(cfg *Config) pathRules {
 	if cfg.Doctor {
 		p.page = cfg.PathPrefix + path.Page
 	}
-	if cfg.PassPath {
-		return p
-	}
 	b := path.BoundsFor(cfg.Doctor)
-	p.prefix = cfg.PathPrefix + "/" + path.Name + "/"
+	if !cfg.PassPath {
+		p.prefix = cfg.PathPrefix + "/" + path.Name + "/"
+	}
+	p.session = cfg.PathPrefix + "/" + path.Session + "/"
 	p.route = &route{treatment: &treatment{bounds: &b, timeout: &routeTimeout{b.Time, b.Late()}}}
 	return p
 }
 
 // has reports whether culvert answers the path itself.
 func (p *pathRules) has(path string) bool {
-	return p.route != nil && strings.HasPrefix(path, p.prefix)
+	return p.prefix != "" && strings.HasPrefix(path, p.prefix) || strings.HasPrefix(path, p.session)
 }
 
 // partOfPage returns the file of the doctor's page that a request asks for, or nil. Routes and
@@ -53,10 +54,10 @@ func (p *pathRules) partOfPage(f *facts) *path.PageFile {
 	return path.PartOfPage(name)
 }
 
-// own reports whether the route is that of culvert.v1.Path. r may be nil.
+// own reports whether the route is that of culvert's own services. r may be nil.
 func (r *route) own() bool { return r != nil && r.bounds != nil }
 
-// decidePath decides about a call of culvert.v1.Path: limits and origins apply to it.
+// decidePath decides about a call of culvert's own services: limits and origins apply to it.
 func (p *policy) decidePath(f *facts) decision {
 	d := decision{route: p.path.route, final: true}
 	d.Method, _ = routing.ParseMethod(f.path, p.pathPrefix)
@@ -67,14 +68,17 @@ func (p *policy) decidePath(f *facts) decision {
 	return d
 }
 
-// authorize returns why the service doesn't have a method, or nil.
-func (p *pathRules) authorize(method string) error {
-	if method == path.Echo || method == path.Ticks || method == path.Report && p.doctor {
+// authorize returns why the services don't have a method, or nil.
+func (p *pathRules) authorize(method string, tunnel bool) error {
+	if method == path.Echo || method == path.Ticks || method == path.Report && p.doctor || method == path.Refresh && tunnel {
 		return nil
 	}
 	f := report.New(report.ReasonNoRoute, "culvert has no method "+method[1:]+" here")
-	if f.Remedy = "call " + path.Echo[1:]; method == path.Report {
+	switch f.Remedy = "call " + path.Echo[1:]; method {
+	case path.Report:
 		f.Remedy = "set " + report.Named(report.KeyDoctor)
+	case path.Refresh:
+		f.Remedy = "call it inside a tunnel (" + tunnelName + "), whose credential it renews"
 	}
 	return f
 }

@@ -39,6 +39,8 @@ type policy struct {
 	auth    *policyAuthenticator // nil: nobody is asked who calls
 	tryAuth bool
 
+	authCookies, bearerSubprotocol bool // credentials may be there
+
 	tryOrigins     bool
 	pathPrefix     string
 	detailedErrors bool
@@ -46,6 +48,9 @@ type policy struct {
 
 	forwardCookies, forwardSetCookies, forwardClientCert bool
 }
+
+// takesCookies reports whether a request's cookies matter to culvert or to the backend.
+func (p *policy) takesCookies() bool { return p.forwardCookies || p.authCookies }
 
 // mayCall reports whether a client that has made a call may call another method in the
 // same way.

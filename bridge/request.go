@@ -199,8 +199,11 @@ func (a *arrival) originAllowed(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	f := a.denied()
-	if f.Key == report.KeyHosts {
+	switch {
+	case f.Key == report.KeyHosts:
 		f.Detail = a.host
+	case f.Key == report.KeyCookies && !a.policy.forwardCookies:
+		f.Key = report.KeyAuthCookie
 	}
 	if a.s.refusals.Unless(a.policy.tryOrigins, f, a.peer.Addr) == nil {
 		return true
@@ -227,6 +230,10 @@ func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
 		a.refuse(w, r, likely(http.StatusNotFound, "no route with message has this path ("+report.Named(report.KeyMessagePath)+"), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
 	case gate.IsUpgrade(r):
+		if f := a.policy.bearerAlone(r.Header); f != nil {
+			a.refuse(w, r, f)
+			return
+		}
 		a.refuse(w, r, mistake(http.StatusBadRequest, "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"))
 	case offersSocket:
 		m := noUpgrade(r, "call this path by POST or WebSocket")

@@ -91,7 +91,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	}
 	if a.Method = last.Method; !a.Own {
 		a.Denied = p.router.policy.DeniedBy(last.Method)
-	} else if p.path.authorize(last.Method) != nil {
+	} else if p.path.authorize(last.Method, true) != nil {
 		a.Denied = report.KeyDoctor
 	}
 	for i := range p.methods {

@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"sync/atomic"
 	"time"
-
-	"github.com/culvert-grpc/culvert/bridge/internal/edge"
 )
 
 // A policyAuthenticator is the Authenticator of policies.
@@ -42,68 +40,146 @@ func (a *policyAuthenticator) retire() {
 
 // A session is a connection that a request has opened for calls, a WebSocket or a tunnel, with
 // what the Authenticator has found of that request. Its calls ask once.
+//
+// Cookies count only for calls whose route lets the page send them. The calls inside a tunnel
+// may have several routes. So a session with cookies has two sides.
 type session struct {
-	request ConnRequest
+	wrong     error      // why the request's credential can't be read; nil: it can
+	cookies   bool       // the request has some
+	probation *probation // nil: the session is no tunnel's
 
-	turn    chan struct{} // full while a call asks
-	found   atomic.Pointer[sessionIdentity]
-	expires expiry // of the identity in found
+	turn    chan struct{} // full while somebody asks. It guards request, and the writing of sides
+	request ConnRequest   // with the credentials that count now
+	sides   [2]sessionSide
+}
+
+// A sessionSide is what is found of a session with its cookies, or without.
+type sessionSide struct {
+	found  atomic.Pointer[sessionIdentity] // nil: nobody has asked
+	proved *sessionIdentity                // the last one with an identity; nil: there was none
 }
 
 // A sessionIdentity is what an Authenticator has found of a session.
 type sessionIdentity struct {
 	*ConnIdentity
-	by *policyAuthenticator
+	by            *policyAuthenticator
+	expires       *expiry  // of the identity: the calls that it lets in share it. nil: there is no identity
+	authorization []string // that has renewed the session's; nil: the request's own counts
 }
 
-// newSession returns that of a WebSocket, which isn't accepted yet.
+// newSession returns that of a request for a WebSocket or a tunnel, which isn't accepted yet.
 func (a *arrival) newSession(r *http.Request) *session {
+	s := a.sessionWith(r.Header)
+	if a.policy.bearerSubprotocol {
+		s.request.Credentials.Bearer, s.wrong = bearerIn(r.Header)
+	}
+	return s
+}
+
+// sessionWith returns a session whose request has the header.
+func (a *arrival) sessionWith(h http.Header) *session {
 	s := &session{request: ConnRequest{Authority: a.host, Scheme: a.forward.Proto, Local: a.local, Peer: a.peer}, turn: make(chan struct{}, 1)}
 	if len(a.asker.Origins) > 0 {
 		s.request.Origin = a.asker.Origins[0]
 	}
-	s.request.Credentials.Authorization = r.Header["Authorization"]
-	if a.origin.Credentials {
-		s.request.Credentials.Cookie = r.Header["Cookie"]
+	if a.tunnel {
+		s.request.Peer.Transport = tunnelName
+	}
+	s.request.Credentials.Authorization = h["Authorization"]
+	if a.policy.takesCookies() {
+		s.request.Credentials.Cookie = h["Cookie"]
+		s.cookies = len(h["Cookie"]) > 0
 	}
 	return s
 }
 
-// sessionOf returns that of a tunnel, or nil if it was opened when there was no Authenticator.
-func sessionOf(on *edge.Conn) *session {
-	s, _ := on.Tunnel().Session.(*session)
-	return s
+// sessionInside returns that of the tunnel that the request came through. A tunnel that was
+// opened when there was no Authenticator gets it now.
+func (a *arrival) sessionInside() *session {
+	t := a.on.Tunnel()
+	if t.Session.Load() == nil {
+		t.Session.CompareAndSwap(nil, a.sessionWith(t.Header))
+	}
+	return t.Session.Load().(*session) //nolint:forcetypeassert // nothing else is there
 }
 
-// judge returns what the Authenticator finds of the connection. It asks if nobody has asked
-// it yet, and waits if somebody does.
-func (s *session) judge(ctx context.Context, by *policyAuthenticator) (*ConnIdentity, error) {
-	if found := s.found.Load(); found.holds(by) {
-		return found.ConnIdentity, nil
+// side returns the index of the side of calls for which cookies count, or don't.
+func (s *session) side(cookies bool) int {
+	if s.cookies && cookies {
+		return 1
 	}
+	return 0
+}
+
+// judge returns what the Authenticator finds of the connection, for a call for which cookies
+// count, or don't. It asks if nobody has asked it yet, and waits if somebody does.
+func (s *session) judge(ctx context.Context, by *policyAuthenticator, cookies bool) (*sessionIdentity, error) {
+	if s.wrong != nil {
+		return nil, s.wrong
+	}
+	side := s.side(cookies)
+	if found := s.sides[side].found.Load(); found.holds(by) {
+		return found, nil
+	}
+	if err := s.take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.give()
+	if found := s.sides[side].found.Load(); found.holds(by) {
+		return found, nil
+	}
+	return s.ask(ctx, by, side)
+}
+
+func (s *session) take(ctx context.Context) error {
 	select {
 	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+		return nil
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	if found := s.found.Load(); found.holds(by) {
-		return found.ConnIdentity, nil
+}
+
+func (s *session) give() { <-s.turn }
+
+// ask asks the Authenticator. The caller has the turn.
+func (s *session) ask(ctx context.Context, by *policyAuthenticator, side int) (*sessionIdentity, error) {
+	request := s.request
+	if s.cookies && side == 0 {
+		request.Credentials.Cookie = nil
 	}
-	id, err := by.ofConn.AuthenticateConn(ctx, &s.request)
+	id, err := by.ofConn.AuthenticateConn(ctx, &request)
 	if err != nil {
 		return nil, err
 	}
-	s.keep(id, by)
-	return id, nil
+	return s.keep(id, by, side, s.renewal()), nil
 }
 
-// keep keeps what an Authenticator has found. The caller has the turn.
-func (s *session) keep(id *ConnIdentity, by *policyAuthenticator) {
-	if id.Identity != nil {
-		s.expires.set(id.Identity.Expires)
+// renewal returns the authorization that has renewed the session's, or nil. The caller has
+// the turn.
+func (s *session) renewal() []string {
+	if found := s.sides[0].found.Load(); found != nil {
+		return found.authorization
 	}
-	s.found.Store(&sessionIdentity{id, by})
+	return nil
+}
+
+// keep keeps what an Authenticator has found. Running calls of the same identity go on until
+// the new one expires. The caller has the turn.
+func (s *session) keep(id *ConnIdentity, by *policyAuthenticator, side int, authorization []string) *sessionIdentity {
+	to := &s.sides[side]
+	found := &sessionIdentity{ConnIdentity: id, by: by, authorization: authorization}
+	if id.Identity != nil {
+		if before := to.proved; before != nil && sameIdentity(before.Identity, id.Identity) {
+			found.expires = before.expires
+			found.expires.set(id.Identity.Expires)
+		} else {
+			found.expires = newExpiry(id.Identity.Expires)
+		}
+		to.proved = found
+	}
+	to.found.Store(found)
+	return found
 }
 
 // holds reports whether the Authenticator needn't be asked again. i may be nil.
@@ -111,8 +187,21 @@ func (i *sessionIdentity) holds(by *policyAuthenticator) bool {
 	return i != nil && i.by == by && (i.Until.IsZero() || time.Now().Before(i.Until))
 }
 
-// proves reports whether the identity is that of the connection alone.
-func (s *session) proves(id *Identity) bool {
-	found := s.found.Load()
-	return found != nil && found.Identity == id
+// sameIdentity reports whether two identities are those of one caller.
+func sameIdentity(a, b *Identity) bool { return a.Name == b.Name && a.Issuer == b.Issuer }
+
+// identity returns that of the session, or nil, for calls for which cookies count, or don't.
+func (s *session) identity(cookies bool) *Identity {
+	if found := s.sides[s.side(cookies)].found.Load(); found != nil {
+		return found.Identity
+	}
+	return nil
+}
+
+// onProbation returns the session's probation, or nil. s may be nil.
+func (s *session) onProbation() *probation {
+	if s == nil {
+		return nil
+	}
+	return s.probation
 }

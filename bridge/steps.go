@@ -105,7 +105,7 @@ func (c *call) authorize(_ context.Context) error {
 		return c.policy.noRoute(c.unsettled)
 	}
 	if c.route.own() {
-		return c.policy.path.authorize(c.Method)
+		return c.policy.path.authorize(c.Method, c.tunnel)
 	}
 	return c.policy.router.authorize(c.Method, c.peer.Addr)
 }
@@ -197,8 +197,11 @@ func (c *call) releaseUpstream() {
 
 // authenticate asks the Authenticator, if there is one.
 func (c *call) authenticate(ctx context.Context) (err error) {
-	if c.auth == nil || c.auth.done {
+	if c.auth == nil {
 		return nil
+	}
+	if c.auth.done { // for the call that this one follows
+		return c.chargeIdentities()
 	}
 	c.auth.done = true
 	if down, ok := c.down.(endAwaiter); ok {
@@ -207,6 +210,10 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 		defer c.early.stop()
 	}
 	defer c.catch("the Authenticator", &err)
+	probation := c.auth.conn.onProbation()
+	probation.begin()
+	passed := false
+	defer func() { probation.end(passed) }()
 	id, err := askWho(ctx, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -219,7 +226,10 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 		err = c.holdUntil(id)
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && f.Reason.OfCaller() {
-		return c.s.refusals.Unless(true, f, c.peer.Addr)
+		err = c.s.refusals.Unless(true, f, c.peer.Addr)
+	}
+	if passed = err == nil; passed {
+		err = c.chargeIdentities()
 	}
 	return err
 }

@@ -118,6 +118,7 @@ func (e *unaryAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD)
 		code = f.HTTP
 		setHeaders(h.w.Header(), f.Header)
 	}
+	h.call.challenge(h.w.Header(), code)
 	if code == http.StatusMethodNotAllowed { // as in connectRefusal
 		contentType, body = textPlain, mem.BufferSlice{mem.SliceBuffer("culvert: " + st.Message() + "\n")}
 	}

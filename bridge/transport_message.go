@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -28,6 +29,8 @@ func messageMistake(r *http.Request, a *arrival) *report.Fault {
 	switch {
 	case m.Framing == FramingOpAMP && !gate.IsUpgrade(r):
 		return opampMistake(r)
+	case gate.IsUpgrade(r) && !m.OverHTTP() && a.policy.bearerAlone(r.Header) != nil:
+		return a.policy.bearerAlone(r.Header)
 	case m.InJSON() && (m.OverHTTP() || !gate.IsUpgrade(r)):
 		return plainMistake(r, m)
 	case gate.IsUpgrade(r) && (m.Subprotocol == "" || rules.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
@@ -59,11 +62,20 @@ func openMessage(w http.ResponseWriter, r *http.Request, c *call) (downstream, e
 	w.Header().Set("X-Request-Id", c.info.ID)
 	d := &bareSocket{route: m}
 	d.open(w, r, c, d)
-	d.subprotocol = m.Subprotocol
+	d.subprotocol = c.subprotocolOf(m, r.Header)
 	d.frames.HalfClose, d.frames.Text = m.HalfClose, m.InJSON()
+	if m.Refresh != "" {
+		d.frames.Refresh, d.frames.Renew = m.Refresh, c.renewByMessage
+	}
 	c.convertJSON()
 	c.rules.oneRequest = m.InJSON()
 	return d, c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
+}
+
+// subprotocolOf returns the one that culvert selects. A browser needs one if it offers any, as
+// one with a token. On a route that names none, any other will do.
+func (c *call) subprotocolOf(m *binding.Route, h http.Header) string {
+	return cmp.Or(m.Subprotocol, c.policy.besideBearer(h))
 }
 
 // A bareSocket is a socketStream whose WebSocket messages are those of the method.

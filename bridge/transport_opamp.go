@@ -41,7 +41,7 @@ func openAgent(w http.ResponseWriter, r *http.Request, c *call) (downstream, err
 	m := c.route.bare()
 	down := &opampSocket{bareSocket{route: m}}
 	down.open(w, r, c, down)
-	down.subprotocol = m.Subprotocol
+	down.subprotocol = c.subprotocolOf(m, r.Header)
 	d := &agentDown{downstream: down, socket: down, answered: make(chan struct{})}
 	return d, c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
 }
@@ -144,6 +144,7 @@ func (d *agentDown) refuse(st *status.Status, reason report.Reason) error {
 	h.Set("X-Request-Id", d.socket.call.info.ID)
 	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniffing
 	code, body := opamp.Refuse(h, st, reason)
+	d.socket.call.challenge(h, code)
 	d.socket.call.on.CloseBehindRefusal(d.socket.w, d.socket.r)
 	d.socket.w.WriteHeader(code)
 	_, err := d.socket.w.Write(body) //nolint:gosec,nolintlint // JSON, see opamp.Refuse; gosec sees it in some runs alone

@@ -148,6 +148,7 @@ func (e *pollAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error 
 	if st.Code() != codes.OK {
 		header := h.makeWebHeader(codec.Fields(nil))
 		code, body := opamp.Refuse(header, st, h.call.ending)
+		h.call.challenge(header, code)
 		return h.whole(code, mem.BufferSlice{mem.SliceBuffer(body)})
 	}
 	return e.send(h, e.reply)

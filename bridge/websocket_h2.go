@@ -35,11 +35,14 @@ func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
 		return // it was answered
 	}
 	on := a.s.edge.NewTunnel(r)
-	if a.policy.auth != nil {
-		on.Tunnel().Session = a.newSession(r)
-	}
 	c := a.s.tunnels.NewConn(ws, on, held.Buffers())
-	if !a.s.sockets.Start(func() { defer held.SettleMessages(); c.Run() }) {
+	probation := a.beginSession(r, c)
+	if !a.s.sockets.Start(func() {
+		defer held.SettleMessages()
+		defer probation.pass() // there is nothing to close
+		c.Run()
+	}) {
+		probation.pass()
 		ws.Drop() // Close cuts what is left
 		return
 	}
@@ -47,6 +50,22 @@ func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
 	watch.Blocked = c.Blocked
 	ws.Watch(watch)
 	a.s.tunnels.Offer(c)
+}
+
+// beginSession gives a tunnel its session, if there is an Authenticator. It returns the session's
+// probation, which must end with the tunnel, or nil.
+func (a *arrival) beginSession(r *http.Request, c *tunnel.Conn) *probation {
+	if a.policy.auth == nil {
+		return nil
+	}
+	s, server := a.newSession(r), a.s
+	s.probation = newProbation(func() {
+		if server.policy.Load().auth != nil {
+			c.Expel(unproved.Ends, unproved.Text)
+		}
+	})
+	c.EdgeConn().Tunnel().Session.Store(s)
+	return s.probation
 }
 
 // refuseTunnel refuses a tunnel with a fault, and an HTTP status in place of the fault's.

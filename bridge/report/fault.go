@@ -132,7 +132,7 @@ func (f *Fault) HTTPStatus() int {
 	switch {
 	case f.HTTP != 0:
 		return f.HTTP
-	case f.Reason == ReasonLimitExceeded && f.Key != "" && !strings.HasPrefix(f.Key, KeyAddressLimits):
+	case f.Reason == ReasonLimitExceeded && f.Key != "" && !strings.HasPrefix(f.Key, KeyAddressLimits) && !strings.HasPrefix(f.Key, KeyIdentityLimits):
 		return http.StatusServiceUnavailable
 	}
 	return f.Row().HTTP

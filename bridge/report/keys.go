@@ -41,6 +41,9 @@ const (
 	KeyEventID     = "message.event_id"
 	KeyMessagePath = "message.path"
 
+	KeyMessageRefresh = "message.refresh" // the form of messages that renew a credential
+	KeyAuthCookie     = "auth.cookie"     // the cookie that has a token
+
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"
 	KeyBackendCalls   = "backend.limits.calls"
@@ -51,6 +54,7 @@ const (
 const (
 	KeyLimits         = "limits."
 	KeyAddressLimits  = "limits.address."
+	KeyIdentityLimits = "limits.identity."
 	KeyMethodLimits   = "limits.methods[]."
 	KeyListenerLimits = "listen[].limits."
 	KeyRouteLimits    = "routes[].limits."

@@ -23,6 +23,7 @@ type Limits struct {
 
 	DecompressedPerSecond int   // bytes of decompressed requests. Default: 32 MiB for each CPU of GOMAXPROCS.
 	WebRequests           int   // to the web server, at once. Default 1,000, and 500 of an address.
+	Identity              Quota // of each identity that an Authenticator names: Calls and CallsPerSecond of it. Default: no limit.
 	Address               Quota // of each client address: an IPv4 address or the first 64 bits of an IPv6 one. Default: generous, with 16 MiB of decompressed bytes for each CPU.
 }
 

@@ -33,6 +33,7 @@ type MessageRoute struct {
 	Subprotocol  string   // that a WebSocket's client must offer; empty: any or none
 	Query        []string // parameters of the URL that become metadata
 	FirstMessage string   // the name of metadata: the client's first message is its value; empty: there is none
+	Refresh      string   // of JSON, on WebSockets: an object with this one member, a string, isn't a message: it has the authorization that renews the caller's credential; empty: there is none
 	HalfClose    string   // a text message that is the half-close; empty: there is none
 	LastStatus   bool     // the last message before the close is the status, as JSON text
 

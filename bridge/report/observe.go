@@ -168,6 +168,8 @@ const (
 	EndedFlood    = "flood"    // the client sent too much that costs it nothing
 	EndedProtocol = "protocol" // the client's input is malformed
 	EndedProbe    = "probe"    // by the client, without a request: like a load balancer's health check
+
+	EndedUnauthenticated = "unauthenticated" // a tunnel without a call that the Authenticator let pass in time
 )
 
 // The origins of a call's status.

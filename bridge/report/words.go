@@ -140,6 +140,8 @@ var fields = map[string]string{
 	KeyTrustedProxies:           "TrustedProxies",
 	KeyMessagePath:              "MessageRoute.Path",
 	KeyEventID:                  "MessageRoute.EventID",
+	KeyMessageRefresh:           "MessageRoute.Refresh",
+	KeyAuthCookie:               "AuthCookies",
 	KeyCertificates:             "Listener.TLS",
 	KeyTransports:               "Listener.Transports",
 	KeyProxyProtocol:            "Listener.ProxyProtocol",
@@ -161,6 +163,7 @@ var quotas = strings.NewReplacer("decompressed_bytes_per_second", "decompressed_
 // structs are those of Config in which the keys of a section are, the longest first.
 var structs = []struct{ section, name string }{
 	{KeyAddressLimits, "Limits.Address."},
+	{KeyIdentityLimits, "Limits.Identity."},
 	{KeyMethodLimits, "MethodQuota."},
 	{KeyListenerLimits, "Listener.Limits."},
 	{KeyRouteLimits, "Route.Limits."},

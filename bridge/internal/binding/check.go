@@ -21,6 +21,9 @@ type Surroundings struct {
 	Subprotocols []string // of culvert's own protocols
 }
 
+// BearerPrefix begins the WebSocket subprotocols that carry tokens.
+const BearerPrefix = "culvert.bearer."
+
 // A checker checks a Route.
 type checker struct {
 	*Route
@@ -110,6 +113,9 @@ func (c *checker) names() {
 	if c.FirstMessage != "" {
 		name("message.first_message", c.FirstMessage)
 	}
+	if strings.HasPrefix(strings.ToLower(c.Subprotocol), BearerPrefix) {
+		c.wrong("message.subprotocol", "can't begin with "+BearerPrefix+": such subprotocols carry tokens")
+	}
 	if c.Subprotocol != "" && (!gate.IsToken(strings.ToLower(c.Subprotocol)) || rules.HasToken(c.in.Subprotocols, c.Subprotocol)) {
 		c.wrong("message.subprotocol", "must be a token, and no protocol of culvert's own")
 	}
@@ -130,6 +136,7 @@ func (c *checker) effects() {
 		{"message.enums", c.JSON.EnumNumbers && !inJSON, needsJSON},
 		{"message.defaults", c.JSON.Defaults && !inJSON, needsJSON},
 		{"message.json_out", c.BinaryOut && c.Framing != report.FramingJSON, "is for the framing " + report.FramingJSON},
+		{"message.refresh", c.Refresh != "" && c.Framing != report.FramingJSON, "is for the framing " + report.FramingJSON},
 		{"message.event_id", c.EventID != "" && c.Framing != report.FramingSSE, "is for the framing " + report.FramingSSE},
 		{"message.heartbeat", c.Heartbeat != 0 && !overHTTP, "is for the framings " + report.FramingSSE + " and " + report.FramingNDJSON + ": remove it"},
 		{"message.poll_method", c.PollMethod != "" && !agents, "is for the framing " + report.FramingOpAMP},

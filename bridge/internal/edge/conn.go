@@ -37,7 +37,7 @@ type Tunnel struct {
 	TLS    *tls.ConnectionState
 	Header http.Header // the request's, as far as it may apply inside; it never changes
 
-	Session any // the Handler's own, set before the tunnel is served
+	Session atomic.Value // the Handler's own
 
 	// applies is the last result of Applies. Its filter, and the values that the filter
 	// refers to, are kept until a request inside brings another one.

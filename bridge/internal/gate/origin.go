@@ -57,7 +57,7 @@ func (p *Origins) allow(text string) error {
 type Asker struct {
 	Origins []string // the Origin fields
 	Site    string   // Sec-Fetch-Site
-	Cookies bool     // it has cookies, and they would reach the backend
+	Cookies bool     // it has cookies, and they would reach the backend or the Authenticator
 	Host    string   // the request's Host
 	Secure  bool     // it came over TLS, to culvert or to a trusted proxy
 	Get     bool     // it is a GET outside a tunnel, and no upgrade

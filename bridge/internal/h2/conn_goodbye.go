@@ -98,6 +98,17 @@ func (c *conn) closeSoon() {
 	}
 }
 
+// leave ends the connection with all of its streams, for a reason of the server's owner.
+func (c *conn) leave(why, text string) {
+	defer c.catch()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.goodbye.fault == nil && !c.closed {
+		c.fail(connError{http2.ErrCodeNo, text})
+		c.goodbye.end = End(why)
+	}
+}
+
 // failed ends the connection because of an error.
 func (c *conn) failed(e connError) {
 	c.mu.Lock()

@@ -57,8 +57,10 @@ type carrier interface {
 	SendsPreface() bool
 
 	// Carries gets a function that reports whether data waits for the client to read or to
-	// open a window: the carrier's pings may watch the client in place of HTTP/2's.
-	Carries(blocked func() bool)
+	// open a window: the carrier's pings may watch the client in place of HTTP/2's. leave
+	// ends the connection with all of its streams, and gives the client the text as the
+	// reason.
+	Carries(blocked func() bool, leave func(why, text string))
 }
 
 // Hooks are the owner's settings and functions for single connections. The connection's
@@ -141,7 +143,7 @@ func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState,
 	c := newConn(ctx, hs, nc, h, s.hooks)
 	c.tls = state
 	if in, ok := nc.(carrier); ok {
-		in.Carries(c.isBlocked)
+		in.Carries(c.isBlocked, c.leave)
 	}
 	s.mu.Lock()
 	s.conns[c] = struct{}{}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
 	"github.com/culvert-grpc/culvert/internal/websocket"
 )
 
@@ -18,6 +19,12 @@ type Bare struct {
 	WS        *websocket.Conn
 	Text      bool   // text messages are the method's, too
 	HalfClose string // a text message that is the client's half-close; empty: there is none
+
+	// Refresh is the only member of an object that isn't a message of the method: Renew gets its
+	// value. It may also come behind the half-close. Empty: there is none.
+	Refresh string
+	Renew   func(authorization string)
+
 	OpAMP     *OpAMP // reads each message's header; nil: they have none
 
 	code  atomic.Int32     // see Code
@@ -57,12 +64,21 @@ func (b *Bare) Body() io.Reader {
 // Read implements Framing. The client's half-close, or its close of the WebSocket, is
 // io.EOF. Called again after a half-close, it continues to read.
 func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err error) {
-	if err := b.Await(); err != nil {
-		return nil, false, err
+	for renewed := true; renewed; {
+		if err := b.Await(); err != nil {
+			return nil, false, err
+		}
+		b.begun = false
+		payload, err = b.payload(m)
+		if renewed = err == nil && b.renews(payload); renewed {
+			payload.Free()
+		}
 	}
-	b.begun = false
-	payload, err = b.payload(m)
-	if err == nil && b.kind == websocket.Text {
+	switch {
+	case err == nil && b.ended:
+		payload.Free()
+		return nil, false, afterHalfClose()
+	case err == nil && b.kind == websocket.Text:
 		payload, err = b.text(payload)
 	}
 	if err != nil { // f is garbage
@@ -86,13 +102,32 @@ func (b *Bare) Await() (err error) {
 		return b.closed(err)
 	}
 	switch {
-	case b.ended:
-		return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
+	case b.ended && b.Refresh == "":
+		return afterHalfClose()
 	case b.kind == websocket.Text && !b.Text && b.HalfClose == "":
 		return b.closing(websocket.StatusUnsupportedData, TextFault())
 	}
 	b.begun = true
 	return nil
+}
+
+func afterHalfClose() error {
+	return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
+}
+
+// maxRefresh is the longest message that renews a credential.
+const maxRefresh = 32 << 10
+
+// renews reports whether a message renews a credential, which it does.
+func (b *Bare) renews(payload mem.BufferSlice) bool {
+	if b.Refresh == "" || payload.Len() > maxRefresh {
+		return false
+	}
+	value, ok := codec.ParseRefresh(b.Refresh, payload.Materialize())
+	if ok {
+		b.Renew(value)
+	}
+	return ok
 }
 
 // closed returns what the end of the WebSocket means.

@@ -27,7 +27,14 @@ var set = sync.OnceValue(func() *descriptor.Set {
 			{Name: proto.String("Report"), InputType: proto.String(".google.protobuf.Empty"), OutputType: proto.String(".google.protobuf.Struct")},
 		}}},
 	}
-	bytes, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
+	session := &descriptorpb.FileDescriptorProto{
+		Name: proto.String("culvert/v1/session.proto"), Package: proto.String("culvert.v1"), Syntax: proto.String("proto3"),
+		Dependency: []string{"google/protobuf/empty.proto"},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Session"), Method: []*descriptorpb.MethodDescriptorProto{
+			{Name: proto.String("Refresh"), InputType: proto.String(".google.protobuf.Empty"), OutputType: proto.String(".google.protobuf.Empty")},
+		}}},
+	}
+	bytes, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file, session}})
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}

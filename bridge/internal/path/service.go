@@ -26,6 +26,9 @@ const (
 	Echo   = pathservice.Echo
 	Ticks  = pathservice.Ticks
 	Report = pathservice.Report
+
+	Session = "culvert.v1.Session" // a service of its own: docs/reference/session.md
+	Refresh = "/" + Session + "/Refresh"
 )
 
 // The quotas of one address and of all together. A client that is refused has still learned
@@ -128,6 +131,8 @@ func (s *Service) handle(_ any, stream grpc.ServerStream) (err error) {
 	}
 	defer use.End()
 	switch method, _ := grpc.MethodFromServerStream(stream); method {
+	case Refresh: // the bridge has renewed the credential
+		return reply(stream, "")
 	case Report:
 		return reply(stream, value(md, reportKey))
 	case Ticks:

@@ -21,6 +21,9 @@ type Limiter struct {
 	server    Scope
 	address   bounds // of each
 	addresses *addressTable
+
+	identity   bounds // of each
+	identities *addressTable
 }
 
 // New returns a Limiter with the limits of all clients together and of each address.
@@ -28,7 +31,7 @@ type Limiter struct {
 func New(server, address report.Quota, tryOut bool, refusals *report.Refusals) *Limiter {
 	epoch := time.Now()
 	now := func() int64 { return int64(time.Since(epoch)) }
-	q := &Limiter{now: now, refusals: refusals, addresses: newAddressTable(), server: Scope{tally: new(tally)}}
+	q := &Limiter{now: now, refusals: refusals, addresses: newAddressTable(), identities: newAddressTable(), server: Scope{tally: new(tally)}}
 	return q.With(server, address, tryOut)
 }
 

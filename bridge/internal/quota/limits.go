@@ -37,6 +37,8 @@ func WithDefaults(l report.Limits, connections int) report.Limits {
 	l.DecompressedPerSecond = rules.OrDefault(l.DecompressedPerSecond, byCPU(expansionPerCPU), NoLimit)
 	l.WebRequests = rules.OrDefault(l.WebRequests, rules.WebRequests, NoLimit)
 	l.Address = addressLimits(l.Address)
+	l.Identity.Calls = rules.OrDefault(l.Identity.Calls, NoLimit, NoLimit)
+	l.Identity.CallsPerSecond = rules.OrDefault(l.Identity.CallsPerSecond, NoLimit, NoLimit)
 	l.SlowConsumerTimeout = rules.OrDefault(l.SlowConsumerTimeout, rules.SlowConsumerTimeout, 0)
 	l.IdleTimeout = rules.OrDefault(l.IdleTimeout, 0, 0)
 	l.MaxAge = rules.OrDefault(l.MaxAge, 0, 0)

@@ -39,12 +39,30 @@ type Conn struct {
 	writeErr error
 	done     bool        // it is closed: nothing is read or written any more
 	blocked  func() bool // asks the HTTP/2 connection inside; nil: it hasn't begun
+	leave    func(why, text string) // ends it, likewise
 	code     websocket.StatusCode
+	text     string // of the close frame
 }
 
 // End closes the tunnel, and notes why its WebSocket's connection ends.
 func (c *Conn) End(why string) {
 	c.on.Tunnel().Outer.End(why)
+	code, _ := CloseCode(why)
+	c.closeWith(code)
+}
+
+// Expel closes the tunnel, and tells the client why: by the goodbye of the HTTP/2 connection
+// inside, and in the close frame.
+func (c *Conn) Expel(why, text string) {
+	c.on.Tunnel().Outer.End(why)
+	c.mu.Lock()
+	leave := c.leave
+	c.text = text
+	c.mu.Unlock()
+	if leave != nil {
+		leave(why, text) // it closes c
+		return
+	}
 	code, _ := CloseCode(why)
 	c.closeWith(code)
 }
@@ -144,7 +162,7 @@ func (c *Conn) Run() {
 	}
 	c.in.Wait()
 	_, patience := c.of.o.Goodbye()
-	c.ws.Close(c.code, "", min(patience, closeTimeout), c.of.o.Closing)
+	c.ws.Close(c.code, c.text, min(patience, closeTimeout), c.of.o.Closing)
 	c.of.forget(c)
 }
 
@@ -200,7 +218,7 @@ func CloseCode(ended string) (code websocket.StatusCode, told bool) {
 	switch ended {
 	case report.EndedIdle, report.EndedAge, report.EndedShutdown, report.EndedSilent:
 		return websocket.StatusGoingAway, true
-	case report.EndedSlow, report.EndedFlood:
+	case report.EndedSlow, report.EndedFlood, report.EndedUnauthenticated:
 		return websocket.StatusPolicyViolation, true
 	case report.EndedProtocol:
 		return websocket.StatusProtocolError, true
@@ -246,11 +264,11 @@ func (c *Conn) stop(code websocket.StatusCode) {
 func (c *Conn) SendsPreface() bool { return !c.of.o.StandardHTTP2 }
 
 // Carries is called by the HTTP/2 connection inside: blocked reports whether data waits there
-// for the client to read or to open a window.
-func (c *Conn) Carries(blocked func() bool) {
+// for the client to read or to open a window, and leave ends the connection.
+func (c *Conn) Carries(blocked func() bool, leave func(why, text string)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.blocked = blocked
+	c.blocked, c.leave = blocked, leave
 }
 
 // Blocked reports whether data may wait inside, which the WebSocket can't see. net/http

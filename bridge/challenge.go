@@ -1,0 +1,38 @@
+package bridge
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// challenge adds to the header of an answer with the HTTP status 401 which credential the call
+// needs, if culvert has refused it. The Authenticator's own WWW-Authenticate wins. It comes before
+// the list of fields that a page may read.
+func (c *call) challenge(h http.Header, code int) {
+	if code != http.StatusUnauthorized || c.ending != report.ReasonUnauthenticated && c.ending != report.ReasonTokenExpired {
+		return
+	}
+	if c.fault != nil {
+		setHeaders(h, c.fault.Header)
+	}
+	switch {
+	case h["Www-Authenticate"] != nil:
+	case c.auth != nil && c.auth.sent: // RFC 6750 §3.1
+		h["Www-Authenticate"] = []string{`Bearer error="invalid_token"`}
+	default: // without an error: nothing is wrong with what wasn't sent
+		h["Www-Authenticate"] = []string{"Bearer"}
+	}
+}
+
+// hasBearer reports whether one of the values of authorization is a bearer token.
+func hasBearer(values []string) bool {
+	for _, v := range values {
+		scheme, _, _ := strings.Cut(v, " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			return true
+		}
+	}
+	return false
+}
