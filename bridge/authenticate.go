@@ -187,7 +187,9 @@ func (c *call) authRequest() AuthRequest {
 }
 
 // proves reports whether the identity is that of the call's connection alone.
-func (to *authentication) proves(id *Identity) bool { return to.found != nil && to.found.Identity == id }
+func (to *authentication) proves(id *Identity) bool {
+	return to.found != nil && to.found.Identity == id
+}
 
 // askWho asks the Authenticator of a call. The error is a fault. Beside it, there may be the
 // identity of the caller that it refuses.
@@ -198,10 +200,10 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 		if to.ofConn == nil {
 			return nil, errNoRenewal
 		}
-		if err := c.refresh(ctx); err != nil {
+		if id, err = c.refresh(ctx); err != nil {
 			return nil, unauthenticated(err)
 		}
-		return to.conn.identity(c.origin.Credentials), nil
+		return id, nil
 	}
 	r := c.authRequest()
 	if c.origin.Credentials {
@@ -267,7 +269,7 @@ func (to *authentication) ofConnection() *Identity {
 var errExpired = report.New(report.ReasonTokenExpired, "the credential of this call has expired: call again with a new one")
 
 // holdUntil has the registry end the call once the caller's identity doesn't hold any more. If
-// it is that of the connection, a newer credential of the connection extends it.
+// it is that of the connection, or the call is one of a tunnel, a newer credential extends it.
 func (c *call) holdUntil(id *Identity) error {
 	switch {
 	case c.auth.proves(id):
@@ -278,6 +280,8 @@ func (c *call) holdUntil(id *Identity) error {
 	case id.Expires.IsZero():
 	case !time.Now().Before(id.Expires):
 		return errHasExpired
+	case c.tunnel:
+		c.expires.Store(c.auth.conn.callers.begin(id))
 	default:
 		c.expires.Store(newExpiry(id.Expires))
 	}
@@ -285,7 +289,10 @@ func (c *call) holdUntil(id *Identity) error {
 }
 
 // An expiry is when an identity stops holding, in milliseconds of Unix time; 0: never.
-type expiry struct{ at atomic.Int64 }
+type expiry struct {
+	at    atomic.Int64
+	newer *expiry // of a newer credential, which counts, too; nil: there can't be one
+}
 
 func newExpiry(at time.Time) *expiry {
 	e := new(expiry)
@@ -307,7 +314,7 @@ func (e *expiry) passed() bool {
 		return false
 	}
 	at := e.at.Load()
-	return at != 0 && time.Now().UnixMilli() >= at
+	return at != 0 && time.Now().UnixMilli() >= at && (e.newer == nil || e.newer.passed())
 }
 
 // unsendable returns the part of the metadata that culvert can't send to the backend,
