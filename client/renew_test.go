@@ -221,14 +221,14 @@ func TestConnectionLostWhileATokenIsRenewed(t *testing.T) {
 // TestUnaryCallsNeedNoRenewal: each brings its own token.
 func TestUnaryCallsNeedNoRenewal(t *testing.T) {
 	source := func(context.Context, int) (string, time.Time, error) {
-		return guard.Token("ada", time.Now().Add(time.Minute)), time.Time{}, nil
+		return guard.Token("ada", time.Now().Add(20 * time.Second)), time.Time{}, nil
 	}
 	inGuarded(t, WebSocket, source, func(t *testing.T, c *Client, asked *atomic.Int64) {
 		for range 3 {
 			if err := c.Invoke(t.Context(), "/a.B/Echo", []byte("x"), new([]byte)); err != nil {
 				t.Fatal(err)
 			}
-			parts.Elapse(2 * time.Minute)
+			parts.Elapse(30 * time.Second)
 		}
 		if n := asked.Load(); n != 4 { // with the connection
 			t.Errorf("the source was asked %d times", n)
