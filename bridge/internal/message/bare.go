@@ -25,7 +25,7 @@ type Bare struct {
 	Refresh string
 	Renew   func(authorization string)
 
-	OpAMP     *OpAMP // reads each message's header; nil: they have none
+	OpAMP *OpAMP // reads each message's header; nil: they have none
 
 	code  atomic.Int32     // see Code
 	left  atomic.Bool      // see Left

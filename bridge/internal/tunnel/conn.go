@@ -37,8 +37,8 @@ type Conn struct {
 	cond     sync.Cond
 	pending  *[]byte // written and not yet sent; nil: nothing
 	writeErr error
-	done     bool        // it is closed: nothing is read or written any more
-	blocked  func() bool // asks the HTTP/2 connection inside; nil: it hasn't begun
+	done     bool                   // it is closed: nothing is read or written any more
+	blocked  func() bool            // asks the HTTP/2 connection inside; nil: it hasn't begun
 	leave    func(why, text string) // ends it, likewise
 	code     websocket.StatusCode
 	text     string // of the close frame
