@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -29,8 +30,9 @@ type refreshKey struct{}
 
 // renewals are the tokens in the WebSockets that are open.
 type renewals struct {
-	mu  sync.Mutex
-	all map[*renewal]struct{}
+	mu   sync.Mutex
+	all  map[*renewal]struct{}
+	last time.Time // when the token of the last call expires, which may wait for a connection
 }
 
 // A renewal is what one connection needs. The mu of renewals guards until and deaf.
@@ -45,7 +47,7 @@ type renewal struct {
 func (rs *renewals) add() *renewal {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	r := &renewal{changed: make(chan struct{}, 1)}
+	r := &renewal{until: rs.last, changed: make(chan struct{}, 1)}
 	if rs.all == nil {
 		rs.all = make(map[*renewal]struct{})
 	}
@@ -66,6 +68,7 @@ func (rs *renewals) begin(expires time.Time) {
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	rs.last = expires
 	for r := range rs.all {
 		if r.lower(expires) {
 			select {
@@ -141,6 +144,8 @@ func (c *conn) Companion() func(ctx context.Context, calls grpc.ClientConnInterf
 	}
 	return func(ctx context.Context, calls grpc.ClientConnInterface) {
 		c.dialer.renew(ctx, c, func(ctx context.Context, method string) error {
+			authorization, _ := ctx.Value(refreshKey{}).(string)
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)
 			return calls.Invoke(ctx, method, new(emptypb.Empty), new(emptypb.Empty), plainCodec)
 		})
 	}
@@ -154,6 +159,9 @@ func (d *Dialer) renew(ctx context.Context, c *conn, by invoke) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.doomed, cancel)()
+	if !d.watches && ctx.Err() == nil { // the programs' calls may come late, and culvert closes a WebSocket that proves nothing
+		d.prove(ctx, c, by)
+	}
 	timer := time.NewTimer(time.Until(renewalTime(time.Now(), d.renewals.until(c.renewal))))
 	defer timer.Stop()
 	for {
@@ -216,21 +224,44 @@ func (d *Dialer) renewNow(ctx context.Context, c *conn, by invoke) time.Time {
 		return again
 	}
 	before = d.renewals.take(r)
+	deaf, err := d.hand(ctx, c, by, got)
+	if err != nil {
+		d.renewals.end(r, before, false)
+		return again
+	}
+	return renewalTime(time.Now(), d.renewals.end(r, got.expires, deaf))
+}
+
+// prove gives the edge the first token of a connection.
+func (d *Dialer) prove(ctx context.Context, c *conn, by invoke) {
+	asking, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	got, err := d.o.tokens.ask(asking)
+	if err != nil {
+		return // calls tell it, which ask, too
+	}
+	deaf, err := d.hand(ctx, c, by, got)
+	if err == nil {
+		d.renewals.end(c.renewal, got.expires, deaf)
+	}
+}
+
+// hand gives the edge a token. deaf reports that the edge takes none.
+func (d *Dialer) hand(ctx context.Context, c *conn, by invoke, got credential) (deaf bool, err error) {
 	calling, cancel := context.WithTimeout(context.WithValue(ctx, refreshKey{}, got.authorization), renewTimeout)
 	defer cancel()
 	err = by(calling, d.target.Prefix+refreshMethod)
 	switch code := status.Code(err); {
 	case code == codes.OK, code == codes.Unimplemented:
 		d.noteToken(c, nil)
-		return renewalTime(time.Now(), d.renewals.end(r, got.expires, code != codes.OK))
+		return code != codes.OK, nil
 	case code == codes.PermissionDenied, code == codes.Unauthenticated:
-		r.refused = got.authorization
+		c.renewal.refused = got.authorization
 	}
-	d.renewals.end(r, before, false)
 	if ctx.Err() == nil {
 		d.noteToken(c, err)
 	}
-	return again
+	return false, err
 }
 
 // noteToken notes why the token of the calls on a connection can't be renewed, or that it was.

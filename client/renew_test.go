@@ -221,7 +221,7 @@ func TestConnectionLostWhileATokenIsRenewed(t *testing.T) {
 // TestUnaryCallsNeedNoRenewal: each brings its own token.
 func TestUnaryCallsNeedNoRenewal(t *testing.T) {
 	source := func(context.Context, int) (string, time.Time, error) {
-		return guard.Token("ada", time.Now().Add(20 * time.Second)), time.Time{}, nil
+		return guard.Token("ada", time.Now().Add(20*time.Second)), time.Time{}, nil
 	}
 	inGuarded(t, WebSocket, source, func(t *testing.T, c *Client, asked *atomic.Int64) {
 		for range 3 {

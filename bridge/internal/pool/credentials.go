@@ -11,6 +11,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // wireCredentials puts a wire.Conn on every connection to a backend, above
@@ -56,7 +57,7 @@ func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, 
 		},
 	})
 	c = newConn(ctx, wired)
-	if of, ok := raw.(interface {
+	if of, ok := socket.Original(raw).(interface {
 		Companion() func(context.Context, grpc.ClientConnInterface)
 	}); ok && c != nil {
 		c.companion = of.Companion()
