@@ -9,8 +9,9 @@ interface Environment {
   /**
    * Base URLs of servers that speak h2ts before the same backend. beside is plain at another address. doctor is culvert
    * with its half of the doctor, behind which the boxes are (boxes.js), and closed allows no origin of the tests'.
+   * guarded is culvert with an Authenticator for the tests' tokens (internal/guard).
    */
-  servers: Record<"culvert" | "doctor" | "closed" | "plain" | "beside", string> & Record<Box, string>;
+  servers: Record<"culvert" | "doctor" | "closed" | "plain" | "guarded" | "beside", string> & Record<Box, string>;
   /** The address of the page that browsers have open. It also serves what e2e/sequences has written. */
   page: string;
   /** The time that a test has, in milliseconds, unless it asks for more. */

@@ -2,8 +2,9 @@
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectionState } from "../src/index.js";
-import { all, probed, scripted } from "./client.js";
-import { box, deepEqual, equal, match, ok, test } from "./harness.js";
+import { all, probed, type Reply, scripted } from "./client.js";
+import { ErrorInfoSchema } from "./gen/error_details_pb.js";
+import { box, deepEqual, env, equal, match, ok, rejects, test } from "./harness.js";
 
 /** A JWT without a signature. Times are in seconds from now. */
 function jwt(exp: number, iat?: number, sub = "ada") {
@@ -325,6 +326,54 @@ test(
       await call.release();
       equal((await replies).length, 1);
     });
+  },
+  { waits: true },
+);
+
+/** A stream before the real culvert, whose messages come while tokens expire. */
+async function guarded(
+  lifeS: number,
+  token: (asked: number) => string,
+  body: (p: { replies: Promise<Reply[]>; asked: () => number }) => Promise<void>,
+) {
+  let asked = 0;
+  await probed({ baseUrl: env.servers.guarded, token: () => token(++asked) }, async ({ client }) => {
+    const replies = all(client.serverStream({}, scripted({ replies: Math.ceil(lifeS * 35), reply_every_ms: 100 }).options));
+    replies.catch(() => {}); // body tells it
+    await body({ replies, asked: () => asked });
+  });
+}
+
+test(
+  "a stream outlives three tokens, and each message comes once",
+  async () => {
+    await guarded(
+      5,
+      () => jwt(5),
+      async ({ replies, asked }) => {
+        deepEqual(
+          (await replies).map((r) => r.sequence),
+          Array.from({ length: 175 }, (_, i) => BigInt(i)),
+        );
+        ok(asked() > 4, `${asked()} tokens`);
+      },
+    );
+  },
+  { waits: true },
+);
+
+test(
+  "the token of another caller is refused, and the stream ends with its own",
+  async () => {
+    await guarded(
+      4,
+      (n) => jwt(4, undefined, n === 1 ? "ada" : "eve"),
+      async ({ replies }) => {
+        const error = await rejects(replies, ConnectError);
+        equal(error.code, Code.Unauthenticated);
+        match(JSON.stringify(error.findDetails(ErrorInfoSchema)), /TOKEN_EXPIRED/);
+      },
+    );
   },
   { waits: true },
 );
