@@ -200,8 +200,13 @@ func TestBackendIsToldWhoCalls(t *testing.T) {
 // write it. The header is the outer request's.
 func dialTunnel(t testing.TB, address string, header http.Header, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	return dial(t, address, append(opts, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		ws, res, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}, HTTPHeader: header})
+	return dial(t, address, append(opts, grpc.WithContextDialer(tunnelDialer(header, tunnelName)))...)
+}
+
+// tunnelDialer opens tunnels by requests with the header that offer the subprotocols.
+func tunnelDialer(header http.Header, offer ...string) func(ctx context.Context, address string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		ws, res, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: offer, HTTPHeader: header})
 		if res != nil && res.Body != nil {
 			_ = res.Body.Close() // it has none
 		}
@@ -209,7 +214,7 @@ func dialTunnel(t testing.TB, address string, header http.Header, opts ...grpc.D
 			return nil, err
 		}
 		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
-	}))...)
+	}
 }
 
 // TestInsideATunnelTheOuterRequestSpeaks: what an inner call says of its

@@ -363,7 +363,8 @@ func lowered(h http.Header) metadata.MD {
 func shown(answer string) string {
 	if _, code, ok := strings.Cut(answer, "grpc-status: "); ok {
 		if code, _, _ = strings.Cut(code, "\r"); code != "0" {
-			return code
+			n, _ := strconv.Atoi(code) // culvert's own
+			return codes.Code(n).String()
 		}
 		_, reply, _ := strings.Cut(answer, "\x00\x00\x00\x00")
 		reply, _, _ = strings.Cut(reply[1:], "\x80")

@@ -55,6 +55,7 @@ func (c *Conn) End(why string) {
 // inside, and in the close frame.
 func (c *Conn) Expel(why, text string) {
 	c.on.Tunnel().Outer.End(why)
+	c.on.End(why)
 	c.mu.Lock()
 	leave := c.leave
 	c.text = text
