@@ -2,9 +2,10 @@
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectionState } from "../src/index.js";
+import { credentials } from "../src/session.js";
 import { all, probed, type Reply, scripted } from "./client.js";
 import { ErrorInfoSchema } from "./gen/error_details_pb.js";
-import { box, deepEqual, env, equal, match, ok, rejects, test } from "./harness.js";
+import { box, deepEqual, env, equal, match, ok, rejects, seeded, test } from "./harness.js";
 
 /** A JWT without a signature. Times are in seconds from now. */
 function jwt(exp: number, iat?: number, sub = "ada") {
@@ -377,3 +378,33 @@ test(
   },
   { waits: true },
 );
+
+test("the expiry of a token is that of a JWT, or unknown", async () => {
+  const claims = (text: string) => `e30.${btoa(text).replace(/=/g, "")}.c2ln`;
+  const untils: [string, number][] = [
+    [claims('{"exp":99999999999}'), 99999999999e3],
+    [claims('{"exp":99999999999,"iat":"x"}'), 99999999999e3],
+    [claims('{"exp":"99999999999"}'), Infinity],
+    [claims('{"exp":1e999}'), Infinity],
+    [claims("[]"), Infinity],
+    [claims("null"), Infinity],
+    [claims("{"), Infinity],
+    [`e30.${"e".repeat(65536)}.c2ln`, Infinity],
+    ["e30.\u20ac.c2ln", Infinity],
+    ["opaque", Infinity],
+    ["..", Infinity],
+  ];
+  for (const [token, until] of untils) {
+    equal((await credentials(() => token)())?.until, until, token.slice(0, 80));
+  }
+  equal(await credentials(() => "")(), undefined);
+  equal(await credentials(() => undefined)(), undefined);
+  equal((await credentials(() => ({ token: claims('{"exp":5}'), expiresAt: 7 }))())?.until, 7);
+  const text = Array.from({ length: 2000 }, (_, i) => String.fromCharCode(32 + ((i * 7919) % 95))).join("");
+  const next = seeded(7);
+  for (let i = 0; i < 2000; i++) {
+    const at = next(1900);
+    const found = await credentials(() => claims(text.slice(at, at + next(100))))();
+    ok((found?.until ?? 0) > 0);
+  }
+});
