@@ -158,8 +158,8 @@ var plainCodec = grpc.ForceCodecV2(encoding.GetCodecV2("proto"))
 func (d *Dialer) renew(ctx context.Context, c *conn, by invoke) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(c.doomed, cancel)()
-	if !d.watches && ctx.Err() == nil { // the programs' calls may come late, and culvert closes a WebSocket that proves nothing
+	defer context.AfterFunc(c.doomed, cancel)() //nolint:contextcheck // the end of the connection is another one
+	if !d.watches && ctx.Err() == nil {         // the programs' calls may come late, and culvert closes a WebSocket that proves nothing
 		d.prove(ctx, c, by)
 	}
 	timer := time.NewTimer(time.Until(renewalTime(time.Now(), d.renewals.until(c.renewal))))
@@ -251,11 +251,11 @@ func (d *Dialer) hand(ctx context.Context, c *conn, by invoke, got credential) (
 	calling, cancel := context.WithTimeout(context.WithValue(ctx, refreshKey{}, got.authorization), renewTimeout)
 	defer cancel()
 	err = by(calling, d.target.Prefix+refreshMethod)
-	switch code := status.Code(err); {
-	case code == codes.OK, code == codes.Unimplemented:
+	switch status.Code(err) { //nolint:exhaustive // the others are failures that may pass
+	case codes.OK, codes.Unimplemented:
 		d.noteToken(c, nil)
-		return code != codes.OK, nil
-	case code == codes.PermissionDenied, code == codes.Unauthenticated:
+		return err != nil, nil
+	case codes.PermissionDenied, codes.Unauthenticated:
 		c.renewal.refused = got.authorization
 	}
 	if ctx.Err() == nil {

@@ -146,8 +146,11 @@ func TestTokensThatCantBeRenewed(t *testing.T) {
 // TestTokenIsRenewedAfterFailures: whatever failed before, a newer token in time goes on.
 func TestTokenIsRenewedAfterFailures(t *testing.T) {
 	bad := []guard.Claims{
-		{Sub: "ada", Exp: 1e10, Code: codes.Unavailable}, {Sub: "ada", Exp: 1e10, Code: codes.Unauthenticated},
-		{Sub: "ada", Exp: 1e10, Code: codes.Unauthenticated}, {Sub: "eve", Exp: 1e10}, {Sub: "ada", Exp: 1e10, Hang: true},
+		{Sub: "ada", Exp: 1e10, Code: codes.Unavailable},
+		{Sub: "ada", Exp: 1e10, Code: codes.Unauthenticated},
+		{Sub: "ada", Exp: 1e10, Code: codes.Unauthenticated},
+		{Sub: "eve", Exp: 1e10},
+		{Sub: "ada", Exp: 1e10, Hang: true},
 	}
 	source := func(_ context.Context, asked int) (string, time.Time, error) {
 		switch i := asked - 3; {
@@ -279,7 +282,11 @@ func TestExpiry(t *testing.T) {
 		{token(`{}`), time.Time{}},
 		{token(`[]`), time.Time{}},
 		{"e30." + strings.Repeat("e", maxToken) + ".c2ln", time.Time{}},
-		{"opaque", time.Time{}}, {"", time.Time{}}, {"a.b", time.Time{}}, {"a.b.c", time.Time{}}, {"a.e30.c.d.e", time.Time{}},
+		{"opaque", time.Time{}},
+		{"", time.Time{}},
+		{"a.b", time.Time{}},
+		{"a.b.c", time.Time{}},
+		{"a.e30.c.d.e", time.Time{}},
 	} {
 		if got := expiry(test.token, now); !got.Equal(test.want) {
 			t.Errorf("%.80s: %v, want %v", test.token, got, test.want)
