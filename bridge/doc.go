@@ -76,6 +76,7 @@
 //	serveUpgrade, the call     Server.Close (tasks)      the call has ended
 //	startBeat                  Server.Close (tasks)      the beat is written, or cut with its call
 //	sessionPoll.start          Server.Close (tasks)      the call has parked, or has ended
+//	newProbation's timer       tunnel.Conn.Run (pass)    at once
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	connections that linger    Server.Close              see edge/doc.go

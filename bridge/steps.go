@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -226,7 +227,9 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 		err = c.holdUntil(id)
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && f.Reason.OfCaller() {
-		err = c.s.refusals.Unless(true, f, c.peer.Addr)
+		tried := *f // calls may share it
+		tried.Key, tried.Detail = cmp.Or(f.Key, report.KeyAuth), c.Method
+		err = c.s.refusals.Unless(true, &tried, c.peer.Addr)
 	}
 	if passed = err == nil; passed {
 		err = c.chargeIdentities()

@@ -370,6 +370,8 @@ func TestMistakesInRoutesOfJSON(t *testing.T) {
 		"message.enums is for messages in JSON":                func(m *MessageRoute) { m.JSON.EnumNumbers = true },
 		"message.defaults is for messages in JSON":             func(m *MessageRoute) { m.JSON.Defaults = true },
 		"message.json_out is for the framing json":             func(m *MessageRoute) { m.Framing, m.BinaryOut = FramingSSE, true },
+		"message.refresh is for the framing json":              func(m *MessageRoute) { m.Framing, m.Refresh = FramingProtobuf, "@authorization" },
+		"message.subprotocol can't begin with culvert.bearer.": func(m *MessageRoute) { m.Subprotocol = "Culvert.Bearer.x" },
 		"message.event_id is for the framing sse":              func(m *MessageRoute) { m.Framing, m.EventID = FramingJSON, "text" },
 		"message.heartbeat is for the framings sse and ndjson": func(m *MessageRoute) { m.Heartbeat = time.Second },
 		"message.half_close is for WebSockets":                 func(m *MessageRoute) { m.Framing, m.HalfClose = FramingSSE, "done" },

@@ -220,7 +220,7 @@ func (o *Log) ConnEnded(c report.ConnInfo) {
 	switch c.Ended {
 	case report.EndedFlood:
 		level = slog.LevelWarn
-	case report.EndedSlow, report.EndedProtocol:
+	case report.EndedSlow, report.EndedProtocol, report.EndedUnauthenticated:
 		level = slog.LevelInfo
 	}
 	if c.Ended != report.EndedOrderly {

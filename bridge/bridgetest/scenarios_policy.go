@@ -31,6 +31,9 @@ var policyScenarios = []scenario{
 	{"bodies compressed as a whole", rawFrames, compressedBodies},
 	{"over a limit", 0, overLimit("limits.calls", func(c *bridge.Config) { c.Limits.Calls = 1 })},
 	{"over a limit of the address", 0, overLimit("limits.address.calls", func(c *bridge.Config) { c.Limits.Address.Calls = 1 })},
+	{"over a limit of the identity", 0, overLimit("limits.identity.calls", func(c *bridge.Config) {
+		c.Authenticator, c.Limits.Identity.Calls = passport{time.Hour}, 1
+	})},
 	{"over a limit of the method", 0, overLimit("limits.methods[].calls", func(c *bridge.Config) {
 		c.MethodLimits = []bridge.MethodQuota{{Pattern: "culvert.test.*/*", Calls: 1}}
 	})},

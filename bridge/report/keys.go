@@ -42,6 +42,7 @@ const (
 	KeyMessagePath = "message.path"
 
 	KeyMessageRefresh = "message.refresh" // the form of messages that renew a credential
+	KeyAuth           = "auth"            // who may call
 	KeyAuthCookie     = "auth.cookie"     // the cookie that has a token
 
 	KeyMaxConnections = "backend.max_connections"

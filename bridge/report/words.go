@@ -141,6 +141,7 @@ var fields = map[string]string{
 	KeyMessagePath:              "MessageRoute.Path",
 	KeyEventID:                  "MessageRoute.EventID",
 	KeyMessageRefresh:           "MessageRoute.Refresh",
+	KeyAuth:                     "Authenticator",
 	KeyAuthCookie:               "AuthCookies",
 	KeyCertificates:             "Listener.TLS",
 	KeyTransports:               "Listener.Transports",
