@@ -278,6 +278,9 @@ func (c *call) holdUntil(id *Identity) error {
 		}
 		c.expires.Store(c.auth.found.expires)
 	case id.Expires.IsZero():
+		if c.tunnel { // its client may know a time at which the token expires, and renew it
+			c.auth.conn.callers.note(id)
+		}
 	case !time.Now().Before(id.Expires):
 		return errHasExpired
 	case c.tunnel:

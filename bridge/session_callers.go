@@ -20,6 +20,13 @@ type tunnelCallers struct {
 
 // begin returns the expiry of a call.
 func (cs *tunnelCallers) begin(id *Identity) *expiry {
+	e := newExpiry(id.Expires)
+	e.newer = cs.note(id)
+	return e
+}
+
+// note notes a call, and returns the expiry that a newer credential sets.
+func (cs *tunnelCallers) note(id *Identity) *expiry {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	key := quota.Identity{Issuer: id.Issuer, Name: id.Name}
@@ -31,9 +38,7 @@ func (cs *tunnelCallers) begin(id *Identity) *expiry {
 		newer = newExpiry(time.Unix(1, 0)) // there is none
 		cs.newer[key] = newer
 	}
-	e := newExpiry(id.Expires)
-	e.newer = newer
-	return e
+	return newer
 }
 
 // extend extends the calls of an identity. It reports whether there have been any.

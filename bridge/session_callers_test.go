@@ -31,6 +31,10 @@ func TestRefreshOfCallsWithTokensOfTheirOwn(t *testing.T) {
 				return stream
 			}
 			bob, carol := begin(expiring("bob@home", 2*time.Second)), begin(expiring("carol@home", 3500*time.Millisecond))
+			begin("dora@home")
+			if code, reason := refreshes(t, cc, "dora@home"); code != codes.OK {
+				t.Errorf("a refresh of one whose token doesn't expire: %v %s", code, reason)
+			}
 			if code, reason := refreshes(t, cc, "eve@home"); code != codes.PermissionDenied {
 				t.Errorf("a refresh of one who has no call: %v %s", code, reason)
 			}
