@@ -99,6 +99,7 @@ endef
 
 # webservers makes what the npm package's tests talk to, besides culvert.
 define webservers
+@$(BUILD) -o bin/guarded ./internal/guard/guarded
 @go -C e2e build -o "$(CURDIR)/bin/backend" ./backend
 @go -C e2e test -vet=off -count=1 -run '^TestSequences$$' ./sequences -args -count 500 -out "$(CURDIR)/bin/sequences.jsonl"
 endef

@@ -201,10 +201,10 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 		if to.ofConn == nil {
 			return nil, errNoRenewal
 		}
-		if err := c.refresh(ctx); err != nil {
+		if id, err = c.refresh(ctx); err != nil {
 			return nil, unauthenticated(err)
 		}
-		return to.conn.identity(c.origin.Credentials), nil
+		return id, nil
 	}
 	r := c.authRequest()
 	if c.origin.Credentials {
@@ -270,7 +270,7 @@ func (to *authentication) ofConnection() *Identity {
 var errExpired = report.New(report.ReasonTokenExpired, "the credential of this call has expired: call again with a new one")
 
 // holdUntil has the registry end the call once the caller's identity doesn't hold any more. If
-// it is that of the connection, a newer credential of the connection extends it.
+// it is that of the connection, or the call is one of a tunnel, a newer credential extends it.
 func (c *call) holdUntil(id *Identity) error {
 	switch {
 	case c.auth.proves(id):
@@ -279,8 +279,13 @@ func (c *call) holdUntil(id *Identity) error {
 		}
 		c.expires.Store(c.auth.found.expires)
 	case id.Expires.IsZero():
+		if c.tunnel { // its client may know a time at which the token expires, and renew it
+			c.auth.conn.callers.note(id)
+		}
 	case !time.Now().Before(id.Expires):
 		return errHasExpired
+	case c.tunnel:
+		c.expires.Store(c.auth.conn.callers.begin(id))
 	default:
 		c.expires.Store(newExpiry(id.Expires))
 	}
@@ -288,7 +293,10 @@ func (c *call) holdUntil(id *Identity) error {
 }
 
 // An expiry is when an identity stops holding, in milliseconds of Unix time; 0: never.
-type expiry struct{ at atomic.Int64 }
+type expiry struct {
+	at    atomic.Int64
+	newer *expiry // of a newer credential, which counts, too; nil: there can't be one
+}
 
 func newExpiry(at time.Time) *expiry {
 	e := new(expiry)
@@ -310,7 +318,7 @@ func (e *expiry) passed() bool {
 		return false
 	}
 	at := e.at.Load()
-	return at != 0 && time.Now().UnixMilli() >= at
+	return at != 0 && time.Now().UnixMilli() >= at && (e.newer == nil || e.newer.passed())
 }
 
 // unsendable returns the part of the metadata that culvert can't send to the backend,

@@ -48,6 +48,8 @@ type session struct {
 	cookies   bool       // the request has some
 	probation *probation // nil: the session is no tunnel's
 
+	callers tunnelCallers // of calls with credentials of their own, in a tunnel
+
 	turn    chan struct{} // full while somebody asks. It guards request, and the writing of sides
 	request ConnRequest   // with the credentials that count now
 	sides   [2]sessionSide
@@ -189,14 +191,6 @@ func (i *sessionIdentity) holds(by *policyAuthenticator) bool {
 
 // sameIdentity reports whether two identities are those of one caller.
 func sameIdentity(a, b *Identity) bool { return a.Name == b.Name && a.Issuer == b.Issuer }
-
-// identity returns that of the session, or nil, for calls for which cookies count, or don't.
-func (s *session) identity(cookies bool) *Identity {
-	if found := s.sides[s.side(cookies)].found.Load(); found != nil {
-		return found.Identity
-	}
-	return nil
-}
 
 // onProbation returns the session's probation, or nil. s may be nil.
 func (s *session) onProbation() *probation {

@@ -29,12 +29,13 @@ var (
 	errNoCredential = report.New(report.ReasonUnauthenticated, "the new credential must be in the metadata authorization of this call")
 )
 
-// refresh renews the credential of the call's tunnel by that of the call.
-func (c *call) refresh(ctx context.Context) error {
+// refresh renews the credential of the call's tunnel, or of calls in it, by that of the call.
+func (c *call) refresh(ctx context.Context) (*Identity, error) {
 	if !c.auth.own {
-		return errNoCredential
+		return nil, errNoCredential
 	}
-	return c.renewed(ctx, c.auth.conn.renew(ctx, c.auth.policyAuthenticator, c.origin.Credentials, c.Metadata["authorization"]))
+	id, err := c.auth.conn.renew(ctx, c.auth.policyAuthenticator, c.origin.Credentials, c.Metadata["authorization"])
+	return id, c.renewed(ctx, err)
 }
 
 // renew renews the credential that the call was let in with. If it fails, the call goes on
@@ -84,15 +85,19 @@ func (c *call) renewOwn(ctx context.Context, authorization []string) error {
 	case caller == nil:
 		return errNothingToRenew
 	case to.proves(caller):
-		return c.renewed(ctx, to.conn.renew(ctx, to.policyAuthenticator, c.origin.Credentials, authorization))
+		_, err := to.conn.renew(ctx, to.policyAuthenticator, c.origin.Credentials, authorization)
+		return c.renewed(ctx, err)
 	default:
 		if err := to.conn.take(ctx); err != nil {
 			return err
 		}
 		defer to.conn.give()
-		_, id, err := to.conn.prove(ctx, to.policyAuthenticator, authorization, caller)
+		_, id, err := to.conn.prove(ctx, to.policyAuthenticator, authorization)
 		if err != nil {
 			return c.renewed(ctx, err)
+		}
+		if !sameIdentity(id.Identity, caller) {
+			return errOtherIdentity
 		}
 		if e := c.expires.Load(); e != nil {
 			e.set(id.Identity.Expires)
@@ -118,40 +123,45 @@ func (c *call) renewed(ctx context.Context, err error) error {
 	return report.New(report.ReasonUnauthenticated, unproved.Error())
 }
 
-// renew replaces the session's credentials by an authorization of the same identity. If it
-// returns an error, nothing has changed. The calls before and after share what it finds.
-func (s *session) renew(ctx context.Context, by *policyAuthenticator, cookies bool, authorization []string) error {
+// renew replaces the session's credentials by an authorization of the same identity. The calls
+// before and after share what it finds. It also extends the calls that have proved that identity
+// by credentials of their own. If it returns an error, nothing has changed.
+func (s *session) renew(ctx context.Context, by *policyAuthenticator, cookies bool, authorization []string) (*Identity, error) {
 	if err := s.take(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer s.give()
 	side := s.side(cookies)
 	if s.wrong != nil {
-		return s.wrong
+		return nil, s.wrong
 	}
 	if s.sides[side].proved == nil {
 		if _, err := s.ask(ctx, by, side); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	before := s.sides[side].proved
-	if before == nil {
-		return errNothingToRenew
+	if before == nil && !s.callers.any() {
+		return nil, errNothingToRenew
 	}
-	request, id, err := s.prove(ctx, by, authorization, before.Identity)
+	request, id, err := s.prove(ctx, by, authorization)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.request = *request
-	for side := range s.sides {
-		s.keep(id, by, side, authorization)
+	switch extended := s.callers.extend(id.Identity); {
+	case before != nil && sameIdentity(id.Identity, before.Identity):
+		s.request = *request
+		for side := range s.sides {
+			s.keep(id, by, side, authorization)
+		}
+	case !extended:
+		return nil, errOtherIdentity
 	}
-	return nil
+	return id.Identity, nil
 }
 
-// prove asks for the identity of an authorization, which must be that of the caller. The
-// caller has the turn.
-func (s *session) prove(ctx context.Context, by *policyAuthenticator, authorization []string, caller *Identity) (*ConnRequest, *ConnIdentity, error) {
+// prove asks for the identity of an authorization. The caller has the turn.
+func (s *session) prove(ctx context.Context, by *policyAuthenticator, authorization []string) (*ConnRequest, *ConnIdentity, error) {
 	request := s.request
 	request.Credentials = Credentials{Authorization: authorization}
 	id, err := by.ofConn.AuthenticateConn(ctx, &request)
@@ -164,8 +174,6 @@ func (s *session) prove(ctx context.Context, by *policyAuthenticator, authorizat
 		return nil, nil, &unprovedError{id}
 	case !id.Identity.Expires.IsZero() && !time.Now().Before(id.Identity.Expires):
 		return nil, nil, errHasExpired
-	case !sameIdentity(id.Identity, caller):
-		return nil, nil, errOtherIdentity
 	}
 	return &request, id, nil
 }

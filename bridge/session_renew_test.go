@@ -57,7 +57,7 @@ func echoes(t *testing.T, stream grpc.ClientStream, what string) {
 }
 
 // TestRefresh renews the credential of a tunnel: the calls under way go on, later ones get the
-// new token, and calls with tokens of their own end when these expire.
+// new token, and calls of other callers end when their own tokens expire.
 func TestRefresh(t *testing.T) {
 	d := &doorman{}
 	seen := make(chan string, 16)
@@ -69,7 +69,7 @@ func TestRefresh(t *testing.T) {
 	cc := dialTunnel(t, serve(t, s), bearer(expiring("alice@home", 2*time.Second)))
 	stream := open(within(t, patience), t, cc, testMethod)
 	echoes(t, stream, "the call")
-	own := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", "Bearer "+expiring("alice@home", 3500*time.Millisecond)), t, cc, testMethod)
+	own := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", "Bearer "+expiring("carol@home", 3500*time.Millisecond)), t, cc, testMethod)
 	echoes(t, own, "the call with its own token")
 	<-seen
 	<-seen

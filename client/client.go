@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // A Client calls an edge by whatever way leads there. It is a grpc.ClientConnInterface, for
@@ -72,18 +73,26 @@ func (d *Dialer) dialOptions() []grpc.DialOption {
 	opts = append(opts,
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			defer d.beginCall()()
+			if d.learnsCall() {
+				d.callBy(func(ctx context.Context, method string) error {
+					return invoke(ctx, method, new(emptypb.Empty), new(emptypb.Empty), cc, plainCodec)
+				})
+			}
 			return invoke(ctx, prefix+method, req, reply, cc, opts...)
 		}),
 		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			end := d.beginCall()
+			if d.learnsCall() {
+				d.callBy(func(ctx context.Context, method string) error { return callOnce(ctx, cc, method, open) })
+			}
 			s, err := open(ctx, desc, cc, prefix+method, append(slices.Clip(opts), grpc.OnFinish(func(error) { end() }))...)
 			if err != nil {
 				end()
 			}
 			return s, err
 		}))
-	if d.o.token != nil {
-		opts = append(opts, grpc.WithPerRPCCredentials(tokenSource{d.o.token, d.target.Secure}))
+	if d.o.tokens != nil {
+		opts = append(opts, grpc.WithPerRPCCredentials(callTokens{d}))
 	}
 	return opts
 }

@@ -26,6 +26,8 @@ type conn struct {
 	watched bool                 // see watch
 	state   *tls.ConnectionState // nil: plaintext
 	remote  net.Addr             // nil: unknown
+	dialer  *Dialer              // of the renewal
+	renewal *renewal             // nil: it needs none
 	onEnd   func()
 	ended   sync.Once
 	doomed  context.Context //nolint:containedctx // it ends with the connection

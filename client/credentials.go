@@ -32,19 +32,3 @@ func (w wayCredentials) Info() credentials.ProtocolInfo {
 }
 
 func (w wayCredentials) Clone() credentials.TransportCredentials { return w }
-
-// A tokenSource puts a token into each call.
-type tokenSource struct {
-	token  func(context.Context) (string, error)
-	secure bool
-}
-
-func (t tokenSource) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	token, err := t.token(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"authorization": "Bearer " + token}, nil
-}
-
-func (t tokenSource) RequireTransportSecurity() bool { return t.secure }

@@ -48,7 +48,9 @@ type Dialer struct {
 	status Status
 	web    *webEnd // nil: gRPC-Web isn't used
 
-	changes changes
+	changes  changes
+	renewals renewals
+	invoke   atomic.Pointer[invoke] // makes calls past the program's interceptors; nil: there has been none
 }
 
 // NewDialer returns a Dialer of the edge at the target, as NewClient has it. The caller closes
@@ -65,7 +67,7 @@ func NewDialer(target string, opts ...Option) (*Dialer, error) {
 			return nil, err
 		}
 	}
-	if d.net.Secrets = d.o.token != nil; d.net.Secrets {
+	if d.net.Secrets = d.o.tokens != nil; d.net.Secrets {
 		err = d.net.MayCarrySecrets(t)
 	} else {
 		_, err = d.net.ProxyFor(t)
@@ -189,6 +191,13 @@ func (d *Dialer) keep(o opened) bool {
 	c := o.conn
 	c.onEnd = func() { d.lose(c) }
 	c.watched = d.watches && c.way != GRPCWeb
+	if d.o.tokens != nil && c.way == WebSocket {
+		c.dialer, c.renewal = d, d.renewals.add()
+		c.onEnd = func() {
+			d.renewals.remove(c.renewal)
+			d.lose(c)
+		}
+	}
 	if !d.own(o) {
 		return false
 	}
@@ -209,6 +218,9 @@ func (d *Dialer) own(o opened) bool {
 	}
 	if c.watched {
 		d.work.Go(func() { d.watch(c) })
+		if c.renewal != nil {
+			d.work.Go(func() { d.renew(d.ctx, c, d.call) })
+		}
 	}
 	d.conns[c] = Status{State: connectivity.Ready, Way: c.way, TwoWay: !o.half(), Latency: o.rtt}
 	d.setStatus(d.conns[c])
@@ -302,6 +314,9 @@ func (d *Dialer) improve(c *conn) {
 			return
 		case <-time.After(pause):
 		}
+		if d.needs(c.renewal) {
+			continue
+		}
 		known := recall(d.where(), time.Now())
 		for _, way := range better {
 			if way == known.silent {
@@ -327,13 +342,13 @@ func (d *Dialer) where() string {
 
 // authorize adds the token to the header of a request.
 func (d *Dialer) authorize(ctx context.Context, h http.Header) error {
-	if d.o.token == nil {
+	if d.o.tokens == nil {
 		return nil
 	}
-	token, err := d.o.token(ctx)
+	c, err := d.o.tokens.ask(ctx)
 	if err != nil {
 		return err
 	}
-	h.Set("Authorization", "Bearer "+token)
+	h.Set("Authorization", c.authorization)
 	return nil
 }

@@ -77,12 +77,19 @@ func (e *edge) connect(t testing.TB, opts ...Option) *Client {
 // startEdgeIn serves handle behind a culvert in memory, at edge.test:443.
 func startEdgeIn(t *testing.T, places parts.Places, handle func(grpc.ServerStream) error) *parts.Authority {
 	t.Helper()
+	return startEdgeWith(t, places, bridge.Config{}, handle)
+}
+
+// startEdgeWith does the same with other settings.
+func startEdgeWith(t *testing.T, places parts.Places, cfg bridge.Config, handle func(grpc.ServerStream) error) *parts.Authority {
+	t.Helper()
 	backend := parts.Places{} // the bridge dials at once, and the test listens on
 	parts.ServeBackend(t, backend.Listen(t, "backend:1"), handle)
-	b, err := bridge.New(bridge.Config{Backend: bridge.Backend{
+	cfg.Backend = bridge.Backend{
 		Target: "passthrough:///backend:1",
 		Dial:   func(ctx context.Context, address string) (net.Conn, error) { return backend.Dial(ctx, "tcp", address) },
-	}})
+	}
+	b, err := bridge.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

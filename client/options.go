@@ -16,8 +16,8 @@ import (
 type Option func(*Dialer) error
 
 type options struct {
-	way          Way // "": whichever works
-	token        func(context.Context) (string, error)
+	way          Way     // "": whichever works
+	tokens       *tokens // nil: calls have none
 	grpc         []grpc.DialOption
 	improveAfter time.Duration
 	pingAfter    time.Duration
@@ -60,9 +60,22 @@ func WithConnectTo(address string) Option {
 }
 
 // WithToken has the source of a bearer token. It is asked for each call, and for each
-// connection that is opened with a request.
+// connection that is opened with a request. It must return when its context ends.
+//
+// In a WebSocket the source is also asked before the token of running calls expires, if it is a
+// JWT that says when. culvert gets the new one, and the calls go on. By other ways they end
+// with the token that they began with.
 func WithToken(source func(context.Context) (string, error)) Option {
-	return func(d *Dialer) error { d.o.token = source; return nil }
+	return WithTokenSource(func(ctx context.Context) (string, time.Time, error) {
+		token, err := source(ctx)
+		return token, time.Time{}, err
+	})
+}
+
+// WithTokenSource is WithToken with a source that says when the token expires. If the time is
+// zero, a JWT says it.
+func WithTokenSource(source func(context.Context) (token string, expires time.Time, err error)) Option {
+	return func(d *Dialer) error { d.o.tokens = &tokens{source: source}; return nil }
 }
 
 // WithOnChange tells each change of the Status, one after another. The function may take its

@@ -15,6 +15,9 @@ type Status struct {
 	TwoWay  bool          // requests and answers can cross at the same time. False only with GRPCWeb
 	Latency time.Duration // of a round trip when the connection was opened
 	Err     error         // why there is no way
+
+	// TokenErr is why the token of running calls can't be renewed: they end when it expires.
+	TokenErr error
 }
 
 // Status returns what the Dialer knows now.

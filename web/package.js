@@ -24,7 +24,7 @@ const [flag, version, folder] = process.argv.slice(2);
 // The largest sizes in bytes, minified and compressed by gzip -9. protobuf-es isn't counted: a page has it for its
 // messages in any case.
 const sizes = [
-  { what: "own code", most: 9216, code: 'export * from "./dist/index.js";', external: ["@connectrpc/*", "@bufbuild/*"] },
+  { what: "own code", most: 10240, code: 'export * from "./dist/index.js";', external: ["@connectrpc/*", "@bufbuild/*"] },
   {
     what: "with connect-es and createClient",
     most: 13312,
@@ -33,7 +33,7 @@ const sizes = [
   },
   {
     what: "with connect-web as fallback",
-    most: 15360,
+    most: 16384,
     code: `export { createCulvertTransport } from "./dist/index.js"; export { createClient } from "@connectrpc/connect";
       export { createGrpcWebTransport } from "@connectrpc/connect-web";`,
     external: ["@bufbuild/*"],

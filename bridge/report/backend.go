@@ -90,7 +90,11 @@ type Backend struct {
 	// Dial opens a connection. If nil it is TCP or a unix socket, with TCP
 	// keep-alive and a bound on unacknowledged bytes. A connection that has the
 	// ConnectionState method of a tls.Conn is secure already: culvert begins no TLS on it. If
-	// it has a method Pings() bool that returns false, Keepalive doesn't apply to it.
+	// it has a method Pings() bool that returns false, Keepalive doesn't apply to it. If it has
+	// a method Companion() func(context.Context, grpc.ClientConnInterface) that doesn't return
+	// nil, culvert calls that function when the connection takes calls. It can make calls on
+	// this connection alone, and must return when the context ends: no further call can
+	// begin then. One place of several is kept free for it.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
 	// Waiting is called when a call begins to wait for a connection, or for a place on one. It

@@ -21,8 +21,9 @@ import (
 // clients that speak it themselves: no culvert is in between. Tests ask it to behave oddly
 // for all tunnels of one path, a client's base path: [tunnels.control].
 type tunnels struct {
-	calls http.Handler
-	raws  raws
+	calls     http.Handler
+	raws      raws
+	refreshes *refreshes
 
 	mu      sync.Mutex
 	rules   map[string]rules // by path
@@ -40,6 +41,7 @@ type rules struct {
 	Status       int    `json:"status"`       // answers the upgrade; 0: 101
 	Silent       bool   `json:"silent"`       // the upgrade isn't answered
 	NoProtocol   bool   `json:"noProtocol"`   // the upgrade is answered without a subprotocol
+	Refreshes    []int  `json:"refreshes"`    // the codes of the answers to culvert.v1.Session/Refresh: [refreshes]; empty: the backend answers
 }
 
 // tunnel is one WebSocket, as the HTTP/2 server's connection.
@@ -58,7 +60,7 @@ type tunnel struct {
 func newTunnels(calls http.Handler) *tunnels {
 	return &tunnels{
 		calls: calls, rules: map[string]rules{}, opened: map[string]int{},
-		live: map[*tunnel]struct{}{}, changed: make(chan struct{}),
+		live: map[*tunnel]struct{}{}, changed: make(chan struct{}), refreshes: newRefreshes(),
 	}
 }
 
@@ -144,6 +146,10 @@ func (ts *tunnels) call(t *tunnel, w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // RST_STREAM, whose code the tunnel replaces
 	}
 	handler := ts.calls
+	if r.URL.Path == t.path+refreshPath && len(rule.Refreshes) > 0 {
+		ts.refreshes.answer(t.path, rule.Refreshes, w, r)
+		return
+	}
 	if r.URL.Path == t.path+"/raw" {
 		handler = &ts.raws
 	}
@@ -201,6 +207,7 @@ func (s *frames) edit(b []byte, f func(kind http2.FrameType, at int, payload *by
 //	/tunnels/close?path=P&code=C&reason  ends the WebSockets with a close frame
 //	/tunnels/goaway?path=P               sends GOAWAY, with the id of the last call
 //	/tunnels/wait?path=P&live=N          waits until N tunnels live; without live, it waits for nothing
+//	/tunnels/refreshes?path=P&count=N    waits until N tokens have come by culvert.v1.Session/Refresh, and lists them
 //	/raw?id=ID                           waits for the end of a request to P/raw: [raws]
 //
 // P is a client's base path, without a slash at its end. The answer counts the tunnels of
@@ -241,6 +248,7 @@ func (ts *tunnels) control(pages http.Handler) http.Handler {
 		_ = t.server.Shutdown(ctx) // it only starts the shutdown
 	}))
 	mux.HandleFunc("/tunnels/wait", ts.wait)
+	mux.HandleFunc("/tunnels/refreshes", ts.refreshes.tell)
 	mux.HandleFunc("/raw", ts.raws.tell)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")

@@ -100,6 +100,19 @@ func safeAbove(c net.Conn) *safeConn {
 	}
 }
 
+// Original returns the connection that Safe has wrapped, or the connection itself.
+func Original(c net.Conn) net.Conn {
+	switch s := c.(type) {
+	case *safeConn:
+		return s.Conn
+	case *safeSecureConn:
+		return s.Conn
+	case *safePacketConn:
+		return s.Conn
+	}
+	return c
+}
+
 func (c *safeConn) Read(p []byte) (n int, err error) {
 	defer c.fail(&err)
 	return c.Conn.Read(p)

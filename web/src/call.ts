@@ -32,15 +32,17 @@ const keep = 65536;
  * another one if the server certainly didn't process it, or by the fallback.
  *
  * @param header is the request's metadata, with what the transport adds.
+ * @param expires is when the call's token expires, in milliseconds like Date.now().
  * @param deadline is in milliseconds, like performance.now(); 0 if there is none.
  * @param ending is aborted at the end of the call; an interceptor may have put another signal in its place.
  */
 export async function call(
-  connections: Connections,
-  options: CulvertTransportOptions,
+  connections: Pick<Connections, "take" | "block">,
+  options: Pick<CulvertTransportOptions, "fallback" | "readMaxBytes" | "writeMaxBytes" | "gzip">,
   url: URL,
   request: AnyRequest,
   header: Headers,
+  expires: number,
   deadline: number,
   ending: AbortSignal,
 ): Promise<AnyResponse> {
@@ -194,6 +196,7 @@ export async function call(
         },
         signal,
         fallback && single,
+        expires,
       );
       if (!taken) {
         handed = true;

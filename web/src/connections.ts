@@ -1,6 +1,8 @@
+import type { ConnectError } from "@connectrpc/connect";
 import { type Connection, connect, type Stream } from "./h2/index.js";
 import { Code, fault } from "./peers.js";
 import { forbidden, openPipe, type SocketPipe, type WebSocketConstructor } from "./pipe.js";
+import { type Credential, createRenewer } from "./session.js";
 
 /** What a user interface can tell of the connection to a server. */
 export interface ConnectionState {
@@ -19,6 +21,8 @@ export interface ConnectionState {
   readonly retryAt?: number | undefined;
   /** Why the last attempt failed or the last connection was lost. */
   readonly cause?: string | undefined;
+  /** Why the token can't be renewed. Running streams end when it expires. */
+  readonly tokenCause?: string | undefined;
 }
 
 /** The state before the first call. */
@@ -39,7 +43,7 @@ interface Entry {
 }
 
 /** A call that waits. It is given a connection, or told that an attempt has failed, and why. */
-type Waiter = (connection: Connection | undefined, why?: string) => void;
+type Waiter = (entry: Entry | undefined, why?: string) => void;
 
 /** The connections to one URL. */
 export type Connections = ReturnType<typeof createConnections>;
@@ -49,12 +53,16 @@ export type Connections = ReturnType<typeof createConnections>;
  *
  * @param protocols returns the subprotocols to offer after h2ts.
  * @param idleMs is how long a connection without calls stays open, in milliseconds.
+ * @param credential resolves to the newest token.
+ * @param refresh gives the server an authorization for running streams, as {@link createRenewer} needs it.
  */
 export function createConnections(
   url: string,
   Socket: WebSocketConstructor,
   protocols: (() => string[] | Promise<string[]>) | undefined,
   idleMs: number,
+  credential: () => Promise<Credential | undefined>,
+  refresh: (connection: Connection, bearer: string) => Promise<ConnectError | undefined>,
 ) {
   const waiting = new Set<Waiter>();
   const listeners = new Set<(state: ConnectionState) => void>();
@@ -85,6 +93,7 @@ export function createConnections(
       waiting: waiting.size,
       retryAt: timer && cause ? retryAt : undefined,
       cause,
+      tokenCause: renewer.cause(),
     };
     if (JSON.stringify(next) !== JSON.stringify(state)) {
       state = next;
@@ -104,15 +113,25 @@ export function createConnections(
     failures = retryAt = 0;
   };
 
+  const renewer = createRenewer(credential, () => entries.map(({ h2 }) => h2).filter((h2) => h2.live()), refresh, update);
+  /** Whether a connection takes one more call. It keeps room to renew the token of its streams. */
+  const free = ({ h2 }: Entry) => h2.room() > (renewer.needed() && h2.live() ? 1 : 0);
+  /** Begins a call's stream, whose token expires at that time. */
+  const begin = (entry: Entry, open: (connection: Connection) => Stream, expires: number) => {
+    entry.used = Date.now();
+    const stream = open(entry.h2);
+    renewer.began(entry.h2, expires);
+    return stream;
+  };
+
   /** Gives waiting calls the streams that there are. If calls still wait, opens one more connection, after a pause. */
   const serve = (pause = 100) => {
     for (const entry of entries) {
       for (const waiter of waiting) {
-        if (entry.h2.room() < 1) {
+        if (!free(entry)) {
           break;
         }
-        entry.used = Date.now();
-        waiter(entry.h2);
+        waiter(entry);
       }
     }
     // If the server allows no streams on a connection, it allows none on another one.
@@ -218,6 +237,7 @@ export function createConnections(
     }
     if (!entries.length) {
       sweeper = clearInterval(sweeper) as undefined;
+      renewer.settle();
     }
     update();
   };
@@ -265,27 +285,31 @@ export function createConnections(
     /**
      * Resolves to the stream that open makes of a connection with room for it,
      * or to undefined, if that is for the fallback to do. fallback is false for a
-     * call that a fallback can't do.
+     * call that a fallback can't do. expires is when the call's token does, in milliseconds.
      */
-    async take(open: (connection: Connection) => Stream, signal: AbortSignal, fallback: boolean | undefined): Promise<Stream | undefined> {
+    async take(
+      open: (connection: Connection) => Stream,
+      signal: AbortSignal,
+      fallback: boolean | undefined,
+      expires: number,
+    ): Promise<Stream | undefined> {
       signal.throwIfAborted();
       if (fallback && blocked) {
         return;
       }
       for (const entry of waiting.size ? [] : entries) {
-        if (entry.h2.room() > 0) {
-          entry.used = Date.now();
-          return open(entry.h2);
+        if (free(entry)) {
+          return begin(entry, open, expires);
         }
       }
       const since = Date.now();
       return new Promise((resolve, reject) => {
-        const waiter: Waiter = (connection, why) => {
-          if (connection || fallback || blocked || Date.now() - since > 5e3) {
+        const waiter: Waiter = (entry, why) => {
+          if (entry || fallback || blocked || Date.now() - since > 5e3) {
             done();
-            if (connection || fallback) {
+            if (entry || fallback) {
               // What open throws rejects.
-              resolve((async () => connection && open(connection))());
+              resolve((async () => entry && begin(entry, open, expires))());
             } else {
               reject(ended(fallback === undefined ? `${why}` : `${why}; client streams and two-way calls need a WebSocket`, "no"));
             }

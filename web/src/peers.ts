@@ -4,7 +4,7 @@
 import { ConnectError } from "@connectrpc/connect";
 
 export { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-export { DurationSchema } from "@bufbuild/protobuf/wkt";
+export { DurationSchema, EmptySchema } from "@bufbuild/protobuf/wkt";
 export { createContextValues } from "@connectrpc/connect";
 // These are marked as private. test/private.test.ts tells if they change.
 export { codeFromHttpStatus, findTrailerError } from "@connectrpc/connect/protocol-grpc";
@@ -20,6 +20,7 @@ export const enum Code {
   Unimplemented = 12,
   Internal = 13,
   Unavailable = 14,
+  Unauthenticated = 16,
 }
 
 /** Makes an error. */

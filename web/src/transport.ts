@@ -1,9 +1,11 @@
 import type { DescMessage, DescMethod, MessageInitShape } from "@bufbuild/protobuf";
-import type { Interceptor, Transport } from "@connectrpc/connect";
+import type { ConnectError, Interceptor, Transport } from "@connectrpc/connect";
 import { type AnyRequest, type AnyResponse, call } from "./call.js";
 import { type ConnectionState, type Connections, createConnections, unused } from "./connections.js";
-import { Code, create, createContextValues, fault, faultOf, late } from "./peers.js";
+import type { Connection, Stream } from "./h2/index.js";
+import { Code, create, createContextValues, EmptySchema, fault, faultOf, late } from "./peers.js";
 import type { WebSocketConstructor } from "./pipe.js";
+import { credentials, type TokenSource } from "./session.js";
 
 /** The options of {@link createCulvertTransport}. Those that are undefined count as unset. */
 export interface CulvertTransportOptions {
@@ -13,8 +15,11 @@ export interface CulvertTransportOptions {
   interceptors?: Interceptor[] | undefined;
   /** Takes unary calls and server streams where no WebSocket works. Its own interceptors run inside of these. */
   fallback?: Transport | undefined;
-  /** Is called before each call. Its result is sent as `authorization: Bearer …`, unless the call has an authorization of its own. */
-  token?: (() => string | undefined | Promise<string | undefined>) | undefined;
+  /**
+   * Is called before each call. Its result is sent as `authorization: Bearer …`, unless the call has an authorization of its own.
+   * It is also called before the token of running streams expires, and culvert gets the new one for them.
+   */
+  token?: TokenSource | undefined;
   /** Is called before each WebSocket is opened, and returns the subprotocols to offer after `h2ts`. */
   protocols?: (() => string[] | Promise<string[]>) | undefined;
   /** The absolute URL that opens the WebSocket, if that isn't baseUrl. */
@@ -50,19 +55,22 @@ export interface CulvertTransport extends Transport {
 type Input = MessageInitShape<DescMessage>;
 type Inputs = AsyncIterable<Input>;
 
-// The connections by the function that sets transports apart, and by URL.
-const shared = new WeakMap<object, Record<string, Connections>>();
+// The connections by the functions that set transports apart, and by URL.
+const shared = new WeakMap<object, WeakMap<object, Record<string, Connections>>>();
+/** Where transports without such a function are. */
+const none = {};
 
 /**
  * Creates a transport for connect-es. Transports of one base URL share their
- * connections if they have the same function `protocols` or, without that, the
- * same `webSocket`.
+ * connections if they have the same function `token`, and the same function
+ * `protocols` or, without that, the same `webSocket`.
  */
 export function createCulvertTransport(options: CulvertTransportOptions): CulvertTransport {
   const { baseUrl, socketUrl, protocols, webSocket, interceptors = [], token, defaultTimeoutMs = 0, idleTimeoutMs = 60_000 } = options;
   const running = new Set<(reason: unknown) => void>();
   let url: URL;
   let connections: Connections | undefined;
+  const credential = credentials(token);
 
   // Not before it is needed: where pages are rendered on a server, no relative URL can be resolved.
   const connect = () => {
@@ -70,17 +78,32 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       // Without a query and a fragment, and with a slash at its end.
       url = new URL(new Request(baseUrl.replace(/^ws(?=s?:)/, "http")).url.replace(/\/?([?#].*)?$/, "/"));
       const socket = (socketUrl ?? url.href).replace(/^http/, "ws");
-      const key = protocols ?? webSocket ?? shared;
-      const alike = shared.get(key) ?? {};
-      shared.set(key, alike);
+      const key = protocols ?? webSocket ?? none;
+      const group = shared.get(token ?? none) ?? new WeakMap();
+      const alike = group.get(key) ?? {};
+      shared.set(token ?? none, group.set(key, alike));
       connections = alike[socket] ??= createConnections(
         socket,
         webSocket ?? (globalThis.WebSocket as WebSocketConstructor),
         protocols,
         idleTimeoutMs,
+        credential,
+        refresh,
       );
     }
     return connections;
+  };
+
+  /** Calls culvert.v1.Session/Refresh inside a connection. */
+  const refresh = (connection: Connection, authorization: string): Promise<ConnectError | undefined> => {
+    const signal = AbortSignal.timeout(1e4);
+    const method = { parent: { typeName: "culvert.v1.Session" }, name: "Refresh", input: EmptySchema, output: EmptySchema };
+    const request = { method, message: create(EmptySchema), signal } as unknown as AnyRequest;
+    const link = { take: async (open: (connection: Connection) => Stream) => open(connection), block() {} };
+    return call(link, {}, url, request, new Headers({ authorization }), 0, performance.now() + 1e4, signal).then(
+      () => undefined,
+      (e) => faultOf(e),
+    );
   };
 
   // connect-es has runUnaryCall and runStreamingCall for this. The latter keeps 350 bytes for each message until the
@@ -128,11 +151,12 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       const link = connect();
       const last = async (request: AnyRequest): Promise<AnyResponse> => {
         const metadata = new Headers(request.header);
-        const bearer = await token?.();
-        if (bearer && !metadata.has("authorization")) {
-          metadata.set("authorization", `Bearer ${bearer}`);
+        const found = await credential();
+        const own = metadata.has("authorization");
+        if (found && !own) {
+          metadata.set("authorization", found.bearer);
         }
-        return call(link, options, url, request, metadata, deadline, ending);
+        return call(link, options, url, request, metadata, (!own && found?.until) || Infinity, deadline, ending);
       };
       const next = interceptors.reduceRight((next, interceptor) => interceptor(next), last);
       const response = await Promise.race([

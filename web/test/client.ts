@@ -15,6 +15,7 @@ export interface Script {
   read_every_ms?: number;
   echo?: boolean;
   replies?: number;
+  reply_every_ms?: number;
   reply_bytes?: number;
   hold_after?: number;
   hold_all?: boolean;

@@ -141,7 +141,7 @@ test("a server stream that goes to the fallback after a refusal has its request 
   const message = { $typeName: Probe.method.serverStream.input.typeName, sequence: 0n, text: "once", payload: new Uint8Array() };
   await runCall(
     connections,
-    { baseUrl: "http://a/", fallback },
+    { fallback },
     new URL("http://a/"),
     {
       stream: true,
@@ -153,6 +153,7 @@ test("a server stream that goes to the fallback after a refusal has its request 
       contextValues: createContextValues(),
     } as unknown as AnyRequest,
     new Headers(),
+    Infinity,
     0,
     new AbortController().signal,
   );

@@ -9,8 +9,9 @@ interface Environment {
   /**
    * Base URLs of servers that speak h2ts before the same backend. beside is plain at another address. doctor is culvert
    * with its half of the doctor, behind which the boxes are (boxes.js), and closed allows no origin of the tests'.
+   * guarded is culvert with an Authenticator for the tests' tokens (internal/guard).
    */
-  servers: Record<"culvert" | "doctor" | "closed" | "plain" | "beside", string> & Record<Box, string>;
+  servers: Record<"culvert" | "doctor" | "closed" | "plain" | "guarded" | "beside", string> & Record<Box, string>;
   /** The address of the page that browsers have open. It also serves what e2e/sequences has written. */
   page: string;
   /** The time that a test has, in milliseconds, unless it asks for more. */
@@ -304,6 +305,8 @@ export interface Rules {
   silent?: boolean;
   /** The upgrade is answered without a subprotocol. */
   noProtocol?: boolean;
+  /** The codes of the answers to culvert.v1.Session/Refresh, of which the last one is for all further ones; -1: none. Without it, the backend answers. */
+  refreshes?: number[];
 }
 
 /** The WebSockets of a path: those that are open now, and those that have been opened. */
@@ -333,6 +336,8 @@ export async function box(rules: Rules = {}) {
     close: (code: number, reason = "") => ask("close", { code: String(code), reason }),
     /** Sends GOAWAY with the id of the last call. */
     goaway: () => ask("goaway"),
+    /** Resolves once so many tokens have come by culvert.v1.Session/Refresh, to their authorizations. */
+    refreshes: (count: number) => control<string[]>("/tunnels/refreshes", { path, count: `${count}` }),
     /** Resolves once so many WebSockets are open; without live, at once. */
     wait: (live?: number) => ask("wait", live === undefined ? {} : { live: String(live) }),
   };

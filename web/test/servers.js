@@ -1,5 +1,5 @@
 // Starts the servers that tests talk to: e2e/backend, a gRPC server that also takes h2ts
-// without culvert, and culvert before it.
+// without culvert, and culvert before it, also with an Authenticator (internal/guard/guarded).
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -74,11 +74,15 @@ export async function startServers() {
     const [culvert, doctor, closed] = await Promise.all(
       culverts.map(async (line) => `http://${await line(/"msg":"listening".*"address":"([^"]+)"/)}`),
     );
+    const guarded = await start(program("guarded", "CULVERT_GUARDED"), ["-backend", address], process.env)(/^listening (\S+)/);
     const boxes = await startBoxes(doctor);
     stops.push(boxes.stop);
     const beside = await relayTo(plain);
     stops.push(beside.stop);
-    return { servers: { culvert, doctor, closed, plain: `http://${plain}`, beside: beside.url, ...boxes.urls }, stop };
+    return {
+      servers: { culvert, doctor, closed, plain: `http://${plain}`, guarded: `http://${guarded}`, beside: beside.url, ...boxes.urls },
+      stop,
+    };
   } catch (e) {
     await stop();
     throw e;

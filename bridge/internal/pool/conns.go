@@ -110,6 +110,7 @@ func (s *slot) changed(sub balancer.SubConn, state balancer.SubConnState) {
 		s.conn, s.failure = s.next, nil
 		s.why.Store(nil) // of another address of the endpoint
 		s.conn.supervise()
+		s.conn.accompany()
 		s.address.streams = s.conn.places()
 	case connectivity.TransientFailure:
 		s.lose()
@@ -172,6 +173,7 @@ func (s *slot) lose() {
 		return
 	}
 	s.conn.stopCheck()
+	s.conn.partFrom()
 	s.conn.lost = true
 	s.conn.wire.Leave()
 	s.address.calls -= s.conn.calls

@@ -5,11 +5,13 @@ import (
 	"net"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/wire"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
 // wireCredentials puts a wire.Conn on every connection to a backend, above
@@ -55,6 +57,11 @@ func (w wireCredentials) ClientHandshake(ctx context.Context, authority string, 
 		},
 	})
 	c = newConn(ctx, wired)
+	if of, ok := socket.Original(raw).(interface {
+		Companion() func(context.Context, grpc.ClientConnInterface)
+	}); ok && c != nil {
+		c.companion = of.Companion()
+	}
 	return wired, info, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -28,6 +29,9 @@ type conn struct {
 	lost  bool             // it accepts no further calls
 	health
 	began time.Time
+
+	companion func(context.Context, grpc.ClientConnInterface) // of the one who has opened it; nil: there is none
+	dismiss   context.CancelFunc                              // ends it; nil: it doesn't run
 
 	wire *wire.Conn // never changes
 }
@@ -79,12 +83,16 @@ func (c *conn) allow(streams uint32) {
 }
 
 // places returns how many calls may run on the connection at once. The health check has the
-// place of one. The pool's mu is held.
+// place of one, and so has the companion, unless it is the last one. The pool's mu is held.
 func (c *conn) places() int {
+	places := c.max
 	if c.check != nil {
-		return c.max - 1
+		places--
 	}
-	return c.max
+	if c.companion != nil && places > 1 {
+		places--
+	}
+	return places
 }
 
 // release gives the place of a call back, which the backend may have refused.

@@ -93,7 +93,7 @@ func serve(ctx context.Context, o Options, listen func(context.Context, *Options
 	if dialer.Exposed() {
 		state.announce("calls cross the network without TLS: others can read them, with their tokens")
 	}
-	b, err := newBridge(dialer, o.Token)
+	b, err := newBridge(dialer, o.Token != nil)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func serve(ctx context.Context, o Options, listen func(context.Context, *Options
 }
 
 // newBridge returns the bridge whose backend is the edge.
-func newBridge(d *client.Dialer, token func(context.Context) (string, error)) (*bridge.Server, error) {
+func newBridge(d *client.Dialer, token bool) (*bridge.Server, error) {
 	backend := bridge.Backend{
 		Target: "passthrough:///edge", Authority: d.Authority(), PathPrefix: d.PathPrefix(),
 		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return d.Dial(ctx) },
@@ -143,8 +143,8 @@ func newBridge(d *client.Dialer, token func(context.Context) (string, error)) (*
 		CallsPerConnection: manyCalls, MessageBytes: 1<<31 - 1,
 		Address: bridge.Quota{Connections: -1, Calls: -1, CallsPerSecond: -1, HandshakesPerSecond: -1, DecompressedPerSecond: -1},
 	}}
-	if token != nil {
-		cfg.Authenticator = tokens(token)
+	if token {
+		cfg.Authenticator = tokens{d}
 	}
 	return bridge.New(cfg)
 }
@@ -152,19 +152,19 @@ func newBridge(d *client.Dialer, token func(context.Context) (string, error)) (*
 // noWords leaves the bridge's settings out of its texts: dial has none of them.
 func noWords(_, _ string, _ bool) string { return "" }
 
-// tokens adds a token to calls that have none.
-type tokens func(context.Context) (string, error)
+// tokens adds the dialer's token to calls that have none.
+type tokens struct{ *client.Dialer }
 
 func (t tokens) Authenticate(ctx context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
 	md := r.Metadata
 	if len(md["authorization"]) > 0 {
 		return nil, nil
 	}
-	token, err := t(ctx)
+	authorization, err := t.Authorization(ctx)
 	if err != nil {
 		return nil, err
 	}
-	md["authorization"] = []string{"Bearer " + token}
+	md["authorization"] = []string{authorization}
 	return nil, nil
 }
 

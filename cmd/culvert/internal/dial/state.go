@@ -72,6 +72,9 @@ func (s *stateLine) show(now client.Status) {
 		if !now.TwoWay {
 			text += ": requests and answers can't cross at the same time here, so bidirectional streams don't pass"
 		}
+		if now.TokenErr != nil {
+			text = "running calls end when their token expires, which can't be renewed: " + now.TokenErr.Error()
+		}
 	case connectivity.TransientFailure:
 		text = now.Err.Error()
 	case connectivity.Idle:
