@@ -276,14 +276,21 @@ func (c *call) holdUntil(id *Identity) error {
 		if c.auth.found.expires.passed() { // a newer credential may have renewed it meanwhile
 			return errHasExpired
 		}
-		c.expires.Store(c.auth.found.expires)
+		c.endAt(c.auth.found.expires)
 	case id.Expires.IsZero():
 	case !time.Now().Before(id.Expires):
 		return errHasExpired
 	default:
-		c.expires.Store(newExpiry(id.Expires))
+		c.endAt(newExpiry(id.Expires))
 	}
 	return nil
+}
+
+// endAt has the registry end the call then, unless the Authenticator is only tried out.
+func (c *call) endAt(e *expiry) {
+	if !c.policy.tryAuth {
+		c.expires.Store(e)
+	}
 }
 
 // An expiry is when an identity stops holding, in milliseconds of Unix time; 0: never.

@@ -308,7 +308,8 @@ func TestRefusedIdentity(t *testing.T) {
 		{status.Error(codes.PermissionDenied, "not you"), true, codes.OK, report.ReasonPermissionDenied},
 		{errors.New("no"), true, codes.OK, report.ReasonUnauthenticated},
 		{status.Error(codes.Unavailable, "nobody knows"), true, codes.OK, report.ReasonAuthUnavailable},
-		{report.New(report.ReasonLimitExceeded, "too many"), true, codes.ResourceExhausted, ""},
+		{report.New(report.ReasonLimitExceeded, "too many"), true, codes.OK, report.ReasonLimitExceeded},
+		{report.New(report.ReasonInternal, "broken"), true, codes.Internal, ""},
 	} {
 		obs := newObserver()
 		if f, ok := errors.AsType[*report.Fault](c.err); ok {
@@ -379,4 +380,29 @@ func TestThousandExpiries(t *testing.T) {
 			return ""
 		})
 	}
+}
+
+// TestTriedOutEndsNoCall: the credential of a call expires without its end while the Authenticator
+// is only tried out.
+func TestTriedOutEndsNoCall(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Authenticator: &doorman{}, TryAuthenticator: true})
+	address := serve(t, s)
+	first, second := expiring("alice@home", time.Second), expiring("alice@home", 2*time.Second)
+	own := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", "Bearer "+first), t, dial(t, address), testMethod)
+	cc := dialTunnel(t, address, bearer(first))
+	ofTunnel := open(within(t, patience), t, cc, testMethod)
+	echoes(t, own, "the call with its own token")
+	echoes(t, ofTunnel, "the call of the tunnel")
+	if code, reason := refreshes(t, cc, second); code != codes.OK {
+		t.Fatalf("a refresh: %v %s", code, reason)
+	}
+	// The end of a call on another server tells that the registries have looked.
+	enforcing := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Authenticator: &doorman{}})
+	late := "Bearer " + expiring("alice@home", 3500*time.Millisecond)
+	other := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", late), t, dial(t, serve(t, enforcing)), testMethod)
+	if reason := ended(t, other); reason != report.ReasonTokenExpired {
+		t.Fatalf("the other call ended with %s, want %s", reason, report.ReasonTokenExpired)
+	}
+	echoes(t, own, "the call with its own token, which has expired,")
+	echoes(t, ofTunnel, "the call of the tunnel, whose token has expired,")
 }

@@ -69,6 +69,7 @@ func TestProbation(t *testing.T) {
 		"with a call that is refused":    {callFrames(), &slowDoorman{answer: refused}, nil, probationTime},
 		"with one that is refused late":  {callFrames(), &slowDoorman{after: 25 * time.Second, answer: refused}, nil, 25 * time.Second},
 		"with one that would be refused": {callFrames(), &slowDoorman{answer: refused}, func(cfg *Config) { cfg.TryAuthenticator = true }, 0},
+		"without a call, tried out":      {[]byte(hello), &slowDoorman{}, func(cfg *Config) { cfg.TryAuthenticator = true }, 0},
 		"by net/http's HTTP/2":           {[]byte(hello), &slowDoorman{}, func(cfg *Config) { cfg.StandardHTTP2 = true }, probationTime},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
