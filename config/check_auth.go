@@ -362,6 +362,25 @@ func checkCredentials(l *Loaded) {
 	if a.BearerSubprotocol && len(a.Issuers) == 0 && !a.External.Enabled() && a.APIKeys.File == "" {
 		l.refuse("auth.bearer_subprotocol", "has no effect, because nothing judges tokens: add auth.issuers or auth.external")
 	}
+	for i := range l.Routes {
+		for _, name := range l.Routes[i].Message.Query {
+			if a.judges(name) {
+				l.refuse(Entry("routes", i)+".message.query", "has %q, which has credentials, and credentials in addresses get into histories and logs: remove it, and have clients send them in the header or in message.first_message", name)
+			}
+		}
+	}
+}
+
+// judges reports whether metadata of the name has a credential that culvert judges.
+func (a *Auth) judges(name string) bool {
+	switch {
+	case a.APIKeys.File != "" && name == a.APIKeys.Header:
+		return true
+	case name == "authorization":
+		return len(a.Issuers) > 0 || a.APIKeys.File != "" || a.External.Enabled()
+	default:
+		return false
+	}
 }
 
 // asksForCertificates reports whether a listener verifies certificates of clients.

@@ -29,6 +29,7 @@ func keyOf(r *Request, names []string) key {
 		b = appendPart(b, part)
 	}
 	b = append(b, r.CertificateHash[:]...)
+	b = appendPart(b, string(r.Peer.Addr().Unmap().AsSlice())) // many policies look at it, and none at the port
 	b = binary.AppendUvarint(b, uint64(len(r.Principals)))
 	for _, p := range r.Principals {
 		b = appendPart(b, p)

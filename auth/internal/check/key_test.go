@@ -2,6 +2,7 @@ package check
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	"google.golang.org/grpc/metadata"
@@ -27,6 +28,8 @@ func TestKeysDiffer(t *testing.T) {
 		"scheme":              func(r *Request) { r.Scheme = "http" },
 		"sni":                 func(r *Request) { r.SNI = "" },
 		"route":               func(r *Request) { r.Route = "other" },
+		"client":              func(r *Request) { r.Peer = r.Local },
+		"no client":           func(r *Request) { r.Peer = netip.AddrPort{} },
 		"certificate":         func(r *Request) { r.CertificateHash[31] = 1 },
 		"no principals":       func(r *Request) { r.Principals = nil },
 		"an empty principal":  func(r *Request) { r.Principals = []string{""} },
@@ -60,7 +63,7 @@ func TestKeysAreTheSame(t *testing.T) {
 			other.ContextExtensions[string(rune('a'+i))] = string(rune('1' + i))
 		}
 		other.Metadata = metadata.MD{"authorization": r.Metadata["authorization"], "x-trace": {"7"}}
-		other.ID, other.Peer = "c2", other.Local
+		other.ID, other.Peer = "c2", netip.AddrPortFrom(r.Peer.Addr(), 1)
 		if keyOf(&other, []string{"authorization"}) != want {
 			t.Fatal("the keys differ")
 		}

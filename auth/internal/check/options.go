@@ -65,7 +65,8 @@ type Options struct {
 
 // Cache says how long answers are kept. The service of a cache gets only what makes the
 // key: of the metadata Options.Names, which must be set for the gRPC form. It does get the
-// call's id and time and the client's address, and its answers must not depend on them.
+// call's id and time, the client's port and the local address, and its answers must not depend on
+// them.
 type Cache struct {
 	// TTL is how long the answer for a call holds for others with the same key, at most
 	// MaxTTL. Refusals hold at most five seconds. If zero, there is no cache.
