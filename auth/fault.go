@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
@@ -52,7 +53,7 @@ func (a *Authenticator) keyOf(way string) string {
 }
 
 // faultOfService returns the fault of a call that a service refuses, with its own code and
-// message.
+// message. An answer with the HTTP status 401 says which credential the service wants.
 func faultOfService(r *check.Refusal) *report.Fault {
 	f := report.New(report.ReasonPermissionDenied, r.Message).Because(r.Cause)
 	f.Key, f.Code, f.Whole = report.KeyAuthExternal, r.Code, true
@@ -60,6 +61,9 @@ func faultOfService(r *check.Refusal) *report.Fault {
 	case check.Denied:
 	case check.Unauthenticated:
 		f.Reason = report.ReasonUnauthenticated
+		if wants := r.Header["www-authenticate"]; len(wants) > 0 { // RFC 9110 §11.6.1
+			f.Header = []string{"WWW-Authenticate", strings.Join(wants, ", ")}
+		}
 	case check.Unavailable:
 		f.Reason, f.Code, f.Sent = report.ReasonAuthUnavailable, codes.OK, report.SentNo
 	}
