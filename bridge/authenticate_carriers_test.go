@@ -321,7 +321,7 @@ func TestRefusedIdentity(t *testing.T) {
 		if status.Code(err) != c.code || info.Identity != "guest" || info.Rule != "no guests" {
 			t.Errorf("%v, tried %v: %v for %q by %q, want %v for guest", c.err, c.try, err, info.Identity, info.Rule, c.code)
 		}
-		if err != nil && (strings.Contains(err.Error(), "guest")) {
+		if err != nil && strings.Contains(err.Error(), "guest") {
 			t.Errorf("the client learns of the identity or the rule: %v", err)
 		}
 		if c.refused == "" {
