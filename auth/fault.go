@@ -74,6 +74,9 @@ func faultOfService(r *check.Refusal) *report.Fault {
 func overRate(r *ratelimit.Refusal) *report.Fault {
 	f := report.New(report.ReasonLimitExceeded, r.Message).Because(r.Cause)
 	f.Key, f.Retry, f.HTTP, f.Remedy = report.KeyAuthRateLimit, r.RetryAfter, http.StatusTooManyRequests, "try again later"
+	for name, values := range r.Header {
+		f.Header = append(f.Header, name, strings.Join(values, ", "))
+	}
 	if r.Kind == ratelimit.Unavailable {
 		f.Reason, f.HTTP, f.Remedy, f.Sent = report.ReasonAuthUnavailable, 0, "", report.SentNo
 	}
