@@ -180,7 +180,7 @@ func (c aCall) request(t testing.TB, a *Authenticator) *bridge.AuthRequest {
 	if c.method == "" {
 		c.method = method
 	}
-	r := &bridge.AuthRequest{Method: c.method, Authority: "shop.example", Scheme: "https", Route: c.route, Origin: c.origin, Peer: c.peer(), Metadata: c.md.Copy()}
+	r := &bridge.AuthRequest{ID: "c0ffee", Method: c.method, Authority: "shop.example", Scheme: "https", Route: c.route, Origin: c.origin, Peer: c.peer(), Metadata: c.md.Copy()}
 	if c.own != "" {
 		r.Metadata["authorization"] = []string{c.own}
 		r.Own.Authorization = r.Metadata["authorization"]

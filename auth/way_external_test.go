@@ -259,7 +259,7 @@ func TestExternalIsAway(t *testing.T) {
 // clients send before the service has seen it.
 func TestExternalMayReplaceACredential(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer opaque" {
+		if r.Header.Get("Authorization") != "Bearer opaque" || r.Header.Get("X-Request-Id") != "c0ffee" {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}

@@ -64,6 +64,7 @@ type Authenticator interface {
 // Authenticator says of the call besides the identity. The Authenticator has it until it
 // returns.
 type AuthRequest struct {
+	ID        string // of the call, as in the log
 	Method    string // "/package.Service/Method", as the backend receives it
 	Authority string // the host that the client calls; inside a tunnel the outer one
 	Scheme    string // "https" or "http", as the client has it
@@ -179,7 +180,7 @@ func (a *arrival) newAuthentication(r *http.Request) *authentication {
 func (c *call) authRequest() AuthRequest {
 	to := c.auth
 	r := AuthRequest{
-		Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
+		ID: c.info.ID, Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
 		Local: c.local, Peer: c.peer, Metadata: c.Metadata,
 	}
 	r.Peer.Identity = nil

@@ -22,10 +22,6 @@ type GRPC struct {
 
 	// TLS is for the connection, and nil for plaintext.
 	TLS *tls.Config
-
-	// RawHeaders sends the metadata as header_map, each value by itself, instead of headers,
-	// where values of one name are joined by commas. Envoy calls it encode_raw_headers.
-	RawHeaders bool
 }
 
 // maxResponseBytes bounds a CheckResponse: 16 KiB may be used of it, and dynamic metadata
@@ -44,7 +40,6 @@ const serviceConfig = `{
 }`
 
 type grpcService struct {
-	grpc  GRPC
 	names []string
 	rules names
 	conn  *grpc.ClientConn
@@ -89,7 +84,7 @@ func NewGRPC(g GRPC, o Options) (*Checker, error) {
 		return nil, fmt.Errorf("the authorization service's target %.200q: %w", g.Target, err)
 	}
 	return newChecker(o, &grpcService{
-		grpc: g, names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
+		names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
 		conn: conn, asks: authv3.NewAuthorizationClient(conn),
 	}), nil
 }
