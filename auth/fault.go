@@ -15,7 +15,7 @@ import (
 
 // tooManyFailures is the refusal of a token that culvert didn't look at: it may be good.
 var tooManyFailures = &identity.Refusal{
-	Reason: identity.Unjudged, Text: "too many invalid tokens came from this address, so this one wasn't checked", Cause: errTooManyFailures,
+	Reason: identity.Unjudged, Text: "too many invalid tokens came from this address, so this one wasn't checked", Cause: errors.New("too many bad tokens came from its address, so culvert didn't look at this one"),
 }
 
 // faultOf returns the fault of a refusal, with the key of the way that decided.

@@ -87,7 +87,7 @@ func (w *tokens) verify(ctx context.Context, p *presenter, text string) (*jwt.To
 	client := clientOf(p.address().Addr())
 	if w.failures.over(client, time.Now()) && w.byIssuer[jwt.IssuerOf(text)] != nil { // others cost no signature
 		w.failures.unverified.Add(1)
-		return nil, errTooManyFailures
+		return nil, tooManyFailures
 	}
 	token, err = w.verdicts.Verify(ctx, text, thumbprint(p))
 	if refused, is := errors.AsType[*jwt.Error](err); is && refused.Costly {
@@ -105,12 +105,9 @@ func thumbprint(p *presenter) jwt.Thumbprint {
 	return jwt.Thumbprint{}
 }
 
-// errTooManyFailures refuses tokens of an address whose budget is used up.
-var errTooManyFailures = errors.New("too many bad tokens came from its address, so culvert didn't look at this one")
-
 // refusalOf returns the refusal for an error of verify.
 func refusalOf(err error) *identity.Refusal {
-	if errors.Is(err, errTooManyFailures) {
+	if errors.Is(err, tooManyFailures) {
 		return tooManyFailures
 	}
 	refused, is := errors.AsType[*jwt.Error](err)
@@ -127,7 +124,7 @@ func refusalOf(err error) *identity.Refusal {
 	return r
 }
 
-// newTokens checks the issuers, and opens the sources of their keys or takes over those of
+// newTokens opens the sources of their keys or takes over those of
 // before, which may be nil.
 func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
 	w = &tokens{byIssuer: make(map[string]*issuer), failures: new(failures)}
@@ -142,9 +139,6 @@ func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wron
 	var all []jwt.Issuer
 	for at := range cfg.Issuers {
 		from := &cfg.Issuers[at]
-		if wrong := cfg.checkIssuer(at); wrong != nil {
-			return w, wrong
-		}
 		i := &issuer{name: from.Name, iss: from.Issuer}
 		if len(from.RouteAudiences) > 0 {
 			i.audiences, i.byRoute = from.Audiences, from.RouteAudiences

@@ -182,7 +182,7 @@ func (j *Judge) examine(ctx context.Context, token string) *verdict {
 		refused.Costly = true
 		return &verdict{err: refused, key: key, ends: now.Add(refusedFor)}
 	}
-	ends := t.Until
+	ends := t.Expires
 	if ends.IsZero() {
 		ends = now.Add(endlessFor)
 	}

@@ -60,7 +60,6 @@ type Issuer struct {
 	Required []Requirement
 	Scopes   []string // all of them are needed
 	Metadata []Mapping
-	Claims   []Path // that Token.Claim is asked for
 }
 
 // A Requirement is one for a claim: it has one of the values or is a list that has one, or, if
@@ -102,7 +101,7 @@ func (i *Issuer) complete() error {
 		return fmt.Errorf("the skew of clocks is over %v", maxSkew)
 	case len(i.Audiences) == 0 != i.AnyAudience:
 		return errors.New("name the audiences of this service, or leave the audience to routes: without either, a token for another service counts here")
-	case len(i.Metadata) > maxPaths || len(i.Required) > maxPaths || len(i.Claims) > maxPaths:
+	case len(i.Metadata) > maxPaths || len(i.Required) > maxPaths:
 		return fmt.Errorf("over %d claims are named", maxPaths)
 	}
 	for _, algorithm := range i.Algorithms {
@@ -121,11 +120,6 @@ func (i *Issuer) complete() error {
 func (i *Issuer) checkPaths() error {
 	for _, r := range i.Required {
 		if err := r.Claim.check(); err != nil {
-			return err
-		}
-	}
-	for _, claim := range i.Claims {
-		if err := claim.check(); err != nil {
 			return err
 		}
 	}
