@@ -105,27 +105,15 @@ func thumbprint(p *presenter) jwt.Thumbprint {
 	return jwt.Thumbprint{}
 }
 
-// refusalOf returns the refusal for an error of verify.
+// refusalOf returns the refusal of an error of verify.
 func refusalOf(err error) *identity.Refusal {
-	if errors.Is(err, tooManyFailures) {
-		return tooManyFailures
+	if refused, is := errors.AsType[*jwt.Error](err); is {
+		return &refused.Refusal
 	}
-	refused, is := errors.AsType[*jwt.Error](err)
-	if !is {
-		return &identity.Refusal{Reason: identity.Unjudged, Text: "the token can't be verified now: try again", Cause: err}
-	}
-	r := &identity.Refusal{Text: refused.Text, Cause: refused.Cause}
-	switch refused.Kind { //nolint:exhaustive // the others are bad credentials
-	case jwt.Denied:
-		r.Reason = identity.NotPermitted
-	case jwt.Unavailable:
-		r.Reason = identity.Unjudged
-	}
-	return r
+	return tooManyFailures
 }
 
-// newTokens opens the sources of their keys or takes over those of
-// before, which may be nil.
+// newTokens opens the sources of issuers' keys, or takes over those of before, which may be nil.
 func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
 	w = &tokens{byIssuer: make(map[string]*issuer), failures: new(failures)}
 	if before != nil && before.tokens != nil {

@@ -50,7 +50,7 @@ func (i *Issuer) dates(t *Token, claims object.Object, now time.Time) *Error {
 	case has:
 		t.Expires = expires.Add(i.Skew)
 		if !now.Before(t.Expires) {
-			return &Error{Kind: Expired, Text: "the token has expired: get a new one"}
+			return refusal(Expired, "the token has expired: get a new one", nil)
 		}
 	}
 	for _, name := range []string{"nbf", "iat"} {
@@ -175,12 +175,12 @@ func (i *Issuer) required(t *Token, c *candidate) *Error {
 		values, is := texts(r.Claim.find(c.claims))
 		met := func(value string) bool { return len(r.Values) == 0 || slices.Contains(r.Values, value) }
 		if !is || !slices.ContainsFunc(values, met) {
-			return &Error{Kind: Denied, Text: fmt.Sprintf("the token's claim %s isn't there, or hasn't a value that is needed", r.Claim)}
+			return refusal(Denied, fmt.Sprintf("the token's claim %s isn't there, or hasn't a value that is needed", r.Claim), nil)
 		}
 	}
 	for _, scope := range i.Scopes {
 		if !slices.Contains(t.Scopes, scope) {
-			return &Error{Kind: Denied, Text: fmt.Sprintf("the token lacks the scope %q: get one with it", scope)}
+			return refusal(Denied, fmt.Sprintf("the token lacks the scope %q: get one with it", scope), nil)
 		}
 	}
 	return nil
