@@ -74,7 +74,7 @@ type Call struct {
 	Listener  Text `json:"listener"`  // empty: the listener has no name
 	Peer      Text `json:"peer"`      // the client's address
 	Client    Text `json:"client"`    // the name in the client's certificate; empty: it has none
-	Identity  Text `json:"identity"`  // from an Authenticator; empty: none
+	Identity  Text `json:"identity"`  // of the caller, with auth; empty: none
 
 	Began       time.Time `json:"began"`        // to the nanosecond
 	AgeSeconds  float64   `json:"age_seconds"`  // since then

@@ -454,7 +454,8 @@ func TestRefreshOfATunnel(t *testing.T) {
 		}
 		return stream
 	}
-	goesOn, endsEarly := begin(), begin("authorization", "Bearer "+staffToken(claims{"exp": ends, "jti": "2"}))
+	goesOn, goesOnToo := begin(), begin("authorization", "Bearer "+staffToken(claims{"exp": ends, "jti": "2"}))
+	endsEarly := begin("authorization", "Bearer "+staffToken(claims{"exp": ends, "sub": "carol"}))
 	refresh := func(token string) error {
 		return cc.Invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), "/culvert.v1.Session/Refresh", []byte{}, new([]byte))
 	}
@@ -472,7 +473,7 @@ func TestRefreshOfATunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	if st := status.Convert(endsEarly.RecvMsg(new([]byte))); parts.ErrorInfo(t, st).GetReason() != string(report.ReasonTokenExpired) {
-		t.Errorf("the call with a token of its own ended with %v", st)
+		t.Errorf("carol's call ended with %v", st)
 	}
 	parts.Poll(t, func() string { // until the connection is judged anew
 		if got := callGRPC(t, cc); got.code != codes.OK {
@@ -483,11 +484,13 @@ func TestRefreshOfATunnel(t *testing.T) {
 		}
 		return ""
 	})
-	if err := goesOn.CloseSend(); err != nil {
-		t.Error(err)
-	}
-	if err := goesOn.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
-		t.Errorf("the running call ended with %v", err)
+	for _, stream := range []grpc.ClientStream{goesOn, goesOnToo} {
+		if err := stream.CloseSend(); err != nil {
+			t.Error(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+			t.Errorf("a running call ended with %v", err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -51,15 +52,17 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *bridge.AuthRequest)
 func (j *judgement) authenticate(ctx context.Context) (*bridge.Identity, error) {
 	j.clear()
 	if err := j.identify(ctx); err != nil {
+		j.settle(nil) // as below
 		return nil, err
 	}
 	id := j.verdict.Identity
-	if f := j.decide(id); f != nil {
+	f := j.decide(id)
+	j.settle(id) // also for a call that passes although a rule refuses it, since auth is tried out
+	if f != nil {
 		j.r.Refused = j.bridged(id)
 		return nil, f
 	}
 	var counted ratelimit.Answer
-	j.settle(id)
 	if j.limiter != nil {
 		var err error
 		if counted, err = j.limiter.check(ctx, j.r, id); err != nil {
@@ -288,7 +291,8 @@ func (a *Authenticator) bridged(id *identity.Identity) *bridge.Identity {
 	if id == nil || id.Subject == "" {
 		return nil
 	}
-	to := &bridge.Identity{Name: id.Subject, Issuer: id.Issuer}
+	// Subjects are unique for a kind only, and only tokens have an issuer.
+	to := &bridge.Identity{Name: id.Subject, Issuer: cmp.Or(id.Issuer, string(id.Kind))}
 	if !a.config.IgnoreExpiry {
 		to.Expires = id.Expires
 	}

@@ -179,9 +179,9 @@ func TestIdentityMetadata(t *testing.T) {
 	}
 }
 
-// TestRefusalsHaveNoIdentity: a refused call isn't told as an identity, and the bridge learns
-// whose it was.
-func TestRefusalsHaveNoIdentity(t *testing.T) {
+// TestRefusalOfAnIdentity: a refused call isn't told as an identity, and the bridge learns whose
+// it was. The backend learns it, too, if the call passes since auth is only tried out.
+func TestRefusalOfAnIdentity(t *testing.T) {
 	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Rules: []Rule{{Name: "readers", Scopes: []string{"read"}, Methods: []string{"shop.v1.*/*"}}}})
 	r := aCall{own: "Bearer " + staffToken(claims{"scope": "none"}), md: metadata.MD{"x-culvert-subject": {"root"}}}.request(t, a)
 	id, err := a.Authenticate(t.Context(), r)
@@ -192,7 +192,7 @@ func TestRefusalsHaveNoIdentity(t *testing.T) {
 	if r.Refused == nil || r.Refused.Name != "alice" || r.Refused.Issuer != staffIssuer {
 		t.Errorf("the refused caller is %+v", r.Refused)
 	}
-	if strings.Contains(f.Text, "readers") || len(r.Metadata["x-culvert-subject"]) > 0 {
+	if strings.Contains(f.Text, "readers") || !slices.Equal(r.Metadata["x-culvert-subject"], []string{"alice"}) {
 		t.Errorf("the client learns %q, and the backend %v", f.Text, r.Metadata)
 	}
 	if r = wantJudged(t, a, aCall{own: "Bearer " + staffToken(nil)}, "alice"); r.Rule != "readers" || r.Refused != nil {
@@ -323,6 +323,34 @@ func TestBoundToken(t *testing.T) {
 			if got := verdict(a.Authenticate(t.Context(), r)); got != row.want {
 				t.Errorf("%s: got %s, want %s", name, got, row.want)
 			}
+		}
+	}
+}
+
+// TestKindsAreApart: subjects are unique for a kind only, and the bridge compares identities by
+// their names and issuers: to limit them, to renew credentials and to find agents' sessions.
+func TestKindsAreApart(t *testing.T) {
+	keys, key := keysOf(t, time.Time{}, "alice")
+	a := newAuth(t, Config{Certificates: true, APIKeys: keys, Issuers: []Issuer{staff(t)}})
+	seen := map[bridge.Identity]bool{}
+	for _, c := range []aCall{{client: &report.ClientNames{CommonName: "alice"}}, {key: key["alice"]}, {own: "Bearer " + staffToken(nil)}} {
+		id, err := a.Authenticate(t.Context(), c.request(t, a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[bridge.Identity{Name: id.Name, Issuer: id.Issuer}] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("three kinds of alice are %v", seen)
+	}
+}
+
+// TestStripOfRefusedCalls: while auth is only tried out, they go on without their credentials.
+func TestStripOfRefusedCalls(t *testing.T) {
+	a := newAuth(t, Config{Strip: true, Issuers: []Issuer{staff(t)}, Rules: []Rule{{Name: "nobody", Deny: true, Identities: []string{"alice"}}}})
+	for own, want := range map[string]string{"Bearer bad": unauthenticated, "Bearer " + staffToken(nil): denied, "Bearer " + staffToken(claims{"exp": 1}): unauthenticated} {
+		if r := wantJudged(t, a, aCall{own: own}, want); len(r.Metadata["authorization"]) > 0 {
+			t.Errorf("the credential of a call that ends with %s goes on", want)
 		}
 	}
 }

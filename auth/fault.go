@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
@@ -14,7 +15,7 @@ import (
 
 // tooManyFailures is the refusal of a token that culvert didn't look at: it may be good.
 var tooManyFailures = &identity.Refusal{
-	Reason: identity.Unjudged, Text: "too many invalid tokens came from this address, so this one wasn't checked", Cause: errTooManyFailures,
+	Reason: identity.Unjudged, Text: "too many invalid tokens came from this address, so this one wasn't checked", Cause: errors.New("too many bad tokens came from its address, so culvert didn't look at this one"),
 }
 
 // faultOf returns the fault of a refusal, with the key of the way that decided.
@@ -52,7 +53,7 @@ func keyOf(way string) string {
 }
 
 // faultOfService returns the fault of a call that a service refuses, with its own code and
-// message.
+// message. An answer with the HTTP status 401 says which credential the service wants.
 func faultOfService(r *check.Refusal) *report.Fault {
 	f := report.New(report.ReasonPermissionDenied, r.Message).Because(r.Cause)
 	f.Key, f.Code, f.Whole = report.KeyAuthExternal, r.Code, true
@@ -60,6 +61,9 @@ func faultOfService(r *check.Refusal) *report.Fault {
 	case check.Denied:
 	case check.Unauthenticated:
 		f.Reason = report.ReasonUnauthenticated
+		if wants := r.Header["www-authenticate"]; len(wants) > 0 { // RFC 9110 §11.6.1
+			f.Header = []string{"WWW-Authenticate", strings.Join(wants, ", ")}
+		}
 	case check.Unavailable:
 		f.Reason, f.Code, f.Sent = report.ReasonAuthUnavailable, codes.OK, report.SentNo
 	}
@@ -70,6 +74,9 @@ func faultOfService(r *check.Refusal) *report.Fault {
 func overRate(r *ratelimit.Refusal) *report.Fault {
 	f := report.New(report.ReasonLimitExceeded, r.Message).Because(r.Cause)
 	f.Key, f.Retry, f.HTTP, f.Remedy = report.KeyAuthRateLimit, r.RetryAfter, http.StatusTooManyRequests, "try again later"
+	for name, values := range r.Header {
+		f.Header = append(f.Header, name, strings.Join(values, ", "))
+	}
 	if r.Kind == ratelimit.Unavailable {
 		f.Reason, f.HTTP, f.Remedy, f.Sent = report.ReasonAuthUnavailable, 0, "", report.SentNo
 	}

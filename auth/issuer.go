@@ -9,6 +9,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
+	"github.com/culvert-grpc/culvert/auth/internal/rules"
 )
 
 // checkIssuer checks what package jwt doesn't know of an issuer, or says with less.
@@ -26,8 +27,8 @@ func (cfg *Config) checkIssuer(at int) *Mistake {
 		return wrong("name", "is empty: give the issuer a name, which rules and logs have")
 	case from.Name == WayAPIKeys || from.Name == WayCertificates || from.Name == WayExternal:
 		return wrong("name", "is %q, which stands for another way to authenticate: choose another name", from.Name)
-	case strings.ContainsFunc(from.Name, notInName) || len(from.Name) > maxNameBytes:
-		return wrong("name", "isn't a name: use only letters, digits, . _ and -, up to %d", maxNameBytes)
+	case !rules.IsName(from.Name):
+		return wrong("name", rules.NotAName)
 	case from.Issuer == "":
 		return wrong("issuer", "is empty: write the iss of the tokens, byte by byte")
 	case places > 1:
@@ -59,12 +60,6 @@ func (cfg *Config) checkIssuer(at int) *Mistake {
 		}
 	}
 	return nil
-}
-
-const maxNameBytes = 64
-
-func notInName(c rune) bool {
-	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
 }
 
 // issuerOptions returns the issuer as package jwt has it.

@@ -13,9 +13,6 @@ func NewAPIKey(name string, scopes []string, expires time.Time) (key, line strin
 	return apikey.Generate(name, scopes, expires)
 }
 
-// MaxAPIKeysBytes bounds the file of APIKeys.
-const MaxAPIKeysBytes = apikey.MaxBytes
-
 // CheckAPIKeys reads the content of a file of APIKeys, and returns how many keys it has, or
 // which line is wrong. The error has none of the line's words.
 func CheckAPIKeys(data []byte) (keys int, err error) {

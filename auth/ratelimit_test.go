@@ -84,7 +84,7 @@ func TestRateLimit(t *testing.T) {
 	_, err := a.Authenticate(t.Context(), r)
 	<-c.asked
 	f, _ := errors.AsType[*report.Fault](err)
-	if f == nil || f.Reason != report.ReasonLimitExceeded || f.Key != report.KeyAuthRateLimit || f.HTTPStatus() != 429 || r.Refused == nil || r.Refused.Name != "alice" {
+	if f == nil || f.Reason != report.ReasonLimitExceeded || f.Key != report.KeyAuthRateLimit || f.HTTPStatus() != 429 || !slices.Equal(f.Header, []string{"x-ratelimit-limit", "1"}) || r.Refused == nil || r.Refused.Name != "alice" {
 		t.Errorf("over the limit: %+v, of %+v", f, r.Refused)
 	}
 	for call, want := range map[string]string{"": unauthenticated, "Bearer bad": unauthenticated, "Bearer " + staffToken(claims{"sub": "eve"}): denied} {

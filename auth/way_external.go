@@ -105,7 +105,7 @@ func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall bool) 
 func (e *external) request(r *bridge.AuthRequest) check.Request {
 	p := presenter{&r.Peer}
 	q := check.Request{
-		Method: r.Method, Authority: r.Authority, Scheme: r.Scheme, Route: r.Route, Start: time.Now(),
+		ID: r.ID, Method: r.Method, Authority: r.Authority, Scheme: r.Scheme, Route: r.Route, Start: time.Now(),
 		Metadata: e.metadata(r), Peer: p.address(),
 	}
 	if r.Local != nil {

@@ -57,11 +57,16 @@ func set(name, value string) *corev3.HeaderValueOption {
 }
 
 // Check implements the service.
+// basic is which credential a judge wants.
+const basic = `Basic realm="shop"`
+
 func (j *judge) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	switch name := j.name(r.GetAttributes().GetRequest().GetHttp().GetHeaders()); name {
 	case "":
 		return &authv3.CheckResponse{Status: &rpcstatus.Status{Code: int32(codes.Unauthenticated)}, HttpResponse: &authv3.CheckResponse_DeniedResponse{
-			DeniedResponse: &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: 401}, Body: "log in first"},
+			DeniedResponse: &authv3.DeniedHttpResponse{
+				Status: &typev3.HttpStatus{Code: 401}, Body: "log in first", Headers: []*corev3.HeaderValueOption{set("WWW-Authenticate", basic)},
+			},
 		}}, nil
 	case "mallory":
 		return &authv3.CheckResponse{Status: &rpcstatus.Status{Code: int32(codes.FailedPrecondition), Message: "not you"}}, nil
@@ -77,6 +82,7 @@ func (j *judge) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.CheckR
 func (j *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch name := j.name(map[string]string{"authorization": r.Header.Get("Authorization"), "cookie": r.Header.Get("Cookie"), "x-user": r.Header.Get("X-User")}); name {
 	case "":
+		w.Header().Set("WWW-Authenticate", basic)
 		http.Error(w, "log in first", http.StatusUnauthorized)
 	case "mallory":
 		http.Error(w, "not you", http.StatusForbidden)
@@ -174,8 +180,8 @@ func TestExternalAlone(t *testing.T) {
 		if want := map[string]codes.Code{"gRPC": codes.FailedPrecondition, "HTTP": codes.PermissionDenied}[form]; f.StatusCode() != want || f.Text != "not you" || f.Key != report.KeyAuthExternal {
 			t.Errorf("%s: refused with %v %q", form, f.StatusCode(), f.Text)
 		}
-		if f = faultOfCall(t, a, aCall{}); f.StatusCode() != codes.Unauthenticated || f.Text != "log in first" {
-			t.Errorf("%s: refused with %v %q", form, f.StatusCode(), f.Text)
+		if f = faultOfCall(t, a, aCall{}); f.StatusCode() != codes.Unauthenticated || f.Text != "log in first" || !slices.Equal(f.Header, []string{"WWW-Authenticate", basic}) {
+			t.Errorf("%s: refused with %v %q %q", form, f.StatusCode(), f.Text, f.Header)
 		}
 	}
 }
@@ -253,7 +259,7 @@ func TestExternalIsAway(t *testing.T) {
 // clients send before the service has seen it.
 func TestExternalMayReplaceACredential(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer opaque" {
+		if r.Header.Get("Authorization") != "Bearer opaque" || r.Header.Get("X-Request-Id") != "c0ffee" {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -275,5 +281,22 @@ func TestExternalMayReplaceACredential(t *testing.T) {
 		if got := r.Metadata["authorization"]; len(got) > 0 {
 			t.Errorf("the backend gets %q", got)
 		}
+	}
+}
+
+// TestWhatAServiceWants reaches clients of HTTP, and no other field of its answer does.
+func TestWhatAServiceWants(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", basic)
+		w.Header().Set("Set-Cookie", "a=b")
+		w.Header().Set("X-Inside", "yes")
+		http.Error(w, "log in first", http.StatusUnauthorized)
+	}))
+	t.Cleanup(s.Close)
+	a := newAuth(t, Config{External: &External{URL: s.URL, Timeout: 10 * time.Second}})
+	_, address := startBridge(t, configOf(a, parts.StartBackend(t, subjects)))
+	res, body := post(t, address, "application/proto", nil, []string{"Connect-Protocol-Version", "1"})
+	if res.StatusCode != http.StatusUnauthorized || res.Header.Get("WWW-Authenticate") != basic || res.Header["Set-Cookie"] != nil || res.Header["X-Inside"] != nil {
+		t.Errorf("the client gets %d %v %s", res.StatusCode, res.Header, body)
 	}
 }

@@ -87,7 +87,7 @@ func (w *tokens) verify(ctx context.Context, p *presenter, text string) (*jwt.To
 	client := clientOf(p.address().Addr())
 	if w.failures.over(client, time.Now()) && w.byIssuer[jwt.IssuerOf(text)] != nil { // others cost no signature
 		w.failures.unverified.Add(1)
-		return nil, errTooManyFailures
+		return nil, tooManyFailures
 	}
 	token, err = w.verdicts.Verify(ctx, text, thumbprint(p))
 	if refused, is := errors.AsType[*jwt.Error](err); is && refused.Costly {
@@ -105,30 +105,15 @@ func thumbprint(p *presenter) jwt.Thumbprint {
 	return jwt.Thumbprint{}
 }
 
-// errTooManyFailures refuses tokens of an address whose budget is used up.
-var errTooManyFailures = errors.New("too many bad tokens came from its address, so culvert didn't look at this one")
-
-// refusalOf returns the refusal for an error of verify.
+// refusalOf returns the refusal of an error of verify.
 func refusalOf(err error) *identity.Refusal {
-	if errors.Is(err, errTooManyFailures) {
-		return tooManyFailures
+	if refused, is := errors.AsType[*jwt.Error](err); is {
+		return &refused.Refusal
 	}
-	refused, is := errors.AsType[*jwt.Error](err)
-	if !is {
-		return &identity.Refusal{Reason: identity.Unjudged, Text: "the token can't be verified now: try again", Cause: err}
-	}
-	r := &identity.Refusal{Text: refused.Text, Cause: refused.Cause}
-	switch refused.Kind { //nolint:exhaustive // the others are bad credentials
-	case jwt.Denied:
-		r.Reason = identity.NotPermitted
-	case jwt.Unavailable:
-		r.Reason = identity.Unjudged
-	}
-	return r
+	return tooManyFailures
 }
 
-// newTokens checks the issuers, and opens the sources of their keys or takes over those of
-// before, which may be nil.
+// newTokens opens the sources of issuers' keys, or takes over those of before, which may be nil.
 func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
 	w = &tokens{byIssuer: make(map[string]*issuer), failures: new(failures)}
 	if before != nil && before.tokens != nil {
@@ -142,9 +127,6 @@ func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wron
 	var all []jwt.Issuer
 	for at := range cfg.Issuers {
 		from := &cfg.Issuers[at]
-		if wrong := cfg.checkIssuer(at); wrong != nil {
-			return w, wrong
-		}
 		i := &issuer{name: from.Name, iss: from.Issuer}
 		if len(from.RouteAudiences) > 0 {
 			i.audiences, i.byRoute = from.Audiences, from.RouteAudiences

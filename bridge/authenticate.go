@@ -64,6 +64,7 @@ type Authenticator interface {
 // Authenticator says of the call besides the identity. The Authenticator has it until it
 // returns.
 type AuthRequest struct {
+	ID        string // of the call, as in the log
 	Method    string // "/package.Service/Method", as the backend receives it
 	Authority string // the host that the client calls; inside a tunnel the outer one
 	Scheme    string // "https" or "http", as the client has it
@@ -180,7 +181,7 @@ func (a *arrival) newAuthentication(r *http.Request) *authentication {
 func (c *call) authRequest() AuthRequest {
 	to := c.auth
 	r := AuthRequest{
-		Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
+		ID: c.info.ID, Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
 		Local: c.local, Peer: c.peer, Metadata: c.Metadata,
 	}
 	r.Peer.Identity = nil
@@ -277,7 +278,7 @@ func (c *call) holdUntil(id *Identity) error {
 		if c.auth.found.expires.passed() { // a newer credential may have renewed it meanwhile
 			return errHasExpired
 		}
-		c.expires.Store(c.auth.found.expires)
+		c.endAt(c.auth.found.expires)
 	case id.Expires.IsZero():
 		if c.tunnel { // its client may know a time at which the token expires, and renew it
 			c.auth.conn.callers.note(id)
@@ -287,9 +288,16 @@ func (c *call) holdUntil(id *Identity) error {
 	case c.tunnel:
 		c.expires.Store(c.auth.conn.callers.begin(id))
 	default:
-		c.expires.Store(newExpiry(id.Expires))
+		c.endAt(newExpiry(id.Expires))
 	}
 	return nil
+}
+
+// endAt has the registry end the call then, unless the Authenticator is only tried out.
+func (c *call) endAt(e *expiry) {
+	if !c.policy.tryAuth {
+		c.expires.Store(e)
+	}
 }
 
 // An expiry is when an identity stops holding, in milliseconds of Unix time; 0: never.

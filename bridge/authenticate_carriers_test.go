@@ -145,8 +145,8 @@ func TestCarriersOfCredentials(t *testing.T) {
 			if (r.Conn != nil) != connection[name] || own != wantOwn || conn != want {
 				t.Errorf("%s with %s: the call's own is %s's, want %s's; the connection's %s's, want %s's", name, what, own, wantOwn, conn, want)
 			}
-			if r.Peer.Identity != nil {
-				t.Errorf("%s with %s: the peer has an identity already", name, what)
+			if r.Peer.Identity != nil || r.ID == "" {
+				t.Errorf("%s with %s: the peer has the identity %v already, or the call no id: %q", name, what, r.Peer.Identity, r.ID)
 			}
 		}
 	}
@@ -310,6 +310,7 @@ func TestRefusedIdentity(t *testing.T) {
 		{status.Error(codes.Unavailable, "nobody knows"), true, codes.OK, report.ReasonAuthUnavailable},
 		{report.OverLimit(report.KeyCalls, 0, "too many"), true, codes.ResourceExhausted, ""},
 		{report.OverLimit(report.KeyAuthRateLimit, 0, "too many"), true, codes.OK, report.ReasonLimitExceeded},
+		{report.New(report.ReasonInternal, "broken"), true, codes.Internal, ""},
 	} {
 		obs := newObserver()
 		s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, Authenticator: refuser{c.err}, TryAuthenticator: c.try})
@@ -377,4 +378,29 @@ func TestThousandExpiries(t *testing.T) {
 			return ""
 		})
 	}
+}
+
+// TestTriedOutEndsNoCall: the credential of a call expires without its end while the Authenticator
+// is only tried out.
+func TestTriedOutEndsNoCall(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Authenticator: &doorman{}, TryAuthenticator: true})
+	address := serve(t, s)
+	first, second := expiring("alice@home", time.Second), expiring("alice@home", 2*time.Second)
+	own := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", "Bearer "+first), t, dial(t, address), testMethod)
+	cc := dialTunnel(t, address, bearer(first))
+	ofTunnel := open(within(t, patience), t, cc, testMethod)
+	echoes(t, own, "the call with its own token")
+	echoes(t, ofTunnel, "the call of the tunnel")
+	if code, reason := refreshes(t, cc, second); code != codes.OK {
+		t.Fatalf("a refresh: %v %s", code, reason)
+	}
+	// The end of a call on another server tells that the registries have looked.
+	enforcing := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Authenticator: &doorman{}})
+	late := "Bearer " + expiring("alice@home", 3500*time.Millisecond)
+	other := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", late), t, dial(t, serve(t, enforcing)), testMethod)
+	if reason := ended(t, other); reason != report.ReasonTokenExpired {
+		t.Fatalf("the other call ended with %s, want %s", reason, report.ReasonTokenExpired)
+	}
+	echoes(t, own, "the call with its own token, which has expired,")
+	echoes(t, ofTunnel, "the call of the tunnel, whose token has expired,")
 }

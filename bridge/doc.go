@@ -35,9 +35,9 @@
 //     exposed, and the router (route.go) finds the upstream; of a split's backends,
 //     routes_split.go chooses one; steps.go (open) gives a call another one when its own
 //     can't be reached or is full.
-//     authenticate.go asks an embedder's Authenticator for the caller's identity.
-//     early.go watches a WebSocket's client meanwhile, with the goroutine that
-//     later copies requests.
+//     authenticate.go asks the Authenticator for the caller's identity, session.go for that
+//     of a WebSocket or a tunnel, whose credential session_renew.go renews. early.go watches
+//     a WebSocket's client meanwhile, with the goroutine that later copies requests.
 //     convert.go finds the descriptors of a method whose messages are JSON.
 //   - registry.go, watched.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow (package progress) or gone. evict.go: it also ends calls while others

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -173,4 +174,23 @@ func TestPollsOfAnIdentity(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestPollsOfOneNameAndTwoIssuers: a session is its identity's, and names are unique for an issuer
+// only.
+func TestPollsOfOneNameAndTwoIssuers(t *testing.T) {
+	calls := make(chan string, 8)
+	_, address := serveAgents(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		calls <- strings.Join(md["authorization"], "+")
+		return parts.Echo(ss)
+	}, func(c *Config) { c.Authenticator = &doorman{} })
+	for _, who := range []string{"alice@home", "alice@elsewhere"} {
+		if got := do(t, newPoll(t, address, fromAgent(1, "hello"), "Authorization", who)); got.code != http.StatusOK {
+			t.Fatalf("a poll of %s is answered %d %s", who, got.code, got.body)
+		}
+		if got := await(t, "the session's call", calls); got != who {
+			t.Errorf("the poll of %s is in the session of %s", who, got)
+		}
+	}
 }

@@ -11,12 +11,13 @@ import (
 const probationTime = 10 * time.Second
 
 // A probation is the time in which the Authenticator must let a tunnel's first call pass. Then,
-// or with the tunnel, it ends. If it runs out while calls are judged, they decide.
+// or with the tunnel, it ends. If it runs out while calls are judged, they decide, and later ones
+// don't: a client could have always one more.
 type probation struct {
 	timer *time.Timer
 
 	mu      sync.Mutex
-	judging int    // calls that the Authenticator is asked about
+	judging int    // calls that the Authenticator was asked about in time
 	out     bool   // the time is over
 	expel   func() // closes the tunnel; nil: the probation has ended
 }
@@ -45,17 +46,23 @@ func (p *probation) judge() {
 	}
 }
 
-// begin notes that the Authenticator is asked about a call. end must follow. p may be nil.
-func (p *probation) begin() {
-	if p != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.judging++
+// begin notes that the Authenticator is asked about a call. It reports whether that is in time,
+// for end, which must follow. p may be nil.
+func (p *probation) begin() (inTime bool) {
+	if p == nil {
+		return false
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.out {
+		return false
+	}
+	p.judging++
+	return true
 }
 
 // end notes whether the Authenticator has let the call pass.
-func (p *probation) end(passed bool) {
+func (p *probation) end(inTime, passed bool) {
 	if p == nil {
 		return
 	}
@@ -64,7 +71,9 @@ func (p *probation) end(passed bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.judging--
+	if inTime {
+		p.judging--
+	}
 	p.judge()
 }
 

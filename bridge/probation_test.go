@@ -69,6 +69,7 @@ func TestProbation(t *testing.T) {
 		"with a call that is refused":    {callFrames(), &slowDoorman{answer: refused}, nil, probationTime},
 		"with one that is refused late":  {callFrames(), &slowDoorman{after: 25 * time.Second, answer: refused}, nil, 25 * time.Second},
 		"with one that would be refused": {callFrames(), &slowDoorman{answer: refused}, func(cfg *Config) { cfg.TryAuthenticator = true }, 0},
+		"without a call, tried out":      {[]byte(hello), &slowDoorman{}, func(cfg *Config) { cfg.TryAuthenticator = true }, 0},
 		"by net/http's HTTP/2":           {[]byte(hello), &slowDoorman{}, func(cfg *Config) { cfg.StandardHTTP2 = true }, probationTime},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
@@ -137,38 +138,46 @@ func TestProbation(t *testing.T) {
 	}
 }
 
-// TestProbationOfCalls: the last of several calls that are judged decides, and each order of the
-// events ends once.
+// TestProbationOfCalls: the last of several calls that are judged decides, of those that began in
+// time, and each order of the events ends once. F and P are of calls that didn't.
 func TestProbationOfCalls(t *testing.T) {
 	for events, want := range map[string]int{
-		"":       0,
-		"t":      1,
-		"ttt":    1,
-		"bft":    1,
-		"btf":    1,
-		"btp":    0,
-		"bpt":    0,
-		"bbtff":  1,
-		"bbtfp":  0,
-		"bbtpf":  0,
-		"bbftf":  1,
-		"bbpft":  0,
-		"et":     0,
-		"bte":    0,
-		"btef":   0,
-		"tbp":    1,
-		"bptbft": 0,
+		"":         0,
+		"t":        1,
+		"ttt":      1,
+		"bft":      1,
+		"btf":      1,
+		"btp":      0,
+		"bpt":      0,
+		"bbtff":    1,
+		"bbtfp":    0,
+		"bbtpf":    0,
+		"bbftf":    1,
+		"bbpft":    0,
+		"et":       0,
+		"bte":      0,
+		"btef":     0,
+		"tbP":      1,
+		"bptbFt":   0,
+		"btbFf":    1,
+		"btbPf":    0,
+		"btbfbFbF": 1, // always one more
 	} {
-		closed := 0
+		closed, out := 0, false
 		p := newProbation(func() { closed++ })
 		for _, event := range events {
 			switch event {
 			case 'b':
-				p.begin()
+				if inTime := p.begin(); inTime == out {
+					t.Errorf("%q: a call began in time: %v", events, inTime)
+				}
 			case 'f', 'p':
-				p.end(event == 'p')
+				p.end(true, event == 'p')
+			case 'F', 'P':
+				p.end(false, event == 'P')
 			case 't':
 				p.runOut()
+				out = true
 			case 'e':
 				p.pass()
 			}

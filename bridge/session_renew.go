@@ -102,7 +102,7 @@ func (c *call) renewOwn(ctx context.Context, authorization []string) error {
 		if e := c.expires.Load(); e != nil {
 			e.set(id.Identity.Expires)
 		} else {
-			c.expires.Store(newExpiry(id.Identity.Expires))
+			c.endAt(newExpiry(id.Identity.Expires))
 		}
 		return nil
 	}

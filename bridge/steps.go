@@ -213,9 +213,8 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	}
 	defer c.catch("the Authenticator", &err)
 	probation := c.auth.conn.onProbation()
-	probation.begin()
-	passed := false
-	defer func() { probation.end(passed) }()
+	inTime, passed := probation.begin(), false
+	defer func() { probation.end(inTime, passed) }()
 	id, err := askWho(ctx, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

@@ -68,7 +68,7 @@ type sessionPoll struct {
 func (p *sessionPoll) Open() error {
 	c := p.call
 	if id := c.peer.Identity; id != nil && id.Name != "" {
-		p.owner = opamp.NewOwner("identity", id.Name)
+		p.owner = opamp.NewOwner("identity", id.Issuer, id.Name)
 	}
 	m, held := p.first, p.call.s.account.NewEntry()
 	p.first, p.ahead = nil, false

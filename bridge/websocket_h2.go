@@ -53,17 +53,20 @@ func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
 }
 
 // beginSession gives a tunnel its session, if there is an Authenticator. It returns the session's
-// probation, which must end with the tunnel, or nil.
+// probation, which must end with the tunnel, or nil: an Authenticator that is only tried out closes
+// no tunnel.
 func (a *arrival) beginSession(r *http.Request, c *tunnel.Conn) *probation {
 	if a.policy.auth == nil {
 		return nil
 	}
 	s, server := a.newSession(r), a.s
-	s.probation = newProbation(func() {
-		if server.policy.Load().auth != nil {
-			c.Expel(unproved.Ends, unproved.Text)
-		}
-	})
+	if !a.policy.tryAuth {
+		s.probation = newProbation(func() {
+			if now := server.policy.Load(); now.auth != nil && !now.tryAuth {
+				c.Expel(unproved.Ends, unproved.Text)
+			}
+		})
+	}
 	c.EdgeConn().Tunnel().Session.Store(s)
 	return s.probation
 }

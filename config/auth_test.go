@@ -256,6 +256,11 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 			"proxy.yaml:1: auth.cookie: … auth.issuers",
 			"proxy.yaml:1: auth.bearer_subprotocol: … auth.issuers",
 		}, nil},
+		{"credentials in addresses", "auth: {api_keys: {file: f}}\nroutes: [{name: r, backend: default, message: {path: /r, method: a.B/C, framing: protobuf, query: [x-api-key, authorization, x-room]}}]", []string{
+			`proxy.yaml:2: routes[0].message.query: … "x-api-key" … message.first_message`,
+			`proxy.yaml:2: routes[0].message.query: … "authorization" … message.first_message`,
+		}, nil},
+		{"an authorization that only the backend judges", "tls: {cert: c, key: k, client_ca: c}\nauth: {certificates: true}\nroutes: [{name: r, backend: default, message: {path: /r, method: a.B/C, framing: protobuf, query: [authorization, x-api-key]}}]", nil, nil},
 		{"a cookie's name", issuer + ", cookie: 'a=b'}", []string{`proxy.yaml:1: auth.cookie: … "a=b" … cookie`}, nil},
 		{"limits of identities", issuer + "}\nlimits: {calls: 5, identity: {calls: 6}}", nil, []string{"proxy.yaml:2: limits.identity.calls: … limits.calls … lower"}},
 		{"limits of no identity", "limits: {identity: {calls: 6}}", nil, []string{"proxy.yaml:1: limits.identity.calls: … no call has an identity … auth"}},

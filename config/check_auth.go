@@ -5,7 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // checkAuth finds mistakes in who may call what that involve several keys. Package auth finds
@@ -128,8 +129,6 @@ func (l *Loaded) wayKey(name string) string {
 	return "auth.external.url"
 }
 
-const maxSkew = 10 * time.Minute
-
 func checkIssuer(l *Loaded, i *AuthIssuer, at string) {
 	byDiscovery := i.KeysURL == "" && i.KeysFile == ""
 	switch {
@@ -164,8 +163,8 @@ func checkIssuer(l *Loaded, i *AuthIssuer, at string) {
 			l.refuse(key+".audiences", "is empty: list the names of this service in the claim aud")
 		}
 	}
-	if i.Skew > maxSkew {
-		l.refuse(at+".skew", "is too long: write at most %v", maxSkew)
+	if i.Skew > rules.MaxSkew {
+		l.refuse(at+".skew", "is too long: write at most %v", rules.MaxSkew)
 	}
 	if i.Endless {
 		l.warn(at+".endless", "lets tokens without exp count for ever, as nobody can revoke them: set it only for an issuer whose tokens have no exp")
@@ -206,16 +205,6 @@ func firstNames(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Bounds of what a service is asked.
-const (
-	maxExternalTimeout  = 10 * time.Second
-	maxConcurrent       = 10_000
-	maxQuestion         = 4 << 20
-	maxCacheTTL         = 5 * time.Minute
-	maxCacheEntries     = 100_000
-	maxRateLimitTimeout = time.Second
-)
-
 func checkExternal(l *Loaded) {
 	e, at := &l.Auth.External, "auth.external"
 	if !e.Enabled() {
@@ -233,20 +222,20 @@ func checkExternal(l *Loaded) {
 			l.refuse(at+"."+o.key, "has no effect on a gRPC service: remove it, or set %s.url in place of %[1]s.address", at)
 		}
 	}
-	if e.Timeout > maxExternalTimeout {
-		l.refuse(at+".timeout", "is too long: write at most %v", maxExternalTimeout)
+	if e.Timeout > rules.MaxCheckTimeout {
+		l.refuse(at+".timeout", "is too long: write at most %v", rules.MaxCheckTimeout)
 	}
-	if e.Concurrent > maxConcurrent {
-		l.refuse(at+".concurrent", "is too large: write at most %d", maxConcurrent)
+	if e.Concurrent > rules.MaxCheckConcurrent {
+		l.refuse(at+".concurrent", "is too large: write at most %d", rules.MaxCheckConcurrent)
 	}
-	if e.Bytes > maxQuestion {
-		l.refuse(at+".bytes", "is too large: write at most %v", Size(maxQuestion))
+	if e.Bytes > rules.MaxCheckBytes {
+		l.refuse(at+".bytes", "is too large: write at most %v", Size(rules.MaxCheckBytes))
 	}
-	if e.Cache.TTL > maxCacheTTL {
-		l.refuse(at+".cache.ttl", "is too long: write at most %v", maxCacheTTL)
+	if e.Cache.TTL > rules.MaxCheckTTL {
+		l.refuse(at+".cache.ttl", "is too long: write at most %v", rules.MaxCheckTTL)
 	}
-	if e.Cache.Entries > maxCacheEntries {
-		l.refuse(at+".cache.entries", "is too large: write at most %d", maxCacheEntries)
+	if e.Cache.Entries > rules.MaxCheckEntries {
+		l.refuse(at+".cache.entries", "is too large: write at most %d", rules.MaxCheckEntries)
 	}
 	if e.Cache.TTL > 0 && e.URL == "" && !l.IsSet(at+".names") {
 		l.refuse(at+".cache.ttl", "requires %s.names: list the metadata by which the service decides, because culvert uses its answer for all calls with the same", at)
@@ -265,8 +254,8 @@ func checkRateLimit(l *Loaded) {
 	if len(r.Descriptors) == 0 {
 		l.refuse(at+".address", "requires %s.descriptors, or the service would count nothing: write {entries: [{key: subject, from: subject}]}, for example", at)
 	}
-	if r.Timeout > maxRateLimitTimeout {
-		l.refuse(at+".timeout", "is too long: write at most %v", maxRateLimitTimeout)
+	if r.Timeout > rules.MaxRateLimitTimeout {
+		l.refuse(at+".timeout", "is too long: write at most %v", rules.MaxRateLimitTimeout)
 	}
 	for i, d := range r.Descriptors {
 		entries := Entry(at+".descriptors", i) + ".entries"
@@ -364,6 +353,25 @@ func checkCredentials(l *Loaded) {
 	}
 	if a.BearerSubprotocol && len(a.Issuers) == 0 && !a.External.Enabled() && a.APIKeys.File == "" {
 		l.refuse("auth.bearer_subprotocol", "has no effect, because nothing judges tokens: add auth.issuers or auth.external")
+	}
+	for i := range l.Routes {
+		for _, name := range l.Routes[i].Message.Query {
+			if a.judges(name) {
+				l.refuse(Entry("routes", i)+".message.query", "has %q, which has credentials, and credentials in addresses get into histories and logs: remove it, and have clients send them in the header or in message.first_message", name)
+			}
+		}
+	}
+}
+
+// judges reports whether metadata of the name has a credential that culvert judges.
+func (a *Auth) judges(name string) bool {
+	switch {
+	case a.APIKeys.File != "" && name == a.APIKeys.Header:
+		return true
+	case name == "authorization":
+		return len(a.Issuers) > 0 || a.APIKeys.File != "" || a.External.Enabled()
+	default:
+		return false
 	}
 }
 

@@ -378,8 +378,8 @@ func Defaults() Config {
 		TrustedHeader:  trustedHeader,
 		Auth: Auth{
 			Enforce: true, TokenExpiry: "close", APIKeys: AuthAPIKeys{Header: "x-api-key"},
-			External:  AuthExternal{Timeout: 250 * time.Millisecond, Concurrent: 256, Bytes: 128 << 10, Cache: AuthCache{Entries: 10_000}},
-			RateLimit: AuthRateLimit{Timeout: 50 * time.Millisecond},
+			External:  AuthExternal{Timeout: rules.CheckTimeout, Concurrent: rules.CheckConcurrent, Bytes: rules.CheckBytes, Cache: AuthCache{Entries: rules.CheckEntries}},
+			RateLimit: AuthRateLimit{Timeout: rules.RateLimitTimeout},
 		},
 		HTTP2Server: "culvert",
 		Limits: Limits{

@@ -62,6 +62,6 @@ func BenchmarkCheckRequest(b *testing.B) {
 	r := benchCall()
 	b.ReportAllocs()
 	for b.Loop() {
-		checkRequest(&r, nil, false)
+		checkRequest(&r, nil)
 	}
 }

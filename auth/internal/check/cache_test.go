@@ -138,7 +138,7 @@ func TestMetadataOfTheCacheIsAllThatTheServiceGets(t *testing.T) {
 		t.Error("a cache without a list of metadata")
 	}
 	r := aCall()
-	got := checkRequest(&r, []string{"x-a"}, false).GetAttributes().GetRequest().GetHttp().GetHeaders()
+	got := checkRequest(&r, []string{"x-a"}).GetAttributes().GetRequest().GetHttp().GetHeaders()
 	for name := range got {
 		if _, is := r.Metadata[name]; is && name != "x-a" {
 			t.Errorf("%s crossed", name)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
 
 // A service is one of the two forms.
@@ -33,9 +35,9 @@ type Checker struct {
 	life context.Context
 	die  context.CancelCauseFunc
 
-	slots   chan struct{} // taken by the questions at the service
-	cache   *cache        // nil without one
-	flights flights       // with a cache
+	slots   ask.Slots // taken by the questions at the service
+	cache   *cache    // nil without one
+	flights flights   // with a cache
 	counts  counts
 	once    sync.Once // Close
 }
@@ -50,7 +52,7 @@ var (
 func newChecker(o Options, s service) *Checker {
 	c := &Checker{
 		o: o, service: s, own: removals(o.Own),
-		late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(chan struct{}, o.Concurrent),
+		late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(ask.Slots, o.Concurrent),
 	}
 	c.life, c.die = context.WithCancelCause(context.Background())
 	if o.Cache.TTL > 0 {
@@ -73,9 +75,7 @@ func removals(names []string) (e Edits) {
 func (c *Checker) Close() (err error) {
 	c.once.Do(func() {
 		c.die(errClosed)
-		for range cap(c.slots) {
-			c.slots <- struct{}{} // for ever: no question runs
-		}
+		c.slots.Close()
 		c.flights.close()
 		err = c.service.close()
 	})
@@ -171,7 +171,7 @@ func (c *Checker) question(r *Request) (question, *Refusal) {
 // clients could have their calls let pass by fail-open so.
 func (c *Checker) ask(ctx context.Context, q question) verdict {
 	began := time.Now()
-	defer func() { c.counts.took(time.Since(began)) }()
+	defer func() { c.counts.times.Add(time.Since(began)) }()
 	in, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), c.o.Timeout, c.late)
 	defer cancel()
 	in, end := context.WithCancelCause(in)
@@ -179,24 +179,11 @@ func (c *Checker) ask(ctx context.Context, q question) verdict {
 	defer context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })()
 	defer context.AfterFunc(c.life, func() { end(errClosed) })() //nolint:contextcheck // Close ends it, too
 
-	if !c.takeSlot(in) {
+	if !c.slots.Take(in) {
 		return c.judged(ctx, in, verdict{refusal: unanswered(fmt.Errorf("all %d questions at once wait for an answer: %w", cap(c.slots), context.Cause(in)))})
 	}
-	defer func() { <-c.slots }()
+	defer c.slots.Give()
 	return c.judged(ctx, in, q(in))
-}
-
-// takeSlot reports whether it has taken a slot in time.
-func (c *Checker) takeSlot(ctx context.Context) bool {
-	select {
-	case c.slots <- struct{}{}:
-		if ctx.Err() == nil {
-			return true
-		}
-		<-c.slots // both happened at once
-	case <-ctx.Done():
-	}
-	return false
 }
 
 // judged applies fail-open to the verdict of a question that ran in a context for a call or for

@@ -69,8 +69,8 @@ func TestServiceThatHangsCostsATimeout(t *testing.T) {
 				} else if r := asRefusal(t, err); r.Kind != Unavailable || r.Code != codes.Unavailable || got.Failed != 1 || !strings.Contains(r.Error(), "no answer in 250ms") {
 					t.Errorf("got %+v, %+v", r, got)
 				}
-				if got.LatencySum != DefaultTimeout || got.Latency[7] != 1 {
-					t.Errorf("the latency is %v, %v", got.LatencySum, got.Latency)
+				if got.Asked != 1 || got.Mean != DefaultTimeout {
+					t.Errorf("%d questions took %v", got.Asked, got.Mean)
 				}
 			})
 		}
@@ -197,7 +197,7 @@ func TestCancelEndsAtOnce(t *testing.T) {
 // made for has ended, and its metadata has been changed for the backend.
 func TestCallersMayChangeMetadataAfterwards(t *testing.T) {
 	r := aCall()
-	whole, raw := checkRequest(&r, nil, false), checkRequest(&r, nil, true)
+	whole := checkRequest(&r, nil)
 	u, err := serviceURL("http://localhost/")
 	if err != nil {
 		t.Fatal(err)
@@ -205,11 +205,7 @@ func TestCallersMayChangeMetadataAfterwards(t *testing.T) {
 	request := (&httpService{url: u, names: []string{"x-a"}}).request(&r)
 	r.Metadata["x-a"][0] = "changed"
 	delete(r.Metadata, "authorization")
-	r.ContextExtensions["tenant"] = "changed"
-	if got := whole.GetAttributes(); got.GetRequest().GetHttp().GetHeaders()["x-a"] != "1,2" || got.GetContextExtensions()["tenant"] != "blue" {
-		t.Errorf("got %v", got)
-	}
-	if got := raw.GetAttributes().GetRequest().GetHttp().GetHeaderMap(); strings.Contains(got.String(), "changed") {
+	if got := whole.GetAttributes(); got.GetRequest().GetHttp().GetHeaders()["x-a"] != "1,2" {
 		t.Errorf("got %v", got)
 	}
 	if got := request.Header["X-A"]; !slices.Equal(got, []string{"1", "2"}) {

@@ -3,14 +3,9 @@ package check
 import (
 	"sync/atomic"
 	"time"
-)
 
-// LatencyBounds are the upper bounds of the buckets in Snapshot.Latency. The last bucket has
-// none.
-var LatencyBounds = [...]time.Duration{
-	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
-	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, time.Second,
-}
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
+)
 
 // A Snapshot has what happened since the Checker was made. Each call is in exactly one of
 // Allowed, Denied, Failed, Open and Cancelled.
@@ -27,28 +22,14 @@ type Snapshot struct {
 	Entries int // in the cache now
 	Asking  int // questions at the service now
 
-	// Latency has, by LatencyBounds, how many questions took how long, with and without an
-	// answer, including the wait for a slot.
-	Latency    [len(LatencyBounds) + 1]uint64
-	LatencySum time.Duration
+	Asked uint64        // questions, with and without an answer
+	Mean  time.Duration // that one took, including the wait for a slot
 }
 
 // counts are what a Snapshot is made of.
 type counts struct {
 	allowed, denied, failed, open, cancelled, cached, shared atomic.Uint64
-
-	latency    [len(LatencyBounds) + 1]atomic.Uint64
-	latencySum atomic.Int64
-}
-
-// took counts a question.
-func (c *counts) took(d time.Duration) {
-	i := 0
-	for i < len(LatencyBounds) && d > LatencyBounds[i] {
-		i++
-	}
-	c.latency[i].Add(1)
-	c.latencySum.Add(int64(d))
+	times                                                    ask.Times
 }
 
 // Snapshot returns the counts.
@@ -57,12 +38,9 @@ func (c *Checker) Snapshot() Snapshot {
 		Allowed: c.counts.allowed.Load(), Denied: c.counts.denied.Load(), Failed: c.counts.failed.Load(),
 		Open: c.counts.open.Load(), Cancelled: c.counts.cancelled.Load(),
 		Cached: c.counts.cached.Load(), Shared: c.counts.shared.Load(),
-		Asking:     len(c.slots),
-		LatencySum: time.Duration(c.counts.latencySum.Load()),
+		Asking: len(c.slots),
 	}
-	for i := range s.Latency {
-		s.Latency[i] = c.counts.latency[i].Load()
-	}
+	s.Asked, s.Mean = c.counts.times.Load()
 	if c.life.Err() != nil {
 		s.Asking = 0 // Close has taken the slots
 	}

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -34,7 +35,7 @@ type draft struct {
 // add checks an edit, decodes its value, and appends it to edits.
 func (d *draft) add(edits *Edits, reserved func(string) bool, name, value string, action Action) error {
 	shown := fmt.Sprintf("%.64q", name)
-	name = lower(name)
+	name = ask.Lower(name)
 	switch {
 	case !codec.ValidName(name):
 		return fmt.Errorf("the name %s, which can't name metadata", shown)
@@ -122,21 +123,4 @@ func (h *refusedHeader) add(reserved func(string) bool, hidden secrets, name, va
 		h.md = make(metadata.MD)
 	}
 	edits.Apply(h.md)
-}
-
-// lower returns a name with the letters A-Z in lower case. strings.ToLower would turn other
-// letters into legal ones, too.
-func lower(name string) string {
-	for i := range len(name) {
-		if c := name[i]; 'A' <= c && c <= 'Z' {
-			b := []byte(name)
-			for j := i; j < len(b); j++ {
-				if 'A' <= b[j] && b[j] <= 'Z' {
-					b[j] += 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return name
 }

@@ -4,14 +4,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
+
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
 
 // GRPC is a service of the gRPC form.
@@ -22,15 +19,7 @@ type GRPC struct {
 
 	// TLS is for the connection, and nil for plaintext.
 	TLS *tls.Config
-
-	// RawHeaders sends the metadata as header_map, each value by itself, instead of headers,
-	// where values of one name are joined by commas. Envoy calls it encode_raw_headers.
-	RawHeaders bool
 }
-
-// maxResponseBytes bounds a CheckResponse: 16 KiB may be used of it, and dynamic metadata
-// for others may be in it.
-const maxResponseBytes = 64 << 10
 
 // serviceConfig asks again once when a connection breaks under a question, as it does when the
 // service restarts. While most questions fail, none is asked again.
@@ -44,7 +33,6 @@ const serviceConfig = `{
 }`
 
 type grpcService struct {
-	grpc  GRPC
 	names []string
 	rules names
 	conn  *grpc.ClientConn
@@ -60,36 +48,21 @@ func NewGRPC(g GRPC, o Options) (*Checker, error) {
 	if o.Cache.TTL > 0 && o.Names == nil {
 		return nil, errors.New("cache: say which metadata the service gets: it makes the key")
 	}
-	creds := insecure.NewCredentials()
-	if g.TLS != nil {
-		creds = credentials.NewTLS(g.TLS)
-	}
-	conn, err := grpc.NewClient(g.Target,
-		grpc.WithTransportCredentials(creds),
-		grpc.WithUserAgent("culvert"),
-		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(), // retries and other rules by DNS
+	conn, err := ask.Connect(g.Target, g.TLS,
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithMaxHeaderListSize(maxEditBytes),
 		grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(maxResponseBytes),
+			grpc.MaxCallRecvMsgSize(ask.MaxResponseBytes),
 			grpc.MaxCallSendMsgSize(2*MaxBytes),
 			// While the service restarts, a question waits for it until its time-out.
 			grpc.WaitForReady(true),
 		),
-		// A service that is back is asked again within a second, and not after two minutes.
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 2 * time.Second,
-		}),
-		// A host that vanished is noticed while questions wait for it.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 2 * time.Second}),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("the authorization service's target %.200q: %w", g.Target, err)
 	}
 	return newChecker(o, &grpcService{
-		grpc: g, names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
+		names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
 		conn: conn, asks: authv3.NewAuthorizationClient(conn),
 	}), nil
 }

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
 
 // checked returns what a real service's response, given as JSON, makes of a call.
@@ -161,7 +163,7 @@ func TestCheckAnswersThatAreUnusable(t *testing.T) {
 		"too many removals":        {okOf(manyRemoved), "more than 64 changes"},
 		"too large":                {ok(headerOption("x-a", strings.Repeat("a", maxEditBytes))), "more than 16384 bytes"},
 		"a large name":             {ok(headerOption(strings.Repeat("a", maxEditBytes), "")), "more than 16384 bytes"},
-		"larger than a message":    {ok(headerOption("x-a", strings.Repeat("a", maxResponseBytes))), "larger than max"},
+		"larger than a message":    {ok(headerOption("x-a", strings.Repeat("a", ask.MaxResponseBytes))), "larger than max"},
 		"removes a reserved name":  {okOf(&authv3.OkHttpResponse{HeadersToRemove: []string{"Host"}}), `in headers_to_remove the name "Host", which is reserved`},
 		"removes a pseudo-header":  {okOf(&authv3.OkHttpResponse{HeadersToRemove: []string{":path"}}), "can't name metadata"},
 		"reserved to the client":   {okOf(&authv3.OkHttpResponse{ResponseHeadersToAdd: []*corev3.HeaderValueOption{headerOption("grpc-status", "0")}}), "in response_headers_to_add"},

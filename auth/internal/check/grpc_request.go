@@ -16,7 +16,7 @@ import (
 const contextName = "culvert"
 
 func (s *grpcService) question(r *Request) question {
-	request := checkRequest(r, s.names, s.grpc.RawHeaders)
+	request := checkRequest(r, s.names)
 	hidden := secretsOf(r.Metadata)
 	return func(ctx context.Context) verdict {
 		response, err := s.asks.Check(ctx, request)
@@ -47,22 +47,17 @@ type rpcError struct {
 func (e *rpcError) Error() string { return "Check: " + e.code.String() + ": " + e.text }
 
 // checkRequest describes r as Envoy describes a gRPC request.
-func checkRequest(r *Request, names []string, raw bool) *authv3.CheckRequest {
+func checkRequest(r *Request, names []string) *authv3.CheckRequest {
 	http := &authv3.AttributeContext_HttpRequest{
 		Id: r.ID, Method: "POST", Path: r.Method, Host: r.Authority, Scheme: r.Scheme,
 		Size:     -1, // unknown
 		Protocol: "HTTP/2",
-	}
-	if raw {
-		http.HeaderMap = &corev3.HeaderMap{Headers: rawHeaders(r, names)}
-	} else {
-		http.Headers = headers(r, names)
+		Headers:  headers(r, names),
 	}
 	attributes := &authv3.AttributeContext{
-		Source:            &authv3.AttributeContext_Peer{Address: address(r.Peer)},
-		Destination:       &authv3.AttributeContext_Peer{Address: address(r.Local)},
-		Request:           &authv3.AttributeContext_Request{Http: http},
-		ContextExtensions: make(map[string]string, len(r.ContextExtensions)),
+		Source:      &authv3.AttributeContext_Peer{Address: address(r.Peer)},
+		Destination: &authv3.AttributeContext_Peer{Address: address(r.Local)},
+		Request:     &authv3.AttributeContext_Request{Http: http},
 		MetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 			contextName: {Fields: map[string]*structpb.Value{"route": structpb.NewStringValue(r.Route)}},
 		}},
@@ -75,9 +70,6 @@ func checkRequest(r *Request, names []string, raw bool) *authv3.CheckRequest {
 	}
 	if r.SNI != "" {
 		attributes.TlsSession = &authv3.AttributeContext_TLSSession{Sni: r.SNI}
-	}
-	for k, v := range r.ContextExtensions {
-		attributes.ContextExtensions[k] = v
 	}
 	return &authv3.CheckRequest{Attributes: attributes}
 }
@@ -112,18 +104,6 @@ func headers(r *Request, names []string) map[string]string {
 	}
 	for _, f := range r.pseudo() {
 		h[f[0]] = f[1]
-	}
-	return h
-}
-
-// rawHeaders returns the request's header, each value by itself.
-func rawHeaders(r *Request, names []string) []*corev3.HeaderValue {
-	var h []*corev3.HeaderValue
-	for _, f := range r.pseudo() {
-		h = append(h, &corev3.HeaderValue{Key: f[0], RawValue: []byte(f[1])})
-	}
-	for name, value := range r.fields(names) {
-		h = append(h, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
 	}
 	return h
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -135,7 +136,7 @@ func serviceURL(text string) (*url.URL, error) {
 func answerNames(list []string, reserved func(string) bool) ([]string, error) {
 	lowered := make([]string, 0, len(list))
 	for _, name := range list {
-		name = lower(name)
+		name = ask.Lower(name)
 		switch {
 		case !codec.ValidName(name):
 			return nil, fmt.Errorf("headers of the answer: %.64q can't name metadata", name)

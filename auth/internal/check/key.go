@@ -3,7 +3,6 @@ package check
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"slices"
 	"sync"
 
 	bounded "github.com/culvert-grpc/culvert/auth/internal/cache"
@@ -29,6 +28,7 @@ func keyOf(r *Request, names []string) key {
 		b = appendPart(b, part)
 	}
 	b = append(b, r.CertificateHash[:]...)
+	b = appendPart(b, string(r.Peer.Addr().Unmap().AsSlice())) // many policies look at it, and none at the port
 	b = binary.AppendUvarint(b, uint64(len(r.Principals)))
 	for _, p := range r.Principals {
 		b = appendPart(b, p)
@@ -40,7 +40,6 @@ func keyOf(r *Request, names []string) key {
 			b = appendPart(b, v)
 		}
 	}
-	b = appendExtensions(b, r.ContextExtensions)
 	sum := sha256.Sum256(b)
 	clear(b) // it held credentials
 	if cap(b) <= maxKeyBuffer {
@@ -53,19 +52,4 @@ func keyOf(r *Request, names []string) key {
 func appendPart(b []byte, part string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(part)))
 	return append(b, part...)
-}
-
-// appendExtensions appends the pairs in the order of their keys.
-func appendExtensions(b []byte, pairs map[string]string) []byte {
-	b = binary.AppendUvarint(b, uint64(len(pairs)))
-	var room [8]string
-	keys := room[:0]
-	for k := range pairs {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		b = appendPart(appendPart(b, k), pairs[k])
-	}
-	return b
 }

@@ -51,7 +51,6 @@ func aCall() Request {
 		Peer: netip.MustParseAddrPort("192.0.2.1:4711"), Local: netip.MustParseAddrPort("[2001:db8::1]:443"), SNI: "shop.example",
 		Principals: []string{"spiffe://shop/cart", "CN=cart"}, CertificateHash: [32]byte{1},
 		ID: "c1", Start: time.Unix(1_700_000_000, 5).UTC(), Route: "orders",
-		ContextExtensions: map[string]string{"tenant": "blue"},
 	}
 }
 

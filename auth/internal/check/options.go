@@ -7,22 +7,20 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Defaults and bounds of Options.
 const (
-	// DefaultTimeout is long enough for a segment that was lost on the way: Linux sends it
-	// again after 200 ms at the earliest. It is short enough that a person doesn't take a
-	// call that waits for it for one that hangs.
-	DefaultTimeout    = 250 * time.Millisecond
-	MaxTimeout        = 10 * time.Second
-	DefaultConcurrent = 256
-	MaxConcurrent     = 10_000
-	DefaultBytes      = 128 << 10
-	MaxBytes          = 4 << 20 // what a grpc-go server takes by default
-	MaxTTL            = 5 * time.Minute
-	DefaultEntries    = 10_000
-	MaxEntries        = 100_000
+	DefaultTimeout    = rules.CheckTimeout
+	MaxTimeout        = rules.MaxCheckTimeout
+	DefaultConcurrent = rules.CheckConcurrent
+	MaxConcurrent     = rules.MaxCheckConcurrent
+	DefaultBytes      = rules.CheckBytes
+	MaxBytes          = rules.MaxCheckBytes
+	MaxTTL            = rules.MaxCheckTTL
+	DefaultEntries    = rules.CheckEntries
+	MaxEntries        = rules.MaxCheckEntries
 
 	maxRefusedTTL = 5 * time.Second
 )
@@ -65,7 +63,8 @@ type Options struct {
 
 // Cache says how long answers are kept. The service of a cache gets only what makes the
 // key: of the metadata Options.Names, which must be set for the gRPC form. It does get the
-// call's id and time and the client's address, and its answers must not depend on them.
+// call's id and time, the client's port and the local address, and its answers must not depend on
+// them.
 type Cache struct {
 	// TTL is how long the answer for a call holds for others with the same key, at most
 	// MaxTTL. Refusals hold at most five seconds. If zero, there is no cache.

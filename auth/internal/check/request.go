@@ -35,9 +35,6 @@ type Request struct {
 	ID    string    // of the call
 	Start time.Time // of the call
 	Route string    // its name
-
-	// ContextExtensions are the route's own words to the service. They must not change.
-	ContextExtensions map[string]string
 }
 
 // size returns how much a question for r would hold of it, with the selected metadata, as
@@ -51,9 +48,6 @@ func (r *Request) size(names []string) int {
 	}
 	if len(r.Principals) > 0 {
 		n += len(r.Principals[0])
-	}
-	for k, v := range r.ContextExtensions {
-		n += codec.FieldBytes(k, v)
 	}
 	return n
 }

@@ -1,10 +1,11 @@
 package check
 
 import (
-	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // leastSecret is how long a part of a credential must be to be looked for. Shorter ones are
@@ -15,9 +16,6 @@ const leastSecret = 12
 // error pages, and net/http in errors about malformed answers; from there they would get into
 // logs and to whoever sees a client's errors.
 type secrets []string
-
-// secretNames are parts of the names of metadata that has credentials.
-var secretNames = []string{"authorization", "cookie", "token", "key", "secret", "jwt", "assertion", "session", "password"}
 
 // secretsOf returns the credentials in metadata, by its names. The parts of a JWT and the
 // values of cookies are secrets of their own.
@@ -30,7 +28,7 @@ func secretsOf(md metadata.MD) (s secrets) {
 		}
 	}
 	for name, values := range md {
-		if slices.ContainsFunc(secretNames, func(part string) bool { return strings.Contains(name, part) }) {
+		if rules.HoldsSecret(name) {
 			for _, v := range values {
 				add(v)
 			}

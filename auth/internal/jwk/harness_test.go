@@ -204,7 +204,7 @@ func (a *answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func ids(keys []*Key) string {
 	var list []string
 	for _, key := range keys {
-		list = append(list, key.ID())
+		list = append(list, key.id)
 	}
 	return strings.Join(list, " ")
 }

@@ -51,15 +51,12 @@ func Algorithms() []string {
 // A Key is a public key for signatures. Only Removed changes. Its methods may be called
 // concurrently.
 type Key struct {
-	id         string
+	id         string // the kid, "" if the key has none
 	public     crypto.PublicKey
 	algorithms []string
 	print      [sha256.Size]byte // of everything above
 	removed    atomic.Bool
 }
-
-// ID returns the kid, "" if the key has none.
-func (k *Key) ID() string { return k.id }
 
 // Public returns an *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey.
 func (k *Key) Public() crypto.PublicKey { return k.public }

@@ -40,7 +40,7 @@ func TestParseSetRefuses(t *testing.T) {
 func TestParseSetSkips(t *testing.T) {
 	data := []byte(`{"keys":[1,null,"x",[],{},{"kty":"EC"},` + string(must(json.Marshal(ec(t, "a")))) + `]}`)
 	set, err := ParseSet(data)
-	if err != nil || set.Len() != 1 || set.keys[0].ID() != "a" {
+	if err != nil || set.Len() != 1 || set.keys[0].id != "a" {
 		t.Errorf("parsed as %v, %v, want the key a alone", set, err)
 	}
 }
@@ -48,7 +48,7 @@ func TestParseSetSkips(t *testing.T) {
 // TestPrivateKeysInASet: the others stay in use.
 func TestPrivateKeysInASet(t *testing.T) {
 	set := must(ParseSet(setOf(t, member(t, p256Private(), "leaked", nil), ec(t, "a"), member(t, []byte("secret"), "oct", nil))))
-	if set.Len() != 1 || set.keys[0].ID() != "a" || len(set.Skipped()) != 2 {
+	if set.Len() != 1 || set.keys[0].id != "a" || len(set.Skipped()) != 2 {
 		t.Errorf("%d keys, skipped: %v", set.Len(), set.Skipped())
 	}
 	if _, err := set.find("leaked", "ES256"); err == nil || errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "private") {
@@ -145,13 +145,13 @@ func FuzzParseSet(f *testing.F) {
 			t.Errorf("%d keys, %d skipped", set.Len(), len(set.Skipped()))
 		}
 		for _, key := range set.keys {
-			if len(key.algorithms) == 0 || key.Removed() || len(key.ID()) > maxIDBytes {
-				t.Errorf("key %q for %q", key.ID(), key.algorithms)
+			if len(key.algorithms) == 0 || key.Removed() || len(key.id) > maxIDBytes {
+				t.Errorf("key %q for %q", key.id, key.algorithms)
 			}
 			if fmt.Sprint(key.algorithms) == "[HS256]" {
 				t.Error("a symmetric key")
 			}
-			if found, err := set.find(key.ID(), key.algorithms[0]); err == nil && len(found) > maxCandidates {
+			if found, err := set.find(key.id, key.algorithms[0]); err == nil && len(found) > maxCandidates {
 				t.Errorf("%d candidates", len(found))
 			}
 		}

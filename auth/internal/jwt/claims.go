@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/object"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -18,12 +19,14 @@ import (
 const (
 	maxNameBytes     = 1024 // of iss and sub
 	maxMetadataBytes = 4096 // of a value
+	identityBytes    = 200  // that a Token costs, roughly
+	fieldBytes       = 80   // that metadata costs besides its value, roughly
 	lastDate         = 253402300799
 )
 
 // token checks the claims of a token whose signature was verified, and returns what they say.
 func (i *Issuer) token(c *candidate, now time.Time) (*Token, *Error) {
-	t := &Token{Issuer: c.issuer}
+	t := &Token{Identity: &identity.Identity{Issuer: c.issuer, Kind: identity.JWT}}
 	for _, check := range []func(*Token, *candidate) *Error{
 		func(t *Token, c *candidate) *Error { return i.dates(t, c.claims, now) },
 		i.audience, subject, scopes, bind, i.required, i.metadata,
@@ -32,15 +35,7 @@ func (i *Issuer) token(c *candidate, now time.Time) (*Token, *Error) {
 			return nil, err
 		}
 	}
-	t.claims = map[string][]string{}
-	for _, path := range i.Claims {
-		if values, is := texts(path.find(c.claims)); is {
-			t.claims[path.String()] = values
-			t.bytes += 16 * len(values)
-		}
-	}
-	t.bytes += c.bytes + 16*(len(t.Audience)+len(t.Scopes))
-	t.identify()
+	t.bytes += identityBytes + c.bytes + 16*(len(t.Audience)+len(t.Scopes))
 	return t, nil
 }
 
@@ -53,9 +48,9 @@ func (i *Issuer) dates(t *Token, claims object.Object, now time.Time) *Error {
 	case !has && !i.Endless:
 		return invalid("the token has no end (exp)", nil)
 	case has:
-		t.Expires, t.Until = expires, expires.Add(i.Skew)
-		if !now.Before(t.Until) {
-			return &Error{Kind: Expired, Text: "the token has expired: get a new one"}
+		t.Expires = expires.Add(i.Skew)
+		if !now.Before(t.Expires) {
+			return refusal(Expired, "the token has expired: get a new one", nil)
 		}
 	}
 	for _, name := range []string{"nbf", "iat"} {
@@ -180,12 +175,12 @@ func (i *Issuer) required(t *Token, c *candidate) *Error {
 		values, is := texts(r.Claim.find(c.claims))
 		met := func(value string) bool { return len(r.Values) == 0 || slices.Contains(r.Values, value) }
 		if !is || !slices.ContainsFunc(values, met) {
-			return &Error{Kind: Denied, Text: fmt.Sprintf("the token's claim %s isn't there, or hasn't a value that is needed", r.Claim)}
+			return refusal(Denied, fmt.Sprintf("the token's claim %s isn't there, or hasn't a value that is needed", r.Claim), nil)
 		}
 	}
 	for _, scope := range i.Scopes {
-		if !t.HasScope(scope) {
-			return &Error{Kind: Denied, Text: fmt.Sprintf("the token lacks the scope %q: get one with it", scope)}
+		if !slices.Contains(t.Scopes, scope) {
+			return refusal(Denied, fmt.Sprintf("the token lacks the scope %q: get one with it", scope), nil)
 		}
 	}
 	return nil
@@ -201,11 +196,13 @@ func (i *Issuer) metadata(t *Token, c *candidate) *Error {
 		}
 		value, legal := metadataValue(claim)
 		if !legal {
-			t.Omitted = append(t.Omitted, m.Name)
 			continue
 		}
-		t.Metadata = append(t.Metadata, Field{m.Name, value})
-		t.bytes += len(value) + 32
+		if t.Metadata == nil {
+			t.Metadata = make(map[string][]string, len(i.Metadata))
+		}
+		t.Metadata[m.Name] = []string{value}
+		t.bytes += len(value) + fieldBytes
 	}
 	return nil
 }

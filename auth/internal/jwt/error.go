@@ -1,6 +1,6 @@
 package jwt
 
-import "fmt"
+import "github.com/culvert-grpc/culvert/auth/internal/identity"
 
 // A Kind tells what a caller should do about a refused token.
 type Kind int
@@ -24,27 +24,26 @@ const (
 // An Error tells why a token is refused. It holds no part of the token but what issuers choose:
 // names of claims, the kid, the issuer.
 type Error struct {
-	Kind  Kind
-	Text  string // for the client: what is wrong with the token, and what to do
-	Cause error  // for the operator's log; may be nil
+	identity.Refusal
+	Kind Kind
 
 	// Costly reports that a signature had to be verified to find this out.
 	Costly bool
 }
 
-// Error returns the text for the operator's log.
-func (e *Error) Error() string {
-	if e.Cause == nil {
-		return e.Text
+func refusal(kind Kind, text string, cause error) *Error {
+	e := &Error{Refusal: identity.Refusal{Text: text, Cause: cause}, Kind: kind}
+	switch kind { //nolint:exhaustive // the others are bad credentials
+	case Denied:
+		e.Reason = identity.NotPermitted
+	case Unavailable:
+		e.Reason = identity.Unjudged
 	}
-	return fmt.Sprintf("%s: %v", e.Text, e.Cause)
+	return e
 }
 
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Cause }
-
-func invalid(text string, cause error) *Error { return &Error{Kind: Invalid, Text: text, Cause: cause} }
+func invalid(text string, cause error) *Error { return refusal(Invalid, text, cause) }
 
 func unavailable(cause error) *Error {
-	return &Error{Kind: Unavailable, Text: "the token can't be verified now: try again", Cause: cause}
+	return refusal(Unavailable, "the token can't be verified now: try again", cause)
 }

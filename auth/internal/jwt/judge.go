@@ -159,7 +159,7 @@ func (j *Judge) examine(ctx context.Context, token string) *verdict {
 	}
 	issuer := j.issuers[c.issuer]
 	if issuer == nil {
-		return &verdict{err: &Error{Kind: Foreign, Text: "the token's issuer isn't one whose tokens are accepted here (iss)", Cause: fmt.Errorf("its issuer is %s", object.Quote(c.issuer))}}
+		return &verdict{err: refusal(Foreign, "the token's issuer isn't one whose tokens are accepted here (iss)", fmt.Errorf("its issuer is %s", object.Quote(c.issuer)))}
 	}
 	if refused := issuer.header(c); refused != nil {
 		return &verdict{err: refused}
@@ -182,7 +182,7 @@ func (j *Judge) examine(ctx context.Context, token string) *verdict {
 		refused.Costly = true
 		return &verdict{err: refused, key: key, ends: now.Add(refusedFor)}
 	}
-	ends := t.Until
+	ends := t.Expires
 	if ends.IsZero() {
 		ends = now.Add(endlessFor)
 	}

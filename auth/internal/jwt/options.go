@@ -10,12 +10,12 @@ import (
 
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Defaults and bounds of options.
 const (
 	defaultSkew    = time.Minute
-	maxSkew        = 10 * time.Minute
 	defaultEntries = 8192
 	defaultBytes   = 8 << 20
 	maxPaths       = 64 // of an issuer, for each purpose
@@ -60,7 +60,6 @@ type Issuer struct {
 	Required []Requirement
 	Scopes   []string // all of them are needed
 	Metadata []Mapping
-	Claims   []Path // that Token.Claim is asked for
 }
 
 // A Requirement is one for a claim: it has one of the values or is a list that has one, or, if
@@ -98,11 +97,11 @@ func (i *Issuer) complete() error {
 		return errors.New("it has no source of keys")
 	case len(i.Algorithms) == 0:
 		return errors.New("no algorithm is accepted")
-	case i.Skew > maxSkew:
-		return fmt.Errorf("the skew of clocks is over %v", maxSkew)
+	case i.Skew > rules.MaxSkew:
+		return fmt.Errorf("the skew of clocks is over %v", rules.MaxSkew)
 	case len(i.Audiences) == 0 != i.AnyAudience:
 		return errors.New("name the audiences of this service, or leave the audience to routes: without either, a token for another service counts here")
-	case len(i.Metadata) > maxPaths || len(i.Required) > maxPaths || len(i.Claims) > maxPaths:
+	case len(i.Metadata) > maxPaths || len(i.Required) > maxPaths:
 		return fmt.Errorf("over %d claims are named", maxPaths)
 	}
 	for _, algorithm := range i.Algorithms {
@@ -121,11 +120,6 @@ func (i *Issuer) complete() error {
 func (i *Issuer) checkPaths() error {
 	for _, r := range i.Required {
 		if err := r.Claim.check(); err != nil {
-			return err
-		}
-	}
-	for _, claim := range i.Claims {
-		if err := claim.check(); err != nil {
 			return err
 		}
 	}

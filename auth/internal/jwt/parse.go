@@ -30,9 +30,9 @@ func parse(token string) (*candidate, *Error) {
 	switch strings.Count(token, ".") {
 	case 2:
 	case 4: // RFC 7516 §7.1. Some providers encrypt for themselves what others call opaque tokens.
-		return nil, &Error{Kind: Opaque, Text: "the token is encrypted (JWE): a signed one (JWS) is needed"}
+		return nil, refusal(Opaque, "the token is encrypted (JWE): a signed one (JWS) is needed", nil)
 	default:
-		return nil, &Error{Kind: Opaque, Text: "not a JWT: the token doesn't have three parts with dots between them"}
+		return nil, refusal(Opaque, "not a JWT: the token doesn't have three parts with dots between them", nil)
 	}
 	protected, rest, _ := strings.Cut(token, ".")
 	payload, signature, _ := strings.Cut(rest, ".")

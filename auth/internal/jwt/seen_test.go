@@ -68,7 +68,7 @@ func TestIdentityOfAToken(t *testing.T) {
 	issuer.Metadata = []Mapping{{Path{"email"}, "x-email"}, {Path{"none"}, "x-none"}}
 	got := accepted(t, newJudge(t, issuer), token(map[string]any{"scope": "read write", "email": "a@example.com"}))
 	want := &identity.Identity{
-		Subject: "alice", Issuer: issuerName, Kind: identity.JWT, Scopes: []string{"read", "write"}, Expires: got.Until,
+		Subject: "alice", Issuer: issuerName, Kind: identity.JWT, Scopes: []string{"read", "write"}, Expires: got.Expires,
 		Metadata: map[string][]string{"x-email": {"a@example.com"}},
 	}
 	if !reflect.DeepEqual(got.Identity, want) {

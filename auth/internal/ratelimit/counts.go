@@ -3,14 +3,9 @@ package ratelimit
 import (
 	"sync/atomic"
 	"time"
-)
 
-// LatencyBounds are the upper bounds of the buckets in Snapshot.Latency. The last bucket has
-// none.
-var LatencyBounds = [...]time.Duration{
-	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
-	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, time.Second,
-}
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
+)
 
 // A Snapshot has what happened since the Limiter was made. Each call is in exactly one of
 // Allowed, OverLimit, Failed, Open, Cancelled and Unasked.
@@ -24,28 +19,14 @@ type Snapshot struct {
 
 	Asking int // questions at the service now
 
-	// Latency has, by LatencyBounds, how many questions took how long, with and without an
-	// answer, including the wait for a slot.
-	Latency    [len(LatencyBounds) + 1]uint64
-	LatencySum time.Duration
+	Asked uint64        // questions, with and without an answer
+	Mean  time.Duration // that one took, including the wait for a slot
 }
 
 // counts are what a Snapshot is made of.
 type counts struct {
 	allowed, over, failed, open, cancelled, unasked atomic.Uint64
-
-	latency    [len(LatencyBounds) + 1]atomic.Uint64
-	latencySum atomic.Int64
-}
-
-// took counts a question.
-func (c *counts) took(d time.Duration) {
-	i := 0
-	for i < len(LatencyBounds) && d > LatencyBounds[i] {
-		i++
-	}
-	c.latency[i].Add(1)
-	c.latencySum.Add(int64(d))
+	times                                           ask.Times
 }
 
 // Snapshot returns the counts.
@@ -53,12 +34,9 @@ func (l *Limiter) Snapshot() Snapshot {
 	s := Snapshot{
 		Allowed: l.counts.allowed.Load(), OverLimit: l.counts.over.Load(), Failed: l.counts.failed.Load(),
 		Open: l.counts.open.Load(), Cancelled: l.counts.cancelled.Load(), Unasked: l.counts.unasked.Load(),
-		Asking:     len(l.slots),
-		LatencySum: time.Duration(l.counts.latencySum.Load()),
+		Asking: len(l.slots),
 	}
-	for i := range s.Latency {
-		s.Latency[i] = l.counts.latency[i].Load()
-	}
+	s.Asked, s.Mean = l.counts.times.Load()
 	if l.life.Err() != nil {
 		s.Asking = 0 // Close has taken the slots
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/codec"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A Source is where the value of an entry comes from.
@@ -66,11 +67,8 @@ func (e Entry) check() error {
 	return nil
 }
 
-// secretParts are parts of the names of metadata whose values are credentials. They would be
+// checkName checks the name of metadata that an entry has its value from. A credential would be
 // in the service's logs, and in its database.
-var secretParts = []string{"authorization", "cookie", "token", "api-key", "apikey", "secret", "password", "jwt", "assertion", "sec-websocket-protocol"}
-
-// checkName checks the name of metadata that an entry has its value from.
 func checkName(key, name string) error {
 	if !codec.ValidName(name) {
 		return fmt.Errorf("%s: %.64q can't name metadata: use -, _, ., digits and lower-case letters", key, name)
@@ -78,11 +76,8 @@ func checkName(key, name string) error {
 	if strings.HasSuffix(name, "-bin") {
 		return fmt.Errorf("%s: metadata %.64q has bytes, and a value is text: use a name without -bin", key, name)
 	}
-	plain := strings.NewReplacer("_", "-", ".", "-").Replace(name)
-	for _, part := range secretParts {
-		if strings.Contains(plain, part) {
-			return fmt.Errorf("%s: metadata %.64q is a credential, which the rate limit service mustn't get: limit by identity instead", key, name)
-		}
+	if rules.HoldsSecret(name) {
+		return fmt.Errorf("%s: metadata %.64q may be a credential, which the rate limit service mustn't get: limit by identity instead", key, name)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -21,7 +22,7 @@ const (
 func (l *Limiter) header(list []*corev3.HeaderValue) (md metadata.MD) {
 	n, bytes := 0, 0
 	for _, h := range list {
-		name, value := lower(h.GetKey()), valueOf(h)
+		name, value := ask.Lower(h.GetKey()), valueOf(h)
 		if !codec.ValidName(name) || strings.HasSuffix(name, "-bin") || !codec.ValidValue(value) || l.o.ReservedDown(name) {
 			continue
 		}
@@ -41,15 +42,4 @@ func valueOf(h *corev3.HeaderValue) string {
 		return string(raw)
 	}
 	return h.GetValue()
-}
-
-// lower returns a name with the letters A-Z in lower case. strings.ToLower would turn other
-// letters into legal ones, too.
-func lower(name string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, name)
 }

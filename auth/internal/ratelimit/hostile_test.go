@@ -15,6 +15,8 @@ import (
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
 
 // short ends what would last for ever.
@@ -75,7 +77,7 @@ func TestHostileServices(t *testing.T) {
 				<-tick.C
 			}
 		}, "no answer in 50ms"},
-		"a message of 64 KiB":  {0, body(message(maxResponseBytes+1, strings.Repeat("a", maxResponseBytes+1))), "ResourceExhausted"},
+		"a message of 64 KiB":  {0, body(message(ask.MaxResponseBytes+1, strings.Repeat("a", ask.MaxResponseBytes+1))), "ResourceExhausted"},
 		"a message of 4 GiB":   {0, body(message(1<<32-1, "a")), "ResourceExhausted"},
 		"compressed":           {0, body("\x01" + good[1:]), "Internal"},
 		"no message":           {0, body(), "Internal"},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
 
 // A Limiter asks one service. Its methods may be called from several goroutines.
@@ -24,7 +26,7 @@ type Limiter struct {
 	life context.Context
 	die  context.CancelCauseFunc
 
-	slots  chan struct{} // taken by the questions at the service
+	slots  ask.Slots // taken by the questions at the service
 	counts counts
 	once   sync.Once // Close
 }
@@ -55,7 +57,7 @@ func newLimiter(o Options, asks ratelimitv3.RateLimitServiceClient, conn io.Clos
 	}
 	l := &Limiter{
 		o: o, joints: jointsOf(o.Descriptors), asks: asks, conn: conn,
-		late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(chan struct{}, o.Concurrent),
+		late: fmt.Errorf("no answer in %v", o.Timeout), slots: make(ask.Slots, o.Concurrent),
 	}
 	l.life, l.die = context.WithCancelCause(context.Background())
 	return l
@@ -66,9 +68,7 @@ func newLimiter(o Options, asks ratelimitv3.RateLimitServiceClient, conn io.Clos
 func (l *Limiter) Close() (err error) {
 	l.once.Do(func() {
 		l.die(errClosed)
-		for range cap(l.slots) {
-			l.slots <- struct{}{} // for ever: no question runs
-		}
+		l.slots.Close()
 		err = l.conn.Close()
 	})
 	return err
@@ -85,7 +85,7 @@ func (l *Limiter) Check(ctx context.Context, f Facts) (Answer, error) {
 	}
 	began := time.Now()
 	answer, refusal := l.ask(ctx, q)
-	l.counts.took(time.Since(began))
+	l.counts.times.Add(time.Since(began))
 	switch {
 	case refusal == nil:
 		l.counts.allowed.Add(1)
@@ -119,10 +119,10 @@ func (l *Limiter) ask(ctx context.Context, q *ratelimitv3.RateLimitRequest) (Ans
 
 // inSlot asks in a slot.
 func (l *Limiter) inSlot(ctx context.Context, q *ratelimitv3.RateLimitRequest) (Answer, *Refusal) {
-	if !l.takeSlot(ctx) {
+	if !l.slots.Take(ctx) {
 		return Answer{}, unavailable(fmt.Errorf("all %d questions at once wait for an answer: %w", cap(l.slots), context.Cause(ctx)))
 	}
-	defer func() { <-l.slots }()
+	defer l.slots.Give()
 	response, err := l.asks.ShouldRateLimit(ctx, q)
 	if err == nil {
 		return l.judge(q, response)
@@ -132,17 +132,4 @@ func (l *Limiter) inSlot(ctx context.Context, q *ratelimitv3.RateLimitRequest) (
 		err = fmt.Errorf("%w (%w)", cause, err)
 	}
 	return Answer{}, unavailable(err)
-}
-
-// takeSlot reports whether it has taken a slot in time.
-func (l *Limiter) takeSlot(ctx context.Context) bool {
-	select {
-	case l.slots <- struct{}{}:
-		if ctx.Err() == nil {
-			return true
-		}
-		<-l.slots // both happened at once
-	case <-ctx.Done():
-	}
-	return false
 }

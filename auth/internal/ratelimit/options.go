@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // Defaults and bounds of Options.
 const (
-	// DefaultTimeout is for each call: it is short, since the service only counts.
-	DefaultTimeout    = 50 * time.Millisecond
-	MaxTimeout        = time.Second
+	DefaultTimeout    = rules.RateLimitTimeout
+	MaxTimeout        = rules.MaxRateLimitTimeout
 	DefaultConcurrent = 256
 	MaxConcurrent     = 10_000
 

@@ -53,7 +53,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 func TestCredentialsDontReachTheService(t *testing.T) {
 	for _, name := range []string{
 		"authorization", "proxy-authorization", "x-forwarded-authorization", "cookie", "set-cookie", "x-api-key", "x_api_key", "x.apikey",
-		"x-auth-token", "x-jwt-assertion", "x-client-secret", "x-password", "sec-websocket-protocol", "sec_websocket_protocol",
+		"x-auth-token", "x-jwt-assertion", "x-client-secret", "x-password", "x-session-id",
 	} {
 		o := patient()
 		o.Descriptors = append(o.Descriptors, Descriptor{{Key: "a", Source: FromMetadata, Text: name}})

@@ -16,8 +16,8 @@ type Kind int
 
 // The kinds.
 const (
-	OverLimit   Kind = iota + 1 // a limit was reached: RESOURCE_EXHAUSTED
-	Unavailable                 // the service gave no usable answer: UNAVAILABLE
+	OverLimit   Kind = iota + 1 // a limit was reached
+	Unavailable                 // the service gave no usable answer
 )
 
 func (k Kind) String() string {
@@ -29,14 +29,6 @@ func (k Kind) String() string {
 	default:
 		return "unknown"
 	}
-}
-
-// Code returns the status for the client.
-func (k Kind) Code() codes.Code {
-	if k == OverLimit {
-		return codes.ResourceExhausted
-	}
-	return codes.Unavailable
 }
 
 // A Refusal is the error of a call that may not go on.

@@ -41,7 +41,6 @@ const (
 	MaxRules      = 1000
 	maxEntries    = 256 // of a list
 	maxEntryBytes = 512
-	maxNameBytes  = 64
 )
 
 // A Mistake is the error of a rule, or of what a call needs.
@@ -117,8 +116,8 @@ func checkHead(r *Rule) *Mistake {
 	switch {
 	case r.Name == "":
 		return &Mistake{Key: "name", Text: "is empty: give the rule a name, which the log has"}
-	case len(r.Name) > maxNameBytes || strings.ContainsFunc(r.Name, notInName):
-		return &Mistake{Key: "name", Text: fmt.Sprintf("is not a name: use only letters, digits, . _ and -, up to %d", maxNameBytes)}
+	case !IsName(r.Name):
+		return &Mistake{Key: "name", Text: NotAName}
 	case r.Effect != Allow && r.Effect != Deny:
 		return &Mistake{Key: "effect", Text: fmt.Sprintf("is %q: write %s or %s", r.Effect, Allow, Deny)}
 	case len(r.Identities)+len(r.Issuers)+len(r.Kinds)+len(r.Scopes)+len(r.Origins)+len(r.Methods)+len(r.Routes) == 0:
@@ -136,8 +135,12 @@ func checkHead(r *Rule) *Mistake {
 	return nil
 }
 
-func notInName(c rune) bool {
-	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
+// NotAName continues a sentence that begins with what IsName refuses.
+const NotAName = "is not a name: use only letters, digits, . _ and -, up to 64"
+
+// IsName reports whether a rule or an issuer can have the name. It is in the log.
+func IsName(name string) bool {
+	return name != "" && len(name) <= 64 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
 // whatNobodyHas returns a condition that only an identity can meet, or "".

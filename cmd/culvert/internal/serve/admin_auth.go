@@ -35,13 +35,13 @@ func (p *program) authState() admin.Auth {
 	if s := state.External; s != nil {
 		all.Services = append(all.Services, admin.AuthService{
 			Name: auth.WayExternal, Allowed: s.Allowed, Denied: s.Denied, Failed: s.Failed, Open: s.Open, Cancelled: s.Cancelled, Cached: s.Cached, Shared: s.Shared,
-			Asking: s.Asking, MeanSeconds: mean(s.LatencySum, s.Latency[:]),
+			Asking: s.Asking, MeanSeconds: s.Mean.Seconds(),
 		})
 	}
 	if s := state.RateLimit; s != nil {
 		all.Services = append(all.Services, admin.AuthService{
 			Name: "rate_limit", Allowed: s.Allowed, Denied: s.OverLimit, Failed: s.Failed, Open: s.Open, Cancelled: s.Cancelled, Unasked: s.Unasked,
-			Asking: s.Asking, MeanSeconds: mean(s.LatencySum, s.Latency[:]),
+			Asking: s.Asking, MeanSeconds: s.Mean.Seconds(),
 		})
 	}
 	return all
@@ -56,16 +56,4 @@ func shownIssuer(i *auth.IssuerState) admin.AuthIssuer {
 		shown.Skipped = append(shown.Skipped, admin.AuthSkippedKey{ID: admin.Text(kid), Why: admin.Text(i.Skipped[kid])})
 	}
 	return shown
-}
-
-// mean returns the mean of the durations in a histogram, in seconds.
-func mean(sum time.Duration, counts []uint64) float64 {
-	var n uint64
-	for _, c := range counts {
-		n += c
-	}
-	if n == 0 {
-		return 0
-	}
-	return (sum / time.Duration(n)).Seconds()
 }
