@@ -559,6 +559,8 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"CallEnded":         ignores,
 	"Authenticator":     takes,
 	"TryAuthenticator":  takes,
+	"AuthCookies":       takes,
+	"BearerSubprotocol": takes,
 	"AllowOrigins":      takes,
 	"TryOrigins":        takes,
 	"Hosts":             takes,
@@ -609,6 +611,13 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Limits.Address.HandshakesPerSecond":   takes,
 	"Limits.Address.DecompressedPerSecond": takes,
 	"Limits.Address.WebRequests":           takes,
+
+	"Limits.Identity.Connections":           takes, // and has no effect, as the three below
+	"Limits.Identity.HandshakesPerSecond":   takes,
+	"Limits.Identity.DecompressedPerSecond": takes,
+	"Limits.Identity.WebRequests":           takes,
+	"Limits.Identity.Calls":                 takes,
+	"Limits.Identity.CallsPerSecond":        takes,
 }
 
 var appliedListenerFields = map[string]string{

@@ -149,7 +149,8 @@ type authentication struct {
 	backend    string            // that the Authenticator chose; "": none
 	editHeader func(metadata.MD) // nil: the backend's header stays
 
-	use quota.Identities // those that the call counts with
+	use     quota.Identities // those that the call counts with
+	renewed time.Time        // when a message last asked for it; the reading goroutine's
 }
 
 // newAuthentication returns that of a request's call, or nil if nobody is asked.

@@ -110,7 +110,7 @@ func TestLimits(t *testing.T) {
 	want := Limits{
 		MessageBytes: 16 << 20, HeaderBytes: 64 << 10, BufferedBytes: 256 << 20, CallsPerConnection: 100,
 		Connections: got.Connections, Calls: quota.NoLimit, CallsPerSecond: quota.NoLimit, HandshakesPerSecond: quota.NoLimit, DecompressedPerSecond: 32 << 20 * runtime.GOMAXPROCS(0), WebRequests: 1000,
-		SlowConsumerTimeout: 5 * time.Minute, Address: address,
+		SlowConsumerTimeout: 5 * time.Minute, Address: address, Identity: Quota{Calls: quota.NoLimit, CallsPerSecond: quota.NoLimit},
 		SlowSenderTimeout: 30 * time.Second, ConnectionIdleTimeout: time.Minute,
 	}
 	if got != want || got.Connections < 64 {

@@ -61,8 +61,20 @@ func (c *call) renewByMessage(authorization string) {
 			return
 		}
 	}
+	if wait := renewalEvery - time.Since(c.auth.renewed); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-c.timed.Done():
+			return
+		}
+	}
+	c.auth.renewed = time.Now()
 	c.renew(c.timed, authorization)
 }
+
+// renewalEvery is the time between two renewals by messages of one stream. Unlike calls, no limit
+// counts them. The client's other messages wait meanwhile.
+const renewalEvery = 100 * time.Millisecond
 
 func (c *call) renewOwn(ctx context.Context, authorization []string) error {
 	to := c.auth

@@ -339,7 +339,7 @@ func TestCookiesForTheAuthenticator(t *testing.T) {
 			"grpc-websockets": func() string { return asksBySocket(t, address, testMethod, header, "a: b\r\n") },
 		} {
 			got := ask()
-			if strings.Contains(got, "403") || strings.Contains(got, "PermissionDenied") {
+			if strings.HasSuffix(got, "but got 403") || strings.HasPrefix(got, "PermissionDenied") {
 				got = "403 " + await(t, "the refusal", obs.refused).Key
 			}
 			if got = shown(got); !strings.HasPrefix(got, c.want) {
