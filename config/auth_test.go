@@ -252,6 +252,10 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 			`proxy.yaml:1: auth.rules[0].issuers: … no issuer … "staff"`,
 			"proxy.yaml:1: auth.rules[1].name: … auth.rules[0].name … another",
 		}, nil},
+		{"names of several ways", issuer + ", api_keys: {file: f}, rules: [{name: a, identities: [alice]}, {name: b, identities: [alice], kinds: [jwt]}, {name: c, identities: [alice], issuers: [staff]}, {name: d, deny: true, identities: [alice]}, {name: e, identities: ['*']}]}", nil, []string{
+			"proxy.yaml:1: auth.rules[0].identities: … staff, api_keys … issuers or kinds",
+		}},
+		{"names of one way", issuer + ", api_keys: {file: f}, all_of: [staff, api_keys], rules: [{name: a, identities: [alice]}]}", nil, nil},
 		{"a cookie that nobody judges", "auth: {rules: [{name: a, deny: true}], cookie: session, bearer_subprotocol: true}", []string{
 			"proxy.yaml:1: auth.cookie: … auth.issuers",
 			"proxy.yaml:1: auth.bearer_subprotocol: … auth.issuers",

@@ -306,6 +306,22 @@ func checkAuthRule(l *Loaded, r *AuthRule, at string) {
 			l.refuse(at+".issuers", "names no issuer: there is no %q%s in auth.issuers", name, didYouMean(name, issuers, "%q"))
 		}
 	}
+	named := slices.ContainsFunc(r.Identities, func(name string) bool { return name != "*" })
+	if ways := l.Auth.namingWays(); named && !r.Deny && len(ways) > 1 && len(r.Issuers)+len(r.Kinds) == 0 {
+		l.warn(at+".identities", fmt.Sprintf("has names, and each of %s has names of its own, so the rule may allow somebody else of the same name: add issuers or kinds", strings.Join(ways, ", ")))
+	}
+}
+
+// namingWays returns the ways to authenticate whose credentials name the caller.
+func (a *Auth) namingWays() []string {
+	switch {
+	case len(a.AllOf) > 0:
+		return a.AllOf[:1]
+	case len(a.AnyOf) > 0:
+		return a.AnyOf
+	default:
+		return a.Ways()
+	}
 }
 
 // checkAuthServices checks TLS to the services that culvert asks, and turns it on if a key
