@@ -2,7 +2,12 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
+	"io"
+	"log"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +43,7 @@ func newAuthTest(t *testing.T, content string, prepare func(a *authTest)) *authT
 	prepare(a)
 	backend := parts.StartBackend(t, func(ss grpc.ServerStream) error {
 		md, _ := metadata.FromIncomingContext(ss.Context())
-		if err := ss.SendHeader(metadata.MD{"subject": md["x-culvert-subject"]}); err != nil {
+		if err := ss.SendHeader(metadata.MD{"subject": append(md["x-culvert-subject"], md["x-user"]...)}); err != nil {
 			return err
 		}
 		return parts.Echo(ss)
@@ -297,6 +302,45 @@ func TestFilesOfAuthAreReadAgain(t *testing.T) {
 	if !a.auth.reload() {
 		t.Error("SIGHUP finds no files")
 	}
+}
+
+// TestAServiceJudgesOverTLS: the CA in the file verifies it, also after a rotation, and its answer
+// becomes metadata that no client can set.
+func TestAServiceJudgesOverTLS(t *testing.T) {
+	one, two := parts.NewAuthority(t), parts.NewAuthority(t)
+	certificate := make(chan tls.Certificate, 1)
+	certificate <- one.Server(t, "auth.example")
+	service := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Basic good" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		w.Header().Set("X-User", "alice")
+	}))
+	service.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c := <-certificate
+		certificate <- c
+		return &c, nil
+	}}
+	service.Config.ErrorLog = log.New(io.Discard, "", 0)
+	service.StartTLS()
+	defer service.Close()
+	a := newAuthTest(t, "auth:\n  external:\n    url: "+service.URL+"/verify\n    tls: {ca: DIR/ca.pem, server_name: auth.example}\n    answer_names: [x-user]\n    timeout: 10s\n", func(a *authTest) {
+		a.write("ca.pem", string(one.PEM()))
+	})
+	a.says("OK alice", "authorization", "Basic good", "x-user", "root")
+	a.says("PermissionDenied", "authorization", "Basic bad")
+	a.says("PermissionDenied", "x-user", "root")
+
+	<-certificate
+	certificate <- two.Server(t, "auth.example")
+	service.CloseClientConnections()
+	a.says("Unavailable", "authorization", "Basic good")
+	a.write("ca.pem", string(two.PEM()))
+	if !a.keys.Reload() {
+		t.Error("a reload finds no certificates")
+	}
+	a.says("OK alice", "authorization", "Basic good")
 }
 
 // TestWithoutAuthNothingRuns: neither an Authenticator nor a goroutine.
