@@ -4,6 +4,7 @@ import { type Connections, ended } from "./connections.js";
 import { addFields, checkHeader, checkSize, checkStatus, convert, frame, requestFields, retryDelay } from "./grpc.js";
 import { joined, u32 } from "./h2/bytes.js";
 import { H2Error, type Stream } from "./h2/index.js";
+import { cancel, keep } from "./limits.js";
 import { Code, fault, faultOf, fromBinary, late, toBinary } from "./peers.js";
 import type { CulvertTransportOptions } from "./transport.js";
 
@@ -22,17 +23,12 @@ export type AnyRequest = UnaryRequest | StreamRequest;
 /** What an interceptor returns. */
 export type AnyResponse = UnaryResponse | StreamResponse;
 
-/** The error code CANCEL (RFC 9113, section 7). */
-const cancel = 8;
-/** How many bytes of a stream's requests are kept, to send them again. */
-const keep = 65536;
-
 /**
  * Runs one call, below the interceptors: on a stream of a connection, again on
  * another one if the server certainly didn't process it, or by the fallback.
  *
  * @param header is the request's metadata, with what the transport adds.
- * @param expires is when the call's token expires, in milliseconds like Date.now().
+ * @param begun is called when a stream has begun.
  * @param deadline is in milliseconds, like performance.now(); 0 if there is none.
  * @param ending is aborted at the end of the call; an interceptor may have put another signal in its place.
  */
@@ -42,7 +38,7 @@ export async function call(
   url: URL,
   request: AnyRequest,
   header: Headers,
-  expires: number,
+  begun: () => void,
   deadline: number,
   ending: AbortSignal,
 ): Promise<AnyResponse> {
@@ -57,6 +53,7 @@ export async function call(
   let size = 0;
   let failure: ConnectError | undefined;
   let last: Message;
+  const stop = () => stream?.reset(cancel);
 
   /** The next message of the request, framed; undefined at its end. */
   const next = async () => {
@@ -125,7 +122,7 @@ export async function call(
         11: Code.ResourceExhausted,
         12: Code.PermissionDenied,
       };
-      return ended(e.message, e.processed, e.lost ? Code.Unavailable : (codes[e.code] ?? Code.Internal));
+      return ended(e.message, e.sent, e.lost ? Code.Unavailable : (codes[e.code] ?? Code.Internal));
     }
     return faultOf(e, Code.Internal);
   };
@@ -181,7 +178,6 @@ export async function call(
     }
   }
 
-  const stop = () => stream?.reset(cancel);
   signal.addEventListener("abort", stop);
   /** The milliseconds that are left; 0 without a deadline. */
   const left = () => deadline && Math.max(1, Math.ceil(deadline - performance.now()));
@@ -192,11 +188,11 @@ export async function call(
         (connection) => {
           // At once: an abort before the promise resolves must find it.
           stream = connection.open(requestFields(url, method, header, left(), gzip));
+          begun();
           return stream;
         },
         signal,
         fallback && single,
-        expires,
       );
       if (!taken) {
         handed = true;
@@ -214,19 +210,21 @@ export async function call(
       }
       void send(taken);
       const head = await taken.head;
-      const response = { service: method.parent, header: new Headers(), trailer: new Headers() };
-      addFields(response.header, head);
-      checkHeader(response.header, head[0]?.[1]);
-      const replies = receive(taken, response.header, response.trailer);
-      return { ...response, method, stream: request.stream, message: request.stream ? replies : await only(replies) } as AnyResponse;
+      const leading = new Headers();
+      const trailer = new Headers();
+      addFields(leading, head);
+      checkHeader(leading, head[0]?.[1]);
+      const replies = receive(taken, leading, trailer);
+      const message = request.stream ? replies : await only(replies);
+      return { service: method.parent, method, stream: request.stream, header: leading, trailer, message } as AnyResponse;
     } catch (e) {
-      stream?.reset(cancel);
+      stop();
       const error = explain(e);
-      const pause = e instanceof H2Error ? (e.processed === "no" ? 0 : undefined) : retryDelay(error);
+      const pause = e instanceof H2Error ? (e.sent === "no" ? 0 : Infinity) : retryDelay(error);
       if (handed && error.metadata.has("content-type")) {
         connections.block(); // the fallback's server has answered
       }
-      if (handed || signal.aborted || failure || pause === undefined || pause > 3e4 || tries > 4 || (size > keep && !single)) {
+      if (handed || signal.aborted || failure || pause > 3e4 || tries > 4 || (size > keep && !single)) {
         throw error;
       }
       await new Promise((resolve) => setTimeout(resolve, pause + Math.random() * 50 * 2 ** tries));
@@ -236,14 +234,15 @@ export async function call(
 
 /** The one message of a unary call's response. */
 async function only(messages: AsyncIterable<Message>): Promise<Message> {
-  const found: Message[] = [];
-  for await (const message of messages) {
-    if (found.push(message) > 1) {
+  let found: Message | undefined;
+  let count = 0;
+  for await (found of messages) {
+    if (++count > 1) {
       break;
     }
   }
-  if (found.length !== 1) {
-    throw fault(Code.Unimplemented, `the response has ${found.length} messages, not one`);
+  if (count !== 1) {
+    throw fault(Code.Unimplemented, `the response has ${count} messages, not one`);
   }
-  return found[0] as Message;
+  return found as Message;
 }

@@ -1,8 +1,7 @@
-import type { ConnectError } from "@connectrpc/connect";
 import { type Connection, connect, type Stream } from "./h2/index.js";
 import { Code, fault } from "./peers.js";
 import { forbidden, openPipe, type SocketPipe, type WebSocketConstructor } from "./pipe.js";
-import { type Credential, createRenewer } from "./session.js";
+import type { Renewer, RenewerParts, Token } from "./session.js";
 
 /** What a user interface can tell of the connection to a server. */
 export interface ConnectionState {
@@ -33,17 +32,17 @@ export const ended = (why: string, sent: string, code: number = Code.Unavailable
   fault(code, `${why}; the backend ${sent === "no" ? "hasn't" : "may have"} seen this call`, { "culvert-sent": sent });
 
 /** A connection that takes streams. */
-interface Entry {
+export interface Entry {
   h2: Connection;
   pipe: SocketPipe;
   /** When it was last seen with a stream. */
   used: number;
-  /** Takes no more streams. */
-  leave: () => void;
+  /** Closes it after its last stream. */
+  drop: () => void;
 }
 
 /** A call that waits. It is given a connection, or told that an attempt has failed, and why. */
-type Waiter = (entry: Entry | undefined, why?: string) => void;
+type Waiter = (connection?: Connection, why?: string) => void;
 
 /** The connections to one URL. */
 export type Connections = ReturnType<typeof createConnections>;
@@ -53,16 +52,12 @@ export type Connections = ReturnType<typeof createConnections>;
  *
  * @param protocols returns the subprotocols to offer after h2ts.
  * @param idleMs is how long a connection without calls stays open, in milliseconds.
- * @param credential resolves to the newest token.
- * @param refresh gives the server an authorization for running streams, as {@link createRenewer} needs it.
  */
 export function createConnections(
   url: string,
   Socket: WebSocketConstructor,
   protocols: (() => string[] | Promise<string[]>) | undefined,
   idleMs: number,
-  credential: () => Promise<Credential | undefined>,
-  refresh: (connection: Connection, bearer: string) => Promise<ConnectError | undefined>,
 ) {
   const waiting = new Set<Waiter>();
   const listeners = new Set<(state: ConnectionState) => void>();
@@ -75,6 +70,8 @@ export function createConnections(
   let blocked = false;
   let worked = false; // on this network
   let cause: string | undefined;
+  let tokenCause: string | undefined;
+  let renewer: Promise<Renewer> | undefined;
   let state: ConnectionState = unused;
 
   const update = () => {
@@ -93,7 +90,7 @@ export function createConnections(
       waiting: waiting.size,
       retryAt: timer && cause ? retryAt : undefined,
       cause,
-      tokenCause: renewer.cause(),
+      tokenCause: entries[0] && tokenCause,
     };
     if (JSON.stringify(next) !== JSON.stringify(state)) {
       state = next;
@@ -113,33 +110,36 @@ export function createConnections(
     failures = retryAt = 0;
   };
 
-  const renewer = createRenewer(credential, () => entries.map(({ h2 }) => h2).filter((h2) => h2.live()), refresh, update);
-  /** Whether a connection takes one more call. It keeps room to renew the token of its streams. */
-  const free = ({ h2 }: Entry) => h2.room() > (renewer.needed() && h2.live() ? 1 : 0);
-  /** Begins a call's stream, whose token expires at that time. */
-  const begin = (entry: Entry, open: (connection: Connection) => Stream, expires: number) => {
-    entry.used = Date.now();
-    const stream = open(entry.h2);
-    renewer.began(entry.h2, expires);
-    return stream;
+  /** The first connection that takes one more call. Each keeps room to renew the token of its streams. */
+  const pick = () => {
+    const entry = entries.find(({ h2 }) => h2.room() > (renewer && h2.live() ? 1 : 0));
+    if (entry) {
+      entry.used = Date.now();
+      return entry.h2;
+    }
+    return;
+  };
+  /** Says why tokens can't be renewed. */
+  const tell = (why?: string) => {
+    tokenCause = why;
+    update();
   };
 
   /** Gives waiting calls the streams that there are. If calls still wait, opens one more connection, after a pause. */
   const serve = (pause = 100) => {
-    for (const entry of entries) {
-      for (const waiter of waiting) {
-        if (!free(entry)) {
-          break;
-        }
-        waiter(entry);
+    for (const waiter of waiting) {
+      const connection = pick();
+      if (!connection) {
+        break;
       }
+      waiter(connection);
     }
     // If the server allows no streams on a connection, it allows none on another one.
     if (waiting.size && !attempt && !timer && entries.length < 10 && entries.every((entry) => entry.h2.live())) {
       const ms = Math.max(retryAt - Date.now(), entries.length && pause);
       if (ms > 0) {
         timer = setTimeout(() => {
-          timer = undefined;
+          stopTimer();
           serve(0);
         }, ms);
       } else {
@@ -150,7 +150,7 @@ export function createConnections(
   };
 
   const dial = async () => {
-    const began = Date.now();
+    const settled = Date.now() + 1e4; // a connection that lives longer is no failed attempt
     let pipe: SocketPipe | undefined;
     let entry: Entry | undefined;
     let left = false;
@@ -168,7 +168,7 @@ export function createConnections(
         stopTimer();
         cause = entries.length ? cause : why;
         blocked ||= code === forbidden && !entries.length;
-        failures = entry && Date.now() - began > 1e4 ? 0 : failures + 1;
+        failures = entry && Date.now() > settled ? 0 : failures + 1;
         // 1012 is "service restart", 1013 is "try again later": come back after 5 to 30 s.
         retryAt =
           code === forbidden
@@ -182,7 +182,7 @@ export function createConnections(
         serve();
       }
     };
-    const late = setTimeout(() => (pipe?.end ?? lose)("no HTTP/2 SETTINGS in 10 s"), 1e4);
+    const late = setTimeout(() => (pipe?.close ?? lose)("no HTTP/2 SETTINGS in 10 s"), 1e4);
 
     attempt = () => {
       leave();
@@ -206,7 +206,11 @@ export function createConnections(
                 attempt = cause = undefined;
                 blocked = false;
                 worked = true;
-                entry = { h2, pipe, used: Date.now(), leave };
+                const drop = () => {
+                  leave();
+                  h2.close();
+                };
+                entry = { h2, pipe, used: Date.now(), drop };
                 entries.push(entry);
                 sweeper ??= setInterval(sweep, Math.min(idleMs / 4, 6e4));
                 serve(0);
@@ -221,23 +225,17 @@ export function createConnections(
     }
   };
 
-  /** Closes a connection after its last stream. */
-  const drop = ({ leave, h2 }: Entry) => {
-    leave();
-    h2.close();
-  };
   /** Closes connections that no call needs any more. */
   const sweep = () => {
     for (const entry of entries) {
       if (entry.h2.live()) {
         entry.used = Date.now();
       } else if (Date.now() - entry.used >= idleMs) {
-        drop(entry);
+        entry.drop();
       }
     }
     if (!entries.length) {
       sweeper = clearInterval(sweeper) as undefined;
-      renewer.settle();
     }
     update();
   };
@@ -253,9 +251,9 @@ export function createConnections(
       attempt?.();
       for (const entry of entries) {
         if (persisted) {
-          entry.pipe.end("the page was in the back/forward cache");
+          entry.pipe.close("the page was in the back/forward cache");
         } else {
-          drop(entry);
+          entry.drop();
         }
       }
       forget();
@@ -285,31 +283,25 @@ export function createConnections(
     /**
      * Resolves to the stream that open makes of a connection with room for it,
      * or to undefined, if that is for the fallback to do. fallback is false for a
-     * call that a fallback can't do. expires is when the call's token does, in milliseconds.
+     * call that a fallback can't do.
      */
-    async take(
-      open: (connection: Connection) => Stream,
-      signal: AbortSignal,
-      fallback: boolean | undefined,
-      expires: number,
-    ): Promise<Stream | undefined> {
+    async take(open: (connection: Connection) => Stream, signal: AbortSignal, fallback: boolean | undefined): Promise<Stream | undefined> {
       signal.throwIfAborted();
       if (fallback && blocked) {
         return;
       }
-      for (const entry of waiting.size ? [] : entries) {
-        if (free(entry)) {
-          return begin(entry, open, expires);
-        }
+      const free = waiting.size ? undefined : pick();
+      if (free) {
+        return open(free);
       }
       const since = Date.now();
       return new Promise((resolve, reject) => {
-        const waiter: Waiter = (entry, why) => {
-          if (entry || fallback || blocked || Date.now() - since > 5e3) {
+        const waiter: Waiter = (connection, why) => {
+          if (connection || fallback || blocked || Date.now() - since > 5e3) {
             done();
-            if (entry || fallback) {
+            if (connection || fallback) {
               // What open throws rejects.
-              resolve((async () => entry && begin(entry, open, expires))());
+              resolve((async () => connection && open(connection))());
             } else {
               reject(ended(fallback === undefined ? `${why}` : `${why}; client streams and two-way calls need a WebSocket`, "no"));
             }
@@ -324,11 +316,23 @@ export function createConnections(
             reject(signal.reason);
           }
         };
-        const patience = fallback ? setTimeout(() => entries.length || waiter(undefined), 1e3) : undefined;
+        const patience = fallback ? setTimeout(() => entries.length || waiter(), 1e3) : undefined;
         signal.addEventListener("abort", done);
         waiting.add(waiter);
         serve();
       });
+    },
+
+    /** Has the token of a stream that has begun renewed (session.ts). */
+    renew(token: string | Token, ...parts: RenewerParts) {
+      renewer ??= import("./session.js").then((session) => session.renewer(() => entries, tell, ...parts));
+      renewer.then(
+        (note) => note(token),
+        (e) => {
+          renewer = undefined; // the next stream tries again
+          tell(`token: ${e}`);
+        },
+      );
     },
 
     /** Notes that the fallback has worked. Calls that it can do then take it at once, unless a WebSocket has worked on this network. */
@@ -338,11 +342,11 @@ export function createConnections(
     },
 
     /** Closes everything, unless calls need it. */
-    release() {
+    close() {
       if (!waiting.size && !entries.some((e) => e.h2.live())) {
         attempt?.();
         for (const entry of entries) {
-          drop(entry);
+          entry.drop();
         }
         forget();
         listen("remove");

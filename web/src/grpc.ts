@@ -2,7 +2,7 @@
 
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
-import { joined, octets } from "./h2/bytes.js";
+import { joined, octets, text } from "./h2/bytes.js";
 import type { Header } from "./h2/index.js";
 import { Code, codeFromHttpStatus, DurationSchema, fault, findTrailerError, fromBinary } from "./peers.js";
 
@@ -71,7 +71,7 @@ export function checkStatus(trailer: Headers, header?: Headers) {
   }
   // A code that gRPC doesn't have is UNKNOWN. culvert tells clients of gRPC-Web and Connect the same.
   if (Number(status) > 16) {
-    trailer.set("x-grpc-status-original", `${status}`);
+    trailer.set("x-grpc-status-original", status as string);
     trailer.set("grpc-status", "2");
   }
   let error: ConnectError | undefined;
@@ -93,15 +93,15 @@ export function checkStatus(trailer: Headers, header?: Headers) {
 
 /**
  * How many milliseconds to wait before a call is sent again that culvert has
- * ended before a backend had it; undefined for other errors.
+ * ended before a backend had it; Infinity for other errors.
  */
-export function retryDelay(error: ConnectError): number | undefined {
+export function retryDelay(error: ConnectError): number {
   let unsent = false;
   let hint = new Uint8Array();
   for (const { type, value } of error.details as { type?: string; value: Uint8Array<ArrayBuffer> }[]) {
     if (type === "google.rpc.ErrorInfo") {
       // domain is field 2, metadata is field 3.
-      const info = new TextDecoder().decode(value);
+      const info = text(value);
       unsent = info.includes("\x12\x07culvert") && info.includes("\n\x04sent\x12\x02no");
     }
     if (type === "google.rpc.RetryInfo") {
@@ -110,9 +110,9 @@ export function retryDelay(error: ConnectError): number | undefined {
   }
   try {
     const { seconds, nanos } = fromBinary(DurationSchema, hint);
-    return unsent ? Number(seconds) * 1e3 + nanos / 1e6 : undefined;
+    return unsent ? Number(seconds) * 1e3 + nanos / 1e6 : Infinity;
   } catch {
-    return; // a malformed hint doesn't replace the error
+    return Infinity; // a malformed hint doesn't replace the error
   }
 }
 

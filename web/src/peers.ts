@@ -1,11 +1,10 @@
 // Everything that is used of the peers at run time, to keep bundles small: each file that imports a peer adds an import to
 // the bundle. Codes are numbers here, because connect-es's enum is an object with all their names.
 
-import { ConnectError } from "@connectrpc/connect";
+import { ConnectError, createContextValues } from "@connectrpc/connect";
 
 export { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-export { DurationSchema, EmptySchema } from "@bufbuild/protobuf/wkt";
-export { createContextValues } from "@connectrpc/connect";
+export { DurationSchema } from "@bufbuild/protobuf/wkt";
 // These are marked as private. test/private.test.ts tells if they change.
 export { codeFromHttpStatus, findTrailerError } from "@connectrpc/connect/protocol-grpc";
 
@@ -22,6 +21,8 @@ export const enum Code {
   Unavailable = 14,
   Unauthenticated = 16,
 }
+
+export { createContextValues };
 
 /** Makes an error. */
 export const fault = (code: number, message: string, metadata?: HeadersInit) => new ConnectError(message, code, metadata);

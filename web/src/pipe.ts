@@ -11,8 +11,8 @@ const full = 65536;
 
 /** A WebSocket as a pipe. */
 export interface SocketPipe extends Pipe {
-  /** Closes it, for this cause. */
-  end(cause: string): void;
+  /** Closes it, for this cause or that this end did. */
+  close(cause?: string): void;
 }
 
 /**
@@ -33,7 +33,7 @@ export function openPipe(
   let ended = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
-  const end = (cause: string, code = 0) => {
+  const end = (cause = "closed by this end", code = 0) => {
     if (!ended) {
       ended = true;
       timer = clearTimeout(timer) as undefined; // drain may follow
@@ -64,8 +64,7 @@ export function openPipe(
       return;
     },
     pending: () => socket.bufferedAmount,
-    close: () => end("closed here"),
-    end,
+    close: end,
   } as SocketPipe; // onopen sets the handlers
   const forbid = (why: unknown) => end(`this page can't open ${url}: ${why}`, forbidden);
 

@@ -1,4 +1,12 @@
+// Loaded with the first stream in a WebSocket that has a token of the application's source. At run time it imports nothing
+// of this package, so that bundlers make one small file of it and leave the other ones as they are.
+
+import { create } from "@bufbuild/protobuf";
+import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import type { ConnectError } from "@connectrpc/connect";
+import type { AnyRequest, call } from "./call.js";
+import type { Entry } from "./connections.js";
+import type { Connection, Stream } from "./h2/index.js";
 import { Code } from "./peers.js";
 
 /** A token with the time when it expires. */
@@ -17,14 +25,13 @@ export interface Credential {
   until: number;
 }
 
-/** Returns a function that asks a source. A token that comes again keeps its time. */
-export function credentials(source: TokenSource = () => undefined): () => Promise<Credential | undefined> {
+/** Returns a function that reads tokens. One that comes again keeps its time. */
+export function credentials(): (got: string | Token | undefined) => Credential | undefined {
   let last: Credential | undefined;
-  return async () => {
-    const got = await source();
+  return (got) => {
     const { token, expiresAt } = typeof got === "object" ? got : { token: got, expiresAt: 0 };
     const bearer = `Bearer ${token}`;
-    if (bearer !== last?.bearer || expiresAt) {
+    if (token && (bearer !== last?.bearer || expiresAt)) {
       last = { bearer, until: expiresAt || expiry(bearer) };
     }
     return token ? last : undefined;
@@ -43,24 +50,39 @@ function expiry(token: string): number {
   }
 }
 
+/** Notes that a stream has begun, with this token. */
+export type Renewer = (token: string | Token) => void;
+
+/** What a renewer needs of the transport. */
+export type RenewerParts = [source: TokenSource, run: typeof call, url: URL];
+
 /**
- * Returns what gives the server new tokens, so that streams outlive the one that they began with.
+ * Gives the server new tokens, so that streams outlive the one that they began with.
  *
- * @param busy returns the connections with streams.
- * @param refresh gives one of their servers an authorization, and resolves to the error, if the server doesn't take it.
- * @param onchange is called when cause() may have changed.
+ * @param entries returns the connections.
+ * @param tell is told why the last attempt failed.
  */
-export function createRenewer<C>(
-  credential: () => Promise<Credential | undefined>,
-  busy: () => C[],
-  refresh: (connection: C, bearer: string) => Promise<ConnectError | undefined>,
-  onchange: () => void,
-) {
+export function renewer(entries: () => Entry[], tell: (cause?: string) => void, ...[source, run, url]: RenewerParts): Renewer {
+  const credential = credentials();
   let until = Infinity; // when the first of the streams' tokens expires
   let timer: ReturnType<typeof setTimeout> | undefined;
   let refused: string | undefined; // the authorization that the server doesn't take
-  let deaf: C | undefined; // a connection whose server takes none
+  let deaf: Entry | undefined; // a connection whose server takes none
   let cause: string | undefined;
+
+  const busy = () => entries().filter(({ h2 }) => h2.live());
+
+  /** Calls culvert.v1.Session/Refresh inside a connection. */
+  const refresh = ({ h2 }: Entry, authorization: string): Promise<ConnectError | undefined> => {
+    const signal = AbortSignal.timeout(1e4);
+    const method = { parent: { typeName: "culvert.v1.Session" }, name: "Refresh", input: EmptySchema, output: EmptySchema };
+    const request = { method, message: create(EmptySchema), signal } as unknown as AnyRequest;
+    const link = { take: async (open: (connection: Connection) => Stream) => open(h2), block() {} };
+    return run(link, {}, url, request, new Headers({ authorization }), () => {}, performance.now() + 1e4, signal).then(
+      () => undefined,
+      (e) => e,
+    );
+  };
 
   /** Sets the timer: some minutes before the token expires, but not with all other pages at once. */
   const plan = (lead = Math.min((until - Date.now()) / 3, 18e4) * (0.75 + Math.random() / 2)) => {
@@ -69,7 +91,12 @@ export function createRenewer<C>(
       until = Infinity;
       cause = undefined;
     }
-    timer = until < Infinity ? setTimeout(renew, Math.min(until - lead - Date.now(), 2e9)) : undefined;
+    if (until < Infinity) {
+      timer = setTimeout(renew, Math.min(until - lead - Date.now(), 2e9));
+      // Connections keep Node running, and this needn't.
+      (timer as { unref?: () => void }).unref?.();
+    }
+    tell(cause);
   };
 
   /** Never rejects. */
@@ -80,17 +107,19 @@ export function createRenewer<C>(
     let lead: number | undefined = left - (left > 0 ? Math.max(1e3, left / 4) : 3e4);
     try {
       const next = busy().length
-        ? await Promise.race([
-            credential(),
-            new Promise<never>((_, reject) => {
-              AbortSignal.timeout(1e4).onabort = () => reject("no answer in 10 s");
-            }),
-          ])
+        ? credential(
+            await Promise.race([
+              source(),
+              new Promise<never>((_, reject) => {
+                AbortSignal.timeout(1e4).onabort = () => reject("no answer in 10 s");
+              }),
+            ]),
+          )
         : undefined;
       if (next && next.until > before && next.bearer !== refused) {
         until = Infinity; // streams that begin meanwhile lower it
         const connections = busy();
-        const errors = await Promise.all(connections.map((connection) => refresh(connection, next.bearer)));
+        const errors = await Promise.all(connections.map((entry) => refresh(entry, next.bearer)));
         const at = errors.findIndex((e) => e);
         const code: number | undefined = errors[at]?.code;
         deaf = code === Code.Unimplemented ? connections[at] : undefined;
@@ -103,22 +132,15 @@ export function createRenewer<C>(
       cause = `token: ${e}`;
     }
     plan(lead);
-    onchange();
   };
 
-  return {
-    /** Notes a stream that has begun on a connection, and when its token expires. */
-    began(connection: C, expires: number) {
-      if (expires < until && connection !== deaf) {
-        until = expires;
-        plan();
-      }
-    },
-    /** Stops if there are no streams. */
-    settle: () => plan(),
-    /** Whether there is a token to renew. */
-    needed: () => until < Infinity,
-    /** Why the last attempt failed. */
-    cause: () => cause,
+  const note: Renewer = (token) => {
+    const { until: expires = Infinity } = credential(token) ?? {};
+    if (expires < until && !(deaf && entries().includes(deaf))) {
+      until = expires;
+      plan();
+    }
   };
+  plan();
+  return note;
 }

@@ -1,11 +1,10 @@
 import type { DescMessage, DescMethod, MessageInitShape } from "@bufbuild/protobuf";
-import type { ConnectError, Interceptor, Transport } from "@connectrpc/connect";
+import type { Interceptor, Transport } from "@connectrpc/connect";
 import { type AnyRequest, type AnyResponse, call } from "./call.js";
 import { type ConnectionState, type Connections, createConnections, unused } from "./connections.js";
-import type { Connection, Stream } from "./h2/index.js";
-import { Code, create, createContextValues, EmptySchema, fault, faultOf, late } from "./peers.js";
+import { Code, create, createContextValues, fault, faultOf, late } from "./peers.js";
 import type { WebSocketConstructor } from "./pipe.js";
-import { credentials, type TokenSource } from "./session.js";
+import type { Token, TokenSource } from "./session.js";
 
 /** The options of {@link createCulvertTransport}. Those that are undefined count as unset. */
 export interface CulvertTransportOptions {
@@ -55,10 +54,8 @@ export interface CulvertTransport extends Transport {
 type Input = MessageInitShape<DescMessage>;
 type Inputs = AsyncIterable<Input>;
 
-// The connections by the functions that set transports apart, and by URL.
+// The connections by the functions that set transports apart, and by URL. It is itself in place of a function that isn't there.
 const shared = new WeakMap<object, WeakMap<object, Record<string, Connections>>>();
-/** Where transports without such a function are. */
-const none = {};
 
 /**
  * Creates a transport for connect-es. Transports of one base URL share their
@@ -70,7 +67,6 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
   const running = new Set<(reason: unknown) => void>();
   let url: URL;
   let connections: Connections | undefined;
-  const credential = credentials(token);
 
   // Not before it is needed: where pages are rendered on a server, no relative URL can be resolved.
   const connect = () => {
@@ -78,32 +74,18 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       // Without a query and a fragment, and with a slash at its end.
       url = new URL(new Request(baseUrl.replace(/^ws(?=s?:)/, "http")).url.replace(/\/?([?#].*)?$/, "/"));
       const socket = (socketUrl ?? url.href).replace(/^http/, "ws");
-      const key = protocols ?? webSocket ?? none;
-      const group = shared.get(token ?? none) ?? new WeakMap();
+      const key = protocols ?? webSocket ?? shared;
+      const group = shared.get(token ?? shared) ?? new WeakMap();
       const alike = group.get(key) ?? {};
-      shared.set(token ?? none, group.set(key, alike));
+      shared.set(token ?? shared, group.set(key, alike));
       connections = alike[socket] ??= createConnections(
         socket,
         webSocket ?? (globalThis.WebSocket as WebSocketConstructor),
         protocols,
         idleTimeoutMs,
-        credential,
-        refresh,
       );
     }
     return connections;
-  };
-
-  /** Calls culvert.v1.Session/Refresh inside a connection. */
-  const refresh = (connection: Connection, authorization: string): Promise<ConnectError | undefined> => {
-    const signal = AbortSignal.timeout(1e4);
-    const method = { parent: { typeName: "culvert.v1.Session" }, name: "Refresh", input: EmptySchema, output: EmptySchema };
-    const request = { method, message: create(EmptySchema), signal } as unknown as AnyRequest;
-    const link = { take: async (open: (connection: Connection) => Stream) => open(connection), block() {} };
-    return call(link, {}, url, request, new Headers({ authorization }), 0, performance.now() + 1e4, signal).then(
-      () => undefined,
-      (e) => faultOf(e),
-    );
   };
 
   // connect-es has runUnaryCall and runStreamingCall for this. The latter keeps 350 bytes for each message until the
@@ -123,7 +105,6 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
     const end = (reason: unknown = null) => {
       if (running.delete(end)) {
         clearTimeout(timer);
-        signal?.removeEventListener("abort", abort);
         controller.abort(reason);
         // Of inputs that aren't generators, it may throw or return no promise.
         (async () => inputs?.return?.())().catch(() => {});
@@ -131,16 +112,15 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
     };
     const abort = () => end(faultOf(signal?.reason, Code.Canceled));
     const fail = (e: unknown): never => {
-      const error = faultOf(ending.aborted ? ending.reason : e);
-      end(error);
-      throw error;
+      end(faultOf(e));
+      throw faultOf(ending.reason);
     };
     const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : 0;
     // A timer takes no more than 2^31 - 1 ms. The server keeps longer deadlines.
     const timer = deadline && timeoutMs < 2e9 ? setTimeout(() => end(late()), timeoutMs) : undefined;
 
     running.add(end);
-    signal?.addEventListener("abort", abort);
+    signal?.addEventListener("abort", abort, { signal: ending });
     try {
       // Once: a ReadableStream gives no second one, and a second generator isn't the one that runs.
       inputs = stream ? (input as Inputs)[Symbol.asyncIterator]() : undefined;
@@ -151,12 +131,13 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       const link = connect();
       const last = async (request: AnyRequest): Promise<AnyResponse> => {
         const metadata = new Headers(request.header);
-        const found = await credential();
-        const own = metadata.has("authorization");
-        if (found && !own) {
-          metadata.set("authorization", found.bearer);
+        const newest = await token?.();
+        const found = metadata.has("authorization") ? undefined : newest;
+        const bearer = (found as Token | undefined)?.token ?? found;
+        if (bearer) {
+          metadata.set("authorization", `Bearer ${bearer}`);
         }
-        return call(link, options, url, request, metadata, (!own && found?.until) || Infinity, deadline, ending);
+        return call(link, options, url, request, metadata, () => token && found && link.renew(found, token, call, url), deadline, ending);
       };
       const next = interceptors.reduceRight((next, interceptor) => interceptor(next), last);
       const response = await Promise.race([
@@ -197,9 +178,9 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
 
   return {
     // biome-ignore lint/suspicious/noExplicitAny: the response is of the method's types
-    unary: (...parts) => run(false, ...parts) as Promise<any>,
+    unary: run.bind(null, false) as any,
     // biome-ignore lint/suspicious/noExplicitAny: the response is of the method's types
-    stream: (...parts) => run(true, ...parts) as Promise<any>,
+    stream: run.bind(null, true) as any,
     get state() {
       return connections?.state() ?? unused;
     },
@@ -208,7 +189,7 @@ export function createCulvertTransport(options: CulvertTransportOptions): Culver
       for (const end of running) {
         end(fault(Code.Canceled, "the transport was closed"));
       }
-      connections?.release();
+      connections?.close();
     },
   };
 }

@@ -127,7 +127,7 @@ test("a server stream that goes to the fallback after a refusal has its request 
     },
   } as unknown as Transport;
   const refused: Stream = {
-    head: Promise.reject(new H2Error("refused", 7, "no", false)),
+    head: Promise.reject(new H2Error("refused", 7, false, "no")),
     write: async () => {},
     read: async () => undefined,
     trailers: () => [],
@@ -153,7 +153,7 @@ test("a server stream that goes to the fallback after a refusal has its request 
       contextValues: createContextValues(),
     } as unknown as AnyRequest,
     new Headers(),
-    Infinity,
+    () => {},
     0,
     new AbortController().signal,
   );

@@ -18,8 +18,14 @@ const library = `
   import { createCulvertTransport } from "./src/index.js";
   import { Probe } from "./test/gen/probe_pb.js";
   globalThis.diagnose = diagnose;
+  /** Resolves once the browser has asked for what renews tokens, and tells how often it has. */
+  globalThis.loaded = async () => {
+    const count = () => performance.getEntriesByType("resource").filter(({ name }) => name.includes("/session-")).length;
+    while (!count()) await new Promise((resolve) => setTimeout(resolve, 20));
+    return count();
+  };
   /** Opens a transport, and keeps what became of its calls and connection. */
-  globalThis.begin = (baseUrl) => {
+  globalThis.begin = (baseUrl, token) => {
     const sockets = [];
     class Socket extends WebSocket {
       constructor(...parts) {
@@ -27,7 +33,7 @@ const library = `
         sockets.push(this);
       }
     }
-    const transport = createCulvertTransport({ baseUrl, webSocket: Socket });
+    const transport = createCulvertTransport({ baseUrl, webSocket: Socket, token });
     const client = createClient(Probe, transport);
     const seen = { states: [], shown: [], frozen: 0, replies: 0, errors: [] };
     transport.subscribe(({ status, cause }) => seen.states.push(cause ? status + ": " + cause : status));
@@ -60,13 +66,15 @@ const library = `
   };
 `;
 
-const { outputFiles } = await build({
+const bundled = {
   stdin: { contents: library, resolveDir: fileURLToPath(new URL("..", import.meta.url)), sourcefile: "page.js" },
   bundle: true,
-  format: "iife",
   target: "es2022",
   write: false,
-});
+};
+const { outputFiles } = await build({ ...bundled, format: "iife" });
+// The same as modules, what is loaded later in files of their own.
+const { outputFiles: modules } = await build({ ...bundled, format: "esm", splitting: true, outdir: "/", entryNames: "page" });
 const html = `<!doctype html><title>page</title><link rel="icon" href="data:,"><script>${outputFiles[0].text}</script>`;
 const policy = "default-src 'self' 'unsafe-inline' data:";
 // A worker, also a shared one, that calls the server of its name.
@@ -78,6 +86,20 @@ const worker = `${outputFiles[0].text}
   globalThis.postMessage ? answer(globalThis) : globalThis.onconnect = ({ ports }) => answer(ports[0]);
 `;
 
+// /whole/ has all modules, and /absent/ not what renews tokens.
+const moduleWorker = `import "./page.js";
+  begin(name, () => "token");
+  postMessage([await lab.echo("there"), await loaded()]);
+`;
+const modulePage = '<!doctype html><title>modules</title><link rel="icon" href="data:,"><script type="module" src="page.js"></script>';
+function serveModule(path, response) {
+  const [, folder, name] = path.split("/");
+  const content =
+    { "": modulePage, "worker.js": moduleWorker }[name] ??
+    modules.find((m) => m.path.endsWith(`/${name}`) && !(folder === "absent" && name.startsWith("session-")))?.text;
+  response.writeHead(content ? 200 : 404, { "content-type": name ? "text/javascript" : "text/html" }).end(content);
+}
+
 const { servers, stop } = await startServers();
 const site = createServer((request, response) => {
   const path = request.url ?? "";
@@ -87,6 +109,10 @@ const site = createServer((request, response) => {
   }
   if (path.startsWith("/file")) {
     response.writeHead(200, { "content-type": "application/octet-stream", "content-disposition": "attachment" }).end("bytes");
+    return;
+  }
+  if (/^\/(whole|absent)\//.test(path)) {
+    serveModule(path, response);
     return;
   }
   response.setHeader("content-type", path === "/worker" ? "text/javascript" : "text/html");
@@ -192,6 +218,38 @@ const scenarios = {
       match(error, /connect-src.*hasn't seen/, `${kind}: error`);
       equal(status, "blocked", `${kind}: status`);
     }
+  },
+
+  "what renews tokens is loaded with the first stream that has one": async ({ context }) => {
+    const tab = await open(context, servers.plain, "/whole/");
+    equal(await tab.evaluate(() => lab.echo("here")), "here", "reply");
+    equal(await tab.evaluate(() => performance.getEntriesByType("resource").some((r) => r.name.includes("/session-"))), false, "loaded");
+    await tab.evaluate((url) => begin(url, () => "token"), servers.plain);
+    equal(await tab.evaluate(() => lab.echo("here")), "here", "reply");
+    equal(await tab.evaluate(() => loaded()), 1, "loaded");
+    equal(await tab.evaluate(() => lab.echo("here")), "here", "reply");
+    equal(await tab.evaluate(() => lab.transport.state.tokenCause), undefined, "cause");
+    const inWorker = await tab.evaluate(
+      (name) =>
+        new Promise((resolve, reject) => {
+          const worker = new Worker("worker.js", { name, type: "module" });
+          worker.onmessage = ({ data }) => resolve(data);
+          worker.onerror = (e) => reject(new Error(e.message));
+        }),
+      servers.plain,
+    );
+    equal(`${inWorker}`, "there,1", "in a worker");
+  },
+
+  "what renews tokens can't be loaded": async ({ context }) => {
+    const tab = await open(context, servers.plain, "/absent/");
+    await tab.evaluate((url) => begin(url, () => "token"), servers.plain);
+    for (let i = 0; i < 3; i++) {
+      equal(await tab.evaluate(() => lab.echo("here")), "here", "reply");
+      await until(tab, () => lab.transport.state.tokenCause);
+      match(await tab.evaluate(() => lab.transport.state.tokenCause), /^token: TypeError: .*session-/, "cause");
+    }
+    equal(await tab.evaluate(() => lab.transport.state.status), "connected", "status");
   },
 
   "mixed content": async ({ context }) => {

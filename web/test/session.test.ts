@@ -379,7 +379,7 @@ test(
   { waits: true },
 );
 
-test("the expiry of a token is that of a JWT, or unknown", async () => {
+test("the expiry of a token is that of a JWT, or unknown", () => {
   const claims = (text: string) => `e30.${btoa(text).replace(/=/g, "")}.c2ln`;
   const untils: [string, number][] = [
     [claims('{"exp":99999999999}'), 99999999999e3],
@@ -395,16 +395,16 @@ test("the expiry of a token is that of a JWT, or unknown", async () => {
     ["..", Infinity],
   ];
   for (const [token, until] of untils) {
-    equal((await credentials(() => token)())?.until, until, token.slice(0, 80));
+    equal(credentials()(token)?.until, until, token.slice(0, 80));
   }
-  equal(await credentials(() => "")(), undefined);
-  equal(await credentials(() => undefined)(), undefined);
-  equal((await credentials(() => ({ token: claims('{"exp":5}'), expiresAt: 7 }))())?.until, 7);
+  equal(credentials()(""), undefined);
+  equal(credentials()(undefined), undefined);
+  equal(credentials()({ token: claims('{"exp":5}'), expiresAt: 7 })?.until, 7);
   const text = Array.from({ length: 2000 }, (_, i) => String.fromCharCode(32 + ((i * 7919) % 95))).join("");
   const next = seeded(7);
   for (let i = 0; i < 2000; i++) {
     const at = next(1900);
-    const found = await credentials(() => claims(text.slice(at, at + next(100))))();
+    const found = credentials()(claims(text.slice(at, at + next(100))));
     ok((found?.until ?? 0) > 0);
   }
 });

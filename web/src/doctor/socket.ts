@@ -45,7 +45,7 @@ export function openTunnel(base: URL, headers: Headers, Socket: WebSocketConstru
       ended.catch(() => {});
       resolve(tunnel(pipe, base, headers, ended, (e) => fail(e)));
     });
-    const stop = () => pipe.end("no answer in time");
+    const stop = () => pipe.close("no answer in time");
     signal.addEventListener("abort", stop);
   });
 }

@@ -1,3 +1,4 @@
+import { fullFlush, quietTicks } from "../limits.js";
 import { joined, octets, raw, text, u32 } from "./bytes.js";
 import { Code, H2Error } from "./error.js";
 import { Flag, maxFrameSize, splitter, Type } from "./frames.js";
@@ -21,10 +22,6 @@ const maxPending = 1 << 16;
 const maxReplies = 1 << 20;
 /** The largest header block, in bytes on the wire with its frames' headers. Huffman's codes can make it larger than the list. */
 const maxBlock = 1 << 18;
-/** How many microtasks must pass without a new frame before the frames leave: the chain of promises from one write to the next is shorter. */
-const quietTicks = 16;
-/** Frames leave earlier if there are this many bytes. */
-const fullFlush = 1 << 15;
 
 /** What a stream is for its connection. */
 interface Live {
@@ -76,7 +73,6 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
   /** The open streams, the next in turn to write first. */
   const streams = new Map<number, Live>();
   const decode = decoder();
-  const firstId = nextId;
   const [ready, resolveReady, rejectReady] = deferred<void>();
 
   /** Streams from this one on haven't been written to the pipe. */
@@ -103,7 +99,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
   const frameFault = (code: Code) => `error ${code} in HTTP/2 from the server: frame of type ${type}, stream ${id}, ${size} bytes`;
   /** A connection error (RFC 9113, section 5.4.1). */
   const bad = (code: Code, what = frameFault(code)): never => {
-    throw new H2Error(what, code, "maybe", true);
+    throw new H2Error(what, code, true);
   };
 
   /** A window after it has grown (RFC 9113, sections 6.9 and 6.9.1). `refuse` is told if it can't. */
@@ -197,13 +193,13 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
   /** No new streams. */
   const leave = (e: H2Error) => {
     if (!why) {
-      why = e;
+      why = new H2Error(e.message, e.code, true, "no");
       ongone(e);
     }
   };
   const goaway = (e: H2Error) => {
     if (started) {
-      frame(Type.Goaway, 0, 0, [...octets(0), ...octets(e.code), ...raw(e.message)]);
+      frame(Type.Goaway, 0, 0, [0, 0, 0, 0, ...octets(e.code), ...raw(e.message)]);
     }
   };
   /** Nothing more happens. */
@@ -216,7 +212,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       rejectReady(e);
       pipe.close();
       for (const [id, stream] of streams) {
-        stream.fail(id < unsent ? e : new H2Error(e.message, e.code, "no", true));
+        stream.fail(id < unsent ? e : new H2Error(e.message, e.code, true, "no"));
       }
     }
   };
@@ -229,10 +225,10 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
 
   const openStream = (headers: readonly Header[], finished?: boolean): Stream => {
     const id = nextId;
-    const fields = encode(headers, id === firstId);
+    const fields = encode(headers, id === 1);
     nextId += 2;
     if (nextId > max31) {
-      leave(new H2Error("all ids of streams are used", Code.NoError, "no", true));
+      leave(new H2Error("all ids of streams are used", Code.NoError, true, "no"));
     }
     let type = Type.Headers;
     let flags = finished ? Flag.EndStream : 0;
@@ -268,7 +264,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     };
     const abort = (code: number, what = frameFault(code)) => {
       frame(Type.RstStream, 0, id, octets(code));
-      live.fail(new H2Error(what, code, "maybe", false));
+      live.fail(new H2Error(what, code));
     };
     const giveBack = (size: number) => {
       if (!gotEnd && !error) {
@@ -338,7 +334,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       },
       fail(e) {
         // A server that has answered can't say that it didn't process the request.
-        error = gotHead ? new H2Error(e.message, e.code, "maybe", e.lost) : e;
+        error = gotHead ? new H2Error(e.message, e.code, e.lost) : e;
         finished = true;
         rejectHead(e);
         for (const write of queue) {
@@ -384,7 +380,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
               : taken;
           }
         }
-        return Promise.reject(error ?? new H2Error("write after END_STREAM", Code.NoError, "maybe", false));
+        return Promise.reject(error ?? new H2Error("closed by this end", Code.NoError));
       },
       reset(code) {
         if (streams.has(id)) {
@@ -481,7 +477,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         }
         break;
       case Type.RstStream:
-        stream?.fail(new H2Error(`reset by the server, code ${value}`, value, value === Code.RefusedStream ? "no" : "maybe", false));
+        stream?.fail(new H2Error(`reset by the server, code ${value}`, value, false, value === Code.RefusedStream ? "no" : "maybe"));
         break;
       case Type.Settings:
         if (!ack) {
@@ -495,7 +491,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
         break;
       case Type.Goaway: {
         const code = u32(payload, 4);
-        const e = new H2Error(`GOAWAY from the server, code ${code}: ${text(payload.subarray(8))}`, code, "no", true);
+        const e = new H2Error(`GOAWAY from the server, code ${code}: ${text(payload.subarray(8))}`, code, true, "no");
         leave(e);
         for (const [id, stream] of streams) {
           if (id > (value & max31)) {
@@ -531,7 +527,7 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
       }
     }
   };
-  pipe.onend = (cause) => end(new H2Error(why ? `${cause}; ${why.message}` : cause, -1, "maybe", true));
+  pipe.onend = (cause) => end(new H2Error(why ? `${cause}; ${why.message}` : cause, -1, true));
   pipe.ondrain = pump;
   pipe.write(raw(preface));
 
@@ -541,13 +537,13 @@ export function connect(pipe: Pipe, ongone: (why: H2Error) => void, onroom: () =
     room,
     open(headers, end) {
       if (!room()) {
-        throw new H2Error(why?.message ?? "the server takes no more streams at once", why?.code ?? Code.RefusedStream, "no", !!why);
+        throw why ?? new H2Error("the server takes no more streams at once", Code.RefusedStream, false, "no");
       }
       return openStream(headers, end);
     },
     close() {
       if (!why) {
-        why = new H2Error("closed by this end", Code.NoError, "maybe", true);
+        why = new H2Error("closed by this end", Code.NoError, true, "no");
         goaway(why);
       }
       endIfIdle();

@@ -3,12 +3,14 @@ export class H2Error extends Error {
   /** The error code (RFC 9113, section 7), or -1 if the pipe ended and there is none. */
   declare readonly code: number;
   /** "no" if the server certainly didn't process the request, so it can be sent again. */
-  declare readonly processed: "no" | "maybe";
+  declare readonly sent: "no" | "maybe";
   /** True if the whole connection ended, false if this stream alone did. */
   declare readonly lost: boolean;
-  constructor(message: string, code: number, processed: "no" | "maybe", lost: boolean) {
+  constructor(message: string, code: number, lost = false, sent: "no" | "maybe" = "maybe") {
     super(message);
-    Object.assign(this, { code, processed, lost });
+    this.code = code;
+    this.lost = lost;
+    this.sent = sent;
   }
 }
 
@@ -27,5 +29,5 @@ export const enum Code {
 
 /** A header block that can't be decoded (RFC 7541): what follows on the connection can't be either. */
 export function malformed(): never {
-  throw new H2Error("malformed header block", Code.CompressionError, "maybe", true);
+  throw new H2Error("malformed header block", Code.CompressionError, true);
 }

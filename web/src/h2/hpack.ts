@@ -1,3 +1,4 @@
+import { maxListSize, maxTableSize } from "../limits.js";
 import { text } from "./bytes.js";
 import { malformed } from "./error.js";
 import { unhuffman } from "./huffman.js";
@@ -5,15 +6,10 @@ import type { Header } from "./types.js";
 
 // RFC 7541, appendix A.
 const fields =
-  ":authority=|:method=GET|:method=POST|:path=/|:path=/index.html|:scheme=http|:scheme=https|:status=200|:status=204|:status=206|:status=304|:status=400|:status=404|:status=500|accept-charset=|accept-encoding=gzip, deflate|accept-language=|accept-ranges=|accept=|access-control-allow-origin=|age=|allow=|authorization=|cache-control=|content-disposition=|content-encoding=|content-language=|content-length=|content-location=|content-range=|content-type=|cookie=|date=|etag=|expect=|expires=|from=|host=|if-match=|if-modified-since=|if-none-match=|if-range=|if-unmodified-since=|last-modified=|link=|location=|max-forwards=|proxy-authenticate=|proxy-authorization=|range=|referer=|refresh=|retry-after=|server=|set-cookie=|strict-transport-security=|transfer-encoding=|user-agent=|vary=|via=|www-authenticate=".split(
+  ":authority|:method=GET|:method=POST|:path=/|:path=/index.html|:scheme=http|:scheme=https|:status=200|:status=204|:status=206|:status=304|:status=400|:status=404|:status=500|accept-charset|accept-encoding=gzip, deflate|accept-language|accept-ranges|accept|access-control-allow-origin|age|allow|authorization|cache-control|content-disposition|content-encoding|content-language|content-length|content-location|content-range|content-type|cookie|date|etag|expect|expires|from|host|if-match|if-modified-since|if-none-match|if-range|if-unmodified-since|last-modified|link|location|max-forwards|proxy-authenticate|proxy-authorization|range|referer|refresh|retry-after|server|set-cookie|strict-transport-security|transfer-encoding|user-agent|vary|via|www-authenticate".split(
     "|",
   );
-const table = fields.map((field) => field.split("=") as unknown as Header);
-
-/** The largest header list that is decoded, counted as SETTINGS_MAX_HEADER_LIST_SIZE is (RFC 9113, section 6.5.2). */
-const maxListSize = 65536;
-/** The size of the dynamic table, in octets: the default of SETTINGS_HEADER_TABLE_SIZE. */
-const maxTableSize = 4096;
+const table = fields.map((field) => `${field}=`.split("=", 2) as unknown as Header);
 
 /**
  * Makes a decoder, which keeps the dynamic table of one connection. It takes
@@ -121,8 +117,8 @@ export function encode(headers: readonly Header[], first?: boolean): number[] {
   };
   const string = (s: string) => {
     integer(s.length, 7, 0);
-    for (let i = 0; i < s.length; i++) {
-      block.push(s.charCodeAt(i));
+    for (const c of s) {
+      block.push(c.charCodeAt(0));
     }
   };
   for (const [name, value] of headers) {
@@ -134,7 +130,7 @@ export function encode(headers: readonly Header[], first?: boolean): number[] {
     if (index) {
       integer(index, 7, 128);
     } else {
-      const index = fields.indexOf(`${name}=`) + 1;
+      const index = fields.indexOf(name) + 1;
       integer(index, 4, 16);
       if (!index) {
         string(name);

@@ -9,11 +9,11 @@ const lengths = [
 /** Octets, and EOS as 256, by their codes with a 1 before, which tells how long a code is. */
 const octets = new Map<number, number>();
 for (let bits = 5, code = 1 << bits; bits < 31; bits++, code *= 2) {
-  for (const [octet, length] of lengths.entries()) {
+  lengths.forEach((length, octet) => {
     if (length === bits) {
       octets.set(code++, octet);
     }
-  }
+  });
 }
 
 /** Decodes a string literal (RFC 7541, section 5.2). Throws an H2Error, COMPRESSION_ERROR. */

@@ -141,7 +141,7 @@ for (const [what, code, ...frames] of fatal) {
       [unsent.head, "no"],
     ] as const) {
       const e = await rejects(promise, H2Error);
-      ok(e.processed === processed || !processed, e.message);
+      ok(e.sent === processed || !processed, e.message);
     }
     equal(connection.live(), 0);
     server.send(frame(PING, 0, 0, new Uint8Array(8)));
@@ -208,7 +208,7 @@ for (const [what, code, ...frames] of faulty) {
     );
     equal(connection.live(), 1);
     const e = await rejects(one.write(Uint8Array.of(1)), H2Error);
-    deepEqual([e.code, e.processed, e.lost], [code, "maybe", false]);
+    deepEqual([e.code, e.sent, e.lost], [code, "maybe", false]);
     // Frames that were under way when the stream was reset.
     server.send(data(1, [1]), headers(1, answer), windowUpdate(1, 1), rst(1, 5));
     // The other stream's, which may refer to fields that came with the faulty one.
@@ -355,7 +355,7 @@ test("streams that are opened and reset at once leave nothing", async () => {
   for (let i = 0; i < 2000; i++) {
     const stream = connection.open(request);
     server.send(rst(2 * i + 1, 7));
-    equal((await rejects(stream.head, H2Error)).processed, "no");
+    equal((await rejects(stream.head, H2Error)).sent, "no");
   }
   equal(connection.live(), 0);
   equal(connection.room(), 1);

@@ -71,7 +71,7 @@ async function settles(stream: Stream, write: Promise<void>) {
     ok(Array.isArray(stream.trailers()));
   } catch (e) {
     ok(e instanceof H2Error, String(e));
-    ok(e.processed === "no" || e.processed === "maybe");
+    ok(e.sent === "no" || e.sent === "maybe");
   }
 }
 
