@@ -460,7 +460,7 @@ func TestRefreshOfATunnel(t *testing.T) {
 		return cc.Invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), "/culvert.v1.Session/Refresh", []byte{}, new([]byte))
 	}
 	for token, want := range map[string]codes.Code{
-		staffToken(claims{"sub": "carol"}):                           codes.PermissionDenied,
+		staffToken(claims{"sub": "dave"}):                            codes.PermissionDenied,
 		shopToken(claims{"sub": "alice"}):                            codes.PermissionDenied,
 		staffToken(claims{"exp": 1}):                                 codes.Unauthenticated,
 		sign(strangeKey(), es256, usualClaims(staffIssuer, "alice")): codes.Unauthenticated,

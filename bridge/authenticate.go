@@ -286,7 +286,7 @@ func (c *call) holdUntil(id *Identity) error {
 	case !time.Now().Before(id.Expires):
 		return errHasExpired
 	case c.tunnel:
-		c.expires.Store(c.auth.conn.callers.begin(id))
+		c.endAt(c.auth.conn.callers.begin(id))
 	default:
 		c.endAt(newExpiry(id.Expires))
 	}

@@ -389,8 +389,10 @@ func TestTriedOutEndsNoCall(t *testing.T) {
 	own := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", "Bearer "+first), t, dial(t, address), testMethod)
 	cc := dialTunnel(t, address, bearer(first))
 	ofTunnel := open(within(t, patience), t, cc, testMethod)
+	inTunnel := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", "Bearer "+first), t, cc, testMethod)
 	echoes(t, own, "the call with its own token")
 	echoes(t, ofTunnel, "the call of the tunnel")
+	echoes(t, inTunnel, "the call with its own token in the tunnel")
 	if code, reason := refreshes(t, cc, second); code != codes.OK {
 		t.Fatalf("a refresh: %v %s", code, reason)
 	}
@@ -403,4 +405,5 @@ func TestTriedOutEndsNoCall(t *testing.T) {
 	}
 	echoes(t, own, "the call with its own token, which has expired,")
 	echoes(t, ofTunnel, "the call of the tunnel, whose token has expired,")
+	echoes(t, inTunnel, "the call with its own token in the tunnel, which has expired,")
 }
