@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -50,4 +51,27 @@ func TestHeldConns(t *testing.T) {
 	}
 	_ = silent.Close()
 	want("after the end of one", "h2 2", "websocket 1")
+}
+
+// TestHeaderOfATunnelCounts as long as the tunnel is open, which keeps it for the calls inside.
+func TestHeaderOfATunnelCounts(t *testing.T) {
+	const large = 40 << 10
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}})
+	address := serve(t, s)
+	tunnel := dialTunnel(t, address, http.Header{"X-Large": {strings.Repeat("x", large)}})
+	if err := unary(within(t, patience), tunnel, testMethod); err != nil {
+		t.Fatal(err)
+	}
+	if all := heldConns(s, 1); len(all) != 1 || all[0].HeldBytes < ConnBytes+large {
+		t.Errorf("got %+v, want one that holds its header of %d bytes", all, large)
+	}
+	if err := tunnel.Close(); err != nil {
+		t.Error(err)
+	}
+	poll(t, func() string {
+		if all := heldConns(s, 1); len(all) != 0 {
+			return fmt.Sprintf("after its end: %+v", all)
+		}
+		return ""
+	})
 }

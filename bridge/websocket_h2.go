@@ -4,6 +4,10 @@ import (
 	"errors"
 	"net/http"
 
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/internal/headers"
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/internal/tunnel"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -35,14 +39,18 @@ func (a *arrival) serveTunnel(w http.ResponseWriter, r *http.Request) {
 		return // it was answered
 	}
 	on := a.s.edge.NewTunnel(r)
+	kept := headers.Size(metadata.MD(on.Tunnel().Header))
+	held.Add(memory.Fixed, kept)
 	c := a.s.tunnels.NewConn(ws, on, held.Buffers())
 	probation := a.beginSession(r, c)
 	if !a.s.sockets.Start(func() {
 		defer held.SettleMessages()
+		defer held.Sub(memory.Fixed, kept)
 		defer probation.pass() // there is nothing to close
 		c.Run()
 	}) {
 		probation.pass()
+		held.Sub(memory.Fixed, kept)
 		ws.Drop() // Close cuts what is left
 		return
 	}
