@@ -46,6 +46,7 @@ answer in time, or if a backend has no descriptors for a route whose messages ar
 		if patience <= 0 {
 			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 5s", patience)}
 		}
+		quietLibraries() // before anything connects
 		ask := func(loaded *config.Loaded) error {
 			return errors.Join(askBackends(cmd, loaded, patience), askAuth(cmd, loaded, patience))
 		}

@@ -98,7 +98,6 @@ func reachService(ctx context.Context, settings *auth.Config, s config.AuthServi
 	if u, err := url.Parse(s.Place); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
 		return connectHTTP(ctx, u, secure)
 	}
-	quietLibraries()
 	creds := insecure.NewCredentials()
 	if secure != nil {
 		creds = credentials.NewTLS(secure)
