@@ -56,7 +56,7 @@ func New(cfg Config, before *Authenticator) (*Authenticator, error) {
 	return a, nil
 }
 
-// open makes everything. What it has made before a Mistake is in a, so that Close finds it.
+// open makes all parts. Behind a Mistake, Close closes those that it has made.
 func (a *Authenticator) open(before *Authenticator) *Mistake {
 	for _, step := range []func(*Authenticator) *Mistake{
 		func(*Authenticator) *Mistake { return a.decide() },

@@ -300,7 +300,7 @@ func (c *call) endAt(e *expiry) {
 	}
 }
 
-// An expiry is when an identity stops holding, in milliseconds of Unix time; 0: never.
+// An expiry is the time at which an identity ends, in milliseconds of Unix time; 0: it never ends.
 type expiry struct {
 	at    atomic.Int64
 	newer *expiry // of a newer credential, which counts, too; nil: there can't be one
