@@ -34,7 +34,7 @@ type failures struct {
 }
 
 // clientOf returns the addresses that count as one: those of an IPv6 network of 64 bits belong
-// to one host. What is no address counts as the zero value.
+// to one host. All invalid addresses count as one, the zero value.
 func clientOf(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := addr.BitLen()

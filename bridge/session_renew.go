@@ -108,8 +108,8 @@ func (c *call) renewOwn(ctx context.Context, authorization []string) error {
 	}
 }
 
-// renewed returns why a renewal failed. What is wrong with a credential in which
-// AuthenticateConn finds no identity, Authenticate says of a call that has no other.
+// renewed returns why a renewal failed. If AuthenticateConn found no identity in the credential,
+// Authenticate says what is wrong with it, as for a call that has no other one.
 func (c *call) renewed(ctx context.Context, err error) error {
 	unproved, ok := errors.AsType[*unprovedError](err)
 	if !ok {
