@@ -91,6 +91,8 @@ func TestWindowFollowsWhatIsTaken(t *testing.T) {
 			for _, step := range c.steps {
 				step(conn, p)
 				poll(t, func() string {
+					conn.writeMu.Lock() // what isn't ready any more is written before it's unlocked
+					defer conn.writeMu.Unlock()
 					if conn.isReady.Load() {
 						return "what the stream gets isn't sent"
 					}
