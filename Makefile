@@ -24,16 +24,16 @@ RACE ?=
 # The tools, the tests and the program are compiled with the same flags, so that each
 # package is compiled once, also for other checkouts. Only the race detector needs cgo.
 # Without debug information (-w) linking takes half the time. With a profile (-pgo) every
-# package of the program would be compiled once more.
-export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -ldflags=-w -pgo=off)
+# package of the program would be compiled once more. Without grpc-go's traces nothing in the
+# program looks for methods by name, and the linker leaves out those that nothing calls: an
+# eighth of the program.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -ldflags=-w -pgo=off -tags=grpcnotrace)
 export CGO_ENABLED := 0
 cgo = $(if $(findstring -race,$(1)),CGO_ENABLED=1)
 
 # No cgo and no paths of this machine: every machine builds the same file. The version
-# is a flag, so the build doesn't depend on Go's own look at git. Without grpc-go's traces
-# nothing in the program looks for methods by name, and the linker leaves out those that
-# nothing calls: an eighth of the program. cmd/culvert/default.pgo tells the compiler what
-# is called most: "make profile" writes it.
+# is a flag, so the build doesn't depend on Go's own look at git. cmd/culvert/default.pgo tells
+# the compiler what is called most: "make profile" writes it.
 BUILD := CGO_ENABLED=0 go build -pgo=auto -trimpath -buildvcs=false -tags=grpcnotrace -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 # The tests with real clients have a network of their own, with a loopback interface
@@ -46,6 +46,10 @@ ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --
 	echo 4096 131072 6291456 >/proc/sys/net/ipv4/tcp_rmem || \
 	echo "e2e: the kernel buffers of readers have no bound: TestPausedReaders may fail" >&2; } && exec "$$@"' sh
 
+# TESTED is the program that the tests with real clients start. "make test" makes one without the
+# profile, in a third of the time on a new machine; the long tests start the one that ships.
+TESTED ?= bin/culvert
+
 # "go test" with progress, the output of failed tests, and a summary at the end, and
 # without most of the stacks of a time-out. Without vet: "make lint" runs it.
 TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n shorten)" "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg $(if $(MAKE_TERMOUT),--no-color=false)
@@ -57,7 +61,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
 	TestSilentWay TestSlowBackend TestStockServer TestDialedClients TestDialedFromJava TestDialFaults TestDialForgotten TestDialInAnotherNetwork TestDialSleeps TestDrainOfManyStreams \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestAdminPageAsksForWhatIsSeen TestAdminPageInAllSizes TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConformanceOfTheNPMPackage TestConnectionAges TestDawdlers TestDifferentialForLong \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestAdminPageAsksForWhatIsSeen TestAdminPageInAllSizes TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConformanceOfTheNPMPackage TestConnectionAges TestDawdlers TestDifferentialForLong TestDoctorBehindRealBoxes \
 	TestExampleAPIGatewayPage TestExampleDuoWorkflowPage TestExampleOpAMPPage TestExampleTunnelCarriesGigabytes TestFaultsUnderTheNPMPackage TestFloods TestForeignPages TestGigabyteGrowsNothing TestH2SpecOfStandardServer TestHostileBytesBeforeAWebServer TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestInstructionsOfExports TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
 	TestPausedReaders TestProtobufConformance TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
@@ -94,7 +98,7 @@ define e2e
 @go -C tools tool -n pebble >/dev/null
 @go -C tools tool -n protoc-gen-go >/dev/null
 @go -C tools tool -n protoc-gen-go-grpc >/dev/null
-@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1)
+@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/$(TESTED)" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1)
 endef
 
 # webservers makes what the npm package's tests talk to, besides culvert.
@@ -117,17 +121,17 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 # have the tests' priority, since a busy machine has no time for a lower one, and process
 # groups of their own, which end with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
 # itself, because "make -n" runs recipes that do. What several steps need is made once, before
-# them: two that write bin/culvert at the same time would keep others from starting it.
+# them: two that write a program at the same time would keep others from starting it.
 steps = $(MAKE) --no-print-directory
-made = -o deps -o node_modules -o build -o web/dist/index.js
+made = -o deps -o node_modules -o build -o web/dist/index.js TESTED=bin/plain/culvert
 linters = tools/lint.sh proxy
 test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
 	$(call say,lint$(comma) web and conformance run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
 		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
 		lint=$$!; \
-		$(steps) build web/dist/index.js || failed=" build"; \
-		$(steps) tools traced $(made) >"$$beside/tools" 2>&1 </dev/null & \
+		$(steps) bin/plain/culvert web/dist/index.js || failed=" build"; \
+		$(steps) tools $(made) >"$$beside/tools" 2>&1 </dev/null & \
 		tools=$$!; \
 		$(steps) conformance $(made) >"$$beside/conformance" 2>&1 </dev/null & \
 		conformance=$$!; \
@@ -165,12 +169,13 @@ lint: node_modules ## Lint all modules, look for known vulnerabilities
 	@tools/lint.sh
 
 # Not in lint: with an empty cache it compiles everything again for each system.
-vet: ## Vet for the other systems that the demo and the examples support
+vet: ## Vet for the other systems that the demo and the examples support, lint the modules of the tests with large programs of others
 	$(call say,vet)
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 	GOOS=darwin go -C examples vet ./...
 	GOOS=windows go -C examples vet ./...
+	@tools/lint.sh peers
 
 tools: ## Test the lint rules, the files in deploy/ and this file
 	$(call say,tools)
@@ -203,7 +208,7 @@ web: deps build node_modules web/dist/index.js ## Check the npm package @culvert
 	$(call say,web: the npm package)
 	@cd web && npm run --silent check
 	$(webservers)
-	@cd web && npm run --silent test
+	@cd web && CULVERT_BIN="$(CURDIR)/$(TESTED)" npm run --silent test
 	@cd web && npm run --silent package
 
 web-long: deps build node_modules ## Run the long tests of the npm package, also with the oldest connect-es, and what pages live through
@@ -215,19 +220,15 @@ e2e: build node_modules web/dist/index.js ## Test the real program with real cli
 	$(call say,e2e: the program with real clients)
 	$(call e2e,$(RACE) $(BUSY) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
 
-# It compiles the collector's receiver, which takes a while.
-traced: build ## Test what culvert exports with the receiver of OpenTelemetry's collector
-	$(call say,e2e: a real receiver of OTLP)
-	@go -C e2e/traced mod download
-	@cd e2e/traced && $(call cgo,$(RACE)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(RACE) ./...
-
 # The packages run one after the other (-p 1): some tests measure time.
-e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector, and those of the guides to authentication
+e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector, those of the guides to authentication, and those with the receiver of OpenTelemetry's collector
 	$(call say,e2e: the long tests)
 	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
 	@e2e/testdata/opampagent/release.sh fetch
 	@go -C e2e/identity mod download
 	@cd e2e/identity && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
+	@go -C e2e/traced mod download
+	@cd e2e/traced && $(call cgo,-race) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -race -vet=off -count=1 -timeout 20m ./...
 	$(kube)
 	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)' ./...)
 	$(call say,what each client can do)
@@ -305,6 +306,9 @@ bin/grpcwebproxy:
 build: ## Build bin/culvert, static
 	$(BUILD) -o bin/culvert$$(go env GOEXE) ./cmd/culvert
 
+bin/plain/culvert:
+	$(subst -pgo=auto,-pgo=off,$(BUILD)) -o $@ ./cmd/culvert
+
 generate: deps-generate ## Write every generated file again
 	go generate ./...
 	go -C e2e generate ./...
@@ -367,4 +371,4 @@ web/dist/index.js: $(wildcard web/src/*.ts web/src/h2/*.ts) web/tsconfig.json we
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools traced unit conformance unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: bin/plain/culvert demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit conformance unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

@@ -65,12 +65,18 @@ func diagnose(t *testing.T, idle time.Duration, args ...string) (d diagnosis) {
 	return d
 }
 
+const (
+	boxesAtOnce  = 4 // some need a processor for a second, and the doctor measures how fast they are
+	maxDiagnoses = 3 // of a box that a busy machine makes slow
+)
+
 // TestDoctorBehindRealBoxes: what culvert doctor says about each real box, between it and a
 // culvert of its own, and what culvert dial makes of it.
 func TestDoctorBehindRealBoxes(t *testing.T) {
 	t.Parallel()
 	var all sync.WaitGroup // they mostly wait
 	defer all.Wait()
+	turns := make(chan struct{}, boxesAtOnce)
 	for name, c := range map[string]struct {
 		start func(t *testing.T, b doctorBox) (args []string) // with the URL, if it isn't culvert's
 		idle  time.Duration
@@ -114,6 +120,8 @@ func TestDoctorBehindRealBoxes(t *testing.T) {
 		"HAProxy, HTTP/1.1 alone":         {haproxyBox("http", "ssl crt DIR/both.pem alpn http/1.1"), 0, []string{"way-websocket", "decryption-unknown", "no-http2"}, byWebSocket},
 	} {
 		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			t.Run(name, func(t *testing.T) {
 				b := startDoctorBox(t)
 				args := c.start(t, b)
@@ -125,6 +133,9 @@ func TestDoctorBehindRealBoxes(t *testing.T) {
 				}
 				args = append(args, "--ca", b.trusted())
 				d := diagnose(t, c.idle, args...)
+				for n := 1; n < maxDiagnoses && slices.Contains(d.ids(), "slow"); n++ { // so it can't tell what the box does
+					d = diagnose(t, c.idle, args...)
+				}
 				if got := d.ids(); !slices.Equal(got, c.want) {
 					t.Errorf("bidirectional streams: %s, verdicts %q, want %q", d.Bidirectional, got, c.want)
 					for _, f := range d.Findings {

@@ -2,21 +2,24 @@
 # All checks that need no test. The script runs all its steps, so that one run
 # shows all findings, and fails if one of the steps failed.
 #
-# usage: tools/lint.sh [proxy|kubernetes]
+# usage: tools/lint.sh [proxy|peers|kubernetes]
 #
-# proxy leaves out the modules of Kubernetes, the images and the release, and kubernetes
-# checks only these.
+# proxy checks what a newcomer changes. peers checks the modules of the tests with large
+# programs of others, and kubernetes those of Kubernetes, the images and the release: to lint
+# them, all of what they import is compiled.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
-proxy=(. auth/internal/oidctest auth/internal/opatest auth/internal/ratelimittest e2e e2e/identity e2e/traced examples tools)
+proxy=(. e2e examples tools)
+peers=(auth/internal/oidctest auth/internal/opatest auth/internal/ratelimittest e2e/identity e2e/traced)
 kubernetes=(kubernetes kubernetes/e2e tools/helm tools/images tools/release)
 case ${1-} in
 proxy) modules=("${proxy[@]}") ;;
+peers) modules=("${peers[@]}") ;;
 kubernetes) modules=("${kubernetes[@]}") ;;
-"") modules=("${proxy[@]}" "${kubernetes[@]}") ;;
+"") modules=("${proxy[@]}" "${peers[@]}" "${kubernetes[@]}") ;;
 *)
-	echo "usage: tools/lint.sh [proxy|kubernetes]" >&2
+	echo "usage: tools/lint.sh [proxy|peers|kubernetes]" >&2
 	exit 2
 	;;
 esac
@@ -67,11 +70,11 @@ words() {
 
 helps() {
 	local command
-	for command in serve demo dial call doctor validate "config defaults" "config print" "routes explain" "keys new" healthcheck drain calls top; do
+	! checked . || for command in serve demo dial call doctor validate "config defaults" "config print" "routes explain" "keys new" healthcheck drain calls top; do
 		# shellcheck disable=SC2086 # words of their own
 		go run ./cmd/culvert $command --help | sed '/^Usage:/,$d' || return
 	done
-	for command in inject uninject check webhook; do
+	! checked kubernetes || for command in inject uninject check webhook; do
 		go -C kubernetes run ./cmd/culvert-kube "$command" --help | sed '/^Usage:/,$d' || return
 	done
 }
@@ -120,9 +123,11 @@ if checked .; then
 	step "the page of the fleet" biome examples/opamp
 	step "the pages with @culvert/web" biome examples/pages
 	step "the gateway's page" biome examples/api-gateway
-	step "the words of pages, help and configuration" words
 	step "no path of this checkout in the tree" no_checkout_path
 	step "no registry's host in a lock file" no_registry_hosts
+fi
+if checked . || checked kubernetes; then
+	step "the words of pages, help and configuration" words
 fi
 for module in . kubernetes; do # those of the programs that people install
 	if checked "$module"; then

@@ -229,7 +229,7 @@ func TestEachModuleIsLinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var linted []string
-	for _, m := range regexp.MustCompile(`(?m)^(?:proxy|kubernetes)=\((.*)\)$`).FindAllStringSubmatch(string(script), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(?:proxy|peers|kubernetes)=\((.*)\)$`).FindAllStringSubmatch(string(script), -1) {
 		linted = append(linted, strings.Fields(m[1])...)
 	}
 	slices.Sort(linted)

@@ -52,7 +52,7 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 		}
 		names = append(names, testName.FindAllString(want, -1)...)
 	}
-	for target, modules := range map[string][]string{"test": {"examples", "tools"}, "test-long": {"auth/internal/oidctest", "auth/internal/opatest", "auth/internal/ratelimittest", "e2e/identity"}, "test-kube": {"kubernetes", "tools/helm", "tools/images"}} {
+	for target, modules := range map[string][]string{"test": {"examples", "tools"}, "test-long": {"auth/internal/oidctest", "auth/internal/opatest", "auth/internal/ratelimittest", "e2e/identity", "e2e/traced"}, "test-kube": {"kubernetes", "tools/helm", "tools/images"}} {
 		runs := skipped
 		if target != "test" {
 			runs = selections(t, target)
@@ -63,8 +63,10 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(dryRun(t, "test-kube"), "tools/lint.sh kubernetes\n") {
-		t.Error("make test-kube doesn't lint the modules of Kubernetes")
+	for target, set := range map[string]string{"test-kube": "kubernetes", "vet": "peers"} {
+		if !strings.Contains(dryRun(t, target), "tools/lint.sh "+set+"\n") {
+			t.Errorf("make %s doesn't lint the modules of the set %s", target, set)
+		}
 	}
 	ci, err := os.ReadFile("../.ci/run")
 	if err != nil {
@@ -120,11 +122,11 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 	}
 }
 
-// cleanEnvironment is one without the flags and RACE of a make that runs this test.
+// cleanEnvironment is one without the flags and variables of a make that runs this test.
 func cleanEnvironment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return strings.HasPrefix(name, "MAKE") || name == "MFLAGS" || name == "RACE"
+		return strings.HasPrefix(name, "MAKE") || slices.Contains([]string{"MFLAGS", "RACE", "TESTED"}, name)
 	})
 }
 
