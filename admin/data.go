@@ -313,14 +313,33 @@ type Certificate struct {
 // Auth is what culvert judges calls by. It has no credentials.
 type Auth struct {
 	At         time.Time     `json:"at"`
-	Enabled    bool          `json:"enabled"`      // auth has something that judges calls
-	Enforced   bool          `json:"enforced"`     // calls that it refuses end; false: they are only logged and counted
-	Ways       []Text        `json:"ways"`         // ways to authenticate
-	Rules      int           `json:"rules"`        // in auth.rules
-	Issuers    []AuthIssuer  `json:"issuers"`      // of tokens
-	Tokens     AuthTokens    `json:"tokens"`       // verdicts that are kept
-	APIKeyFile []AuthFile    `json:"api_key_file"` // at most one
-	Services   []AuthService `json:"services"`     // that culvert asks about calls
+	Enabled    bool          `json:"enabled"`        // auth has something that judges calls
+	Enforced   bool          `json:"enforced"`       // calls that it refuses end; false: they are only logged and counted
+	Since      time.Time     `json:"since,omitzero"` // when the counts of refusals and rules began: with culvert, or with a reload that changed auth
+	Ways       []Text        `json:"ways"`           // ways to authenticate
+	Refused    []AuthRefused `json:"refused"`        // calls that auth refuses, also those that pass since it isn't enforced. The last ones come first
+	Rules      []AuthRule    `json:"rules"`          // in the order of auth.rules, and then what has decided without a rule
+	Issuers    []AuthIssuer  `json:"issuers"`        // of tokens
+	Tokens     AuthTokens    `json:"tokens"`         // verdicts that are kept
+	APIKeyFile []AuthFile    `json:"api_key_file"`   // at most one
+	Services   []AuthService `json:"services"`       // that culvert asks about calls
+}
+
+// An AuthRefused is how many calls auth refuses for the same reason.
+type AuthRefused struct {
+	Key    string    `json:"key"`    // of the configuration
+	Issuer Text      `json:"issuer"` // the name of the issuer whose tokens are refused; empty: it isn't about tokens of one
+	Reason string    `json:"reason"`
+	Calls  uint64    `json:"calls"`
+	Last   time.Time `json:"last"`
+	Cause  Text      `json:"cause"` // of the last one, for operators
+}
+
+// An AuthRule is how many calls a rule has decided on.
+type AuthRule struct {
+	Name   Text   `json:"name"`   // or, if no rule decides, a text in its place, such as "no rule allows"
+	Effect string `json:"effect"` // allow or deny
+	Calls  uint64 `json:"calls"`
 }
 
 // An AuthIssuer is an issuer of tokens, with its keys.
@@ -361,6 +380,7 @@ type AuthFile struct {
 // up to unasked.
 type AuthService struct {
 	Name        string  `json:"name"`         // external or rate_limit
+	Problem     Text    `json:"problem"`      // why the last question had no usable answer; empty: it had one
 	Allowed     uint64  `json:"allowed"`      // calls that the service let pass
 	Denied      uint64  `json:"denied"`       // calls that it refused
 	Failed      uint64  `json:"failed"`       // calls without a usable answer, refused

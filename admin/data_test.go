@@ -92,14 +92,18 @@ func testData() Data {
 		},
 		Auth: func() Auth {
 			return Auth{
-				At: testNow, Enabled: true, Enforced: true, Ways: []Text{"staff", "api_keys", "external"}, Rules: 3,
+				At: testNow, Enabled: true, Enforced: true, Since: testBegan, Ways: []Text{"staff", "api_keys", "external"},
+				Refused: []AuthRefused{{
+					Key: "auth.issuers", Issuer: "staff", Reason: "UNAUTHENTICATED", Calls: 3, Last: testNow, Cause: "the token has expired: exp is 2026-11-22T11:59:00Z",
+				}},
+				Rules: []AuthRule{{Name: "admins", Effect: "allow", Calls: 90}},
 				Issuers: []AuthIssuer{{
 					Name: "staff", Issuer: "https://id.example.com", Keys: 2, Fetched: testBegan, Next: testNow.Add(5 * time.Minute), Failures: 1, Problem: "id.example.com: HTTP status 503",
 					Skipped: []AuthSkippedKey{{ID: "2026-enc", Why: "its use is enc, not sig"}},
 				}},
 				Tokens:     AuthTokens{Good: 120, Refused: 3, Bytes: 131072, Unverified: 7},
 				APIKeyFile: []AuthFile{{File: "/etc/culvert/api-keys", Keys: 12, Read: testBegan, Problem: "line 3: begins with no hash"}},
-				Services:   []AuthService{{Name: "external", Allowed: 6000, Denied: 60, Failed: 2, Open: 1, Cancelled: 4, Unasked: 5, Cached: 3000, Shared: 20, Asking: 1, MeanSeconds: 0.004}},
+				Services:   []AuthService{{Name: "external", Problem: "no answer in 50ms", Allowed: 6000, Denied: 60, Failed: 2, Open: 1, Cancelled: 4, Unasked: 5, Cached: 3000, Shared: 20, Asking: 1, MeanSeconds: 0.004}},
 			}
 		},
 	}

@@ -43,7 +43,7 @@ var pages = []struct {
 		{"origin, reason", "Only failures with exactly this"},
 	}},
 	{"GET", "/certificates", "/certificates", "certificates", reflect.TypeFor[Certificates](), "Certificates in use, the state of each name that culvert obtains certificates for, and what is wrong with them.", nil},
-	{"GET", "/auth", "/auth", "auth", reflect.TypeFor[Auth](), "Ways to authenticate ([auth](auth.md)), with the state of issuers' keys and counts of the services that culvert asks. It has no credentials.", nil},
+	{"GET", "/auth", "/auth", "auth", reflect.TypeFor[Auth](), "Why culvert refuses callers ([auth](auth.md)), how many calls each rule has decided on, and the state of issuers' keys and of the services that culvert asks. It has no credentials.", nil},
 	{"GET", "/status", "/status", "status", reflect.TypeFor[Status](), "Version, configuration, log level and drain.", nil},
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
@@ -29,6 +30,9 @@ type Authenticator struct {
 	rules       *rules.Set
 	claimNames  []string // metadata of claims
 
+	began   time.Time
+	refused refusedCalls
+
 	closing sync.Once
 }
 
@@ -48,7 +52,7 @@ func New(cfg Config, before *Authenticator) (*Authenticator, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Authenticator{config: cfg}
+	a := &Authenticator{config: cfg, began: time.Now()}
 	if wrong := a.open(before); wrong != nil {
 		_ = a.Close()
 		return nil, wrong

@@ -3,7 +3,9 @@ package auth
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -46,7 +48,11 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *bridge.AuthRequest)
 		judgements.Put(j)
 	}()
 	j.Authenticator, j.r, j.presenter.Peer = a, r, &r.Peer
-	return j.authenticate(ctx)
+	id, err := j.authenticate(ctx)
+	if f, is := errors.AsType[*report.Fault](err); is {
+		a.refused.count(f, j.verdict.Way, time.Now())
+	}
+	return id, err
 }
 
 func (j *judgement) authenticate(ctx context.Context) (*bridge.Identity, error) {

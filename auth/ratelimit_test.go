@@ -93,7 +93,7 @@ func TestRateLimit(t *testing.T) {
 	if len(c.asked) > 0 {
 		t.Errorf("it counts refused calls: %s", <-c.asked)
 	}
-	if s := a.State().RateLimit; s.Allowed != 1 || s.OverLimit != 1 {
+	if s := a.State().RateLimit; s.Allowed != 1 || s.Denied != 1 {
 		t.Errorf("the state is %+v", s)
 	}
 }

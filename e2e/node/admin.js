@@ -23,10 +23,11 @@ const sections = [
   "memory",
   "limits",
   "failures",
+  "identity",
   "certificates",
   "configuration",
 ];
-const paths = ["status", "calls", "connections", "backends", "routes", "memory", "limits", "failures", "certificates"];
+const paths = ["status", "calls", "connections", "backends", "routes", "memory", "limits", "failures", "certificates", "auth"];
 
 // The last character turns the text behind it around.
 const evil = "<img src=x onerror=ran=1><script>ran=1</script>\"'><svg onload=ran=1>&lt;b&gt;\u202e";
@@ -77,6 +78,20 @@ function answers() {
     { ...golden.certificates.acme[0], name: long, problem: `${evil} ${long}` },
     { name: evil, on_demand: false, state: "obtaining", failures: 0, problem: "" },
   );
+  const [issuer] = golden.auth.issuers;
+  golden.auth.enforced = false;
+  golden.auth.refused.push(
+    { ...golden.auth.refused[0], key: "auth", issuer: "", cause: evil },
+    { ...golden.auth.refused[0], issuer: long, cause: long },
+  );
+  golden.auth.rules.push({ name: evil, effect: "deny", calls: 90210 }, { name: "no rule allows", effect: "deny", calls: 0 });
+  golden.auth.issuers.push(
+    { ...issuer, name: evil, issuer: long, keys: 0, fetched: undefined, problem: `${evil} ${long}`, skipped: [{ id: evil, why: evil }] },
+    { ...issuer, name: "file", next: undefined, failures: 0, problem: "", skipped: [] },
+  );
+  golden.auth.api_key_file[0].problem = `${evil} ${long}`;
+  golden.auth.services[0].problem = `${evil} ${long}`;
+  golden.auth.services.push({ ...golden.auth.services[0], name: "rate_limit", problem: "" });
   golden.status.configuration.rejected.push(evil, long);
   golden.status.drain = { state: "delayed", refuses_in: 4.2, calls: 3 };
   golden.status.problems.push(evil);
@@ -250,6 +265,24 @@ async function life(browser) {
   given.status = { ...status, version: "v9" };
   await settled(5000);
   want("another version isn't told", (await text("#program")).includes("reload this page"));
+
+  // Without auth, one question is enough until the configuration changes.
+  const { auth } = given;
+  given.auth = { ...auth, enabled: false };
+  asked.length = 0;
+  await page.locator('nav a[href="#identity"]').press("Enter");
+  await shown(page, "Identity");
+  got = [...asked, ...(await settled(60_000))].filter((path) => path === "auth");
+  want(`without auth, the page asks about it ${got.length} times`, got.length === 1);
+  const said = await page.locator("#content").innerText();
+  want(`without auth, the page says ${said}`, /^auth isn't set\b[^\n]*$/.test(said.trim()));
+  given.auth = auth;
+  given.status = { ...given.status, configuration: { ...status.configuration, version: "other" } };
+  got = (await settled(20_000)).filter((path) => path === "auth");
+  want(`with auth, the page asks about it ${got.length} times`, got.length >= 3);
+  want("with auth, its issuers aren't shown", await page.locator("td", { hasText: "https://id.example.com" }).first().isVisible());
+  await page.locator('nav a[href="#calls"]').press("Enter");
+  await shown(page, "Open calls");
 
   given.calls = { ...given.calls, calls: [], open: 0, matching: 0 };
   await settled(5000);

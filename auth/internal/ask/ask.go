@@ -1,5 +1,6 @@
 // Package ask has what questions to a service have in common, whatever they are about: slots
-// that bound how many are asked at once, how long they take, and the connection. conn.go has
+// that bound how many are asked at once, how long they take, why the last one failed, and the
+// connection. conn.go has
 // the connection of the services that are asked by gRPC.
 package ask
 
@@ -55,6 +56,28 @@ func (t *Times) Load() (asked uint64, mean time.Duration) {
 		mean = time.Duration(t.sum.Load()) / time.Duration(asked)
 	}
 	return asked, mean
+}
+
+// A Problem is why the last question had no usable answer. The zero value is none, and its
+// methods may be called concurrently.
+type Problem struct{ last atomic.Pointer[error] }
+
+// Set notes how a question ended: nil with an answer.
+func (p *Problem) Set(err error) {
+	switch {
+	case err != nil:
+		p.last.Store(&err)
+	case p.last.Load() != nil: // a read costs other processors nothing
+		p.last.Store(nil)
+	}
+}
+
+// Load returns why the last question had no usable answer, or nil if it had one.
+func (p *Problem) Load() error {
+	if err := p.last.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Lower returns a name of a service's answer with the letters A-Z in lower case. strings.ToLower

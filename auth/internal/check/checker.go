@@ -169,9 +169,12 @@ func (c *Checker) question(r *Request) (question, *Refusal) {
 // ask asks in a slot and in time. The question doesn't have ctx's deadline, only its end: the
 // service would tell the time of a call with a short one to be up a moment before ctx does, and
 // clients could have their calls let pass by fail-open so.
-func (c *Checker) ask(ctx context.Context, q question) verdict {
+func (c *Checker) ask(ctx context.Context, q question) (v verdict) {
 	began := time.Now()
-	defer func() { c.counts.times.Add(time.Since(began)) }()
+	defer func() {
+		c.counts.times.Add(time.Since(began))
+		c.note(ctx, &v)
+	}()
 	in, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), c.o.Timeout, c.late)
 	defer cancel()
 	in, end := context.WithCancelCause(in)
@@ -184,6 +187,18 @@ func (c *Checker) ask(ctx context.Context, q question) verdict {
 	}
 	defer c.slots.Give()
 	return c.judged(ctx, in, q(in))
+}
+
+// note keeps why a question failed, unless nobody waited for its answer any more.
+func (c *Checker) note(call context.Context, v *verdict) {
+	switch {
+	case v.answer.Open != nil:
+		c.counts.problem.Set(v.answer.Open)
+	case v.refusal == nil || v.refusal.Kind != Unavailable:
+		c.counts.problem.Set(nil)
+	case call.Err() == nil && c.life.Err() == nil:
+		c.counts.problem.Set(v.refusal.Cause)
+	}
 }
 
 // judged applies fail-open to the verdict of a question that ran in a context for a call or for

@@ -24,12 +24,15 @@ type Snapshot struct {
 
 	Asked uint64        // questions, with and without an answer
 	Mean  time.Duration // that one took, including the wait for a slot
+
+	Problem error // why the last question had no usable answer; nil: it had one
 }
 
 // counts are what a Snapshot is made of.
 type counts struct {
 	allowed, denied, failed, open, cancelled, cached, shared atomic.Uint64
 	times                                                    ask.Times
+	problem                                                  ask.Problem
 }
 
 // Snapshot returns the counts.
@@ -38,7 +41,7 @@ func (c *Checker) Snapshot() Snapshot {
 		Allowed: c.counts.allowed.Load(), Denied: c.counts.denied.Load(), Failed: c.counts.failed.Load(),
 		Open: c.counts.open.Load(), Cancelled: c.counts.cancelled.Load(),
 		Cached: c.counts.cached.Load(), Shared: c.counts.shared.Load(),
-		Asking: len(c.slots),
+		Asking: len(c.slots), Problem: c.counts.problem.Load(),
 	}
 	s.Asked, s.Mean = c.counts.times.Load()
 	if c.life.Err() != nil {

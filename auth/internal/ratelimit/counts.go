@@ -21,12 +21,15 @@ type Snapshot struct {
 
 	Asked uint64        // questions, with and without an answer
 	Mean  time.Duration // that one took, including the wait for a slot
+
+	Problem error // why the last question had no usable answer; nil: it had one
 }
 
 // counts are what a Snapshot is made of.
 type counts struct {
 	allowed, over, failed, open, cancelled, unasked atomic.Uint64
 	times                                           ask.Times
+	problem                                         ask.Problem
 }
 
 // Snapshot returns the counts.
@@ -34,7 +37,7 @@ func (l *Limiter) Snapshot() Snapshot {
 	s := Snapshot{
 		Allowed: l.counts.allowed.Load(), OverLimit: l.counts.over.Load(), Failed: l.counts.failed.Load(),
 		Open: l.counts.open.Load(), Cancelled: l.counts.cancelled.Load(), Unasked: l.counts.unasked.Load(),
-		Asking: len(l.slots),
+		Asking: len(l.slots), Problem: l.counts.problem.Load(),
 	}
 	s.Asked, s.Mean = l.counts.times.Load()
 	if l.life.Err() != nil {

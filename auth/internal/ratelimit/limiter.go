@@ -87,6 +87,12 @@ func (l *Limiter) Check(ctx context.Context, f Facts) (Answer, error) {
 	answer, refusal := l.ask(ctx, q)
 	l.counts.times.Add(time.Since(began))
 	switch {
+	case refusal == nil || refusal.Kind == OverLimit:
+		l.counts.problem.Set(nil)
+	case ctx.Err() == nil && l.life.Err() == nil:
+		l.counts.problem.Set(refusal.Cause)
+	}
+	switch {
 	case refusal == nil:
 		l.counts.allowed.Add(1)
 		return answer, nil

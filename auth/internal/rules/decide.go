@@ -44,30 +44,58 @@ type Decision struct {
 	Rule    string // the name of the rule that decided, or one of the texts above
 }
 
-// Decide decides on a call. It allocates nothing.
+// unruled are the decisions that no rule makes.
+var unruled = [...]Decision{{true, PublicMethod}, {false, NoIdentity}, {false, NoRuleAllows}, {true, NoAllowRules}}
+
+// Decide decides on a call, and counts the decision. It allocates nothing.
 func (s *Set) Decide(f *Facts) Decision {
 	if r := first(s.denies, f); r != nil {
+		r.decided.Add(1)
 		return Decision{false, r.name}
 	}
 	if r := first(s.allow, f); r != nil {
+		r.decided.Add(1)
 		return Decision{true, r.name}
 	}
-	return s.unmatched(f)
+	at := s.unmatched(f)
+	s.unruled[at].Add(1)
+	return unruled[at]
 }
 
-// unmatched decides on a call that no rule matches. A public method needs no allow rule: its
-// callers have nothing that a rule could name.
-func (s *Set) unmatched(f *Facts) Decision {
+// unmatched returns which of unruled decides on a call that no rule matches. A public method
+// needs no allow rule: its callers have nothing that a rule could name.
+func (s *Set) unmatched(f *Facts) int {
 	switch {
 	case f.Public:
-		return Decision{true, PublicMethod}
+		return 0
 	case f.nobody():
-		return Decision{false, NoIdentity}
+		return 1
 	case len(s.allow) > 0:
-		return Decision{false, NoRuleAllows}
+		return 2
 	default:
-		return Decision{true, NoAllowRules}
+		return 3
 	}
+}
+
+// A Count is how many calls a rule has decided on.
+type Count struct {
+	Decision
+	Calls uint64
+}
+
+// Counts returns those of all rules in their order, and then of what decides without a rule, if
+// it has decided on a call.
+func (s *Set) Counts() []Count {
+	all := make([]Count, 0, len(s.rules)+len(unruled))
+	for _, r := range s.rules {
+		all = append(all, Count{Decision{r.effect == Allow, r.name}, r.decided.Load()})
+	}
+	for at, d := range unruled {
+		if calls := s.unruled[at].Load(); calls > 0 {
+			all = append(all, Count{d, calls})
+		}
+	}
+	return all
 }
 
 // first returns the first rule that matches, or nil.

@@ -64,7 +64,7 @@ func (s *Set) Explain(f *Facts) Explanation {
 	case allow != nil:
 		e.Decision, allow.Decides = Decision{true, allow.Name}, true
 	default:
-		e.Decision = s.unmatched(f)
+		e.Decision = unruled[s.unmatched(f)]
 	}
 	return e
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
@@ -67,10 +68,11 @@ func (m *Mistake) Error() string {
 	}
 }
 
-// A Set is a list of compiled rules. It doesn't change.
+// A Set is a list of compiled rules. Only its counts change.
 type Set struct {
 	rules         []*rule // in the order of the list
 	denies, allow []*rule
+	unruled       [len(unruled)]atomic.Uint64 // calls that no rule has decided on
 }
 
 // A rule is a compiled Rule.
@@ -78,6 +80,7 @@ type rule struct {
 	name       string
 	effect     Effect
 	conditions []condition // those that cost the least come first
+	decided    atomic.Uint64
 }
 
 // Compile checks rules, and doesn't keep their lists. The error is a *Mistake.

@@ -171,6 +171,46 @@ export interface Certificates {
   acme_left: number;
 }
 
+export interface Issuer {
+  name: string;
+  issuer: string;
+  keys: number;
+  fetched?: string;
+  next?: string;
+  failures: number;
+  problem: string;
+  skipped: { id: string; why: string }[];
+}
+
+export interface AuthService {
+  name: string;
+  problem: string;
+  allowed: number;
+  denied: number;
+  failed: number;
+  open: number;
+  cancelled: number;
+  unasked: number;
+  cached: number;
+  shared: number;
+  asking: number;
+  mean_seconds: number;
+}
+
+export interface Auth {
+  at: string;
+  enabled: boolean;
+  enforced: boolean;
+  since?: string;
+  ways: string[];
+  refused: { key: string; issuer: string; reason: string; calls: number; last: string; cause: string }[];
+  rules: { name: string; effect: string; calls: number }[];
+  issuers: Issuer[];
+  tokens: { good: number; refused: number; bytes: number; unverified: number };
+  api_key_file: { file: string; keys: number; read?: string; problem: string }[];
+  services: AuthService[];
+}
+
 export interface Status {
   at: string;
   version: string;

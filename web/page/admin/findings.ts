@@ -58,7 +58,7 @@ function ofProgram(status: Status): Finding[] {
     found.push({ tone: "bad", text: `culvert rejected the newest configuration${when}`, more: first(c.rejected), to });
   }
   for (const text of problemsOf(status)) {
-    found.push({ tone: "bad", text, more: "", to });
+    found.push({ tone: "bad", text, more: "", to: text.startsWith("auth.") ? "#identity" : to });
   }
   if (drain.state !== "serving") {
     found.push({ tone: "warn", text: drainWords(drain), more: `${plural(drain.calls, "call")} still run`, to });

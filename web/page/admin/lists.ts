@@ -321,7 +321,7 @@ export function certificatesView(): View {
 const acmeStates: Record<string, Tone> = { obtaining: "warn", valid: "ok", renewing: "ok", failing: "bad" };
 
 /** How long it is until a time, with the time below it. */
-const until = (time: string, at: string, past: string): Part[] => [
+export const until = (time: string, at: string, past: string): Part[] => [
   Date.parse(time) > Date.parse(at) ? `in ${duration(Math.ceil(between(at, time)))}` : past,
   { text: clock(time, at), soft: true, title: time },
 ];

@@ -6,6 +6,7 @@ import { configurationView } from "./configuration.js";
 import { find, h, type Part, show } from "./dom.js";
 import { drainWords } from "./findings.js";
 import { between, clock, duration } from "./format.js";
+import { identityView } from "./identity.js";
 import { backendsView, certificatesView, connectionsView, failuresView, limitsView, memoryView, routesView } from "./lists.js";
 import { overview } from "./overview.js";
 import { type Polling, poll, type Trouble } from "./poll.js";
@@ -33,6 +34,7 @@ const views: Record<string, View> = {
   memory: memoryView(stop),
   limits: limitsView(),
   failures: failuresView(),
+  identity: identityView(),
   certificates: certificatesView(),
   configuration: configurationView(tell, again),
 };

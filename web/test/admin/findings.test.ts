@@ -1,5 +1,6 @@
 // What the page of the admin address says is wrong.
 
+import auth from "../../../admin/testdata/api/auth.json" with { type: "json" };
 import backends from "../../../admin/testdata/api/backends.json" with { type: "json" };
 import calls from "../../../admin/testdata/api/calls.json" with { type: "json" };
 import certificates from "../../../admin/testdata/api/certificates.json" with { type: "json" };
@@ -9,12 +10,12 @@ import limits from "../../../admin/testdata/api/limits.json" with { type: "json"
 import memory from "../../../admin/testdata/api/memory.json" with { type: "json" };
 import routes from "../../../admin/testdata/api/routes.json" with { type: "json" };
 import status from "../../../admin/testdata/api/status.json" with { type: "json" };
-import type { Connections, Failure, Routes } from "../../page/admin/api.js";
+import type { Auth, Connections, Failure, Routes } from "../../page/admin/api.js";
 import { findings, type Seen } from "../../page/admin/findings.js";
 import { deepEqual, equal, test } from "../harness.js";
 
 // The compiler compares the page's types with what culvert answers.
-const golden: Seen & { connections: Connections; routes: Routes } = {
+const golden: Seen & { connections: Connections; routes: Routes; auth: Auth } = {
   status,
   calls,
   backends,
@@ -24,6 +25,7 @@ const golden: Seen & { connections: Connections; routes: Routes } = {
   certificates,
   connections,
   routes,
+  auth,
 };
 
 /** What culvert answers if all is well. */
@@ -60,6 +62,7 @@ test("problems and drains are told", () => {
     "bad: a #configuration",
     "bad: the newest configuration in f isn't in use: the log says why #configuration",
   ]);
+  deepEqual(texts({ status: { ...status, problems: ["auth.api_keys.file: bad"] } }), ["bad: auth.api_keys.file: bad #identity"]);
   deepEqual(texts({ status: { ...status, drain: { state: "delayed", refuses_in: 4.2, calls: 3 } } }), [
     "warn: draining: not ready, refuses new calls in 5 s | 3 calls still run #configuration",
   ]);

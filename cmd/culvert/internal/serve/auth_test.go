@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/auth"
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
@@ -291,6 +292,16 @@ func TestFilesOfAuthAreReadAgain(t *testing.T) {
 	if !state.Enabled || !state.Enforced || len(state.Ways) != 2 || len(state.Issuers) != 1 || state.Issuers[0].Keys != 1 || len(state.APIKeyFile) != 1 || state.APIKeyFile[0].Keys != 0 {
 		t.Errorf("the admin address shows %+v", state)
 	}
+	refused := map[string]admin.AuthRefused{}
+	for _, r := range state.Refused {
+		refused[r.Key+" "+string(r.Issuer)] = r
+	}
+	if got := refused["auth.issuers one"]; got.Calls < 2 || got.Reason != "UNAUTHENTICATED" || got.Last.Before(state.Since) || got.Cause == "" || refused["auth.api_keys "].Calls < 2 {
+		t.Errorf("the admin address shows refusals %+v since %v", state.Refused, state.Since)
+	}
+	if len(state.Rules) != 1 || state.Rules[0].Name != "no rule denies, none allows" || state.Rules[0].Effect != "allow" || state.Rules[0].Calls < 3 {
+		t.Errorf("the admin address shows rules %+v", state.Rules)
+	}
 
 	// A reload names other files, which are watched then.
 	a.write("more", line+"\n")
@@ -355,7 +366,7 @@ func TestWithoutAuthNothingRuns(t *testing.T) {
 	g.into(&cfg)
 	p := newTestProgram(t, c)
 	p.auth = g
-	if shown := p.authState(); shown.Enabled || shown.Issuers == nil || shown.Services == nil {
+	if shown := p.authState(); shown.Enabled || shown.Issuers == nil || shown.Services == nil || shown.Rules == nil || shown.Refused == nil {
 		t.Errorf("the admin address shows %+v", shown)
 	}
 	if cfg.Authenticator != nil || len(cfg.VouchedHeaders) != 1 || g.watching == nil || g.reload() || g.problems() != nil {
