@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
 	"github.com/culvert-grpc/culvert/bridge"
@@ -149,6 +150,16 @@ func (cfg *Config) compileRules() (*rules.Set, error) {
 				return nil, entryMistake(i, from.Name, "routes", n, name, "no route has the name")
 			}
 		}
+		if len(from.Claims) > 0 && len(cfg.Issuers) == 0 {
+			return nil, &rules.Mistake{Rule: i, Name: from.Name, Key: "claims", Text: "can match no call, because only tokens have claims: add an issuer, or remove it"}
+		}
+		for n, r := range from.Claims {
+			path, err := claim.ParsePath(r.Claim)
+			if err != nil {
+				return nil, &rules.Mistake{Rule: i, Name: from.Name, Key: fmt.Sprintf("claims[%d].claim", n), Text: fmt.Sprintf("isn't a claim: %v", err)}
+			}
+			to.Claims = append(to.Claims, claim.Requirement{Claim: path, Values: r.Values})
+		}
 	}
 	return rules.Compile(list)
 }
@@ -157,7 +168,7 @@ func (a *Authenticator) openTokens(before *Authenticator) (wrong *Mistake) {
 	if len(a.config.Issuers) == 0 {
 		return nil
 	}
-	tokens, wrong := newTokens(&a.config, before, &keyLog{a.config.Logger})
+	tokens, wrong := newTokens(&a.config, a.rules.Claims(), before, &keyLog{a.config.Logger})
 	if wrong != nil {
 		return wrong
 	}

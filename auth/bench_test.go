@@ -60,7 +60,7 @@ func BenchmarkSeen(b *testing.B) {
 	keys, key := keysOf(b, time.Time{}, "ci")
 	issuer := staff(b)
 	issuer.Metadata = []ClaimMetadata{{"email", "x-email"}, {"realm_access.roles", "x-roles"}}
-	rule := []Rule{{Name: "readers", Scopes: []string{"read"}, Methods: []string{"shop.v1.*/*"}}, {Name: "no-eve", Deny: true, Identities: []string{"eve"}}, {Name: "agents", Kinds: []string{"mtls"}}}
+	rule := []Rule{{Name: "readers", Scopes: []string{"read"}, Methods: []string{"shop.v1.*/*"}}, {Name: "no-guests", Deny: true, Claims: []Requirement{{"realm_access.roles", []string{"guest", "trial"}}}}, {Name: "no-eve", Deny: true, Identities: []string{"eve"}}, {Name: "agents", Kinds: []string{"mtls"}}}
 	a := newAuth(b, Config{Issuers: []Issuer{issuer, shop(b)}, APIKeys: keys, Certificates: true, Cookie: "session", Rules: rule})
 	token := benchToken(rsaKey(), rs256, 0)
 	for _, row := range []struct {

@@ -347,13 +347,13 @@ func TestExternalChoosesTheBackend(t *testing.T) {
 	}
 }
 
-// TestReloadUnderRunningStreams: a reload that changes issuer and rules leaves running calls
-// alone. The next call of the same tunnel is judged anew.
+// TestReloadUnderRunningStreams: a reload that changes issuer, rules and the claims that they ask
+// for leaves running calls alone. The next call of the same tunnel is judged anew.
 func TestReloadUnderRunningStreams(t *testing.T) {
 	first := newAuth(t, Config{Issuers: []Issuer{staff(t)}})
 	backend := parts.StartBackend(t, subjects)
 	s, address := startBridge(t, configOf(first, backend))
-	cc := dial(t, address, http.Header{"Authorization": {"Bearer " + staffToken(nil)}})
+	cc := dial(t, address, http.Header{"Authorization": {"Bearer " + staffToken(claims{"role": "admin"})}})
 	stream, err := cc.NewStream(parts.Within(t, parts.Patience), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
 	if err != nil {
 		t.Fatal(err)
@@ -362,6 +362,7 @@ func TestReloadUnderRunningStreams(t *testing.T) {
 	if err := stream.RecvMsg(&who); err != nil || !strings.HasPrefix(string(who), "alice|") {
 		t.Fatalf("%s, %v", who, err)
 	}
+	issuer := staff(t)
 	step := func(cfg Config, want codes.Code) {
 		t.Helper()
 		next := newAfter(t, cfg, first)
@@ -376,6 +377,13 @@ func TestReloadUnderRunningStreams(t *testing.T) {
 	step(Config{Issuers: []Issuer{staff(t)}, Rules: []Rule{{Name: "no", Deny: true, Identities: []string{"alice"}}}}, codes.PermissionDenied)
 	step(Config{Issuers: []Issuer{shop(t)}}, codes.Unauthenticated)
 	step(Config{Issuers: []Issuer{staff(t)}}, codes.OK)
+	// Each of these asks another claim of the tunnel's token.
+	byClaim := func(name string, values ...string) Config {
+		return Config{Issuers: []Issuer{issuer}, Rules: []Rule{{Name: "yes", Claims: []Requirement{{name, values}}, Methods: []string{"shop.v1.Orders/*"}}}}
+	}
+	step(byClaim("tenant"), codes.PermissionDenied)
+	step(byClaim("role", "user", "admin"), codes.OK)
+	step(byClaim("role", "user"), codes.PermissionDenied)
 	if err := stream.CloseSend(); err != nil {
 		t.Error(err)
 	}

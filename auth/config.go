@@ -151,7 +151,8 @@ type Rule struct {
 	Identities []string
 	Issuers    []string // names of Config.Issuers
 	Kinds      []string
-	Scopes     []string
+	Scopes     []string      // all of them are needed
+	Claims     []Requirement // of tokens; all of them are needed
 	Origins    []string
 	Methods    []string
 	Routes     []string

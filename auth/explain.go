@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
 	"github.com/culvert-grpc/culvert/bridge"
@@ -14,6 +15,7 @@ type Caller struct {
 	Issuer  string // the name of one of Config.Issuers, or an iss; "": none
 	Kind    string // "": jwt with an Issuer, else mtls
 	Scopes  []string
+	Claims  map[string][]string // values, by the claim as a Requirement has it; of a token
 }
 
 // An Explanation tells what the rules say of a call.
@@ -71,5 +73,8 @@ func (a *Authenticator) identityOf(as *Caller) *identity.Identity {
 		usual = identity.JWT
 	}
 	id.Kind = cmp.Or(id.Kind, usual)
+	if id.Kind == identity.JWT {
+		id.Claims = claim.Answer(a.rules.Claims(), func(r *claim.Requirement) bool { return r.Met(as.Claims[r.Claim.String()]) })
+	}
 	return id
 }

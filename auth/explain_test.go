@@ -14,6 +14,7 @@ func TestExplain(t *testing.T) {
 			{Name: "readers", Issuers: []string{"staff"}, Scopes: []string{"read"}, Methods: []string{"shop.v1.Orders/Get*"}},
 			{Name: "agents", Kinds: []string{"mtls"}, Routes: []string{"orders"}},
 			{Name: "not-eve", Deny: true, Identities: []string{"eve"}},
+			{Name: "no-guests", Deny: true, Claims: []Requirement{{Claim: "role", Values: []string{"guest", "trial"}}}},
 			{Name: "pages", Origins: []string{"https://app.example"}},
 		},
 	})
@@ -28,6 +29,9 @@ func TestExplain(t *testing.T) {
 		"by the iss":       {get, &Caller{Subject: "alice", Issuer: staffIssuer, Scopes: []string{"read"}}, true, "readers"},
 		"without scopes":   {get, &Caller{Subject: "alice", Issuer: "staff"}, false, "no rule allows"},
 		"another issuer's": {get, &Caller{Subject: "alice", Issuer: "shop", Scopes: []string{"read"}}, false, "no rule allows"},
+		"a guest":          {get, &Caller{Subject: "alice", Issuer: "staff", Scopes: []string{"read"}, Claims: map[string][]string{"role": {"x", "trial"}}}, false, "no-guests"},
+		"no guest":         {get, &Caller{Subject: "alice", Issuer: "staff", Scopes: []string{"read"}, Claims: map[string][]string{"role": {"x"}, "roles": {"guest"}}}, true, "readers"},
+		"no token":         {get, &Caller{Subject: "agent", Kind: "mtls", Claims: map[string][]string{"role": {"guest"}}}, true, "agents"},
 		"an agent":         {get, &Caller{Subject: "agent"}, true, "agents"},
 		"eve":              {get, &Caller{Subject: "eve", Issuer: "staff", Scopes: []string{"read"}}, false, "not-eve"},
 		"a page":           {&bridge.AuthRequest{Method: "/a.B/C", Origin: "https://app.example"}, &Caller{Subject: "x", Kind: "api-key"}, true, "pages"},
@@ -35,16 +39,19 @@ func TestExplain(t *testing.T) {
 		"nobody, public":   {&bridge.AuthRequest{Method: "/shop.v1.Catalog/List"}, nil, true, "public method"},
 	} {
 		got := a.Explain(row.r, row.as)
-		if got.Allowed != row.allowed || got.Rule != row.rule || len(got.Rules) != 4 || got.Public != (row.rule == "public method") {
+		if got.Allowed != row.allowed || got.Rule != row.rule || len(got.Rules) != 5 || got.Public != (row.rule == "public method") {
 			t.Errorf("%s: got %+v", name, got)
 		}
 		decides := slices.IndexFunc(got.Rules, func(r RuleResult) bool { return r.Decides })
-		if (decides >= 0) != slices.Contains([]string{"readers", "agents", "not-eve", "pages"}, row.rule) || decides >= 0 && got.Rules[decides].Name != row.rule {
+		if (decides >= 0) != slices.Contains([]string{"readers", "agents", "not-eve", "no-guests", "pages"}, row.rule) || decides >= 0 && got.Rules[decides].Name != row.rule {
 			t.Errorf("%s: %+v decides", name, got.Rules)
 		}
 	}
 	e := a.Explain(get, &Caller{Subject: "alice", Issuer: "staff"})
 	want := []Condition{{true, `issuers: "https://staff.example" matches "https://staff.example"`}, {true, `methods: "shop.v1.Orders/Get*" matches "/shop.v1.Orders/Get"`}, {false, `scopes: the caller lacks "read"`}}
+	if got := (Condition{false, `claims: the caller lacks "role" with one of "guest", "trial"`}); !slices.Contains(e.Rules[3].Conditions, got) {
+		t.Errorf("%+v lacks %+v", e.Rules[3].Conditions, got)
+	}
 	for _, c := range want {
 		if !slices.Contains(e.Rules[0].Conditions, c) {
 			t.Errorf("%+v lacks %+v", e.Rules[0].Conditions, c)

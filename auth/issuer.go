@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
@@ -73,14 +74,14 @@ func (cfg *Config) issuerOptions(at int, i *issuer) (jwt.Issuer, *Mistake) {
 		to.Audiences, to.AnyAudience = nil, true
 	}
 	for n, r := range from.Required {
-		path, err := jwt.ParsePath(r.Claim)
+		path, err := claim.ParsePath(r.Claim)
 		if err != nil {
 			return to, mistake(issuerKey(at, fmt.Sprintf("required[%d].claim", n)), "isn't a claim: %v", err)
 		}
-		to.Required = append(to.Required, jwt.Requirement{Claim: path, Values: r.Values})
+		to.Required = append(to.Required, claim.Requirement{Claim: path, Values: r.Values})
 	}
 	for n, m := range from.Metadata {
-		path, err := jwt.ParsePath(m.Claim)
+		path, err := claim.ParsePath(m.Claim)
 		if err != nil {
 			return to, mistake(issuerKey(at, fmt.Sprintf("metadata[%d].claim", n)), "isn't a claim: %v", err)
 		}
@@ -95,7 +96,7 @@ func (cfg *Config) issuerOptions(at int, i *issuer) (jwt.Issuer, *Mistake) {
 // same reports whether all tokens have the same verdicts with another configuration, so that
 // those that are known can stay.
 func (w *tokens) same(mine, other *Config, to *tokens) bool {
-	if !reflect.DeepEqual(mine.Issuers, other.Issuers) {
+	if !reflect.DeepEqual(mine.Issuers, other.Issuers) || !reflect.DeepEqual(w.claims, to.claims) {
 		return false
 	}
 	for i := range w.issuers {

@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -77,8 +78,20 @@ func TestMistakes(t *testing.T) {
 		"a rule without a name": {func(c *Config) { c.Rules = append(c.Rules, Rule{}) }, "rules[1].name", "is empty"},
 		"a rule of nothing":     {func(c *Config) { c.Rules = append(c.Rules, Rule{Name: "two"}) }, "rules[1]", "no condition"},
 		"a kind":                {func(c *Config) { c.Rules[0].Kinds = []string{"jwt", "saml"} }, "rules[0].kinds[1]", "saml"},
-		"a rule's issuer":       {func(c *Config) { c.Rules[0].Issuers = []string{"staff", staffIssuer} }, "rules[0].issuers[1]", "no issuer has the name"},
-		"a rule's route":        {func(c *Config) { c.Rules[0].Routes = []string{"x"} }, "rules[0].routes[0]", "no route"},
+		"a rule's claim":        {func(c *Config) { c.Rules[0].Claims = []Requirement{{Claim: "email"}, {Claim: `a\b`}} }, "rules[0].claims[1].claim", "backslash"},
+		"a rule's claim's value": {func(c *Config) {
+			c.Rules[0].Claims = []Requirement{{Claim: "role", Values: []string{"admin", ""}}}
+		}, "rules[0].claims[0].values[1]", "is empty"},
+		"claims without tokens": {func(c *Config) {
+			c.Issuers, c.Rules[0].Claims = nil, []Requirement{{Claim: "email"}}
+		}, "rules[0].claims", "only tokens have claims"},
+		"too many claims": {func(c *Config) {
+			for i := range 257 {
+				c.Rules = append(c.Rules, Rule{Name: fmt.Sprint(i), Claims: []Requirement{{Claim: "role", Values: []string{fmt.Sprint(i)}}}})
+			}
+		}, "rules[257].claims[0]", "256 different"},
+		"a rule's issuer": {func(c *Config) { c.Rules[0].Issuers = []string{"staff", staffIssuer} }, "rules[0].issuers[1]", "no issuer has the name"},
+		"a rule's route":  {func(c *Config) { c.Rules[0].Routes = []string{"x"} }, "rules[0].routes[0]", "no route"},
 	} {
 		cfg := good()
 		row.change(&cfg)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestReloadOfFiles: withdrawn keys end, new ones count, and broken files change nothing.
@@ -98,6 +100,71 @@ func TestTakenOver(t *testing.T) {
 	if _, err := New(cfg, later); err == nil || !strings.Contains(err.Error(), "keys_file") {
 		t.Errorf("with broken files and nothing to take over: %v", err)
 	}
+}
+
+// TestClaimsOverReloads: a token that was seen is judged by the claims of each reload's rules,
+// whatever a reload before has asked of it. Verdicts stay only if all rules ask the same.
+func TestClaimsOverReloads(t *testing.T) {
+	token := aCall{own: "Bearer " + staffToken(claims{"role": []string{"user", "admin"}, "tenant": map[string]any{"id": 7}, "suspended": false})}
+	issuers := []Issuer{staff(t), shop(t)}
+	ask := func(name string, values ...string) []Requirement { return []Requirement{{Claim: name, Values: values}} }
+	allow := func(r []Requirement) []Rule {
+		return []Rule{{Name: "allow", Claims: r, Methods: []string{"shop.v1.Orders/*"}}}
+	}
+	deny := func(r []Requirement) []Rule { return []Rule{{Name: "deny", Claims: r, Deny: true}} }
+	a := newAuth(t, Config{Issuers: issuers})
+	wantJudged(t, a, token, "alice")
+	for _, step := range []struct {
+		name  string
+		rules []Rule
+		want  string
+		same  bool // the verdicts stay
+	}{
+		{"a claim that it has", allow(ask("role", "admin")), "alice", false},
+		{"the same, in another rule", deny(ask("role", "admin")), denied, true},
+		{"another value", deny(ask("role", "guest")), "alice", false},
+		{"a claim that it lacks, in the other's place", allow(ask("email")), denied, false},
+		{"a claim in an object", allow(ask("tenant.id", "7")), "alice", false},
+		{"two claims", allow(append(ask("tenant.id", "7"), ask("role", "root", "user")...)), "alice", false},
+		{"the two in another order", allow(append(ask("role", "root", "user"), ask("tenant.id", "8")...)), denied, false},
+		{"a claim of a deny rule", deny(ask("suspended", "true")), "alice", false},
+		{"that it has", deny(ask("suspended", "false", "true")), denied, false},
+		{"no claims", nil, "alice", false},
+		{"none of another rule either", []Rule{{Name: "scopes", Scopes: []string{"read"}}}, "alice", true},
+	} {
+		next := newAfter(t, Config{Issuers: issuers, Rules: step.rules}, a)
+		for range 2 { // at first it is new to the verdicts, or isn't; then it is known
+			if got, _ := judged(t, next, token); got != step.want {
+				t.Errorf("%s: got %s, want %s", step.name, got, step.want)
+			}
+		}
+		if same := next.tokens.verdicts == a.tokens.verdicts; same != step.same {
+			t.Errorf("%s: the verdicts stay: %v", step.name, same)
+		}
+		if next.tokens.issuers[0].keys != a.tokens.issuers[0].keys {
+			t.Errorf("%s: the keys are fetched again", step.name)
+		}
+		a = next
+	}
+}
+
+// TestClaimsOfOtherWays: only tokens have claims, and one that all_of needs beside a certificate
+// brings its own.
+func TestClaimsOfOtherWays(t *testing.T) {
+	keys, key := keysOf(t, time.Time{}, "ci")
+	admins := []Rule{{Name: "admins", Claims: []Requirement{{Claim: "role", Values: []string{"admin"}}}}}
+	proxy := &report.ClientNames{SPIFFE: "spiffe://example.org/proxy"}
+	admin, user := "Bearer "+staffToken(claims{"role": "admin"}), "Bearer "+staffToken(claims{"role": "user"})
+	any := newAuth(t, Config{Issuers: []Issuer{staff(t)}, APIKeys: keys, Certificates: true, Rules: admins})
+	wantJudged(t, any, aCall{own: admin}, "alice")
+	wantJudged(t, any, aCall{own: user}, denied)
+	wantJudged(t, any, aCall{conn: admin}, "alice")
+	wantJudged(t, any, aCall{conn: admin, own: user}, denied)
+	wantJudged(t, any, aCall{key: key["ci"]}, denied)
+	wantJudged(t, any, aCall{client: proxy}, denied)
+	both := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Certificates: true, AllOf: []string{WayCertificates, "staff"}, Rules: admins})
+	wantJudged(t, both, aCall{client: proxy, own: admin}, proxy.SPIFFE)
+	wantJudged(t, both, aCall{client: proxy, own: user}, denied)
 }
 
 // TestFailedNewLeavesNothing: what was taken over or opened before a mistake is given back.

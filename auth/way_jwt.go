@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
@@ -41,6 +42,7 @@ type tokens struct {
 	issuers  []*issuer
 	byIssuer map[string]*issuer // by iss
 	failures *failures
+	claims   []claim.Requirement // of rules: what verdicts say of tokens, by index
 }
 
 func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *findings) (finding, bool) {
@@ -114,8 +116,9 @@ func refusalOf(err error) *identity.Refusal {
 }
 
 // newTokens opens the sources of issuers' keys, or takes over those of before, which may be nil.
-func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
-	w = &tokens{byIssuer: make(map[string]*issuer), failures: new(failures)}
+// The claims are those that rules ask for.
+func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
+	w = &tokens{byIssuer: make(map[string]*issuer), failures: new(failures), claims: claims}
 	if before != nil && before.tokens != nil {
 		w.failures = before.tokens.failures
 	}
@@ -148,7 +151,7 @@ func newTokens(cfg *Config, before *Authenticator, log *keyLog) (w *tokens, wron
 		w.verdicts = before.tokens.verdicts
 		return w, nil
 	}
-	judge, err := jwt.NewJudge(jwt.Options{Issuers: all})
+	judge, err := jwt.NewJudge(jwt.Options{Issuers: all, Claims: claims})
 	if err != nil {
 		return w, &Mistake{"issuers", err.Error()}
 	}

@@ -304,6 +304,9 @@ type AuthRule struct {
 	// Scopes that the credential must have, all of them.
 	Scopes []string `key:"scopes" is:"scope"`
 
+	// Claims that the caller's token must have, all of them.
+	Claims []AuthRequiredClaim `key:"claims"`
+
 	// Origins of pages, without patterns.
 	Origins []string `key:"origins" is:"word"`
 

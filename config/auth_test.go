@@ -49,7 +49,7 @@ auth:
   any_of: [staff, partner, test, api_keys, external]
   public_methods: [grpc.health.v1.Health/*]
   rules:
-  - {name: admins, deny: true, identities: ["*@example.com"], issuers: [staff], kinds: [jwt], scopes: [admin], origins: [https://app.example.com], methods: [shop.v1.Admin/*], routes: [orders]}
+  - {name: admins, deny: true, identities: ["*@example.com"], issuers: [staff], kinds: [jwt], scopes: [admin], claims: [{claim: email_verified, values: ["true"]}], origins: [https://app.example.com], methods: [shop.v1.Admin/*], routes: [orders]}
   enforce: false
   strip: true
   token_expiry: ignore
@@ -89,7 +89,7 @@ func TestEveryKeyOfAuthReachesItsField(t *testing.T) {
 		},
 		AllOf: []string{"certificates"}, AnyOf: []string{"staff", "partner", "test", "api_keys", "external"}, PublicMethods: []string{"grpc.health.v1.Health/*"},
 		Rules: []AuthRule{{
-			Name: "admins", Deny: true, Identities: []string{"*@example.com"}, Issuers: []string{"staff"}, Kinds: []string{"jwt"}, Scopes: []string{"admin"},
+			Name: "admins", Deny: true, Identities: []string{"*@example.com"}, Issuers: []string{"staff"}, Kinds: []string{"jwt"}, Scopes: []string{"admin"}, Claims: []AuthRequiredClaim{{"email_verified", []string{"true"}}},
 			Origins: []string{"https://app.example.com"}, Methods: []string{"shop.v1.Admin/*"}, Routes: []string{"orders"},
 		}},
 		Strip: true, TokenExpiry: "ignore", Cookie: "session", BearerSubprotocol: true,
@@ -251,6 +251,19 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 			`proxy.yaml:1: auth.rules[0].routes: … no route … "r"`,
 			`proxy.yaml:1: auth.rules[0].issuers: … no issuer … "staff"`,
 			"proxy.yaml:1: auth.rules[1].name: … auth.rules[0].name … another",
+		}, nil},
+		{"claims of rules", issuer + ", rules: [{name: a, claims: [{claim: email}, {claim: 'a..b'}, {claim: '', values: [x]}]}]}", []string{
+			`proxy.yaml:1: auth.rules[0].claims[1].claim: … "a..b" … names no claim … realm_access.roles`,
+			`proxy.yaml:1: auth.rules[0].claims[2].claim: … names no claim … email`,
+		}, nil},
+		{"a claim without its name", issuer + ", rules: [{name: a, claims: [{values: [x]}]}]}", []string{
+			`proxy.yaml:1: auth.rules[0].claims[0] … no claim … realm_access.roles`,
+		}, nil},
+		{"claims of another form", issuer + ", rules: [{name: a, claims: [email], methods: ['a.B/C']}]}", []string{
+			`proxy.yaml:1: auth.rules[0].claims[0] … section … keys`,
+		}, nil},
+		{"one value of a claim", issuer + ", rules: [{name: a, claims: [{claim: email, value: x}]}]}", []string{
+			`proxy.yaml:1: unknown key "value" … "values"`,
 		}, nil},
 		{"names of several ways", issuer + ", api_keys: {file: f}, rules: [{name: a, identities: [alice]}, {name: b, identities: [alice], kinds: [jwt]}, {name: c, identities: [alice], issuers: [staff]}, {name: d, deny: true, identities: [alice]}, {name: e, identities: ['*']}]}", nil, []string{
 			"proxy.yaml:1: auth.rules[0].identities: … staff, api_keys … issuers or kinds",

@@ -72,7 +72,7 @@ identity in --as may not call.`,
 	flags.StringArrayVarP(&x.headers, "header", "H", nil, "`header` of the request, such as 'x-canary: yes'; may be repeated")
 	flags.StringVar(&x.listener, "listener", "", "`name` of the listener (default the one with the URL's port, or the first)")
 	flags.StringVar(&x.transport, "transport", "", "client `protocol`: "+strings.Join(bridge.Transports(), ", ")+" (default message for the path of a route with message, else grpc, or grpc-websockets for ws: and wss:)")
-	flags.StringVar(&x.as.text, "as", "", "`identity` of the caller: its subject, then issuer=NAME, kind=jwt, api-key, mtls or external, and scope=SCOPE for each scope, separated by commas")
+	flags.StringVar(&x.as.text, "as", "", "`identity` of the caller: its subject, then issuer=NAME, kind=jwt, api-key, mtls or external, scope=SCOPE for each scope, and claim=NAME=VALUE for each value of a claim, separated by commas")
 	mustComplete(cmd.RegisterFlagCompletionFunc("as", cobra.NoFileCompletions))
 	mustComplete(cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions(bridge.Transports(), cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -25,7 +27,11 @@ type as struct {
 // kinds are the kinds of credentials, and those of ways that aren't issuers.
 var kinds = map[string]string{auth.WayAPIKeys: "api-key", auth.WayCertificates: "mtls", auth.WayExternal: "external"}
 
-// parse reads "alice,issuer=staff,scope=orders.read". A subject may have commas.
+// asOption begins an option in --as.
+var asOption = regexp.MustCompile(`,(issuer|kind|scope|claim)=`)
+
+// parse reads "alice,issuer=staff,scope=orders.read,claim=email_verified=true". The
+// subject and values may have commas.
 func (a *as) parse(c *config.Loaded) error {
 	if !a.set {
 		return nil
@@ -36,24 +42,31 @@ func (a *as) parse(c *config.Loaded) error {
 	if a.text == "" {
 		return nil
 	}
-	subject, caller := a.text, &auth.Caller{}
-	for {
-		at := strings.LastIndexByte(subject, ',')
-		option, value, _ := strings.Cut(subject[at+1:], "=")
-		if at < 0 || !slices.Contains([]string{"issuer", "kind", "scope"}, option) {
-			break
+	options := asOption.FindAllStringSubmatchIndex(a.text, -1)
+	end := func(i int) int { // of what is before the option
+		if i < len(options) {
+			return options[i][0]
 		}
-		subject = subject[:at]
-		switch option {
+		return len(a.text)
+	}
+	caller := &auth.Caller{Subject: a.text[:end(0)]}
+	for i, at := range options {
+		value := a.text[at[1]:end(i+1)]
+		switch a.text[at[2]:at[3]] {
 		case "issuer":
 			caller.Issuer = value
 		case "kind":
 			caller.Kind = value
 		case "scope":
-			caller.Scopes = slices.Insert(caller.Scopes, 0, value)
+			caller.Scopes = append(caller.Scopes, value)
+		case "claim":
+			if caller.Claims == nil {
+				caller.Claims = make(map[string][]string)
+			}
+			name, value, _ := strings.Cut(value, "=")
+			caller.Claims[name] = append(caller.Claims[name], value)
 		}
 	}
-	caller.Subject = subject
 	a.caller = caller
 	return a.complete(&c.Auth)
 }
@@ -93,6 +106,8 @@ func (a *as) complete(c *config.Auth) error {
 		a.caller.Issuer = issuers[0]
 	case a.caller.Kind == "jwt" && !slices.Contains(issuers, a.caller.Issuer):
 		return fmt.Errorf("--as: there is no issuer %q: write issuer= with one of %s", a.caller.Issuer, strings.Join(issuers, ", "))
+	case a.caller.Kind != "jwt" && len(a.caller.Claims) > 0:
+		return fmt.Errorf("--as: only tokens have claims, and %s calls by the kind %s: remove claim=, or write issuer=", a.caller.Subject, a.caller.Kind)
 	}
 	return nil
 }
@@ -107,6 +122,9 @@ func (a *as) String() string {
 	}
 	if len(a.caller.Scopes) > 0 {
 		text += ", scopes " + strings.Join(a.caller.Scopes, " ")
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.caller.Claims)) {
+		text += fmt.Sprintf(", claim %s %s", name, strings.Join(a.caller.Claims[name], " "))
 	}
 	return text
 }

@@ -128,6 +128,23 @@ func TestProviderRotatesItsKeys(t *testing.T) {
 	}
 }
 
+// TestProviderClaims: a rule of the page asks for a role, which the provider's tokens have or lack.
+func TestProviderClaims(t *testing.T) {
+	t.Parallel()
+	for values, want := range map[string]codes.Code{"[support, lead]": codes.PermissionDenied, "[lead, writer]": codes.OK} {
+		p, culvert, c := startWithProvider(t, readGuide(t, "oidc.md"), "[support, lead]", values)
+		for way := range ways {
+			got := c.call(t, way, "shop.v1.Refunds/Pay", "authorization", "Bearer "+p.ServiceToken(t, "profile"))
+			if got.code != want {
+				t.Errorf("%s with a role of %s: %v, want %v", on(way, "Pay"), values, got, want)
+			}
+		}
+		if want == codes.OK {
+			culvert.logged(t, "call", map[string]string{"identity": provider.Service, "rule": "support", "code": "OK"})
+		}
+	}
+}
+
 // TestProviderIsGone: nobody can judge a token, and the page says what clients get.
 func TestProviderIsGone(t *testing.T) {
 	t.Parallel()

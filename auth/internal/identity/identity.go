@@ -2,7 +2,11 @@
 // why a call may not go on. It knows no credential and no call.
 package identity
 
-import "time"
+import (
+	"time"
+
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
+)
 
 // A Kind is the kind of credential that proved an identity.
 type Kind string
@@ -26,6 +30,7 @@ type Identity struct {
 	Issuer   string // "": the kind has none, as API keys
 	Kind     Kind
 	Scopes   []string
+	Claims   *claim.Answers      // which requirements of the rules a token meets: rules.Set.Claims
 	Expires  time.Time           // zero: never
 	Metadata map[string][]string // for the backend, by lower-case name; nil: none
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 )
 
 // benchToken returns a token with the claims that a provider usually sends.
@@ -26,7 +28,7 @@ func benchIssuer(b *testing.B) Issuer {
 	b.Helper()
 	issuer := newIssuer(b)
 	issuer.Scopes = []string{"read"}
-	issuer.Metadata = []Mapping{{Path{"email"}, "x-email"}, {Path{"realm_access", "roles"}, "x-roles"}}
+	issuer.Metadata = []Mapping{{claim.Path{"email"}, "x-email"}, {claim.Path{"realm_access", "roles"}, "x-roles"}}
 	return issuer
 }
 

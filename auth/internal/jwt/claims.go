@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/object"
 	"github.com/culvert-grpc/culvert/codec"
@@ -19,7 +20,7 @@ import (
 const (
 	maxNameBytes     = 1024 // of iss and sub
 	maxMetadataBytes = 4096 // of a value
-	identityBytes    = 200  // that a Token costs, roughly
+	identityBytes    = 240  // that a Token costs, roughly
 	fieldBytes       = 80   // that metadata costs besides its value, roughly
 	lastDate         = 253402300799
 )
@@ -171,10 +172,8 @@ func bind(t *Token, c *candidate) (err *Error) {
 }
 
 func (i *Issuer) required(t *Token, c *candidate) *Error {
-	for _, r := range i.Required {
-		values, is := texts(r.Claim.find(c.claims))
-		met := func(value string) bool { return len(r.Values) == 0 || slices.Contains(r.Values, value) }
-		if !is || !slices.ContainsFunc(values, met) {
+	for n := range i.Required {
+		if r := &i.Required[n]; !r.MetBy(c.claims) {
 			return refusal(Denied, fmt.Sprintf("the token's claim %s isn't there, or hasn't a value that is needed", r.Claim), nil)
 		}
 	}
@@ -190,11 +189,11 @@ func (i *Issuer) required(t *Token, c *candidate) *Error {
 // since one that is cut, trimmed or split says something else than the token.
 func (i *Issuer) metadata(t *Token, c *candidate) *Error {
 	for _, m := range i.Metadata {
-		claim := m.Claim.find(c.claims)
-		if claim == nil {
+		found := m.Claim.Find(c.claims)
+		if found == nil {
 			continue
 		}
-		value, legal := metadataValue(claim)
+		value, legal := metadataValue(found)
 		if !legal {
 			continue
 		}
@@ -208,12 +207,12 @@ func (i *Issuer) metadata(t *Token, c *candidate) *Error {
 }
 
 // metadataValue returns the value of metadata that says the same as a claim.
-func metadataValue(claim any) (value string, legal bool) {
-	values, is := texts(claim)
+func metadataValue(found any) (value string, legal bool) {
+	values, is := claim.Texts(found)
 	if !is {
 		return "", false
 	}
-	_, isList := claim.([]any)
+	_, isList := found.([]any)
 	for _, value := range values {
 		if value == "" || strings.Trim(value, " ") != value || !codec.ValidValue(value) || isList && strings.Contains(value, ",") {
 			return "", false

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/object"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -193,7 +194,7 @@ func TestScopes(t *testing.T) {
 }
 
 func TestRequiredClaims(t *testing.T) {
-	path := func(text string) Path { return must(ParsePath(text)) }
+	path := func(text string) claim.Path { return must(claim.ParsePath(text)) }
 	for _, c := range []struct {
 		claim  string
 		values []string
@@ -220,9 +221,14 @@ func TestRequiredClaims(t *testing.T) {
 		{"realm_access.roles", []string{"admin"}, map[string]any{"realm_access": "admin"}, false},
 		{`https://example\.com/role`, []string{"admin"}, map[string]any{"https://example.com/role": "admin"}, true},
 	} {
-		issuer := newIssuer(t)
-		issuer.Required = []Requirement{{path(c.claim), c.values}}
+		issuer, asked := newIssuer(t), claim.Requirement{Claim: path(c.claim), Values: c.values}
+		issuer.Required = []claim.Requirement{asked}
 		j := newJudge(t, issuer)
+		// Rules ask the same, and refuse no token by it.
+		free := must(NewJudge(Options{Issuers: []Issuer{newIssuer(t)}, Claims: []claim.Requirement{{Claim: path("absent")}, asked, {Claim: path("sub")}}}))
+		if got := accepted(t, free, token(c.claims)).Claims; got.Met(0) || got.Met(1) != c.good || !got.Met(2) {
+			t.Errorf("%s of %v: answered %v, want %v", c.claim, c.claims, got, c.good)
+		}
 		if c.good {
 			accepted(t, j, token(c.claims))
 		} else if got := refused(t, j, token(c.claims)); got.Kind != Denied || !strings.Contains(got.Text, c.claim) || strings.Contains(got.Error(), "admin") {
@@ -233,7 +239,7 @@ func TestRequiredClaims(t *testing.T) {
 
 func TestMetadata(t *testing.T) {
 	issuer := newIssuer(t)
-	issuer.Metadata = []Mapping{{Path{"sub"}, "x-user"}, {Path{"a", "b"}, "x-nested"}, {Path{"v"}, "x-value"}}
+	issuer.Metadata = []Mapping{{claim.Path{"sub"}, "x-user"}, {claim.Path{"a", "b"}, "x-nested"}, {claim.Path{"v"}, "x-value"}}
 	j := newJudge(t, issuer)
 	for _, c := range []struct {
 		value raw
@@ -309,22 +315,6 @@ func TestConfirmation(t *testing.T) {
 	}
 }
 
-func TestPaths(t *testing.T) {
-	for in, want := range map[string]Path{
-		"sub": {"sub"}, "a.b.c": {"a", "b", "c"}, `a\.b`: {"a.b"}, `a\\.b`: {`a\`, "b"}, `https://example\.com/a b`: {"https://example.com/a b"},
-		"": nil, ".": nil, "a.": nil, ".a": nil, `a\b`: nil, `a\`: nil, "a.b.c.d.e.f.g.h.i": nil,
-	} {
-		got, err := ParsePath(in)
-		if want == nil {
-			if err == nil {
-				t.Errorf("%q is %q, want an error", in, got)
-			}
-		} else if err != nil || !slices.Equal(got, want) || got.String() != in {
-			t.Errorf("%q is %q, %v, again %q", in, got, err, got.String())
-		}
-	}
-}
-
 // FuzzParse: what parse accepts is canonical: its parts, encoded again, are the token.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
@@ -361,11 +351,11 @@ func FuzzClaims(f *testing.F) {
 	f.Add(`{"iss":"a","sub":"b","aud":["culvert"],"exp":9e10,"nbf":0.5,"v":{"w":["x,y"]}}`, "v.w")
 	f.Fuzz(func(t *testing.T, in, path string) {
 		o, err := object.Parse([]byte(in))
-		claim, pathErr := ParsePath(path)
+		found, pathErr := claim.ParsePath(path)
 		if err != nil || pathErr != nil {
 			return
 		}
-		issuer := Issuer{Name: "a", Audiences: []string{audience}, Metadata: []Mapping{{claim, "x-v"}}, Skew: time.Minute}
+		issuer := Issuer{Name: "a", Audiences: []string{audience}, Metadata: []Mapping{{found, "x-v"}}, Skew: time.Minute}
 		got, refused := issuer.token(&candidate{issuer: "a", claims: o}, time.Unix(1_700_000_000, 0))
 		if refused != nil {
 			return
@@ -392,14 +382,14 @@ func TestOptionsAreChecked(t *testing.T) {
 		"skew":                       func(i *Issuer) { i.Skew = time.Hour },
 		"name the audiences":         func(i *Issuer) { i.Audiences = nil },
 		"or leave the audience":      func(i *Issuer) { i.AnyAudience = true },
-		"empty name":                 func(i *Issuer) { i.Required = []Requirement{{Claim: Path{"a", ""}}} },
-		"one to eight":               func(i *Issuer) { i.Required = []Requirement{{Claim: Path{}}} },
-		`"X-User" isn't a name`:      func(i *Issuer) { i.Metadata = []Mapping{{Path{"sub"}, "X-User"}} },
-		`":path" isn't a name`:       func(i *Issuer) { i.Metadata = []Mapping{{Path{"sub"}, ":path"}} },
-		`"grpc-timeout" isn't a nam`: func(i *Issuer) { i.Metadata = []Mapping{{Path{"sub"}, "grpc-timeout"}} },
-		`"x-bin" isn't a name`:       func(i *Issuer) { i.Metadata = []Mapping{{Path{"sub"}, "x-bin"}} },
-		"two claims become":          func(i *Issuer) { i.Metadata = []Mapping{{Path{"a"}, "x"}, {Path{"b"}, "x"}} },
-		"over 64 claims":             func(i *Issuer) { i.Required = make([]Requirement, 65) },
+		"empty name":                 func(i *Issuer) { i.Required = []claim.Requirement{{Claim: claim.Path{"a", ""}}} },
+		"one to eight":               func(i *Issuer) { i.Required = []claim.Requirement{{Claim: claim.Path{}}} },
+		`"X-User" isn't a name`:      func(i *Issuer) { i.Metadata = []Mapping{{claim.Path{"sub"}, "X-User"}} },
+		`":path" isn't a name`:       func(i *Issuer) { i.Metadata = []Mapping{{claim.Path{"sub"}, ":path"}} },
+		`"grpc-timeout" isn't a nam`: func(i *Issuer) { i.Metadata = []Mapping{{claim.Path{"sub"}, "grpc-timeout"}} },
+		`"x-bin" isn't a name`:       func(i *Issuer) { i.Metadata = []Mapping{{claim.Path{"sub"}, "x-bin"}} },
+		"two claims become":          func(i *Issuer) { i.Metadata = []Mapping{{claim.Path{"a"}, "x"}, {claim.Path{"b"}, "x"}} },
+		"over 64 claims":             func(i *Issuer) { i.Required = make([]claim.Requirement, 65) },
 	} {
 		issuer := newIssuer(t)
 		change(&issuer)
@@ -412,6 +402,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"no issuer":    {},
 		"occurs twice": {Issuers: []Issuer{one, one}},
 		"bounds":       {Issuers: []Issuer{one}, Entries: -1},
+		"256 claims":   {Issuers: []Issuer{one}, Claims: make([]claim.Requirement, 257)},
+		"one to eight": {Issuers: []Issuer{one}, Claims: make([]claim.Requirement, 1)},
 	} {
 		if j, err := NewJudge(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, %v, want an error with %q", j, err, want)

@@ -3,7 +3,7 @@
 //
 //   - options.go: the issuers whose tokens count, and what their tokens must say.
 //   - parse.go: a token's text as header and claims, before anything of it is believed.
-//   - claims.go, path.go: what claims must say, and what becomes of them.
+//   - claims.go, and package claim: what claims must say, and what becomes of them.
 //   - confirm.go: tokens that only the holder of a certificate may use (cnf).
 //   - token.go: what a caller learns of a good token. error.go: why a token is refused.
 //   - judge.go: the way of a token through all of these.

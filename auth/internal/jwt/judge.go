@@ -12,6 +12,7 @@ import (
 	jose "github.com/go-jose/go-jose/v4"
 
 	"github.com/culvert-grpc/culvert/auth/internal/cache"
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/auth/internal/object"
 )
@@ -26,7 +27,8 @@ const (
 // A Judge verifies tokens. Its methods may be called concurrently.
 type Judge struct {
 	issuers map[string]*Issuer
-	slots   chan struct{} // one for each signature that is being verified
+	claims  []claim.Requirement // see Options.Claims
+	slots   chan struct{}       // one for each signature that is being verified
 	good    *verdicts
 	refused *verdicts // apart, so that garbage takes no room from good tokens
 	flights flights
@@ -48,12 +50,19 @@ func NewJudge(o Options) (*Judge, error) {
 	}
 	j := &Judge{
 		issuers: map[string]*Issuer{},
+		claims:  o.Claims,
 		slots:   make(chan struct{}, o.Verifications),
 		good:    newVerdicts(o.Entries, o.Bytes),
 		refused: newVerdicts(refusedEntries, refusedBytes),
 	}
-	if len(o.Issuers) == 0 {
+	switch {
+	case len(o.Issuers) == 0:
 		return nil, errors.New("no issuer is configured")
+	case len(o.Claims) > claim.MaxAnswers:
+		return nil, fmt.Errorf("there are answers for %d claims, not for %d", claim.MaxAnswers, len(o.Claims))
+	}
+	if err := checkClaims(o.Claims); err != nil {
+		return nil, err
 	}
 	for _, issuer := range o.Issuers {
 		if err := issuer.complete(); err != nil {
@@ -182,6 +191,7 @@ func (j *Judge) examine(ctx context.Context, token string) *verdict {
 		refused.Costly = true
 		return &verdict{err: refused, key: key, ends: now.Add(refusedFor)}
 	}
+	t.Claims = claim.Answer(j.claims, func(r *claim.Requirement) bool { return r.MetBy(c.claims) })
 	ends := t.Expires
 	if ends.IsZero() {
 		ends = now.Add(endlessFor)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/codec"
 	"github.com/culvert-grpc/culvert/internal/rules"
@@ -30,6 +31,9 @@ type Keys interface {
 // Options are those of a Judge.
 type Options struct {
 	Issuers []Issuer
+	// Claims are requirements that a good token needn't meet: its Identity.Claims says which
+	// ones it does, by their indexes. claim.MaxAnswers at most.
+	Claims []claim.Requirement
 	// Entries and Bytes bound the cache of good tokens: 8192 and 8 MiB if 0.
 	Entries, Bytes int
 	// Verifications is how many signatures are verified at the same time: twice the number of
@@ -57,21 +61,14 @@ type Issuer struct {
 	// Endless accepts tokens without exp.
 	Endless bool
 
-	Required []Requirement
+	Required []claim.Requirement
 	Scopes   []string // all of them are needed
 	Metadata []Mapping
 }
 
-// A Requirement is one for a claim: it has one of the values or is a list that has one, or, if
-// there are no values, it is there.
-type Requirement struct {
-	Claim  Path
-	Values []string
-}
-
 // A Mapping makes metadata of a claim.
 type Mapping struct {
-	Claim Path
+	Claim claim.Path
 	Name  string // in lower case; the caller decides which ones it allows
 }
 
@@ -118,14 +115,12 @@ func (i *Issuer) complete() error {
 }
 
 func (i *Issuer) checkPaths() error {
-	for _, r := range i.Required {
-		if err := r.Claim.check(); err != nil {
-			return err
-		}
+	if err := checkClaims(i.Required); err != nil {
+		return err
 	}
 	var names []string
 	for _, m := range i.Metadata {
-		switch err := m.Claim.check(); {
+		switch err := m.Claim.Check(); {
 		case err != nil:
 			return err
 		case !codec.ValidName(m.Name) || strings.HasSuffix(m.Name, "-bin") || strings.HasPrefix(m.Name, "grpc-"):
@@ -134,6 +129,15 @@ func (i *Issuer) checkPaths() error {
 			return fmt.Errorf("two claims become the metadata %q", m.Name)
 		}
 		names = append(names, m.Name)
+	}
+	return nil
+}
+
+func checkClaims(list []claim.Requirement) error {
+	for i := range list {
+		if err := list[i].Claim.Check(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
 
@@ -65,7 +66,7 @@ func TestIssuerOf(t *testing.T) {
 // TestIdentityOfAToken: the rules learn the same of it as a caller of Verify.
 func TestIdentityOfAToken(t *testing.T) {
 	issuer := newIssuer(t)
-	issuer.Metadata = []Mapping{{Path{"email"}, "x-email"}, {Path{"none"}, "x-none"}}
+	issuer.Metadata = []Mapping{{claim.Path{"email"}, "x-email"}, {claim.Path{"none"}, "x-none"}}
 	got := accepted(t, newJudge(t, issuer), token(map[string]any{"scope": "read write", "email": "a@example.com"}))
 	want := &identity.Identity{
 		Subject: "alice", Issuer: issuerName, Kind: identity.JWT, Scopes: []string{"read", "write"}, Expires: got.Expires,

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/jwk"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/e2e/identity/provider"
@@ -66,7 +67,7 @@ func refused(t *testing.T, j *jwt.Judge, token string) *jwt.Error {
 func TestClientCredentials(t *testing.T) {
 	p := provider.Start(t, provider.RSA("one"))
 	source, _ := open(t, p, time.Hour)
-	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{provider.Service}, Metadata: []jwt.Mapping{{Claim: must(jwt.ParsePath("realm_access.roles")), Name: "x-roles"}}})
+	j := judge(t, jwt.Issuer{Name: p.URL, Keys: source, Audiences: []string{provider.Service}, Metadata: []jwt.Mapping{{Claim: must(claim.ParsePath("realm_access.roles")), Name: "x-roles"}}})
 	got, err := j.Verify(t.Context(), p.ServiceToken(t, "read", "write"), jwt.Thumbprint{})
 	if err != nil {
 		t.Fatal(err)

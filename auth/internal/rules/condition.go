@@ -18,12 +18,13 @@ const (
 	byMethod
 	byOrigin
 	byScope
+	byClaim
 	byIdentity
 )
 
 // String returns the key as a rule has it.
 func (k conditionKey) String() string {
-	return [...]string{"kinds", "routes", "issuers", "methods", "origins", "scopes", "identities"}[k]
+	return [...]string{"kinds", "routes", "issuers", "methods", "origins", "scopes", "claims", "identities"}[k]
 }
 
 // A condition is one of a rule's. Its entries are as the rule has them, but in one spelling.
@@ -34,10 +35,11 @@ type condition struct {
 	identities []identityPattern // of the entries, if it is by identity
 	methods    MethodPatterns    // if it is by method
 	kinds      kindSet           // if it is by kind. Without entries it is implied
+	claims     []int             // of the entries, in Set.Claims, if it is by claim
 }
 
-// conditionsOf compiles the conditions of a rule.
-func conditionsOf(r *Rule) ([]condition, *Mistake) {
+// conditionsOf compiles the conditions of a rule of a set.
+func conditionsOf(r *Rule, set *Set) ([]condition, *Mistake) {
 	kinds := make([]string, len(r.Kinds))
 	for i, k := range r.Kinds {
 		kinds[i] = string(k)
@@ -56,6 +58,11 @@ func conditionsOf(r *Rule) ([]condition, *Mistake) {
 			return nil, mistake
 		}
 	}
+	byClaims, mistake := set.claimsOf(r)
+	if mistake != nil {
+		return nil, mistake
+	}
+	list = slices.Insert(list, int(byClaim), byClaims)
 	// Without this, a rule such as "allow methods of the catalogue" would allow callers
 	// that proved nothing: people write it with the identities in mind that can come.
 	if r.Effect == Allow && len(kinds) == 0 {
@@ -103,7 +110,7 @@ func (c *condition) add(i int, entry string) error {
 		var p identityPattern
 		p, err = parseIdentity(entry)
 		c.identities = append(c.identities, p)
-	case byIssuer, byRoute: // any text
+	case byIssuer, byRoute, byClaim: // any text
 	}
 	return err
 }
@@ -123,8 +130,8 @@ func checkEntry(entry string) error {
 	return nil
 }
 
-// find looks for the entry that the facts match. Of scopes, which are all needed, it finds the
-// first that is missing. ok reports whether the condition is met; at is -1 without an entry.
+// find looks for the entry that the facts match. Of scopes and claims, which are all needed, it
+// finds the first that is missing. ok reports whether the condition is met; at is -1 without an entry.
 func (c *condition) find(f *Facts) (at int, ok bool) {
 	switch c.key {
 	case byKind:
@@ -133,6 +140,13 @@ func (c *condition) find(f *Facts) (at int, ok bool) {
 	case byScope:
 		for i, s := range c.entries {
 			if f.Identity == nil || !slices.Contains(f.Identity.Scopes, s) {
+				return i, false
+			}
+		}
+		return -1, true
+	case byClaim:
+		for i, claim := range c.claims {
+			if f.Identity == nil || !f.Identity.Claims.Met(claim) {
 				return i, false
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
 
@@ -16,10 +17,22 @@ var (
 	pod   = &identity.Identity{Subject: "spiffe://example.org/ns/shop/sa/orders", Kind: identity.MTLS}
 )
 
+// claiming returns an identity like alice whose token meets the requirements with these indexes.
+func claiming(met ...int) *identity.Identity {
+	id := *alice
+	asked := -1
+	id.Claims = claim.Answer(make([]claim.Requirement, claim.MaxAnswers), func(*claim.Requirement) bool {
+		asked++
+		return slices.Contains(met, asked)
+	})
+	return &id
+}
+
 func TestDecide(t *testing.T) {
 	const method, page = "/shop.v1.Orders/Get", "https://app.example.com"
 	allow := func(name string, r Rule) Rule { r.Name, r.Effect = name, Allow; return r }
 	deny := func(name string, r Rule) Rule { r.Name, r.Effect = name, Deny; return r }
+	role, verified := claim.Requirement{Claim: claim.Path{"role"}, Values: []string{"admin"}}, claim.Requirement{Claim: claim.Path{"email_verified"}, Values: []string{"true"}}
 	everybody := Rule{Identities: []string{"*"}}
 	orders := Rule{Methods: []string{"shop.v1.Orders/*"}}
 	for _, c := range []struct {
@@ -57,6 +70,15 @@ func TestDecide(t *testing.T) {
 		{"all scopes", []Rule{allow("a", Rule{Scopes: []string{"write", "read"}})}, Facts{Identity: alice}, Decision{true, "a"}},
 		{"one scope of two", []Rule{allow("a", Rule{Scopes: []string{"read", "write"}})}, Facts{Identity: robot}, Decision{false, NoRuleAllows}},
 		{"a part of a scope", []Rule{allow("a", Rule{Scopes: []string{"rea"}})}, Facts{Identity: robot}, Decision{false, NoRuleAllows}},
+		{"a claim", []Rule{allow("a", Rule{Claims: []claim.Requirement{role}})}, Facts{Identity: claiming(0)}, Decision{true, "a"}},
+		{"no claim", []Rule{allow("a", Rule{Claims: []claim.Requirement{role}})}, Facts{Identity: alice}, Decision{false, NoRuleAllows}},
+		{"all claims", []Rule{allow("a", Rule{Claims: []claim.Requirement{role, verified}})}, Facts{Identity: claiming(0, 1)}, Decision{true, "a"}},
+		{"one claim of two", []Rule{allow("a", Rule{Claims: []claim.Requirement{role, verified}})}, Facts{Identity: claiming(0)}, Decision{false, NoRuleAllows}},
+		{"the same claim in two rules", []Rule{allow("a", Rule{Claims: []claim.Requirement{role, verified}}), allow("b", Rule{Claims: []claim.Requirement{verified}})}, Facts{Identity: claiming(1)}, Decision{true, "b"}},
+		{"a claim in a deny rule", []Rule{deny("d", Rule{Claims: []claim.Requirement{role}})}, Facts{Identity: claiming(0)}, Decision{false, "d"}},
+		{"a deny rule for a claim that isn't there", []Rule{deny("d", Rule{Claims: []claim.Requirement{role}})}, Facts{Identity: alice}, Decision{true, NoAllowRules}},
+		{"a claim of no token", []Rule{allow("a", Rule{Claims: []claim.Requirement{role}})}, Facts{Identity: robot}, Decision{false, NoRuleAllows}},
+		{"a claim of nobody", []Rule{deny("d", Rule{Claims: []claim.Requirement{role}})}, Facts{Public: true}, Decision{true, PublicMethod}},
 		{"a page", []Rule{allow("a", Rule{Origins: []string{page}})}, Facts{Identity: alice, Origin: page}, Decision{true, "a"}},
 		{"no page", []Rule{allow("a", Rule{Origins: []string{page}})}, Facts{Identity: alice}, Decision{false, NoRuleAllows}},
 		{"a route", []Rule{allow("a", Rule{Routes: []string{"shop"}})}, Facts{Identity: alice, Route: "shop"}, Decision{true, "a"}},
@@ -103,6 +125,9 @@ func TestExplain(t *testing.T) {
 		Rule{Name: "no-pages", Effect: Deny, Origins: []string{"https://app.example.com"}},
 		Rule{Name: "people", Effect: Allow, Identities: []string{"bob", "a*"}, Kinds: []identity.Kind{identity.JWT}, Issuers: []string{"https://id.example"}},
 		Rule{Name: "robots", Effect: Allow, Kinds: []identity.Kind{identity.APIKey}, Routes: []string{"shop"}},
+		Rule{Name: "owners", Effect: Deny, Claims: []claim.Requirement{
+			{Claim: claim.Path{"email"}}, {Claim: claim.Path{"realm", "a.b"}, Values: []string{"x"}}, {Claim: claim.Path{"role"}, Values: []string{"admin", "root"}},
+		}},
 	)
 	said := func(e Explanation) string {
 		var b strings.Builder
@@ -131,6 +156,53 @@ people allow true false
 robots allow false false
   kinds: none matches "jwt"
   routes: "shop" matches "shop"
+owners deny false false
+  claims: the caller lacks "email"
+`},
+		{Facts{Identity: claiming(0), Route: "x"}, "people", `writers allow false false
+  methods: the call has none
+  scopes: the caller has all
+no-pages deny false false
+  origins: the call has none
+people allow true true
+  kinds: "jwt" matches "jwt"
+  issuers: "https://id.example" matches "https://id.example"
+  identities: "a*" matches "alice"
+robots allow false false
+  kinds: none matches "jwt"
+  routes: none matches "x"
+owners deny false false
+  claims: the caller lacks "realm.a\\.b" with "x"
+`},
+		{Facts{Identity: claiming(0, 1), Route: "shop"}, "people", `writers allow false false
+  methods: the call has none
+  scopes: the caller has all
+no-pages deny false false
+  origins: the call has none
+people allow true true
+  kinds: "jwt" matches "jwt"
+  issuers: "https://id.example" matches "https://id.example"
+  identities: "a*" matches "alice"
+robots allow false false
+  kinds: none matches "jwt"
+  routes: "shop" matches "shop"
+owners deny false false
+  claims: the caller lacks "role" with one of "admin", "root"
+`},
+		{Facts{Identity: claiming(0, 1, 2)}, "owners", `writers allow false false
+  methods: the call has none
+  scopes: the caller has all
+no-pages deny false false
+  origins: the call has none
+people allow true false
+  kinds: "jwt" matches "jwt"
+  issuers: "https://id.example" matches "https://id.example"
+  identities: "a*" matches "alice"
+robots allow false false
+  kinds: none matches "jwt"
+  routes: the call has none
+owners deny true true
+  claims: the caller has all
 `},
 		{Facts{Identity: robot, Method: "/x.Y/Z", Origin: "https://app.example.com"}, "no-pages", `writers allow false false
   methods: none matches "/x.Y/Z"
@@ -144,6 +216,8 @@ people allow false false
 robots allow false false
   kinds: "api-key" matches "api-key"
   routes: the call has none
+owners deny false false
+  claims: the caller lacks "email"
 `},
 		{Facts{Method: "/shop.Orders/Get"}, NoIdentity, `writers allow false false
   kinds: the caller has no identity, and the rule doesn't list "none"
@@ -158,6 +232,8 @@ people allow false false
 robots allow false false
   kinds: the caller has no identity, and the rule doesn't list "none"
   routes: the call has none
+owners deny false false
+  claims: the caller lacks "email"
 `},
 	} {
 		e := set.Explain(&c.facts)
@@ -182,7 +258,7 @@ func (s source) some(n int, words ...string) []string {
 func (s source) rule(name string, effect Effect) Rule {
 	for {
 		r := Rule{Name: name, Effect: effect}
-		for _, key := range s.Perm(7)[:1+s.IntN(2)] {
+		for _, key := range s.Perm(8)[:1+s.IntN(2)] {
 			switch key {
 			case 0:
 				r.Identities = s.some(2, "*", "alice", "ci-*", "spiffe://example.org/**", "bob")
@@ -196,6 +272,8 @@ func (s source) rule(name string, effect Effect) Rule {
 				r.Origins = s.some(1, "https://app.example.com", "null")
 			case 5:
 				r.Routes = s.some(1, "shop", "admin")
+			case 6:
+				r.Claims = []claim.Requirement{{Claim: claim.Path{"role"}, Values: s.some(1, "admin")}}
 			default:
 				r.Kinds = []identity.Kind{identity.Kinds[s.IntN(len(identity.Kinds))]}
 			}
@@ -216,7 +294,7 @@ func (s source) rules() []Rule {
 
 func (s source) facts() *Facts {
 	return &Facts{
-		Identity: []*identity.Identity{nil, alice, robot, pod}[s.IntN(4)],
+		Identity: []*identity.Identity{nil, alice, robot, pod, claiming(0, 1)}[s.IntN(5)],
 		Public:   s.IntN(4) == 0,
 		Method:   []string{"/shop.v1.Orders/Get", "/shop.v1.Orders/Delete", "/x.Y/Z"}[s.IntN(3)],
 		Origin:   []string{"", "null", "https://app.example.com"}[s.IntN(3)],
@@ -317,13 +395,17 @@ func hundred(t testing.TB) *Set {
 			Methods: []string{"shop.*/Get*"}, Identities: []string{fmt.Sprintf("spiffe://example.org/ns/n%d/sa/*", i)},
 		})
 	}
-	return compile(t, append(list, Rule{Name: "last", Effect: Allow, Scopes: []string{"write"}, Issuers: []string{"https://id.example"}})...)
+	last := Rule{
+		Name: "last", Effect: Allow, Scopes: []string{"write"}, Issuers: []string{"https://id.example"},
+		Claims: []claim.Requirement{{Claim: claim.Path{"role"}, Values: []string{"admin"}}},
+	}
+	return compile(t, append(list, last)...)
 }
 
 func TestDecideAllocatesNothing(t *testing.T) {
-	set := hundred(t)
+	set, id := hundred(t), claiming(0)
 	if n := testing.AllocsPerRun(100, func() {
-		f := Facts{Identity: alice, Method: "/shop.v1.Orders/Get", Origin: "https://app.example.com", Route: "shop"}
+		f := Facts{Identity: id, Method: "/shop.v1.Orders/Get", Origin: "https://app.example.com", Route: "shop"}
 		if d := set.Decide(&f); d != (Decision{true, "last"}) {
 			t.Error(d)
 		}
@@ -334,7 +416,7 @@ func TestDecideAllocatesNothing(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	set := hundred(b)
-	for name, id := range map[string]*identity.Identity{"last_of_100_rules": alice, "none_of_100_rules": pod} {
+	for name, id := range map[string]*identity.Identity{"last_of_100_rules": claiming(0), "none_of_100_rules": pod} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			f := Facts{Identity: id, Method: "/shop.v1.Orders/Get"}

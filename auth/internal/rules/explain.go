@@ -21,17 +21,19 @@ type RuleResult struct {
 type ConditionResult struct {
 	Key     string // "methods"
 	Matches bool
-	Value   string // what the call has; "": nothing. Of scopes always ""
-	Entry   string // the entry that matches. Of scopes the first that is missing. "" if there is none
+	Value   string // what the call has; "": nothing. Of scopes and claims always ""
+	Entry   string // the entry that matches. Of scopes and claims the first that is missing. "" if there is none
 }
 
 // String returns the result as a sentence.
 func (c ConditionResult) String() string {
 	switch {
-	case c.Key == byScope.String() && c.Matches:
+	case (c.Key == byScope.String() || c.Key == byClaim.String()) && c.Matches:
 		return c.Key + ": the caller has all"
 	case c.Key == byScope.String():
 		return fmt.Sprintf("%s: the caller lacks %q", c.Key, c.Entry)
+	case c.Key == byClaim.String():
+		return fmt.Sprintf("%s: the caller lacks %s", c.Key, c.Entry)
 	case c.Matches:
 		return fmt.Sprintf("%s: %q matches %q", c.Key, c.Entry, c.Value)
 	case c.Key == byKind.String() && c.Entry == "" && c.Value == "none":
@@ -104,7 +106,7 @@ func (k conditionKey) valueOf(f *Facts) string {
 		if f.Identity != nil {
 			return f.Identity.Subject
 		}
-	case byScope: // several
+	case byScope, byClaim: // several
 	}
 	return ""
 }

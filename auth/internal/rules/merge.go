@@ -53,6 +53,7 @@ func join(id, other *identity.Identity) {
 			id.Scopes = append(id.Scopes, s)
 		}
 	}
+	id.Claims = id.Claims.Or(other.Claims)
 	if id.Expires.IsZero() || !other.Expires.IsZero() && other.Expires.Before(id.Expires) {
 		id.Expires = other.Expires
 	}

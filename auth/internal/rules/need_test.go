@@ -277,9 +277,11 @@ func TestMergedIdentity(t *testing.T) {
 	soon, late := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2028, 1, 1, 0, 0, 0, 0, time.UTC)
 	cert := &identity.Identity{Subject: "pod", Issuer: "ca", Kind: identity.MTLS, Expires: late, Metadata: map[string][]string{"x-team": {"shop"}}}
 	user := &identity.Identity{Subject: "alice", Issuer: "https://id.example", Kind: identity.JWT, Scopes: []string{"read", "write"}, Expires: soon, Metadata: map[string][]string{"x-team": {"evil"}, "x-mail": {"a@example.com"}}}
+	user.Claims = claiming(0, 2).Claims
 	key := &identity.Identity{Subject: "ci", Kind: identity.APIKey, Scopes: []string{"write", "admin"}}
 	spare := []string{"write", "admin", "", ""}
 	key.Scopes = spare[:2] // an append could write behind them
+	other := identity.Identity{Subject: "bob", Issuer: "https://other.example", Kind: identity.JWT, Claims: claiming(1, 2).Claims}
 	ways := []string{"mtls", "jwt", "keys"}
 	valid := func(ids ...*identity.Identity) []Said {
 		var said []Said
@@ -295,18 +297,21 @@ func TestMergedIdentity(t *testing.T) {
 		want identity.Identity
 	}{
 		{"all of three", Need{AllOf: ways}, valid(cert, user, key), identity.Identity{
-			Subject: "pod", Issuer: "ca", Kind: identity.MTLS, Scopes: []string{"read", "write", "admin"}, Expires: soon,
+			Subject: "pod", Issuer: "ca", Kind: identity.MTLS, Scopes: []string{"read", "write", "admin"}, Claims: user.Claims, Expires: soon,
 			Metadata: map[string][]string{"x-team": {"shop"}, "x-mail": {"a@example.com"}},
 		}},
 		{"all in another order", Need{AllOf: []string{"keys", "jwt"}}, valid(key, user), identity.Identity{
-			Subject: "ci", Kind: identity.APIKey, Scopes: []string{"write", "admin", "read"}, Expires: soon, Metadata: user.Metadata,
+			Subject: "ci", Kind: identity.APIKey, Scopes: []string{"write", "admin", "read"}, Claims: user.Claims, Expires: soon, Metadata: user.Metadata,
 		}},
 		{"all without scopes or metadata", Need{AllOf: []string{"keys", "mtls"}}, valid(&identity.Identity{Subject: "ci", Kind: identity.APIKey}, cert), identity.Identity{
 			Subject: "ci", Kind: identity.APIKey, Expires: late, Metadata: cert.Metadata,
 		}},
 		{"one of all, one of any", Need{AllOf: []string{"mtls"}, AnyOf: []string{"jwt", "keys"}}, valid(cert, user, key), identity.Identity{
-			Subject: "pod", Issuer: "ca", Kind: identity.MTLS, Scopes: []string{"read", "write"}, Expires: soon,
+			Subject: "pod", Issuer: "ca", Kind: identity.MTLS, Scopes: []string{"read", "write"}, Claims: user.Claims, Expires: soon,
 			Metadata: map[string][]string{"x-team": {"shop"}, "x-mail": {"a@example.com"}},
+		}},
+		{"tokens of two issuers", Need{AllOf: []string{"jwt", "keys"}}, valid(user, &other), identity.Identity{
+			Subject: "alice", Issuer: "https://id.example", Kind: identity.JWT, Scopes: []string{"read", "write"}, Claims: claiming(0, 1, 2).Claims, Expires: soon, Metadata: user.Metadata,
 		}},
 		{"any of three: only the first", Need{AnyOf: []string{"keys", "jwt", "mtls"}}, valid(key, user, cert), *key},
 		{"all of one", Need{AllOf: []string{"jwt"}}, valid(user), *user},

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
 
@@ -19,7 +20,7 @@ const (
 )
 
 // A Rule allows or denies the calls that meet all of its conditions. An empty list is no
-// condition. An entry of a list is enough, except of Scopes.
+// condition. An entry of a list is enough, except of Scopes and Claims.
 //
 // Names are unique for one issuer and one kind only: alice of a JWT and alice of an API key
 // are two identities. A rule with Identities should have Issuers or Kinds if there is more than
@@ -28,13 +29,14 @@ type Rule struct {
 	Name   string // for the log and for explanations
 	Effect Effect
 
-	Identities []string        // subjects, or patterns of them
-	Issuers    []string        // whole issuers
-	Kinds      []identity.Kind // kinds of credentials
-	Scopes     []string        // all of them are needed
-	Origins    []string        // whole origins of pages, as browsers write them; also "null"
-	Methods    []string        // "package.Service/Method" with * for any part
-	Routes     []string        // names of routes, which the caller checks
+	Identities []string            // subjects, or patterns of them
+	Issuers    []string            // whole issuers
+	Kinds      []identity.Kind     // kinds of credentials
+	Scopes     []string            // all of them are needed
+	Claims     []claim.Requirement // of tokens; all of them are needed
+	Origins    []string            // whole origins of pages, as browsers write them; also "null"
+	Methods    []string            // "package.Service/Method" with * for any part
+	Routes     []string            // names of routes, which the caller checks
 }
 
 // Bounds of a set of rules.
@@ -72,8 +74,13 @@ func (m *Mistake) Error() string {
 type Set struct {
 	rules         []*rule // in the order of the list
 	denies, allow []*rule
+	claims        []claim.Requirement
 	unruled       [len(unruled)]atomic.Uint64 // calls that no rule has decided on
 }
+
+// Claims returns the different requirements of the rules for claims, for Identity.Claims. The
+// caller doesn't change the list.
+func (s *Set) Claims() []claim.Requirement { return s.claims }
 
 // A rule is a compiled Rule.
 type rule struct {
@@ -98,7 +105,7 @@ func Compile(rules []Rule) (*Set, error) {
 		names[r.Name] = i
 		compiled := &rule{name: r.Name, effect: r.Effect}
 		if mistake == nil {
-			compiled.conditions, mistake = conditionsOf(r)
+			compiled.conditions, mistake = conditionsOf(r, set)
 		}
 		if mistake != nil {
 			mistake.Rule, mistake.Name = i, r.Name
@@ -123,7 +130,7 @@ func checkHead(r *Rule) *Mistake {
 		return &Mistake{Key: "name", Text: NotAName}
 	case r.Effect != Allow && r.Effect != Deny:
 		return &Mistake{Key: "effect", Text: fmt.Sprintf("is %q: write %s or %s", r.Effect, Allow, Deny)}
-	case len(r.Identities)+len(r.Issuers)+len(r.Kinds)+len(r.Scopes)+len(r.Origins)+len(r.Methods)+len(r.Routes) == 0:
+	case len(r.Identities)+len(r.Issuers)+len(r.Kinds)+len(r.Scopes)+len(r.Claims)+len(r.Origins)+len(r.Methods)+len(r.Routes) == 0:
 		all := `identities: ["*"]`
 		if r.Effect == Deny {
 			all = `methods: ["*/*"]`
@@ -155,6 +162,8 @@ func whatNobodyHas(r *Rule) string {
 		return "issuers"
 	case len(r.Scopes) > 0:
 		return "scopes"
+	case len(r.Claims) > 0:
+		return "claims"
 	default:
 		return ""
 	}

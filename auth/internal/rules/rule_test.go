@@ -3,9 +3,11 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
 
@@ -23,6 +25,9 @@ func compile(t testing.TB, rules ...Rule) *Set {
 func TestMistakes(t *testing.T) {
 	good := Rule{Name: "good", Effect: Allow, Identities: []string{"*"}}
 	long := strings.Repeat("x", maxEntryBytes+1)
+	claims := func(path claim.Path, values ...string) []claim.Requirement {
+		return []claim.Requirement{{Claim: claim.Path{"email"}}, {Claim: path, Values: values}}
+	}
 	for _, c := range []struct {
 		rule           Rule
 		key, says      string
@@ -52,6 +57,13 @@ func TestMistakes(t *testing.T) {
 		{Rule{Name: "r", Effect: Allow, Issuers: []string{""}}, "issuers[0]", "is empty", `"r"`},
 		{Rule{Name: "r", Effect: Allow, Routes: []string{""}}, "routes[0]", "is empty", `"r"`},
 		{Rule{Name: "r", Effect: Allow, Scopes: []string{"read write"}}, "scopes[0]", "entry of its own", `"r"`},
+		{Rule{Name: "r", Effect: Allow, Claims: claims(claim.Path{""})}, "claims[1].claim", "is empty", `"r"`},
+		{Rule{Name: "r", Effect: Allow, Claims: claims(claim.Path{long})}, "claims[1].claim", "512 are allowed", `"r"`},
+		{Rule{Name: "r", Effect: Allow, Claims: claims(claim.Path{"role"}, "a", "")}, "claims[1].values[1]", "is empty", `"r"`},
+		{Rule{Name: "r", Effect: Allow, Claims: claims(claim.Path{"role"}, "a ")}, "claims[1].values[0]", "remove the blanks", `"r"`},
+		{Rule{Name: "r", Effect: Allow, Claims: claims(claim.Path{"role"}, make([]string, 257)...)}, "claims[1].values", "256 are allowed", `"r"`},
+		{Rule{Name: "r", Effect: Allow, Claims: make([]claim.Requirement, 257)}, "claims", "256 are allowed", `"r"`},
+		{Rule{Name: "r", Effect: Allow, Kinds: []identity.Kind{"none"}, Claims: claims(claim.Path{"role"})}, "claims", "can match no call", `"r"`},
 		{Rule{Name: "r", Effect: Deny, Methods: []string{"*"}}, "methods[0]", `want "package.Service/Method"`, `"r"`},
 		{Rule{Name: "r", Effect: Deny, Origins: []string{"app.example.com"}}, "origins[0]", "https://app.example.com", `"r"`},
 		{Rule{Name: "r", Effect: Deny, Routes: make([]string, 257)}, "routes", "256 are allowed", `"r"`},
@@ -81,14 +93,45 @@ func TestRulesAreBounded(t *testing.T) {
 	}
 }
 
+// TestClaimsAreNumbered: each different requirement once, over all rules, and a bounded number.
+func TestClaimsAreNumbered(t *testing.T) {
+	claims := func(from, to int) (list []claim.Requirement) {
+		for i := from; i < to; i++ {
+			list = append(list, claim.Requirement{Claim: claim.Path{"role"}, Values: []string{fmt.Sprint(i)}})
+		}
+		return list
+	}
+	rules := []Rule{
+		{Name: "one", Effect: Allow, Claims: claims(0, 200)},
+		{Name: "two", Effect: Deny, Claims: claims(100, claim.MaxAnswers)},
+	}
+	want := claims(0, claim.MaxAnswers)
+	if got := compile(t, rules...).Claims(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+	_, err := Compile(append(rules, Rule{Name: "three", Effect: Deny, Claims: []claim.Requirement{want[0], {Claim: claim.Path{"role"}}}}))
+	if m := new(Mistake); !errors.As(err, &m) || m.Rule != 2 || m.Key != "claims[1]" || !strings.Contains(m.Text, "256 different") {
+		t.Errorf("one more: %v", err)
+	}
+	if got := compile(t, Rule{Name: "none", Effect: Deny, Routes: []string{"a"}}).Claims(); got != nil {
+		t.Errorf("no rule asks for claims, and got %v", got)
+	}
+}
+
 func TestCompileKeepsNoListOfItsCaller(t *testing.T) {
-	rule := Rule{Name: "r", Effect: Deny, Origins: []string{"HTTPS://App.example.com"}, Routes: []string{"shop"}}
+	rule := Rule{
+		Name: "r", Effect: Deny, Origins: []string{"HTTPS://App.example.com"}, Routes: []string{"shop"},
+		Claims: []claim.Requirement{{Claim: claim.Path{"role"}, Values: []string{"admin"}}},
+	}
 	set := compile(t, rule)
 	if rule.Origins[0] != "HTTPS://App.example.com" {
 		t.Errorf("the caller's list became %q", rule.Origins)
 	}
-	rule.Routes[0], rule.Origins[0] = "x", "x"
-	if set.Decide(&Facts{Public: true, Origin: "https://app.example.com", Route: "shop"}).Allowed {
+	rule.Routes[0], rule.Origins[0], rule.Claims[0].Claim[0], rule.Claims[0].Values[0] = "x", "x", "x", "x"
+	if set.Decide(&Facts{Identity: claiming(0), Public: true, Origin: "https://app.example.com", Route: "shop"}).Allowed {
 		t.Error("the set changed with the caller's list")
+	}
+	if r := set.Claims()[0]; r.Claim[0] != "role" || r.Values[0] != "admin" {
+		t.Errorf("the claim became %v", r)
 	}
 }

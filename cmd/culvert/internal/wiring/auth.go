@@ -36,7 +36,18 @@ func Auth(c *config.Loaded) *auth.Config {
 		to.APIKeys = &auth.APIKeys{File: a.APIKeys.File, Header: a.APIKeys.Header}
 	}
 	for _, r := range a.Rules {
-		to.Rules = append(to.Rules, auth.Rule(r))
+		to.Rules = append(to.Rules, auth.Rule{
+			Name:       r.Name,
+			Deny:       r.Deny,
+			Identities: r.Identities,
+			Issuers:    r.Issuers,
+			Kinds:      r.Kinds,
+			Scopes:     r.Scopes,
+			Claims:     claims(r.Claims),
+			Origins:    r.Origins,
+			Methods:    r.Methods,
+			Routes:     r.Routes,
+		})
 	}
 	for i := range c.Routes {
 		to.Routes = append(to.Routes, c.Routes[i].Name)
@@ -57,6 +68,7 @@ func issuer(i *config.AuthIssuer) auth.Issuer {
 		Audiences:  i.Audiences,
 		Skew:       i.Skew,
 		Endless:    i.Endless,
+		Required:   claims(i.Required),
 		Scopes:     i.Scopes,
 	}
 	for _, r := range i.RouteAudiences {
@@ -65,11 +77,16 @@ func issuer(i *config.AuthIssuer) auth.Issuer {
 		}
 		to.RouteAudiences[r.Route] = r.Audiences
 	}
-	for _, r := range i.Required {
-		to.Required = append(to.Required, auth.Requirement(r))
-	}
 	for _, m := range i.Metadata {
 		to.Metadata = append(to.Metadata, auth.ClaimMetadata(m))
+	}
+	return to
+}
+
+func claims(list []config.AuthRequiredClaim) []auth.Requirement {
+	var to []auth.Requirement
+	for _, r := range list {
+		to = append(to, auth.Requirement(r))
 	}
 	return to
 }

@@ -51,7 +51,7 @@ auth:
   any_of: [staff, partner, test, api_keys, external]
   public_methods: [grpc.health.v1.Health/*]
   rules:
-  - {name: admins, deny: true, identities: ["*@example.com"], issuers: [staff], kinds: [jwt], scopes: [admin], origins: [https://app.example.com], methods: [shop.v1.Admin/*], routes: [orders]}
+  - {name: admins, deny: true, identities: ["*@example.com"], issuers: [staff], kinds: [jwt], scopes: [admin], claims: [{claim: email_verified, values: ["true"]}], origins: [https://app.example.com], methods: [shop.v1.Admin/*], routes: [orders]}
   strip: true
   token_expiry: ignore
   cookie: session
@@ -89,6 +89,7 @@ func TestEveryKeyOfAuthReachesIt(t *testing.T) {
 		AllOf: []string{"certificates"}, AnyOf: []string{"staff", "partner", "test", "api_keys", "external"}, PublicMethods: []string{"grpc.health.v1.Health/*"},
 		Rules: []auth.Rule{{
 			Name: "admins", Deny: true, Identities: []string{"*@example.com"}, Issuers: []string{"staff"}, Kinds: []string{"jwt"}, Scopes: []string{"admin"},
+			Claims:  []auth.Requirement{{Claim: "email_verified", Values: []string{"true"}}},
 			Origins: []string{"https://app.example.com"}, Methods: []string{"shop.v1.Admin/*"}, Routes: []string{"orders"},
 		}},
 		Cookie: "session", Strip: true, IgnoreExpiry: true, Routes: []string{"orders"},
@@ -173,6 +174,9 @@ func TestMistakesOfAuthAreThoseOfTheFile(t *testing.T) {
 		{"a pattern of methods", "  rules:\n  - {name: a, kinds: [none]}\n  - name: b\n    methods: ['a.B/[xy]']\n", ":7: auth.rules[1].methods: "},
 		{"a pattern of identities", "  rules:\n  - name: b\n    identities: ['a**b']\n", ":6: auth.rules[0].identities: "},
 		{"an origin", "  rules:\n  - name: b\n    origins: ['https://*.example.com']\n", ":6: auth.rules[0].origins: "},
+		{"a rule's claim", "  issuers:\n  - {name: b, issuer: b, keys_url: 'https://id.example.com', audiences: [a]}\n  rules:\n  - name: b\n    claims:\n    - claim: 'a\\b'\n", ":9: auth.rules[0].claims[0].claim: "},
+		{"a value of a rule's claim", "  issuers:\n  - {name: b, issuer: b, keys_url: 'https://id.example.com', audiences: [a]}\n  rules:\n  - name: b\n    claims:\n    - claim: a\n      values: [x, '']\n", ":10: auth.rules[0].claims[0].values: "},
+		{"claims without tokens", "  rules:\n  - name: b\n    claims: [{claim: a}]\n", ":6: auth.rules[0].claims: "},
 		{"a claim", "  issuers:\n  - name: b\n    issuer: https://id.example.com\n    audiences: [a]\n    required: [{claim: 'a\\b'}]\n", ":8: auth.issuers[0].required[0].claim: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,4 +1,4 @@
-package jwt
+package claim
 
 import (
 	"encoding/json"
@@ -32,10 +32,11 @@ func ParsePath(text string) (Path, error) {
 		}
 	}
 	p = append(p, name.String())
-	return p, p.check()
+	return p, p.Check()
 }
 
-func (p Path) check() error {
+// Check returns what is wrong with a path that ParsePath hasn't read, or nil.
+func (p Path) Check() error {
 	if len(p) == 0 || len(p) > 8 {
 		return errors.New("a claim's path has one to eight names")
 	}
@@ -57,8 +58,8 @@ func (p Path) String() string {
 	return strings.Join(names, ".")
 }
 
-// find returns the claim, or nil if it isn't there or is null.
-func (p Path) find(claims object.Object) any {
+// Find returns the claim, or nil if it isn't there or is null.
+func (p Path) Find(claims object.Object) any {
 	var value any = claims
 	for _, name := range p {
 		around, is := value.(object.Object)
@@ -70,9 +71,9 @@ func (p Path) find(claims object.Object) any {
 	return value
 }
 
-// texts returns a claim's value, or those of its list, as texts: strings, numbers as the token
+// Texts returns a claim's value, or those of its list, as texts: strings, numbers as the token
 // has them, true and false. It reports false for anything else, also inside a list.
-func texts(value any) ([]string, bool) {
+func Texts(value any) ([]string, bool) {
 	list, is := value.([]any)
 	if !is {
 		text, is := text(value)
