@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -112,7 +111,6 @@ func newCallOptions(messages report.SizeLimit) callOptions {
 	plain := []grpc.CallOption{
 		grpc.ForceCodecV2(RawCodec{}),
 		grpc.MaxCallRecvMsgSize(messages.Bytes),
-		grpc.MaxCallSendMsgSize(math.MaxInt32),
 		// The part of the first messages that is kept for a transparent retry
 		// (only of a call that the backend certainly never saw).
 		grpc.MaxRetryRPCBufferSize(maxUnseenBytes),
