@@ -91,52 +91,37 @@ func (os observers) WebEnded(w *WebInfo) {
 }
 
 func (os observers) CallBegan(ctx context.Context, c *CallInfo, md metadata.MD) CallObserver {
-	var one CallObserver
-	var several *callObservers // if one isn't all
+	var all CallObserver
 	for _, o := range os {
 		switch call := o.CallBegan(ctx, c, md); {
 		case call == nil:
-		case one == nil:
-			one = call
-		case several == nil:
-			several = new(callObservers)
-			several.all = append(several.room[:0], one, call)
+		case all == nil:
+			all = call
 		default:
-			several.all = append(several.all, call)
+			all = &callObservers{all, call}
 		}
 	}
-	if several != nil {
-		return several
-	}
-	return one
+	return all
 }
 
-// callObservers are those of one call.
-type callObservers struct {
-	all  []CallObserver
-	room [2]CallObserver // as many as usual, so that one allocation is enough
-}
+// callObservers are two of one call, the first of which may be several. A program has few, so
+// this is less memory than a list.
+type callObservers struct{ first, last CallObserver }
 
 func (os *callObservers) Header(header metadata.MD) {
-	for _, o := range os.all {
-		o.Header(header)
-	}
+	os.first.Header(header)
+	os.last.Header(header)
 }
 
 func (os *callObservers) Message(d Direction, bytes int) {
-	for _, o := range os.all {
-		o.Message(d, bytes)
-	}
+	os.first.Message(d, bytes)
+	os.last.Message(d, bytes)
 }
 
-func (os *callObservers) Ended(c *CallInfo) { tellEnded(os.all, c) }
-
-// tellEnded tells all, also if one panics.
-func tellEnded(all []CallObserver, c *CallInfo) {
-	if len(all) > 0 {
-		defer tellEnded(all[1:], c)
-		all[0].Ended(c)
-	}
+// Ended tells both, also if one panics.
+func (os *callObservers) Ended(c *CallInfo) {
+	defer os.last.Ended(c)
+	os.first.Ended(c)
 }
 
 // A Direction is the direction of a message.
@@ -255,7 +240,11 @@ func (discard) Refused(Refusal)                                                {
 func (discard) WebEnded(*WebInfo)                                              {}
 func (discard) CallBegan(context.Context, *CallInfo, metadata.MD) CallObserver { return nil }
 
-var noCallObservers = new(callObservers)
+type discardCall struct{}
+
+func (discardCall) Header(metadata.MD)     {}
+func (discardCall) Message(Direction, int) {}
+func (discardCall) Ended(*CallInfo)        {}
 
 // DiscardCall returns a CallObserver that does nothing.
-func DiscardCall() CallObserver { return noCallObservers }
+func DiscardCall() CallObserver { return discardCall{} }

@@ -108,4 +108,4 @@ func TestTwoObserversCostOneAllocation(t *testing.T) {
 // noted is told of calls and keeps nothing.
 type noted struct{ discard }
 
-func (noted) CallBegan(context.Context, *CallInfo, metadata.MD) CallObserver { return noCallObservers }
+func (noted) CallBegan(context.Context, *CallInfo, metadata.MD) CallObserver { return DiscardCall() }
