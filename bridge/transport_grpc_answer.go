@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"cmp"
 	"encoding/base64"
 	"io"
 	"iter"
@@ -34,8 +33,9 @@ func (e *grpcAnswer) header(h *httpStream, md metadata.MD, more bool) error {
 
 // These header values are never written to.
 var (
-	canRead = []string{readableCodings}
-	gzipped = []string{"gzip"}
+	canRead  = []string{readableCodings}
+	gzipped  = []string{"gzip"}
+	webProto = []string{web.contentType + "+proto"}
 )
 
 // begin sends HTTP 200 and the fields, unless all of a short answer can go out
@@ -47,7 +47,7 @@ func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more
 	} else {
 		header = h.makeWebHeader(fields)
 	}
-	header["Content-Type"] = []string{e.contentType(h.call.subtype)}
+	header["Content-Type"] = e.contentType(h.call.subtype)
 	if e.d.trailers || h.call.codingRefused() {
 		header[e.d.accepts] = canRead
 	}
@@ -59,19 +59,21 @@ func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more
 
 // contentType returns the request's family, without parameters, since clients compare
 // the whole.
-func (e *grpcAnswer) contentType(subtype string) string {
+func (e *grpcAnswer) contentType(subtype string) []string {
 	base := e.d.contentType
 	switch {
 	case e.d.trailers, e.d.connect:
 	case e.text:
 		base = webText.contentType
+	case subtype == "", subtype == "proto": // nearly every call
+		return webProto
 	default:
-		base, subtype = web.contentType, cmp.Or(subtype, "proto")
+		base = web.contentType
 	}
 	if subtype == "" {
-		return base
+		return []string{base}
 	}
-	return base + "+" + subtype
+	return []string{base + "+" + subtype}
 }
 
 // message implements encoder.
