@@ -4,12 +4,20 @@ import (
 	"strconv"
 	"testing"
 	"unsafe"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// TestCallFitsIntoItsSize: Go's allocator gives a call 896 bytes, of which 8 are its own. One
-// field more than that, and each call takes 1,024.
-func TestCallFitsIntoItsSize(t *testing.T) {
-	if got, want := unsafe.Sizeof(call{}), uintptr(896-8); strconv.IntSize == 64 && got > want {
-		t.Errorf("a call has %d bytes, want at most %d", got, want)
+// TestRecordsFitIntoTheirSizes: Go's allocator has fixed sizes, and takes 8 bytes of one above 512
+// for itself. One field more than fits, and each call takes up to 128 bytes more.
+func TestRecordsFitIntoTheirSizes(t *testing.T) {
+	for name, size := range map[string]struct{ got, want uintptr }{
+		"call":       {unsafe.Sizeof(call{}), 896 - 8},
+		"CallInfo":   {unsafe.Sizeof(report.CallInfo{}), 352},
+		"grpcStream": {unsafe.Sizeof(grpcStream{}), 384},
+	} {
+		if strconv.IntSize == 64 && size.got > size.want {
+			t.Errorf("%s has %d bytes, want at most %d", name, size.got, size.want)
+		}
 	}
 }

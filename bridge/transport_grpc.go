@@ -120,13 +120,12 @@ func (b *bodyStream) Recv() (mem.BufferSlice, error) {
 // Connect stream.
 type grpcStream struct {
 	bodyStream
-	d      *dialect
 	answer grpcAnswer
 	frames message.GRPC
 }
 
 func newGRPCStream(d *dialect, w http.ResponseWriter, r *http.Request, c *call) *grpcStream {
-	g := &grpcStream{d: d, answer: grpcAnswer{d: d, text: d.text}}
+	g := &grpcStream{answer: grpcAnswer{d: d, text: d.text}}
 	if !d.trailers && !d.connect && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
 		g.answer.text = true
 	}
@@ -145,7 +144,7 @@ func newGRPCStream(d *dialect, w http.ResponseWriter, r *http.Request, c *call) 
 // reader of frames.
 func (g *grpcStream) decodeBody() (err error) {
 	g.body.Body, g.body.Packed, err = g.unpacked()
-	if g.d.text {
+	if g.answer.d.text {
 		g.body.Body = codec.NewTextReader(g.body.Body)
 	}
 	return err
@@ -159,7 +158,7 @@ func (g *grpcStream) decodeBody() (err error) {
 func (g *grpcStream) Prepare(ctx context.Context) error {
 	g.received = true
 	length := g.r.ContentLength
-	if g.d == native || length < 0 {
+	if g.answer.d == native || length < 0 {
 		length = h2.Whole(g.r)
 	}
 	if length <= 0 || g.body.Packed != nil {
@@ -178,7 +177,7 @@ func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
 		return err
 	}
 	want := int64(codec.FrameHeaderBytes) + int64(g.frames.Length)
-	if g.d.text {
+	if g.answer.d.text {
 		want = (want + 2) / 3 * 4
 	}
 	if length != want {

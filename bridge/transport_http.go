@@ -94,7 +94,7 @@ func liftTimeouts(w http.ResponseWriter, r *http.Request) {
 // Prepare and Recv belong to that protocol, too.
 type httpStream struct {
 	w       http.ResponseWriter
-	rc      *http.ResponseController
+	rc      http.ResponseController
 	r       *http.Request
 	call    *call
 	origin  gate.Access
@@ -114,7 +114,7 @@ type httpStream struct {
 
 // open fills in the stream of a request.
 func (h *httpStream) open(w http.ResponseWriter, r *http.Request, c *call, e encoder) {
-	*h = httpStream{w: w, rc: http.NewResponseController(w), r: r, call: c, origin: c.origin, encoder: e}
+	*h = httpStream{w: w, rc: *http.NewResponseController(w), r: r, call: c, origin: c.origin, encoder: e}
 	if r.ProtoMajor == 1 {
 		// Without it, the first write discards the unread part of the body.
 		_ = h.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses

@@ -14,6 +14,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/internal/gate"
 	"github.com/culvert-grpc/culvert/bridge/internal/h2"
+	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/internal/buffer"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
@@ -36,19 +37,19 @@ type httpAnswer struct {
 	// An HTTP/1.1 answer whose end is ready is gathered while it is short: it leaves in
 	// one piece, with its length and without chunks.
 	gathering bool
-	code      int // of the gathered answer
+	code      uint16 // of the gathered answer
 	gathered  gathered
 }
 
-// gathered is what was gathered, in a buffer of the pool.
+// gathered is what was gathered, in a buffer of the account's pool.
 type gathered struct {
-	pool mem.BufferPool
-	buf  *[]byte
+	account *memory.Account
+	buf     *[]byte
 }
 
 // Write implements io.Writer. It never fails.
 func (g *gathered) Write(p []byte) (int, error) {
-	g.buf = buffer.WithRoom(g.pool, g.buf, len(p))
+	g.buf = buffer.WithRoom(g.account.Pool, g.buf, len(p))
 	*g.buf = append(*g.buf, p...)
 	return len(p), nil
 }
@@ -137,7 +138,7 @@ func (h *httpStream) makeWebHeader(fields iter.Seq2[string, string]) http.Header
 func (h *httpStream) begin(code int, gather bool) {
 	h.out.begun = true
 	if gather && h.r.ProtoMajor == 1 {
-		h.out.gathering, h.out.code, h.out.gathered.pool = true, code, h.call.s.account.Pool
+		h.out.gathering, h.out.code, h.out.gathered.account = true, uint16(code), h.call.s.account
 		return
 	}
 	h.w.WriteHeader(code)
@@ -148,7 +149,7 @@ func (h *httpStream) begin(code int, gather bool) {
 func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 	if h.out.gathering {
 		if g := &h.out.gathered; more && buffer.Len(g.buf)+bytes <= gatherBytes {
-			g.buf = buffer.WithRoom(g.pool, g.buf, bytes+usualTrailers)
+			g.buf = buffer.WithRoom(g.account.Pool, g.buf, bytes+usualTrailers)
 			return g, nil
 		}
 		if err := h.stopGathering(); err != nil {
@@ -215,13 +216,13 @@ func (h *httpStream) trailers(fields iter.Seq2[string, string]) {
 // stopGathering sends the gathered part.
 func (h *httpStream) stopGathering() error {
 	h.out.gathering = false
-	h.w.WriteHeader(h.out.code)
+	h.w.WriteHeader(int(h.out.code))
 	g := &h.out.gathered
 	if g.buf == nil {
 		return nil
 	}
 	_, err := h.w.Write(*g.buf) //nolint:gosec,nolintlint // messages, see the content type; gosec sees it in some runs alone
-	g.pool.Put(g.buf)
+	g.account.Pool.Put(g.buf)
 	g.buf = nil
 	return err
 }
