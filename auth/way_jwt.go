@@ -11,6 +11,7 @@ import (
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/internal/tries"
 )
 
 // An issuer is one of Config.Issuers, whose tokens are a way of their own.
@@ -86,7 +87,7 @@ func (w *tokens) verify(ctx context.Context, p *presenter, text string) (*jwt.To
 	case seen:
 		return token, nil
 	}
-	client := clientOf(p.address().Addr())
+	client := tries.Client(p.address().Addr())
 	if w.failures.over(client, time.Now()) && w.byIssuer[jwt.IssuerOf(text)] != nil { // others cost no signature
 		w.failures.unverified.Add(1)
 		return nil, tooManyFailures

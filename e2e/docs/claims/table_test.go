@@ -89,7 +89,7 @@ var sections = []section{
 		},
 		{
 			"Of 10,000 guesses of an address, culvert judges 10, and the memory for guessers is bounded.",
-			[]string{"TestGuesses", "TestGuessersAreBounded"},
+			[]string{"TestGuesses", "TestTriesAreBounded"},
 		},
 		{
 			"A caller without the token holds its connection for seconds, whatever it sends.",
@@ -245,7 +245,7 @@ var sections = []section{
 		},
 		{
 			"Caches of verdicts and of answers are bounded, and their keys are hashes.",
-			[]string{"TestVerdictsAreBounded", "TestGarbagePushesNothingOut", "TestCacheIsBoundedInEntries", "TestCacheIsBoundedInBytes", "TestFailuresAreBounded"},
+			[]string{"TestVerdictsAreBounded", "TestGarbagePushesNothingOut", "TestCacheIsBoundedInEntries", "TestCacheIsBoundedInBytes", "TestTriesAreBounded"},
 		},
 		{
 			"No credential is in the log, in an error, or in a state that the admin page shows.",
