@@ -153,7 +153,7 @@ func (j *judgement) collect() {
 		f := &j.findings.of[way]
 		j.said[way] = f.Said
 		if f.token != nil && !f.issuer.accepts(f.token, j.r.Route) {
-			j.said[way] = rules.Said{Finding: rules.Invalid, OfCall: f.OfCall, Refusal: otherAudience}
+			j.said[way] = rules.Said{Finding: rules.Invalid, OfCall: f.OfCall, Refusal: &f.token.ForOthers().Refusal}
 		}
 	}
 }

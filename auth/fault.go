@@ -18,12 +18,10 @@ var tooManyFailures = &identity.Refusal{
 	Reason: identity.Unjudged, Text: "too many invalid tokens came from this address, so this one wasn't checked", Cause: errors.New("too many bad tokens came from its address, so culvert didn't look at this one"),
 }
 
-// faultOf returns the fault of a refusal, with the key of the way that decided.
+// faultOf returns the fault of a refusal, with the key of the way that decided. The log has only
+// the cause, so it is the refusal with both of its faces.
 func faultOf(r *identity.Refusal, key string) *report.Fault {
-	f := report.New(report.ReasonUnauthenticated, r.Text).Because(r.Cause)
-	if r.Cause == nil {
-		f.Cause = errors.New(r.Text) // for the log, which has only the cause
-	}
+	f := report.New(report.ReasonUnauthenticated, r.Text).Because(r)
 	f.Key, f.Whole = key, true
 	switch {
 	case r == tooManyFailures:

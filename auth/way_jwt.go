@@ -35,8 +35,6 @@ func (i *issuer) accepts(t *jwt.Token, route string) bool {
 	return slices.ContainsFunc(audiences, t.For)
 }
 
-var otherAudience = &identity.Refusal{Text: "the token is for another service (aud): get one for this service", Cause: errors.New("the route has audiences of its own, or none")}
-
 // tokens are the ways of all issuers.
 type tokens struct {
 	verdicts *jwt.Judge

@@ -237,7 +237,7 @@ func (j *Judge) signer(ctx context.Context, token, algorithm string, keys []*jwk
 			return key, nil
 		}
 	}
-	return nil, invalid("the token's signature is wrong", nil)
+	return nil, invalid("the token's signature is wrong", fmt.Errorf("%d of its issuer's keys fit, and none made it", len(keys)))
 }
 
 // Kept tells how many tokens' verdicts are kept, and roughly with how many bytes.
