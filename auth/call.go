@@ -189,7 +189,7 @@ var serviceWouldPermit = rules.Said{Finding: rules.Valid, Identity: &identity.Id
 
 // ask asks the service, and judges once more. The error is a fault, or the end of ctx.
 func (j *judgement) ask(ctx context.Context) error {
-	asked, err := j.external.ask(ctx, j.r, !j.findings.left || j.findings.ofCall)
+	asked, err := j.external.ask(ctx, j.r, !j.findings.left || j.findings.ofCall, j.findings.any(rules.Valid))
 	switch {
 	case err != nil:
 		return err

@@ -244,6 +244,10 @@ var sections = []section{
 			[]string{"TestHostileCheckServices", "TestHostileHTTPServices", "TestCheckAnswersThatAreUnusable", "TestFailOpenCoversOnlySilence", "TestExternalChoosesTheBackend"},
 		},
 		{
+			"culvert reads 100 invalid tokens of an address at once, and then 20 a second. Questions that an external service refuses count, too.",
+			[]string{"TestWhatCountsAgainstAnAddress", "TestBadTokensBuyNoVerifications", "TestFailuresOutliveAReload", "TestKnownCredentialsAreAskedAbout"},
+		},
+		{
 			"Caches of verdicts and of answers are bounded, and their keys are hashes.",
 			[]string{"TestVerdictsAreBounded", "TestGarbagePushesNothingOut", "TestCacheIsBoundedInEntries", "TestCacheIsBoundedInBytes", "TestTriesAreBounded"},
 		},
