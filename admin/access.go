@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/culvert-grpc/culvert/internal/tries"
 )
 
 // Access decides who gets through the guard with what an operator has set: the names of the
@@ -24,9 +26,18 @@ type Access struct {
 	hosts    []string
 	token    Token
 	sessions sessions
-	guesses  guesses
+	guesses  tries.Tries   // wrong tokens
 	lines    *rate.Limiter // of the log, about wrong tokens; nil: none yet
 	unlogged int           // wrong tokens since the last line
+}
+
+// guessShare is how many wrong tokens an address may try.
+var guessShare = tries.Share{AtOnce: 10, Every: 6 * time.Second}
+
+// guesser returns the addresses that count as one.
+func guesser(remote string) netip.Prefix {
+	at, _ := netip.ParseAddrPort(remote) // a unix socket has none
+	return tries.Client(at.Addr())
 }
 
 // The lines about wrong tokens: attackers have many addresses.
@@ -149,7 +160,7 @@ func wantsPage(r *http.Request) bool {
 func (a *Access) judge(remote, text string, enter func()) (right bool, wait time.Duration) {
 	now, from := time.Now(), guesser(remote)
 	a.mu.Lock()
-	if wait = a.guesses.wait(from, now); wait > 0 {
+	if wait = a.guesses.Wait(from, now); wait > 0 {
 		a.mu.Unlock()
 		return false, wait
 	}
@@ -158,7 +169,7 @@ func (a *Access) judge(remote, text string, enter func()) (right bool, wait time
 		a.mu.Unlock()
 		return true, 0
 	}
-	a.guesses.wrong(from, now)
+	a.guesses.Failed(from, guessShare, now)
 	if a.lines == nil {
 		a.lines = rate.NewLimiter(rate.Every(lineEvery), linesAtOnce)
 	}
@@ -179,7 +190,7 @@ func (a *Access) judge(remote, text string, enter func()) (right bool, wait time
 func (a *Access) mustWait(remote string) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.guesses.wait(guesser(remote), time.Now())
+	return a.guesses.Wait(guesser(remote), time.Now())
 }
 
 // hasSession reports whether a request has the cookie of an open session.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/culvert-grpc/culvert/internal/tries"
 )
 
 const (
@@ -398,10 +400,10 @@ func TestGuesses(t *testing.T) {
 			w = ask(t, h, "POST", "/login", form(fmt.Sprintf("%032d", i)), from(asForm, at(fmt.Sprintf("203.0.113.9:%d", 1+i))))
 			statuses[w.Code]++
 		}
-		if statuses[401]+statuses[403] != guessesAtOnce || statuses[429] != 10000-guessesAtOnce {
+		if statuses[401]+statuses[403] != guessShare.AtOnce || statuses[429] != 10000-guessShare.AtOnce {
 			t.Errorf("answers: %v", statuses)
 		}
-		if lines := strings.Count(log.String(), "refused a wrong admin token"); lines == 0 || lines > guessesAtOnce {
+		if lines := strings.Count(log.String(), "refused a wrong admin token"); lines == 0 || lines > guessShare.AtOnce {
 			t.Errorf("%d lines in the log", lines)
 		}
 		// The address learns nothing from then on: not even of the right token.
@@ -415,57 +417,18 @@ func TestGuesses(t *testing.T) {
 		if w := ask(t, h, "GET", "/config", "", from(set("Authorization", "Bearer "+secret))); w.Code != 200 {
 			t.Errorf("the right token of another address: %d", w.Code)
 		}
-		time.Sleep(guessEvery)
+		time.Sleep(guessShare.Every)
 		if w := ask(t, h, "GET", "/config", "", from(set("Authorization", "Bearer "+secret), at("203.0.113.9:1"))); w.Code != 200 {
 			t.Errorf("the right token after the wait: %d", w.Code)
 		}
-		if strings.Contains(log.String(), secret) || a.guesses.wait(guesser("203.0.113.10:1"), time.Now()) != 0 {
+		if strings.Contains(log.String(), secret) || a.guesses.Wait(guesser("203.0.113.10:1"), time.Now()) != 0 {
 			t.Errorf("the log: %s", log)
 		}
 	})
 }
 
-// TestGuessersAreBounded: an attacker with many addresses fills no memory, and those that the
-// table has no room for have one count.
-func TestGuessersAreBounded(t *testing.T) {
-	var g guesses
-	now := time.Now()
-	address := func(i int) string { return fmt.Sprintf("[2001:db8:%x:%x::%x]:1", i>>16, i&0xffff, i) }
-	for i := range maxGuessers + 100 {
-		g.wrong(guesser(address(i)), now)
-	}
-	if len(g.of) != maxGuessers {
-		t.Errorf("%d addresses", len(g.of))
-	}
-	if g.wait(guesser("198.51.100.1:1"), now) == 0 {
-		t.Error("an address without room doesn't wait for the others")
-	}
-	for i := range guessesAtOnce {
-		if own := guesser(fmt.Sprintf("127.0.0.%d:1", i)); g.wait(own, now) != 0 {
-			t.Errorf("this host's own address waits for the others after %d of its guesses", i)
-		} else {
-			g.wrong(own, now)
-		}
-	}
-	if g.wait(guesser("[::1]:1"), now) == 0 || len(g.of) != maxGuessers+1 {
-		t.Errorf("this host's own addresses don't count together; %d addresses", len(g.of))
-	}
-	if g.wait(guesser(address(0)), now) != 0 {
-		t.Error("an address with room waits for the others")
-	}
-	later := now.Add(guessesAtOnce * guessEvery)
-	g.wrong(guesser("198.51.100.1:1"), later)
-	if len(g.of) != 1 {
-		t.Errorf("%d addresses later", len(g.of))
-	}
-	// One host has 2^64 addresses of IPv6.
-	var h guesses
-	for i := range guessesAtOnce {
-		h.wrong(guesser(fmt.Sprintf("[2001:db8::%x]:1", i)), now)
-	}
-	if h.wait(guesser("[2001:db8::ffff]:1"), now) == 0 || h.wait(guesser("[2001:db8:0:1::1]:1"), now) != 0 {
-		t.Error("addresses of one network of 64 bits don't count together")
-	}
+// TestGuesserOfAnAddress: a unix socket's clients have one count.
+func TestGuesserOfAnAddress(t *testing.T) {
 	if guesser("[::ffff:192.0.2.1]:1") != guesser("192.0.2.1:2") || guesser("@") != guesser("") {
 		t.Error("one address has two counts")
 	}
@@ -591,7 +554,7 @@ func FuzzAccess(f *testing.F) {
 			if w.Code == http.StatusTeapot || path == loginPath && len(w.Header()["Set-Cookie"]) > 0 && !strings.Contains(body, secret) {
 				t.Errorf("%s %q with %q, %q for %q got in: %d", method, path, authorization, cookie, host, w.Code)
 			}
-			a.guesses = guesses{} // each guess is judged
+			a.guesses = tries.Tries{} // each guess is judged
 		}
 	})
 }

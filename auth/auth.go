@@ -27,6 +27,7 @@ type Authenticator struct {
 	limiter  *limiter
 	bearers  bool // some way, apart from a service, takes bearer tokens
 
+	failures    *failures
 	requirement *rules.Requirement
 	rules       *rules.Set
 	claimNames  []string // metadata of claims
@@ -53,7 +54,10 @@ func New(cfg Config, before *Authenticator) (*Authenticator, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Authenticator{config: cfg, began: time.Now()}
+	a := &Authenticator{config: cfg, began: time.Now(), failures: new(failures)}
+	if before != nil { // or a reload would give an attacker a new share
+		a.failures = before.failures
+	}
 	if wrong := a.open(before); wrong != nil {
 		_ = a.Close()
 		return nil, wrong
@@ -172,6 +176,7 @@ func (a *Authenticator) openTokens(before *Authenticator) (wrong *Mistake) {
 	if wrong != nil {
 		return wrong
 	}
+	tokens.failures = a.failures
 	a.tokens, a.bearers, a.places.cookie = tokens, true, a.config.Cookie
 	for _, i := range tokens.issuers {
 		i.way = a.wayOf(i.name)
@@ -203,7 +208,7 @@ func (a *Authenticator) openKeyFile(before *Authenticator) (wrong *Mistake) {
 
 func (a *Authenticator) openServices(before *Authenticator) (wrong *Mistake) {
 	if cfg := a.config.External; cfg != nil {
-		if a.external, wrong = newExternal(cfg, before, a.config.Logger); wrong != nil {
+		if a.external, wrong = newExternal(cfg, before, a.failures, a.config.Logger); wrong != nil {
 			return wrong
 		}
 		a.places.cookie = a.config.Cookie

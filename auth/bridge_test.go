@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -509,6 +510,8 @@ func TestTryAuthenticator(t *testing.T) {
 	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, RateLimit: limit})
 	cfg := configOf(a, parts.StartBackend(t, subjects))
 	cfg.TryAuthenticator = true
+	log := make(lines, 100)
+	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
 	_, address := startBridge(t, cfg)
 	cc := dial(t, address, nil)
 	alice := "Bearer " + staffToken(nil)
@@ -520,4 +523,20 @@ func TestTryAuthenticator(t *testing.T) {
 	if n := len(c.asked); n != 2 {
 		t.Errorf("%d calls were counted, want 2", n)
 	}
+	for line := range log {
+		if strings.Contains(line, "would be refused") && strings.Contains(line, "LIMIT_EXCEEDED") {
+			if !strings.Contains(line, "the rate limit service answered with the code OVER_LIMIT") {
+				t.Errorf("the log doesn't say why: %s", line)
+			}
+			break
+		}
+	}
+}
+
+// lines gets the lines of a log, one in each Write.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
 }

@@ -153,7 +153,7 @@ func (j *judgement) collect() {
 		f := &j.findings.of[way]
 		j.said[way] = f.Said
 		if f.token != nil && !f.issuer.accepts(f.token, j.r.Route) {
-			j.said[way] = rules.Said{Finding: rules.Invalid, OfCall: f.OfCall, Refusal: otherAudience}
+			j.said[way] = rules.Said{Finding: rules.Invalid, OfCall: f.OfCall, Refusal: &f.token.ForOthers().Refusal}
 		}
 	}
 }
@@ -189,7 +189,7 @@ var serviceWouldPermit = rules.Said{Finding: rules.Valid, Identity: &identity.Id
 
 // ask asks the service, and judges once more. The error is a fault, or the end of ctx.
 func (j *judgement) ask(ctx context.Context) error {
-	asked, err := j.external.ask(ctx, j.r, !j.findings.left || j.findings.ofCall)
+	asked, err := j.external.ask(ctx, j.r, !j.findings.left || j.findings.ofCall, j.findings.any(rules.Valid))
 	switch {
 	case err != nil:
 		return err

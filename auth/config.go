@@ -14,8 +14,8 @@
 //  5. The metadata of the call becomes what the backend may believe.
 //  6. ratelimit.go has a service count the call.
 //
-// fault.go makes faults of refusals. failures.go bounds the signatures that an address can have
-// verified in vain.
+// fault.go makes faults of refusals. failures.go bounds the tokens and the questions to a service
+// that an address can have looked at in vain.
 //
 // auth.go makes an Authenticator of a Config, and mistake.go tells what is wrong with one.
 // issuer.go and keys.go are about issuers and their keys. shared.go has what an Authenticator

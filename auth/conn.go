@@ -68,10 +68,5 @@ func (c *connection) identify(a *Authenticator) {
 
 // bad reports whether a credential is invalid, or nobody could judge it.
 func (f *findings) bad() bool {
-	for i := range f.of {
-		if n := f.of[i].Finding; n == rules.Invalid || n == rules.Unavailable {
-			return true
-		}
-	}
-	return f.wrong != nil
+	return f.refused() || f.any(rules.Unavailable)
 }

@@ -150,7 +150,7 @@ func TestThousandExpiries(t *testing.T) {
 		// come from is used up, and none of them passes either way.
 		for i, c := range callers {
 			for _, c := range []aCall{c.own, c.conn} {
-				if got, _ := judged(t, a, c); got != unauthenticated && got != limited || i < failuresAtOnce/2 && got != unauthenticated {
+				if got, _ := judged(t, a, c); got != unauthenticated && got != limited || i < failureShare.AtOnce/2 && got != unauthenticated {
 					t.Fatalf("caller %d: %s", i, got)
 				}
 			}

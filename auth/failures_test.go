@@ -3,52 +3,14 @@ package auth
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/tries"
 )
-
-func TestClientOf(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64",
-	} {
-		if got := clientOf(netip.MustParseAddr(in)).String(); got != want {
-			t.Errorf("%s: got %s, want %s", in, got, want)
-		}
-	}
-	if got := clientOf(netip.Addr{}); got.IsValid() {
-		t.Errorf("no address is %v", got)
-	}
-}
-
-// TestFailuresAreBounded in number and in memory, whoever sends them.
-func TestFailuresAreBounded(t *testing.T) {
-	var f failures
-	now := time.Now()
-	one, other := netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("192.0.2.8/32")
-	for range failuresAtOnce {
-		if f.over(one, now) {
-			t.Fatal("over too early")
-		}
-		f.count(one, now)
-	}
-	if !f.over(one, now) || f.over(other, now) || f.over(one, now.Add(failureEvery+time.Millisecond)) {
-		t.Error("the share of an address isn't its own, or doesn't come back")
-	}
-	for i := range 3 * maxFailing {
-		f.count(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), now)
-	}
-	if len(f.of) > maxFailing || !f.over(netip.MustParsePrefix("203.0.113.1/32"), now) {
-		t.Errorf("%d addresses are counted, and a new one isn't over", len(f.of))
-	}
-	later := now.Add(time.Hour)
-	f.count(other, later)
-	if len(f.of) != 1 {
-		t.Errorf("%d addresses are counted an hour later", len(f.of))
-	}
-}
 
 // TestBadTokensBuyNoVerifications: behind its share, an address gets no signature verified,
 // neither for bad tokens nor for new ones; tokens that are known go on.
@@ -61,7 +23,7 @@ func TestBadTokensBuyNoVerifications(t *testing.T) {
 		bad := func(n int) aCall {
 			return aCall{own: "Bearer " + sign(strangeKey(), `{"alg":"ES256","kid":"staff"}`, claims{"n": n}.over(usualClaims(staffIssuer, "alice")))}
 		}
-		for i := range failuresAtOnce {
+		for i := range failureShare.AtOnce {
 			wantJudged(t, a, bad(i), unauthenticated)
 		}
 		f := faultOfCall(t, a, bad(-1))
@@ -71,13 +33,14 @@ func TestBadTokensBuyNoVerifications(t *testing.T) {
 		wantJudged(t, a, aCall{own: "Bearer " + staffToken(claims{"sub": "carol"})}, limited)
 		wantJudged(t, a, known, "alice")
 		wantJudged(t, a, aCall{own: "Bearer garbage"}, unauthenticated) // costs nothing to refuse
+		wantJudged(t, a, aCall{own: "Bearer a.b.c"}, limited)
 		other := aCall{own: "Bearer " + staffToken(claims{"sub": "dave"})}.request(t, a)
 		other.Peer.Addr = "198.51.100.1:1"
 		if got := verdict(a.Authenticate(t.Context(), other)); got != "dave" {
 			t.Errorf("another address: got %s", got)
 		}
-		if got := a.State().Tokens.Unverified; got != 2 {
-			t.Errorf("%d tokens weren't looked at, want 2", got)
+		if got := a.State().Tokens.Unverified; got != 3 {
+			t.Errorf("%d tokens weren't looked at, want 3", got)
 		}
 		time.Sleep(failureRetry)
 		wantJudged(t, a, aCall{own: "Bearer " + staffToken(claims{"sub": "carol"})}, "carol")
@@ -87,11 +50,85 @@ func TestBadTokensBuyNoVerifications(t *testing.T) {
 // TestFailuresOutliveAReload, or a reload would give an attacker a new share.
 func TestFailuresOutliveAReload(t *testing.T) {
 	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}})
-	for i := range failuresAtOnce + 20 { // its share grows meanwhile
+	for i := range failureShare.AtOnce + 20 { // its share grows meanwhile
 		_, _ = judged(t, a, aCall{own: "Bearer " + sign(strangeKey(), `{"alg":"ES256","kid":"staff"}`, claims{"jti": fmt.Sprint(i)}.over(usualClaims(staffIssuer, "alice")))})
 	}
 	b := newAfter(t, Config{Issuers: []Issuer{staff(t)}}, a)
-	if b.tokens.failures != a.tokens.failures {
+	if b.failures != a.failures {
 		t.Error("the failures are forgotten")
+	}
+}
+
+// TestWhatCountsAgainstAnAddress: what costs more than to refuse a call.
+func TestWhatCountsAgainstAnAddress(t *testing.T) {
+	keys, key := keysOf(t, time.Time{}, "ci")
+	var j judge
+	issuers, external := []Issuer{staff(t)}, j.serveGRPC(t)
+	tokens, both, asks := Config{Issuers: issuers}, Config{Issuers: issuers, APIKeys: keys, Cookie: "sid"}, Config{External: external}
+	of := func(header string, c claims) string {
+		return "Bearer " + sign(staffKey(), header, c.over(usualClaims(staffIssuer, "alice")))
+	}
+	mallory := aCall{own: "Bearer secret-mallory"}
+	for name, row := range map[string]struct {
+		cfg    Config
+		good   string // authorization that the service permits before
+		bad    aCall
+		counts bool
+	}{
+		"an unknown kid":           {tokens, "", aCall{own: of(`{"alg":"ES256","kid":"x"}`, nil)}, true},
+		"no algorithm":             {tokens, "", aCall{own: of(`{"alg":"none"}`, nil)}, true},
+		"garbage":                  {tokens, "", aCall{own: "Bearer a.b.c"}, true},
+		"another issuer":           {tokens, "", aCall{own: of(es256, claims{"iss": "x"})}, true},
+		"in a cookie":              {both, "", aCall{ownCookie: "sid=a.b.c"}, true},
+		"behind a damaged key":     {both, "", aCall{own: "Bearer " + key["ci"][:50], ownCookie: "sid=a.b.c"}, false}, // isn't read
+		"an unknown API key":       {both, "", aCall{key: strings.Repeat("k", 40)}, false},
+		"an opaque token":          {tokens, "", aCall{own: "Bearer opaque"}, false},
+		"asked about":              {asks, "", aCall{own: "Bearer opaque"}, true},
+		"asked about, denied":      {asks, "", mallory, true},
+		"asked about, nothing":     {asks, "", aCall{}, true},
+		"known, denied":            {asks, "Bearer secret-alice", aCall{own: "Bearer secret-alice", method: "/shop.v1.Admin/Get"}, false},
+		"identified, denied":       {Config{APIKeys: keys, External: external, AllOf: []string{WayAPIKeys, WayExternal}}, "", aCall{key: key["ci"], own: mallory.own}, false},
+		"of another issuer, right": {Config{Issuers: issuers, External: external}, "", aCall{own: of(es256, claims{"iss": "x"}), ownCookie: "sid=secret-alice"}, false},
+	} {
+		a := newAuth(t, row.cfg)
+		if row.good != "" {
+			wantJudged(t, a, aCall{own: row.good}, "alice")
+		}
+		most := 2 * failureShare.AtOnce
+		if row.counts {
+			most *= 50 // its share grows meanwhile
+		}
+		got := ""
+		for i := 0; i < most && got != limited; i++ {
+			got, _ = judged(t, a, row.bad)
+		}
+		if (got == limited) != row.counts {
+			t.Errorf("%s: the last call gets %s", name, got)
+		}
+		j.asked()
+		if got, _ := judged(t, a, row.bad); got == limited && len(j.asked()) > 0 {
+			t.Errorf("%s: the service is asked by an address over its share", name)
+		}
+	}
+}
+
+// TestKnownCredentialsAreAskedAbout also for an address whose share others have used up.
+func TestKnownCredentialsAreAskedAbout(t *testing.T) {
+	var j judge
+	cfg := Config{External: j.serveGRPC(t), Cookie: "sid"}
+	a := newAuth(t, cfg)
+	alice, cookie := aCall{own: "Bearer secret-alice"}, aCall{ownCookie: "sid=secret-carol"}
+	wantJudged(t, a, alice, "alice")
+	a = newAfter(t, cfg, a) // which a reload doesn't change
+	wantJudged(t, a, cookie, "carol")
+	later := time.Now().Add(time.Hour) // until then, none of it comes back
+	for range failureShare.AtOnce {
+		a.failures.tries.Failed(tries.Client(netip.MustParseAddr("192.0.2.7")), failureShare, later)
+	}
+	wantJudged(t, a, alice, "alice")
+	wantJudged(t, a, cookie, "carol")
+	f := faultOfCall(t, a, aCall{own: "Bearer secret-dave"})
+	if f.Reason != report.ReasonLimitExceeded || f.HTTPStatus() != 429 || f.Retry <= 0 || f.Key != report.KeyAuthExternal {
+		t.Errorf("a new one: %+v", f)
 	}
 }

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"errors"
 	"net/http"
 	"strings"
 
@@ -13,21 +12,19 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// tooManyFailures is the refusal of a token that culvert didn't look at: it may be good.
+// tooManyFailures is the refusal of a credential that nobody looked at: it may be good.
 var tooManyFailures = &identity.Refusal{
-	Reason: identity.Unjudged, Text: "too many invalid tokens came from this address, so this one wasn't checked", Cause: errors.New("too many bad tokens came from its address, so culvert didn't look at this one"),
+	Reason: identity.Unjudged, Text: "too many invalid credentials came from this address, so this one wasn't checked",
 }
 
-// faultOf returns the fault of a refusal, with the key of the way that decided.
+// faultOf returns the fault of a refusal, with the key of the way that decided. The log has only
+// the cause, so it is the refusal with both of its faces.
 func faultOf(r *identity.Refusal, key string) *report.Fault {
-	f := report.New(report.ReasonUnauthenticated, r.Text).Because(r.Cause)
-	if r.Cause == nil {
-		f.Cause = errors.New(r.Text) // for the log, which has only the cause
-	}
+	f := report.New(report.ReasonUnauthenticated, r.Text).Because(r)
 	f.Key, f.Whole = key, true
 	switch {
 	case r == tooManyFailures:
-		f.Reason, f.HTTP, f.Retry, f.Remedy = report.ReasonLimitExceeded, http.StatusTooManyRequests, failureRetry, "try again later, with a valid token"
+		f.Reason, f.HTTP, f.Retry, f.Remedy = report.ReasonLimitExceeded, http.StatusTooManyRequests, failureRetry, "try again later, with a valid credential"
 	case r.Reason == identity.NotPermitted:
 		f.Reason = report.ReasonPermissionDenied
 	case r.Reason == identity.Unjudged:

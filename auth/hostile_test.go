@@ -16,7 +16,7 @@ import (
 // TestHostileTokens: each class of them arrives as UNAUTHENTICATED, in each place, and never as
 // nobody: not for a public method, and not if another credential would do.
 func TestHostileTokens(t *testing.T) {
-	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Certificates: true, Cookie: "session", PublicMethods: []string{"*/*"}})
+	cfg := Config{Issuers: []Issuer{staff(t)}, Certificates: true, Cookie: "session", PublicMethods: []string{"*/*"}}
 	usual := usualClaims(staffIssuer, "alice")
 	payload := encode(must(json.Marshal(usual)))
 	good := staffToken(nil)
@@ -74,6 +74,7 @@ func TestHostileTokens(t *testing.T) {
 		"a key of culvert's, nearly":   "culvert_abcdefgh_" + strings.Repeat("A", 43),
 		"a key of culvert's, beginnin": "culvert_",
 	} {
+		a := newAuth(t, cfg) // with a new share of failures
 		for place, c := range map[string]aCall{
 			"call": {own: "Bearer " + token}, "connection": {conn: "Bearer " + token}, "cookie": {ownCookie: "session=" + token},
 			"the connection's cookie": {cookie: "session=" + token}, "subprotocol": {bearer: token},
@@ -85,7 +86,7 @@ func TestHostileTokens(t *testing.T) {
 			}
 		}
 	}
-	if got, _ := judged(t, a, aCall{own: "Bearer " + good}); got != "alice" {
+	if got, _ := judged(t, newAuth(t, cfg), aCall{own: "Bearer " + good}); got != "alice" {
 		t.Errorf("the good token: got %s", got) // the test's own tokens are right
 	}
 }

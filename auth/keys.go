@@ -42,6 +42,9 @@ func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog, offline 
 			}
 		}
 	}
+	if wrong := from.checkFiles(at); wrong != nil {
+		return nil, wrong
+	}
 	source, err := jwk.Open(jwk.Options{
 		Issuer: place.issuer, URL: place.url, File: place.file, Access: place.access, KeysAccess: place.keysAccess, Notify: log.of(from.Issuer), Offline: offline,
 	})
@@ -57,6 +60,27 @@ func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog, offline 
 		return nil, mistake(issuerKey(at, "keys_file"), "can't be read: %v", ofFile(place.file, err))
 	}
 	return newPart(&keySource{source, place}, source.Close), nil
+}
+
+// checkFiles reads the files for fetches, which read them again. A fetch would find out what is
+// wrong with them only when the configuration is in force.
+func (i *Issuer) checkFiles(at int) *Mistake {
+	for _, of := range []struct {
+		prefix string
+		access Access
+	}{{"", i.Access}, {"keys_", i.KeysAccess}} {
+		if name := of.access.CAFile; name != "" {
+			if _, err := jwk.ReadCAs(name); err != nil {
+				return mistake(issuerKey(at, of.prefix+"ca"), "can't be read: %v", err)
+			}
+		}
+		if name := of.access.TokenFile; name != "" {
+			if _, err := jwk.ReadToken(name); err != nil {
+				return mistake(issuerKey(at, of.prefix+"token_file"), "can't be read: %v", err)
+			}
+		}
+	}
+	return nil
 }
 
 // ofFile returns an error of a file with its name.

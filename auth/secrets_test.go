@@ -91,3 +91,46 @@ func TestSecretsStayInside(t *testing.T) {
 		t.Errorf("hashes are told, or nothing is logged: %s", log.String())
 	}
 }
+
+// TestCausesNameTheCheck: the log, which has only the cause, says which check failed and what it
+// found. Details are for detailed errors, without the same words twice.
+func TestCausesNameTheCheck(t *testing.T) {
+	var j judge
+	keys, key := keysOf(t, time.Time{}, "ci")
+	lone := staff(t)
+	lone.Audiences, lone.RouteAudiences, lone.Required, lone.Scopes = nil, map[string][]string{"orders": {audience}}, []Requirement{{Claim: "sub", Values: []string{"alice"}}}, []string{"read"}
+	external := j.serveGRPC(t)
+	of := func(header string, c claims) string {
+		return "Bearer " + sign(staffKey(), header, c.over(usualClaims(staffIssuer, "alice")))
+	}
+	all := Config{Issuers: []Issuer{lone}, APIKeys: keys, Routes: []string{"orders"}, Rules: []Rule{{Name: "no-x", Deny: true, Methods: []string{"shop.v1.X/*"}}}}
+	asks := Config{External: external}
+	for name, row := range map[string]struct {
+		cfg  Config
+		call aCall
+		want string // at the beginning
+	}{
+		"algorithm":   {all, aCall{own: of(`{"alg":"HS256"}`, nil)}, `the token's algorithm isn't accepted (alg): it is "HS256"`},
+		"issuer":      {all, aCall{own: of(`{"alg":"ES256"}`, claims{"iss": "evil\n"})}, `the token names no issuer (iss): iss has control characters`},
+		"key":         {all, aCall{own: of(`{"alg":"ES256","kid":"x"}`, nil)}, "the token isn't signed with a key of its issuer: get a new one: the issuer publishes no such key"},
+		"signature":   {all, aCall{own: "Bearer " + sign(strangeKey(), es256, usualClaims(staffIssuer, "alice"))}, "the token's signature is wrong: 1 of its issuer's keys fit, and none made it"},
+		"expiry":      {all, aCall{own: of(es256, claims{"exp": 1})}, "the token has expired: get a new one: its exp was 1970-01-01T00:00:01Z"},
+		"audience":    {all, aCall{own: of(es256, claims{"aud": []string{"a", "b\n", "c", "d"}}), route: "orders"}, `the token is for another service (aud): get one for this service: its aud is "a", "b\n", "c", …`},
+		"claim":       {all, aCall{own: of(es256, claims{"sub": "bob"}), route: "orders"}, "the token's claim sub isn't there"},
+		"scope":       {all, aCall{own: of(es256, claims{"scope": "write"}), route: "orders"}, `the token lacks the scope "read"`},
+		"API key":     {all, aCall{key: strings.Repeat("unknown-", 8)}, "unknown API key: ask the operator of this server for one: no line has its hash"},
+		"damage":      {all, aCall{key: key["ci"][:55]}, "the API key is damaged: copy all of it again: its length"},
+		"nothing":     {all, aCall{}, `the call has no credential: send one: none of "staff", "api_keys" found a credential`},
+		"rule":        {all, aCall{key: key["ci"], method: "/shop.v1.X/Get"}, `this call isn't permitted: ask the operator of this server: the rule "no-x" denies it`},
+		"the service": {asks, aCall{own: "Bearer secret-mallory"}, "the authorization service answered with the status 9 (FailedPrecondition): not you"},
+	} {
+		a := newAuth(t, row.cfg)
+		f := faultOfCall(t, a, row.call)
+		if got := f.Cause.Error(); !strings.HasPrefix(got, row.want) {
+			t.Errorf("%s: the cause is %q, want %q", name, got, row.want)
+		}
+		if got := f.Status("", true).Message(); strings.Count(got, f.Text) != 1 && name != "the service" {
+			t.Errorf("%s: details say %q", name, got)
+		}
+	}
+}

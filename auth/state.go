@@ -98,7 +98,7 @@ func (a *Authenticator) State() State {
 	}
 	if a.tokens != nil {
 		s.Tokens.Good, s.Tokens.Refused, s.Tokens.Bytes = a.tokens.verdicts.Kept()
-		s.Tokens.Unverified = a.tokens.failures.unverified.Load()
+		s.Tokens.Unverified = a.failures.unverified.Load()
 	}
 	if a.keyFile != nil {
 		now := a.keyFile.stateNow()

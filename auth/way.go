@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net/netip"
+	"slices"
 
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
@@ -79,6 +80,15 @@ func (f *findings) add(n finding) {
 
 // has reports whether a way has found something.
 func (f *findings) has(way int) bool { return f.of[way].Finding != rules.Absent }
+
+// refused reports whether a credential refuses the call, whatever others are.
+func (f *findings) refused() bool {
+	return f.wrong != nil || f.any(rules.Invalid)
+}
+
+func (f *findings) any(n rules.Finding) bool {
+	return slices.ContainsFunc(f.of, func(of finding) bool { return of.Finding == n })
+}
 
 // inherit takes over what was found of the connection, for ways that found nothing of the
 // call's own. A credential of the call that nobody takes doesn't let the connection's count,

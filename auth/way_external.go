@@ -8,16 +8,20 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/auth/internal/cache"
 	"github.com/culvert-grpc/culvert/auth/internal/check"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/tries"
 )
 
 // An external is a service that judges calls, as a way.
@@ -28,15 +32,27 @@ type external struct {
 	own     []string // metadata that only the service sets
 	opened  rate.Sometimes
 	log     *slog.Logger
+
+	failures *failures
+	known    *cache.Cache[struct{}] // credentials that the service has permitted lately
 }
+
+// Bounds of what is known. An entry takes less than 200 bytes.
+const (
+	knownFor     = 10 * time.Minute
+	knownEntries = 16 << 10
+)
 
 // reserved reports whether no issuer and no service may set metadata of the name on its way to
 // the backend.
 func reserved(name string) bool { return bridge.ReservedRequest(name) }
 
 // newExternal makes the checker, or takes over that of before if its settings are the same.
-func newExternal(cfg *External, before *Authenticator, log *slog.Logger) (*external, *Mistake) {
-	e := &external{log: log, opened: rate.Sometimes{First: 1, Interval: openLogEvery}, own: slices.Concat(cfg.Own, cfg.AnswerNames)}
+func newExternal(cfg *External, before *Authenticator, failures *failures, log *slog.Logger) (*external, *Mistake) {
+	e := &external{
+		log: log, opened: rate.Sometimes{First: 1, Interval: openLogEvery}, own: slices.Concat(cfg.Own, cfg.AnswerNames),
+		failures: failures, known: &cache.Cache[struct{}]{MaxEntries: knownEntries, MaxBytes: knownEntries},
+	}
 	for i := range e.own {
 		e.own[i] = strings.ToLower(e.own[i])
 	}
@@ -44,7 +60,7 @@ func newExternal(cfg *External, before *Authenticator, log *slog.Logger) (*exter
 		return nil, mistake("external", "needs an address or a url, and not both")
 	}
 	if before != nil && before.external != nil && sameExternal(cfg, before.config.External) && before.external.take() {
-		e.part = before.external.part
+		e.part, e.known = before.external.part, before.external.known
 		return e, nil
 	}
 	options := check.Options{
@@ -82,22 +98,56 @@ type asked struct {
 	refusal *check.Refusal // nil: it permits the call
 }
 
-// ask asks the service. An error is the end of ctx.
-func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall bool) (asked, error) {
-	answer, err := e.value.Check(ctx, e.request(r))
+// ask asks the service. An error is a fault, or the end of ctx.
+//
+// A question costs the service more than a call costs culvert. So refusals count against the
+// address of a caller whom nobody knows: no other way has identified it, and the service has
+// permitted nothing with its credential lately.
+func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall, identified bool) (asked, error) {
+	q := e.request(r)
+	key, has := credentialsOf(&q)
+	_, known := e.known.Get(key, q.Start)
+	known = known || identified
+	client := tries.Client(q.Peer.Addr())
+	if !known && e.failures.over(client) {
+		return asked{}, faultOf(tooManyFailures, report.KeyAuthExternal)
+	}
+	answer, err := e.value.Check(ctx, q)
 	if refusal, is := errors.AsType[*check.Refusal](err); is {
+		if !known && refusal.Kind != check.Unavailable {
+			e.failures.count(client)
+		}
 		return asked{refusal: refusal}, nil
 	}
 	if err != nil {
 		return asked{}, err
 	}
-	if answer.Open != nil {
+	switch {
+	case answer.Open == nil && has && !answer.Cached: // a cache's answers don't last as long as this
+		e.known.Put(key, struct{}{}, 1, q.Start.Add(knownFor), q.Start)
+	case answer.Open != nil:
 		e.opened.Do(func() {
 			e.log.Warn("calls pass that the authorization service didn't judge, as fail_open says", slog.Any("error", answer.Open))
 		})
 	}
 	id := &identity.Identity{Subject: answer.Subject, Kind: identity.External}
 	return asked{said: rules.Said{Finding: rules.Valid, Identity: id, OfCall: ofCall}, answer: answer}, nil
+}
+
+// credentialsOf returns a key of the credentials in a question, and whether there are any.
+func credentialsOf(q *check.Request) (key cache.Key, has bool) {
+	var room [1024]byte // most are short enough for the stack
+	text := append(room[:0], q.CertificateHash[:]...)
+	has = q.CertificateHash != [sha256.Size]byte{}
+	for _, name := range []string{"authorization", "cookie"} {
+		for _, value := range q.Metadata[name] {
+			has = true
+			text = append(text, name...)
+			text = strconv.AppendInt(append(text, ' '), int64(len(value)), 10)
+			text = append(append(text, ' '), value...)
+		}
+	}
+	return sha256.Sum256(text), has
 }
 
 // request describes a call to the service. Credentials that aren't metadata of the call are in

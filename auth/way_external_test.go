@@ -56,12 +56,17 @@ func set(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}
 }
 
-// Check implements the service.
 // basic is which credential a judge wants.
 const basic = `Basic realm="shop"`
 
+// Check implements the service. Nobody may call methods of Admin.
 func (j *judge) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	switch name := j.name(r.GetAttributes().GetRequest().GetHttp().GetHeaders()); name {
+	http := r.GetAttributes().GetRequest().GetHttp()
+	name := j.name(http.GetHeaders())
+	if strings.HasPrefix(http.GetPath(), "/shop.v1.Admin/") {
+		name = "mallory"
+	}
+	switch name {
 	case "":
 		return &authv3.CheckResponse{Status: &rpcstatus.Status{Code: int32(codes.Unauthenticated)}, HttpResponse: &authv3.CheckResponse_DeniedResponse{
 			DeniedResponse: &authv3.DeniedHttpResponse{

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/culvert-grpc/culvert/auth/internal/claim"
-	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/internal/tries"
 )
 
 // An issuer is one of Config.Issuers, whose tokens are a way of their own.
@@ -34,8 +34,6 @@ func (i *issuer) accepts(t *jwt.Token, route string) bool {
 	return slices.ContainsFunc(audiences, t.For)
 }
 
-var otherAudience = &identity.Refusal{Text: "the token is for another service (aud): get one for this service", Cause: errors.New("the route has audiences of its own, or none")}
-
 // tokens are the ways of all issuers.
 type tokens struct {
 	verdicts *jwt.Judge
@@ -43,11 +41,25 @@ type tokens struct {
 	byIssuer map[string]*issuer // by iss
 	failures *failures
 	claims   []claim.Requirement // of rules: what verdicts say of tokens, by index
+
+	othersRead bool // tokens of other issuers are for a service
 }
 
 func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *findings) (finding, bool) {
-	if c.place > inSubprotocol || c.text == "" {
+	switch {
+	case c.place > inSubprotocol, c.text == "":
 		return finding{}, false
+	case c.ofCall && f.refused(): // whatever this one is
+		return finding{}, true
+	}
+	token, seen, err := w.verdicts.Seen(c.text)
+	var client netip.Prefix
+	if !seen {
+		client = tries.Client(p.address().Addr())
+		if jwt.Looks(c.text) && w.failures.over(client) {
+			w.failures.unverified.Add(1)
+			return refusedFinding(w.issuers[0].way, tooManyFailures), true
+		}
 	}
 	if f.some { // a token of a later place: is its issuer another one?
 		i := w.byIssuer[jwt.IssuerOf(c.text)]
@@ -58,44 +70,30 @@ func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *find
 			return finding{}, true
 		}
 	}
-	token, err := w.verify(ctx, p, c.text)
+	switch {
+	case !seen:
+		token, err = w.verdicts.Verify(ctx, c.text, thumbprint(p))
+	case err == nil && token.BoundToCertificate():
+		err = token.PresentedWith(thumbprint(p))
+	}
 	if err == nil {
 		i := w.byIssuer[token.Issuer]
 		return finding{Said: rules.Said{Finding: rules.Valid, Identity: token.Identity}, way: i.way, token: token, issuer: i}, true
 	}
-	refused, is := errors.AsType[*jwt.Error](err)
-	if is && (refused.Kind == jwt.Opaque || refused.Kind == jwt.Foreign) {
-		c.foreign, c.opaque = refusalOf(err), refused.Kind == jwt.Opaque
+	refused, _ := errors.AsType[*jwt.Error](err) // there is no other
+	foreign := refused.Kind == jwt.Foreign
+	if !seen && refused.Costly && !(foreign && w.othersRead) {
+		w.failures.count(client)
+	}
+	if foreign || refused.Kind == jwt.Opaque {
+		c.foreign, c.opaque = &refused.Refusal, !foreign
 		return finding{}, false
 	}
-	i := w.byIssuer[jwt.IssuerOf(c.text)]
+	i := w.byIssuer[refused.Issuer]
 	if i == nil {
 		i = w.issuers[0]
 	}
-	return refusedFinding(i.way, refusalOf(err)), true
-}
-
-// verify returns what the token says if it is good.
-func (w *tokens) verify(ctx context.Context, p *presenter, text string) (*jwt.Token, error) {
-	token, seen, err := w.verdicts.Seen(text)
-	switch {
-	case seen && err != nil:
-		return nil, err
-	case seen && token.BoundToCertificate():
-		return token, token.PresentedWith(thumbprint(p))
-	case seen:
-		return token, nil
-	}
-	client := clientOf(p.address().Addr())
-	if w.failures.over(client, time.Now()) && w.byIssuer[jwt.IssuerOf(text)] != nil { // others cost no signature
-		w.failures.unverified.Add(1)
-		return nil, tooManyFailures
-	}
-	token, err = w.verdicts.Verify(ctx, text, thumbprint(p))
-	if refused, is := errors.AsType[*jwt.Error](err); is && refused.Costly {
-		w.failures.count(client, time.Now())
-	}
-	return token, err
+	return refusedFinding(i.way, &refused.Refusal), true
 }
 
 // thumbprint returns that of the client's certificate. A token may be bound to one that no
@@ -107,21 +105,10 @@ func thumbprint(p *presenter) jwt.Thumbprint {
 	return jwt.Thumbprint{}
 }
 
-// refusalOf returns the refusal of an error of verify.
-func refusalOf(err error) *identity.Refusal {
-	if refused, is := errors.AsType[*jwt.Error](err); is {
-		return &refused.Refusal
-	}
-	return tooManyFailures
-}
-
 // newTokens opens the sources of issuers' keys, or takes over those of before, which may be nil.
 // The claims are those that rules ask for.
 func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
-	w = &tokens{byIssuer: make(map[string]*issuer), failures: new(failures), claims: claims}
-	if before != nil && before.tokens != nil {
-		w.failures = before.tokens.failures
-	}
+	w = &tokens{byIssuer: make(map[string]*issuer), claims: claims, othersRead: cfg.External != nil}
 	defer func() {
 		if wrong != nil {
 			w.release()

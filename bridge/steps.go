@@ -228,7 +228,7 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && ofCaller(f) {
 		tried := *f // calls may share it
-		tried.Key, tried.Detail = cmp.Or(f.Key, report.KeyAuth), c.Method
+		tried.Key, tried.Detail, tried.Hint = cmp.Or(f.Key, report.KeyAuth), c.Method, f.Error()
 		err = c.s.refusals.Unless(true, &tried, c.peer.Addr)
 	}
 	if passed = err == nil; passed {

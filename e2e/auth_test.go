@@ -39,11 +39,16 @@ func newTokenIssuer(t testing.TB) *tokenIssuer {
 
 func (i *tokenIssuer) token(t testing.TB, subject, scope string) string {
 	t.Helper()
+	return i.tokenUntil(t, subject, scope, time.Now().Add(time.Hour))
+}
+
+func (i *tokenIssuer) tokenUntil(t testing.TB, subject, scope string, expires time.Time) string {
+	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: i.key}, (&jose.SignerOptions{}).WithHeader("kid", "a").WithType("JWT"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims, err := json.Marshal(map[string]any{"iss": "e2e", "sub": subject, "aud": "probe", "scope": scope, "exp": time.Now().Add(time.Hour).Unix()})
+	claims, err := json.Marshal(map[string]any{"iss": "e2e", "sub": subject, "aud": "probe", "scope": scope, "exp": expires.Unix()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,8 +107,11 @@ func (f *Fault) Ending(why string) *Fault {
 }
 
 func (f *Fault) Error() string {
-	if f.Cause == nil || f.Cause.Error() == f.Text {
+	switch {
+	case f.Cause == nil:
 		return f.Text
+	case strings.HasPrefix(f.Cause.Error(), f.Text): // since the log has the cause alone
+		return f.Cause.Error()
 	}
 	return f.Text + ": " + f.Cause.Error()
 }

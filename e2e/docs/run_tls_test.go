@@ -196,6 +196,7 @@ func runTLS(t *testing.T, b block) {
 	corp.fill(t, dir, b.text)
 	text := tlsFile.ReplaceAllStringFunc(b.text, func(file string) string { return dir + file })
 	text = adminTokenFile.ReplaceAllString(text, "token: "+writeFile(t, "admin.token", "f3b1c2d4e5a697887766554433221100\n"))
+	text = strings.ReplaceAll(text, "/var/run/secrets/kubernetes.io/serviceaccount/token", writeFile(t, "pod.token", "x\n")) // docs/guides/auth/kubernetes.md
 	text = withKeys(t, text)
 	file := writeFile(t, "proxy.yaml", text)
 	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)

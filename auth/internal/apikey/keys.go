@@ -31,10 +31,10 @@ func (k *Keys) Len() int { return len(k.byHash) }
 func (k *Keys) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "%d API keys", k.Len()) }
 
 var (
-	unknownKey = &identity.Refusal{Text: "unknown API key: ask the operator of this server for one"}
+	unknownKey = &identity.Refusal{Text: "unknown API key: ask the operator of this server for one", Cause: errors.New("no line has its hash, and culvert didn't make it")}
 	shortKey   = &identity.Refusal{Text: unknownKey.Text, Cause: fmt.Errorf("the key has under %d characters, so its hash could be guessed: make a new key", minKeyBytes)}
 	longKey    = &identity.Refusal{Text: unknownKey.Text, Cause: fmt.Errorf("the key has over %d characters", maxKeyBytes)}
-	damagedKey = &identity.Refusal{Text: "the API key is damaged: copy all of it again"}
+	damagedKey = &identity.Refusal{Text: "the API key is damaged: copy all of it again", Cause: errors.New("its length, an encoding in it or its checksum is wrong")}
 	noFileYet  = &identity.Refusal{Reason: identity.Unjudged, Text: "API keys can't be checked at present: try again later", Cause: errors.New("no file of API keys has been read")}
 )
 

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,14 +18,14 @@ import (
 func (n names) ofCheck(response *authv3.CheckResponse, hidden secrets) verdict {
 	code := response.GetStatus().GetCode()
 	if e := response.GetErrorResponse(); e != nil && code != 0 {
-		return verdict{refusal: unanswered(fmt.Errorf("the service answered with an error_response: %s", cause(e.GetBody(), hidden)))}
+		return verdict{refusal: unanswered(fmt.Errorf("the authorization service answered with an error_response: %s", cause(e.GetBody(), hidden)))}
 	}
 	if code != 0 {
 		return verdict{refusal: n.deniedByCheck(response, hidden)}
 	}
 	answer, err := n.allowedByCheck(response, hidden)
 	if err != nil {
-		return verdict{refusal: unusable(fmt.Errorf("the service answered with %w", err))}
+		return verdict{refusal: unusable(fmt.Errorf("the authorization service answered with %w", err))}
 	}
 	return verdict{answer: answer}
 }
@@ -161,11 +162,8 @@ func (n names) deniedByCheck(response *authv3.CheckResponse, hidden secrets) *Re
 		code = codes.Code(said)
 	}
 	r := refused(code)
-	if text := plain(denied.GetBody(), maxMessageBytes, hidden); text != "" {
-		r.Message = text
-	} else if text := plain(response.GetStatus().GetMessage(), maxMessageBytes, hidden); text != "" {
-		r.Message = text
-	}
+	text := cmp.Or(plain(denied.GetBody(), maxMessageBytes, hidden), plain(response.GetStatus().GetMessage(), maxMessageBytes, hidden))
+	r.Message = cmp.Or(text, r.Message)
 	var header refusedHeader
 	for _, h := range denied.GetHeaders() {
 		if value, action, err := option(h); err == nil {
@@ -173,7 +171,7 @@ func (n names) deniedByCheck(response *authv3.CheckResponse, hidden secrets) *Re
 		}
 	}
 	r.Header = header.md
-	r.Cause = fmt.Errorf("the service answered with the status %d", said)
+	r.Cause = fmt.Errorf("the authorization service answered with the status %d (%v)%s", said, codes.Code(said), saying(text, hidden))
 	return r
 }
 

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"mime"
 	"net/http"
@@ -14,7 +15,7 @@ import (
 type httpAnswer struct {
 	status int
 	header http.Header
-	body   string // its beginning
+	body   string // its beginning; "" if it is encoded
 }
 
 // ofHTTP returns the verdict in an answer of the HTTP form. allowed are the headers that
@@ -24,7 +25,7 @@ func (n names) ofHTTP(a httpAnswer, allowed []string, hidden secrets) verdict {
 	case a.status >= 200 && a.status < 300:
 		answer, err := n.allowedByHTTP(a, allowed, hidden)
 		if err != nil {
-			return verdict{refusal: unusable(fmt.Errorf("the service answered with %w", err))}
+			return verdict{refusal: unusable(fmt.Errorf("the authorization service answered with %w", err))}
 		}
 		return verdict{answer: answer}
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
@@ -33,13 +34,13 @@ func (n names) ofHTTP(a httpAnswer, allowed []string, hidden secrets) verdict {
 		// Of a service for browsers, which sends people to a page to sign in.
 		r := refused(codes.Unauthenticated)
 		r.Message = "the authorization service wants the client to sign in on a web page first"
-		r.Cause = fmt.Errorf("the service answered with the redirect %d, which isn't followed: let it answer 401 for API requests", a.status)
+		r.Cause = fmt.Errorf("the authorization service answered with the redirect %d, which isn't followed: let it answer 401 for API requests", a.status)
 		return verdict{refusal: r}
 	case a.status == http.StatusBadGateway, a.status == http.StatusServiceUnavailable, a.status == http.StatusGatewayTimeout:
 		// A proxy in front of the service answers so while nobody is behind it.
-		return verdict{refusal: unanswered(fmt.Errorf("the service answered with the status %d", a.status))}
+		return verdict{refusal: unanswered(fmt.Errorf("the authorization service answered with the status %d%s", a.status, saying(a.body, hidden)))}
 	default:
-		return verdict{refusal: unusable(fmt.Errorf("the service answered with the status %d: only 2xx, 401 and 403 are answers", a.status))}
+		return verdict{refusal: unusable(fmt.Errorf("the authorization service answered with the status %d, and only 2xx, 401 and 403 are answers%s", a.status, saying(a.body, hidden)))}
 	}
 }
 
@@ -92,24 +93,21 @@ func (n names) deniedByHTTP(a httpAnswer, hidden secrets) *Refusal {
 	}
 	r := refused(code)
 	challenge := a.header.Get("Www-Authenticate")
-	if text := plain(a.text(), maxMessageBytes, hidden); text != "" {
-		r.Message = text
-	} else if text := plain(description(challenge), maxMessageBytes, hidden); text != "" {
-		r.Message = text
-	}
+	text := cmp.Or(plain(a.text(), maxMessageBytes, hidden), plain(description(challenge), maxMessageBytes, hidden))
+	r.Message = cmp.Or(text, r.Message)
 	var header refusedHeader
 	for _, v := range a.header.Values("Www-Authenticate") {
 		header.add(n.response, hidden, "www-authenticate", v, Append)
 	}
 	r.Header = header.md
-	r.Cause = fmt.Errorf("the service answered with the status %d", a.status)
+	r.Cause = fmt.Errorf("the authorization service answered with the status %d%s", a.status, saying(cmp.Or(text, a.body), hidden))
 	return r
 }
 
 // text returns the body if it is for people: pages and objects would be no message.
 func (a httpAnswer) text() string {
 	kind, _, err := mime.ParseMediaType(a.header.Get("Content-Type"))
-	if err != nil || kind != "text/plain" || a.header.Get("Content-Encoding") != "" {
+	if err != nil || kind != "text/plain" {
 		return ""
 	}
 	return a.body

@@ -26,18 +26,19 @@ func (s *httpService) question(r *Request) question {
 		defer response.Body.Close()
 		a := httpAnswer{status: response.StatusCode, header: response.Header}
 		if a.status != http.StatusSwitchingProtocols {
-			a.body = beginning(response.Body)
+			a.body = beginning(response)
 		}
 		return s.rules.ofHTTP(a, s.http.AnswerNames, hidden)
 	}
 }
 
 // beginning reads a short body for its text, and so that the connection can be used again. A
-// body that doesn't end in time takes its text with it, and not the status. The "body" of a
-// 101 must not come here: it is the connection, which the end of a context doesn't close.
-func beginning(body io.Reader) string {
-	b, err := io.ReadAll(io.LimitReader(body, maxBodyBytes))
-	if err != nil {
+// body that doesn't end in time takes its text with it, and not the status; nor has a compressed
+// one a text. The "body" of a 101 must not come here: it is the connection, which the end of a
+// context doesn't close.
+func beginning(response *http.Response) string {
+	b, err := io.ReadAll(io.LimitReader(response.Body, maxBodyBytes))
+	if err != nil || response.Header.Get("Content-Encoding") != "" {
 		return ""
 	}
 	return string(b)

@@ -8,9 +8,14 @@ import (
 	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
-// leastSecret is how long a part of a credential must be to be looked for. Shorter ones are
-// in innocent texts, too.
-const leastSecret = 12
+const (
+	// leastSecret is how long a part of a credential must be to be looked for. Shorter ones are
+	// in innocent texts, too.
+	leastSecret = 12
+
+	// enoughSecret is how much of a part is looked for: a text may end within a long one.
+	enoughSecret = 64
+)
 
 // secrets are the credentials of a question. Services repeat them in messages, proxies in
 // error pages, and net/http in errors about malformed answers; from there they would get into
@@ -23,7 +28,7 @@ func secretsOf(md metadata.MD) (s secrets) {
 	add := func(text string) {
 		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" .,;=\"", r) }) {
 			if len(part) >= leastSecret {
-				s = append(s, part)
+				s = append(s, part[:min(len(part), enoughSecret)])
 			}
 		}
 	}

@@ -40,6 +40,14 @@ func plain(text string, limit int, hidden secrets) string {
 	return b.String()
 }
 
+// saying continues a cause with what the service says of its answer, if that is text.
+func saying(text string, hidden secrets) string {
+	if text = plain(text, maxCauseBytes, hidden); text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
 // cause returns the text of an error for the log. Only its first line counts: grpc-go quotes
 // the body of an answer that isn't gRPC behind it.
 func cause(text string, hidden secrets) string {

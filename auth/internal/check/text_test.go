@@ -65,3 +65,12 @@ func TestCausesAreShortLines(t *testing.T) {
 		t.Error("a cause without a text")
 	}
 }
+
+// TestLongSecretsAreHiddenByTheirBeginning: what is read of a body may end within one.
+func TestLongSecretsAreHiddenByTheirBeginning(t *testing.T) {
+	token := strings.Repeat("t0k3n", 2000)
+	hidden := secretsOf(metadata.MD{"authorization": {"Bearer " + token}})
+	if got := plain(("no such token: " + token)[:maxBodyBytes], maxCauseBytes, hidden); got != "" {
+		t.Errorf("got %q", got)
+	}
+}

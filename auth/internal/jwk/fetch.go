@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -82,13 +83,9 @@ func (f fetcher) document(ctx context.Context, u *url.URL, access Access, limit 
 func (f fetcher) prepare(ctx context.Context, u *url.URL, access Access) (*http.Client, *http.Request, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if access.CAFile != "" {
-		pem, err := readFile(access.CAFile, maxFileBytes)
-		if err != nil {
+		var err error
+		if config.RootCAs, err = ReadCAs(access.CAFile); err != nil {
 			return nil, nil, err
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, nil, fmt.Errorf("%s has no PEM certificate", access.CAFile)
 		}
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -98,7 +95,7 @@ func (f fetcher) prepare(ctx context.Context, u *url.URL, access Access) (*http.
 	request.Header.Set("Accept", "application/json, application/jwk-set+json")
 	request.Header.Set("User-Agent", "culvert")
 	if access.TokenFile != "" {
-		token, err := readToken(access.TokenFile)
+		token, err := ReadToken(access.TokenFile)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -167,9 +164,26 @@ func freshness(header http.Header) time.Duration {
 	return 0
 }
 
-// readToken reads a bearer token.
-func readToken(name string) (string, error) {
+// ReadCAs reads the authorities of an Access.
+func ReadCAs(name string) (*x509.CertPool, error) {
+	pem, err := readFile(name, maxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no PEM certificate: begin it with -----BEGIN CERTIFICATE-----", name)
+	}
+	return pool, nil
+}
+
+// ReadToken reads the bearer token of an Access. If there is no such file, the error doesn't have
+// its name: that may be the token, in place of its file.
+func ReadToken(name string) (string, error) {
 	data, err := readFile(name, maxTokenBytes)
+	if path, is := errors.AsType[*fs.PathError](err); is {
+		return "", fmt.Errorf("the file of the bearer token: %w", path.Err)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -51,7 +51,7 @@ func (i *Issuer) dates(t *Token, claims object.Object, now time.Time) *Error {
 	case has:
 		t.Expires = expires.Add(i.Skew)
 		if !now.Before(t.Expires) {
-			return refusal(Expired, "the token has expired: get a new one", nil)
+			return refusal(Expired, "the token has expired: get a new one", fmt.Errorf("its exp was %s", utc(expires)))
 		}
 	}
 	for _, name := range []string{"nbf", "iat"} {
@@ -60,10 +60,25 @@ func (i *Issuer) dates(t *Token, claims object.Object, now time.Time) *Error {
 			return invalid(fmt.Sprintf("the token's %s isn't a date", name), err)
 		}
 		if has && now.Add(i.Skew).Before(from) {
-			return invalid(fmt.Sprintf("the token isn't valid yet (%s): check the clocks", name), nil)
+			return invalid(fmt.Sprintf("the token isn't valid yet (%s): check the clocks", name), fmt.Errorf("it is %s", utc(from)))
 		}
 	}
 	return nil
+}
+
+func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// quoted returns the first of some names, for an error.
+func quoted(names []string) string {
+	const most = 3
+	var list []string
+	for _, name := range names[:min(len(names), most)] {
+		list = append(list, object.Quote(name))
+	}
+	if len(names) > most {
+		list = append(list, "…")
+	}
+	return strings.Join(list, ", ")
 }
 
 // date reads a NumericDate (RFC 7519 §2): seconds since 1970, which may have a fraction.
@@ -95,9 +110,14 @@ func (i *Issuer) audience(t *Token, c *candidate) *Error {
 		return invalid("the token names no audience (aud): a text or a list of texts is needed", nil)
 	}
 	if !i.AnyAudience && !slices.ContainsFunc(i.Audiences, t.For) {
-		return invalid("the token is for another service (aud): get one for this service", nil)
+		return t.ForOthers()
 	}
 	return nil
+}
+
+// ForOthers returns the error of a token that isn't for the audience of a call.
+func (t *Token) ForOthers() *Error {
+	return invalid("the token is for another service (aud): get one for this service", fmt.Errorf("its aud is %s", quoted(t.Audience)))
 }
 
 // names returns a string, or the strings of a list that isn't empty.

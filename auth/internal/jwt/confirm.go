@@ -55,7 +55,12 @@ func (t *Token) PresentedWith(certificate Thumbprint) error {
 
 // presentedWith checks the certificate of the token's presenter. RFC 8705 §3: a mismatch is an
 // invalid token.
-func (t *Token) presentedWith(certificate Thumbprint) *Error {
+func (t *Token) presentedWith(certificate Thumbprint) (refused *Error) {
+	defer func() {
+		if refused != nil {
+			refused.Issuer = t.Issuer
+		}
+	}()
 	switch {
 	case t.bound == Thumbprint{}:
 		return nil

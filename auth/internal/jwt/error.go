@@ -27,7 +27,11 @@ type Error struct {
 	identity.Refusal
 	Kind Kind
 
-	// Costly reports that a signature had to be verified to find this out.
+	// Issuer is the configured one whose token it says to be; "": none.
+	Issuer string
+
+	// Costly reports that the token had to be read to find this out, or its signature to be
+	// verified. To read the worst token takes longer than that.
 	Costly bool
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	jose "github.com/go-jose/go-jose/v4"
@@ -115,6 +116,9 @@ func (j *Judge) Seen(token string) (t *Token, seen bool, err error) {
 	}
 }
 
+// Looks reports whether a text has the form of a token, so that Verify would read it.
+func Looks(text string) bool { return len(text) <= MaxTokenBytes && strings.Count(text, ".") == 2 }
+
 // IssuerOf returns the issuer that a token names, or "" if it isn't a JWT. Nothing of it is
 // verified.
 func IssuerOf(token string) string {
@@ -159,17 +163,29 @@ func (j *Judge) verify(ctx context.Context, key cache.Key, token string) *verdic
 	return v
 }
 
-// examine reads the token, finds its keys, verifies its signature and then checks its claims.
-// Only refusals that took a signature's verification are worth keeping.
+// examine reads the token and reaches a verdict.
 func (j *Judge) examine(ctx context.Context, token string) *verdict {
 	c, refused := parse(token)
 	if refused != nil {
+		refused.Costly = refused.Kind != Opaque
 		return &verdict{err: refused}
 	}
 	issuer := j.issuers[c.issuer]
 	if issuer == nil {
-		return &verdict{err: refusal(Foreign, "the token's issuer isn't one whose tokens are accepted here (iss)", fmt.Errorf("its issuer is %s", object.Quote(c.issuer)))}
+		refused = refusal(Foreign, "the token's issuer isn't one whose tokens are accepted here (iss)", fmt.Errorf("its issuer is %s", object.Quote(c.issuer)))
+		refused.Costly = true
+		return &verdict{err: refused}
 	}
+	v := j.ofIssuer(ctx, issuer, c, token)
+	if v.err != nil {
+		v.err.Issuer, v.err.Costly = issuer.Name, v.err.Kind != Unavailable
+	}
+	return v
+}
+
+// ofIssuer finds the token's keys, verifies its signature and then checks its claims. Only
+// refusals that took a signature's verification are worth keeping.
+func (j *Judge) ofIssuer(ctx context.Context, issuer *Issuer, c *candidate, token string) *verdict {
 	if refused := issuer.header(c); refused != nil {
 		return &verdict{err: refused}
 	}
@@ -182,13 +198,11 @@ func (j *Judge) examine(ctx context.Context, token string) *verdict {
 	case refused != nil && refused.Kind == Unavailable:
 		return &verdict{err: refused}
 	case refused != nil:
-		refused.Costly = true
 		return &verdict{err: refused, ends: time.Now().Add(refusedFor)}
 	}
 	now := time.Now()
 	t, refused := issuer.token(c, now)
 	if refused != nil {
-		refused.Costly = true
 		return &verdict{err: refused, key: key, ends: now.Add(refusedFor)}
 	}
 	t.Claims = claim.Answer(j.claims, func(r *claim.Requirement) bool { return r.MetBy(c.claims) })
@@ -237,7 +251,7 @@ func (j *Judge) signer(ctx context.Context, token, algorithm string, keys []*jwk
 			return key, nil
 		}
 	}
-	return nil, invalid("the token's signature is wrong", nil)
+	return nil, invalid("the token's signature is wrong", fmt.Errorf("%d of its issuer's keys fit, and none made it", len(keys)))
 }
 
 // Kept tells how many tokens' verdicts are kept, and roughly with how many bytes.

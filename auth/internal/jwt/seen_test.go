@@ -25,19 +25,27 @@ func TestSeen(t *testing.T) {
 			t.Errorf("%s: got %v, %v, %v; want %v, %v", name, got, seen, err, want, wantErr)
 		}
 		if about, is := errors.AsType[*Error](err); is && !about.Costly {
-			t.Errorf("%s: its refusal took no signature", name)
+			t.Errorf("%s: its refusal cost nothing", name)
 		}
 	}
 	got, _, _ := j.Seen(bound)
 	if err := got.PresentedWith(thumbprintOfXs); err != nil || got.PresentedWith(Thumbprint{}) == nil || got.PresentedWith(Thumbprint{1}) == nil {
 		t.Errorf("with its certificate: %v; or with another one it is accepted", err)
 	}
-	// What costs nothing isn't kept.
-	for name, text := range map[string]string{
-		"garbage": "garbage", "too long": strings.Repeat("a", MaxTokenBytes+1), "of no key": sign("ES256", strangeEC(), `{"alg":"ES256","kid":"no"}`, asJSON(claims(nil))),
+	// What costs no signature isn't kept.
+	for name, c := range map[string]struct {
+		text   string
+		costly bool // since it is read
+	}{
+		"text": {"garbage", false}, "too long": {strings.Repeat("a", MaxTokenBytes-1) + "..", false}, "encrypted": {token(nil) + ".AA.AA", false},
+		"of no key":         {sign("ES256", strangeEC(), `{"alg":"ES256","kid":"no"}`, asJSON(claims(nil))), true},
+		"of another issuer": {token(map[string]any{"iss": "x"}), true},
+		"of no algorithm":   {sign("ES256", strangeEC(), `{"alg":"none"}`, asJSON(claims(nil))), true},
+		"of no JSON":        {"a.b.c", true},
 	} {
-		if about := refused(t, j, text); about.Costly {
-			t.Errorf("%s: its refusal took a signature", name)
+		text := c.text
+		if about := refused(t, j, text); about.Costly != c.costly || Looks(text) != c.costly {
+			t.Errorf("%s: costly is %v, and it looks like a token: %v", name, about.Costly, Looks(text))
 		}
 		if _, seen, _ := j.Seen(text); seen {
 			t.Errorf("%s: it is kept", name)

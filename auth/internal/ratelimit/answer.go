@@ -35,9 +35,9 @@ func (l *Limiter) judge(q *ratelimitv3.RateLimitRequest, response *ratelimitv3.R
 		r.Header = l.header(response.GetResponseHeadersToAdd())
 		return Answer{}, r
 	case ratelimitv3.RateLimitResponse_UNKNOWN:
-		return Answer{}, unavailable(fmt.Errorf("the service answered with the code UNKNOWN"))
+		return Answer{}, unavailable(fmt.Errorf("the rate limit service answered with the code UNKNOWN"))
 	default:
-		return Answer{}, unavailable(fmt.Errorf("the service answered with the code %d, which isn't known", code))
+		return Answer{}, unavailable(fmt.Errorf("the rate limit service answered with the code %d, which isn't known", code))
 	}
 }
 
@@ -80,7 +80,7 @@ func reached(q *ratelimitv3.RateLimitRequest, response *ratelimitv3.RateLimitRes
 		}
 	}
 	if texts == nil {
-		return fmt.Errorf("the service answered with the code OVER_LIMIT")
+		return fmt.Errorf("the rate limit service answered with the code OVER_LIMIT")
 	}
 	return fmt.Errorf("over the limit by %s", strings.Join(texts, "; by "))
 }

@@ -51,7 +51,7 @@ func TestAnswersOverTheLimit(t *testing.T) {
 		after    time.Duration
 		cause    string
 	}{
-		"nothing more":           {nil, nil, 0, "the service answered with the code OVER_LIMIT"},
+		"nothing more":           {nil, nil, 0, "the rate limit service answered with the code OVER_LIMIT"},
 		"one of two":             {[]*descriptorStatus{in(7 * time.Second), {Code: ok, DurationUntilReset: durationpb.New(time.Hour)}}, nil, 7 * time.Second, "over the limit by identity, method"},
 		"both":                   {[]*descriptorStatus{in(7 * time.Second), in(60 * time.Second)}, nil, time.Minute, "over the limit by identity, method; by peer"},
 		"limits":                 {[]*descriptorStatus{{Code: over, CurrentLimit: perMinute}, {Code: over, CurrentLimit: perTwo}}, nil, 0, "over the limit by identity, method (10 in a minute); by peer (5 in a 2 hours)"},
@@ -59,12 +59,12 @@ func TestAnswersOverTheLimit(t *testing.T) {
 		"negative":               {[]*descriptorStatus{in(-time.Second)}, nil, 0, "over the limit by identity, method"},
 		"longer than a year":     {[]*descriptorStatus{in(maxRetry + 1)}, nil, 0, "over the limit by identity, method"},
 		"an impossible duration": {[]*descriptorStatus{{Code: over, DurationUntilReset: &durationpb.Duration{Seconds: 1, Nanos: -1}}}, nil, 0, "over the limit by identity, method"},
-		"in the header":          {nil, header("Retry-After", "30"), 30 * time.Second, "the service answered with the code OVER_LIMIT"},
+		"in the header":          {nil, header("Retry-After", "30"), 30 * time.Second, "the rate limit service answered with the code OVER_LIMIT"},
 		"both ways":              {[]*descriptorStatus{in(7 * time.Second)}, header("retry-after", "30"), 7 * time.Second, "over the limit by identity, method"},
-		"no number":              {nil, header("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), 0, "the service answered with the code OVER_LIMIT"},
-		"a negative number":      {nil, header("retry-after", "-1"), 0, "the service answered with the code OVER_LIMIT"},
-		"a large number":         {nil, header("retry-after", "4294967295"), 0, "the service answered with the code OVER_LIMIT"},
-		"more than was asked":    {[]*descriptorStatus{{Code: ok}, {Code: ok}, in(time.Second), nil}, nil, time.Second, "the service answered with the code OVER_LIMIT"},
+		"no number":              {nil, header("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), 0, "the rate limit service answered with the code OVER_LIMIT"},
+		"a negative number":      {nil, header("retry-after", "-1"), 0, "the rate limit service answered with the code OVER_LIMIT"},
+		"a large number":         {nil, header("retry-after", "4294967295"), 0, "the rate limit service answered with the code OVER_LIMIT"},
+		"more than was asked":    {[]*descriptorStatus{{Code: ok}, {Code: ok}, in(time.Second), nil}, nil, time.Second, "the rate limit service answered with the code OVER_LIMIT"},
 	} {
 		_, r := judge(t, &ratelimitv3.RateLimitResponse{OverallCode: over, Statuses: c.statuses, ResponseHeadersToAdd: c.header})
 		if r == nil {

@@ -89,7 +89,7 @@ var sections = []section{
 		},
 		{
 			"Of 10,000 guesses of an address, culvert judges 10, and the memory for guessers is bounded.",
-			[]string{"TestGuesses", "TestGuessersAreBounded"},
+			[]string{"TestGuesses", "TestTriesAreBounded"},
 		},
 		{
 			"A caller without the token holds its connection for seconds, whatever it sends.",
@@ -244,8 +244,12 @@ var sections = []section{
 			[]string{"TestHostileCheckServices", "TestHostileHTTPServices", "TestCheckAnswersThatAreUnusable", "TestFailOpenCoversOnlySilence", "TestExternalChoosesTheBackend"},
 		},
 		{
+			"culvert reads 100 invalid tokens of an address at once, and then 20 a second. Questions that an external service refuses count, too.",
+			[]string{"TestWhatCountsAgainstAnAddress", "TestBadTokensBuyNoVerifications", "TestFailuresOutliveAReload", "TestKnownCredentialsAreAskedAbout"},
+		},
+		{
 			"Caches of verdicts and of answers are bounded, and their keys are hashes.",
-			[]string{"TestVerdictsAreBounded", "TestGarbagePushesNothingOut", "TestCacheIsBoundedInEntries", "TestCacheIsBoundedInBytes", "TestFailuresAreBounded"},
+			[]string{"TestVerdictsAreBounded", "TestGarbagePushesNothingOut", "TestCacheIsBoundedInEntries", "TestCacheIsBoundedInBytes", "TestTriesAreBounded"},
 		},
 		{
 			"No credential is in the log, in an error, or in a state that the admin page shows.",
