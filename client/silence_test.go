@@ -121,15 +121,17 @@ func TestSilentAndOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	for _, want := range []Way{GRPC, WebSocket} {
+	var taken []Way // the first one is GRPC, unless a busy machine has another one win
+	for range 2 {
 		opened, err := d.Dial(parts.Within(t, parts.Patience))
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := opened.(*secureConn).conn
-		if c.way != want {
-			t.Errorf("the way is %s, want %s", c.way, want)
+		if slices.Contains(taken, c.way) {
+			t.Errorf("the way is %s again", c.way)
 		}
+		taken = append(taken, c.way)
 		past := c.now() - int64(pingAfter+pingTimeout)
 		c.read.Store(past)
 		c.asked.Store(past)

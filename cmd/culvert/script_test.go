@@ -190,10 +190,14 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// occupy doesn't mind who has the address.
+// occupy waits a while for an address that another program has, such as another script's
+// culvert. Then it leaves it to that program, which so seems to stay.
 func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	wantArgs(ts, neg, args, 1, "occupy address")
 	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", args[0])
+	for until := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		ln, err = new(net.ListenConfig).Listen(context.Background(), "tcp", args[0])
+	}
 	if err != nil {
 		ts.Logf("somebody else has %s: %v", args[0], err)
 		return

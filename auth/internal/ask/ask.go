@@ -36,6 +36,18 @@ func (s Slots) Close() {
 	}
 }
 
+// End returns why a question's context has ended, or nil. late is its cause once its time is up:
+// grpc-go looks at a clock, too, and may give up a moment before the context does.
+func End(ctx context.Context, late error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if until, ok := ctx.Deadline(); ok && !time.Now().Before(until) {
+		return late
+	}
+	return nil
+}
+
 // Times counts questions, and how long they took. The zero value is ready, and its methods may
 // be called concurrently.
 type Times struct {

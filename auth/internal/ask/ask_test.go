@@ -2,6 +2,7 @@ package ask
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 )
@@ -41,6 +42,33 @@ func TestLower(t *testing.T) {
 	for name, want := range map[string]string{"": "", "x-a": "x-a", "X-User-Id": "x-user-id", "x-A\u212a": "x-a\u212a"} {
 		if got := Lower(name); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// overdue is a context whose time is up, and which doesn't know it yet.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Now().Add(-time.Nanosecond), true }
+
+func TestEnd(t *testing.T) {
+	late, why := errors.New("late"), errors.New("why")
+	ended, end := context.WithCancelCause(t.Context())
+	end(why)
+	inTime, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		want error
+	}{
+		"it goes on":        {t.Context(), nil},
+		"in time":           {inTime, nil},
+		"overdue":           {overdue{t.Context()}, late},
+		"ended":             {ended, why},
+		"ended and overdue": {overdue{ended}, why},
+	} {
+		if got := End(c.ctx, late); !errors.Is(got, c.want) || (got == nil) != (c.want == nil) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }

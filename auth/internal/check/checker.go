@@ -207,7 +207,7 @@ func (c *Checker) judged(call, in context.Context, v verdict) verdict {
 	if v.refusal == nil || !v.refusal.unanswered {
 		return v
 	}
-	end := context.Cause(in)
+	end := ask.End(in, c.late)
 	if end != nil && !errors.Is(v.refusal.Cause, end) {
 		v.refusal.Cause = fmt.Errorf("%w (%w)", end, v.refusal.Cause)
 	}

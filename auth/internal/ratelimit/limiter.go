@@ -134,7 +134,7 @@ func (l *Limiter) inSlot(ctx context.Context, q *ratelimitv3.RateLimitRequest) (
 		return l.judge(q, response)
 	}
 	err = rpcErrorOf(err)
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := ask.End(ctx, l.late); cause != nil {
 		err = fmt.Errorf("%w (%w)", cause, err)
 	}
 	return Answer{}, unavailable(err)
