@@ -132,3 +132,15 @@ func TestKnownCredentialsAreAskedAbout(t *testing.T) {
 		t.Errorf("a new one: %+v", f)
 	}
 }
+
+// TestCachedRefusalsDontCount: the service is asked once, so the client's neighbors keep their share.
+func TestCachedRefusalsDontCount(t *testing.T) {
+	var j judge
+	external := j.serveGRPC(t)
+	external.Names, external.CacheTTL, external.CacheEntries = []string{"authorization"}, time.Minute, 100
+	a := newAuth(t, Config{External: external})
+	for range failureShare.AtOnce * 2 {
+		wantJudged(t, a, aCall{own: "Bearer opaque"}, unauthenticated)
+	}
+	wantJudged(t, a, aCall{own: "Bearer secret-alice"}, "alice")
+}

@@ -114,7 +114,7 @@ func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall, ident
 	}
 	answer, err := e.value.Check(ctx, q)
 	if refusal, is := errors.AsType[*check.Refusal](err); is {
-		if !known && refusal.Kind != check.Unavailable {
+		if !known && refusal.Kind != check.Unavailable && !answer.Cached {
 			e.failures.count(client)
 		}
 		return asked{refusal: refusal}, nil
