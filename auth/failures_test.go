@@ -2,11 +2,15 @@ package auth
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/tries"
@@ -112,6 +116,14 @@ func TestWhatCountsAgainstAnAddress(t *testing.T) {
 	}
 }
 
+// useUp uses up the share of the calls' address.
+func useUp(a *Authenticator) {
+	later := time.Now().Add(time.Hour) // until then, none of it comes back
+	for range failureShare.AtOnce {
+		a.failures.tries.Failed(tries.Client(netip.MustParseAddr("192.0.2.7")), failureShare, later)
+	}
+}
+
 // TestKnownCredentialsAreAskedAbout also for an address whose share others have used up.
 func TestKnownCredentialsAreAskedAbout(t *testing.T) {
 	var j judge
@@ -121,16 +133,33 @@ func TestKnownCredentialsAreAskedAbout(t *testing.T) {
 	wantJudged(t, a, alice, "alice")
 	a = newAfter(t, cfg, a) // which a reload doesn't change
 	wantJudged(t, a, cookie, "carol")
-	later := time.Now().Add(time.Hour) // until then, none of it comes back
-	for range failureShare.AtOnce {
-		a.failures.tries.Failed(tries.Client(netip.MustParseAddr("192.0.2.7")), failureShare, later)
-	}
+	useUp(a)
 	wantJudged(t, a, alice, "alice")
 	wantJudged(t, a, cookie, "carol")
 	f := faultOfCall(t, a, aCall{own: "Bearer secret-dave"})
 	if f.Reason != report.ReasonLimitExceeded || f.HTTPStatus() != 429 || f.Retry <= 0 || f.Key != report.KeyAuthExternal {
 		t.Errorf("a new one: %+v", f)
 	}
+}
+
+// TestKnownCredentialsOfOtherNames: metadata that the service gets may hold credentials, whatever
+// its name is. A cookie beside it doesn't stand for them, or whoever sends the same one could guess.
+func TestKnownCredentialsOfOtherNames(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Culvert-Subject", "alice")
+		if r.Header.Get("X-Session-Token") != "right" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(s.Close)
+	a := newAuth(t, Config{External: &External{URL: s.URL, Timeout: 10 * time.Second, Names: []string{"x-session-token", "cookie"}}})
+	of := func(token string) aCall {
+		return aCall{md: metadata.MD{"x-session-token": {token}, "cookie": {"theme=dark"}}}
+	}
+	wantJudged(t, a, of("right"), "alice")
+	useUp(a)
+	wantJudged(t, a, of("right"), "alice")
+	wantJudged(t, a, of("guessed"), limited)
 }
 
 // TestCachedRefusalsDontCount: the service is asked once, so the client's neighbors keep their share.
