@@ -162,6 +162,21 @@ func TestKnownCredentialsOfOtherNames(t *testing.T) {
 	wantJudged(t, a, of("guessed"), limited)
 }
 
+// TestKnownTokensOfOthersAreAskedAbout, too: those of an issuer that only the service knows.
+func TestKnownTokensOfOthersAreAskedAbout(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Culvert-Subject", "bob") }))
+	t.Cleanup(s.Close)
+	cfg := Config{Issuers: []Issuer{staff(t)}, External: &External{URL: s.URL, Timeout: 10 * time.Second}}
+	a := newAuth(t, cfg)
+	known := aCall{own: "Bearer " + shopToken(nil)}
+	wantJudged(t, a, known, "bob")
+	a = newAfter(t, cfg, a) // which a reload doesn't change
+	useUp(a)
+	wantJudged(t, a, known, "bob")
+	wantJudged(t, a, aCall{own: "Bearer " + shopToken(claims{"jti": "new"})}, limited)
+	wantJudged(t, a, aCall{own: "Bearer " + staffToken(nil)}, limited)
+}
+
 // TestCachedRefusalsDontCount: the service is asked once, so the client's neighbors keep their share.
 func TestCachedRefusalsDontCount(t *testing.T) {
 	var j judge
