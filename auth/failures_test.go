@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -42,6 +43,9 @@ func TestBadTokensBuyNoVerifications(t *testing.T) {
 		other.Peer.Addr = "198.51.100.1:1"
 		if got := verdict(a.Authenticate(t.Context(), other)); got != "dave" {
 			t.Errorf("another address: got %s", got)
+		}
+		if i := slices.IndexFunc(a.State().Refused, func(r RefusedState) bool { return r.Reason == report.ReasonLimitExceeded }); a.State().Refused[i].Issuer != "" {
+			t.Errorf("the state says whose the unread tokens are: %+v", a.State().Refused)
 		}
 		if got := a.State().Tokens.Unverified; got != 3 {
 			t.Errorf("%d tokens weren't looked at, want 3", got)
