@@ -2,11 +2,16 @@ package auth
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/tries"
@@ -38,6 +43,9 @@ func TestBadTokensBuyNoVerifications(t *testing.T) {
 		other.Peer.Addr = "198.51.100.1:1"
 		if got := verdict(a.Authenticate(t.Context(), other)); got != "dave" {
 			t.Errorf("another address: got %s", got)
+		}
+		if i := slices.IndexFunc(a.State().Refused, func(r RefusedState) bool { return r.Reason == report.ReasonLimitExceeded }); a.State().Refused[i].Issuer != "" {
+			t.Errorf("the state says whose the unread tokens are: %+v", a.State().Refused)
 		}
 		if got := a.State().Tokens.Unverified; got != 3 {
 			t.Errorf("%d tokens weren't looked at, want 3", got)
@@ -112,6 +120,14 @@ func TestWhatCountsAgainstAnAddress(t *testing.T) {
 	}
 }
 
+// useUp uses up the share of the calls' address.
+func useUp(a *Authenticator) {
+	later := time.Now().Add(time.Hour) // until then, none of it comes back
+	for range failureShare.AtOnce {
+		a.failures.tries.Failed(tries.Client(netip.MustParseAddr("192.0.2.7")), failureShare, later)
+	}
+}
+
 // TestKnownCredentialsAreAskedAbout also for an address whose share others have used up.
 func TestKnownCredentialsAreAskedAbout(t *testing.T) {
 	var j judge
@@ -121,14 +137,58 @@ func TestKnownCredentialsAreAskedAbout(t *testing.T) {
 	wantJudged(t, a, alice, "alice")
 	a = newAfter(t, cfg, a) // which a reload doesn't change
 	wantJudged(t, a, cookie, "carol")
-	later := time.Now().Add(time.Hour) // until then, none of it comes back
-	for range failureShare.AtOnce {
-		a.failures.tries.Failed(tries.Client(netip.MustParseAddr("192.0.2.7")), failureShare, later)
-	}
+	useUp(a)
 	wantJudged(t, a, alice, "alice")
 	wantJudged(t, a, cookie, "carol")
 	f := faultOfCall(t, a, aCall{own: "Bearer secret-dave"})
 	if f.Reason != report.ReasonLimitExceeded || f.HTTPStatus() != 429 || f.Retry <= 0 || f.Key != report.KeyAuthExternal {
 		t.Errorf("a new one: %+v", f)
 	}
+}
+
+// TestKnownCredentialsOfOtherNames: metadata that the service gets may hold credentials, whatever
+// its name is. A cookie beside it doesn't stand for them, or whoever sends the same one could guess.
+func TestKnownCredentialsOfOtherNames(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Culvert-Subject", "alice")
+		if r.Header.Get("X-Session-Token") != "right" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(s.Close)
+	a := newAuth(t, Config{External: &External{URL: s.URL, Timeout: 10 * time.Second, Names: []string{"x-session-token", "cookie"}}})
+	of := func(token string) aCall {
+		return aCall{md: metadata.MD{"x-session-token": {token}, "cookie": {"theme=dark"}}}
+	}
+	wantJudged(t, a, of("right"), "alice")
+	useUp(a)
+	wantJudged(t, a, of("right"), "alice")
+	wantJudged(t, a, of("guessed"), limited)
+}
+
+// TestKnownTokensOfOthersAreAskedAbout, too: those of an issuer that only the service knows.
+func TestKnownTokensOfOthersAreAskedAbout(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Culvert-Subject", "bob") }))
+	t.Cleanup(s.Close)
+	cfg := Config{Issuers: []Issuer{staff(t)}, External: &External{URL: s.URL, Timeout: 10 * time.Second}}
+	a := newAuth(t, cfg)
+	known := aCall{own: "Bearer " + shopToken(nil)}
+	wantJudged(t, a, known, "bob")
+	a = newAfter(t, cfg, a) // which a reload doesn't change
+	useUp(a)
+	wantJudged(t, a, known, "bob")
+	wantJudged(t, a, aCall{own: "Bearer " + shopToken(claims{"jti": "new"})}, limited)
+	wantJudged(t, a, aCall{own: "Bearer " + staffToken(nil)}, limited)
+}
+
+// TestCachedRefusalsDontCount: the service is asked once, so the client's neighbors keep their share.
+func TestCachedRefusalsDontCount(t *testing.T) {
+	var j judge
+	external := j.serveGRPC(t)
+	external.Names, external.CacheTTL, external.CacheEntries = []string{"authorization"}, time.Minute, 100
+	a := newAuth(t, Config{External: external})
+	for range failureShare.AtOnce * 2 {
+		wantJudged(t, a, aCall{own: "Bearer opaque"}, unauthenticated)
+	}
+	wantJudged(t, a, aCall{own: "Bearer secret-alice"}, "alice")
 }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ type refusedCall struct {
 // count counts a call with this fault. way is what has decided.
 func (r *refusedCalls) count(f *report.Fault, way string, now time.Time) {
 	key := refusedKey{key: f.Key, reason: f.Reason}
-	if f.Key == report.KeyAuthIssuers {
+	if f.Key == report.KeyAuthIssuers && !errors.Is(f.Cause, tooManyFailures) { // of a token that nobody has read
 		key.issuer = way
 	}
 	r.mu.Lock()

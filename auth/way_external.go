@@ -8,7 +8,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -105,7 +104,7 @@ type asked struct {
 // permitted nothing with its credential lately.
 func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall, identified bool) (asked, error) {
 	q := e.request(r)
-	key, has := credentialsOf(&q)
+	key, has := e.value.Credentials(&q)
 	_, known := e.known.Get(key, q.Start)
 	known = known || identified
 	client := tries.Client(q.Peer.Addr())
@@ -114,7 +113,7 @@ func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall, ident
 	}
 	answer, err := e.value.Check(ctx, q)
 	if refusal, is := errors.AsType[*check.Refusal](err); is {
-		if !known && refusal.Kind != check.Unavailable {
+		if !known && refusal.Kind != check.Unavailable && !answer.Cached {
 			e.failures.count(client)
 		}
 		return asked{refusal: refusal}, nil
@@ -132,22 +131,6 @@ func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall, ident
 	}
 	id := &identity.Identity{Subject: answer.Subject, Kind: identity.External}
 	return asked{said: rules.Said{Finding: rules.Valid, Identity: id, OfCall: ofCall}, answer: answer}, nil
-}
-
-// credentialsOf returns a key of the credentials in a question, and whether there are any.
-func credentialsOf(q *check.Request) (key cache.Key, has bool) {
-	var room [1024]byte // most are short enough for the stack
-	text := append(room[:0], q.CertificateHash[:]...)
-	has = q.CertificateHash != [sha256.Size]byte{}
-	for _, name := range []string{"authorization", "cookie"} {
-		for _, value := range q.Metadata[name] {
-			has = true
-			text = append(text, name...)
-			text = strconv.AppendInt(append(text, ' '), int64(len(value)), 10)
-			text = append(append(text, ' '), value...)
-		}
-	}
-	return sha256.Sum256(text), has
 }
 
 // request describes a call to the service. Credentials that aren't metadata of the call are in

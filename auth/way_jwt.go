@@ -2,11 +2,14 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
+	"github.com/culvert-grpc/culvert/auth/internal/cache"
 	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
@@ -42,7 +45,8 @@ type tokens struct {
 	failures *failures
 	claims   []claim.Requirement // of rules: what verdicts say of tokens, by index
 
-	othersRead bool // tokens of other issuers are for a service
+	// others are tokens that were read and are for a service. Nil without one.
+	others *cache.Cache[struct{}]
 }
 
 func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *findings) (finding, bool) {
@@ -57,6 +61,9 @@ func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *find
 	if !seen {
 		client = tries.Client(p.address().Addr())
 		if jwt.Looks(c.text) && w.failures.over(client) {
+			if w.isOther(c.text) {
+				return finding{}, false // the service knows whether it was good
+			}
 			w.failures.unverified.Add(1)
 			return refusedFinding(w.issuers[0].way, tooManyFailures), true
 		}
@@ -82,8 +89,12 @@ func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *find
 	}
 	refused, _ := errors.AsType[*jwt.Error](err) // there is no other
 	foreign := refused.Kind == jwt.Foreign
-	if !seen && refused.Costly && !(foreign && w.othersRead) {
+	if !seen && refused.Costly && !(foreign && w.others != nil) {
 		w.failures.count(client)
+	}
+	if foreign && w.others != nil {
+		now := time.Now()
+		w.others.Put(sha256.Sum256([]byte(c.text)), struct{}{}, 1, now.Add(knownFor), now)
 	}
 	if foreign || refused.Kind == jwt.Opaque {
 		c.foreign, c.opaque = &refused.Refusal, !foreign
@@ -94,6 +105,16 @@ func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *find
 		i = w.issuers[0]
 	}
 	return refusedFinding(i.way, &refused.Refusal), true
+}
+
+// isOther reports whether the token is known to be none of these issuers', so that it needn't be
+// read to leave it to the service.
+func (w *tokens) isOther(token string) bool {
+	if w.others == nil {
+		return false
+	}
+	_, is := w.others.Get(sha256.Sum256([]byte(token)), time.Now())
+	return is
 }
 
 // thumbprint returns that of the client's certificate. A token may be bound to one that no
@@ -108,7 +129,10 @@ func thumbprint(p *presenter) jwt.Thumbprint {
 // newTokens opens the sources of issuers' keys, or takes over those of before, which may be nil.
 // The claims are those that rules ask for.
 func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
-	w = &tokens{byIssuer: make(map[string]*issuer), claims: claims, othersRead: cfg.External != nil}
+	w = &tokens{byIssuer: make(map[string]*issuer), claims: claims}
+	if cfg.External != nil {
+		w.others = &cache.Cache[struct{}]{MaxEntries: knownEntries, MaxBytes: knownEntries}
+	}
 	defer func() {
 		if wrong != nil {
 			w.release()
@@ -136,6 +160,9 @@ func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, l
 	}
 	if before != nil && before.tokens != nil && before.tokens.same(&before.config, cfg, w) {
 		w.verdicts = before.tokens.verdicts
+		if w.others != nil && before.tokens.others != nil {
+			w.others = before.tokens.others
+		}
 		return w, nil
 	}
 	judge, err := jwt.NewJudge(jwt.Options{Issuers: all, Claims: claims})

@@ -20,7 +20,7 @@ type Answer struct {
 	// Subject is who calls by the service's word, or empty: at most 256 bytes, printable ASCII.
 	Subject string
 
-	Cached bool // the service wasn't asked for this call
+	Cached bool // the service wasn't asked for this call. Of a permission only if it is from the cache
 
 	// Open is nil for a call that the service permitted. Otherwise nobody judged the call,
 	// Options.FailOpen let it pass, and this is the cause for the log.

@@ -83,8 +83,8 @@ func (c *Checker) Close() (err error) {
 }
 
 // Check asks whether a call is permitted, and returns what the service changes about it. The
-// error is a *Refusal, or the cause of ctx's end: then Check returns at once, and fail-open
-// doesn't count. The caller may change r's metadata as soon as Check has returned.
+// error is a *Refusal, beside which only Answer.Cached says something, or the cause of ctx's end:
+// then Check returns at once, and fail-open doesn't count. The caller may change r's metadata as soon as Check has returned.
 func (c *Checker) Check(ctx context.Context, r Request) (Answer, error) {
 	if c.cache == nil {
 		return c.end(ctx, c.first(ctx, r))
@@ -116,7 +116,7 @@ func (c *Checker) end(ctx context.Context, v verdict) (Answer, error) {
 	default:
 		c.counts.failed.Add(1)
 	}
-	return Answer{}, v.refusal
+	return Answer{Cached: v.answer.Cached}, v.refusal
 }
 
 // first asks for one call, in the call's goroutine.
@@ -152,7 +152,9 @@ func (c *Checker) together(ctx context.Context, k key, r Request) verdict {
 	}
 	select {
 	case <-f.done:
-		return f.v
+		v := f.v
+		v.answer.Cached = shared && v.refusal != nil
+		return v
 	case <-ctx.Done():
 		return verdict{refusal: unanswered(context.Cause(ctx))}
 	}

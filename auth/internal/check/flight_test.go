@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 func TestEqualChecksShareAQuestion(t *testing.T) {
@@ -31,6 +33,33 @@ func TestEqualChecksShareAQuestion(t *testing.T) {
 		calls.Wait()
 		if got := c.Snapshot(); s.asked.Load() != 1 || got.Shared != 99 || got.Allowed != 100 {
 			t.Errorf("asked %d times: %+v", s.asked.Load(), got)
+		}
+	})
+}
+
+// TestSharedRefusalsHaveOneAsker: one caller learns that it has cost the service a question.
+func TestSharedRefusalsHaveOneAsker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		s := &fakeService{answer: func(context.Context, Request) verdict {
+			<-goOn
+			return verdict{refusal: &Refusal{Kind: Unauthenticated, Code: codes.Unauthenticated, Message: unauthenticText, Cause: errors.New("no")}}
+		}}
+		c := fakeChecker(t, cached(time.Minute), s)
+		var calls sync.WaitGroup
+		var askers atomic.Int32
+		for range 100 {
+			calls.Go(func() {
+				if a, err := c.Check(t.Context(), aCall()); err == nil || !a.Cached {
+					askers.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		close(goOn)
+		calls.Wait()
+		if a, err := c.Check(t.Context(), aCall()); err == nil || !a.Cached || askers.Load() != 1 || s.asked.Load() != 1 {
+			t.Errorf("asked %d times for %d callers, and then %+v, %v", s.asked.Load(), askers.Load(), a, err)
 		}
 	})
 }

@@ -3,9 +3,11 @@ package check
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	bounded "github.com/culvert-grpc/culvert/auth/internal/cache"
+	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A key stands for all questions that have the same answer: the SHA-256 of everything that
@@ -47,6 +49,30 @@ func keyOf(r *Request, names []string) key {
 		keyBuffers.Put(buf)
 	}
 	return sum
+}
+
+// Credentials returns a key of the credentials that a question about r has: of the client's
+// certificate, and of metadata that may hold a secret. It reports false if there are none.
+func (c *Checker) Credentials(r *Request) (k bounded.Key, has bool) {
+	var room [8]string
+	names := room[:0]
+	for name := range r.selected(c.o.Names) {
+		if rules.HoldsSecret(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var most [1024]byte // most are short enough for the stack
+	b := append(most[:0], r.CertificateHash[:]...)
+	for _, name := range names {
+		b = appendPart(b, name)
+		values := r.Metadata[name]
+		b = binary.AppendUvarint(b, uint64(len(values)))
+		for _, v := range values {
+			b = appendPart(b, v)
+		}
+	}
+	return sha256.Sum256(b), len(names) > 0 || r.CertificateHash != [sha256.Size]byte{}
 }
 
 func appendPart(b []byte, part string) []byte {

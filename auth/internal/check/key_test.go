@@ -57,3 +57,38 @@ func TestKeysAreTheSame(t *testing.T) {
 		t.Error("the keys differ")
 	}
 }
+
+// TestCredentialsDiffer: each credential that the service gets counts, and nothing else.
+func TestCredentialsDiffer(t *testing.T) {
+	anonymous := func(md metadata.MD) *Request { return &Request{Metadata: md} }
+	all, some := &Checker{}, &Checker{o: Options{Names: []string{"cookie", "x-a"}}}
+	seen := map[key]string{}
+	for what, r := range map[string]*Request{
+		"a key":          anonymous(metadata.MD{"x-api-key": {"a"}, "x-a": {"1"}}),
+		"a token":        anonymous(metadata.MD{"authorization": {"a"}}),
+		"two tokens":     anonymous(metadata.MD{"authorization": {"a", "a"}}),
+		"a longer one":   anonymous(metadata.MD{"authorization": {"aa"}}),
+		"a key, a token": anonymous(metadata.MD{"authorization": {"a"}, "x-api-key": {"a"}}),
+		"a certificate":  {CertificateHash: [32]byte{1}},
+	} {
+		k, has := all.Credentials(r)
+		if before, there := seen[k]; there || !has {
+			t.Errorf("%s: has %v, and the key of %q", what, has, before)
+		}
+		seen[k] = what
+		if again, _ := all.Credentials(r); again != k {
+			t.Errorf("%s has two keys", what)
+		}
+	}
+	if _, has := all.Credentials(anonymous(metadata.MD{"x-a": {"1"}})); has {
+		t.Error("any metadata is a credential")
+	}
+	if _, has := some.Credentials(anonymous(metadata.MD{"authorization": {"a"}, "x-a": {"1"}})); has {
+		t.Error("a credential counts that the service doesn't get")
+	}
+	if one, has := some.Credentials(anonymous(metadata.MD{"cookie": {"a"}, "authorization": {"a"}})); !has {
+		t.Error("the cookie doesn't count")
+	} else if other, _ := some.Credentials(anonymous(metadata.MD{"cookie": {"a"}, "authorization": {"b"}})); one != other {
+		t.Error("a credential counts that the service doesn't get")
+	}
+}

@@ -22,11 +22,19 @@ const (
 // logs and to whoever sees a client's errors.
 type secrets []string
 
+// Characters between the parts of a credential: those between the parts of a JWT or the values of
+// cookies, and those that JSON, HTML and URLs write in another way. A service's answer may be one of
+// these, and so repeat a credential with `\/` or %2F in it.
+const (
+	betweenParts = " .,;=\""
+	escaped      = "/+%&<>'\\"
+)
+
 // secretsOf returns the credentials in metadata, by its names. The parts of a JWT and the
-// values of cookies are secrets of their own.
+// values of cookies are secrets of their own, and so is what is the same in all answers.
 func secretsOf(md metadata.MD) (s secrets) {
-	add := func(text string) {
-		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" .,;=\"", r) }) {
+	add := func(text, between string) {
+		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(between, r) }) {
 			if len(part) >= leastSecret {
 				s = append(s, part[:min(len(part), enoughSecret)])
 			}
@@ -35,7 +43,10 @@ func secretsOf(md metadata.MD) (s secrets) {
 	for name, values := range md {
 		if rules.HoldsSecret(name) {
 			for _, v := range values {
-				add(v)
+				add(v, betweenParts)
+				if strings.ContainsAny(v, escaped) {
+					add(v, betweenParts+escaped)
+				}
 			}
 		}
 	}

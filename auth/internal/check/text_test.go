@@ -35,6 +35,7 @@ func TestTextsDontRepeatCredentials(t *testing.T) {
 	hidden := secretsOf(metadata.MD{
 		"authorization": {"Bearer headheadhead.bodybodybody.signsignsign"},
 		"cookie":        {"theme=dark; session=0123456789abcdef"},
+		"x-api-key":     {"c2VjcmV0/longlonglong+c2Vj"},
 	})
 	for text, want := range map[string]bool{
 		"Bearer expired":                        false,
@@ -42,6 +43,8 @@ func TestTextsDontRepeatCredentials(t *testing.T) {
 		"expired: headheadhead.bodybodybody...": true,
 		"its claims are bodybodybody":           true,
 		"unknown session 0123456789abcdef":      true,
+		`{"key":"c2VjcmV0\/longlonglong+c2Vj"}`: true,
+		"/login?key=c2VjcmV0%2Flonglonglong%2B": true,
 	} {
 		if got := hidden.in(text); got != want {
 			t.Errorf("%q: got %v, want %v", text, got, want)
@@ -51,7 +54,7 @@ func TestTextsDontRepeatCredentials(t *testing.T) {
 		}
 	}
 	for _, shown := range []string{fmt.Sprint(hidden), fmt.Sprintf("%v %+v %#v %s", hidden, hidden, hidden, hidden)} {
-		if strings.Contains(shown, "headhead") || strings.Contains(shown, "0123") {
+		if strings.Contains(shown, "headhead") || strings.Contains(shown, "0123") || strings.Contains(shown, "longlong") {
 			t.Errorf("printed, secrets are %q", shown)
 		}
 	}
