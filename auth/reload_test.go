@@ -121,7 +121,8 @@ func TestClaimsOverReloads(t *testing.T) {
 		same  bool // the verdicts stay
 	}{
 		{"a claim that it has", allow(ask("role", "admin")), "alice", false},
-		{"the same, in another rule", deny(ask("role", "admin")), denied, true},
+		{"the same, in another rule", []Rule{{Name: "all", Claims: ask("role", "admin")}}, "alice", true},
+		{"the same, in a deny rule", deny(ask("role", "admin")), denied, false},
 		{"another value", deny(ask("role", "guest")), "alice", false},
 		{"a claim that it lacks, in the other's place", allow(ask("email")), denied, false},
 		{"a claim in an object", allow(ask("tenant.id", "7")), "alice", false},

@@ -13,11 +13,26 @@ import (
 type Requirement struct {
 	Claim  Path
 	Values []string
+
+	// Wary requirements are those of rules that deny: what else is in a list doesn't hide the
+	// value, and without values anything but null and an empty list counts.
+	Wary bool
 }
 
 // MetBy reports whether claims meet the requirement.
 func (r *Requirement) MetBy(claims object.Object) bool {
-	values, is := Texts(r.Claim.Find(claims))
+	value := r.Claim.Find(claims)
+	list, isList := value.([]any)
+	switch {
+	case r.Wary && len(r.Values) == 0:
+		return value != nil && (!isList || len(list) > 0)
+	case r.Wary && isList:
+		value = slices.DeleteFunc(slices.Clone(list), func(member any) bool {
+			_, is := text(member)
+			return !is
+		})
+	}
+	values, is := Texts(value)
 	return is && r.Met(values)
 }
 

@@ -16,26 +16,29 @@ func TestMetBy(t *testing.T) {
 		claim  string
 		values []string
 		want   bool
+		wary   bool // the answer of a wary one
 	}{
-		{"role", nil, true},
-		{"role", []string{"admin"}, true},
-		{"role", []string{"user", "admin"}, true},
-		{"role", []string{"Admin", "admi", ""}, false},
-		{"on", []string{"true"}, true},
-		{"level", []string{"12"}, true},
-		{"level", []string{"12.0"}, false},
-		{"groups", []string{"1"}, true},
-		{"groups", []string{"a 1"}, false},
-		{"o.x", []string{"y"}, true},
-		{"o.deep", []string{"z"}, true},
-		{"text", nil, true},
-		{"role.x", nil, false},
-		{"o", nil, false},
-		{"none", nil, false},
-		{"empty", nil, false},
-		{"mixed", []string{"a"}, false},
-		{"other", nil, false},
-		{"other", []string{""}, false},
+		{"role", nil, true, true},
+		{"role", []string{"admin"}, true, true},
+		{"role", []string{"user", "admin"}, true, true},
+		{"role", []string{"Admin", "admi", ""}, false, false},
+		{"on", []string{"true"}, true, true},
+		{"level", []string{"12"}, true, true},
+		{"level", []string{"12.0"}, false, false},
+		{"groups", []string{"1"}, true, true},
+		{"groups", []string{"a 1"}, false, false},
+		{"o.x", []string{"y"}, true, true},
+		{"o.deep", []string{"z"}, true, true},
+		{"text", nil, true, true},
+		{"role.x", nil, false, false},
+		{"o", nil, false, true},
+		{"none", nil, false, false},
+		{"empty", nil, false, false},
+		{"mixed", []string{"a"}, false, true},
+		{"mixed", []string{"b"}, false, false},
+		{"mixed", nil, false, true},
+		{"other", nil, false, false},
+		{"other", []string{""}, false, false},
 	} {
 		path, err := ParsePath(c.claim)
 		if err != nil {
@@ -44,6 +47,10 @@ func TestMetBy(t *testing.T) {
 		r := Requirement{Claim: path, Values: c.values}
 		if got := r.MetBy(claims); got != c.want {
 			t.Errorf("%s of %q: %v, want %v", c.claim, c.values, got, c.want)
+		}
+		r.Wary = true
+		if got := r.MetBy(claims); got != c.wary {
+			t.Errorf("%s of %q, wary: %v, want %v", c.claim, c.values, got, c.wary)
 		}
 	}
 }

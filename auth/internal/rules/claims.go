@@ -19,14 +19,15 @@ func (s *Set) claimsOf(r *Rule) (condition, *Mistake) {
 		if mistake := checkClaim(fmt.Sprintf("%v[%d]", byClaim, i), from); mistake != nil {
 			return c, mistake
 		}
+		wary := r.Effect == Deny
 		at := slices.IndexFunc(s.claims, func(other claim.Requirement) bool {
-			return slices.Equal(from.Claim, other.Claim) && slices.Equal(from.Values, other.Values)
+			return slices.Equal(from.Claim, other.Claim) && slices.Equal(from.Values, other.Values) && wary == other.Wary
 		})
 		if at < 0 {
 			if at = len(s.claims); at == claim.MaxAnswers {
 				return c, &Mistake{Key: fmt.Sprintf("%v[%d]", byClaim, i), Text: fmt.Sprintf("is one more than the %d different ones that all rules together may have: write more values into one, or require scopes", claim.MaxAnswers)}
 			}
-			s.claims = append(s.claims, claim.Requirement{Claim: slices.Clone(from.Claim), Values: slices.Clone(from.Values)})
+			s.claims = append(s.claims, claim.Requirement{Claim: slices.Clone(from.Claim), Values: slices.Clone(from.Values), Wary: wary})
 		}
 		c.claims = append(c.claims, at)
 		c.entries = append(c.entries, spelled(from))

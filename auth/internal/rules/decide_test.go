@@ -294,7 +294,7 @@ func (s source) rules() []Rule {
 
 func (s source) facts() *Facts {
 	return &Facts{
-		Identity: []*identity.Identity{nil, alice, robot, pod, claiming(0, 1)}[s.IntN(5)],
+		Identity: []*identity.Identity{nil, alice, robot, pod, claiming(0, 1, 2, 3)}[s.IntN(5)],
 		Public:   s.IntN(4) == 0,
 		Method:   []string{"/shop.v1.Orders/Get", "/shop.v1.Orders/Delete", "/x.Y/Z"}[s.IntN(3)],
 		Origin:   []string{"", "null", "https://app.example.com"}[s.IntN(3)],

@@ -103,14 +103,16 @@ func TestClaimsAreNumbered(t *testing.T) {
 	}
 	rules := []Rule{
 		{Name: "one", Effect: Allow, Claims: claims(0, 200)},
-		{Name: "two", Effect: Deny, Claims: claims(100, claim.MaxAnswers)},
+		{Name: "two", Effect: Allow, Claims: claims(100, claim.MaxAnswers-1)},
+		{Name: "wary", Effect: Deny, Claims: claims(0, 1)},
 	}
 	want := claims(0, claim.MaxAnswers)
+	want[claim.MaxAnswers-1] = claim.Requirement{Claim: want[0].Claim, Values: want[0].Values, Wary: true}
 	if got := compile(t, rules...).Claims(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
 	}
 	_, err := Compile(append(rules, Rule{Name: "three", Effect: Deny, Claims: []claim.Requirement{want[0], {Claim: claim.Path{"role"}}}}))
-	if m := new(Mistake); !errors.As(err, &m) || m.Rule != 2 || m.Key != "claims[1]" || !strings.Contains(m.Text, "256 different") {
+	if m := new(Mistake); !errors.As(err, &m) || m.Rule != 3 || m.Key != "claims[1]" || !strings.Contains(m.Text, "256 different") {
 		t.Errorf("one more: %v", err)
 	}
 	if got := compile(t, Rule{Name: "none", Effect: Deny, Routes: []string{"a"}}).Claims(); got != nil {
