@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,9 @@ type weight struct {
 	peers []string
 	run   measure
 }
+
+// unbounded is the bound of a weight that has neither bound nor aim.
+var unbounded = math.Inf(1)
 
 // A measure returns a peer's figure.
 type measure func(ctx context.Context, a *arena, peer string) (float64, error)

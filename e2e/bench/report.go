@@ -111,9 +111,12 @@ func (r *result) verdict(ratio float64) string {
 // weight tells a figure of each peer, and returns the row.
 func (p *page) weight(w weight, figures map[string]float64) string {
 	mine := w.peers[0]
-	bound, missed := "at most", figures[mine] > w.bound
-	if w.least {
-		bound, missed = "at least", figures[mine] < w.bound
+	bound, aim, missed := fmt.Sprintf("at most %g", w.bound), fmt.Sprintf("%g", w.aim), figures[mine] > w.bound
+	switch {
+	case w.bound == unbounded:
+		bound, aim = "–", "–"
+	case w.least:
+		bound, missed = fmt.Sprintf("at least %g", w.bound), figures[mine] < w.bound
 	}
 	line := fmt.Sprintf("%-70s", w.name)
 	columns := map[string]string{}
@@ -124,12 +127,12 @@ func (p *page) weight(w weight, figures map[string]float64) string {
 	if missed {
 		line += "  MISSED"
 	}
-	fmt.Printf("%s  (%s %g)\n", line, bound, w.bound)
+	fmt.Printf("%s  (%s)\n", line, bound)
 	var others []string
 	for _, name := range w.peers[1:] {
 		others = append(others, columns[name]+" ("+name+")")
 	}
-	return fmt.Sprintf("| %s | **%s** | %s %g | %g | %s |", w.name, columns[mine], bound, w.bound, w.aim, cmp.Or(strings.Join(others, "; "), "–"))
+	return fmt.Sprintf("| %s | **%s** | %s | %s | %s |", w.name, columns[mine], bound, aim, cmp.Or(strings.Join(others, "; "), "–"))
 }
 
 // script tells what each client in JavaScript had.

@@ -73,3 +73,21 @@ func TestPageKeepsOtherTables(t *testing.T) {
 		t.Errorf("the same run again writes:\n%s", got)
 	}
 }
+
+// TestRowsHaveTheirBound: 0 is one, and some have none.
+func TestRowsHaveTheirBound(t *testing.T) {
+	for _, c := range []struct {
+		w   weight
+		row string
+	}{
+		{weight{bound: 0, aim: 0}, "| at most 0 | 0 |"},
+		{weight{bound: 5, aim: 2}, "| at most 5 | 2 |"},
+		{weight{bound: 5, aim: 9, least: true}, "| at least 5 | 9 |"},
+		{weight{bound: unbounded}, "| – | – |"},
+	} {
+		c.w.peers = []string{culvertOne}
+		if row := new(page).weight(c.w, map[string]float64{culvertOne: 7}); !strings.Contains(row, c.row) {
+			t.Errorf("%+v: %q, want %q in it", c.w, row, c.row)
+		}
+	}
+}
