@@ -223,7 +223,8 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if to.own {
 		r.Own.Authorization = c.Metadata["authorization"]
 	}
-	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
+	var room [24]metadataField
+	before := fieldsOf(c.Metadata, room[:0])
 	id, err = to.Authenticate(ctx, &r)
 	to.backend, to.editHeader = r.Backend, r.EditHeader
 	if r.Rule != "" {
@@ -232,12 +233,19 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if err != nil {
 		return r.Refused, unauthenticated(err)
 	}
-	for name, values := range unsendable(c.Metadata) {
-		if was, ok := observers[name]; !ok || !slices.Equal(was, values) {
+	hasNew := false
+	for name, values := range c.Metadata {
+		if before.have(name, values) { // from the client, or from an Observer
+			continue
+		}
+		if hasNew = true; !sendable(name, values) {
 			return nil, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
 	}
-	if size := headers.Size(c.Metadata); size > before && size-to.observed > c.headers.Bytes {
+	if !hasNew {
+		return id, nil
+	}
+	if size := headers.Size(c.Metadata); size > before.bytes() && size-to.observed > c.headers.Bytes {
 		return nil, headers.TooLarge("request", size-to.observed, c.headers)
 	}
 	return id, nil
@@ -329,21 +337,63 @@ func (e *expiry) passed() bool {
 	return at != 0 && time.Now().UnixMilli() >= at && (e.newer == nil || e.newer.passed())
 }
 
-// unsendable returns the part of the metadata that culvert can't send to the backend,
-// as a copy, or nil. culvert's own metadata is in md already.
-func unsendable(md metadata.MD) metadata.MD {
-	var found metadata.MD
+// A metadataField is one value of metadata.
+type metadataField struct {
+	name, value string
+	values      int // that the name has; of none of them, value is empty
+}
+
+// metadataFields is metadata as it was, to find what somebody has changed: most calls have few
+// names, so a list costs less than to look at each value twice. Those of a name follow each other.
+type metadataFields []metadataField
+
+// fieldsOf appends the fields of metadata to a list.
+func fieldsOf(md metadata.MD, list metadataFields) metadataFields {
 	for name, values := range md {
-		reserved := headers.OfRequest(name) == headers.Drop && name != headers.UserAgent && !slices.Contains(report.IdentityMetadata[:], name)
-		unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })
-		if reserved || unprintable || !codec.ValidName(name) {
-			if found == nil {
-				found = make(metadata.MD)
-			}
-			found[name] = slices.Clone(values)
+		if len(values) == 0 {
+			list = append(list, metadataField{name: name})
+		}
+		for _, v := range values {
+			list = append(list, metadataField{name, v, len(values)})
 		}
 	}
-	return found
+	return list
+}
+
+// have reports whether the metadata had the name with the same values.
+func (list metadataFields) have(name string, values []string) bool {
+	for i, f := range list {
+		if f.name != name {
+			continue
+		}
+		if f.values != len(values) {
+			return false
+		}
+		for n, v := range values {
+			if list[i+n].value != v {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// bytes returns what headers.Size counts.
+func (list metadataFields) bytes() (n int) {
+	for _, f := range list {
+		if f.values > 0 {
+			n += codec.FieldBytes(f.name, f.value)
+		}
+	}
+	return n
+}
+
+// sendable reports whether culvert can send metadata to the backend that others than clients set.
+func sendable(name string, values []string) bool {
+	reserved := headers.OfRequest(name) == headers.Drop && name != headers.UserAgent && !slices.Contains(report.IdentityMetadata[:], name)
+	unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })
+	return !reserved && !unprintable && codec.ValidName(name)
 }
 
 // unauthenticated returns the fault of a call that an Authenticator refused with err. A

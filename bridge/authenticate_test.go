@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/internal/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
 	"github.com/culvert-grpc/culvert/internal/websocket/wstest"
@@ -367,5 +368,27 @@ func TestAuthenticatorThatPanics(t *testing.T) {
 	}
 	if err := unary(within(t, patience), cc, testMethod); err != nil {
 		t.Errorf("the next call: %v", err)
+	}
+}
+
+// TestMetadataFields: what was there is known again by its name and all of its values.
+func TestMetadataFields(t *testing.T) {
+	md := metadata.MD{"a": {"1", "2"}, "b": {""}, "none": {}, "c": {"3"}}
+	list := fieldsOf(md, nil)
+	for name, values := range md {
+		if !list.have(name, values) {
+			t.Errorf("%q is new", name)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		values []string
+	}{{"a", nil}, {"a", []string{"1"}}, {"a", []string{"2", "1"}}, {"a", []string{"1", "2", "3"}}, {"b", nil}, {"none", []string{""}}, {"c", []string{"4"}}, {"d", nil}, {"", nil}} {
+		if list.have(c.name, c.values) {
+			t.Errorf("%q had %q", c.name, c.values)
+		}
+	}
+	if got, want := list.bytes(), headers.Size(md); got != want {
+		t.Errorf("%d bytes, want %d", got, want)
 	}
 }
