@@ -282,12 +282,26 @@ func TestBoxes(t *testing.T) {
 	authority := parts.NewAuthority(t)
 	config := &tls.Config{Certificates: []tls.Certificate{authority.Server(t, "edge.test")}, NextProtos: []string{"h2", "http/1.1"}}
 	edge := startEdgeAt(t, bridge.Config{}, bridge.Listener{TLS: config}, parts.Echo)
+	// On a busy machine, a way that delivers requests only when they have ended may win at first.
+	converse := func(t *testing.T, cc *grpc.ClientConn) (err error) {
+		t.Helper()
+		parts.Poll(t, func() string {
+			if err = parts.Converse(t, cc, 5, 0); status.Code(err) == codes.Unimplemented {
+				return err.Error()
+			}
+			return ""
+		})
+		return err
+	}
+	turns := make(chan struct{}, 4) // or they'd make the machine busy
 	for _, test := range box.Cases() {
 		if test.Way == "" || test.OneWay {
 			continue
 		}
 		t.Run(test.Name, func(t *testing.T) {
 			t.Parallel()
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			test.Roots = authority.Pool
 			b := box.Start(t, test.Options)
 			roots := b.CA
@@ -298,7 +312,7 @@ func TestBoxes(t *testing.T) {
 				client.WithProxy(b.Proxy), client.WithConnectTo(edge), client.WithTLS(&tls.Config{RootCAs: roots}),
 			}})
 			cc := connect(t, address)
-			if err := parts.Converse(t, cc, 5, 0); err != nil {
+			if err := converse(t, cc); err != nil {
 				t.Fatal(err)
 			}
 			if test.Age == 0 || test.Ends == box.Quiet { // TestSilentWay has that
@@ -317,7 +331,7 @@ func TestBoxes(t *testing.T) {
 			if st := status.Convert(err); st.Code() != codes.Unavailable || parts.ErrorInfo(t, st).GetDomain() != "culvert" {
 				t.Errorf("the call that was cut: %v", err)
 			}
-			if err := parts.Converse(t, cc, 5, 0); err != nil {
+			if err := converse(t, cc); err != nil {
 				t.Errorf("after the cut: %v", err)
 			}
 		})
