@@ -374,7 +374,7 @@ func TestAuthenticatorThatPanics(t *testing.T) {
 // TestMetadataFields: what was there is known again by its name and all of its values.
 func TestMetadataFields(t *testing.T) {
 	md := metadata.MD{"a": {"1", "2"}, "b": {""}, "none": {}, "c": {"3"}}
-	list := fieldsOf(md, nil)
+	list := fieldsOf(md)
 	for name, values := range md {
 		if !list.have(name, values) {
 			t.Errorf("%q is new", name)
