@@ -26,7 +26,7 @@ var allocations = map[string]int{
 	"grpc-web http1 fetch":        355,
 	"grpc-web-text http1 chunked": 442,
 	"grpc-web-text http1 xhr":     368,
-	"grpc-websockets":             621,
+	"grpc-websockets":             620,
 	"grpc-websockets tls":         1489,
 	"h2ts connect":                409,
 	"h2ts grpc":                   401,
