@@ -232,17 +232,10 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if err != nil {
 		return r.Refused, unauthenticated(err)
 	}
-	hasNew := false
 	for name, values := range c.Metadata {
-		if before.have(name, values) { // from the client, or from an Observer
-			continue
-		}
-		if hasNew = true; !sendable(name, values) {
+		if !sendable(name, values) && !before.have(name, values) { // an Observer may have set it
 			return nil, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
-	}
-	if !hasNew {
-		return id, nil
 	}
 	if size := headers.Size(c.Metadata); size > before.bytes() && size-to.observed > c.headers.Bytes {
 		return nil, headers.TooLarge("request", size-to.observed, c.headers)
@@ -342,8 +335,8 @@ type metadataField struct {
 	values      int // that the name has; of none of them, value is empty
 }
 
-// metadataFields is metadata as it was, to find what somebody has changed: most calls have few
-// names, so a list costs less than to look at each value twice. Those of a name follow each other.
+// metadataFields is metadata as it was, to find what somebody has changed. The fields of a name
+// follow each other.
 type metadataFields []metadataField
 
 // fieldsOf returns the fields of metadata. They aren't on the stack: a handler's would grow, which
@@ -361,7 +354,8 @@ func fieldsOf(md metadata.MD) metadataFields {
 	return list
 }
 
-// have reports whether the metadata had the name with the same values.
+// have reports whether the metadata had the name with the same values. It looks at each field, so
+// it isn't for each name of a client, which may send thousands.
 func (list metadataFields) have(name string, values []string) bool {
 	for i, f := range list {
 		if f.name != name {
