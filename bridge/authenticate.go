@@ -384,7 +384,7 @@ func (list metadataFields) bytes() (n int) {
 	return n
 }
 
-// sendable reports whether culvert can send metadata to the backend that others than clients set.
+// sendable reports whether the backend can get metadata that an Observer or Authenticator has set.
 func sendable(name string, values []string) bool {
 	reserved := headers.OfRequest(name) == headers.Drop && name != headers.UserAgent && !slices.Contains(report.IdentityMetadata[:], name)
 	unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })

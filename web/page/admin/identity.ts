@@ -1,4 +1,4 @@
-// Who is refused and why, and what culvert judges callers by.
+// Refused callers with the reasons, and the keys, rules and services that decide.
 
 import { type Auth, type AuthService, get, type Issuer } from "./api.js";
 import { h, type Part, type Piece } from "./dom.js";
