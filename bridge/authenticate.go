@@ -144,6 +144,7 @@ type authentication struct {
 	sent     bool             // the call, or its connection, has a bearer token
 	origin   string
 	scheme   string
+	original int  // bytes of metadata before the Observer was told of the call
 	observed int  // bytes of metadata that the Observer added
 	done     bool // the Authenticator was asked
 
@@ -232,12 +233,14 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if err != nil {
 		return r.Refused, unauthenticated(err)
 	}
+	size := 0
 	for name, values := range c.Metadata {
-		if !sendable(name, values) && !before.have(name, values) { // an Observer may have set it
+		if before.spoiled(name, values) {
 			return nil, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
+		size += headers.FieldsBytes(name, values)
 	}
-	if size := headers.Size(c.Metadata); size > before.bytes() && size-to.observed > c.headers.Bytes {
+	if size > before.bytes() && size-to.observed > c.headers.Bytes {
 		return nil, headers.TooLarge("request", size-to.observed, c.headers)
 	}
 	return id, nil
@@ -354,8 +357,19 @@ func fieldsOf(md metadata.MD) metadataFields {
 	return list
 }
 
-// have reports whether the metadata had the name with the same values. It looks at each field, so
-// it isn't for each name of a client, which may send thousands.
+// fewFields are so few that to look at each of them takes less time than sendable.
+const fewFields = 32
+
+// spoiled reports whether the name has other values now that the backend can't get. An Observer
+// may have set what it can't get before.
+func (list metadataFields) spoiled(name string, values []string) bool {
+	if len(list) > fewFields { // a client may send thousands
+		return !sendable(name, values) && !list.have(name, values)
+	}
+	return !list.have(name, values) && !sendable(name, values)
+}
+
+// have reports whether the metadata had the name with the same values. It looks at each field.
 func (list metadataFields) have(name string, values []string) bool {
 	for i, f := range list {
 		if f.name != name {

@@ -97,7 +97,11 @@ func (c *call) read(ctx context.Context) error {
 	if panicked := c.tellBegan(); panicked != nil {
 		return panicked
 	}
-	c.held.Add(memory.Fixed, headers.Size(c.Metadata)+int(c.info.Kept))
+	size := headers.Size(c.Metadata)
+	if c.auth != nil {
+		c.auth.observed = max(size-c.auth.original, 0)
+	}
+	c.held.Add(memory.Fixed, size+int(c.info.Kept))
 	return err
 }
 
@@ -252,18 +256,14 @@ func (c *call) tellBegan() (err error) {
 	if c.Metadata == nil {
 		c.Metadata = metadata.MD{}
 	}
-	sent := 0
 	if c.auth != nil {
-		sent = headers.Size(c.Metadata)
+		c.auth.original = headers.Size(c.Metadata)
 	}
 	if o := c.s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
 		c.obs = o
 	}
 	if c.info.Trace != nil {
 		c.held.Follow(c.info.Trace)
-	}
-	if c.auth != nil {
-		c.auth.observed = max(headers.Size(c.Metadata)-sent, 0)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func reachesFallback(name string, trusted bool) bool {
 
 // lets reports whether a field of the name reaches the web server by this table. A name with
 // underscores or dots is the same CGI variable as the one with hyphens.
-func (rs ruleset) lets(name string, trusted bool) bool {
+func (rs *ruleset) lets(name string, trusted bool) bool {
 	switch rs.of(hyphened(name)) {
 	case Pass:
 		return true

@@ -155,9 +155,15 @@ func (n hopNames) has(name string) bool { return name == n.first || n.others[nam
 func Size(md metadata.MD) int {
 	n := 0
 	for name, values := range md {
-		for _, v := range values {
-			n += codec.FieldBytes(name, v)
-		}
+		n += FieldsBytes(name, values)
+	}
+	return n
+}
+
+// FieldsBytes returns the size of a name's fields as HTTP/2 counts it.
+func FieldsBytes(name string, values []string) (n int) {
+	for _, v := range values {
+		n += codec.FieldBytes(name, v)
 	}
 	return n
 }

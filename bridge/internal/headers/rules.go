@@ -64,9 +64,9 @@ type prefixRule struct {
 	rule   Rule
 }
 
-func compile(table []Row) ruleset {
+func compile(table []Row) *ruleset {
 	words := map[string]Rule{"drop": Drop, "vouched": Vouched, "cookie": Cookie}
-	rs := ruleset{exact: make(map[string]Rule, len(table)), spoofable: make(map[string]bool)}
+	rs := &ruleset{exact: make(map[string]Rule, len(table)), spoofable: make(map[string]bool)}
 	for _, row := range table {
 		prefix, open := strings.CutSuffix(row.Name, "*")
 		spoofable := row.Rule == "vouched" || row.Why == ofCulvert
@@ -86,11 +86,11 @@ func compile(table []Row) ruleset {
 }
 
 // of returns the rule of a lower-case name.
-func (rs ruleset) of(name string) Rule {
+func (rs *ruleset) of(name string) Rule {
 	if r, ok := rs.exact[name]; ok {
 		return r
 	}
-	if strings.ContainsAny(name, "_.") && rs.imitated(hyphened(name)) {
+	if (strings.Contains(name, "_") || strings.Contains(name, ".")) && rs.imitated(hyphened(name)) {
 		return Drop
 	}
 	for _, p := range rs.prefixes {
@@ -106,7 +106,7 @@ func (rs ruleset) of(name string) Rule {
 // into CGI variables read x_forwarded_for as HTTP_X_FORWARDED_FOR; PHP does the same
 // with x.forwarded.for. Nobody may send such a name, not even a trusted proxy: a proxy
 // itself writes hyphens, but may pass on its client's header.
-func (rs ruleset) imitated(name string) bool {
+func (rs *ruleset) imitated(name string) bool {
 	return rs.spoofable[name] || slices.ContainsFunc(rs.spoofablePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
