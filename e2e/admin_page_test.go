@@ -58,6 +58,7 @@ func wantNoFindings(t *testing.T, args ...string) {
 // wrong, in light and dark and on screens of four widths: no text runs or is cut off, and
 // axe-core's rules hold. ADMIN_PICTURES names a directory for pictures.
 func TestAdminPageInAllSizes(t *testing.T) {
+	t.Parallel()
 	_, url := startWithAdmin(t, "127.0.0.1:1")
 	wantNoFindings(t, "looks", url, os.Getenv("ADMIN_PICTURES"))
 }

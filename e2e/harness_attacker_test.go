@@ -116,19 +116,37 @@ type fare struct {
 	failed  int
 	first   error // of those that failed
 	slowest time.Duration
+	served  []int // by client: calls that didn't fail since anew was called
 }
 
-func (f *fare) note(took time.Duration, err error) {
+func (f *fare) note(client int, took time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
 	f.slowest = max(f.slowest, took)
-	if err != nil {
-		f.failed++
-		if f.first == nil {
-			f.first = err
-		}
+	if err == nil {
+		f.served[client]++
+		return
 	}
+	f.failed++
+	if f.first == nil {
+		f.first = err
+	}
+}
+
+// anew forgets which clients were served.
+func (f *fare) anew() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.served)
+}
+
+// serves reports whether each client was served three times since anew, or one of their calls has
+// failed. Once wouldn't do: that call may have begun before.
+func (f *fare) serves() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed > 0 || slices.Min(f.served) >= 3
 }
 
 func (f *fare) String() string {
@@ -143,30 +161,30 @@ func (f *fare) wantAll(t testing.TB, what string) {
 	}
 }
 
-// honestTime is how long an honest call may take on a machine that is as busy as
-// an attack makes it.
-const honestTime = 5 * time.Second
+// honestTime is how long an honest call may take. That says nothing of culvert's speed, since the
+// attack may have all of the machine: an attack lasts until each honest client was served.
+const honestTime = 30 * time.Second
 
 // honestTransports are those of the honest clients beside an attack.
 var honestTransports = []wire.Transport{wire.GRPC, wire.Web, wire.WebSocket}
 
 // honestCalls makes calls of 4 KiB each way from an address, over connections of
 // their own, until stop is called.
-func honestCalls(t testing.TB, from, address string, config *tls.Config) (f *fare, stop func()) {
-	f = new(fare)
+func honestCalls(t testing.TB, from, address string, config *tls.Config, within time.Duration) (f *fare, stop func()) {
+	f = &fare{served: make([]int, len(honestTransports))}
 	stopped := make(chan struct{})
 	var clients sync.WaitGroup
-	for _, transport := range honestTransports {
+	for i, transport := range honestTransports {
 		clients.Go(func() {
 			pace := time.NewTicker(200 * time.Millisecond)
 			defer pace.Stop()
 			for {
 				began := time.Now()
-				err := honestCall(newID(t), transport, from, address, config)
+				err := honestCall(newID(t), transport, from, address, config, within)
 				if err != nil {
 					err = fmt.Errorf("%s: %w", transport, err)
 				}
-				f.note(time.Since(began), err)
+				f.note(i, time.Since(began), err)
 				select {
 				case <-stopped:
 					return
@@ -181,15 +199,15 @@ func honestCalls(t testing.TB, from, address string, config *tls.Config) (f *far
 	})
 }
 
-func honestCall(id string, transport wire.Transport, from, address string, config *tls.Config) (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), honestTime)
+func honestCall(id string, transport wire.Transport, from, address string, config *tls.Config, within time.Duration) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	conn, err := wire.DialFrom(ctx, transport, from, address, config)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(honestTime))
+	conn.SetDeadline(time.Now().Add(within))
 	c, err := conn.Post(ctx, wire.Unary, wire.Metadata(id, probe.Script{ReplyBytes: 4 * kib}), wire.Request(0, 4*kib))
 	if err != nil {
 		return err
@@ -210,14 +228,11 @@ func honestCall(id string, transport wire.Transport, from, address string, confi
 	return nil
 }
 
-// readyTime is how long /readyz may take: what a kubelet waits by default.
-const readyTime = time.Second
-
 // asksReadyz asks /readyz on connections of its own until stop is called.
 func (c *culvert) asksReadyz() (f *fare, stop func()) {
-	f = new(fare)
+	f = &fare{served: make([]int, 1)}
 	stopped := make(chan struct{})
-	client := &http.Client{Timeout: readyTime, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: honestTime, Transport: &http.Transport{DisableKeepAlives: true}}
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		pace := time.NewTicker(200 * time.Millisecond)
@@ -231,7 +246,7 @@ func (c *culvert) asksReadyz() (f *fare, stop func()) {
 					err = errors.New(resp.Status)
 				}
 			}
-			f.note(time.Since(began), err)
+			f.note(0, time.Since(began), err)
 			select {
 			case <-stopped:
 				return
@@ -248,10 +263,11 @@ func (c *culvert) asksReadyz() (f *fare, stop func()) {
 // honestTalks has a stream for each transport from honestAddress, on which a
 // message of 1 KiB goes and comes back twice a second, until stop is called.
 func honestTalks(t testing.TB, address string, config *tls.Config) (f *fare, stop func()) {
-	f = new(fare)
+	transports := [...]wire.Transport{wire.GRPC, wire.WebSocket, wire.Tunnel}
+	f = &fare{served: make([]int, len(transports))}
 	stopped := make(chan struct{})
 	var clients sync.WaitGroup
-	for _, transport := range append(slices.Clone(honestTransports[:1]), wire.WebSocket, wire.Tunnel) {
+	for client, transport := range transports {
 		ctx, cancel := context.WithTimeout(context.Background(), honestTime)
 		conn, err := wire.DialFrom(ctx, transport, honestAddress, address, config)
 		cancel()
@@ -270,7 +286,7 @@ func honestTalks(t testing.TB, address string, config *tls.Config) (f *fare, sto
 				if _, recv := wire.RecvReply(talk, i); recv != nil {
 					err = errors.Join(err, fmt.Errorf("%s: message %d: %w (%v)", transport, i, recv, talk.Status()))
 				}
-				f.note(time.Since(began), err)
+				f.note(client, time.Since(began), err)
 				if err != nil {
 					conn.Reset() // or its Close waits for what culvert doesn't answer
 					return
