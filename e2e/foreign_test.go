@@ -331,6 +331,7 @@ func (s *site) wantCalls(t *testing.T, v visit, outcomes map[string]outcome, coo
 // logged in: by WebSocket (cross-site WebSocket hijacking), by fetch and by all that
 // needs no preflight. Nothing of it is a call; the pages that may call do.
 func TestForeignPages(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, itself, "", "app.site.test")
 	foreign := []visit{
 		{Page: s.page("foreign.test")},                // another site
@@ -374,6 +375,7 @@ func TestForeignPages(t *testing.T) {
 // The origin of sandboxed pages calls where it is allowed by name, and never with
 // cookies, whoever sandboxed the page.
 func TestNullIsAllowedByName(t *testing.T) {
+	t.Parallel()
 	wildcard := startSite(t, behindNginx, "", "https://*.wild.test:*", `~https://[a-z]+\.site\.test(:[0-9]+)?`)
 	refused := visit{Page: wildcard.page("app.site.test"), Opaque: true, Attempts: wildcard.attacks(t)}
 	visits := []visit{refused}
@@ -421,6 +423,7 @@ func (s *site) withCookies(t *testing.T) []attempt {
 // While origins are only tried out, what would be refused is told and goes on,
 // without the user's cookies.
 func TestOriginsAreTriedOut(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, behindNginx, "enforce_origins: false\n", "app.site.test")
 	s.loggedLike(t, func(l map[string]any) bool { return strings.Contains(fmt.Sprint(l), "enforce_origins: ") })
 	foreign := visit{Page: s.page("evil.site.test"), Attempts: s.withoutCookies(t)}
