@@ -21,6 +21,11 @@ BEGAN := $(shell date +%s)
 # "make test-long" has it on in any case.
 RACE ?=
 
+# Go keeps the results of tests whose program, files and environment are as before, and tells those.
+# It doesn't know what a test starts, so this is for the tests of packages alone. CI runs them all,
+# as COUNT=-count=1 does.
+COUNT ?= $(if $(CI),-count=1)
+
 # The tools, the tests and the program are compiled with the same flags, so that each
 # package is compiled once, also for other checkouts. Only the race detector needs cgo.
 # Without debug information (-w) linking takes half the time. With a profile (-pgo) every
@@ -186,13 +191,13 @@ tools: ## Test the lint rules, the files in deploy/ and this file
 FIRST = ./bridge ./bridge/internal/upstream ./tls ./cmd/culvert ./cmd/culvert/internal/dial ./client/... ./telemetry ./internal/descriptor ./internal/websocket
 unit: ## Run the unit, fuzz corpus and command-line tests
 	$(call say,unit)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -skip '$(LONG)|$(CONFORMING)' $(FIRST) ./...
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off $(COUNT) -timeout 40m -skip '$(LONG)|$(CONFORMING)' $(FIRST) ./...
 	@$(if $(RACE),$(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m -run '^TestAllocations$$' ./bridge)
-	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
+	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off $(COUNT) -timeout 20m ./...
 
 conformance: ## Run the scenarios that every transport must pass
 	$(call say,conformance)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off -count=1 -timeout 40m -run '$(CONFORMING)' ./bridge
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off $(COUNT) -timeout 40m -run '$(CONFORMING)' ./bridge
 
 # An OpenID provider, OPA and Envoy's rate limit service bring much to compile: what they test
 # has other tests with the race detector.
