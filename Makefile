@@ -66,8 +66,8 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # any module. "make test" skips them, "make test-long" runs them.
 LONG_NAMES = \
 	TestSilentWay TestSlowBackend TestStockServer TestDialedClients TestDialedFromJava TestDialFaults TestDialForgotten TestDialInAnotherNetwork TestDialSleeps TestDrainOfManyStreams \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestAdminPageAsksForWhatIsSeen TestAdminPageInAllSizes TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConformanceOfTheNPMPackage TestConnectionAges TestDawdlers TestDifferentialForLong TestDoctorBehindRealBoxes \
-	TestExampleAPIGatewayPage TestExampleDuoWorkflowPage TestExampleOpAMPPage TestExampleTunnelCarriesGigabytes TestFaultsUnderTheNPMPackage TestFloods TestForeignPages TestGigabyteGrowsNothing TestH2SpecOfStandardServer TestHostileBytesBeforeAWebServer TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestInstructionsOfExports TestListedPageReadsItsMistake TestManyLongSecrets \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestAdminForm TestAdminPageAsksForWhatIsSeen TestAdminPageEndsItsSession TestAdminPageInAllSizes TestBombs TestBrowsersBoundStreams TestClientsGoneBehindABox TestConformanceInFull TestConformanceOfTheNPMPackage TestConnectionAges TestDawdlers TestDifferentialForLong TestDoctorBehindRealBoxes \
+	TestExampleAPIGatewayPage TestExampleDuoWorkflowPage TestExampleOpAMPPage TestExamplePages TestExampleTunnelCarriesGigabytes TestFaultsUnderTheNPMPackage TestFloods TestForeignPages TestGigabyteGrowsNothing TestH2SpecOfStandardServer TestHostileBytesBeforeAWebServer TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestInstructionsOfACall TestInstructionsOfExports TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOpAMPReleases TestOriginsAreTriedOut \
 	TestPausedReaders TestProtobufConformance TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
 	TestSilentBackendHost TestSilentClient TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget \
@@ -130,7 +130,7 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 steps = $(MAKE) --no-print-directory
 made = -o deps -o node_modules -o build -o web/dist/index.js TESTED=bin/plain/culvert
 linters = tools/lint.sh proxy
-test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
+test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, longer the first time)
 	$(call say,lint$(comma) web and conformance run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
 		$(linters) >"$$beside/lint" 2>&1 </dev/null & \

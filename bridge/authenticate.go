@@ -179,9 +179,9 @@ func (a *arrival) newAuthentication(r *http.Request) *authentication {
 }
 
 // authRequest returns what the Authenticator is told of the call, but for its connection.
-func (c *call) authRequest() AuthRequest {
+func (c *call) authRequest() *AuthRequest {
 	to := c.auth
-	r := AuthRequest{
+	r := &AuthRequest{
 		ID: c.info.ID, Method: c.Method, Authority: c.Authority, Scheme: to.scheme, Route: c.info.Route, Origin: to.origin,
 		Local: c.local, Peer: c.peer, Metadata: c.Metadata,
 	}
@@ -225,7 +225,7 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 		r.Own.Authorization = c.Metadata["authorization"]
 	}
 	before := fieldsOf(c.Metadata)
-	id, err = to.Authenticate(ctx, &r)
+	id, err = to.Authenticate(ctx, r)
 	to.backend, to.editHeader = r.Backend, r.EditHeader
 	if r.Rule != "" {
 		c.name(func(i *report.CallInfo) { i.Rule = r.Rule })
@@ -233,17 +233,25 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if err != nil {
 		return r.Refused, unauthenticated(err)
 	}
+	if err = c.checkMetadata(before); err != nil {
+		return nil, err
+	}
+	return id, nil
+}
+
+// checkMetadata refuses a call whose metadata was changed into what can't cross, or is too large.
+func (c *call) checkMetadata(before metadataFields) error {
 	size := 0
 	for name, values := range c.Metadata {
 		if before.spoiled(name, values) {
-			return nil, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
+			return report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
 		size += headers.FieldsBytes(name, values)
 	}
-	if size > before.bytes() && size-to.observed > c.headers.Bytes {
-		return nil, headers.TooLarge("request", size-to.observed, c.headers)
+	if size > before.bytes() && size-c.auth.observed > c.headers.Bytes {
+		return headers.TooLarge("request", size-c.auth.observed, c.headers)
 	}
-	return id, nil
+	return nil
 }
 
 // chargeIdentities counts the call with its caller's identity, and with that of its connection

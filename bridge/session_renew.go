@@ -117,7 +117,7 @@ func (c *call) renewed(ctx context.Context, err error) error {
 	}
 	r := c.authRequest()
 	r.Metadata, r.Conn = r.Metadata.Copy(), unproved.found
-	if _, err := c.auth.Authenticate(ctx, &r); err != nil {
+	if _, err := c.auth.Authenticate(ctx, r); err != nil {
 		return err
 	}
 	return report.New(report.ReasonUnauthenticated, unproved.Error())

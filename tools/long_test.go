@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	// goTest finds a run of a module's packages: "make -n" prints it.
+	// goTest finds a run of a module's packages that takes no kept results: "make -n" prints it.
 	goTest = regexp.MustCompile(`(?m)^(cd ([\w/]+) && )?.* -count=1 .*\./(\.\.\.|docs|bridge)$`)
 
 	selection = regexp.MustCompile(`-(run|skip) '([^']*)'`)
@@ -126,16 +126,16 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 func cleanEnvironment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return strings.HasPrefix(name, "MAKE") || slices.Contains([]string{"MFLAGS", "RACE", "TESTED"}, name)
+		return strings.HasPrefix(name, "MAKE") || slices.Contains([]string{"MFLAGS", "RACE", "TESTED", "COUNT", "CI"}, name)
 	})
 }
 
-// dryRun returns what "make -n" prints.
+// dryRun returns what "make -n" prints in CI.
 func dryRun(t *testing.T, targets ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "make", append([]string{"-n"}, targets...)...)
 	cmd.Dir = ".."
-	cmd.Env = cleanEnvironment()
+	cmd.Env = append(cleanEnvironment(), "CI=true")
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("make -n %s: %v\n%s", targets, err, text)

@@ -129,13 +129,18 @@ func IssuerOf(token string) string {
 	return c.issuer
 }
 
-// hash returns a token's key. Most tokens are short enough for the copy to stay on the stack.
-func hash(token string) cache.Key {
-	var short [2048]byte
-	if len(token) > len(short) {
-		return sha256.Sum256([]byte(token))
+// hash returns a token's key. A copy of the whole token would need more stack than a handler has,
+// and growing that takes longer than all the rest.
+func hash(token string) (key cache.Key) {
+	h := sha256.New()
+	var part [512]byte
+	for len(token) > 0 {
+		n := copy(part[:], token)
+		h.Write(part[:n])
+		token = token[n:]
 	}
-	return sha256.Sum256(short[:copy(short[:], token)])
+	h.Sum(key[:0])
+	return key
 }
 
 func (j *Judge) known(key cache.Key) *verdict {
