@@ -87,15 +87,15 @@ func (j *judgement) authenticate(ctx context.Context) (*bridge.Identity, error) 
 // replace stay until it has seen them.
 func (j *judgement) clear() {
 	for _, name := range report.IdentityMetadata {
-		delete(j.r.Metadata, name)
+		j.r.Delete(name)
 	}
 	for _, name := range j.claimNames {
-		delete(j.r.Metadata, name)
+		j.r.Delete(name)
 	}
 	if j.external != nil {
 		for _, name := range j.external.own {
 			if !j.config.isCredential(name) {
-				delete(j.r.Metadata, name)
+				j.r.Delete(name)
 			}
 		}
 	}
@@ -217,52 +217,48 @@ func (j *judgement) decide(id *identity.Identity) *report.Fault {
 
 // settle makes the metadata of a call that is permitted what the backend may believe.
 func (j *judgement) settle(id *identity.Identity) {
-	if j.r.Metadata == nil {
-		j.r.Metadata = make(metadata.MD)
-	}
-	md := j.r.Metadata
-	j.forward(md)
+	j.forward()
 	if id != nil {
-		setIdentity(md, id)
+		setIdentity(j.r, id)
 	}
 	switch {
 	case j.answer != nil:
-		j.answer.Request.Apply(md)
+		j.answer.Request.ApplyBy(j.r.Metadata, j.r.Set, j.r.Delete)
 		j.r.Backend = j.answer.Backend
 	case j.external != nil:
 		for _, name := range j.external.own {
-			delete(md, name)
+			j.r.Delete(name)
 		}
 	}
 }
 
 // forward lets credentials pass to the backend, or not.
-func (j *judgement) forward(md metadata.MD) {
+func (j *judgement) forward() {
 	if !j.config.Strip {
-		if j.conn != nil && len(md["authorization"]) == 0 && j.conn.request.Credentials.Bearer != "" {
-			md["authorization"] = []string{"Bearer " + j.conn.request.Credentials.Bearer}
+		if j.conn != nil && len(j.r.Metadata["authorization"]) == 0 && j.conn.request.Credentials.Bearer != "" {
+			j.r.Set("authorization", "Bearer "+j.conn.request.Credentials.Bearer)
 		}
 		return
 	}
 	if j.bearers || j.external != nil {
-		delete(md, "authorization")
+		j.r.Delete("authorization")
 	}
 	if j.places.keyHeader != "" {
-		delete(md, j.places.keyHeader)
+		j.r.Delete(j.places.keyHeader)
 	}
-	if cookies := md["cookie"]; j.places.cookie != "" && len(cookies) > 0 {
+	if cookies := j.r.Metadata["cookie"]; j.places.cookie != "" && len(cookies) > 0 {
 		if left := withoutCookie(cookies, j.places.cookie); len(left) > 0 {
-			md["cookie"] = left
+			j.r.Set("cookie", left...)
 		} else {
-			delete(md, "cookie")
+			j.r.Delete("cookie")
 		}
 	}
 }
 
 // setIdentity tells the backend who calls.
-func setIdentity(md metadata.MD, id *identity.Identity) {
+func setIdentity(r *bridge.AuthRequest, id *identity.Identity) {
 	for name, values := range id.Metadata {
-		md[name] = values
+		r.Set(name, values...)
 	}
 	if id.Subject == "" {
 		return // a service permits the call, and doesn't say whose it is
@@ -270,7 +266,7 @@ func setIdentity(md metadata.MD, id *identity.Identity) {
 	values := [...]string{identity.Value(id.Subject), identity.Value(id.Issuer), string(id.Kind), identity.Values(id.Scopes)}
 	for i, name := range report.IdentityMetadata {
 		if values[i] != "" {
-			md[name] = values[i : i+1 : i+1]
+			r.Set(name, values[i:i+1:i+1]...)
 		}
 	}
 }

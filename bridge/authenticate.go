@@ -38,7 +38,7 @@ type Authenticator interface {
 	// after Authenticate has returned. On Linux, the end of the connection ends the
 	// context within 3 s.
 	//
-	// A client can send metadata of nearly any name. Delete or replace all values of
+	// A client can send metadata of nearly any name. Delete or set
 	// each name that the backend takes as coming from Authenticate, even if you let the
 	// call in without an identity. Also put such a name into Config.VouchedHeaders:
 	// culvert then removes it from requests of any peer but a trusted proxy, and its
@@ -49,7 +49,7 @@ type Authenticator interface {
 	// ("grpc-timeout", "connection"), or a name or value that gRPC can't send. It ends
 	// METADATA_TOO_LARGE if Authenticate makes the metadata larger than the limit. The
 	// Observer gets the cause. Metadata that the Observer added in CallBegan isn't
-	// checked and counts towards no limit, unless Authenticate changes it.
+	// checked and counts towards no limit.
 	//
 	// A *report.Fault ends the call as it says. An error that has a gRPC status
 	// (status.Error) gives the client its code and its message. With the code
@@ -74,7 +74,7 @@ type AuthRequest struct {
 	Peer      Peer // without an identity
 
 	// Metadata is what the backend will get, including a WebSocket's first message. Its names
-	// are in lower case. Changes reach the backend.
+	// are in lower case. Set and Delete change it, and nothing else may.
 	Metadata metadata.MD
 
 	Own  Credentials   // that the call itself has
@@ -85,6 +85,31 @@ type AuthRequest struct {
 	Refused    *Identity         // of the caller that an error refuses; nil: it proved none
 	Backend    string            // one of those that the call's route has; "": it is culvert's choice
 	EditHeader func(metadata.MD) // changes the backend's header before it goes to the client; nil: it doesn't
+
+	grown int   // bytes by which Set and Delete have made Metadata larger
+	wrong error // of Set; nil: the backend can get all that it was given
+}
+
+// Set gives metadata other values, which the caller doesn't change any more. The name is in lower
+// case.
+func (r *AuthRequest) Set(name string, values ...string) {
+	if !sendable(name, values) {
+		r.wrong = fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name)
+		return
+	}
+	if r.Metadata == nil {
+		r.Metadata = make(metadata.MD)
+	}
+	r.grown += headers.FieldsBytes(name, values) - headers.FieldsBytes(name, r.Metadata[name])
+	r.Metadata[name] = values
+}
+
+// Delete removes metadata. The name is in lower case.
+func (r *AuthRequest) Delete(name string) {
+	if values, ok := r.Metadata[name]; ok {
+		r.grown -= headers.FieldsBytes(name, values)
+		delete(r.Metadata, name)
+	}
 }
 
 // Credentials are what came with a call, or with the request for its WebSocket or its tunnel.
@@ -137,16 +162,15 @@ type Retirer interface{ Retire() }
 // An authentication is what a call has of its own if there is an Authenticator.
 type authentication struct {
 	*policyAuthenticator
-	conn     *session         // nil: the call's connection is no WebSocket
-	found    *sessionIdentity // of conn; nil: nobody was asked
-	own      bool             // the authorization in the call's metadata is its own, not the connection's
-	cookie   []string         // the call's own, which count if the call's route lets its page send cookies
-	sent     bool             // the call, or its connection, has a bearer token
-	origin   string
-	scheme   string
-	original int  // bytes of metadata before the Observer was told of the call
-	observed int  // bytes of metadata that the Observer added
-	done     bool // the Authenticator was asked
+	conn   *session         // nil: the call's connection is no WebSocket
+	found  *sessionIdentity // of conn; nil: nobody was asked
+	own    bool             // the authorization in the call's metadata is its own, not the connection's
+	cookie []string         // the call's own, which count if the call's route lets its page send cookies
+	sent   bool             // the call, or its connection, has a bearer token
+	origin string
+	scheme string
+	size   int  // bytes of the call's metadata, without what the Observer has added
+	done   bool // the Authenticator was asked
 
 	backend    string            // that the Authenticator chose; "": none
 	editHeader func(metadata.MD) // nil: the backend's header stays
@@ -224,7 +248,6 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if to.own {
 		r.Own.Authorization = c.Metadata["authorization"]
 	}
-	before := fieldsOf(c.Metadata)
 	id, err = to.Authenticate(ctx, r)
 	to.backend, to.editHeader = r.Backend, r.EditHeader
 	if r.Rule != "" {
@@ -233,25 +256,13 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if err != nil {
 		return r.Refused, unauthenticated(err)
 	}
-	if err = c.checkMetadata(before); err != nil {
-		return nil, err
+	if r.wrong != nil {
+		return nil, report.New(report.ReasonInternal, "internal error").Because(r.wrong)
+	}
+	if size := to.size + r.grown; r.grown > 0 && size > c.headers.Bytes {
+		return nil, headers.TooLarge("request", size, c.headers)
 	}
 	return id, nil
-}
-
-// checkMetadata refuses a call whose metadata was changed into what can't cross, or is too large.
-func (c *call) checkMetadata(before metadataFields) error {
-	size := 0
-	for name, values := range c.Metadata {
-		if before.spoiled(name, values) {
-			return report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
-		}
-		size += headers.FieldsBytes(name, values)
-	}
-	if size > before.bytes() && size-c.auth.observed > c.headers.Bytes {
-		return headers.TooLarge("request", size-c.auth.observed, c.headers)
-	}
-	return nil
 }
 
 // chargeIdentities counts the call with its caller's identity, and with that of its connection
@@ -340,77 +351,15 @@ func (e *expiry) passed() bool {
 	return at != 0 && time.Now().UnixMilli() >= at && (e.newer == nil || e.newer.passed())
 }
 
-// A metadataField is one value of metadata.
-type metadataField struct {
-	name, value string
-	values      int // that the name has; of none of them, value is empty
-}
-
-// metadataFields is metadata as it was, to find what somebody has changed. The fields of a name
-// follow each other.
-type metadataFields []metadataField
-
-// fieldsOf returns the fields of metadata. They aren't on the stack: a handler's would grow, which
-// takes longer than all the rest.
-func fieldsOf(md metadata.MD) metadataFields {
-	list := make(metadataFields, 0, len(md)+2) // few names have several values
-	for name, values := range md {
-		if len(values) == 0 {
-			list = append(list, metadataField{name: name})
-		}
-		for _, v := range values {
-			list = append(list, metadataField{name, v, len(values)})
-		}
+// sendable reports whether the backend can get metadata that an Authenticator sets.
+func sendable(name string, values []string) bool {
+	if !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) }) {
+		return false
 	}
-	return list
-}
-
-// fewFields are so few that to look at each of them takes less time than sendable.
-const fewFields = 32
-
-// spoiled reports whether the name has other values now that the backend can't get. An Observer
-// may have set what it can't get before.
-func (list metadataFields) spoiled(name string, values []string) bool {
-	if len(list) > fewFields { // a client may send thousands
-		return !sendable(name, values) && !list.have(name, values)
-	}
-	return !list.have(name, values) && !sendable(name, values)
-}
-
-// have reports whether the metadata had the name with the same values. It looks at each field.
-func (list metadataFields) have(name string, values []string) bool {
-	for i, f := range list {
-		if f.name != name {
-			continue
-		}
-		if f.values != len(values) {
-			return false
-		}
-		for n, v := range values {
-			if list[i+n].value != v {
-				return false
-			}
-		}
+	if slices.Contains(report.IdentityMetadata[:], name) {
 		return true
 	}
-	return false
-}
-
-// bytes returns what headers.Size counts.
-func (list metadataFields) bytes() (n int) {
-	for _, f := range list {
-		if f.values > 0 {
-			n += codec.FieldBytes(f.name, f.value)
-		}
-	}
-	return n
-}
-
-// sendable reports whether the backend can get metadata that an Observer or Authenticator has set.
-func sendable(name string, values []string) bool {
-	reserved := headers.OfRequest(name) == headers.Drop && name != headers.UserAgent && !slices.Contains(report.IdentityMetadata[:], name)
-	unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })
-	return !reserved && !unprintable && codec.ValidName(name)
+	return codec.ValidName(name) && (name == headers.UserAgent || headers.OfRequest(name) != headers.Drop)
 }
 
 // unauthenticated returns the fault of a call that an Authenticator refused with err. A

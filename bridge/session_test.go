@@ -100,7 +100,7 @@ func (d *doorman) Authenticate(_ context.Context, r *AuthRequest) (*Identity, er
 		return nil, status.Error(codes.Unauthenticated, "send a token")
 	}
 	if err == nil && id != nil {
-		r.Metadata.Set("x-culvert-subject", id.Name)
+		r.Set("x-culvert-subject", id.Name)
 	}
 	if err == nil && d.choose != nil {
 		d.choose(r)

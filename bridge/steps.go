@@ -97,11 +97,7 @@ func (c *call) read(ctx context.Context) error {
 	if panicked := c.tellBegan(); panicked != nil {
 		return panicked
 	}
-	size := headers.Size(c.Metadata)
-	if c.auth != nil {
-		c.auth.observed = max(size-c.auth.original, 0)
-	}
-	c.held.Add(memory.Fixed, size+int(c.info.Kept))
+	c.held.Add(memory.Fixed, headers.Size(c.Metadata)+int(c.info.Kept))
 	return err
 }
 
@@ -257,7 +253,7 @@ func (c *call) tellBegan() (err error) {
 		c.Metadata = metadata.MD{}
 	}
 	if c.auth != nil {
-		c.auth.original = headers.Size(c.Metadata)
+		c.auth.size = headers.Size(c.Metadata)
 	}
 	if o := c.s.obs.CallBegan(c.timed, c.info, c.Metadata); o != nil {
 		c.obs = o

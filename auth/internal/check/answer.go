@@ -50,16 +50,21 @@ type Edits []Edit
 
 // Apply changes md. It never writes into the value slices that md had.
 func (e Edits) Apply(md metadata.MD) {
+	e.ApplyBy(md, func(name string, values ...string) { md[name] = values }, func(name string) { delete(md, name) })
+}
+
+// ApplyBy has the functions change md.
+func (e Edits) ApplyBy(md metadata.MD, set func(name string, values ...string), remove func(name string)) {
 	for _, edit := range e {
 		old, there := md[edit.Name]
 		switch {
 		case edit.Action == Remove:
-			delete(md, edit.Name)
+			remove(edit.Name)
 		case edit.Action == Append && there:
-			md[edit.Name] = append(slices.Clip(old), edit.Value)
+			set(edit.Name, append(slices.Clip(old), edit.Value)...)
 		case edit.Action == AddIfAbsent && there, edit.Action == SetIfExists && !there:
 		default:
-			md[edit.Name] = []string{edit.Value}
+			set(edit.Name, edit.Value)
 		}
 	}
 }

@@ -1,10 +1,6 @@
 package identity
 
-import (
-	"strings"
-
-	"github.com/culvert-grpc/culvert/codec"
-)
+import "strings"
 
 // Value returns a name as the value of metadata. No two names have the same value: each byte
 // outside printable ASCII, each % and a blank at either end is written as % and two
@@ -45,13 +41,14 @@ func escape(name string, blanks bool) string {
 	return b.String()
 }
 
+// needsEscape reports whether escape changes the name. Each call asks it.
 func needsEscape(name string, blanks bool) bool {
-	switch {
-	case strings.Contains(name, "%"), !codec.ValidValue(name):
-		return true
-	case blanks:
-		return strings.Contains(name, " ")
-	default:
-		return strings.HasPrefix(name, " ") || strings.HasSuffix(name, " ")
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c > '~' || c == '%' {
+			if c != ' ' || blanks || i == 0 || i == len(name)-1 {
+				return true
+			}
+		}
 	}
+	return false
 }

@@ -156,15 +156,14 @@ func noWords(_, _ string, _ bool) string { return "" }
 type tokens struct{ *client.Dialer }
 
 func (t tokens) Authenticate(ctx context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
-	md := r.Metadata
-	if len(md["authorization"]) > 0 {
+	if len(r.Metadata["authorization"]) > 0 {
 		return nil, nil
 	}
 	authorization, err := t.Authorization(ctx)
 	if err != nil {
 		return nil, err
 	}
-	md["authorization"] = []string{authorization}
+	r.Set("authorization", authorization)
 	return nil, nil
 }
 
