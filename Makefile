@@ -155,7 +155,7 @@ test: deps node_modules ## Run all checks except the long tests and those of doc
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 
-test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (15 min)
+test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (30 min)
 	@$(call took,make test-long)
 
 test-docs: deps build node_modules web/dist/index.js ## Run the blocks of docs/, check the names and commands of all pages, look at the demo's page (4 min)
