@@ -95,9 +95,9 @@ type users map[string]string
 // Authenticate tells the backend the user's name. It replaces what the client says of
 // that.
 func (u users) Authenticate(_ context.Context, r *bridge.AuthRequest) (*bridge.Identity, error) {
-	token, _ := strings.CutPrefix(strings.Join(r.Metadata["authorization"], ""), "Bearer ")
+	token, bearer := strings.CutPrefix(strings.Join(r.Metadata["authorization"], ""), "Bearer ")
 	name, ok := u[token]
-	if !ok {
+	if !ok || !bearer {
 		return nil, status.Error(codes.Unauthenticated, "want a bearer token")
 	}
 	r.Delete("authorization")

@@ -104,7 +104,8 @@ type Config struct {
 	// The Connect protocol (docs/reference/connect.md).
 	Connect Connect `key:"connect"`
 
-	// Addresses or networks of proxies in front of culvert, such as "10.0.0.0/8".
+	// Addresses of proxies in front of culvert, such as "10.0.0.5", or networks.
+	// Every host in them can claim any client address, so list no others.
 	// culvert trusts their x-forwarded-for and similar headers, and removes those
 	// of all others. Clients on a unix socket count as 127.0.0.1.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies"`

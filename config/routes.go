@@ -59,7 +59,8 @@ type Route struct {
 	AllowOrigins []string `key:"allow_origins" is:"origin"`
 
 	// Limits of all calls of the route together, in addition to the others. The
-	// lowest size applies. 0 is no limit.
+	// lowest size applies. 0 adds no limit. For larger messages of some methods
+	// set limits.methods.
 	Limits RouteLimits `key:"limits" as:"limits"`
 
 	// Makes this a route only for clients that send bare messages and know
