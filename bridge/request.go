@@ -212,7 +212,8 @@ func (a *arrival) originAllowed(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// serveOther answers a request that isn't a call.
+// serveOther answers a request that isn't a call. It also refuses upgrades with a subprotocol that
+// no transport has.
 func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
 	if page := a.policy.path.partOfPage(&a.facts); page != nil {
 		page.ServeHTTP(w, r)

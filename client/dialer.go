@@ -112,7 +112,8 @@ func (d *Dialer) begin(run func()) bool {
 	return true
 }
 
-// Dial returns an HTTP/2 connection by the first way that delivers. It has its TLS already:
+// Dial returns an HTTP/2 connection by the first way that delivers: way.go has their order, and
+// race.go tries them. It has its TLS already:
 // then it has the ConnectionState method of a tls.Conn. The connection outlives ctx.
 //
 // After a failure it returns the same error again, without an attempt, until a pause is over:

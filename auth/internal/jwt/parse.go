@@ -16,7 +16,7 @@ const maxKeyIDBytes = 256
 
 // A candidate is a token of which nothing is proven yet.
 type candidate struct {
-	algorithm, keyID, typ string
+	algorithm, keyID, typ string // judge.go says which algorithms and types count
 	issuer                string
 	claims                object.Object
 	bytes                 int // of the claims' text

@@ -168,7 +168,7 @@ func (r *nameResolver) watch(ctx context.Context) {
 	}
 }
 
-// look resolves the name, and tells grpc-go of a change.
+// look resolves the name, and tells grpc-go of a change, which tells the balancer.
 func (r *nameResolver) look(ctx context.Context, known *[]string) (err error) {
 	defer r.panics.Catch("the resolver", func(f *report.Fault) {
 		err = f
