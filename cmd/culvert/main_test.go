@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 		Setup:              setUp,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":        await,
+			"mark":         mark,
 			"certificates": certificates,
 			"descriptors":  descriptors,
 			"exits":        exits,

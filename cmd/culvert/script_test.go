@@ -47,6 +47,7 @@ type job struct {
 
 	mu      sync.Mutex
 	lines   []string
+	marked  int           // how many of them await passes over; the script's own
 	changed chan struct{} // closed and replaced with each line
 }
 
@@ -141,7 +142,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile(args[1])
 	ts.Check(err)
 	late := time.After(cmdtest.Patience)
-	for seen := 0; ; {
+	for seen := j.marked; ; {
 		j.mu.Lock()
 		lines, changed := j.lines[seen:], j.changed
 		j.mu.Unlock()
@@ -169,6 +170,16 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s writes no line like %q", args[0], args[1])
 		}
 	}
+}
+
+// mark has await look only at what the program writes from now on: it may have written such a line
+// before, for something else.
+func mark(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 1, "mark name")
+	j := jobOf(ts, args[0])
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.marked = len(j.lines)
 }
 
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
