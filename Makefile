@@ -130,7 +130,7 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 steps = $(MAKE) --no-print-directory
 made = -o deps -o node_modules -o build -o web/dist/index.js TESTED=bin/plain/culvert
 linters = tools/lint.sh proxy
-test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, longer the first time)
+test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
 	$(call say,lint$(comma) web and conformance run beside the tests and tell their findings behind them)
 	@beside=$$(mktemp -d); failed=; set -m; \
 		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
