@@ -38,9 +38,9 @@ type Authenticator interface {
 	// after Authenticate has returned. On Linux, the end of the connection ends the
 	// context within 3 s.
 	//
-	// A client can send metadata of nearly any name. Delete or set
-	// each name that the backend takes as coming from Authenticate, even if you let the
-	// call in without an identity. Also put such a name into Config.VouchedHeaders:
+	// A client can send metadata of nearly any name. Delete or set each name that the
+	// backend takes as coming from Authenticate, even if you let the call in without an
+	// identity. Also put such a name into Config.VouchedHeaders:
 	// culvert then removes it from requests of any peer but a trusted proxy, and its
 	// spellings with underscores from all requests. The names of report.IdentityMetadata
 	// need neither: no client and no proxy can send them.
@@ -90,8 +90,8 @@ type AuthRequest struct {
 	wrong error // of Set; nil: the backend can get all that it was given
 }
 
-// Set gives metadata other values, which the caller doesn't change any more. The name is in lower
-// case.
+// Set replaces the values of a name, which is in lower case. The caller doesn't change the values
+// afterwards.
 func (r *AuthRequest) Set(name string, values ...string) {
 	if !sendable(name, values) {
 		r.wrong = fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// A connError ends the connection with GOAWAY. RFC 9113 §5.4.1. What takes frames returns it
-// (conn_frames.go), and the reader acts on it (conn_read.go).
+// A connError ends the connection with GOAWAY. RFC 9113 §5.4.1. The functions in conn_frames.go
+// return it, and conn_read.go acts on it.
 type connError struct {
 	code http2.ErrCode
 	text string
