@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -274,18 +275,25 @@ func TestBlocksThatGrpcTakesOver(t *testing.T) {
 
 // TestMoreDataThanTheWindow ends the call with culvert's own status, although trailers follow.
 func TestMoreDataThanTheWindow(t *testing.T) {
-	u := upstreamTo(t, report.Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+	b := startFrames(t, func(c *frameConn, id uint32) {
 		c.ok(id)
 		for range wire.GRPCWindow/(16<<10) + 1 {
 			c.data(id, false, slices.Concat(prefixOf(16<<10-prefixBytes), make([]byte, 16<<10-prefixBytes)))
 		}
 		c.end(id, "grpc-status", "5")
-	}).address})
+	})
+	b.resets = make(chan uint32, 10)
+	u := upstreamTo(t, report.Backend{Target: b.address})
 	call, err := openCall(within(t, patience), u, Request{Method: testMethod})
 	if err != nil {
 		t.Fatal(err)
 	}
-	poll(t, func() string { // Recv gives window back
+	select { // Recv gives window back: grpc-go, which reads later than culvert, must have counted all
+	case <-b.resets:
+	case <-time.After(patience):
+		t.Fatal("grpc-go has taken more than its window")
+	}
+	poll(t, func() string {
 		if !call.call.OnWire().Trailed() {
 			return "the trailers haven't come"
 		}
