@@ -17,10 +17,13 @@ const culvertMetrics = "culvert, GOMAXPROCS=1, metrics"
 func (a *arena) culvertMetrics(ctx context.Context) (*peer, error) {
 	p, err := a.culvert(ctx, &peer{name: culvertMetrics, health: freeAddress()}, oneThread)
 	if err == nil {
-		p.scraper = scrape(ctx, "http://"+p.health+"/metrics")
+		p.scraper = scrape(ctx, p.metricsPage())
 	}
 	return p, err
 }
+
+// metricsPage is the URL of a culvert's metrics.
+func (p *peer) metricsPage() string { return "http://" + p.health + "/metrics" }
 
 // A scraper reads a page of metrics each second, which is far more often than people
 // have Prometheus do it.

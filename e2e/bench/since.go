@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// The programs of "make bench-since". Today's has its log and its metrics on, and somebody
-// reads them each second. The older one gets only flags that it has for sure. Both
-// count their allocations and collections.
+// The programs of "make bench-since". Both have their logs on and count their allocations and
+// collections. Both have metrics, which somebody reads each second, unless the older one is
+// from a time before them.
 const (
 	older1 = "older, GOMAXPROCS=1"
 	older2 = "older, GOMAXPROCS=2"
@@ -37,13 +37,17 @@ var sinceLoads = []cell{
 var sincePrograms = [][2]string{{older1, today1}, {older2, today2}}
 
 func (a *arena) sinceOlder(ctx context.Context, procs int) (*peer, error) {
-	return a.ofAnyTime(ctx, tallyOlder, a.sinceEnv(procs), a.bins.olderCounting)
+	p, err := a.ofAnyTime(ctx, tallyMetrics, a.sinceEnv(procs), a.bins.olderCounting)
+	if err == nil && scrapeOnce(ctx, p.metricsPage()) == nil {
+		p.scraper = scrape(ctx, p.metricsPage())
+	}
+	return p, err
 }
 
 func (a *arena) sinceToday(ctx context.Context, procs int) (*peer, error) {
 	p, err := a.ofAnyTime(ctx, tallyMetrics, a.sinceEnv(procs), a.bins.culvertCounting)
 	if err == nil {
-		p.scraper = scrape(ctx, "http://"+p.health+"/metrics")
+		p.scraper = scrape(ctx, p.metricsPage())
 	}
 	return p, err
 }
