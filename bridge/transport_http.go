@@ -21,6 +21,10 @@ import (
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
+// usuallyAdded is how many names culvert usually adds to a call's metadata, so that it needn't
+// grow: those of the client, of the way that the request took, and of its program.
+const usuallyAdded = 5
+
 // newHTTPCall makes the call of an HTTP request from facts of HTTP and not of the
 // client's protocol: id, metadata, the headers that culvert adds. The call is usable
 // even with an error, since the call's own protocol reports it.
@@ -42,7 +46,11 @@ func (a *arrival) newHTTPCall(r *http.Request) (c *call, err error) {
 	if m := a.route.bare(); m != nil {
 		r, lost = m.WithQuery(r)
 	}
-	md, dropped, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers, a.policy.routes.askedFor())
+	room := usuallyAdded
+	if c.auth != nil {
+		room += len(report.IdentityMetadata) + 1 // with the call's id, those are more than the eight that a map has at first
+	}
+	md, dropped, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers, a.policy.routes.askedFor(), room)
 	if err != nil {
 		return c, err
 	}

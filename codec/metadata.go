@@ -15,10 +15,6 @@ import (
 // binSuffix ends the names of metadata whose values are bytes, not text.
 const binSuffix = "-bin"
 
-// usuallyAdded is how many names the caller usually adds to an MD, so that it needn't grow:
-// those of the client, of the way that the request took, and of its program.
-const usuallyAdded = 5
-
 // fieldOverhead is the size that HTTP/2 adds for a field to its name and value.
 const fieldOverhead = 32
 
@@ -33,7 +29,7 @@ const fieldOverhead = 32
 // value slices, but appending to one of its values doesn't change h. An error names
 // the key. https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 func DecodeMetadata(h map[string][]string) (metadata.MD, error) {
-	md := make(metadata.MD, len(h)+usuallyAdded)
+	md := make(metadata.MD, len(h))
 	for name, values := range h {
 		if err := decodeField(md, lower(name), values); err != nil {
 			return nil, err
@@ -56,8 +52,8 @@ func DecodeMetadata(h map[string][]string) (metadata.MD, error) {
 func decodeField(md metadata.MD, name string, values []string) error {
 	if strings.HasSuffix(name, binSuffix) {
 		var err error
-		if values, err = decodeBin(values); err != nil {
-			return fmt.Errorf("metadata %.64q: %w", name, err)
+		if values, err = DecodeBinary(name, values); err != nil {
+			return err
 		}
 	}
 	if old, ok := md[name]; ok {
@@ -67,8 +63,9 @@ func decodeField(md metadata.MD, name string, values []string) error {
 	return nil
 }
 
-// decodeBin decodes each comma-separated part of each value.
-func decodeBin(values []string) ([]string, error) {
+// DecodeBinary decodes each comma-separated part of each value of a -bin name, as DecodeMetadata
+// does.
+func DecodeBinary(name string, values []string) ([]string, error) {
 	parts := len(values)
 	for _, v := range values {
 		parts += strings.Count(v, ",")
@@ -78,7 +75,7 @@ func decodeBin(values []string) ([]string, error) {
 		for part := range strings.SplitSeq(v, ",") {
 			raw, err := decodeBase64(strings.Trim(part, " \t"))
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("metadata %.64q: %w", name, err)
 			}
 			decoded = append(decoded, raw)
 		}

@@ -118,7 +118,7 @@ func TestRequestMetadata(t *testing.T) {
 		},
 		{"what nobody may say, of a trusted peer", header("grpc-status: 0", "Culvert-Identity: root", "x-request-id: 1"), true, true, metadata.MD{}},
 	} {
-		got, _, err := Request(c.in, c.trusted, c.cookies, report.SizeLimit{Bytes: limit, Key: report.KeyHeaderBytes}, nil)
+		got, _, err := Request(c.in, c.trusted, c.cookies, report.SizeLimit{Bytes: limit, Key: report.KeyHeaderBytes}, nil, 0)
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %q, %v; want %q", c.name, got, err, c.want)
 		}
@@ -138,7 +138,7 @@ func TestRequestMetadataThatIsRefused(t *testing.T) {
 		{"x-b-bin", "AAEC,!", report.ReasonBadRequest},
 	} {
 		h := http.Header{c.name: {c.value}}
-		if md, _, err := Request(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil); reasonOf(err) != c.want {
+		if md, _, err := Request(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil, 0); reasonOf(err) != c.want {
 			t.Errorf("%s: %q: got %q, %v; want %v", c.name, c.value, md, err, c.want)
 		} else if strings.Contains(err.Error(), c.value) {
 			t.Errorf("%s: the error %q tells the value", c.name, err)
@@ -154,10 +154,10 @@ func TestRequestMetadataThatIsRefused(t *testing.T) {
 func TestRequestMetadataIsCountedAsHTTP2Does(t *testing.T) {
 	h := http.Header{"X-A": {"12345", "12345"}, "Accept": {"*/*"}}
 	const size = (3 + 5 + 32) + (3 + 5 + 32) + (6 + 3 + 32)
-	if _, _, err := Request(h, false, false, report.SizeLimit{Bytes: size, Key: report.KeyHeaderBytes}, nil); err != nil {
+	if _, _, err := Request(h, false, false, report.SizeLimit{Bytes: size, Key: report.KeyHeaderBytes}, nil, 0); err != nil {
 		t.Errorf("%d bytes with a limit of %d: %v", size, size, err)
 	}
-	_, _, err := Request(h, false, false, report.SizeLimit{Bytes: size - 1, Key: report.KeyHeaderBytes}, nil)
+	_, _, err := Request(h, false, false, report.SizeLimit{Bytes: size - 1, Key: report.KeyHeaderBytes}, nil, 0)
 	if reasonOf(err) != report.ReasonMetadataTooLarge || !strings.Contains(err.Error(), report.KeyHeaderBytes) {
 		t.Errorf("%d bytes with a limit of %d: got %v, want %v that names %s", size, size-1, err, report.ReasonMetadataTooLarge, report.KeyHeaderBytes)
 	}
@@ -168,20 +168,20 @@ func TestNamesThatNeverGoUp(t *testing.T) {
 	for _, name := range examples(neverUp) {
 		h.Set(name, "1")
 	}
-	md, _, err := Request(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil)
+	md, _, err := Request(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil, 0)
 	if err != nil || len(md) != 0 {
 		t.Errorf("from a trusted peer %q, %v crosses; want nothing", md, err)
 	}
 	for _, name := range examples(onlyVouched) {
 		h := http.Header{textproto.CanonicalMIMEHeaderKey(name): {"1"}}
-		if md, _, err := Request(h, false, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil); err != nil || len(md) != 0 {
+		if md, _, err := Request(h, false, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil, 0); err != nil || len(md) != 0 {
 			t.Errorf("%s from anybody: %q, %v crosses; want nothing", name, md, err)
 		}
 		if md, _, err := Block(map[string][]string{name: {"1"}}, nil); err != nil || len(md) != 0 {
 			t.Errorf("%s from a WebSocket's message: %q, %v crosses; want nothing", name, md, err)
 		}
 		// culvert's own of these are set by vouch, over what is here.
-		if md, _, err := Request(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil); err != nil || len(md) != 1 {
+		if md, _, err := Request(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil, 0); err != nil || len(md) != 1 {
 			t.Errorf("%s from a trusted peer: %q, %v; want it to cross", name, md, err)
 		}
 	}
@@ -198,7 +198,7 @@ func TestNamesThatLookVouchedFor(t *testing.T) {
 	for _, name := range append(like, "x_forwarded_for", "x.forwarded.for", "x.forwarded_for", "x_forwarded-for", "x-forwarded_for", "x-forwarded-client_cert") {
 		h := http.Header{textproto.CanonicalMIMEHeaderKey(name): {"1"}}
 		for _, trusted := range []bool{false, true} {
-			if md, _, err := Request(h, trusted, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil); err != nil || len(md) != 0 {
+			if md, _, err := Request(h, trusted, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil, 0); err != nil || len(md) != 0 {
 				t.Errorf("%s, trusted %v: %q, %v crosses; want nothing", name, trusted, md, err)
 			}
 		}
@@ -213,7 +213,7 @@ func TestNamesThatLookVouchedFor(t *testing.T) {
 	for _, name := range []string{"x_a", "_", "user_agent", "content_type", "grpc_client", "connect_id", "sec_token", "x_request_id", "forwarded_by", "viaduct_id", "x_forward", "lb_token", "x.a", ".", "forwarded.by", "culvert", "x-culverts"} {
 		own[name] = []string{"1"}
 	}
-	if md, _, err := Request(own, false, false, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil); err != nil || len(md) != len(own) {
+	if md, _, err := Request(own, false, false, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil, 0); err != nil || len(md) != len(own) {
 		t.Errorf("of %d own names %q crosses, %v", len(own), md, err)
 	}
 }
@@ -322,7 +322,7 @@ func FuzzRequestMetadata(f *testing.F) {
 		}
 		h := http.Header{name: {value, value}, "Connection": {connection}}
 		before := maps.Clone(h)
-		md, _, err := Request(h, trusted, cookies, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil)
+		md, _, err := Request(h, trusted, cookies, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}, nil, 0)
 		if !reflect.DeepEqual(h, before) {
 			t.Fatalf("the request's header became %q", h)
 		}
@@ -369,7 +369,7 @@ func TestAskedValuesAlwaysCross(t *testing.T) {
 	limit := report.SizeLimit{Bytes: 500, Key: report.KeyHeaderBytes}
 	in := map[string][]string{"Last-Event-Id": {"caf\u00e9-7"}, "x-user": {"\xe9", "50%", "plain"}, "x-other": {"caf\u00e9", "plain", "a\tb"}}
 	want := metadata.MD{"last-event-id": {"caf%C3%A9-7"}, "x-user": {"%E9", "50%", "plain"}, "x-other": {"plain"}}
-	md, dropped, err := Request(in, false, false, limit, asked)
+	md, dropped, err := Request(in, false, false, limit, asked, 0)
 	if err != nil || !reflect.DeepEqual(md, want) || !slices.Equal(dropped, []string{"x-other", "x-other"}) {
 		t.Errorf("got %q without %q, %v; want %q", md, dropped, err, want)
 	}
@@ -379,10 +379,10 @@ func TestAskedValuesAlwaysCross(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(md, want) || !slices.Equal(dropped, []string{"x-other", "x-other"}) {
 		t.Errorf("of a block got %q without %q, %v; want %q", md, dropped, err, want)
 	}
-	if _, _, err := Request(map[string][]string{"x-user": {"\u00e9\n"}}, false, false, limit, asked); reasonOf(err) != report.ReasonBadRequest {
+	if _, _, err := Request(map[string][]string{"x-user": {"\u00e9\n"}}, false, false, limit, asked, 0); reasonOf(err) != report.ReasonBadRequest {
 		t.Errorf("a line end: %v", err)
 	}
-	if _, _, err := Request(map[string][]string{"x-user": {strings.Repeat("\u00e9", 100)}}, false, false, limit, asked); reasonOf(err) != report.ReasonMetadataTooLarge {
+	if _, _, err := Request(map[string][]string{"x-user": {strings.Repeat("\u00e9", 100)}}, false, false, limit, asked, 0); reasonOf(err) != report.ReasonMetadataTooLarge {
 		t.Errorf("600 bytes encoded with a limit of 500: %v", err)
 	}
 }

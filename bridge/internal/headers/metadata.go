@@ -2,6 +2,7 @@ package headers
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -14,10 +15,10 @@ import (
 // always cross: those that gRPC can't carry cross encoded, as codec.EncodeValue does.
 type Asked map[string]bool
 
-// Request makes a call's metadata from the headers of its request. Names listed
-// in Connection belong to that connection, so they don't cross. dropped are the names of
-// values that gRPC can't carry, once for each.
-func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked Asked) (md metadata.MD, dropped []string, err error) {
+// Request makes a call's metadata from the headers of its request, with room for so many names
+// more. Names listed in Connection belong to that connection, so they don't cross. dropped are
+// the names of values that gRPC can't carry, once for each.
+func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked Asked, room int) (md metadata.MD, dropped []string, err error) {
 	hop := connectionNames(h)
 	size := 0
 	kept := make(map[string][]string, len(h))
@@ -42,12 +43,15 @@ func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked
 		if hop.has(name) {
 			continue
 		}
-		kept[name] = append(kept[name], values...)
+		if others := kept[name]; others != nil { // names that differ in case only
+			values = append(slices.Clip(others), values...)
+		}
+		kept[name] = values
 	}
 	if size > limit.Bytes {
 		return nil, nil, TooLarge("request", size, limit)
 	}
-	md, dropped, err = sane(kept, asked)
+	md, dropped, err = sane(kept, asked, room)
 	if len(asked) > 0 && err == nil { // encoded values are larger
 		if size := Size(md); size > limit.Bytes {
 			return nil, nil, TooLarge("request", size, limit)
@@ -65,19 +69,23 @@ func Block(block map[string][]string, asked Asked) (md metadata.MD, dropped []st
 			kept[name] = values
 		}
 	}
-	return sane(kept, asked)
+	return sane(kept, asked, 0)
 }
 
-// sane decodes binary values and removes metadata for which grpc-go would refuse the
-// whole call: names that it can't send, and ASCII values with other characters (tab,
-// UTF-8) unless they are asked for. CR, LF and NUL can only be an attack.
-func sane(h map[string][]string, asked Asked) (md metadata.MD, dropped []string, err error) {
+// sane makes metadata from fields whose names are in lower case. It decodes binary values and
+// leaves out what grpc-go would refuse the whole call for: names that it can't send, and ASCII
+// values with other characters (tab, UTF-8) unless they are asked for. CR, LF and NUL can only
+// be an attack.
+func sane(h map[string][]string, asked Asked, room int) (md metadata.MD, dropped []string, err error) {
+	md = make(metadata.MD, len(h)+room)
 	for name, values := range h {
 		if !codec.ValidName(name) {
-			delete(h, name)
 			continue
 		}
 		if strings.HasSuffix(name, "-bin") {
+			if md[name], err = codec.DecodeBinary(name, values); err != nil {
+				return nil, nil, report.New(report.ReasonBadRequest, "the metadata can't be read: "+err.Error())
+			}
 			continue
 		}
 		kept := values[:0:0]
@@ -94,14 +102,9 @@ func sane(h map[string][]string, asked Asked) (md metadata.MD, dropped []string,
 				dropped = append(dropped, name)
 			}
 		}
-		if len(kept) == 0 {
-			delete(h, name)
-			continue
+		if len(kept) > 0 {
+			md[name] = slices.Clip(kept)
 		}
-		h[name] = kept
-	}
-	if md, err = codec.DecodeMetadata(h); err != nil {
-		return nil, nil, report.New(report.ReasonBadRequest, "the metadata can't be read: "+err.Error())
 	}
 	return md, dropped, nil
 }
