@@ -141,6 +141,7 @@ func TestCutBackendIsNeverOK(t *testing.T) {
 // The connection of the client is cut at any byte. None of its calls is OK short
 // of its replies.
 func TestCutClientIsNeverOK(t *testing.T) {
+	t.Parallel()
 	const calls = 60 // for each transport
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})
@@ -169,6 +170,7 @@ func TestCutClientIsNeverOK(t *testing.T) {
 // An upload that is cut at any byte never looks to the backend like one that its
 // client ended: a half-close means that every request came.
 func TestCutUploadIsNeverAHalfClose(t *testing.T) {
+	t.Parallel()
 	const calls, requests = 60, 40 // for each transport
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})

@@ -186,6 +186,7 @@ func TestDialKilled(t *testing.T) {
 // TestDialOnce runs commands that find the port in CULVERT_DIAL. dial ends with them: with
 // their exit code, also after a signal, which it passes on.
 func TestDialOnce(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	edge, ca := startEdge(t, b)
 	once := func(t *testing.T, script string) *process {

@@ -151,6 +151,7 @@ func TestDoctorBehindRealBoxes(t *testing.T) {
 // TestDoctorOnATerminal shows its progress while it runs, on standard error. Ctrl-C ends it without
 // a report.
 func TestDoctorOnATerminal(t *testing.T) {
+	t.Parallel()
 	edge := startCulvert(t, startBackend(t, backendOptions{}).address, culvertOptions{args: []string{"--doctor"}})
 	master, slave := openTerminal(t)
 	cmd := exec.Command(culvertProgram, "doctor", "http://"+edge.address, "--proxy", "none", "--idle", "1h")

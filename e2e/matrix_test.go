@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,34 +21,7 @@ import (
 // A client that can't do a scenario has to fail in it, for the reason that
 // limitations gives.
 func TestPublishedClients(t *testing.T) {
-	results := runMatrix(t, scenarios, true)
-	t.Log("\n" + results.text())
-	comparePage(t, results)
-}
-
-// TestEachPublishedClient runs every client in the scenarios that matter most, as
-// far as the client can. TestPublishedClients has the others, and takes minutes.
-func TestEachPublishedClient(t *testing.T) {
-	var few []scenario
-	for _, name := range []string{
-		"unary", "server stream", "client stream", "bidi, each request after a reply", "empty messages", "unicode in messages",
-		"metadata of the request", "metadata of the response", "an error after replies", "rich details, byte by byte",
-		"the client cancels", "culvert is told to stop", "a request over culvert's limit",
-	} {
-		i := slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == name })
-		if i < 0 {
-			t.Fatalf("no scenario %q", name)
-		}
-		few = append(few, scenarios[i])
-	}
-	runMatrix(t, few, false)
-}
-
-// runMatrix runs scenarios with every client and returns what came of them. A
-// client that can't do a scenario, and may hang in it, runs it only if all is set.
-func runMatrix(t *testing.T, scenarios []scenario, all bool) results {
-	t.Helper()
-	m := startMatrix(t, scenarios, all)
+	m := startMatrix(t)
 	runners := m.startRunners(t)
 	var gone time.Time
 	for _, phase := range phases {
@@ -73,7 +45,9 @@ func runMatrix(t *testing.T, scenarios []scenario, all bool) results {
 	}
 
 	m.far.wantUsed(t)
-	return m.judge(t, gone)
+	results := m.judge(t, gone)
+	t.Log("\n" + results.text())
+	comparePage(t, results)
 }
 
 // A matrix is all calls of all clients, and what they go to.
@@ -88,7 +62,7 @@ type matrix struct {
 	seen           map[string]observation // by the call's id
 }
 
-func startMatrix(t *testing.T, scenarios []scenario, all bool) *matrix {
+func startMatrix(t *testing.T) *matrix {
 	t.Helper()
 	m := &matrix{backend: startBackend(t, backendOptions{}), dying: startBackend(t, backendOptions{}), seen: map[string]observation{}}
 	script := bundlePage(t)
@@ -105,9 +79,7 @@ func startMatrix(t *testing.T, scenarios []scenario, all bool) *matrix {
 	m.far = startFarPath(t, whole.address, low.address, dying.address, m.draining.address)
 	for _, c := range clients {
 		for _, s := range scenarios {
-			if all || limited(c.name, s) == nil {
-				m.jobs = append(m.jobs, m.job(t, c, s))
-			}
+			m.jobs = append(m.jobs, m.job(t, c, s))
 		}
 	}
 	return m

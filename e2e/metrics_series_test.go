@@ -20,6 +20,7 @@ import (
 // TestClientsAddNoSeries: whatever a client chooses (methods, hosts, paths, types, names of
 // headers, origins), the time series stay those of its first requests.
 func TestClientsAddNoSeries(t *testing.T) {
+	t.Parallel()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(200 + len(r.URL.Path)%300)
 	}))

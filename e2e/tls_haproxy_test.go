@@ -45,6 +45,7 @@ defaults
 // HAProxy in front, which passes TCP on: culvert knows the client by the PROXY
 // header, over every transport, and HAProxy's health checks are no news.
 func TestBehindHAProxy(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{config: "proxy_protocol: [" + frontIP + "]\n"})
 	fronts := startHAProxy(t, c.address, map[string]string{"v1": "send-proxy", "v2": "send-proxy-v2"})
@@ -66,6 +67,7 @@ func TestBehindHAProxy(t *testing.T) {
 // The same where TLS ends in culvert: the header stands before it, and the
 // client's certificate comes through.
 func TestTLSBehindHAProxy(t *testing.T) {
+	t.Parallel()
 	ca, clients, dir := newIssuer(t, "ca"), newIssuer(t, "clients"), t.TempDir()
 	certFile, keyFile := writePair(t, dir, "server", ca.issue("server", "localhost"))
 	b := startBackend(t, backendOptions{})
@@ -102,6 +104,7 @@ metadata: {client_certificate: true}
 
 // Nobody but those in proxy_protocol can say who they are, and these have to.
 func TestPROXYHeaderOfAStrangerIsNone(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{config: "proxy_protocol: [" + frontIP + "]\n"})
 	const (
