@@ -49,7 +49,7 @@
 //     account has room for them. Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend, and decides whether to send a call again
 //     (retry.go, attempts.go). Package pool has the connections and chooses the address
-//     (balance.go). Package wire sees what crosses such a connection under grpc-go: windows,
+//     (policy.go). Package wire sees what crosses such a connection under grpc-go: windows,
 //     pings, and answers that aren't gRPC (answer_verdict.go, answer_ends.go). backend.go and
 //     services.go are the part that embedders see. check.go and inquiry.go have
 //     what a program asks about a configuration, without a Server.

@@ -9,7 +9,7 @@
 //   - annotation.go reads the pod's annotations
 //   - port.go finds the backend's port, and clashes of ports and names
 //   - resources.go finds pods that have no room for culvert
-//   - sidecar.go makes the container and its volumes
+//   - container.go makes the container and its volumes
 //   - grace.go makes time for the drain
-//   - change.go applies the result, to a pod or as a JSON patch
+//   - pod_change.go applies the result, to a pod or as a JSON patch
 package inject
