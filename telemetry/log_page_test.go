@@ -23,20 +23,23 @@ func TestLogAttributesAreDocumented(t *testing.T) {
 	}
 	documented := documentedAttributes(string(page))
 	p := newLogParser()
-	others := []string{"bridgetest", "demo", "e2e", "examples", "kubernetes", "node_modules", "testdata", "tools", "wstest"} // not in the program, or with a log of their own
-	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (slices.Contains(others, d.Name()) || strings.HasPrefix(d.Name(), ".") && d.Name() != ".."):
-			return filepath.SkipDir
-		case d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
-			return nil
+	// Not "..": Go keeps a test's result until a file changes that the test has looked at, and
+	// that folder changes with each command of git. cmd/culvert imports all of these.
+	for _, folder := range []string{"admin", "auth", "bridge", "client", "cmd", "codec", "config", "internal", "telemetry", "tls", "zone"} {
+		err := filepath.WalkDir("../"+folder, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && slices.Contains([]string{"bridgetest", "testdata", "wstest"}, d.Name()):
+				return filepath.SkipDir
+			case d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
+				return nil
+			}
+			return p.parse(path, nil)
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return p.parse(path, nil)
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	logged := p.attributes()
 	if len(logged) < 50 {
