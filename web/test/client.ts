@@ -1,10 +1,10 @@
 // What the tests of calls share: a client of the backend's service Probe (e2e/probe), whose
 // behaviour each call's metadata tells.
 
-import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
+import { type CallOptions, type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { type CulvertTransport, type CulvertTransportOptions, createCulvertTransport } from "../src/index.js";
 import { Probe, type Reply, type Request } from "./gen/probe_pb.js";
-import { control, env } from "./harness.js";
+import { control, env, equal, rejects } from "./harness.js";
 
 /** How the backend behaves in a call: e2e/probe/script.go. */
 export interface Script {
@@ -74,6 +74,20 @@ export function scripted(script: Script, options: CallOptions = {}) {
     /** Sends the replies that hold_after and hold_all hold back. */
     release: () => control("/release", { id }),
   };
+}
+
+/**
+ * Has a call that never ends run into its deadline. On a busy machine that may pass before the backend has the call: it is
+ * made again then, with twice the time.
+ */
+export async function overdue(timeoutMs: number, make: (options: CallOptions) => Promise<unknown>, script: Script = {}) {
+  for (let most = timeoutMs; ; most *= 2) {
+    const call = scripted({ hang: true, ...script }, { timeoutMs: most });
+    equal((await rejects(make(call.options), ConnectError)).code, Code.DeadlineExceeded);
+    if ((await call.now()).attempts > 0) {
+      return call;
+    }
+  }
 }
 
 export interface Probed {

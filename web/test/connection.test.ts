@@ -352,9 +352,13 @@ test("a call that waits for SETTINGS survives a cut, and nothing is sent before 
   const { baseUrl, cut, behave, wait, release } = await box({ hold: true });
   const written: number[] = [];
   let wrote = () => {};
-  const second = new Promise<void>((resolve) => {
-    wrote = () => written.length === 2 && resolve();
-  });
+  const writes = async (count: number) => {
+    while (written.length < count) {
+      await new Promise<void>((resolve) => {
+        wrote = resolve;
+      });
+    }
+  };
   class Socket extends env.WebSocket {
     override send(data: Uint8Array<ArrayBuffer>) {
       written.push(data.length);
@@ -367,11 +371,12 @@ test("a call that waits for SETTINGS survives a cut, and nothing is sent before 
     const call = scripted({ echo: true });
     const reply = client.unary({ text: "a" }, call.options);
     await wait(1);
+    await writes(1); // later, on a busy machine
     await behave({ hold: true });
     await cut();
     await until((s) => s.status === "reconnecting");
     await wait(1);
-    await second;
+    await writes(2);
     deepEqual(written, [51, 51]);
     await release();
     equal((await reply).text, "a");
