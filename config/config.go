@@ -38,8 +38,9 @@ type Config struct {
 	//   - ":0": a free port.
 	//   - "unix:/run/culvert.sock": a unix socket.
 	//
-	// On a loopback address, the Host of a request must be an IP address,
-	// localhost, a name in hosts, or a name of a certificate.
+	// The addresses, names and modes, and the number of listeners, need a restart.
+	// On a loopback address, the Host of a request must be an IP address, localhost,
+	// a name in hosts, or a name of a certificate.
 	Listen []Listener `key:"listen" flag:"listen" short:"address" restart:"entries"`
 
 	// TLS for clients. Without a certificate, culvert speaks plaintext.
@@ -148,8 +149,8 @@ type Config struct {
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
 	// How long culvert may take to end after SIGTERM or SIGINT: at least 2s less
-	// than the supervisor's time-out (Kubernetes: 30s). It then ends the calls
-	// that still run, with UNAVAILABLE.
+	// than the supervisor's time-out (Kubernetes: 30s). By then it has ended the
+	// calls that still run, with UNAVAILABLE.
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
 	// The last part of drain_timeout, in which culvert ends the remaining calls at
