@@ -50,20 +50,29 @@ func noDeadline(t *trial) {
 // soon is a deadline that a test can wait for.
 const soon = "1000m"
 
-// unaryUntil makes calls whose deadline passes until it comes behind what reached reports:
-// each call has twice the time of the one before, since a busy machine may need long.
-func (t *trial) unaryUntil(reached func(result) bool) {
+// callUntil makes calls whose deadline passes until one has come far enough before it did:
+// each has twice the time of the one before, since a busy machine may need long.
+func (t *trial) callUntil(one func(call) (r result, enough bool)) {
 	t.Helper()
 	for seconds := 1; ; seconds *= 2 {
-		r := t.unary(call{timeout: strconv.Itoa(seconds) + "S"}, hello)
+		r, enough := one(call{timeout: strconv.Itoa(seconds) + "S"})
 		t.wantDeadline(r)
-		if reached(r) || t.Failed() {
+		if enough || t.Failed() {
 			return
 		}
 		if seconds > 60 {
 			t.Fatalf("a deadline of %d s is too short: %v after %d messages", seconds, r.status, len(r.messages))
 		}
 	}
+}
+
+// unaryUntil makes unary calls as callUntil does.
+func (t *trial) unaryUntil(reached func(result) bool) {
+	t.Helper()
+	t.callUntil(func(c call) (result, bool) {
+		r := t.unary(c, hello)
+		return r, reached(r)
+	})
 }
 
 func deadlinePasses(t *trial) {
@@ -96,9 +105,11 @@ func deadlinePassesBetweenMessages(t *trial) {
 
 func deadlinePassesBeforeHalfClose(t *trial) {
 	t.serve(echo)
-	s := t.open(call{timeout: soon})
-	s.send(hello)
-	t.wantDeadline(s.end())
+	t.callUntil(func(c call) (result, bool) {
+		s := t.open(c)
+		err := s.stream.send(hello)
+		return s.end(), err == nil
+	})
 }
 
 // deadlinePassesInsideMessage: the client has sent half of its request when the

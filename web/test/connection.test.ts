@@ -53,10 +53,14 @@ test("the first call opens a connection, which closes when it has been idle for 
     await call.release();
     await stream;
     await wait(0);
-    await client.unary({}, scripted({}).options);
+    const again = scripted({ hold_all: true, replies: 1 });
+    const second = all(client.serverStream({}, again.options));
+    await again.began();
     deepEqual((await wait(1)).opened, 2);
     deepEqual(statuses(), ["idle", "connecting", "connected", "idle", "connecting", "connected"]);
     equal(transport.state.cause, undefined);
+    await again.release();
+    await second;
   });
   await wait(0);
 });

@@ -114,10 +114,11 @@ test(
       },
     );
     const { baseUrl, refreshes } = await box({ refreshes: [0] });
-    await probed({ baseUrl, token: () => jwt(1) }, async ({ client }) => {
+    await probed({ baseUrl, token: () => jwt(4) }, async ({ client }) => {
       await client.unary({}, scripted({}).options);
-      await new Promise((resolve) => setTimeout(resolve, 1500));
-      deepEqual(await refreshes(0), []);
+      const during = await refreshes(0); // on a busy machine the call may outlive its token
+      await new Promise((resolve) => setTimeout(resolve, 5000));
+      deepEqual(await refreshes(0), during);
     });
   },
   { waits: true },
