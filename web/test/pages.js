@@ -187,9 +187,16 @@ const until = (tab, f) =>
     throw new Error(`${f}: ${cause.message}`, { cause });
   });
 
-/** Opens a page with a transport, in a window of its own, so that no other page hides it. */
-async function open(context, baseUrl, path = "/") {
+/** Opens a window of its own, so that no other page hides the page in it. */
+async function openWindow(context) {
   const tab = await context.newPage({ type: "window" });
+  tab.setDefaultNavigationTimeout(patience); // puppeteer's 30 s are too short for a browser that has just begun, on a busy machine
+  return tab;
+}
+
+/** Opens a page with a transport. */
+async function open(context, baseUrl, path = "/") {
+  const tab = await openWindow(context);
   await tab.goto(origin + path);
   await tab.evaluate((url) => begin(url), baseUrl);
   return tab;
@@ -203,7 +210,7 @@ const scenarios = {
   },
 
   "workers whose policy forbids the WebSocket": async ({ context }) => {
-    const tab = await context.newPage({ type: "window" });
+    const tab = await openWindow(context);
     await tab.goto(`${origin}/other`);
     for (const kind of ["Worker", "SharedWorker"]) {
       const [error, status] = await tab.evaluate(
@@ -253,7 +260,7 @@ const scenarios = {
   },
 
   "mixed content": async ({ context }) => {
-    const tab = await context.newPage({ type: "window" });
+    const tab = await openWindow(context);
     // A page over HTTPS, without a certificate. A browser makes no exception for the server's name, as it does for addresses of this machine.
     await tab.setRequestInterception(true);
     tab.on("request", (request) => request.respond({ body: html, contentType: "text/html" }));
@@ -264,7 +271,7 @@ const scenarios = {
   },
 
   "diagnose() in a page whose policy forbids calls": async ({ context }) => {
-    const tab = await context.newPage({ type: "window" });
+    const tab = await openWindow(context);
     await tab.goto(`${origin}/policy`);
     const report = await tab.evaluate((url) => diagnose(url), servers.passes);
     equal(`${report.bidirectional}: ${report.verdicts.map((v) => v.id)}`, "no: way-none,csp-blocks", "verdicts");
@@ -276,7 +283,7 @@ const scenarios = {
   },
 
   "diagnose() of mixed content": async ({ context }) => {
-    const tab = await context.newPage({ type: "window" });
+    const tab = await openWindow(context);
     await tab.setRequestInterception(true);
     tab.on("request", (request) => request.respond({ body: html, contentType: "text/html" }));
     await tab.goto("https://app.example.com/");
@@ -289,6 +296,7 @@ const scenarios = {
     const browser = await launch(place);
     try {
       const tab = await browser.newPage();
+      tab.setDefaultNavigationTimeout(patience);
       const broken = [];
       tab.on("console", (m) => /Content.Security.Policy/i.test(m.text()) && broken.push(m.text()));
       tab.on("pageerror", (e) => /establish a connection/.test(e) || broken.push(String(e))); // Firefox: the WebSocket
