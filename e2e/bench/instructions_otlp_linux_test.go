@@ -61,6 +61,16 @@ func TestInstructionsOfExports(t *testing.T) {
 	}
 	counting.Wait()
 	for i, row := range rows {
+		if errs[i] == nil && counts[i] > row.most*counts[0] {
+			// A busy machine adds to a count, and takes nothing from it: the least of two is nearer.
+			for _, k := range []int{0, i} {
+				n, err := countExports(t.Context(), load, bin, rows[k].env)
+				if err != nil {
+					t.Fatal(err)
+				}
+				counts[k] = min(counts[k], n)
+			}
+		}
 		of := counts[i] / counts[0]
 		t.Logf("%s: %.1f thousand, %+.2f %%", row.name, counts[i]/1000, (of-1)*100)
 		if errs[i] != nil || of > row.most {
