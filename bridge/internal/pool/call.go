@@ -80,7 +80,7 @@ func (c *Call) Open(ctx context.Context, giveUp context.CancelCauseFunc, elsewhe
 	if c.pool.config.outlast {
 		opts = append(slices.Clip(opts), grpc.WaitForReady(true))
 	}
-	o := c.pool.openings.start(limit, giveUp, elsewhere)
+	o := c.pool.openings.start(c.pool, limit, giveUp, elsewhere)
 	c.opening = o
 	stream, err := c.pool.client.NewStream(context.WithValue(ctx, callKey{}, c), bidi, method, opts...)
 	c.pool.began(o)
@@ -100,10 +100,14 @@ func (c *Call) Open(ctx context.Context, giveUp context.CancelCauseFunc, elsewhe
 	}
 	st, _ := status.FromError(err)
 	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, ErrPatience) && c.pool.config.outlast:
-		return nil, unreachable(c.pool.whyAbsent(err))
-	case errors.Is(cause, ErrPatience), cause == nil && st.Code() == codes.Unavailable:
-		return nil, unreachable(err)
+	case errors.Is(cause, ErrPatience):
+		f := noConnection(c.pool.whyAbsent(noStreamIn(limit)))
+		if err == nil { // it got one too late
+			f.Sent = report.SentMaybe
+		}
+		return nil, f
+	case cause == nil && st.Code() == codes.Unavailable:
+		return nil, noConnection(err)
 	case cause != nil:
 		return nil, cause
 	case st.Code() == codes.DeadlineExceeded:

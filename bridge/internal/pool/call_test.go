@@ -3,6 +3,7 @@ package pool
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -192,4 +193,40 @@ func TestLostConnectionIsPickedAgain(t *testing.T) {
 		lost.Done(balancer.DoneInfo{})
 		result.Done(balancer.DoneInfo{})
 	})
+}
+
+// TestLateStreams: a call is given up in time without a connection, and after as much time
+// again if there is one, since it may be culvert that is late.
+func TestLateStreams(t *testing.T) {
+	for name, test := range map[string]struct {
+		ready bool
+		want  time.Duration
+	}{
+		"no connection": {false, time.Second},
+		"a connection":  {true, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := new(Pool)
+				if !test.ready {
+					p.absent.Store(absentForLong)
+				}
+				for range 2 {
+					begin, ended := time.Now(), make(chan error, 1)
+					o := p.openings.start(p, time.Second, func(err error) { ended <- err }, false)
+					if err := <-ended; !errors.Is(err, ErrPatience) || time.Since(begin) != test.want || p.openings.stop(o) {
+						t.Errorf("given up with %v after %v, want %v after %v", err, time.Since(begin), ErrPatience, test.want)
+					}
+				}
+				o := p.openings.start(p, time.Second, func(err error) { t.Errorf("a call that has its stream is given up with %v", err) }, false)
+				if test.ready {
+					time.Sleep(3 * time.Second / 2)
+				}
+				if !p.openings.stop(o) {
+					t.Error("a call that is in time is late")
+				}
+				time.Sleep(time.Hour)
+			})
+		})
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
@@ -54,25 +55,14 @@ func explain(err error) error {
 	return err
 }
 
-// unreachable returns the fault of a call that got no connection, or a stream too late: err
-// is nil then.
-func unreachable(err error) *report.Fault {
-	f := noConnection(err)
-	f.Sent = report.SentNo
-	if err == nil {
-		f.Sent = report.SentMaybe
-	}
-	return f
-}
+// noStreamIn is the cause of calls that end without any other one.
+func noStreamIn(d time.Duration) error { return fmt.Errorf("the call got no stream in %v", d) }
 
 // noConnection returns the fault for the cause that there is no connection that accepts
-// calls. cause may be nil. culvert's own words in its text tell its kind, and not its type:
-// grpc-go makes a status of the text of what the picker returns.
+// calls. culvert's own words in its text tell its kind, and not its type: grpc-go makes a
+// status of the text of what the picker returns.
 func noConnection(cause error) *report.Fault {
 	f := report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached")
-	if cause == nil {
-		return f
-	}
 	if st, is := status.FromError(cause); is {
 		cause = wire.Cause(st.Message(), st)
 	}

@@ -36,7 +36,7 @@ func TestPickThatPanics(t *testing.T) {
 	p.addresses, p.ready = []*address{a}, []*address{a}
 	for i := range int64(3) {
 		k := p.NewCall("", 0, nil)
-		k.opening = p.openings.start(patience, func(error) {}, false)
+		k.opening = p.openings.start(p, patience, func(error) {}, false)
 		ctx := context.WithValue(within(t, patience), callKey{}, k)
 		if _, err := (balancing{p}).Pick(balancer.PickInfo{Ctx: ctx}); status.Code(err) != codes.Unavailable || !report.IsPanic(k.refusal.Load()) {
 			t.Fatalf("%v because of %v, want a panic's fault", err, k.refusal.Load())

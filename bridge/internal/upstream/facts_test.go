@@ -54,7 +54,7 @@ func answerAsAsked(ss grpc.ServerStream) error {
 func TestCallsOfOneID(t *testing.T) {
 	const pairs = 200
 	a := memory.New(64<<20, 0)
-	up, err := New(report.Backend{Target: startBackend(t, answerAsAsked), MaxConnections: 1}, largeMessages, testHeaderBytes, a, nil)
+	up, err := New(report.Backend{Target: startBackend(t, answerAsAsked), MaxConnections: 1, ConnectTimeout: patience}, largeMessages, testHeaderBytes, a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,9 +71,10 @@ func TestBackendThatSaysNothing(t *testing.T) {
 		ln := parts.ListenPipe(t)
 		u := upstreamTo(t, inBubble(ln))
 		start := time.Now()
-		wantUnreachable(t, callUpstream(t.Context(), t, u, nil))
-		if got := time.Since(start); got != connectPatience {
-			t.Errorf("gave up after %v, want %v", got, connectPatience)
+		e := callUpstream(t.Context(), t, u, nil)
+		wantUnreachable(t, e)
+		if got := time.Since(start); got != connectPatience || e.cause != "the call got no stream in 5s" {
+			t.Errorf("gave up after %v because %q, want %v", got, e.cause, connectPatience)
 		}
 		_ = ln.Close()
 	})
