@@ -73,8 +73,12 @@ func TestBackendThatSaysNothing(t *testing.T) {
 		start := time.Now()
 		e := callUpstream(t.Context(), t, u, nil)
 		wantUnreachable(t, e)
-		if got := time.Since(start); got != connectPatience || e.cause != "the call got no stream in 5s" {
-			t.Errorf("gave up after %v because %q, want %v", got, e.cause, connectPatience)
+		if got := time.Since(start); got != connectPatience {
+			t.Errorf("gave up after %v, want %v", got, connectPatience)
+		}
+		// The attempt to connect has the same time: it may end first.
+		if e.cause != "the call got no stream in 5s" && e.cause != context.DeadlineExceeded.Error() {
+			t.Errorf("gave up because %q", e.cause)
 		}
 		_ = ln.Close()
 	})
