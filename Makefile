@@ -74,10 +74,11 @@ LONG_NAMES = \
 	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
 	TestTricklersAreClosed TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$
-# DOCS selects the tests that take minutes or need culvert-kube: the blocks of docs/, the
-# names and commands in the text of all pages, and the demo's page at ten sizes. "make test"
-# skips them too, "make test-docs" runs them.
-DOCS = ^TestBlocks$$/^docs$$|^(TestCommandsInTheTextAreUnderstood|TestDemoPage|TestNamesExist)$$
+# DOCS selects the tests of pages that take long or need culvert-kube: the blocks of docs/, the
+# names and commands in the text of all pages, the demo's page at ten sizes, the README's
+# animation, and how each runtime takes a company's CA. "make test" skips them too, "make
+# test-docs" runs them.
+DOCS = ^TestBlocks$$/^docs$$|^(TestAnimation|TestCommandsInTheTextAreUnderstood|TestDemoPage|TestNamesExist|TestRuntimesTakeTheCompanysCA)$$
 # CONFORMING selects the scenarios of bridge/bridgetest, a third of the time of the unit tests.
 CONFORMING = ^TestConformance$$
 comma := ,
@@ -158,7 +159,7 @@ test: deps node_modules ## Run all checks except the long tests and those of doc
 test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (30 min)
 	@$(call took,make test-long)
 
-test-docs: deps build node_modules web/dist/index.js ## Run the blocks of docs/, check the names and commands of all pages, look at the demo's page (4 min)
+test-docs: deps build node_modules web/dist/index.js ## Run the blocks of docs/, check the names and commands of all pages, look at the demo's page and animation (5 min)
 	$(call say,e2e: the pages)
 	$(kube)
 	$(call e2e,-race -timeout 20m -run '$(DOCS)' ./docs)
