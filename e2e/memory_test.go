@@ -70,8 +70,7 @@ func TestGigabyteGrowsNothing(t *testing.T) {
 
 // 16 clients that read slowly grow culvert by less than 24 MiB, however fast the
 // backend could be.
-func TestSlowReadersAreNotBufferedFor(t *testing.T) {
-	t.Parallel()
+func TestSlowReadersAreNotBufferedFor(t *testing.T) { // alone: it takes all of the machine
 	const readers = 16
 	b := startBackend(t, backendOptions{})
 	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {

@@ -28,7 +28,10 @@ func (s *pauseStage) runPages(t *testing.T, cells []pauseCell, note func(id stri
 		patience = max(patience, pauseLead+c.pause+pauseTail+pausePatience)
 	}
 	r := startNode(t, "chromium", "paused.js", jobs)
-	overdue := time.After(patience)
+	// From the last thing that happened: the pages open and begin one after the other, which
+	// takes minutes on a machine that does much else.
+	overdue := time.NewTimer(patience)
+	defer overdue.Stop()
 	for left := len(jobs); left > 0; {
 		select {
 		case o, ok := <-r.seen:
@@ -36,6 +39,7 @@ func (s *pauseStage) runPages(t *testing.T, cells []pauseCell, note func(id stri
 				t.Errorf("the browser ended: %v", r.err)
 				return
 			}
+			overdue.Reset(patience)
 			c := byID[o.ID]
 			if o.Paused {
 				s.release(t, c)
@@ -43,7 +47,7 @@ func (s *pauseStage) runPages(t *testing.T, cells []pauseCell, note func(id stri
 			}
 			note(o.ID, c.observed(o))
 			left--
-		case <-overdue:
+		case <-overdue.C:
 			return // what is missing shows in the cells
 		}
 	}
