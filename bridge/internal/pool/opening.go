@@ -23,7 +23,7 @@ type opening struct {
 	waits     bool        // the pool counts it as waiting
 	began     time.Time   // if it waits and has a trace: when that began
 	reset     bool        // the timer may have run out before, and end may be about to run
-	late      atomic.Bool // the timer ran out while there was a connection
+	late      atomic.Bool // the timer has run out while there was a connection
 	over      atomic.Bool // the call has its stream, or is given up
 }
 
@@ -60,7 +60,6 @@ func (s *openings) start(p *Pool, limit time.Duration, giveUp context.CancelCaus
 		o.timer = time.AfterFunc(math.MaxInt64, o.end)
 	}
 	o.limit, o.giveUp, o.elsewhere, o.waits = limit, giveUp, elsewhere, false
-	o.late.Store(false)
 	o.over.Store(false)
 	o.timer.Reset(limit)
 	return o
@@ -71,7 +70,7 @@ func (s *openings) stop(o *opening) bool {
 	if !o.over.CompareAndSwap(false, true) {
 		return false
 	}
-	if o.timer.Stop() && !o.reset {
+	if o.timer.Stop() && !o.reset && !o.late.Load() {
 		o.giveUp = nil
 		s.stopped.Put(o)
 	}
