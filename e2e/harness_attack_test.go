@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,6 +61,9 @@ func (c *culvert) connEnded(conn net.Conn, reason string, patience time.Duration
 	var others []string
 	_, _, err := c.output.find(ctx, 0, func(text string) bool {
 		var line struct{ Msg, Peer, Reason string }
+		if !strings.Contains(text, peer) { // a hundred ends are waited for at once, each in all lines
+			return false
+		}
 		if json.Unmarshal([]byte(text), &line) != nil || line.Msg != "connection ended" || line.Peer != peer {
 			return false
 		}
