@@ -236,7 +236,7 @@ e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with r
 	@go -C e2e/traced mod download
 	@cd e2e/traced && $(call cgo,-race) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -race -vet=off -count=1 -timeout 20m ./...
 	$(kube)
-	$(call e2e,-race -p 1 -parallel 8 -timeout 60m -run '$(LONG)' ./...)
+	$(call e2e,-race -p 1 -parallel 6 -timeout 60m -run '$(LONG)' ./...)
 	$(call say,what each client can do)
 	@grep -h '^|' docs/how-it-works/appendix/compatibility.md docs/how-it-works/appendix/paused-readers.md
 
