@@ -22,5 +22,12 @@ const server = await createServer({
   },
   server: { host: "127.0.0.1", port: 0, fs: { allow: [file("."), file("../web/src")] } },
 });
-await server.listen();
+// Vite looks for a free port and takes it a moment later, when another program may have it.
+for (let left = 5; !server.httpServer.listening; left--) {
+  await server.listen().catch((e) => {
+    if (left === 0 || !e.message.includes("already in use")) {
+      throw e;
+    }
+  });
+}
 console.log(`127.0.0.1:${server.httpServer.address().port}`);
