@@ -63,7 +63,7 @@ func (p *Pool) NewCall(id string, most int, after *Call) *Call {
 var bidi = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
 // ErrPatience is the cause of calls that the pool gave up since they got no stream in time.
-var ErrPatience = errors.New("no stream became free in time")
+var ErrPatience = errors.New("the call got no stream in time")
 
 // Open opens the call's stream, once. It waits for a connection, but not for long: then it
 // ends the call with giveUp, which cancels ctx. The pool waits for a place on a connection,
@@ -101,7 +101,7 @@ func (c *Call) Open(ctx context.Context, giveUp context.CancelCauseFunc, elsewhe
 	st, _ := status.FromError(err)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrPatience):
-		f := noConnection(c.pool.whyAbsent(noStreamIn(limit)))
+		f := noConnection(c.pool.whyAbsent(ErrPatience))
 		if err == nil { // it got one too late
 			f.Sent = report.SentMaybe
 		}

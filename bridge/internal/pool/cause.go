@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
@@ -54,9 +53,6 @@ func explain(err error) error {
 	}
 	return err
 }
-
-// noStreamIn is the cause of calls that end without any other one.
-func noStreamIn(d time.Duration) error { return fmt.Errorf("the call got no stream in %v", d) }
 
 // noConnection returns the fault for the cause that there is no connection that accepts
 // calls. culvert's own words in its text tell its kind, and not its type: grpc-go makes a

@@ -357,7 +357,7 @@ func (p *Pool) wait(ctx context.Context, known *Call, w *waiter, patience time.D
 // noPlace returns the fault of a call that got no place in time. mu is held.
 func (p *Pool) noPlace(patience time.Duration) *report.Fault {
 	if len(p.ready) == 0 {
-		return noConnection(cmp.Or(p.latest, noStreamIn(patience)))
+		return noConnection(cmp.Or(p.latest, ErrPatience))
 	}
 	for _, a := range p.ready {
 		if len(a.slots) < p.config.maxConnections {
