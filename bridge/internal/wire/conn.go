@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -90,11 +89,10 @@ type Conn struct {
 
 	writeMu sync.Mutex // held for a Write, and for frames that are put in between
 	out     h2Frames
-	fields  *hpack.Decoder // of request headers; only Write uses it
-	id      string         // in the current header; only Write uses it
-	sends   *Flow          // of the DATA that is being sent; nil: not known; only Write uses it
-	begun   []byte         // ends in the middle of a header block, and waits for its rest: bind comes before the backend's answer
-	began   bool           // grpc-go has raised the connection's window to the counted size
+	ids     requestIDs // of the headers that are sent; only Write uses it
+	sends   *Flow      // of the DATA that is being sent; nil: not known; only Write uses it
+	begun   []byte     // ends in the middle of a header block, and waits for its rest: bind comes before the backend's answer
+	began   bool       // grpc-go has raised the connection's window to the counted size
 
 	mu       sync.Mutex
 	streams  map[uint32]stream    // those that the upstream may still send on
@@ -139,7 +137,7 @@ type Options struct {
 
 // NewConn returns the connection for grpc-go over the one to the backend.
 func NewConn(conn net.Conn, o Options) *Conn {
-	c := &Conn{Conn: conn, account: o.Account, panics: o.Panics, window: o.Account.NewEntry(), plaintext: o.Plaintext, allow: o.Streams, streams: make(map[uint32]stream), expected: make(map[string]*Place), credits: make(map[*credit]struct{}), last: math.MaxUint32, wake: make(chan struct{}, 1)}
+	c := &Conn{Conn: conn, account: o.Account, panics: o.Panics, window: o.Account.NewEntry(), plaintext: o.Plaintext, allow: o.Streams, streams: make(map[uint32]stream), expected: make(map[string]*Place), credits: make(map[*credit]struct{}), ids: requestIDs{limit: firstTableBytes}, last: math.MaxUint32, wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, int(o.Window))
 	c.answers = answers{left: o.LeftOut, pong: func() { c.watch.heard(false) }, most: cmp.Or(o.HeaderBytes, maxFrameBytes)}
 	if o.LeftOut == nil {

@@ -1,11 +1,8 @@
 package wire
 
 import (
-	"cmp"
 	"context"
-	"math"
 
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
@@ -98,32 +95,16 @@ func (c *Conn) Leave() {
 
 // readFields reads a part of a request's header block. Write calls it.
 func (c *Conn) readFields(stream uint32, part []byte, ends bool) {
-	if c.fields == nil {
-		c.fields = hpack.NewDecoder(firstTableBytes, func(f hpack.HeaderField) {
-			if f.Name == idHeader {
-				c.id = f.Value
-			}
-		})
-		c.fields.SetAllowedMaxDynamicTableSize(math.MaxUint32) // grpc-go follows the backend's SETTINGS, and has the same table
-	}
-	_, err := c.fields.Write(part)
-	if ends {
-		err = cmp.Or(err, c.fields.Close())
-	}
-	switch {
-	case err != nil: // not written by grpc-go: no call could be known from here on
+	switch id, ok := c.ids.read(part, ends); {
+	case !ok: // not written by grpc-go: no call could be known from here on
 		_ = c.Conn.Close() // Write meets it
 	case ends:
-		c.bind(stream)
+		c.bind(stream, id)
 	}
 }
 
-const idHeader = "x-request-id"
-
-// bind gives the stream whose header is complete to its call. It is the only place that does.
-func (c *Conn) bind(stream uint32) {
-	id := c.id
-	c.id = ""
+// bind gives the stream whose header is complete to the call of the id. It is the only place that does.
+func (c *Conn) bind(stream uint32, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.expected[id]

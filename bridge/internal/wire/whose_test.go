@@ -31,8 +31,7 @@ func TestExpectedCallOfTheSameID(t *testing.T) {
 			c.mu.Lock()
 			c.streams[1] = stream{}
 			c.mu.Unlock()
-			c.id = "one"
-			c.bind(1)
+			c.bind(1, "one")
 		}, true, false},
 		"it gets no stream":              {func(c *Conn, first *Place, _ context.CancelCauseFunc) { c.GiveUp(first) }, true, false},
 		"the connection takes no calls":  {func(c *Conn, _ *Place, _ context.CancelCauseFunc) { c.Leave() }, false, false},
@@ -166,8 +165,7 @@ func TestLongCallKeepsNoOthers(t *testing.T) {
 			t.Fatal("a call didn't wait for the one before")
 		}
 		if n == 0 {
-			c.id = long.Call.ID
-			c.bind(1)
+			c.bind(1, long.Call.ID)
 		} else {
 			c.GiveUp(before)
 		}
@@ -212,8 +210,7 @@ func TestStreamAfterAGoAway(t *testing.T) {
 		c.in.scan([]byte{0, 0, 8, byte(http2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0}, c.received)
 		c.streams[3] = stream{}
 		expectNow(t, c, after)
-		c.id = "one"
-		c.bind(3)
+		c.bind(3, "one")
 		for id, p := range map[uint32]*Place{1: before, 3: after} {
 			if got := end(p.end.Load()); got != want[id] {
 				t.Errorf("a GOAWAY of %d: stream %d has the end %d, want %d", last, id, got, want[id])
