@@ -64,24 +64,43 @@ func TestNameThatDoesNotResolve(t *testing.T) {
 	wantUnreachable(t, callUpstream(within(t, patience), t, u, nil))
 }
 
-// TestBackendThatSaysNothing: it takes the connection and never speaks, so a
-// call waits as long as the patience and not a moment more.
+// TestBackendThatSaysNothing: it takes the connection or not, and never speaks, so a call
+// waits as long as the patience and not a moment more.
 func TestBackendThatSaysNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := parts.ListenPipe(t)
-		u := upstreamTo(t, inBubble(ln))
-		start := time.Now()
-		e := callUpstream(t.Context(), t, u, nil)
-		wantUnreachable(t, e)
-		if got := time.Since(start); got != connectPatience {
-			t.Errorf("gave up after %v, want %v", got, connectPatience)
-		}
-		// The attempt to connect has the same time: it may end first.
-		if e.cause != pool.ErrPatience.Error() && e.cause != context.DeadlineExceeded.Error() {
-			t.Errorf("gave up because %q", e.cause)
-		}
-		_ = ln.Close()
-	})
+	for takes, want := range map[bool]string{
+		false: context.DeadlineExceeded.Error(),
+		true:  "says nothing: is it a gRPC server? does it need TLS?",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ln := parts.ListenPipe(t)
+			var taken sync.WaitGroup
+			t.Cleanup(taken.Wait)
+			if takes {
+				taken.Go(func() {
+					for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+						taken.Go(func() { _, _ = io.Copy(io.Discard, c) }) // until culvert ends it
+					}
+				})
+			}
+			u := upstreamTo(t, inBubble(ln))
+			start := time.Now()
+			e := callUpstream(t.Context(), t, u, nil)
+			wantUnreachable(t, e)
+			if got := time.Since(start); got != connectPatience {
+				t.Errorf("gave up after %v, want %v", got, connectPatience)
+			}
+			// The attempt to connect has the same time: it may end first.
+			if e.cause != pool.ErrPatience.Error() && !strings.Contains(e.cause, want) {
+				t.Errorf("gave up because %q", e.cause)
+			}
+			synctest.Wait() // the attempt ends
+			if e = callUpstream(t.Context(), t, u, nil); !strings.Contains(e.cause, want) {
+				t.Errorf("the next call failed because %q, want %q", e.cause, want)
+			}
+			wantUnreachable(t, e)
+			_ = ln.Close()
+		})
+	}
 }
 
 // inBubble is the Backend behind a listener in memory.
