@@ -53,6 +53,7 @@ func benchCall(b *testing.B, a *Authenticator, c aCall) {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(b.Elapsed())/float64(time.Microsecond)/float64(b.N), "µs/call")
 }
 
 // BenchmarkSeen: calls whose credential is known.

@@ -263,7 +263,7 @@ func setIdentity(r *bridge.AuthRequest, id *identity.Identity) {
 	if id.Subject == "" {
 		return // a service permits the call, and doesn't say whose it is
 	}
-	values := [...]string{identity.Value(id.Subject), identity.Value(id.Issuer), string(id.Kind), identity.Values(id.Scopes)}
+	values := id.ForBackend()
 	for i, name := range report.IdentityMetadata {
 		if values[i] != "" {
 			r.Set(name, values[i:i+1:i+1]...)

@@ -23,14 +23,14 @@ const vanguardDescriptors = "vanguard by descriptors"
 
 // convertCosts is what culvert promises of a message's conversion from JSON and back.
 var convertCosts = []weight{
-	{"time of a conversion, protojson's by descriptors is 100 %", "%", 130, 105, false, []string{culvertOne}, benchmark("./bridge/internal/message", "^BenchmarkConverter$", "of-descriptors")},
-	{"time of a conversion, protojson's by generated code is 100 %", "%", 200, 130, false, []string{culvertOne}, benchmark("./bridge/internal/message", "^BenchmarkConverter$", "of-generated")},
+	{"time of a conversion, protojson's by descriptors is 100 %", "%", 130, 105, false, []string{culvertOne}, benchmark("./bridge/internal/message", "^BenchmarkConverter$", "%of-descriptors")},
+	{"time of a conversion, protojson's by generated code is 100 %", "%", 200, 130, false, []string{culvertOne}, benchmark("./bridge/internal/message", "^BenchmarkConverter$", "%of-generated")},
 }
 
-// benchmark runs a benchmark of a package, which has each side in turns, and returns a figure of
-// it in percent: the median of nine runs.
+// benchmark runs a benchmark of a package, and returns what it says in a unit: the median of
+// nine runs. For a share, in percent, it has each side in turns.
 func benchmark(pkg, name, unit string) measure {
-	figure := regexp.MustCompile(`([\d.]+) %` + unit)
+	figure := regexp.MustCompile(`([\d.]+) ` + unit)
 	return func(ctx context.Context, a *arena, _ string) (float64, error) {
 		run := exec.CommandContext(ctx, "go", "-C", a.bins.source, "test", "-run", "^$", "-bench", name, "-count", "9", pkg)
 		run.Stderr = os.Stderr

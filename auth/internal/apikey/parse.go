@@ -126,6 +126,7 @@ func parseKey(fields []string) (sum hash, id *identity.Identity, err error) {
 			return sum, nil, err
 		}
 	}
+	id.Prepare()
 	return sum, id, nil
 }
 

@@ -39,6 +39,7 @@ func TestParse(t *testing.T) {
 		strings.Repeat("n", maxNameBytes):                 {Subject: strings.Repeat("n", maxNameBytes)},
 	} {
 		want.Kind = identity.APIKey
+		want.Prepare()
 		for _, file := range []string{"%s", "%s\n", "\ufeff%s\n", "# first\n\n  \t\n%s\n   # last"} {
 			text := fmt.Sprintf(file, hashOf(secretOf(1))+" "+line)
 			keys, err := Parse([]byte(text))

@@ -33,6 +33,8 @@ type Identity struct {
 	Claims   *claim.Answers      // which requirements of the rules a token meets: rules.Set.Claims
 	Expires  time.Time           // zero: never
 	Metadata map[string][]string // for the backend, by lower-case name; nil: none
+
+	prepared []string // Prepare has set it
 }
 
 // KindOf returns the kind of an identity that may be nil.

@@ -36,7 +36,7 @@ func (i *Issuer) token(c *candidate, now time.Time) (*Token, *Error) {
 			return nil, err
 		}
 	}
-	t.bytes += identityBytes + c.bytes + 16*(len(t.Audience)+len(t.Scopes))
+	t.bytes += identityBytes + t.Prepare() + c.bytes + 16*(len(t.Audience)+len(t.Scopes))
 	return t, nil
 }
 

@@ -80,6 +80,7 @@ func TestIdentityOfAToken(t *testing.T) {
 		Subject: "alice", Issuer: issuerName, Kind: identity.JWT, Scopes: []string{"read", "write"}, Expires: got.Expires,
 		Metadata: map[string][]string{"x-email": {"a@example.com"}},
 	}
+	want.Prepare()
 	if !reflect.DeepEqual(got.Identity, want) {
 		t.Errorf("got %+v, want %+v", got.Identity, want)
 	}

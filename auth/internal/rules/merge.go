@@ -33,8 +33,7 @@ func merge(said []Said, all, chosen int) (id *identity.Identity, way int) {
 	if all == 1 && chosen < 0 {
 		return id, 0
 	}
-	merged := *id
-	merged.Scopes, merged.Metadata = slices.Clone(id.Scopes), maps.Clone(id.Metadata)
+	merged := identity.Identity{Subject: id.Subject, Issuer: id.Issuer, Kind: id.Kind, Scopes: slices.Clone(id.Scopes), Claims: id.Claims, Expires: id.Expires, Metadata: maps.Clone(id.Metadata)}
 	for _, s := range said[1:all] {
 		join(&merged, s.Identity)
 	}
