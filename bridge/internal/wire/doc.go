@@ -9,10 +9,11 @@
 // To read it, begin with conn.go, the connection itself, and frames.go, which finds
 // HTTP/2's frames in the bytes. grant.go withholds large replies, and conn_window.go
 // the connection's window, until the account has room. stream_window.go bounds how far a
-// backend may be ahead of the client, and gives a stream of small messages more window. whose.go finds the call of a stream. call.go has what the frames tell of a call
-// beside its status, answer_verdict.go what header blocks of answers say, and
-// answer_ends.go what a status means that grpc-go has made, such as that of a reply over the
-// limit, which it refuses. flow.go counts with a call the replies that have arrived and the
+// backend may be ahead of the client, and gives a stream of small messages more window.
+// whose.go finds the call of a stream by its id, which request_id.go reads in the request's
+// header. call.go has what the frames tell of a call beside its status, answer_verdict.go what
+// header blocks of answers say, and answer_ends.go what a status means that grpc-go has made,
+// such as that of a reply over the limit, which it refuses. flow.go counts with a call the replies that have arrived and the
 // requests that it has queued, and packed.go those that grpc-go compresses. silence.go
 // pings a silent backend. greeting.go recognizes what isn't HTTP/2. answers.go repairs headers
 // of answers that grpc-go wouldn't read, and pack.go sets the level of gzip.
