@@ -1,10 +1,6 @@
 package wire
 
-import (
-	"io"
-
-	"golang.org/x/net/http2/hpack"
-)
+import "golang.org/x/net/http2/hpack"
 
 const idHeader = "x-request-id"
 
@@ -86,14 +82,11 @@ func (r *requestIDs) readLiteral(b *headerBlock, bits int) *tableField {
 		name := b.text()
 		f.name, f.isID = uint64(len(name)), name == idHeader
 	}
-	value := uint64(0)
+	value := b.text()
 	if f.isID {
-		f.id = b.text()
-		value = uint64(len(f.id))
-	} else {
-		value = b.textLen()
+		f.id = value
 	}
-	f.size = f.name + value + 32
+	f.size = f.name + uint64(len(value)) + 32
 	return f
 }
 
@@ -160,40 +153,24 @@ func (b *headerBlock) integer(bits int) uint64 {
 	return n
 }
 
-// literal reads a string, which may be in Huffman's code. RFC 7541 §5.2.
-func (b *headerBlock) literal() (s []byte, huffman bool) {
+// text reads a string, which may be in Huffman's code. RFC 7541 §5.2.
+func (b *headerBlock) text() string {
 	if len(b.rest) == 0 {
 		b.isWrong = true
-		return nil, false
+		return ""
 	}
-	huffman = b.rest[0] >= 0x80
+	huffman := b.rest[0] >= 1<<7
 	n := b.integer(7)
 	if n > uint64(len(b.rest)) {
 		b.isWrong = true
-		return nil, false
+		return ""
 	}
-	s, b.rest = b.rest[:n], b.rest[n:]
-	return s, huffman
-}
-
-// text reads a string.
-func (b *headerBlock) text() string {
-	s, huffman := b.literal()
+	coded := b.rest[:n]
+	b.rest = b.rest[n:]
 	if !huffman {
-		return string(s)
+		return string(coded)
 	}
-	text, err := hpack.HuffmanDecodeToString(s)
+	text, err := hpack.HuffmanDecodeToString(coded)
 	b.isWrong = b.isWrong || err != nil
 	return text
-}
-
-// textLen reads a string of which only the length matters, in bytes.
-func (b *headerBlock) textLen() uint64 {
-	s, huffman := b.literal()
-	if !huffman {
-		return uint64(len(s))
-	}
-	n, err := hpack.HuffmanDecode(io.Discard, s)
-	b.isWrong = b.isWrong || err != nil
-	return uint64(n)
 }
