@@ -291,6 +291,14 @@ func (a *Authenticator) Vouched() []string {
 	return slices.Compact(names)
 }
 
+// CredentialHeaders returns the names for bridge.Config.CredentialHeaders.
+func (a *Authenticator) CredentialHeaders() []string {
+	if a.places.keyHeader == "" {
+		return nil
+	}
+	return []string{a.places.keyHeader}
+}
+
 // isCredential reports whether metadata of the name may be a credential of the client's.
 func (cfg *Config) isCredential(name string) bool {
 	return name == "authorization" || name == "cookie" || cfg.APIKeys != nil && name == cfg.APIKeys.header()

@@ -74,7 +74,7 @@ func startBridge(t testing.TB, cfg bridge.Config) (*bridge.Server, string) {
 }
 
 func configOf(a *Authenticator, backend string) bridge.Config {
-	return bridge.Config{Backend: bridge.Backend{Target: backend}, Authenticator: a, VouchedHeaders: a.Vouched()}
+	return bridge.Config{Backend: bridge.Backend{Target: backend}, Authenticator: a, VouchedHeaders: a.Vouched(), CredentialHeaders: a.CredentialHeaders()}
 }
 
 // dial returns a grpc-go client, in a tunnel whose request has the header if that isn't nil.
@@ -128,6 +128,11 @@ func callGRPC(t testing.TB, cc *grpc.ClientConn, pairs ...string) answer {
 // post makes a call by HTTP, and returns its answer with its body.
 func post(t testing.TB, address, contentType string, body []byte, pairs []string) (*http.Response, []byte) {
 	t.Helper()
+	return postBy(t, http.DefaultClient, address, contentType, body, pairs)
+}
+
+func postBy(t testing.TB, client *http.Client, address, contentType string, body []byte, pairs []string) (*http.Response, []byte) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(parts.Within(t, parts.Patience), http.MethodPost, "http://"+address+method, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +141,7 @@ func post(t testing.TB, address, contentType string, body []byte, pairs []string
 		r.Header.Add(pairs[i], pairs[i+1])
 	}
 	r.Header.Set("Content-Type", contentType)
-	res, err := http.DefaultClient.Do(r)
+	res, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,6 +181,13 @@ func webFrames(t testing.TB, header http.Header, body []byte) (a answer) {
 	return a
 }
 
+// postWeb makes a call by gRPC-Web.
+func postWeb(t testing.TB, client *http.Client, address string, pairs []string) answer {
+	t.Helper()
+	res, body := postBy(t, client, address, "application/grpc-web+proto", make([]byte, 5), pairs)
+	return webFrames(t, res.Header, body)
+}
+
 // callers make a call with metadata over each protocol.
 var callers = map[string]func(t testing.TB, address string, pairs ...string) answer{
 	"grpc": func(t testing.TB, address string, pairs ...string) answer {
@@ -192,8 +204,7 @@ var callers = map[string]func(t testing.TB, address string, pairs ...string) ans
 		return callGRPC(t, dial(t, address, header))
 	},
 	"grpc-web": func(t testing.TB, address string, pairs ...string) answer {
-		res, body := post(t, address, "application/grpc-web+proto", make([]byte, 5), pairs)
-		return webFrames(t, res.Header, body)
+		return postWeb(t, http.DefaultClient, address, pairs)
 	},
 	"connect": func(t testing.TB, address string, pairs ...string) answer {
 		res, body := post(t, address, "application/proto", nil, append(pairs, "Connect-Protocol-Version", "1"))
@@ -317,6 +328,48 @@ func TestTunnelOfSeveral(t *testing.T) {
 		}
 	}
 	calls.Wait()
+}
+
+// TestDamagedCredentials: a credential of a call that gRPC can't carry doesn't count as none. It
+// gives way to no other one, and a public method doesn't take it.
+func TestDamagedCredentials(t *testing.T) {
+	keys, key := keysOf(t, time.Time{}, "ci")
+	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, APIKeys: keys, PublicMethods: []string{"*/*"}})
+	_, address := startBridge(t, configOf(a, parts.StartBackend(t, subjects)))
+	alice := "Bearer " + staffToken(nil)
+	outer := http.Header{"Authorization": {alice}}
+	inTunnel := &http.Transport{Protocols: new(http.Protocols), DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+		ws, err := openSocket(ctx, "ws://"+address, "h2ts", outer)
+		if err != nil {
+			return nil, err
+		}
+		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+	}}
+	inTunnel.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(inTunnel.CloseIdleConnections)
+	if got := callGRPC(t, dial(t, address, outer)); !strings.HasPrefix(got.who, "alice|") {
+		t.Errorf("the tunnel's token: got %+v", got) // so the calls below have something to fall back to
+	}
+	for _, own := range [][]string{
+		{"authorization", alice + "\x80"},
+		{"authorization", "Bearer\t" + staffToken(nil)},
+		{"authorization", "Bearer \u00e9"},
+		{"authorization", alice, "authorization", "Bearer \u00e9"},
+		{"x-api-key", key["ci"] + "\x80"},
+		{"x-api-key", "\u00e9"},
+		{"x-api-key", key["ci"], "x-api-key", "\u00e9"},
+	} {
+		for name, got := range map[string]answer{
+			"alone":                         callers["grpc-web"](t, address, own...),
+			"in a tunnel":                   postWeb(t, &http.Client{Transport: inTunnel}, address, own),
+			"in a WebSocket":                callWebSocket(t, address, outer, own...),
+			"in a WebSocket without others": callWebSocket(t, address, nil, own...),
+		} {
+			if got.code != codes.Unauthenticated {
+				t.Errorf("%.12q %s: got %+v", own[1], name, got)
+			}
+		}
+	}
 }
 
 // TestExternalChoosesTheBackend, among those of the route.

@@ -223,5 +223,9 @@ func newRules(cfg *Config) (*policy, error) {
 		return nil, err
 	}
 	p.routes, err = newRoutes(cfg)
+	p.encoded = p.routes.askedFor()
+	if cfg.Authenticator != nil { // a credential that is damaged must be refused, not missed
+		p.encoded = p.encoded.With("authorization", cfg.CredentialHeaders...)
+	}
 	return p, err
 }

@@ -94,6 +94,11 @@ type Config struct {
 	// besides those of package headers.
 	VouchedHeaders []string
 
+	// CredentialHeaders are names of metadata in which the Authenticator looks for credentials,
+	// besides authorization. A value that gRPC can't carry reaches it encoded, as those that
+	// routes ask for, so that a damaged credential isn't taken for none.
+	CredentialHeaders []string
+
 	ForwardCookies    bool // a request's cookies reach the backend
 	ForwardSetCookies bool // a backend's set-cookie reaches the client
 

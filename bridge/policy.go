@@ -24,7 +24,8 @@ type policy struct {
 	methods methodLimits
 	routes  *routes // nil: none
 	vouched headers.VouchedNames
-	users   *policyUsers // the requests that have taken it
+	encoded headers.Asked // metadata that crosses in any case: credentials, and what routes ask for
+	users   *policyUsers  // the requests that have taken it
 
 	// listenings are the rules of listeners that Apply has changed, by the listener
 	// that accepted the connection.

@@ -57,7 +57,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	if _, _, ok := gate.ParseAuthority(r.URL.Host); !ok {
 		return nil, fmt.Errorf("%q is no host: %s", r.URL.Host, malformedAuthority)
 	}
-	md, _, err := headers.Request(r.Header, false, p.forwardCookies, report.SizeLimit{Bytes: quota.NoLimit, Key: report.KeyHeaderBytes}, p.routes.askedFor(), 0)
+	md, _, err := headers.Request(r.Header, false, p.forwardCookies, report.SizeLimit{Bytes: quota.NoLimit, Key: report.KeyHeaderBytes}, p.encoded, 0)
 	if err != nil {
 		return nil, err
 	}

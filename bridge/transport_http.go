@@ -50,7 +50,7 @@ func (a *arrival) newHTTPCall(r *http.Request) (c *call, err error) {
 	if c.auth != nil {
 		room += len(report.IdentityMetadata) + 1 // with the call's id, those are more than the eight that a map has at first
 	}
-	md, dropped, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers, a.policy.routes.askedFor(), room)
+	md, dropped, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers, a.policy.encoded, room)
 	if err != nil {
 		return c, err
 	}

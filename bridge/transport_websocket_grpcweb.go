@@ -59,7 +59,7 @@ func (d *grpcSocket) readMetadata(first []byte) error {
 	if err != nil {
 		return report.New(report.ReasonBadRequest, "the metadata message can't be read: "+err.Error())
 	}
-	md, dropped, err := headers.Block(block, c.policy.routes.askedFor())
+	md, dropped, err := headers.Block(block, c.policy.encoded)
 	if err != nil {
 		return err
 	}

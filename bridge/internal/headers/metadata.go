@@ -1,6 +1,7 @@
 package headers
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +15,17 @@ import (
 // Asked are lower-case names of metadata that the configuration asks for. Their values
 // always cross: those that gRPC can't carry cross encoded, as codec.EncodeValue does.
 type Asked map[string]bool
+
+// With returns the names with others. It changes none of those that are there.
+func (a Asked) With(name string, others ...string) Asked {
+	to := make(Asked, len(a)+1+len(others))
+	maps.Copy(to, a)
+	to[name] = true
+	for _, other := range others {
+		to[strings.ToLower(other)] = true
+	}
+	return to
+}
 
 // Request makes a call's metadata from the headers of its request, with room for so many names
 // more. Names listed in Connection belong to that connection, so they don't cross. dropped are

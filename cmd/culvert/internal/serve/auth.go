@@ -110,6 +110,7 @@ func (g *gatekeeper) into(cfg *bridge.Config) {
 	if g.current != nil {
 		cfg.Authenticator = g.current
 		cfg.VouchedHeaders = slices.Concat(cfg.VouchedHeaders, g.current.Vouched())
+		cfg.CredentialHeaders = g.current.CredentialHeaders()
 	}
 }
 
