@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -240,6 +242,12 @@ func callWebSocket(t testing.TB, address string, header http.Header, pairs ...st
 	if err != nil {
 		t.Fatal(err)
 	}
+	return callOn(ctx, t, ws, pairs...)
+}
+
+// callOn makes a call of grpc-websockets.
+func callOn(ctx context.Context, t testing.TB, ws *websocket.Conn, pairs ...string) answer {
+	t.Helper()
 	defer ws.CloseNow() //nolint:errcheck // culvert has closed it
 	first := "content-type: application/grpc-web+proto\r\n"
 	for i := 0; i < len(pairs); i += 2 {
@@ -301,6 +309,109 @@ func TestCallsThroughABridge(t *testing.T) {
 			}
 			if row.secret != "" && strings.Contains(got.text, row.secret) {
 				t.Errorf("%s, %s: the client reads the credential: %s", name, what, got.text)
+			}
+		}
+	}
+}
+
+// TestServicesAboutTheServer need a credential as all others do, unless a pattern makes them public:
+// health, reflection, and culvert's own.
+func TestServicesAboutTheServer(t *testing.T) {
+	cfg := Config{Issuers: []Issuer{staff(t)}}
+	const health, reflection, path = "/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/culvert.v1.Path/Echo"
+	for public, open := range map[string][]string{"": nil, "grpc.health.v1.Health/*": {health}, "grpc.reflection.*/*": {reflection}, "culvert.v1.Path/Echo": {path}} {
+		if cfg.PublicMethods = nil; public != "" {
+			cfg.PublicMethods = []string{public}
+		}
+		_, address := startBridge(t, configOf(newAuth(t, cfg), parts.StartBackend(t, subjects)))
+		for transport, header := range map[string]http.Header{"grpc": nil, "h2ts": {}} {
+			cc := dial(t, address, header)
+			for _, name := range []string{health, reflection, path} {
+				for token, want := range map[string]codes.Code{"": codes.Unauthenticated, "Bearer bad": codes.Unauthenticated, "Bearer " + staffToken(nil): codes.OK} {
+					if token == "" && slices.Contains(open, name) {
+						want = codes.OK
+					}
+					ctx := parts.Within(t, parts.Patience)
+					if token != "" {
+						ctx = metadata.AppendToOutgoingContext(ctx, "authorization", token)
+					}
+					if err := cc.Invoke(ctx, name, []byte{}, new([]byte)); status.Code(err) != want {
+						t.Errorf("%s by %s with %.10q, public %q: %v, want %v", name, transport, token, public, err, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestBoundTokenOverTLS: the client's certificate counts that its own connection proved, also for
+// calls in a tunnel and in a WebSocket, and whatever place the token has.
+func TestBoundTokenOverTLS(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	ca := parts.NewAuthority(t)
+	mine, others := ca.Client(t), ca.Client(t)
+	s, err := bridge.New(configOf(newAuth(t, Config{Issuers: []Issuer{staff(t)}}), parts.StartBackend(t, subjects)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := parts.Listen(t, "127.0.0.1:0")
+	config := &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"}}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.ServeListener(ln, bridge.Listener{TLS: config}) }) // it always returns the error of a closed server
+	defer serving.Wait()
+	defer s.Close()
+	address := ln.Addr().String()
+	token := "Bearer " + staffToken(claims{"cnf": map[string]any{"x5t#S256": thumbprintText(mine.Leaf)}})
+	for name, c := range map[string]struct {
+		with []tls.Certificate
+		want codes.Code
+	}{"its certificate": {[]tls.Certificate{mine}, codes.OK}, "another certificate": {[]tls.Certificate{others}, codes.Unauthenticated}, "no certificate": {nil, codes.Unauthenticated}} {
+		client := &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1", Certificates: c.with}
+		native := func(more ...grpc.DialOption) *grpc.ClientConn {
+			opts := []grpc.DialOption{grpc.WithNoProxy(), grpc.WithDisableRetry(), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(parts.BytesCodec{}))}
+			cc, err := grpc.NewClient("passthrough:///"+address, append(opts, more...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = cc.Close() })
+			return cc
+		}
+		transport := &http.Transport{TLSClientConfig: client.Clone()}
+		t.Cleanup(transport.CloseIdleConnections)
+		socket := func(ctx context.Context, path, subprotocol string, header http.Header) (*websocket.Conn, error) {
+			ws, _, err := websocket.Dial(ctx, "wss://"+address+path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{subprotocol}, HTTPHeader: header})
+			return ws, err
+		}
+		tunnel := func(header http.Header) *grpc.ClientConn {
+			return native(grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				ws, err := socket(ctx, "", "h2ts", header)
+				if err != nil {
+					return nil, err
+				}
+				return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+			}))
+		}
+		got := map[string]answer{
+			"grpc":                callGRPC(t, native(grpc.WithTransportCredentials(credentials.NewTLS(client))), "authorization", token),
+			"h2ts, of the call":   callGRPC(t, tunnel(nil), "authorization", token),
+			"h2ts, of the tunnel": callGRPC(t, tunnel(http.Header{"Authorization": {token}})),
+		}
+		for _, way := range []string{"its first message", "its upgrade"} {
+			var header http.Header
+			pairs := []string{"authorization", token}
+			if way == "its upgrade" {
+				header, pairs = http.Header{"Authorization": {token}}, nil
+			}
+			ctx := parts.Within(t, parts.Patience)
+			ws, err := socket(ctx, method, "grpc-websockets", header)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got["grpc-websockets, "+way] = callOn(ctx, t, ws, pairs...)
+		}
+		for way, a := range got {
+			if a.code != c.want {
+				t.Errorf("%s with %s: %+v, want %v", way, name, a, c.want)
 			}
 		}
 	}

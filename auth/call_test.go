@@ -139,6 +139,52 @@ func TestWhatIsNeeded(t *testing.T) {
 	}
 }
 
+// TestCertificateThatIsNoWay: that of a proxy, or of a client whose token is bound to it, changes
+// nothing for tokens and API keys, and proves nothing.
+func TestCertificateThatIsNoWay(t *testing.T) {
+	keys, key := keysOf(t, time.Time{}, "ci")
+	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, APIKeys: keys, PublicMethods: []string{"shop.v1.Catalog/*"}})
+	for name, row := range map[string]struct {
+		call aCall
+		want string
+	}{
+		"a token":                   {aCall{own: "Bearer " + staffToken(nil)}, "alice"},
+		"a token of the connection": {aCall{conn: "Bearer " + staffToken(nil)}, "alice"},
+		"an API key":                {aCall{key: key["ci"]}, "ci"},
+		"nothing":                   {aCall{}, unauthenticated},
+		"nothing, of a connection":  {aCall{connected: true}, unauthenticated},
+		"nothing, public":           {aCall{method: "/shop.v1.Catalog/List"}, "nobody"},
+		"a bad token":               {aCall{own: "Bearer bad"}, unauthenticated},
+	} {
+		row.call.client = &report.ClientNames{SPIFFE: "spiffe://example.org/proxy"}
+		if got, _ := judged(t, a, row.call); got != row.want {
+			t.Errorf("%s: got %s, want %s", name, got, row.want)
+		}
+	}
+	var j judge
+	a = newAuth(t, Config{Issuers: []Issuer{staff(t)}, External: j.serveGRPC(t), PublicMethods: []string{"shop.v1.Catalog/*"}})
+	for name, row := range map[string]struct {
+		call  aCall
+		want  string
+		asked int
+	}{
+		"a token":          {aCall{own: "Bearer " + staffToken(nil)}, "alice", 0},
+		"a service's":      {aCall{own: "Bearer secret-alice"}, "alice", 1},
+		"nothing":          {aCall{}, unauthenticated, 1},
+		"nothing, public":  {aCall{method: "/shop.v1.Catalog/List"}, "nobody", 0},
+		"of a connection":  {aCall{conn: "Bearer " + staffToken(nil)}, "alice", 0},
+		"connected, alone": {aCall{connected: true}, unauthenticated, 1},
+	} {
+		row.call.client = &report.ClientNames{SPIFFE: "spiffe://example.org/proxy"}
+		if got, _ := judged(t, a, row.call); got != row.want {
+			t.Errorf("%s, with a service: got %s, want %s", name, got, row.want)
+		}
+		if n := len(j.asked()); n != row.asked {
+			t.Errorf("%s: the service was asked %d times, want %d", name, n, row.asked)
+		}
+	}
+}
+
 // TestIdentityMetadata: the backend learns who calls, from nobody else.
 func TestIdentityMetadata(t *testing.T) {
 	keys, key := keysOf(t, time.Time{}, "ci")

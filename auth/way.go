@@ -154,9 +154,10 @@ func (a *Authenticator) unknown(c *credential) *identity.Refusal {
 }
 
 // takes reports whether this server takes credentials from the place. If it knows callers by
-// their certificates alone, what a call has as authorization is the backend's business.
+// their certificates alone, what a call has as authorization is the backend's business. A
+// certificate that is no way to authenticate is that of a proxy, or one that a token is bound to.
 func (a *Authenticator) takes(c *credential) bool {
-	return a.external != nil || a.bearers || c.place == inKeyHeader
+	return c.place != inCertificate && (a.external != nil || a.bearers || c.place == inKeyHeader)
 }
 
 // refuse notes a credential that nobody takes. The first one counts.
