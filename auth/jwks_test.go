@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/parts"
@@ -77,6 +78,40 @@ func TestHostileKeyServers(t *testing.T) {
 	}
 	if n := elsewhere.Load(); n > 0 {
 		t.Errorf("a redirect to another host was followed %d times", n)
+	}
+}
+
+// TestFetchesThatTokensCause: those with wrong signatures none, and those of unknown keys one in a
+// minute, whatever number of keys they name. A reload gives no further one.
+func TestFetchesThatTokensCause(t *testing.T) {
+	var fetches atomic.Int32
+	good := keySet(map[string]crypto.Signer{"staff": staffKey()})
+	served, _ := keyServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fetches.Add(1)
+		_, _ = w.Write(good)
+	}))
+	cfg := Config{Issuers: []Issuer{served}}
+	a := newAuth(t, cfg)
+	wantJudged(t, a, aCall{own: "Bearer " + staffToken(claims{"iss": served.Issuer})}, "alice")
+	strange := func(kid string, n int) aCall {
+		return aCall{own: "Bearer " + sign(strangeKey(), `{"alg":"ES256","kid":"`+kid+`"}`, claims{"n": n}.over(usualClaims(served.Issuer, "alice")))}
+	}
+	for n := range 30 {
+		wantJudged(t, a, strange("staff", n), unauthenticated)
+	}
+	if got := fetches.Load(); got != 1 {
+		t.Errorf("%d fetches with wrong signatures, want the first one alone", got)
+	}
+	began := time.Now()
+	for n := range 30 {
+		wantJudged(t, a, strange(fmt.Sprint(n), n), unauthenticated)
+	}
+	b := newAfter(t, cfg, a)
+	for n := range 10 {
+		wantJudged(t, b, strange(fmt.Sprint("later", n), n), unauthenticated)
+	}
+	if got := fetches.Load(); got != 2 && time.Since(began) < time.Minute {
+		t.Errorf("%d fetches with unknown keys, want the first one and one more", got)
 	}
 }
 

@@ -99,12 +99,19 @@ func (j *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveGRPC runs the service until the test's end.
 func (j *judge) serveGRPC(t testing.TB) *External {
+	t.Helper()
+	external := serveCheck(t, j)
+	external.Own = []string{"x-user"}
+	return external
+}
+
+// serveCheck runs a service of the gRPC form until the test's end.
+func serveCheck(t testing.TB, service authv3.AuthorizationServer) *External {
 	t.Helper()
 	ln := parts.Listen(t, "127.0.0.1:0")
 	s := grpc.NewServer()
-	authv3.RegisterAuthorizationServer(s, j)
+	authv3.RegisterAuthorizationServer(s, service)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {
@@ -113,7 +120,7 @@ func (j *judge) serveGRPC(t testing.TB) *External {
 			t.Error(err)
 		}
 	})
-	return &External{Target: ln.Addr().String(), Timeout: 10 * time.Second, Own: []string{"x-user"}}
+	return &External{Target: ln.Addr().String(), Timeout: 10 * time.Second}
 }
 
 func (j *judge) serveHTTP(t testing.TB) *External {
@@ -241,6 +248,58 @@ func TestExternalIsAskedLast(t *testing.T) {
 		if !row.asked && len(r.Metadata["x-user"]) > 0 {
 			t.Errorf("%s: the backend gets %v", name, r.Metadata)
 		}
+	}
+}
+
+// An editor is an authorization service that permits each call, with these changes.
+type editor struct {
+	authv3.UnimplementedAuthorizationServer
+	edits *authv3.OkHttpResponse
+}
+
+// Check implements the service.
+func (e *editor) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return &authv3.CheckResponse{HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: e.edits}}, nil
+}
+
+// ServeHTTP is the other form, which has removals alone.
+func (e *editor) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header()["X-Envoy-Auth-Headers-To-Remove"] = e.edits.GetHeadersToRemove()
+}
+
+// TestExternalCantHaveReservedNames of the bridge's table, in any spelling and in either direction: the
+// call is refused.
+func TestExternalCantHaveReservedNames(t *testing.T) {
+	e := new(editor)
+	byGRPC, byHTTP := serveCheck(t, e), &External{Timeout: 10 * time.Second}
+	s := httptest.NewServer(e)
+	t.Cleanup(s.Close)
+	byHTTP.URL = s.URL
+	forms := map[*External]*Authenticator{byGRPC: newAuth(t, Config{External: byGRPC}), byHTTP: newAuth(t, Config{External: byHTTP})}
+	answers := func(edits *authv3.OkHttpResponse, of *External, want string) {
+		t.Helper()
+		e.edits = edits
+		got, r := judged(t, forms[of], aCall{own: "Bearer x"})
+		if got != want || want == unavailable && len(r.Metadata["x-ok"]) > 0 {
+			t.Errorf("%v: got %s with %v, want %s", edits, got, r.Metadata, want)
+		}
+	}
+	ok := []*corev3.HeaderValueOption{set("x-ok", "1")}
+	answers(&authv3.OkHttpResponse{Headers: ok, HeadersToRemove: []string{"x-b"}, ResponseHeadersToAdd: ok}, byGRPC, "nobody")
+	answers(&authv3.OkHttpResponse{HeadersToRemove: []string{"x-b"}}, byHTTP, "nobody")
+	for _, name := range []string{
+		":path", ":authority", "host", "grpc-timeout", "Grpc-Encoding", "grpc-anything", "connection", "Keep-Alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-connection",
+		"content-type", "content-length", "x-culvert-subject", "X_Culvert_Subject", "x-culvert-anything", "x-forwarded-for", "X-Forwarded-Proto", "x_forwarded_host", "forwarded", "via",
+	} {
+		answers(&authv3.OkHttpResponse{Headers: append(ok, set(name, "1"))}, byGRPC, unavailable)
+		answers(&authv3.OkHttpResponse{Headers: ok, HeadersToRemove: []string{name}}, byGRPC, unavailable)
+		answers(&authv3.OkHttpResponse{HeadersToRemove: []string{name}}, byHTTP, unavailable)
+		if _, err := New(Config{External: &External{URL: s.URL, AnswerNames: []string{name}}}, nil); err == nil {
+			t.Errorf("a forward-auth's answer may set %s", name)
+		}
+	}
+	for _, name := range []string{":status", "grpc-status", "Grpc-Message", "connection", "transfer-encoding", "upgrade", "content-type", "content-length", "trailer"} {
+		answers(&authv3.OkHttpResponse{Headers: ok, ResponseHeadersToAdd: []*corev3.HeaderValueOption{set(name, "0")}}, byGRPC, unavailable)
 	}
 }
 
