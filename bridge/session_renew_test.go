@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"strings"
@@ -291,5 +292,72 @@ func TestRefreshMessageIsOff(t *testing.T) {
 		if info := await(t, "the end", obs.ended); info.MessagesIn != want || info.Code != codes.OK {
 			t.Errorf("%s: %d messages reached the backend, and then %v; want %d and OK", name, info.MessagesIn, info.Code, want)
 		}
+	}
+}
+
+// TestExpiryOfBareMessages is told in the form of each framing.
+func TestExpiryOfBareMessages(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	begins := func(ss grpc.ServerStream) error {
+		if err := ss.SendMsg([]byte("\x0a\x05hello")); err != nil {
+			return err
+		}
+		<-ss.Context().Done()
+		return ss.Context().Err()
+	}
+	const said = "the credential of this call has expired"
+	info := base64.RawStdEncoding.EncodeToString([]byte("\x0a\x0d" + report.ReasonTokenExpired)) // the beginning of an ErrorInfo
+	t.Run("socket", func(t *testing.T) {
+		t.Parallel()
+		_, address := serveChat(t, begins, func(c *Config) { c.Authenticator = &doorman{} })
+		ws := dialMessages(t, address, "/ws/chat", bearer(expiring("alice@home", 2*time.Second)))
+		hears(t, ws, coder.MessageBinary, "\x0a\x05hello")
+		closes(t, ws, 4016, "TOKEN_EXPIRED: "+said)
+	})
+	for framing, want := range map[string][2]string{
+		FramingNDJSON: {`{"text":"hello"}` + "\n" + `{"@status":{"code":16,"status":"UNAUTHENTICATED",`, "\n"},
+		FramingSSE:    {`data: {"text":"hello"}` + "\n\nevent: status\n" + `data: {"@status":{"code":16,"status":"UNAUTHENTICATED",`, "\n\n"},
+	} {
+		t.Run(framing, func(t *testing.T) {
+			t.Parallel()
+			address := serveJSON(t, framing, "Pure", begins, func(c *Config, _ *MessageRoute) { c.Authenticator = &doorman{} })
+			res, body := request(t, http.MethodGet, "http://"+address+"/ws/chat", "", "Authorization", "Bearer "+expiring("alice@home", 2*time.Second))
+			body = strings.ReplaceAll(body, `": "`, `":"`)
+			if res.StatusCode != http.StatusOK || !strings.HasPrefix(body, want[0]) || !strings.HasSuffix(body, want[1]) || !strings.Contains(body, said) || !strings.Contains(body, info) {
+				t.Errorf("answered %d %q", res.StatusCode, body)
+			}
+		})
+	}
+}
+
+// TestExpiryOverApply: running calls keep the verdict that let them in until it ends, whatever
+// judges the calls behind them.
+func TestExpiryOverApply(t *testing.T) {
+	for name, next := range map[string]Authenticator{
+		"another one":              &doorman{},
+		"one that refuses":         refuser{status.Error(codes.PermissionDenied, "not you")},
+		"without an Authenticator": nil,
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			cfg := Config{Authenticator: &doorman{}, Backend: Backend{Target: startBackend(t, echo)}}
+			s := newServer(t, cfg)
+			address := serve(t, s)
+			token := expiring("alice@home", 3*time.Second)
+			tunnel := dialTunnel(t, address, bearer(token))
+			native := open(metadata.AppendToOutgoingContext(within(t, patience), "authorization", "Bearer "+token), t, dial(t, address), testMethod)
+			inTunnel := open(within(t, patience), t, tunnel, testMethod)
+			echoes(t, native, "the call")
+			echoes(t, inTunnel, "the call of the tunnel")
+			cfg.Authenticator = next
+			apply(t, s, cfg)
+			echoes(t, native, "the call behind Apply")
+			echoes(t, inTunnel, "the call of the tunnel behind Apply")
+			for _, stream := range []grpc.ClientStream{native, inTunnel} {
+				if reason := ended(t, stream); reason != report.ReasonTokenExpired {
+					t.Errorf("it ended with %s, want %s", reason, report.ReasonTokenExpired)
+				}
+			}
+		})
 	}
 }

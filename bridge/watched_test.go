@@ -83,6 +83,36 @@ func wantEnd(t testing.TB, ctx context.Context, start time.Time, want time.Durat
 	}
 }
 
+// TestThousandCallsExpireWithinALook of their callers' end, which is one second for all, and not
+// before. One whose credential was renewed meanwhile stays.
+func TestThousandCallsExpireWithinALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, start := registryOf(Limits{}), time.Now()
+		const want = 90*time.Second + 300*time.Millisecond
+		renewed, ctx := watch(t, g)
+		e := newExpiry(start.Add(want))
+		renewed.expires.Store(e)
+		var calls []*watched
+		var ends sync.WaitGroup
+		for range 1000 {
+			w, ctx := watch(t, g)
+			w.expires.Store(newExpiry(start.Add(want)))
+			calls = append(calls, w)
+			ends.Go(func() { wantEnd(t, ctx, start, want, report.ReasonTokenExpired, "") })
+		}
+		time.Sleep(want - time.Second)
+		e.set(start.Add(time.Hour))
+		ends.Wait()
+		time.Sleep(lookInterval)
+		if ctx.Err() != nil {
+			t.Errorf("the renewed call ended with %v", context.Cause(ctx))
+		}
+		for _, w := range append(calls, renewed) {
+			g.remove(w)
+		}
+	})
+}
+
 func TestCallsAreLookedAfter(t *testing.T) {
 	t.Parallel() // it takes seconds of one processor while others wait
 	never := time.Duration(math.MaxInt64)
