@@ -64,11 +64,12 @@ func (i *tokenIssuer) tokenUntil(t testing.TB, subject, scope string, expires ti
 }
 
 // TestTokensReachTheRulesAndTheBackend: by each protocol, a token decides whether the call
-// reaches the backend, which learns who calls and doesn't get the token. Nobody's log has one.
+// reaches the backend, which learns who calls and doesn't get the token. Neither the log, the metrics
+// nor the admin address has one.
 func TestTokensReachTheRulesAndTheBackend(t *testing.T) {
 	t.Parallel()
 	b, i := startBackend(t, backendOptions{}), newTokenIssuer(t)
-	c := startCulvert(t, b.address, culvertOptions{config: `auth:
+	c := startCulvert(t, b.address, culvertOptions{args: []string{"--admin", "127.0.0.1:0"}, config: `auth:
   issuers: [{name: staff, issuer: e2e, keys_file: ` + i.file + `, audiences: [probe]}]
   public_methods: ["grpc.reflection.*/*"]
   strip: true
@@ -106,10 +107,18 @@ func TestTokensReachTheRulesAndTheBackend(t *testing.T) {
 			}
 		}
 	}
-	for _, line := range c.output.all() {
+	told := map[string]string{"the log": strings.Join(c.output.all(), "\n"), "/metrics": get(t, c.health, "/metrics")}
+	admin := c.logged(t, "serving the admin address", "address")["address"].(string)
+	for _, path := range []string{"/", "/calls", "/connections", "/backends", "/routes", "/memory", "/limits", "/failures", "/auth", "/status"} {
+		told[path] = get(t, admin, path)
+	}
+	if !strings.Contains(told["/auth"], "UNAUTHENTICATED") || !strings.Contains(told["/failures"], "PERMISSION_DENIED") || !strings.Contains(told["/metrics"], "UNAUTHENTICATED") {
+		t.Errorf("the refusals aren't told: %s %s", told["/auth"], told["/failures"])
+	}
+	for where, text := range told {
 		for _, token := range []string{reader, other} {
-			if strings.Contains(line, token[len(token)-40:]) {
-				t.Errorf("the log has a token: %s", line)
+			if strings.Contains(text, token[len(token)-40:]) || strings.Contains(text, token[:40]) {
+				t.Errorf("%s has a token: %s", where, text)
 			}
 		}
 	}
