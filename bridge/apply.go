@@ -223,9 +223,10 @@ func newRules(cfg *Config) (*policy, error) {
 		return nil, err
 	}
 	p.routes, err = newRoutes(cfg)
-	p.encoded = p.routes.askedFor()
-	if cfg.Authenticator != nil { // a credential that is damaged must be refused, not missed
-		p.encoded = p.encoded.With("authorization", cfg.CredentialHeaders...)
+	credentials := slices.Clip(cfg.CredentialHeaders)
+	if cfg.Authenticator != nil {
+		credentials = append(credentials, "authorization")
 	}
+	p.encoded = p.routes.askedFor().With(credentials) // a credential that is damaged must be refused, not missed
 	return p, err
 }

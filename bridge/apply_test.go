@@ -574,6 +574,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"ConnectGet":        takes,
 	"TrustedProxies":    takes,
 	"VouchedHeaders":    takes,
+	"CredentialHeaders": takes,
 	"ForwardCookies":    takes,
 	"ForwardSetCookies": takes,
 	"ForwardClientCert": takes,

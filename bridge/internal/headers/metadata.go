@@ -16,13 +16,15 @@ import (
 // always cross: those that gRPC can't carry cross encoded, as codec.EncodeValue does.
 type Asked map[string]bool
 
-// With returns the names with others. It changes none of those that are there.
-func (a Asked) With(name string, others ...string) Asked {
-	to := make(Asked, len(a)+1+len(others))
+// With returns the names and others. It changes none of those that are there.
+func (a Asked) With(names []string) Asked {
+	if len(names) == 0 {
+		return a
+	}
+	to := make(Asked, len(a)+len(names))
 	maps.Copy(to, a)
-	to[name] = true
-	for _, other := range others {
-		to[strings.ToLower(other)] = true
+	for _, name := range names {
+		to[strings.ToLower(name)] = true
 	}
 	return to
 }
