@@ -111,7 +111,7 @@ func (ts *tunnels) serve(path string, rule rules, socket *websocket.Conn) {
 	})
 	t.serve(rule)
 	_ = t.Close() // the server has, mostly
-	ts.change(func() { delete(ts.live, t) })
+	ts.drop(t)
 }
 
 //nolint:staticcheck // net/http's Shutdown closes idle connections, often before their GOAWAY
@@ -236,11 +236,13 @@ func (ts *tunnels) control(pages http.Handler) http.Handler {
 	mux.HandleFunc("/tunnels/cut", each(func(_ *http.Request, t *tunnel) {
 		ts.release(t)
 		_ = t.socket.CloseNow() // it may be closed
+		ts.drop(t)
 	}))
 	mux.HandleFunc("/tunnels/close", each(func(r *http.Request, t *tunnel) {
 		code, _ := strconv.Atoi(r.FormValue("code")) // 0 is refused below
 		ts.release(t)
 		_ = t.socket.Close(websocket.StatusCode(code), r.FormValue("reason")) // the client may be gone
+		ts.drop(t)
 	}))
 	mux.HandleFunc("/tunnels/goaway", each(func(_ *http.Request, t *tunnel) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -267,6 +269,10 @@ func (ts *tunnels) of(path string) []*tunnel {
 	}
 	return found
 }
+
+// drop notes that a tunnel has ended. Who has ended it doesn't count it any more, although its
+// own goroutine may not have run since.
+func (ts *tunnels) drop(t *tunnel) { ts.change(func() { delete(ts.live, t) }) }
 
 func (ts *tunnels) release(t *tunnel) {
 	ts.mu.Lock()
