@@ -31,6 +31,8 @@ func keyOf(r *Request, names []string) key {
 	}
 	b = append(b, r.CertificateHash[:]...)
 	b = appendPart(b, string(r.Peer.Addr().Unmap().AsSlice())) // many policies look at it, and none at the port
+	b = appendPart(b, string(r.Local.Addr().Unmap().AsSlice()))
+	b = binary.AppendUvarint(b, uint64(r.Local.Port())) // it tells listeners apart
 	b = binary.AppendUvarint(b, uint64(len(r.Principals)))
 	for _, p := range r.Principals {
 		b = appendPart(b, p)
