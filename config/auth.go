@@ -213,8 +213,8 @@ type AuthExternal struct {
 
 // AuthCache configures a cache of answers.
 type AuthCache struct {
-	// How long culvert uses a permission for calls with the same method, address
-	// and metadata in names, up to 5m. Refusals hold at most 5s. 0s: no cache.
+	// How long culvert uses a permission for calls with the same method, address,
+	// listener and metadata in names, up to 5m. Refusals hold at most 5s. 0s: no cache.
 	TTL time.Duration `key:"ttl"`
 
 	// Answers in the cache, up to 100000.
