@@ -95,8 +95,8 @@ type Config struct {
 	VouchedHeaders []string
 
 	// CredentialHeaders are names of metadata in which the Authenticator looks for credentials,
-	// besides authorization. A value that gRPC can't carry reaches it encoded, as those that
-	// routes ask for, so that a damaged credential isn't taken for none.
+	// besides authorization. A value in them that gRPC can't carry is not dropped but encoded,
+	// so that the Authenticator can refuse a damaged credential.
 	CredentialHeaders []string
 
 	ForwardCookies    bool // a request's cookies reach the backend

@@ -270,8 +270,8 @@ func (ts *tunnels) of(path string) []*tunnel {
 	return found
 }
 
-// drop notes that a tunnel has ended. Who has ended it doesn't count it any more, although its
-// own goroutine may not have run since.
+// drop takes a tunnel that has ended out of the count. A test that cuts a tunnel and then waits
+// for the next one mustn't be told of the one that it cut.
 func (ts *tunnels) drop(t *tunnel) { ts.change(func() { delete(ts.live, t) }) }
 
 func (ts *tunnels) release(t *tunnel) {

@@ -11,8 +11,8 @@ func (id *Identity) ForBackend() []string {
 	return []string{valueOf(id.Subject), valueOf(id.Issuer), string(id.Kind), valueOfAll(id.Scopes)}
 }
 
-// Prepare makes ForBackend's values once, for an identity of many calls. It doesn't change any
-// more. It returns the bytes that this costs beside the identity's own.
+// Prepare makes ForBackend's values once, for an identity of many calls. Nobody may change the
+// identity afterwards. It returns how many bytes the values take, besides the identity's own.
 func (id *Identity) Prepare() int {
 	const headers = 4 * 16 // of the strings
 	id.prepared = id.ForBackend()

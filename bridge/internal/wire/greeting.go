@@ -34,7 +34,7 @@ func checkGreeting(first []byte, err error, plaintext bool) error {
 		return fmt.Errorf("%sthe backend answers in TLS: %s", SaysOtherProtocol, hintTLS)
 	case len(first) > frameKindAt && first[frameKindAt] != byte(http2.FrameSettings):
 		return fmt.Errorf("%sthe backend begins with %.20q: %s", SaysOtherProtocol, first, remedy)
-	case len(first) == 0 && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)): // grpc-go's patience has ended
+	case len(first) == 0 && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)): // culvert has ended the attempt
 		return fmt.Errorf("the backend takes connections and says nothing: %s", remedy)
 	case len(first) > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
 		return nil
