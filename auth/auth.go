@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -120,7 +121,42 @@ func (a *Authenticator) decide() *Mistake {
 	if a.rules, err = cfg.compileRules(); err != nil {
 		return mistakeOf(err)
 	}
+	for i := range cfg.Rules {
+		if wrong := cfg.checkReach(i, a.requirement.Ways()); wrong != nil {
+			return wrong
+		}
+	}
 	return nil
+}
+
+// checkReach refuses a rule for kinds or issuers of which it sees no identity. It would read as if
+// it did something. ways are all of them, with those of all_of first.
+func (cfg *Config) checkReach(i int, ways []string) *Mistake {
+	r, hint := &cfg.Rules[i], ""
+	if !r.Deny && len(cfg.AllOf) > 0 {
+		ways = cfg.AllOf[:1]
+		hint = fmt.Sprintf(" (a rule that allows sees the identity of %q, the first of all_of)", ways[0])
+	}
+	seen := []string{string(identity.None)}
+	for _, way := range ways {
+		seen = append(seen, string(cfg.kindOf(way)))
+	}
+	sees := func(list []string) func(string) bool {
+		return func(entry string) bool { return slices.Contains(list, entry) }
+	}
+	key := fmt.Sprintf("rules[%d].", i)
+	switch {
+	case len(r.Kinds) > 0 && !slices.ContainsFunc(r.Kinds, sees(seen)):
+		return mistake(key+"kinds", "can match no call, because no way to authenticate proves such an identity%s: add the way, or remove it", hint)
+	case len(r.Issuers) > 0 && !slices.ContainsFunc(r.Issuers, sees(ways)):
+		return mistake(key+"issuers", "can match no call, because none of them names a caller%s: change the order of all_of, or remove it", hint)
+	}
+	return nil
+}
+
+// kindOf returns the kind of the identities that a way proves.
+func (cfg *Config) kindOf(way string) identity.Kind {
+	return cmp.Or(map[string]identity.Kind{WayAPIKeys: identity.APIKey, WayCertificates: identity.MTLS, WayExternal: identity.External}[way], identity.JWT)
 }
 
 // wayOf returns the place of a way in what Requirement.Judge wants.

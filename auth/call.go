@@ -180,6 +180,7 @@ func (j *judgement) needsService() bool {
 	if without.Refusal == nil && without.Identity != nil {
 		return true
 	}
+	j.said[j.external.way] = rules.Said{} // nobody asks it
 	j.verdict = without
 	return false
 }
@@ -204,7 +205,7 @@ func (j *judgement) ask(ctx context.Context) error {
 
 // decide asks the rules, and returns the fault of a call that they refuse.
 func (j *judgement) decide(id *identity.Identity) *report.Fault {
-	d := j.rules.Decide(&rules.Facts{Identity: id, Public: j.verdict.Public, Method: j.r.Method, Origin: j.r.Origin, Route: j.r.Route})
+	d := j.rules.Decide(&rules.Facts{Identity: id, Said: j.said, Public: j.verdict.Public, Method: j.r.Method, Origin: j.r.Origin, Route: j.r.Route})
 	if refused := d.Refusal(); refused != nil {
 		j.r.Rule = d.Rule
 		return faultOf(refused, report.KeyAuthRules)

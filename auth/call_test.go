@@ -139,6 +139,43 @@ func TestWhatIsNeeded(t *testing.T) {
 	}
 }
 
+// TestDeniedBesideAnother: a denied credential gets nobody in, whichever others are beside it and
+// whichever of them counts. Rules that allow see the one that counts.
+func TestDeniedBesideAnother(t *testing.T) {
+	keys, key := keysOf(t, time.Time{}, "ci")
+	proxy := &report.ClientNames{SPIFFE: "spiffe://example.org/proxy"}
+	alice := "Bearer " + staffToken(nil)
+	all := []string{"staff", WayCertificates}
+	const public = "/shop.v1.Catalog/List"
+	for name, row := range map[string]struct {
+		all  []string
+		deny Rule
+		call aCall
+		want string
+	}{
+		"the certificate, beside a token":     {nil, Rule{Identities: []string{proxy.SPIFFE}}, aCall{client: proxy, own: alice}, denied},
+		"the certificate, with all_of":        {all, Rule{Identities: []string{proxy.SPIFFE}, Kinds: []string{"mtls"}}, aCall{client: proxy, own: alice}, denied},
+		"the certificate, beside a key":       {nil, Rule{Kinds: []string{"mtls"}}, aCall{client: proxy, key: key["ci"]}, denied},
+		"the certificate, of a connection":    {nil, Rule{Kinds: []string{"mtls"}}, aCall{client: proxy, connected: true, own: alice}, denied},
+		"the certificate, on a public method": {all, Rule{Kinds: []string{"mtls"}}, aCall{client: proxy, method: public}, denied},
+		"the connection's token":              {nil, Rule{Issuers: []string{"staff"}}, aCall{conn: alice, key: key["ci"]}, denied},
+		"the connection's scope":              {nil, Rule{Scopes: []string{"write"}}, aCall{conn: alice, key: key["ci"]}, denied},
+		"another certificate":                 {all, Rule{Identities: []string{"spiffe://example.org/other"}}, aCall{client: proxy, own: alice}, "alice"},
+		"the key, which the call hasn't":      {nil, Rule{Kinds: []string{"api-key"}}, aCall{client: proxy, own: alice}, "alice"},
+		"a name of another kind":              {all, Rule{Identities: []string{"alice"}, Kinds: []string{"mtls"}}, aCall{client: proxy, own: alice}, "alice"},
+		"the connection's, in the same place": {nil, Rule{Scopes: []string{"write"}}, aCall{conn: alice, own: "Bearer " + staffToken(claims{"scope": "read"})}, "alice"},
+	} {
+		row.deny.Name, row.deny.Deny = "no", true
+		cfg := Config{Issuers: []Issuer{staff(t)}, APIKeys: keys, Certificates: true, AllOf: row.all, PublicMethods: []string{"shop.v1.Catalog/*"}, Rules: []Rule{row.deny}}
+		if row.all != nil {
+			cfg.APIKeys = nil
+		}
+		if got, r := judged(t, newAuth(t, cfg), row.call); got != row.want || (r.Rule == "no") != (row.want == denied) {
+			t.Errorf("%s: got %s by the rule %q, want %s", name, got, r.Rule, row.want)
+		}
+	}
+}
+
 // TestCertificateThatIsNoWay: that of a proxy, or of a client whose token is bound to it, changes
 // nothing for tokens and API keys, and proves nothing.
 func TestCertificateThatIsNoWay(t *testing.T) {

@@ -91,7 +91,21 @@ func TestMistakes(t *testing.T) {
 			}
 		}, "rules[257].claims[0]", "256 different"},
 		"a rule's issuer": {func(c *Config) { c.Rules[0].Issuers = []string{"staff", staffIssuer} }, "rules[0].issuers[1]", "no issuer has the name"},
-		"a rule's route":  {func(c *Config) { c.Rules[0].Routes = []string{"x"} }, "rules[0].routes[0]", "no route"},
+		"a kind of no way": {func(c *Config) {
+			c.Certificates, c.Rules[0].Kinds = false, []string{"mtls"}
+		}, "rules[0].kinds", "can match no call"},
+		"a kind of no way, to deny": {func(c *Config) {
+			c.Certificates, c.Rules[0] = false, Rule{Name: "one", Deny: true, Kinds: []string{"mtls"}}
+		}, "rules[0].kinds", "can match no call"},
+		"a kind of a later way": {func(c *Config) {
+			c.AllOf, c.AnyOf = []string{"shop", WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}
+			c.Rules[0].Kinds = []string{"mtls", "api-key"}
+		}, "rules[0].kinds", `the identity of "shop", the first of all_of`},
+		"an issuer of a later way": {func(c *Config) {
+			c.AllOf, c.AnyOf = []string{"shop", WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}
+			c.Rules[0].Issuers = []string{"staff"}
+		}, "rules[0].issuers", `the identity of "shop", the first of all_of`},
+		"a rule's route": {func(c *Config) { c.Rules[0].Routes = []string{"x"} }, "rules[0].routes[0]", "no route"},
 	} {
 		cfg := good()
 		row.change(&cfg)
@@ -108,6 +122,8 @@ func TestMistakes(t *testing.T) {
 	newAuth(t, good())
 	for _, only := range []Config{
 		{Rules: []Rule{{Name: "no", Deny: true, Methods: []string{"*/*"}}}},
+		{Issuers: []Issuer{staff(t)}, Rules: []Rule{{Name: "some", Kinds: []string{"mtls", "jwt"}}, {Name: "nobody", Deny: true, Kinds: []string{"none"}}}},
+		{Issuers: []Issuer{staff(t)}, Certificates: true, AllOf: []string{"staff", WayCertificates}, Rules: []Rule{{Name: "no", Deny: true, Kinds: []string{"mtls"}}}},
 		{RateLimit: &RateLimit{Target: "127.0.0.1:1", TLS: &tls.Config{}, Domain: "d", Descriptors: [][]DescriptorEntry{{{Key: "k", Value: "v"}}}}},
 	} {
 		newAuth(t, only)

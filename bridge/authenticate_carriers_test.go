@@ -264,6 +264,26 @@ func TestBackendOfTheAuthenticator(t *testing.T) {
 	}
 }
 
+// TestTriedOutBackend: a choice that would end the call INTERNAL is told, and the call goes where its
+// route says.
+func TestTriedOutBackend(t *testing.T) {
+	obs := newObserver()
+	cfg := Config{
+		Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")}, Observer: obs, TryAuthenticator: true,
+		Routes:        []Route{{Name: "one", Backend: "a"}},
+		Authenticator: &doorman{nobody: true, choose: func(r *AuthRequest) { r.Backend = "b" }},
+	}
+	if got := asks(within(t, patience), dial(t, serve(t, newServer(t, cfg))), testMethod); !strings.HasPrefix(got, "a ") {
+		t.Errorf("got %q of another backend than a", got)
+	}
+	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonInternal || !r.ReportOnly {
+		t.Errorf("the Observer is told of %+v, want %s that is only reported", r, report.ReasonInternal)
+	}
+	if info := await(t, "the end", obs.ended); info.Backend != "a" {
+		t.Errorf("the log has the backend %q", info.Backend)
+	}
+}
+
 // TestHeaderOfTheAuthenticator: it may change the backend's header, within what may reach a client.
 func TestHeaderOfTheAuthenticator(t *testing.T) {
 	d := &doorman{nobody: true, choose: func(r *AuthRequest) {

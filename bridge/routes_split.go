@@ -60,7 +60,7 @@ func (c *call) hasBackend(name string) bool {
 
 // unknownBackend refuses a call for which the Authenticator has chosen a backend that its route
 // hasn't. A name that nobody has configured must lead nowhere.
-func unknownBackend(name string) error {
+func unknownBackend(name string) *report.Fault {
 	return report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator chose the backend %q, which the call's route doesn't have", name))
 }
 

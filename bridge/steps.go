@@ -125,9 +125,7 @@ func (c *call) chooseBackend(_ context.Context) (err error) {
 		backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
 	if c.auth != nil && c.auth.backend != "" {
-		if backend = c.auth.backend; !c.hasBackend(backend) {
-			return unknownBackend(backend)
-		}
+		backend = c.auth.backend
 	}
 	c.name(func(i *report.CallInfo) { i.Backend = backend })
 	if c.to, err = rt.acquire(c.info.Backend); err == nil {
@@ -227,14 +225,19 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 		err = c.holdUntil(id)
 	}
 	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && ofCaller(f) {
-		tried := *f // calls may share it
-		tried.Key, tried.Detail, tried.Hint = cmp.Or(f.Key, report.KeyAuth), c.Method, f.Error()
-		err = c.s.refusals.Unless(true, &tried, c.peer.Addr)
+		err = c.passOver(f)
 	}
 	if passed = err == nil; passed {
 		err = c.chargeIdentities()
 	}
 	return err
+}
+
+// passOver logs what an Authenticator that is only tried out would have refused.
+func (c *call) passOver(f *report.Fault) error {
+	tried := *f // calls may share it
+	tried.Key, tried.Detail, tried.Hint = cmp.Or(f.Key, report.KeyAuth), c.Method, f.Error()
+	return c.s.refusals.Unless(true, &tried, c.peer.Addr)
 }
 
 // ofCaller reports whether an Authenticator's fault is about the caller, or a limit of its own.

@@ -52,7 +52,8 @@ that decided against each. With an origin header, it says whether the page may
 call. It opens no connection.
 
 With --as, it also says what auth.rules say of the call by an identity, and which of
-their conditions match. --as '' is a caller without a credential.
+their conditions match. --as '' is a caller without a credential. A caller with several
+credentials, such as a token and a certificate, is an --as for each.
 
 The exit code is 1 if no route matches, if the listener refuses the call, or if the
 identity in --as may not call.`,
@@ -72,7 +73,7 @@ identity in --as may not call.`,
 	flags.StringArrayVarP(&x.headers, "header", "H", nil, "`header` of the request, such as 'x-canary: yes'; may be repeated")
 	flags.StringVar(&x.listener, "listener", "", "`name` of the listener (default the one with the URL's port, or the first)")
 	flags.StringVar(&x.transport, "transport", "", "client `protocol`: "+strings.Join(bridge.Transports(), ", ")+" (default message for the path of a route with message, else grpc, or grpc-websockets for ws: and wss:)")
-	flags.StringVar(&x.as.text, "as", "", "`identity` of the caller: its subject, then issuer=NAME, kind=jwt, api-key, mtls or external, scope=SCOPE for each scope, and claim=NAME=VALUE for each value of a claim, separated by commas")
+	flags.StringArrayVar(&x.as.texts, "as", nil, "`identity` of the caller: its subject, then issuer=NAME, kind=jwt, api-key, mtls or external, scope=SCOPE for each scope, and claim=NAME=VALUE for each value, separated by commas; may be repeated")
 	mustComplete(cmd.RegisterFlagCompletionFunc("as", cobra.NoFileCompletions))
 	mustComplete(cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions(bridge.Transports(), cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) }
@@ -88,7 +89,6 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return &misuse{err}
 	}
-	x.as.set = cmd.Flags().Changed("as")
 	if err := x.as.parse(loaded); err != nil {
 		return &misuse{err}
 	}
@@ -105,7 +105,7 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	}
 	var said *auth.Explanation // nil: nobody is authenticated
 	if answer.Method != "" && !answer.Own && loaded.Auth.Enabled() {
-		found, err := explainAuth(loaded, request, answer, x.as.caller)
+		found, err := explainAuth(loaded, request, answer, x.as.callers)
 		if err != nil {
 			return err
 		}
@@ -125,9 +125,9 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 		return errors.New("the listener refuses the call: it ends UNIMPLEMENTED (NO_ROUTE)")
 	case answer.Method == "":
 		return errors.New("no route matches: the call ends UNIMPLEMENTED (NO_ROUTE)")
-	case said != nil && x.as.set && !said.Allowed && loaded.Auth.Enforce && x.as.caller == nil && len(loaded.Auth.Ways()) > 0:
+	case said != nil && x.as.texts != nil && !said.Allowed && loaded.Auth.Enforce && len(x.as.callers) == 0 && len(loaded.Auth.Ways()) > 0:
 		return errors.New("the call needs a credential: it ends UNAUTHENTICATED (UNAUTHENTICATED)")
-	case said != nil && x.as.set && !said.Allowed && loaded.Auth.Enforce:
+	case said != nil && x.as.texts != nil && !said.Allowed && loaded.Auth.Enforce:
 		return errors.New("the caller may not call: the call ends PERMISSION_DENIED (PERMISSION_DENIED)")
 	}
 	return nil
@@ -223,7 +223,7 @@ func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.
 	}
 	_ = w.Flush() // a strings.Builder doesn't fail
 	explainCandidates(b, c, a)
-	if said != nil && as.set {
+	if said != nil && as.texts != nil {
 		explainAuthRules(b, c, said)
 	}
 }

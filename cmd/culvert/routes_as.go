@@ -19,9 +19,8 @@ import (
 
 // An as is what --as says: who calls.
 type as struct {
-	text   string
-	set    bool
-	caller *auth.Caller // nil: somebody without a credential
+	texts   []string      // nil: it isn't set
+	callers []auth.Caller // one with all these credentials; none: somebody without a credential
 }
 
 // kinds are the kinds of credentials, and those of ways that aren't issuers.
@@ -30,29 +29,42 @@ var kinds = map[string]string{auth.WayAPIKeys: "api-key", auth.WayCertificates: 
 // asOption begins an option in --as.
 var asOption = regexp.MustCompile(`,(issuer|kind|scope|claim)=`)
 
-// parse reads "alice,issuer=staff,scope=orders.read,claim=email_verified=true". The
-// subject and values may have commas.
 func (a *as) parse(c *config.Loaded) error {
-	if !a.set {
+	switch {
+	case len(a.texts) == 0:
 		return nil
-	}
-	if !c.Auth.Enabled() {
+	case !c.Auth.Enabled():
 		return errors.New("--as: the configuration authenticates nobody: set auth")
-	}
-	if a.text == "" {
+	case len(a.texts) == 1 && a.texts[0] == "":
 		return nil
 	}
-	options := asOption.FindAllStringSubmatchIndex(a.text, -1)
+	for _, text := range a.texts {
+		caller := parseCaller(text)
+		if err := complete(&caller, &c.Auth); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(a.callers, func(other auth.Caller) bool { return other.Kind == caller.Kind && other.Issuer == caller.Issuer }) {
+			return fmt.Errorf("--as: %s has the same kind of credential as another --as, and one call has one of each: leave one of them out", caller.Subject)
+		}
+		a.callers = append(a.callers, caller)
+	}
+	return nil
+}
+
+// parseCaller reads "alice,issuer=staff,scope=orders.read,claim=email_verified=true". The subject
+// and values may have commas.
+func parseCaller(text string) (caller auth.Caller) {
+	options := asOption.FindAllStringSubmatchIndex(text, -1)
 	end := func(i int) int { // of what is before the option
 		if i < len(options) {
 			return options[i][0]
 		}
-		return len(a.text)
+		return len(text)
 	}
-	caller := &auth.Caller{Subject: a.text[:end(0)]}
+	caller.Subject = text[:end(0)]
 	for i, at := range options {
-		value := a.text[at[1]:end(i+1)]
-		switch a.text[at[2]:at[3]] {
+		value := text[at[1]:end(i+1)]
+		switch text[at[2]:at[3]] {
 		case "issuer":
 			caller.Issuer = value
 		case "kind":
@@ -67,18 +79,17 @@ func (a *as) parse(c *config.Loaded) error {
 			caller.Claims[name] = append(caller.Claims[name], value)
 		}
 	}
-	a.caller = caller
-	return a.complete(&c.Auth)
+	return caller
 }
 
 // complete finds the issuer and the kind of a caller: the only ones that the configuration has,
 // unless --as names others.
-func (a *as) complete(c *config.Auth) error {
+func complete(caller *auth.Caller, c *config.Auth) error {
 	var issuers, all []string
 	for _, i := range c.Issuers {
 		issuers = append(issuers, i.Name)
-		if i.Issuer == a.caller.Issuer {
-			a.caller.Issuer = i.Name
+		if i.Issuer == caller.Issuer {
+			caller.Issuer = i.Name
 		}
 	}
 	for _, way := range c.Ways() {
@@ -87,51 +98,59 @@ func (a *as) complete(c *config.Auth) error {
 			all = append(all, kind)
 		}
 	}
-	if a.caller.Kind == "" {
+	if caller.Kind == "" {
 		switch {
-		case a.caller.Issuer != "":
-			a.caller.Kind = "jwt"
+		case caller.Issuer != "":
+			caller.Kind = "jwt"
 		case len(all) == 1:
-			a.caller.Kind = all[0]
+			caller.Kind = all[0]
 		case len(all) > 1:
-			return fmt.Errorf("--as: say by which credential %s calls: add kind=, which is one of %s, or issuer=", a.caller.Subject, strings.Join(all, ", "))
+			return fmt.Errorf("--as: say by which credential %s calls: add kind=, which is one of %s, or issuer=", caller.Subject, strings.Join(all, ", "))
 		}
 	}
 	switch {
 	case len(all) == 0:
 		return errors.New("--as: the configuration has no way to authenticate, so each caller is nobody: write --as ''")
-	case !slices.Contains(all, a.caller.Kind):
-		return fmt.Errorf("--as: no caller has the kind %q: write one of %s", a.caller.Kind, strings.Join(all, ", "))
-	case a.caller.Kind == "jwt" && a.caller.Issuer == "" && len(issuers) == 1:
-		a.caller.Issuer = issuers[0]
-	case a.caller.Kind == "jwt" && !slices.Contains(issuers, a.caller.Issuer):
-		return fmt.Errorf("--as: there is no issuer %q: write issuer= with one of %s", a.caller.Issuer, strings.Join(issuers, ", "))
-	case a.caller.Kind != "jwt" && len(a.caller.Claims) > 0:
-		return fmt.Errorf("--as: only tokens have claims, and %s calls by the kind %s: remove claim=, or write issuer=", a.caller.Subject, a.caller.Kind)
+	case !slices.Contains(all, caller.Kind):
+		return fmt.Errorf("--as: no caller has the kind %q: write one of %s", caller.Kind, strings.Join(all, ", "))
+	case caller.Kind == "jwt" && caller.Issuer == "" && len(issuers) == 1:
+		caller.Issuer = issuers[0]
+	case caller.Kind == "jwt" && !slices.Contains(issuers, caller.Issuer):
+		return fmt.Errorf("--as: there is no issuer %q: write issuer= with one of %s", caller.Issuer, strings.Join(issuers, ", "))
+	case caller.Kind != "jwt" && len(caller.Claims) > 0:
+		return fmt.Errorf("--as: only tokens have claims, and %s calls by the kind %s: remove claim=, or write issuer=", caller.Subject, caller.Kind)
 	}
 	return nil
 }
 
 func (a *as) String() string {
-	if a.caller == nil {
+	if len(a.callers) == 0 {
 		return "somebody without a credential"
 	}
-	text := a.caller.Subject + ", " + a.caller.Kind
-	if a.caller.Issuer != "" {
-		text += " of " + a.caller.Issuer
+	var all []string
+	for i := range a.callers {
+		all = append(all, inWords(&a.callers[i]))
 	}
-	if len(a.caller.Scopes) > 0 {
-		text += ", scopes " + strings.Join(a.caller.Scopes, " ")
+	return strings.Join(all, "; and ")
+}
+
+func inWords(caller *auth.Caller) string {
+	text := caller.Subject + ", " + caller.Kind
+	if caller.Issuer != "" {
+		text += " of " + caller.Issuer
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.caller.Claims)) {
-		text += fmt.Sprintf(", claim %s %s", name, strings.Join(a.caller.Claims[name], " "))
+	if len(caller.Scopes) > 0 {
+		text += ", scopes " + strings.Join(caller.Scopes, " ")
+	}
+	for _, name := range slices.Sorted(maps.Keys(caller.Claims)) {
+		text += fmt.Sprintf(", claim %s %s", name, strings.Join(caller.Claims[name], " "))
 	}
 	return text
 }
 
 // explainAuth returns what the rules of the configuration say of the call by the caller. The
 // error is about the configuration.
-func explainAuth(c *config.Loaded, r bridge.RouteRequest, a *bridge.RouteAnswer, by *auth.Caller) (auth.Explanation, error) {
+func explainAuth(c *config.Loaded, r bridge.RouteRequest, a *bridge.RouteAnswer, by []auth.Caller) (auth.Explanation, error) {
 	settings := wiring.Auth(c)
 	settings.Offline = true
 	for i := range settings.Issuers { // the rules need no keys, whose files may be elsewhere
@@ -149,12 +168,12 @@ func explainAuth(c *config.Loaded, r bridge.RouteRequest, a *bridge.RouteAnswer,
 	if a.Route >= 0 {
 		asked.Route = c.Routes[a.Route].Name
 	}
-	return judge.Explain(asked, by), judge.Close()
+	return judge.Explain(asked, by...), judge.Close()
 }
 
 // explainCaller writes what a call needs, or what becomes of it if somebody makes it.
 func explainCaller(line func(name, format string, args ...any), c *config.Loaded, said *auth.Explanation, as *as) {
-	if !as.set {
+	if as.texts == nil {
 		switch ways := strings.Join(c.Auth.Ways(), ", "); {
 		case said.Public:
 			line("caller", "needs no credential (auth.public_methods)")
@@ -164,6 +183,9 @@ func explainCaller(line func(name, format string, args ...any), c *config.Loaded
 		return
 	}
 	line("caller", "%s", as)
+	if all := c.Auth.AllOf; len(as.callers) > 0 && len(as.callers) < len(all) {
+		line("credentials", "a call needs all of %s (%s): add an --as for each of them", strings.Join(all, ", "), c.Place("auth.all_of"))
+	}
 	at := slices.IndexFunc(c.Auth.Rules, func(r config.AuthRule) bool { return r.Name == said.Rule })
 	why := said.Rule
 	if at >= 0 {

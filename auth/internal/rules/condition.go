@@ -30,6 +30,7 @@ func (k conditionKey) String() string {
 // A condition is one of a rule's. Its entries are as the rule has them, but in one spelling.
 type condition struct {
 	key     conditionKey
+	effect  Effect // of the rule
 	entries []string
 
 	identities []identityPattern // of the entries, if it is by identity
@@ -63,6 +64,9 @@ func conditionsOf(r *Rule, set *Set) ([]condition, *Mistake) {
 		return nil, mistake
 	}
 	list = slices.Insert(list, int(byClaim), byClaims)
+	for i := range list {
+		list[i].effect = r.Effect
+	}
 	// Without this, a rule such as "allow methods of the catalogue" would allow callers
 	// that proved nothing: people write it with the identities in mind that can come.
 	if r.Effect == Allow && len(kinds) == 0 {
@@ -130,23 +134,24 @@ func checkEntry(entry string) error {
 	return nil
 }
 
-// find looks for the entry that the facts match. Of scopes and claims, which are all needed, it
-// finds the first that is missing. ok reports whether the condition is met; at is -1 without an entry.
-func (c *condition) find(f *Facts) (at int, ok bool) {
+// find looks for the entry that the facts match, if the caller is id. Of scopes and claims, which
+// are all needed, it finds the first that is missing. ok reports whether the condition is met; at
+// is -1 without an entry.
+func (c *condition) find(f *Facts, id *identity.Identity) (at int, ok bool) {
 	switch c.key {
 	case byKind:
-		kind := f.kind()
+		kind := identity.KindOf(id)
 		return slices.Index(c.entries, string(kind)), c.kinds&kindSetOf(kind) != 0
 	case byScope:
 		for i, s := range c.entries {
-			if f.Identity == nil || !slices.Contains(f.Identity.Scopes, s) {
+			if !f.proves(c.effect, func(id *identity.Identity) bool { return slices.Contains(id.Scopes, s) }) {
 				return i, false
 			}
 		}
 		return -1, true
 	case byClaim:
 		for i, claim := range c.claims {
-			if f.Identity == nil || !f.Identity.Claims.Met(claim) {
+			if !f.proves(c.effect, func(id *identity.Identity) bool { return id.Claims.Met(claim) }) {
 				return i, false
 			}
 		}
@@ -154,7 +159,7 @@ func (c *condition) find(f *Facts) (at int, ok bool) {
 	case byRoute:
 		at = slices.Index(c.entries, f.Route)
 	case byIssuer:
-		at = slices.Index(c.entries, f.issuer())
+		at = slices.Index(c.entries, issuerOf(id))
 	case byMethod:
 		at = c.methods.find(f.Method)
 	case byOrigin:
@@ -162,7 +167,7 @@ func (c *condition) find(f *Facts) (at int, ok bool) {
 	case byIdentity:
 		at = -1
 		for i := range c.identities {
-			if c.identities[i].matches(f) {
+			if c.identities[i].matches(id) {
 				at = i
 				break
 			}

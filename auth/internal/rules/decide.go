@@ -3,32 +3,40 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
 
 // Facts are what rules judge a call by.
 type Facts struct {
-	Identity *identity.Identity // nil: the caller proved nothing
+	Identity *identity.Identity // that counts; nil: the caller proved nothing
+	Said     []Said             // of its credentials. A rule that denies sees all valid ones
 	Public   bool               // the call needs no credential: Verdict.Public
 	Method   string             // "/package.Service/Method"
 	Origin   string             // as the gate has it; "": no page calls
 	Route    string             // the route's name; "": it has none
 }
 
-// kind returns the kind of the caller.
-func (f *Facts) kind() identity.Kind { return identity.KindOf(f.Identity) }
-
-func (f *Facts) issuer() string {
-	if f.Identity == nil {
-		return ""
+// proves reports whether the identity that counts has something, or, for a rule that denies, any
+// that a valid credential proves.
+func (f *Facts) proves(effect Effect, has func(*identity.Identity) bool) bool {
+	if f.Identity != nil && has(f.Identity) {
+		return true
 	}
-	return f.Identity.Issuer
+	return effect == Deny && slices.ContainsFunc(f.Said, func(s Said) bool { return s.finding() == Valid && has(s.Identity) })
 }
 
-// nobody reports whether the caller has no identity. One of an unknown kind counts as none, so
-// that a mistake in another package lets nobody in.
-func (f *Facts) nobody() bool { return kindSetOf(f.kind())&everyIdentity == 0 }
+func issuerOf(id *identity.Identity) string {
+	if id == nil {
+		return ""
+	}
+	return id.Issuer
+}
+
+// nobody reports whether an identity is none. One of an unknown kind counts as none, so that a
+// mistake in another package lets nobody in.
+func nobody(id *identity.Identity) bool { return kindSetOf(identity.KindOf(id))&everyIdentity == 0 }
 
 // These stand for a rule's name in a Decision that no rule made. No rule may have such a name.
 const (
@@ -68,7 +76,7 @@ func (s *Set) unmatched(f *Facts) int {
 	switch {
 	case f.Public:
 		return 0
-	case f.nobody():
+	case nobody(f.Identity):
 		return 1
 	case len(s.allow) > 0:
 		return 2
@@ -101,16 +109,34 @@ func (s *Set) Counts() []Count {
 // first returns the first rule that matches, or nil.
 func first(rules []*rule, f *Facts) *rule {
 	for _, r := range rules {
-		if r.matches(f) {
+		if _, ok := r.match(f); ok {
 			return r
 		}
 	}
 	return nil
 }
 
-func (r *rule) matches(f *Facts) bool {
+// match returns the identity by which the rule matches. A rule that allows sees the one that
+// counts. One that denies sees each that a valid credential proves: whoever is denied can't get
+// in by another credential beside. If none matches, it returns the one that counts.
+func (r *rule) match(f *Facts) (id *identity.Identity, ok bool) {
+	if r.matches(f, f.Identity) {
+		return f.Identity, true
+	}
+	if r.effect == Deny {
+		for i := range f.Said {
+			if s := &f.Said[i]; s.finding() == Valid && s.Identity != f.Identity && r.matches(f, s.Identity) {
+				return s.Identity, true
+			}
+		}
+	}
+	return f.Identity, false
+}
+
+// matches reports whether the call meets all conditions, if the identity is its caller's.
+func (r *rule) matches(f *Facts, id *identity.Identity) bool {
 	for i := range r.conditions {
-		if _, ok := r.conditions[i].find(f); !ok {
+		if _, ok := r.conditions[i].find(f, id); !ok {
 			return false
 		}
 	}

@@ -28,6 +28,14 @@ func claiming(met ...int) *identity.Identity {
 	return &id
 }
 
+// valid returns what ways said that found valid credentials of these identities.
+func valid(all ...*identity.Identity) (said []Said) {
+	for _, id := range all {
+		said = append(said, Said{Finding: Valid, Identity: id})
+	}
+	return said
+}
+
 func TestDecide(t *testing.T) {
 	const method, page = "/shop.v1.Orders/Get", "https://app.example.com"
 	allow := func(name string, r Rule) Rule { r.Name, r.Effect = name, Allow; return r }
@@ -86,6 +94,17 @@ func TestDecide(t *testing.T) {
 		{"no route", []Rule{allow("a", Rule{Routes: []string{"shop"}})}, Facts{Identity: alice}, Decision{false, NoRuleAllows}},
 		{"all conditions are needed: the method fails", []Rule{allow("a", Rule{Identities: []string{"alice"}, Methods: []string{"shop.v1.Orders/Delete"}})}, Facts{Identity: alice, Method: method}, Decision{false, NoRuleAllows}},
 		{"all conditions are needed: the identity fails", []Rule{deny("d", Rule{Identities: []string{"bob"}, Methods: orders.Methods})}, Facts{Identity: alice, Method: method}, Decision{true, NoAllowRules}},
+		{"a deny rule for another credential", []Rule{deny("d", Rule{Identities: []string{pod.Subject}})}, Facts{Identity: alice, Said: valid(alice, pod)}, Decision{false, "d"}},
+		{"a deny rule for the kind of another credential", []Rule{deny("d", Rule{Kinds: []identity.Kind{identity.MTLS}})}, Facts{Identity: alice, Said: valid(alice, pod)}, Decision{false, "d"}},
+		{"a deny rule for the issuer of another credential", []Rule{deny("d", Rule{Issuers: []string{alice.Issuer}})}, Facts{Identity: pod, Said: valid(pod, alice)}, Decision{false, "d"}},
+		{"a deny rule for a scope of another credential", []Rule{deny("d", Rule{Identities: []string{pod.Subject}, Scopes: []string{"write"}})}, Facts{Identity: pod, Said: valid(pod, alice)}, Decision{false, "d"}},
+		{"a deny rule for scopes of two credentials", []Rule{deny("d", Rule{Scopes: []string{"write", "drop"}})}, Facts{Identity: alice, Said: valid(alice, &identity.Identity{Kind: identity.APIKey, Scopes: []string{"drop"}})}, Decision{false, "d"}},
+		{"a deny rule for a claim of another credential", []Rule{deny("d", Rule{Claims: []claim.Requirement{role}})}, Facts{Identity: pod, Said: valid(pod, claiming(0))}, Decision{false, "d"}},
+		{"a deny rule for a credential that isn't enough, on a public method", []Rule{deny("d", Rule{Identities: []string{pod.Subject}})}, Facts{Public: true, Said: valid(pod)}, Decision{false, "d"}},
+		{"a deny rule for a kind and an issuer of two credentials", []Rule{deny("d", Rule{Kinds: []identity.Kind{identity.MTLS}, Issuers: []string{alice.Issuer}})}, Facts{Identity: alice, Said: valid(alice, pod)}, Decision{true, NoAllowRules}},
+		{"a deny rule for a credential that isn't valid", []Rule{deny("d", Rule{Identities: []string{pod.Subject}})}, Facts{Identity: alice, Said: []Said{{Finding: Valid, Identity: alice}, {Identity: pod}, {Finding: Valid}}}, Decision{true, NoAllowRules}},
+		{"an allow rule for another credential", []Rule{allow("a", Rule{Identities: []string{pod.Subject}})}, Facts{Identity: alice, Said: valid(alice, pod)}, Decision{false, NoRuleAllows}},
+		{"an allow rule for a scope of another credential", []Rule{allow("a", Rule{Scopes: []string{"write"}})}, Facts{Identity: pod, Said: valid(pod, alice)}, Decision{false, NoRuleAllows}},
 		{"all conditions together", []Rule{deny("d", Rule{
 			Identities: []string{"spiffe://example.org/**"}, Kinds: []identity.Kind{identity.MTLS}, Methods: orders.Methods, Routes: []string{"shop"}, Origins: []string{page},
 		})}, Facts{Identity: pod, Method: method, Route: "shop", Origin: page}, Decision{false, "d"}},
@@ -293,8 +312,15 @@ func (s source) rules() []Rule {
 }
 
 func (s source) facts() *Facts {
+	all := []*identity.Identity{nil, alice, robot, pod, claiming(0, 1, 2, 3)}
+	id := all[s.IntN(len(all))]
+	said := []Said{{Finding: Valid, Identity: id}}
+	for range s.IntN(3) {
+		said = append(said, Said{Finding: Finding(s.IntN(4)), Identity: all[s.IntN(len(all))]})
+	}
 	return &Facts{
-		Identity: []*identity.Identity{nil, alice, robot, pod, claiming(0, 1, 2, 3)}[s.IntN(5)],
+		Identity: id,
+		Said:     said,
 		Public:   s.IntN(4) == 0,
 		Method:   []string{"/shop.v1.Orders/Get", "/shop.v1.Orders/Delete", "/x.Y/Z"}[s.IntN(3)],
 		Origin:   []string{"", "null", "https://app.example.com"}[s.IntN(3)],
@@ -322,7 +348,7 @@ func TestOrderDecidesNothing(t *testing.T) {
 		want := compile(t, rules...).Decide(f)
 		matches := false
 		for _, r := range rules {
-			matches = matches || r.Effect == Deny && !compile(t, r).Decide(&Facts{f.Identity, true, f.Method, f.Origin, f.Route}).Allowed
+			matches = matches || r.Effect == Deny && !compile(t, r).Decide(&Facts{f.Identity, f.Said, true, f.Method, f.Origin, f.Route}).Allowed
 		}
 		if matches {
 			denied++
@@ -353,6 +379,31 @@ func TestAnotherDenyRuleNeverAllowsMore(t *testing.T) {
 	})
 	if fewer < 100 {
 		t.Errorf("only %d of the calls met the new rule: the test shows little", fewer)
+	}
+}
+
+// TestNobodyHidesBehindAnotherCredential: if a deny rule refuses the owner of a valid credential,
+// it refuses a call that has the credential beside others.
+func TestNobodyHidesBehindAnotherCredential(t *testing.T) {
+	hidden := 0
+	each(t, func(_ source, rules []Rule, f *Facts) {
+		rules = slices.DeleteFunc(rules, func(r Rule) bool { return r.Effect == Allow })
+		set := compile(t, rules...)
+		for _, s := range f.Said {
+			alone := Facts{Identity: s.Identity, Public: true, Method: f.Method, Origin: f.Origin, Route: f.Route}
+			if s.finding() != Valid || set.Decide(&alone).Allowed {
+				continue
+			}
+			if got := set.Decide(f); got.Allowed {
+				t.Errorf("%+v\n%+v\ngot %+v, though %q is denied", rules, f, got, s.Identity.Subject)
+			}
+			if s.Identity != f.Identity {
+				hidden++
+			}
+		}
+	})
+	if hidden < 100 {
+		t.Errorf("only %d of the calls had a denied credential beside another: the test shows little", hidden)
 	}
 }
 
@@ -404,8 +455,9 @@ func hundred(t testing.TB) *Set {
 
 func TestDecideAllocatesNothing(t *testing.T) {
 	set, id := hundred(t), claiming(0)
+	said := valid(id, pod)
 	if n := testing.AllocsPerRun(100, func() {
-		f := Facts{Identity: id, Method: "/shop.v1.Orders/Get", Origin: "https://app.example.com", Route: "shop"}
+		f := Facts{Identity: id, Said: said, Method: "/shop.v1.Orders/Get", Origin: "https://app.example.com", Route: "shop"}
 		if d := set.Decide(&f); d != (Decision{true, "last"}) {
 			t.Error(d)
 		}

@@ -1,6 +1,10 @@
 package rules
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
+)
 
 // An Explanation is what each rule says of a call.
 type Explanation struct {
@@ -72,15 +76,15 @@ func (s *Set) Explain(f *Facts) Explanation {
 }
 
 func (r *rule) explain(f *Facts) RuleResult {
-	result := RuleResult{Name: r.name, Effect: r.effect, Matches: true}
+	id, matches := r.match(f)
+	result := RuleResult{Name: r.name, Effect: r.effect, Matches: matches}
 	for i := range r.conditions {
 		c := &r.conditions[i]
-		at, ok := c.find(f)
-		result.Matches = result.Matches && ok
+		at, ok := c.find(f, id)
 		if len(c.entries) == 0 && ok {
 			continue // it is implied, and not what the reader has written
 		}
-		said := ConditionResult{Key: c.key.String(), Matches: ok, Value: c.key.valueOf(f)}
+		said := ConditionResult{Key: c.key.String(), Matches: ok, Value: c.key.valueOf(f, id)}
 		if at >= 0 {
 			said.Entry = c.entries[at]
 		}
@@ -89,22 +93,22 @@ func (r *rule) explain(f *Facts) RuleResult {
 	return result
 }
 
-// valueOf returns what the call has for a condition.
-func (k conditionKey) valueOf(f *Facts) string {
+// valueOf returns what the call has for a condition, if its caller is id.
+func (k conditionKey) valueOf(f *Facts, id *identity.Identity) string {
 	switch k {
 	case byKind:
-		return string(f.kind())
+		return string(identity.KindOf(id))
 	case byRoute:
 		return f.Route
 	case byIssuer:
-		return f.issuer()
+		return issuerOf(id)
 	case byMethod:
 		return f.Method
 	case byOrigin:
 		return f.Origin
 	case byIdentity:
-		if f.Identity != nil {
-			return f.Identity.Subject
+		if id != nil {
+			return id.Subject
 		}
 	case byScope, byClaim: // several
 	}

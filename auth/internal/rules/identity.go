@@ -3,6 +3,8 @@ package rules
 import (
 	"errors"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/auth/internal/identity"
 )
 
 // An identityPattern matches subjects. See Rule.Identities.
@@ -39,17 +41,17 @@ func parseIdentity(text string) (identityPattern, error) {
 	}
 }
 
-// matches reports whether the call has an identity that the pattern matches. Only "*" matches
-// one without a subject.
-func (p *identityPattern) matches(f *Facts) bool {
+// matches reports whether the pattern matches an identity, which may be nil. Only "*" matches one
+// without a subject.
+func (p *identityPattern) matches(id *identity.Identity) bool {
 	switch {
-	case f.nobody():
+	case nobody(id):
 		return false
 	case p.kind == anyText:
 		return true
 	case p.kind == exactText:
-		return p.text.prefix == f.Identity.Subject
+		return p.text.prefix == id.Subject
 	default:
-		return p.text.matches(f.Identity.Subject, ofSubjects, p.kind == beginning)
+		return p.text.matches(id.Subject, ofSubjects, p.kind == beginning)
 	}
 }

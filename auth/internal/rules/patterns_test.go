@@ -68,7 +68,7 @@ func FuzzIdentityPattern(f *testing.F) {
 		}
 		facts := Facts{Identity: &identity.Identity{Subject: subject, Kind: identity.MTLS}}
 		want := expression(pattern).MatchString(subject) && (subject != "" || pattern == "*")
-		if got := p.matches(&facts); got != want {
+		if got := p.matches(facts.Identity); got != want {
 			t.Errorf("%q matches %q: %v, want %v", pattern, subject, got, want)
 		}
 	})
