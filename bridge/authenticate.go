@@ -262,13 +262,6 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if size := to.size + r.grown; r.grown > 0 && size > c.headers.Bytes {
 		return nil, headers.TooLarge("request", size, c.headers)
 	}
-	if to.backend != "" && !c.route.own() && !c.hasBackend(to.backend) {
-		f := unknownBackend(to.backend)
-		if to.backend = ""; !c.policy.tryAuth {
-			return nil, f
-		}
-		return id, c.passOver(f)
-	}
 	return id, nil
 }
 

@@ -245,11 +245,12 @@ func TestBackendOfTheAuthenticator(t *testing.T) {
 		{routed, "/fails.A/B", "down", "Unavailable ", "down"},
 		{routed, "/one.A/B", "c", "c ", "c"},
 		{routed, "/one.A/B", "a", "Internal internal error", ""},
+		{routed, "/hidden.A/B", "nobody", "Unimplemented ", ""}, // authorize comes before route
 		{nil, testMethod, DefaultBackend, "default ", DefaultBackend},
 		{nil, testMethod, "a", "Internal internal error", ""},
 	} {
 		obs := newObserver()
-		cfg := Config{Backends: backends, Routes: c.routes, Observer: obs, Authenticator: &doorman{nobody: true, choose: func(r *AuthRequest) { r.Backend, r.Rule = c.chosen, "chosen" }}}
+		cfg := Config{Backends: backends, Routes: c.routes, DenyMethods: []string{"hidden.*/*"}, Observer: obs, Authenticator: &doorman{nobody: true, choose: func(r *AuthRequest) { r.Backend, r.Rule = c.chosen, "chosen" }}}
 		if c.routes == nil {
 			cfg.Backends = append(slices.Clone(backends), startShowing(t, DefaultBackend))
 		}

@@ -125,7 +125,13 @@ func (c *call) chooseBackend(_ context.Context) (err error) {
 		backend = rt.backendFor(c.route, c.Metadata[c.route.sticky])
 	}
 	if c.auth != nil && c.auth.backend != "" {
-		backend = c.auth.backend
+		if !c.hasBackend(c.auth.backend) {
+			if err = c.unlessTriedOut(unknownBackend(c.auth.backend)); err != nil {
+				return err
+			}
+			c.auth.backend = "" // the call may move to others
+		}
+		backend = cmp.Or(c.auth.backend, backend)
 	}
 	c.name(func(i *report.CallInfo) { i.Backend = backend })
 	if c.to, err = rt.acquire(c.info.Backend); err == nil {
@@ -224,8 +230,8 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	if err == nil && id != nil {
 		err = c.holdUntil(id)
 	}
-	if f, ok := errors.AsType[*report.Fault](err); ok && c.policy.tryAuth && ofCaller(f) {
-		err = c.passOver(f)
+	if f, ok := errors.AsType[*report.Fault](err); ok && ofCaller(f) {
+		err = c.unlessTriedOut(f)
 	}
 	if passed = err == nil; passed {
 		err = c.chargeIdentities()
@@ -233,8 +239,12 @@ func (c *call) authenticate(ctx context.Context) (err error) {
 	return err
 }
 
-// passOver logs what an Authenticator that is only tried out would have refused.
-func (c *call) passOver(f *report.Fault) error {
+// unlessTriedOut returns a fault of the Authenticator. If that is only tried out, it logs the fault and
+// returns nil.
+func (c *call) unlessTriedOut(f *report.Fault) error {
+	if !c.policy.tryAuth {
+		return f
+	}
 	tried := *f // calls may share it
 	tried.Key, tried.Detail, tried.Hint = cmp.Or(f.Key, report.KeyAuth), c.Method, f.Error()
 	return c.s.refusals.Unless(true, &tried, c.peer.Addr)
