@@ -176,6 +176,16 @@ func TestDeniedBesideAnother(t *testing.T) {
 	}
 }
 
+// TestServiceThatNobodyAsks: on a public method that lacks another credential, the service isn't
+// asked, and no rule sees an identity of it.
+func TestServiceThatNobodyAsks(t *testing.T) {
+	a := newAuth(t, Config{
+		Issuers: []Issuer{staff(t)}, Certificates: true, External: &External{Target: "127.0.0.1:1"}, AllOf: []string{"staff", WayExternal, WayCertificates},
+		PublicMethods: []string{"shop.v1.Catalog/*"}, Rules: []Rule{{Name: "no", Deny: true, Kinds: []string{"external"}}},
+	})
+	wantJudged(t, a, aCall{client: &report.ClientNames{SPIFFE: "spiffe://example.org/proxy"}, method: "/shop.v1.Catalog/List"}, "nobody")
+}
+
 // TestCertificateThatIsNoWay: that of a proxy, or of a client whose token is bound to it, changes
 // nothing for tokens and API keys, and proves nothing.
 func TestCertificateThatIsNoWay(t *testing.T) {

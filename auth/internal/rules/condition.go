@@ -30,7 +30,6 @@ func (k conditionKey) String() string {
 // A condition is one of a rule's. Its entries are as the rule has them, but in one spelling.
 type condition struct {
 	key     conditionKey
-	effect  Effect // of the rule
 	entries []string
 
 	identities []identityPattern // of the entries, if it is by identity
@@ -64,9 +63,6 @@ func conditionsOf(r *Rule, set *Set) ([]condition, *Mistake) {
 		return nil, mistake
 	}
 	list = slices.Insert(list, int(byClaim), byClaims)
-	for i := range list {
-		list[i].effect = r.Effect
-	}
 	// Without this, a rule such as "allow methods of the catalogue" would allow callers
 	// that proved nothing: people write it with the identities in mind that can come.
 	if r.Effect == Allow && len(kinds) == 0 {
@@ -144,14 +140,14 @@ func (c *condition) find(f *Facts, id *identity.Identity) (at int, ok bool) {
 		return slices.Index(c.entries, string(kind)), c.kinds&kindSetOf(kind) != 0
 	case byScope:
 		for i, s := range c.entries {
-			if !f.proves(c.effect, func(id *identity.Identity) bool { return slices.Contains(id.Scopes, s) }) {
+			if !f.prove(func(id *identity.Identity) bool { return slices.Contains(id.Scopes, s) }) {
 				return i, false
 			}
 		}
 		return -1, true
 	case byClaim:
 		for i, claim := range c.claims {
-			if !f.proves(c.effect, func(id *identity.Identity) bool { return id.Claims.Met(claim) }) {
+			if !f.prove(func(id *identity.Identity) bool { return id.Claims.Met(claim) }) {
 				return i, false
 			}
 		}

@@ -11,20 +11,26 @@ import (
 // Facts are what rules judge a call by.
 type Facts struct {
 	Identity *identity.Identity // that counts; nil: the caller proved nothing
-	Said     []Said             // of its credentials. A rule that denies sees all valid ones
+	Said     []Said             // of its credentials; see seenBy
 	Public   bool               // the call needs no credential: Verdict.Public
 	Method   string             // "/package.Service/Method"
 	Origin   string             // as the gate has it; "": no page calls
 	Route    string             // the route's name; "": it has none
 }
 
-// proves reports whether the identity that counts has something, or, for a rule that denies, any
-// that a valid credential proves.
-func (f *Facts) proves(effect Effect, has func(*identity.Identity) bool) bool {
-	if f.Identity != nil && has(f.Identity) {
-		return true
+// seenBy returns what rules of an effect see. A rule that denies sees the identity of each valid
+// credential: nobody whom it denies gets in by another credential. A rule that allows sees only the
+// identity that counts, which the backend is told of.
+func (f Facts) seenBy(e Effect) Facts {
+	if e == Allow {
+		f.Said = nil
 	}
-	return effect == Deny && slices.ContainsFunc(f.Said, func(s Said) bool { return s.finding() == Valid && has(s.Identity) })
+	return f
+}
+
+// prove reports whether the identity that counts has something, or one of another valid credential.
+func (f *Facts) prove(has func(*identity.Identity) bool) bool {
+	return f.Identity != nil && has(f.Identity) || slices.ContainsFunc(f.Said, func(s Said) bool { return s.finding() == Valid && has(s.Identity) })
 }
 
 func issuerOf(id *identity.Identity) string {
@@ -61,7 +67,8 @@ func (s *Set) Decide(f *Facts) Decision {
 		r.decided.Add(1)
 		return Decision{false, r.name}
 	}
-	if r := first(s.allow, f); r != nil {
+	seen := f.seenBy(Allow)
+	if r := first(s.allow, &seen); r != nil {
 		r.decided.Add(1)
 		return Decision{true, r.name}
 	}
@@ -116,18 +123,15 @@ func first(rules []*rule, f *Facts) *rule {
 	return nil
 }
 
-// match returns the identity by which the rule matches. A rule that allows sees the one that
-// counts. One that denies sees each that a valid credential proves: whoever is denied can't get
-// in by another credential beside. If none matches, it returns the one that counts.
+// match returns the identity by which the rule matches, of those that it sees. If none matches, it
+// returns the one that counts.
 func (r *rule) match(f *Facts) (id *identity.Identity, ok bool) {
 	if r.matches(f, f.Identity) {
 		return f.Identity, true
 	}
-	if r.effect == Deny {
-		for i := range f.Said {
-			if s := &f.Said[i]; s.finding() == Valid && s.Identity != f.Identity && r.matches(f, s.Identity) {
-				return s.Identity, true
-			}
+	for i := range f.Said {
+		if s := &f.Said[i]; s.finding() == Valid && s.Identity != f.Identity && r.matches(f, s.Identity) {
+			return s.Identity, true
 		}
 	}
 	return f.Identity, false

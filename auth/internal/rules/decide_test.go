@@ -103,6 +103,7 @@ func TestDecide(t *testing.T) {
 		{"a deny rule for a credential that isn't enough, on a public method", []Rule{deny("d", Rule{Identities: []string{pod.Subject}})}, Facts{Public: true, Said: valid(pod)}, Decision{false, "d"}},
 		{"a deny rule for a kind and an issuer of two credentials", []Rule{deny("d", Rule{Kinds: []identity.Kind{identity.MTLS}, Issuers: []string{alice.Issuer}})}, Facts{Identity: alice, Said: valid(alice, pod)}, Decision{true, NoAllowRules}},
 		{"a deny rule for a credential that isn't valid", []Rule{deny("d", Rule{Identities: []string{pod.Subject}})}, Facts{Identity: alice, Said: []Said{{Finding: Valid, Identity: alice}, {Identity: pod}, {Finding: Valid}}}, Decision{true, NoAllowRules}},
+		{"a deny rule for a scope of a credential that isn't valid", []Rule{deny("d", Rule{Scopes: []string{"write"}})}, Facts{Identity: pod, Said: []Said{{Finding: Valid, Identity: pod}, {Identity: alice}, {Finding: Valid}}}, Decision{true, NoAllowRules}},
 		{"an allow rule for another credential", []Rule{allow("a", Rule{Identities: []string{pod.Subject}})}, Facts{Identity: alice, Said: valid(alice, pod)}, Decision{false, NoRuleAllows}},
 		{"an allow rule for a scope of another credential", []Rule{allow("a", Rule{Scopes: []string{"write"}})}, Facts{Identity: pod, Said: valid(pod, alice)}, Decision{false, NoRuleAllows}},
 		{"all conditions together", []Rule{deny("d", Rule{

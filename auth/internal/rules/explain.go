@@ -76,6 +76,8 @@ func (s *Set) Explain(f *Facts) Explanation {
 }
 
 func (r *rule) explain(f *Facts) RuleResult {
+	seen := f.seenBy(r.effect)
+	f = &seen
 	id, matches := r.match(f)
 	result := RuleResult{Name: r.name, Effect: r.effect, Matches: matches}
 	for i := range r.conditions {
