@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -129,34 +128,40 @@ func (a *Authenticator) decide() *Mistake {
 	return nil
 }
 
-// checkReach refuses a rule for kinds or issuers of which it sees no identity. It would read as if
-// it did something. ways are all of them, with those of all_of first.
+// checkReach refuses a rule for kinds and issuers of which it sees no identity. It would read as if
+// it did something. ways are all of them.
 func (cfg *Config) checkReach(i int, ways []string) *Mistake {
-	r, hint := &cfg.Rules[i], ""
-	if !r.Deny && len(cfg.AllOf) > 0 {
-		ways = cfg.AllOf[:1]
-		hint = fmt.Sprintf(" (a rule that allows sees the identity of %q, the first of all_of)", ways[0])
+	r := &cfg.Rules[i]
+	meets := func(way string) bool {
+		return (len(r.Kinds) == 0 || slices.Contains(r.Kinds, KindOf(way))) && (len(r.Issuers) == 0 || slices.Contains(r.Issuers, way))
 	}
-	seen := []string{string(identity.None)}
-	for _, way := range ways {
-		seen = append(seen, string(cfg.kindOf(way)))
+	key := fmt.Sprintf("rules[%d].kinds", i)
+	if len(r.Kinds) == 0 {
+		key = fmt.Sprintf("rules[%d].issuers", i)
 	}
-	sees := func(list []string) func(string) bool {
-		return func(entry string) bool { return slices.Contains(list, entry) }
-	}
-	key := fmt.Sprintf("rules[%d].", i)
 	switch {
-	case len(r.Kinds) > 0 && !slices.ContainsFunc(r.Kinds, sees(seen)):
-		return mistake(key+"kinds", "can match no call, because no way to authenticate proves such an identity%s: add the way, or remove it", hint)
-	case len(r.Issuers) > 0 && !slices.ContainsFunc(r.Issuers, sees(ways)):
-		return mistake(key+"issuers", "can match no call, because none of them names a caller%s: change the order of all_of, or remove it", hint)
+	case len(r.Issuers) == 0 && (len(r.Kinds) == 0 || slices.Contains(r.Kinds, string(identity.None))):
+		return nil
+	case !slices.ContainsFunc(ways, meets):
+		return mistake(key, "can match no call, because no way to authenticate proves such an identity: add the way, or change the rule")
+	case !r.Deny && len(cfg.AllOf) > 0 && !meets(cfg.AllOf[0]):
+		return mistake(key, "can match no call, because a rule that allows sees the identity of %q, the first of all_of: put the way that the rule means first, or change the rule", cfg.AllOf[0])
 	}
 	return nil
 }
 
-// kindOf returns the kind of the identities that a way proves.
-func (cfg *Config) kindOf(way string) identity.Kind {
-	return cmp.Or(map[string]identity.Kind{WayAPIKeys: identity.APIKey, WayCertificates: identity.MTLS, WayExternal: identity.External}[way], identity.JWT)
+// KindOf returns the kind of the identities that a way proves: "jwt" for the name of an issuer.
+func KindOf(way string) string {
+	switch way {
+	case WayAPIKeys:
+		return string(identity.APIKey)
+	case WayCertificates:
+		return string(identity.MTLS)
+	case WayExternal:
+		return string(identity.External)
+	default:
+		return string(identity.JWT)
+	}
 }
 
 // wayOf returns the place of a way in what Requirement.Judge wants.

@@ -24,6 +24,7 @@ type Explanation struct {
 	Allowed bool
 	Rule    string // the name of the rule that decides, or a text in its place: "no rule allows"
 	Public  bool   // the method needs no credential
+	Lacks   string // `"certificates" found no credential, and all_of needs it`: the rules aren't asked; "": nothing
 	Rules   []RuleResult
 }
 
@@ -42,17 +43,19 @@ type Condition struct {
 	Text    string // `methods: none matches "/shop.v1.Orders/Get"`
 }
 
-// Explain tells what the rules say of a call of r's method, route and origin by a caller, none
-// for one without an identity. Several are one caller with a credential of each. It looks at no
-// credential.
+// Explain tells what becomes of a call of r's method, route and origin whose caller has valid
+// credentials of these identities, one of each way to authenticate. It looks at no credential.
 func (a *Authenticator) Explain(r *bridge.AuthRequest, as ...Caller) Explanation {
-	facts := rules.Facts{Public: a.requirement.Public(r.Method), Method: r.Method, Origin: r.Origin, Route: r.Route}
-	facts.Identity, facts.Said = a.identitiesOf(as, r.Method)
-	said := a.rules.Explain(&facts)
-	e := Explanation{Allowed: said.Decision.Allowed, Rule: said.Decision.Rule, Public: facts.Public}
-	for i := range said.Rules {
-		from := &said.Rules[i]
-		to := RuleResult{Name: from.Name, Deny: from.Effect == rules.Deny, Matches: from.Matches, Decides: from.Decides}
+	said := a.saidOf(as)
+	verdict := a.requirement.Judge(r.Method, said)
+	result := a.rules.Explain(&rules.Facts{Identity: verdict.Identity, Said: said, Public: verdict.Public, Method: r.Method, Origin: r.Origin, Route: r.Route})
+	e := Explanation{Allowed: result.Decision.Allowed, Rule: result.Decision.Rule, Public: verdict.Public}
+	if verdict.Refusal != nil {
+		e.Allowed, e.Rule, e.Lacks = false, rules.NoIdentity, verdict.Refusal.Cause.Error()
+	}
+	for i := range result.Rules {
+		from := &result.Rules[i]
+		to := RuleResult{Name: from.Name, Deny: from.Effect == rules.Deny, Matches: from.Matches, Decides: from.Decides && e.Lacks == ""}
 		for _, c := range from.Conditions {
 			to.Conditions = append(to.Conditions, Condition{c.Matches, c.String()})
 		}
@@ -61,31 +64,27 @@ func (a *Authenticator) Explain(r *bridge.AuthRequest, as ...Caller) Explanation
 	return e
 }
 
-// identitiesOf returns the identity that counts, and what the ways say. If all_of needs more than
-// the callers have, the first one counts, as if the others were missing in the question only.
-func (a *Authenticator) identitiesOf(as []Caller, method string) (*identity.Identity, []rules.Said) {
-	if len(as) == 0 {
-		return nil, nil
-	}
+// saidOf returns what the ways say of valid credentials of these identities. Those of an identity
+// that no way proves are left out.
+func (a *Authenticator) saidOf(as []Caller) []rules.Said {
 	said := make([]rules.Said, len(a.requirement.Ways()))
 	for i := range as {
 		id := a.identityOf(&as[i])
-		if way := a.wayThatProves(id); way >= 0 {
+		if way := a.wayThatProves(id); way >= 0 { // certificates are the connection's
 			said[way] = rules.Said{Finding: rules.Valid, OfCall: id.Kind != identity.MTLS, Identity: id}
 		}
 	}
-	if verdict := a.requirement.Judge(method, said); verdict.Identity != nil {
-		return verdict.Identity, said
-	}
-	return a.identityOf(&as[0]), said
+	return said
 }
 
 // wayThatProves returns the place of the way that proves such an identity, or -1.
 func (a *Authenticator) wayThatProves(id *identity.Identity) int {
-	return slices.IndexFunc(a.requirement.Ways(), func(way string) bool {
-		at := slices.IndexFunc(a.config.Issuers, func(i Issuer) bool { return i.Name == way })
-		return a.config.kindOf(way) == id.Kind && (at < 0 || a.config.Issuers[at].Issuer == id.Issuer)
-	})
+	for _, i := range a.config.Issuers {
+		if id.Kind == identity.JWT && i.Issuer == id.Issuer {
+			return a.wayOf(i.Name)
+		}
+	}
+	return slices.IndexFunc(a.requirement.Ways(), func(way string) bool { return id.Kind != identity.JWT && KindOf(way) == string(id.Kind) })
 }
 
 func (a *Authenticator) identityOf(as *Caller) *identity.Identity {

@@ -34,7 +34,7 @@ func TestExplain(t *testing.T) {
 		"no token":         {get, []Caller{{Subject: "agent", Kind: "mtls", Claims: map[string][]string{"role": {"guest"}}}}, true, "agents"},
 		"an agent":         {get, []Caller{{Subject: "agent"}}, true, "agents"},
 		"eve":              {get, []Caller{{Subject: "eve", Issuer: "staff", Scopes: []string{"read"}}}, false, "not-eve"},
-		"a page":           {&bridge.AuthRequest{Method: "/a.B/C", Origin: "https://app.example"}, []Caller{{Subject: "x", Kind: "api-key"}}, true, "pages"},
+		"a page":           {&bridge.AuthRequest{Method: "/a.B/C", Origin: "https://app.example"}, []Caller{{Subject: "x"}}, true, "pages"},
 		"nobody":           {get, nil, false, "no identity"},
 		"nobody, public":   {&bridge.AuthRequest{Method: "/shop.v1.Catalog/List"}, nil, true, "public method"},
 	} {
@@ -55,12 +55,22 @@ func TestExplain(t *testing.T) {
 	if got := a.Explain(get, Caller{Subject: "agent"}, alice); !got.Allowed || got.Rule != "readers" || !slices.Contains(got.Rules[1].Conditions, Condition{false, `kinds: none matches "jwt"`}) {
 		t.Errorf("with an agent's certificate: got %+v", got)
 	}
-	all := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Certificates: true, AllOf: []string{WayCertificates, "staff"}, Rules: []Rule{{Name: "readers", Kinds: []string{"mtls"}, Scopes: []string{"read"}}}})
+	all := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Certificates: true, AllOf: []string{WayCertificates, "staff"}, PublicMethods: []string{"shop.v1.Catalog/*"}, Rules: []Rule{
+		{Name: "readers", Kinds: []string{"mtls"}, Scopes: []string{"read"}},
+		{Name: "not-eve", Deny: true, Identities: []string{"eve"}},
+		{Name: "not-nobody", Deny: true, Kinds: []string{"none"}},
+	}})
 	if got := all.Explain(get, alice, Caller{Subject: "agent"}); !got.Allowed || got.Rule != "readers" {
 		t.Errorf("with all_of: got %+v", got)
 	}
-	if got := all.Explain(get, Caller{Subject: "agent"}); got.Allowed || got.Rule != "no rule allows" {
+	if got := all.Explain(get, Caller{Subject: "agent"}); got.Allowed || got.Rule != "no identity" || got.Lacks != `"staff" found no credential, and all_of needs it` {
 		t.Errorf("with one of all_of: got %+v", got)
+	}
+	if got := all.Explain(&bridge.AuthRequest{Method: "/shop.v1.Catalog/List"}, Caller{Subject: "agent"}); got.Allowed || got.Rule != "not-nobody" || got.Lacks != "" {
+		t.Errorf("with one of all_of, of a public method: got %+v", got)
+	}
+	if got := all.Explain(get, Caller{Subject: "eve"}); got.Rule != "no identity" || slices.ContainsFunc(got.Rules, func(r RuleResult) bool { return r.Decides }) {
+		t.Errorf("a rule decides on a call that lacks one of all_of: got %+v", got)
 	}
 	e := a.Explain(get, Caller{Subject: "alice", Issuer: "staff"})
 	want := []Condition{{true, `issuers: "https://staff.example" matches "https://staff.example"`}, {true, `methods: "shop.v1.Orders/Get*" matches "/shop.v1.Orders/Get"`}, {false, `scopes: the caller lacks "read"`}}

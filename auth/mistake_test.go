@@ -105,6 +105,9 @@ func TestMistakes(t *testing.T) {
 			c.AllOf, c.AnyOf = []string{"shop", WayCertificates}, []string{"staff", WayAPIKeys, WayExternal}
 			c.Rules[0].Issuers = []string{"staff"}
 		}, "rules[0].issuers", `the identity of "shop", the first of all_of`},
+		"a kind and an issuer of two ways": {func(c *Config) {
+			c.Rules[0].Kinds, c.Rules[0].Issuers = []string{"mtls", "none"}, []string{"staff"}
+		}, "rules[0].kinds", "no way to authenticate proves such an identity"},
 		"a rule's route": {func(c *Config) { c.Rules[0].Routes = []string{"x"} }, "rules[0].routes[0]", "no route"},
 	} {
 		cfg := good()

@@ -52,8 +52,8 @@ that decided against each. With an origin header, it says whether the page may
 call. It opens no connection.
 
 With --as, it also says what auth.rules say of the call by an identity, and which of
-their conditions match. --as '' is a caller without a credential. A caller with several
-credentials, such as a token and a certificate, is an --as for each.
+their conditions match. --as '' is a caller without a credential. If a caller has several,
+such as a token and a certificate, write --as for each of them.
 
 The exit code is 1 if no route matches, if the listener refuses the call, or if the
 identity in --as may not call.`,
@@ -125,8 +125,8 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 		return errors.New("the listener refuses the call: it ends UNIMPLEMENTED (NO_ROUTE)")
 	case answer.Method == "":
 		return errors.New("no route matches: the call ends UNIMPLEMENTED (NO_ROUTE)")
-	case said != nil && x.as.texts != nil && !said.Allowed && loaded.Auth.Enforce && len(x.as.callers) == 0 && len(loaded.Auth.Ways()) > 0:
-		return errors.New("the call needs a credential: it ends UNAUTHENTICATED (UNAUTHENTICATED)")
+	case said != nil && x.as.texts != nil && loaded.Auth.Enforce && said.Lacks != "":
+		return errors.New("the call lacks a credential: it ends UNAUTHENTICATED (UNAUTHENTICATED)")
 	case said != nil && x.as.texts != nil && !said.Allowed && loaded.Auth.Enforce:
 		return errors.New("the caller may not call: the call ends PERMISSION_DENIED (PERMISSION_DENIED)")
 	}

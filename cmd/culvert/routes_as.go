@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,9 +22,6 @@ type as struct {
 	callers []auth.Caller // one with all these credentials; none: somebody without a credential
 }
 
-// kinds are the kinds of credentials, and those of ways that aren't issuers.
-var kinds = map[string]string{auth.WayAPIKeys: "api-key", auth.WayCertificates: "mtls", auth.WayExternal: "external"}
-
 // asOption begins an option in --as.
 var asOption = regexp.MustCompile(`,(issuer|kind|scope|claim)=`)
 
@@ -39,12 +35,15 @@ func (a *as) parse(c *config.Loaded) error {
 		return nil
 	}
 	for _, text := range a.texts {
+		if text == "" {
+			return errors.New("--as: '' is a caller without a credential: remove it, or the others")
+		}
 		caller := parseCaller(text)
 		if err := complete(&caller, &c.Auth); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(a.callers, func(other auth.Caller) bool { return other.Kind == caller.Kind && other.Issuer == caller.Issuer }) {
-			return fmt.Errorf("--as: %s has the same kind of credential as another --as, and one call has one of each: leave one of them out", caller.Subject)
+		if at := slices.IndexFunc(a.callers, func(other auth.Caller) bool { return other.Kind == caller.Kind && other.Issuer == caller.Issuer }); at >= 0 {
+			return fmt.Errorf("--as: %s and %s are two identities of one way to authenticate, and a call has one of each: remove one", a.callers[at].Subject, caller.Subject)
 		}
 		a.callers = append(a.callers, caller)
 	}
@@ -93,7 +92,7 @@ func complete(caller *auth.Caller, c *config.Auth) error {
 		}
 	}
 	for _, way := range c.Ways() {
-		kind := cmp.Or(kinds[way], "jwt")
+		kind := auth.KindOf(way)
 		if !slices.Contains(all, kind) {
 			all = append(all, kind)
 		}
@@ -183,8 +182,8 @@ func explainCaller(line func(name, format string, args ...any), c *config.Loaded
 		return
 	}
 	line("caller", "%s", as)
-	if all := c.Auth.AllOf; len(as.callers) > 0 && len(as.callers) < len(all) {
-		line("credentials", "a call needs all of %s (%s): add an --as for each of them", strings.Join(all, ", "), c.Place("auth.all_of"))
+	if len(as.callers) > 0 && said.Lacks != "" {
+		line("credentials", "%s: add an --as for it", said.Lacks)
 	}
 	at := slices.IndexFunc(c.Auth.Rules, func(r config.AuthRule) bool { return r.Name == said.Rule })
 	why := said.Rule
