@@ -40,6 +40,8 @@ type conn struct {
 	frames frame.Follower
 
 	retired atomic.Bool
+	wants   *atomic.Int64 // the Dialer's
+	unused  atomic.Int64  // 1 more than wants was when the edge said goodbye; 0: it hasn't, or has answered a call
 
 	// In nanoseconds of Unix time, by now.
 	began time.Time
@@ -115,6 +117,13 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		n, err := c.Conn.Read(p)
 		c.frames.Pass(p[:n])
+		switch {
+		case c.wants == nil || c.retired.Load() || !c.frames.Seen(http2.FrameGoAway):
+		case c.frames.Seen(http2.FrameHeaders): // of a call that was under way
+			c.unused.Store(0)
+		default:
+			c.unused.CompareAndSwap(0, c.wants.Load()+1)
+		}
 		if n > 0 {
 			c.read.Store(c.now())
 			c.asked.Store(0)

@@ -37,12 +37,15 @@ type Dialer struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	watches bool         // connections are grpc-go's of dialOptions: nobody else pings
-	calls   atomic.Int64 // that run
-	called  atomic.Int64 // when the last call came, in nanoseconds of Unix time
+	watches bool          // connections are grpc-go's of dialOptions: nobody else pings
+	calls   atomic.Int64  // that run
+	called  atomic.Int64  // when the last call came, in nanoseconds of Unix time
+	wants   atomic.Int64  // calls that have come
+	wanted  chan struct{} // has a value after one has come
 
 	mu     sync.Mutex
 	pace   pace
+	rests  int64 // until there are so many wants; see DialWanted
 	closed bool
 	conns  map[*conn]Status // the Status by each
 	status Status
@@ -60,7 +63,7 @@ func NewDialer(target string, opts ...Option) (*Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dialer{target: t, conns: make(map[*conn]Status), o: options{improveAfter: time.Minute, pingAfter: pingAfter}}
+	d := &Dialer{target: t, conns: make(map[*conn]Status), wanted: make(chan struct{}, 1), o: options{improveAfter: time.Minute, pingAfter: pingAfter}}
 	d.net.Turns = new(network.Turns)
 	for _, o := range append([]Option{WithProxy("")}, opts...) {
 		if err := o(d); err != nil {
@@ -190,6 +193,7 @@ var errSilent = errors.New("a connection opens, but nothing comes back in time: 
 // keep takes a connection over. It returns false once Close was called.
 func (d *Dialer) keep(o opened) bool {
 	c := o.conn
+	c.wants = &d.wants
 	c.onEnd = func() { d.lose(c) }
 	c.watched = d.watches && c.way != GRPCWeb
 	if d.o.tokens != nil && c.way == WebSocket {
@@ -245,6 +249,9 @@ func (d *Dialer) disown(c *conn) bool {
 	}
 	by := d.conns[c]
 	delete(d.conns, c)
+	if until := c.unused.Load(); until > 0 && len(d.conns) == 0 {
+		d.rests = until
+	}
 	d.dropWeb()
 	if d.status != by {
 		return true // it is that of another one, or there hasn't been one since

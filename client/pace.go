@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -108,8 +109,48 @@ func (p *pace) end(a attempt, now time.Time, err error, at string, random float6
 	}
 }
 
-// Want notes that a call waits for a connection: it shortens the pauses between attempts.
-func (d *Dialer) Want() { d.called.Store(time.Now().UnixNano()) }
+// Want notes that a call waits for a connection: it shortens the pauses between attempts, and ends
+// the rest of DialWanted.
+func (d *Dialer) Want() {
+	d.called.Store(time.Now().UnixNano())
+	d.wants.Add(1)
+	d.wake()
+}
+
+// wake has a caller of DialWanted look whether a call has come.
+func (d *Dialer) wake() {
+	select {
+	case d.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// errUnwanted is the error of DialWanted when no call came.
+var errUnwanted = errors.New("the edge has ended a connection that no call has used, and no call has come since")
+
+// DialWanted is Dial for a pool that replaces a connection as soon as it ends, and calls Want for
+// each call that waits for one. If the edge has said goodbye (GOAWAY) to the last connection before
+// it has answered a call there, DialWanted waits for a call first: edges end connections that
+// nobody uses, and would end the next one, too.
+func (d *Dialer) DialWanted(ctx context.Context) (net.Conn, error) {
+	for d.resting() {
+		select {
+		case <-d.wanted: // by a call of long ago, perhaps
+		case <-ctx.Done():
+			return nil, errUnwanted
+		case <-d.ctx.Done():
+			return nil, errClosed
+		}
+	}
+	d.wake() // another caller that rests
+	return d.Dial(ctx)
+}
+
+func (d *Dialer) resting() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.wants.Load() < d.rests
+}
 
 // mayTry returns the error of the last attempt if the next one may not begin yet. Otherwise the
 // caller calls tried.

@@ -1,16 +1,23 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/culvert-grpc/culvert/client/internal/frame"
 	"github.com/culvert-grpc/culvert/client/internal/network"
 	"github.com/culvert-grpc/culvert/internal/parts"
 	"github.com/culvert-grpc/culvert/internal/parts/box"
@@ -152,6 +159,71 @@ func TestWrongPassword(t *testing.T) {
 				return fmt.Sprintf("%d attempts have asked the proxy %d times: %q", attempts, asked, b.Seen())
 			}
 			return ""
+		})
+	}
+}
+
+// TestDialWanted rests after a connection to which the edge has said goodbye before it answered a
+// call there, until a call comes.
+func TestDialWanted(t *testing.T) {
+	goodbye, answer := frame.Make(http2.FrameGoAway, make([]byte, 8)...), frame.Make(http2.FrameHeaders)
+	for name, row := range map[string]struct {
+		came  []byte                                 // on the connection
+		then  func(t *testing.T, d *Dialer, c *conn) // before its end; nil: nothing
+		rests bool
+	}{
+		"a goodbye":                           {goodbye, nil, true},
+		"a goodbye behind a ping":             {slices.Concat(pingFrame, goodbye), nil, true},
+		"a cut connection":                    {pingFrame, nil, false},
+		"an answer, and a goodbye":            {slices.Concat(answer, goodbye), nil, false},
+		"a goodbye, and the answer under way": {slices.Concat(goodbye, answer), nil, false},
+		"a goodbye, and a call":               {goodbye, func(_ *testing.T, d *Dialer, _ *conn) { d.Want() }, false},
+		"a goodbye, for a better way":         {nil, func(_ *testing.T, _ *Dialer, c *conn) { c.retire(); _, _ = c.Read(make([]byte, 100)) }, false},
+		"a goodbye beside another":            {goodbye, func(t *testing.T, d *Dialer, _ *conn) { keepPipe(t, d, GRPC) }, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := inMemory(t, parts.Places{}) // there is no edge any more
+			near, far := net.Pipe()
+			c := newConn(near, WebSocket, nil)
+			d.Want() // a call of long ago
+			d.keep(opened{conn: c, lesson: lesson{way: WebSocket}})
+			go func() { // until it is read
+				_, _ = far.Write(row.came)
+				_ = far.Close() // a pipe's never fails
+			}()
+			if row.came != nil {
+				if _, err := io.Copy(io.Discard, c); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if row.then != nil {
+				row.then(t, d, c)
+			}
+			_ = c.Close() // as above
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			began := time.Now()
+			_, err := d.DialWanted(ctx)
+			if rests := errors.Is(err, errUnwanted); rests != row.rests || rests && time.Since(began) < time.Hour || err == nil {
+				t.Errorf("%s: it ended after %v with %v; rests: %v, want %v", name, time.Since(began), err, rests, row.rests)
+			}
+			if !row.rests {
+				return
+			}
+			ends := make(chan error, 2)
+			for range cap(ends) {
+				go func() {
+					_, err := d.DialWanted(t.Context())
+					ends <- err
+				}()
+			}
+			synctest.Wait()
+			d.Want()
+			for range cap(ends) {
+				if err := <-ends; err == nil || errors.Is(err, errUnwanted) {
+					t.Errorf("%s: a call has come, and it ended with %v", name, err)
+				}
+			}
 		})
 	}
 }

@@ -131,7 +131,7 @@ func serve(ctx context.Context, o Options, listen func(context.Context, *Options
 func newBridge(d *client.Dialer, token bool) (*bridge.Server, error) {
 	backend := bridge.Backend{
 		Target: "passthrough:///edge", Authority: d.Authority(), PathPrefix: d.PathPrefix(),
-		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return d.Dial(ctx) },
+		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return d.DialWanted(ctx) },
 		Waiting:        d.Want,
 		ConnectTimeout: connectTimeout, QueueTimeout: connectTimeout,
 		Keepalive: pingAfter, PingTimeout: pingTimeout,

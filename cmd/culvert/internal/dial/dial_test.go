@@ -490,6 +490,30 @@ func TestWrongPassword(t *testing.T) {
 	}
 }
 
+// TestUnusedConnection: dial doesn't replace one that the edge has ended since nobody used it, until
+// a call comes.
+func TestUnusedConnection(t *testing.T) {
+	for _, way := range []client.Way{client.GRPC, client.WebSocket} {
+		t.Run(string(way), func(t *testing.T) {
+			r := startRelay(t, startEdge(t, bridge.Config{Limits: bridge.Limits{ConnectionIdleTimeout: 50 * time.Millisecond}}, parts.Echo))
+			address, out := start(t, Options{Edge: "http://" + r.address, Client: []client.Option{client.WithWay(way)}})
+			parts.Poll(t, func() string {
+				if !strings.Contains(out.String(), "no connection to ") {
+					return "it has its connection still: " + out.String()
+				}
+				return ""
+			})
+			var reply []byte
+			if err := connect(t, address).Invoke(parts.Within(t, parts.Patience), "/a.B/C", []byte("x"), &reply); err != nil || string(reply) != "x" {
+				t.Errorf("%q, %v", reply, err)
+			}
+			if n := strings.Count(out.String(), "connected by"); n != 2 {
+				t.Errorf("it has connected %d times, want 2: %s", n, out)
+			}
+		})
+	}
+}
+
 // TestPath: culvert.v1.Path at the port is the edge's, so that clients and the doctor behind dial
 // test the way to the edge.
 func TestPath(t *testing.T) {
