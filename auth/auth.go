@@ -140,6 +140,8 @@ func (cfg *Config) checkReach(i int, ways []string) *Mistake {
 		key = fmt.Sprintf("rules[%d].issuers", i)
 	}
 	switch {
+	case !r.Deny && slices.Equal(r.Kinds, []string{string(identity.None)}):
+		return mistake(key, "can match no call, because one without a credential is refused before, or its method is public and needs no rule: write the methods into public_methods, and remove the rule")
 	case len(r.Issuers) == 0 && (len(r.Kinds) == 0 || slices.Contains(r.Kinds, string(identity.None))):
 		return nil
 	case !slices.ContainsFunc(ways, meets):

@@ -91,6 +91,9 @@ func TestMistakes(t *testing.T) {
 			}
 		}, "rules[257].claims[0]", "256 different"},
 		"a rule's issuer": {func(c *Config) { c.Rules[0].Issuers = []string{"staff", staffIssuer} }, "rules[0].issuers[1]", "no issuer has the name"},
+		"callers without a credential": {func(c *Config) {
+			c.Rules[0].Identities, c.Rules[0].Kinds, c.Rules[0].Methods = nil, []string{"none"}, []string{"a.B/C"}
+		}, "rules[0].kinds", "public_methods"},
 		"a kind of no way": {func(c *Config) {
 			c.Certificates, c.Rules[0].Kinds = false, []string{"mtls"}
 		}, "rules[0].kinds", "can match no call"},

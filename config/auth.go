@@ -298,7 +298,7 @@ type AuthRule struct {
 	// Names of issuers.
 	Issuers []string `key:"issuers" is:"backend name"`
 
-	// Kinds of credentials. none: callers without one.
+	// Kinds of credentials. none: callers without one, whom only a deny rule can name.
 	Kinds []string `key:"kinds" one:"jwt,api-key,mtls,external,none"`
 
 	// Scopes that the credential must have, all of them.
