@@ -254,15 +254,18 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 		c.name(func(i *report.CallInfo) { i.Rule = r.Rule })
 	}
 	if err != nil {
-		return r.Refused, unauthenticated(err)
+		if id, err = r.Refused, unauthenticated(err); !c.policy.tryAuth {
+			return id, err
+		}
 	}
+	// Of a call that only passes because the Authenticator is tried out, too.
 	if r.wrong != nil {
 		return nil, report.New(report.ReasonInternal, "internal error").Because(r.wrong)
 	}
 	if size := to.size + r.grown; r.grown > 0 && size > c.headers.Bytes {
 		return nil, headers.TooLarge("request", size, c.headers)
 	}
-	return id, nil
+	return id, err
 }
 
 // chargeIdentities counts the call with its caller's identity, and with that of its connection

@@ -266,22 +266,62 @@ func TestBackendOfTheAuthenticator(t *testing.T) {
 }
 
 // TestTriedOutBackend: a choice that would end the call INTERNAL is told, and the call goes where its
-// route says.
+// route says. So does one that passes although the Authenticator, having chosen, refuses it.
 func TestTriedOutBackend(t *testing.T) {
-	obs := newObserver()
-	cfg := Config{
-		Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")}, Observer: obs, TryAuthenticator: true,
-		Routes:        []Route{{Name: "one", Backend: "a"}},
-		Authenticator: &doorman{nobody: true, choose: func(r *AuthRequest) { r.Backend = "b" }},
+	chosen := func(r *AuthRequest) { r.Backend = "b" }
+	for name, c := range map[string]struct {
+		judges Authenticator
+		told   []report.Reason
+	}{
+		"permitted": {&doorman{nobody: true, choose: chosen}, []report.Reason{report.ReasonInternal}},
+		"refused":   {choosyRefuser{refuser{status.Error(codes.PermissionDenied, "not you")}, chosen}, []report.Reason{report.ReasonPermissionDenied, report.ReasonInternal}},
+	} {
+		obs := newObserver()
+		cfg := Config{
+			Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")}, Observer: obs, TryAuthenticator: true,
+			Routes: []Route{{Name: "one", Backend: "a"}}, Authenticator: c.judges,
+		}
+		if got := asks(within(t, patience), dial(t, serve(t, newServer(t, cfg))), testMethod); !strings.HasPrefix(got, "a ") {
+			t.Errorf("%s: got %q of another backend than a", name, got)
+		}
+		for _, reason := range c.told {
+			if r := await(t, "the refusal", obs.refused); r.Reason != reason || !r.ReportOnly {
+				t.Errorf("%s: the Observer is told of %+v, want %s that is only reported", name, r, reason)
+			}
+		}
+		if info := await(t, "the end", obs.ended); info.Backend != "a" {
+			t.Errorf("%s: the log has the backend %q", name, info.Backend)
+		}
 	}
-	if got := asks(within(t, patience), dial(t, serve(t, newServer(t, cfg))), testMethod); !strings.HasPrefix(got, "a ") {
-		t.Errorf("got %q of another backend than a", got)
-	}
-	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonInternal || !r.ReportOnly {
-		t.Errorf("the Observer is told of %+v, want %s that is only reported", r, report.ReasonInternal)
-	}
-	if info := await(t, "the end", obs.ended); info.Backend != "a" {
-		t.Errorf("the log has the backend %q", info.Backend)
+}
+
+// A choosyRefuser says something of a call, and then refuses it.
+type choosyRefuser struct {
+	refuser
+	choose func(r *AuthRequest)
+}
+
+func (a choosyRefuser) Authenticate(ctx context.Context, r *AuthRequest) (*Identity, error) {
+	a.choose(r)
+	return a.refuser.Authenticate(ctx, r)
+}
+
+// TestTriedOutMetadata: what the Authenticator makes of the metadata keeps to the bounds, also of a
+// call that passes although it is refused.
+func TestTriedOutMetadata(t *testing.T) {
+	refuse := refuser{status.Error(codes.PermissionDenied, "not you")}
+	for name, c := range map[string]struct {
+		choose func(r *AuthRequest)
+		want   codes.Code
+	}{
+		"too large":    {func(r *AuthRequest) { r.Set("x-user", strings.Repeat("a", 64<<10)) }, codes.ResourceExhausted},
+		"not sendable": {func(r *AuthRequest) { r.Set("connection", "close") }, codes.Internal},
+		"neither":      {func(r *AuthRequest) { r.Set("x-user", "alice") }, codes.OK},
+	} {
+		s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, TryAuthenticator: true, Authenticator: choosyRefuser{refuse, c.choose}})
+		if err := unary(within(t, patience), dial(t, serve(t, s)), testMethod); status.Code(err) != c.want {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		}
 	}
 }
 
