@@ -35,7 +35,7 @@ func (c *call) refresh(ctx context.Context) (*Identity, error) {
 		return nil, errNoCredential
 	}
 	id, err := c.auth.conn.renew(ctx, c.auth.policyAuthenticator, c.origin.Credentials, c.Metadata["authorization"])
-	return id, c.renewed(ctx, err)
+	return id, c.renewed(ctx, c.auth.policyAuthenticator, err)
 }
 
 // renew renews the credential that the call was let in with. If it fails, the call goes on
@@ -77,24 +77,30 @@ func (c *call) renewByMessage(authorization string) {
 // counts them. The client's other messages wait meanwhile.
 const renewalEvery = 100 * time.Millisecond
 
+// renewOwn asks the Authenticator in force, which may be another one than has let the call in: that
+// one was told that nobody asks it any more, and doesn't learn which credentials are withdrawn.
 func (c *call) renewOwn(ctx context.Context, authorization []string) error {
-	to := c.auth
+	p, hold := c.s.takePolicy()
+	defer hold.release()
+	to, by := c.auth, p.auth
 	switch caller := c.peer.Identity; {
-	case to.ofConn == nil:
+	case by == nil: // nobody judges credentials any more
+		return nil
+	case by.ofConn == nil:
 		return errNoRenewal
 	case caller == nil:
 		return errNothingToRenew
 	case to.proves(caller):
-		_, err := to.conn.renew(ctx, to.policyAuthenticator, c.origin.Credentials, authorization)
-		return c.renewed(ctx, err)
+		_, err := to.conn.renew(ctx, by, c.origin.Credentials, authorization)
+		return c.renewed(ctx, by, err)
 	default:
 		if err := to.conn.take(ctx); err != nil {
 			return err
 		}
 		defer to.conn.give()
-		_, id, err := to.conn.prove(ctx, to.policyAuthenticator, authorization)
+		_, id, err := to.conn.prove(ctx, by, authorization)
 		if err != nil {
-			return c.renewed(ctx, err)
+			return c.renewed(ctx, by, err)
 		}
 		if !sameIdentity(id.Identity, caller) {
 			return errOtherIdentity
@@ -110,14 +116,14 @@ func (c *call) renewOwn(ctx context.Context, authorization []string) error {
 
 // renewed returns why a renewal failed. If AuthenticateConn found no identity in the credential,
 // Authenticate says what is wrong with it, as for a call that has no other one.
-func (c *call) renewed(ctx context.Context, err error) error {
+func (c *call) renewed(ctx context.Context, by *policyAuthenticator, err error) error {
 	unproved, ok := errors.AsType[*unprovedError](err)
 	if !ok {
 		return err
 	}
 	r := c.authRequest()
 	r.Metadata, r.Conn = r.Metadata.Copy(), unproved.found
-	if _, err := c.auth.Authenticate(ctx, r); err != nil {
+	if _, err := by.Authenticate(ctx, r); err != nil {
 		return err
 	}
 	return report.New(report.ReasonUnauthenticated, unproved.Error())

@@ -263,6 +263,75 @@ func TestRefreshMessage(t *testing.T) {
 	}
 }
 
+// TestRefreshMessageOverApply: the Authenticator in force judges the new credential, and none that was
+// told that nobody asks it any more.
+func TestRefreshMessageOverApply(t *testing.T) {
+	for name, first := range map[string]bool{"of the upgrade": false, "of the first message": true} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			obs, began, end := newObserver(), make(chan struct{}, 2), make(chan struct{})
+			old, next := &doorman{retired: make(chan struct{})}, &doorman{}
+			var cfg Config
+			s, address := serveChat(t, func(ss grpc.ServerStream) error {
+				began <- struct{}{}
+				select {
+				case <-end:
+					return nil
+				case <-ss.Context().Done():
+					return ss.Context().Err()
+				}
+			}, func(c *Config) {
+				c.Authenticator, c.Observer, c.Backend.Descriptors = old, obs, describedChat(t)
+				c.Routes = chat(func(r *Route) {
+					r.Message.Framing, r.Message.Refresh, r.Message.Method = FramingJSON, "@authorization", "test.Service/Method"
+					if first {
+						r.Message.FirstMessage = "authorization"
+					}
+				})
+				cfg = *c
+			})
+			opens := func(token string) *coder.Conn {
+				header := bearer(token)
+				if first {
+					header = nil
+				}
+				ws := dialMessages(t, address, "/ws/chat", header)
+				if first {
+					say(t, ws, coder.MessageText, "Bearer "+token)
+				}
+				ws.CloseRead(t.Context()) // it answers the close frame
+				await(t, "the call", began)
+				return ws
+			}
+			ws := opens(expiring("alice@home", 3*time.Second))
+			next.fails.Store(true)
+			cfg.Authenticator = next
+			apply(t, s, cfg)
+			await(t, "the retirement", old.retired)
+			asked := old.conns.Load()
+
+			say(t, ws, coder.MessageText, `{"@authorization":"Bearer `+expiring("alice@home", time.Hour)+`"}`)
+			if r := await(t, "the refusal", obs.refused); r.Key != report.KeyMessageRefresh || r.Reason != report.ReasonAuthUnavailable {
+				t.Errorf("refused by %s with %s, want %s with the next one's %s", r.Key, r.Reason, report.KeyMessageRefresh, report.ReasonAuthUnavailable)
+			}
+			next.fails.Store(false)
+			say(t, ws, coder.MessageText, `{"@authorization":"Bearer `+expiring("alice@home", time.Hour)+`"}`, `{"@authorization":"Bearer junk"}`)
+			await(t, "the refusal of what follows the renewal", obs.refused)
+			opens(expiring("carol@home", 4500*time.Millisecond)) // calls are looked at between its time and the first token's
+			if info := await(t, "the other call's end", obs.ended); info.Identity != "carol" || info.Reason != report.ReasonTokenExpired {
+				t.Fatalf("the call of %s ended with %s (%s), want carol's to", info.Identity, info.Reason, info.Cause)
+			}
+			close(end)
+			if info := await(t, "the end", obs.ended); info.Code != codes.OK {
+				t.Errorf("the call ended with %v (%s), want OK", info.Code, info.Cause)
+			}
+			if n := old.conns.Load() - asked; n > 0 {
+				t.Errorf("the Authenticator that was replaced is asked %d times behind its retirement", n)
+			}
+		})
+	}
+}
+
 // TestRefreshMessageIsOff: without the key, or an Authenticator, nothing is renewed.
 func TestRefreshMessageIsOff(t *testing.T) {
 	for name, refresh := range map[string]string{"off": "", "without an Authenticator": "@authorization"} {
