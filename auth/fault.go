@@ -72,6 +72,9 @@ func overRate(r *ratelimit.Refusal) *report.Fault {
 	f := report.New(report.ReasonLimitExceeded, r.Message).Because(r.Cause)
 	f.Key, f.Retry, f.HTTP, f.Remedy = report.KeyAuthRateLimit, r.RetryAfter, http.StatusTooManyRequests, "try again later"
 	for name, values := range r.Header {
+		if name == "set-cookie" { // forward_set_cookies decides, of which a refusal knows nothing
+			continue
+		}
 		f.Header = append(f.Header, name, strings.Join(values, ", "))
 	}
 	if r.Kind == ratelimit.Unavailable {

@@ -34,7 +34,7 @@ func (c *counter) ShouldRateLimit(_ context.Context, r *ratelimitv3.RateLimitReq
 		}
 	}
 	count := strings.Join(all, " ")
-	response := &ratelimitv3.RateLimitResponse{OverallCode: ratelimitv3.RateLimitResponse_OK, ResponseHeadersToAdd: []*corev3.HeaderValue{{Key: "x-ratelimit-limit", Value: "1"}}}
+	response := &ratelimitv3.RateLimitResponse{OverallCode: ratelimitv3.RateLimitResponse_OK, ResponseHeadersToAdd: []*corev3.HeaderValue{{Key: "x-ratelimit-limit", Value: "1"}, {Key: "Set-Cookie", Value: "a=b"}}}
 	if c.seen[count] {
 		response.OverallCode = ratelimitv3.RateLimitResponse_OVER_LIMIT
 	}

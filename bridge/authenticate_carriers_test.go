@@ -392,6 +392,30 @@ func TestRefusedIdentity(t *testing.T) {
 	}
 }
 
+// TestRefusalOverHTTP: a Connect stream says the code in its last frame, since its clients take HTTP's 429
+// for UNAVAILABLE. The header of a refusal doesn't change culvert's own.
+func TestRefusalOverHTTP(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	f := report.New(report.ReasonLimitExceeded, "too many")
+	f.Key, f.HTTP, f.Retry = report.KeyAuthRateLimit, http.StatusTooManyRequests, time.Second
+	f.Header = []string{"cache-control", "public", "x-content-type-options", "none", "x-limit", "1"}
+	address := serveJSON(t, FramingNDJSON, "Pure", echo, func(c *Config, _ *MessageRoute) { c.Authenticator = refuser{f} })
+	for _, c := range []struct{ method, path, contentType, body, limit, want string }{
+		{http.MethodPost, "/test.Service/Pure", "application/connect+proto", "\x00\x00\x00\x00\x00", "", "200 \x02"},
+		{http.MethodPost, "/test.Service/Pure", "application/proto", "", "1", "429 {"},
+		{http.MethodGet, "/ws/chat", "", "", "1", "429 {"},
+	} {
+		res, body := request(t, c.method, "http://"+address+c.path, c.body, "Content-Type", c.contentType)
+		got := strconv.Itoa(res.StatusCode) + " " + body
+		if !strings.HasPrefix(got, c.want) || !strings.Contains(got, "resource_exhausted") && !strings.Contains(got, "RESOURCE_EXHAUSTED") || !strings.Contains(got, "too many") {
+			t.Errorf("%s %s: answered %q, want %q, the code and the text", c.path, c.contentType, got, c.want)
+		}
+		if h := res.Header; !strings.HasPrefix(h.Get("Cache-Control"), "no-store") || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Limit") != c.limit {
+			t.Errorf("%s %s: the header is %v", c.path, c.contentType, h)
+		}
+	}
+}
+
 // TestThousandExpiries in one second end within about a second, and other calls go on meanwhile.
 func TestThousandExpiries(t *testing.T) {
 	const calls = 1000

@@ -133,8 +133,10 @@ func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) 
 	if e.d.trailers {
 		return e.writeTrailers(h, st, trailer)
 	}
-	if e.d.connect && h.call.httpFault() != nil && !h.out.begun {
-		return e.refuse(h, st)
+	if f := h.call.httpFault(); e.d.connect && f != nil && !h.out.begun {
+		if code, _ := codec.ConnectError(st); code != f.HTTP { // else the last frame says it, with its details
+			return e.refuse(h, st)
+		}
 	}
 	return e.writeTrailersFrame(h, st, trailer)
 }

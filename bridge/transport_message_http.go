@@ -147,18 +147,15 @@ func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error
 // Connect's JSON.
 func (h *httpStream) fail(st *status.Status) error {
 	code, body := codec.ConnectError(st)
-	f := h.call.httpFault()
-	if f != nil {
+	if f := h.call.httpFault(); f != nil {
 		code = f.HTTP
+		setHeaders(h.w.Header(), f.Header) // before culvert's own, which win
 	}
 	h.call.challenge(h.w.Header(), code)
 	header := h.makeWebHeader(codec.Fields(nil))
 	header["Content-Type"] = []string{"application/json"}
 	if h.call.codingRefused() {
 		header["Accept-Encoding"] = canRead
-	}
-	if f != nil {
-		setHeaders(header, f.Header)
 	}
 	return h.whole(code, mem.BufferSlice{mem.SliceBuffer(body)})
 }
