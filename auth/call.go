@@ -143,7 +143,7 @@ func (j *judgement) look(ctx context.Context) {
 		j.own = j.findings.some || j.findings.left
 	}
 	if j.conn != nil {
-		j.findings.inherit(&j.conn.findings)
+		j.findings.inherit(&j.conn.findings, len(j.r.Own.Authorization) > 0)
 	}
 }
 

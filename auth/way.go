@@ -91,19 +91,20 @@ func (f *findings) any(n rules.Finding) bool {
 }
 
 // inherit takes over what was found of the connection, for ways that found nothing of the
-// call's own. A credential of the call that nobody takes doesn't let the connection's count,
-// since it refuses the call.
-func (f *findings) inherit(conn *findings) {
-	own := f.some || f.left
+// call's own. token reports that the call has an authorization of its own, which the backend
+// gets in place of the connection's: then a credential of the connection that no way takes
+// doesn't count. Beside an API key in its own header it does, since the backend gets both.
+func (f *findings) inherit(conn *findings, token bool) {
 	for way := range conn.of {
 		if conn.has(way) {
 			f.add(conn.of[way])
 		}
 	}
-	if !own {
-		f.left, f.ofCall = conn.left, false
+	if token {
+		return
 	}
-	if !own && f.wrong == nil {
+	f.left = f.left || conn.left
+	if f.wrong == nil {
 		f.wrong = conn.wrong
 	}
 }
