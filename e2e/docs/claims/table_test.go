@@ -220,6 +220,10 @@ var sections = []section{
 			[]string{"TestOrderDecidesNothing", "TestAnotherDenyRuleNeverAllowsMore"},
 		},
 		{
+			"A denied credential gets nobody in, whichever others the call has.",
+			[]string{"TestNobodyHidesBehindAnotherCredential", "TestDeniedBesideAnother"},
+		},
+		{
 			"Allow rules without a way to authenticate are configuration errors: they would let every call pass.",
 			[]string{"TestAuthKeysThatDontGoTogether", "auth.TestMistakes"},
 		},
