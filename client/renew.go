@@ -205,12 +205,9 @@ func (d *Dialer) renewNow(ctx context.Context, c *conn, by invoke) time.Time {
 		d.renewals.take(r)
 		return now.Add(never)
 	}
-	// A source may have nothing newer yet, and is asked more and more often then.
-	pause := 30 * time.Second
-	if left := before.Sub(now); left > 0 {
-		pause = max(time.Second, left/4)
-	}
-	again := now.Add(pause)
+	// A source may have nothing newer yet: it is asked more and more often until the token expires, and less and less often
+	// afterwards, since an edge with another clock, or none that closes streams, may still let the stream live.
+	again := now.Add(min(max(time.Second, before.Sub(now).Abs()/4), 30*time.Second))
 	asking, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	got, err := d.o.tokens.ask(asking)

@@ -221,6 +221,34 @@ func TestConnectionLostWhileATokenIsRenewed(t *testing.T) {
 	})
 }
 
+// TestTokenComesSoonAfterExpiry: an edge whose clock is late, or that closes no streams, gets it within seconds.
+func TestTokenComesSoonAfterExpiry(t *testing.T) {
+	var back time.Time // when the source has tokens again
+	var gave time.Duration
+	source := func(_ context.Context, asked int) (string, time.Time, error) {
+		now := time.Now()
+		if asked > 2 && now.Before(back) {
+			return "", time.Time{}, errors.New("no network")
+		}
+		if asked > 2 && gave == 0 {
+			gave = now.Sub(back)
+		}
+		return guard.Claims{Sub: "ada", Exp: 1e10}.Token(), now.Add(time.Hour), nil
+	}
+	inGuarded(t, WebSocket, source, func(t *testing.T, c *Client, asked *atomic.Int64) {
+		back = time.Now().Add(time.Hour + 6*time.Second)
+		if err := converseFor(t.Context(), c, time.Hour+10*time.Minute, time.Second); err != nil {
+			t.Error(err)
+		}
+		if gave > 3*time.Second {
+			t.Errorf("it gave a token only after %v", gave)
+		}
+		if err := c.Status().TokenErr; err != nil || asked.Load() < 4 {
+			t.Errorf("asked %d times, the status has the error %v", asked.Load(), err)
+		}
+	})
+}
+
 // TestUnaryCallsNeedNoRenewal: each brings its own token.
 func TestUnaryCallsNeedNoRenewal(t *testing.T) {
 	source := func(context.Context, int) (string, time.Time, error) {

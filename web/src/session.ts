@@ -103,8 +103,9 @@ export function renewer(entries: () => Entry[], tell: (cause?: string) => void, 
   const renew = async () => {
     const before = until;
     const left = before - Date.now();
-    // A source may have nothing newer yet, and is asked more and more often then.
-    let lead: number | undefined = left - (left > 0 ? Math.max(1e3, left / 4) : 3e4);
+    // A source may have nothing newer yet: it is asked more and more often until the token expires, and less and less often
+    // afterwards, since the server's clock may differ, or it may close no streams.
+    let lead: number | undefined = left - Math.min(Math.max(1e3, Math.abs(left) / 4), 3e4);
     try {
       const next = busy().length
         ? credential(
