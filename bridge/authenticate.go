@@ -84,7 +84,7 @@ type AuthRequest struct {
 	Rule       string            // what decided, for the log
 	Refused    *Identity         // of the caller that an error refuses; nil: it proved none
 	Backend    string            // one of those that the call's route has; "": it is culvert's choice
-	EditHeader func(metadata.MD) // changes the backend's header before it goes to the client; nil: it doesn't
+	EditHeader func(metadata.MD) // changes the backend's header, or the trailer of an answer without one, before it goes to the client; nil: it doesn't
 
 	grown int   // bytes by which Set and Delete have made Metadata larger
 	wrong error // of Set; nil: the backend can get all that it was given

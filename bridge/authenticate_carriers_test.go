@@ -348,6 +348,36 @@ func TestHeaderOfTheAuthenticator(t *testing.T) {
 	}
 }
 
+// TestTrailersOnlyOfTheAuthenticator: an answer without a header has the Authenticator's metadata in
+// its trailer, and any other has it once.
+func TestTrailersOnlyOfTheAuthenticator(t *testing.T) {
+	d := &doorman{nobody: true, choose: func(r *AuthRequest) {
+		r.EditHeader = func(md metadata.MD) {
+			md.Append("x-added", "1")
+			md.Set("x-culvert-subject", "root")
+		}
+	}}
+	for name, row := range map[string]struct {
+		header          metadata.MD
+		inHeader, ofEnd int
+	}{"trailers-only": {nil, 0, 1}, "a header": {metadata.Pairs("x-kept", "1"), 1, 0}} {
+		backend := startBackend(t, func(ss grpc.ServerStream) error {
+			if row.header != nil {
+				if err := ss.SendHeader(row.header); err != nil {
+					return err
+				}
+			}
+			return status.Error(codes.NotFound, "nothing")
+		})
+		var header, trailer metadata.MD
+		conn := dial(t, serve(t, newServer(t, Config{Backend: Backend{Target: backend}, Authenticator: d})))
+		err := unary(within(t, patience), conn, testMethod, grpc.Header(&header), grpc.Trailer(&trailer))
+		if status.Code(err) != codes.NotFound || len(header["x-added"]) != row.inHeader || len(trailer["x-added"]) != row.ofEnd || len(trailer["x-culvert-subject"]) > 0 {
+			t.Errorf("%s: the client gets %v, %v, %v", name, header, trailer, err)
+		}
+	}
+}
+
 // A refuser names whom it refuses.
 type refuser struct{ err error }
 

@@ -109,7 +109,7 @@ func (c *call) tellEnd(err error, trailer metadata.MD) (panicked error) {
 		}
 	}
 	if v.origin == report.OriginUpstream {
-		trailer = headers.Response(trailer, c.setCookies)
+		trailer = headers.Response(c.edit(trailer), c.setCookies)
 	} else {
 		trailer = nil
 	}

@@ -172,9 +172,7 @@ func (c *call) copyHeader(ctx context.Context) error {
 	}
 	c.replies.packed = up.Compressed()
 	c.packReplies = c.takesGzip && c.replies.packed
-	if c.auth != nil && c.auth.editHeader != nil {
-		c.auth.editHeader(header)
-	}
+	header = c.edit(header)
 	header = headers.Response(header, c.setCookies)
 	delete(header, "grpc-status-details-bin") // a status is only in the trailers
 	c.obs.Header(header)
@@ -185,6 +183,20 @@ func (c *call) copyHeader(ctx context.Context) error {
 		return clientWriteError(ctx, err)
 	}
 	return nil
+}
+
+// edit adds what the Authenticator has for the client, once, to the backend's header. An answer
+// that is trailers-only has none: there it adds to the trailer.
+func (c *call) edit(md metadata.MD) metadata.MD {
+	if c.auth == nil || c.auth.editHeader == nil {
+		return md
+	}
+	if md == nil {
+		md = make(metadata.MD)
+	}
+	c.auth.editHeader(md)
+	c.auth.editHeader = nil
+	return md
 }
 
 // copyMessages copies the messages of the response, with the results of copyResponses.
