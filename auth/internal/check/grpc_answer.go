@@ -10,6 +10,9 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
 
 // ofCheck returns the verdict in a CheckResponse. Its status decides, as in Envoy. A response
@@ -56,7 +59,7 @@ func (n names) allowedByCheck(response *authv3.CheckResponse, hidden secrets) (a
 		}
 	}
 	for _, h := range ok.GetResponseHeadersToAdd() {
-		if err := d.option(&a.Response, n.response, h); err != nil {
+		if err := d.option(&a.Response, n.response, further(h, a.Response)); err != nil {
 			return Answer{}, fmt.Errorf("in response_headers_to_add %w", err)
 		}
 	}
@@ -147,6 +150,18 @@ func option(h *corev3.HeaderValueOption) (value string, action Action, err error
 	}
 }
 
+// further returns what to do with a value for the client behind others of the same answer. Envoy
+// adds one without an action to those: OPA's plugin sends a list, such as that of set-cookie, so.
+// Only the first replaces the backend's values.
+func further(h *corev3.HeaderValueOption, before Edits) *corev3.HeaderValueOption {
+	name := ask.Lower(h.GetHeader().GetKey())
+	if h.GetAppend() != nil || h.GetAppendAction() != corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD || //nolint:staticcheck // as in option
+		!slices.ContainsFunc(before, func(e Edit) bool { return e.Name == name }) {
+		return h
+	}
+	return &corev3.HeaderValueOption{Header: h.GetHeader(), Append: wrapperspb.Bool(true)} //nolint:staticcheck // as in option
+}
+
 // deniedByCheck returns the refusal in a CheckResponse with another status than OK. The call
 // is refused whatever else is in it.
 func (n names) deniedByCheck(response *authv3.CheckResponse, hidden secrets) *Refusal {
@@ -167,6 +182,9 @@ func (n names) deniedByCheck(response *authv3.CheckResponse, hidden secrets) *Re
 	var header refusedHeader
 	for _, h := range denied.GetHeaders() {
 		if value, action, err := option(h); err == nil {
+			if action == Set { // no backend has values to replace, and Envoy keeps all of the service's
+				action = Append
+			}
 			header.add(n.response, hidden, h.GetHeader().GetKey(), value, action)
 		}
 	}

@@ -55,6 +55,11 @@ func TestCheckAnswers(t *testing.T) {
 		"a binary value":             {`{"okResponse": {"headers": [{"header": {"key": "x-b-bin", "value": "AAE"}}]}}`, Answer{Request: Edits{{"x-b-bin", "\x00\x01", Set}}}},
 		"binary values":              {`{"okResponse": {"headers": [{"header": {"key": "x-b-bin", "value": "AAE=, /w"}}]}}`, Answer{Request: Edits{{"x-b-bin", "\x00\x01", Set}, {"x-b-bin", "\xff", Append}}}},
 		"removed last":               {`{"okResponse": {"headersToRemove": ["Authorization", "cookie"], "headers": [{"header": {"key": "x-user", "value": "alice"}}]}}`, Answer{Request: Edits{{"x-user", "alice", Set}, {"authorization", "", Remove}, {"cookie", "", Remove}}}},
+		"several for the client": {
+			`{"okResponse": {"responseHeadersToAdd": [{"header": {"key": "x-a", "value": "1"}}, {"header": {"key": "X-A", "value": "2"}}, {"header": {"key": "x-b", "value": "1"}},
+				{"header": {"key": "x-b", "value": "2"}, "append": false}, {"header": {"key": "x-b", "value": "3"}, "appendAction": "OVERWRITE_IF_EXISTS_OR_ADD"}]}}`,
+			Answer{Response: Edits{{"x-a", "1", Set}, {"x-a", "2", Append}, {"x-b", "1", Set}, {"x-b", "2", Set}, {"x-b", "3", Set}}},
+		},
 		"for the client":             {`{"okResponse": {"responseHeadersToAdd": [{"header": {"key": "x-quota", "value": "7"}, "append": true}]}}`, Answer{Response: Edits{{"x-quota", "7", Append}}}},
 		"a backend":                  {`{"dynamicMetadata": {"culvert": {"backend": "blue"}, "others": {"backend": "green"}, "backend": "red"}}`, Answer{Backend: "blue"}},
 		"a subject":                  {`{"okResponse": {}, "dynamicMetadata": {"culvert": {"backend": "blue", "subject": "alice"}}}`, Answer{Backend: "blue", Subject: "alice"}},
@@ -88,6 +93,11 @@ func TestCheckDenials(t *testing.T) {
 		"an HTTP status that isn't it": {`{"status": {"code": 7}, "deniedResponse": {"status": {"code": "OK"}}}`, Denied, codes.PermissionDenied, refusedText, nil},
 		"a body with a credential":     {`{"status": {"code": 16}, "deniedResponse": {"body": "bad token abcdefghijkl.mnopqrstuvwx"}}`, Unauthenticated, codes.Unauthenticated, credentialText, nil},
 		"a body without an end":        {`{"status": {"code": 7, "message": "` + strings.Repeat("\u00e9", 4000) + `"}}`, Denied, codes.PermissionDenied, strings.Repeat("\u00e9", 511), nil},
+		"several challenges": {
+			`{"status": {"code": 16}, "deniedResponse": {"headers": [{"header": {"key": "WWW-Authenticate", "value": "Bearer"}},
+				{"header": {"key": "www-authenticate", "value": "Basic"}, "append": false}]}}`, Unauthenticated, codes.Unauthenticated, credentialText,
+			metadata.MD{"www-authenticate": {"Bearer", "Basic"}},
+		},
 		"headers, the bad ones left out": {
 			`{"status": {"code": 7}, "deniedResponse": {"headers": [
 				{"header": {"key": "WWW-Authenticate", "value": "Bearer"}}, {"header": {"key": "x-b-bin", "value": "AAE"}},
