@@ -20,11 +20,13 @@ func (w certificates) judge(_ context.Context, p *presenter, c *credential, _ *f
 	switch {
 	case name == "":
 		return refusedFinding(w.way, namelessCertificate), true
-	case p.Client.SPIFFE == "" && strings.Contains(name, "://"):
+	case p.Client.SPIFFE == "" && looksLikeURI(name):
 		return refusedFinding(w.way, forgedCertificate), true
 	}
 	return finding{Said: rules.Said{Finding: rules.Valid, Identity: &identity.Identity{Subject: name, Kind: identity.MTLS}}, way: w.way}, true
 }
+
+func looksLikeURI(name string) bool { return strings.Contains(name, "://") }
 
 var (
 	namelessCertificate = invalid("the client's certificate has no name: get one with a SPIFFE ID, a DNS name or a common name")

@@ -157,13 +157,16 @@ func (e *external) request(r *bridge.AuthRequest) check.Request {
 	return q
 }
 
+// principals returns the names in the client's certificate, without those that look like a URI
+// and aren't its SPIFFE ID: the service couldn't tell them from one.
 func principals(p *presenter) (names []string) {
 	if p.Client.SPIFFE != "" {
 		names = append(names, p.Client.SPIFFE)
 	}
-	names = append(names, p.Client.DNS...)
-	if p.Client.CommonName != "" {
-		names = append(names, p.Client.CommonName)
+	for _, name := range append(slices.Clip(p.Client.DNS), p.Client.CommonName) {
+		if name != "" && !looksLikeURI(name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

@@ -305,6 +305,37 @@ func TestExternalCantHaveReservedNames(t *testing.T) {
 	}
 }
 
+// A decider is an authorization service that gives one answer, and tells of the principals.
+type decider struct {
+	authv3.UnimplementedAuthorizationServer
+	answer     *authv3.CheckResponse
+	principals chan string // has room for one
+}
+
+// Check implements the service.
+func (d *decider) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	d.principals <- r.GetAttributes().GetSource().GetPrincipal()
+	return d.answer, nil
+}
+
+// TestExternalCantTakeANameForASPIFFEID: the service gets no name that only looks like one.
+func TestExternalCantTakeANameForASPIFFEID(t *testing.T) {
+	const id = "spiffe://shop.example/admin"
+	d := &decider{principals: make(chan string, 1), answer: new(authv3.CheckResponse)}
+	a := newAuth(t, Config{External: serveCheck(t, d)})
+	for want, client := range map[string]*report.ClientNames{
+		"":              {CommonName: id},
+		"agent":         {CommonName: "agent", DNS: []string{id}},
+		"agent.example": {CommonName: id, DNS: []string{id, "agent.example"}},
+		id:              {SPIFFE: id, CommonName: "agent"},
+	} {
+		judged(t, a, aCall{client: client})
+		if got := <-d.principals; got != want {
+			t.Errorf("%+v: the service is told of %q, want %q", client, got, want)
+		}
+	}
+}
+
 // TestExternalIsAway: calls fail closed, or open if that is wanted.
 func TestExternalIsAway(t *testing.T) {
 	away := &External{Target: "127.0.0.1:1", Timeout: 50 * time.Millisecond}
