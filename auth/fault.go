@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/auth/internal/check"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
@@ -53,14 +54,11 @@ func keyOf(way string) string {
 // message. An answer with the HTTP status 401 says which credential the service wants.
 func faultOfService(r *check.Refusal) *report.Fault {
 	f := report.New(report.ReasonPermissionDenied, r.Message).Because(r.Cause)
-	f.Key, f.Code, f.Whole = report.KeyAuthExternal, r.Code, true
+	f.Key, f.Code, f.Whole, f.Header = report.KeyAuthExternal, r.Code, true, headerOf(r.Header)
 	switch r.Kind {
 	case check.Denied:
 	case check.Unauthenticated:
 		f.Reason = report.ReasonUnauthenticated
-		if wants := r.Header["www-authenticate"]; len(wants) > 0 { // RFC 9110 §11.6.1
-			f.Header = []string{"WWW-Authenticate", strings.Join(wants, ", ")}
-		}
 	case check.Unavailable:
 		f.Reason, f.Code, f.Sent = report.ReasonAuthUnavailable, codes.OK, report.SentNo
 	}
@@ -71,14 +69,20 @@ func faultOfService(r *check.Refusal) *report.Fault {
 func overRate(r *ratelimit.Refusal) *report.Fault {
 	f := report.New(report.ReasonLimitExceeded, r.Message).Because(r.Cause)
 	f.Key, f.Retry, f.HTTP, f.Remedy = report.KeyAuthRateLimit, r.RetryAfter, http.StatusTooManyRequests, "try again later"
-	for name, values := range r.Header {
-		if name == "set-cookie" { // forward_set_cookies decides, of which a refusal knows nothing
-			continue
-		}
-		f.Header = append(f.Header, name, strings.Join(values, ", "))
-	}
+	f.Header = headerOf(r.Header)
 	if r.Kind == ratelimit.Unavailable {
 		f.Reason, f.HTTP, f.Remedy, f.Sent = report.ReasonAuthUnavailable, 0, "", report.SentNo
 	}
 	return f
+}
+
+// headerOf returns what a service has for the client as the fields of a fault.
+func headerOf(md metadata.MD) (fields []string) {
+	for name, values := range md {
+		// forward_set_cookies decides about cookies, of which a refusal knows nothing. Bytes are for gRPC.
+		if name != "set-cookie" && !strings.HasSuffix(name, "-bin") {
+			fields = append(fields, name, strings.Join(values, ", ")) // RFC 9110 §5.3
+		}
+	}
+	return fields
 }

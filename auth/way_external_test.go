@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -193,7 +194,7 @@ func TestExternalAlone(t *testing.T) {
 		if want := map[string]codes.Code{"gRPC": codes.FailedPrecondition, "HTTP": codes.PermissionDenied}[form]; f.StatusCode() != want || f.Text != "not you" || f.Key != report.KeyAuthExternal {
 			t.Errorf("%s: refused with %v %q", form, f.StatusCode(), f.Text)
 		}
-		if f = faultOfCall(t, a, aCall{}); f.StatusCode() != codes.Unauthenticated || f.Text != "log in first" || !slices.Equal(f.Header, []string{"WWW-Authenticate", basic}) {
+		if f = faultOfCall(t, a, aCall{}); f.StatusCode() != codes.Unauthenticated || f.Text != "log in first" || !slices.Equal(f.Header, []string{"www-authenticate", basic}) {
 			t.Errorf("%s: refused with %v %q %q", form, f.StatusCode(), f.Text, f.Header)
 		}
 	}
@@ -316,6 +317,27 @@ type decider struct {
 func (d *decider) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	d.principals <- r.GetAttributes().GetSource().GetPrincipal()
 	return d.answer, nil
+}
+
+// TestExternalHasHeadersForTheClient of a refusal, as the guide says. A set-cookie isn't one of them,
+// nor are bytes.
+func TestExternalHasHeadersForTheClient(t *testing.T) {
+	for code, challenge := range map[codes.Code]string{codes.PermissionDenied: `Bearer error="insufficient_scope"`, codes.Unauthenticated: "Bearer"} {
+		d := &decider{principals: make(chan string, 1), answer: &authv3.CheckResponse{
+			Status: &rpcstatus.Status{Code: int32(code)},
+			HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{Headers: []*corev3.HeaderValueOption{
+				set("X-Judged-By", "policy 7"), set("WWW-Authenticate", challenge), set("www-authenticate", "Basic"), set("set-cookie", "a=b"), set("x-sig-bin", "AAE"),
+			}}},
+		}}
+		f := faultOfCall(t, newAuth(t, Config{External: serveCheck(t, d)}), aCall{own: "Bearer x"})
+		got := make(map[string]string)
+		for pair := range slices.Chunk(f.Header, 2) {
+			got[pair[0]] = pair[1]
+		}
+		if want := map[string]string{"www-authenticate": challenge + ", Basic", "x-judged-by": "policy 7"}; f.StatusCode() != code || !maps.Equal(got, want) {
+			t.Errorf("refused with %v and %q, want %v and %q", f.StatusCode(), f.Header, code, want)
+		}
+	}
 }
 
 // TestExternalCantTakeANameForASPIFFEID: the service gets no name that only looks like one.

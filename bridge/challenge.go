@@ -7,15 +7,19 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// challenge adds to the header of an answer with the HTTP status 401 which credential the call
-// needs, if culvert has refused it. The Authenticator's own WWW-Authenticate wins. It comes before
-// the list of fields that a page may read.
+// challenge adds to the header of an HTTP answer what culvert's fault has for it, and with the
+// status 401 which credential the call needs. Fields that are there win. It comes before the list
+// of fields that a page may read.
 func (c *call) challenge(h http.Header, code int) {
+	if c.fault != nil {
+		for i := 0; i+1 < len(c.fault.Header); i += 2 {
+			if name := http.CanonicalHeaderKey(c.fault.Header[i]); h[name] == nil {
+				h[name] = []string{c.fault.Header[i+1]}
+			}
+		}
+	}
 	if code != http.StatusUnauthorized || c.ending != report.ReasonUnauthenticated && c.ending != report.ReasonTokenExpired {
 		return
-	}
-	if c.fault != nil {
-		setHeaders(h, c.fault.Header)
 	}
 	switch {
 	case h["Www-Authenticate"] != nil:

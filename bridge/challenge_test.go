@@ -76,6 +76,31 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
+// TestFieldsOfARefusal reach the clients of HTTP answers whatever the status is, and replace none of
+// culvert's own.
+func TestFieldsOfARefusal(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	denied := report.New(report.ReasonPermissionDenied, "not you")
+	denied.Header = []string{"x-judged-by", "policy 7", "www-authenticate", `Bearer error="insufficient_scope"`, "cache-control", "public"}
+	by := authenticator(func(context.Context, string, Peer, metadata.MD) (*Identity, error) { return nil, denied })
+	routes := []Route{
+		{Name: "lines", Backend: DefaultBackend, Message: &MessageRoute{Path: "/lines", Method: "test.Service/Method", Framing: FramingNDJSON}},
+		{Name: "agents", Backend: DefaultBackend, Message: &MessageRoute{Path: "/agents", Method: "test.Service/Method", Framing: FramingOpAMP}},
+		{Name: "all", Backend: DefaultBackend},
+	}
+	address := "http://" + serve(t, newServer(t, Config{Authenticator: by, Routes: routes, Backend: Backend{Descriptors: describedChat(t), Target: "127.0.0.1:1"}}))
+	for _, c := range []struct{ path, contentType, body string }{
+		{testMethod, "application/proto", ""}, {"/lines", "application/json", "{}"}, {"/agents", "application/x-protobuf", string(fromAgent(1, ""))},
+	} {
+		r := newRequest(t, http.MethodPost, address+c.path, c.body)
+		r.Header.Set("Content-Type", c.contentType)
+		res, body := send(t, http.DefaultClient, r)
+		if res.StatusCode != http.StatusForbidden || res.Header.Get("X-Judged-By") != "policy 7" || res.Header.Get("WWW-Authenticate") != denied.Header[3] || !strings.HasPrefix(res.Header.Get("Cache-Control"), "no-store") {
+			t.Errorf("%s: %d %v %s", c.path, res.StatusCode, res.Header, body)
+		}
+	}
+}
+
 // TestAgentsChallenge comes before the upgrade, as OpAMP's specification wants it.
 func TestAgentsChallenge(t *testing.T) {
 	_, address := serveAgents(t, echo, func(c *Config) { c.Authenticator = &doorman{} })

@@ -116,7 +116,6 @@ func (e *unaryAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD)
 	}
 	if f := h.call.httpFault(); f != nil {
 		code = f.HTTP
-		setHeaders(h.w.Header(), f.Header)
 	}
 	h.call.challenge(h.w.Header(), code)
 	if code == http.StatusMethodNotAllowed { // as in connectRefusal

@@ -149,9 +149,8 @@ func (h *httpStream) fail(st *status.Status) error {
 	code, body := codec.ConnectError(st)
 	if f := h.call.httpFault(); f != nil {
 		code = f.HTTP
-		setHeaders(h.w.Header(), f.Header) // before culvert's own, which win
 	}
-	h.call.challenge(h.w.Header(), code)
+	h.call.challenge(h.w.Header(), code) // before culvert's own, which win
 	header := h.makeWebHeader(codec.Fields(nil))
 	header["Content-Type"] = []string{"application/json"}
 	if h.call.codingRefused() {
