@@ -72,7 +72,16 @@ func (f *keyFile) stateNow() APIKeysState {
 	return f.state
 }
 
+// readKeys reads a regular file: a pipe could block for ever, and is empty when it is read again.
+// The null device has no keys each time.
 func readKeys(name string) (*apikey.Keys, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() && name != os.DevNull {
+		return nil, ofFile(name, errors.New("it isn't a regular file, so culvert can't read it again"))
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
