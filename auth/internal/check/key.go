@@ -3,6 +3,7 @@ package check
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -30,8 +31,8 @@ func keyOf(r *Request, names []string) key {
 		b = appendPart(b, part)
 	}
 	b = append(b, r.CertificateHash[:]...)
-	b = appendPart(b, string(r.Peer.Addr().Unmap().AsSlice())) // many policies look at it, and none at the port
-	b = appendPart(b, string(r.Local.Addr().Unmap().AsSlice()))
+	b = appendAddr(b, r.Peer.Addr()) // many policies look at it, and none at the port
+	b = appendAddr(b, r.Local.Addr())
 	b = binary.AppendUvarint(b, uint64(r.Local.Port())) // it tells listeners apart
 	b = binary.AppendUvarint(b, uint64(len(r.Principals)))
 	for _, p := range r.Principals {
@@ -75,6 +76,13 @@ func (c *Checker) Credentials(r *Request) (k bounded.Key, has bool) {
 		}
 	}
 	return sha256.Sum256(b), len(names) > 0 || r.CertificateHash != [sha256.Size]byte{}
+}
+
+// appendAddr appends an address with its zone: the same link-local address is another host's in
+// another one.
+func appendAddr(b []byte, a netip.Addr) []byte {
+	b = appendPart(b, string(a.Unmap().AsSlice()))
+	return appendPart(b, a.Zone())
 }
 
 func appendPart(b []byte, part string) []byte {
