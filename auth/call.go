@@ -219,17 +219,17 @@ func (j *judgement) decide(id *identity.Identity) *report.Fault {
 // settle makes the metadata of a call that is permitted what the backend may believe.
 func (j *judgement) settle(id *identity.Identity) {
 	j.forward()
+	if j.external != nil && j.answer == nil {
+		for _, name := range j.external.own { // before the identity's: an issuer may set the same name
+			j.r.Delete(name)
+		}
+	}
 	if id != nil {
 		setIdentity(j.r, id)
 	}
-	switch {
-	case j.answer != nil:
+	if j.answer != nil {
 		j.answer.Request.ApplyBy(j.r.Metadata, j.r.Set, j.r.Delete)
 		j.r.Backend = j.answer.Backend
-	case j.external != nil:
-		for _, name := range j.external.own {
-			j.r.Delete(name)
-		}
 	}
 }
 

@@ -254,6 +254,26 @@ func TestExternalIsAskedLast(t *testing.T) {
 	}
 }
 
+// TestExternalSharesAName with an issuer: backends get it of each caller, by whichever way it is known,
+// and never from the client.
+func TestExternalSharesAName(t *testing.T) {
+	var j judge
+	issuer := staff(t)
+	issuer.Metadata = []ClaimMetadata{{"sub", "x-user"}}
+	for form, external := range map[string]*External{"gRPC": j.serveGRPC(t), "HTTP": j.serveHTTP(t)} {
+		a := newAuth(t, Config{Issuers: []Issuer{issuer}, External: external, PublicMethods: []string{"shop.v1.Catalog/*"}})
+		for token, want := range map[string][]string{staffToken(nil): {"alice"}, staffToken(claims{"sub": "carol"}): {"carol"}, "secret-bob": {"bob"}, "": nil} {
+			call, who := aCall{method: "/shop.v1.Catalog/List", md: metadata.MD{"x-user": {"root"}}}, "nobody"
+			if token != "" {
+				call.own, who = "Bearer "+token, want[0]
+			}
+			if r := wantJudged(t, a, call, who); !slices.Equal(r.Metadata["x-user"], want) {
+				t.Errorf("%s, %s: the backend gets %q, want %q", form, who, r.Metadata["x-user"], want)
+			}
+		}
+	}
+}
+
 // An editor is an authorization service that permits each call, with these changes.
 type editor struct {
 	authv3.UnimplementedAuthorizationServer
