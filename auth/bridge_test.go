@@ -612,7 +612,8 @@ func TestRefreshOfATunnel(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	issuer := staff(t)
 	issuer.Skew = -1
-	a := newAuth(t, Config{Issuers: []Issuer{issuer, shop(t)}})
+	issuer.RouteAudiences = map[string][]string{"orders": {"orders"}}
+	a := newAuth(t, Config{Issuers: []Issuer{issuer, shop(t)}, Routes: []string{"orders"}})
 	_, address := startBridge(t, configOf(a, parts.StartBackend(t, subjects)))
 	ends := time.Now().Add(5 * time.Second).Unix()
 	cc := dial(t, address, http.Header{"Authorization": {"Bearer " + staffToken(claims{"exp": ends})}})
@@ -636,6 +637,7 @@ func TestRefreshOfATunnel(t *testing.T) {
 		staffToken(claims{"sub": "dave"}):                            codes.PermissionDenied,
 		shopToken(claims{"sub": "alice"}):                            codes.PermissionDenied,
 		staffToken(claims{"exp": 1}):                                 codes.Unauthenticated,
+		staffToken(claims{"aud": "elsewhere"}):                       codes.Unauthenticated,
 		sign(strangeKey(), es256, usualClaims(staffIssuer, "alice")): codes.Unauthenticated,
 	} {
 		if err := refresh(token); status.Code(err) != want {

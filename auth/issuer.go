@@ -70,8 +70,8 @@ func (cfg *Config) issuerOptions(at int, i *issuer) (jwt.Issuer, *Mistake) {
 		Name: from.Issuer, Keys: i.keys.value, Algorithms: from.Algorithms, Types: from.Types, Audiences: from.Audiences,
 		Skew: from.Skew, Endless: from.Endless, Scopes: from.Scopes,
 	}
-	if i.byRoute != nil {
-		to.Audiences, to.AnyAudience = nil, true
+	for _, audiences := range from.RouteAudiences { // else a token for no route could renew a connection's, which knows no route
+		to.Audiences = slices.Concat(to.Audiences, audiences)
 	}
 	for n, r := range from.Required {
 		path, err := claim.ParsePath(r.Claim)

@@ -101,15 +101,11 @@ func date(claims object.Object, name string) (_ time.Time, present bool, err err
 
 // audience checks aud (RFC 7519 §4.1.3, RFC 8725 §3.9).
 func (i *Issuer) audience(t *Token, c *candidate) *Error {
-	value, has := c.claims["aud"]
-	if !has && i.AnyAudience {
-		return nil
-	}
 	var is bool
-	if t.Audience, is = names(value); !is {
+	if t.Audience, is = names(c.claims["aud"]); !is {
 		return invalid("the token names no audience (aud): a text or a list of texts is needed", nil)
 	}
-	if !i.AnyAudience && !slices.ContainsFunc(i.Audiences, t.For) {
+	if !slices.ContainsFunc(i.Audiences, t.For) {
 		return t.ForOthers()
 	}
 	return nil

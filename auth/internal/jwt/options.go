@@ -54,8 +54,6 @@ type Issuer struct {
 	Types []string
 	// Audiences are the names that this service has: aud must have one of them (RFC 8725 §3.9).
 	Audiences []string
-	// AnyAudience leaves the audience to the caller: Token.For.
-	AnyAudience bool
 	// Skew is how far clocks may differ: a minute if 0, nothing if negative, at most 10 min.
 	Skew time.Duration
 	// Endless accepts tokens without exp.
@@ -96,8 +94,8 @@ func (i *Issuer) complete() error {
 		return errors.New("no algorithm is accepted")
 	case i.Skew > rules.MaxSkew:
 		return fmt.Errorf("the skew of clocks is over %v", rules.MaxSkew)
-	case len(i.Audiences) == 0 != i.AnyAudience:
-		return errors.New("name the audiences of this service, or leave the audience to routes: without either, a token for another service counts here")
+	case len(i.Audiences) == 0:
+		return errors.New("name the audiences of this service: without one, a token for another service counts here")
 	case len(i.Metadata) > maxPaths || len(i.Required) > maxPaths:
 		return fmt.Errorf("over %d claims are named", maxPaths)
 	}
