@@ -31,8 +31,8 @@ COUNT ?= $(if $(CI),-count=1)
 # Without debug information (-w) linking takes half the time. With a profile (-pgo) every
 # package of the program would be compiled once more. Without grpc-go's traces nothing in the
 # program looks for methods by name, and the linker leaves out those that nothing calls: an
-# eighth of the program.
-export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -ldflags=-w -pgo=off -tags=grpcnotrace)
+# eighth of the program. With more memory, the compiler takes an eighth less CPU time.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -ldflags=-w -pgo=off -tags=grpcnotrace '-toolexec=env GOGC=400')
 export CGO_ENABLED := 0
 cgo = $(if $(findstring -race,$(1)),CGO_ENABLED=1)
 
@@ -122,39 +122,41 @@ kube = @CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-# The linters, the scenarios of conformance and the npm package's tests run beside the others,
-# which often wait for other things: the first time, building the linters and linting take minutes of CPU time. They
-# have the tests' priority, since a busy machine has no time for a lower one, and process
-# groups of their own, which end with the tests. Each step runs even if others failed. The recipe doesn't name $(MAKE)
-# itself, because "make -n" runs recipes that do. What several steps need is made once, before
-# them: two that write a program at the same time would keep others from starting it.
+# What several steps need is compiled once, while packages are fetched: two compilers of the same
+# package at the same time would do the work twice. Behind it, the linters, the scenarios of
+# conformance and the npm package's tests run beside the others, which often wait for other things.
+# They have the tests' priority, since a busy machine has no time for a lower one, and process
+# groups of their own, which end with the tests. Each step runs even if others failed. The recipe
+# doesn't name $(MAKE) itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
 made = -o deps -o node_modules -o build -o web/dist/index.js TESTED=bin/plain/culvert
 linters = tools/lint.sh proxy
-test: deps node_modules ## Run all checks except the long tests and those of docs/, Kubernetes and the images (6 min on two cores, longer the first time)
-	$(call say,lint$(comma) web and conformance run beside the tests and tell their findings behind them)
-	@beside=$$(mktemp -d); failed=; set -m; \
-		$(linters) >"$$beside/lint" 2>&1 </dev/null & \
-		lint=$$!; \
-		$(steps) bin/plain/culvert web/dist/index.js || failed=" build"; \
-		$(steps) tools $(made) >"$$beside/tools" 2>&1 </dev/null & \
-		tools=$$!; \
-		$(steps) conformance $(made) >"$$beside/conformance" 2>&1 </dev/null & \
-		conformance=$$!; \
-		$(steps) web $(made) >"$$beside/web" 2>&1 </dev/null & \
-		web=$$!; set +m; \
-		trap 'kill -- "-$$lint" "-$$tools" "-$$conformance" "-$$web" 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
+test: ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, 10 the first time)
+	@beside=$$(mktemp -d); groups=; failed=; set -m; \
+		trap 'kill -- $$groups 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
+		start() { "$${@:2}" >"$$beside/$$1" 2>&1 </dev/null & groups="$$groups -$$!"; eval "$$1=$$!"; }; \
+		end() { wait "$${!1}" || failed="$$failed $$1"; cat "$$beside/$$1"; }; \
+		start compile $(steps) compile; \
+		$(steps) deps node_modules; \
+		end compile; \
+		$(steps) web/dist/index.js || failed="$$failed build"; \
+		printf '\n==> lint, web and conformance run beside the tests and tell their findings behind them\n'; \
+		start lint $(linters); \
+		for step in tools conformance web; do start $$step $(steps) $$step $(made); done; \
 		for step in unit e2e; do $(steps) $$step $(made) || failed="$$failed $$step"; done; \
-		wait "$$conformance" || failed="$$failed conformance"; \
-		cat "$$beside/conformance"; \
-		wait "$$web" || failed="$$failed web"; \
-		cat "$$beside/web"; \
-		wait "$$lint" || failed="$$failed lint"; \
-		printf '\n==> lint\n'; cat "$$beside/lint"; \
-		wait "$$tools" || failed="$$failed tools"; \
-		cat "$$beside/tools"; \
+		end conformance; end web; \
+		printf '\n==> lint\n'; end lint; \
+		end tools; \
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
+
+# The linker runs for a program that ships or lints. Tests are linked when they run.
+compile: bin/plain/culvert
+	@$(call cgo,$(RACE)) go list $(RACE) -test -export ./... >/dev/null
+	@go -C tools tool -n golangci-lint >/dev/null
+	@$(call cgo,$(RACE)) go -C e2e list $(RACE) -test -export ./... >/dev/null
+	@go -C tools list -test -export ./... >/dev/null
+	@$(call cgo,$(RACE)) go -C examples list $(RACE) -test -export ./... >/dev/null
 
 test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (30 min)
 	@$(call took,make test-long)
@@ -377,4 +379,4 @@ web/dist/index.js: $(wildcard web/src/*.ts web/src/h2/*.ts) web/tsconfig.json we
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: bin/plain/culvert demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit conformance unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: bin/plain/culvert compile demo test test-long test-docs test-kubernetes test-kube test-apiserver test-kubelet deps lint vet tools unit conformance unit-long web web-long e2e e2e-long fuzz differential bench bench-since profile soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

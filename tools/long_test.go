@@ -87,7 +87,8 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 }
 
 // TestEveryStepRuns runs "make test" with other programs for its steps: each step runs
-// whichever others fail, lint's findings are shown, and the end names what failed.
+// whichever others fail, lint's findings are shown, and the end names what failed. Without the
+// packages none runs.
 func TestEveryStepRuns(t *testing.T) {
 	const steps = `#!/bin/sh
 echo "step $1 runs"
@@ -103,18 +104,25 @@ case " $FAILING " in *" lint "*) exit 1;; esac
 			t.Fatal(err)
 		}
 	}
-	for _, failing := range []string{"", "unit", "e2e", "conformance", "web", "lint", "tools", "unit e2e conformance web lint tools"} {
-		cmd := exec.CommandContext(t.Context(), "make", "-o", "deps", "-o", "node_modules", "test", "steps="+filepath.Join(dir, "steps"), "linters="+filepath.Join(dir, "lint"))
+	for _, failing := range []string{"", "compile", "unit", "e2e", "conformance", "web", "lint", "tools", "compile unit e2e conformance web lint tools", "deps"} {
+		cmd := exec.CommandContext(t.Context(), "make", "test", "steps="+filepath.Join(dir, "steps"), "linters="+filepath.Join(dir, "lint"))
 		cmd.Dir, cmd.Env = "..", append(cleanEnvironment(), "FAILING="+failing)
 		text, err := cmd.CombinedOutput()
 		if (err == nil) != (failing == "") {
 			t.Errorf("with %q failing make ends with %v", failing, err)
 		}
-		want := "make test: all passed"
-		if failing != "" {
-			want = "make test: failed: " + failing + "\n"
+		parts := []string{"step deps runs\n", "step compile runs\n", "step unit runs\n", "step e2e runs\n", "step conformance runs\n", "step web runs\n", "==> lint\nthis is a finding\n", "step tools runs\n"}
+		switch failing {
+		case "":
+			parts = append(parts, "make test: all passed")
+		case "deps": // what the others need
+			if parts = parts[:1]; strings.Contains(string(text), "step unit runs") {
+				t.Errorf("without the packages, tests run:\n%s", text)
+			}
+		default:
+			parts = append(parts, "make test: failed: "+failing+"\n")
 		}
-		for _, part := range []string{"step unit runs\n", "step e2e runs\n", "step conformance runs\n", "step web runs\n", "==> lint\nthis is a finding\n", "step tools runs\n", want} {
+		for _, part := range parts {
 			if !strings.Contains(string(text), part) {
 				t.Errorf("with %q failing, the output lacks %q:\n%s", failing, part, text)
 			}
