@@ -123,40 +123,35 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
 # What several steps need is compiled once, while packages are fetched: two compilers of the same
-# package at the same time would do the work twice. Behind it, the linters, the scenarios of
-# conformance and the npm package's tests run beside the others, which often wait for other things.
-# They have the tests' priority, since a busy machine has no time for a lower one, and process
-# groups of their own, which end with the tests. Each step runs even if others failed. The recipe
-# doesn't name $(MAKE) itself, because "make -n" runs recipes that do.
+# package at the same time would do the work twice. Then three lanes of steps run beside each
+# other: those with browsers wait for most of the time, and the others use the processors. Behind
+# the last of them the other lanes tell what they found. All have the same priority, since a busy
+# machine has no time for a lower one, and process groups of their own, which end with this one.
+# Each step runs even if others failed. The recipe doesn't name $(MAKE) itself, because "make -n"
+# runs recipes that do.
 steps = $(MAKE) --no-print-directory
 made = -o deps -o node_modules -o build -o web/dist/index.js TESTED=bin/plain/culvert
 linters = tools/lint.sh proxy
-test: ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, 10 the first time)
-	@beside=$$(mktemp -d); groups=; failed=; set -m; \
-		trap 'kill -- $$groups 2>/dev/null || true; rm -rf "$$beside"' EXIT; \
-		start() { "$${@:2}" >"$$beside/$$1" 2>&1 </dev/null & groups="$$groups -$$!"; eval "$$1=$$!"; }; \
-		end() { wait "$${!1}" || failed="$$failed $$1"; cat "$$beside/$$1"; }; \
-		start compile $(steps) compile; \
+test: ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, longer the first time)
+	@logs=$$(mktemp -d); lanes=; failed=; \
+		trap 'kill -- $$lanes 2>/dev/null || true; rm -rf "$$logs"' EXIT; \
+		lane() { set -m; eval "$$1" </dev/null & lanes="$$lanes -$$!"; set +m; }; \
+		step() { "$${@:2}" >"$$logs/$$1" 2>&1 || touch "$$logs/$$1.failed"; }; \
+		lane 'step compile $(steps) compile'; \
 		$(steps) deps node_modules; \
-		end compile; \
-		$(steps) web/dist/index.js || failed="$$failed build"; \
-		printf '\n==> lint, web and conformance run beside the tests and tell their findings behind them\n'; \
-		start lint $(linters); \
-		for step in tools conformance web; do start $$step $(steps) $$step $(made); done; \
-		for step in unit e2e; do $(steps) $$step $(made) || failed="$$failed $$step"; done; \
-		end conformance; end web; \
-		printf '\n==> lint\n'; end lint; \
-		end tools; \
+		wait; cat "$$logs/compile"; \
+		$(steps) web/dist/index.js || touch "$$logs/build.failed"; \
+		printf '\n==> lint, conformance, unit and tools run beside the tests with browsers and tell their findings behind them\n'; \
+		lane 'step lint $(linters); step conformance $(steps) conformance $(made)'; \
+		lane 'step unit $(steps) unit $(made); step tools $(steps) tools $(made)'; \
+		for step in web e2e; do $(steps) $$step $(made) || touch "$$logs/$$step.failed"; done; \
+		wait; printf '\n==> lint\n'; cat "$$logs"/{lint,conformance,unit,tools}; \
+		for step in compile build web e2e lint conformance unit tools; do [ ! -e "$$logs/$$step.failed" ] || failed="$$failed $$step"; done; \
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 
-# The linker runs for a program that ships or lints. Tests are linked when they run.
 compile: bin/plain/culvert
 	@$(call cgo,$(RACE)) go list $(RACE) -test -export ./... >/dev/null
-	@go -C tools tool -n golangci-lint >/dev/null
-	@$(call cgo,$(RACE)) go -C e2e list $(RACE) -test -export ./... >/dev/null
-	@go -C tools list -test -export ./... >/dev/null
-	@$(call cgo,$(RACE)) go -C examples list $(RACE) -test -export ./... >/dev/null
 
 test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (30 min)
 	@$(call took,make test-long)
