@@ -57,7 +57,7 @@ TESTED ?= bin/culvert
 
 # "go test" with progress, the output of failed tests, and a summary at the end, and
 # without most of the stacks of a time-out. Without vet: "make lint" runs it.
-TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n shorten)" "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg $(if $(MAKE_TERMOUT),--no-color=false)
+TESTSUM = "$$("$(CURDIR)/tools/tool.sh" shorten)" "$$("$(CURDIR)/tools/tool.sh" gotestsum)" --format-hide-empty-pkg $(if $(MAKE_TERMOUT),--no-color=false)
 
 PACKAGES := e2e/node demo/web examples examples/duo-workflow/client web
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
@@ -100,10 +100,7 @@ took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min 
 define e2e
 @go -C e2e mod download
 @go -C examples mod download
-@go -C tools tool -n h2spec >/dev/null
-@go -C tools tool -n pebble >/dev/null
-@go -C tools tool -n protoc-gen-go >/dev/null
-@go -C tools tool -n protoc-gen-go-grpc >/dev/null
+@tools/tool.sh h2spec pebble protoc-gen-go protoc-gen-go-grpc >/dev/null
 @cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/$(TESTED)" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1)
 endef
 
@@ -142,8 +139,8 @@ test: ## Run all checks except the long tests and those of docs/, Kubernetes and
 		wait; cat "$$logs/compile"; \
 		$(steps) web/dist/index.js || touch "$$logs/build.failed"; \
 		printf '\n==> lint, conformance, unit and tools run beside the tests with browsers and tell their findings behind them\n'; \
-		lane 'step lint $(linters); step conformance $(steps) conformance $(made)'; \
-		lane 'step unit $(steps) unit $(made); step tools $(steps) tools $(made)'; \
+		lane 'step lint $(linters)'; \
+		lane 'for step in unit tools conformance; do step $$step $(steps) $$step $(made); done'; \
 		for step in web e2e; do $(steps) $$step $(made) || touch "$$logs/$$step.failed"; done; \
 		wait; printf '\n==> lint\n'; cat "$$logs"/{lint,conformance,unit,tools}; \
 		for step in compile build web e2e lint conformance unit tools; do [ ! -e "$$logs/$$step.failed" ] || failed="$$failed $$step"; done; \
@@ -152,6 +149,7 @@ test: ## Run all checks except the long tests and those of docs/, Kubernetes and
 
 compile: bin/plain/culvert
 	@$(call cgo,$(RACE)) go list $(RACE) -test -export ./... >/dev/null
+	@tools/tool.sh golangci-lint gofumpt govulncheck gotestsum shorten h2spec pebble protoc-gen-go protoc-gen-go-grpc >/dev/null
 
 test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (30 min)
 	@$(call took,make test-long)
@@ -226,7 +224,7 @@ e2e: build node_modules web/dist/index.js ## Test the real program with real cli
 # The packages run one after the other (-p 1): some tests measure time.
 e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector, those of the guides to authentication, and those with the receiver of OpenTelemetry's collector
 	$(call say,e2e: the long tests)
-	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
+	@tools/tool.sh $(CONFORMANCE) >/dev/null
 	@e2e/testdata/opampagent/release.sh fetch
 	@go -C e2e/identity mod download
 	@cd e2e/identity && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...

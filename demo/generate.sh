@@ -9,8 +9,8 @@ trap 'rm -rf "$tmp"' EXIT
 tools=../tools # their versions are pinned there
 
 protoc --proto_path=.. \
-	--plugin="$(go -C $tools tool -n protoc-gen-go)" \
-	--plugin="$(go -C $tools tool -n protoc-gen-go-grpc)" \
+	--plugin="$($tools/tool.sh protoc-gen-go)" \
+	--plugin="$($tools/tool.sh protoc-gen-go-grpc)" \
 	--go_out=.. --go_opt=paths=source_relative \
 	--go-grpc_out=.. --go-grpc_opt=paths=source_relative \
 	demo/demopb/demo.proto

@@ -134,7 +134,7 @@ func (r conformanceRun) run(t *testing.T, program string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv := []string{conformanceTool(t, "connectconformance"), "--mode", r.mode, "--conf", features}
+	argv := []string{tool(t, "connectconformance"), "--mode", r.mode, "--conf", features}
 	for _, d := range r.differs {
 		argv = append(argv, d.flag(), d.cases)
 	}
@@ -147,7 +147,7 @@ func (r conformanceRun) run(t *testing.T, program string) {
 		}
 		argv = append(argv, "node", script, r.place, conformanceDescriptors(t, program))
 	} else {
-		argv = append(argv, conformanceTool(t, r.program))
+		argv = append(argv, tool(t, r.program))
 	}
 	p := startProcess(t, "connectconformance", "", argv...)
 	code := p.wait(t, 2*time.Minute)
@@ -197,12 +197,12 @@ func (r conformanceRun) knows(complaints string) bool {
 	return true
 }
 
-// conformanceTool returns the path of a program of the suite.
-func conformanceTool(t *testing.T, name string) string {
+// tool returns the path of one of the tools of the module tools, built.
+func tool(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.Command("go", "-C", "../tools", "tool", "-n", name).Output()
+	path, err := exec.Command("../tools/tool.sh", name).Output()
 	if err != nil {
-		t.Fatalf("go tool -n %s: %v", name, err)
+		t.Fatalf("tools/tool.sh %s: %v", name, err)
 	}
 	return strings.TrimSpace(string(path))
 }

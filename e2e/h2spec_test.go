@@ -89,7 +89,7 @@ func runH2Spec(t *testing.T, address string, seconds int) map[string]string {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "report.xml")
-	output, err := exec.Command("go", "-C", "../tools", "tool", "h2spec", "--host", host, "--port", port, "--strict", "--timeout", strconv.Itoa(seconds), "--junit-report", file).CombinedOutput()
+	output, err := exec.Command(tool(t, "h2spec"), "--host", host, "--port", port, "--strict", "--timeout", strconv.Itoa(seconds), "--junit-report", file).CombinedOutput()
 	report, fileErr := os.ReadFile(file)
 	if fileErr != nil {
 		t.Fatalf("h2spec: %v\n%s", err, output)

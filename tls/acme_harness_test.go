@@ -268,7 +268,7 @@ type caOptions struct {
 const refusedName = "refused.culvert.test"
 
 var pebbleProgram = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "-C", "../tools", "tool", "-n", "pebble").Output()
+	out, err := exec.Command("../tools/tool.sh", "pebble").Output()
 	return strings.TrimSpace(string(out)), err
 })
 

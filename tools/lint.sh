@@ -103,9 +103,9 @@ vulnerabilities() {
 }
 
 echo "  - building the tools (minutes the first time, then cached by Go)"
-linter=$(go -C tools tool -n golangci-lint)
-gofumpt=$(go -C tools tool -n gofumpt)
-govulncheck=$(go -C tools tool -n govulncheck)
+linter=$(tools/tool.sh golangci-lint)
+gofumpt=$(tools/tool.sh gofumpt)
+govulncheck=$(tools/tool.sh govulncheck)
 words_tool=$(mktemp)
 help_file=$(mktemp)
 trap 'rm -f "$words_tool" "$help_file"' EXIT

@@ -135,9 +135,9 @@ func runLinter(t *testing.T, dir, module string) []finding {
 // goTool returns the path of one of this module's tools, built.
 func goTool(t *testing.T, name string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "tool", "-n", name).Output()
+	out, err := exec.CommandContext(t.Context(), "./tool.sh", name).Output()
 	if err != nil {
-		t.Fatalf("go tool -n %s: %v", name, err)
+		t.Fatalf("tool.sh %s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out))
 }

@@ -3,5 +3,5 @@
 // pinned in tools/, those for JavaScript in node/generate.sh.
 package e2epb
 
-//go:generate sh -c "protoc --plugin=protoc-gen-go=$(go -C ../../tools tool -n protoc-gen-go) --plugin=protoc-gen-go-grpc=$(go -C ../../tools tool -n protoc-gen-go-grpc) --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative probe.proto"
+//go:generate sh -c "protoc --plugin=protoc-gen-go=$(../../tools/tool.sh protoc-gen-go) --plugin=protoc-gen-go-grpc=$(../../tools/tool.sh protoc-gen-go-grpc) --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative probe.proto"
 //go:generate ../node/generate.sh

@@ -88,13 +88,13 @@ func (c *CA) makeCertificate() error {
 	return err
 }
 
-// program returns where Go keeps pebble, built.
+// program returns the path of pebble, built.
 var program = sync.OnceValues(func() (string, error) {
 	tools, err := findTools()
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "-C", tools, "tool", "-n", "pebble").Output()
+	out, err := exec.Command(filepath.Join(tools, "tool.sh"), "pebble").Output()
 	if err != nil {
 		return "", fmt.Errorf("pebble: %w", err)
 	}

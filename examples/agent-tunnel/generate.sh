@@ -4,8 +4,8 @@ set -eu
 cd "$(dirname "$0")"
 tools=../../tools # their versions are pinned there
 protoc \
-	--plugin="$(go -C $tools tool -n protoc-gen-go)" \
-	--plugin="$(go -C $tools tool -n protoc-gen-go-grpc)" \
+	--plugin="$($tools/tool.sh protoc-gen-go)" \
+	--plugin="$($tools/tool.sh protoc-gen-go-grpc)" \
 	--go_out=tunnelpb --go_opt=paths=source_relative \
 	--go-grpc_out=tunnelpb --go-grpc_opt=paths=source_relative \
 	tunnel.proto

@@ -7,8 +7,8 @@ imports=$(mktemp)
 trap 'rm -f "$imports"' EXIT
 go run fleetpb/imports.go >"$imports"
 protoc --descriptor_set_in="$imports" --proto_path=. \
-	--plugin="$(go -C $tools tool -n protoc-gen-go)" \
-	--plugin="$(go -C $tools tool -n protoc-gen-go-grpc)" \
+	--plugin="$($tools/tool.sh protoc-gen-go)" \
+	--plugin="$($tools/tool.sh protoc-gen-go-grpc)" \
 	--go_out=fleetpb --go_opt=paths=source_relative \
 	--go-grpc_out=fleetpb --go-grpc_opt=paths=source_relative \
 	fleet.proto

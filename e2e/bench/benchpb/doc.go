@@ -2,4 +2,4 @@
 // decode messages, and for protojson's own time.
 package benchpb
 
-//go:generate sh -c "protoc --plugin=protoc-gen-go=$(go -C ../../../tools tool -n protoc-gen-go) --go_out=. --go_opt=paths=source_relative bench.proto"
+//go:generate sh -c "protoc --plugin=protoc-gen-go=$(../../../tools/tool.sh protoc-gen-go) --go_out=. --go_opt=paths=source_relative bench.proto"
