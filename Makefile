@@ -138,18 +138,18 @@ test: ## Run all checks except the long tests and those of docs/, Kubernetes and
 		$(steps) deps node_modules; \
 		wait; cat "$$logs/compile"; \
 		$(steps) web/dist/index.js || touch "$$logs/build.failed"; \
-		printf '\n==> lint, conformance, unit and tools run beside the tests with browsers and tell their findings behind them\n'; \
-		lane 'step lint $(linters)'; \
-		lane 'for step in unit tools conformance; do step $$step $(steps) $$step $(made); done'; \
+		printf '\n==> lint, tools, unit and conformance run beside the tests with browsers and tell their findings behind them\n'; \
+		lane 'step lint $(linters); step tools $(steps) tools $(made)'; \
+		lane 'for step in unit conformance; do step $$step $(steps) $$step $(made); done'; \
 		for step in web e2e; do $(steps) $$step $(made) || touch "$$logs/$$step.failed"; done; \
-		wait; printf '\n==> lint\n'; cat "$$logs"/{lint,conformance,unit,tools}; \
-		for step in compile build web e2e lint conformance unit tools; do [ ! -e "$$logs/$$step.failed" ] || failed="$$failed $$step"; done; \
+		wait; printf '\n==> lint\n'; cat "$$logs"/{lint,tools,unit,conformance}; \
+		for step in compile build web e2e lint tools unit conformance; do [ ! -e "$$logs/$$step.failed" ] || failed="$$failed $$step"; done; \
 		[ -z "$$failed" ] || { printf '\nmake test: failed:%s\n' "$$failed" >&2; exit 1; }
 	@$(call took,make test)
 
 compile: bin/plain/culvert
 	@$(call cgo,$(RACE)) go list $(RACE) -test -export ./... >/dev/null
-	@tools/tool.sh golangci-lint gofumpt govulncheck gotestsum shorten h2spec pebble protoc-gen-go protoc-gen-go-grpc >/dev/null
+	@tools/tool.sh gotestsum shorten h2spec pebble protoc-gen-go protoc-gen-go-grpc >/dev/null
 
 test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (30 min)
 	@$(call took,make test-long)

@@ -8,8 +8,8 @@ tool (
 	connectrpc.com/conformance/cmd/grpcserver
 	connectrpc.com/conformance/cmd/referenceclient
 	connectrpc.com/conformance/cmd/referenceserver
-	github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	github.com/culvert-grpc/culvert/tools/shorten
+	github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	github.com/letsencrypt/pebble/v2/cmd/pebble
 	github.com/summerwind/h2spec/cmd/h2spec
 	golang.org/x/vuln/cmd/govulncheck
@@ -20,6 +20,7 @@ tool (
 )
 
 require (
+	github.com/google/pprof v0.0.0-20260802141513-ef3492d7dac3
 	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/tools v0.52.0
 	k8s.io/api v0.37.2
