@@ -35,7 +35,8 @@ step() { # step NAME FUNCTION…: prints the name, runs the function, notes a fa
 	"${@:2}" || failed+=("$1")
 }
 
-golangci() { (cd "$1" && "$linter" run --show-stats=false ./...); }
+# With more memory, 2.2 GB, it takes less CPU time.
+golangci() { (cd "$1" && GOGC=200 "$linter" run --show-stats=false ./...); }
 
 # golangci-lint checks the files of this system only, gofumpt all files.
 formatted() {
