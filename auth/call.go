@@ -289,15 +289,19 @@ func (j *judgement) editHeader(counted metadata.MD) {
 	}
 }
 
-// bridged returns an identity as the bridge has it, or nil if nobody is named.
+// bridged returns an identity as the bridge has it, or nil if it has neither a name nor an end. One
+// without a name has an end if the service permits a call with a token and doesn't say whose it is.
 func (a *Authenticator) bridged(id *identity.Identity) *bridge.Identity {
-	if id == nil || id.Subject == "" {
+	if id == nil {
 		return nil
 	}
 	// Subjects are unique for a kind only, and only tokens have an issuer.
 	to := &bridge.Identity{Name: id.Subject, Issuer: cmp.Or(id.Issuer, string(id.Kind))}
 	if !a.config.IgnoreExpiry {
 		to.Expires = id.Expires
+	}
+	if to.Name == "" && to.Expires.IsZero() {
+		return nil
 	}
 	return to
 }

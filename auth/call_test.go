@@ -397,6 +397,30 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// TestExpiryOfTheNameless: a token that a call needs ends the call, although the service that names
+// the subject names none.
+func TestExpiryOfTheNameless(t *testing.T) {
+	ends := time.Now().Add(time.Hour).Truncate(time.Second)
+	permits := serveCheck(t, new(editor))
+	c := aCall{own: "Bearer " + staffToken(claims{"exp": ends.Unix()})}
+	for name, cfg := range map[string]Config{
+		"all_of":            {AllOf: []string{WayExternal, "staff"}},
+		"all_of and any_of": {AllOf: []string{WayExternal}, AnyOf: []string{"staff"}},
+	} {
+		cfg.Issuers, cfg.External = []Issuer{staff(t)}, permits
+		a := newAuth(t, cfg)
+		id, err := a.Authenticate(t.Context(), c.request(t, a))
+		if err != nil || id == nil || id.Name != "" || !id.Expires.Equal(ends.Add(time.Minute)) {
+			t.Errorf("%s: %+v, %v; want nobody until the token's end", name, id, err)
+		}
+		cfg.IgnoreExpiry = true
+		a = newAuth(t, cfg)
+		if id, err := a.Authenticate(t.Context(), c.request(t, a)); err != nil || id != nil {
+			t.Errorf("%s, without ends: %+v, %v; want nobody", name, id, err)
+		}
+	}
+}
+
 // TestBoundToken: a token with cnf isn't a bearer token.
 func TestBoundToken(t *testing.T) {
 	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}})
