@@ -669,6 +669,62 @@ func TestRefreshOfATunnel(t *testing.T) {
 	}
 }
 
+// TestRefreshBesideAService: calls that a service judges, too, go on with a newer token of the same
+// subject.
+func TestRefreshBesideAService(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	issuer := staff(t)
+	issuer.Skew = -1
+	a := newAuth(t, Config{Issuers: []Issuer{issuer}, External: serveCheck(t, new(editor)), AllOf: []string{issuer.Name, WayExternal}})
+	_, address := startBridge(t, configOf(a, parts.StartBackend(t, subjects)))
+	ends := time.Now().Add(5 * time.Second).Unix() // long enough for a slow machine to begin the calls
+	first := "Bearer " + staffToken(claims{"exp": ends})
+	ctx := parts.Within(t, parts.Patience)
+	var streams []grpc.ClientStream
+	for name, c := range map[string]struct {
+		tunnel http.Header
+		own    []string
+	}{
+		"the tunnel's token": {http.Header{"Authorization": {first}}, nil},
+		"the call's token":   {http.Header{}, []string{"authorization", first}},
+	} {
+		cc := dial(t, address, c.tunnel)
+		stream, err := cc.NewStream(metadata.AppendToOutgoingContext(ctx, c.own...), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Fatal(err)
+		}
+		for token, want := range map[string]codes.Code{staffToken(claims{"sub": "dave"}): codes.PermissionDenied, staffToken(nil): codes.OK} {
+			err := cc.Invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), "/culvert.v1.Session/Refresh", []byte{}, new([]byte))
+			if status.Code(err) != want {
+				t.Errorf("%s: a refresh ended with %v, want %v", name, err, want)
+			}
+		}
+		streams = append(streams, stream)
+	}
+	plain := dial(t, address, nil)
+	unrenewed, err := plain.NewStream(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+staffToken(claims{"exp": ends + 2})), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unrenewed.RecvMsg(new([]byte)); err != nil {
+		t.Fatal(err)
+	}
+	if st := status.Convert(unrenewed.RecvMsg(new([]byte))); parts.ErrorInfo(t, st).GetReason() != string(report.ReasonTokenExpired) { // calls were looked at meanwhile
+		t.Errorf("a call without a newer token ended with %v", st)
+	}
+	for _, stream := range streams {
+		if err := stream.CloseSend(); err != nil {
+			t.Error(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+			t.Errorf("a running call ended with %v", err)
+		}
+	}
+}
+
 // TestTryAuthenticator: what would be refused is told and passes, whoever would refuse it.
 func TestTryAuthenticator(t *testing.T) {
 	c, limit := serveCounter(t)

@@ -21,8 +21,8 @@ const (
 type connection struct {
 	request  *bridge.ConnRequest
 	findings findings
-	from     *identity.Identity // that its calls have without credentials of their own; nil: none
-	identity *bridge.Identity   // the same
+	from     *identity.Identity // that its calls have without credentials of their own and without a service; nil: none
+	identity *bridge.Identity   // the same, or what it is once the service permits a call
 }
 
 // String hides the credentials in the request.
@@ -53,7 +53,9 @@ func (a *Authenticator) AuthenticateConn(ctx context.Context, r *bridge.ConnRequ
 	return &bridge.ConnIdentity{Identity: c.identity, Value: c, Until: time.Now().Add(holds)}, nil
 }
 
-// identify finds the identity that the connection alone proves.
+// identify finds the identity that the connection alone proves. A service that all_of names judges
+// calls, not connections: the identity is that of the calls that it permits, so that a new token
+// can renew them.
 func (c *connection) identify(a *Authenticator) {
 	if c.findings.wrong != nil || c.findings.left {
 		return
@@ -63,7 +65,14 @@ func (c *connection) identify(a *Authenticator) {
 		said[way] = c.findings.of[way].Said
 	}
 	c.from = a.requirement.Judge("", said).Identity
-	c.identity = a.bridged(c.from)
+	id := c.from
+	if a.external != nil && a.external.inAllOf {
+		said[a.external.way] = serviceWouldPermit
+		id = a.requirement.Judge("", said).Identity
+	}
+	if id != nil && id.Subject != "" { // else only the service can name it
+		c.identity = a.bridged(id)
+	}
 }
 
 // bad reports whether a credential is invalid, or nobody could judge it.

@@ -107,6 +107,39 @@ func TestConnectionOfAService(t *testing.T) {
 	wantJudged(t, a, c, "alice")
 }
 
+// TestConnectionBesideAService: a connection's token proves the identity that its calls have once the
+// service permits them, if it is the token that names the subject.
+func TestConnectionBesideAService(t *testing.T) {
+	ends := time.Now().Add(time.Hour).Truncate(time.Second)
+	token := "Bearer " + staffToken(claims{"exp": ends.Unix()})
+	permits := serveCheck(t, new(editor))
+	for name, row := range map[string]struct {
+		cfg  Config
+		conn string
+		want string // "": nobody
+	}{
+		"the token first":   {Config{AllOf: []string{"staff", WayExternal}}, token, "alice"},
+		"the service first": {Config{AllOf: []string{WayExternal, "staff"}}, token, ""},
+		"any of the tokens": {Config{AllOf: []string{WayExternal}, AnyOf: []string{"staff"}}, token, ""},
+		"an opaque token":   {Config{AllOf: []string{"staff", WayExternal}}, "Bearer secret-alice", ""},
+		"no token":          {Config{AllOf: []string{"staff", WayExternal}}, "", ""},
+		"the service last":  {Config{}, "Bearer secret-alice", ""},
+	} {
+		row.cfg.Issuers, row.cfg.External = []Issuer{staff(t)}, permits
+		a := newAuth(t, row.cfg)
+		c := aCall{conn: row.conn, connected: true}
+		switch id := must(a.AuthenticateConn(t.Context(), c.connRequest())).Identity; {
+		case row.want == "" && id != nil:
+			t.Errorf("%s: it proves %+v, want nobody", name, id)
+		case row.want == "":
+		case id == nil || id.Name != row.want || !id.Expires.Equal(ends.Add(time.Minute)):
+			t.Errorf("%s: it proves %+v, want %s", name, id, row.want)
+		default:
+			wantJudged(t, a, c, row.want)
+		}
+	}
+}
+
 // TestOneTokenOfAnIssuer is verified, that of the first place.
 func TestOneTokenOfAnIssuer(t *testing.T) {
 	a := newAuth(t, Config{Issuers: []Issuer{staff(t)}, Cookie: "session"})
