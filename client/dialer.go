@@ -336,6 +336,9 @@ func (d *Dialer) improve(c *conn) {
 			}
 			learn(d.where(), r.conn, r.lesson, time.Now())
 			closeConn(&r)
+			if d.needs(c.renewal) {
+				break // a call has begun meanwhile
+			}
 			c.retire()
 			return
 		}

@@ -35,9 +35,10 @@ type renewals struct {
 	last time.Time // when the token of the last call expires, which may wait for a connection
 }
 
-// A renewal is what one connection needs. The mu of renewals guards until and deaf.
+// A renewal is what one connection needs. The mu of renewals guards until, handing and deaf.
 type renewal struct {
 	until   time.Time     // when the first of its calls' tokens expires; zero: there is nothing to renew
+	handing bool          // the edge is given a newer one: until is that of calls that began meanwhile
 	deaf    bool          // the edge takes no tokens
 	changed chan struct{} // has room for one
 	refused string        // the authorization that the edge doesn't take; the renewing goroutine's own
@@ -92,7 +93,7 @@ func (r *renewal) lower(to time.Time) bool {
 func (rs *renewals) take(r *renewal) (until time.Time) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	until, r.until = r.until, time.Time{}
+	until, r.until, r.handing = r.until, time.Time{}, true
 	return until
 }
 
@@ -100,11 +101,19 @@ func (rs *renewals) take(r *renewal) (until time.Time) {
 func (rs *renewals) end(r *renewal, until time.Time, deaf bool) time.Time {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	r.handing = false
 	r.lower(until)
 	if r.deaf = deaf; deaf {
 		r.until = time.Time{}
 	}
 	return r.until
+}
+
+// holds reports whether there is something to renew, or it is being renewed.
+func (rs *renewals) holds(r *renewal) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return r.handing || !r.until.IsZero()
 }
 
 func (rs *renewals) until(r *renewal) time.Time {
@@ -116,7 +125,7 @@ func (rs *renewals) until(r *renewal) time.Time {
 // needs reports whether running calls need their connection for new tokens: in one that is retired,
 // no call can begin. r may be nil.
 func (d *Dialer) needs(r *renewal) bool {
-	return r != nil && d.busy() && !d.renewals.until(r).IsZero()
+	return r != nil && d.busy() && d.renewals.holds(r)
 }
 
 // busy reports whether calls may run. Of those of a Dialer alone it doesn't know.
@@ -203,7 +212,7 @@ func (d *Dialer) renewNow(ctx context.Context, c *conn, by invoke) time.Time {
 	}
 	if !d.busy() {
 		d.renewals.take(r)
-		return now.Add(never)
+		return renewalTime(now, d.renewals.end(r, time.Time{}, false))
 	}
 	// A source may have nothing newer yet: it is asked more and more often until the token expires, and less and less often
 	// afterwards, since an edge with another clock, or none that closes streams, may still let the stream live.

@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -283,6 +285,56 @@ func TestBetterWayWaitsForStreamsWithTokens(t *testing.T) {
 		d.renewals.begin(time.Now().Add(time.Hour))
 		if !d.needs(r) {
 			t.Error("it doesn't wait")
+		}
+		d.renewals.take(r)
+		if !d.needs(r) {
+			t.Error("while the edge gets a newer token, it doesn't wait")
+		}
+		d.renewals.end(r, time.Time{}, false)
+		if d.needs(r) {
+			t.Error("for a token without an end, it waits")
+		}
+	})
+}
+
+// TestBetterWayWaitsForStreamsThatBeginMeanwhile: a try takes time, and streams may begin in it.
+func TestBetterWayWaitsForStreamsThatBeginMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := parts.Places{}
+		authority := startEdgeIn(t, places, parts.Echo)
+		ends := make(chan func(), 1) // of the call
+		d, err := NewDialer("https://edge.test", WithProxy("none"), WithTLS(&tls.Config{RootCAs: authority.Pool}), func(d *Dialer) error {
+			d.net.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if d.calls.Load() == 0 && len(ends) == 0 {
+					ends <- d.beginCall()
+					d.renewals.begin(time.Now().Add(time.Hour))
+				}
+				return places.Dial(ctx, network, address)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		d.watches = true
+		near, far := net.Pipe()
+		defer far.Close()
+		c := newConn(near, WebSocket, nil)
+		defer c.Close()
+		c.renewal = d.renewals.add()
+		var work sync.WaitGroup
+		defer work.Wait()
+		work.Go(func() { d.improve(c) })
+		parts.Elapse(d.o.improveAfter + time.Second)
+		if d.calls.Load() == 0 || c.retired.Load() {
+			t.Errorf("%d calls run, and the connection is retired: %v", d.calls.Load(), c.retired.Load())
+		}
+		(<-ends)()
+		ends <- nil // no other one begins
+		parts.Elapse(2*d.o.improveAfter + time.Second)
+		if !c.retired.Load() {
+			t.Error("without calls, the better way isn't taken")
 		}
 	})
 }
