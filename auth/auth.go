@@ -250,8 +250,8 @@ func (a *Authenticator) openKeyFile(before *Authenticator) (wrong *Mistake) {
 }
 
 func (a *Authenticator) openServices(before *Authenticator) (wrong *Mistake) {
-	if cfg := a.config.External; cfg != nil {
-		if a.external, wrong = newExternal(cfg, before, a.failures, a.config.Logger); wrong != nil {
+	if a.config.External != nil {
+		if a.external, wrong = newExternal(&a.config, before, a.failures); wrong != nil {
 			return wrong
 		}
 		a.places.cookie = a.config.Cookie

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -89,6 +92,35 @@ func TestSecretsStayInside(t *testing.T) {
 	}
 	if strings.Contains(all, "sha256:") || !strings.Contains(log.String(), "can't be fetched") {
 		t.Errorf("hashes are told, or nothing is logged: %s", log.String())
+	}
+}
+
+// TestServicesRepeatNoAPIKey: a key is a secret in metadata of any name. A reload that changes the
+// name keeps no checker that doesn't know it.
+func TestServicesRepeatNoAPIKey(t *testing.T) {
+	keys, key := keysOf(t, time.Time{}, "ci")
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		http.Error(w, "not with "+r.Header.Get("X-Caller"), http.StatusForbidden)
+	}))
+	t.Cleanup(service.Close)
+	var before *Authenticator
+	for _, header := range []string{"x-api-key", "x-caller"} {
+		cfg := Config{
+			APIKeys: &APIKeys{File: keys.File, Header: header}, AllOf: []string{WayAPIKeys, WayExternal},
+			External: &External{URL: service.URL, Timeout: 10 * time.Second, Names: []string{"x-api-key", "x-caller"}},
+		}
+		before = newAfter(t, cfg, before)
+	}
+	r := aCall{}.request(t, before)
+	r.Metadata = metadata.MD{"x-caller": {key["ci"]}}
+	_, err := before.Authenticate(t.Context(), r)
+	f, is := errors.AsType[*report.Fault](err)
+	if !is || f.Reason != report.ReasonPermissionDenied {
+		t.Fatalf("got %v, want a refusal of the service", err)
+	}
+	if said := fmt.Sprint(f.Text, f.Cause, before.State().Refused); strings.Contains(said, key["ci"]) {
+		t.Errorf("the key is told: %s", said)
 	}
 }
 

@@ -101,6 +101,14 @@ func readKeys(name string) (*apikey.Keys, error) {
 // header returns the metadata that has the key.
 func (cfg *APIKeys) header() string { return cmp.Or(cfg.Header, "x-api-key") }
 
+// keyNames returns the names of metadata with API keys, of which an operator may choose any.
+func (cfg *Config) keyNames() []string {
+	if cfg.APIKeys == nil {
+		return nil
+	}
+	return []string{cfg.APIKeys.header()}
+}
+
 // openAPIKeys reads the file, or takes over the last good keys that before has of it.
 func openAPIKeys(cfg *APIKeys, before *Authenticator) (*keyFile, *Mistake) {
 	switch header := cfg.Header; {

@@ -47,7 +47,8 @@ const (
 func reserved(name string) bool { return bridge.ReservedRequest(name) }
 
 // newExternal makes the checker, or takes over that of before if its settings are the same.
-func newExternal(cfg *External, before *Authenticator, failures *failures, log *slog.Logger) (*external, *Mistake) {
+func newExternal(of *Config, before *Authenticator, failures *failures) (*external, *Mistake) {
+	cfg, log := of.External, of.Logger
 	e := &external{
 		log: log, opened: rate.Sometimes{First: 1, Interval: openLogEvery}, own: slices.Concat(cfg.Own, cfg.AnswerNames),
 		failures: failures, known: &cache.Cache[struct{}]{MaxEntries: knownEntries, MaxBytes: knownEntries},
@@ -58,12 +59,12 @@ func newExternal(cfg *External, before *Authenticator, failures *failures, log *
 	if (cfg.Target == "") == (cfg.URL == "") {
 		return nil, mistake("external", "needs an address or a url, and not both")
 	}
-	if before != nil && before.external != nil && sameExternal(cfg, before.config.External) && before.external.take() {
+	if before != nil && before.external != nil && sameExternal(cfg, before.config.External) && slices.Equal(of.keyNames(), before.config.keyNames()) && before.external.take() {
 		e.part, e.known = before.external.part, before.external.known
 		return e, nil
 	}
 	options := check.Options{
-		Timeout: cfg.Timeout, FailOpen: cfg.FailOpen, Concurrent: cfg.Concurrent, Bytes: cfg.Bytes, Names: cfg.Names, Own: cfg.Own,
+		Timeout: cfg.Timeout, FailOpen: cfg.FailOpen, Concurrent: cfg.Concurrent, Bytes: cfg.Bytes, Names: cfg.Names, Own: cfg.Own, Secrets: of.keyNames(),
 		Reserved: reserved, ReservedDown: bridge.ReservedResponse, Cache: check.Cache{TTL: cfg.CacheTTL, Entries: cfg.CacheEntries},
 	}
 	var checker *check.Checker

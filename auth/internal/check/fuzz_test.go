@@ -103,7 +103,7 @@ func FuzzCheckResponse(f *testing.F) {
 		f.Add(b)
 	}
 	r := aCall()
-	hidden := secretsOf(r.Metadata)
+	hidden := secretsOf(r.Metadata, nil)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		response := &authv3.CheckResponse{}
 		if proto.Unmarshal(b, response) != nil {
@@ -126,7 +126,7 @@ func FuzzHTTPAnswer(f *testing.F) {
 	f.Add(302, "Location", "https://login.example", "X-User", "\xff", "")
 	f.Add(101, "", "", "", "", "")
 	r := aCall()
-	hidden := secretsOf(r.Metadata)
+	hidden := secretsOf(r.Metadata, nil)
 	f.Fuzz(func(t *testing.T, code int, name1, value1, name2, value2, body string) {
 		h := http.Header{}
 		h.Add(name1, value1)

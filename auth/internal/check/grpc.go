@@ -33,10 +33,11 @@ const serviceConfig = `{
 }`
 
 type grpcService struct {
-	names []string
-	rules names
-	conn  *grpc.ClientConn
-	asks  authv3.AuthorizationClient
+	names   []string
+	rules   names
+	secrets []string // Options.Secrets
+	conn    *grpc.ClientConn
+	asks    authv3.AuthorizationClient
 }
 
 // NewGRPC returns a Checker that asks a service of the gRPC form. It doesn't connect yet.
@@ -62,7 +63,7 @@ func NewGRPC(g GRPC, o Options) (*Checker, error) {
 		return nil, fmt.Errorf("the authorization service's target %.200q: %w", g.Target, err)
 	}
 	return newChecker(o, &grpcService{
-		names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
+		names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)}, secrets: o.Secrets,
 		conn: conn, asks: authv3.NewAuthorizationClient(conn),
 	}), nil
 }

@@ -17,7 +17,7 @@ const contextName = "culvert"
 
 func (s *grpcService) question(r *Request) question {
 	request := checkRequest(r, s.names)
-	hidden := secretsOf(r.Metadata)
+	hidden := secretsOf(r.Metadata, s.secrets)
 	return func(ctx context.Context) verdict {
 		response, err := s.asks.Check(ctx, request)
 		if err != nil {

@@ -48,6 +48,7 @@ type httpService struct {
 	url       *url.URL
 	names     []string
 	rules     names
+	secrets   []string // Options.Secrets
 	transport *http.Transport
 	ended     context.CancelFunc // of dials
 }
@@ -79,7 +80,7 @@ func NewHTTP(h HTTP, o Options) (*Checker, error) {
 	}
 	dials, ended := context.WithCancel(context.Background()) // until close
 	return newChecker(o, &httpService{
-		http: h, url: u, names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)},
+		http: h, url: u, names: o.Names, rules: names{o.Reserved, o.ReservedDown, removals(o.Own)}, secrets: o.Secrets,
 		transport: transport(dials, h.TLS, o.Concurrent), ended: ended,
 	}), nil
 }

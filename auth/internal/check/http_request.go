@@ -14,7 +14,7 @@ import (
 
 func (s *httpService) question(r *Request) question {
 	request := s.request(r)
-	hidden := secretsOf(r.Metadata)
+	hidden := secretsOf(r.Metadata, s.secrets)
 	return func(ctx context.Context) verdict {
 		var answered atomic.Bool
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answered.Store(true) }})

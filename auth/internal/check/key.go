@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	bounded "github.com/culvert-grpc/culvert/auth/internal/cache"
-	"github.com/culvert-grpc/culvert/internal/rules"
 )
 
 // A key stands for all questions that have the same answer: the SHA-256 of everything that
@@ -60,7 +59,7 @@ func (c *Checker) Credentials(r *Request) (k bounded.Key, has bool) {
 	var room [8]string
 	names := room[:0]
 	for name := range r.selected(c.o.Names) {
-		if rules.HoldsSecret(name) {
+		if holdsSecret(name, c.o.Secrets) {
 			names = append(names, name)
 		}
 	}

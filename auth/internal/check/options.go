@@ -57,6 +57,9 @@ type Options struct {
 	// FailOpen lets pass: no client can set them. The HTTP form adds HTTP.AnswerNames.
 	Own []string
 
+	// Secrets are names of metadata that may hold a credential, besides those whose name tells.
+	Secrets []string
+
 	// Cache keeps answers. Its zero value keeps none.
 	Cache Cache
 }

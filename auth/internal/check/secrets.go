@@ -1,6 +1,8 @@
 package check
 
 import (
+	"encoding/base64"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -32,7 +34,8 @@ const (
 
 // secretsOf returns the credentials in metadata, by its names. The parts of a JWT and the
 // values of cookies are secrets of their own, and so is what is the same in all answers.
-func secretsOf(md metadata.MD) (s secrets) {
+// A service gets bytes as base64. The further names are those of Options.Secrets.
+func secretsOf(md metadata.MD, further []string) (s secrets) {
 	add := func(text, between string) {
 		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(between, r) }) {
 			if len(part) >= leastSecret {
@@ -41,8 +44,11 @@ func secretsOf(md metadata.MD) (s secrets) {
 		}
 	}
 	for name, values := range md {
-		if rules.HoldsSecret(name) {
+		if holdsSecret(name, further) {
 			for _, v := range values {
+				if strings.HasSuffix(name, "-bin") {
+					v = base64.RawStdEncoding.EncodeToString([]byte(v))
+				}
 				add(v, betweenParts)
 				if strings.ContainsAny(v, escaped) {
 					add(v, betweenParts+escaped)
@@ -51,6 +57,11 @@ func secretsOf(md metadata.MD) (s secrets) {
 		}
 	}
 	return s
+}
+
+// holdsSecret reports whether metadata of the name may hold a credential.
+func holdsSecret(name string, further []string) bool {
+	return rules.HoldsSecret(name) || slices.Contains(further, name)
 }
 
 // in reports whether text repeats one of the secrets.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -36,7 +37,8 @@ func TestTextsDontRepeatCredentials(t *testing.T) {
 		"authorization": {"Bearer headheadhead.bodybodybody.signsignsign"},
 		"cookie":        {"theme=dark; session=0123456789abcdef"},
 		"x-api-key":     {"c2VjcmV0/longlonglong+c2Vj"},
-	})
+		"x-token-bin":   {"\xfb\xffraw bytes of a token"},
+	}, nil)
 	for text, want := range map[string]bool{
 		"Bearer expired":                        false,
 		"the theme is dark":                     false,
@@ -45,6 +47,7 @@ func TestTextsDontRepeatCredentials(t *testing.T) {
 		"unknown session 0123456789abcdef":      true,
 		`{"key":"c2VjcmV0\/longlonglong+c2Vj"}`: true,
 		"/login?key=c2VjcmV0%2Flonglonglong%2B": true,
+		"no such token: " + base64.RawStdEncoding.EncodeToString([]byte("\xfb\xffraw bytes of a token")): true,
 	} {
 		if got := hidden.in(text); got != want {
 			t.Errorf("%q: got %v, want %v", text, got, want)
@@ -72,7 +75,7 @@ func TestCausesAreShortLines(t *testing.T) {
 // TestLongSecretsAreHiddenByTheirBeginning: what is read of a body may end within one.
 func TestLongSecretsAreHiddenByTheirBeginning(t *testing.T) {
 	token := strings.Repeat("t0k3n", 2000)
-	hidden := secretsOf(metadata.MD{"authorization": {"Bearer " + token}})
+	hidden := secretsOf(metadata.MD{"authorization": {"Bearer " + token}}, nil)
 	if got := plain(("no such token: " + token)[:maxBodyBytes], maxCauseBytes, hidden); got != "" {
 		t.Errorf("got %q", got)
 	}
