@@ -258,8 +258,8 @@ func (a *Authenticator) openServices(before *Authenticator) (wrong *Mistake) {
 		a.external.way = a.wayOf(WayExternal)
 		a.external.inAllOf = slices.Contains(a.config.AllOf, WayExternal)
 	}
-	if cfg := a.config.RateLimit; cfg != nil {
-		a.limiter, wrong = newLimiter(cfg, before, a.config.Logger)
+	if a.config.RateLimit != nil {
+		a.limiter, wrong = newLimiter(&a.config, before)
 	}
 	return wrong
 }

@@ -63,13 +63,17 @@ func TestMistakes(t *testing.T) {
 		"a broken file of keys": {func(c *Config) {
 			c.APIKeys = &APIKeys{File: writeFile(t, "broken", []byte("\nhush-a-secret\n"))}
 		}, "api_keys.file", "line 2"},
-		"a header of keys":      {func(c *Config) { c.APIKeys = &APIKeys{File: keys.File, Header: "host"} }, "api_keys.header", "host"},
-		"two services":          {func(c *Config) { c.External.URL = "https://x.example" }, "external", "not both"},
-		"no service":            {func(c *Config) { c.External.Target = "" }, "external", "not both"},
-		"a time-out":            {func(c *Config) { c.External.Timeout = time.Hour }, "external", "time-out"},
-		"reserved names":        {func(c *Config) { c.External.Own = []string{"grpc-x"} }, "external", "grpc-x"},
-		"a domain":              {func(c *Config) { c.RateLimit.Domain = "" }, "rate_limit", "domain"},
-		"an entry":              {func(c *Config) { c.RateLimit.Descriptors[0][0].From = "subject" }, "rate_limit.descriptors[0][0]", "not both"},
+		"a header of keys": {func(c *Config) { c.APIKeys = &APIKeys{File: keys.File, Header: "host"} }, "api_keys.header", "host"},
+		"two services":     {func(c *Config) { c.External.URL = "https://x.example" }, "external", "not both"},
+		"no service":       {func(c *Config) { c.External.Target = "" }, "external", "not both"},
+		"a time-out":       {func(c *Config) { c.External.Timeout = time.Hour }, "external", "time-out"},
+		"reserved names":   {func(c *Config) { c.External.Own = []string{"grpc-x"} }, "external", "grpc-x"},
+		"a domain":         {func(c *Config) { c.RateLimit.Domain = "" }, "rate_limit", "domain"},
+		"an entry":         {func(c *Config) { c.RateLimit.Descriptors[0][0].From = "subject" }, "rate_limit.descriptors[0][0]", "not both"},
+		"an entry with a key": {func(c *Config) {
+			c.APIKeys, _ = keysOf(t, time.Time{}, "ci")
+			c.APIKeys.Header, c.RateLimit.Descriptors[0][0] = "x-caller", DescriptorEntry{Key: "k", From: "metadata:x-caller"}
+		}, "rate_limit.descriptors[0][0]", "API key"},
 		"an entry from nowhere": {func(c *Config) { c.RateLimit.Descriptors[0][0] = DescriptorEntry{Key: "k", From: "x"} }, "rate_limit.descriptors[0][0]", "metadata:"},
 		"all_of":                {func(c *Config) { c.AllOf = []string{"staff", "stuff"} }, "all_of[1]", "stuff"},
 		"any_of":                {func(c *Config) { c.AnyOf = []string{"staff", "staff"} }, "any_of[1]", "second time"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,15 @@ type limiter struct {
 }
 
 // newLimiter makes the limiter, or takes over that of before if its settings are the same.
-func newLimiter(cfg *RateLimit, before *Authenticator, log *slog.Logger) (*limiter, *Mistake) {
+func newLimiter(of *Config, before *Authenticator) (*limiter, *Mistake) {
+	cfg, log := of.RateLimit, of.Logger
+	for d, entries := range cfg.Descriptors {
+		for e, entry := range entries {
+			if name, is := strings.CutPrefix(entry.From, "metadata:"); is && slices.Contains(of.keyNames(), name) {
+				return nil, mistake(fmt.Sprintf("rate_limit.descriptors[%d][%d]", d, e), "has the metadata %q, which is an API key, and the service mustn't get it: write from identity", name)
+			}
+		}
+	}
 	l := &limiter{log: log, opened: rate.Sometimes{First: 1, Interval: openLogEvery}}
 	if before != nil && before.limiter != nil && sameRateLimit(cfg, before.config.RateLimit) && before.limiter.take() {
 		l.part = before.limiter.part

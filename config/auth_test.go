@@ -277,6 +277,10 @@ func TestAuthKeysThatDontGoTogether(t *testing.T) {
 			`proxy.yaml:2: routes[0].message.query: … "x-api-key" … message.first_message`,
 			`proxy.yaml:2: routes[0].message.query: … "authorization" … message.first_message`,
 		}, nil},
+		{"API keys in the log", "auth: {api_keys: {file: f, header: x-caller}}\nlog: {fields: [metadata.x-caller, metadata.x-room]}", []string{
+			`proxy.yaml:2: log.fields: … metadata.x-caller … proxy.yaml:1: auth.api_keys.header … remove`,
+		}, nil},
+		{"no API keys in the log", "log: {fields: [metadata.x-caller]}", nil, nil},
 		{"an authorization that only the backend judges", "tls: {cert: c, key: k, client_ca: c}\nauth: {certificates: true}\nroutes: [{name: r, backend: default, message: {path: /r, method: a.B/C, framing: protobuf, query: [authorization, x-api-key]}}]", nil, nil},
 		{"a cookie's name", issuer + ", cookie: 'a=b'}", []string{`proxy.yaml:1: auth.cookie: … "a=b" … cookie`}, nil},
 		{"limits of identities", issuer + "}\nlimits: {calls: 5, identity: {calls: 6}}", nil, []string{"proxy.yaml:2: limits.identity.calls: … limits.calls … lower"}},

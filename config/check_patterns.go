@@ -17,8 +17,8 @@ func checkLogSamples(l *Loaded) {
 	checkPatternsCount(l, "log.sample", patterns)
 }
 
-// checkLogFields finds fields that are there twice, too many, and first messages, which are
-// nearly always tokens.
+// checkLogFields finds fields that are there twice, too many, API keys, and first messages, which
+// are nearly always tokens.
 func checkLogFields(l *Loaded) {
 	fields := l.Log.Fields
 	for i, field := range fields {
@@ -29,6 +29,9 @@ func checkLogFields(l *Loaded) {
 	}
 	if len(fields) > rules.MaxLogFields {
 		l.refuse("log.fields", "has %d fields: a line may have %d", len(fields), rules.MaxLogFields)
+	}
+	if keys := &l.Auth.APIKeys; keys.File != "" && slices.Contains(fields, rules.LogMetadata+keys.Header) {
+		l.refuse("log.fields", "has %s%s, which has API keys (%s), and the log must not have secrets: remove it", rules.LogMetadata, keys.Header, l.Place("auth.api_keys.header"))
 	}
 	for i := range l.Routes {
 		name := l.Routes[i].Message.FirstMessage
