@@ -236,19 +236,23 @@ func askWho(ctx context.Context, c *call) (id *Identity, err error) {
 	if c.origin.Credentials {
 		r.Own.Cookie = to.cookie
 	}
+	var ofConn error // why nobody knows what the connection proves
 	if to.conn != nil && to.ofConn != nil {
-		if to.found, err = to.conn.judge(ctx, to.policyAuthenticator, c.origin.Credentials); err != nil {
-			return nil, unauthenticated(err)
-		}
-		r.Conn = to.found.ConnIdentity
-		if newer := to.found.authorization; newer != nil && !to.own {
-			c.Metadata["authorization"] = slices.Clone(newer)
+		if to.found, ofConn = to.conn.judge(ctx, to.policyAuthenticator, c.origin.Credentials); ofConn == nil {
+			r.Conn = to.found.ConnIdentity
+			if newer := to.found.authorization; newer != nil && !to.own {
+				c.Metadata["authorization"] = slices.Clone(newer)
+			}
+		} else if !c.policy.tryAuth { // else the call passes, and nothing in it may be forged
+			return nil, unauthenticated(ofConn)
 		}
 	}
 	if to.own {
 		r.Own.Authorization = c.Metadata["authorization"]
 	}
-	id, err = to.Authenticate(ctx, r)
+	if id, err = to.Authenticate(ctx, r); err == nil && ofConn != nil {
+		r.Refused, err = id, ofConn
+	}
 	to.backend, to.editHeader = r.Backend, r.EditHeader
 	if r.Rule != "" {
 		c.name(func(i *report.CallInfo) { i.Rule = r.Rule })

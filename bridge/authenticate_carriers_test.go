@@ -306,6 +306,25 @@ func (a choosyRefuser) Authenticate(ctx context.Context, r *AuthRequest) (*Ident
 	return a.refuser.Authenticate(ctx, r)
 }
 
+// TestTriedOutWithoutAConnection: the Authenticator clears the metadata that it alone sets also if
+// nobody can judge the connection's credential, and the call passes since auth is only tried out.
+func TestTriedOutWithoutAConnection(t *testing.T) {
+	obs := newObserver()
+	d := &doorman{nobody: true, choose: func(r *AuthRequest) { r.Delete("x-user") }}
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		return ss.SendMsg([]byte("the user " + strings.Join(md["x-user"], ",")))
+	})
+	s := newServer(t, Config{Backend: Backend{Target: backend}, Authenticator: d, Observer: obs, TryAuthenticator: true, BearerSubprotocol: true})
+	cc := dial(t, serve(t, s), grpc.WithContextDialer(tunnelDialer(nil, tunnelName, bearerPrefix+"a+b/")))
+	if got := asks(metadata.AppendToOutgoingContext(within(t, patience), "x-user", "root"), cc, testMethod); got != "the user " {
+		t.Errorf("got %q, want no user", got)
+	}
+	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonUnauthenticated || !r.ReportOnly {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+}
+
 // TestTriedOutMetadata: what the Authenticator makes of the metadata keeps to the bounds, also of a
 // call that passes although it is refused.
 func TestTriedOutMetadata(t *testing.T) {
