@@ -205,11 +205,11 @@ var sections = []section{
 		},
 		{
 			"Only a newer credential of the same identity renews that of a connection.",
-			[]string{"TestRefreshOfATunnel", "TestTokenExpiresInAStream"},
+			[]string{"TestRefreshOfATunnel", "TestRefreshBesideAService", "TestTokenExpiresInAStream"},
 		},
 		{
 			"A running call ends within a second after its credential expires, also if a thousand expire at once.",
-			[]string{"TestExpiryOfRunningStreams", "bridge.TestThousandExpiries"},
+			[]string{"TestExpiryOfRunningStreams", "TestExpiryOfTheNameless", "bridge.TestThousandExpiries"},
 		},
 		{
 			"Clients can't set metadata of the identity, of claims or of the external service, in any spelling or carrier.",
