@@ -129,7 +129,7 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 steps = $(MAKE) --no-print-directory
 made = -o deps -o node_modules -o build -o web/dist/index.js TESTED=bin/plain/culvert
 linters = tools/lint.sh proxy
-test: ## Run all checks except the long tests and those of docs/, Kubernetes and the images (5 min on two cores, longer the first time)
+test: ## Run all checks except the long tests and those of docs/, Kubernetes and the images (4 min on two cores, 9 the first time)
 	@logs=$$(mktemp -d); lanes=; failed=; \
 		trap 'kill -- $$lanes 2>/dev/null || true; rm -rf "$$logs"' EXIT; \
 		lane() { set -m; eval "$$1" </dev/null & lanes="$$lanes -$$!"; set +m; }; \
