@@ -335,14 +335,9 @@ func (a *Authenticator) Vouched() []string {
 }
 
 // CredentialHeaders returns the names for bridge.Config.CredentialHeaders.
-func (a *Authenticator) CredentialHeaders() []string {
-	if a.places.keyHeader == "" {
-		return nil
-	}
-	return []string{a.places.keyHeader}
-}
+func (a *Authenticator) CredentialHeaders() []string { return a.config.keyNames() }
 
 // isCredential reports whether metadata of the name may be a credential of the client's.
 func (cfg *Config) isCredential(name string) bool {
-	return name == "authorization" || name == "cookie" || cfg.APIKeys != nil && name == cfg.APIKeys.header()
+	return name == "authorization" || name == "cookie" || slices.Contains(cfg.keyNames(), name)
 }

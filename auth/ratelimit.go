@@ -30,7 +30,7 @@ func newLimiter(of *Config, before *Authenticator) (*limiter, *Mistake) {
 	for d, entries := range cfg.Descriptors {
 		for e, entry := range entries {
 			if name, is := strings.CutPrefix(entry.From, "metadata:"); is && slices.Contains(of.keyNames(), name) {
-				return nil, mistake(fmt.Sprintf("rate_limit.descriptors[%d][%d]", d, e), "has the metadata %q, which is an API key, and the service mustn't get it: write from identity", name)
+				return nil, mistake(fmt.Sprintf("rate_limit.descriptors[%d][%d]", d, e), "is from the metadata %q, which has API keys, and the service must not get them: write from: subject", name)
 			}
 		}
 	}
