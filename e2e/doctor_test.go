@@ -235,18 +235,14 @@ func squidBox(tls, more string) func(*testing.T, doctorBox) []string {
 	return func(t *testing.T, b doctorBox) []string {
 		t.Helper()
 		proxy := freeAddress(t)
-		if text, err := exec.Command(certgen, "-c", "-s", filepath.Join(b.dir, "certificates"), "-M", "4MB").CombinedOutput(); err != nil {
-			t.Fatalf("squid-openssl is missing: make deps (%v)\n%s", err, text)
-		}
 		ca := filepath.Join(b.dir, "ca")
 		if err := os.Mkdir(ca, 0o755); err != nil { // Squid reads it as another user
 			t.Fatal(err)
 		}
 		certificateOf(t, ca, "the company's CA")
 		b.trust(t, filepath.Join(ca, "cert.pem"))
-		config := strings.NewReplacer("tls-cert=DIR/cert.pem tls-key=DIR/key.pem", "tls-cert="+ca+"/cert.pem tls-key="+ca+"/key.pem", "ADDRESS", proxy, "DIR", b.dir, "CERTGEN", certgen, "bump all", tls+" all", "http_upgrade_request_protocols websocket allow all\n", "", "http_access allow all", more+"\nhttp_access allow all").Replace(squidConfig)
-		squid := write(t, b.dir, "squid.conf", config)
-		startPathProcess(t, "unshare", proxy, "--map-user=1000", "--map-group=1000", "--", "/usr/sbin/squid", "-N", "-f", squid)
+		config := strings.NewReplacer("tls-cert=DIR/cert.pem tls-key=DIR/key.pem", "tls-cert="+ca+"/cert.pem tls-key="+ca+"/key.pem", "bump all", tls+" all", "http_upgrade_request_protocols websocket allow all\n", "", "http_access allow all", more+"\nhttp_access allow all").Replace(squidConfig)
+		startSquid(t, b.dir, proxy, config)
 		return []string{"--proxy", "http://" + proxy}
 	}
 }

@@ -55,12 +55,7 @@ func startFarPath(t *testing.T, culverts ...string) farPath {
 	p.tinyproxy = startPathProcess(t, "tinyproxy", p.proxy, "-d", "-c", tinyproxy)
 	caddy := write(t, dir, "Caddyfile", fmt.Sprintf(caddyConfig, dir, &sites))
 	startPathProcess(t, "caddy", p.caddy[culverts[0]], "run", "--adapter", "caddyfile", "--config", caddy)
-	if text, err := exec.Command(certgen, "-c", "-s", filepath.Join(dir, "certificates"), "-M", "4MB").CombinedOutput(); err != nil {
-		t.Fatalf("squid-openssl is missing: make deps (%v)\n%s", err, text)
-	}
-	squid := write(t, dir, "squid.conf", strings.NewReplacer("ADDRESS", p.squid, "DIR", dir, "CERTGEN", certgen).Replace(squidConfig))
-	// It isn't to run as root, so it is somebody else in a namespace of users.
-	startPathProcess(t, "unshare", p.squid, "--map-user=1000", "--map-group=1000", "--", "/usr/sbin/squid", "-N", "-f", squid)
+	startSquid(t, dir, p.squid, squidConfig)
 	return p
 }
 
@@ -80,6 +75,20 @@ func (p farPath) wantUsed(t *testing.T) {
 	if n := strings.Count(strings.Join(p.tinyproxy.output.all(), "\n"), ": CONNECT 127.0.0.1:"); n < 3 {
 		t.Errorf("tinyproxy has seen %d connections, want some of each platform's client", n)
 	}
+}
+
+// startSquid starts Squid with a configuration whose ADDRESS, DIR and CERTGEN it puts in.
+//
+// Squid isn't to run as root, so it is somebody else in a namespace of users. Its shared memory
+// has the same names for every Squid of a machine, so each has a /dev/shm of its own.
+func startSquid(t *testing.T, dir, address, config string) {
+	t.Helper()
+	if text, err := exec.Command(certgen, "-c", "-s", filepath.Join(dir, "certificates"), "-M", "4MB").CombinedOutput(); err != nil {
+		t.Fatalf("squid-openssl is missing: make deps (%v)\n%s", err, text)
+	}
+	file := write(t, dir, "squid.conf", strings.NewReplacer("ADDRESS", address, "DIR", dir, "CERTGEN", certgen).Replace(config))
+	start := `mount -t tmpfs tmpfs /dev/shm && exec unshare --map-user=1000 --map-group=1000 -- /usr/sbin/squid -N -f "$0"`
+	startPathProcess(t, "unshare", address, "--map-root-user", "--mount", "--", "sh", "-c", start, file)
 }
 
 // certgen is Squid's program that makes certificates.
@@ -197,14 +206,25 @@ func startPathProcess(t *testing.T, program, address string, args ...string) *pr
 		t.Fatalf("%s is not installed: make deps", program)
 	}
 	p := startProcess(t, program, "", append([]string{path}, args...)...)
-	if err := eventually(patience, func() error {
+	gone := false
+	err := eventually(patience, func() error {
 		conn, err := net.Dial("tcp", address)
-		if err != nil {
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-p.exited:
+			gone = true
+			return nil
+		default:
 			return err
 		}
-		return conn.Close()
-	}); err != nil {
-		t.Fatalf("%s: %v", program, err)
+	})
+	if gone {
+		err = p.err
+	}
+	if gone || err != nil {
+		t.Fatalf("%s doesn't listen: %v", program, err)
 	}
 	return p
 }

@@ -88,7 +88,8 @@ func enterWorld() error {
 	if err != nil {
 		return err
 	}
-	enter := `ip link set lo up && mount --bind "` + dir + `/hosts" /etc/hosts && exec "$@"`
+	// Squid's shared memory has the same names for every Squid of a machine.
+	enter := `ip link set lo up && mount -t tmpfs tmpfs /dev/shm && mount --bind "` + dir + `/hosts" /etc/hosts && exec "$@"`
 	argv := append([]string{"unshare", "--net", "--mount", "--", "sh", "-c", enter, "sh", self}, os.Args[1:]...)
 	path := os.Getenv("PATH") + ":/usr/sbin:/sbin" // where a user without root does not look
 	env := append(os.Environ(), worldVariable+"="+dir, "PATH="+path)
