@@ -317,7 +317,7 @@ generate: deps-generate ## Write every generated file again
 	go -C tools/helm run .
 	go -C kubernetes generate ./...
 
-chart: ## Write the schema, install.yaml and the page of values of the Helm chart
+chart: ## Write the schema of values and install.yaml from the Helm chart
 	@go -C tools/helm run .
 
 proto: deps-generate ## Write the protobuf code again

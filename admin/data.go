@@ -164,7 +164,7 @@ type Routes struct {
 	Since         time.Time `json:"since"`          // when the counts began
 	WindowSeconds float64   `json:"window_seconds"` // what the rates are of
 	Routes        []Route   `json:"routes"`         // of the configuration that runs
-	Left          int64     `json:"left"`           // calls that aren't counted apart: of routes that a reload has removed, and beyond 1000 pairs of route and backend
+	Left          int64     `json:"left"`           // calls of routes that a reload has removed, and beyond 1000 pairs of route and backend
 }
 
 // A Route is a route's calls to one backend.
@@ -283,7 +283,7 @@ type Certificates struct {
 	At           time.Time     `json:"at"`
 	Certificates []Certificate `json:"certificates"` // the first to expire first
 	Problems     []Text        `json:"problems"`     // with certificates and with ACME
-	ACME         []ACMEName    `json:"acme"`         // names that culvert obtains certificates for: the configured domains, and at most 200 that clients asked for; those that fail first
+	ACME         []ACMEName    `json:"acme"`         // the configured domains, and at most 200 names that clients asked for; those that fail first
 	ACMELeft     int           `json:"acme_left"`    // further names that clients asked for
 }
 
@@ -291,10 +291,10 @@ type Certificates struct {
 type ACMEName struct {
 	Name         Text      `json:"name"`
 	OnDemand     bool      `json:"on_demand"`              // a client's handshake asked for it
-	State        string    `json:"state"`                  // obtaining: the first order is under way. valid: the certificate needs no renewal yet. renewing: the next order is under way. failing: the last try failed
+	State        string    `json:"state"`                  // obtaining: the first order is under way; valid: no renewal is due; renewing: an order is under way; failing: the last try failed
 	NotAfter     time.Time `json:"not_after,omitzero"`     // the end of the certificate in use; absent: there is none
-	NextTry      time.Time `json:"next_try,omitzero"`      // when culvert renews the certificate, or tries again; absent: an order is under way. A failing name that a client asked for is tried again only when a client asks after this time
-	FailingSince time.Time `json:"failing_since,omitzero"` // when the first of the tries that failed in a row did; absent: the last one didn't
+	NextTry      time.Time `json:"next_try,omitzero"`      // when culvert renews or tries again; absent: an order is under way. A failing on_demand name waits until a client asks after this time
+	FailingSince time.Time `json:"failing_since,omitzero"` // since when all tries have failed; absent: the last one didn't
 	Failures     int       `json:"failures"`               // tries that have failed in a row
 	Problem      Text      `json:"problem"`                // of the last try; empty: it didn't fail
 }
@@ -315,9 +315,9 @@ type Auth struct {
 	At         time.Time     `json:"at"`
 	Enabled    bool          `json:"enabled"`        // auth has something that judges calls
 	Enforced   bool          `json:"enforced"`       // calls that it refuses end; false: they are only logged and counted
-	Since      time.Time     `json:"since,omitzero"` // when the counts of refusals and rules began: with culvert, or with a reload that changed auth
+	Since      time.Time     `json:"since,omitzero"` // when the counts of refusals and rules began: at the start, or at a reload that changed auth
 	Ways       []Text        `json:"ways"`           // ways to authenticate
-	Refused    []AuthRefused `json:"refused"`        // calls that auth refuses, also those that pass since it isn't enforced. The last ones come first
+	Refused    []AuthRefused `json:"refused"`        // calls that auth refuses, also those that pass since it isn't enforced; the last ones first
 	Rules      []AuthRule    `json:"rules"`          // in the order of auth.rules, and then what has decided without a rule
 	Issuers    []AuthIssuer  `json:"issuers"`        // of tokens
 	Tokens     AuthTokens    `json:"tokens"`         // verdicts that are kept
@@ -328,7 +328,7 @@ type Auth struct {
 // An AuthRefused is how many calls auth refuses for the same reason.
 type AuthRefused struct {
 	Key    string    `json:"key"`    // of the configuration
-	Issuer Text      `json:"issuer"` // the name of the issuer whose tokens are refused; empty: it isn't about tokens of one
+	Issuer Text      `json:"issuer"` // the name of the issuer whose tokens are refused, if it is about those
 	Reason string    `json:"reason"`
 	Calls  uint64    `json:"calls"`
 	Last   time.Time `json:"last"`

@@ -27,7 +27,7 @@ type Drain struct {
 
 // A DrainState is how far a drain has come.
 type DrainState struct {
-	State     string  `json:"state"`                // one of the constants below
+	State     string  `json:"state"`                // serving; delayed: culvert isn't ready, but serves new calls; refusing: it refuses new calls
 	RefusesIn float64 `json:"refuses_in,omitempty"` // seconds until new calls are refused, in the state delayed
 	Calls     int     `json:"calls"`                // that run
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -11,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pages are the pages of JSON, in the order of docs/reference/admin-api.md.
@@ -71,28 +73,16 @@ func apiPage(t *testing.T) []byte {
 
 For people whose programs ask a running culvert. This page is generated from ` + "`admin/data.go`" + `.
 
-[The admin address](../guides/admin.md) answers these requests with JSON:
-
-| request | answer |
-|---|---|
-`)
-	for _, page := range pages {
-		name := page.method + " " + page.path
-		first, _, _ := strings.Cut(page.about, ". ")
-		first, _, _ = strings.Cut(first, ": ")
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", name, anchor(name), strings.TrimSuffix(first, "."))
-	}
-	b.WriteString(`
-Times are RFC 3339 in UTC, and durations are seconds. A text that a peer sent, such as a method, has at most 512 bytes and an
-ellipsis; characters that can't be printed are escaped. Fields stay; a later version may add some. Errors are a line of text with the
-remedy: 400 for a wrong parameter, 403 for a request that isn't an operator's. Beyond 16 requests at once, culvert answers 503.
+[The admin address](../guides/admin.md) answers with JSON. Times are RFC 3339 in UTC, and durations are seconds. A text that a peer
+sent, such as a method, has at most 512 bytes and an ellipsis; characters that can't be printed are escaped. Fields stay; a later version may
+add some. Errors are a line of text with the remedy: 400 for a wrong parameter, 403 for a request that isn't an operator's. Beyond 16
+requests at once, culvert answers 503.
 
 ` + "```console" + `
 $ curl -s 'http://127.0.0.1:9902/calls?order=waiting&waits_for=client&limit=1'
 $ curl -s -X POST -H 'Culvert-Admin: 1' http://127.0.0.1:9902/calls/3ab426dec4b436a5/stop
 ` + "```\n\n")
-	types := typesOf(t)
-	told := make(map[string]bool)
+	w := exampleWriter{&b, typesOf(t), make(map[string]string)}
 	for _, page := range pages {
 		fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", page.method, page.path, wrapped(page.about))
 		if len(page.parameters) > 0 {
@@ -107,17 +97,12 @@ $ curl -s -X POST -H 'Culvert-Admin: 1' http://127.0.0.1:9902/calls/3ab426dec4b4
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "```json\n%s```\n\n", example)
-		b.WriteString("| field | type | meaning |\n|---|---|---|\n")
-		tell(t, &b, types, told, page.root, "")
-		b.WriteString("\n")
+		b.WriteString("```jsonc\n{\n")
+		w.write(t, page.method+" "+page.path, page.root, example, "")
+		b.WriteString("\n```\n\n")
 	}
 	b.WriteString("Next: [the admin address](../guides/admin.md), [errors](errors.md), [the log](log.md).\n")
 	return b.Bytes()
-}
-
-func anchor(title string) string {
-	return strings.NewReplacer(" ", "-", "/", "").Replace(strings.ToLower(title))
 }
 
 // wrapped breaks a paragraph into lines as long as those of other pages.
@@ -134,49 +119,107 @@ func wrapped(text string) string {
 	return strings.Join(append(lines, line), "\n")
 }
 
-// tell writes the rows of a type's fields, and of those inside them. A type that the page has
-// already isn't told again.
-func tell(t *testing.T, b *bytes.Buffer, types map[string]map[string]string, told map[string]bool, of reflect.Type, at string) {
+// An exampleWriter writes examples of answers with the comments of their fields.
+type exampleWriter struct {
+	*bytes.Buffer
+	types map[string]map[string]string // the comments, by type and field
+	shown map[string]string            // the request whose answer shows a type, by type
+}
+
+// write writes an example of a type behind its "{". A type that the page has already isn't
+// shown again.
+func (w *exampleWriter) write(t *testing.T, request string, of reflect.Type, example json.RawMessage, indent string) {
 	t.Helper()
-	told[of.Name()] = true
+	w.shown[of.Name()] = request
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(example, &values); err != nil {
+		t.Fatalf("%s: %v", of.Name(), err)
+	}
+	indent += "  "
 	for i := range of.NumField() {
 		f := of.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		kind, inside := kindOf(f.Type)
-		about := types[of.Name()][f.Name]
-		again := inside != nil && told[inside.Name()]
-		if again {
-			about += " As above"
+		about, value := w.types[of.Name()][f.Name], values[name]
+		delete(values, name)
+		key := fmt.Sprintf("%q: ", name)
+		if value == nil { // the example has no such value
+			fmt.Fprintf(w, "%s// %s%s\n", indent, key, about)
+			continue
 		}
-		fmt.Fprintf(b, "| `%s%s` | %s | %s |\n", at, name, kind, strings.TrimSpace(strings.ReplaceAll(about, "|", "\\|")))
-		if inside != nil && !again {
-			dot := "."
-			if f.Type.Kind() == reflect.Slice {
-				dot = "[]."
+		comma := ""
+		if len(values) > 0 {
+			comma = ","
+		}
+		inside, before, after := structIn(f.Type)
+		if inside == nil {
+			fmt.Fprintf(w, "%s\n", commented(indent, key+inOneLine(t, value)+comma, about))
+			continue
+		}
+		if where := w.shown[inside.Name()]; where != "" {
+			about = strings.TrimPrefix(about+"; fields as in "+where, "; ")
+			fmt.Fprintf(w, "%s\n", commented(indent, key+before+"{…}"+after+comma, about))
+			continue
+		}
+		if before != "" {
+			var all []json.RawMessage
+			if err := json.Unmarshal(value, &all); err != nil || len(all) == 0 {
+				t.Fatalf("%s.%s: %v: the example has no entry", of.Name(), f.Name, err)
 			}
-			tell(t, b, types, told, inside, at+name+dot)
+			value = all[0]
 		}
+		fmt.Fprintf(w, "%s\n", commented(indent, key+before+"{", about))
+		w.write(t, request, inside, value, indent)
+		w.WriteString(after + comma + "\n")
 	}
+	w.WriteString(strings.TrimPrefix(indent, "  ") + "}")
 }
 
-// kindOf returns what JSON has for a type, and the struct in it.
-func kindOf(of reflect.Type) (kind string, inside reflect.Type) {
-	switch of.Kind() {
-	case reflect.Slice:
-		kind, inside = kindOf(of.Elem())
-		return "list of " + strings.TrimSuffix(kind, "s") + "s", inside
-	case reflect.Struct:
-		if of.Name() == "Time" {
-			return "time", nil
-		}
-		return "object", of
-	case reflect.String:
-		return "string", nil
-	case reflect.Bool:
-		return "boolean", nil
-	default:
-		return "number", nil
+// commented writes a line with a comment behind it, or in lines above it if that is too long.
+func commented(indent, line, about string) string {
+	const most = 120
+	switch {
+	case about == "":
+		return indent + line
+	case len(indent+line+about) < most:
+		return indent + line + " // " + about
 	}
+	var b strings.Builder
+	at := 0
+	for word := range strings.FieldsSeq(about) {
+		switch {
+		case at == 0:
+			b.WriteString(indent + "//")
+		case at+len(word) > most:
+			b.WriteString("\n" + indent + "//")
+			at = 0
+		}
+		b.WriteString(" " + word)
+		at += len(word) + 1
+	}
+	return b.String() + "\n" + indent + line
+}
+
+// inOneLine writes a text, a number or a list of texts.
+func inOneLine(t *testing.T, value json.RawMessage) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Compact(&b, value); err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(b.String(), `","`, `", "`)
+}
+
+// structIn returns the struct in a type that JSON has as an object or a list of objects, and
+// the brackets around it.
+func structIn(of reflect.Type) (inside reflect.Type, before, after string) {
+	if of.Kind() == reflect.Slice {
+		inside, before, after = structIn(of.Elem())
+		return inside, "[" + before, after + "]"
+	}
+	if of.Kind() == reflect.Struct && of != reflect.TypeFor[time.Time]() {
+		return of, "", ""
+	}
+	return nil, "", ""
 }
 
 // typesOf returns the comments of fields, by type and field.

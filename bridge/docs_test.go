@@ -75,8 +75,8 @@ func errorsPage() []byte {
 For operators, and for authors of clients who got one of these errors: code, meaning and remedy of each. This page is generated from
 'bridge/report/reasons.go'.
 
-| code | in Go and connect-es | reasons |
-|---|---|---|
+| code | reasons |
+|---|---|
 `))
 	for _, code := range codesOf(reasons) {
 		var links []string
@@ -85,7 +85,7 @@ For operators, and for authors of clients who got one of these errors: code, mea
 				links = append(links, fmt.Sprintf("[%s](#%s)", r.Reason, strings.ToLower(string(r.Reason))))
 			}
 		}
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", constant(code), code, strings.Join(links, ", "))
+		fmt.Fprintf(&b, "| `%s` | %s |\n", constant(code), strings.Join(links, ", "))
 	}
 	b.WriteString(quoted(`
 A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with one of these reasons:
@@ -110,16 +110,17 @@ gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details
 | 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
 | 'limit' | the key of the limit |
 
-The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes unchanged, so the domain proves nothing.
+The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes unchanged, so the domain proves nothing. With
+'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
 
-With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
+[UNAUTHENTICATED](#unauthenticated), [PERMISSION_DENIED](#permission_denied), [TOKEN_EXPIRED](#token_expired) and
+[AUTH_UNAVAILABLE](#auth_unavailable) come only with [auth](auth.md), or with an
+[Authenticator](../guides/embedding.md#authenticate-clients) in a program that embeds culvert.
 
 `))
 	for _, r := range reasons {
 		others := ""
 		switch r.Reason {
-		case report.ReasonUnauthenticated, report.ReasonPermissionDenied, report.ReasonTokenExpired, report.ReasonAuthUnavailable:
-			others = " Only with [`auth`](auth.md), or with an [Authenticator](../guides/embedding.md#authenticate-clients) in a program that embeds culvert."
 		case report.ReasonBadRequest: // gRPC's rule of compressed messages
 			others = " A compressed message without `grpc-encoding` gets `INTERNAL`."
 		case report.ReasonUpstreamReset: // gRPC's rules
@@ -166,11 +167,11 @@ For people who miss a header. This page is generated from 'bridge/internal/heade
 
 culvert forwards metadata in both directions ([which values](protocols.md#metadata)), such as 'authorization', up to
 [limits.header_bytes](configuration.md#limitsheader_bytes) (64 KiB) a call and direction. It drops the names in the tables below, where a
-'*' stands for any rest. It forwards these under a condition:
+'*' stands for any rest, except under a condition:
 
-- **vouched**: only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
+- **vouched**: the name crosses if the connection comes from one of 'trusted_proxies', and only from the HTTP request
   itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
-- **cookie**: only if the key is set.
+- **cookie**: the name crosses if the key is set.
 
 Some backends read an underscore or a dot as a hyphen ('x_forwarded_for', 'x.forwarded.for'). So culvert drops such spellings of **vouched**
 names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.

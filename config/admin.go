@@ -28,9 +28,9 @@ type Admin struct {
 	Hosts []string `key:"hosts" is:"own name"`
 
 	// A file with the token that callers must know: one line of at least 16 random
-	// characters, such as those of "openssl rand -hex 32". Programs send it in each
-	// request (Authorization: Bearer), people type it into a form. culvert reads
-	// the file again when it changes. Empty: callers need none.
+	// characters ("openssl rand -hex 32"). Programs send it in each request
+	// (Authorization: Bearer), people type it into a form. culvert reads the file
+	// again when it changes. Empty: callers need none.
 	Token string `key:"token" is:"file"`
 
 	// TLS on the address. Without a certificate, it speaks plaintext.

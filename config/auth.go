@@ -36,12 +36,11 @@ type Auth struct {
 	// refused all the same.
 	PublicMethods []string `key:"public_methods" is:"method pattern"`
 
-	// Rules for identities and their calls. A deny rule wins. Without allow rules,
-	// each identity may call what no rule denies. With allow rules, one must match.
+	// Rules for identities and their calls. A deny rule wins. If there are allow
+	// rules, one must match.
 	Rules []AuthRule `key:"rules"`
 
-	// Refuse calls. With false, for trying out this section, culvert only logs and
-	// counts the calls that it would refuse.
+	// Refuse calls. With false, culvert only logs and counts them.
 	Enforce bool `key:"enforce"`
 
 	// Remove the credentials that culvert has judged from calls to the backend.
@@ -179,7 +178,7 @@ type AuthExternal struct {
 	URL string `key:"url" is:"external url"`
 
 	// TLS to the service. For url, the scheme turns it on.
-	TLS ServiceTLS `key:"tls"`
+	TLS ServiceTLS `key:"tls" as:"backend.tls"`
 
 	// Ask the HTTP service by GET, in place of POST.
 	Get bool `key:"get"`
@@ -247,7 +246,7 @@ type AuthRateLimit struct {
 	Address string `key:"address" is:"target"`
 
 	// TLS to the service.
-	TLS ServiceTLS `key:"tls"`
+	TLS ServiceTLS `key:"tls" as:"backend.tls"`
 
 	// The domain in the service's configuration.
 	Domain string `key:"domain" is:"rate limit word"`

@@ -33,12 +33,12 @@ type Backend struct {
 	// TLS to the backend. ca, cert, key and server_name each turn it on.
 	TLS BackendTLS `key:"tls"`
 
-	// How long a connection with calls may be silent before culvert sends an
-	// HTTP/2 ping: 8s or more. Without an answer within 10s, the connection and
-	// its calls end. With 0s, culvert pings only if it has sent something and
-	// heard nothing for 10s, so quiet streams outlast a hanging backend. An
-	// ordinary gRPC server closes connections that ping more often than every 5m
-	// (keepalive enforcement: GOAWAY with ENHANCE_YOUR_CALM).
+	// How long a connection with calls may be silent before culvert sends an HTTP/2
+	// ping: 8s or more. Without an answer within 10s, the connection and its calls
+	// end. With 0s, culvert pings only if it has sent something and heard nothing
+	// for 10s, so quiet streams outlast a hanging backend. An ordinary gRPC server
+	// closes connections that ping more often than every 5m (GOAWAY with
+	// ENHANCE_YOUR_CALM).
 	Keepalive time.Duration `key:"keepalive"`
 
 	// How culvert distributes calls over the addresses of the backend:

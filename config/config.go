@@ -19,8 +19,8 @@ import (
 //   - like: the key or section of the file that an entry inherits, so that the
 //     entry needs no default
 //   - unset: the value in an entry that doesn't set it, if not the zero value
-//   - as: on a section of an entry, the section of the file whose keys mean the
-//     same, so that the reference need not repeat them
+//   - as: on a section, the section of the file whose keys mean the same, so that
+//     the reference need not repeat them
 //   - same: on an embedded struct of an entry, the section of the file that has
 //     the same keys, with the same meanings and defaults
 //   - restart: "yes" if a change needs a restart, of each key in the case of a
@@ -38,9 +38,9 @@ type Config struct {
 	//   - ":0": a free port.
 	//   - "unix:/run/culvert.sock": a unix socket.
 	//
-	// The addresses, names and modes, and the number of listeners, need a restart.
-	// On a loopback address, the Host of a request must be an IP address, localhost,
-	// a name in hosts, or a name of a certificate.
+	// The number of listeners needs a restart. On a loopback address, the Host of a
+	// request must be an IP address, localhost, a name in hosts, or a name of a
+	// certificate.
 	Listen []Listener `key:"listen" flag:"listen" short:"address" restart:"entries"`
 
 	// TLS for clients. Without a certificate, culvert speaks plaintext.
@@ -69,14 +69,14 @@ type Config struct {
 	//   - "null": sandboxed pages of all sites.
 	//   - "*": every origin except "null".
 	//
-	// Pages from culvert's own address and from hosts need no entry, nor do
-	// clients other than browsers. metadata.forward_cookies applies to these
-	// pages, and to origins listed without a pattern, except "null".
+	// Pages from culvert's own address and from hosts need no entry, nor do clients
+	// other than browsers. metadata.forward_cookies applies to these pages, and to
+	// origins listed without a pattern, except "null".
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
-	// Refuse pages of other origins. With false, for trying out a list, culvert
-	// only logs and counts these pages, which call without cookies. So do calls by
-	// GET over plaintext whose host isn't in hosts.
+	// Refuse pages of other origins. With false, culvert only logs and counts these
+	// pages, which call without cookies. So do calls by GET over plaintext whose
+	// host isn't in hosts.
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
@@ -106,9 +106,9 @@ type Config struct {
 	Connect Connect `key:"connect"`
 
 	// Addresses of proxies in front of culvert, such as "10.0.0.5", or networks.
-	// Every host in them can claim any client address, so list no others.
-	// culvert trusts their x-forwarded-for and similar headers, and removes those
-	// of all others. Clients on a unix socket count as 127.0.0.1.
+	// Every host in them can claim any client address: culvert trusts their
+	// x-forwarded-for and similar headers, and removes those of all others. Clients
+	// on a unix socket count as 127.0.0.1.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies"`
 
 	// The header in which trusted proxies name the client: "x-forwarded-for", with
@@ -117,9 +117,7 @@ type Config struct {
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
 
 	// Addresses or networks of proxies that start each connection with a PROXY
-	// header, version 1 or 2. Examples are HAProxy with send-proxy, nginx with
-	// proxy_protocol, and network load balancers. Only they must, and can, send
-	// it.
+	// header, version 1 or 2. Only they must, and can, send it.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// Authentication of callers, and rules for their calls (docs/reference/auth.md).
@@ -138,9 +136,8 @@ type Config struct {
 	// otherwise. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// Let clients test their network in detail (docs/reference/path.md): culvert
-	// then echoes up to 1MiB a call, and reports what it sees of a request.
-	// Browsers get a page for it at /_culvert/doctor.
+	// Let clients test their network in detail (docs/reference/path.md). Browsers
+	// get a page for it at /_culvert/doctor.
 	Doctor bool `key:"doctor" flag:"doctor"`
 
 	// The implementation of HTTP/2, also inside h2ts tunnels: "culvert", or
@@ -273,20 +270,22 @@ type Limits struct {
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of an
 	// IPv6 address. Behind trusted_proxies or proxy_protocol, it is the client's.
-	// The defaults are high, because many clients may share an address.
-	Address AddressLimits `key:"address"`
+	// Many clients may share one. The "auto" of decompressed_bytes_per_second is
+	// 16MiB for each CPU here, and a message may exceed the rest, at the expense of
+	// the next ones.
+	Address AddressLimits `key:"address" as:"limits"`
 
 	// Limits for each identity that auth finds: a subject of one issuer and one
 	// kind. They add to those of its addresses.
-	Identity IdentityLimits `key:"identity"`
+	Identity IdentityLimits `key:"identity" as:"limits"`
 
 	// Limits for the calls of some methods together. The first entry that matches
 	// applies.
 	Methods []MethodLimits `key:"methods"`
 
-	// Refuse calls, handshakes and connections over a limit. With false, for
-	// trying out limits, culvert only logs and counts them. limits.connections,
-	// limits.memory, sizes and times always apply.
+	// Refuse calls, handshakes and connections over a limit. With false, culvert
+	// only logs and counts them. limits.connections, limits.memory, sizes and times
+	// always apply.
 	Enforce bool `key:"enforce"`
 
 	// How long a client may read nothing while data waits for it, before culvert
@@ -310,9 +309,8 @@ type Limits struct {
 	// it closes earlier.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
-	// The age at which a connection takes no new calls, give or take a tenth; 0s
-	// is no limit. It closes when its calls have ended, and the client reconnects,
-	// perhaps to another instance.
+	// The age at which a connection takes no new calls, give or take a tenth; 0s is
+	// no limit. It closes when its calls have ended.
 	ConnectionMaxAge time.Duration `key:"connection_max_age"`
 }
 

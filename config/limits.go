@@ -23,8 +23,7 @@ type AddressLimits struct {
 
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.
 	// "auto" is 16MiB for each CPU (GOMAXPROCS at the start). A message may exceed
-	// the rest. culvert then refuses the next ones until the excess is made up
-	// for.
+	// the rest, at the expense of the next ones.
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 }
 

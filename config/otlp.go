@@ -28,8 +28,7 @@ type OTLP struct {
 	// Where metrics go, likewise.
 	Metrics string `key:"metrics" is:"receiver or none" restart:"yes"`
 
-	// Where the lines of the log go, likewise. They are written to standard error,
-	// too.
+	// Where the lines of the log go, likewise. Standard error has them, too.
 	Logs string `key:"logs" is:"receiver or none" restart:"yes"`
 
 	// How the receiver gets them: OTLP over HTTP, usually port 4318, or over gRPC,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,12 +12,9 @@ import (
 
 var referenceHead = strings.ReplaceAll(`# Configuration
 
-For people who run culvert: every key, its default, its flag and its variable. culvert needs only the address of the backend:
-~culvert serve --backend localhost:9000~.
-
+For people who run culvert: every key, its default, its flag and its variable. culvert needs only ~backend.address~.
 [proxy.yaml](../../proxy.yaml) has the keys that most people set. [proxy.schema.json](../proxy.schema.json) lets an editor check a file.
-[Commands](cli.md) check a configuration, and print defaults or the effective values. In what they print, keys that nothing sets are
-commented out. To set one, remove the ~#~ before it and before each section above it.
+[Commands](cli.md) check a configuration, and print defaults or effective values. This page is generated from package ~config~.
 
 ## Sources
 
@@ -29,7 +27,7 @@ A flag wins over a variable, a variable over the file, and the file over the def
   with blanks or commas, names of files with blanks. Lists of sections have no variable.
 - **Flags**: repeat the flag of a list for each value. They replace the list in the file.
 
-These references work in values of the file only. culvert takes their values as plain text.
+These references work only in values of the file. culvert takes their values as plain text.
 
 | Reference | Value |
 |---|---|
@@ -38,8 +36,7 @@ These references work in values of the file only. culvert takes their values as 
 | ~$$~ | a dollar sign |
 | ~file:/path~ | the content of the file, without a newline at its end |
 
-culvert applies changes of the file while it runs ([reload](../guides/reload.md)). Keys marked "restart" and the number of listeners
-need a restart.
+culvert applies changes of the file while it runs ([reload](../guides/reload.md)), except of keys marked "restart".
 
 ## Values
 
@@ -62,14 +59,15 @@ Next: [commands and flags](cli.md), [what an error means](errors.md), [metadata]
 func referenceFile(root entry, c *Config) []byte {
 	var b bytes.Buffer
 	b.WriteString(referenceHead)
-	writeReference(&b, entry{children: root.children}, c, "")
+	writeReference(&b, map[reflect.Type]string{}, entry{children: root.children}, c, "")
 	b.WriteString(referenceTail)
 	return b.Bytes()
 }
 
 // writeReference describes a section of the struct that of points to: its keys,
-// and then the sections in it.
-func writeReference(b *bytes.Buffer, section entry, of any, name string) {
+// and then the sections in it. told has the types of entries that the page has
+// already, with the list of each.
+func writeReference(b *bytes.Buffer, told map[reflect.Type]string, section entry, of any, name string) {
 	if name != "" {
 		fmt.Fprintf(b, "\n## `%s`\n", name)
 	}
@@ -85,32 +83,42 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 			key := join(below, e.name)
 			switch inEntry := strings.HasSuffix(name, "[]"); {
 			case e.as != "" && e.sameAs() != "":
-				same = append(same, strings.TrimPrefix(key, name+"."))
+				short := "`" + strings.TrimPrefix(key, name+".") + "`"
+				if !inEntry && e.key != nil {
+					if value := valueOf(e.key, of); strings.Trim(value, `0"`) != "" && value != "false" {
+						short += " (default `" + value + "`)"
+					}
+				}
+				same = append(same, short)
 			case e.sameAs() != "":
 				inherited = append(inherited, strings.TrimPrefix(key, name+"."))
 			case e.key != nil:
-				anchor := fmt.Sprintf("<a id=%q></a>", strings.Map(inAnchor, key))
-				if e.key.entries != nil { // the heading of its entries has it
+				anchor, doc, rest := fmt.Sprintf("<a id=%q></a>", strings.Map(inAnchor, key)), e.doc, ""
+				switch before := told[e.of]; {
+				case e.key.entries == nil:
+				case before != "":
+					rest = fmt.Sprintf(" Keys: as in [`%s[]`](#%s).", before, strings.Map(inAnchor, before))
+				default: // the heading of its entries has it
 					anchor = ""
 				}
-				doc := e.doc
 				switch {
 				case e.as != "": // an entry has to have it
 					doc = "As " + join(e.as, e.name) + "."
 				case strings.HasPrefix(key, "limits."): // the section says it of all
 					doc = noLimit.ReplaceAllString(doc, "")
 				}
-				fmt.Fprintf(b, "- %s**`%s`** (%s)<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), "; "), inBullet(doc))
-				if e.key.entries != nil {
+				fmt.Fprintf(b, "- %s**`%s`** (%s)<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), "; "), inBullet(doc)+rest)
+				if e.key.entries != nil && told[e.of] == "" {
+					told[e.of] = key
 					inner = append(inner, func() {
-						writeReference(b, entry{children: e.children}, newEntry(e), key+"[]")
+						writeReference(b, told, entry{children: e.children}, newEntry(e), key+"[]")
 					})
 				}
 			case inEntry: // its keys stand beside those of the entry
 				fmt.Fprintf(b, "- **`%s`** (section)<br>%s\n", key, inBullet(e.doc))
 				list(e.children, key)
 			default:
-				inner = append(inner, func() { writeReference(b, e, of, key) })
+				inner = append(inner, func() { writeReference(b, told, e, of, key) })
 			}
 		}
 	}
@@ -118,8 +126,12 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 	if inherited != nil {
 		fmt.Fprintf(b, "\nAn entry can also set these keys of the file, and inherits unset ones: `%s`.\n", strings.Join(inherited, "`, `"))
 	}
-	if same != nil {
-		fmt.Fprintf(b, "\nAn entry can also set these keys as in the file: `%s`.\n", strings.Join(same, "`, `"))
+	switch {
+	case same == nil:
+	case strings.HasSuffix(name, "[]"):
+		fmt.Fprintf(b, "\nAn entry can also set these keys as in the file: %s.\n", strings.Join(same, ", "))
+	default:
+		fmt.Fprintf(b, "Keys as in [`%[1]s`](#%[2]s): %[3]s.\n", section.children[0].as, strings.Map(inAnchor, section.children[0].as), strings.Join(same, ", "))
 	}
 	for _, write := range inner {
 		write()

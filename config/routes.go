@@ -63,8 +63,8 @@ type Route struct {
 	// set limits.methods.
 	Limits RouteLimits `key:"limits" as:"limits"`
 
-	// Makes this a route only for clients that send bare messages and know
-	// nothing of gRPC (docs/reference/messages.md).
+	// Makes this a route only for clients that send bare messages
+	// (docs/reference/messages.md).
 	Message RouteMessage `key:"message"`
 }
 
@@ -77,10 +77,7 @@ type RouteMessage struct {
 	// The method, such as shop.v1.Orders/Watch, unless the path names it.
 	Method string `key:"method" is:"method name"`
 
-	// What a message of the client is (docs/reference/messages.md). protobuf: a
-	// WebSocket message. json: a WebSocket message or a POST. sse, ndjson: a GET
-	// or POST whose replies are events, or lines of JSON. opamp: that of an OpAMP
-	// agent.
+	// What a message of the client is (docs/reference/messages.md).
 	Framing string `key:"framing" words:"framings"`
 
 	// For opamp: the unary method for agents that poll. Empty: culvert holds a

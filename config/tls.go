@@ -34,9 +34,9 @@ type ServerTLS struct {
 	// The private key (PEM) of cert.
 	Key string `key:"key" flag:"tls-key" is:"file" group:"certificate"`
 
-	// More certificates, selected by SNI, or without SNI by the IP address that
-	// the client connected to. The default is cert, or without it the first entry.
-	// Each other entry needs a DNS name or an IP address in its subjectAltName.
+	// More certificates, selected by SNI, or without SNI by the IP address that the
+	// client connected to. The default is cert, or without it the first entry. The
+	// others need a DNS name or an IP address in their subjectAltName.
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
 	// CA certificates (PEM) for verifying client certificates.

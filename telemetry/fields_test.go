@@ -180,7 +180,14 @@ func TestLogFieldsAreDocumented(t *testing.T) {
 	for _, f := range rules.LogFields {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", f.Name, f.Value)
 	}
-	b.WriteString("\nThe attribute has the name of the field. culvert refuses metadata that may hold a secret, and binary metadata (`-bin`). The words of a name\nhave `-`, `_` or `.` between them. A number at the end of a word doesn't count: `token2` and `token-v2` are `token`.\n\n| refused names | |\n|---|---|\n")
+	b.WriteString(strings.ReplaceAll(`
+The attribute has the name of the field. culvert refuses binary metadata ('-bin'), the metadata in 'message.first_message' of a route and in
+['auth.api_keys.header'](configuration.md#authapi_keysheader), and names that may hold a secret. The words of a name have '-', '_' or '.'
+between them. A number at the end of a word has no effect.
+
+| refused names | |
+|---|---|
+`, "'", "`"))
 	fmt.Fprintf(&b, "| a word ends with one of these, also before an `s` | %s |\n", listed(rules.SecretEndings))
 	fmt.Fprintf(&b, "| a word ends with `key`, unless one of these is before it, as in `idempotency-key` | %s |\n", listed(rules.HarmlessKeys))
 	fmt.Fprintf(&b, "| the last word is one of these | %s |\n", listed(rules.SecretLasts))

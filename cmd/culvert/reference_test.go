@@ -39,9 +39,7 @@ func TestCommandLinePageMatchesTheCommands(t *testing.T) {
 
 const commandLineHead = `# Command line
 
-For people who run culvert: every command, its flags, and the exit codes. [Configuration](configuration.md) explains the keys of flags.
-
-Each command has help (~culvert serve --help~). ~culvert --version~ prints the version.
+For people who run culvert: every command, its flags, and the exit codes. Each command has help (~culvert serve --help~).
 `
 
 const commandLineTail = `
@@ -64,12 +62,28 @@ const commandLineTail = `
 - [errors](errors.md)
 `
 
+// sharedFlags are flags that several commands have in the same words. The page has them once.
+var sharedFlags = []struct {
+	title, anchor, about string
+	flags, commands      []string
+}{
+	{"Flags for the way to a server", "flags-for-the-way-to-a-server", "", []string{"ca", "cert", "key", "connect", "proxy"}, []string{"call", "dial", "doctor"}},
+	{"Flags for the admin address", "flags-for-the-admin-address", " The commands take the admin address, its certificate and its token from the same\nsources as serve, so on culvert's own host they need no flag.", []string{"admin", "config", "token-file", "admin-ca"}, []string{"calls", "drain", "top"}},
+}
+
 // commandLinePage writes the page of all commands that do something.
 func commandLinePage(root *cobra.Command) []byte {
 	var b bytes.Buffer
 	b.WriteString(strings.ReplaceAll(commandLineHead, "~", "`"))
 	for _, c := range leaves(root) {
 		writeCommand(&b, c)
+	}
+	for _, shared := range sharedFlags {
+		fmt.Fprintf(&b, "\n## %s\n\n`culvert %s` have these flags.%s\n\n| Flag | Meaning |\n|---|---|\n", shared.title, strings.Join(shared.commands, "`, `culvert "), shared.about)
+		first, _, _ := root.Find(shared.commands[:1])
+		for _, name := range shared.flags {
+			writeFlag(&b, first.Flags().Lookup(name), keysByFlag())
+		}
 	}
 	b.WriteString(commandLineTail)
 	return b.Bytes()
@@ -158,10 +172,16 @@ or if the listener refuses the call.`}},
   ~{"status": {"code": 0, "name": "OK"}, "trailer": {…}}~, or ~{"error": "…"}~ if the call has no status.
 - **Secrets.** ~-v~ and ~--output json~ hide the values of headers with credentials. ~call~ sends such headers only over
   TLS with a verified certificate, or in plaintext to this machine without a proxy. Elsewhere, and with ~--insecure~, it refuses the call.`}},
+	"culvert dial": {1, []string{`With ~--once~, dial runs a command that finds the port in ~CULVERT_DIAL~, passes signals on to it, and exits with its
+code ([local port](../guides/dial.md)).`}},
+	"culvert doctor": {1, []string{`[culvert doctor](doctor.md) has its probes, its report, and where it sends the headers of ~-H~.`}},
+	"culvert calls": {0, []string{`calls lists the calls that are open now. WAITS FOR tells what a call [waits for](../guides/admin.md#see-who-is-slow),
+and SINCE for how long. LAST is the time since the last message. IN and OUT are messages and bytes from and to the client.`}},
+	"culvert top": {0, []string{`top shows the state, connections, backends, routes and the first open calls of an order, each second. The key o selects
+the next order; q or Ctrl-C ends top. If standard output is no terminal, top prints the page once, with up to 20 calls.`}},
 	"culvert healthcheck": {1, nil},
-	"culvert drain": {0, []string{`drain asks the culvert on this host, at its admin address, to
-[refuse new calls](../guides/health-and-signals.md#take-culvert-out-of-service-first). It takes the address from the same sources as
-serve. In Kubernetes, run it as the preStop hook.`}},
+	"culvert drain": {0, []string{`drain has culvert [refuse new calls](../guides/health-and-signals.md#take-culvert-out-of-service-first). In
+Kubernetes, run it as the preStop hook.`}},
 }
 
 func writeCommand(b *bytes.Buffer, c *cobra.Command) {
@@ -185,10 +205,7 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		b.WriteString(strings.TrimPrefix(line, "  "))
 	}
 	b.WriteString("\n```\n")
-	keys := map[string]config.Key{}
-	for _, k := range config.Keys() {
-		keys[k.Flag] = k
-	}
+	keys := keysByFlag()
 	var own []*pflag.Flag
 	settings := 0
 	c.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
@@ -205,22 +222,44 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		settings = 0
 	}
 	own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return f.Name == "help" })
+	for _, shared := range sharedFlags {
+		if slices.Contains(shared.commands, c.Name()) {
+			fmt.Fprintf(b, "\nIt has the [%s](#%s), too.\n", strings.ToLower(shared.title[:1])+shared.title[1:], shared.anchor)
+			own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return slices.Contains(shared.flags, f.Name) })
+		}
+	}
 	if len(own) == 0 {
 		return
 	}
-	isKey := func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" && settings > 0 }
 	if settings > 1 {
 		writeKeyFlags(b, own, keys)
-		own = slices.DeleteFunc(own, isKey)
+		own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" })
+	}
+	if settings == 0 { // none of its flags sets a key
+		keys = nil
 	}
 	b.WriteString("\n| Flag | Meaning |\n|---|---|\n")
 	for _, f := range own {
-		value, usage := pflag.UnquoteUsage(f)
-		if k := keys[f.Name]; isKey(f) {
-			usage = "[`" + k.Name + "`](configuration.md#" + strings.ReplaceAll(k.Name, ".", "") + ")"
-		} else if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
-			usage += "; default `" + f.DefValue + "`"
-		}
-		fmt.Fprintf(b, "| `%s` | %s |\n", strings.TrimSpace("--"+f.Name+" "+value), strings.ReplaceAll(usage, "*", `\*`))
+		writeFlag(b, f, keys)
 	}
+}
+
+// keysByFlag returns the keys that have a flag, by its name.
+func keysByFlag() map[string]config.Key {
+	keys := map[string]config.Key{}
+	for _, k := range config.Keys() {
+		keys[k.Flag] = k
+	}
+	return keys
+}
+
+// writeFlag writes a flag's row. A flag that sets a key has a link to it.
+func writeFlag(b *bytes.Buffer, f *pflag.Flag, keys map[string]config.Key) {
+	value, usage := pflag.UnquoteUsage(f)
+	if k := keys[f.Name]; k.Flag != "" {
+		usage = "[`" + k.Name + "`](configuration.md#" + strings.ReplaceAll(k.Name, ".", "") + ")"
+	} else if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
+		usage += "; default `" + f.DefValue + "`"
+	}
+	fmt.Fprintf(b, "| `%s` | %s |\n", strings.TrimSpace("--"+f.Name+" "+value), strings.ReplaceAll(usage, "*", `\*`))
 }

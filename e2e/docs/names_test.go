@@ -39,7 +39,7 @@ func readNames(t testing.TB) names {
 	attribute := regexp.MustCompile(`"([a-z_]+)":`)
 	for _, p := range readPages(t) {
 		for _, b := range p.blocks {
-			if b.language == "json" { // log lines, each held to a real one
+			if strings.HasPrefix(b.language, "json") { // log lines, each held to a real one, and the admin address' answers
 				for _, m := range attribute.FindAllStringSubmatch(b.text, -1) {
 					n.attributes = append(n.attributes, m[1])
 				}

@@ -1,6 +1,5 @@
 // Command helm writes the schema of the chart's values. From the chart it writes
-// deploy/kubernetes/install.yaml, for those without Helm, and the chart's page in
-// docs/reference.
+// deploy/kubernetes/install.yaml, for those without Helm.
 //
 // This module pins Helm, which runs as a program here, as for those who install the
 // chart.
@@ -20,7 +19,6 @@ const (
 	chart      = "../../deploy/kubernetes/chart"
 	schemaFile = chart + "/values.schema.json"
 	install    = "../../deploy/kubernetes/install.yaml"
-	page       = "../../docs/reference/helm-chart.md"
 )
 
 // Where install.yaml installs culvert. The chart has neither the release's name nor its
@@ -53,14 +51,7 @@ func generate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := write(install, manifest); err != nil {
-		return err
-	}
-	reference, err := valuesPage(chart + "/values.yaml")
-	if err != nil {
-		return err
-	}
-	return write(page, reference)
+	return write(install, manifest)
 }
 
 func write(file string, text []byte) error {
@@ -78,7 +69,7 @@ const installHeader = `# culvert's injector, which puts culvert into pods that a
 #   kubectl apply -f install.yaml
 #
 # Generated from the chart by "make chart", with its default values.
-# docs/reference/helm-chart.md lists what the chart can change.
+# deploy/kubernetes/chart/values.yaml lists what the chart can change.
 apiVersion: v1
 kind: Namespace
 metadata:

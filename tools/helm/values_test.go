@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // tree reads a file in YAML or JSON.
@@ -218,4 +220,54 @@ func TestWrongValuesAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEveryValueHasAComment: values.yaml is the reference of the values. Some sections, such as
+// resources, have a comment for all of their keys.
+func TestEveryValueHasAComment(t *testing.T) {
+	text, err := os.ReadFile(chart + "/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	var look func(section *yaml.Node)
+	look = func(section *yaml.Node) {
+		for key, value := range entries(section) {
+			if key.HeadComment == "" {
+				t.Errorf("values.yaml:%d: %s has no comment", key.Line, key.Value)
+			}
+			if documented(value) {
+				look(value)
+			}
+		}
+	}
+	look(document.Content[0])
+}
+
+// entries yields the keys and values of a mapping.
+func entries(mapping *yaml.Node) func(func(key, value *yaml.Node) bool) {
+	return func(yield func(key, value *yaml.Node) bool) {
+		for i := 0; i+1 < len(mapping.Content); i += 2 {
+			if !yield(mapping.Content[i], mapping.Content[i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// documented reports whether the value is a section, whose keys have comments of their
+// own.
+func documented(value *yaml.Node) bool {
+	if value.Kind != yaml.MappingNode {
+		return false
+	}
+	for key := range entries(value) {
+		if key.HeadComment != "" {
+			return true
+		}
+	}
+	return false
 }
