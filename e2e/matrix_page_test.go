@@ -344,13 +344,9 @@ require them to fail unless the reason says otherwise.
 `
 
 const pageEnd = `- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
-- *The header before any message*: the server sends only its header. The client sees it, and cancels.
-- *In order*: every message has a number and a checksum at both ends.
 - *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer.
 - *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
-- *Compressed*: with gzip, by the client. The server gets gzip too.
 - *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown, unchanged.
-- *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, text that looks like a trailer, emoji.
 - *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
   Over HTTP/1.1 from Chromium it ends up to 5 s later, because Chromium waits for the aborted request's response to end.
 - *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE with the reason ` + "`UPSTREAM_RESET`" + `, never OK.
@@ -358,7 +354,6 @@ const pageEnd = `- *Replies before any request*: the server answers a bidirectio
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
 - *A refused origin*: nothing reaches the server. Clients outside a browser send the origin as a header.
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
-- *Every status code*: 1 to 16, with their message.
 
 Next: [which client to take](../../clients/README.md), [paused readers](paused-readers.md).
 `
