@@ -316,9 +316,9 @@ func packages() []*packageLine {
 }
 
 var platforms = []struct{ name, title, text string }{
-	{"go", "In Go", "The clients are grpc-go over HTTP/2, in `h2ts`, and in `h2ts` from a company's network. The last one's WebSocket crosses a forward proxy,\ntinyproxy, by CONNECT, and an nginx that terminates TLS."},
-	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none. Those with *tinyproxy* or *Squid* in their names get it in any\ncase, and cross that proxy, Squid with TLS interception, and then an nginx that terminates TLS."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering. *Caddy* stands in its place where named. Those with\n*tinyproxy* or *Squid* cross that proxy, Squid with TLS interception, and then the nginx."},
+	{"go", "In Go", "The client is grpc-go over HTTP/2, in `h2ts`, and in `h2ts` through a forward proxy."},
+	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. WebSockets are those of `ws` behind a forward proxy, or if Node has none."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows."},
 }
 
 const pageHead = `# Compatibility
@@ -330,8 +330,10 @@ passes if it went right at both ends. [Paused readers](paused-readers.md) has cl
 
 ## The clients
 
-In the names of clients below, the part after the comma is the transport or the mode. All calls pass except those in the tables; a letter is
-the [reason](#what-some-clients-cant-do).
+In the names of clients below, the part after the comma is the transport or the mode. *TLS*: an nginx terminates TLS in front of culvert, with its
+default buffering, or Caddy if its name is there. *tinyproxy* and *Squid*: a forward proxy, Squid with TLS interception, stands before that nginx.
+
+All calls pass except those in the tables; a letter is the [reason](#what-some-clients-cant-do).
 
 `
 
