@@ -278,7 +278,7 @@ var sections = []section{
 			[]string{"TestDangers"},
 		},
 		{
-			"`culvert validate` and the start warn of trust in everybody or in large parts of the internet, of the origin `*`, and of detailed errors on a listener that other hosts reach.",
+			"`culvert validate` and the start warn of trust in everybody or in large parts of the internet, and of the origin `*`. They warn of detailed errors on a listener that other hosts reach.",
 			[]string{"TestDangers", "TestContradictionsAndDangers"},
 		},
 		{
@@ -580,7 +580,7 @@ var sections = []section{
 	}},
 	{"File permissions", []claim{
 		{
-			"`culvert validate` and the start warn of files that others can change or, for secrets such as private keys, read, of folders on the path, and of a `tls.acme.storage` that everybody can list or write to.",
+			"`culvert validate` and the start warn of files that others can change or, for secrets such as private keys, read, and of folders on the path. They warn of a `tls.acme.storage` that everybody can list or write to.",
 			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestFilesThatDecideWhoMayEnter", "TestFoldersOnTheWay", "TestStorageThatOthersCanGetAt"},
 		},
 		{
