@@ -316,9 +316,9 @@ func packages() []*packageLine {
 }
 
 var platforms = []struct{ name, title, text string }{
-	{"go", "In Go", "The clients are grpc-go over HTTP/2, in `h2ts`, and in `h2ts` from a company's network. The last one's WebSocket crosses a forward proxy,\ntinyproxy, by CONNECT, and an nginx that terminates TLS."},
-	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none. Those with *tinyproxy* or *Squid* in their names get it in any\ncase, and cross that proxy, Squid with TLS interception, and then an nginx that terminates TLS."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. Those with *TLS* in their names cross an\nnginx that terminates TLS, with its default buffering. *Caddy* stands in its place where named. Those with\n*tinyproxy* or *Squid* cross that proxy, Squid with TLS interception, and then the nginx."},
+	{"go", "In Go", "The client is grpc-go over HTTP/2, in `h2ts`, and in `h2ts` through a forward proxy."},
+	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. WebSockets are those of `ws` behind a forward proxy, or if Node has none."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows."},
 }
 
 const pageHead = `# Compatibility
@@ -330,8 +330,10 @@ passes if it went right at both ends. [Paused readers](paused-readers.md) has cl
 
 ## The clients
 
-In the names of clients below, the part after the comma is the transport or the mode. All calls pass except those in the tables; a letter is
-the [reason](#what-some-clients-cant-do).
+In the names of clients below, the part after the comma is the transport or the mode. *TLS*: an nginx terminates TLS in front of culvert, with its
+default buffering, or Caddy if its name is there. *tinyproxy* and *Squid*: a forward proxy, Squid with TLS interception, stands before that nginx.
+
+All calls pass except those in the tables; a letter is the [reason](#what-some-clients-cant-do).
 
 `
 
@@ -344,13 +346,9 @@ require them to fail unless the reason says otherwise.
 `
 
 const pageEnd = `- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
-- *The header before any message*: the server sends only its header. The client sees it, and cancels.
-- *In order*: every message has a number and a checksum at both ends.
 - *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer.
 - *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
-- *Compressed*: with gzip, by the client. The server gets gzip too.
 - *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown, unchanged.
-- *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, text that looks like a trailer, emoji.
 - *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
   Over HTTP/1.1 from Chromium it ends up to 5 s later, because Chromium waits for the aborted request's response to end.
 - *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE with the reason ` + "`UPSTREAM_RESET`" + `, never OK.
@@ -358,7 +356,6 @@ const pageEnd = `- *Replies before any request*: the server answers a bidirectio
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
 - *A refused origin*: nothing reaches the server. Clients outside a browser send the origin as a header.
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
-- *Every status code*: 1 to 16, with their message.
 
 Next: [which client to take](../../clients/README.md), [paused readers](paused-readers.md).
 `

@@ -20,12 +20,8 @@ var sections = []section{
 			[]string{"TestNullOriginByNameAlone", "TestNullIsAllowedByName"},
 		},
 		{
-			"culvert accepts cookies, and sends `access-control-allow-credentials`, only for its own and exactly listed origins.",
+			"Cookies reach the backend, and culvert sends `access-control-allow-credentials`, only if the configuration says so, and only for culvert's own and exactly listed origins.",
 			[]string{"TestCookiesWantAnExactOrigin", "TestCookiesPassOnlyForListedOrigins"},
-		},
-		{
-			"Cookies reach the backend only if the configuration says so.",
-			[]string{"TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
 			"A request whose cookies would reach the backend needs an `Origin`, or `Sec-Fetch-Site: same-origin`.",
@@ -118,12 +114,8 @@ var sections = []section{
 			[]string{"TestClientsCannotVouchForThemselves", "TestWebServerGetsTheRequest"},
 		},
 		{
-			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `x.forwarded.for`). Other names keep theirs.",
+			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `x.forwarded.for`), nor names that begin with `culvert-` or `x-culvert-`.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestInsideATunnelTheOuterRequestSpeaks", "TestConformance/request headers that don't cross"},
-		},
-		{
-			"culvert never forwards names that begin with `culvert-` or `x-culvert-`.",
-			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestConformance/request headers that don't cross"},
 		},
 		{
 			"culvert reads a trusted proxy's headers only from the HTTP request itself.",
@@ -162,12 +154,8 @@ var sections = []section{
 			[]string{"TestPolicyByAddress", "TestPolicyGoesByTheAddressConnectedTo"},
 		},
 		{
-			"Configuration errors: `client_ca` with `client_auth: none` or an empty variable as its name; unused revocation lists. `culvert validate` reads `client_ca` also with ACME.",
+			"Configuration errors: `client_ca` with `client_auth: none` or an empty variable as its name; unused revocation lists; a certificate, other than the default, that neither SNI nor an address can select. `culvert validate` reads `client_ca` also with ACME.",
 			[]string{"TestDangers", "TestPairThatNoClientSelectsIsAnError"},
-		},
-		{
-			"A certificate, other than the default, that neither SNI nor an address can select is a configuration error.",
-			[]string{"TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
 			"No hop-by-hop HTTP header and none of gRPC's own headers cross as metadata.",
@@ -290,8 +278,8 @@ var sections = []section{
 			[]string{"TestDangers"},
 		},
 		{
-			"`culvert validate` and the start warn of trust in everybody or in large parts of the internet.",
-			[]string{"TestDangers"},
+			"`culvert validate` and the start warn of trust in everybody or in large parts of the internet, and of the origin `*`. They warn of detailed errors on a listener that other hosts reach.",
+			[]string{"TestDangers", "TestContradictionsAndDangers"},
 		},
 		{
 			"Colliding addresses, and TLS without a certificate, are configuration errors.",
@@ -328,16 +316,8 @@ var sections = []section{
 			[]string{"TestClientCertificates", "TestRevokedClientCertificate", "TestRevocationEndsResumption", "TestSessionIsNotResumedUnderAnotherPolicy"},
 		},
 		{
-			"A connection under a weaker client-certificate policy carries no request for a name with a stricter one.",
-			[]string{"TestPolicyByName"},
-		},
-		{
 			"A TLS-ALPN-01 challenge needs no client certificate and opens nothing else.",
 			[]string{"TestChallengeIsNoWayAroundClientCertificates"},
-		},
-		{
-			"`culvert validate` and the start warn of a private key that everybody can read or change, also by links and folders on the path. They warn of a `tls.acme.storage` that everybody can list or write to.",
-			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestStorageThatOthersCanGetAt"},
 		},
 		{
 			"The development CA can sign only for its own names; other users can't read its key.",
@@ -460,12 +440,8 @@ var sections = []section{
 			[]string{"TestHostileBytes"},
 		},
 		{
-			"Decompression stops at the message limit.",
-			[]string{"TestBombIsNotExpanded", "TestConformance/gzip bomb in the request"},
-		},
-		{
-			"If one address sends gzip bombs, half of the CPU stays free and others' compressed calls are served.",
-			[]string{"TestExpansionByOneAddress", "TestMessagesAtOnceShareADebt"},
+			"Decompression stops at the message limit. If one address sends gzip bombs, half of the CPU stays free and others' compressed calls are served.",
+			[]string{"TestBombIsNotExpanded", "TestConformance/gzip bomb in the request", "TestExpansionByOneAddress", "TestMessagesAtOnceShareADebt"},
 		},
 		{
 			"A client that reads slowly or not at all holds one window and one message, until `limits.slow_consumer_timeout`.",
@@ -548,12 +524,8 @@ var sections = []section{
 	}},
 	{"Backends", []claim{
 		{
-			"culvert doesn't forward a backend's `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and similar headers.",
-			[]string{"TestConformance/response headers that don't cross"},
-		},
-		{
-			"culvert forwards `set-cookie` only if the configuration says so.",
-			[]string{"TestCookiesPassOnlyForListedOrigins"},
+			"culvert doesn't forward a backend's `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and similar headers, and `set-cookie` only if the configuration says so.",
+			[]string{"TestConformance/response headers that don't cross", "TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
 			"A response that breaks off before its trailers never becomes a success.",
@@ -599,10 +571,6 @@ var sections = []section{
 			"Text from a client or backend can neither control a terminal nor start a log line.",
 			[]string{"TestHostileTextIsEscapedOnATerminal", "TestHostilePageIsEscapedOnATerminal"},
 		},
-		{
-			"`culvert validate` warns of the origin `*`, trust in everybody, and detailed errors on a listener that other hosts reach.",
-			[]string{"TestContradictionsAndDangers", "TestDangers"},
-		},
 	}},
 	{"Container image", []claim{
 		{
@@ -612,8 +580,8 @@ var sections = []section{
 	}},
 	{"File permissions", []claim{
 		{
-			"`culvert validate` and the start warn of files that others can change or, for secrets, read, and of folders on the path.",
-			[]string{"TestKeysThatOthersCanGetAt", "TestFilesThatDecideWhoMayEnter", "TestFoldersOnTheWay", "TestStorageThatOthersCanGetAt"},
+			"`culvert validate` and the start warn of files that others can change or, for secrets such as private keys, read, and of folders on the path. They warn of a `tls.acme.storage` that everybody can list or write to.",
+			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestFilesThatDecideWhoMayEnter", "TestFoldersOnTheWay", "TestStorageThatOthersCanGetAt"},
 		},
 		{
 			"These warnings follow symbolic links, and consider sticky folders, group permissions and a pod's volumes.",
