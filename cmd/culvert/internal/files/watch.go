@@ -350,17 +350,21 @@ func firstLink(path string) (entry, next string) {
 		if err != nil {
 			return entry, ""
 		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			continue
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return entry, followLink(entry, rest[i+1:])
 		}
-		target, err := os.Readlink(entry)
-		if err != nil {
-			return entry, ""
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(entry), target)
-		}
-		return entry, filepath.Join(append([]string{target}, rest[i+1:]...)...)
 	}
 	return entry, ""
+}
+
+// followLink returns the path of what has the names in rest behind a link, or "".
+func followLink(link string, rest []string) string {
+	target, err := os.Readlink(link)
+	if err != nil {
+		return ""
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(link), target)
+	}
+	return filepath.Join(append([]string{target}, rest...)...)
 }
