@@ -20,17 +20,6 @@ const (
 	Unavailable                 // the service gave no usable answer
 )
 
-func (k Kind) String() string {
-	switch k {
-	case OverLimit:
-		return "over the limit"
-	case Unavailable:
-		return "unavailable"
-	default:
-		return "unknown"
-	}
-}
-
 // A Refusal is the error of a call that may not go on.
 type Refusal struct {
 	Kind Kind
