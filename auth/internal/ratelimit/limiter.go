@@ -10,6 +10,7 @@ import (
 	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
@@ -136,7 +137,8 @@ func (l *Limiter) inSlot(ctx context.Context, q *ratelimitv3.RateLimitRequest) (
 	if err == nil {
 		return l.judge(q, response)
 	}
-	err = rpcErrorOf(err)
+	st := status.Convert(err)
+	err = &rpcError{st.Code(), line(st.Message())}
 	if cause := ask.End(ctx, l.late); cause != nil {
 		err = fmt.Errorf("%w (%w)", cause, err)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
 // A Kind says why a call may not go on.
@@ -72,11 +71,6 @@ type rpcError struct {
 }
 
 func (e *rpcError) Error() string { return "ShouldRateLimit: " + e.code.String() + ": " + e.text }
-
-func rpcErrorOf(err error) error {
-	st := status.Convert(err)
-	return &rpcError{st.Code(), line(st.Message())}
-}
 
 const maxCauseBytes = 512
 
