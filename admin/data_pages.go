@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,19 +27,19 @@ func (c *Control) serveData(mux *http.ServeMux) {
 		"GET /status":       func() any { return c.status() },
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if _, err := parameters(r, nil); err != nil {
-				badRequest(w, err)
-				return
-			}
-			c.answer(w, page)
+			c.answer(w, parse(r.URL.RawQuery, nil), page)
 		})
 	}
 }
 
-// answer answers with what page returns. One page is made at a time: with many open calls that
+// answer answers with what page returns, or with an error of the query. One page is made at a time: with many open calls that
 // takes a processor for tens of milliseconds, and calls must get theirs. Nobody waits for a
 // caller who doesn't read.
-func (c *Control) answer(w http.ResponseWriter, page func() any) {
+func (c *Control) answer(w http.ResponseWriter, err error, page func() any) {
+	if err != nil {
+		answer(w, http.StatusBadRequest, "culvert: "+strings.Map(visible, err.Error())+"\n")
+		return
+	}
 	c.making.Lock()
 	text := func() []byte {
 		defer c.making.Unlock() // also behind a panic
@@ -50,10 +51,6 @@ func (c *Control) answer(w http.ResponseWriter, page func() any) {
 	_, _ = w.Write(text) // the caller may be gone
 }
 
-func badRequest(w http.ResponseWriter, err error) {
-	answer(w, http.StatusBadRequest, "culvert: "+strings.Map(visible, err.Error())+"\n")
-}
-
 const (
 	defaultCalls = 100
 	maxCalls     = 1000
@@ -61,11 +58,7 @@ const (
 
 func (c *Control) showCalls(w http.ResponseWriter, r *http.Request) {
 	q, err := ParseCallQuery(r.URL.RawQuery)
-	if err != nil {
-		badRequest(w, err)
-		return
-	}
-	c.answer(w, func() any { return c.Data.Calls(q) })
+	c.answer(w, err, func() any { return c.Data.Calls(q) })
 }
 
 // ParseCallQuery reads the query of /calls. An error names the parameter and the remedy.
@@ -95,19 +88,20 @@ func ParseCallQuery(query string) (CallQuery, error) {
 
 func (c *Control) stopCall(w http.ResponseWriter, r *http.Request) {
 	stop := Stop{ID: r.PathValue("id"), By: asker(r)}
-	given, err := parameters(r, []string{"began"})
-	if err == nil && given["began"] != "" {
-		if stop.Began, err = time.Parse(time.RFC3339Nano, given["began"]); err != nil {
-			err = fmt.Errorf("began is %.40q: write the call's began from /calls", given["began"])
+	began := ""
+	err := parse(r.URL.RawQuery, map[string]*string{"began": &began})
+	if err == nil && began != "" {
+		if stop.Began, err = time.Parse(time.RFC3339Nano, began); err != nil {
+			err = fmt.Errorf("began is %.40q: write the call's began from /calls", began)
 		}
 	}
-	if err != nil {
-		badRequest(w, err)
-		return
+	var stopped Stopped
+	if err == nil {
+		stopped = c.Data.StopCall(stop)
 	}
-	switch stopped := c.Data.StopCall(stop); {
-	case stopped.Stopped > 0:
-		c.answer(w, func() any { return stopped })
+	switch {
+	case err != nil || stopped.Stopped > 0:
+		c.answer(w, err, func() any { return stopped })
 	case stopped.Found > 1:
 		answer(w, http.StatusConflict, fmt.Sprintf("culvert: %d open calls have this id: select one by its began from /calls: ?began=TIME\n", stopped.Found))
 	default:
@@ -125,11 +119,8 @@ func asker(r *http.Request) string {
 
 func (c *Control) showFailures(w http.ResponseWriter, r *http.Request) {
 	var q FailureQuery
-	if err := parse(r.URL.RawQuery, map[string]*string{"origin": &q.Origin, "reason": &q.Reason}); err != nil {
-		badRequest(w, err)
-		return
-	}
-	c.answer(w, func() any { return c.Data.Failures(q) })
+	err := parse(r.URL.RawQuery, map[string]*string{"origin": &q.Origin, "reason": &q.Reason})
+	c.answer(w, err, func() any { return c.Data.Failures(q) })
 }
 
 const (
@@ -138,18 +129,14 @@ const (
 )
 
 func (c *Control) showMemory(w http.ResponseWriter, r *http.Request) {
-	given, err := parameters(r, []string{"limit"})
-	holders := defaultHolders
-	if text := given["limit"]; err == nil && text != "" {
-		if holders, err = strconv.Atoi(text); err != nil || holders < 0 || holders > maxHolders {
-			err = fmt.Errorf("limit is %.40q: write a number from 0 to %d", text, maxHolders)
+	limit, holders := "", defaultHolders
+	err := parse(r.URL.RawQuery, map[string]*string{"limit": &limit})
+	if err == nil && limit != "" {
+		if holders, err = strconv.Atoi(limit); err != nil || holders < 0 || holders > maxHolders {
+			err = fmt.Errorf("limit is %.40q: write a number from 0 to %d", limit, maxHolders)
 		}
 	}
-	if err != nil {
-		badRequest(w, err)
-		return
-	}
-	c.answer(w, func() any { return c.Data.Memory(holders) })
+	c.answer(w, err, func() any { return c.Data.Memory(holders) })
 }
 
 // status returns the state of the program.
@@ -180,23 +167,6 @@ func texts(all []string) []Text {
 
 const maxTexts = 100
 
-// parameters returns those of a request's query, which may have only these names.
-func parameters(r *http.Request, names []string) (map[string]string, error) {
-	values := make([]string, len(names))
-	into := make(map[string]*string, len(names))
-	for i, name := range names {
-		into[name] = &values[i]
-	}
-	if err := parse(r.URL.RawQuery, into); err != nil {
-		return nil, err
-	}
-	given := make(map[string]string, len(names))
-	for i, name := range names {
-		given[name] = values[i]
-	}
-	return given, nil
-}
-
 // parse reads a query into the values of its parameters. Those that aren't given or are empty
 // stay as they are.
 func parse(query string, into map[string]*string) error {
@@ -210,12 +180,7 @@ func parse(query string, into map[string]*string) error {
 		case !known && len(into) == 0:
 			return fmt.Errorf("the parameter %.40q is unknown: this page has none", name)
 		case !known:
-			names := make([]string, 0, len(into))
-			for name := range into {
-				names = append(names, name)
-			}
-			slices.Sort(names)
-			return fmt.Errorf("the parameter %.40q is unknown: write %s", name, oneOf(names))
+			return fmt.Errorf("the parameter %.40q is unknown: write %s", name, oneOf(slices.Sorted(maps.Keys(into))))
 		case len(values) > 1:
 			return fmt.Errorf("the parameter %q is given %d times: give it once", name, len(values))
 		case values[0] != "":

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -117,11 +116,7 @@ func (d *Drain) State() DrainState {
 const maxDelay = 24 * time.Hour
 
 func (c *Control) showDrain(w http.ResponseWriter, _ *http.Request) {
-	text, err := json.Marshal(c.Drain.State())
-	if err != nil {
-		panic("BUG: a drain's state is no JSON: " + err.Error())
-	}
-	answer(w, http.StatusOK, string(text)+"\n")
+	answer(w, http.StatusOK, string(encode(c.Drain.State())))
 }
 
 func (c *Control) beginDrain(w http.ResponseWriter, r *http.Request) {

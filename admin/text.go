@@ -2,10 +2,9 @@ package admin
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
 // A Text may come from a peer, and may be of any length and bytes. In JSON it has at most
@@ -28,32 +27,11 @@ func Bounded(text string) string {
 }
 
 // encode returns JSON without characters that a terminal acts on, or that make text read as
-// another one: encoding/json doesn't escape DEL, C1 controls and changes of direction.
+// another one.
 func encode(v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic("BUG: an answer is no JSON: " + err.Error())
 	}
-	out := make([]byte, 0, len(text)+1)
-	for len(text) > 0 {
-		plain := 0 // nearly all is ASCII
-		for plain < len(text) && ' ' <= text[plain] && text[plain] <= '~' {
-			plain++
-		}
-		if out, text = append(out, text[:plain]...), text[plain:]; len(text) == 0 {
-			break
-		}
-		r, n := utf8.DecodeRune(text)
-		switch {
-		case unicode.IsPrint(r) && (r != utf8.RuneError || n > 1):
-			out = append(out, text[:n]...)
-		case r > 0xffff: // two surrogates. RFC 8259 §7.
-			r -= 0x10000
-			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-		text = text[n:]
-	}
-	return append(out, '\n')
+	return append(terminal.AppendJSON(make([]byte, 0, len(text)+1), text), '\n')
 }

@@ -35,7 +35,7 @@ func newLimiter(of *Config, before *Authenticator) (*limiter, *Mistake) {
 		}
 	}
 	l := &limiter{log: log, opened: rate.Sometimes{First: 1, Interval: openLogEvery}}
-	if before != nil && before.limiter != nil && sameRateLimit(cfg, before.config.RateLimit) && before.limiter.take() {
+	if before != nil && before.limiter != nil && cfg.TLS == before.config.RateLimit.TLS && reflect.DeepEqual(cfg, before.config.RateLimit) && before.limiter.take() {
 		l.part = before.limiter.part
 		return l, nil
 	}
@@ -59,15 +59,6 @@ func newLimiter(of *Config, before *Authenticator) (*limiter, *Mistake) {
 	}
 	l.part = newPart(asks, func() { _ = asks.Close() }) // of a connection that nobody uses
 	return l, nil
-}
-
-func sameRateLimit(a, b *RateLimit) bool {
-	if a.TLS != b.TLS {
-		return false
-	}
-	x, y := *a, *b
-	x.TLS, y.TLS = nil, nil
-	return reflect.DeepEqual(x, y)
 }
 
 // sourcesOfValues are the words of DescriptorEntry.From.

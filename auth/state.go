@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -105,23 +106,22 @@ func (a *Authenticator) State() State {
 		s.APIKeys = &now
 	}
 	if a.external != nil {
-		now := a.external.value.Snapshot()
-		s.External = &ServiceState{
-			Allowed: now.Allowed, Denied: now.Denied, Failed: now.Failed, Open: now.Open, Cancelled: now.Cancelled, Cached: now.Cached, Shared: now.Shared,
-			Asking: now.Asking, Mean: now.Mean, Problem: textOf(now.Problem),
-		}
+		s.External = serviceState(a.external.value.Snapshot())
 	}
 	if a.limiter != nil {
-		now := a.limiter.value.Snapshot()
-		s.RateLimit = &ServiceState{
-			Allowed: now.Allowed, Denied: now.OverLimit, Failed: now.Failed, Open: now.Open, Cancelled: now.Cancelled, Unasked: now.Unasked,
-			Asking: now.Asking, Mean: now.Mean, Problem: textOf(now.Problem),
-		}
+		s.RateLimit = serviceState(a.limiter.value.Snapshot())
 	}
 	for _, c := range a.rules.Counts() {
 		s.Rules = append(s.Rules, RuleState{Name: c.Rule, Deny: !c.Allowed, Calls: c.Calls})
 	}
 	return s
+}
+
+func serviceState(now ask.Snapshot) *ServiceState {
+	return &ServiceState{
+		Allowed: now.Allowed, Denied: now.Denied, Failed: now.Failed, Open: now.Open, Cancelled: now.Cancelled, Unasked: now.Unasked,
+		Cached: now.Cached, Shared: now.Shared, Asking: now.Asking, Mean: now.Mean, Problem: textOf(now.Problem),
+	}
 }
 
 func textOf(err error) string {

@@ -59,7 +59,7 @@ func newExternal(of *Config, before *Authenticator, failures *failures) (*extern
 	if (cfg.Target == "") == (cfg.URL == "") {
 		return nil, mistake("external", "needs an address or a url, and not both")
 	}
-	if before != nil && before.external != nil && sameExternal(cfg, before.config.External) && slices.Equal(of.keyNames(), before.config.keyNames()) && before.external.take() {
+	if before != nil && before.external != nil && cfg.TLS == before.config.External.TLS && reflect.DeepEqual(cfg, before.config.External) && slices.Equal(of.keyNames(), before.config.keyNames()) && before.external.take() {
 		e.part, e.known = before.external.part, before.external.known
 		return e, nil
 	}
@@ -79,16 +79,6 @@ func newExternal(of *Config, before *Authenticator, failures *failures) (*extern
 	}
 	e.part = newPart(checker, func() { _ = checker.Close() }) // of a connection that nobody uses
 	return e, nil
-}
-
-// sameExternal reports whether two settings are of the same service with the same answers.
-func sameExternal(a, b *External) bool {
-	if a.TLS != b.TLS {
-		return false
-	}
-	x, y := *a, *b
-	x.TLS, y.TLS = nil, nil
-	return reflect.DeepEqual(x, y)
 }
 
 // asked is what a service says of a call.

@@ -119,11 +119,9 @@ func (c *changes) close() {
 	telling := c.telling
 	c.mu.Unlock()
 	if telling != nil {
-		late := time.NewTimer(tellTimeout)
-		defer late.Stop()
 		select {
 		case <-telling:
-		case <-late.C:
+		case <-time.After(tellTimeout):
 		}
 	}
 	c.mu.Lock()

@@ -2,7 +2,6 @@ package config
 
 import (
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -67,16 +66,6 @@ func (a Admin) lacks() []string {
 	return missing
 }
 
-// ownHost reports whether only this host reaches the address. A name might be of any host.
-func (a Admin) ownHost() bool {
-	host, _, err := net.SplitHostPort(a.Listen)
-	if err != nil { // off, or a unix socket
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
-
 // Socket returns the path of a unix socket, or "" for a port or none.
 func (a Admin) Socket() string { return socketIn(a.Listen) }
 
@@ -125,7 +114,7 @@ func checkAdminAccess(l *Loaded) {
 	case a.Listen == "":
 	case a.Socket() != "":
 		checkAdminSocket(l)
-	case a.ownHost():
+	case !(Listener{Address: a.Listen}).beyondThisHost():
 		checkPair(l, "admin.tls", a.TLS.Cert, a.TLS.Key)
 		if len(a.Hosts) > 0 && a.Token == "" {
 			l.refuse("admin.hosts", "lets others than this host's programs ask, so it needs admin.token, a file with a secret (openssl rand -hex 32)")
@@ -146,12 +135,6 @@ const tokenLength = 16
 
 // checkAdminSocket finds keys that a unix socket doesn't need.
 func checkAdminSocket(l *Loaded) {
-	for _, o := range []struct {
-		key string
-		set bool
-	}{{"admin.tls.cert", l.Admin.TLS.Cert != ""}, {"admin.hosts", len(l.Admin.Hosts) > 0}, {"admin.token", l.Admin.Token != ""}} {
-		if o.set {
-			l.refuse(o.key, "has no effect on a unix socket, to which only root and culvert's user can connect: remove the key, or let admin.listen be a port (--admin)")
-		}
-	}
+	l.refuseSet([]setKey{{"admin.tls.cert", l.Admin.TLS.Cert != ""}, {"admin.hosts", len(l.Admin.Hosts) > 0}, {"admin.token", l.Admin.Token != ""}},
+		"has no effect on a unix socket, to which only root and culvert's user can connect: remove the key, or let admin.listen be a port (--admin)")
 }

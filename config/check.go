@@ -81,6 +81,21 @@ func (l *Loaded) refuse(key, format string, args ...any) {
 	l.mistakes = append(l.mistakes, l.Errorf(key, format, args...))
 }
 
+// A setKey is a key, and whether it has another value than one that isn't set.
+type setKey struct {
+	key string
+	set bool
+}
+
+// refuseSet refuses the keys that are set.
+func (l *Loaded) refuseSet(keys []setKey, format string, args ...any) {
+	for _, k := range keys {
+		if k.set {
+			l.refuse(k.key, format, args...)
+		}
+	}
+}
+
 func (l *Loaded) warn(key, text string) {
 	l.Warnings = append(l.Warnings, l.Place(key)+": "+text)
 }

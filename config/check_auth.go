@@ -14,7 +14,7 @@ import (
 func checkAuth(l *Loaded) {
 	a := &l.Auth
 	if !a.Enabled() {
-		checkAuthIsOff(l)
+		notInUse(l, "auth", ", because culvert authenticates nobody: add a way to authenticate (auth.issuers, auth.api_keys.file, auth.certificates, auth.external)")
 		return
 	}
 	checkWays(l)
@@ -33,12 +33,12 @@ func checkAuth(l *Loaded) {
 	}
 }
 
-// checkAuthIsOff refuses keys that have no effect while nothing judges a call. An operator who
-// sets one of them expects that calls are judged, except by enforce.
-func checkAuthIsOff(l *Loaded) {
+// notInUse refuses the keys of a section that isn't in use. An operator who sets one of
+// auth expects that calls are judged, except by enforce.
+func notInUse(l *Loaded, section, why string) {
 	for _, key := range fileKeys.keys {
-		if strings.HasPrefix(key.Name, "auth.") && key.Name != "auth.enforce" && l.IsSet(key.Name) && !isDefault(l, key) {
-			l.refuse(key.Name, "has no effect, because culvert authenticates nobody: add a way to authenticate (auth.issuers, auth.api_keys.file, auth.certificates, auth.external), or remove the key")
+		if strings.HasPrefix(key.Name, section+".") && key.Name != "auth.enforce" && l.IsSet(key.Name) && !isDefault(l, key) {
+			l.refuse(key.Name, "has no effect%s, or remove the key", why)
 		}
 	}
 }
@@ -208,19 +208,14 @@ func firstNames(names []string) string {
 func checkExternal(l *Loaded) {
 	e, at := &l.Auth.External, "auth.external"
 	if !e.Enabled() {
-		withoutService(l, at, "auth.external.address or auth.external.url")
+		notInUse(l, at, " without auth.external.address or auth.external.url: set it")
 		return
 	}
 	if e.Address != "" && e.URL != "" {
 		l.refuse(at+".url", "is one service, and %s another: remove one of them", l.Place(at+".address"))
 	}
-	for _, o := range []struct {
-		key string
-		set bool
-	}{{"get", e.Get}, {"answer_names", len(e.AnswerNames) > 0}} {
-		if o.set && e.URL == "" {
-			l.refuse(at+"."+o.key, "has no effect on a gRPC service: remove it, or set %s.url in place of %[1]s.address", at)
-		}
+	if e.URL == "" {
+		l.refuseSet([]setKey{{at + ".get", e.Get}, {at + ".answer_names", len(e.AnswerNames) > 0}}, "has no effect on a gRPC service: remove it, or set %s.url in place of %[1]s.address", at)
 	}
 	if e.Timeout > rules.MaxCheckTimeout {
 		l.refuse(at+".timeout", "is too long: write at most %v", rules.MaxCheckTimeout)
@@ -245,7 +240,7 @@ func checkExternal(l *Loaded) {
 func checkRateLimit(l *Loaded) {
 	r, at := &l.Auth.RateLimit, "auth.rate_limit"
 	if r.Address == "" {
-		withoutService(l, at, "auth.rate_limit.address")
+		notInUse(l, at, " without auth.rate_limit.address: set it")
 		return
 	}
 	if r.Domain == "" {
@@ -269,15 +264,6 @@ func checkRateLimit(l *Loaded) {
 			case e.Value != "" && e.From != "":
 				l.refuse(key+".from", "is one value, and %s another: remove one of them", l.Place(key+".value"))
 			}
-		}
-	}
-}
-
-// withoutService refuses keys of a service that isn't configured.
-func withoutService(l *Loaded, section, missing string) {
-	for _, key := range fileKeys.keys {
-		if strings.HasPrefix(key.Name, section+".") && l.IsSet(key.Name) && !isDefault(l, key) {
-			l.refuse(key.Name, "has no effect without %s: set it, or remove the key", missing)
 		}
 	}
 }

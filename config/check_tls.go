@@ -45,20 +45,13 @@ func checkTLS(l *Loaded) {
 		return
 	}
 	// An operator who sets one of these expects TLS.
-	for _, o := range []struct {
-		key string
-		set bool
-	}{
+	l.refuseSet([]setKey{
 		{"tls.client_ca", l.TLS.ClientCA != ""},
 		{"tls.client_auth", l.TLS.ClientAuth != "" && l.TLS.ClientAuth != "none"},
 		{"tls.crls", len(l.TLS.CRLs) > 0},
 		{"tls.min_version", l.TLS.MinVersion != Defaults().TLS.MinVersion},
 		{"tls.http_listen", l.TLS.HTTPListen != ""},
-	} {
-		if o.set {
-			l.refuse(o.key, "has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)")
-		}
-	}
+	}, "has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)")
 }
 
 // checkListenerTLS checks the keys that a listener sets itself.
@@ -107,10 +100,7 @@ func checkCertificate(l *Loaded, at string, t TLS) {
 			l.refuse(entry+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", entry)
 		}
 	}
-	for _, o := range []struct {
-		key string
-		set bool
-	}{{at + ".cert", t.Cert != ""}, {at + ".certificates", len(t.Certificates) > 0}} {
+	for _, o := range []setKey{{at + ".cert", t.Cert != ""}, {at + ".certificates", len(t.Certificates) > 0}} {
 		if t.SelfSigned && o.set {
 			l.refuse(at+".self_signed", "creates a certificate, but %s names one: remove one of these keys", l.Place(o.key))
 		}

@@ -94,7 +94,7 @@ func socketIn(address string) string {
 	return ""
 }
 
-// beyondThisHost reports whether other hosts can connect.
+// beyondThisHost reports whether other hosts can connect. A name might be of any host.
 func (l Listener) beyondThisHost() bool {
 	host, _, err := net.SplitHostPort(l.Address)
 	if err != nil || l.Socket() != "" || host == "localhost" {

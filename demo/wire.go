@@ -13,7 +13,6 @@ import (
 
 	"github.com/coder/websocket"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -58,11 +57,11 @@ func callWeb(ctx context.Context, client *http.Client, base, method string, md m
 		return end, err
 	}
 	for {
-		flags, payload, err := readFrame(res.Body)
+		f, payload, err := codec.ReadFrame(res.Body, codec.ParseFrameHeader, maxWireMessageBytes)
 		if err != nil {
 			return end, fmt.Errorf("reading a frame: %w", err)
 		}
-		if flags&codec.FlagTrailers != 0 {
+		if f.Flags&codec.FlagTrailers != 0 {
 			end.trailer, err = parseBlock(payload)
 			return end, errors.Join(err, statusOf(end.trailer))
 		}
@@ -114,11 +113,11 @@ func (s *socketTurns) Recv() (*demopb.ConverseResponse, error) {
 		if err != nil {
 			return nil, err
 		}
-		flags, payload, err := readFrame(bytes.NewReader(message))
+		f, payload, err := codec.ReadFrame(bytes.NewReader(message), codec.ParseFrameHeader, maxWireMessageBytes)
 		if err != nil {
 			return nil, err
 		}
-		if flags&codec.FlagTrailers == 0 {
+		if f.Flags&codec.FlagTrailers == 0 {
 			res := new(demopb.ConverseResponse)
 			return res, proto.Unmarshal(payload, res)
 		}
@@ -169,23 +168,6 @@ func appendFrame(b, message []byte) []byte {
 	return append(codec.FrameHeader{Length: uint32(len(message))}.AppendTo(b), message...)
 }
 
-func readFrame(r io.Reader) (flags byte, payload []byte, err error) {
-	var prefix [codec.FrameHeaderBytes]byte
-	if _, err := io.ReadFull(r, prefix[:]); err != nil {
-		return 0, nil, err
-	}
-	h, _, err := codec.ParseFrameHeader(prefix[:])
-	if err != nil {
-		return 0, nil, err
-	}
-	if h.Length > maxWireMessageBytes {
-		return 0, nil, fmt.Errorf("a frame of %d bytes is over %d", h.Length, maxWireMessageBytes)
-	}
-	payload = make([]byte, h.Length)
-	_, err = io.ReadFull(r, payload)
-	return h.Flags, payload, err
-}
-
 func parseBlock(payload []byte) (metadata.MD, error) {
 	fields, err := codec.ParseHeaderBlock(payload)
 	if err != nil {
@@ -210,9 +192,6 @@ func statusOf(trailer metadata.MD) error {
 			return fmt.Errorf("grpc-status-details-bin: %w", err)
 		}
 		st.Details = details.GetDetails()
-	}
-	if codes.Code(st.GetCode()) == codes.OK {
-		return nil
 	}
 	return status.FromProto(st).Err()
 }

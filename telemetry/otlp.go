@@ -217,54 +217,37 @@ func (s *source) request(items []byte) []byte {
 // rejectedIn reads how many items a receiver rejected although it answered well, and why. What
 // it can't read has none: the receiver has accepted the request.
 func rejectedIn(answer []byte) (items int64, why string) {
-	partial := fieldOf(answer, responsePartial)
-	for len(partial) > 0 {
-		field, kind, n := protowire.ConsumeTag(partial)
-		if n < 0 {
-			return items, why
+	var partial []byte
+	eachField(answer, func(field protowire.Number, kind protowire.Type, value []byte) {
+		if field == responsePartial && kind == protowire.BytesType {
+			partial, _ = protowire.ConsumeBytes(value)
 		}
-		partial = partial[n:]
+	})
+	eachField(partial, func(field protowire.Number, kind protowire.Type, value []byte) {
 		switch {
 		case field == partialRejected && kind == protowire.VarintType:
-			v, n := protowire.ConsumeVarint(partial)
-			if n < 0 {
-				return items, why
-			}
-			items = max(int64(v), 0)
-			partial = partial[n:]
+			n, _ := protowire.ConsumeVarint(value)
+			items = max(int64(n), 0)
 		case field == partialText && kind == protowire.BytesType:
-			v, n := protowire.ConsumeBytes(partial)
-			if n < 0 {
-				return items, why
-			}
-			why, partial = cut(string(v)), partial[n:]
-		default:
-			if n = protowire.ConsumeFieldValue(field, kind, partial); n < 0 {
-				return items, why
-			}
-			partial = partial[n:]
+			text, _ := protowire.ConsumeBytes(value)
+			why = cut(string(text))
 		}
-	}
+	})
 	return items, why
 }
 
-// fieldOf returns the last message in a field, or nil.
-func fieldOf(m []byte, field protowire.Number) (found []byte) {
+// eachField calls f with the fields of a message, up to one that can't be read.
+func eachField(m []byte, f func(field protowire.Number, kind protowire.Type, value []byte)) {
 	for len(m) > 0 {
-		f, kind, n := protowire.ConsumeTag(m)
+		field, kind, tag := protowire.ConsumeTag(m)
+		if tag < 0 {
+			return
+		}
+		n := protowire.ConsumeFieldValue(field, kind, m[tag:])
 		if n < 0 {
-			return found
+			return
 		}
-		m = m[n:]
-		if f == field && kind == protowire.BytesType {
-			if v, n := protowire.ConsumeBytes(m); n >= 0 {
-				found = v
-			}
-		}
-		if n = protowire.ConsumeFieldValue(f, kind, m); n < 0 {
-			return found
-		}
-		m = m[n:]
+		f(field, kind, m[tag:tag+n])
+		m = m[tag+n:]
 	}
-	return found
 }

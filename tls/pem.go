@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/pem"
 	"fmt"
-	"strings"
 )
 
 // pemBlocks returns the PEM blocks in data. pem.Decode skips a block that is
@@ -27,12 +26,4 @@ func pemBlocks(data []byte) ([]*pem.Block, error) {
 		return nil, fmt.Errorf("of its %d PEM blocks only %d can be read: one is truncated, damaged or indented", begun, len(blocks))
 	}
 	return blocks, nil
-}
-
-func kinds(blocks []*pem.Block) (certificate, privateKey bool) {
-	for _, block := range blocks {
-		certificate = certificate || block.Type == "CERTIFICATE"
-		privateKey = privateKey || strings.HasSuffix(block.Type, "PRIVATE KEY")
-	}
-	return certificate, privateKey
 }

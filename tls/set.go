@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"net"
 	"net/netip"
@@ -199,18 +200,16 @@ func loadPair(configKey, certFile, keyFile string, c contents) (tls.Certificate,
 	}
 	certBlocks, certErr := pemBlocks(certPEM)
 	keyBlocks, keyErr := pemBlocks(keyPEM)
-	hasCert, _ := kinds(certBlocks)
-	_, hasKey := kinds(keyBlocks)
 	switch {
 	case certErr != nil:
 		return tls.Certificate{}, keyErrorf(certKey, "%s: %w", certFile, certErr)
 	case keyErr != nil:
 		return tls.Certificate{}, keyErrorf(keyKey, "%s: %w", keyFile, keyErr)
-	case !hasCert:
+	case !slices.ContainsFunc(certBlocks, func(b *pem.Block) bool { return b.Type == "CERTIFICATE" }):
 		return tls.Certificate{}, keyErrorf(certKey, "%s contains no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", certFile)
 	case bytes.Contains(keyPEM, []byte("ENCRYPTED")) && bytes.Contains(keyPEM, []byte("PRIVATE KEY")):
 		return tls.Certificate{}, keyErrorf(keyKey, "%s is encrypted with a password that culvert can't ask for: decrypt it with openssl pkey -in %[1]s -out FILE, mode 0600", keyFile)
-	case !hasKey:
+	case !slices.ContainsFunc(keyBlocks, func(b *pem.Block) bool { return strings.HasSuffix(b.Type, "PRIVATE KEY") }):
 		return tls.Certificate{}, keyErrorf(keyKey, "%s contains no private key in PEM form: begin it with -----BEGIN PRIVATE KEY-----", keyFile)
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)

@@ -54,8 +54,8 @@ type watcher struct {
 
 // certPhase is the reported phase of a certificate.
 type certPhase struct {
-	fingerprint [sha256.Size]byte
-	phase       int
+	fingerprint     [sha256.Size]byte
+	ending, expired bool
 }
 
 // contents are the contents of the files, by name.
@@ -146,13 +146,7 @@ func (w *watcher) current() []error {
 func (w *watcher) tell(now time.Time) {
 	certificates, problems := w.state(now)
 	for _, c := range certificates {
-		phase := certPhase{fingerprint: c.Fingerprint}
-		switch {
-		case c.Expired(now):
-			phase.phase = 2
-		case c.Ending(now):
-			phase.phase = 1
-		}
+		phase := certPhase{c.Fingerprint, c.Ending(now), c.Expired(now)}
 		if w.told[c.File] != phase {
 			w.told[c.File] = phase
 			if w.certificate != nil {

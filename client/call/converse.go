@@ -86,14 +86,10 @@ func (c *caller) failed(ctx context.Context, err error) error {
 	if told, ok := errors.AsType[*StatusError](err); ok {
 		return told
 	}
-	cause := context.Cause(ctx)
-	if errors.Is(cause, errMaxTime) {
+	if errors.Is(context.Cause(ctx), errMaxTime) {
 		return c.out.status(status.Newf(codes.DeadlineExceeded, "no end within --max-time %s", c.cfg.MaxTime), nil, nil)
 	}
-	if cause != nil {
-		return cause
-	}
-	return err
+	return because(ctx, err)
 }
 
 // input begins to read the requests. It returns nil if none were given.

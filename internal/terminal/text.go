@@ -61,6 +61,13 @@ func unprintable(r rune) bool {
 // same. Bytes that aren't UTF-8 become U+FFFD.
 func AppendJSON(dst, json []byte) []byte {
 	for len(json) > 0 {
+		plain := 0 // nearly all is ASCII
+		for plain < len(json) && ' ' <= json[plain] && json[plain] <= '~' {
+			plain++
+		}
+		if dst, json = append(dst, json[:plain]...), json[plain:]; len(json) == 0 {
+			break
+		}
 		r, n := utf8.DecodeRune(json)
 		switch {
 		case r == '\n' || unicode.IsPrint(r) && (r != utf8.RuneError || n > 1):

@@ -38,7 +38,7 @@ type Checker struct {
 	slots   ask.Slots // taken by the questions at the service
 	cache   *cache    // nil without one
 	flights flights   // with a cache
-	counts  counts
+	counts  ask.Counts
 	once    sync.Once // Close
 }
 
@@ -82,6 +82,15 @@ func (c *Checker) Close() (err error) {
 	return err
 }
 
+// Snapshot returns what happened since the Checker was made.
+func (c *Checker) Snapshot() ask.Snapshot {
+	s := c.counts.Snapshot(c.life, c.slots)
+	if c.cache != nil {
+		s.Entries, _ = c.cache.known.Size()
+	}
+	return s
+}
+
 // Check asks whether a call is permitted, and returns what the service changes about it. The
 // error is a *Refusal, beside which only Answer.Cached says something, or the cause of ctx's end:
 // then Check returns at once, and fail-open doesn't count. The caller may change r's metadata as soon as Check has returned.
@@ -91,7 +100,7 @@ func (c *Checker) Check(ctx context.Context, r Request) (Answer, error) {
 	}
 	k := keyOf(&r, c.o.Names)
 	if v, ok := c.cache.get(k, time.Now()); ok {
-		c.counts.cached.Add(1)
+		c.counts.Cached.Add(1)
 		v.answer.Cached = true
 		return c.end(ctx, v)
 	}
@@ -103,18 +112,18 @@ func (c *Checker) end(ctx context.Context, v verdict) (Answer, error) {
 	switch {
 	case v.refusal == nil:
 		if v.answer.Open != nil {
-			c.counts.open.Add(1)
+			c.counts.Open.Add(1)
 		} else {
-			c.counts.allowed.Add(1)
+			c.counts.Allowed.Add(1)
 		}
 		return v.answer, nil
 	case v.refusal.Kind != Unavailable:
-		c.counts.denied.Add(1)
+		c.counts.Denied.Add(1)
 	case ctx.Err() != nil:
-		c.counts.cancelled.Add(1)
+		c.counts.Cancelled.Add(1)
 		return Answer{}, context.Cause(ctx)
 	default:
-		c.counts.failed.Add(1)
+		c.counts.Failed.Add(1)
 	}
 	return Answer{Cached: v.answer.Cached}, v.refusal
 }
@@ -148,7 +157,7 @@ func (c *Checker) together(ctx context.Context, k key, r Request) verdict {
 	}
 	defer c.flights.leave(k, f)
 	if shared {
-		c.counts.shared.Add(1)
+		c.counts.Shared.Add(1)
 	}
 	select {
 	case <-f.done:
@@ -174,7 +183,7 @@ func (c *Checker) question(r *Request) (question, *Refusal) {
 func (c *Checker) ask(ctx context.Context, q question) (v verdict) {
 	began := time.Now()
 	defer func() {
-		c.counts.times.Add(time.Since(began))
+		c.counts.Times.Add(time.Since(began))
 		c.note(ctx, &v)
 	}()
 	in, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), c.o.Timeout, c.late)
@@ -195,11 +204,11 @@ func (c *Checker) ask(ctx context.Context, q question) (v verdict) {
 func (c *Checker) note(call context.Context, v *verdict) {
 	switch {
 	case v.answer.Open != nil:
-		c.counts.problem.Set(v.answer.Open)
+		c.counts.Problem.Set(v.answer.Open)
 	case v.refusal == nil || v.refusal.Kind != Unavailable:
-		c.counts.problem.Set(nil)
+		c.counts.Problem.Set(nil)
 	case call.Err() == nil && c.life.Err() == nil:
-		c.counts.problem.Set(v.refusal.Cause)
+		c.counts.Problem.Set(v.refusal.Cause)
 	}
 }
 

@@ -15,19 +15,6 @@ const (
 	Unavailable                     // nobody could judge the call
 )
 
-func (k Kind) String() string {
-	switch k {
-	case Denied:
-		return "denied"
-	case Unauthenticated:
-		return "unauthenticated"
-	case Unavailable:
-		return "unavailable"
-	default:
-		return "unknown"
-	}
-}
-
 // A Refusal is the error of a call that isn't permitted. It may be shared by several calls:
 // its fields must not be changed.
 type Refusal struct {

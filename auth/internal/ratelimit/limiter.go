@@ -10,6 +10,7 @@ import (
 	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
@@ -27,7 +28,7 @@ type Limiter struct {
 	die  context.CancelCauseFunc
 
 	slots  ask.Slots // taken by the questions at the service
-	counts counts
+	counts ask.Counts
 	once   sync.Once // Close
 }
 
@@ -74,39 +75,42 @@ func (l *Limiter) Close() (err error) {
 	return err
 }
 
+// Snapshot returns what happened since the Limiter was made.
+func (l *Limiter) Snapshot() ask.Snapshot { return l.counts.Snapshot(l.life, l.slots) }
+
 // Check counts a call at the service, and returns what the client gets. The error is a
 // *Refusal, or the cause of ctx's end: then Check returns at once, and fail-open doesn't
 // count. The caller may change f's metadata as soon as Check has returned.
 func (l *Limiter) Check(ctx context.Context, f Facts) (Answer, error) {
 	q := l.question(&f)
 	if q == nil {
-		l.counts.unasked.Add(1)
+		l.counts.Unasked.Add(1)
 		return Answer{}, nil
 	}
 	began := time.Now()
 	answer, refusal := l.ask(ctx, q)
-	l.counts.times.Add(time.Since(began))
+	l.counts.Times.Add(time.Since(began))
 	switch {
 	case refusal == nil || refusal.Kind == OverLimit:
-		l.counts.problem.Set(nil)
+		l.counts.Problem.Set(nil)
 	case ctx.Err() == nil && l.life.Err() == nil:
-		l.counts.problem.Set(refusal.Cause)
+		l.counts.Problem.Set(refusal.Cause)
 	}
 	switch {
 	case refusal == nil:
-		l.counts.allowed.Add(1)
+		l.counts.Allowed.Add(1)
 		return answer, nil
 	case refusal.Kind == OverLimit:
-		l.counts.over.Add(1)
+		l.counts.Denied.Add(1)
 		return Answer{}, refusal
 	case ctx.Err() != nil:
-		l.counts.cancelled.Add(1)
+		l.counts.Cancelled.Add(1)
 		return Answer{}, context.Cause(ctx)
 	case l.o.FailClosed || l.life.Err() != nil:
-		l.counts.failed.Add(1)
+		l.counts.Failed.Add(1)
 		return Answer{}, refusal
 	default:
-		l.counts.open.Add(1)
+		l.counts.Open.Add(1)
 		return Answer{Open: refusal.Cause}, nil
 	}
 }
@@ -133,7 +137,8 @@ func (l *Limiter) inSlot(ctx context.Context, q *ratelimitv3.RateLimitRequest) (
 	if err == nil {
 		return l.judge(q, response)
 	}
-	err = rpcErrorOf(err)
+	st := status.Convert(err)
+	err = &rpcError{st.Code(), line(st.Message())}
 	if cause := ask.End(ctx, l.late); cause != nil {
 		err = fmt.Errorf("%w (%w)", cause, err)
 	}

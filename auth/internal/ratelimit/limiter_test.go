@@ -96,10 +96,10 @@ func TestFailOpenCoversUnusableAnswers(t *testing.T) {
 		}
 	}
 	n := uint64(len(rows))
-	if got := open.Snapshot(); got.Open != n || got.Failed != 0 || got.OverLimit+got.Cancelled != 3 {
+	if got := open.Snapshot(); got.Open != n || got.Failed != 0 || got.Denied+got.Cancelled != 3 {
 		t.Errorf("%+v", got)
 	}
-	if got := shut.Snapshot(); got.Failed != n || got.Open != 0 || got.OverLimit+got.Cancelled != 3 {
+	if got := shut.Snapshot(); got.Failed != n || got.Open != 0 || got.Denied+got.Cancelled != 3 {
 		t.Errorf("%+v", got)
 	}
 }

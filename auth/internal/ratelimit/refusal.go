@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
 // A Kind says why a call may not go on.
@@ -19,17 +18,6 @@ const (
 	OverLimit   Kind = iota + 1 // a limit was reached
 	Unavailable                 // the service gave no usable answer
 )
-
-func (k Kind) String() string {
-	switch k {
-	case OverLimit:
-		return "over the limit"
-	case Unavailable:
-		return "unavailable"
-	default:
-		return "unknown"
-	}
-}
 
 // A Refusal is the error of a call that may not go on.
 type Refusal struct {
@@ -83,11 +71,6 @@ type rpcError struct {
 }
 
 func (e *rpcError) Error() string { return "ShouldRateLimit: " + e.code.String() + ": " + e.text }
-
-func rpcErrorOf(err error) error {
-	st := status.Convert(err)
-	return &rpcError{st.Code(), line(st.Message())}
-}
 
 const maxCauseBytes = 512
 

@@ -51,7 +51,7 @@ func TestStorm(t *testing.T) {
 			t.Error(err)
 		}
 		s := l.Snapshot()
-		if sum := s.Allowed + s.OverLimit + s.Failed + s.Open + s.Cancelled + s.Unasked; sum != callers*calls {
+		if sum := s.Allowed + s.Denied + s.Failed + s.Open + s.Cancelled + s.Unasked; sum != callers*calls {
 			t.Errorf("%d calls are counted as %+v", callers*calls, s)
 		}
 		if closes && s.Open > 0 || !closes && s.Failed > 0 {

@@ -1,15 +1,11 @@
 package files
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,13 +17,10 @@ import (
 
 // Descriptors are the files of backend.descriptors, by their paths. A file keeps its
 // value in the map while a configuration names it, so that the backends that have it keep
-// their connections when it changes. Its goroutine, watch, reads files that change.
+// their connections when it changes. Its Follower reads files that change.
 type Descriptors struct {
-	log       *slog.Logger
-	others    chan struct{} // room for one request: the configuration names other files
-	running   sync.WaitGroup
-	unwatched Unwatched                                  // only for watch
-	files     atomic.Pointer[map[string]*descriptorFile] // a map never changes
+	*Follower
+	files atomic.Pointer[map[string]*descriptorFile] // a map never changes
 }
 
 // A descriptorFile is a bridge.DescriptorSource: the newest right version of a file.
@@ -48,7 +41,9 @@ func (f *descriptorFile) Descriptors() bridge.Descriptors { return *f.current.Lo
 // OpenDescriptors reads the files of a configuration.
 func OpenDescriptors(c *config.Loaded, log *slog.Logger) (*Descriptors, error) {
 	files, _, err := openFiles(c, nil)
-	d := &Descriptors{log: log, others: make(chan struct{}, 1)}
+	d := new(Descriptors)
+	d.Follower = NewFollower(log, "can't watch the files with descriptors: send SIGHUP after a change", "the kernel may have lost changes of a file with descriptors",
+		d.paths, func(bool) { d.update(false) })
 	d.files.Store(&files)
 	return d, err
 }
@@ -102,12 +97,14 @@ func (d *Descriptors) Change(_, next *config.Loaded) (commit, undo func(), err e
 			f.place = places[path]
 			f.mu.Unlock()
 		}
-		Ask(d.others)
+		d.Ask()
 	}
 	return commit, func() { d.files.Store(before) }, nil
 }
 
 func (d *Descriptors) all() map[string]*descriptorFile { return *d.files.Load() }
+
+func (d *Descriptors) paths() []string { return slices.Sorted(maps.Keys(d.all())) }
 
 // Reload reads all files again, for an operator who asks for it. It reports whether there
 // are any.
@@ -132,42 +129,6 @@ func (d *Descriptors) Problems() (lines []string) {
 		}
 	}
 	return lines
-}
-
-// Start watches the files until ctx ends. Wait waits for the end.
-func (d *Descriptors) Start(ctx context.Context) {
-	d.running.Go(func() { d.watch(ctx) })
-}
-
-// Wait waits for the end of Start's goroutine.
-func (d *Descriptors) Wait() { d.running.Wait() }
-
-// watch reads files again when they change, until ctx ends.
-func (d *Descriptors) watch(ctx context.Context) {
-	w := NewWatch(QuietTime, LongestUnrest)
-	defer w.Close()
-	look := func() {
-		err := d.setWatch(w) // before the reading, or it could miss a change
-		d.unwatched.Tell(d.log, "can't watch the files with descriptors: send SIGHUP after a change", err)
-		d.update(false)
-	}
-	lost := func(err error) {
-		d.log.Debug("the kernel may have lost changes of a file with descriptors", "cause", err.Error())
-	}
-	Ask(d.others) // a file may have changed since the start
-	w.Follow(ctx, lost, look, d.others, look)
-}
-
-// setWatch watches the files. It opens the watch with the first ones: the kernel has only
-// so many.
-func (d *Descriptors) setWatch(w *Watch) error {
-	paths := slices.Sorted(maps.Keys(d.all()))
-	if w.kernel == nil && len(paths) > 0 {
-		if err := w.Open(); err != nil {
-			return err
-		}
-	}
-	return w.Set(paths)
 }
 
 // wrong returns why the newest version isn't in use, with the place.
@@ -207,10 +168,7 @@ func (f *descriptorFile) update(log *slog.Logger, asked bool) {
 // read reads the file, and keeps its descriptors if they are right. changed reports
 // whether they are others than before. reading is held, except while the file is opened.
 func (f *descriptorFile) read() (changed bool, err error) {
-	data, err := readDescriptors(f.path)
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		err = path.Err // the text below has the path
-	}
+	data, err := readRegular(f.path, bridge.MaxDescriptorBytes+1, "not a regular file, so culvert can't read it again")
 	if err != nil {
 		return false, fmt.Errorf("%s: %w: write the file with protoc --include_imports --descriptor_set_out=FILE, or remove the key, and culvert asks the backend by server reflection", f.path, err)
 	}
@@ -225,21 +183,4 @@ func (f *descriptorFile) read() (changed bool, err error) {
 	f.sum = sum
 	f.current.Store(&set)
 	return true, nil
-}
-
-// readDescriptors reads a regular file, at most one byte more than a set may have.
-func readDescriptors(path string) ([]byte, error) {
-	info, err := os.Stat(path) // opening a pipe could wait for ever
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file, so culvert can't read it again")
-	}
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }() // only read
-	return io.ReadAll(io.LimitReader(file, bridge.MaxDescriptorBytes+1))
 }

@@ -1,12 +1,7 @@
 package files
 
 import (
-	"context"
-	"errors"
-	"io"
-	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/culvert-grpc/culvert/admin"
@@ -15,14 +10,11 @@ import (
 
 const tokenKey = "admin.token"
 
-// A Token is the file in admin.token. Its goroutine, watch, reads the file again when it
-// changes. If the newest version is wrong, the one before stays in use.
+// A Token is the file in admin.token, which its Follower reads again when it changes. If the
+// newest version is wrong, the one before stays in use.
 type Token struct {
-	use       func(admin.Token)
-	log       *slog.Logger
-	other     chan struct{} // room for one request: the configuration names another file
-	running   sync.WaitGroup
-	unwatched Unwatched // only for watch
+	*Follower
+	use func(admin.Token)
 
 	mu      sync.Mutex     // held while the file is read and used
 	config  *config.Loaded // that runs
@@ -33,7 +25,9 @@ type Token struct {
 // OpenToken reads the file of a configuration, if it names one. It calls use with the token,
 // and again when the token changes.
 func OpenToken(c *config.Loaded, log *slog.Logger, use func(admin.Token)) (*Token, error) {
-	t := &Token{use: use, log: log, other: make(chan struct{}, 1), config: c.Compact()}
+	t := &Token{use: use, config: c.Compact()}
+	t.Follower = NewFollower(log, "can't watch the file with the admin token: send SIGHUP after a change", "the kernel may have lost changes of the file with the admin token",
+		t.files, func(bool) { t.update(false) })
 	var err error
 	if t.current, err = readToken(c); err != nil {
 		return nil, err
@@ -49,14 +43,11 @@ func readToken(c *config.Loaded) (admin.Token, error) {
 	if path == "" || c.Admin.Listen == "" {
 		return admin.Token{}, nil
 	}
-	text, err := readRegular(path)
+	text, err := readRegular(path, maxTokenFile, "it isn't a regular file, so culvert can't read it again")
 	if err != nil {
-		if path, ok := errors.AsType[*fs.PathError](err); ok {
-			err = path.Err
-		}
 		return admin.Token{}, c.Errorf(tokenKey, "the file can't be read: %w: write one with openssl rand -hex 32, which culvert's user can read", err)
 	}
-	token, err := admin.NewToken(text)
+	token, err := admin.NewToken(string(text))
 	if err != nil {
 		return token, c.Errorf(tokenKey, "the file %w", err)
 	}
@@ -65,23 +56,6 @@ func readToken(c *config.Loaded) (admin.Token, error) {
 
 // maxTokenFile is more than a token can have.
 const maxTokenFile = 4 << 10 // bytes
-
-func readRegular(path string) (string, error) {
-	info, err := os.Stat(path) // opening a pipe could wait for ever
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it isn't a regular file, so culvert can't read it again")
-	}
-	if err != nil {
-		return "", err
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = file.Close() }() // only read
-	text, err := io.ReadAll(io.LimitReader(file, maxTokenFile))
-	return string(text), err
-}
 
 // Change is the part of a reload that reads the file of next.
 func (t *Token) Change(_, next *config.Loaded) (commit, undo func(), err error) {
@@ -94,7 +68,7 @@ func (t *Token) Change(_, next *config.Loaded) (commit, undo func(), err error) 
 		t.config, t.problem = next.Compact(), nil
 		t.set(token)
 		t.mu.Unlock()
-		Ask(t.other)
+		t.Ask()
 	}, nil, nil
 }
 
@@ -143,42 +117,12 @@ func (t *Token) update(asked bool) {
 	t.set(token)
 }
 
-// Start watches the file until ctx ends. Wait waits for the end.
-func (t *Token) Start(ctx context.Context) {
-	t.running.Go(func() { t.watch(ctx) })
-}
-
-// Wait waits for the end of Start's goroutine.
-func (t *Token) Wait() { t.running.Wait() }
-
-func (t *Token) watch(ctx context.Context) {
-	w := NewWatch(QuietTime, LongestUnrest)
-	defer w.Close()
-	look := func() {
-		err := t.setWatch(w) // before the reading, or it could miss a change
-		t.unwatched.Tell(t.log, "can't watch the file with the admin token: send SIGHUP after a change", err)
-		t.update(false)
-	}
-	lost := func(err error) {
-		t.log.Debug("the kernel may have lost changes of the file with the admin token", "cause", err.Error())
-	}
-	Ask(t.other) // the file may have changed since the start
-	w.Follow(ctx, lost, look, t.other, look)
-}
-
-// setWatch watches the file. It opens the watch with the first one: the kernel has only so
-// many.
-func (t *Token) setWatch(w *Watch) error {
+// files returns the path, if the configuration that runs names a file.
+func (t *Token) files() []string {
 	t.mu.Lock()
-	var paths []string
-	if path := t.config.Admin.Token; path != "" && t.config.Admin.Listen != "" {
-		paths = []string{path}
+	defer t.mu.Unlock()
+	if a := t.config.Admin; a.Token != "" && a.Listen != "" {
+		return []string{a.Token}
 	}
-	t.mu.Unlock()
-	if w.kernel == nil && paths != nil {
-		if err := w.Open(); err != nil {
-			return err
-		}
-	}
-	return w.Set(paths)
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -98,6 +99,89 @@ func Ask(requests chan<- struct{}) {
 	case requests <- struct{}{}:
 	default: // the one that waits hasn't begun, so it reads what is there now
 	}
+}
+
+// A Follower has files read again when they change. Its goroutine, follow, begins with the
+// first file: the kernel has only so many watches.
+type Follower struct {
+	log             *slog.Logger
+	unwatched, lost string             // messages: a file can't be watched, changes of one may be lost
+	following       func() []string    // the files that matter now
+	read            func(changed bool) // the files: they have changed, or may be others
+	requests        chan struct{}      // room for one: there may be other files
+	running         sync.WaitGroup
+
+	mu    sync.Mutex
+	begin func() // starts follow; nil: Start wasn't called, or follow runs
+}
+
+// NewFollower returns a Follower that Start starts. The messages are constants.
+func NewFollower(log *slog.Logger, unwatched, lost string, following func() []string, read func(changed bool)) *Follower {
+	return &Follower{log: log, unwatched: unwatched, lost: lost, following: following, read: read, requests: make(chan struct{}, 1)}
+}
+
+// Start follows the files until ctx ends. Wait waits for the end.
+func (f *Follower) Start(ctx context.Context) {
+	f.mu.Lock()
+	f.begin = func() { f.running.Go(func() { f.follow(ctx) }) }
+	f.mu.Unlock()
+	f.Ask() // a file may have changed since it was opened
+}
+
+// Wait waits for the end of Start's goroutine.
+func (f *Follower) Wait() { f.running.Wait() }
+
+// Ask has the files read and watched, which may be others. It doesn't wait for that.
+func (f *Follower) Ask() {
+	some := len(f.following()) > 0
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.begin != nil && some {
+		f.begin()
+		f.begin = nil
+	}
+	Ask(f.requests)
+}
+
+func (f *Follower) follow(ctx context.Context) {
+	w := NewWatch(QuietTime, LongestUnrest)
+	defer w.Close()
+	var unwatched Unwatched
+	look := func(changed bool) {
+		var err error
+		if w.kernel == nil {
+			err = w.Open()
+		}
+		if err == nil {
+			err = w.Set(f.following()) // before the reading, or it could miss a change
+		}
+		unwatched.Tell(f.log, f.unwatched, err)
+		f.read(changed)
+	}
+	lost := func(err error) { f.log.Debug(f.lost, "cause", err.Error()) } //nolint:sloglint // the messages are constants
+	w.Follow(ctx, lost, func() { look(true) }, f.requests, func() { look(false) })
+}
+
+// readRegular reads a regular file, and no more than limit bytes. irregular is the error of
+// another one. Errors don't have the path.
+func readRegular(path string, limit int64, irregular string) ([]byte, error) {
+	info, err := os.Stat(path) // opening a pipe could wait for ever
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, errors.New(irregular)
+	}
+	var file *os.File
+	if err == nil {
+		file, err = os.Open(path)
+	}
+	var data []byte
+	if err == nil {
+		defer func() { _ = file.Close() }() // only read
+		data, err = io.ReadAll(io.LimitReader(file, limit))
+	}
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	return data, err
 }
 
 // Unwatched is why a watch may miss changes, as the log tells.
@@ -266,17 +350,21 @@ func firstLink(path string) (entry, next string) {
 		if err != nil {
 			return entry, ""
 		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			continue
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return entry, followLink(entry, rest[i+1:])
 		}
-		target, err := os.Readlink(entry)
-		if err != nil {
-			return entry, ""
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(entry), target)
-		}
-		return entry, filepath.Join(append([]string{target}, rest[i+1:]...)...)
 	}
 	return entry, ""
+}
+
+// followLink returns the path of what has the names in rest behind a link, or "".
+func followLink(link string, rest []string) string {
+	target, err := os.Readlink(link)
+	if err != nil {
+		return ""
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(link), target)
+	}
+	return filepath.Join(append([]string{target}, rest...)...)
 }

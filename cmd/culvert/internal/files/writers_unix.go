@@ -60,9 +60,6 @@ func placeAt(path string) (p place, err error) {
 	return p, nil
 }
 
-// maxLinks is the kernel's limit for symbolic links in a path.
-const maxLinks = 40
-
 // exposures follows path as the kernel does, and checks each directory on the
 // way, also the directories of symbolic links. It stops at a file that doesn't
 // exist, because opening the file reports that.
@@ -72,7 +69,7 @@ func (w *writers) exposures(path string) []exposure {
 		return nil
 	}
 	var found []exposure
-	for range maxLinks {
+	for range maxFollowed {
 		next := ""
 		if found, next = w.walk(found, path); next == "" {
 			break
@@ -105,14 +102,7 @@ func (w *writers) walk(found []exposure, path string) (_ []exposure, next string
 			})
 		}
 		if inside.mode&fs.ModeSymlink != 0 {
-			target, err := os.Readlink(inside.path)
-			if err != nil {
-				return found, ""
-			}
-			if !filepath.IsAbs(target) {
-				target = filepath.Join(at.path, target)
-			}
-			return found, filepath.Join(append([]string{target}, rest[i+1:]...)...)
+			return found, followLink(inside.path, rest[i+1:])
 		}
 		inside.mount = inside.device != at.device
 		at = inside

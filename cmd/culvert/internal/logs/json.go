@@ -19,9 +19,7 @@ type jsonHandler struct {
 }
 
 // telemetry looks for this method in a handler.
-var _ interface {
-	HandleAttrs(ctx context.Context, at time.Time, level slog.Level, msg string, attrs []slog.Attr) error
-} = jsonHandler{}
+var _ attrHandler = jsonHandler{}
 
 // newJSONHandler returns a handler whose lines have only characters that are printable.
 // out may get lines from several goroutines at a time.

@@ -113,11 +113,9 @@ func (q *queue) close(patience time.Duration) {
 	q.closed = true
 	q.flushLocked()
 	q.mu.Unlock()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case <-q.ended:
-	case <-timer.C:
+	case <-time.After(patience):
 	}
 }
 

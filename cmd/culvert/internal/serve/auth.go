@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -17,16 +16,12 @@ import (
 )
 
 // A gatekeeper has the Authenticator of the configuration that runs. A reload replaces it, and
-// the bridge closes the old one. Its goroutine, watch, has the Authenticator read its files
-// again when they change. It begins with the first file.
+// the bridge closes the old one. Its Follower has the Authenticator read its files again when
+// they change.
 type gatekeeper struct {
+	*files.Follower
 	log    *slog.Logger
 	secure func(*auth.Config) // sets the TLS of the services that are asked
-
-	watching  func() // starts watch; nil: start wasn't called, or watch runs
-	running   sync.WaitGroup
-	other     chan struct{}   // room for one request: there may be other files
-	unwatched files.Unwatched // only for watch
 
 	mu       sync.Mutex
 	current  *auth.Authenticator // nil: nobody is asked
@@ -37,7 +32,8 @@ type gatekeeper struct {
 
 // openGatekeeper makes the Authenticator of a configuration, if that has one.
 func openGatekeeper(c *config.Loaded, log *slog.Logger, secure func(*auth.Config)) (*gatekeeper, error) {
-	g := &gatekeeper{log: log, secure: secure, other: make(chan struct{}, 1), config: c.Compact()}
+	g := &gatekeeper{log: log, secure: secure, config: c.Compact()}
+	g.Follower = files.NewFollower(log, "can't watch the files of auth: send SIGHUP after a change", "the kernel may have lost changes of the files of auth", g.files, g.update)
 	commit, _, err := g.change(nil, c)
 	if err != nil {
 		return nil, err
@@ -74,7 +70,7 @@ func (g *gatekeeper) change(_, next *config.Loaded) (commit, undo func(), err er
 		g.mu.Lock()
 		g.config = next.Compact()
 		g.mu.Unlock()
-		g.look()
+		g.Ask()
 	}
 	undo = func() {
 		g.use(before, had)
@@ -181,46 +177,6 @@ func (g *gatekeeper) files() []string {
 		return a.Files()
 	}
 	return nil
-}
-
-// start watches the files until ctx ends. wait waits for the end.
-func (g *gatekeeper) start(ctx context.Context) {
-	g.mu.Lock()
-	g.watching = func() { g.running.Go(func() { g.watch(ctx) }) }
-	g.mu.Unlock()
-	g.look()
-}
-
-func (g *gatekeeper) wait() { g.running.Wait() }
-
-// look has watch look at the files, which may be others, and begins it if there are any.
-func (g *gatekeeper) look() {
-	some := len(g.files()) > 0
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.watching != nil && some {
-		g.watching()
-		g.watching = nil
-	}
-	files.Ask(g.other)
-}
-
-func (g *gatekeeper) watch(ctx context.Context) {
-	w := files.NewWatch(files.QuietTime, files.LongestUnrest)
-	defer w.Close()
-	opened := w.Open()
-	look := func(changed bool) {
-		err := opened
-		if err == nil {
-			err = w.Set(g.files()) // before the reading, or it could miss a change
-		}
-		g.unwatched.Tell(g.log, "can't watch the files of auth: send SIGHUP after a change", err)
-		g.update(changed)
-	}
-	lost := func(err error) {
-		g.log.Debug("the kernel may have lost changes of the files of auth", "cause", err.Error())
-	}
-	w.Follow(ctx, lost, func() { look(true) }, g.other, func() { look(false) })
 }
 
 // close ends what the Authenticator has running. Nobody asks it any more.

@@ -361,7 +361,7 @@ func TestWithoutAuthNothingRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.start(t.Context())
+	g.Start(t.Context())
 	cfg := bridge.Config{VouchedHeaders: []string{"x-a"}}
 	g.into(&cfg)
 	p := newTestProgram(t, c)
@@ -369,9 +369,9 @@ func TestWithoutAuthNothingRuns(t *testing.T) {
 	if shown := p.authState(); shown.Enabled || shown.Issuers == nil || shown.Services == nil || shown.Rules == nil || shown.Refused == nil {
 		t.Errorf("the admin address shows %+v", shown)
 	}
-	if cfg.Authenticator != nil || len(cfg.VouchedHeaders) != 1 || g.watching == nil || g.reload() || g.problems() != nil {
+	if cfg.Authenticator != nil || len(cfg.VouchedHeaders) != 1 || g.reload() || g.problems() != nil {
 		t.Errorf("something runs: %+v", g)
 	}
-	g.wait()
+	g.Wait()
 	g.close()
 }

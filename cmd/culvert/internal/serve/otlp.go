@@ -18,11 +18,18 @@ import (
 // leaves less.
 const flushPatience = 2 * time.Second
 
-// exports are what culvert exports by OTLP. Those that it doesn't are nil.
+// exports are what culvert exports by OTLP.
 type exports struct {
-	traces  *telemetry.Traces
-	metrics *telemetry.MetricsExport
-	lines   *telemetry.Lines // from the first line of the log on, which is before there is a receiver
+	all    []export
+	traces *telemetry.Traces // nil: they aren't exported
+	lines  *telemetry.Lines  // from the first line of the log on, which is before there is a receiver
+}
+
+// An export sends a signal to a receiver.
+type export interface {
+	telemetry.Exporter
+	SetHeaders(all map[string]string)
+	Close(patience time.Duration)
 }
 
 // openLog opens the log, whose lines are exported if they have a receiver.
@@ -31,6 +38,7 @@ func (e *exports) openLog(o *Options) *logs.Log {
 		return logs.Open(o.Stderr, o.Config.Log, nil)
 	}
 	e.lines = telemetry.NewLines()
+	e.all = append(e.all, e.lines)
 	return logs.Open(o.Stderr, o.Config.Log, e.lines)
 }
 
@@ -49,6 +57,9 @@ func (p *program) openExports(cfg *bridge.Config) (err error) {
 			return p.Config.Errorf("otlp.endpoint", "%w", err)
 		}
 		all = append(all, from)
+		if s != config.SignalLogs {
+			p.exports.all = append(p.exports.all, from)
+		}
 		p.log.Info("exporting by OTLP", "signal", string(s), "endpoint", to.Endpoint, "protocol", p.Config.OTLP.Protocol)
 	}
 	if m := p.observers.metrics; m != nil && len(all) > 0 {
@@ -58,7 +69,7 @@ func (p *program) openExports(cfg *bridge.Config) (err error) {
 }
 
 // openExport begins to export a signal. Lines of the log about exports are not exported.
-func (p *program) openExport(s config.Signal, to telemetry.Receiver, cfg *bridge.Config) (from telemetry.Exporter, err error) {
+func (p *program) openExport(s config.Signal, to telemetry.Receiver, cfg *bridge.Config) (from export, err error) {
 	e := &p.exports
 	switch s {
 	case config.SignalTraces:
@@ -68,28 +79,21 @@ func (p *program) openExport(s config.Signal, to telemetry.Receiver, cfg *bridge
 		cfg.Observer = report.Observers(e.traces, cfg.Observer)
 		return e.traces, nil
 	case config.SignalMetrics:
-		e.metrics, err = p.observers.metrics.Export(to, p.Config.OTLP.MetricsInterval, p.log.Local)
-		return e.metrics, err
+		return p.observers.metrics.Export(to, p.Config.OTLP.MetricsInterval, p.log.Local)
 	default:
 		return e.lines, e.lines.Open(to, p.log.Local)
 	}
 }
 
 // any reports whether culvert exports anything.
-func (e *exports) any() bool { return e.traces != nil || e.metrics != nil || e.lines != nil }
+func (e *exports) any() bool { return len(e.all) > 0 }
 
 // close exports what waits, to all receivers at a time. All calls have ended.
 func (e *exports) close(patience time.Duration) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	if e.traces != nil {
-		running.Go(func() { e.traces.Close(patience) })
-	}
-	if e.metrics != nil {
-		running.Go(func() { e.metrics.Close(patience) })
-	}
-	if e.lines != nil {
-		running.Go(func() { e.lines.Close(patience) })
+	for _, x := range e.all {
+		running.Go(func() { x.Close(patience) })
 	}
 }
 
@@ -108,19 +112,9 @@ func (p *program) changeExports(_, next *config.Loaded) (commit, undo func(), er
 		if e.traces != nil {
 			e.traces.SetRules(wiring.TraceRules(next.Traces))
 		}
-		e.setHeaders(wiring.Receiver(next.OTLP).Headers)
+		headers := wiring.Receiver(next.OTLP).Headers
+		for _, x := range e.all {
+			x.SetHeaders(headers)
+		}
 	}, nil, nil
-}
-
-// setHeaders replaces the headers of the requests to all receivers.
-func (e *exports) setHeaders(all map[string]string) {
-	if e.traces != nil {
-		e.traces.SetHeaders(all)
-	}
-	if e.metrics != nil {
-		e.metrics.SetHeaders(all)
-	}
-	if e.lines != nil {
-		e.lines.SetHeaders(all)
-	}
 }

@@ -30,11 +30,11 @@ func (p *program) run(ctx context.Context) error {
 	defer p.closeExports() //nolint:contextcheck // no context ends it: spans and lines wait
 	defer p.auth.close()   //nolint:contextcheck // it waits for fetches that it ends
 	defer func() {
-		p.keys.Close(patienceUntil(p.ends, keys.Patience, minPatience), p.reloads.wait, p.described.Wait, p.auth.wait, p.token.Wait)
+		p.keys.Close(patienceUntil(p.ends, keys.Patience, minPatience), p.reloads.wait, p.described.Wait, p.auth.Wait, p.token.Wait)
 	}()
 	p.reloads.start(ctx)
 	p.described.Start(ctx)
-	p.auth.start(ctx)
+	p.auth.Start(ctx)
 	p.token.Start(ctx)
 	defer cancel() // before the wait for both
 

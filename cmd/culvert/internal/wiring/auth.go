@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/culvert-grpc/culvert/auth"
 	"github.com/culvert-grpc/culvert/config"
@@ -170,8 +169,7 @@ func AuthPlaced(err error, c *config.Loaded) error {
 // descriptorEntry matches an entry of a descriptor in package auth, where both lists are plain.
 var descriptorEntry = regexp.MustCompile(`^rate_limit\.descriptors(\[\d+\])(\[\d+\])?`)
 
-// authKey returns the key of a mistake that has a line in the file: a value in a list of plain
-// values has none of its own, nor has a section.
+// authKey returns the key of a mistake that has a line in the file: a section has none.
 func authKey(c *config.Loaded, key string) string {
 	key = descriptorEntry.ReplaceAllStringFunc(key, func(text string) string {
 		m := descriptorEntry.FindStringSubmatch(text)
@@ -188,9 +186,5 @@ func authKey(c *config.Loaded, key string) string {
 	case key == "external" || key == "rate_limit":
 		key += ".address"
 	}
-	key = "auth." + key
-	if i := strings.LastIndexByte(key, '['); !c.IsSet(key) && strings.HasSuffix(key, "]") && c.IsSet(key[:i]) {
-		return key[:i]
-	}
-	return key
+	return withLine(c, "auth."+key)
 }

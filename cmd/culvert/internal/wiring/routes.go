@@ -103,13 +103,12 @@ func routeErrors(err error, c *config.Loaded) error {
 	if m.Other >= 0 {
 		also = " (" + c.Place(config.Entry("routes", m.Other)) + ")"
 	}
-	return c.Errorf(routeKey(c, m), "%s%s", m.Text, also)
+	return c.Errorf(withLine(c, config.Entry("routes", m.Route)+"."+m.Key), "%s%s", m.Text, also)
 }
 
-// routeKey returns the key of a mistake that has a line in the file: a value in a list
+// withLine returns the key that has a line in the file for a mistake: a value in a list
 // of plain values has none of its own.
-func routeKey(c *config.Loaded, m *report.RouteMistake) string {
-	key := config.Entry("routes", m.Route) + "." + m.Key
+func withLine(c *config.Loaded, key string) string {
 	if i := strings.LastIndexByte(key, '['); !c.IsSet(key) && strings.HasSuffix(key, "]") && c.IsSet(key[:i]) {
 		return key[:i]
 	}
