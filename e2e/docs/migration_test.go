@@ -22,7 +22,7 @@ func TestMigrationPagesAreComplete(t *testing.T) {
 	flags := found(t, filepath.Join(source, "grpcwebproxy", "*.go"), regexp.MustCompile(`pflag\.\w+\(\s*"(\w+)"`), "--")
 	wantFirstColumn(t, "docs/guides/from-grpcwebproxy.md", flags)
 	options := found(t, filepath.Join(source, "grpcweb", "options.go"), regexp.MustCompile(`(?m)^func (With\w+)\(`), "")
-	wantFirstColumn(t, "docs/guides/from-wrapserver.md", options)
+	wantFirstColumn(t, "docs/guides/embedding.md", options)
 }
 
 // found lists what the pattern's group matches in files.
