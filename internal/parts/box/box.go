@@ -109,7 +109,7 @@ type Box struct {
 	listener  net.Listener
 	authority *parts.Authority
 	server    *http.Server
-	accepted  *handed // decrypted connections, for server
+	accepted  *parts.PipeListener // decrypted connections, for server
 	life      context.Context
 	stop      context.CancelFunc
 	work      sync.WaitGroup
@@ -142,7 +142,7 @@ func Start(t testing.TB, o Options) *Box {
 	}
 	b.Proxy = proxy.String()
 	b.life, b.stop = context.WithCancel(context.Background())
-	b.accepted = newHanded(b.life, b.listener.Addr())
+	b.accepted = parts.ListenPipe(t)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(o.HTTP2)
@@ -220,35 +220,3 @@ func (b *Box) accept() {
 		b.work.Go(func() { b.handle(c) })
 	}
 }
-
-// A handed listener returns the connections that it is given.
-type handed struct {
-	conns chan net.Conn
-	life  context.Context //nolint:containedctx // its end is the listener's
-	addr  net.Addr
-}
-
-func newHanded(life context.Context, addr net.Addr) *handed {
-	return &handed{make(chan net.Conn), life, addr}
-}
-
-func (h *handed) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.life.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *handed) hand(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.life.Done():
-		_ = c.Close() // nobody serves it
-	}
-}
-
-func (h *handed) Close() error { return nil }
-
-func (h *handed) Addr() net.Addr { return h.addr }

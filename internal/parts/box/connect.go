@@ -35,8 +35,7 @@ func (b *Box) handle(raw net.Conn) {
 	case first[0] == 0x16: // a handshake of TLS, RFC 8446 §5.1
 		b.decrypt(c)
 	default:
-		b.accepted.hand(c)
-		<-c.gone
+		b.hand(c, c)
 	}
 }
 
@@ -141,8 +140,14 @@ func (b *Box) decrypt(c *conn) {
 		_, _ = io.Copy(io.Discard, decrypted) // until the client is gone
 		return
 	}
-	b.accepted.hand(decrypted)
-	<-c.gone
+	b.hand(decrypted, c)
+}
+
+// hand has the server serve a connection that may have been decrypted, until c is gone.
+func (b *Box) hand(served net.Conn, c *conn) {
+	if b.accepted.Hand(b.life, served) == nil {
+		<-c.gone
+	}
 }
 
 // A minted certificate is made once.
