@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"log"
@@ -118,13 +119,13 @@ type Box struct {
 	conns  map[*conn]struct{}
 	silent bool
 	seen   []string
-	certs  map[string]*minted
+	certs  map[string]*tls.Certificate
 }
 
 // Start runs a box until the test ends.
 func Start(t testing.TB, o Options) *Box {
 	t.Helper()
-	b := &Box{o: o, listener: o.Listener, authority: parts.NewAuthority(t), conns: map[*conn]struct{}{}, certs: map[string]*minted{}}
+	b := &Box{o: o, listener: o.Listener, authority: parts.NewAuthority(t), conns: map[*conn]struct{}{}, certs: map[string]*tls.Certificate{}}
 	b.CA = b.authority.Pool
 	if o.Untrusted {
 		b.CA = parts.NewAuthority(t).Pool
