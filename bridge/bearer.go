@@ -3,7 +3,6 @@ package bridge
 import (
 	"encoding/base64"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/binding"
@@ -24,29 +23,33 @@ func isBearer(subprotocol string) bool {
 	return len(subprotocol) >= len(bearerPrefix) && strings.EqualFold(subprotocol[:len(bearerPrefix)], bearerPrefix)
 }
 
-// offered returns the subprotocols that the client of a WebSocket offers.
-func offered(h http.Header) (all []string) {
+// offered returns the subprotocols that the client of a WebSocket offers: those that carry
+// tokens, and the others.
+func offered(h http.Header) (bearers, others []string) {
 	for _, list := range h["Sec-Websocket-Protocol"] {
 		for one := range strings.SplitSeq(list, ",") {
-			if one = strings.Trim(one, " \t"); one != "" {
-				all = append(all, one)
+			switch one = strings.Trim(one, " \t"); {
+			case isBearer(one):
+				bearers = append(bearers, one)
+			case one != "":
+				others = append(others, one)
 			}
 		}
 	}
-	return all
+	return bearers, others
 }
 
 // bearerIn returns the token among the subprotocols that a client offers, or "". The error is
 // a *report.Fault. No text has a part of a token.
 func bearerIn(h http.Header) (token string, err error) {
-	all := slices.DeleteFunc(offered(h), func(one string) bool { return !isBearer(one) })
-	if len(all) == 0 {
+	bearers, _ := offered(h)
+	if len(bearers) == 0 {
 		return "", nil
 	}
-	if len(all) > 1 {
+	if len(bearers) > 1 {
 		return "", wrongBearer("the client offers the WebSocket subprotocol " + bearerPrefix + "… twice")
 	}
-	decoded, err := base64.RawURLEncoding.Strict().DecodeString(all[0][len(bearerPrefix):])
+	decoded, err := base64.RawURLEncoding.Strict().DecodeString(bearers[0][len(bearerPrefix):])
 	token = string(decoded)
 	switch {
 	case err != nil:
@@ -71,8 +74,8 @@ func (p *policy) bearerAlone(h http.Header) *report.Fault {
 	if !p.bearerSubprotocol || h["Sec-Websocket-Protocol"] == nil {
 		return nil
 	}
-	all := offered(h)
-	if len(all) == 0 || slices.ContainsFunc(all, func(one string) bool { return !isBearer(one) }) {
+	bearers, others := offered(h)
+	if len(bearers) == 0 || len(others) > 0 {
 		return nil
 	}
 	return likely(http.StatusBadRequest, "the client offers no WebSocket subprotocol beside "+bearerPrefix+"…: culvert selects another one, so offer one")
@@ -81,7 +84,7 @@ func (p *policy) bearerAlone(h http.Header) *report.Fault {
 // withoutBearer returns the subprotocols but those that carry a token, for a server behind
 // culvert.
 func withoutBearer(h http.Header) []string {
-	kept := slices.DeleteFunc(offered(h), isBearer)
+	_, kept := offered(h)
 	if len(kept) == 0 {
 		return nil
 	}
@@ -93,14 +96,9 @@ func (p *policy) besideBearer(h http.Header) string {
 	if !p.bearerSubprotocol {
 		return ""
 	}
-	all := offered(h)
-	if !slices.ContainsFunc(all, isBearer) {
+	bearers, others := offered(h)
+	if len(bearers) == 0 || len(others) == 0 {
 		return ""
 	}
-	for _, one := range all {
-		if !isBearer(one) {
-			return one
-		}
-	}
-	return ""
+	return others[0]
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/internal/socket"
 )
 
@@ -152,8 +151,7 @@ func (p *policy) has(k routeKey) bool {
 	}
 	for i := range p.routes.byIndex {
 		if r := &p.routes.byIndex[i]; r.name == k.route {
-			return r.split == nil && r.backend == k.backend ||
-				r.split != nil && slices.ContainsFunc(r.split.Targets(), func(t report.Target) bool { return t.Backend == k.backend })
+			return r.offers(k.backend)
 		}
 	}
 	return false

@@ -48,14 +48,18 @@ func (c *call) otherBackends() int {
 
 // hasBackend reports whether the backend is one of those of the call's route, or the only one.
 func (c *call) hasBackend(name string) bool {
-	switch r := c.route; {
-	case r == nil:
+	if c.route == nil {
 		return name == c.policy.router.unrouted
-	case r.split == nil:
-		return name == r.backend
-	default:
-		return slices.ContainsFunc(r.split.Targets(), func(t report.Target) bool { return t.Backend == name })
 	}
+	return c.route.offers(name)
+}
+
+// offers reports whether the backend is one of the route's.
+func (r *route) offers(backend string) bool {
+	if r.split == nil {
+		return backend == r.backend
+	}
+	return slices.ContainsFunc(r.split.Targets(), func(t report.Target) bool { return t.Backend == backend })
 }
 
 // unknownBackend refuses a call for which the Authenticator has chosen a backend that its route

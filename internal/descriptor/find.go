@@ -33,8 +33,7 @@ func (m Message) Around(path string) string {
 	for _, name := range names[:len(names)-1] {
 		name, _, indexed := strings.Cut(name, "[")
 		f := fieldOf(d, name)
-		switch {
-		case f == nil || f.Message() == nil || f.IsMap() || f.IsList() != indexed || formOf(f.Message()) != formOwn:
+		if f == nil || f.Message() == nil || f.IsMap() || f.IsList() != indexed || formOf(f.Message()) != formOwn {
 			return ""
 		}
 		d = f.Message()

@@ -40,21 +40,21 @@ func (a *Authority) PEM() []byte {
 // Sign makes a certificate like the template, good for an hour either way.
 func (a *Authority) Sign(t testing.TB, template *x509.Certificate) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	cert, err := a.Issue(template, key)
+	cert, err := a.Issue(template)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return cert
 }
 
-// Issue makes a certificate as the template is, from any goroutine.
-func (a *Authority) Issue(template *x509.Certificate, key *ecdsa.PrivateKey) (tls.Certificate, error) {
+// Issue is Sign, from any goroutine.
+func (a *Authority) Issue(template *x509.Certificate) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key

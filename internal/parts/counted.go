@@ -32,7 +32,7 @@ type CountedBackend struct {
 func NewCountedBackend(t testing.TB, streams uint32, watch func(grpc.ServerStream) error, opts ...grpc.ServerOption) *CountedBackend {
 	t.Helper()
 	b := &CountedBackend{ln: ListenPipe(t), open: map[net.Conn]bool{}}
-	stop := ServeBackend(t, b.ln, func(ss grpc.ServerStream) error {
+	ServeBackend(t, b.ln, func(ss grpc.ServerStream) error {
 		if method, _ := grpc.MethodFromServerStream(ss); method == healthpb.Health_Watch_FullMethodName {
 			return watch(ss)
 		}
@@ -41,7 +41,6 @@ func NewCountedBackend(t testing.TB, streams uint32, watch func(grpc.ServerStrea
 		defer calls.Add(-1)
 		return Hold(ss)
 	}, append(opts, grpc.MaxConcurrentStreams(streams), grpc.StatsHandler(b))...)
-	t.Cleanup(stop)
 	return b
 }
 

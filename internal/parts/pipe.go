@@ -32,17 +32,25 @@ func (l *PipeListener) Accept() (net.Conn, error) {
 	}
 }
 
+// Hand returns once the listener accepts the connection.
+func (l *PipeListener) Hand(ctx context.Context, c net.Conn) error {
+	select {
+	case l.conns <- c:
+		return nil
+	case <-l.ctx.Done():
+		return net.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // DialContext connects once the listener accepts the connection.
 func (l *PipeListener) DialContext(ctx context.Context) (net.Conn, error) {
 	near, far := net.Pipe()
-	select {
-	case l.conns <- far:
-		return near, nil
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := l.Hand(ctx, far); err != nil {
+		return nil, err
 	}
+	return near, nil
 }
 
 // Close implements net.Listener. Connections stay.

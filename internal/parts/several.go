@@ -7,19 +7,20 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 )
 
 // Names is a name with several addresses, for a backend's target.
 type Names struct {
 	Target string
 
-	addresses []string            // to begin with
-	cc        resolver.ClientConn // that resolves it
+	resolver *manual.Resolver
 }
 
 // NewNames returns a name that has these addresses. A test has one at a time.
 func NewNames(t testing.TB, addresses ...string) *Names {
-	n := &Names{Target: "several:///" + strings.ReplaceAll(t.Name(), "/", "-"), addresses: addresses}
+	n := &Names{"several:///" + strings.ReplaceAll(t.Name(), "/", "-"), manual.NewBuilderWithScheme("several")}
+	n.ResolveTo(addresses...)
 	namesByTarget.Store(n.Target, n)
 	t.Cleanup(func() { namesByTarget.Delete(n.Target) })
 	return n
@@ -33,14 +34,11 @@ func NamesAt(target string) *Names {
 
 // ResolveTo has the name resolve to these addresses.
 func (n *Names) ResolveTo(addresses ...string) {
-	_ = n.cc.UpdateState(stateOf(addresses)) // an error means a list without addresses
-}
-
-func stateOf(addresses []string) (s resolver.State) {
+	var s resolver.State
 	for _, a := range addresses {
 		s.Endpoints = append(s.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: a}}})
 	}
-	return s
+	n.resolver.UpdateState(s) // it ignores an error, which means a list without addresses
 }
 
 var namesByTarget sync.Map // *Names by target
@@ -52,18 +50,10 @@ func init() { resolver.Register(namesBuilder{}) }
 
 func (namesBuilder) Scheme() string { return "several" }
 
-func (namesBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (namesBuilder) Build(target resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
 	v, ok := namesByTarget.Load("several:///" + target.Endpoint())
 	if !ok {
 		return nil, fmt.Errorf("%s: no such backend", target.Endpoint())
 	}
-	n := v.(*Names)
-	n.cc = cc
-	return namesResolver{}, cc.UpdateState(stateOf(n.addresses))
+	return v.(*Names).resolver.Build(target, cc, opts)
 }
-
-type namesResolver struct{}
-
-func (namesResolver) ResolveNow(resolver.ResolveNowOptions) {}
-
-func (namesResolver) Close() {}

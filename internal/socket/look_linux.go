@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,11 +21,7 @@ func Readable(c net.Conn) bool { return events(c, unix.POLLIN) != 0 }
 // events returns what the kernel says of the connection when it is asked for the events. It
 // is 0 if nobody knows.
 func events(c net.Conn, asked int16) (found int16) {
-	raw := rawConn(c)
-	if raw == nil {
-		return 0
-	}
-	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+	control(c, func(fd uintptr) {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: asked}}
 		if _, err := unix.Poll(fds, 0); err == nil {
 			found = fds[0].Revents
@@ -36,13 +31,8 @@ func events(c net.Conn, asked int16) (found int16) {
 }
 
 // Look asks the kernel which data the peer has acknowledged.
-func Look(c net.Conn) Sight {
-	s := Sight{}
-	raw := rawConn(c)
-	if raw == nil {
-		return s
-	}
-	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+func Look(c net.Conn) (s Sight) {
+	control(c, func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return // a unix socket
@@ -63,13 +53,8 @@ func Look(c net.Conn) Sight {
 
 // Unacked reports whether data waits here to be sent, or for the peer to acknowledge it.
 // It costs less than Look. If nobody knows, it may.
-func Unacked(c net.Conn) bool {
-	raw := rawConn(c)
-	if raw == nil {
-		return false
-	}
-	unacked := false
-	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+func Unacked(c net.Conn) (unacked bool) {
+	control(c, func(fd uintptr) {
 		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 		unacked = err != nil || n > 0
 	})
@@ -79,11 +64,7 @@ func Unacked(c net.Conn) bool {
 // Sent returns how much of the sent data the peer has acknowledged, and how much is
 // still on its way or waits here to be sent.
 func Sent(c net.Conn) (acked, pending uint64) {
-	raw := rawConn(c)
-	if raw == nil {
-		return 0, 0
-	}
-	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+	control(c, func(fd uintptr) {
 		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 		info, infoErr := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil && infoErr == nil {
@@ -131,10 +112,16 @@ func pollOut(fd uintptr) bool {
 	return err != nil || n > 0
 }
 
-func descriptor(raw syscall.RawConn) int {
-	number := 0
-	if raw != nil {
-		_ = raw.Control(func(fd uintptr) { number = int(fd) }) // an error: it is closed
-	}
+// Descriptor returns the number of a connection's file descriptor. It returns 0 if
+// the connection has none.
+func Descriptor(c net.Conn) (number int) {
+	control(c, func(fd uintptr) { number = int(fd) })
 	return number
+}
+
+// control has ask look at the socket under a connection, if there is one.
+func control(c net.Conn, ask func(fd uintptr)) {
+	if raw := rawConn(c); raw != nil {
+		_ = raw.Control(ask) // an error: the connection is closed here
+	}
 }

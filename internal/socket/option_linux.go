@@ -39,14 +39,12 @@ func ControlUserTimeout(d time.Duration) func(network, address string, c syscall
 // SetUserTimeout bounds how long sent bytes may stay unacknowledged; 0 leaves
 // it to the kernel. RFC 5482.
 func SetUserTimeout(c net.Conn, d time.Duration) {
-	if raw := rawConn(c); raw != nil {
-		set(raw, option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())})
-	}
+	set(c, option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())})
 }
 
 // set sets an option of a connection, if that has it and isn't closed.
-func set(raw syscall.RawConn, o option) {
-	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value) }) // see above
+func set(c net.Conn, o option) {
+	control(c, func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value) }) // see above
 }
 
 // ControlProbes returns a function for the Control of a net.ListenConfig: accepted
@@ -69,20 +67,14 @@ const unsentBytes = 512 << 10
 // boundUnsent sets that bound. A connection doesn't inherit it from a Go listener,
 // which uses Multipath TCP.
 func boundUnsent(c *net.TCPConn) {
-	if raw := rawConn(c); raw != nil {
-		set(raw, option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes})
-	}
+	set(c, option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes})
 }
 
 // BeganProbing reports whether a connection came through ControlProbes: nothing else
 // sets this interval and this number.
 func BeganProbing(c *net.TCPConn, p net.KeepAliveConfig) bool {
-	raw := rawConn(c)
-	if raw == nil {
-		return false
-	}
 	count, every := 0, 0
-	_ = raw.Control(func(fd uintptr) { // an error: it is closed
+	control(c, func(fd uintptr) {
 		count, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
 		every, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
 	})

@@ -66,10 +66,6 @@ func Plain(c net.Conn) net.Conn {
 	}
 }
 
-// Descriptor returns the number of a connection's file descriptor. It returns 0 if
-// the connection has none, or where descriptors aren't numbered in order from 0.
-func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }
-
 // Probe makes TCP probe a silent peer as p says, unless the connection began so, with a
 // listener of ControlProbes: it reports that. A caller that knows it says so. On Linux
 // Probe also bounds the kernel's unsent data of the connection. It does nothing if there

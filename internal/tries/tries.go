@@ -2,6 +2,7 @@
 package tries
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -84,11 +85,7 @@ func (t *Tries) place(of netip.Prefix, s Share, now time.Time) *rate.Limiter {
 	}
 	if len(t.of) >= maxAddresses && now.Sub(t.swept) >= forgetEvery {
 		t.swept = now
-		for address, limit := range t.of {
-			if limit.TokensAt(now) >= float64(s.AtOnce) {
-				delete(t.of, address)
-			}
-		}
+		maps.DeleteFunc(t.of, func(_ netip.Prefix, limit *rate.Limiter) bool { return limit.TokensAt(now) >= float64(s.AtOnce) })
 	}
 	limit := rate.NewLimiter(rate.Every(s.Every), s.AtOnce)
 	if t.room(of) {

@@ -17,9 +17,7 @@ func Fault(err error) *report.Fault {
 	var timeout net.Error
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.Is(err, errDescriptors):
-		return report.New(report.ReasonUpstreamUnreachable, "the web server can't be reached").Because(err)
-	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &certificate), errors.As(err, new(tls.RecordHeaderError)), strings.Contains(err.Error(), "TLS handshake"):
+	case errors.Is(err, errDescriptors), errors.As(err, &op) && op.Op == "dial", errors.As(err, &certificate), errors.As(err, new(tls.RecordHeaderError)), strings.Contains(err.Error(), "TLS handshake"):
 		return report.New(report.ReasonUpstreamUnreachable, "the web server can't be reached").Because(err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return report.New(report.ReasonUpstreamSilent, "the web server doesn't answer").Because(err)

@@ -24,8 +24,9 @@ func (s *Set) States() []report.UpstreamState {
 			states = append(states, state)
 		}
 	}
+	rank := map[bool]int{true: 1} // draining behind accepting
 	slices.SortFunc(states, func(a, b report.UpstreamState) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), compareBool(a.Draining, b.Draining), cmp.Compare(a.Calls, b.Calls))
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(rank[a.Draining], rank[b.Draining]), cmp.Compare(a.Calls, b.Calls))
 	})
 	return states
 }
@@ -36,16 +37,4 @@ func (u *Upstream) state(name string) report.UpstreamState {
 	state.Name, state.Calls = name, u.holders.calls()
 	state.Retries = report.Retries{ByPolicy: u.sentAgain.byPolicy.Load(), Elsewhere: u.sentAgain.elsewhere.Load(), Withheld: u.sentAgain.withheld.Load()}
 	return state
-}
-
-// compareBool orders false before true.
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	default:
-		return 1
-	}
 }

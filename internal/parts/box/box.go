@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"log"
@@ -109,7 +110,7 @@ type Box struct {
 	listener  net.Listener
 	authority *parts.Authority
 	server    *http.Server
-	accepted  *handed // decrypted connections, for server
+	accepted  *parts.PipeListener // decrypted connections, for server
 	life      context.Context
 	stop      context.CancelFunc
 	work      sync.WaitGroup
@@ -118,13 +119,13 @@ type Box struct {
 	conns  map[*conn]struct{}
 	silent bool
 	seen   []string
-	certs  map[string]*minted
+	certs  map[string]*tls.Certificate
 }
 
 // Start runs a box until the test ends.
 func Start(t testing.TB, o Options) *Box {
 	t.Helper()
-	b := &Box{o: o, listener: o.Listener, authority: parts.NewAuthority(t), conns: map[*conn]struct{}{}, certs: map[string]*minted{}}
+	b := &Box{o: o, listener: o.Listener, authority: parts.NewAuthority(t), conns: map[*conn]struct{}{}, certs: map[string]*tls.Certificate{}}
 	b.CA = b.authority.Pool
 	if o.Untrusted {
 		b.CA = parts.NewAuthority(t).Pool
@@ -142,7 +143,7 @@ func Start(t testing.TB, o Options) *Box {
 	}
 	b.Proxy = proxy.String()
 	b.life, b.stop = context.WithCancel(context.Background())
-	b.accepted = newHanded(b.life, b.listener.Addr())
+	b.accepted = parts.ListenPipe(t)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(o.HTTP2)
@@ -220,35 +221,3 @@ func (b *Box) accept() {
 		b.work.Go(func() { b.handle(c) })
 	}
 }
-
-// A handed listener returns the connections that it is given.
-type handed struct {
-	conns chan net.Conn
-	life  context.Context //nolint:containedctx // its end is the listener's
-	addr  net.Addr
-}
-
-func newHanded(life context.Context, addr net.Addr) *handed {
-	return &handed{make(chan net.Conn), life, addr}
-}
-
-func (h *handed) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.life.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *handed) hand(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.life.Done():
-		_ = c.Close() // nobody serves it
-	}
-}
-
-func (h *handed) Close() error { return nil }
-
-func (h *handed) Addr() net.Addr { return h.addr }

@@ -3,20 +3,15 @@ package box
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -35,8 +30,7 @@ func (b *Box) handle(raw net.Conn) {
 	case first[0] == 0x16: // a handshake of TLS, RFC 8446 §5.1
 		b.decrypt(c)
 	default:
-		b.accepted.hand(c)
-		<-c.gone
+		b.hand(c, c)
 	}
 }
 
@@ -56,7 +50,7 @@ func (b *Box) connect(c *conn) bool {
 			_, _ = io.WriteString(c, b.o.ConnectRaw) // the client may be gone
 			return false
 		case r.Method != http.MethodConnect:
-			b.plain(c, r)
+			turnAway(c, http.StatusForbidden) // an http:// URL, without a tunnel
 			return false
 		case b.o.Schemes != nil && b.o.User == "", b.o.User != "" && r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(b.o.User+":"+b.o.Password)):
 			schemes := b.o.Schemes
@@ -69,7 +63,7 @@ func (b *Box) connect(c *conn) bool {
 			}
 			_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\n"+header+"Content-Length: 0\r\n\r\n") // the client may be gone
 		case b.o.ConnectCode != 0:
-			_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nConnection: close\r\n\r\n%s", b.o.ConnectCode, http.StatusText(b.o.ConnectCode), page) // the client may be gone
+			turnAway(c, b.o.ConnectCode)
 			return false
 		default:
 			c.target = r.RequestURI
@@ -79,10 +73,9 @@ func (b *Box) connect(c *conn) bool {
 	}
 }
 
-// plain answers a request for an http:// URL that a client sends without a tunnel.
-func (b *Box) plain(c *conn, r *http.Request) {
-	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nConnection: close\r\n\r\n%s", http.StatusForbidden, "Forbidden", page) // the client may be gone
-	_ = r.Body.Close()                                                                                              // only read
+// turnAway answers a request outside of a tunnel with the box's page.
+func turnAway(c *conn, code int) {
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nConnection: close\r\n\r\n%s", code, http.StatusText(code), page) // the client may be gone
 }
 
 // tunnel carries bytes as they are.
@@ -141,43 +134,35 @@ func (b *Box) decrypt(c *conn) {
 		_, _ = io.Copy(io.Discard, decrypted) // until the client is gone
 		return
 	}
-	b.accepted.hand(decrypted)
-	<-c.gone
+	b.hand(decrypted, c)
 }
 
-// A minted certificate is made once.
-type minted struct {
-	once sync.Once
-	cert tls.Certificate
-	err  error
+// hand has the server serve a connection that may have been decrypted, until c is gone.
+func (b *Box) hand(served net.Conn, c *conn) {
+	if b.accepted.Hand(b.life, served) == nil {
+		<-c.gone
+	}
 }
 
-// certificate makes a certificate for a host.
+// certificate returns the certificate for a host, which it makes once.
 func (b *Box) certificate(host string) (*tls.Certificate, error) {
 	b.mu.Lock()
-	m := b.certs[host]
-	if m == nil {
-		m = new(minted)
-		b.certs[host] = m
+	defer b.mu.Unlock()
+	if cert := b.certs[host]; cert != nil {
+		return cert, nil
 	}
-	b.mu.Unlock()
-	m.once.Do(func() {
-		var key *ecdsa.PrivateKey
-		if key, m.err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); m.err != nil {
-			return
-		}
-		template := &x509.Certificate{
-			SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		}
-		if ip := net.ParseIP(host); ip != nil {
-			template.IPAddresses = []net.IP{ip}
-		} else {
-			template.DNSNames = []string{host}
-		}
-		m.cert, m.err = b.authority.Issue(template, key)
-	})
-	return &m.cert, m.err
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: host}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	if ip := net.ParseIP(host); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{host}
+	}
+	cert, err := b.authority.Issue(template)
+	if err != nil {
+		return nil, err
+	}
+	b.certs[host] = &cert
+	return &cert, nil
 }
 
 // connOf returns the client's connection below TLS.

@@ -14,9 +14,6 @@ import (
 // page is what the box answers in the edge's place.
 const page = "<html><head><title>Access denied by corporate policy</title></head><body>Blocked by the box</body></html>\n"
 
-// Title is the title of the page that a box answers in the edge's place.
-const Title = "Access denied by corporate policy"
-
 // hop are the fields of one connection. RFC 9110 §7.6.1.
 var hop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization"}
 
