@@ -36,15 +36,16 @@ type Counts struct {
 	Problem Problem
 }
 
-// Snapshot returns the counts. Once life has ended, Close has the slots.
+// Snapshot returns the counts. Once life has ended, Close takes the slots: they don't count even
+// if it begins meanwhile, since life's end is looked for behind them.
 func (c *Counts) Snapshot(life context.Context, slots Slots) Snapshot {
 	s := Snapshot{
 		Allowed: c.Allowed.Load(), Denied: c.Denied.Load(), Failed: c.Failed.Load(), Open: c.Open.Load(), Cancelled: c.Cancelled.Load(), Unasked: c.Unasked.Load(),
-		Cached: c.Cached.Load(), Shared: c.Shared.Load(), Problem: c.Problem.Load(),
+		Cached: c.Cached.Load(), Shared: c.Shared.Load(), Asking: len(slots), Problem: c.Problem.Load(),
 	}
 	s.Asked, s.Mean = c.Times.Load()
-	if life.Err() == nil {
-		s.Asking = len(slots)
+	if life.Err() != nil {
+		s.Asking = 0
 	}
 	return s
 }
