@@ -20,7 +20,7 @@ var sections = []section{
 			[]string{"TestNullOriginByNameAlone", "TestNullIsAllowedByName"},
 		},
 		{
-			"Cookies reach the backend, and culvert sends `access-control-allow-credentials`, only if the configuration says so, and only for culvert's own and exactly listed origins.",
+			"Only for its own and exactly listed origins culvert accepts cookies and sends `access-control-allow-credentials`. Cookies reach the backend only if the configuration says so, too.",
 			[]string{"TestCookiesWantAnExactOrigin", "TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
