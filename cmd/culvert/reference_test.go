@@ -62,6 +62,31 @@ const commandLineTail = `
 - [errors](errors.md)
 `
 
+// TestSharedFlagsAreTheSame: the page has them once, in the words of the first command.
+func TestSharedFlagsAreTheSame(t *testing.T) {
+	root := newRootCommand(io.Discard, io.Discard)
+	for _, shared := range sharedFlags {
+		for _, name := range shared.flags {
+			want := ""
+			for _, command := range shared.commands {
+				c, _, err := root.Find([]string{command})
+				if err != nil || c.Flags().Lookup(name) == nil {
+					t.Errorf("culvert %s has no flag --%s (%v)", command, name, err)
+					continue
+				}
+				f := c.Flags().Lookup(name)
+				got := fmt.Sprintf("-%s %s %q %s", f.Shorthand, f.Value.Type(), f.DefValue, f.Usage)
+				if want == "" {
+					want = got
+				}
+				if got != want {
+					t.Errorf("culvert %s has --%s as %s, and culvert %s as %s: leave it out of sharedFlags", command, name, got, shared.commands[0], want)
+				}
+			}
+		}
+	}
+}
+
 // sharedFlags are flags that several commands have in the same words. The page has them once.
 var sharedFlags = []struct {
 	title, anchor, about string
