@@ -172,3 +172,46 @@ func TestTokenFileIsWatched(t *testing.T) {
 		wait(next)
 	}
 }
+
+// TestTokenFileOfAReload: nothing runs without a file, and one that a reload names is watched.
+func TestTokenFileOfAReload(t *testing.T) {
+	used := make(chan admin.Token, 10)
+	token, err := OpenToken(cmdtest.Load(t, ""), slog.New(slog.DiscardHandler), func(now admin.Token) { used <- now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	token.Start(ctx)
+	token.Wait() // for nothing
+	defer token.Wait()
+	defer cancel()
+	path := filepath.Join(t.TempDir(), "token")
+	wait := func(want admin.Token) {
+		t.Helper()
+		select {
+		case got := <-used:
+			if got != want {
+				t.Error("another token is in use")
+			}
+		case <-time.After(cmdtest.Patience):
+			t.Fatal("the token isn't in use")
+		}
+	}
+	wait(admin.Token{})
+	if err := os.WriteFile(path, []byte(firstToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	commit, _, err := token.Change(nil, cmdtest.Load(t, "admin: {token: "+path+"}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	wait(tokenOf(t, firstToken))
+	if err := os.WriteFile(path+"-next", []byte(secondToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+"-next", path); err != nil {
+		t.Fatal(err)
+	}
+	wait(tokenOf(t, secondToken))
+}
