@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,7 +38,7 @@ func eachFile(t *testing.T, visit func(folder string, file *ast.File)) {
 		case filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
 			return nil
 		}
-		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution|parser.ParseComments)
 		if err != nil {
 			return err
 		}
@@ -106,6 +107,40 @@ func TestNamesOthersCanImport(t *testing.T) {
 		if !names[name] {
 			t.Errorf("%s has %s, which is gone: write the list anew with -update", list, name)
 		}
+	}
+}
+
+// TestPackageCommentsNameFilesThatExist: a package's comment is the way into its files. It names
+// those of its folder or of one below it, and others with their folder.
+func TestPackageCommentsNameFilesThatExist(t *testing.T) {
+	var files []string
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git"):
+			return filepath.SkipDir
+		case filepath.Ext(path) == ".go":
+			files = append(files, filepath.ToSlash(path)[2:])
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, named := regexp.MustCompile(`[\w/]+\.go\b`), 0
+	eachFile(t, func(folder string, file *ast.File) {
+		for _, name := range name.FindAllString(file.Doc.Text(), -1) {
+			named++
+			if !slices.ContainsFunc(files, func(path string) bool {
+				return strings.HasSuffix(path, "/"+name) && (strings.Contains(name, "/") || strings.HasPrefix(path, "/"+folder+"/"))
+			}) {
+				t.Errorf("the comment of package %s names %s, which doesn't exist", folder, name)
+			}
+		}
+	})
+	if named < 100 {
+		t.Errorf("the comments name only %d files", named)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package ask has what questions to a service have in common, whatever they are about: slots
-// that bound how many are asked at once, how long they take, why the last one failed, and the
-// connection. conn.go has
-// the connection of the services that are asked by gRPC.
+// that bound how many are asked at once, how long they take and why the last one failed.
+// counts.go has what is counted of calls, and conn.go the connection of the services that are
+// asked by gRPC.
 package ask
 
 import (

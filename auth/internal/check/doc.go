@@ -11,8 +11,8 @@
 // answer may change, and one cache. Read on in this order:
 //
 //   - request.go, answer.go, refusal.go: what goes in and what comes out.
-//   - options.go, counts.go: what both forms have in common, and what a Checker counts.
-//   - checker.go: the way of a question, with its slot, its time-out and fail-open.
+//   - options.go: what both forms have in common.
+//   - checker.go: the way of a question, with its slot, its time-out and fail-open, and what a Checker counts.
 //   - cache.go, key.go, flight.go: answers that are known, and questions that are shared.
 //   - edits.go, text.go, secrets.go: the rules for names, values and texts of an answer.
 //   - grpc.go, grpc_request.go, grpc_answer.go: the first form.

@@ -7,9 +7,9 @@
 //
 //   - options.go, descriptor.go: what is asked, and of whom.
 //   - facts.go, value.go: what a call is known by, and how that becomes a descriptor's value.
-//   - limiter.go: the way of a question, with its slot and its time-out.
+//   - limiter.go: the way of a question, with its slot and its time-out, and what a Limiter
+//     counts.
 //   - answer.go, header.go, refusal.go: what comes out.
-//   - counts.go: what a Limiter counts.
 //   - conn.go: the connection.
 //
 // # Fail-open
