@@ -191,7 +191,7 @@ var foreign = map[string]string{
 	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2", "REFUSED_STREAM": "HTTP/2",
 	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker",
 	"HTTPS_PROXY": "many", "HTTP_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
-	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "LISTEN_FDNAMES": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
+	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
 	"request_headers_to_remove": "OPA", "response_headers_to_add": "OPA",
 	"instance_uid": "OpAMP", "rule_files": "Prometheus",
 	"proxy_read_timeout": "nginx", "grpc_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",
