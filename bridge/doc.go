@@ -39,17 +39,18 @@
 //     of a WebSocket or a tunnel, whose credential session_renew.go renews. early.go watches
 //     a WebSocket's client meanwhile, with the goroutine that later copies requests.
 //     convert.go finds the descriptors of a method whose messages are JSON.
-//   - registry.go, watched.go: the registry of calls, whose one timer ends those that are
+//   - registry.go, timeouts.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow (package progress) or gone. evict.go: it also ends calls while others
 //     wait for the memory that they hold; memory/relief.go chooses which. traffic.go,
 //     blocked.go and ages.go count for snapshot.go what its calls carry, how long they wait,
 //     and how old they are. opencalls.go: what it knows of the open calls, for people, who may
 //     stop one. heldconns.go: the connections that hold most memory.
 //   - packages message, memory and packing: requests are read when the
-//     account has room for them. Package websocket reads a WebSocket's messages.
+//     account has room for them, of which each address has a share
+//     (memory/address_share.go). Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend, and decides whether to send a call again
 //     (retry.go, attempts.go). Package pool has the connections and chooses the address
-//     (policy.go). Package wire sees what crosses such a connection under grpc-go: windows,
+//     (choose.go). Package wire sees what crosses such a connection under grpc-go: windows,
 //     pings, and answers that aren't gRPC (answer_verdict.go, answer_ends.go). backend.go and
 //     services.go are the part that embedders see. check.go and inquiry.go have
 //     what a program asks about a configuration, without a Server.

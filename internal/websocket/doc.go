@@ -4,7 +4,7 @@
 //
 // It knows no calls and no policy. Its owner judges the Origin before Accept, sets
 // how often to ping, and bounds every wait by deadlines (for a client that takes nothing,
-// bridge/watched.go). The codes of close frames are
+// bridge/timeouts.go). The codes of close frames are
 // those of github.com/coder/websocket, with which both ends are compared.
 //
 // # How to read it

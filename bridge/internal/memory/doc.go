@@ -5,7 +5,7 @@
 // [Candidate] may be ended.
 //
 // Begin with account.go. entry.go and ahead.go count, and claim.go has the buffers of
-// requests. share.go and wait.go decide who gets room, convert.go does so for conversions,
+// requests. address_share.go and wait.go decide who gets room, convert.go does so for conversions,
 // and relief.go decides who gives room up.
 //
 // It is a leaf. Readers of requests, the connections to backends, quota and edge count

@@ -11,7 +11,7 @@
 // attempt to connect, and call.go. pool.go has the
 // addresses and the state of all, balancer.go what grpc-go calls, conns.go an address with its
 // connections, and places.go the places, the queue for them, and the pause after an unused connection. opening.go is the wait for a
-// stream. policy.go chooses an address, and avoids one that has refused a call, growth.go opens and closes further
+// stream. choose.go chooses an address, and avoids one that has refused a call, growth.go opens and closes further
 // connections, health.go checks them, and state.go shows them to operators. resolve.go has the
 // names, dial.go and tls.go the way to an address, and credentials.go puts a [wire.Conn] on
 // each connection. cause.go says for the log why there is no connection, and panic.go ends
