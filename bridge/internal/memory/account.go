@@ -21,7 +21,7 @@ import (
 // direction. A request's bytes are reserved before they are read. Where room is scarce,
 // all the rest of a message is reserved at once, so that a message that holds a part can
 // finish. The bytes of a large reply are reserved before the upstream may send them
-// (bridge/internal/wire/grant.go).
+// (bridge/internal/wire/large_message.go).
 //
 // A message without room waits. The wait is short for an address that holds less than
 // its share: it goes before those that hold more. The Account then calls OnPressed, so

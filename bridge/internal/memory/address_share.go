@@ -2,7 +2,8 @@ package memory
 
 import "sync/atomic"
 
-// An Address is the memory that one client address holds and waits for.
+// An Address is the memory that one client address holds and waits for. Calls and connections
+// without room are refused in entry.go (Begin, Enter), messages in wait.go (await).
 type Address struct {
 	held  [classes]atomic.Int64
 	asked atomic.Int64 // of any class: there may be millions of addresses

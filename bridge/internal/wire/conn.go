@@ -48,7 +48,7 @@ func ConnWindow(a *memory.Account) int64 {
 // grpc-go's WINDOW_UPDATEs therefore pass on only in part (stream_window.go). A stream of small
 // messages gets the rest of grpc-go's window. For a large message, Conn gives the
 // stream what the message needs, once the account has room for it; from then on nothing
-// stops the upstream until the message is held in full (grant.go). The room counts with
+// stops the upstream until the message is held in full (large_message.go). The room counts with
 // the call.
 //
 // Data that fits a stream's window comes unasked, and grpc-go gives the connection's

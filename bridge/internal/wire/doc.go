@@ -7,7 +7,7 @@
 // The package knows no other connections and no addresses. Its owner passes [Options].
 //
 // To read it, begin with conn.go, the connection itself, and frames.go, which finds
-// HTTP/2's frames in the bytes. grant.go withholds large replies, and conn_window.go
+// HTTP/2's frames in the bytes. large_message.go withholds large replies, and conn_window.go
 // the connection's window, until the account has room. stream_window.go bounds how far a
 // backend may be ahead of the client, and gives a stream of small messages more window.
 // whose.go finds the call of a stream by its id, which request_id.go reads in the request's
