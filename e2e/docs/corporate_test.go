@@ -31,7 +31,7 @@ func startSquid(t testing.TB, tls, more string) {
 	t.Helper()
 	dir := t.TempDir()
 	const certgen = "/usr/lib/squid/security_file_certgen"
-	if text, err := output(t, dir, 10*time.Second, certgen, "-c", "-s", dir+"/certificates", "-M", "4MB"); err != nil {
+	if text, err := output(t, dir, certgen, "-c", "-s", dir+"/certificates", "-M", "4MB"); err != nil {
 		t.Fatalf("squid-openssl is missing: %v\n%s", err, text)
 	}
 	config := `http_port 3128 ssl-bump tls-cert=` + worldDir + `/ca.pem tls-key=` + worldDir + `/ca.key generate-host-certificates=on dynamic_cert_mem_cache_size=4MB
@@ -329,7 +329,7 @@ func TestRuntimesTakeTheCompanysCA(t *testing.T) {
 		return file
 	}
 	js, program := write("call.mjs", grpcJSOverTLS), filepath.Join(dir, "native")
-	if text, err := output(t, root, time.Minute, shell("go build -o "+program+" "+write("main.go", goProgram(goNative)))...); err != nil {
+	if text, err := output(t, root, shell("go build -o "+program+" "+write("main.go", goProgram(goNative)))...); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	ca := filepath.Join(worldDir, "ca.pem")
@@ -341,10 +341,10 @@ func TestRuntimesTakeTheCompanysCA(t *testing.T) {
 	} {
 		through := "export HTTPS_PROXY=" + corporateProxy + " https_proxy=" + corporateProxy + "\n"
 		before := strings.Count(proxy.output(), "CONNECT grpc.example.com:443")
-		if text, err := output(t, dir, time.Minute, shell(through+r.command)...); err == nil {
+		if text, err := output(t, dir, shell(through+r.command)...); err == nil {
 			t.Errorf("%s trusts anybody:\n%s", r.command, text)
 		}
-		if text, err := output(t, dir, time.Minute, shell(through+"export "+r.variable+"="+ca+"\n"+r.command)...); err != nil {
+		if text, err := output(t, dir, shell(through+"export "+r.variable+"="+ca+"\n"+r.command)...); err != nil {
 			t.Errorf("%s with %s: %v\n%s", r.command, r.variable, err, text)
 		}
 		if n := strings.Count(proxy.output(), "CONNECT grpc.example.com:443"); n == before && !strings.Contains(r.command, "fetch") {

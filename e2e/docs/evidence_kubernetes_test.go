@@ -1,7 +1,5 @@
 package docs
 
-import "time"
-
 // kubernetesMistakes gives culvert-kube manifests with the mistakes of
 // docs/guides/troubleshooting-kubernetes.md.
 func kubernetesMistakes(w witness) {
@@ -14,7 +12,7 @@ func kubernetesMistakes(w witness) {
 		{"inject -f testdata/kubernetes/skipped.yaml --sidecar-image culvert:1.0.0", false},
 		{"check -f testdata/kubernetes/reach.yaml --sidecar-image culvert:1.0.0", true},
 	} {
-		text, err := output(w, ".", time.Minute, shell("culvert-kube "+c.command)...)
+		text, err := output(w, ".", shell("culvert-kube "+c.command)...)
 		if (err != nil) != c.fails {
 			w.Errorf("culvert-kube %s: %v\n%s", c.command, err, text)
 		}

@@ -165,7 +165,7 @@ func (w witness) page(scripts ...string) {
 		}
 		argv = append(argv, file)
 	}
-	text, err := output(w, w.TempDir(), time.Minute, argv...)
+	text, err := output(w, w.TempDir(), argv...)
 	if err != nil {
 		w.Fatalf("%v\n%s", err, text)
 	}
@@ -179,7 +179,7 @@ func (w witness) node(script string) {
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		w.Fatal(err)
 	}
-	text, err := output(w, dir, time.Minute, "node", file)
+	text, err := output(w, dir, "node", file)
 	if err != nil {
 		w.Fatalf("%v\n%s", err, text)
 	}
@@ -518,13 +518,13 @@ func untrusted(w witness) {
 	w.native("grpc.example.com:443", grpc.WithTransportCredentials(credentials.NewTLS(nil)))
 	w.node(connectScript("https://grpc.example.com", "1", "{}") + "\nconsole.log((await fetch('https://grpc.example.com').catch((e) => e)).cause.code)")
 	w.page(connectScript("https://grpc.example.com", "1", "{}"))
-	text, _ := output(w, w.TempDir(), 10*time.Second, "curl", "-sS", "https://grpc.example.com/") // it fails, and says how
+	text, _ := output(w, w.TempDir(), "curl", "-sS", "https://grpc.example.com/") // it fails, and says how
 	w.saw(text)
 }
 
 func failedStarts(w witness) {
 	run := func(argv ...string) {
-		text, err := output(w, w.TempDir(), 20*time.Second, append([]string{culvertProgram}, argv...)...)
+		text, err := output(w, w.TempDir(), append([]string{culvertProgram}, argv...)...)
 		if err == nil {
 			w.Errorf("culvert %q went well", argv)
 		}

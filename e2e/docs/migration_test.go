@@ -7,14 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestMigrationPagesAreComplete holds the tables of the pages that lead away from
 // improbable-eng/grpc-web to its own source: each flag and each option, and none
 // that isn't there.
 func TestMigrationPagesAreComplete(t *testing.T) {
-	dir, err := output(t, root, time.Minute, "go", "list", "-C", "e2e", "-m", "-f", "{{.Dir}}", "github.com/improbable-eng/grpc-web")
+	dir, err := output(t, root, "go", "list", "-C", "e2e", "-m", "-f", "{{.Dir}}", "github.com/improbable-eng/grpc-web")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, dir)
 	}

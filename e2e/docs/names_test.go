@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // names are what the program knows, by kind.
@@ -25,7 +24,7 @@ func readNames(t testing.TB) names {
 	t.Helper()
 	n := names{tests: map[string]bool{}, literals: map[string]bool{}}
 	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "drain", "calls", "top", "dial", "call", "doctor", "routes explain", "keys new"} {
-		help, err := output(t, root, 10*time.Second, append(append([]string{culvertProgram}, strings.Fields(command)...), "--help")...)
+		help, err := output(t, root, append(append([]string{culvertProgram}, strings.Fields(command)...), "--help")...)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, help)
 		}
@@ -347,7 +346,7 @@ func TestCommandsInTheTextAreUnderstood(t *testing.T) {
 				}
 				n++
 				needKube(t, command)
-				if text, err := output(t, root, 10*time.Second, "bash", "-c", command+" --help"); err != nil {
+				if text, err := output(t, root, "bash", "-c", command+" --help"); err != nil {
 					t.Errorf("%s:%d: %s: %v\n%s", p.path, l.number, m[1], err, text)
 				}
 			}

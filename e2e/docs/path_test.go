@@ -110,7 +110,7 @@ func startNginx(t testing.TB, text string) {
 		"client_body_temp_path " + dir + "; proxy_temp_path " + dir + "; fastcgi_temp_path " + dir + "; uwsgi_temp_path " + dir + "; scgi_temp_path " + dir + ";\n" +
 		text + "}\n"
 	file := writeFile(t, "nginx.conf", config)
-	if said, err := output(t, dir, 10*time.Second, "nginx", "-t", "-e", "stderr", "-p", dir, "-c", file); err != nil {
+	if said, err := output(t, dir, "nginx", "-t", "-e", "stderr", "-p", dir, "-c", file); err != nil {
 		t.Fatalf("nginx -t: %v\n%s", err, said)
 	}
 	startProcess(t, dir, "nginx", "-e", "stderr", "-p", dir, "-c", file)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // fileOf returns the file that a block is to be saved as, "" if none is named.
@@ -144,7 +143,7 @@ func useServed(t *testing.T, dir, command string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err := output(t, dir, time.Minute, "node", visit, "http://"+address, "3 2 1 0"); err != nil {
+	if text, err := output(t, dir, "node", visit, "http://"+address, "3 2 1 0"); err != nil {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
@@ -188,7 +187,7 @@ func work(t testing.TB, dir string, b block, calls bool) {
 				}
 				from, c = root, strings.Replace(c, "go run .", "go run "+filepath.Join(dir, "main.go"), 1)
 			}
-			text, err := output(t, from, 2*time.Minute, shell(environmentOf(b)+installed(t, c))...)
+			text, err := output(t, from, shell(environmentOf(b)+installed(t, c))...)
 			if err != nil || prints != "" && strings.TrimSpace(text) != prints {
 				t.Fatalf("%s: %v, want %q\n%s", c, err, prints, text)
 			}
@@ -257,7 +256,7 @@ func installed(t testing.TB, command string) string {
 func runProto(t *testing.T, b block) {
 	dir := t.TempDir()
 	save(t, dir, fileOf(b), b.text)
-	if text, err := output(t, dir, time.Minute, "protoc", "--descriptor_set_out=set.binpb", fileOf(b)); err != nil {
+	if text, err := output(t, dir, "protoc", "--descriptor_set_out=set.binpb", fileOf(b)); err != nil {
 		t.Errorf("%v\n%s", err, text)
 	}
 }

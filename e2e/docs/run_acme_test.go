@@ -51,7 +51,7 @@ func runACME(t *testing.T, b block) {
 		text = strings.Replace(text, "  acme:\n", "  acme:\n    directory: "+ca.Directory+"\n    ca_root: "+ca.Root+"\n", 1)
 	}
 	file := writeFile(t, "proxy.yaml", text)
-	if said, err := output(t, root, time.Minute, culvertProgram, "validate", "--partial", file); err != nil || strings.Contains(said, "warning") {
+	if said, err := output(t, root, culvertProgram, "validate", "--partial", file); err != nil || strings.Contains(said, "warning") {
 		t.Errorf("culvert validate: %v\n%s", err, said)
 	}
 	startDemoBackend(t)
@@ -119,7 +119,7 @@ func wantImageOwners(t *testing.T, b block) {
 	t.Helper()
 	// culvert can read it as YAML, and knows none of its keys.
 	file := writeFile(t, "foreign.yaml", b.text)
-	if said, err := output(t, root, 10*time.Second, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "foreign.yaml:1: ") {
+	if said, err := output(t, root, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "foreign.yaml:1: ") {
 		t.Errorf("%v\n%s", err, said)
 	}
 	image, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
@@ -162,7 +162,7 @@ func storageOfAnother(w witness) {
 	}
 	file := writeFile(w, "proxy.yaml", "tls:\n  acme:\n    domains: [grpc.example.com]\n    storage: "+dir+"/var/lib/culvert/acme\n")
 	// Root may write everywhere, but for this capability.
-	text, err := output(w, dir, 20*time.Second, "setpriv", "--bounding-set", "-dac_override", culvertProgram,
+	text, err := output(w, dir, "setpriv", "--bounding-set", "-dac_override", culvertProgram,
 		"serve", "--config", file, "--listen", "127.0.0.1:0", "--health-listen", "off", "--backend", "localhost:1")
 	if err == nil {
 		w.Error("culvert started with a storage that it may not write to")
@@ -206,7 +206,7 @@ func buildWithProvider(t *testing.T, b block) {
 	mod := write("go.mod", append(read("go.mod"), "\nrequire "+providerModule+" "+providerVersion(t)+"\n"...))
 	write("go.sum", bytes.Join([][]byte{read("go.sum"), read("e2e/go.sum")}, nil))
 	program := filepath.Join(dir, "culvert")
-	said, err := output(t, root, 10*time.Minute, "go", "build", "-mod=mod", "-modfile", mod, "-overlay", write("overlay.json", overlay), "-o", program, "./cmd/culvert")
+	said, err := output(t, root, "go", "build", "-mod=mod", "-modfile", mod, "-overlay", write("overlay.json", overlay), "-o", program, "./cmd/culvert")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
@@ -217,10 +217,10 @@ func buildWithProvider(t *testing.T, b block) {
 			}
 			token := write("token", []byte("secret"))
 			file := write("proxy.yaml", []byte(strings.ReplaceAll(other.text, "/etc/culvert/dns.token", token)))
-			if said, err := output(t, dir, time.Minute, program, "validate", "--partial", file); err != nil || strings.Contains(said, "warning") {
+			if said, err := output(t, dir, program, "validate", "--partial", file); err != nil || strings.Contains(said, "warning") {
 				t.Errorf("culvert validate: %v\n%s", err, said)
 			}
-			if said, err := output(t, dir, time.Minute, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "docs/guides/acme.md#by-dns") {
+			if said, err := output(t, dir, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "docs/guides/acme.md#by-dns") {
 				t.Errorf("a program without the provider: %v\n%s", err, said)
 			}
 			return
@@ -232,7 +232,7 @@ func buildWithProvider(t *testing.T, b block) {
 // providerVersion returns the version that this module requires.
 func providerVersion(t *testing.T) string {
 	t.Helper()
-	said, err := output(t, filepath.Join(root, "e2e"), time.Minute, "go", "list", "-m", "-f", "{{.Version}}", providerModule)
+	said, err := output(t, filepath.Join(root, "e2e"), "go", "list", "-m", "-f", "{{.Version}}", providerModule)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}

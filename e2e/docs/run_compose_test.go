@@ -36,7 +36,7 @@ func wantFolder(t *testing.T, b block) {
 // program's default for running calls.
 func wantTimeToDrain(t *testing.T, b block) {
 	t.Helper()
-	defaults, err := output(t, root, time.Minute, culvertProgram, "config", "defaults")
+	defaults, err := output(t, root, culvertProgram, "config", "defaults")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // warns reports whether culvert warns of a configuration. A part without listen is about
@@ -42,7 +41,7 @@ func runYAML(t *testing.T, b block) {
 	if err := os.Symlink(filepath.Join(worldDir, "cert.pem"), filepath.Join(dir, "otlp-ca.pem")); err != nil { // likewise
 		t.Fatal(err)
 	}
-	text, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", "proxy.yaml")
+	text, err := output(t, dir, culvertProgram, "validate", "--partial", "proxy.yaml")
 	if err != nil || warns(text) {
 		t.Errorf("culvert validate: %v\n%s", err, text)
 	}

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // wantInstalled checks that the repository has each file that "install" copies. "make
@@ -50,7 +49,7 @@ func wantImageRun(t *testing.T, b block) {
 			}
 		}
 		argv = append(append(argv, culvertProgram, "validate"), strings.Fields(args)...)
-		if text, err := output(t, t.TempDir(), 10*time.Second, argv...); err != nil {
+		if text, err := output(t, t.TempDir(), argv...); err != nil {
 			t.Errorf("%s: %q: %v\n%s", c, argv, err, text)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 var dialledAt = regexp.MustCompile(` at (\S+), in plaintext$`)
@@ -62,7 +61,7 @@ func runPython(t *testing.T, b block) {
 	if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := output(t, root, time.Minute, "/usr/bin/python3", file); err != nil || !strings.Contains(text, `\x08\x01`) {
+	if text, err := output(t, root, "/usr/bin/python3", file); err != nil || !strings.Contains(text, `\x08\x01`) {
 		t.Errorf("%v\n%s", err, text)
 	}
 }

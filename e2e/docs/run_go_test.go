@@ -89,7 +89,7 @@ func runGo(t *testing.T, b block) {
 	if err := os.WriteFile(file, []byte(goProgram(b.text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text, err := output(t, root, 2*time.Minute, shell(environmentOf(b)+"exec go run "+file)...)
+	text, err := output(t, root, shell(environmentOf(b)+"exec go run "+file)...)
 	wantPrinted(t, b, text, err, "fmt.Println(")
 }
 

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // runJavaScript runs a snippet in Node or, with the option "browser", in a page
@@ -34,7 +33,7 @@ func runJavaScript(t *testing.T, b block) {
 		} else if !slices.Contains(b.options, "node") {
 			t.Fatal("write ```js node or ```js browser: where the snippet runs")
 		}
-		text, err := output(t, dir, time.Minute, shell(environmentOf(b)+command)...)
+		text, err := output(t, dir, shell(environmentOf(b)+command)...)
 		wantPrinted(t, b, text, err, "console.log(")
 	}
 }

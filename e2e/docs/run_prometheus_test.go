@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // wantPrometheus has Prometheus' own tool judge a configuration, with the alerts that it
@@ -14,7 +13,7 @@ func wantPrometheus(t *testing.T, b block) {
 	dir := t.TempDir()
 	if strings.Contains(b.text, "groups:\n") {
 		file := writeFile(t, "rules.yaml", b.text)
-		if text, err := output(t, dir, 10*time.Second, "promtool", "check", "rules", file); err != nil {
+		if text, err := output(t, dir, "promtool", "check", "rules", file); err != nil {
 			t.Errorf("%v\n%s", err, text)
 		}
 		return
@@ -28,7 +27,7 @@ func wantPrometheus(t *testing.T, b block) {
 			t.Fatal(err)
 		}
 	}
-	if text, err := output(t, dir, 10*time.Second, "promtool", "check", "config", "prometheus.yml"); err != nil {
+	if text, err := output(t, dir, "promtool", "check", "config", "prometheus.yml"); err != nil {
 		t.Errorf("%v\n%s", err, text)
 	}
 }

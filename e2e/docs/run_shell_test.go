@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // commands splits a block of shell into commands; a backslash continues one.
@@ -104,7 +103,7 @@ func wantOK(t testing.TB, command string) string {
 	if strings.Contains(command, ">") {
 		dir = scratch(t)
 	}
-	text, err := output(t, dir, 2*time.Minute, shell(command)...)
+	text, err := output(t, dir, shell(command)...)
 	if err != nil {
 		t.Errorf("%s: %v\n%s", command, err, text)
 	}
@@ -169,7 +168,7 @@ func runConsole(t *testing.T, b block) {
 		if isWritten.MatchString(command) {
 			dir = scratch(t)
 		}
-		text, err := output(t, dir, time.Minute, shell(installed(t, command))...) // its exit code may be part of the story
+		text, err := output(t, dir, shell(installed(t, command))...) // its exit code may be part of the story
 		var got []string
 		for s := bufio.NewScanner(strings.NewReader(text)); s.Scan(); {
 			got = append(got, s.Text())

@@ -199,7 +199,7 @@ func runTLS(t *testing.T, b block) {
 	text = strings.ReplaceAll(text, "/var/run/secrets/kubernetes.io/serviceaccount/token", writeFile(t, "pod.token", "x\n")) // docs/guides/auth/kubernetes.md
 	text = withKeys(t, text)
 	file := writeFile(t, "proxy.yaml", text)
-	said, err := output(t, dir, time.Minute, culvertProgram, "validate", "--partial", file)
+	said, err := output(t, dir, culvertProgram, "validate", "--partial", file)
 	if err != nil || warns(said) {
 		t.Errorf("culvert validate: %v\n%s", err, said)
 	}
@@ -262,7 +262,7 @@ func shownSerial(t *testing.T, config *tls.Config) (int64, error) {
 // runOpenSSL runs openssl's commands, and serves with the files that they make.
 func runOpenSSL(t *testing.T, b block) {
 	dir := t.TempDir()
-	if said, err := output(t, dir, time.Minute, shell(b.text)...); err != nil {
+	if said, err := output(t, dir, shell(b.text)...); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	startDemoBackend(t)

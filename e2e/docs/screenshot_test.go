@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 const demoPage = "http://127.0.0.1:8080/"
@@ -26,7 +25,7 @@ func startDemo(t *testing.T) {
 // text that is cut off, axe-core's rules, what the keyboard can't reach or do.
 func TestDemoPage(t *testing.T) {
 	startDemo(t)
-	text, err := output(t, root, 10*time.Minute, "node", "e2e/docs/demo.mjs", demoPage)
+	text, err := output(t, root, "node", "e2e/docs/demo.mjs", demoPage)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -54,7 +53,7 @@ func TestDemoPage(t *testing.T) {
 func TestScreenshot(t *testing.T) {
 	startDemo(t)
 	file := filepath.Join(t.TempDir(), "demo.png")
-	text, err := output(t, root, 5*time.Minute, "node", "demo/web/screenshot.mjs", demoPage, file)
+	text, err := output(t, root, "node", "demo/web/screenshot.mjs", demoPage, file)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -100,11 +99,11 @@ func TestScreenshot(t *testing.T) {
 func TestAnimation(t *testing.T) {
 	startDemo(t)
 	dir := t.TempDir()
-	if text, err := output(t, root, 5*time.Minute, "node", "demo/web/screenshot.mjs", demoPage, dir); err != nil {
+	if text, err := output(t, root, "node", "demo/web/screenshot.mjs", demoPage, dir); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	file := filepath.Join(dir, "demo.gif")
-	if text, err := output(t, filepath.Join(root, "e2e"), 10*time.Minute, "go", "run", "./docs/animate", dir, file); err != nil {
+	if text, err := output(t, filepath.Join(root, "e2e"), "go", "run", "./docs/animate", dir, file); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	kept := filepath.Join(root, "docs", "images", "demo.gif")

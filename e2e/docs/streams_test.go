@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // boundedPage opens BOUND streams of one host, then one more, and calls on another
@@ -79,7 +78,7 @@ listen:
 			if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			text, err := output(t, filepath.Dir(file), 2*time.Minute, "node", runner, "--ignore-certificate-errors", file)
+			text, err := output(t, filepath.Dir(file), "node", runner, "--ignore-certificate-errors", file)
 			want := []string{fmt.Sprint(c.bound, " streams began"), "one more " + c.more, "when another had ended it " + c.then}
 			for _, line := range want {
 				if err != nil || !strings.Contains(text, line) {

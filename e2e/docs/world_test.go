@@ -153,6 +153,10 @@ func startSpawner() (stop func()) {
 	}
 }
 
+// patience is for what a program has to say or to finish. It may be one that Go has to compile
+// first, with all it imports, on a slow machine that does other things, too.
+const patience = 10 * time.Minute
+
 // A process is a program that a test started, with what it wrote.
 type process struct {
 	cmd    *exec.Cmd
@@ -210,7 +214,7 @@ func (p *process) output() string {
 // await returns the first line that is wanted.
 func (p *process) await(t testing.TB, what string, wanted func(line string) bool) string {
 	t.Helper()
-	patience := time.After(3 * time.Minute) // go run may compile all there is
+	late := time.After(patience)
 	for from := 0; ; {
 		p.mu.Lock()
 		lines, more := p.lines, p.more
@@ -224,7 +228,7 @@ func (p *process) await(t testing.TB, what string, wanted func(line string) bool
 		case <-more:
 		case <-p.exited:
 			t.Fatalf("%q ended (%v) without %s:\n%s", p.cmd.Args, p.err, what, p.output())
-		case <-patience:
+		case <-late:
 			t.Fatalf("%q has not said %s:\n%s", p.cmd.Args, what, p.output())
 		}
 	}
@@ -291,7 +295,7 @@ func startCulvert(t testing.TB, args ...string) *process {
 }
 
 // output runs a program to its end, in dir, and returns what it wrote.
-func output(t testing.TB, dir string, patience time.Duration, argv ...string) (string, error) {
+func output(t testing.TB, dir string, argv ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
