@@ -270,9 +270,9 @@ type Limits struct {
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of an
 	// IPv6 address. Behind trusted_proxies or proxy_protocol, it is the client's.
-	// Many clients may share one. Here 0 is no limit of connections either, and the
-	// "auto" of decompressed_bytes_per_second is 16MiB for each CPU; a message may
-	// exceed the rest, at the expense of the next ones.
+	// Many clients may share one. Here 0 is no limit of connections either. The
+	// "auto" of decompressed_bytes_per_second is 16MiB for each CPU. A message may
+	// exceed what is left of it, at the expense of the next ones.
 	Address AddressLimits `key:"address" as:"limits"`
 
 	// Limits for each identity that auth finds: a subject of one issuer and one
