@@ -92,7 +92,6 @@ var notRun = []struct {
 	{"docs/guides/admin.md", "culvert calls --slow", wantCommandLines, "slow calls aren't here: cmd/culvert/internal/top holds the table to the program"},
 	{"docs/reference/cli.md", "culvert", wantCommandLines, "the examples of --help, for programs and files that aren't here: each command line is parsed"},
 	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/images/image_linux_test.go builds and runs the image"},
-	{"README.md", "docker build", nil, "it takes a container engine: tools/images/image_linux_test.go builds the image without one"},
 	{"docs/start/page.md", "document.querySelector", nil, "a file of a page that the commands below it bundle: they are run, and the page is opened"},
 	{"docs/start/page.md", "<!doctype html>", nil, "the same"},
 	{"docs/start/install.md", "docker run", wantImageRun, "it takes a container engine; tools/images/image_linux_test.go builds and runs the image without one"},
