@@ -240,36 +240,33 @@ connections, and by default for 1,000 native streams of 256 KiB. On other machin
 ## Method
 
 - The proxies run one after the other in front of the same grpc-go process, which shares the machine with client and proxy.
-- CPU time, rate and latency are medians of the rounds, each after a warm-up. Loads without a bound have a third as many rounds.
+- Figures are medians of the rounds, each after a warm-up. Loads without a bound have a third as many rounds.
 - *CPU time* is the proxy's user and system time for a message; for an echo, for a message and its answer.
-- culvert runs by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, for a sidecar with a small CPU share
-  ([CPU](../guides/memory-and-cpu.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `, all others to the default.
-- *grpcwebproxy* has no flow control on WebSockets: it buffers messages that aren't read. If it breaks off a stream, the run is repeated.
-- *vanguard* is Go's reverse proxy with [vanguard-go](https://github.com/connectrpc/vanguard-go), which translates to gRPC, JSON by descriptors.
-- *nginx* forwards native gRPC. Before a WebSocket it terminates TLS in front of culvert; CPU time and memory are the sum of both.
+- culvert runs by default, and with ` + "`GOMAXPROCS=1`" + ` ([CPU](../guides/memory-and-cpu.md#cpu)), to which the bounds of CPU time apply.
+- *grpcwebproxy* buffers WebSocket messages that aren't read. If it breaks off a stream, the run is repeated.
+- *vanguard* is Go's reverse proxy with [vanguard-go](https://github.com/connectrpc/vanguard-go).
+- *nginx* forwards native gRPC. Before a WebSocket it terminates TLS in front of culvert; the figures are the sum of both.
 - *direct* is the same load in native gRPC, without a proxy.
 
 ## How to read the tables
 
 - *ratio*: below 1, culvert needs less CPU time than the proxy in the column *against*, whose figures are *its*. In *Streams and
-  sizes* that proxy is grpcwebproxy for WebSockets, and nginx for native gRPC. A *ratio to plaintext* above 1 is the cost of TLS (1.3, an
+  sizes* that is grpcwebproxy for WebSockets, and nginx for native gRPC. *ratio to plaintext* is the cost of TLS (1.3, an
   ECDSA P-256 certificate, no resumption).
 - *bound* is the worst value allowed, and *aim* is the target.
 - *full duplex*: 64 messages of each stream are in flight; of large messages as many as fit 256 KiB, but at least 4.
 - *allocations* are culvert's own for each message. *p50 / p99* is the client's latency in milliseconds.
-- *more CPU time* compares two runs of culvert with ` + "`GOMAXPROCS=1`" + `, which get the load by turns. Only these tables have metrics or routes, a third
-  each by host, prefix and service, of which the last one takes the calls.
-- *culvert dial* has a ` + "`culvert serve`" + ` behind it, whose CPU time doesn't count, and no TLS. It is compared with one that takes the same calls by
-  native gRPC.
+- *more CPU time* compares two runs of culvert with ` + "`GOMAXPROCS=1`" + `, by turns. The routes are a third each by host, prefix and service,
+  and the last one takes the calls.
+- *culvert dial* has a ` + "`culvert serve`" + ` behind it, whose CPU time doesn't count, and no TLS.
 - *ping rate kept* is the rate of calls beside stuck streams, in percent of the rate without them.
 - *wake-ups* are the voluntary context switches of all threads, in 40 s.
-- *time of a conversion* is for a request and a reply. protojson and proto do the same by turns in one process.
-- *In a page* compares clients in JavaScript, all through culvert with the same messages of 1 KiB. The figures are CPU time of the main thread for
-  a message. In Chromium that is ` + "`TaskDuration`" + ` of DevTools' ` + "`Performance.getMetrics`" + ` in thread ticks, which includes the browser's own work; in
-  Node the thread's time in ` + "`/proc`" + `. *ratio* is to the best of the others over WebSockets, since a browser parses HTTP/2 outside of the page's
-  thread for ` + "`fetch`" + `.
-- *instructions* are culvert's outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `, for messages one after another. ± is half
-  the distance of the farthest rounds. Without metrics at most 1.03× is allowed, also of allocations.
+- *time of a conversion* is for a request and a reply, by turns with protojson and proto in one process.
+- *In a page* has clients in JavaScript, all through culvert. The figures are CPU time of the main thread for a message: in Chromium
+  ` + "`TaskDuration`" + ` of DevTools' ` + "`Performance.getMetrics`" + ` in thread ticks, with the browser's own work; in Node the thread's time in ` + "`/proc`" + `.
+  *ratio* is to the best of the others over WebSockets.
+- *instructions* are culvert's outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `. ± is half the distance of the farthest
+  rounds. Without metrics at most 1.03× is allowed, also of allocations.
 
 `
 
