@@ -33,10 +33,10 @@ type Backend struct {
 	// TLS to the backend. ca, cert, key and server_name each turn it on.
 	TLS BackendTLS `key:"tls"`
 
-	// How long a connection with calls may be silent before culvert sends an HTTP/2
+	// The silence of a connection with calls after which culvert sends an HTTP/2
 	// ping: 8s or more. Without an answer within 10s, the connection and its calls
 	// end. With 0s, culvert pings only if it has sent something and heard nothing
-	// for 10s, so quiet streams outlast a hanging backend. An ordinary gRPC server
+	// for 10s: quiet streams outlast a hanging backend. An ordinary gRPC server
 	// closes connections that ping more often than every 5m (GOAWAY with
 	// ENHANCE_YOUR_CALM).
 	Keepalive time.Duration `key:"keepalive"`
@@ -54,20 +54,19 @@ type Backend struct {
 	HealthCheck HealthCheck `key:"health_check"`
 
 	// Connections to each address of the backend; 0 is no limit. culvert opens
-	// another one when the first has as many calls as the backend allows
+	// another one when all have as many calls as the backend allows
 	// (MAX_CONCURRENT_STREAMS, often 100).
 	MaxConnections int `key:"max_connections"`
 
-	// How long a call may wait while every connection has as many calls as the
-	// backend allows. 0s refuses it at once.
+	// How long a call may wait while every connection is full. 0s refuses it at
+	// once.
 	QueueTimeout time.Duration `key:"queue_timeout"`
 
 	// Limits of this backend.
 	Limits BackendLimits `key:"limits"`
 
-	// How often culvert resolves the backend's name again; 0s: never. Without a
-	// connection, culvert does so every second. If a lookup fails, culvert keeps
-	// its addresses.
+	// How often culvert resolves the backend's name again, every second without a
+	// connection; 0s: never. If a lookup fails, the addresses stay.
 	ResolveInterval time.Duration `key:"resolve_interval" is:"seconds or 0"`
 
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
@@ -86,7 +85,7 @@ type BackendLimits struct {
 	Calls int `key:"calls"`
 
 	// Calls that wait for a connection or a place on one; 0 is no limit. A further
-	// call ends at once with UNAVAILABLE (OVERLOADED). A waiting call ends after
+	// call ends at once with UNAVAILABLE (OVERLOADED), a waiting one after
 	// queue_timeout, or after 5s without a connection.
 	WaitingCalls int `key:"waiting_calls"`
 }

@@ -69,23 +69,23 @@ type Config struct {
 	//   - "null": sandboxed pages of all sites.
 	//   - "*": every origin except "null".
 	//
-	// Pages from culvert's own address and from hosts need no entry, nor do clients
-	// other than browsers. metadata.forward_cookies applies to these pages, and to
-	// origins listed without a pattern, except "null".
+	// Pages from culvert's own address and from hosts need no entry, nor do
+	// programs. metadata.forward_cookies applies to these pages, and to origins
+	// listed without a pattern, except "null".
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
-	// Refuse pages of other origins. With false, culvert only logs and counts these
-	// pages, which call without cookies. So do calls by GET over plaintext whose
-	// host isn't in hosts.
+	// Refuse pages of other origins, and calls by GET over plaintext whose host
+	// isn't in hosts. With false, culvert only logs and counts them, and they call
+	// without cookies.
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names of this server, with or without a port, such as "grpc.example.com".
 	// Their pages may call, loopback addresses answer to them, and tls.http_listen
-	// redirects them to HTTPS. culvert then refuses calls by GET over plaintext
-	// for other names, except IP addresses, localhost and names of certificates. A
-	// name without a port matches pages on the scheme's default port and on the
-	// port in the request's Host. If a proxy drops another port from Host, name
-	// the port: "grpc.example.com:8443".
+	// redirects them to HTTPS. culvert then refuses calls by GET over plaintext for
+	// other names, except IP addresses, localhost and names of certificates. A name
+	// without a port matches pages on the scheme's default port and on the port in
+	// the request's Host. If a proxy drops another port from Host, name it:
+	// "grpc.example.com:8443".
 	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
 	// A prefix, such as "/grpc", that culvert removes from each path.
@@ -106,9 +106,9 @@ type Config struct {
 	Connect Connect `key:"connect"`
 
 	// Addresses of proxies in front of culvert, such as "10.0.0.5", or networks.
-	// Every host in them can claim any client address: culvert trusts their
-	// x-forwarded-for and similar headers, and removes those of all others. Clients
-	// on a unix socket count as 127.0.0.1.
+	// culvert trusts their x-forwarded-for and similar headers, so each can claim
+	// any client address, and removes those of all others. Clients on a unix socket
+	// count as 127.0.0.1.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies"`
 
 	// The header in which trusted proxies name the client: "x-forwarded-for", with
@@ -124,7 +124,7 @@ type Config struct {
 	// Without this section, culvert authenticates nobody.
 	Auth Auth `key:"auth"`
 
-	// Sensitive metadata that culvert forwards.
+	// Sensitive metadata.
 	Metadata Metadata `key:"metadata"`
 
 	// How much clients learn of culvert's own errors. "concise": the reason, the
@@ -146,8 +146,8 @@ type Config struct {
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
 	// How long culvert may take to end after SIGTERM or SIGINT: at least 2s less
-	// than the supervisor's time-out (Kubernetes: 30s). By then it has ended the
-	// calls that still run, with UNAVAILABLE.
+	// than the supervisor's time-out (Kubernetes: 30s). Calls that still run end
+	// with UNAVAILABLE.
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
 	// The last part of drain_timeout, in which culvert ends the remaining calls at
@@ -174,8 +174,8 @@ type Config struct {
 // Methods configures the methods that clients can call.
 type Methods struct {
 	// Patterns of the only methods that clients can call: "shop.v1.Orders/*",
-	// "shop.v1.*/Get*". "*" matches any part of a service's or a method's name.
-	// Empty: all except those in deny. Services that expose a server's internals
+	// "shop.v1.*/Get*". "*" matches any part of a name. Empty: all except those in
+	// deny. Services that expose a server's internals
 	// (docs/reference/metadata.md#methods-that-need-a-rule) need a pattern here,
 	// which can be "*/*".
 	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
@@ -333,8 +333,8 @@ type Health struct {
 
 // Log configures the log.
 type Log struct {
-	// The lowest level in the log. info has one line for each call, debug the
-	// details of each connection.
+	// The lowest level in the log. info: a line for each call; debug: details of
+	// connections.
 	Level string `key:"level" flag:"log-level" one:"debug,info,warn,error"`
 
 	// The form of the log. "auto" is text on a terminal, and JSON elsewhere.

@@ -39,7 +39,8 @@ func TestCommandLinePageMatchesTheCommands(t *testing.T) {
 
 const commandLineHead = `# Command line
 
-For people who run culvert: every command, its flags, and the exit codes. Each command has help (~culvert serve --help~).
+For people who run culvert: every command, its flags, and the exit codes. The help of each command (~culvert serve --help~) has more
+examples.
 `
 
 const commandLineTail = `
@@ -175,7 +176,7 @@ var inPlaceOfHelp = map[string]struct {
 	"culvert serve": {1, []string{`On signals culvert [drains, ends or reloads](../guides/health-and-signals.md#signals). A supervisor can pass
 [listening sockets](../guides/listeners.md#sockets-from-a-supervisor).`}},
 	"culvert demo": {0, []string{`demo starts an example gRPC service, culvert in front of it, and a page that calls the service from a browser. A
-switch on the page puts a proxy that speaks only HTTP/1.1 into the path. If a port is taken, demo uses a free one.`}},
+switch on the page puts a proxy that speaks only HTTP/1.1 into the path.`}},
 	"culvert validate":        {1, nil},
 	"culvert config defaults": {0, nil},
 	"culvert config print": {0, []string{`print shows the effective value of every key, and its source: a flag, a variable, a line of the file, or "default". The
@@ -184,12 +185,12 @@ output is a configuration file with the same effect and absolute paths, except t
 ~tls.acme.directory~, and each value from a variable (~${NAME}~) or another file (~file:/path~).`}},
 	"culvert routes explain": {0, []string{`explain prints what culvert does with a call to the URL: the route, the backend, the method and the rules, and why not
 another route. With an origin header, it says whether the page may call. It opens no connection. The exit code is 1 if no route matches,
-or if the listener refuses the call.`}},
-	"culvert call": {1, []string{`- **Requests.** ~-d~ has JSON values one after another; ~-d @FILE~ reads a file, ~-d @-~ standard input. culvert sends each value once it is
-  complete, and prints each reply when it arrives. Without ~-d~ the request is ~{}~, or no message if the method streams requests.
-- **Protocols.** ~grpc-web~, ~grpc-web-text~, ~connect~, ~connect-json~ and ~websocket~ (~grpc-websockets~) are those of pages; ~h2ts~ is HTTP/2 inside a
-  WebSocket, which ~dial~ names ~websocket~. With ~message-json~ and ~sse~ the URL is that of a route for [bare messages](messages.md), which may
-  have ~{service}~ and ~{method}~. ~auto~ takes the first of ~grpc~, ~h2ts~ and ~grpc-web~ that works.
+or the listener refuses the call.`}},
+	"culvert call": {1, []string{`- **Requests.** ~-d~ has JSON values one after another. culvert sends each value once it is complete, and prints each reply when it
+  arrives. Without ~-d~ the request is ~{}~, or no message if the method streams requests.
+- **Protocols.** ~websocket~ is ~grpc-websockets~; ~h2ts~ is HTTP/2 inside a WebSocket, which ~dial~ names ~websocket~. With ~message-json~ and
+  ~sse~ the URL is that of a route for [bare messages](messages.md), which may have ~{service}~ and ~{method}~. ~auto~ takes the first of
+  ~grpc~, ~h2ts~ and ~grpc-web~ that works.
 - **Descriptors.** ~list~ prints the services, or the methods of one; ~describe~ prints the source of a service, a method, a message or an
   enum. Files for ~--protoset~ come from ~protoc --include_imports --descriptor_set_out=FILE~ or ~buf build -o FILE~. ~connect-json~,
   ~message-json~ and ~sse~ work without descriptors; then ~connect-json~ makes unary calls only.
@@ -226,7 +227,11 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		b.WriteString("\n" + strings.ReplaceAll(paragraph, "~", "`") + "\n")
 	}
 	b.WriteString("\n```sh\n")
-	for line := range strings.Lines(c.Example) {
+		examples := slices.Collect(strings.Lines(c.Example))
+	for i, line := range examples[:min(len(examples), 2)] { // the help has all
+		if i == 1 {
+			line = strings.TrimSuffix(line, "\n")
+		}
 		b.WriteString(strings.TrimPrefix(line, "  "))
 	}
 	b.WriteString("\n```\n")
