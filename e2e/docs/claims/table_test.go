@@ -20,7 +20,7 @@ var sections = []section{
 			[]string{"TestNullOriginByNameAlone", "TestNullIsAllowedByName"},
 		},
 		{
-			"Only for its own and exactly listed origins culvert accepts cookies and sends `access-control-allow-credentials`. Cookies reach the backend only if the configuration says so, too.",
+			"culvert accepts cookies and sends `access-control-allow-credentials` only for its own and exactly listed origins. Cookies reach the backend only if the configuration says so, too.",
 			[]string{"TestCookiesWantAnExactOrigin", "TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
@@ -36,11 +36,11 @@ var sections = []section{
 			[]string{"TestPagesOfThisServerOverTLS"},
 		},
 		{
-			"If a proxy rewrites `Origin` to culvert's own name, in any spelling of `Host`, culvert refuses the request by `Sec-Fetch-Site: cross-site`, even if `allow_origins` lists the name.",
+			"If a proxy rewrites `Origin` to culvert's own name, culvert refuses the request by `Sec-Fetch-Site: cross-site`, even if `allow_origins` lists the name.",
 			[]string{"TestOwnOriginThatTheBrowserDenies"},
 		},
 		{
-			"`Vary` names what each answer depends on, in refusals and preflights too, so no cache serves it to another page.",
+			"`Vary` names what each answer depends on, also in refusals and preflights.",
 			[]string{"TestVary"},
 		},
 		{
@@ -52,7 +52,7 @@ var sections = []section{
 			[]string{"TestHostsOfALoopbackListener"},
 		},
 		{
-			"With `hosts`, a `GET` call over plaintext without `Origin` or `Sec-Fetch-Site: same-origin` needs a known host: an IP address, localhost, a name in `hosts` or of a certificate.",
+			"With `hosts`, a `GET` call over plaintext without `Origin` or `Sec-Fetch-Site: same-origin` needs a known host.",
 			[]string{"TestGetsOverPlaintextNeedAKnownHost", "TestGetsOfForeignNames"},
 		},
 		{
@@ -60,23 +60,23 @@ var sections = []section{
 			[]string{"TestHealthOnLoopbackChecksHost"},
 		},
 		{
-			"The admin address must be on loopback or a unix socket of culvert's user, or have TLS, a list of names and a token.",
+			"The admin address must be on loopback, or a unix socket that only culvert's user can connect to, or have TLS, a list of names and a token.",
 			[]string{"TestContradictionsAndDangers"},
 		},
 		{
-			"A supervisor's socket for the admin address must be on loopback, or a unix socket that only its owner can connect to, unless there are TLS, names and a token.",
+			"The same applies to a supervisor's socket for the admin address.",
 			[]string{"TestAdminTakesNoSocketOfOthers"},
 		},
 		{
-			"The admin address answers only if `Host` is localhost, a loopback address or a name in `admin.hosts`, and no page of another origin. Changes need the header `Culvert-Admin`, for which culvert refuses preflights.",
+			"The admin address answers only if `Host` is localhost, a loopback address or a name in `admin.hosts`, and no page of another origin. Changes need the header `Culvert-Admin`.",
 			[]string{"TestAdminAddressIsForOperators"},
 		},
 		{
-			"The admin address answers nobody without its token, if it has one. A query, a cookie with the token, another scheme, a part of it and two of them count for nothing.",
+			"The admin address answers nobody without its token, if it has one: not in a query, a cookie or another scheme, not a part of it, not two.",
 			[]string{"TestOnlyTheTokenOpensTheDoor", "TestTokenAlsoOnLoopback", "FuzzAccess", "TestAdminAccess"},
 		},
 		{
-			"Another site's page can neither use a session of the admin address nor begin or end one, nor show the form in a frame.",
+			"Another site's page can't use, begin or end a session of the admin address, nor show the form in a frame.",
 			[]string{"TestForm", "TestFormRefusesOtherPages", "TestAdminForm"},
 		},
 		{
@@ -100,21 +100,21 @@ var sections = []section{
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
 		{
-			"Foreign pages in Chromium get no call through with a user's cookies, by WebSocket, `fetch`, beacon, form, frame or redirect. They are other sites, other origins of the same site, culvert's name over HTTP, and sandboxes.",
+			"Foreign pages in Chromium get no call through with a user's cookies, by WebSocket, `fetch`, beacon, form, frame or redirect: other sites, other origins of the same site, culvert's name over HTTP, and sandboxes.",
 			[]string{"TestForeignPages", "TestPublishedClients"},
 		},
 		{
-			"With `enforce_origins: false`, a request that a rule would refuse is logged and passes without cookies; with `methods.enforce: false`, a call.",
+			"With `enforce_origins: false` or `methods.enforce: false`, what a rule would refuse is logged and passes; a page's request without cookies.",
 			[]string{"e2e.TestOriginsAreTriedOut", "bridge.TestOriginsAreTriedOut", "TestMethodsAreTriedOut"},
 		},
 	}},
 	{"Forged identity", []claim{
 		{
-			"On every transport, and before the web server in `fallback`, culvert removes `x-forwarded-*`, `forwarded`, `via`, `x-real-ip` and other headers of front proxies, unless the peer is in `trusted_proxies`.",
+			"On every transport, and before the web server in `fallback`, culvert removes headers of front proxies, such as `x-forwarded-*`, unless the peer is in `trusted_proxies`.",
 			[]string{"TestClientsCannotVouchForThemselves", "TestWebServerGetsTheRequest"},
 		},
 		{
-			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `x.forwarded.for`), nor names that begin with `culvert-` or `x-culvert-`.",
+			"culvert never forwards these names with underscores or dots, nor names that begin with `culvert-` or `x-culvert-`.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestInsideATunnelTheOuterRequestSpeaks", "TestConformance/request headers that don't cross"},
 		},
 		{
@@ -130,7 +130,7 @@ var sections = []section{
 			[]string{"TestPeerAddress"},
 		},
 		{
-			"Of `X-Forwarded-For` and `Forwarded`, only the one in `trusted_header` counts, without entries of the client.",
+			"Of `X-Forwarded-For` and `Forwarded`, only the one in `trusted_header` counts.",
 			[]string{"TestPeerAddress", "TestWhoCallsByForwarded", "FuzzForwardedFor", "FuzzParseForwarded", "TestBehindNginx"},
 		},
 		{
@@ -146,15 +146,15 @@ var sections = []section{
 			[]string{"TestClientCertificateThatNoHeaderCarries", "TestClientCertificateCountsAsMetadata"},
 		},
 		{
-			"On a connection that needs no client certificate, a request for a name or address that needs one gets 421, in any spelling. A malformed host gets 400.",
+			"On a connection that needs no client certificate, a request for a name or address that needs one gets 421, in any spelling.",
 			[]string{"TestMisdirectedRequests", "TestPolicyByName", "FuzzParseAuthority"},
 		},
 		{
-			"Without SNI, the certificate for the address that the client connected to decides, else the first one.",
+			"Without SNI, the address that the client connected to selects the certificate, else the first one counts.",
 			[]string{"TestPolicyByAddress", "TestPolicyGoesByTheAddressConnectedTo"},
 		},
 		{
-			"Configuration errors: `client_ca` with `client_auth: none` or an empty variable as its name; unused revocation lists; a certificate, other than the default, that neither SNI nor an address can select. `culvert validate` reads `client_ca` also with ACME.",
+			"Configuration errors: `client_ca` with `client_auth: none`; unused revocation lists; a certificate, other than the default, that nothing can select.",
 			[]string{"TestDangers", "TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
@@ -176,11 +176,11 @@ var sections = []section{
 			[]string{"TestAudiences", "TestAudienceByRoute", "TestTypesByOption", "TestDates", "TestConfirmation", "TestBoundToken", "TestIssuersAreToldApart"},
 		},
 		{
-			"culvert uses the keys of a real OpenID provider: a new key needs no restart, a withdrawn one ends its tokens, and an outage changes nothing.",
+			"With a real OpenID provider, a new key needs no restart, a withdrawn one ends its tokens, and an outage changes nothing.",
 			[]string{"TestProvider", "TestProviderRotatesItsKeys", "TestProviderIsGone", "TestRemovedKeyEndsVerdicts", "TestConnectionsLearnOfWithdrawnKeys"},
 		},
 		{
-			"A server of keys that hangs, lies, grows or redirects costs callers a time-out at most, and unknown keys cause a fetch a minute at most.",
+			"A server of keys that hangs, lies, grows or redirects costs callers a time-out at most; unknown keys cause a fetch a minute at most.",
 			[]string{"TestHostileKeyServers", "TestHangingKeyServer", "auth/internal/jwk.TestHostileServers", "TestUnknownKeys", "TestWaitsAreBounded"},
 		},
 		{
@@ -188,7 +188,7 @@ var sections = []section{
 			[]string{"TestVerdictsOfTwoWays", "TestVerdictsOfAllCombinations", "TestPlacesAndWays", "TestProviderBeforeUpgrades", "TestUsersBehindAWorkload"},
 		},
 		{
-			"In a tunnel, each call has the identity of its own token, else of the connection. No call gets that of another one.",
+			"In a tunnel, each call has the identity of its own token, else of the connection.",
 			[]string{"TestTunnelOfSeveral", "TestTwoIdentitiesOfOneConnection"},
 		},
 		{
@@ -212,7 +212,7 @@ var sections = []section{
 			[]string{"TestNobodyHidesBehindAnotherCredential", "TestDeniedBesideAnother"},
 		},
 		{
-			"Allow rules without a way to authenticate are configuration errors: they would let every call pass.",
+			"Allow rules without a way to authenticate are configuration errors.",
 			[]string{"TestAuthKeysThatDontGoTogether", "auth.TestMistakes"},
 		},
 		{
@@ -220,7 +220,7 @@ var sections = []section{
 			[]string{"TestSessions", "TestTokenInACookie"},
 		},
 		{
-			"The file of API keys has hashes alone. A mistake in it changes nothing, and a deleted line revokes its key.",
+			"The file of API keys has hashes alone. A mistake in it changes nothing; a deleted line revokes its key.",
 			[]string{"TestAPIKeys", "TestKeysShowNoHash", "TestMistakesNameTheLine"},
 		},
 		{
@@ -236,7 +236,7 @@ var sections = []section{
 			[]string{"TestHostileCheckServices", "TestHostileHTTPServices", "TestCheckAnswersThatAreUnusable", "TestFailOpenCoversOnlySilence", "TestExternalChoosesTheBackend"},
 		},
 		{
-			"culvert reads 100 invalid tokens of an address at once, and then 20 a second. Questions that an external service refuses count, too.",
+			"culvert reads 100 invalid tokens of an address at once, and then 20 a second. Refusals of an external service count, too.",
 			[]string{"TestWhatCountsAgainstAnAddress", "TestBadTokensBuyNoVerifications", "TestFailuresOutliveAReload", "TestKnownCredentialsAreAskedAbout"},
 		},
 		{
@@ -248,7 +248,7 @@ var sections = []section{
 			[]string{"TestSecretsStayInside", "TestProvider", "TestAPIKeys", "TestSessions", "TestSecretsDoNotFormat", "TestTokensAreNotShown", "TestTextsDontRepeatCredentials"},
 		},
 		{
-			"A reload that changes issuers and rules leaves running calls their verdict, and judges the next call of a tunnel anew.",
+			"A reload that changes issuers and rules leaves running calls their verdict, and judges the next call of a tunnel.",
 			[]string{"TestReloadUnderRunningStreams"},
 		},
 	}},
@@ -274,11 +274,11 @@ var sections = []section{
 			[]string{"TestListenersAreBoundAllOrNone"},
 		},
 		{
-			"`culvert validate` and the start warn of plaintext on a public address, on all addresses if the configuration sets them, or beside listeners with TLS. Exceptions: `tls: {enabled: false}`, `trusted_proxies` or `proxy_protocol` shows that it is intended.",
+			"`culvert validate` and the start warn of plaintext on a public address, or beside listeners with TLS, unless `tls: {enabled: false}`, `trusted_proxies` or `proxy_protocol` shows that it is intended.",
 			[]string{"TestDangers"},
 		},
 		{
-			"`culvert validate` and the start warn of trust in everybody or in large parts of the internet, and of the origin `*`. They warn of detailed errors on a listener that other hosts reach.",
+			"They warn of trust in everybody or in large parts of the internet, of the origin `*`, and of detailed errors on a listener that other hosts reach.",
 			[]string{"TestDangers", "TestContradictionsAndDangers"},
 		},
 		{
@@ -300,11 +300,11 @@ var sections = []section{
 			[]string{"TestFilesThatAreCutOffAreErrors", "FuzzPEMBlocks"},
 		},
 		{
-			"A revocation list that a CA signed with its renewed key applies to certificates of the old key, too.",
+			"A revocation list of a CA's renewed key applies to certificates of the old key, too.",
 			[]string{"TestListOfARenewedKeyCounts"},
 		},
 		{
-			"A revocation list that no CA of that name in `client_ca` signed, and a file with a second list, are errors.",
+			"A revocation list that no CA in `client_ca` signed, and a file with a second list, are errors.",
 			[]string{"TestListOfAnUnknownKeyIsRefused", "TestListsThatProveNothingAreErrors"},
 		},
 		{
@@ -324,17 +324,17 @@ var sections = []section{
 			[]string{"TestDevelopmentAuthorityIsConstrained", "TestSelfSigned"},
 		},
 		{
-			"The redirect to HTTPS leads only to the requested host, if a certificate or `hosts` has it, and is private to caches.",
+			"The redirect to HTTPS leads only to a requested host that a certificate or `hosts` has.",
 			[]string{"TestRedirectToHTTPS", "TestRedirectBehindALoadBalancer", "TestWhoIsServed", "FuzzRedirect"},
 		},
 	}},
 	{"Methods that aren't public", []claim{
 		{
-			"A route's rewrite opens no denied method: `methods` and `limits.methods` judge the name that the backend receives.",
+			"A route's rewrite opens no denied method: rules judge the name that the backend receives.",
 			[]string{"TestRewriteOpensNoDeniedMethod", "TestRoutes"},
 		},
 		{
-			"A page may call only if the origins of the call's route allow it, also in a tunnel. A route that metadata selects never has the origins of a more general route.",
+			"A page may call only if the origins of the call's route allow it, also in a tunnel.",
 			[]string{"TestOriginsOfARoute", "TestExplanationIsWhatHappens"},
 		},
 		{
@@ -346,7 +346,7 @@ var sections = []section{
 			[]string{"TestMethodPolicy", "TestConformance/services that show the backend's inside"},
 		},
 		{
-			"No other spelling of a method gets around a rule: percent-encoding, doubled slashes and dot segments make no method.",
+			"Percent-encoding, doubled slashes and dot segments get around no rule.",
 			[]string{"TestParseMethod", "FuzzParseMethod", "TestPathsOfMessages"},
 		},
 	}},
@@ -360,7 +360,7 @@ var sections = []section{
 			[]string{"TestBytesBehindAnUpgradeAreItsOwn"},
 		},
 		{
-			"The web server in `fallback` gets requests written anew, no upgrade but to WebSocket, no trailers, no field that `Connection` names.",
+			"The web server in `fallback` gets requests written anew, no upgrade but to WebSocket, no trailers, no hop-by-hop fields.",
 			[]string{"TestNothingIsSmuggledToTheWebServer", "TestWebServerGetsTheRequest"},
 		},
 		{
@@ -382,11 +382,11 @@ var sections = []section{
 			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
 		},
 		{
-			"A reply larger than the [window of its stream](../memory.md#one-call) comes only when there is memory for it. Until then, all replies on a connection bring at most its window.",
+			"A reply larger than the [window of its stream](../memory.md#one-call) comes only when there is memory for it.",
 			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom", "TestLargeRepliesLeaveNoCreditBehind"},
 		},
 		{
-			"While others wait for memory, culvert ends calls of the address that holds the most, if over its [share](../memory.md#when-memory-is-scarce). The longest still go first, up to an eighth of the memory for messages at a time.",
+			"While others wait for memory, culvert ends calls of the address that holds the most, if over its [share](../memory.md#when-memory-is-scarce), the longest still first.",
 			[]string{"TestLargestAddressMakesRoom"},
 		},
 		{
@@ -394,7 +394,7 @@ var sections = []section{
 			[]string{"TestCallWithinItsShareIsLeftAlone"},
 		},
 		{
-			"An address alone may use all memory. Only calls that hold memory and have moved nothing for 5 s end, and uploads that raise the count to an eighth above a limit.",
+			"An address alone may use all memory. Only stalled calls end, and uploads that raise the count to an eighth above a limit.",
 			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
 		},
 		{
@@ -402,7 +402,7 @@ var sections = []section{
 			[]string{"TestThoseWithinTheirShareGoFirst", "TestOthersWaitBehindThoseWithinTheirShare"},
 		},
 		{
-			"At an address over its share, connections without calls also end when others need memory.",
+			"At an address over its share, connections without calls end when others need memory.",
 			[]string{"TestIdleConnectionsMakeRoom"},
 		},
 		{
@@ -418,7 +418,7 @@ var sections = []section{
 			[]string{"TestNewcomers"},
 		},
 		{
-			"However many calls and connections there are, open streams can exchange messages.",
+			"However many calls there are, open streams can exchange messages.",
 			[]string{"TestCallsLeaveRoomForMessages"},
 		},
 		{
@@ -428,7 +428,7 @@ var sections = []section{
 	}},
 	{"Denial of service", []claim{
 		{
-			"A client can't add time series to the metrics: methods that no backend has shown count as one, and at most 500 by name.",
+			"A client can't add time series to the metrics: at most 500 methods count by name, each shown by a backend.",
 			[]string{"TestMethodsNobodyKnowsFold", "TestTableIsWhatPrometheusGets"},
 		},
 		{
@@ -440,15 +440,15 @@ var sections = []section{
 			[]string{"TestHostileBytes"},
 		},
 		{
-			"Decompression stops at the message limit. If one address sends gzip bombs, half of the CPU stays free and others' compressed calls are served.",
+			"Decompression stops at the message limit. If one address sends gzip bombs, half of the CPU stays free.",
 			[]string{"TestBombIsNotExpanded", "TestConformance/gzip bomb in the request", "TestExpansionByOneAddress", "TestMessagesAtOnceShareADebt"},
 		},
 		{
-			"A client that reads slowly or not at all holds one window and one message, until `limits.slow_consumer_timeout`.",
+			"A client that reads slowly holds one window and one message, until `limits.slow_consumer_timeout`.",
 			[]string{"TestSlowReadersAreNotBufferedFor", "TestSlowConsumerLimit"},
 		},
 		{
-			"A client that opens no window gets its call's status, if that is in trailers. culvert keeps `limits.memory` whatever clients leave unread.",
+			"A client that opens no window gets its call's status, if that is in trailers. `limits.memory` applies to what clients leave unread.",
 			[]string{"TestEndsBehindAShutWindow", "TestMemoryAttacks"},
 		},
 		{
@@ -468,11 +468,11 @@ var sections = []section{
 			[]string{"TestHundredsOfResetCallsLeaveNothing"},
 		},
 		{
-			"culvert's HTTP/2 server ([0007](../../decisions/0007-own-http2-server.md)) follows the RFC, and ends the connection of a client that doesn't read the acknowledgements that it provokes.",
+			"culvert's HTTP/2 server ([0007](../../decisions/0007-own-http2-server.md)) follows the RFC, and ends the connection of a client that doesn't read its acknowledgements.",
 			[]string{"TestH2Spec", "TestAnswersThatNobodyTakes", "FuzzConn"},
 		},
 		{
-			"`limits.connections`, `limits.calls`, `limits.calls_per_connection` and `limits.handshakes_per_second` hold, and the refusal names the limit.",
+			"`limits.connections`, `limits.calls`, `limits.calls_per_connection` and `limits.handshakes_per_second` apply, and the refusal names the limit.",
 			[]string{"TestConnectionLimit", "TestCallLimit", "TestCallsPerConnectionLimit", "TestHandshakeLimit"},
 		},
 		{
@@ -484,11 +484,11 @@ var sections = []section{
 			[]string{"TestSilentClient"},
 		},
 		{
-			"Connections end for lack of calls or for age as configured; the log has the reason.",
+			"Connections end for lack of calls or for age as configured.",
 			[]string{"TestConnectionAges", "TestEndsOfConnections"},
 		},
 		{
-			"Floods of frames that advance no call end their connection, also with useful frames in between, as do streams reset as soon as they begin.",
+			"Floods of frames that advance no call end their connection, also with useful frames in between. So do streams reset as soon as they begin.",
 			[]string{"bridge/internal/h2.TestFloods", "TestFloodsBesideWork", "TestStreamsForNothing", "TestFramesThatCarryNothing"},
 		},
 		{
@@ -498,11 +498,11 @@ var sections = []section{
 	}},
 	{"Limits by scope", []claim{
 		{
-			"A refused call uses no quota. Limits of the client's address come first, then of the method, the listener and the server.",
+			"A refused call uses no quota. Limits of the address come first, then of the method, the listener and the server.",
 			[]string{"TestCallsCountWhereTheyBelong", "TestRefusedCallsTakeNothing", "TestPlacesAreGivenBack", "TestAddressLimits"},
 		},
 		{
-			"A refused call learns in its own protocol which limit it met and when to retry.",
+			"A refused call learns which limit it met and when to retry.",
 			[]string{"TestConformance/over a limit", "TestRetryIsWhenThereIsRoom"},
 		},
 		{
@@ -510,11 +510,11 @@ var sections = []section{
 			[]string{"TestAddressKey", "FuzzAddressKey", "TestAddressLimits"},
 		},
 		{
-			"Millions of addresses take bounded memory, which is freed. No address whose rate is in use is forgotten.",
+			"Millions of addresses take bounded memory. No address whose rate is in use is forgotten.",
 			[]string{"TestMillionsOfAddresses", "TestAddressesAreForgotten", "TestNobodyComesBackAnew"},
 		},
 		{
-			"With `limits.enforce: false`, culvert logs once what it would refuse, and takes no quota for it.",
+			"With `limits.enforce: false`, culvert logs once what it would refuse.",
 			[]string{"TestLimitsAreTriedOut", "TestBodyThatIsTriedOutIsToldOfOnce"},
 		},
 		{
@@ -524,7 +524,7 @@ var sections = []section{
 	}},
 	{"Backends", []claim{
 		{
-			"culvert doesn't forward a backend's `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and similar headers, and `set-cookie` only if the configuration says so.",
+			"culvert doesn't forward a backend's headers that speak for the origin, such as `access-control-*`, and `set-cookie` only if the configuration says so.",
 			[]string{"TestConformance/response headers that don't cross", "TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
@@ -532,7 +532,7 @@ var sections = []section{
 			[]string{"TestCutBackendIsNeverOK", "TestConformance/backend ends without trailers", "TestPublicConformance"},
 		},
 		{
-			"If a backend's status claims to come from culvert, the log attributes it to the backend.",
+			"The log attributes a backend's status that claims to come from culvert to the backend.",
 			[]string{"TestConformance/a status that claims to be culvert's"},
 		},
 	}},
@@ -542,7 +542,7 @@ var sections = []section{
 			[]string{"TestReloadChangesAllOrNothing", "TestReloadRefusesFiles", "TestReloadKeepsWhatAnEmptyFileWouldDrop"},
 		},
 		{
-			"If a new version of `backend.descriptors` can't be used, the one before stays. A change of the file ends no call or connection.",
+			"If a new version of `backend.descriptors` can't be used, the one before stays. A change ends no call or connection.",
 			[]string{"TestDescriptorFileThatGoesBad", "TestDescriptorsFromAFile"},
 		},
 		{
@@ -560,7 +560,7 @@ var sections = []section{
 			[]string{"TestSecretsStayOutOfTheLog"},
 		},
 		{
-			"Answers of a CA or DNS provider are logged without the secrets of `tls.acme`, also inside a URL, in JSON and in base64.",
+			"Answers of a CA or DNS provider are logged without the secrets of `tls.acme`, also in a URL, in JSON and in base64.",
 			[]string{"TestSecretsAreRedactedInEveryForm", "TestACMEByDNS", "FuzzRedact"},
 		},
 		{
@@ -580,21 +580,21 @@ var sections = []section{
 	}},
 	{"File permissions", []claim{
 		{
-			"`culvert validate` and the start warn of files that others can change or, for secrets such as private keys, read, and of folders on the path. They warn of a `tls.acme.storage` that everybody can list or write to.",
+			"`culvert validate` and the start warn of files that others can change or, for secrets, read, and of folders on the path and `tls.acme.storage`.",
 			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestFilesThatDecideWhoMayEnter", "TestFoldersOnTheWay", "TestStorageThatOthersCanGetAt"},
 		},
 		{
-			"These warnings follow symbolic links, and consider sticky folders, group permissions and a pod's volumes.",
+			"These warnings consider symbolic links, sticky folders, group permissions and a pod's volumes.",
 			[]string{"TestLinksOnTheWay", "TestStrangersFileInAStickyFolder", "TestGroupsThatCanWrite", "TestVolumesOfAPod"},
 		},
 	}},
 	{"Go's HTTP/2 server", []claim{
 		{
-			"With `http2_server: standard`, grpc-go and curl can call. Every transport passes the same scenarios, except one about connection age.",
+			"With `http2_server: standard`, every transport passes the same scenarios, except one about connection age.",
 			[]string{"TestStandardHTTP2", "TestStandardHTTP2Server", "TestConformance"},
 		},
 		{
-			"With `http2_server: standard`, old connections end, listeners keep their stream limits, and the log has no detailed reason.",
+			"With it, old connections end, listeners keep their stream limits, and the log has no detailed reason.",
 			[]string{"TestStandardHTTP2EndsOldConnections", "TestStandardHTTP2KeepsAListenersStreams", "TestStandardHTTP2TellsNoEnd"},
 		},
 	}},
