@@ -72,8 +72,7 @@ func errorsPage() []byte {
 	reasons := report.Reasons(rules.InFile)
 	b.WriteString(quoted(`# Errors that culvert makes itself
 
-For operators, and for authors of clients who got one of these errors: code, meaning and remedy of each. This page is generated from
-'bridge/report/reasons.go'.
+For operators, and for authors of clients: code, meaning and remedy of each error. Generated from 'bridge/report/reasons.go'.
 
 | code | reasons |
 |---|---|
@@ -125,6 +124,8 @@ The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes un
 			others = " A compressed message without `grpc-encoding` gets `INTERNAL`."
 		case report.ReasonUpstreamReset: // gRPC's rules
 			others = " RST_STREAM gets [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors), such as `INTERNAL` or `CANCELLED`, and a malformed frame or coding gets `INTERNAL`."
+				case report.ReasonLimitExceeded:
+			others = " `limits.memory` and `limits.buffered_bytes`: [when memory is scarce](../how-it-works/memory.md#when-memory-is-scarce). The others: [limits](../guides/limits.md)."
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
 			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
 		}
@@ -163,7 +164,7 @@ func metadataPage() []byte {
 	var b bytes.Buffer
 	b.WriteString(quoted(`# Which metadata culvert forwards
 
-For people who miss a header. This page is generated from 'bridge/internal/headers/table.go'.
+For people who miss a header. Generated from 'bridge/internal/headers/table.go'.
 
 culvert forwards metadata in both directions ([which values](protocols.md#metadata)), such as 'authorization', up to
 [limits.header_bytes](configuration.md#limitsheader_bytes) (64 KiB) a call and direction. It drops the names in the tables below, where a
@@ -173,8 +174,7 @@ culvert forwards metadata in both directions ([which values](protocols.md#metada
   itself, not from a WebSocket's first message or inside an 'h2ts' tunnel.
 - **cookie**: the name crosses if the key is set.
 
-Some backends read an underscore or a dot as a hyphen ('x_forwarded_for', 'x.forwarded.for'). So culvert drops such spellings of **vouched**
-names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
+Some backends read an underscore or a dot as a hyphen ('x_forwarded_for'). So culvert drops such spellings of **vouched** names, those in 'metadata.vouched', 'culvert-*' and 'x-culvert-*'.
 
 'traceparent', 'tracestate' and 'baggage' cross unchanged, unless culvert makes [traces](../guides/otlp.md#what-the-backend-gets).
 'grpc-trace-bin' doesn't cross.
@@ -191,16 +191,24 @@ that of grpc-go. culvert adds these for the backend:
 | 'x-forwarded-user-agent' | the client's 'user-agent' | yes |
 | 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them | no |
 | 'x-culvert-subject', 'x-culvert-issuer', 'x-culvert-kind', 'x-culvert-scopes' | with [auth](auth.md#what-the-backend-gets): who calls | no |
+| names in 'routes[].metadata.set' | the route's values, in place of the client's | no |
+| names in 'auth.issuers[].metadata', and those that the answer of 'auth.external' sets | claims of the token; the service's values | no |
+| 'authorization' | with [auth](auth.md), the token of the WebSocket or tunnel, if the call has none | yes |
 | 'x-request-id' | the call's id | [yes](protocols.md#metadata) |
 | 'grpc-previous-rpc-attempts' | with a route's [retry](../guides/several-backends.md#retries): the number of earlier attempts | no |
 | 'grpc-accept-encoding' | 'gzip' | no |
 | 'traceparent' | culvert's span, with [traces](../guides/otlp.md#what-the-backend-gets) | its trace, if the client is [trusted](../guides/otlp.md#which-calls-are-sampled) |
 
-and these for the client:
+It removes the names in 'routes[].metadata.remove'. With [auth](auth.md) it removes those in
+'auth.external.own' that the service doesn't set, those that the service's answer removes, and with
+'auth.strip' the credentials that it has judged.
+
+culvert adds these for the client:
 
 | to | name | value |
 |---|---|---|
 | all | 'x-request-id' | the call's id, unless the backend sends one |
+| all | those that 'auth.external' and 'auth.rate_limit' answer with | of the service |
 | all | 'x-grpc-status-original' | the backend's code above 16, to clients that [know none](protocols.md#status) |
 | all | 'access-control-*', 'vary' | for [pages](http-answers.md#cors-pages-of-other-origins) and caches |
 | not to native gRPC | 'x-content-type-options' | 'nosniff' |

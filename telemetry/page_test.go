@@ -71,12 +71,11 @@ func metricsPage() []byte {
 	var b bytes.Buffer
 	b.WriteString(strings.ReplaceAll(`# Metrics
 
-For operators who run Prometheus. This page is generated from 'telemetry/families.go'.
+For operators who run Prometheus. Generated from 'telemetry/families.go'.
 
 culvert serves metrics at '/metrics' on the address in ['health.listen'](configuration.md#healthlisten), unless 'health.metrics' is
-'false'. It answers up to 4 requests at a time, each within 8 s. The [run book](../guides/runbook.md#alerts) says on which to alert.
-
-culvert also exports them by [OTLP](../guides/otlp.md#metrics).
+'false'. It answers up to 4 requests at a time, each within 8 s, and can export them by [OTLP](../guides/otlp.md#metrics). The
+[run book](../guides/runbook.md#alerts) says on which to alert.
 
 'rpc_server_call_duration_seconds' is that of
 [OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) ('rpc.server.call.duration'). There are also the usual 'go_*'
@@ -100,8 +99,8 @@ and 'process_*'. Names that end in '_total' are counters, four are histograms, t
 	b.WriteString(`
 ## Labels
 
-No client can choose a label's value freely. A method gets its own time series once a backend has shown to know it, by a message or by
-a status that the method itself gives.
+No client can choose a label's value freely: a method gets its own time series once a backend has shown to know it, by a message or by
+a status that only the method gives.
 
 | label | meaning |
 |---|---|
@@ -141,7 +140,7 @@ var labels = []label{
 	{"reason", "of calls, web requests and refusals: culvert's [reason](errors.md); of connections: why they ended, as in [the log](log.md#connections)"},
 	{"result", "`applied` or `rejected`"},
 	{"route", "the route's name; empty without [routes](routes.md), or if none matched. Each metric has the first " + strconv.Itoa(bridge.MaxRoutes) + " pairs of a route and a backend that it counts something for, and as many routes of calls without a backend. `_OTHER`: all others, and the last calls of removed ones"},
-	{"rpc_method", "the method; `_OTHER` for those that no backend has shown to know, and after the first " + strconv.Itoa(maxMethods)},
+	{"rpc_method", "the method; `_OTHER` for unknown ones, and after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "`grpc`"},
 	{"signal", "`traces`, `metrics` or `logs`"},
