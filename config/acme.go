@@ -16,8 +16,7 @@ type ACME struct {
 	Domains []string `key:"domains" is:"domain"`
 
 	// Directory for the ACME account, certificates and keys; required. It must
-	// persist across restarts. culvert creates it for its user alone. Instances
-	// can share it.
+	// persist. Instances can share it.
 	Storage string `key:"storage" is:"directory"`
 
 	// Address for mail from the CA about problems with the account.
@@ -41,9 +40,9 @@ type ACME struct {
 	// tls.http_listen also http-01.
 	Challenges []string `key:"challenges" one:"tls-alpn-01,http-01,dns-01"`
 
-	// Patterns of names whose certificate culvert gets when a client first asks
-	// for it: "shop.example.com", "*.example.com" (one label). culvert orders at
-	// most 20 at once, and then one more every 45s.
+	// Patterns of names whose certificate culvert gets when a client first asks for
+	// it: "shop.example.com", "*.example.com" (one label). It orders 20 at once, and
+	// then one every 45s.
 	OnDemand []string `key:"on_demand" is:"domain"`
 
 	// External account binding, for a CA that requires it.

@@ -17,19 +17,18 @@ type Admin struct {
 	//     culvert's user can connect.
 	//   - ":9902": a port that other hosts reach. It needs tls, hosts and token.
 	//
-	// If the address is taken, culvert doesn't start; with the default, it starts
-	// without it and logs a warning.
+	// If the address is taken, culvert doesn't start; if the default is, it starts
+	// without, and warns.
 	Listen string `key:"listen" flag:"admin" is:"admin address" restart:"yes"`
 
-	// Names and IP addresses, without ports, by which operators reach the address,
-	// such as "culvert-admin.example.com". culvert refuses requests for other
-	// hosts, except localhost and loopback addresses.
+	// Names and IP addresses, without ports, by which operators reach the address.
+	// Requests for other hosts are refused, except localhost and loopback addresses.
 	Hosts []string `key:"hosts" is:"own name"`
 
 	// A file with the token that callers must know: one line of at least 16 random
 	// characters ("openssl rand -hex 32"). Programs send it in each request
 	// (Authorization: Bearer), people type it into a form. culvert reads the file
-	// again when it changes. Empty: callers need none.
+	// again when it changes.
 	Token string `key:"token" is:"file"`
 
 	// TLS on the address. Without a certificate, it speaks plaintext.

@@ -46,18 +46,16 @@ type Auth struct {
 	// Remove the credentials that culvert has judged from calls to the backend.
 	Strip bool `key:"strip"`
 
-	// The end of running calls when their credential expires. "close": they end
-	// with UNAUTHENTICATED (TOKEN_EXPIRED). "ignore": they continue.
+	// When the credential of running calls expires, they end with UNAUTHENTICATED
+	// ("close"), or continue ("ignore").
 	TokenExpiry string `key:"token_expiry" one:"close,ignore"`
 
-	// The name of a cookie that has a token. culvert reads it only for pages of its
-	// own origins (hosts) and of those that allow_origins lists without a pattern.
-	// Empty: none.
+	// The name of a cookie that has a token. It counts only for culvert's own pages
+	// and for origins that allow_origins lists without a pattern.
 	Cookie string `key:"cookie" is:"cookie name"`
 
-	// Also take tokens from the WebSocket subprotocol
-	// "culvert.bearer.<token in base64url>", which clients offer beside another one.
-	// Middleboxes may log it: prefer a cookie or authorization.
+	// Also take tokens from the WebSocket subprotocol "culvert.bearer.<token in
+	// base64url>". Middleboxes may log it: prefer a cookie or authorization.
 	BearerSubprotocol bool `key:"bearer_subprotocol"`
 
 	// A service that counts calls across replicas of culvert.
@@ -70,8 +68,7 @@ type AuthIssuer struct {
 	Name string `key:"name" is:"backend name" needed:"true"`
 
 	// The claim iss of its tokens, byte by byte. Unless keys_url or keys_file is
-	// set, it is also the URL of OpenID Connect Discovery, which names the place of
-	// the keys.
+	// set, it is also the URL of OpenID Connect Discovery.
 	Issuer string `key:"issuer" is:"word" needed:"true"`
 
 	// The URL of the issuer's keys (JWK set), in place of discovery. culvert
@@ -105,7 +102,7 @@ type AuthIssuer struct {
 	// the issuer sets it.
 	Types []string `key:"types" is:"word"`
 
-	// Names of this service in the claim aud. A token needs one of them. Each
+	// Names of this service in the claim aud, of which a token needs one. Each
 	// issuer needs this key or route_audiences.
 	Audiences []string `key:"audiences" is:"word"`
 

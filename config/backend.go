@@ -93,10 +93,10 @@ type BackendLimits struct {
 // HealthCheck configures the health checks of a backend.
 type HealthCheck struct {
 	// Ask the backend for its health on each connection (Watch of grpc.health.v1).
-	// An address that isn't SERVING, or doesn't answer within 5s, gets no new
-	// calls until it has been SERVING for 1s. A backend without this service
-	// counts as healthy. The check is an open stream, so keepalive also pings
-	// connections without calls.
+	// An address that isn't SERVING, or doesn't answer within 5s, gets no new calls
+	// until it has been SERVING for 1s. A backend without this service counts as
+	// healthy. The check is a stream, so keepalive also pings connections without
+	// calls.
 	Enabled bool `key:"enabled"`
 
 	// The name of the service to ask for. Default: the server as a whole.

@@ -50,16 +50,15 @@ type Config struct {
 	// backends.
 	Backend Backend `key:"backend"`
 
-	// Several gRPC servers, in place of backend, which is one entry with the name
-	// default. Without routes, calls go to the only entry, or to the one named
-	// default.
+	// Several gRPC servers, in place of backend, whose name is default. Without
+	// routes, calls go to the only entry, or to default.
 	Backends []NamedBackend `key:"backends"`
 
 	// Which calls go to which backend. The most specific route wins
 	// (docs/reference/routes.md). Other calls end with UNIMPLEMENTED.
 	Routes []Route `key:"routes"`
 
-	// Origins of web pages that may call:
+	// Origins of pages that may call:
 	//
 	//   - "https://app.example.com": one origin.
 	//   - "https://*.example.com": all names below a domain.
@@ -69,9 +68,9 @@ type Config struct {
 	//   - "null": sandboxed pages of all sites.
 	//   - "*": every origin except "null".
 	//
-	// Pages from culvert's own address and from hosts need no entry, nor do
-	// programs. metadata.forward_cookies applies to these pages, and to origins
-	// listed without a pattern, except "null".
+	// culvert's own pages, also those at hosts, and programs need no entry.
+	// metadata.forward_cookies applies to its own pages and to origins without a
+	// pattern, except "null".
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
 	// Refuse pages of other origins, and calls by GET over plaintext whose host
@@ -79,20 +78,19 @@ type Config struct {
 	// without cookies.
 	EnforceOrigins bool `key:"enforce_origins"`
 
-	// Names of this server, with or without a port, such as "grpc.example.com".
-	// Their pages may call, loopback addresses answer to them, and tls.http_listen
-	// redirects them to HTTPS. culvert then refuses calls by GET over plaintext for
-	// other names, except IP addresses, localhost and names of certificates. A name
-	// without a port matches pages on the scheme's default port and on the port in
-	// the request's Host. If a proxy drops another port from Host, name it:
-	// "grpc.example.com:8443".
+	// Names of this server, such as "grpc.example.com". Their pages may call,
+	// loopback addresses answer to them, and tls.http_listen redirects them to
+	// HTTPS. Calls by GET over plaintext for other names are refused, except for IP
+	// addresses, localhost and names of certificates. A name without a port matches
+	// pages on the scheme's default port and on the port in the request's Host. If a
+	// proxy drops another port from Host, name it: "grpc.example.com:8443".
 	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
 	// A prefix, such as "/grpc", that culvert removes from each path.
 	PathPrefix string `key:"path_prefix" flag:"path-prefix" is:"path prefix"`
 
-	// The web server for all requests that aren't calls, WebSockets included, so
-	// that pages and calls share one origin (docs/guides/one-origin.md):
+	// The web server for requests that aren't calls, and their WebSockets
+	// (docs/guides/one-origin.md):
 	//
 	//   - "http://localhost:3000": over plaintext.
 	//   - "https://app.internal": over TLS, verified with the system's CAs.
@@ -136,13 +134,12 @@ type Config struct {
 	// otherwise. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// Let clients test their network in detail (docs/reference/path.md). Browsers
-	// get a page for it at /_culvert/doctor.
+	// Let clients test their network in detail (docs/reference/path.md), browsers by
+	// a page at /_culvert/doctor.
 	Doctor bool `key:"doctor" flag:"doctor"`
 
-	// The implementation of HTTP/2, also inside h2ts tunnels: "culvert", or
-	// "standard" (Go's) while an attack on culvert's own is known and not fixed
-	// (docs/guides/http2-server.md).
+	// The implementation of HTTP/2: "culvert", or "standard" (Go's) while an attack
+	// on culvert's own is known and not fixed (docs/guides/http2-server.md).
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
 	// How long culvert may take to end after SIGTERM or SIGINT: at least 2s less
@@ -150,9 +147,9 @@ type Config struct {
 	// with UNAVAILABLE.
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
-	// The last part of drain_timeout, in which culvert ends the remaining calls at
-	// random moments (docs/guides/health-and-signals.md#drain). Unless set, it is
-	// at most half of drain_timeout.
+	// The last part of drain_timeout, in which the remaining calls end at random
+	// moments (docs/guides/health-and-signals.md#drain). Unless set, it is at most
+	// half of drain_timeout.
 	DrainSpread time.Duration `key:"drain_spread"`
 
 	// Health checks.
@@ -175,30 +172,29 @@ type Config struct {
 type Methods struct {
 	// Patterns of the only methods that clients can call: "shop.v1.Orders/*",
 	// "shop.v1.*/Get*". "*" matches any part of a name. Empty: all except those in
-	// deny. Services that expose a server's internals
-	// (docs/reference/metadata.md#methods-that-need-a-rule) need a pattern here,
-	// which can be "*/*".
+	// deny. Some services (docs/reference/metadata.md#methods-that-need-a-rule) need
+	// a pattern here, which can be "*/*".
 	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
 
 	// Patterns of methods that clients can't call. deny wins over allow.
 	Deny []string `key:"deny" flag:"deny-method" is:"method pattern"`
 
-	// Refuse calls that these patterns exclude. With false, culvert only logs and
-	// counts them, except for services that it denies by default.
+	// With false, culvert only logs and counts calls that these patterns exclude,
+	// except of services that it denies by default.
 	Enforce bool `key:"enforce"`
 }
 
 // Connect configures the Connect protocol. culvert serves it with protobuf messages
 // without configuration.
 type Connect struct {
-	// What culvert does with messages in JSON, also of gRPC-Web. "convert": to
-	// protobuf and back, by the backend's descriptors. "pass": unchanged, as
-	// application/grpc+json, which most backends can't read.
+	// Messages in JSON, also of gRPC-Web. "convert": to protobuf and back, by the
+	// backend's descriptors. "pass": unchanged, as application/grpc+json, which most
+	// backends can't read.
 	JSON string `key:"json" one:"convert,pass"`
 
 	// Patterns of methods that clients can call by GET, besides those whose
-	// descriptors say NO_SIDE_EFFECTS. List only methods without side effects:
-	// browsers and caches repeat a GET.
+	// descriptors say NO_SIDE_EFFECTS. They must have no side effects: browsers and
+	// caches repeat a GET.
 	Get []string `key:"get" is:"method pattern"`
 }
 
@@ -211,13 +207,13 @@ type Metadata struct {
 	ForwardSetCookies bool `key:"forward_set_cookies"`
 
 	// Send the names in the client's verified certificate to the backend, in
-	// x-forwarded-client-cert as Envoy writes it. culvert also forwards this
-	// header from trusted proxies, which must not accept it from their clients.
+	// x-forwarded-client-cert as Envoy writes it. This header also crosses from
+	// trusted proxies, which must not accept it from their clients.
 	ClientCertificate bool `key:"client_certificate"`
 
-	// More metadata that only trusted proxies may set, besides the names in
-	// docs/reference/metadata.md: x-authenticated-user. culvert removes names that
-	// differ from these only in "-" and "_", even from trusted proxies.
+	// More metadata that only trusted proxies may set, besides that in
+	// docs/reference/metadata.md: x-authenticated-user. Names that differ from these
+	// only in "-" and "_" never cross.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
@@ -232,8 +228,8 @@ type Limits struct {
 	HeaderBytes Size `key:"header_bytes"`
 
 	// Memory for the messages of all calls on their way. Unless set, it is at most
-	// half of what limits.memory leaves for clients. When it is full, messages
-	// wait for up to 10s, and then their call ends with RESOURCE_EXHAUSTED
+	// half of what limits.memory leaves for clients. When it is full, messages wait
+	// for up to 10s; then their call ends
 	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	BufferedBytes Size `key:"buffered_bytes"`
 
@@ -262,9 +258,9 @@ type Limits struct {
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
 	// Memory that culvert may use. 0: GOMEMLIMIT if the environment sets it, else
-	// nine tenths of the container's limit, else no limit. Without GOMEMLIMIT,
-	// this is also the limit of Go's garbage collector. 20MiB of it are for culvert
-	// itself, and clients may hold 65 % of the rest
+	// nine tenths of the container's limit, else no limit. Without GOMEMLIMIT, this
+	// is also the limit of Go's garbage collector. 20MiB are for culvert itself;
+	// clients may hold 65 % of the rest
 	// (docs/how-it-works/memory.md#when-memory-is-scarce).
 	Memory Size `key:"memory" is:"size or 0"`
 
@@ -283,9 +279,8 @@ type Limits struct {
 	// applies.
 	Methods []MethodLimits `key:"methods"`
 
-	// Refuse calls, handshakes and connections over a limit. With false, culvert
-	// only logs and counts them. limits.connections, limits.memory, sizes and times
-	// always apply.
+	// With false, culvert only logs and counts calls, handshakes and connections
+	// over a limit. limits.connections, limits.memory, sizes and times always apply.
 	Enforce bool `key:"enforce"`
 
 	// How long a client may read nothing while data waits for it, before culvert
@@ -318,16 +313,15 @@ type Limits struct {
 type Health struct {
 	// The address of /livez, /readyz, /metrics and grpc.health.v1
 	// (docs/guides/health-and-signals.md); "" or "off" for none. If it is taken,
-	// culvert doesn't start; with the default, it starts without health checks and
-	// logs a warning.
+	// culvert doesn't start; if the default is, it starts without, and warns.
 	Listen string `key:"listen" flag:"health-listen" is:"optional address" restart:"yes"`
 
 	// Names of backends, "default" for the section backend. /readyz answers 503
 	// while one of them has no connection that takes calls.
 	DependsOn []string `key:"depends_on" is:"backend name"`
 
-	// Serve metrics for Prometheus at /metrics on the address in health.listen,
-	// with the names of methods. With false, culvert counts nothing.
+	// Serve metrics for Prometheus at /metrics, with names of methods. With false,
+	// culvert counts nothing.
 	Metrics bool `key:"metrics" restart:"yes"`
 }
 
@@ -341,8 +335,8 @@ type Log struct {
 	Format string `key:"format" flag:"log-format" one:"auto,text,json" restart:"yes"`
 
 	// Attributes to add to the lines of calls: host, user_agent, or metadata by
-	// name, such as metadata.x-tenant (docs/reference/log.md#more-fields). culvert
-	// refuses names that may hold a secret.
+	// name, such as metadata.x-tenant, except secrets
+	// (docs/reference/log.md#more-fields).
 	Fields []string `key:"fields" is:"log field"`
 
 	// Also write a line when a call begins, unless sample leaves out lines of its

@@ -50,8 +50,8 @@ type OTLP struct {
 	// The compression of requests to the receiver.
 	Compression string `key:"compression" one:"none,gzip" restart:"yes"`
 
-	// How long a request to the receiver may take. culvert drops what was in one
-	// that takes longer.
+	// How long a request to the receiver may take. Beyond, culvert drops its
+	// content.
 	Timeout time.Duration `key:"timeout" is:"positive duration" restart:"yes"`
 
 	// How often metrics are exported.

@@ -34,8 +34,8 @@ type Route struct {
 	// What culvert changes in the metadata for the backend.
 	Metadata RouteMetadata `key:"metadata"`
 
-	// The maximum time of a call. It shortens the client's deadline, and is the
-	// deadline of calls without one. 0s: as the client asks.
+	// The maximum time of a call, also of calls without a deadline. 0s: as the
+	// client asks.
 	Timeout time.Duration `key:"timeout"`
 
 	// How long a call may carry no message, in place of limits.idle_timeout. 0s:
@@ -52,15 +52,14 @@ type Route struct {
 	// When culvert sends a failed call again.
 	Retry RouteRetry `key:"retry"`
 
-	// Origins of web pages that may call, in place of the global ones. []: none
-	// but culvert's own pages. Default: allow_origins. A route that matches
-	// metadata or transports can't set this key
+	// Origins of pages that may call, in place of the global ones. []: only
+	// culvert's own pages. Default: allow_origins. A route that matches metadata or
+	// transports can't set this key
 	// (docs/reference/routes.md#which-rules-judge-a-call).
 	AllowOrigins []string `key:"allow_origins" is:"origin"`
 
 	// Limits of all calls of the route together, in addition to the others. The
-	// lowest size applies. 0 adds no limit. For larger messages of some methods
-	// set limits.methods.
+	// lowest size applies. For larger messages of some methods set limits.methods.
 	Limits RouteLimits `key:"limits" as:"limits"`
 
 	// Makes this a route only for clients that send bare messages
@@ -103,7 +102,7 @@ type RouteMessage struct {
 	HalfClose string `key:"half_close" is:"word"`
 
 	// What culvert sends before it closes the WebSocket: nothing, or the call's
-	// status as a text message in JSON.
+	// status in JSON.
 	LastMessage string `key:"last_message" one:"none,status"`
 
 	// Fields of a client's JSON that the message doesn't have: ignore them, or
@@ -128,7 +127,7 @@ type RouteMessage struct {
 	EventID string `key:"event_id" is:"word"`
 
 	// For sse and ndjson: the silence after which culvert sends a comment (sse) or
-	// an empty line (ndjson) against proxies' time-outs. 0s: never. Default: 15s.
+	// an empty line (ndjson). 0s: never. Default: 15s.
 	Heartbeat time.Duration `key:"heartbeat" is:"seconds or 0"`
 }
 
@@ -138,12 +137,11 @@ type RouteMatch struct {
 	// names below a domain. Empty: any.
 	Hosts []string `key:"hosts" is:"route host"`
 
-	// The beginning of the path behind the path_prefix of the file, in whole
-	// elements: "/team-a". Set rewrite.path_prefix to "/" to remove it.
+	// The beginning of the path behind the file's path_prefix, in whole elements:
+	// "/team-a".
 	PathPrefix string `key:"path_prefix" is:"path prefix"`
 
-	// Patterns of methods. They match the last two elements of the path, before
-	// rewrite. Empty: any.
+	// Patterns of methods, before rewrite. Empty: any.
 	Methods []string `key:"methods" is:"method pattern"`
 
 	// Conditions for the metadata of the call.
@@ -212,8 +210,8 @@ type RouteRetry struct {
 	// no retries of calls that the backend may have seen.
 	Attempts int `key:"attempts" is:"attempts"`
 
-	// The statuses after which culvert retries, besides its own errors before the
-	// backend has seen the call. Default: UNAVAILABLE.
+	// The statuses after which culvert retries, besides calls that the backend
+	// hasn't seen. Default: UNAVAILABLE.
 	Codes []string `key:"codes" one:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,DATA_LOSS,UNAUTHENTICATED,UNAVAILABLE"`
 
 	// The pause before the second attempt, ±20 %. It doubles with each further

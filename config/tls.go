@@ -8,9 +8,8 @@ type TLS struct {
 	// "app.test" and "192.168.1.10".
 	SelfSignedNames []string `key:"self_signed_names" is:"own name" restart:"yes"`
 
-	// An address (":80") that redirects plaintext requests for names of
-	// certificates and of hosts to HTTPS, and answers the challenges of acme. ""
-	// or "off": none.
+	// An address (":80") that redirects names of certificates and of hosts to HTTPS,
+	// and answers the challenges of acme. "" or "off": none.
 	HTTPListen string `key:"http_listen" is:"optional address" restart:"yes"`
 
 	// The port that http_listen redirects to, such as 443 behind a load balancer.
@@ -35,8 +34,8 @@ type ServerTLS struct {
 	Key string `key:"key" flag:"tls-key" is:"file" group:"certificate"`
 
 	// More certificates, selected by SNI, or without SNI by the IP address that the
-	// client connected to. The default is cert, or without it the first entry. The
-	// others need a DNS name or an IP address in their subjectAltName.
+	// client connected to. The default is cert, else the first entry. The others
+	// need a subjectAltName.
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
 	// CA certificates (PEM) for verifying client certificates.
@@ -51,8 +50,8 @@ type ServerTLS struct {
 	// Default: require with a client_ca, otherwise none.
 	ClientAuth string `key:"client_auth" is:"client auth" group:"trust" restart:"yes"`
 
-	// Revocation lists (PEM or DER) for client certificates, signed by client_ca.
-	// culvert warns about an outdated list, and still uses it.
+	// Revocation lists (PEM or DER) for client certificates, signed by client_ca. An
+	// outdated list causes a warning, and still counts.
 	CRLs []string `key:"crls" is:"file" group:"trust" restart:"yes"`
 
 	// The oldest version of TLS for clients.

@@ -13,13 +13,13 @@ type Traces struct {
 	// has sampled it.
 	Ratio Ratio `key:"ratio"`
 
-	// Export the span of each call that ended with an error of a server, too. The
-	// backend's spans are missing then, as it was told that the call isn't sampled.
+	// Export the span of each call that ended with an error of a server, too,
+	// without the backend's spans.
 	Errors bool `key:"errors"`
 
 	// Tell the backend of each call that isn't sampled, too, so that it doesn't
-	// sample it by itself, for about a tenth more CPU time. With false, culvert only
-	// tells of calls that have a traceparent already, and of all with errors.
+	// sample it by itself, for about a tenth more CPU time. With false, it learns of
+	// calls that have a traceparent already, and of all with errors.
 	TellUnsampled bool `key:"tell_unsampled"`
 
 	// Export a second span for each sampled call: the call to the backend, of kind
