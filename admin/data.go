@@ -48,46 +48,46 @@ var WaitsFor = []string{WaitsForClient, WaitsForBackend, WaitsForMemory, WaitsFo
 
 // Calls are some of the open calls, in the order asked for.
 type Calls struct {
-	At       time.Time    `json:"at"`       // when culvert looked
-	Open     int          `json:"open"`     // calls that are open
-	Matching int          `json:"matching"` // of these, calls that the filters select
-	Waiting  WaitingCalls `json:"waiting"`  // open calls that wait and that the filters but waits_for select
-	Calls    []Call       `json:"calls"`    // the first of those that match
+	At       time.Time    `json:"at"` // when culvert looked
+	Open     int          `json:"open"`
+	Matching int          `json:"matching"` // of these, by the filters
+	Waiting  WaitingCalls `json:"waiting"`  // those that wait, by all filters but waits_for
+	Calls    []Call       `json:"calls"`    // the first of these
 }
 
 // WaitingCalls is how many calls wait, by what they wait for.
 type WaitingCalls struct {
 	Client  int `json:"client"`  // for the client to read
 	Backend int `json:"backend"` // for the backend to read
-	Memory  int `json:"memory"`  // for memory
-	Place   int `json:"place"`   // for a place on a connection to the backend
-	Answer  int `json:"answer"`  // for the backend's first reply
+	Memory  int `json:"memory"`
+	Place   int `json:"place"`  // for a place on a connection
+	Answer  int `json:"answer"` // for the backend's first reply
 }
 
 // A Call is an open call.
 type Call struct {
-	ID        Text `json:"id"`        // as in the log and in x-request-id; a client may use one twice
+	ID        Text `json:"id"`        // as in the log; a client may use one twice
 	Method    Text `json:"method"`    // /package.Service/Method
 	Route     Text `json:"route"`     // empty: none, or not decided yet
 	Backend   Text `json:"backend"`   // empty: none, or not decided yet
-	Transport Text `json:"transport"` // the client's protocol, as in the log
-	Listener  Text `json:"listener"`  // empty: the listener has no name
+	Transport Text `json:"transport"` // as in the log
+	Listener  Text `json:"listener"`  // empty: it has no name
 	Peer      Text `json:"peer"`      // the client's address
-	Client    Text `json:"client"`    // the name in the client's certificate; empty: it has none
-	Identity  Text `json:"identity"`  // of the caller, with auth; empty: none
+	Client    Text `json:"client"`    // the name in the client's certificate
+	Identity  Text `json:"identity"`  // with auth
 
-	Began       time.Time `json:"began"`        // to the nanosecond
-	AgeSeconds  float64   `json:"age_seconds"`  // since then
+	Began       time.Time `json:"began"` // to the nanosecond
+	AgeSeconds  float64   `json:"age_seconds"`
 	MessagesIn  int64     `json:"messages_in"`  // from the client
 	MessagesOut int64     `json:"messages_out"` // to the client
-	BytesIn     int64     `json:"bytes_in"`     // of messages from the client
-	BytesOut    int64     `json:"bytes_out"`    // of messages to the client
-	MemoryBytes int64     `json:"memory_bytes"` // counted for the call
+	BytesIn     int64     `json:"bytes_in"`
+	BytesOut    int64     `json:"bytes_out"`
+	MemoryBytes int64     `json:"memory_bytes"`
 
 	// The server looks once a second, and knows of nothing shorter.
 	LastMessage    time.Time `json:"last_message,omitzero"` // either way; absent: there was none
 	WaitsFor       string    `json:"waits_for"`             // client, backend, memory, place, answer, or empty
-	WaitingSeconds float64   `json:"waiting_seconds"`       // for that
+	WaitingSeconds float64   `json:"waiting_seconds"`
 }
 
 // A Stop asks for the end of one call.
@@ -116,7 +116,7 @@ type ConnectionCount struct {
 	Listener  Text `json:"listener"`
 	Transport Text `json:"transport"` // http/1.1, h2, websocket; empty: no request has come yet
 	Open      int  `json:"open"`
-	Tunnels   int  `json:"tunnels"` // of these, WebSockets with HTTP/2 inside
+	Tunnels   int  `json:"tunnels"` // of these, h2ts
 }
 
 // A CallCount is the number of a listener's open calls of one transport.
@@ -137,11 +137,11 @@ type BackendState struct {
 	Name             Text      `json:"name"`
 	State            string    `json:"state"`    // idle, connecting, ready, transient_failure or shutdown
 	Draining         bool      `json:"draining"` // it was replaced or removed: it gets no new calls
-	Calls            int       `json:"calls"`    // that are open
-	Waiting          int       `json:"waiting"`  // calls that wait for a connection or a place
+	Calls            int       `json:"calls"`
+	Waiting          int       `json:"waiting"` // for a connection or a place
 	LostPings        int64     `json:"lost_pings"`
 	RetriesByPolicy  int64     `json:"retries_by_policy"`
-	RetriesElsewhere int64     `json:"retries_elsewhere"` // to another address, since one had refused the call unseen
+	RetriesElsewhere int64     `json:"retries_elsewhere"` // to another address
 	RetriesWithheld  int64     `json:"retries_withheld"`  // since too many calls failed
 	Addresses        []Address `json:"addresses"`
 }
@@ -149,13 +149,13 @@ type BackendState struct {
 // An Address is one address of a backend, as its name resolves now.
 type Address struct {
 	Address     Text  `json:"address"`
-	Accepts     bool  `json:"accepts"`     // it gets new calls, unless pick_first prefers another one
+	Accepts     bool  `json:"accepts"`     // it gets new calls
 	Unhealthy   bool  `json:"unhealthy"`   // its health check fails
-	Failure     Text  `json:"failure"`     // why the last attempt to connect or the health check failed; empty: it didn't
+	Failure     Text  `json:"failure"`     // of the last attempt to connect or health check
 	Connections int   `json:"connections"` // that are up
 	Calls       int   `json:"calls"`       // that have a place on them
-	Places      int   `json:"places"`      // calls that these connections can carry at once; -1: no limit
-	Picks       int64 `json:"picks"`       // calls that have got a place so far
+	Places      int   `json:"places"`      // calls at once; -1: no limit
+	Picks       int64 `json:"picks"`       // calls so far
 }
 
 // Routes are what became of the calls of each route.
@@ -164,7 +164,7 @@ type Routes struct {
 	Since         time.Time `json:"since"`          // when the counts began
 	WindowSeconds float64   `json:"window_seconds"` // what the rates are of
 	Routes        []Route   `json:"routes"`         // of the configuration that runs
-	Left          int64     `json:"left"`           // calls of routes that a reload has removed, and beyond 1000 pairs of route and backend
+	Left          int64     `json:"left"`           // calls of removed routes, and beyond 1000 pairs
 }
 
 // A Route is a route's calls to one backend.
@@ -172,11 +172,11 @@ type Route struct {
 	Route           Text    `json:"route"`   // empty: the calls had none
 	Backend         Text    `json:"backend"` // empty: the calls got none
 	Calls           int64   `json:"calls"`   // that have ended
-	Errors          int64   `json:"errors"`  // of these, calls with a status that isn't OK and not the client's end
+	Errors          int64   `json:"errors"`  // not OK, and not ended by the client
 	Cancelled       int64   `json:"cancelled"`
 	CallsPerSecond  float64 `json:"calls_per_second"`
 	ErrorsPerSecond float64 `json:"errors_per_second"`
-	MeanSeconds     float64 `json:"mean_seconds"` // a call's mean duration in the window; 0: none has ended
+	MeanSeconds     float64 `json:"mean_seconds"` // of a call in the window; 0: none has ended
 }
 
 // Memory is what culvert holds for its clients.
@@ -186,23 +186,23 @@ type Memory struct {
 	LimitBytes    int64           `json:"limit_bytes"` // 0: none
 	MessageBytes  int64           `json:"message_bytes"`
 	MessageLimit  int64           `json:"message_limit_bytes"`
-	Evicted       int64           `json:"evicted"`     // calls so far that ended to free memory for others
+	Evicted       int64           `json:"evicted"`     // calls so far
 	CallBytes     int64           `json:"call_bytes"`  // 0 with limit=0
-	OtherBytes    int64           `json:"other_bytes"` // of connections and other owners without a call; 0 with limit=0
+	OtherBytes    int64           `json:"other_bytes"` // without a call; 0 with limit=0
 	Calls         []Call          `json:"calls"`       // those that hold most
 	Addresses     []AddressMemory `json:"addresses"`   // those whose calls hold most
 	AddressesLeft int             `json:"addresses_left"`
 
-	Connections []ConnectionMemory `json:"connections"` // those that hold most themselves, without their calls
+	Connections []ConnectionMemory `json:"connections"` // those that hold most, without their calls
 }
 
 // ConnectionMemory is what one open connection of a client holds.
 type ConnectionMemory struct {
-	Peer        Text  `json:"peer"` // the address of the client, or of a proxy in front of culvert
+	Peer        Text  `json:"peer"` // of the client, or of a proxy
 	Listener    Text  `json:"listener"`
-	Transport   Text  `json:"transport"`    // http/1.1, h2, websocket; empty: no request has come yet
-	Calls       int   `json:"calls"`        // that are open on it
-	MemoryBytes int64 `json:"memory_bytes"` // counted for the connection itself
+	Transport   Text  `json:"transport"` // http/1.1, h2, websocket; empty: no request has come yet
+	Calls       int   `json:"calls"`     // that are open on it
+	MemoryBytes int64 `json:"memory_bytes"`
 }
 
 // AddressMemory is what the calls of one client address hold.
@@ -224,7 +224,7 @@ type LimitCount struct {
 	Key        Text      `json:"key"`
 	Reason     Text      `json:"reason"`
 	Refused    int64     `json:"refused"`
-	ReportOnly int64     `json:"report_only"` // would have been refused, if the rule weren't only tried out
+	ReportOnly int64     `json:"report_only"` // of rules that are only tried out
 	Last       time.Time `json:"last"`
 }
 
@@ -234,7 +234,7 @@ type Refusal struct {
 	Key        Text      `json:"key"`
 	Reason     Text      `json:"reason"`
 	Peer       Text      `json:"peer"`
-	Detail     Text      `json:"detail"` // the origin, host or method that was refused
+	Detail     Text      `json:"detail"` // the origin, host or method
 	ReportOnly bool      `json:"report_only"`
 }
 
@@ -244,7 +244,7 @@ type FailureQuery struct{ Origin, Reason string }
 // Failures are the last calls and web requests that failed.
 type Failures struct {
 	At       time.Time      `json:"at"`
-	Counts   []FailureCount `json:"counts"`   // since culvert started, the most frequent first
+	Counts   []FailureCount `json:"counts"`   // since the start, the most frequent first
 	Failures []Failure      `json:"failures"` // the newest first, at most 200 of each origin
 }
 
@@ -269,10 +269,10 @@ type Failure struct {
 	Client    Text      `json:"client"`
 	Identity  Text      `json:"identity"`
 
-	Origin          string  `json:"origin"` // upstream, culvert or client: who made the status
+	Origin          string  `json:"origin"` // who made the status: upstream, culvert or client
 	Reason          Text    `json:"reason"` // of culvert's own statuses
-	Limit           Text    `json:"limit"`  // the key of the limit that was reached
-	Code            Text    `json:"code"`   // the gRPC code, as in the log; of a web request the HTTP status
+	Limit           Text    `json:"limit"`  // the limit's key
+	Code            Text    `json:"code"`   // of a web request the HTTP status
 	Message         Text    `json:"message"`
 	Cause           Text    `json:"cause"`
 	DurationSeconds float64 `json:"duration_seconds"`
@@ -283,8 +283,8 @@ type Certificates struct {
 	At           time.Time     `json:"at"`
 	Certificates []Certificate `json:"certificates"` // the first to expire first
 	Problems     []Text        `json:"problems"`     // with certificates and with ACME
-	ACME         []ACMEName    `json:"acme"`         // the configured domains, and at most 200 names that clients asked for; those that fail first
-	ACMELeft     int           `json:"acme_left"`    // further names that clients asked for
+	ACME         []ACMEName    `json:"acme"`         // the configured domains, and at most 200 others; those that fail first
+	ACMELeft     int           `json:"acme_left"`
 }
 
 // An ACMEName is a name that culvert obtains certificates for by ACME.
@@ -305,16 +305,16 @@ type Certificate struct {
 	Source           string    `json:"source"` // file, acme or generated
 	File             Text      `json:"file"`   // empty: it has none
 	NotAfter         time.Time `json:"not_after"`
-	ExpiresInSeconds float64   `json:"expires_in_seconds"` // below 0: it has expired
-	Ending           bool      `json:"ending"`             // it should have been replaced already
-	OnDemand         bool      `json:"on_demand"`          // a client's handshake asked for it
+	ExpiresInSeconds float64   `json:"expires_in_seconds"`
+	Ending           bool      `json:"ending"`    // it should have been replaced
+	OnDemand         bool      `json:"on_demand"` // a client's handshake asked for it
 }
 
 // Auth is what culvert judges calls by. It has no credentials.
 type Auth struct {
 	At         time.Time     `json:"at"`
-	Enabled    bool          `json:"enabled"`        // auth has something that judges calls
-	Enforced   bool          `json:"enforced"`       // calls that it refuses end; false: they are only logged and counted
+	Enabled    bool          `json:"enabled"`
+	Enforced   bool          `json:"enforced"`       // false: only tried out
 	Since      time.Time     `json:"since,omitzero"` // when the counts of refusals and rules began: at the start, or at a reload that changed auth
 	Ways       []Text        `json:"ways"`           // ways to authenticate
 	Refused    []AuthRefused `json:"refused"`        // calls that auth refuses, also those that pass since it isn't enforced; the last ones first
@@ -328,16 +328,16 @@ type Auth struct {
 // An AuthRefused is how many calls auth refuses for the same reason.
 type AuthRefused struct {
 	Key    string    `json:"key"`    // of the configuration
-	Issuer Text      `json:"issuer"` // the name of the issuer whose tokens are refused, if it is about those
+	Issuer Text      `json:"issuer"` // whose tokens are refused, if it is about those
 	Reason string    `json:"reason"`
 	Calls  uint64    `json:"calls"`
 	Last   time.Time `json:"last"`
-	Cause  Text      `json:"cause"` // of the last one, for operators
+	Cause  Text      `json:"cause"` // of the last one
 }
 
 // An AuthRule is how many calls a rule has decided on.
 type AuthRule struct {
-	Name   Text   `json:"name"`   // or, if no rule decides, a text in its place, such as "no rule allows"
+	Name   Text   `json:"name"`   // or a text, such as "no rule allows"
 	Effect string `json:"effect"` // allow or deny
 	Calls  uint64 `json:"calls"`
 }
@@ -348,10 +348,10 @@ type AuthIssuer struct {
 	Issuer   Text             `json:"issuer"`           // the claim iss
 	Keys     int              `json:"keys"`             // in use, also the last good ones of an earlier fetch
 	Fetched  time.Time        `json:"fetched,omitzero"` // when these were fetched; absent: there are none yet
-	Next     time.Time        `json:"next,omitzero"`    // when they are fetched again; absent for a file
-	Failures int              `json:"failures"`         // fetches that have failed since
-	Problem  Text             `json:"problem"`          // of the last fetch; empty: it didn't fail
-	Skipped  []AuthSkippedKey `json:"skipped"`          // keys that culvert can't use
+	Next     time.Time        `json:"next,omitzero"`    // the next fetch; absent for a file
+	Failures int              `json:"failures"`
+	Problem  Text             `json:"problem"` // of the last fetch
+	Skipped  []AuthSkippedKey `json:"skipped"` // keys that culvert can't use
 }
 
 // An AuthSkippedKey is a key of an issuer that culvert can't use.
@@ -365,7 +365,7 @@ type AuthTokens struct {
 	Good       int    `json:"good"`
 	Refused    int    `json:"refused"`
 	Bytes      int    `json:"bytes"`
-	Unverified uint64 `json:"unverified"` // tokens refused without a look, since their address had sent too many bad ones
+	Unverified uint64 `json:"unverified"` // refused without a look, since their address had sent too many bad ones
 }
 
 // An AuthFile is the file of API keys.
@@ -373,23 +373,23 @@ type AuthFile struct {
 	File    Text      `json:"file"`
 	Keys    int       `json:"keys"`          // in force
 	Read    time.Time `json:"read,omitzero"` // when these were read
-	Problem Text      `json:"problem"`       // with the newest version; empty: there is none
+	Problem Text      `json:"problem"`       // with the newest version
 }
 
 // An AuthService is a service that culvert asks about calls. Each call is in one of the counts
 // up to unasked.
 type AuthService struct {
-	Name        string  `json:"name"`         // external or rate_limit
-	Problem     Text    `json:"problem"`      // why the last question had no usable answer; empty: it had one
-	Allowed     uint64  `json:"allowed"`      // calls that the service let pass
-	Denied      uint64  `json:"denied"`       // calls that it refused
-	Failed      uint64  `json:"failed"`       // calls without a usable answer, refused
-	Open        uint64  `json:"open"`         // calls without a usable answer, that passed
-	Cancelled   uint64  `json:"cancelled"`    // calls that ended before their answer
-	Unasked     uint64  `json:"unasked"`      // calls about which there was nothing to ask
-	Cached      uint64  `json:"cached"`       // of them all, calls with an answer from the cache
-	Shared      uint64  `json:"shared"`       // of them all, calls that waited for another call's question
-	Asking      int     `json:"asking"`       // questions at the service now
+	Name        string  `json:"name"`    // external or rate_limit
+	Problem     Text    `json:"problem"` // of the last question
+	Allowed     uint64  `json:"allowed"`
+	Denied      uint64  `json:"denied"`
+	Failed      uint64  `json:"failed"` // calls without a usable answer, refused
+	Open        uint64  `json:"open"`   // calls without a usable answer, that passed
+	Cancelled   uint64  `json:"cancelled"`
+	Unasked     uint64  `json:"unasked"`      // nothing to ask
+	Cached      uint64  `json:"cached"`       // of all: from the cache
+	Shared      uint64  `json:"shared"`       // of all: by another call's question
+	Asking      int     `json:"asking"`       // now
 	MeanSeconds float64 `json:"mean_seconds"` // of a question
 }
 
