@@ -11,10 +11,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +50,7 @@ func TestReferenceMatchesTheProgram(t *testing.T) {
 
 const referenceHead = `# culvert-kube
 
-For people who put culvert into a cluster: the commands of ` + "`culvert-kube`" + `, the annotations of pods, the injector's configuration
+For people who put culvert into a cluster: the commands of ` + "`culvert-kube`" + `, annotations of pods, the injector's configuration
 and metrics.
 `
 
@@ -62,9 +64,10 @@ func referencePage(t *testing.T) []byte {
 	var b bytes.Buffer
 	b.WriteString(referenceHead)
 	b.WriteString("\nEach command has help (`culvert-kube webhook --help`). `culvert-kube completion` prints completions for shells.\n")
+	seen := map[string]string{} // the command that has a flag first, by the flag's row
 	for _, c := range newRootCommand().Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" && c.Name() != "completion" {
-			writeCommand(&b, c)
+			writeCommand(&b, c, seen)
 		}
 	}
 	writeAnnotations(t, &b)
@@ -77,29 +80,30 @@ func referencePage(t *testing.T) []byte {
 // inPlaceOfHelp is what the page says in place of a command's help, which needs more.
 var inPlaceOfHelp = map[string]string{
 	"inject": `inject prints manifests with culvert in the pods that ask for it by the [label](#annotations-of-pods), of the pod or of its
-namespace in the same manifests. With ~--all~, each pod gets culvert unless its label is ~disabled~. Pods are found in Pod, Deployment,
-StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, ReplicationController, PodTemplate, and lists of these.
+namespace in the same manifests: Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, ReplicationController, PodTemplate, and
+lists of these. With ~--all~, each pod gets culvert unless its label is ~disabled~.
 
-Documents without such a pod pass byte for byte. The others lose blank lines. A second inject changes nothing. If a pod asks for culvert and
-can't have it, inject exits with 1 and prints no manifest.`,
+Documents without such a pod pass byte for byte; others lose blank lines. If a pod asks for culvert and can't have it, inject exits with 1
+and prints no manifest.`,
 	"check": `check says which pods get culvert, which are refused, and which have an outdated culvert. It finds what keeps culvert from
 running or from being reached, and where clients reach a backend's port past culvert. It prints the remedy.
 
 Without ~-f~, check reads the cluster that kubectl uses. It needs the verbs get and list on pods, deployments, statefulsets, daemonsets, jobs,
-cronjobs, services, limitranges, ingresses, networkpolicies, configmaps, endpointslices, namespaces and mutatingwebhookconfigurations.
-It reads no Secrets. It compares the sidecars by the injector's configuration in the cluster or ~--config~, else only their image,
+cronjobs, services, limitranges, ingresses, networkpolicies, configmaps, endpointslices, namespaces and mutatingwebhookconfigurations, and
+reads no Secrets. It compares the sidecars by the injector's configuration in the cluster or ~--config~, else only their image,
 with ~--sidecar-image~.
 
-It exits with 0 if it finds no error, with 1 if it finds one (see ~--fail-on~), and with 2 if it can't check.`,
-	"webhook": `webhook serves the API server over HTTPS. It puts culvert into each new pod that asks for it, and refuses a pod that can't have
-it, or that has more than 20000 fields and list items.
+It exits with 1 if it finds an error (see ~--fail-on~), and with 2 if it can't check.`,
+	"webhook": `webhook serves the API server over HTTPS.  It refuses a pod that asks for culvert and can't have it, or
+that has more than 20000 fields and list items.
 
 It finds the API server like kubectl, by KUBECONFIG or in a pod by the service account, and makes its own
 [certificates](../guides/kubernetes-upgrades.md#certificates). With ~--tls-cert~ it needs no API server. It loads the files of certificates
 again when they change, but not the file of ~--config~.`,
 }
 
-func writeCommand(b *bytes.Buffer, c *cobra.Command) {
+// writeCommand writes a command, with the flags that no command before has in the same words.
+func writeCommand(b *bytes.Buffer, c *cobra.Command, seen map[string]string) {
 	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
 	if text := cmp.Or(strings.ReplaceAll(inPlaceOfHelp[c.Name()], "~", "`"), c.Long); text != "" {
 		b.WriteString("\n" + text + "\n")
@@ -109,13 +113,11 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		b.WriteString(strings.TrimPrefix(line, "  "))
 	}
 	b.WriteString("\n```\n")
-	head := "\n| Flag | Meaning |\n|---|---|\n"
+	head, also := "\n| Flag | Meaning |\n|---|---|\n", map[string][]string{}
 	c.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
 		if f.Name == "help" {
 			return
 		}
-		b.WriteString(head)
-		head = ""
 		value, usage := pflag.UnquoteUsage(f)
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
 			usage += "; default `" + f.DefValue + "`"
@@ -124,8 +126,18 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		if f.Shorthand != "" {
 			name = "`-" + f.Shorthand + "`, " + name
 		}
-		fmt.Fprintf(b, "| %s` | %s |\n", strings.TrimSpace(name+" "+value), strings.ReplaceAll(usage, "*", `\*`))
+		row := fmt.Sprintf("| %s` | %s |\n", strings.TrimSpace(name+" "+value), strings.ReplaceAll(usage, "*", `\*`))
+		if first := seen[row]; first != "" {
+			also[first] = append(also[first], "`--"+f.Name+"`")
+			return
+		}
+		seen[row] = c.Name()
+		b.WriteString(head + row)
+		head = ""
 	})
+	for _, first := range slices.Sorted(maps.Keys(also)) {
+		fmt.Fprintf(b, "\nAs in [%s](#culvert-kube-%s): %s.\n", first, first, strings.Join(also[first], ", "))
+	}
 }
 
 // annotationTexts are about the annotations that are no keys of culvert's
