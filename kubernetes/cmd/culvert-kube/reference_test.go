@@ -94,8 +94,8 @@ reads no Secrets. It compares the sidecars by the injector's configuration in th
 with ~--sidecar-image~.
 
 It exits with 1 if it finds an error (see ~--fail-on~), and with 2 if it can't check.`,
-	"webhook": `webhook serves the API server over HTTPS.  It refuses a pod that asks for culvert and can't have it, or
-that has more than 20000 fields and list items.
+	"webhook": `webhook serves the API server over HTTPS, and puts culvert into each new pod that asks for it. It refuses a pod that can't
+have it, or that has more than 20000 fields and list items.
 
 It finds the API server like kubectl, by KUBECONFIG or in a pod by the service account, and makes its own
 [certificates](../guides/kubernetes-upgrades.md#certificates). With ~--tls-cert~ it needs no API server. It loads the files of certificates
