@@ -26,8 +26,8 @@ type ACME struct {
 	// for tests, is "https://acme-staging-v02.api.letsencrypt.org/directory".
 	Directory string `key:"directory" is:"https url"`
 
-	// CA certificates (PEM) for verifying the directory's server. Default: the
-	// system's CAs. culvert reads the file again on SIGHUP.
+	// CA certificates (PEM) for verifying the directory's server, read again on
+	// SIGHUP. Default: the system's CAs.
 	CARoot string `key:"ca_root" is:"file"`
 
 	// ACME challenges that culvert may use:

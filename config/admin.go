@@ -27,8 +27,7 @@ type Admin struct {
 
 	// A file with the token that callers must know: one line of at least 16 random
 	// characters ("openssl rand -hex 32"). Programs send it in each request
-	// (Authorization: Bearer), people type it into a form. culvert reads the file
-	// again when it changes.
+	// (Authorization: Bearer), people type it into a form.
 	Token string `key:"token" is:"file"`
 
 	// TLS on the address. Without a certificate, it speaks plaintext.
@@ -37,7 +36,7 @@ type Admin struct {
 
 // AdminTLS configures TLS of the address for operators.
 type AdminTLS struct {
-	// The certificate chain (PEM). culvert reads it again when it changes.
+	// The certificate chain (PEM).
 	Cert string `key:"cert" is:"file"`
 
 	// The private key (PEM) of cert.

@@ -29,15 +29,14 @@ type Auth struct {
 	AllOf []string `key:"all_of" is:"way"`
 
 	// Ways of which each call needs one, in addition to all_of. Without both keys,
-	// any way that is configured will do.
+	// any way will do.
 	AnyOf []string `key:"any_of" is:"way"`
 
 	// Patterns of methods that need no credential, as in rules. An invalid one is
 	// refused all the same.
 	PublicMethods []string `key:"public_methods" is:"method pattern"`
 
-	// Rules for identities and their calls. A deny rule wins. If there are allow
-	// rules, one must match.
+	// Rules for calls. A deny rule wins. If there are allow rules, one must match.
 	Rules []AuthRule `key:"rules"`
 
 	// Refuse calls. With false, culvert only logs and counts them.
@@ -76,8 +75,7 @@ type AuthIssuer struct {
 	// minute.
 	KeysURL string `key:"keys_url" is:"service url"`
 
-	// A file with the issuer's keys (JWK set), in place of discovery. culvert reads
-	// it again when it changes.
+	// A file with the issuer's keys (JWK set), in place of discovery.
 	KeysFile string `key:"keys_file" is:"file"`
 
 	// CA certificates (PEM) for verifying the host in issuer or keys_url. Default:
@@ -87,7 +85,7 @@ type AuthIssuer struct {
 	// A file with a bearer token that culvert sends to this host.
 	TokenFile string `key:"token_file" is:"file"`
 
-	// CA certificates (PEM) for verifying another host that discovery names as the
+	// CA certificates (PEM) for verifying another host, that discovery names as the
 	// place of the keys. Default: the system's CAs.
 	KeysCA string `key:"keys_ca" is:"file"`
 
@@ -97,9 +95,8 @@ type AuthIssuer struct {
 	// Algorithms of the signatures. Default: all of these.
 	Algorithms []string `key:"algorithms" one:"RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"`
 
-	// Types of tokens (the header typ) that culvert accepts; "none" for tokens
-	// without. Default: JWT, at+jwt, none. Only "at+jwt" keeps ID tokens out, if
-	// the issuer sets it.
+	// Types of tokens (the header typ); "none" for tokens without. Default: JWT,
+	// at+jwt, none. Only "at+jwt" keeps ID tokens out, if the issuer sets it.
 	Types []string `key:"types" is:"word"`
 
 	// Names of this service in the claim aud, of which a token needs one. Each
@@ -155,8 +152,7 @@ type AuthClaimMetadata struct {
 
 // AuthAPIKeys configures API keys.
 type AuthAPIKeys struct {
-	// The file with hashes of the keys: lines of "culvert keys new". culvert reads
-	// it again when it changes.
+	// The file with hashes of the keys: lines of "culvert keys new".
 	File string `key:"file" is:"file"`
 
 	// The metadata that has the key. A key in authorization, with the scheme
@@ -200,7 +196,7 @@ type AuthExternal struct {
 	// Concurrent questions, up to 10000. Further calls wait.
 	Concurrent int `key:"concurrent" is:"count"`
 
-	// The largest question, up to 4MiB. culvert refuses calls with larger metadata.
+	// The largest question, up to 4MiB. Calls with larger metadata are refused.
 	Bytes Size `key:"bytes"`
 
 	// The cache of answers.
@@ -209,8 +205,8 @@ type AuthExternal struct {
 
 // AuthCache configures a cache of answers.
 type AuthCache struct {
-	// How long culvert uses a permission for calls with the same method, address,
-	// listener and metadata in names, up to 5m. Refusals hold at most 5s. 0s: no cache.
+	// How long a permission counts for calls with the same method, address, listener
+	// and metadata in names, up to 5m. Refusals count at most 5s. 0s: no cache.
 	TTL time.Duration `key:"ttl"`
 
 	// Answers in the cache, up to 100000.
@@ -248,8 +244,8 @@ type AuthRateLimit struct {
 	// The domain in the service's configuration.
 	Domain string `key:"domain" is:"rate limit word"`
 
-	// Descriptors, by which the service counts calls. culvert leaves out a
-	// descriptor if a call has no value for one of its entries.
+	// Descriptors, by which the service counts calls, except those for one of whose
+	// entries a call has no value.
 	Descriptors []AuthDescriptor `key:"descriptors"`
 
 	// How long an answer may take, up to 1s.
@@ -281,7 +277,7 @@ type AuthDescriptorEntry struct {
 
 // AuthRule allows or denies the calls that meet all of its conditions.
 type AuthRule struct {
-	// The name in the log and in "culvert routes explain". Clients don't see it.
+	// The name in the log and in "culvert routes explain".
 	Name string `key:"name" is:"backend name" needed:"true"`
 
 	// Deny the calls that match, in place of allowing them.

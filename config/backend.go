@@ -110,7 +110,6 @@ type BackendTLS struct {
 	Enabled bool `key:"enabled" flag:"backend-tls"`
 
 	// CA certificates (PEM) for verifying the backend. Default: the system's CAs.
-	// culvert reads it again when it changes.
 	CA string `key:"ca" flag:"backend-ca" is:"file"`
 
 	// culvert's own certificate chain (PEM), for a backend that verifies clients.

@@ -12,9 +12,9 @@ import (
 
 var referenceHead = strings.ReplaceAll(`# Configuration
 
-For people who run culvert: every key, its default, its flag and its variable. culvert needs only ~backend.address~.
-[proxy.yaml](../../proxy.yaml) has the keys that most people set. [proxy.schema.json](../proxy.schema.json) lets an editor check a file.
-[Commands](cli.md) check a configuration, and print defaults or effective values. This page is generated from package ~config~.
+For people who run culvert: every key. culvert needs only ~backend.address~. [proxy.yaml](../../proxy.yaml) has the keys that most people
+set. [proxy.schema.json](../proxy.schema.json) lets an editor check a file. [Commands](cli.md) check a configuration, and print defaults or
+effective values. Generated from package ~config~.
 
 ## Sources
 
@@ -36,7 +36,7 @@ These references work only in values of the file. culvert takes their values as 
 | ~$$~ | a dollar sign |
 | ~file:/path~ | the content of the file, without a newline at its end |
 
-culvert applies changes of the file while it runs ([reload](../guides/reload.md)), except of keys marked "restart".
+culvert applies changes of the file, and of files that it names, while it runs ([reload](../guides/reload.md)), except of keys marked "restart".
 
 ## Values
 

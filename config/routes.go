@@ -24,8 +24,8 @@ type Route struct {
 	// Several backends that share the calls by weight, in place of backend.
 	Split []RouteTarget `key:"split"`
 
-	// The metadata, such as x-user-id, whose value selects a backend of split.
-	// Calls without it go to a random one, by weight.
+	// The metadata, such as x-user-id, whose value selects a backend of split. Calls
+	// without it go by weight.
 	Sticky string `key:"sticky" is:"sticky name"`
 
 	// What culvert changes in the method and in the authority.
@@ -79,8 +79,8 @@ type RouteMessage struct {
 	// What a message of the client is (docs/reference/messages.md).
 	Framing string `key:"framing" words:"framings"`
 
-	// For opamp: the unary method for agents that poll. Empty: culvert holds a
-	// call of method open for each of them.
+	// For opamp: the unary method for agents that poll. Empty: culvert holds a call
+	// of method open for each.
 	PollMethod string `key:"poll_method" is:"method name"`
 
 	// The WebSocket subprotocol that clients must offer. Empty: any or none.
@@ -90,7 +90,7 @@ type RouteMessage struct {
 	Query []string `key:"query" is:"metadata name"`
 
 	// The metadata, such as authorization, whose value is the client's first
-	// message: text, within 10s, not for the method. Empty: none.
+	// message: text, within 10s.
 	FirstMessage string `key:"first_message" is:"metadata name"`
 
 	// For json on a WebSocket: a member, such as "@authorization". An object with

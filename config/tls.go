@@ -27,7 +27,7 @@ func (t TLS) Enabled() bool { return t.ServerTLS.Enabled() || t.ACME.Enabled() }
 // ServerTLS has the keys of TLS that a listener can set for itself.
 type ServerTLS struct {
 	// The certificate chain (PEM): culvert's own certificate first, then the
-	// intermediate ones. culvert reads it again when it changes.
+	// intermediate ones.
 	Cert string `key:"cert" flag:"tls-cert" is:"file" group:"certificate"`
 
 	// The private key (PEM) of cert.

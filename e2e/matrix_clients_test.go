@@ -120,7 +120,7 @@ var requestStreams = []string{
 var limitations = []limitation{
 	{
 		clients: []string{"connect-web", "connect-web connect"}, scenarios: requestStreams,
-		reason: "The client can't stream requests. Its error says that fetch doesn't support them.",
+		reason: "The client can't stream requests, and says so.",
 	},
 	{
 		clients: []string{"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text"}, scenarios: requestStreams,
@@ -164,7 +164,7 @@ var limitations = []limitation{
 	},
 	{
 		clients: []string{"chromium tls connect-web", "chromium tls connect-web connect", "chromium tls nice fetch"}, scenarios: []string{"the header before any message"}, maybe: true,
-		reason: "nginx 1.22 sends the header over HTTP/2 only with the first byte of the body. Later versions may differ.",
+		reason: "nginx 1.22 sends the header over HTTP/2 only with the first byte of the body.",
 	},
 	{
 		clients: []string{"improbable fetch"}, scenarios: []string{"metadata with nothing in it"},
@@ -187,7 +187,7 @@ var limitations = []limitation{
 			"improbable http", "improbable fetch", "improbable xhr", "improbable websocket", "nice websocket",
 			"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text",
 		}, scenarios: []string{"a slow reader stops the backend"}, maybe: true,
-		reason: "The client goes on reading while the application is busy, and buffers the messages. How much it buffers depends on the machine, so the tests accept either result.",
+		reason: "The client goes on reading while the application is busy. How much it buffers depends on the machine, so the tests accept either result.",
 	},
 }
 

@@ -316,8 +316,8 @@ func packages() []*packageLine {
 }
 
 var platforms = []struct{ name, title, text string }{
-	{"go", "In Go", "The client is grpc-go over HTTP/2, in `h2ts`, and in `h2ts` through a forward proxy."},
-	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. WebSockets are those of `ws` behind a forward proxy, or if Node has none."},
+	{"go", "In Go", "The client is grpc-go."},
+	{"node", "In Node", "Node has no XMLHttpRequest for `grpc-web` and one transport of improbable-eng. WebSockets are those of `ws` behind a forward proxy, or\nif Node has none."},
 	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows."},
 }
 
@@ -325,13 +325,13 @@ const pageHead = `# Compatibility
 
 For people who have a gRPC client and want to know whether it works through culvert.
 
-The tests call a grpc-go server through culvert with these published, unmodified clients, and with culvert's own, ` + "`" + `@culvert/web` + "`" + `. A call
-passes if it went right at both ends. [Paused readers](paused-readers.md) has clients that stop reading.
+The tests call a grpc-go server through culvert with these published, unmodified clients, and with ` + "`" + `@culvert/web` + "`" + `. A call passes if it
+went right at both ends.
 
 ## The clients
 
-In the names of clients below, the part after the comma is the transport or the mode. *TLS*: an nginx terminates TLS in front of culvert, with its
-default buffering, or Caddy if its name is there. *tinyproxy* and *Squid*: a forward proxy, Squid with TLS interception, stands before that nginx.
+Behind a client's name are the transport or the mode, and what is in front of culvert. *TLS*: an nginx with its default buffering, which
+terminates TLS. *tinyproxy* and *Squid*: a forward proxy before that nginx, Squid with TLS interception.
 
 All calls pass except those in the tables; a letter is the [reason](#what-some-clients-cant-do).
 
@@ -340,8 +340,8 @@ All calls pass except those in the tables; a letter is the [reason](#what-some-c
 const pageLimits = `
 ## What some clients can't do
 
-The calls in the tables fail with any server, because of the client, its runtime, or the nginx in front. The tests run them, too, and
-require them to fail unless the reason says otherwise.
+The calls in the tables fail with any server, because of the client, its runtime, or the nginx in front. The tests require
+them to fail unless the reason says otherwise.
 
 `
 
@@ -354,7 +354,7 @@ const pageEnd = `- *Replies before any request*: the server answers a bidirectio
 - *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE with the reason ` + "`UPSTREAM_RESET`" + `, never OK.
 - *Culvert is told to stop* (SIGTERM), and the call takes longer than ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
-- *A refused origin*: nothing reaches the server. Clients outside a browser send the origin as a header.
+- *A refused origin*: nothing reaches the server.
 - *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
 
 Next: [which client to take](../../clients/README.md), [paused readers](paused-readers.md).
