@@ -99,7 +99,7 @@ and 'process_*'. Names that end in '_total' are counters, four are histograms, t
 	b.WriteString(`
 ## Labels
 
-No client can choose a label's value freely: a method gets its own time series once a backend has shown to know it, by a message or by
+No client can choose a label's value freely. A method gets its own time series once a backend has shown to know it, by a message or by
 a status that only the method gives.
 
 | label | meaning |

@@ -262,9 +262,9 @@ connections, and by default for 1,000 native streams of 256 KiB. On other machin
 - *ping rate kept* is the rate of calls beside stuck streams, in percent of the rate without them.
 - *wake-ups* are the voluntary context switches of all threads, in 40 s.
 - *time of a conversion* is for a request and a reply, by turns with protojson and proto in one process.
-- *In a page* has clients in JavaScript, all through culvert. The figures are CPU time of the main thread for a message: in Chromium
-  ` + "`TaskDuration`" + ` of DevTools' ` + "`Performance.getMetrics`" + ` in thread ticks, with the browser's own work; in Node the thread's time in ` + "`/proc`" + `.
-  *ratio* is to the best of the others over WebSockets.
+- *In a page* has clients in JavaScript, all through culvert. The figures are CPU time of the main thread for a message. In Chromium
+  that is ` + "`TaskDuration`" + ` of DevTools' ` + "`Performance.getMetrics`" + ` in thread ticks, with the browser's own work; in Node the thread's time in
+  ` + "`/proc`" + `. *ratio* is to the best of the others over WebSockets.
 - *instructions* are culvert's outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `. ± is half the distance of the farthest
   rounds. Without metrics at most 1.03× is allowed, also of allocations.
 

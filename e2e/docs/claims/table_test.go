@@ -100,7 +100,7 @@ var sections = []section{
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
 		{
-			"Foreign pages in Chromium get no call through with a user's cookies, by WebSocket, `fetch`, beacon, form, frame or redirect: other sites, other origins of the same site, culvert's name over HTTP, and sandboxes.",
+			"Foreign pages in Chromium get no call through with a user's cookies, by WebSocket, `fetch`, beacon, form, frame or redirect. They are other sites, other origins of the same site, culvert's name over HTTP, and sandboxes.",
 			[]string{"TestForeignPages", "TestPublishedClients"},
 		},
 		{

@@ -80,8 +80,8 @@ func referencePage(t *testing.T) []byte {
 // inPlaceOfHelp is what the page says in place of a command's help, which needs more.
 var inPlaceOfHelp = map[string]string{
 	"inject": `inject prints manifests with culvert in the pods that ask for it by the [label](#annotations-of-pods), of the pod or of its
-namespace in the same manifests: Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, ReplicationController, PodTemplate, and
-lists of these. With ~--all~, each pod gets culvert unless its label is ~disabled~.
+namespace in the same manifests. It finds pods in Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob,
+ReplicationController, PodTemplate, and lists of these. With ~--all~, each pod gets culvert unless its label is ~disabled~.
 
 Documents without such a pod pass byte for byte; others lose blank lines. If a pod asks for culvert and can't have it, inject exits with 1
 and prints no manifest.`,
