@@ -16,7 +16,7 @@ type ACME struct {
 	Domains []string `key:"domains" is:"domain"`
 
 	// Directory for the ACME account, certificates and keys; required. It must
-	// persist. Instances can share it.
+	// persist, and culvert creates it for its user alone. Instances can share it.
 	Storage string `key:"storage" is:"directory"`
 
 	// Address for mail from the CA about problems with the account.

@@ -85,7 +85,7 @@ type AuthIssuer struct {
 	// A file with a bearer token that culvert sends to this host.
 	TokenFile string `key:"token_file" is:"file"`
 
-	// CA certificates (PEM) for verifying another host, that discovery names as the
+	// CA certificates (PEM) for verifying another host that discovery names as the
 	// place of the keys. Default: the system's CAs.
 	KeysCA string `key:"keys_ca" is:"file"`
 
