@@ -60,42 +60,6 @@ var sections = []section{
 			[]string{"TestHealthOnLoopbackChecksHost"},
 		},
 		{
-			"The admin address must be on loopback, or a unix socket that only culvert's user can connect to, or have TLS, a list of names and a token.",
-			[]string{"TestContradictionsAndDangers"},
-		},
-		{
-			"The same applies to a supervisor's socket for the admin address.",
-			[]string{"TestAdminTakesNoSocketOfOthers"},
-		},
-		{
-			"The admin address answers only if `Host` is localhost, a loopback address or a name in `admin.hosts`, and no page of another origin. Changes need the header `Culvert-Admin`.",
-			[]string{"TestAdminAddressIsForOperators"},
-		},
-		{
-			"The admin address answers nobody without its token, if it has one: not in a query, a cookie or another scheme, not a part of it, not two.",
-			[]string{"TestOnlyTheTokenOpensTheDoor", "TestTokenAlsoOnLoopback", "FuzzAccess", "TestAdminAccess"},
-		},
-		{
-			"Another site's page can't use, begin or end a session of the admin address, nor show the form in a frame.",
-			[]string{"TestForm", "TestFormRefusesOtherPages", "TestAdminForm"},
-		},
-		{
-			"A copied cookie is worth nothing after a logout, a new token or 12 hours.",
-			[]string{"TestSessionsEnd", "TestAdminAccess"},
-		},
-		{
-			"Of 10,000 guesses of an address, culvert judges 10, and the memory for guessers is bounded.",
-			[]string{"TestGuesses", "TestTriesAreBounded"},
-		},
-		{
-			"A caller without the token holds its connection for seconds, whatever it sends.",
-			[]string{"TestServerWaitsForNobody", "TestServerSpeaksOnlyTLS"},
-		},
-		{
-			"The admin token is in no log, error or answer, and not in `/config`.",
-			[]string{"TestOnlyTheTokenOpensTheDoor", "TestTokenFilesThatAreWrong", "TestTokensHaveARightForm", "TestAdminAccess"},
-		},
-		{
 			"A preflight grants only headers that a call may carry.",
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
@@ -108,7 +72,7 @@ var sections = []section{
 			[]string{"e2e.TestOriginsAreTriedOut", "bridge.TestOriginsAreTriedOut", "TestMethodsAreTriedOut"},
 		},
 	}},
-	{"Forged identity", []claim{
+	{"Forged identities", []claim{
 		{
 			"On every transport, and before the web server in `fallback`, culvert removes headers of front proxies, such as `x-forwarded-*`, unless the peer is in `trusted_proxies`.",
 			[]string{"TestClientsCannotVouchForThemselves", "TestWebServerGetsTheRequest"},
@@ -586,6 +550,44 @@ var sections = []section{
 		{
 			"These warnings consider symbolic links, sticky folders, group permissions and a pod's volumes.",
 			[]string{"TestLinksOnTheWay", "TestStrangersFileInAStickyFolder", "TestGroupsThatCanWrite", "TestVolumesOfAPod"},
+		},
+	}},
+	{"The operators' door", []claim{
+		{
+			"The admin address must be on loopback, or a unix socket that only culvert's user can connect to, or have TLS, a list of names and a token.",
+			[]string{"TestContradictionsAndDangers"},
+		},
+		{
+			"The same applies to a supervisor's socket for the admin address.",
+			[]string{"TestAdminTakesNoSocketOfOthers"},
+		},
+		{
+			"The admin address answers only if `Host` is localhost, a loopback address or a name in `admin.hosts`, and no page of another origin. Changes need the header `Culvert-Admin`.",
+			[]string{"TestAdminAddressIsForOperators"},
+		},
+		{
+			"The admin address answers nobody without its token, if it has one: not in a query, a cookie or another scheme, not a part of it, not two.",
+			[]string{"TestOnlyTheTokenOpensTheDoor", "TestTokenAlsoOnLoopback", "FuzzAccess", "TestAdminAccess"},
+		},
+		{
+			"Another site's page can't use, begin or end a session of the admin address, nor show the form in a frame.",
+			[]string{"TestForm", "TestFormRefusesOtherPages", "TestAdminForm"},
+		},
+		{
+			"A copied cookie is worth nothing after a logout, a new token or 12 hours.",
+			[]string{"TestSessionsEnd", "TestAdminAccess"},
+		},
+		{
+			"Of 10,000 guesses of an address, culvert judges 10, and the memory for guessers is bounded.",
+			[]string{"TestGuesses", "TestTriesAreBounded"},
+		},
+		{
+			"A caller without the token holds its connection for seconds, whatever it sends.",
+			[]string{"TestServerWaitsForNobody", "TestServerSpeaksOnlyTLS"},
+		},
+		{
+			"The admin token is in no log, error or answer, and not in `/config`.",
+			[]string{"TestOnlyTheTokenOpensTheDoor", "TestTokenFilesThatAreWrong", "TestTokensHaveARightForm", "TestAdminAccess"},
 		},
 	}},
 	{"Go's HTTP/2 server", []claim{

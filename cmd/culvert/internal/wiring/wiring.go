@@ -1,6 +1,5 @@
 // Package wiring is where the configuration meets the bridge: it converts the one to the
-// other, and gives errors of the bridge their places in the configuration. No other package
-// knows both.
+// other, and gives errors of the bridge their places in the configuration.
 package wiring
 
 import (
