@@ -87,6 +87,8 @@ For operators, and for authors of clients: code, meaning and remedy of each erro
 		fmt.Fprintf(&b, "| `%s` | %s |\n", constant(code), strings.Join(links, ", "))
 	}
 	b.WriteString(quoted(`
+[UPSTREAM_RESET](#upstream_reset), [MISSING_TRAILERS](#missing_trailers) and [BAD_REQUEST](#bad_request) come with other codes, too.
+
 A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with one of these reasons:
 
 ~~~json
@@ -101,12 +103,13 @@ A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, 
 }
 ~~~
 
-gRPC and gRPC-Web carry it in 'grpc-status-details-bin', Connect in the 'details' of its error, in base64.
+gRPC, gRPC-Web and grpc-websockets carry it in 'grpc-status-details-bin', Connect in the 'details' of its error, in base64. A
+WebSocket of bare messages can [carry it](messages.md#how-a-call-ends), too.
 
 | metadata | value |
 |---|---|
 | 'call_id' | the call's id. The log has the cause in the line with the same 'call_id' |
-| 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
+| 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, as mostly with 'OVERLOADED', 'UPSTREAM_UNREACHABLE', 'UPSTREAM_UNHEALTHY', 'AUTH_UNAVAILABLE' and, for new calls, 'DRAINING'. Else 'maybe': the service has seen the call if its log has 'call_id', which it gets as 'x-request-id' |
 | 'limit' | the key of the limit |
 
 The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes unchanged, so the domain proves nothing. With
@@ -124,7 +127,9 @@ The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes un
 			others = " A compressed message without `grpc-encoding` gets `INTERNAL`."
 		case report.ReasonUpstreamReset: // gRPC's rules
 			others = " RST_STREAM gets [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors), such as `INTERNAL` or `CANCELLED`, and a malformed frame or coding gets `INTERNAL`."
-				case report.ReasonLimitExceeded:
+		case report.ReasonOverloaded:
+			others = " [Choose by the key in the message](../guides/troubleshooting.md#overloaded)."
+		case report.ReasonLimitExceeded:
 			others = " `limits.memory` and `limits.buffered_bytes`: [when memory is scarce](../how-it-works/memory.md#when-memory-is-scarce). The others: [limits](../guides/limits.md)."
 		case report.ReasonMissingTrailers: // gRPC's rules of HTTP
 			others = " Trailers without `grpc-status`, or with an HTTP status other than 200, get [gRPC's code](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md)."
@@ -192,6 +197,7 @@ that of grpc-go. culvert adds these for the backend:
 | 'x-forwarded-client-cert' | with 'metadata.client_certificate': 'Hash', 'Subject', 'URI' and 'DNS' of the client's verified certificate, as Envoy writes them | no |
 | 'x-culvert-subject', 'x-culvert-issuer', 'x-culvert-kind', 'x-culvert-scopes' | with [auth](auth.md#what-the-backend-gets): who calls | no |
 | names in 'routes[].metadata.set' | the route's values, in place of the client's | no |
+| 'opamp-instance-uid' | with polls of [OpAMP](opamp.md): the agent's instance id | yes |
 | names in 'auth.issuers[].metadata', and those that the answer of 'auth.external' sets | claims of the token; the service's values | no |
 | 'authorization' | with [auth](auth.md), the token of the WebSocket or tunnel, if the call has none | yes |
 | 'x-request-id' | the call's id | [yes](protocols.md#metadata) |

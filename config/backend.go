@@ -84,9 +84,8 @@ type BackendLimits struct {
 	// has room. limits.enforce doesn't apply.
 	Calls int `key:"calls"`
 
-	// Calls that wait for a connection or a place on one; 0 is no limit. A further
-	// call ends at once with UNAVAILABLE (OVERLOADED), a waiting one after
-	// queue_timeout, or after 5s without a connection.
+	// How many calls may wait for a connection or a place on one; 0 is no limit.
+	// A further call ends at once with UNAVAILABLE (OVERLOADED).
 	WaitingCalls int `key:"waiting_calls"`
 }
 

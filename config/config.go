@@ -147,9 +147,9 @@ type Config struct {
 	// with UNAVAILABLE.
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
-	// The last part of drain_timeout, in which the remaining calls end at random
-	// moments (docs/guides/health-and-signals.md#drain). Unless set, it is at most
-	// half of drain_timeout.
+	// The last part of drain_timeout, in which the remaining calls end in random
+	// order, evenly spread (docs/guides/health-and-signals.md#drain). Unless set, it
+	// is at most half of drain_timeout.
 	DrainSpread time.Duration `key:"drain_spread"`
 
 	// Health checks.
@@ -265,10 +265,11 @@ type Limits struct {
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of an
-	// IPv6 address. Behind trusted_proxies or proxy_protocol, it is the client's.
-	// Many clients may share one. Here 0 is no limit of connections either. The
-	// "auto" of decompressed_bytes_per_second is 16MiB for each CPU. A message may
-	// exceed what is left of it, at the expense of the next ones.
+	// IPv6 address. Connections and TLS handshakes behind trusted_proxies count for
+	// the proxy (docs/guides/limits.md#limits-by-scope). Many clients may share an
+	// address. Here 0 is no limit of connections either. The "auto" of
+	// decompressed_bytes_per_second is 16MiB for each CPU. A message may exceed what
+	// is left of it, at the expense of the next ones.
 	Address AddressLimits `key:"address" as:"limits"`
 
 	// Limits for each identity that auth finds: a subject of one issuer and one
