@@ -193,7 +193,7 @@ var foreign = map[string]string{
 	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
 	"request_headers_to_remove": "OPA", "response_headers_to_add": "OPA",
 	"instance_uid": "OpAMP", "rule_files": "Prometheus",
-	"proxy_read_timeout": "nginx", "grpc_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",
+	"proxy_read_timeout": "nginx", "grpc_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx", "worker_connections": "nginx", "worker_rlimit_nofile": "nginx",
 	"flush_interval": "Caddy", "stream_close_delay": "Caddy", "stream_timeout": "Caddy", "read_timeout": "Caddy", "read_body": "Caddy", "write_timeout": "Caddy",
 	"--enable-ssl-passthrough": "ingress-nginx",
 
