@@ -157,7 +157,7 @@ test-long: vet unit-long web-long e2e-long ## Run the long tests, with the race 
 test-docs: deps build node_modules web/dist/index.js ## Run the blocks of docs/, check the names and commands of all pages, look at the demo's page and animation (5 min)
 	$(call say,e2e: the pages)
 	$(kube)
-	$(call e2e,-race -timeout 20m -run '$(DOCS)' ./docs)
+	$(call e2e,-race -timeout 60m -run '$(DOCS)' ./docs)
 	@$(call took,make test-docs)
 
 ##@ Single steps
@@ -180,29 +180,29 @@ vet: ## Vet for the other systems that the demo and the examples support, lint t
 
 tools: ## Test the lint rules, the files in deploy/ and this file
 	$(call say,tools)
-	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
+	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 60m ./...
 
 # The slowest packages go first, so that none of them runs alone at the end. The time-outs end
 # what hangs: a busy machine needs many times what a quiet one does.
 FIRST = ./bridge ./bridge/internal/upstream ./tls ./cmd/culvert ./cmd/culvert/internal/dial ./client/... ./telemetry ./internal/descriptor ./internal/websocket
 unit: ## Run the unit, fuzz corpus and command-line tests
 	$(call say,unit)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off $(COUNT) -timeout 40m -skip '$(LONG)|$(CONFORMING)' $(FIRST) ./...
-	@$(if $(RACE),$(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m -run '^TestAllocations$$' ./bridge)
-	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off $(COUNT) -timeout 20m ./...
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off $(COUNT) -timeout 60m -skip '$(LONG)|$(CONFORMING)' $(FIRST) ./...
+	@$(if $(RACE),$(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 60m -run '^TestAllocations$$' ./bridge)
+	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off $(COUNT) -timeout 60m ./...
 
 conformance: ## Run the scenarios that every transport must pass
 	$(call say,conformance)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off $(COUNT) -timeout 40m -run '$(CONFORMING)' ./bridge
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) $(BUSY) -vet=off $(COUNT) -timeout 60m -run '$(CONFORMING)' ./bridge
 
 # An OpenID provider, OPA and Envoy's rate limit service bring much to compile: what they test
 # has other tests with the race detector.
 unit-long: deps node_modules web/dist/index.js ## Run the long ones of the unit tests, with the race detector, and those with an OpenID provider, OPA and Envoy's rate limit service
 	$(call say,unit: the long tests)
-	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
-	@cd auth/internal/oidctest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
-	@cd auth/internal/opatest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
-	@cd auth/internal/ratelimittest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 20m ./...
+	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 60m -run '$(LONG)' ./...
+	@cd auth/internal/oidctest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 60m ./...
+	@cd auth/internal/opatest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 60m ./...
+	@cd auth/internal/ratelimittest && $(TESTSUM) --format pkgname -- -vet=off -count=1 -timeout 60m ./...
 
 # Not in a network namespace of its own: with loopback alone, Chromium reports that it is offline.
 web: deps build node_modules web/dist/index.js ## Check the npm package @culvert/web: lint, types, tests in Node and Chromium, size, what is published
@@ -219,7 +219,7 @@ web-long: deps build node_modules ## Run the long tests of the npm package, also
 
 e2e: build node_modules web/dist/index.js ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	$(call e2e,$(RACE) $(BUSY) -timeout 40m -skip '$(LONG)|$(DOCS)' ./...)
+	$(call e2e,$(RACE) $(BUSY) -timeout 60m -skip '$(LONG)|$(DOCS)' ./...)
 
 # The packages run one after the other (-p 1): some tests measure time.
 e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with real clients, with the race detector, those of the guides to authentication, and those with the receiver of OpenTelemetry's collector
@@ -227,9 +227,9 @@ e2e-long: deps build node_modules web/dist/index.js ## Run the long tests with r
 	@tools/tool.sh $(CONFORMANCE) >/dev/null
 	@e2e/testdata/opampagent/release.sh fetch
 	@go -C e2e/identity mod download
-	@cd e2e/identity && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
+	@cd e2e/identity && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 60m ./...
 	@go -C e2e/traced mod download
-	@cd e2e/traced && $(call cgo,-race) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -race -vet=off -count=1 -timeout 20m ./...
+	@cd e2e/traced && $(call cgo,-race) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -race -vet=off -count=1 -timeout 60m ./...
 	$(kube)
 	$(call e2e,-race -p 1 -parallel 6 -timeout 60m -run '$(LONG)' ./...)
 	$(call say,what each client can do)
@@ -240,10 +240,10 @@ test-kubernetes: test-kube test-apiserver test-kubelet ## Run all checks of Kube
 
 test-kube: deps ## Lint and test culvert-kube, the Helm chart and the images
 	$(call say,kubernetes: unit tests)
-	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m ./...
+	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 60m ./...
 	$(call say,kubernetes: the Helm chart and the images)
-	@cd tools/helm && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
-	@cd tools/images && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 20m ./...
+	@cd tools/helm && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 60m ./...
+	@cd tools/images && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 60m ./...
 	$(call say,kubernetes: lint)
 	@tools/lint.sh kubernetes
 
@@ -252,13 +252,13 @@ test-kube: deps ## Lint and test culvert-kube, the Helm chart and the images
 test-apiserver: deps ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
 	@tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl helm >/dev/null
 	$(call say,kubernetes: a real API server)
-	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -parallel 8 -timeout 20m .
+	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -parallel 8 -timeout 60m .
 
 test-kubelet: deps ## Test injected pods on a real kubelet, with containerd (Linux, as root)
 	@if [ "$$(uname -s)" != Linux ] || [ "$$(id -u)" -ne 0 ]; then echo "only root on Linux can run a node: make test-kubelet does nothing"; exit; fi; \
 	tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl kubelet >/dev/null; \
 	printf '\n==> %s\n' "kubernetes: a real kubelet"; \
-	cd kubernetes/e2e && PATH="$$PATH:/usr/sbin:/sbin" $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 20m ./kubelet
+	cd kubernetes/e2e && PATH="$$PATH:/usr/sbin:/sbin" $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 60m ./kubelet
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting inputs
 	@tools/fuzz.sh $(FUZZTIME)
