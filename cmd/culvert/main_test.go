@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,16 +10,16 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
 
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/cmdtest"
 	"github.com/culvert-grpc/culvert/internal/parts"
+	"github.com/culvert-grpc/culvert/internal/parts/script"
 )
 
 // TestMain also makes this binary the programs that the scripts run: culvert
 // itself, a gRPC server to put it in front of, and clients.
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){
+	testscript.Main(quiet{script.LeakChecked{M: m}}, map[string]func(){
 		"culvert": main,
 		"backend": backendMain,
 		"call":    callMain,
@@ -30,18 +29,13 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// leakChecked fails when a test leaves a goroutine.
-type leakChecked struct{ *testing.M }
+// quiet are tests of commands that run in this process.
+type quiet struct{ script.LeakChecked }
 
-func (m leakChecked) Run() int {
-	quietLibraries()                                       // several commands run in this process
+func (q quiet) Run() int {
+	quietLibraries()
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // else the scripts' programs ignore it under nohup
-	code := m.M.Run()
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	return q.LeakChecked.Run()
 }
 
 func TestScripts(t *testing.T) {
@@ -49,21 +43,15 @@ func TestScripts(t *testing.T) {
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
 		Setup:              setUp,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await":        await,
-			"mark":         mark,
-			"certificates": certificates,
-			"descriptors":  descriptors,
-			"exits":        exits,
-			"mute":         mute,
-			"notified":     notified,
-			"occupy":       occupy,
-			"reserve":      reserve,
-			"signal":       sendSignal,
-			"socket":       socketPath,
-			"start":        start,
-			"systemd":      systemd,
-		},
+		Cmds: script.Commands(map[string]func(*testscript.TestScript, bool, []string){
+			"descriptors": descriptors,
+			"mute":        mute,
+			"notified":    notified,
+			"occupy":      occupy,
+			"reserve":     reserve,
+			"socket":      socketPath,
+			"systemd":     systemd,
+		}),
 	})
 }
 

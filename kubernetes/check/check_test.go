@@ -1,21 +1,18 @@
 package check_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"flag"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/culvert-grpc/culvert/internal/parts/authority"
 	"github.com/culvert-grpc/culvert/kubernetes/check"
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
@@ -27,16 +24,8 @@ var now = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 // bundle returns a caBundle whose certificate ends at the time.
 func bundle(t *testing.T, end time.Time) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	pair := new(authority.Authority).Sign(t, &x509.Certificate{NotAfter: end})
+	return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))
 }
 
 // read returns a snapshot of a file. The file's first lines may be settings: what

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/internal/parts/authority"
 	"github.com/culvert-grpc/culvert/kubernetes/webhook"
 )
 
@@ -19,8 +20,8 @@ import (
 // system that hangs. The request that reads it waits. All others use the certificate that is there.
 func TestHangingFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir, ca := t.TempDir(), newAuthority(t)
-		first, second := ca.leaf(t), ca.leaf(t)
+		dir, ca := t.TempDir(), authority.New(t)
+		first, second := leaf(t, ca), leaf(t, ca)
 		cert, key := write(t, dir, first)
 		current, err := webhook.CertificateFiles(cert, key, slog.New(slog.DiscardHandler))
 		if err != nil {

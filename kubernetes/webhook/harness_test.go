@@ -3,15 +3,10 @@ package webhook_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -21,80 +16,27 @@ import (
 	"testing"
 	"time"
 
+	"github.com/culvert-grpc/culvert/internal/parts/authority"
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 	"github.com/culvert-grpc/culvert/kubernetes/webhook"
 )
 
-// An authority signs the certificates of a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-	made int64
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{pool: x509.NewCertPool()}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	a.cert, a.key = sign(t, template, nil, nil)
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-// sign makes a key and its certificate, signed by itself if there is no parent.
-func sign(t testing.TB, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
-
 // leaf makes a certificate for 127.0.0.1 and for clients.
-func (a *authority) leaf(t testing.TB) tls.Certificate {
+func leaf(t testing.TB, a *authority.Authority) tls.Certificate {
 	t.Helper()
-	a.made++
-	cert, key := sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(100 + a.made), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a.cert, a.key)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+	return a.Sign(t, &x509.Certificate{
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
 }
 
 // write writes a leaf's certificate and key, and returns the files' names.
 func write(t testing.TB, dir string, c tls.Certificate) (cert, key string) {
 	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
 	cert, key = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	writePEM(t, cert, "CERTIFICATE", c.Certificate[0])
-	writePEM(t, key, "PRIVATE KEY", der)
-	return cert, key
-}
-
-func writePEM(t testing.TB, name, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+	if err := authority.Write(c, cert, key); err != nil {
 		t.Fatal(err)
 	}
+	return cert, key
 }
 
 // A logBuffer is the log of a server.
@@ -156,16 +98,16 @@ func testConfig() *inject.Config {
 // serve runs a server whose certificate the client of the result trusts.
 func serve(t testing.TB, change func(*webhook.Options, *tls.Config)) *running {
 	t.Helper()
-	a := newAuthority(t)
-	leaf := a.leaf(t)
+	a := authority.New(t)
+	cert := leaf(t, a)
 	r := &running{log: newLogBuffer()}
 	o := webhook.Options{
 		Listen: "127.0.0.1:0", HealthListen: "127.0.0.1:0", Config: testConfig(),
-		Certificate: func() (*tls.Certificate, error) { return &leaf, nil },
+		Certificate: func() (*tls.Certificate, error) { return &cert, nil },
 		Log:         slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Version:     "v1.2.3",
 	}
-	config := &tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS12}
+	config := &tls.Config{RootCAs: a.Pool, MinVersion: tls.VersionTLS12}
 	if change != nil {
 		change(&o, config)
 	}

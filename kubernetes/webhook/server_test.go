@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/internal/parts/authority"
 	"github.com/culvert-grpc/culvert/kubernetes/webhook"
 )
 
@@ -162,10 +163,10 @@ func TestSilentConnections(t *testing.T) {
 }
 
 func TestCertificatesOfTheAPIServer(t *testing.T) {
-	a := newAuthority(t)
+	a := authority.New(t)
 	var client *tlsConfig
 	server := serve(t, func(o *webhook.Options, c *tlsConfig) {
-		o.ClientCA = func() (*x509.CertPool, error) { return a.pool, nil }
+		o.ClientCA = func() (*x509.CertPool, error) { return a.Pool, nil }
 		client = c
 	})
 	ask := func() error {
@@ -180,11 +181,11 @@ func TestCertificatesOfTheAPIServer(t *testing.T) {
 	if err := ask(); err == nil {
 		t.Error("a client without a certificate is served")
 	}
-	client.Certificates = []tls.Certificate{newAuthority(t).leaf(t)}
+	client.Certificates = []tls.Certificate{leaf(t, authority.New(t))}
 	if err := ask(); err == nil {
 		t.Error("a client with somebody else's certificate is served")
 	}
-	client.Certificates = []tls.Certificate{a.leaf(t)}
+	client.Certificates = []tls.Certificate{leaf(t, a)}
 	if err := ask(); err != nil {
 		t.Errorf("the API server: %v", err)
 	}
@@ -246,9 +247,9 @@ func TestTakenAddresses(t *testing.T) {
 // fit its key.
 func TestFilesAreLoadedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir, a, log := t.TempDir(), newAuthority(t), newLogBuffer()
+		dir, a, log := t.TempDir(), authority.New(t), newLogBuffer()
 		logger := slog.New(slog.NewTextHandler(log, nil))
-		first, second := a.leaf(t), a.leaf(t)
+		first, second := leaf(t, a), leaf(t, a)
 		cert, key := write(t, dir, first)
 		current, err := webhook.CertificateFiles(cert, key, logger)
 		if err != nil {
@@ -262,7 +263,10 @@ func TestFilesAreLoadedAgain(t *testing.T) {
 			}
 		}
 		inUse(first)
-		writePEM(t, cert, "CERTIFICATE", second.Certificate[0])
+		newCert, _ := write(t, t.TempDir(), second)
+		if err := os.Rename(newCert, cert); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(5 * time.Second)
 		inUse(first)
 		inUse(first)
@@ -282,7 +286,7 @@ func TestFilesAreLoadedAgain(t *testing.T) {
 
 func TestFilesAtTheStart(t *testing.T) {
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
-	cert, key := write(t, dir, newAuthority(t).leaf(t))
+	cert, key := write(t, dir, leaf(t, authority.New(t)))
 	if _, err := webhook.CertificateFiles(cert, cert, log); err == nil || !strings.Contains(err.Error(), cert+" and "+cert) {
 		t.Errorf("no key: %v", err)
 	}

@@ -1,27 +1,21 @@
 package gate
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"math/big"
 	"net/url"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/internal/parts/authority"
 )
 
 // named signs a client's certificate with the names, by itself.
 func named(t *testing.T, commonName string, dns []string, uris ...string) *x509.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: commonName}, DNSNames: dns}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: commonName}, DNSNames: dns}
 	for _, text := range uris {
 		u, err := url.Parse(text)
 		if err != nil {
@@ -29,15 +23,7 @@ func named(t *testing.T, commonName string, dns []string, uris ...string) *x509.
 		}
 		template.URIs = append(template.URIs, u)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return new(authority.Authority).Sign(t, template).Leaf
 }
 
 func TestClientNames(t *testing.T) {
