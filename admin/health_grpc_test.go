@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,6 +22,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 const (
@@ -39,21 +40,11 @@ func dialHealth(t *testing.T, h *Health) healthpb.HealthClient {
 
 func dialServer(t *testing.T, server *http.Server) healthpb.HealthClient {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	cc, err := grpc.NewClient(parts.Serve(t, server), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(ln) }) // until it is closed
-	cc, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cc.Close()
-		_ = server.Close() // nobody is there any more
-		serving.Wait()
-	})
+	t.Cleanup(func() { _ = cc.Close() })
 	return healthpb.NewHealthClient(cc)
 }
 

@@ -1,44 +1,12 @@
 package admin
 
 import (
-	"io"
 	"log/slog"
-	"net"
-	"strings"
-	"sync"
 	"testing"
-	"time"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
-// TestHTTP10EndsItsConnection: net/http drops Transfer-Encoding of HTTP/1.0, so
-// the body of such a request must not be taken for the next one.
 func TestHTTP10EndsItsConnection(t *testing.T) {
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := new(Health).Server(slog.New(slog.DiscardHandler), nil)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(ln) }) // until it is closed
-	t.Cleanup(func() {
-		_ = server.Close() // nobody is there any more
-		serving.Wait()
-	})
-	for _, path := range []string{"/livez", "/readyz", "/none"} {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetDeadline(time.Now().Add(2 * time.Minute)) // just opened
-		_, err = io.WriteString(conn, "GET "+path+" HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"+
-			"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, _ := io.ReadAll(conn) // a reset follows where more was sent than read
-		_ = conn.Close()         // read to its end
-		if n := strings.Count(string(b), "HTTP/1."); n != 1 {
-			t.Errorf("%s: %d answers, want 1: %q", path, n, b)
-		}
-	}
+	parts.WantHTTP10Ends(t, new(Health).Server(slog.New(slog.DiscardHandler), nil), "/livez", "/readyz", "/none")
 }

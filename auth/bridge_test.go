@@ -59,20 +59,7 @@ func startBridge(t testing.TB, cfg bridge.Config) (*bridge.Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := parts.Listen(t, "127.0.0.1:0")
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
-	})
-	return s, ln.Addr().String()
+	return s, parts.Serve(t, s)
 }
 
 func configOf(a *Authenticator, backend string) bridge.Config {

@@ -49,14 +49,7 @@ func serveCounter(t testing.TB) (*counter, *RateLimit) {
 	ln := parts.Listen(t, "127.0.0.1:0")
 	s := grpc.NewServer()
 	ratelimitv3.RegisterRateLimitServiceServer(s, c)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
-	t.Cleanup(func() {
-		s.Stop()
-		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it was stopped before it began
-			t.Error(err)
-		}
-	})
+	parts.ServeGRPC(t, ln, s)
 	return c, &RateLimit{Target: ln.Addr().String(), Domain: "culvert", Timeout: time.Second}
 }
 

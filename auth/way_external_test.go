@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -113,14 +112,7 @@ func serveCheck(t testing.TB, service authv3.AuthorizationServer) *External {
 	ln := parts.Listen(t, "127.0.0.1:0")
 	s := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(s, service)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
-	t.Cleanup(func() {
-		s.Stop()
-		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it was stopped before it began
-			t.Error(err)
-		}
-	})
+	parts.ServeGRPC(t, ln, s)
 	return &External{Target: ln.Addr().String(), Timeout: 10 * time.Second}
 }
 

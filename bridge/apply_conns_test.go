@@ -46,7 +46,7 @@ func TestApplyChangesNewConnections(t *testing.T) {
 	address := serveListener(t, s, listen(t, "127.0.0.1:0"), l)
 	hs := new(http.Server)
 	s.ConfigureHTTP(hs)
-	embedded := serveEmbedded(t, hs)
+	embedded := parts.Serve(t, hs)
 	old, inside := dial(t, address), dialTunnel(t, address, nil)
 	streams := map[string]grpc.ClientStream{"a connection": holdOpen(t, old, testMethod), "a tunnel": holdOpen(t, inside, testMethod)}
 	for _, c := range []struct {

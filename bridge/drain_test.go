@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestCallsThatAreLeftEndOneByOne: all clients of a server that call again at once
@@ -259,7 +260,7 @@ func TestEmbeddedClientsGoElsewhere(t *testing.T) {
 			hs := new(http.Server)
 			s.ConfigureHTTP(hs)
 			other := newServer(t, Config{Backend: Backend{Target: backend}})
-			testGoesElsewhere(t, s, serveEmbedded(t, hs), serve(t, other), false, refuse)
+			testGoesElsewhere(t, s, parts.Serve(t, hs), serve(t, other), false, refuse)
 		})
 	}
 }
@@ -274,7 +275,7 @@ func TestLateArrivalsAreServed(t *testing.T) {
 	s.goodbyeArrived = func() <-chan time.Time { return arrived }
 	hs := new(http.Server)
 	s.ConfigureHTTP(hs)
-	embedded := serveEmbedded(t, hs)
+	embedded := parts.Serve(t, hs)
 	address := serve(t, s)
 	conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", address)
 	if err != nil {

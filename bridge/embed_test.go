@@ -17,20 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/routing"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
-
-// serveEmbedded runs a server of an embedder's.
-func serveEmbedded(t *testing.T, hs *http.Server) string {
-	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
-	t.Cleanup(func() {
-		_ = hs.Close() // its listener
-		serving.Wait()
-	})
-	return ln.Addr().String()
-}
 
 // TestStripPrefix: the handler works below a path of a program's own, whose
 // handler ConfigureHTTP leaves in place.
@@ -42,7 +30,7 @@ func TestStripPrefix(t *testing.T) {
 	mux.HandleFunc("/own", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	hs := &http.Server{Handler: mux}
 	s.ConfigureHTTP(hs)
-	address := serveEmbedded(t, hs)
+	address := parts.Serve(t, hs)
 	for request, want := range map[string]int{
 		"POST /rpc" + testMethod:          http.StatusOK,
 		"POST /rpc/pkg.Service/Method%21": http.StatusNotFound, // bytes as they came
@@ -96,7 +84,7 @@ func TestEmbeddersTimeoutsCutNoCall(t *testing.T) {
 	const timeout = 2 * time.Second // in which a busy machine accepts a connection and reads a header
 	hs := &http.Server{WriteTimeout: timeout, ReadTimeout: timeout}
 	s.ConfigureHTTP(hs)
-	address := serveEmbedded(t, hs)
+	address := parts.Serve(t, hs)
 	begin := time.Now()
 	type answer struct {
 		how, text string
@@ -179,7 +167,7 @@ func serveWrapped(t *testing.T, s *Server, wrap func(http.ResponseWriter) http.R
 	t.Helper()
 	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(wrap(w), r) })}
 	s.ConfigureHTTP(hs)
-	return serveEmbedded(t, hs)
+	return parts.Serve(t, hs)
 }
 
 // TestMiddlewareAroundWebSockets: its ResponseWriter leads to the connection.

@@ -32,7 +32,7 @@ func TestStandardHTTP2(t *testing.T) {
 			"h2c":      tcpTo(t, plain),
 			"TLS":      tls.Client(tcpTo(t, secured), &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1", NextProtos: []string{"h2"}}),
 			"tunnel":   tunnelTo(t, plain),
-			"embedder": tcpTo(t, serveEmbedded(t, hs)),
+			"embedder": tcpTo(t, parts.Serve(t, hs)),
 		} {
 			settings := awaitFrame[*http2.SettingsFrame](t, framesOf(t, c))
 			if _, got := settings.Value(http2.SettingMaxFrameSize); got != standard {

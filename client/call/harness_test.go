@@ -66,12 +66,7 @@ func startService(t testing.TB, options ...grpc.ServerOption) (address string) {
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	reflection.Register(s)
 	ln := parts.Listen(t, "127.0.0.1:0")
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(ln) }) // until Stop
-	t.Cleanup(func() {
-		s.Stop()
-		serving.Wait()
-	})
+	parts.ServeGRPC(t, ln, s)
 	return ln.Addr().String()
 }
 

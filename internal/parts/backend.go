@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"testing"
 	"time"
 
@@ -50,15 +49,7 @@ func ServeBackend(t testing.TB, ln net.Listener, handle func(ss grpc.ServerStrea
 		grpc.MaxRecvMsgSize(64 << 20),
 		grpc.WaitForHandlers(true),
 	}, opts...)
-	gs := grpc.NewServer(opts...)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = gs.Serve(ln) }) // it always returns the error of a stopped server
-	stop = sync.OnceFunc(func() {
-		gs.Stop()
-		serving.Wait()
-	})
-	t.Cleanup(stop)
-	return stop
+	return ServeGRPC(t, ln, grpc.NewServer(opts...))
 }
 
 // Echo answers each message with itself.

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // serveHTTP2 runs a service that writes HTTP/2 by hand.
@@ -199,7 +201,7 @@ func TestCheckServiceThatRestarts(t *testing.T) {
 	allow := func(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 		return &authv3.CheckResponse{}, nil
 	}
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	address := ln.Addr().String()
 	stop := serveCheck(t, ln, allow)
 	c := closed(t)(NewGRPC(GRPC{Target: address}, patient()))
@@ -213,7 +215,7 @@ func TestCheckServiceThatRestarts(t *testing.T) {
 			_, err := c.Check(t.Context(), aCall())
 			result <- err
 		}()
-		stop = serveCheck(t, listen(t, address), allow)
+		stop = serveCheck(t, parts.Listen(t, address), allow)
 		if err := <-result; err != nil {
 			t.Errorf("a question while the service restarts: %v", err)
 		}
@@ -222,7 +224,7 @@ func TestCheckServiceThatRestarts(t *testing.T) {
 
 // TestCheckServiceThatIsGone: the cause says why nobody answers.
 func TestCheckServiceThatIsGone(t *testing.T) {
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	ln.Close()
 	o := patient()
 	o.Timeout = time.Second

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // A rawServer is a service that does with each connection what it wants.
@@ -24,7 +26,7 @@ type rawServer struct {
 // serveRaw runs handle for each connection, after its request.
 func serveRaw(t *testing.T, handle func(s *rawServer, c net.Conn)) *rawServer {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	s := &rawServer{url: "http://" + ln.Addr().String(), done: make(chan struct{})}
 	var conns sync.WaitGroup
 	conns.Go(func() {
@@ -228,7 +230,7 @@ func TestBodyOfAGiBIsLeft(t *testing.T) {
 
 // TestHTTPServiceThatIsGoneAndBack: nobody listens, and then somebody does.
 func TestHTTPServiceThatIsGoneAndBack(t *testing.T) {
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	address := ln.Addr().String()
 	ln.Close()
 	c := closed(t)(NewHTTP(HTTP{URL: "http://" + address}, patient()))
@@ -238,7 +240,7 @@ func TestHTTPServiceThatIsGoneAndBack(t *testing.T) {
 	var asked atomic.Int64
 	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }), ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
-	ln = listen(t, address)
+	ln = parts.Listen(t, address)
 	go func() { served <- server.Serve(ln) }()
 	if _, err := c.Check(t.Context(), aCall()); err != nil || asked.Load() != 1 {
 		t.Errorf("got %v, asked %d times", err, asked.Load())

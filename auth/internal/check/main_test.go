@@ -16,6 +16,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -64,40 +66,18 @@ func (s checkServer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3
 	return s.check(ctx, r)
 }
 
-// listen returns a listener on loopback at an address, or any.
-func listen(t testing.TB, address string) net.Listener {
-	t.Helper()
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln
-}
-
 // serveCheck runs a service behind a listener until stop, or the test's end.
 func serveCheck(t testing.TB, ln net.Listener, check func(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error), o ...grpc.ServerOption) (stop func()) {
 	t.Helper()
 	server := grpc.NewServer(o...)
 	authv3.RegisterAuthorizationServer(server, checkServer{check: check})
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ln) }()
-	var stopped atomic.Bool
-	stop = func() {
-		if !stopped.Swap(true) {
-			server.Stop()
-			if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it was stopped before it began
-				t.Error(err)
-			}
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+	return parts.ServeGRPC(t, ln, server)
 }
 
 // grpcChecker returns a Checker of a new real service.
 func grpcChecker(t testing.TB, g GRPC, o Options, check func(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error), so ...grpc.ServerOption) *Checker {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	serveCheck(t, ln, check, so...)
 	g.Target = ln.Addr().String()
 	return closed(t)(NewGRPC(g, o))

@@ -2,10 +2,7 @@ package oidctest
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,20 +30,7 @@ func startBridge(t *testing.T, a *auth.Authenticator) (call func(token string) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := parts.Listen(t, "127.0.0.1:0")
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
-	})
-	cc, err := grpc.NewClient("passthrough:///"+ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+	cc, err := grpc.NewClient("passthrough:///"+parts.Serve(t, s), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(parts.BytesCodec{})))
 	if err != nil {
 		t.Fatal(err)

@@ -2,10 +2,7 @@ package opatest
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -54,16 +51,7 @@ func TestCallsJudgedByOPAThroughABridge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := parts.Listen(t, "127.0.0.1:0")
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	defer serving.Wait()
-	defer s.Close()
-	cc, err := grpc.NewClient("passthrough:///"+ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+	cc, err := grpc.NewClient("passthrough:///"+parts.Serve(t, s), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
 		grpc.WithDisableRetry(), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(parts.BytesCodec{})))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/culvert-grpc/culvert/auth/internal/ask"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // short ends what would last for ever.
@@ -148,7 +149,7 @@ func TestPeersThatSpeakNoHTTP2(t *testing.T) {
 			}
 		},
 	} {
-		ln, done := listen(t, "127.0.0.1:0"), make(chan struct{})
+		ln, done := parts.Listen(t, "127.0.0.1:0"), make(chan struct{})
 		var conns sync.WaitGroup
 		conns.Go(func() {
 			for {

@@ -14,6 +14,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -96,40 +98,18 @@ func (s server) ShouldRateLimit(ctx context.Context, q *ratelimitv3.RateLimitReq
 	return s.answer(ctx, q)
 }
 
-// listen returns a listener on loopback at an address, or any.
-func listen(t testing.TB, address string) net.Listener {
-	t.Helper()
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln
-}
-
 // serve runs a service behind a listener until stop, or the test's end.
 func serve(t testing.TB, ln net.Listener, a answer, o ...grpc.ServerOption) (stop func()) {
 	t.Helper()
 	g := grpc.NewServer(o...)
 	ratelimitv3.RegisterRateLimitServiceServer(g, server{answer: a})
-	served := make(chan error, 1)
-	go func() { served <- g.Serve(ln) }()
-	var stopped atomic.Bool
-	stop = func() {
-		if !stopped.Swap(true) {
-			g.Stop()
-			if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it was stopped before it began
-				t.Error(err)
-			}
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+	return parts.ServeGRPC(t, ln, g)
 }
 
 // realLimiter returns a Limiter of a new real service.
 func realLimiter(t testing.TB, o Options, a answer) *Limiter {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	serve(t, ln, a)
 	o.Target = ln.Addr().String()
 	return connected(t, o)

@@ -12,12 +12,14 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 // TestServiceThatIsGoneAndComesBack: the cause says why nobody answers, and no call waits for
 // a service that is known to be gone.
 func TestServiceThatIsGoneAndComesBack(t *testing.T) {
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	address := ln.Addr().String()
 	stop := serve(t, ln, says(ok))
 	o := patient()
@@ -36,7 +38,7 @@ func TestServiceThatIsGoneAndComesBack(t *testing.T) {
 	if r := asRefusal(t, err); r.Kind != Unavailable || r.Message != unavailableText {
 		t.Errorf("got %v, %q", r.Kind, r.Message)
 	}
-	serve(t, listen(t, address), says(ok))
+	serve(t, parts.Listen(t, address), says(ok))
 	for deadline := time.Now().Add(time.Minute); ; {
 		if _, err = l.Check(t.Context(), aCall()); err == nil || time.Now().After(deadline) {
 			break
@@ -76,7 +78,7 @@ func TestCancelReachesTheService(t *testing.T) {
 func TestConnectionByTLS(t *testing.T) {
 	web := httptest.NewTLSServer(nil) // for its certificate
 	defer web.Close()
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	serve(t, ln, says(over), grpc.Creds(credentials.NewServerTLSFromCert(&web.TLS.Certificates[0])))
 	known := x509.NewCertPool()
 	known.AddCert(web.Certificate())

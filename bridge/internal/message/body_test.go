@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -134,15 +133,9 @@ func TestLengthsThatNetHTTP2Finds(t *testing.T) {
 		errs <- err
 	})}
 	hs.Protocols.SetUnencryptedHTTP2(true)
-	ln := parts.Listen(t, "127.0.0.1:0")
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = hs.Serve(ln) }) // until it is closed
-	t.Cleanup(func() {
-		_ = hs.Close() // clients may be connected
-		serving.Wait()
-	})
+	address := parts.Serve(t, hs)
 	for name, body := range map[string]string{"less": "1234", "more": "123456"} {
-		conn, err := new(net.Dialer).DialContext(parts.Within(t, parts.Patience), "tcp", ln.Addr().String())
+		conn, err := new(net.Dialer).DialContext(parts.Within(t, parts.Patience), "tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"sync"
 	"testing"
@@ -27,17 +26,7 @@ var largeMessages = report.SizeLimit{Bytes: 16 << 20, Key: report.KeyMessageByte
 func serveLarge(t *testing.T, size int) report.Backend {
 	t.Helper()
 	reply := make([]byte, size)
-	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
-		return ss.SendMsg(reply)
-	}))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = gs.Serve(ln) })
-	t.Cleanup(func() { gs.Stop(); serving.Wait() })
-	return report.Backend{Target: ln.Addr().String()}
+	return report.Backend{Target: startBackend(t, func(ss grpc.ServerStream) error { return ss.SendMsg(reply) })}
 }
 
 // TestLargeRepliesStayWithinTheBudget opens many calls whose replies together
