@@ -222,7 +222,7 @@ func startDoctorBox(t *testing.T) doctorBox {
 	t.Helper()
 	b := doctorBox{dir: t.TempDir()}
 	to := startBackend(t, backendOptions{}).address
-	certificate(t, b.dir)
+	localCertificate(t, b.dir, "localhost")
 	b.trust(t, filepath.Join(b.dir, "cert.pem"))
 	secure := startCulvert(t, to, culvertOptions{args: []string{"--doctor", "--tls-cert", filepath.Join(b.dir, "cert.pem"), "--tls-key", filepath.Join(b.dir, "key.pem")}})
 	plain := startCulvert(t, to, culvertOptions{args: []string{"--doctor"}})
@@ -239,7 +239,7 @@ func squidBox(tls, more string) func(*testing.T, doctorBox) []string {
 		if err := os.Mkdir(ca, 0o755); err != nil { // Squid reads it as another user
 			t.Fatal(err)
 		}
-		certificateOf(t, ca, "the company's CA")
+		localCertificate(t, ca, "the company's CA")
 		b.trust(t, filepath.Join(ca, "cert.pem"))
 		config := strings.NewReplacer("tls-cert=DIR/cert.pem tls-key=DIR/key.pem", "tls-cert="+ca+"/cert.pem tls-key="+ca+"/key.pem", "bump all", tls+" all", "http_upgrade_request_protocols websocket allow all\n", "", "http_access allow all", more+"\nhttp_access allow all").Replace(squidConfig)
 		startSquid(t, b.dir, proxy, config)

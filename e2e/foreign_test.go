@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
 
@@ -48,7 +49,7 @@ const (
 func startSite(t *testing.T, tls, config string, allow ...string) *site {
 	t.Helper()
 	dir := t.TempDir()
-	certificate(t, dir)
+	localCertificate(t, dir, "localhost")
 	s := &site{backend: startBackend(t, backendOptions{}), seen: map[string]string{}}
 	s.pages = s.serve(t, func(server *http.Server, ln net.Listener) error {
 		return server.ServeTLS(ln, dir+"/cert.pem", dir+"/key.pem")
@@ -263,7 +264,7 @@ func (s *site) play(t *testing.T, visits ...visit) map[string]outcome {
 	cmd.Dir = "node"
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(plan), &stdout, &stderr
-	if err := spawn(cmd); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1) // for who has given up

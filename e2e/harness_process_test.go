@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,41 +17,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 )
-
-// spawn starts a command on the thread that lives as long as the tests, so that
-// the kernel can be asked to end the process with it (PR_SET_PDEATHSIG is about
-// the thread): a test that panics leaves nothing running.
-var spawn func(cmd *exec.Cmd) error
-
-// startSpawner sets spawn. stop ends what it started.
-func startSpawner() (stop func()) {
-	type order struct {
-		cmd  *exec.Cmd
-		done chan error
-	}
-	orders := make(chan order)
-	var work sync.WaitGroup
-	work.Go(func() {
-		runtime.LockOSThread()
-		for o := range orders {
-			if o.cmd.SysProcAttr == nil {
-				o.cmd.SysProcAttr = new(syscall.SysProcAttr)
-			}
-			o.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-			o.done <- o.cmd.Start()
-		}
-	})
-	spawn = func(cmd *exec.Cmd) error {
-		o := order{cmd, make(chan error)}
-		orders <- o
-		return <-o.done
-	}
-	return func() {
-		close(orders)
-		work.Wait()
-	}
-}
 
 // A process is a program that a test started. It ends with the test at the
 // latest.
@@ -85,7 +52,7 @@ func startProcess(t testing.TB, name, namespace string, argv ...string) *process
 // follow starts the process, whose output comes from r; w is its end of that.
 func (p *process) follow(t testing.TB, r io.ReadCloser, w io.Closer) {
 	t.Helper()
-	if err := spawn(p.cmd); err != nil {
+	if err := spawn.Start(p.cmd); err != nil {
 		t.Fatalf("%s: %v", p.name, err)
 	}
 	_ = w.Close() // the process has its own

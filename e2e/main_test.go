@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 )
 
 // The programs that the tests start.
@@ -49,7 +51,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	stop := startSpawner()
+	stop := spawn.Serve()
 	code := m.Run()
 	stop()
 	if err := errors.Join(removeNetworks(), goleak.Find()); err != nil && code == 0 {

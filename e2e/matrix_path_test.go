@@ -1,15 +1,10 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -21,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/e2e/certificate"
 )
 
 // A farPath is the way of a client in a company's network: a forward proxy that
@@ -40,7 +37,7 @@ type farPath struct {
 func startFarPath(t *testing.T, culverts ...string) farPath {
 	t.Helper()
 	dir := t.TempDir()
-	p := farPath{proxy: freeAddress(t), squid: freeAddress(t), opened: filepath.Join(dir, "squid.log"), front: map[string]string{}, caddy: map[string]string{}, roots: certificate(t, dir)}
+	p := farPath{proxy: freeAddress(t), squid: freeAddress(t), opened: filepath.Join(dir, "squid.log"), front: map[string]string{}, caddy: map[string]string{}, roots: localCertificate(t, dir, "localhost")}
 	var servers, sites, ports strings.Builder
 	for _, culvert := range culverts {
 		p.front[culvert] = freeAddress(t)
@@ -132,7 +129,8 @@ https://%s {
 }
 `
 
-const nginxConfig = `
+// nginxHTTP is the beginning, until the servers of HTTP.
+const nginxHTTP = `
 daemon off;
 user root; # if it is root, perhaps of a namespace that has no other
 master_process off; # one process, of the user that runs the tests
@@ -147,9 +145,9 @@ http {
 	uwsgi_temp_path uwsgi;
 	scgi_temp_path scgi;
 	map $http_upgrade $connection_header { default upgrade; '' close; }
-	%s
-}
 `
+
+const nginxConfig = nginxHTTP + "%s\n}\n"
 
 const nginxServer = `
 	server {
@@ -245,38 +243,15 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
-// certificate makes cert.pem and key.pem for localhost in dir.
-func certificate(t *testing.T, dir string) *x509.CertPool {
+// localCertificate makes cert.pem and key.pem for localhost in dir, with a name of the certificate
+// itself.
+func localCertificate(t *testing.T, dir, name string) *x509.CertPool {
 	t.Helper()
-	return certificateOf(t, dir, "localhost")
-}
-
-// certificateOf makes them with a name of the certificate itself.
-func certificateOf(t *testing.T, dir, name string) *x509.CertPool {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	roots, err := certificate.SelfSigned(template, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	write(t, dir, "cert.pem", string(cert))
-	write(t, dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(cert)
 	return roots
 }
 

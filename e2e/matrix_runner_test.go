@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 )
 
 // A runner runs the jobs of some clients and tells what they saw, phase by phase.
@@ -50,7 +52,7 @@ func startRunner(t *testing.T, platform string, cmd *exec.Cmd, jobs []job) *runn
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := spawn(cmd); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	r := &runner{platform: platform, seen: make(chan observation)}

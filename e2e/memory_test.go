@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
 
@@ -23,7 +24,7 @@ func transfer(t *testing.T, address string, transport wire.Transport, up bool, m
 		fmt.Sprintf("-up=%v", up), "-messages", strconv.Itoa(messages), "-size", strconv.Itoa(size), "-id", newID(t))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := spawn(cmd); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	timeout := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() }) // gone then, or hung

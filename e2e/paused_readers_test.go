@@ -31,6 +31,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/e2e/e2epb"
 	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
 
@@ -63,7 +64,7 @@ func curlReader(version, contentType string) func(t *testing.T, s *pauseStage, c
 		cmd.Stderr = &stderr
 		out, err := cmd.StdoutPipe()
 		if err == nil {
-			err = spawn(cmd)
+			err = spawn.Start(cmd)
 		}
 		if err != nil {
 			return pauseSeen{err: err.Error()}

@@ -78,7 +78,7 @@ tls:
 // start has the CA look for proof where culvert is.
 func (w *acmeWorld) start(t *testing.T, c *culvert, httpAddress string, life time.Duration) {
 	t.Helper()
-	if err := w.Start(pebble.Options{HTTPPort: pebble.Port(httpAddress), TLSPort: pebble.Port(c.address), Life: life, Spawn: spawn}); err != nil {
+	if err := w.Start(pebble.Options{HTTPPort: pebble.Port(httpAddress), TLSPort: pebble.Port(c.address), Life: life}); err != nil {
 		t.Fatal(err)
 	}
 }

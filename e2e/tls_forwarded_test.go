@@ -14,22 +14,7 @@ var (
 	overHTTP2 = []wire.Transport{wire.GRPC, wire.WebH2}
 )
 
-const forwardingNginx = `
-load_module /usr/lib/nginx/modules/ngx_stream_module.so;
-daemon off;
-user root; # if it is root
-master_process off; # one process, of the user that runs the tests
-pid nginx.pid;
-error_log stderr;
-events {}
-http {
-	access_log off;
-	client_body_temp_path body;
-	proxy_temp_path proxy;
-	fastcgi_temp_path fastcgi;
-	uwsgi_temp_path uwsgi;
-	scgi_temp_path scgi;
-	map $http_upgrade $connection_header { default upgrade; '' close; }
+const forwardingNginx = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n" + nginxHTTP + `
 	server {
 		listen %[1]s;
 		location / {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 )
 
 // root is the repository.
@@ -60,7 +61,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	stop := startSpawner()
+	stop := spawn.Serve()
 	code := m.Run()
 	stop()
 	if err := goleak.Find(); err != nil && code == 0 {
@@ -122,37 +123,6 @@ func environment() []string {
 	return append(env, "PATH="+strings.Join(path, string(filepath.ListSeparator)))
 }
 
-// spawn starts a command on the thread that lives as long as the tests: the
-// kernel ends the process with that thread (PR_SET_PDEATHSIG), so a test that
-// panics leaves nothing running.
-var spawn func(cmd *exec.Cmd) error
-
-func startSpawner() (stop func()) {
-	type order struct {
-		cmd  *exec.Cmd
-		done chan error
-	}
-	orders := make(chan order)
-	var work sync.WaitGroup
-	work.Go(func() {
-		runtime.LockOSThread()
-		for o := range orders {
-			// A group of its own: "go run" passes no signal on.
-			o.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-			o.done <- o.cmd.Start()
-		}
-	})
-	spawn = func(cmd *exec.Cmd) error {
-		o := order{cmd, make(chan error)}
-		orders <- o
-		return <-o.done
-	}
-	return func() {
-		close(orders)
-		work.Wait()
-	}
-}
-
 // patience is for what a program has to say or to finish. It may be one that Go has to compile
 // first, with all it imports, on a slow machine that does other things, too.
 const patience = 10 * time.Minute
@@ -175,8 +145,9 @@ func startProcess(t testing.TB, dir string, argv ...string) *process {
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...), exited: make(chan struct{}), more: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env = dir, environment()
 	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.WaitDelay = 5 * time.Second // for grandchildren that keep the pipe
-	if err := spawn(p.cmd); err != nil {
+	p.cmd.WaitDelay = 5 * time.Second                       // for grandchildren that keep the pipe
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a group of its own: "go run" passes no signal on
+	if err := spawn.Start(p.cmd); err != nil {
 		t.Fatalf("%q: %v", argv, err)
 	}
 	go func() { // ends with the process, which the cleanup waits for

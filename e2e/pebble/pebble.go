@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/e2e/certificate"
+	"github.com/culvert-grpc/culvert/e2e/spawn"
 )
 
 // A CA has a directory from New on. Whoever asks it before Start waits.
@@ -48,8 +49,6 @@ type Options struct {
 	Life              time.Duration     // of its certificates
 	Accounts          map[string]string // keys (base64url) by name, if who orders has to have one
 	Hosts             bool              // names are looked up as this machine does, and not all here
-	// Spawn starts a command. If nil, it is (*exec.Cmd).Start.
-	Spawn func(*exec.Cmd) error
 }
 
 // What pebble says.
@@ -125,9 +124,6 @@ func (c *CA) Start(o Options) error {
 	if err != nil {
 		return err
 	}
-	if o.Spawn == nil {
-		o.Spawn = (*exec.Cmd).Start
-	}
 	// Another program may take the port before pebble does.
 	for range 5 {
 		if err := c.writeSettings(o); err != nil {
@@ -139,7 +135,7 @@ func (c *CA) Start(o Options) error {
 		}
 		cmd := exec.Command(name, args...)
 		cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0", "PEBBLE_WFE_NONCEREJECT=0")
-		if err := c.run(cmd, o.Spawn); err != nil {
+		if err := c.run(cmd); err != nil {
 			return err
 		}
 		if c.serves() {
@@ -174,13 +170,13 @@ func (c *CA) writeSettings(o Options) error {
 }
 
 // run starts the command and reads what it says until it ends.
-func (c *CA) run(cmd *exec.Cmd, spawn func(*exec.Cmd) error) error {
+func (c *CA) run(cmd *exec.Cmd) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	cmd.Stdout, cmd.Stderr = w, w
-	if err := spawn(cmd); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		_, _ = r.Close(), w.Close()
 		return fmt.Errorf("pebble: %w", err)
 	}
