@@ -3,6 +3,7 @@ package parts
 import (
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -54,6 +55,15 @@ func ServeGRPC(t testing.TB, ln net.Listener, s *grpc.Server) (stop func()) {
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// ServeHTTP2 serves requests by HTTP/2 in plaintext on loopback until the test ends, and returns
+// the address. It logs nothing of clients that turn away.
+func ServeHTTP2(t testing.TB, handle http.HandlerFunc) string {
+	t.Helper()
+	s := &http.Server{Handler: handle, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: Patience}
+	s.Protocols.SetUnencryptedHTTP2(true)
+	return Serve(t, s)
 }
 
 // WantHTTP10Ends checks that a server closes the connection after a request of HTTP/1.0 to each

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -20,18 +19,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/internal/parts"
 )
-
-// serveHTTP2 runs a service that writes HTTP/2 by hand.
-func serveHTTP2(t *testing.T, handle http.HandlerFunc) (target string) {
-	t.Helper()
-	server := httptest.NewUnstartedServer(handle)
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Config.ErrorLog = discardLog
-	server.Start()
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
-}
 
 // message is a gRPC message as it is on the wire, with a length that may be another.
 func message(length int, body string) string {
@@ -119,7 +106,7 @@ func TestHostileCheckServices(t *testing.T) {
 			body(message(len(ok), string(ok)))(w, nil)
 		}, "open"},
 	} {
-		target := serveHTTP2(t, c.handle)
+		target := parts.ServeHTTP2(t, c.handle)
 		for _, open := range []bool{true, false} {
 			o := patient()
 			o.FailOpen = open

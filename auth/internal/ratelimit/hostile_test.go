@@ -4,10 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -22,18 +20,6 @@ import (
 
 // short ends what would last for ever.
 const short = 50 * time.Millisecond
-
-// serveHTTP2 runs a service that writes HTTP/2 by hand.
-func serveHTTP2(t *testing.T, handle http.HandlerFunc) (target string) {
-	t.Helper()
-	server := httptest.NewUnstartedServer(handle)
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.Start()
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
-}
 
 // message is a gRPC message as it is on the wire, with a length that may be another.
 func message(length int, body string) string {
@@ -103,7 +89,7 @@ func TestHostileServices(t *testing.T) {
 			body(good)(w, nil)
 		}, "Unavailable"},
 	} {
-		target := serveHTTP2(t, c.handle)
+		target := parts.ServeHTTP2(t, c.handle)
 		for _, closes := range []bool{false, true} {
 			o := patient()
 			o.Target, o.FailClosed = target, closes

@@ -128,12 +128,10 @@ func TestMalformedBody(t *testing.T) {
 // length than content-length by its text alone.
 func TestLengthsThatNetHTTP2Finds(t *testing.T) {
 	errs := make(chan error, 1)
-	hs := &http.Server{Protocols: new(http.Protocols), ReadHeaderTimeout: parts.Patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	address := parts.ServeHTTP2(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(io.Discard, r.Body)
 		errs <- err
-	})}
-	hs.Protocols.SetUnencryptedHTTP2(true)
-	address := parts.Serve(t, hs)
+	})
 	for name, body := range map[string]string{"less": "1234", "more": "123456"} {
 		conn, err := new(net.Dialer).DialContext(parts.Within(t, parts.Patience), "tcp", address)
 		if err != nil {
