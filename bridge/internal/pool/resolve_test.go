@@ -215,7 +215,7 @@ func TestAddressThatIsAdded(t *testing.T) {
 	p := poolTo(t, report.Backend{Target: names.target(first.port), ResolveInterval: 100 * time.Millisecond})
 	wantOK(t, p)
 	names.set("127.0.0.2", "127.0.0.3")
-	for ctx := within(t, patience); second.calls.Load() == 0 && ctx.Err() == nil; {
+	for ctx := within(t, soon); second.calls.Load() == 0 && ctx.Err() == nil; {
 		wantOK(t, p)
 	}
 	a, b := first.calls.Load(), second.calls.Load()
