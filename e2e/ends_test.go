@@ -348,48 +348,6 @@ func wantCancelled(t *testing.T, b *backend, calls []*call, began time.Time, wit
 	t.Logf("%d calls were cancelled, the last after %v", len(calls), time.Duration(slowest.Load()).Round(time.Millisecond))
 }
 
-// A backend at its cap of streams on the only connection: UNAVAILABLE with
-// OVERLOADED after five seconds, not a wait without an end, and the calls that
-// are on go on.
-func TestBackendAtItsStreamCap(t *testing.T) {
-	t.Parallel()
-	const streams = 10
-	b := startBackend(t, backendOptions{streams: streams})
-	c := startCulvert(t, b.address, culvertOptions{config: "backend:\n  max_connections: 1\n"})
-	var on []*call
-	for range streams {
-		call := open(t, dial(t, wire.Web, c.address), wire.Bidi, probe.Script{Echo: true})
-		b.record(t, call.id, probe.Began, patience)
-		on = append(on, call)
-	}
-	var over []*call
-	for _, transport := range wire.All {
-		over = append(over, post(t, dial(t, transport, c.address), wire.Unary, probe.Script{}))
-	}
-	began := time.Now()
-	ends := await(t, finishing(over), patience, "the calls over the cap")
-	for i, e := range ends {
-		if !e.is(codes.Unavailable, "OVERLOADED") {
-			t.Errorf("%s: %v, want UNAVAILABLE with OVERLOADED", over[i].conn.Transport, e)
-		}
-	}
-	if took := time.Since(began); took < 4*time.Second || took > cutIsSeen {
-		t.Errorf("the calls over the cap ended after %v, want 5 s", took)
-	}
-	for i, call := range on {
-		if err := call.Send(wire.Request(0, 16)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := wire.RecvReply(call, 0); err != nil {
-			t.Errorf("call %d below the cap: %v", i, err)
-		}
-	}
-	on[0].Close()
-	if err := eventually(patience, func() error { return works(t, wire.GRPC, c.address, 20*time.Second) }); err != nil {
-		t.Errorf("with a stream free again: %v", err)
-	}
-}
-
 // One call that nobody reads never stops the others on its connection: neither
 // uploads that the backend doesn't read nor downloads that the client doesn't.
 func TestUnreadCallsLeaveTheirConnectionAlone(t *testing.T) {
