@@ -32,7 +32,8 @@ type conversion struct {
 // in gRPC-Web.
 var plainJSON = new(report.JSON)
 
-// convertJSON has the messages of a call in JSON converted, unless they pass.
+// convertJSON has a call's messages converted if they are JSON: by the route's message, or
+// by their content type, unless connect.json is pass.
 func (c *call) convertJSON() {
 	switch {
 	case c.route.bare() != nil:

@@ -32,16 +32,19 @@
 //   - handle.go, steps.go: the call is registered, its deadline set (ask.go reads the
 //     client's, settle.go adds that of a route, deadline.go ends the call), and it passes
 //     the steps, each of which may refuse it. routing.MethodPolicy decides which methods are
-//     exposed, and the router (route.go) finds the upstream; of a split's backends,
-//     routes_split.go chooses one; steps.go (open) gives a call another one when its own
-//     can't be reached or is full.
+//     exposed. chooseBackend (steps.go) chooses the backend: the Authenticator's, or the route's,
+//     and routes_split.go one of a split's; the router (route.go) acquires its upstream. open
+//     (steps.go) gives a call another one when its own can't be reached or is full.
 //     authenticate.go asks the Authenticator for the caller's identity, session.go for that
 //     of a WebSocket or a tunnel, whose credential session_renew.go renews. early.go watches
 //     a WebSocket's client meanwhile, with the goroutine that later copies requests.
 //     convert.go finds the descriptors of a method whose messages are JSON.
 //   - registry.go, timeouts.go: the registry of calls, whose one timer ends those that are
-//     too old, idle, slow (package progress) or gone. evict.go: it also ends calls while others
-//     wait for the memory that they hold; memory/relief.go chooses which. traffic.go,
+//     too old, idle, slow (package progress) or gone. internal/socket/watch.go judges whether a
+//     client is silent. timeouts.go asks it for a connection that a call has for itself;
+//     h2/conn_silence.go and internal/websocket/keepalive.go, which ping, do for theirs.
+//     evict.go: the registry ends calls while others wait for the memory that these
+//     hold; memory/relief.go chooses which. traffic.go,
 //     blocked.go and ages.go count for snapshot.go what its calls carry, how long they wait,
 //     and how old they are. opencalls.go: what it knows of the open calls, for people, who may
 //     stop one. heldconns.go: the connections that hold most memory.

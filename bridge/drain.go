@@ -124,8 +124,8 @@ func newDrain(ctx context.Context, s *Server) *drain {
 	return d
 }
 
-// endCalls ends the calls that are left, and reports whether all clients have been told
-// in time.
+// endCalls ends the calls that are left, in random order (registry.cancelOver), and
+// reports whether all clients have been told in time.
 func (d *drain) endCalls(ctx context.Context) bool {
 	d.s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", d.s.RunningCalls()))
 	if ctx.Err() == nil {

@@ -97,6 +97,8 @@ func (l timeLimit) reached(reason report.Reason, text string) *report.Fault {
 	return f.UnlessRaised(l.key)
 }
 
+// slowConsumer returns the verdict on a call. A ping that stays unanswered leads to
+// errStalled, the same verdict on a connection (socket.Pulse).
 func slowConsumer(limits *Limits) error {
 	return report.New(report.ReasonSlowConsumer, "the client accepted no data for "+limits.SlowConsumerTimeout.String()+" ("+report.Named(report.KeySlowConsumer)+")").Ending(report.EndedSlow)
 }

@@ -8,11 +8,11 @@
 //
 // To read it, begin with server.go, which serves, and edge.go: closing, and the states
 // that net/http reports. conn.go has the questions that requests ask. accept.go keeps a
-// reserve of file descriptors, bound.go refuses connections over a limit, and
-// proxyprotocol.go decides which connections begin with a PROXY header (expectsHeader), and
-// reads it: it names the client (peer.go). listener.go has the
-// rules of a listener, and tally.go counts its connections (takeover.go: those that leave
-// net/http). lifetime.go has idle time and age, phase.go infers what net/http is
+// reserve of file descriptors, bound.go refuses connections over the server's limit and
+// over those of package quota (an address's, a listener's). proxyprotocol.go decides which
+// connections begin with a PROXY header (expectsHeader), and reads it: it names the client
+// (peer.go). listener.go has the rules of a listener, and tally.go counts its connections
+// (takeover.go: those that leave net/http). lifetime.go has idle time and age, phase.go infers what net/http is
 // doing, idle.go bounds the wait between requests, relief.go finds connections without a
 // request, which can end to free memory for others, and conn_end.go finds out why a connection
 // ended. held.go says which connections hold most memory. closing.go decides when
