@@ -12,16 +12,29 @@ import (
 // host meanwhile: had the one more been let through, it would have come first.
 const boundedPage = `
 import { createClient } from "@connectrpc/connect";
-import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { Demo } from "./gen/demo_pb.js";
 
 const elsewhere = createClient(Demo, createGrpcWebTransport({ baseUrl: "http://127.0.0.1:8080" }));
 const demo = createClient(Demo, createGrpcWebTransport({ baseUrl: "ADDRESS" }));
+const connect = createClient(Demo, createConnectTransport({ baseUrl: "ADDRESS" }));
 
-function overFetch() {
+function overFetch(client = demo) {
   const end = new AbortController();
-  const replies = demo.countdown({ from: 10, intervalMs: 60_000 }, { signal: end.signal })[Symbol.asyncIterator]();
+  const replies = client.countdown({ from: 10, intervalMs: 60_000 }, { signal: end.signal })[Symbol.asyncIterator]();
   return { first: replies.next(), end: () => end.abort() };
+}
+
+function overEvents() {
+  const source = new EventSource('ADDRESS/events?message={"from":10,"intervalMs":60000}');
+  const first = new Promise((resolve, reject) => Object.assign(source, { onmessage: resolve, onerror: () => reject("failed") }));
+  return { first, end: () => source.close() };
+}
+
+const kinds = [() => overFetch(connect), overEvents, overFetch];
+function overEach() {
+  kinds.push(kinds.shift());
+  return kinds[0]();
 }
 
 function overWebSocket() {
@@ -58,6 +71,9 @@ tls: {cert: %s, key: %s}
 listen:
   - {name: plain, address: ":8080", tls: {enabled: false}}
   - {name: secure, address: ":443"}
+routes:
+  - {name: events, backend: default, message: {path: /events, method: culvert.demo.v1.Demo/Countdown, framing: sse}}
+  - {name: calls, backend: default}
 `, filepath.Join(worldDir, "cert.pem"), filepath.Join(worldDir, "key.pem"))))
 	runner, err := filepath.Abs("browser.mjs")
 	if err != nil {
@@ -69,6 +85,7 @@ listen:
 		more, then          string
 	}{
 		{"gRPC-Web over HTTP/1.1", "http://localhost:8080", "overFetch", 6, "waits", "began"},
+		{"gRPC-Web, Connect and EventSource over HTTP/1.1", "http://localhost:8080", "overEach", 6, "waits", "began"},
 		{"gRPC-Web over HTTP/2", "https://grpc.example.com", "overFetch", 100, "waits", "began"}, // limits.calls_per_connection
 		{"WebSockets", "http://localhost:8080", "overWebSocket", 255, "failed", "failed"},
 	} {
