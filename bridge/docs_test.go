@@ -109,7 +109,7 @@ WebSocket of bare messages can [carry it](messages.md#how-a-call-ends), too.
 | metadata | value |
 |---|---|
 | 'call_id' | the call's id. The log has the cause in the line with the same 'call_id' |
-| 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, as mostly with 'OVERLOADED', 'UPSTREAM_UNREACHABLE', 'UPSTREAM_UNHEALTHY', 'AUTH_UNAVAILABLE' and, for new calls, 'DRAINING'. Else 'maybe': the service has seen the call if its log has 'call_id', which it gets as 'x-request-id' |
+| 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, as mostly with 'OVERLOADED', 'UPSTREAM_UNREACHABLE', 'UPSTREAM_UNHEALTHY', 'AUTH_UNAVAILABLE' and, for new calls, 'DRAINING'. Else 'maybe': the service has seen the call if its log has 'call_id', which it gets as 'x-request-id' (a client can choose that name, also twice) |
 | 'limit' | the key of the limit |
 
 The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes unchanged, so the domain proves nothing. With
