@@ -171,7 +171,8 @@ func TestDataBehindAReset(t *testing.T) {
 	defer c.Close()
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	p := newPlace(nil, nil)
-	beginStream(t, c, p)
+	expectNow(t, c, p)
+	beginStream(t, c)
 	var block, sent bytes.Buffer
 	fields := hpack.NewEncoder(&block)
 	for _, f := range []hpack.HeaderField{{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"}, {Name: "grpc-encoding", Value: "gzip"}} {

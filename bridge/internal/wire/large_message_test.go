@@ -45,16 +45,18 @@ func expectNow(t testing.TB, c *Conn, p *Place) {
 	}
 }
 
-// beginStream has grpc-go's side of a connection begin a stream of a call.
-func beginStream(t *testing.T, c *Conn, p *Place) {
+// beginStream has grpc-go's side of a connection begin a stream.
+func beginStream(t *testing.T, c *Conn) {
 	t.Helper()
-	expectNow(t, c, p)
 	var block, sent bytes.Buffer
 	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}); err != nil {
 		t.Fatal(err)
 	}
 	sent.WriteString(http2.ClientPreface)
-	_ = http2.NewFramer(&sent, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
+	grpcGo := http2.NewFramer(&sent, nil)
+	_ = grpcGo.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: GRPCWindow}) // to memory
+	_ = grpcGo.WriteWindowUpdate(0, 1)
+	_ = grpcGo.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
 	if _, err := c.Write(sent.Bytes()); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +66,8 @@ func beginStream(t *testing.T, c *Conn, p *Place) {
 // message has arrived.
 func askFor(t *testing.T, c *Conn, p *Place, window uint32) {
 	t.Helper()
-	beginStream(t, c, p)
+	expectNow(t, c, p)
+	beginStream(t, c)
 	if window > StreamWindow {
 		c.arrive(1, prefixOf(window))
 	}
@@ -166,6 +169,49 @@ func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
 	}
 }
 
+// TestWindowThatComesDuringTheWait: while a large message waits for room, grpc-go gives the
+// stream more window. Behind the update for the message the backend gets it, up to a whole
+// DATA frame, for which it may wait.
+func TestWindowThatComesDuringTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 1 << 20
+		lacks := uint32(size - (StreamWindow - prefixBytes)) // of the window, behind the prefix
+		a := memory.New(16<<20, 0)
+		others := a.NewEntry()
+		others.Add(memory.Reply, 6<<20)
+		near, far := net.Pipe()
+		conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
+		got := make(chan []uint32, 1)
+		go func() { got <- updates(t, far) }()
+		held := a.NewEntry()
+		expectNow(t, conn, newPlace(held, nil))
+		beginStream(t, conn)
+		conn.arrive(1, prefixOf(size))
+		give := func(window uint32) {
+			t.Helper()
+			var sent bytes.Buffer
+			_ = http2.NewFramer(&sent, nil).WriteWindowUpdate(1, window) // to memory
+			if _, err := conn.Write(sent.Bytes()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		give(lacks - (GRPCWindow - StreamWindow)) // no more than the message needs
+		if !held.Waiting() {
+			t.Error("the call doesn't wait")
+		}
+		give(100_000)
+		others.Settle()
+		synctest.Wait()
+		_ = conn.Close() // of a pipe
+		_ = far.Close()
+		held.Settle()
+		if all, want := <-got, []uint32{lacks, maxDataBytes}; !slices.Equal(all, want) {
+			t.Errorf("the backend got the windows %d, want %d", all, want)
+		}
+	})
+}
+
 // TestGrantedReplyCountsWithItsCall: from the moment a backend may send a large message
 // its call holds all of it, and the account nothing besides. If the rest can't come, the
 // call holds what came.
@@ -249,7 +295,8 @@ func TestAnswerToAGrantComesAtOnce(t *testing.T) {
 	held, others := a.NewEntry(), a.NewEntry()
 	defer held.Settle()
 	p := newPlace(held, nil)
-	beginStream(t, c, p)
+	expectNow(t, c, p)
+	beginStream(t, c)
 	others.Add(memory.Reply, 64<<20)
 
 	const large, small = 200 << 10, 60_000

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/memory"
 )
@@ -78,16 +77,7 @@ func TestWindowFollowsWhatIsTaken(t *testing.T) {
 			if c.known {
 				expectNow(t, conn, p)
 			}
-			var sent, block bytes.Buffer
-			_ = hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}) // to memory
-			sent.WriteString(http2.ClientPreface)
-			client := http2.NewFramer(&sent, nil)
-			_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: GRPCWindow})
-			_ = client.WriteWindowUpdate(0, 1)
-			_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
-			if _, err := conn.Write(sent.Bytes()); err != nil {
-				t.Fatal(err)
-			}
+			beginStream(t, conn)
 			for _, step := range c.steps {
 				step(conn, p)
 				poll(t, func() string {
@@ -116,7 +106,8 @@ func TestNothingIsAskedAfterClose(t *testing.T) {
 	conn := NewConn(near, Options{Account: a, Window: ConnWindow(a)})
 	held := a.NewEntry()
 	defer held.Settle()
-	beginStream(t, conn, newPlace(held, nil))
+	expectNow(t, conn, newPlace(held, nil))
+	beginStream(t, conn)
 	others := a.NewEntry()
 	defer others.Settle()
 	others.Add(memory.Reply, 1<<20)
