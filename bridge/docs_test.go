@@ -89,7 +89,8 @@ For operators, and for authors of clients: code, meaning and remedy of each erro
 	b.WriteString(quoted(`
 [UPSTREAM_RESET](#upstream_reset), [MISSING_TRAILERS](#missing_trailers) and [BAD_REQUEST](#bad_request) come with other codes, too.
 
-A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with one of these reasons:
+A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with one of these reasons. Requests that are refused before
+they are calls have a [header](http-answers.md) 'culvert-reason' in its place.
 
 ~~~json
 {

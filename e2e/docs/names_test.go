@@ -188,7 +188,7 @@ func (n *names) readCode(t testing.TB) {
 // foreign are names of other programs that look like culvert's, and whose they are.
 var foreign = map[string]string{
 	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2", "REFUSED_STREAM": "HTTP/2",
-	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker",
+	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker", "--add-host": "Docker",
 	"HTTPS_PROXY": "many", "HTTP_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"LISTEN_FDS": "systemd", "LISTEN_PID": "systemd", "NOTIFY_SOCKET": "systemd", "SO_REUSEPORT": "Linux",
 	"request_headers_to_remove": "OPA", "response_headers_to_add": "OPA",
