@@ -113,8 +113,8 @@ WebSocket of bare messages can [carry it](messages.md#how-a-call-ends), too.
 | 'sent' | with 'UNAVAILABLE' only: 'no' if a retry is safe, because the call didn't reach the backend, as mostly with 'OVERLOADED', 'UPSTREAM_UNREACHABLE', 'UPSTREAM_UNHEALTHY', 'AUTH_UNAVAILABLE' and, for new calls, 'DRAINING'. Else 'maybe': the service has seen the call if its log has 'call_id', which it gets as 'x-request-id' (a client can choose that name, also twice) |
 | 'limit' | the key of the limit |
 
-The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes unchanged, so the domain proves nothing. With
-'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
+The service can send an 'ErrorInfo' with the domain 'culvert', too. It passes unchanged, so only 'origin' in [the log](log.md#calls) proves
+who made a status. With 'LIMIT_EXCEEDED' and 'DRAINING' (1 s), 'google.rpc.RetryInfo' says when to try again.
 
 [UNAUTHENTICATED](#unauthenticated), [PERMISSION_DENIED](#permission_denied), [TOKEN_EXPIRED](#token_expired) and
 [AUTH_UNAVAILABLE](#auth_unavailable) come only with [auth](auth.md), or with an
