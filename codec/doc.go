@@ -7,8 +7,8 @@
 //
 //   - frame.go: the five bytes before each message of gRPC and gRPC-Web.
 //   - header_block.go: the text inside a gRPC-Web trailers frame, which is also the
-//     first message of a grpc-websockets call. The frame is written in bridge, by
-//     transport_grpc_answer.go and transport_websocket_grpcweb.go.
+//     first message of a grpc-websockets call. The frame is written by
+//     bridge/transport_grpc_answer.go and bridge/transport_websocket_grpcweb.go.
 //   - websocket_grpcweb.go: the byte before each client message of grpc-websockets.
 //   - text.go: the base64 around the frames in gRPC-Web-text.
 //   - metadata.go: header fields as gRPC metadata and back.

@@ -227,7 +227,7 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		b.WriteString("\n" + strings.ReplaceAll(paragraph, "~", "`") + "\n")
 	}
 	b.WriteString("\n```sh\n")
-		examples := slices.Collect(strings.Lines(c.Example))
+	examples := slices.Collect(strings.Lines(c.Example))
 	for i, line := range examples[:min(len(examples), 2)] { // the help has all
 		if i == 1 {
 			line = strings.TrimSuffix(line, "\n")
