@@ -23,6 +23,10 @@ const (
 	anyMessage = "*"
 )
 
+// passingDeadline is long enough for one reply on a machine that is slow and has other things
+// to do.
+const passingDeadline = 5 * time.Second
+
 // scenarios is what every client must do, as far as it can.
 var scenarios = append([]scenario{
 	{
@@ -248,18 +252,19 @@ var scenarios = append([]scenario{
 		code:     codes.NotFound, message: hostileText,
 	},
 	{
-		name: "a deadline passes", place: calm, method: "ServerStream", replies: 1, timeout: 900 * time.Millisecond,
+		name: "a deadline passes", place: calm, method: "ServerStream", replies: 1, timeout: passingDeadline,
 		script: probe.Script{Replies: 1, Hang: true}, requests: []jobRequest{{}},
 		code: codes.DeadlineExceeded, message: anyMessage,
 		check: func(v *verdict, o observation, r probe.Record) {
-			if r.Timeout <= 0 || r.Timeout > 900*time.Millisecond {
-				v.errorf("the backend got a deadline of %v, want up to 900 ms", r.Timeout)
+			if r.Timeout <= 0 || r.Timeout > passingDeadline {
+				v.errorf("the backend got a deadline of %v, want up to %v", r.Timeout, passingDeadline)
 			}
-			if after := r.Cancelled.Sub(r.Began); after < 0 || after > 2*time.Second {
-				v.errorf("the backend's call ended after %v, want about 900 ms (%s)", after, r.Cause)
+			if after := r.Cancelled.Sub(r.Began); after < 0 || after > 2*passingDeadline {
+				v.errorf("the backend's call ended after %v, want about %v (%s)", after, passingDeadline, r.Cause)
 			}
-			if o.Millis < 600 || o.Millis > 4000 {
-				v.errorf("the client's call ended after %d ms, want about 900", o.Millis)
+			// A browser that has much to do is late.
+			if after := time.Duration(o.Millis) * time.Millisecond; after < passingDeadline*2/3 || after > 10*passingDeadline {
+				v.errorf("the client's call ended after %v, want about %v", after, passingDeadline)
 			}
 		},
 	},
