@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -23,6 +24,7 @@ var written = map[string]func(s string) string{
 		b, _ := json.Marshal(s)
 		return strings.Trim(string(b), `"`)
 	},
+	"in JSON, twice":         func(s string) string { return strings.Trim(strconv.Quote(strconv.Quote(s)), `"\`) },
 	"in Go":                  func(s string) string { return strings.Trim(fmt.Sprintf("%q", s), `"`) },
 	"as a password":          func(s string) string { return base64.StdEncoding.EncodeToString([]byte("user:" + s)) },
 	"in base64":              func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
@@ -52,7 +54,7 @@ func hexBytes(s string) []string {
 
 func TestSecretsAreRedactedInEveryForm(t *testing.T) {
 	t.Parallel()
-	for _, secret := range []string{"a-token-of-dns", "t0ken+with/all=of it", `quo"ted\token<&>`, "wörter sind geheim", "xx?>?>?>xx"} {
+	for _, secret := range []string{"a-token-of-dns", "t0ken+with/all=of it", `quo"ted\token<&>`, "wörter sind geheim", "xx?>?>?>xx", "-----BEGIN KEY-----\nsecret\r\n\tkey"} {
 		r := newRedactor("user", secret, "1")
 		for form, write := range written {
 			text := "POST /zones?user=1&token=" + write(secret) + ": 403 Forbidden"
@@ -81,7 +83,7 @@ func TestShortAndLongSecrets(t *testing.T) {
 			t.Errorf("%.40q becomes %.40q, want %q", text, got, want)
 		}
 	}
-	for _, size := range []int{minSecret, maxSpelled, maxSpelled + 1} { // of bytes, as a file may hold them
+	for _, size := range []int{minSecret, 4 << 10} { // of bytes, as a file may hold them
 		secret := strings.Repeat("\xff", size)
 		if got := newRedactor(secret).redact("a " + secret + "."); got != "a …." {
 			t.Errorf("%d bytes that are no text become %.40q", size, got)
@@ -111,20 +113,4 @@ func FuzzRedact(f *testing.F) {
 			t.Errorf("%q: %q becomes %q", secret, whole, r.redact(whole))
 		}
 	})
-}
-
-// TestManyLongSecrets: an expression for all of them together would be larger
-// than any may be.
-func TestManyLongSecrets(t *testing.T) {
-	t.Parallel()
-	var secrets []string
-	for i := range 40 {
-		secrets = append(secrets, fmt.Sprintf("%d%s", i, strings.Repeat("k/", maxSpelled/2-2)))
-	}
-	r := newRedactor(secrets...)
-	for _, s := range secrets {
-		if got := r.redact("token=" + url.QueryEscape(s)); got != "token=…" {
-			t.Fatalf("%.20q… became %.40q…", s, got)
-		}
-	}
 }
