@@ -159,7 +159,7 @@ func checkACME(l *Loaded) {
 // withoutEffect refuses each key of tls.acme that is set and has no effect.
 func withoutEffect(l *Loaded, missing string, keys ...string) {
 	for _, key := range keys {
-		k := fileKeys.byPath["tls.acme."+key]
+		k := fileKeys.key("tls.acme." + key)
 		if !reflect.ValueOf(l.Config).FieldByIndex(k.index).IsZero() {
 			l.refuse(k.Name, "has no effect without %s", missing)
 		}

@@ -128,4 +128,4 @@ backends:
 	}
 }
 
-func k(name string) Key { return fileKeys.byPath[name] }
+func k(name string) Key { return fileKeys.key(name) }

@@ -44,7 +44,7 @@ func NeedsRestart(name string) bool {
 	t := fileKeys
 	for {
 		path, rest, inEntry := strings.Cut(entryNumber.ReplaceAllString(name, "[]"), "[].")
-		k := t.byPath[path]
+		k := t.key(path)
 		switch {
 		case !inEntry:
 			return k.restart != ""

@@ -66,7 +66,7 @@ func (l *Loaded) check() error {
 func CheckTogether(values, places map[string]string) error {
 	l := &Loaded{Config: Defaults(), origins: map[string]origin{}, derived: map[string]string{}}
 	for name, value := range values {
-		k := fileKeys.byPath[name]
+		k := fileKeys.key(name)
 		if err := k.set(reflect.ValueOf(&l.Config).Elem(), value); err != nil {
 			return fmt.Errorf("%s: %w", places[name], err)
 		}

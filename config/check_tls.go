@@ -17,7 +17,7 @@ func parseClientAuth(s string) (any, error) {
 func (l *Loaded) ListenerTLS(i int) TLS {
 	t := l.TLS
 	t.ServerTLS = l.Listen[i].TLS.ServerTLS
-	if l.setsGroup(fileKeys.byPath["listen"].entries, Entry("listen", i), "certificate") {
+	if l.setsGroup(fileKeys.key("listen").entries, Entry("listen", i), "certificate") {
 		t.ACME = ACME{} // the listener has its own certificate
 	}
 	return t
@@ -58,7 +58,7 @@ func checkTLS(l *Loaded) {
 func checkListenerTLS(l *Loaded, i int) {
 	at := Entry("listen", i) + ".tls"
 	own, t := &l.Listen[i].TLS, l.ListenerTLS(i)
-	entries := fileKeys.byPath["listen"].entries
+	entries := fileKeys.key("listen").entries
 	certificate, trust := l.setsGroup(entries, Entry("listen", i), "certificate"), l.setsGroup(entries, Entry("listen", i), "trust")
 	if certificate {
 		checkCertificate(l, at, t)
@@ -85,7 +85,7 @@ func checkListenerTLS(l *Loaded, i int) {
 // alsoFlag returns the name of a key in a TLS section, and its flag if it has
 // one.
 func alsoFlag(at, name string) string {
-	k := fileKeys.byPath[join(at, name)]
+	k := fileKeys.key(join(at, name))
 	if k.Flag == "" {
 		return join(at, name)
 	}

@@ -268,7 +268,7 @@ func TestEveryPlainKeyHasAVariable(t *testing.T) {
 			}
 			field := reflect.ValueOf(l.Config).FieldByIndex(k.index)
 			if k.entries != nil { // the one entry's value
-				field = field.Index(0).FieldByIndex(k.entries.byPath[k.short].index)
+				field = field.Index(0).FieldByIndex(k.entries.key(k.short).index)
 			}
 			if k.List {
 				if field.Len() != 1 {
@@ -303,7 +303,7 @@ func TestCommasInVariables(t *testing.T) {
 		{"tls.crls", "/a,b.crl /c.crl", []string{"/a,b.crl", "/c.crl"}},
 		{"hosts", " , ", nil},
 	} {
-		if got := fileKeys.byPath[c.key].split(c.text); !slices.Equal(got, c.want) {
+		if got := fileKeys.key(c.key).split(c.text); !slices.Equal(got, c.want) {
 			t.Errorf("%s=%s is %q, want %q", c.key, c.text, got, c.want)
 		}
 	}

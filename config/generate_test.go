@@ -108,11 +108,11 @@ func entriesOf(t testing.TB, of reflect.Type, in *table, section string, docs ma
 		if e.doc == "" {
 			t.Errorf("%s.%s has no comment: it is the only documentation of its key", of.Name(), f.Name)
 		}
-		switch k, ok := in.byPath[join(section, e.name)]; {
-		case ok && k.entries != nil:
+		switch k := in.key(join(section, e.name)); {
+		case k.entries != nil:
 			e.key = &k
 			e.children = entriesOf(t, f.Type.Elem(), k.entries, "", docs)
-		case ok:
+		case k.Name != "":
 			e.key = &k
 		default:
 			e.children = entriesOf(t, f.Type, in, join(section, e.name), docs)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -37,8 +38,17 @@ type Key struct {
 // sections.
 type table struct {
 	keys     []Key
-	byPath   map[string]Key
 	sections map[string]bool
+}
+
+// key returns the key of a path, or one without a name. A search is quick enough for what is
+// read at the start and at a reload, and a map would hold each key once more as long as the
+// program runs.
+func (t *table) key(path string) Key {
+	if i := slices.IndexFunc(t.keys, func(k Key) bool { return k.path == path }); i >= 0 {
+		return t.keys[i]
+	}
+	return Key{}
 }
 
 // Check returns an error if text isn't a valid value of k.
@@ -118,9 +128,8 @@ var fileKeys = tableOf(reflect.TypeFor[Config](), "")
 func tableOf(t reflect.Type, prefix string) *table {
 	w := walk{prefix: prefix}
 	w.fields(t, "", inherited{}, nil)
-	made := &table{keys: w.keys, byPath: map[string]Key{}, sections: map[string]bool{"": true}}
+	made := &table{keys: slices.Clone(w.keys), sections: map[string]bool{"": true}} // without room for more
 	for _, k := range w.keys {
-		made.byPath[k.path] = k
 		for i, c := range k.path {
 			if c == '.' {
 				made.sections[k.path[:i]] = true
@@ -222,7 +231,7 @@ func (k Key) sectionList(t reflect.Type, short string) Key {
 		k.Env, k.Flag = "", ""
 		return k
 	}
-	k.kind = k.entries.byPath[short].kind
+	k.kind = k.entries.key(short).kind
 	return k
 }
 

@@ -43,7 +43,7 @@ func TestErrorsHidePasswords(t *testing.T) {
 		t.Errorf("only %d values were refused", refused)
 	}
 	want := `"http://(hidden)@localhost:3000" … user name or a password … write a value such as "http://localhost:3000"`
-	if err := fileKeys.byPath["fallback"].Check(values[0]); err == nil || !says(err.Error(), want) {
+	if err := fileKeys.key("fallback").Check(values[0]); err == nil || !says(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -310,9 +310,9 @@ func TestValuesByKind(t *testing.T) {
 		"words":   {"log.level", []string{"debug", "error"}, map[string]string{"INFO": `debug … info … warn … error … "info"`, "": "debug … info … warn … error"}},
 	} {
 		t.Run(kindName, func(t *testing.T) {
-			k, ok := fileKeys.byPath[c.key]
-			if !ok {
-				k = fileKeys.byPath["routes"].entries.byPath[c.key]
+			k := fileKeys.key(c.key)
+			if k.Name == "" {
+				k = fileKeys.key("routes").entries.key(c.key)
 			}
 			for _, value := range c.right {
 				if err := k.Check(value); err != nil {

@@ -154,7 +154,7 @@ func LoadKeys(names []string, file string, flags map[string]any) (*Loaded, error
 
 // loadKey sets one key. errs are the mistakes in the file.
 func (l *Loaded) loadKey(name string, doc document, errs []error, flags map[string]any) error {
-	k := fileKeys.byPath[name]
+	k := fileKeys.key(name)
 	o, set := originOf(k, l.File, doc, flags)
 	switch {
 	case !set && len(errs) > 0 && len(doc.lines) == 0: // the file can't be read, so it may set the key

@@ -135,7 +135,7 @@ func (l *Loaded) setStandard(key, name string, read func(l *Loaded, text string)
 	if name == "" {
 		return
 	}
-	if err := l.trySetStandard(fileKeys.byPath[key], name, read); err != nil {
+	if err := l.trySetStandard(fileKeys.key(key), name, read); err != nil {
 		l.mistakes = append(l.mistakes, fmt.Errorf("%s: %w", name, err))
 	}
 }

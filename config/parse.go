@@ -175,14 +175,15 @@ func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]a
 // entry reads one key of a section and its value.
 func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bool) {
 	path := join(section, key.Value)
-	if outer, inner, dotted := strings.Cut(key.Value, "."); dotted && (in.sections[path] || in.byPath[path].Name != "") {
+	if outer, inner, dotted := strings.Cut(key.Value, "."); dotted && (in.sections[path] || in.key(path).Name != "") {
 		p.errorf(key, "key %q has a dot: write %s below %s, indented", key.Value, inner, outer)
 		return nil, false
 	}
 	if in.sections[path] && key.Value != "" {
 		return p.mapping(value, in, path), true
 	}
-	k, known := in.byPath[path]
+	k := in.key(path)
+	known := k.Name != ""
 	if !known && p.skipUnknown {
 		p.warnings = append(p.warnings, fmt.Sprintf("%s:%d: culvert ignores the unknown key %q%s", p.name, key.Line, key.Value, suggestKey(key.Value, value.Kind, in.table, section)))
 		return nil, false
@@ -228,7 +229,11 @@ func suggestKey(word string, kind yaml.Kind, in *table, section string) string {
 			elsewhere = append(elsewhere, k.Name)
 		}
 	}
-	for _, path := range slices.Concat(slices.Sorted(maps.Keys(in.sections)), slices.Sorted(maps.Keys(in.byPath))) {
+	paths := slices.Sorted(maps.Keys(in.sections))
+	for _, k := range in.keys {
+		paths = append(paths, k.path)
+	}
+	for _, path := range paths {
 		if strings.Contains(path, ".") && plain(strings.ReplaceAll(path, ".", "")) == plain(word) { // backend_tls is backend.tls
 			return fmt.Sprintf(": did you mean %q?", path)
 		}
@@ -236,7 +241,7 @@ func suggestKey(word string, kind yaml.Kind, in *table, section string) string {
 	if len(elsewhere) == 1 {
 		return fmt.Sprintf(": did you mean %q?", elsewhere[0])
 	}
-	if said := wishes[strings.TrimSuffix(plain(word), "s")]; said != "" {
+	if said := wishes()[strings.TrimSuffix(plain(word), "s")]; said != "" {
 		return ": " + said
 	}
 	return cmp.Or(didYouMean(word, fitting, "%q"), didYouMean(word, siblings, "%q"), ": the keys here are "+strings.Join(slices.Compact(siblings), ", "))
@@ -291,7 +296,7 @@ func (p *reader) sectionEntry(node *yaml.Node, t target, name string) (section, 
 		p.errorf(node, "%s is empty: write its keys, or remove the dash", name)
 		return nil, false
 	case node.Kind == yaml.ScalarNode && t.short != "":
-		short := target{t.entries.byPath[t.short], join(name, t.short)}
+		short := target{t.entries.key(t.short), join(name, t.short)}
 		p.lines[short.name] = node.Line
 		value, ok := p.scalar(p.resolve(node), short)
 		return section{t.short: value}, ok

@@ -266,7 +266,7 @@ func TestUnknownKeysOfItsKind(t *testing.T) {
 			t.Errorf("%q: %v, want %s", data, err, want)
 		}
 	}
-	for word := range wishes {
+	for word := range wishes() {
 		for _, k := range fileKeys.keys {
 			if first, _, _ := strings.Cut(k.path, "."); plain(first) == word || plain(first) == word+"s" {
 				t.Errorf("%s is said not to be, and is a key", word)

@@ -129,7 +129,7 @@ func (l *Loaded) printKey(k Key, of reflect.Value, name, indent string) []printe
 	if k.short != "" && field.Len() == 1 {
 		own := slices.IndexFunc(k.entries.keys, func(e Key) bool { return e.path != k.short && l.IsSet(join(Entry(name, 0), e.path)) })
 		if own < 0 {
-			e := k.entries.byPath[k.short]
+			e := k.entries.key(k.short)
 			value := e.text(field.Index(0))
 			if l.isSecret(k, name) || l.isSecret(e, join(Entry(name, 0), e.path)) {
 				value = hidden

@@ -75,7 +75,7 @@ func (t *table) setDefaults(entry reflect.Value) {
 	of := reflect.ValueOf(&defaults).Elem()
 	for _, e := range t.keys {
 		if e.same != "" {
-			entry.FieldByIndex(e.index).Set(of.FieldByIndex(fileKeys.byPath[e.same].index))
+			entry.FieldByIndex(e.index).Set(of.FieldByIndex(fileKeys.key(e.same).index))
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (k Key) entriesText(of reflect.Value) []section {
 	field := of.FieldByIndex(k.index)
 	list := make([]section, field.Len())
 	for i := range list {
-		entry, inherited := field.Index(i), func(e Key) reflect.Value { return of.FieldByIndex(fileKeys.byPath[e.like].index) }
+		entry, inherited := field.Index(i), func(e Key) reflect.Value { return of.FieldByIndex(fileKeys.key(e.like).index) }
 		own := map[string]bool{} // groups: what sets one of its keys inherits none of the others
 		for _, e := range k.entries.keys {
 			if e.group != "" && !sameValue(entry.FieldByIndex(e.index), inherited(e)) {
@@ -150,7 +150,7 @@ func (l *Loaded) inheritEntry(t *table, name string, entry, whole reflect.Value)
 		switch {
 		case e.like == "" || l.IsSet(join(name, e.path)):
 		case !l.setsGroup(t, name, e.group):
-			field.Set(whole.FieldByIndex(fileKeys.byPath[e.like].index))
+			field.Set(whole.FieldByIndex(fileKeys.key(e.like).index))
 		case field.Kind() == reflect.Slice: // not nil, since the entry sets the group
 			field.Set(reflect.MakeSlice(field.Type(), 0, 0))
 		}
@@ -164,12 +164,12 @@ func (l *Loaded) Source(key string) string {
 	list, rest, _ := strings.Cut(key, "[")
 	index, path, _ := strings.Cut(rest, "].")
 	path, inner, deep := strings.Cut(path, "[")
-	k := fileKeys.byPath[list]
+	k := fileKeys.key(list)
 	if k.entries == nil {
 		return key
 	}
 	entry := list + "[" + index + "]"
-	e := k.entries.byPath[path]
+	e := k.entries.key(path)
 	switch {
 	case e.like == "" || l.IsSet(join(entry, path)) || l.setsGroup(k.entries, entry, e.group):
 		return key

@@ -38,7 +38,7 @@ var roomsKey = Key{path: "rooms", Name: "rooms"}.sectionList(reflect.TypeFor[roo
 // readRooms reads a file that holds nothing but rooms.
 func readRooms(t *testing.T, file string) ([]section, map[string]int, string) {
 	t.Helper()
-	in := &table{keys: []Key{roomsKey}, byPath: map[string]Key{"rooms": roomsKey}, sections: map[string]bool{"": true}}
+	in := &table{keys: []Key{roomsKey}, sections: map[string]bool{"": true}}
 	doc, errs := parse(Options{}, in, fileName, []byte(file), small)
 	lines := make([]string, len(errs))
 	for i, err := range errs {
@@ -229,8 +229,8 @@ func TestTagsOfEntriesAreRight(t *testing.T) {
 		for _, k := range keys {
 			field := of.FieldByIndex(k.index)
 			if k.like != "" {
-				from, ok := fileKeys.byPath[k.like]
-				if !ok || reflect.TypeFor[Config]().FieldByIndex(from.index).Type != field.Type {
+				from := fileKeys.key(k.like)
+				if from.Name == "" || reflect.TypeFor[Config]().FieldByIndex(from.index).Type != field.Type {
 					t.Errorf("%s can't have the value of %s", k.Name, k.like)
 				}
 			}

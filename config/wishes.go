@@ -1,8 +1,10 @@
 package config
 
+import "sync"
+
 // wishes have keys of other proxies' configurations, as plain returns them and without a
 // final s, with what culvert has in their place.
-var wishes = func() map[string]string {
+var wishes = sync.OnceValue(func() map[string]string {
 	said := map[string]string{}
 	for _, w := range []struct {
 		words []string
@@ -38,4 +40,4 @@ var wishes = func() map[string]string {
 		}
 	}
 	return said
-}()
+})
