@@ -1,7 +1,8 @@
 package path
 
 import (
-	"embed"
+	_ "embed"
+	"io"
 	"net/http"
 	"strconv"
 )
@@ -9,29 +10,25 @@ import (
 // Page is the path of the page that tests the network from a browser. web/page has its sources.
 const Page = "/_culvert/doctor"
 
-//go:embed page
-var pageFiles embed.FS
+// The files of the page are strings, which take no heap.
+var (
+	//go:embed page/index.html
+	pageHTML string
+	//go:embed page/page.js
+	pageJS string
+	//go:embed page/page.css
+	pageCSS string
+)
 
 // A PageFile is a file of the page.
-type PageFile struct {
-	contentType string
-	content     []byte
-}
+type PageFile struct{ contentType, content string }
 
 // pageParts are the files by what follows Page in their paths. No path of theirs with two
 // segments but Page itself looks like one of a method.
 var pageParts = map[string]*PageFile{
-	"":          newPageFile("index.html", "text/html; charset=utf-8"),
-	"/page.js":  newPageFile("page.js", "text/javascript; charset=utf-8"),
-	"/page.css": newPageFile("page.css", "text/css; charset=utf-8"),
-}
-
-func newPageFile(name, contentType string) *PageFile {
-	content, err := pageFiles.ReadFile("page/" + name)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	return &PageFile{contentType, content}
+	"":          {"text/html; charset=utf-8", pageHTML},
+	"/page.js":  {"text/javascript; charset=utf-8", pageJS},
+	"/page.css": {"text/css; charset=utf-8", pageCSS},
 }
 
 // PartOfPage returns the file whose path is Page and then the name, or nil.
@@ -51,5 +48,5 @@ func (f *PageFile) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache") // another version may come
 	h.Set("Access-Control-Allow-Origin", "*")
-	_, _ = w.Write(f.content) // the client may be gone
+	_, _ = io.WriteString(w, f.content) // the client may be gone
 }
