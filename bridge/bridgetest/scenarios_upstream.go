@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/internal/parts"
 )
 
 var upstreamScenarios = []scenario{
@@ -77,19 +78,20 @@ const servedAgain = 20 * time.Second
 func (t *trial) wantServedWithin(d time.Duration, want ...[]byte) {
 	t.Helper()
 	begin := time.Now()
-	for {
-		r := t.unary(call{}, hello)
-		if r.status.Code() == codes.OK {
-			t.wantOK(r, want...)
-			break
+	var r result
+	if problem := parts.PollFor(patience, func() string {
+		switch r = t.unary(call{}, hello); r.status.Code() {
+		case codes.OK:
+			return ""
+		case codes.Unavailable:
+			return r.status.String()
 		}
-		if r.status.Code() != codes.Unavailable {
-			t.Fatalf("status %v, want UNAVAILABLE or OK", r.status)
-		}
-		if time.Since(begin) > patience {
-			break
-		}
+		t.Fatalf("status %v, want UNAVAILABLE or OK", r.status)
+		return ""
+	}); problem != "" {
+		t.Fatalf("calls don't work again within %v: %s", patience, problem)
 	}
+	t.wantOK(r, want...)
 	if took := time.Since(begin); took > d {
 		t.Errorf("calls work %v after the backend's return, want at most %v", took, d)
 	}
