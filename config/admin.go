@@ -47,19 +47,15 @@ type AdminTLS struct {
 func (a Admin) Guarded() bool { return a.lacks() == nil }
 
 // lacks returns what is missing for an address that other hosts reach, with remedies.
-func (a Admin) lacks() []string {
-	var missing []string
-	for _, o := range []struct {
-		set  bool
-		text string
-	}{
-		{a.TLS.Cert != "" && a.TLS.Key != "", "admin.tls.cert and admin.tls.key, a certificate"},
-		{len(a.Hosts) > 0, "admin.hosts, the names by which operators reach it"},
-		{a.Token != "", "admin.token, a file with a secret (openssl rand -hex 32)"},
-	} {
-		if !o.set {
-			missing = append(missing, o.text)
-		}
+func (a Admin) lacks() (missing []string) {
+	if a.TLS.Cert == "" || a.TLS.Key == "" {
+		missing = append(missing, "admin.tls.cert and admin.tls.key, a certificate")
+	}
+	if len(a.Hosts) == 0 {
+		missing = append(missing, "admin.hosts, the names by which operators reach it")
+	}
+	if a.Token == "" {
+		missing = append(missing, "admin.token, a file with a secret (openssl rand -hex 32)")
 	}
 	return missing
 }
