@@ -94,7 +94,6 @@ type setKey struct {
 	set bool
 }
 
-// refuseSet refuses the keys that are set.
 func (l *Loaded) refuseSet(keys []setKey, format string, args ...any) {
 	for _, k := range keys {
 		if k.set {
