@@ -107,7 +107,8 @@ func checkAdminAccess(l *Loaded) {
 	switch {
 	case a.Listen == "":
 	case a.Socket() != "":
-		checkAdminSocket(l)
+		l.refuseSet([]setKey{{"admin.tls.cert", a.TLS.Cert != ""}, {"admin.hosts", len(a.Hosts) > 0}, {"admin.token", a.Token != ""}},
+			"has no effect on a unix socket, to which only root and culvert's user can connect: remove the key, or let admin.listen be a port (--admin)")
 	case !(Listener{Address: a.Listen}).beyondThisHost():
 		checkPair(l, "admin.tls", a.TLS.Cert, a.TLS.Key)
 		if len(a.Hosts) > 0 && a.Token == "" {
@@ -126,9 +127,3 @@ func checkAdminAccess(l *Loaded) {
 
 // tokenLength is that of the shortest token.
 const tokenLength = 16
-
-// checkAdminSocket finds keys that a unix socket doesn't need.
-func checkAdminSocket(l *Loaded) {
-	l.refuseSet([]setKey{{"admin.tls.cert", l.Admin.TLS.Cert != ""}, {"admin.hosts", len(l.Admin.Hosts) > 0}, {"admin.token", l.Admin.Token != ""}},
-		"has no effect on a unix socket, to which only root and culvert's user can connect: remove the key, or let admin.listen be a port (--admin)")
-}
