@@ -142,14 +142,12 @@ func checkIssuer(l *Loaded, i *AuthIssuer, at string) {
 	if len(i.Audiences) == 0 && len(i.RouteAudiences) == 0 {
 		l.refuse(at+".audiences", "is missing: list the names of this service in the claim aud, or culvert would accept tokens for other services")
 	}
-	seen := map[string]bool{}
 	for j, r := range i.RouteAudiences {
 		key := Entry(at+".route_audiences", j)
 		l.checkRouteName(key+".route", r.Route)
-		if seen[r.Route] {
+		if slices.ContainsFunc(i.RouteAudiences[:j], func(o AuthRouteAudiences) bool { return o.Route == r.Route }) {
 			l.refuse(key+".route", "has audiences already: merge the two entries")
 		}
-		seen[r.Route] = true
 		if len(r.Audiences) == 0 {
 			l.refuse(key+".audiences", "is empty: list the names of this service in the claim aud")
 		}
