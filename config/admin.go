@@ -47,19 +47,15 @@ type AdminTLS struct {
 func (a Admin) Guarded() bool { return a.lacks() == nil }
 
 // lacks returns what is missing for an address that other hosts reach, with remedies.
-func (a Admin) lacks() []string {
-	var missing []string
-	for _, o := range []struct {
-		set  bool
-		text string
-	}{
-		{a.TLS.Cert != "" && a.TLS.Key != "", "admin.tls.cert and admin.tls.key, a certificate"},
-		{len(a.Hosts) > 0, "admin.hosts, the names by which operators reach it"},
-		{a.Token != "", "admin.token, a file with a secret (openssl rand -hex 32)"},
-	} {
-		if !o.set {
-			missing = append(missing, o.text)
-		}
+func (a Admin) lacks() (missing []string) {
+	if a.TLS.Cert == "" || a.TLS.Key == "" {
+		missing = append(missing, "admin.tls.cert and admin.tls.key, a certificate")
+	}
+	if len(a.Hosts) == 0 {
+		missing = append(missing, "admin.hosts, the names by which operators reach it")
+	}
+	if a.Token == "" {
+		missing = append(missing, "admin.token, a file with a secret (openssl rand -hex 32)")
 	}
 	return missing
 }
@@ -111,7 +107,8 @@ func checkAdminAccess(l *Loaded) {
 	switch {
 	case a.Listen == "":
 	case a.Socket() != "":
-		checkAdminSocket(l)
+		l.refuseSet([]setKey{{"admin.tls.cert", a.TLS.Cert != ""}, {"admin.hosts", len(a.Hosts) > 0}, {"admin.token", a.Token != ""}},
+			"has no effect on a unix socket, to which only root and culvert's user can connect: remove the key, or let admin.listen be a port (--admin)")
 	case !(Listener{Address: a.Listen}).beyondThisHost():
 		checkPair(l, "admin.tls", a.TLS.Cert, a.TLS.Key)
 		if len(a.Hosts) > 0 && a.Token == "" {
@@ -130,9 +127,3 @@ func checkAdminAccess(l *Loaded) {
 
 // tokenLength is that of the shortest token.
 const tokenLength = 16
-
-// checkAdminSocket finds keys that a unix socket doesn't need.
-func checkAdminSocket(l *Loaded) {
-	l.refuseSet([]setKey{{"admin.tls.cert", l.Admin.TLS.Cert != ""}, {"admin.hosts", len(l.Admin.Hosts) > 0}, {"admin.token", l.Admin.Token != ""}},
-		"has no effect on a unix socket, to which only root and culvert's user can connect: remove the key, or let admin.listen be a port (--admin)")
-}

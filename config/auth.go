@@ -377,10 +377,7 @@ func (s AuthService) Host() string {
 	if u, err := url.Parse(s.Place); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
 		return u.Hostname()
 	}
-	host := s.Place[strings.LastIndexByte(s.Place, '/')+1:]
-	if rest, ok := strings.CutPrefix(host, "dns:"); ok {
-		host = rest
-	}
+	host := strings.TrimPrefix(s.Place[strings.LastIndexByte(s.Place, '/')+1:], "dns:")
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
@@ -388,12 +385,15 @@ func (s AuthService) Host() string {
 }
 
 func checkCookieName(s string) error {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return errors.New("is not the name of a cookie: write one such as session")
-		}
+	if strings.ContainsFunc(s, notInToken) {
+		return errors.New("is not the name of a cookie: write one such as session")
 	}
 	return nil
+}
+
+// notInToken reports whether a token of HTTP can't have the character. RFC 9110 §5.6.2.
+func notInToken(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 
 func checkWay(s string) error {
@@ -405,10 +405,8 @@ func checkWay(s string) error {
 
 // checkScope accepts a scope-token. RFC 6749 §3.3.
 func checkScope(s string) error {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return errors.New(`is not a scope: write each scope as an entry of its own, such as orders.read`)
-		}
+	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
+		return errors.New(`is not a scope: write each scope as an entry of its own, such as orders.read`)
 	}
 	if s == "" {
 		return errors.New("is empty: write a scope, such as orders.read")

@@ -81,13 +81,19 @@ func (l *Loaded) refuse(key, format string, args ...any) {
 	l.mistakes = append(l.mistakes, l.Errorf(key, format, args...))
 }
 
+// refuseOver refuses a key whose value is more than most. how is "is too long" or "is too large".
+func refuseOver[T int | Size | time.Duration](l *Loaded, key string, value, most T, how string) {
+	if value > most {
+		l.refuse(key, "%s: write at most %v", how, most)
+	}
+}
+
 // A setKey is a key, and whether it has another value than one that isn't set.
 type setKey struct {
 	key string
 	set bool
 }
 
-// refuseSet refuses the keys that are set.
 func (l *Loaded) refuseSet(keys []setKey, format string, args ...any) {
 	for _, k := range keys {
 		if k.set {

@@ -24,7 +24,7 @@ func checkAuth(l *Loaded) {
 	checkExternal(l)
 	checkRateLimit(l)
 	for i := range a.Rules {
-		checkAuthRule(l, &a.Rules[i], Entry("auth.rules", i))
+		checkAuthRule(l, i)
 	}
 	checkAuthServices(l)
 	checkCredentials(l)
@@ -43,31 +43,23 @@ func notInUse(l *Loaded, section, why string) {
 	}
 }
 
-// isDefault reports whether a key of the file has its default.
 func isDefault(l *Loaded, k Key) bool {
 	defaults := Defaults()
 	return sameValue(reflect.ValueOf(&l.Config).Elem().FieldByIndex(k.index), reflect.ValueOf(&defaults).Elem().FieldByIndex(k.index))
 }
 
-// checkWays checks the names of ways to authenticate.
 func checkWays(l *Loaded) {
 	a := &l.Auth
-	first := map[string]int{}
 	for i, issuer := range a.Issuers {
 		key := Entry("auth.issuers", i) + ".name"
-		if before, twice := first[issuer.Name]; twice {
-			l.refuse(key, "is the name of %s, too: use another one", l.Place(Entry("auth.issuers", before)+".name"))
-		} else {
-			first[issuer.Name] = i
+		if first := slices.IndexFunc(a.Issuers, func(o AuthIssuer) bool { return o.Name == issuer.Name }); first < i {
+			l.refuse(key, "is the name of %s, too: use another one", l.Place(Entry("auth.issuers", first)+".name"))
 		}
 		if slices.Contains([]string{wayAPIKeys, wayCertificates, wayExternal}, issuer.Name) {
 			l.refuse(key, "is the name of another way to authenticate: use one such as staff")
 		}
-		for before := range i {
-			if a.Issuers[before].Issuer == issuer.Issuer {
-				l.refuse(Entry("auth.issuers", i)+".issuer", "is the issuer of %s, too: merge the two entries", l.Place(Entry("auth.issuers", before)+".issuer"))
-				break
-			}
+		if first := slices.IndexFunc(a.Issuers, func(o AuthIssuer) bool { return o.Issuer == issuer.Issuer }); first < i {
+			l.refuse(Entry("auth.issuers", i)+".issuer", "is the issuer of %s, too: merge the two entries", l.Place(Entry("auth.issuers", first)+".issuer"))
 		}
 	}
 	ways := a.Ways()
@@ -110,7 +102,6 @@ func howToHave(name string) string {
 	return ""
 }
 
-// wayKey returns the key that configures a way.
 func (l *Loaded) wayKey(name string) string {
 	for i, issuer := range l.Auth.Issuers {
 		if issuer.Name == name {
@@ -151,31 +142,24 @@ func checkIssuer(l *Loaded, i *AuthIssuer, at string) {
 	if len(i.Audiences) == 0 && len(i.RouteAudiences) == 0 {
 		l.refuse(at+".audiences", "is missing: list the names of this service in the claim aud, or culvert would accept tokens for other services")
 	}
-	seen := map[string]bool{}
 	for j, r := range i.RouteAudiences {
 		key := Entry(at+".route_audiences", j)
 		l.checkRouteName(key+".route", r.Route)
-		if seen[r.Route] {
+		if slices.ContainsFunc(i.RouteAudiences[:j], func(o AuthRouteAudiences) bool { return o.Route == r.Route }) {
 			l.refuse(key+".route", "has audiences already: merge the two entries")
 		}
-		seen[r.Route] = true
 		if len(r.Audiences) == 0 {
 			l.refuse(key+".audiences", "is empty: list the names of this service in the claim aud")
 		}
 	}
-	if i.Skew > rules.MaxSkew {
-		l.refuse(at+".skew", "is too long: write at most %v", rules.MaxSkew)
-	}
+	refuseOver(l, at+".skew", i.Skew, rules.MaxSkew, "is too long")
 	if i.Endless {
 		l.warn(at+".endless", "lets tokens without exp count for ever, as nobody can revoke them: set it only for an issuer whose tokens have no exp")
 	}
-	names := map[string]int{}
 	for j, m := range i.Metadata {
-		key := Entry(at+".metadata", j) + ".name"
-		if before, twice := names[m.Name]; twice {
-			l.refuse(key, "has the value of another claim already (%s): use another name", l.Place(Entry(at+".metadata", before)+".name"))
-		} else {
-			names[m.Name] = j
+		if first := slices.IndexFunc(i.Metadata, func(o AuthClaimMetadata) bool { return o.Name == m.Name }); first < j {
+			key, place := Entry(at+".metadata", j)+".name", l.Place(Entry(at+".metadata", first)+".name")
+			l.refuse(key, "has the value of another claim already (%s): use another name", place)
 		}
 	}
 }
@@ -217,21 +201,11 @@ func checkExternal(l *Loaded) {
 	if e.URL == "" {
 		l.refuseSet([]setKey{{at + ".get", e.Get}, {at + ".answer_names", len(e.AnswerNames) > 0}}, "has no effect on a gRPC service: remove it, or set %s.url in place of %[1]s.address", at)
 	}
-	if e.Timeout > rules.MaxCheckTimeout {
-		l.refuse(at+".timeout", "is too long: write at most %v", rules.MaxCheckTimeout)
-	}
-	if e.Concurrent > rules.MaxCheckConcurrent {
-		l.refuse(at+".concurrent", "is too large: write at most %d", rules.MaxCheckConcurrent)
-	}
-	if e.Bytes > rules.MaxCheckBytes {
-		l.refuse(at+".bytes", "is too large: write at most %v", Size(rules.MaxCheckBytes))
-	}
-	if e.Cache.TTL > rules.MaxCheckTTL {
-		l.refuse(at+".cache.ttl", "is too long: write at most %v", rules.MaxCheckTTL)
-	}
-	if e.Cache.Entries > rules.MaxCheckEntries {
-		l.refuse(at+".cache.entries", "is too large: write at most %d", rules.MaxCheckEntries)
-	}
+	refuseOver(l, at+".timeout", e.Timeout, rules.MaxCheckTimeout, "is too long")
+	refuseOver(l, at+".concurrent", e.Concurrent, rules.MaxCheckConcurrent, "is too large")
+	refuseOver(l, at+".bytes", e.Bytes, rules.MaxCheckBytes, "is too large")
+	refuseOver(l, at+".cache.ttl", e.Cache.TTL, rules.MaxCheckTTL, "is too long")
+	refuseOver(l, at+".cache.entries", e.Cache.Entries, rules.MaxCheckEntries, "is too large")
 	if e.Cache.TTL > 0 && e.URL == "" && !l.IsSet(at+".names") {
 		l.refuse(at+".cache.ttl", "requires %s.names: list the metadata by which the service decides, because culvert uses its answer for all calls with the same", at)
 	}
@@ -249,9 +223,7 @@ func checkRateLimit(l *Loaded) {
 	if len(r.Descriptors) == 0 {
 		l.refuse(at+".address", "requires %s.descriptors, or the service would count nothing: write {entries: [{key: subject, from: subject}]}, for example", at)
 	}
-	if r.Timeout > rules.MaxRateLimitTimeout {
-		l.refuse(at+".timeout", "is too long: write at most %v", rules.MaxRateLimitTimeout)
-	}
+	refuseOver(l, at+".timeout", r.Timeout, rules.MaxRateLimitTimeout, "is too long")
 	for i, d := range r.Descriptors {
 		entries := Entry(at+".descriptors", i) + ".entries"
 		if len(d.Entries) == 0 {
@@ -268,17 +240,13 @@ func checkRateLimit(l *Loaded) {
 	}
 }
 
-func checkAuthRule(l *Loaded, r *AuthRule, at string) {
+func checkAuthRule(l *Loaded, i int) {
+	r, at := &l.Auth.Rules[i], Entry("auth.rules", i)
 	if len(l.Auth.Ways()) == 0 && !r.Deny { // an operator who allows some calls expects that others are refused
 		l.refuse(at, "has no effect, because culvert authenticates nobody, so every call passes that no rule denies: add a way to authenticate (auth.issuers, auth.api_keys.file, auth.certificates, auth.external)")
 	}
-	for before := range l.Auth.Rules {
-		if other := &l.Auth.Rules[before]; other == r {
-			break
-		} else if other.Name == r.Name {
-			l.refuse(at+".name", "is the name of %s, too: use another one", l.Place(Entry("auth.rules", before)+".name"))
-			break
-		}
+	if first := slices.IndexFunc(l.Auth.Rules, func(o AuthRule) bool { return o.Name == r.Name }); first < i {
+		l.refuse(at+".name", "is the name of %s, too: use another one", l.Place(Entry("auth.rules", first)+".name"))
 	}
 	for _, name := range r.Routes {
 		l.checkRouteName(at+".routes", name)
@@ -367,14 +335,8 @@ func checkCredentials(l *Loaded) {
 
 // judges reports whether metadata of the name has a credential that culvert judges.
 func (a *Auth) judges(name string) bool {
-	switch {
-	case a.APIKeys.File != "" && name == a.APIKeys.Header:
-		return true
-	case name == "authorization":
-		return len(a.Issuers) > 0 || a.APIKeys.File != "" || a.External.Enabled()
-	default:
-		return false
-	}
+	return a.APIKeys.File != "" && name == a.APIKeys.Header ||
+		name == "authorization" && (len(a.Issuers) > 0 || a.APIKeys.File != "" || a.External.Enabled())
 }
 
 // asksForCertificates reports whether a listener verifies certificates of clients.

@@ -134,10 +134,8 @@ func checkReachableByCA(l *Loaded) {
 			addresses = append(addresses, ln.Address)
 		}
 	}
-	for _, address := range addresses {
-		if (Listener{Address: address}).beyondThisHost() {
-			return
-		}
+	if slices.ContainsFunc(addresses, func(address string) bool { return Listener{Address: address}.beyondThisHost() }) {
+		return
 	}
 	l.warn(l.TLS.ACME.namesKey(), "requires that the CA reaches port 443 or 80, but culvert listens on this host only: listen on :443, set tls.http_listen to :80, forward one of these ports to culvert, or use a tls.acme.dns_provider")
 }

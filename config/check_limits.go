@@ -22,12 +22,8 @@ func checkLimits(l *Loaded) {
 	if lim.MessageBytes > math.MaxInt32 {
 		l.refuse("limits.message_bytes", "is too large: write less than 2GiB")
 	}
-	if lim.HeaderBytes > maxHeaderBytes {
-		l.refuse("limits.header_bytes", "is too large: write at most %v", Size(maxHeaderBytes))
-	}
-	if lim.CallsPerConnection > maxCallsPerConnection {
-		l.refuse("limits.calls_per_connection", "is too large: write at most %d", maxCallsPerConnection)
-	}
+	refuseOver(l, "limits.header_bytes", lim.HeaderBytes, maxHeaderBytes, "is too large")
+	refuseOver(l, "limits.calls_per_connection", lim.CallsPerConnection, maxCallsPerConnection, "is too large")
 	switch {
 	case lim.BufferedBytes >= lim.MessageBytes:
 	case l.IsSet("limits.buffered_bytes"):
@@ -39,17 +35,8 @@ func checkLimits(l *Loaded) {
 
 func checkUseLimits(l *Loaded) {
 	lim := l.Limits
-	for _, o := range []struct {
-		key  string
-		size Size
-	}{
-		{"limits.decompressed_bytes_per_second", lim.DecompressedBytesPerSecond},
-		{"limits.address.decompressed_bytes_per_second", lim.Address.DecompressedBytesPerSecond},
-	} {
-		if o.size > math.MaxInt32 {
-			l.refuse(o.key, "is too large: write less than 2GiB, or 0 for no limit")
-		}
-	}
+	checkSize(l, "limits", "decompressed_bytes_per_second", lim.DecompressedBytesPerSecond, 0)
+	checkSize(l, "limits.address", "decompressed_bytes_per_second", lim.Address.DecompressedBytesPerSecond, 0)
 	if lim.Memory > 0 && lim.Memory < minMemory {
 		l.refuse("limits.memory", "is less than culvert needs: write at least %v", Size(minMemory))
 	}
@@ -61,34 +48,30 @@ func checkUseLimits(l *Loaded) {
 			l.warn("limits.memory", fmt.Sprintf("leaves %v for clients, so the largest message can't pass: raise it, or lower limits.message_bytes", clients))
 		}
 	}
-	for _, o := range []struct {
-		key       string
-		one, all  int
-		allAnswer string
-	}{
-		{"limits.address.connections", lim.Address.Connections, lim.Connections, "limits.connections"},
-		{"limits.address.calls", lim.Address.Calls, lim.Calls, "limits.calls"},
-		{"limits.address.calls_per_second", lim.Address.CallsPerSecond, lim.CallsPerSecond, "limits.calls_per_second"},
-		{"limits.address.handshakes_per_second", lim.Address.HandshakesPerSecond, lim.HandshakesPerSecond, "limits.handshakes_per_second"},
-		{"limits.address.fallback_requests", lim.Address.FallbackRequests, lim.FallbackRequests, "limits.fallback_requests"},
+	type part struct { // of what limits.NAME has for all
+		name     string
+		one, all int
+	}
+	for _, o := range []part{
+		{"connections", lim.Address.Connections, lim.Connections},
+		{"calls", lim.Address.Calls, lim.Calls},
+		{"calls_per_second", lim.Address.CallsPerSecond, lim.CallsPerSecond},
+		{"handshakes_per_second", lim.Address.HandshakesPerSecond, lim.HandshakesPerSecond},
+		{"fallback_requests", lim.Address.FallbackRequests, lim.FallbackRequests},
 	} {
-		if l.IsSet(o.key) && o.one > o.all && o.all > 0 {
-			l.warn(o.key, "is more than "+o.allAnswer+" for all addresses together, so it has no effect: lower it")
+		if key := "limits.address." + o.name; l.IsSet(key) && o.one > o.all && o.all > 0 {
+			l.warn(key, "is more than limits."+o.name+" for all addresses together, so it has no effect: lower it")
 		}
 	}
-	for _, o := range []struct {
-		key      string
-		one, all int
-		holds    string
-	}{
-		{"limits.identity.calls", lim.Identity.Calls, lim.Calls, "limits.calls"},
-		{"limits.identity.calls_per_second", lim.Identity.CallsPerSecond, lim.CallsPerSecond, "limits.calls_per_second"},
+	for _, o := range []part{
+		{"calls", lim.Identity.Calls, lim.Calls},
+		{"calls_per_second", lim.Identity.CallsPerSecond, lim.CallsPerSecond},
 	} {
-		switch {
+		switch key := "limits.identity." + o.name; {
 		case o.one > 0 && len(l.Auth.Ways()) == 0:
-			l.warn(o.key, "has no effect, because no call has an identity: add a way to authenticate (auth)")
+			l.warn(key, "has no effect, because no call has an identity: add a way to authenticate (auth)")
 		case o.one > o.all && o.all > 0:
-			l.warn(o.key, "is more than "+o.holds+" for all identities together, so it has no effect: lower it")
+			l.warn(key, "is more than limits."+o.name+" for all identities together, so it has no effect: lower it")
 		}
 	}
 	checkSizes(l)
@@ -109,49 +92,35 @@ func checkUseLimits(l *Loaded) {
 	}
 }
 
-// checkSizes checks the sizes of methods, listeners and routes: they must fit into an
-// int, and have no effect above the limits for all.
 func checkSizes(l *Loaded) {
-	type size struct {
-		key      string
-		one, all Size // all 0: no limit for all
-		holds    string
-	}
 	lim := l.Limits
-	var sizes []size
 	for i, m := range lim.Methods {
 		at := Entry("limits.methods", i)
-		sizes = append(
-			sizes,
-			size{at + ".header_bytes", m.HeaderBytes, lim.HeaderBytes, "limits.header_bytes"},
-			size{at + ".decompressed_bytes_per_second", m.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
-		)
+		checkSize(l, at, "header_bytes", m.HeaderBytes, lim.HeaderBytes)
+		checkSize(l, at, "decompressed_bytes_per_second", m.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond)
 	}
 	for i, ln := range l.Listen {
 		at, own := Entry("listen", i)+".limits", ln.Limits
-		sizes = append(
-			sizes,
-			size{at + ".header_bytes", own.HeaderBytes, lim.HeaderBytes, "limits.header_bytes"},
-			size{at + ".message_bytes", own.MessageBytes, 0, ""},
-			size{at + ".calls_per_connection", Size(own.CallsPerConnection), Size(lim.CallsPerConnection), "limits.calls_per_connection"},
-			size{at + ".decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
-		)
+		checkSize(l, at, "header_bytes", own.HeaderBytes, lim.HeaderBytes)
+		checkSize(l, at, "message_bytes", own.MessageBytes, 0)
+		checkSize(l, at, "calls_per_connection", Size(own.CallsPerConnection), Size(lim.CallsPerConnection))
+		checkSize(l, at, "decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond)
 	}
 	for i := range l.Routes {
 		at, own := Entry("routes", i)+".limits", l.Routes[i].Limits
-		sizes = append(
-			sizes,
-			size{at + ".header_bytes", own.HeaderBytes, lim.HeaderBytes, "limits.header_bytes"},
-			size{at + ".message_bytes", own.MessageBytes, 0, ""},
-			size{at + ".decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
-		)
+		checkSize(l, at, "header_bytes", own.HeaderBytes, lim.HeaderBytes)
+		checkSize(l, at, "message_bytes", own.MessageBytes, 0)
+		checkSize(l, at, "decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond)
 	}
-	for _, s := range sizes {
-		switch {
-		case s.one > math.MaxInt32:
-			l.refuse(s.key, "is too large: write less than 2GiB, or 0 for no limit")
-		case s.all > 0 && s.one > s.all:
-			l.warn(s.key, "is more than "+s.holds+", so it has no effect: lower it")
-		}
+}
+
+// checkSize checks that a size of a section fits into an int, and that it has an effect beside the
+// key of the same name in limits, whose value is all, unless that is 0.
+func checkSize(l *Loaded, section, name string, size, all Size) {
+	switch key := join(section, name); {
+	case size > math.MaxInt32:
+		l.refuse(key, "is too large: write less than 2GiB, or 0 for no limit")
+	case all > 0 && size > all:
+		l.warn(key, "is more than limits."+name+", so it has no effect: lower it")
 	}
 }

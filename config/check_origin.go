@@ -102,7 +102,6 @@ func checkWildcardOrigin(l *Loaded) {
 	}
 }
 
-// cookieKeys returns the keys that let cookies pass.
 func (l *Loaded) cookieKeys() (keys []string) {
 	if l.Metadata.ForwardCookies {
 		keys = append(keys, "metadata.forward_cookies")

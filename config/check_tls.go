@@ -92,7 +92,6 @@ func alsoFlag(at, name string) string {
 	return k.Name + " (--" + k.Flag + ")"
 }
 
-// checkCertificate checks the keys for certificates of the server.
 func checkCertificate(l *Loaded, at string, t TLS) {
 	checkPair(l, at, t.Cert, t.Key)
 	for i, c := range t.Certificates {
@@ -117,7 +116,6 @@ func checkPair(l *Loaded, at, cert, key string) {
 	}
 }
 
-// checkClients checks the keys for certificates of clients.
 func checkClients(l *Loaded, at string, t ServerTLS) {
 	switch {
 	case t.ClientCA == "" && (t.ClientAuth == "require" || t.ClientAuth == "optional"):

@@ -28,13 +28,8 @@ var serviceVariable = regexp.MustCompile(`^CULVERT_([A-Z0-9_]+_)?(SERVICE_(HOST|
 // because compose files set unset variables to an empty text.
 func checkEnvironment(environ []string) []error {
 	byVariable := map[string]Key{}
-	lists := map[string]Key{} // of sections
 	for _, k := range fileKeys.keys {
-		if k.Env == "" {
-			lists[variable(k.Name)] = k
-			continue
-		}
-		byVariable[k.Env] = k
+		byVariable[variable(k.Name)] = k
 	}
 	var errs []error
 	slices.Sort(environ)
@@ -43,7 +38,10 @@ func checkEnvironment(environ []string) []error {
 		if !strings.HasPrefix(name, envPrefix) || name == FileVariable || value == "" {
 			continue
 		}
-		if k, ok := byVariable[name]; ok {
+		switch k, known := byVariable[name]; {
+		case known && k.Env == "":
+			errs = append(errs, fmt.Errorf("%s: %s is a list of sections, which has no variable: write it in the file", name, k.Name))
+		case known:
 			values := []string{value}
 			if k.List {
 				values = k.split(value)
@@ -53,11 +51,9 @@ func checkEnvironment(environ []string) []error {
 					errs = append(errs, fmt.Errorf("%s: %w", name, err))
 				}
 			}
-		} else if k, ok := lists[name]; ok {
-			errs = append(errs, fmt.Errorf("%s: %s is a list of sections, which has no variable: write it in the file", name, k.Name))
-		} else if name == envPrefix+"PORT" && rules.IsPort(value) { // Kubernetes makes it a URL
+		case name == envPrefix+"PORT" && rules.IsPort(value): // Kubernetes makes it a URL
 			errs = append(errs, fmt.Errorf("%s: unknown variable: did you mean CULVERT_LISTEN=:%s?", name, value))
-		} else if !serviceVariable.MatchString(name) {
+		case !serviceVariable.MatchString(name):
 			errs = append(errs, fmt.Errorf("%s: unknown variable%s", name, suggestVariable(name)))
 		}
 	}

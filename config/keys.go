@@ -204,10 +204,9 @@ func keyOf(field reflect.StructField, path, prefix string, in inherited, index [
 		}
 		k.List = true
 	}
+	k.words = wordsByTag[field.Tag.Get("words")]
 	if one := field.Tag.Get("one"); one != "" {
 		k.words = strings.Split(one, ",")
-	} else {
-		k.words = wordsByTag[field.Tag.Get("words")]
 	}
 	switch is := field.Tag.Get("is"); {
 	case k.words != nil:

@@ -24,7 +24,8 @@ func TestErrorsHidePasswords(t *testing.T) {
 				continue
 			}
 			for _, value := range values {
-				p := &reader{name: fileName, world: world{lookup: func(string) (string, bool) { return "", false }}, lines: map[string]int{}, referred: map[string]bool{}}
+				doc := document{lines: map[string]int{}, referred: map[string]bool{}}
+				p := &reader{document: &doc, name: fileName, world: world{lookup: func(string) (string, bool) { return "", false }}}
 				p.scalar(&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}, target{k, k.Name})
 				if err := k.Check(value); err != nil { // of a variable or a flag
 					p.errs = append(p.errs, err)

@@ -78,10 +78,10 @@ var (
 		"log field":         {"field", "metadata.x-tenant", "", text(rules.CheckLogField)},
 		"sticky name":       {"metadata name", "x-user-id", "", text(orEmpty(checkMetadataName))},
 		"route host":        {"host, * or *.domain", "*.example.com", "", text(checkRouteHost)},
-		"rewrite prefix":    {"path prefix, or /", "/", "", text(checkRewrittenPrefix)},
+		"rewrite prefix":    {"path prefix, or /", "/", "", text(orEmpty(checkPathPrefix, "/"))},
 		"client auth":       {"none, optional or require", "require", "", parseClientAuth},
-		"file":              {"file", "ca.pem", "", text(func(string) error { return nil })},
-		"directory":         {"directory", "/var/lib/culvert", "", text(func(string) error { return nil })},
+		"file":              {"file", "ca.pem", "", text(anyText)},
+		"directory":         {"directory", "/var/lib/culvert", "", text(anyText)},
 		"size or 0":         {"size, or 0", "1GiB", sizeOrZeroPattern, parseSizeOrZero},
 		"size, 0 or auto":   {"size, 0 or auto", "64MiB", `^(auto|` + sizeOrZeroPattern[len("^("):], parseSizeOrAuto},
 		"domain":            {"domain", "grpc.example.com", "", text(checkDomain)},
@@ -95,7 +95,7 @@ var (
 		"count":             {"number, at least 1", "100", "", refusing(parseNumber, func(n int) bool { return n == 0 }, "allows no call: write 1 or more")},
 		"attempts":          {"number, 2 to 5, or 0", "3", "", refusing(parseNumber, rules.WrongAttempts, rules.AttemptsRange)},
 		"receiver":          {"URL of a receiver", "http://localhost:4318", "", text(orEmpty(checkReceiver))},
-		"receiver or none":  {"URL of a receiver, or none", "http://localhost:4318/v1/logs", "", text(orEmpty(checkReceiverOrNone))},
+		"receiver or none":  {"URL of a receiver, or none", "http://localhost:4318/v1/logs", "", text(orEmpty(checkReceiver, notExported))},
 		"export interval":   {"duration of 1s or more", "60s", durationPattern, refusing(parseDuration, func(d time.Duration) bool { return d < time.Second }, "is too short: write 1s or more")},
 		"baggage name":      {"name in a baggage", "tenant.id", "", text(checkBaggageName)},
 		"way":               {"way to authenticate", "staff", "", text(checkWay)},
@@ -141,10 +141,10 @@ func text(check func(string) error) func(string) (any, error) {
 	return func(s string) (any, error) { return s, check(s) }
 }
 
-// orEmpty also accepts "", the value of an unset key.
-func orEmpty(check func(string) error) func(string) error {
+// orEmpty also accepts "", the value of an unset key, and words that check refuses.
+func orEmpty(check func(string) error, words ...string) func(string) error {
 	return func(s string) error {
-		if s == "" {
+		if s == "" || slices.Contains(words, s) {
 			return nil
 		}
 		return check(s)

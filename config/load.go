@@ -117,16 +117,14 @@ func Load(o Options, file string, flags map[string]any) (*Loaded, error) {
 
 func (s *source) load(file string, w world) (*Loaded, error) {
 	l := &Loaded{File: file, origins: map[string]origin{}, derived: map[string]string{}, source: *s}
-	errs := checkEnvironment(os.Environ())
-	flags := s.flags
-	doc, fileErrs := readFile(s.options, file, w)
+	doc, errs := readFile(s.options, file, w)
 	l.References, l.Warnings = doc.references, doc.warnings
-	errs = append(fileErrs, errs...)
-	errs = append(errs, checkFlags(flags)...)
+	errs = append(errs, checkEnvironment(os.Environ())...)
+	errs = append(errs, checkFlags(s.flags)...)
 	if len(errs) > 0 { // the checks below need valid values
 		return l, errors.Join(errs...)
 	}
-	if err := l.merge(doc, flags); err != nil {
+	if err := l.merge(doc, s.flags); err != nil {
 		return l, err
 	}
 	return l, l.check()

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -112,17 +115,15 @@ func (o *OTLP) own(s Signal) *string {
 
 // Receiver returns the URL of the signal's receiver, or "" if the signal isn't exported.
 func (o *OTLP) Receiver(s Signal) string {
-	switch own := *o.own(s); {
-	case own == notExported || own == "" && o.Endpoint == "":
+	own := *o.own(s)
+	receiver := cmp.Or(own, o.Endpoint)
+	switch {
+	case own == notExported || receiver == "":
 		return ""
-	case own == "" && o.Protocol == "grpc":
-		return o.Endpoint
-	case own == "":
-		return strings.TrimRight(o.Endpoint, "/") + "/v1/" + string(s)
-	case o.Protocol != "grpc" && withoutPath(own):
-		return strings.TrimRight(own, "/") + "/v1/" + string(s)
+	case o.Protocol != "grpc" && (own == "" || withoutPath(own)):
+		return strings.TrimRight(receiver, "/") + "/v1/" + string(s)
 	default:
-		return own
+		return receiver
 	}
 }
 
@@ -154,22 +155,14 @@ func checkReceiver(s string) error {
 	return nil
 }
 
-func checkReceiverOrNone(s string) error {
-	if s == notExported {
-		return nil
-	}
-	return checkReceiver(s)
-}
-
 // checkOTLP finds keys that don't go together.
 func checkOTLP(l *Loaded) {
 	o := &l.OTLP
-	if (o.Cert == "") != (o.Key == "") {
-		key, missing := "otlp.cert", "otlp.key"
-		if o.Cert == "" {
-			key, missing = missing, key
-		}
-		l.refuse(key, "requires %s: set both, or none", missing)
+	switch {
+	case o.Cert != "" && o.Key == "":
+		l.refuse("otlp.cert", "requires otlp.key: set both, or none")
+	case o.Cert == "" && o.Key != "":
+		l.refuse("otlp.key", "requires otlp.cert: set both, or none")
 	}
 	for i, h := range o.Headers {
 		if !canBeSent(h.Value) {
@@ -199,7 +192,6 @@ func checkOTLP(l *Loaded) {
 	}
 }
 
-// checkReceiverProtocol finds a URL that doesn't go with the protocol.
 func checkReceiverProtocol(l *Loaded, key string, u *url.URL) {
 	grpc := l.OTLP.Protocol == "grpc"
 	switch port := u.Port(); {
@@ -214,20 +206,10 @@ func checkReceiverProtocol(l *Loaded, key string, u *url.URL) {
 
 // canBeSent reports whether a header may have the value, over HTTP and over gRPC.
 func canBeSent(value string) bool {
-	for _, c := range []byte(value) {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return strings.TrimSpace(value) == value
+	return strings.TrimSpace(value) == value && !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // isLoopback reports whether a host is surely on this machine.
 func isLoopback(host string) bool {
-	for _, addr := range addressesOf(host) {
-		if addr.IsLoopback() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(addressesOf(host), netip.Addr.IsLoopback)
 }

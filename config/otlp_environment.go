@@ -61,7 +61,6 @@ func otlp(word string) func(*Loaded) (string, error) {
 	}
 }
 
-// ofSignal returns the name of a signal's own variable.
 func ofSignal(s Signal, word string) string {
 	return otelPrefix + strings.ToUpper(string(s)) + "_" + word
 }
@@ -103,7 +102,7 @@ func (l *Loaded) mergeReceivers() bool {
 // mergeReceiver sets the key of a signal's receiver, unless the configuration names the receiver of
 // all signals, or says that there is none.
 func (l *Loaded) mergeReceiver(s Signal) {
-	key, exporter := "otlp."+string(s), exporterVariables[s]
+	key, exporter := "otlp."+string(s), "OTEL_"+strings.ToUpper(string(s))+"_EXPORTER" // how the signal is exported
 	own := firstSet(ofSignal(s, "ENDPOINT"))
 	if l.IsSet(key) || l.IsSet("otlp.endpoint") && l.origins["otlp.endpoint"].place != otelPrefix+"ENDPOINT" || own == "" && l.OTLP.Receiver(s) == "" {
 		return
@@ -117,9 +116,6 @@ func (l *Loaded) mergeReceiver(s Signal) {
 	}
 	l.setStandard(key, own, asIs)
 }
-
-// exporterVariables choose how a signal is exported.
-var exporterVariables = map[Signal]string{SignalTraces: "OTEL_TRACES_EXPORTER", SignalMetrics: "OTEL_METRICS_EXPORTER", SignalLogs: "OTEL_LOGS_EXPORTER"}
 
 func firstSet(names ...string) string {
 	for _, name := range names {

@@ -46,8 +46,8 @@ func (d document) value(name string) (text string, ok bool) {
 // It walks the nodes instead of decoding into the struct. Only nodes have
 // lines, duplicate keys and the exact case.
 func parse(o Options, keys *table, name string, data []byte, w world) (document, []error) {
-	p := &reader{name: name, data: data, world: w, lines: map[string]int{}, referred: map[string]bool{}, skipUnknown: o.SkipUnknownKeys}
-	doc := document{values: map[string]any{}, lines: p.lines}
+	doc := document{values: map[string]any{}, lines: map[string]int{}, referred: map[string]bool{}}
+	p := &reader{document: &doc, name: name, data: data, world: w, skipUnknown: o.SkipUnknownKeys}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var file yaml.Node
 	switch err := decoder.Decode(&file); {
@@ -57,7 +57,6 @@ func parse(o Options, keys *table, name string, data []byte, w world) (document,
 		return doc, []error{p.syntax(err)}
 	}
 	doc.values = p.mapping(file.Content[0], scope{keys, ""}, "")
-	doc.references, doc.referred, doc.warnings = p.references, p.referred, p.warnings
 	var second yaml.Node
 	switch err := decoder.Decode(&second); {
 	case errors.Is(err, io.EOF):
@@ -70,17 +69,13 @@ func parse(o Options, keys *table, name string, data []byte, w world) (document,
 }
 
 type reader struct {
-	name       string
-	data       []byte
-	world      world
-	lines      map[string]int
-	references []Reference
-	referred   map[string]bool // the keys whose values have parts from variables or files
-	entries    int             // of all lists of sections so far
-	errs       []error
-
+	*document
+	name        string
+	data        []byte
+	world       world
 	skipUnknown bool
-	warnings    []string
+	entries     int // of all lists of sections so far
+	errs        []error
 }
 
 func (p *reader) errorf(at *yaml.Node, format string, args ...any) {
@@ -172,7 +167,6 @@ func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]a
 	return values
 }
 
-// entry reads one key of a section and its value.
 func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bool) {
 	path := join(section, key.Value)
 	if outer, inner, dotted := strings.Cut(key.Value, "."); dotted && (in.sections[path] || in.key(path).Name != "") {

@@ -157,7 +157,7 @@ func TestErrorsHideReferences(t *testing.T) {
 						lookup: func(string) (string, bool) { return secret, true },
 						read:   func(string) ([]byte, error) { return []byte(secret), nil },
 					}
-					p := &reader{name: fileName, world: w, lines: map[string]int{}, referred: map[string]bool{}}
+					p := &reader{document: &document{lines: map[string]int{}, referred: map[string]bool{}}, name: fileName, world: w}
 					p.scalar(&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: reference}, target{k, k.Name})
 					for _, err := range p.errs {
 						refused++

@@ -127,8 +127,7 @@ func (l *Loaded) printKey(k Key, of reflect.Value, name, indent string) []printe
 		return []printedLine{line}
 	}
 	if k.short != "" && field.Len() == 1 {
-		own := slices.IndexFunc(k.entries.keys, func(e Key) bool { return e.path != k.short && l.IsSet(join(Entry(name, 0), e.path)) })
-		if own < 0 {
+		if !slices.ContainsFunc(k.entries.keys, func(e Key) bool { return e.path != k.short && l.IsSet(join(Entry(name, 0), e.path)) }) {
 			e := k.entries.key(k.short)
 			value := e.text(field.Index(0))
 			if l.isSecret(k, name) || l.isSecret(e, join(Entry(name, 0), e.path)) {

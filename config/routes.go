@@ -272,11 +272,3 @@ func checkMessagePath(s string) error {
 	}
 	return nil
 }
-
-// checkRewrittenPrefix also accepts "/", which removes a prefix.
-func checkRewrittenPrefix(s string) error {
-	if s == "/" {
-		return nil
-	}
-	return orEmpty(checkPathPrefix)(s)
-}

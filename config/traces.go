@@ -51,10 +51,8 @@ func parseRatio(s string) (any, error) {
 
 // checkBaggageName accepts a token of HTTP. https://www.w3.org/TR/baggage/#key
 func checkBaggageName(s string) error {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return errors.New("is not the name of a member of a baggage: write one such as tenant.id")
-		}
+	if strings.ContainsFunc(s, notInToken) {
+		return errors.New("is not the name of a member of a baggage: write one such as tenant.id")
 	}
 	if s == "" {
 		return errors.New("is empty: write the name of a member of the baggage, such as tenant.id")

@@ -106,25 +106,19 @@ func (a *ACME) explain(err error) string {
 		err = order.error
 	}
 	text := err.Error()
-	var (
-		problem acme.Problem
-		network *url.Error
-		op      *net.OpError
-	)
-	switch {
-	case errors.As(err, &problem):
+	if problem, ok := errors.AsType[acme.Problem](err); ok {
 		text = "the CA refuses: " + problem.Detail
 		for _, sub := range problem.Subproblems {
 			text += "; " + sub.Detail
 		}
 		text += " (" + strings.TrimPrefix(problem.Type, acme.ProblemTypeNamespace) + ")"
-	case errors.As(err, &network):
+	} else if network, ok := errors.AsType[*url.Error](err); ok {
 		why := network.Err
-		if errors.As(why, &op) {
+		if op, ok := errors.AsType[*net.OpError](why); ok {
 			why = op.Err
 		}
 		text = fmt.Sprintf("the CA can't be reached: %s: %v", network.URL, why)
-	case errors.Is(err, context.DeadlineExceeded):
+	} else if errors.Is(err, context.DeadlineExceeded) {
 		text = "it took longer than " + orderPatience.String() + ": " + text
 	}
 	text = a.secrets.redact(text)

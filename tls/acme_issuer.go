@@ -41,8 +41,9 @@ type issuer struct {
 // order uses one connection at a time.
 const maxConnectionsToCA = maxOrders + maxDemandOrders
 
-func newHTTPClient(roots *x509.CertPool) *http.Client {
-	return &http.Client{
+// trust makes later orders accept only a CA that one of roots has signed.
+func (i *issuer) trust(roots *x509.CertPool) {
+	client := &http.Client{
 		Timeout: 30 * time.Second,
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
@@ -53,11 +54,7 @@ func newHTTPClient(roots *x509.CertPool) *http.Client {
 			ForceAttemptHTTP2:   true,
 		},
 	}
-}
-
-// trust makes later orders accept only a CA that one of roots has signed.
-func (i *issuer) trust(roots *x509.CertPool) {
-	if before := i.http.Swap(newHTTPClient(roots)); before != nil {
+	if before := i.http.Swap(client); before != nil {
 		before.CloseIdleConnections()
 	}
 }

@@ -97,12 +97,11 @@ func (m *managed) untilNext(now time.Time) time.Duration {
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
 	select {
 	case <-ctx.Done():
-		return false
 	case <-time.After(d):
-		return false
 	case <-wake:
 		return true
 	}
+	return false
 }
 
 // try orders a certificate for m, and reports the result if it is news.
@@ -206,14 +205,12 @@ func (a *ACME) load(ctx context.Context, name string) (*kept, error) {
 	return c, nil
 }
 
-// use takes a certificate into use for the next connections.
 func (a *ACME) use(m *managed, c *kept) {
 	m.used.Store(false)
 	m.inUse.Store(c)
 	a.tellCertificate(m, c.leaf)
 }
 
-// letGo forgets a name that was managed on demand.
 func (a *ACME) letGo(m *managed) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -134,8 +134,7 @@ func (o *ACMEOptions) checkDomain(key, name string) error {
 }
 
 func (o *ACMEOptions) checkPattern(pattern string) error {
-	below := strings.TrimPrefix(pattern, "*.")
-	if !nameForm().MatchString(below) {
+	if !nameForm().MatchString(strings.TrimPrefix(pattern, "*.")) {
 		return o.errorf("on_demand", `%q would let any client choose the names to fetch: write names, or "*." before a domain of your own, as in *.example.com`, pattern)
 	}
 	return nil

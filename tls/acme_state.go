@@ -41,17 +41,14 @@ func (a *ACME) Names(mostOnDemand int) (names []NameState, left int) {
 	slices.SortFunc(all, func(a, b NameState) int {
 		return cmp.Or(cmp.Compare(a.rank(), b.rank()), a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Name, b.Name))
 	})
-	names, onDemand := all[:0], 0
-	for _, n := range all {
+	onDemand := 0
+	names = slices.DeleteFunc(all, func(n NameState) bool {
 		if n.OnDemand {
-			if onDemand++; onDemand > mostOnDemand {
-				left++
-				continue
-			}
+			onDemand++
 		}
-		names = append(names, n)
-	}
-	return names, left
+		return n.OnDemand && onDemand > mostOnDemand
+	})
+	return names, max(onDemand-mostOnDemand, 0)
 }
 
 // rank returns where the name is in the order of Names.
@@ -83,7 +80,6 @@ func (a *ACME) nameStates(now time.Time) []NameState {
 	return all
 }
 
-// state returns what people may know of m.
 func (m *managed) state(now time.Time) NameState {
 	n := NameState{Name: m.name, OnDemand: m.onDemand}
 	c, f := m.inUse.Load(), m.failing.Load()
@@ -103,7 +99,6 @@ func (m *managed) state(now time.Time) NameState {
 	return n
 }
 
-// fails adds what is known of the failure.
 func (n *NameState) fails(f *failing, now time.Time) {
 	n.State, n.Since, n.Failures, n.Problem = NameFailing, f.since, f.tries, f.problem
 	if now.Before(f.retryAt) {

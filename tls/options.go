@@ -1,8 +1,6 @@
 package proxytls
 
-import (
-	"crypto/tls"
-)
+import "crypto/tls"
 
 // Options are the options of a Provider.
 type Options struct {

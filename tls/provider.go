@@ -88,7 +88,14 @@ func (p *Provider) load(c contents) error {
 		return err
 	}
 	for _, policy := range s.policies {
-		policy.config = p.configOf(policy)
+		policy.config = &tls.Config{
+			MinVersion:       p.opts.MinVersion,
+			NextProtos:       protocols,
+			GetCertificate:   p.certificateFor,
+			ClientCAs:        policy.pool,
+			ClientAuth:       policy.auth(),
+			VerifyConnection: policy.verify,
+		}
 		policy.rotateTicketKeys(time.Now())
 	}
 	p.now.Store(s)
@@ -105,17 +112,6 @@ func (p *Provider) state(now time.Time) (certificates []Certificate, problems []
 		certificates = append(certificates, pair.fact)
 	}
 	return certificates, append(outOfTime(certificates, now), s.crls.outdated(now)...)
-}
-
-func (p *Provider) configOf(policy *policy) *tls.Config {
-	return &tls.Config{
-		MinVersion:       p.opts.MinVersion,
-		NextProtos:       protocols,
-		GetCertificate:   p.certificateFor,
-		ClientCAs:        policy.pool,
-		ClientAuth:       policy.auth(),
-		VerifyConnection: policy.verify,
-	}
 }
 
 func (p *Provider) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {

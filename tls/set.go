@@ -43,8 +43,7 @@ func (o *Options) files() []string {
 // distinct returns each name once, without empty ones.
 func distinct(names ...string) []string {
 	slices.Sort(names)
-	names = slices.Compact(names)
-	return slices.DeleteFunc(names, func(n string) bool { return n == "" })
+	return slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == "" })
 }
 
 // newSet makes a set from the contents of files. The error has a line for each

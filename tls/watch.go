@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -73,6 +74,7 @@ type content struct {
 func (w *watcher) start() error {
 	w.stop = make(chan struct{})
 	w.told = map[string]certPhase{}
+	w.problems.Store(new([]error))
 	w.seen = readAll(w.files, nil)
 	if err := w.load(w.seen); err != nil {
 		return err
@@ -136,12 +138,7 @@ func (w *watcher) reload() error {
 }
 
 // current returns the reported problems that still exist.
-func (w *watcher) current() []error {
-	if problems := w.problems.Load(); problems != nil {
-		return *problems
-	}
-	return nil
-}
+func (w *watcher) current() []error { return *w.problems.Load() }
 
 func (w *watcher) tell(now time.Time) {
 	certificates, problems := w.state(now)
@@ -236,13 +233,9 @@ func readBounded(name string, info os.FileInfo) ([]byte, error) {
 
 // same reports whether the files have the same contents, or the same errors.
 func (c contents) same(before contents) bool {
-	for name, now := range c {
-		was := before[name]
-		if now.sum != was.sum || (now.err == nil) != (was.err == nil) || now.err != nil && now.err.Error() != was.err.Error() {
-			return false
-		}
-	}
-	return true
+	return maps.EqualFunc(c, before, func(now, was content) bool {
+		return now.sum == was.sum && fmt.Sprint(now.err) == fmt.Sprint(was.err)
+	})
 }
 
 // withData reads the contents that were not read, or forgotten, because they had
