@@ -184,14 +184,12 @@ func (x *examination) try(ctx context.Context, p Probe, limit time.Duration, ask
 // probesAtOnce is more than there are.
 const probesAtOnce = 100
 
-// earlier returns the finding of an earlier probe.
 func (x *examination) earlier(p Probe) Finding {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.found[p]
 }
 
-// run makes all probes.
 func (x *examination) run(ctx context.Context) {
 	var beside sync.WaitGroup
 	if x.page != nil {
