@@ -232,14 +232,11 @@ const between = time.Second / (pathservice.CallsPerSecond * 4 / 5)
 func (p *pace) wait(ctx context.Context) error {
 	p.mu.Lock()
 	now := time.Now()
-	at := p.next
-	if at.Before(now) {
-		at = now
-	}
-	p.next = at.Add(between)
+	pause := max(0, p.next.Sub(now))
+	p.next = now.Add(pause + between)
 	p.mu.Unlock()
 	select {
-	case <-time.After(at.Sub(now)):
+	case <-time.After(pause):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

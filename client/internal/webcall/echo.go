@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -189,5 +188,5 @@ func (e *GatewayError) Unwrap() error { return e.error }
 func message() []byte {
 	payload := append([]byte{0x0a, 16}, make([]byte, 16)...)
 	_, _ = rand.Read(payload[2:]) // it never fails
-	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(payload))), payload...)
+	return append(codec.FrameHeader{Length: uint32(len(payload))}.AppendTo(nil), payload...)
 }
