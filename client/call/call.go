@@ -113,11 +113,8 @@ func Run(ctx context.Context, cfg Config) error {
 var errMaxTime = errors.New("--max-time is over")
 
 func newCaller(cfg Config) (*caller, error) {
-	if cfg.Via == "" {
-		cfg.Via = viaAuto
-	}
 	cfg.Stderr = &shared{w: cfg.Stderr}
-	c := &caller{cfg: cfg, via: cfg.Via, out: &printer{cfg: cfg}}
+	c := &caller{cfg: cfg, via: cmp.Or(cfg.Via, viaAuto), out: &printer{cfg: cfg}}
 	if cfg.Verbose {
 		c.trace = newTrace(cfg.Stderr)
 	}
