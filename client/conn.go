@@ -26,9 +26,8 @@ type conn struct {
 	watched bool                 // see watch
 	state   *tls.ConnectionState // nil: plaintext
 	remote  net.Addr             // nil: unknown
-	dialer  *Dialer              // of the renewal
+	dialer  *Dialer              // nil: it hasn't been kept
 	renewal *renewal             // nil: it needs none
-	onEnd   func()
 	ended   sync.Once
 	doomed  context.Context //nolint:containedctx // it ends with the connection
 	doom    context.CancelFunc
@@ -40,8 +39,7 @@ type conn struct {
 	frames frame.Follower
 
 	retired atomic.Bool
-	wants   *atomic.Int64 // the Dialer's
-	unused  atomic.Int64  // 1 more than wants was when the edge said goodbye; 0: it hasn't, or has answered a call
+	unused  atomic.Int64 // 1 more than the Dialer's wants was when the edge said goodbye; 0: it hasn't, or has answered a call
 
 	// In nanoseconds of Unix time, by now.
 	began time.Time
@@ -118,11 +116,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		n, err := c.Conn.Read(p)
 		c.frames.Pass(p[:n])
 		switch {
-		case c.wants == nil || c.retired.Load() || !c.frames.Seen(http2.FrameGoAway):
+		case c.dialer == nil || c.retired.Load() || !c.frames.Seen(http2.FrameGoAway):
 		case c.frames.Seen(http2.FrameHeaders): // of a call that was under way
 			c.unused.Store(0)
 		default:
-			c.unused.CompareAndSwap(0, c.wants.Load()+1)
+			c.unused.CompareAndSwap(0, c.dialer.wants.Load()+1)
 		}
 		if n > 0 {
 			c.read.Store(c.now())
@@ -201,8 +199,8 @@ func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.ended.Do(func() {
 		c.doom()
-		if c.onEnd != nil {
-			c.onEnd()
+		if c.dialer != nil {
+			c.dialer.lose(c)
 		}
 	})
 	return err

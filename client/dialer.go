@@ -64,6 +64,7 @@ func NewDialer(target string, opts ...Option) (*Dialer, error) {
 		return nil, err
 	}
 	d := &Dialer{target: t, conns: make(map[*conn]Status), wanted: make(chan struct{}, 1), o: options{improveAfter: time.Minute, pingAfter: pingAfter}}
+	d.renewals.all = make(map[*renewal]struct{})
 	d.net.Turns = new(network.Turns)
 	for _, o := range append([]Option{WithProxy("")}, opts...) {
 		if err := o(d); err != nil {
@@ -116,8 +117,8 @@ func (d *Dialer) begin(run func()) bool {
 }
 
 // Dial returns an HTTP/2 connection by the first way that delivers: way.go has their order, and
-// race.go tries them. It has its TLS already:
-// then it has the ConnectionState method of a tls.Conn. The connection outlives ctx.
+// race.go tries them. With TLS it has the ConnectionState method of a tls.Conn. The connection
+// outlives ctx.
 //
 // After a failure it returns the same error again, without an attempt, until a pause is over:
 // see pace.
@@ -193,15 +194,10 @@ var errSilent = errors.New("a connection opens, but nothing comes back in time: 
 // keep takes a connection over. It returns false once Close was called.
 func (d *Dialer) keep(o opened) bool {
 	c := o.conn
-	c.wants = &d.wants
-	c.onEnd = func() { d.lose(c) }
+	c.dialer = d
 	c.watched = d.watches && c.way != GRPCWeb
 	if d.o.tokens != nil && c.way == WebSocket {
-		c.dialer, c.renewal = d, d.renewals.add()
-		c.onEnd = func() {
-			d.renewals.remove(c.renewal)
-			d.lose(c)
-		}
+		c.renewal = d.renewals.add()
 	}
 	if !d.own(o) {
 		return false
@@ -234,6 +230,7 @@ func (d *Dialer) own(o opened) bool {
 
 // lose notes that a connection has ended.
 func (d *Dialer) lose(c *conn) {
+	d.renewals.remove(c.renewal)
 	d.net.Turns.Doubt()
 	if d.disown(c) && c.silent() {
 		distrust(d.where(), c, time.Now())

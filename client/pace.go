@@ -155,7 +155,10 @@ func (d *Dialer) resting() bool {
 // mayTry returns the error of the last attempt if the next one may not begin yet. Otherwise the
 // caller calls tried.
 func (d *Dialer) mayTry() (attempt, error) {
-	at, failed := "", d.hasFailed()
+	d.mu.Lock()
+	failed := d.pace.failures > 0
+	d.mu.Unlock()
+	at := ""
 	if failed {
 		at = localAddresses()
 	}
@@ -172,12 +175,6 @@ func (d *Dialer) mayTry() (attempt, error) {
 		d.net.Turns.Begin() // beside another attempt it would have the proxy asked again that has refused that
 	}
 	return a, nil
-}
-
-func (d *Dialer) hasFailed() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.pace.failures > 0
 }
 
 // tried notes how an attempt has ended. One that its caller has given up doesn't count.

@@ -44,18 +44,16 @@ type renewal struct {
 	refused string        // the authorization that the edge doesn't take; the renewing goroutine's own
 }
 
-// add adds one that ends with remove.
+// add adds a renewal until remove.
 func (rs *renewals) add() *renewal {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	r := &renewal{until: rs.last, changed: make(chan struct{}, 1)}
-	if rs.all == nil {
-		rs.all = make(map[*renewal]struct{})
-	}
 	rs.all[r] = struct{}{}
 	return r
 }
 
+// remove ends add. r may be nil.
 func (rs *renewals) remove(r *renewal) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -90,11 +90,7 @@ func (c *changes) tell(s Status) {
 }
 
 func (c *changes) run() {
-	for {
-		s, ok := c.next()
-		if !ok {
-			return
-		}
+	for s, ok := c.next(); ok; s, ok = c.next() {
 		c.changed(s)
 	}
 }

@@ -44,15 +44,12 @@ func order(pinned Way, known lesson) []Way {
 		return []Way{pinned}
 	}
 	rank := func(w Way) int {
-		switch w {
-		case known.silent:
+		switch {
+		case w == known.silent:
 			return 1
-		case GRPCWeb:
-			if known.silent != "" {
-				return 2
-			}
-		}
-		if w == known.way {
+		case w == GRPCWeb && known.silent != "":
+			return 2
+		case w == known.way:
 			return -1
 		}
 		return 0

@@ -107,7 +107,6 @@ func (c *caller) reflection(w way) descriptor.Reflection {
 	}
 }
 
-// askOnce asks one question.
 func (c *caller) askOnce(ctx context.Context, w way, path string, question []byte, read func([]byte) error) error {
 	if len(c.cfg.Words) > 0 && c.cfg.Words[0] != "list" && c.cfg.Words[0] != "describe" { // people look at their own call
 		c.trace.mute(true)

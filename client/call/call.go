@@ -113,11 +113,8 @@ func Run(ctx context.Context, cfg Config) error {
 var errMaxTime = errors.New("--max-time is over")
 
 func newCaller(cfg Config) (*caller, error) {
-	if cfg.Via == "" {
-		cfg.Via = viaAuto
-	}
 	cfg.Stderr = &shared{w: cfg.Stderr}
-	c := &caller{cfg: cfg, via: cfg.Via, out: &printer{cfg: cfg}}
+	c := &caller{cfg: cfg, via: cmp.Or(cfg.Via, viaAuto), out: &printer{cfg: cfg}}
 	if cfg.Verbose {
 		c.trace = newTrace(cfg.Stderr)
 	}
@@ -185,7 +182,7 @@ func (c *caller) credentials() string {
 	return ""
 }
 
-// agent is the User-Agent.
+// agent returns the User-Agent.
 func (c *caller) agent() string {
 	if v := c.cfg.Version; v != "" && !strings.ContainsAny(v, "() /") { // "(devel)" would be a comment. RFC 9110 §10.1.5
 		return "culvert-call/" + v
@@ -203,7 +200,6 @@ func (c *caller) dial(ctx context.Context, protocols ...string) (net.Conn, error
 	return conn, nil
 }
 
-// dialHTTP2 opens a connection for HTTP/2.
 func (c *caller) dialHTTP2(ctx context.Context) (net.Conn, error) {
 	conn, err := c.dial(ctx, "h2", "http/1.1")
 	if err != nil {
@@ -216,7 +212,6 @@ func (c *caller) dialHTTP2(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// tellConn tells of a new connection.
 func (c *caller) tellConn(conn net.Conn) {
 	c.watch.heard()
 	if c.trace == nil {

@@ -120,7 +120,6 @@ func (c *caller) next(ctx context.Context, in *values) (v value, ok bool, err er
 	}
 }
 
-// run makes the call.
 func (x *exchange) run(ctx context.Context, w way, in *values) error {
 	var only []byte // the request, if it is one message
 	if x.q.single {
@@ -140,7 +139,7 @@ func (x *exchange) run(ctx context.Context, w way, in *values) error {
 	typing, stopTyping := context.WithCancel(ctx)
 	defer stopTyping()
 	sending.Go(func() {
-		if err := x.send(typing, s, only, in); err != nil && typing.Err() == nil {
+		if err := x.send(typing, s, only, in); err != nil && !errors.Is(err, io.EOF) && typing.Err() == nil {
 			cancel(err)
 		}
 	})
@@ -185,13 +184,14 @@ func (x *exchange) single(ctx context.Context, in *values) ([]byte, error) {
 	return m, nil
 }
 
-// send sends the requests, and half-closes. It returns an error that ends the call.
+// send sends the requests, and half-closes. It returns an error that ends the call, or io.EOF once the
+// call has ended: then the receiver learns how.
 func (x *exchange) send(ctx context.Context, s stream, only []byte, in *values) error {
 	if x.q.single {
 		if err := s.send(only); err != nil {
-			return ignoreEOF(err)
+			return err
 		}
-		return ignoreEOF(s.closeSend())
+		return s.closeSend()
 	}
 	for {
 		v, ok, err := x.c.next(ctx, in)
@@ -199,24 +199,16 @@ func (x *exchange) send(ctx context.Context, s stream, only []byte, in *values) 
 			return err
 		}
 		if !ok {
-			return ignoreEOF(s.closeSend())
+			return s.closeSend()
 		}
 		m, err := x.toWire(ctx, v, in.source)
 		if err != nil {
 			return err
 		}
 		if err := s.send(m); err != nil {
-			return ignoreEOF(err)
+			return err
 		}
 	}
-}
-
-// ignoreEOF drops io.EOF: the receiver learns how the call ended.
-func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // receive prints what comes, until the end.

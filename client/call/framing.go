@@ -78,7 +78,6 @@ func (s *framedStream) send(m []byte) error {
 	return s.write(frame, what)
 }
 
-// recv implements stream.
 func (s *framedStream) recv() ([]byte, error) {
 	if s.status != nil {
 		return nil, io.EOF

@@ -42,10 +42,6 @@ func (p *printer) note(format string, args ...any) {
 	fmt.Fprintf(p.cfg.Stderr, "culvert: %s\n", terminal.Text(fmt.Sprintf(format, args...)))
 }
 
-// lines prints a text to standard output.
-func (p *printer) lines(text string) error { return p.print(terminal.Lines(text)) }
-
-// json prints JSON to standard output.
 func (p *printer) json(text []byte) error { return p.print(string(terminal.AppendJSON(nil, text))) }
 
 func (p *printer) print(text string) error {
@@ -75,10 +71,9 @@ func (p *printer) either(text string, v any) error {
 	if p.cfg.JSON {
 		return p.line(v)
 	}
-	return p.lines(text)
+	return p.print(terminal.Lines(text))
 }
 
-// header prints the header of the answer.
 func (p *printer) header(md metadata.MD) error {
 	if !p.cfg.JSON {
 		return nil

@@ -44,8 +44,7 @@ func (t *trace) say(side, format string, args ...any) {
 	if t.muted && side != note {
 		return
 	}
-	text := fmt.Sprintf(format, args...)
-	for line := range strings.SplitSeq(text, "\n") {
+	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
 		fmt.Fprintf(t.to, "%9.3fs %s %s\n", time.Since(t.began).Seconds(), side, terminal.Text(line))
 	}
 }

@@ -65,7 +65,6 @@ func (w *watch) speak() {
 	w.timer.Reset(quietTime)
 }
 
-// end stops the watch.
 func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

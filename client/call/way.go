@@ -91,7 +91,6 @@ type stream interface {
 	close()
 }
 
-// newWay returns the way of a protocol.
 func (c *caller) newWay(ctx context.Context, via string) (way, error) {
 	switch via {
 	case viaGRPC, viaH2TS:

@@ -24,22 +24,18 @@ type connect struct {
 	json bool
 }
 
-func (c *connect) encoding() string {
-	if c.json {
-		return "json"
-	}
-	return "proto"
-}
-
-// open implements way.
 func (c *connect) open(ctx context.Context, q *request) (stream, error) {
 	r, err := c.request(ctx, http.MethodPost, q.path, q.metadata)
 	if err != nil {
 		return nil, err
 	}
-	kind := "application/" + c.encoding()
+	encoding := "proto"
+	if c.json {
+		encoding = "json"
+	}
+	kind := "application/" + encoding
 	if q.streams {
-		kind = "application/connect+" + c.encoding()
+		kind = "application/connect+" + encoding
 	}
 	r.Header.Set("Content-Type", kind)
 	r.Header.Set("Connect-Protocol-Version", "1")
@@ -51,11 +47,11 @@ func (c *connect) open(ctx context.Context, q *request) (stream, error) {
 	}
 	if q.streams {
 		s := &connectStream{framedStream{framing: &connectFraming}, kind}
-		s.start(c.web, r, q, q.single)
+		s.start(c.web, r, q)
 		return s, nil
 	}
 	s := &connectUnary{kind: kind}
-	s.start(c.web, r, q, true)
+	s.start(c.web, r, q)
 	return s, nil
 }
 
@@ -65,9 +61,6 @@ type connectUnary struct {
 	kind  string
 	reply []byte // that recv hasn't returned yet
 }
-
-// send implements stream.
-func (s *connectUnary) send(m []byte) error { return s.writeBody(m) }
 
 // trailerPrefix marks the trailers in a unary answer's header.
 // https://connectrpc.com/docs/protocol#unary-response
@@ -117,7 +110,6 @@ func connectError(ctx context.Context, t *trace, res *http.Response) (*status.St
 	return st, nil
 }
 
-// recv implements stream.
 func (s *connectUnary) recv() ([]byte, error) {
 	if s.status != nil {
 		return nil, io.EOF
@@ -134,7 +126,6 @@ type connectStream struct {
 
 var connectFraming = framing{codec.ParseEnvelopeHeader, codec.FlagEndStream, "an envelope", "the stream's end", parseConnectEnd}
 
-// header implements stream.
 func (s *connectStream) header() (metadata.MD, error) {
 	res, md, err := s.response() //nolint:bodyclose // close closes it
 	if err != nil {

@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/gzip" // servers may compress their answers
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -114,7 +113,6 @@ func (n *native) close() {
 	n.done()
 }
 
-// open implements way.
 func (n *native) open(ctx context.Context, q *request) (stream, error) {
 	s := &nativeStream{frames: n.tap.in}
 	ctx, s.cancel = context.WithCancel(ctx)
@@ -254,8 +252,6 @@ func (b begun) Clone() credentials.TransportCredentials { return b }
 
 // raw passes messages as they are.
 type raw struct{}
-
-var _ encoding.CodecV2 = raw{}
 
 func (raw) Name() string { return "" } // the content type is application/grpc
 

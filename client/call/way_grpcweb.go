@@ -26,9 +26,8 @@ const (
 	grpcWebTextType = "application/grpc-web-text"
 )
 
-// open implements way.
 func (g *grpcWeb) open(ctx context.Context, q *request) (stream, error) {
-	r, err := g.request(ctx, http.MethodPost, q.path, q.metadata)
+	r, err := g.request(ctx, http.MethodPost, q.path, timed(ctx, q.metadata))
 	if err != nil {
 		return nil, err
 	}
@@ -40,12 +39,11 @@ func (g *grpcWeb) open(ctx context.Context, q *request) (stream, error) {
 	r.Header.Set("Accept", kind+"+proto")
 	r.Header.Set("X-Grpc-Web", "1")
 	r.Header.Set("X-User-Agent", g.c.agent())
-	limit(ctx, r.Header)
 	if err := q.page.mayCall(ctx, g.web, r); err != nil {
 		return nil, err
 	}
 	s := &grpcWebStream{framedStream{framing: &grpcWebFraming, text: g.text}}
-	s.start(g.web, r, q, q.single)
+	s.start(g.web, r, q)
 	return s, nil
 }
 
@@ -54,7 +52,6 @@ type grpcWebStream struct{ framedStream }
 
 var grpcWebFraming = framing{codec.ParseFrameHeader, codec.FlagTrailers, "a frame", "the trailers", parseTrailers}
 
-// header implements stream.
 func (s *grpcWebStream) header() (metadata.MD, error) {
 	res, md, err := s.response() //nolint:bodyclose // close closes it
 	if err != nil {

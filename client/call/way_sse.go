@@ -27,14 +27,13 @@ func (e *events) open(ctx context.Context, q *request) (stream, error) {
 	if !q.single {
 		return nil, errors.New("an event stream takes one message, and the requests of this method stream")
 	}
-	r, err := e.request(ctx, http.MethodGet, q.path, q.metadata)
+	r, err := e.request(ctx, http.MethodGet, q.path, timed(ctx, q.metadata))
 	if err != nil {
 		return nil, err
 	}
 	r.Header.Set("Accept", "text/event-stream")
-	limit(ctx, r.Header)
 	s := new(eventStream)
-	s.start(e.web, r, q, true)
+	s.start(e.web, r, q)
 	return s, nil
 }
 
@@ -43,9 +42,6 @@ type eventStream struct {
 	httpStream
 	answer *codec.EventReader
 }
-
-// send implements stream.
-func (s *eventStream) send(m []byte) error { return s.writeBody(m) }
 
 // closeSend implements stream: now the message is known.
 func (s *eventStream) closeSend() error {
@@ -63,7 +59,6 @@ func (s *eventStream) closeSend() error {
 	return s.httpStream.closeSend()
 }
 
-// header implements stream.
 func (s *eventStream) header() (metadata.MD, error) {
 	res, md, err := s.response() //nolint:bodyclose // close closes it
 	if err != nil {
@@ -79,7 +74,6 @@ func (s *eventStream) header() (metadata.MD, error) {
 	return md, nil
 }
 
-// recv implements stream.
 func (s *eventStream) recv() ([]byte, error) {
 	if s.status != nil {
 		return nil, io.EOF

@@ -49,11 +49,13 @@ func (c *caller) header(md metadata.MD) http.Header {
 	return h
 }
 
-// limit sends how long the call may still take, as gRPC has it.
-func limit(ctx context.Context, h http.Header) {
+// timed returns a copy of metadata with how long the call may still take, as gRPC has it.
+func timed(ctx context.Context, md metadata.MD) metadata.MD {
+	md = md.Copy()
 	if left, ok := timeLeft(ctx); ok {
-		h.Set("Grpc-Timeout", codec.FormatTimeout(left))
+		md.Set("grpc-timeout", codec.FormatTimeout(left))
 	}
+	return md
 }
 
 // timeLeft returns how long the call may still take. ok is false if it has no deadline.
@@ -63,8 +65,7 @@ func timeLeft(ctx context.Context) (left time.Duration, ok bool) {
 }
 
 // roundTrip sends a request, and tells what crosses: body says what is in the request's, if it
-// is sent whole. It follows no redirect: a service sends
-// none. The caller closes the answer's body.
+// is sent whole. It follows no redirect: a service sends none. The caller closes the answer's body.
 func (w *web) roundTrip(r *http.Request, body string) (*http.Response, error) {
 	t := w.c.trace
 	if t != nil {
@@ -85,7 +86,7 @@ func (w *web) roundTrip(r *http.Request, body string) (*http.Response, error) {
 	}
 	res, err := w.transport.RoundTrip(r)
 	if err != nil {
-		return nil, httpError(r.Context(), w.c.target.Address(), err)
+		return nil, because(r.Context(), httpError(w.c.target.Address(), err))
 	}
 	t.say(received, "%s %s", res.Proto, res.Status)
 	t.fields(received, res.Header)
@@ -101,10 +102,7 @@ func shownTarget(r *http.Request) string {
 }
 
 // httpError says what net/http's error means.
-func httpError(ctx context.Context, address string, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
+func httpError(address string, err error) error {
 	if e, ok := errors.AsType[*network.Error](err); ok {
 		return e
 	}
@@ -119,13 +117,10 @@ func httpError(ctx context.Context, address string, err error) error {
 
 // bodyError says what an error of reading an answer's body means.
 func bodyError(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errCutOff
+		return because(ctx, errCutOff)
 	}
-	return fmt.Errorf("the answer broke: %w", err)
+	return because(ctx, fmt.Errorf("the answer broke: %w", err))
 }
 
 // A told reader puts the meaning of errors in their place. io.EOF stays.
@@ -190,14 +185,13 @@ type httpStream struct {
 }
 
 // start begins the exchange, unless the request is to be sent whole.
-func (s *httpStream) start(w *web, r *http.Request, q *request, single bool) {
-	s.w, s.page, s.single, s.answered = w, q.page, single, make(chan struct{})
+func (s *httpStream) start(w *web, r *http.Request, q *request) {
+	s.w, s.page, s.single, s.answered = w, q.page, q.single, make(chan struct{})
 	ctx, cancel := context.WithCancel(r.Context())
 	s.r, s.cancel = r.WithContext(ctx), cancel
-	if !single {
-		body, pipe := io.Pipe()
-		s.pipe = pipe
-		s.r.Body, s.r.ContentLength = body, -1
+	if !s.single {
+		s.r.Body, s.pipe = io.Pipe()
+		s.r.ContentLength = -1
 		s.begun = true
 		go s.roundTrip()
 	}
@@ -222,12 +216,11 @@ func (s *httpStream) write(b []byte, what string) error {
 	return nil
 }
 
-// writeBody sends the only message, which is the body.
-func (s *httpStream) writeBody(m []byte) error {
+// send implements stream, for a message that is the body.
+func (s *httpStream) send(m []byte) error {
 	return s.write(m, fmt.Sprintf("a message of %s, which is the body", bytesOf(len(m))))
 }
 
-// closeSend implements stream.
 func (s *httpStream) closeSend() error {
 	if !s.single {
 		_ = s.pipe.Close() // never fails
@@ -267,7 +260,6 @@ func (s *httpStream) refused(res *http.Response) (err error) {
 	return foreign(res)
 }
 
-// close implements stream.
 func (s *httpStream) close() {
 	s.cancel()
 	if s.pipe != nil {

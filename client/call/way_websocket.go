@@ -85,8 +85,7 @@ type socket struct {
 func (s *socket) open(ctx context.Context, c *caller, q *request, subprotocol string, md metadata.MD) error {
 	s.c = c
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	err := s.handshake(q, subprotocol, md)
-	if err != nil {
+	if err := s.handshake(q, subprotocol, md); err != nil {
 		s.cancel()
 		return because(ctx, err)
 	}
@@ -160,7 +159,6 @@ func (e *closedError) Error() string {
 	return text
 }
 
-// close implements stream.
 func (s *socket) close() {
 	if s.stop() && s.status != nil {
 		s.ws.Close(websocket.StatusNormalClosure, "", time.Second, func() bool { return true })
@@ -179,17 +177,14 @@ func (webSocket) close() {}
 // message.
 func (w *webSocket) open(ctx context.Context, q *request) (stream, error) {
 	s := new(webSocketStream)
-	md := q.metadata.Copy()
-	if err := s.socket.open(ctx, w.c, q, "grpc-websockets", cookiesOf(md)); err != nil {
+	if err := s.socket.open(ctx, w.c, q, "grpc-websockets", cookiesOf(q.metadata)); err != nil {
 		return nil, err
 	}
+	md := timed(ctx, q.metadata)
 	delete(md, "cookie") // as a browser, which has sent them
 	fields := map[string][]string{"content-type": {"application/grpc-web+proto"}, "x-grpc-web": {"1"}, "x-user-agent": {w.c.agent()}}
 	for name, value := range codec.Fields(md) {
 		fields[name] = append(fields[name], value)
-	}
-	if left, ok := timeLeft(ctx); ok {
-		fields["grpc-timeout"] = []string{codec.FormatTimeout(left)}
 	}
 	block := codec.AppendHeaderBlock(nil, func(yield func(string, string) bool) {
 		for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -215,13 +210,11 @@ type webSocketStream struct {
 	answer told
 }
 
-// send implements stream.
 func (s *webSocketStream) send(m []byte) error {
 	s.c.trace.say(sent, "a message of %s, in a frame of %s behind the byte 00", bytesOf(len(m)), bytesOf(len(m)+codec.FrameHeaderBytes))
 	return s.write(websocket.Binary, []byte{byte(codec.MarkerData)}, inFrame(m))
 }
 
-// closeSend implements stream.
 func (s *webSocketStream) closeSend() error {
 	s.c.trace.say(sent, "the byte 01: half-close")
 	return s.write(websocket.Binary, []byte{byte(codec.MarkerHalfClose)})
@@ -249,7 +242,6 @@ func (s *webSocketStream) header() (metadata.MD, error) {
 	return metadataOf(fields)
 }
 
-// recv implements stream.
 func (s *webSocketStream) recv() ([]byte, error) {
 	return grpcWebFraming.next(s.c.trace, s.answer, &s.outcome)
 }
@@ -260,14 +252,9 @@ type messageSocket struct{ c *caller }
 
 func (messageSocket) close() {}
 
-// open implements way.
 func (w *messageSocket) open(ctx context.Context, q *request) (stream, error) {
-	md := q.metadata.Copy()
-	if left, ok := timeLeft(ctx); ok {
-		md.Set("grpc-timeout", codec.FormatTimeout(left))
-	}
 	s := new(messageStream)
-	if err := s.socket.open(ctx, w.c, q, w.c.cfg.Subprotocol, md); err != nil {
+	if err := s.socket.open(ctx, w.c, q, w.c.cfg.Subprotocol, timed(ctx, q.metadata)); err != nil {
 		return nil, err
 	}
 	if first := w.c.cfg.FirstMessage; first != "" { // it may be a token
@@ -283,7 +270,6 @@ type messageStream struct {
 	told *status.Status // in the last message; it has more than the close frame
 }
 
-// send implements stream.
 func (s *messageStream) send(m []byte) error {
 	s.c.trace.say(sent, "a text message of %s", bytesOf(len(m)))
 	return s.write(websocket.Text, m)
@@ -302,7 +288,6 @@ func (s *messageStream) closeSend() error {
 // header implements stream: the answer has none.
 func (*messageStream) header() (metadata.MD, error) { return nil, nil }
 
-// recv implements stream.
 func (s *messageStream) recv() ([]byte, error) {
 	if s.status != nil {
 		return nil, io.EOF

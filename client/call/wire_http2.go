@@ -38,7 +38,6 @@ func newTap(conn net.Conn, t *trace) *tap {
 	return c
 }
 
-// Read implements net.Conn.
 func (c *tap) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.mu.Lock()
@@ -51,7 +50,6 @@ func (c *tap) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn.
 func (c *tap) Write(b []byte) (int, error) {
 	c.out.feed(b)
 	n, err := c.Conn.Write(b)

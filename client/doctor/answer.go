@@ -85,9 +85,7 @@ func causeOf(a *Answer) Cause {
 const maxShown = 320
 
 // printable returns the beginning of somebody else's text, without what a terminal would act on.
-func printable(s string) string {
-	return terminal.Short(s, maxShown)
-}
+func printable(s string) string { return terminal.Short(s, maxShown) }
 
 // A product is a box or a service that names itself in answers, or in the issuers of its
 // certificates.
@@ -139,14 +137,12 @@ var products = slices.Concat(decrypters, []product{
 // productIn returns the product that a text names, or "".
 func productIn(text string) string { return firstIn(text, products) }
 
-// decrypterIn returns the product that decrypts TLS and that a text names, or "".
-func decrypterIn(text string) string { return firstIn(text, decrypters) }
-
 // decrypts reports whether a product is one of decrypters.
 func decrypts(name string) bool {
 	return slices.ContainsFunc(decrypters, func(p product) bool { return p.name == name })
 }
 
+// firstIn returns the first product of a list that a text names, or "".
 func firstIn(text string, list []product) string {
 	text = strings.ToLower(text)
 	for _, p := range list {

@@ -8,13 +8,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/culvert-grpc/culvert/client/internal/network"
@@ -36,13 +36,10 @@ func (x *examination) connect(ctx context.Context) bool {
 		x.h2 = true
 		return true
 	}
-	alone := make(chan struct{})
-	go func() { // connect waits for it below
-		defer close(alone)
-		x.probe(ctx, probeALPNAlone, connectLimit+handshakeLimit, x.offerH2)
-	}()
+	var alone sync.WaitGroup
+	alone.Go(func() { x.probe(ctx, probeALPNAlone, connectLimit+handshakeLimit, x.offerH2) })
 	f := x.probe(ctx, probeTLS, connectLimit+handshakeLimit, x.handshake)
-	<-alone
+	alone.Wait()
 	return f.Result == works
 }
 
@@ -52,8 +49,7 @@ func (x *examination) resolve(ctx context.Context) Finding {
 	case errors.Is(err, context.DeadlineExceeded):
 		return found(silent, "the name server doesn't answer")
 	case err != nil:
-		var dns *net.DNSError
-		if errors.As(err, &dns) {
+		if dns, ok := errors.AsType[*net.DNSError](err); ok {
 			return found(failed, "%s", printable(dns.Err))
 		}
 		return found(failed, "%s", printable(err.Error()))
@@ -94,10 +90,8 @@ func connectFinding(err error) Finding {
 	}
 	switch {
 	case e.OfProxy:
-		f.Result, f.Cause = failed, causeProxyFails
-	case e.Stage == network.Connect && e.Via != "":
-		f.Cause = causeProxyUnreachable
-	case e.Stage == network.Resolve && e.Via != "":
+		f.Cause = causeProxyFails
+	case (e.Stage == network.Connect || e.Stage == network.Resolve) && e.Via != "":
 		f.Cause = causeProxyUnreachable
 	case e.Stage == network.Connect && errors.Is(err, syscall.ECONNREFUSED):
 		f.Result = refused
@@ -272,7 +266,7 @@ func (x *examination) whoIsNamed() string {
 
 // hear notes who names itself in the header of an answer.
 func (x *examination) hear(h http.Header) {
-	if product := decrypterIn(h.Get("Server") + "\n" + strings.Join(h.Values("Via"), ", ")); product != "" {
+	if product := firstIn(h.Get("Server")+"\n"+strings.Join(h.Values("Via"), ", "), decrypters); product != "" {
 		x.mu.Lock()
 		x.named = product
 		x.mu.Unlock()
@@ -283,10 +277,9 @@ func (x *examination) hear(h http.Header) {
 // private CA alone proves nothing, and a CDN terminates TLS with a certificate of its own.
 func decryption(state *tls.ConnectionState, facts *serviceFacts, named string) Finding {
 	leaf := state.PeerCertificates[0]
-	sum := sha256.Sum256(leaf.Raw)
-	fingerprint := hex.EncodeToString(sum[:])
+	fingerprint := fmt.Sprintf("%x", sha256.Sum256(leaf.Raw))
 	by, scts := issuer(leaf), hasSCTs(state)
-	product := decrypterIn(leaf.Issuer.String())
+	product := firstIn(leaf.Issuer.String(), decrypters)
 	switch {
 	case facts != nil && slices.Contains(facts.certificates, fingerprint):
 		return found(works, "nobody: the service has shown this certificate itself")

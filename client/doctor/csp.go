@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/client/internal/network"
@@ -34,20 +36,12 @@ func (p policy) text() string { return p.directive + " " + strings.Join(p.source
 
 // allows reports whether a page may connect to a URL.
 func (p policy) allows(page network.Target, u *url.URL) bool {
-	for _, source := range p.sources {
-		if matches(source, page, u) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.sources, func(source string) bool { return matches(source, page, u) })
 }
 
 // matches reports whether a URL matches a source expression. CSP3 §6.7.2.7.
 func matches(source string, page network.Target, u *url.URL) bool {
-	pageScheme := "http"
-	if page.Secure {
-		pageScheme = "https"
-	}
+	pageScheme := page.URL("").Scheme
 	switch {
 	case source == "*": // network schemes, and that of the page
 		return true
@@ -113,10 +107,7 @@ func hostMatches(pattern, host string) bool {
 
 // samePort: CSP3 §6.7.2.10. The usual port of a scheme matches that of its secure one.
 func samePort(port, scheme string, u *url.URL) bool {
-	of := u.Port()
-	if of == "" {
-		of = usualPort(u.Scheme)
-	}
+	of := cmp.Or(u.Port(), usualPort(u.Scheme))
 	return port == of || port == usualPort(scheme) && of == usualPort(u.Scheme)
 }
 

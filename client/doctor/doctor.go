@@ -184,14 +184,12 @@ func (x *examination) try(ctx context.Context, p Probe, limit time.Duration, ask
 // probesAtOnce is more than there are.
 const probesAtOnce = 100
 
-// earlier returns the finding of an earlier probe.
 func (x *examination) earlier(p Probe) Finding {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.found[p]
 }
 
-// run makes all probes.
 func (x *examination) run(ctx context.Context) {
 	var beside sync.WaitGroup
 	if x.page != nil {
@@ -234,14 +232,11 @@ const between = time.Second / (pathservice.CallsPerSecond * 4 / 5)
 func (p *pace) wait(ctx context.Context) error {
 	p.mu.Lock()
 	now := time.Now()
-	at := p.next
-	if at.Before(now) {
-		at = now
-	}
-	p.next = at.Add(between)
+	pause := max(0, p.next.Sub(now))
+	p.next = now.Add(pause + between)
 	p.mu.Unlock()
 	select {
-	case <-time.After(at.Sub(now)):
+	case <-time.After(pause):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -36,8 +36,6 @@ type http2Conn struct {
 
 var errGoAway = errors.New("the other side closed the connection with GOAWAY")
 
-var errHTTP1 = errors.New("it answers in HTTP/1.1 where HTTP/2 was agreed on")
-
 // openHTTP2 begins HTTP/2. The caller must close it.
 func openHTTP2(ctx context.Context, conn net.Conn, t network.Target) (*http2Conn, error) {
 	c := &http2Conn{Conn: conn, began: make(chan struct{}), pongs: make(chan [8]byte, 16), ended: make(chan struct{})}
@@ -131,7 +129,8 @@ func (c *http2Conn) failure() error {
 	switch {
 	case bytes.HasPrefix(c.in, []byte("HTTP/")):
 		line, _, _ := strings.Cut(string(c.in), "\n")
-		return &ending{result: refused, cause: causeHTTP1, err: fmt.Errorf("%w: %q", errHTTP1, printable(strings.TrimSpace(line)))}
+		err := fmt.Errorf("it answers in HTTP/1.1 where HTTP/2 was agreed on: %q", printable(strings.TrimSpace(line)))
+		return &ending{result: refused, cause: causeHTTP1, err: err}
 	case c.gone:
 		return &ending{result: cut, err: errGoAway}
 	case isCut(c.err):
@@ -202,7 +201,7 @@ func (c *http2Conn) ping(ctx context.Context) error {
 
 // ignored writes a frame of a type that nobody knows, which the peer must ignore: data one
 // way. RFC 9113 §5.5.
-func (c *http2Conn) ignored() error {
+func (c *http2Conn) ignored(context.Context) error {
 	_, err := c.Conn.Write(frame.Make(0xfa, []byte("culvert doctor")...))
 	return err //nolint:wrapcheck // of the connection
 }

@@ -20,14 +20,11 @@ func (x *examination) idle(ctx context.Context) {
 		all.Go(func() { x.probe(ctx, p, x.o.Idle+5*patience+connectLimit+handshakeLimit, how) })
 	}
 	if x.earlier(probeSocketHTTP2).Result == works {
-		leave(probeIdleSocket, func(ctx context.Context) Finding { return x.leaveSocket(ctx, false, nil) })
-		leave(probeIdlePing, func(ctx context.Context) Finding { return x.leaveSocket(ctx, true, nil) })
-		leave(probeIdleOneWay, func(ctx context.Context) Finding {
-			return x.leaveSocket(ctx, false, func(_ context.Context, c *http2Conn) error { return c.ignored() })
-		})
-		leave(probeIdleAnswered, func(ctx context.Context) Finding {
-			return x.leaveSocket(ctx, false, func(ctx context.Context, c *http2Conn) error { return c.ping(ctx) })
-		})
+		none := func(*http2Conn, context.Context) error { return nil } // but the answers to the service's own pings
+		leave(probeIdleSocket, func(ctx context.Context) Finding { return x.leaveSocket(ctx, false, none) })
+		leave(probeIdlePing, func(ctx context.Context) Finding { return x.leaveSocket(ctx, true, none) })
+		leave(probeIdleOneWay, func(ctx context.Context) Finding { return x.leaveSocket(ctx, false, (*http2Conn).ignored) })
+		leave(probeIdleAnswered, func(ctx context.Context) Finding { return x.leaveSocket(ctx, false, (*http2Conn).ping) })
 	}
 	// A stream of the service may be as long only with serve --doctor.
 	if x.facts() != nil && x.earlier(probeGRPCBidi).Result == works {
@@ -46,9 +43,8 @@ func (x *examination) every() time.Duration {
 	return min(max(x.o.Idle/24, time.Second), 5*time.Second)
 }
 
-// leaveSocket keeps a WebSocket for the time, with a sign of life now and then: nil stands
-// for none but the answers to the service's own pings.
-func (x *examination) leaveSocket(ctx context.Context, pings bool, sign func(context.Context, *http2Conn) error) Finding {
+// leaveSocket keeps a WebSocket for the time, with a sign of life now and then.
+func (x *examination) leaveSocket(ctx context.Context, pings bool, sign func(*http2Conn, context.Context) error) Finding {
 	c, ws, f := x.openSocket(ctx)
 	if f.Result != works {
 		return f
@@ -69,12 +65,7 @@ func (x *examination) leaveSocket(ctx context.Context, pings bool, sign func(con
 		every := x.every()
 		ws.Watch(websocket.KeepAlive{Interval: every, Timeout: every / 2, Gone: func(error) { close(lost) }})
 	}
-	return x.leave(ctx, c.ended, lost, c.failure, func(ctx context.Context) error {
-		if sign == nil {
-			return nil
-		}
-		return sign(ctx, c)
-	}, c.ping)
+	return x.leave(ctx, c.ended, lost, c.failure, func(ctx context.Context) error { return sign(c, ctx) }, c.ping)
 }
 
 // leave waits for the time, and gives a sign of life now and then. At the end it looks

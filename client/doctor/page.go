@@ -81,12 +81,9 @@ func (x *examination) fetchPage(ctx context.Context) Finding {
 			scheme += "s"
 		}
 		u := url.URL{Scheme: scheme, Host: x.target.Authority(), Path: x.target.Prefix + pathservice.Echo}
-		for _, policy := range policies {
-			if !policy.allows(x.page.At, &u) {
-				blocked = append(blocked, scheme+"://"+u.Host)
-				by = policy.where + ": " + policy.text()
-				break
-			}
+		if i := slices.IndexFunc(policies, func(p policy) bool { return !p.allows(x.page.At, &u) }); i >= 0 {
+			blocked = append(blocked, scheme+"://"+u.Host)
+			by = policies[i].where + ": " + policies[i].text()
 		}
 	}
 	if len(blocked) > 0 {

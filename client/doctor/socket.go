@@ -69,9 +69,7 @@ func socketFinding(err error) Finding {
 		return found(silent, "no answer to the handshake")
 	case e.Err != nil && isCut(e.Err):
 		return found(cut, "the connection was closed in the handshake")
-	case e.Err != nil:
-		return found(failed, "%s", printable(e.Error()))
-	case e.Code == 0 || e.Code == http.StatusSwitchingProtocols:
+	case e.Err != nil, e.Code == 0, e.Code == http.StatusSwitchingProtocols:
 		return found(failed, "%s", printable(e.Error()))
 	}
 	f := refusedBy(answerOf(e.Code, e.Header, io.NopCloser(bytes.NewReader(e.Body))))

@@ -379,10 +379,8 @@ func (j *judge) way() string {
 // known reports whether the service is culvert: then an answer without its signs is somebody
 // else's.
 func (j *judge) known() bool {
-	for _, p := range []Probe{probeGRPCBidi, probeSocketBidi, probeWebBidi, probeWebStream, probeGRPCStream, probeService} {
-		if j.works(p) {
-			return true
-		}
+	if slices.ContainsFunc([]Probe{probeGRPCBidi, probeSocketBidi, probeWebBidi, probeWebStream, probeGRPCStream, probeService}, j.works) {
+		return true
 	}
 	for _, p := range []Probe{probeGRPC, probeWeb, probeWebChunked} {
 		if f := j.findings[p]; f.Result == works && f.Cause == "" {

@@ -145,9 +145,9 @@ func (n *Network) Near(address func() string) *Network {
 	return &near
 }
 
-// Secure begins TLS on a connection to the target, and offers the protocols. If it fails, it
-// closes the connection.
-func (n *Network) Secure(ctx context.Context, conn net.Conn, t Target, protocols ...string) (*tls.Conn, error) {
+// Secure begins TLS on a connection to the target, and offers the protocols: it returns a
+// *tls.Conn. If it fails, it closes the connection.
+func (n *Network) Secure(ctx context.Context, conn net.Conn, t Target, protocols ...string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, stageTimeout)
 	defer cancel()
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -182,10 +182,7 @@ func (n *Network) Via(t Target) string {
 func (n *Network) Dial(ctx context.Context, t Target, protocols ...string) (net.Conn, error) {
 	conn, err := n.Connect(ctx, t)
 	if err == nil && t.Secure {
-		var secured *tls.Conn
-		if secured, err = n.Secure(ctx, conn, t, protocols...); err == nil {
-			conn = secured
-		}
+		conn, err = n.Secure(ctx, conn, t, protocols...)
 	}
 	if err != nil {
 		return nil, err

@@ -21,13 +21,6 @@ import (
 // maxAnswer bounds the header of a proxy's answer, and of each answer of HTTP/1.1, in bytes.
 const maxAnswer = 64 << 10
 
-var errNoAnswer = errors.New("it closed the connection before the end of its answer to CONNECT")
-
-func isNetwork(err error) bool {
-	_, ok := errors.AsType[*net.OpError](err)
-	return ok
-}
-
 // asError returns the Error in err.
 func asError(err error) (*Error, bool) { return errors.AsType[*Error](err) }
 
@@ -137,15 +130,16 @@ func readAnswer(r io.Reader) (*Answer, error) {
 	for err == nil && res.StatusCode/100 == 1 && res.StatusCode != http.StatusSwitchingProtocols { // interim ones, RFC 9110 §15.2
 		res, err = http.ReadResponse(from, &http.Request{Method: http.MethodConnect}) //nolint:bodyclose // see below
 	}
+	_, ofNetwork := errors.AsType[*net.OpError](err)
 	switch {
 	case err == nil:
 	case limited.N == 0:
 		return nil, fmt.Errorf("the header of its answer to CONNECT is over %d bytes", maxAnswer)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, errNoAnswer
+		return nil, errors.New("it closed the connection before the end of its answer to CONNECT")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, err //nolint:wrapcheck // of the connection, as other errors of it
-	case limited.N < maxAnswer && !isNetwork(err):
+	case limited.N < maxAnswer && !ofNetwork:
 		return nil, fmt.Errorf("its answer to CONNECT isn't HTTP/1.1: %w", err)
 	default:
 		return nil, fmt.Errorf("the answer to CONNECT: %w", err)

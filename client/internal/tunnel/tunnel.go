@@ -36,8 +36,9 @@ var pool = buffer.NewPool(256, 256<<10)
 
 // A Conn is a WebSocket as a net.Conn. Each Write leaves at once, as a message.
 type Conn struct {
-	in *tunnel.Reader
-	ws *websocket.Conn
+	net.Conn // below the WebSocket
+	in       *tunnel.Reader
+	ws       *websocket.Conn
 
 	closing chan struct{} // closed by Close
 
@@ -56,7 +57,7 @@ func Open(ctx context.Context, raw net.Conn, u *url.URL, h http.Header) (*Conn, 
 		_ = raw.Close() // the error before is the important one
 		return nil, err //nolint:wrapcheck // a HandshakeError
 	}
-	c := &Conn{in: tunnel.NewReader(ws), ws: ws, closing: make(chan struct{})}
+	c := &Conn{Conn: raw, in: tunnel.NewReader(ws), ws: ws, closing: make(chan struct{})}
 	ws.Watch(websocket.KeepAlive{Interval: pingInterval, Timeout: pingTimeout, SlowConsumer: patience, Gone: c.giveUp})
 	return c, nil
 }
@@ -119,7 +120,7 @@ func (c *Conn) giveUp(why error) {
 	c.mu.Lock()
 	c.gone = fmt.Errorf("the WebSocket's other end is silent: %w", why)
 	c.mu.Unlock()
-	socket.Cut(c.ws.NetConn())
+	socket.Cut(c.Conn)
 }
 
 // cause returns why the other end was given up, or err.
@@ -151,13 +152,7 @@ func (c *Conn) closeWith(code websocket.StatusCode) {
 }
 
 // NetConn returns the connection under the WebSocket, to inspect it.
-func (c *Conn) NetConn() net.Conn { return c.ws.NetConn() }
-
-// LocalAddr implements net.Conn.
-func (c *Conn) LocalAddr() net.Addr { return c.ws.NetConn().LocalAddr() }
-
-// RemoteAddr implements net.Conn.
-func (c *Conn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() }
+func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // SetDeadline sets the deadlines of reads and writes.
 func (c *Conn) SetDeadline(t time.Time) error {

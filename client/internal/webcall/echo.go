@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +54,7 @@ func Echo(ctx context.Context, trip http.RoundTripper, url string, h http.Header
 	sent := message()
 	var writing sync.WaitGroup
 	defer writing.Wait()
-	writing.Go(func() { writeFirst(request, sent) })
+	writing.Go(func() { _, _ = request.Write(sent) }) // the answer tells whether it has arrived
 	over := func() { request.CloseWithError(context.Canceled) }
 	defer over() // the transport stops reading
 	defer context.AfterFunc(ctx, over)()
@@ -88,9 +87,6 @@ func Echo(ctx context.Context, trip http.RoundTripper, url string, h http.Header
 	}
 }
 
-// writeFirst ends with the request. The answer tells whether the message has arrived.
-func writeFirst(request *io.PipeWriter, message []byte) { _, _ = request.Write(message) }
-
 // isCulverts reports whether a status is culvert's own.
 func isCulverts(fields http.Header) bool {
 	st, _, err := codec.ParseTrailers(fields)
@@ -99,7 +95,7 @@ func isCulverts(fields http.Header) bool {
 
 // refusesTransport returns an error if culvert refuses the protocol: then the way leads to it, and
 // no call by this way succeeds.
-func refusesTransport(fields http.Header) error {
+func refusesTransport(fields map[string][]string) error {
 	st, _, err := codec.ParseTrailers(fields)
 	if err != nil || answer.Reason(st) != "NO_ROUTE" || !strings.HasPrefix(st.Message(), pathservice.NoCallsBy) {
 		return nil
@@ -108,16 +104,12 @@ func refusesTransport(fields http.Header) error {
 }
 
 // fieldsIn returns the fields in the payload of a frame of trailers: none, if it is malformed.
-func fieldsIn(payload []byte) http.Header {
-	fields := http.Header{}
+func fieldsIn(payload []byte) map[string][]string {
 	block, err := codec.ParseHeaderBlock(payload)
 	if err != nil {
-		return fields
+		return map[string][]string{}
 	}
-	for name, values := range block {
-		fields[http.CanonicalHeaderKey(name)] = values
-	}
-	return fields
+	return block
 }
 
 // awaitEnd ends the request, and waits for the status: boxes drop trailers.
@@ -132,7 +124,7 @@ func awaitEnd(res *http.Response, request *io.PipeWriter) error {
 
 // readEnd reads an answer until its status, and returns the fields with it: nil for none. In gRPC-Web a frame
 // has it, and the end behind that may never come.
-func readEnd(res *http.Response) (fields http.Header, err error) {
+func readEnd(res *http.Response) (fields map[string][]string, err error) {
 	if res.Header.Get("Grpc-Status") != "" {
 		return res.Header, nil
 	}
@@ -194,8 +186,7 @@ func (e *GatewayError) Unwrap() error { return e.error }
 
 // message returns one that nobody can guess: a google.protobuf.BytesValue of 16 bytes, framed.
 func message() []byte {
-	payload := []byte{0x0a, 16}
-	payload = append(payload, make([]byte, 16)...)
+	payload := append([]byte{0x0a, 16}, make([]byte, 16)...)
 	_, _ = rand.Read(payload[2:]) // it never fails
-	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(payload))), payload...)
+	return append(codec.FrameHeader{Length: uint32(len(payload))}.AppendTo(nil), payload...)
 }

@@ -51,7 +51,6 @@ func (a *account) take(n int) bool {
 	return false
 }
 
-// give gives bytes back.
 func (a *account) give(n int) { a.left.Add(int64(n)) }
 
 // A request is a call's, on its way from the HTTP/2 end to the edge.

@@ -82,17 +82,13 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.ln.DialC
 
 // Close ends all calls, and waits for them.
 func (s *Server) Close() {
-	s.refuse()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	_ = s.http.Close() // it closes connections in memory, and waits for no handler
 	s.stop()
 	s.work.Wait()
 	s.calls.Wait()
-}
-
-func (s *Server) refuse() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
 }
 
 // enter notes a call, unless the server is closed.
