@@ -112,11 +112,10 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(more))
 	}
 	now := time.Now()
-	age := time.Time{}
+	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime)}
 	if c.settings.Age > 0 {
-		age = now.Add(c.settings.Age)
+		c.clock.age = now.Add(c.settings.Age)
 	}
-	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime), age: age}
 	return c
 }
 
