@@ -205,17 +205,17 @@ func (c *conn) closeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	c.closeStreams(errConnClosed)
-	c.unstarted = nil
+	c.closeStreams()
 	c.setAlarm(&c.clock.alarm, time.Time{}, nil)
 	c.setAlarm(&c.out.later, time.Time{}, nil)
 }
 
-// closeStreams ends every stream with an error. The caller holds mu.
-func (c *conn) closeStreams(err error) {
+// closeStreams ends every stream with the connection. The caller holds mu.
+func (c *conn) closeStreams() {
 	for _, st := range c.streams {
-		st.close(err)
+		st.close(errConnClosed)
 	}
+	c.unstarted = nil
 }
 
 func (c *conn) tell(state http.ConnState) {
