@@ -15,7 +15,8 @@ func TestAgesOfCalls(t *testing.T) {
 		g.calls = append(g.calls, &watched{began: int32(now - looks), totals: g.totals(trafficKey{})})
 	}
 	want := []AgeCount{{time.Second, 3}, {time.Minute, 2}, {time.Hour, 2}, {24 * time.Hour, 2}, {0, 2}}
-	if got := []AgeCount(g.count().ages); !slices.Equal(got, want) {
-		t.Errorf("ages %+v, want %+v", got, want)
+	var got Snapshot
+	if g.count(&got); !slices.Equal(got.Ages, want) {
+		t.Errorf("ages %+v, want %+v", got.Ages, want)
 	}
 }

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -32,11 +33,8 @@ func (c *call) challenge(h http.Header, code int) {
 
 // hasBearer reports whether one of the values of authorization is a bearer token.
 func hasBearer(values []string) bool {
-	for _, v := range values {
+	return slices.ContainsFunc(values, func(v string) bool {
 		scheme, _, _ := strings.Cut(v, " ")
-		if strings.EqualFold(scheme, "Bearer") {
-			return true
-		}
-	}
-	return false
+		return strings.EqualFold(scheme, "Bearer")
+	})
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/internal/edge"
@@ -68,10 +69,7 @@ func (p *policy) mayCall(c *call, method string) bool {
 
 // listening returns the rules for connections accepted by l.
 func (p *policy) listening(l *edge.Listening) *edge.Listening {
-	if with, ok := p.listenings[l]; ok {
-		return with
-	}
-	return l
+	return cmp.Or(p.listenings[l], l)
 }
 
 // connRules returns the rules for the next HTTP/2 connection that the listener accepts.

@@ -172,8 +172,7 @@ func (c *call) copyHeader(ctx context.Context) error {
 	}
 	c.replies.packed = up.Compressed()
 	c.packReplies = c.takesGzip && c.replies.packed
-	header = c.edit(header)
-	header = headers.Response(header, c.setCookies)
+	header = headers.Response(c.edit(header), c.setCookies)
 	delete(header, "grpc-status-details-bin") // a status is only in the trailers
 	c.obs.Header(header)
 	if !up.Ended() {

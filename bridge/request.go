@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -231,11 +232,8 @@ func (a *arrival) serveOther(w http.ResponseWriter, r *http.Request) {
 	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
 		a.refuse(w, r, likely(http.StatusNotFound, "no route with message has this path ("+report.Named(report.KeyMessagePath)+"), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls"))
 	case gate.IsUpgrade(r):
-		if f := a.policy.bearerAlone(r.Header); f != nil {
-			a.refuse(w, r, f)
-			return
-		}
-		a.refuse(w, r, mistake(http.StatusBadRequest, "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"))
+		m := mistake(http.StatusBadRequest, "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts")
+		a.refuse(w, r, cmp.Or(a.policy.bearerAlone(r.Header), m))
 	case offersSocket:
 		m := noUpgrade(r, "call this path by POST or WebSocket")
 		m.Text += ", or use gRPC-Web"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -219,17 +220,13 @@ func newRoutes(cfg *Config) (*routes, error) {
 // inheritOrigins gives each route without origins of its own those of the route that
 // matches the same without metadata and transports.
 func (rs *routes) inheritOrigins(list []Route) {
+	if !slices.ContainsFunc(list, func(r Route) bool { return r.AllowOrigins != nil }) {
+		return
+	}
+	places, own := rs.table.Places(), make(map[string]*gate.Origins)
 	for i := range rs.byIndex {
 		if o := rs.byIndex[i].origins; o != nil {
 			rs.own = append(rs.own, o)
-		}
-	}
-	if len(rs.own) == 0 {
-		return
-	}
-	places, own := rs.table.Places(), make(map[string]*gate.Origins, len(rs.own))
-	for i := range rs.byIndex {
-		if o := rs.byIndex[i].origins; o != nil {
 			own[places[i]] = o // no other route has this place and origins: they would match the same
 		}
 	}

@@ -72,16 +72,14 @@ func (c *routeCompiler) compile(r *Route) route {
 		made.setBytes += codec.FieldBytes(name, v.Value)
 	}
 	for i, name := range r.RemoveMetadata {
-		name = strings.ToLower(name)
-		if !codec.ValidName(name) || strings.HasPrefix(name, "grpc-") {
+		switch name = strings.ToLower(name); {
+		case !codec.ValidName(name) || strings.HasPrefix(name, "grpc-"):
 			c.wrong(fmt.Sprintf("metadata.remove[%d]", i), fmt.Sprintf("%q is no metadata that a client can send: remove the entry", name))
-			continue
-		}
-		if made.set[name] != nil {
+		case made.set[name] != nil:
 			c.wrong(fmt.Sprintf("metadata.remove[%d]", i), fmt.Sprintf("%q is in metadata.set, too, which replaces what the client sends: remove the entry", name))
-			continue
+		default:
+			struck = append(struck, name)
 		}
-		struck = append(struck, name)
 	}
 	if len(struck) > 0 {
 		made.struck = headers.NewVouched(struck)

@@ -70,17 +70,12 @@ type Server struct {
 // UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
 	limits := withDefaults(cfg.Limits)
-	s := &Server{cfg: cfg, log: cfg.Logger, obs: cfg.Observer, goodbyeArrived: afterGoodbye, random: rand.Float64}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	if s.obs == nil {
-		s.obs = report.Discard()
-	}
-	s.panics = report.NewPanics(s.log)
+	s := &Server{cfg: cfg, goodbyeArrived: afterGoodbye, random: rand.Float64}
+	log, obs := cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), cmp.Or(cfg.Observer, report.Discard())
+	s.panics = report.NewPanics(log)
 	s.timerPanicked = func(v any) { _ = s.panics.Note("a WebSocket's timer", v) }
 	s.cfg.Words = s.panics.GuardWords(cfg.Words)
-	s.log, s.obs = s.cfg.Words.Log(s.panics.GuardLog(s.log)), s.panics.Guard(s.obs)
+	s.log, s.obs = s.cfg.Words.Log(s.panics.GuardLog(log)), s.panics.Guard(obs)
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.methods, s.routes = make(methodCounts), make(routeCounts)

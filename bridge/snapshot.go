@@ -1,8 +1,6 @@
 package bridge
 
-import (
-	"github.com/culvert-grpc/culvert/bridge/report"
-)
+import "github.com/culvert-grpc/culvert/bridge/report"
 
 // A Snapshot is the state of a Server at one moment, for gauges and for people.
 // Snapshot reads the parts one after the other, so they may differ by events in
@@ -43,9 +41,8 @@ type CallCount struct {
 // Snapshot returns the Server's current state. It holds the lock that calls begin and end
 // with only while it lists them.
 func (s *Server) Snapshot() Snapshot {
-	t := s.registry.count()
 	now, _ := s.Memory(0)
-	now.Calls, now.Traffic, now.Ages, now.Blocked = t.calls, t.traffic, t.ages, t.blocked
+	s.registry.count(&now)
 	now.Connections = countTunnels(s.edge.Tally(), s.tunnels.Tally())
 	now.Panics = s.panics.Count()
 	now.DroppedValues = s.droppedValues.Load()

@@ -49,37 +49,28 @@ func (t *Traffic) carried(w *watched) {
 	t.Out.Bytes += w.out.bytes.Load()
 }
 
-// count counts the calls under way and what all calls have carried, for a Snapshot. A call
-// that ends counts on: either it is in the list of calls, or remove has added it to the
+// count sets what a Snapshot says of the calls under way and of what all calls have carried. A
+// call that ends counts on: either it is in the list of calls, or remove has added it to the
 // totals, since both are copied under one lock. So no sum ever falls.
-func (g *registry) count() tally {
+func (g *registry) count(to *Snapshot) {
 	running, sums, blocked := g.copyTraffic()
-	t := tally{ages: newAges(), blocked: blocked}
+	ages := newAges()
 	now := g.now()
 	counts := make(map[trafficKey]int)
 	for _, w := range running {
 		k := trafficKey{w.totals.Listener, w.totals.Transport} // these never change
 		counts[k]++
 		sums[k].carried(w)
-		t.ages.note(elapsed(now, int64(w.began)))
+		ages.note(elapsed(now, int64(w.began)))
 	}
-	t.calls, t.traffic = make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
+	to.Ages, to.Blocked = ages, blocked
+	to.Calls, to.Traffic = make([]CallCount, 0, len(counts)), make([]Traffic, 0, len(sums))
 	for _, k := range slices.SortedFunc(maps.Keys(sums), trafficKey.compare) {
-		t.traffic = append(t.traffic, *sums[k])
+		to.Traffic = append(to.Traffic, *sums[k])
 		if n := counts[k]; n > 0 {
-			t.calls = append(t.calls, CallCount{k.listener, k.transport, n})
+			to.Calls = append(to.Calls, CallCount{k.listener, k.transport, n})
 		}
 	}
-	return t
-}
-
-// A tally is what a registry has counted. calls and traffic are sorted by listener, then
-// transport.
-type tally struct {
-	calls   []CallCount
-	traffic []Traffic
-	ages    ages
-	blocked []Blocked
 }
 
 // copyTraffic returns the calls under way, a copy of the totals without them, and the waits by

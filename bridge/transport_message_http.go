@@ -73,9 +73,7 @@ type linesStream struct {
 }
 
 // A linesAnswer is the encoder of events and of lines.
-type linesAnswer struct {
-	route *binding.Route
-}
+type linesAnswer struct{ route *binding.Route }
 
 // header implements encoder. Behind a heart-beat it is too late for metadata.
 func (e *linesAnswer) header(h *httpStream, md metadata.MD, more bool) error {

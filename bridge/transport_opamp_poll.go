@@ -26,7 +26,8 @@ func openPoll(w http.ResponseWriter, r *http.Request, c *call) (downstream, erro
 	p.open(w, r, c, &p.answer)
 	c.rules.oneReply, c.rules.noStream = true, c.route.bare().PollPath == ""
 	if c.rules.noStream {
-		return &sessionPoll{pollStream: p, owner: c.owner()}, fault
+		owner := append([]string{"credentials", c.info.Client}, c.Metadata["authorization"]...) // if no Authenticator names the client
+		return &sessionPoll{pollStream: p, owner: opamp.NewOwner(owner...)}, fault
 	}
 	return p, fault
 }
@@ -78,11 +79,6 @@ func (p *sessionPoll) Open() error {
 		Message: m, Held: held, Deliver: p.deliver,
 		Start: func(session *opamp.Session) error { return p.start(session, held) },
 	})
-}
-
-// owner stands for the credentials of a client that no Authenticator names.
-func (c *call) owner() opamp.Owner {
-	return opamp.NewOwner(append([]string{"credentials", c.info.Client}, c.Metadata["authorization"]...)...)
 }
 
 // start starts the call of a session, with what is known of the poll's client. A session

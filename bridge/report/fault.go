@@ -123,9 +123,8 @@ func (f *Fault) Row() ReasonInfo { return f.Reason.Row() }
 // rules.
 func (f *Fault) Limit() string {
 	switch f.Reason {
-	case ReasonUnauthenticated, ReasonPermissionDenied, ReasonAuthUnavailable, ReasonTokenExpired:
-		return ""
-	case ReasonNoRoute, ReasonOriginDenied, ReasonBadRequest:
+	case ReasonUnauthenticated, ReasonPermissionDenied, ReasonAuthUnavailable, ReasonTokenExpired,
+		ReasonNoRoute, ReasonOriginDenied, ReasonBadRequest:
 		return ""
 	}
 	return f.Key
@@ -153,12 +152,7 @@ func (f *Fault) RetrySeconds() string {
 }
 
 // StatusCode returns the code of the client's status.
-func (f *Fault) StatusCode() codes.Code {
-	if f.Code == codes.OK {
-		return f.Row().Code
-	}
-	return f.Code
-}
+func (f *Fault) StatusCode() codes.Code { return cmp.Or(f.Code, f.Row().Code) }
 
 // Unseen reports whether the backend has surely not seen the call, so that another
 // attempt can't run it twice. Clients read it from the status, see Status.

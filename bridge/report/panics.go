@@ -72,15 +72,12 @@ func (p *Panics) Tell(where string, v any, stack string, facts ...slog.Attr) {
 		p.skipped.Add(1)
 		return
 	}
-	if len(stack) > maxStackBytes {
-		stack = stack[:maxStackBytes]
-	}
 	attrs := make([]any, 0, len(facts)+4)
 	attrs = append(attrs, slog.String("where", where), slog.String("panic", fmt.Sprint(v)))
 	for _, fact := range facts {
 		attrs = append(attrs, fact)
 	}
-	attrs = append(attrs, slog.String("stack", stack), slog.Int64("not_logged", p.skipped.Swap(0)))
+	attrs = append(attrs, slog.String("stack", stack[:min(len(stack), maxStackBytes)]), slog.Int64("not_logged", p.skipped.Swap(0)))
 	p.log.Error("culvert panicked", attrs...)
 }
 

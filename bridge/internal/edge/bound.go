@@ -14,7 +14,11 @@ import (
 // noteEnd is called once the connection is closed. as is the connection that the server
 // had.
 func (c *Conn) noteEnd(as net.Conn) {
-	c.countEnd()
+	if c.tunnel == nil {
+		c.edge.open.Add(-1)
+		c.listening.open[c.kind.Swap(uint32(kindGone))].Add(-1)
+		c.edge.files.free()
+	}
 	if c.unheardOf() {
 		return
 	}
@@ -27,14 +31,6 @@ func (c *Conn) noteEnd(as net.Conn) {
 // connection waits for its PROXY header.
 func (c *Conn) unheardOf() bool {
 	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
-}
-
-func (c *Conn) countEnd() {
-	if c.tunnel == nil {
-		c.edge.open.Add(-1)
-		c.listening.open[c.kind.Swap(uint32(kindGone))].Add(-1)
-		c.edge.files.free()
-	}
 }
 
 func (c *Conn) info(as net.Conn) report.ConnInfo {

@@ -192,15 +192,13 @@ func (c *Conn) Names(state *tls.ConnectionState) *report.ClientNames {
 // the handshake has noted it, and all that the listener has if its configuration selects
 // none by itself. It returns nil if nothing is known, as of a session that was resumed.
 func (c *Conn) Certificates() (leaves [][]byte) {
-	if c.listening.TLS == nil {
-		return nil
-	}
-	all := c.listening.TLS.Certificates
+	var all []tls.Certificate
 	switch t := c.listening.TLS; {
+	case t == nil:
 	case c.client != nil && c.client.shown != nil: // else it is no socket, and nobody notes it
 		all = []tls.Certificate{*c.client.shown}
-	case t.GetCertificate != nil, t.GetConfigForClient != nil:
-		return nil
+	case t.GetCertificate == nil && t.GetConfigForClient == nil:
+		all = t.Certificates
 	}
 	for _, pair := range all {
 		leaves = append(leaves, pair.Certificate[0])

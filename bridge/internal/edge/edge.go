@@ -112,14 +112,7 @@ func settle(ctx context.Context) {
 // which the kernel would reset. It returns after the last of them have had time to send
 // a request.
 func (e *Edge) CloseListeners(ctx context.Context) {
-	e.closeQueues(ctx)
-	settle(ctx)
-}
-
-// closeQueues waits without the lock. Serve adds no listener meanwhile, since the
-// server drains.
-func (e *Edge) closeQueues(ctx context.Context) {
-	listeners := e.listeners()
+	listeners := e.listeners() // Serve adds none meanwhile, since the server drains
 	closing := false
 	for _, ln := range listeners {
 		closing = socket.RefuseArrivals(ln.Listener) || closing
@@ -136,6 +129,7 @@ func (e *Edge) closeQueues(ctx context.Context) {
 		}
 		_ = ln.Close() // there is nothing to do about it
 	}
+	settle(ctx)
 }
 
 // listeners returns the listeners that Serve serves, and those that have ended and may

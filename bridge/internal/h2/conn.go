@@ -112,11 +112,10 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(more))
 	}
 	now := time.Now()
-	age := time.Time{}
+	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime)}
 	if c.settings.Age > 0 {
-		age = now.Add(c.settings.Age)
+		c.clock.age = now.Add(c.settings.Age)
 	}
-	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime), age: age}
 	return c
 }
 
@@ -206,17 +205,17 @@ func (c *conn) closeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	c.closeStreams(errConnClosed)
-	c.unstarted = nil
+	c.closeStreams()
 	c.setAlarm(&c.clock.alarm, time.Time{}, nil)
 	c.setAlarm(&c.out.later, time.Time{}, nil)
 }
 
-// closeStreams ends every stream with an error. The caller holds mu.
-func (c *conn) closeStreams(err error) {
+// closeStreams ends every stream with the connection. The caller holds mu.
+func (c *conn) closeStreams() {
 	for _, st := range c.streams {
-		st.close(err)
+		st.close(errConnClosed)
 	}
+	c.unstarted = nil
 }
 
 func (c *conn) tell(state http.ConnState) {

@@ -121,8 +121,7 @@ func (c *conn) fail(e connError) {
 	if c.goodbye.fault != nil || c.closed {
 		return
 	}
-	c.closeStreams(errConnClosed)
-	c.unstarted = nil
+	c.closeStreams()
 	c.goodbye.fault, c.goodbye.end = &e, e.end()
 	k := &c.clock
 	k.settings, k.block, k.lastWord = time.Time{}, time.Time{}, time.Time{}

@@ -132,9 +132,8 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 // fillBody fills in the body and its length. ended reports that there is none.
 func (st *stream) fillBody(ended bool) malformed {
 	r := st.req
-	lengths := r.Header["Content-Length"]
 	st.declared = -1
-	for i, text := range lengths {
+	for i, text := range r.Header["Content-Length"] {
 		n, err := strconv.ParseUint(text, 10, 63)
 		if err != nil || i > 0 && int64(n) != st.declared {
 			return "the content-length"

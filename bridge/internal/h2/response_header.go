@@ -27,24 +27,17 @@ func (l *fieldList) free() {
 
 // add adds a field. Like net/http, it leaves out fields that HTTP/2 can't carry.
 func (l *fieldList) add(name string, values []string) {
-	name, ok := wireName(name)
-	if !ok {
-		return
+	wire, known := wireNames[name]
+	if !known {
+		if wire = strings.ToLower(name); !validName(wire) {
+			return
+		}
 	}
 	for _, v := range values {
 		if httpguts.ValidHeaderFieldValue(v) {
-			l.fields = append(l.fields, hpack.HeaderField{Name: name, Value: v})
+			l.fields = append(l.fields, hpack.HeaderField{Name: wire, Value: v})
 		}
 	}
-}
-
-// wireName returns a name in lower case, and whether it is valid.
-func wireName(name string) (string, bool) {
-	if wire, ok := wireNames[name]; ok {
-		return wire, true
-	}
-	name = strings.ToLower(name)
-	return name, validName(name)
 }
 
 // addHeader adds the status and the fields in the order of their names. It leaves out

@@ -124,7 +124,8 @@ func (st *stream) run() {
 			st.aborted(recover())
 			st.dropForm()
 		}
-		st.leave()
+		st.handled()
+		st.c.tellBusy()
 	}()
 	st.handler.ServeHTTP(&st.w, st.req)
 	st.dropForm()
@@ -143,12 +144,6 @@ func (st *stream) aborted(v any) {
 	st.c.releaseToFlush()
 }
 
-// leave ends the stream of a handler that has ended, and lets others begin.
-func (st *stream) leave() {
-	st.handled()
-	st.c.tellBusy()
-}
-
 // dropForm removes the files of a form, as net/http does.
 func (st *stream) dropForm() {
 	if r := st.req; r != nil && r.MultipartForm != nil {
@@ -156,7 +151,7 @@ func (st *stream) dropForm() {
 	}
 }
 
-// handled is leave under mu.
+// handled ends the stream of a handler that has ended, and lets others begin.
 func (st *stream) handled() {
 	c := st.c
 	c.mu.Lock()

@@ -112,17 +112,15 @@ func (st *stream) endRest() { st.reset(http2.ErrCodeNo, errHandlerEnded) }
 // endRests does so on streams that have lingered long enough. The caller holds mu.
 func (c *conn) endRests(now time.Time) {
 	c.clock.rests = time.Time{}
-	next := time.Time{}
 	for _, st := range c.streams {
 		switch due := st.rest.due(); {
 		case !st.lingers:
 		case !now.Before(due):
 			st.endRest()
-		case next.IsZero() || due.Before(next):
-			next = due
+		default:
+			c.clock.rests = earliest(c.clock.rests, due) // tick arms
 		}
 	}
-	c.clock.rests = next // tick arms
 }
 
 // hurryRests shortens them for a shutdown. The caller holds mu.

@@ -27,13 +27,7 @@ type Entry struct {
 	moved   atomic.Int64 // bytes of messages that were sent in parts
 
 	trace atomic.Pointer[report.Trace] // of the call; is told of waits
-	first *wait                        // for the call itself, before it had a trace; nil: it didn't wait
-}
-
-// A wait is a time in which there was no room.
-type wait struct {
-	began time.Time
-	took  time.Duration
+	first *report.Step                 // the wait for the call itself, before it had a trace; nil: it didn't wait
 }
 
 // Trace returns the trace of the entry's call, or nil.
@@ -43,7 +37,7 @@ func (e *Entry) Trace() *report.Trace { return e.trace.Load() }
 func (e *Entry) Follow(t *report.Trace) {
 	e.trace.Store(t)
 	if e.first != nil && t.Wants() {
-		t.Steps.Step(report.Step{What: report.WaitedForRoom, Began: e.first.began, Took: e.first.took})
+		t.Steps.Step(*e.first)
 	}
 }
 
@@ -187,7 +181,7 @@ func (e *Entry) awaitBegin(ctx context.Context, n int64) bool {
 	var since time.Time
 	err := e.account.await(ctx, e.Owner(), Fixed, n, newcomerPatience, &since)
 	if !since.IsZero() {
-		e.first = &wait{since, time.Since(since)}
+		e.first = &report.Step{What: report.WaitedForRoom, Began: since, Took: time.Since(since)}
 	}
 	return err == nil
 }

@@ -12,7 +12,7 @@ func (c *conn) accompany() {
 		return
 	}
 	p := c.slot.address.pool
-	ctx, cancel := context.WithCancel(context.Background()) // ended by partFrom
+	ctx, cancel := context.WithCancel(context.Background()) // ended by lose
 	c.dismiss = cancel
 	calls, release := c.sub.GetOrBuildProducer(onConn{})
 	p.checks.Go(func() {
@@ -20,11 +20,4 @@ func (c *conn) accompany() {
 		defer c.wire.Catch()
 		c.companion(ctx, calls.(grpc.ClientConnInterface)) //nolint:forcetypeassert // see onConn
 	})
-}
-
-// partFrom ends the companion, if there is one. Its goroutine ends later. The pool's mu is held.
-func (c *conn) partFrom() {
-	if c.dismiss != nil {
-		c.dismiss()
-	}
 }

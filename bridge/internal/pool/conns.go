@@ -173,7 +173,9 @@ func (s *slot) lose() {
 		return
 	}
 	s.conn.stopCheck()
-	s.conn.partFrom()
+	if s.conn.dismiss != nil {
+		s.conn.dismiss() // the companion's goroutine ends later
+	}
 	s.conn.lost = true
 	s.conn.wire.Leave()
 	s.address.calls -= s.conn.calls

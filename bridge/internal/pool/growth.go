@@ -36,10 +36,8 @@ func (p *Pool) grow() (coming int) {
 func (p *Pool) growable() *address {
 	var best *address
 	for _, a := range p.ready {
-		if len(a.slots) >= p.config.maxConnections || a.streams == 0 || a.hasRoom() || best != nil && len(a.slots) >= len(best.slots) {
-			continue
-		}
-		if a.mayGrow() {
+		eligible := len(a.slots) < p.config.maxConnections && a.streams > 0 && !a.hasRoom()
+		if eligible && (best == nil || len(a.slots) < len(best.slots)) && a.mayGrow() {
 			best = a
 		}
 	}

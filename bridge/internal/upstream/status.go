@@ -94,12 +94,8 @@ func Unreached(err error) bool {
 	if !ok || f.Sent == report.SentMaybe {
 		return false
 	}
-	switch f.Reason {
-	case report.ReasonUpstreamUnreachable, report.ReasonUpstreamUnhealthy, report.ReasonUpstreamNotGRPC:
-		return true
-	default:
-		return false
-	}
+	return f.Reason == report.ReasonUpstreamUnreachable || f.Reason == report.ReasonUpstreamUnhealthy ||
+		f.Reason == report.ReasonUpstreamNotGRPC
 }
 
 // Overloaded reports whether a call ended because the backend had no place for it. The

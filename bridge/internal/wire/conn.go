@@ -391,8 +391,7 @@ func (c *Conn) noteLoss(why error) {
 func (c *Conn) sending(f h2Frame) bool {
 	switch {
 	case f.table.named:
-		table := f.table.value
-		c.answers.table.Store(&table)
+		c.answers.table.Store(new(f.table.value))
 	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
 		return c.askCredit(f)
 	case f.kind == http2.FrameWindowUpdate:

@@ -38,7 +38,7 @@ func (c *Conn) askCredit(f h2Frame) bool {
 	cr.left.Store(rest)
 	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() {
 		if n := cr.left.Swap(0); n > 0 { // the part of the update that still waits
-			c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
+			c.offer(ownFrame{windowUpdate(0, n), func() { c.giveBack(cr) }})
 		}
 	})
 	if atOnce {
@@ -48,14 +48,9 @@ func (c *Conn) askCredit(f h2Frame) bool {
 	cr.waiter = w
 	c.credits[cr] = struct{}{}
 	if paid > 0 {
-		c.offer(ownFrame{bytes: connUpdate(paid)})
+		c.offer(ownFrame{bytes: windowUpdate(0, paid)})
 	}
 	return false
-}
-
-// connUpdate returns a WINDOW_UPDATE of the connection.
-func connUpdate(n int64) []byte {
-	return h2Frame{increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
 }
 
 // cover notes bytes of a message that already has its room: the connection's window
@@ -75,7 +70,7 @@ func (c *Conn) payCredits(n int64) (paid int64) {
 			continue // there is room for it now
 		}
 		paid += part
-		c.offer(ownFrame{bytes: connUpdate(part)})
+		c.offer(ownFrame{bytes: windowUpdate(0, part)})
 		if part == left {
 			delete(c.credits, cr)
 			c.account.Drop(cr.waiter)

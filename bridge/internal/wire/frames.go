@@ -25,11 +25,11 @@ type setting struct {
 	named bool
 }
 
-// append writes a WINDOW_UPDATE. RFC 9113 §6.9.
-func (f h2Frame) append(b []byte) []byte {
-	b = append(b, 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
-	b = binary.BigEndian.AppendUint32(b, f.stream)
-	return binary.BigEndian.AppendUint32(b, f.increment)
+// windowUpdate returns a WINDOW_UPDATE of a stream; 0 is the connection. RFC 9113 §6.9.
+func windowUpdate(stream uint32, n int64) []byte {
+	b := append(make([]byte, 0, windowUpdateBytes), 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
+	b = binary.BigEndian.AppendUint32(b, stream)
+	return binary.BigEndian.AppendUint32(b, uint32(n))
 }
 
 // ends reports whether the frame is its sender's last one on the stream.

@@ -39,7 +39,7 @@ func (c *Conn) askRoom(stream uint32, s *stream, n, more int64) bool {
 	}
 	w, atOnce := c.account.Ask(owner, memory.Reply, n, func() {
 		if g.sent.CompareAndSwap(false, true) {
-			c.offer(ownFrame{streamUpdate(stream, g.more), func() { c.letIn(stream, g) }})
+			c.offer(ownFrame{windowUpdate(stream, g.more), func() { c.letIn(stream, g) }})
 		}
 	})
 	g.waiter = w

@@ -18,7 +18,7 @@ func TestPanicBesideAConnection(t *testing.T) {
 	for name, fail := range map[string]func(t *testing.T, c *Conn){
 		"on its goroutine": func(_ *testing.T, c *Conn) {
 			_, _ = c.Write([]byte(http2.ClientPreface)) // frames come behind it
-			c.offer(ownFrame{bytes: connUpdate(1), first: func() { panic("sent") }})
+			c.offer(ownFrame{bytes: windowUpdate(0, 1), first: func() { panic("sent") }})
 		},
 		"in a timer": func(_ *testing.T, c *Conn) { c.judgeWait(nil, 1) },
 		"in a call's request": func(_ *testing.T, c *Conn) {

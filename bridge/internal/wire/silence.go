@@ -114,10 +114,7 @@ func (s *silence) suspects() time.Time {
 		return time.Time{}
 	}
 	due := s.since.Add(silencePatience)
-	if s.pings < earlyPings {
-		return due
-	}
-	if allowed := s.lastPing.Add(ping.Seldom); allowed.After(due) {
+	if allowed := s.lastPing.Add(ping.Seldom); s.pings >= earlyPings && allowed.After(due) {
 		return allowed
 	}
 	return due

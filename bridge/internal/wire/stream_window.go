@@ -119,7 +119,7 @@ func (c *Conn) askMore(f h2Frame) bool {
 	more := c.widen(f.stream, &s)
 	c.streams[f.stream] = s
 	if more > 0 && more != int64(f.increment) {
-		c.out.before = streamUpdate(f.stream, more)
+		c.out.before = windowUpdate(f.stream, more)
 	}
 	return more == int64(f.increment)
 }
@@ -140,7 +140,7 @@ func (c *Conn) offerMore(stream uint32, s *stream) {
 		return
 	}
 	if more := c.widen(stream, s); more > 0 {
-		c.offer(ownFrame{bytes: streamUpdate(stream, more)})
+		c.offer(ownFrame{bytes: windowUpdate(stream, more)})
 	}
 }
 
@@ -229,9 +229,4 @@ func (m *arriving) arrived() int64 { return m.size - m.left }
 func (s *stream) give(n int64) {
 	s.withheld -= n
 	s.window += n
-}
-
-// streamUpdate returns a WINDOW_UPDATE of a stream.
-func streamUpdate(stream uint32, n int64) []byte {
-	return h2Frame{stream: stream, increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
 }

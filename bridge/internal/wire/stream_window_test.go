@@ -36,7 +36,7 @@ func TestWindowFollowsWhatIsTaken(t *testing.T) {
 	back := func(n ...uint32) func(*Conn, *Place) {
 		return func(c *Conn, _ *Place) {
 			for _, n := range n {
-				_, _ = c.Write(streamUpdate(1, int64(n)))
+				_, _ = c.Write(windowUpdate(1, int64(n)))
 			}
 		}
 	}
