@@ -39,10 +39,8 @@ type Refusal struct {
 	Cause error
 }
 
-// Error returns the text for the log.
 func (r *Refusal) Error() string { return r.Cause.Error() }
 
-// Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Cause }
 
 const unavailableText = "the rate limit service gave no usable answer; try again later"
