@@ -99,7 +99,7 @@ func (c *Checker) Check(ctx context.Context, r Request) (Answer, error) {
 		return c.end(ctx, c.first(ctx, r))
 	}
 	k := keyOf(&r, c.o.Names)
-	if v, ok := c.cache.get(k, time.Now()); ok {
+	if v, ok := c.cache.known.Get(k, time.Now()); ok {
 		c.counts.Cached.Add(1)
 		v.answer.Cached = true
 		return c.end(ctx, v)

@@ -33,16 +33,9 @@ func keyOf(r *Request, names []string) key {
 	b = appendAddr(b, r.Peer.Addr()) // many policies look at it, and none at the port
 	b = appendAddr(b, r.Local.Addr())
 	b = binary.AppendUvarint(b, uint64(r.Local.Port())) // it tells listeners apart
-	b = binary.AppendUvarint(b, uint64(len(r.Principals)))
-	for _, p := range r.Principals {
-		b = appendPart(b, p)
-	}
+	b = appendParts(b, r.Principals)
 	for _, name := range names { // the same for all questions of a Checker
-		values := r.Metadata[name]
-		b = binary.AppendUvarint(b, uint64(len(values)))
-		for _, v := range values {
-			b = appendPart(b, v)
-		}
+		b = appendParts(b, r.Metadata[name])
 	}
 	sum := sha256.Sum256(b)
 	clear(b) // it held credentials
@@ -67,12 +60,7 @@ func (c *Checker) Credentials(r *Request) (k bounded.Key, has bool) {
 	var most [1024]byte // most are short enough for the stack
 	b := append(most[:0], r.CertificateHash[:]...)
 	for _, name := range names {
-		b = appendPart(b, name)
-		values := r.Metadata[name]
-		b = binary.AppendUvarint(b, uint64(len(values)))
-		for _, v := range values {
-			b = appendPart(b, v)
-		}
+		b = appendParts(appendPart(b, name), r.Metadata[name])
 	}
 	return sha256.Sum256(b), len(names) > 0 || r.CertificateHash != [sha256.Size]byte{}
 }
@@ -87,4 +75,12 @@ func appendAddr(b []byte, a netip.Addr) []byte {
 func appendPart(b []byte, part string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(part)))
 	return append(b, part...)
+}
+
+func appendParts(b []byte, parts []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(parts)))
+	for _, part := range parts {
+		b = appendPart(b, part)
+	}
+	return b
 }
