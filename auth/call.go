@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -283,9 +284,7 @@ func (j *judgement) editHeader(counted metadata.MD) {
 	}
 	j.r.EditHeader = func(header metadata.MD) {
 		edits.Apply(header)
-		for name, values := range counted {
-			header[name] = values
-		}
+		maps.Copy(header, counted)
 	}
 }
 

@@ -47,7 +47,7 @@ func (a *Authenticator) AuthenticateConn(ctx context.Context, r *bridge.ConnRequ
 	}
 	c.identify(a)
 	holds := goodConn
-	if c.findings.bad() {
+	if c.findings.refused() || c.findings.any(rules.Unavailable) {
 		holds = badConn
 	}
 	return &bridge.ConnIdentity{Identity: c.identity, Value: c, Until: time.Now().Add(holds)}, nil
@@ -73,9 +73,4 @@ func (c *connection) identify(a *Authenticator) {
 	if id != nil && id.Subject != "" { // else only the service can name it
 		c.identity = a.bridged(id)
 	}
-}
-
-// bad reports whether a credential is invalid, or nobody could judge it.
-func (f *findings) bad() bool {
-	return f.refused() || f.any(rules.Unavailable)
 }

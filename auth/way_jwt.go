@@ -128,7 +128,7 @@ func thumbprint(p *presenter) jwt.Thumbprint {
 
 // newTokens opens the sources of issuers' keys, or takes over those of before, which may be nil.
 // The claims are those that rules ask for.
-func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
+func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator) (w *tokens, wrong *Mistake) {
 	w = &tokens{byIssuer: make(map[string]*issuer), claims: claims}
 	if cfg.External != nil {
 		w.others = &cache.Cache[struct{}]{MaxEntries: knownEntries, MaxBytes: knownEntries}
@@ -145,7 +145,7 @@ func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, l
 		if len(from.RouteAudiences) > 0 {
 			i.audiences, i.byRoute = from.Audiences, from.RouteAudiences
 		}
-		if i.keys, wrong = openKeys(from, at, before, log, cfg.Offline); wrong != nil {
+		if i.keys, wrong = openKeys(from, at, before, cfg.Logger, cfg.Offline); wrong != nil {
 			return w, wrong
 		}
 		w.issuers, w.byIssuer[i.iss] = append(w.issuers, i), i
@@ -180,7 +180,6 @@ func issuerKey(at int, key string) string {
 	return fmt.Sprintf("issuers[%d].%s", at, key)
 }
 
-// release releases the keys.
 func (w *tokens) release() {
 	for _, i := range w.issuers {
 		i.keys.release()
