@@ -41,7 +41,7 @@ func (a *Authenticator) AuthenticateConn(ctx context.Context, r *bridge.ConnRequ
 	if r.Peer.Client != nil {
 		list = append(list, credential{place: inCertificate})
 	}
-	a.find(ctx, &presenter{&r.Peer}, list, &c.findings)
+	a.find(ctx, &r.Peer, list, &c.findings)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

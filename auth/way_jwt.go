@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/internal/tries"
 )
 
@@ -49,7 +50,7 @@ type tokens struct {
 	others *cache.Cache[struct{}]
 }
 
-func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *findings) (finding, bool) {
+func (w *tokens) judge(ctx context.Context, p *bridge.Peer, c *credential, f *findings) (finding, bool) {
 	switch {
 	case c.place > inSubprotocol, c.text == "":
 		return finding{}, false
@@ -59,7 +60,7 @@ func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *find
 	token, seen, err := w.verdicts.Seen(c.text)
 	var client netip.Prefix
 	if !seen {
-		client = tries.Client(p.address().Addr())
+		client = tries.Client(addressOf(p.Addr).Addr())
 		if jwt.Looks(c.text) && w.failures.over(client) {
 			if w.isOther(c.text) {
 				return finding{}, false // the service knows whether it was good
@@ -119,8 +120,8 @@ func (w *tokens) isOther(token string) bool {
 
 // thumbprint returns that of the client's certificate. A token may be bound to one that no
 // authority has signed (RFC 8705 §2.2): the handshake has proved that the client has its key.
-func thumbprint(p *presenter) jwt.Thumbprint {
-	if c := p.certificate(); c != nil {
+func thumbprint(p *bridge.Peer) jwt.Thumbprint {
+	if c := certificateOf(p); c != nil {
 		return jwt.ThumbprintOf(c)
 	}
 	return jwt.Thumbprint{}
