@@ -35,8 +35,7 @@ func (c *connection) GoString() string { return c.String() }
 // nothing: a call with a credential of its own may not need the connection's. The error is the
 // end of ctx.
 func (a *Authenticator) AuthenticateConn(ctx context.Context, r *bridge.ConnRequest) (*bridge.ConnIdentity, error) {
-	request := *r
-	c := &connection{request: &request, findings: findings{of: make([]finding, len(a.requirement.Ways()))}}
+	c := &connection{request: new(*r), findings: findings{of: make([]finding, len(a.requirement.Ways()))}}
 	list := a.places.of(nil, &r.Credentials, false)
 	if r.Peer.Client != nil {
 		list = append(list, credential{place: inCertificate})

@@ -16,10 +16,7 @@ type key = bounded.Key
 
 const maxKeyBuffer = 16 << 10 // to be used again
 
-var keyBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, 2<<10)
-	return &b
-}}
+var keyBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, 2<<10)) }}
 
 // keyOf returns the key of a question about r with the metadata of the names. Each part has
 // its length before it and each list its count, so no two questions have the same bytes.
