@@ -49,6 +49,7 @@ func NewJudge(o Options) (*Judge, error) {
 		slots:   make(chan struct{}, o.Verifications),
 		good:    newVerdicts(o.Entries, o.Bytes),
 		refused: newVerdicts(refusedEntries, refusedBytes),
+		flights: flights{all: map[cache.Key]*flight{}},
 	}
 	switch {
 	case len(o.Issuers) == 0:
