@@ -215,7 +215,7 @@ func (a *Authenticator) openTokens(before *Authenticator) (wrong *Mistake) {
 	if len(a.config.Issuers) == 0 {
 		return nil
 	}
-	tokens, wrong := newTokens(&a.config, a.rules.Claims(), before, &keyLog{a.config.Logger})
+	tokens, wrong := newTokens(&a.config, a.rules.Claims(), before)
 	if wrong != nil {
 		return wrong
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -28,7 +29,6 @@ type judgement struct {
 	verdict  rules.Verdict
 	answer   *check.Answer // of the service; nil: it wasn't asked
 
-	presenter   presenter
 	room        [maxFew]credential
 	roomOf      [maxFew]finding
 	roomForSaid [maxFew]rules.Said
@@ -47,7 +47,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *bridge.AuthRequest)
 		*j = judgement{} // it held credentials
 		judgements.Put(j)
 	}()
-	j.Authenticator, j.r, j.presenter.Peer = a, r, &r.Peer
+	j.Authenticator, j.r = a, r
 	id, err := j.authenticate(ctx)
 	if f, is := errors.AsType[*report.Fault](err); is {
 		a.refused.count(f, j.verdict.Way, time.Now())
@@ -135,11 +135,11 @@ func (j *judgement) look(ctx context.Context) {
 	if j.r.Conn != nil {
 		j.conn, _ = j.r.Conn.Value.(*connection)
 	}
-	if j.conn == nil && j.presenter.Client != nil {
+	if j.conn == nil && j.r.Peer.Client != nil {
 		list = append(list, credential{place: inCertificate})
 	}
 	if len(list) > 0 {
-		j.find(ctx, &j.presenter, list, &j.findings)
+		j.find(ctx, &j.r.Peer, list, &j.findings)
 		j.own = j.findings.some || j.findings.left
 	}
 	if j.conn != nil {
@@ -283,9 +283,7 @@ func (j *judgement) editHeader(counted metadata.MD) {
 	}
 	j.r.EditHeader = func(header metadata.MD) {
 		edits.Apply(header)
-		for name, values := range counted {
-			header[name] = values
-		}
+		maps.Copy(header, counted)
 	}
 }
 

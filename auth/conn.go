@@ -35,19 +35,18 @@ func (c *connection) GoString() string { return c.String() }
 // nothing: a call with a credential of its own may not need the connection's. The error is the
 // end of ctx.
 func (a *Authenticator) AuthenticateConn(ctx context.Context, r *bridge.ConnRequest) (*bridge.ConnIdentity, error) {
-	request := *r
-	c := &connection{request: &request, findings: findings{of: make([]finding, len(a.requirement.Ways()))}}
+	c := &connection{request: new(*r), findings: findings{of: make([]finding, len(a.requirement.Ways()))}}
 	list := a.places.of(nil, &r.Credentials, false)
 	if r.Peer.Client != nil {
 		list = append(list, credential{place: inCertificate})
 	}
-	a.find(ctx, &presenter{&r.Peer}, list, &c.findings)
+	a.find(ctx, &r.Peer, list, &c.findings)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	c.identify(a)
 	holds := goodConn
-	if c.findings.bad() {
+	if c.findings.refused() || c.findings.any(rules.Unavailable) {
 		holds = badConn
 	}
 	return &bridge.ConnIdentity{Identity: c.identity, Value: c, Until: time.Now().Add(holds)}, nil
@@ -73,9 +72,4 @@ func (c *connection) identify(a *Authenticator) {
 	if id != nil && id.Subject != "" { // else only the service can name it
 		c.identity = a.bridged(id)
 	}
-}
-
-// bad reports whether a credential is invalid, or nobody could judge it.
-func (f *findings) bad() bool {
-	return f.refused() || f.any(rules.Unavailable)
 }

@@ -17,12 +17,6 @@ import (
 func (cfg *Config) checkIssuer(at int) *Mistake {
 	from := &cfg.Issuers[at]
 	wrong := func(key, format string, args ...any) *Mistake { return mistake(issuerKey(at, key), format, args...) }
-	places := 0
-	for _, place := range []string{from.KeysURL, from.KeysFile} {
-		if place != "" {
-			places++
-		}
-	}
 	switch {
 	case from.Name == "":
 		return wrong("name", "is empty: give the issuer a name, which rules and logs have")
@@ -32,9 +26,9 @@ func (cfg *Config) checkIssuer(at int) *Mistake {
 		return wrong("name", rules.NotAName)
 	case from.Issuer == "":
 		return wrong("issuer", "is empty: write the iss of the tokens, byte by byte")
-	case places > 1:
+	case from.KeysURL != "" && from.KeysFile != "":
 		return wrong("keys_url", "is set beside keys_file: keys come from one of them")
-	case places == 1 && from.KeysAccess != Access{}:
+	case (from.KeysURL != "" || from.KeysFile != "") && from.KeysAccess != Access{}:
 		return wrong("keys_ca", "and keys_token_file are for the host that an issuer's discovery names: with keys_url or keys_file write ca and token_file")
 	case len(from.Audiences)+len(from.RouteAudiences) == 0:
 		return wrong("audiences", "is empty: name this service as aud does, or a token for another service would count here")
@@ -96,13 +90,6 @@ func (cfg *Config) issuerOptions(at int, i *issuer) (jwt.Issuer, *Mistake) {
 // same reports whether all tokens have the same verdicts with another configuration, so that
 // those that are known can stay.
 func (w *tokens) same(mine, other *Config, to *tokens) bool {
-	if !reflect.DeepEqual(mine.Issuers, other.Issuers) || !reflect.DeepEqual(w.claims, to.claims) {
-		return false
-	}
-	for i := range w.issuers {
-		if w.issuers[i].keys != to.issuers[i].keys {
-			return false
-		}
-	}
-	return true
+	return reflect.DeepEqual(mine.Issuers, other.Issuers) && reflect.DeepEqual(w.claims, to.claims) &&
+		slices.EqualFunc(w.issuers, to.issuers, func(a, b *issuer) bool { return a.keys == b.keys })
 }

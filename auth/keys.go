@@ -32,7 +32,7 @@ func (i *Issuer) place() keyPlace {
 
 // openKeys opens the source of an issuer's keys, or takes over the one that before has of the
 // same place: in an outage of the issuer that has the last good keys.
-func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog, offline bool) (*part[*keySource], *Mistake) {
+func openKeys(from *Issuer, at int, before *Authenticator, log *slog.Logger, offline bool) (*part[*keySource], *Mistake) {
 	place := from.place()
 	if before != nil {
 		for _, i := range before.issuers() {
@@ -46,7 +46,7 @@ func openKeys(from *Issuer, at int, before *Authenticator, log *keyLog, offline 
 		return nil, wrong
 	}
 	source, err := jwk.Open(jwk.Options{
-		Issuer: place.issuer, URL: place.url, File: place.file, Access: place.access, KeysAccess: place.keysAccess, Notify: log.of(from.Issuer), Offline: offline,
+		Issuer: place.issuer, URL: place.url, File: place.file, Access: place.access, KeysAccess: place.keysAccess, Notify: toldOfKeys(log, from.Issuer), Offline: offline,
 	})
 	if err != nil {
 		key := "keys_url"
@@ -91,38 +91,35 @@ func ofFile(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// A keyLog tells the operator of fetches of keys.
-type keyLog struct{ log *slog.Logger }
-
-// of returns what a source of an issuer notifies.
-func (l *keyLog) of(issuer string) func(jwk.State) {
+// toldOfKeys returns what a source of an issuer notifies: it tells the operator of fetches.
+func toldOfKeys(log *slog.Logger, issuer string) func(jwk.State) {
 	var mu sync.Mutex
 	var last jwk.State
 	return func(s jwk.State) {
 		mu.Lock()
 		defer mu.Unlock()
-		l.changed(slog.String("issuer", issuer), &last, &s)
+		keysChanged(log, slog.String("issuer", issuer), &last, &s)
 		last = s
 	}
 }
 
-// changed writes what has changed: the first of several failures, and their end.
-func (l *keyLog) changed(issuer slog.Attr, last, now *jwk.State) {
+// keysChanged writes what has changed: the first of several failures, and their end.
+func keysChanged(log *slog.Logger, issuer slog.Attr, last, now *jwk.State) {
 	keys := slog.Int("keys", now.Keys)
 	switch {
 	case now.Err != nil && (last.Err == nil || last.Err.Error() != now.Err.Error()):
 		why, next := slog.Any("error", now.Err), slog.Time("next", now.Next)
 		if now.Keys == 0 {
-			l.log.Warn("the keys of an issuer can't be fetched: its tokens can't be verified", issuer, why, next)
+			log.Warn("the keys of an issuer can't be fetched: its tokens can't be verified", issuer, why, next)
 			break
 		}
-		l.log.Warn("the keys of an issuer can't be fetched: the last good ones stay in use", issuer, keys, why, next)
+		log.Warn("the keys of an issuer can't be fetched: the last good ones stay in use", issuer, keys, why, next)
 	case now.Err == nil && (last.Err != nil || last.Fetched.IsZero() || last.Keys != now.Keys):
-		l.log.Info("keys of an issuer fetched", issuer, keys)
+		log.Info("keys of an issuer fetched", issuer, keys)
 	}
 	for kid, why := range now.Skipped {
 		if _, told := last.Skipped[kid]; !told {
-			l.log.Warn("a key of an issuer isn't used", issuer, slog.String("kid", kid), slog.Any("error", why))
+			log.Warn("a key of an issuer isn't used", issuer, slog.String("kid", kid), slog.Any("error", why))
 		}
 	}
 }

@@ -88,8 +88,7 @@ func (e DescriptorEntry) compile() (ratelimit.Entry, error) {
 
 // check counts a call. The error is the fault of one over the limit, or the end of ctx.
 func (l *limiter) check(ctx context.Context, r *bridge.AuthRequest, id *identity.Identity) (ratelimit.Answer, error) {
-	p := presenter{&r.Peer}
-	facts := ratelimit.Facts{Method: r.Method, Route: r.Route, Peer: p.address().Addr(), Metadata: r.Metadata}
+	facts := ratelimit.Facts{Method: r.Method, Route: r.Route, Peer: addressOf(r.Peer.Addr).Addr(), Metadata: r.Metadata}
 	if id != nil {
 		facts.Kind, facts.Issuer, facts.Subject = string(id.Kind), id.Issuer, id.Subject
 	}

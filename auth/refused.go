@@ -14,7 +14,7 @@ import (
 // are those of the configuration, so it is small. The zero value is ready.
 type refusedCalls struct {
 	mu sync.Mutex
-	of map[refusedKey]*refusedCall
+	of map[refusedKey]refusedCall
 }
 
 type refusedKey struct {
@@ -37,15 +37,9 @@ func (r *refusedCalls) count(f *report.Fault, way string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.of == nil {
-		r.of = make(map[refusedKey]*refusedCall)
+		r.of = make(map[refusedKey]refusedCall)
 	}
-	to := r.of[key]
-	if to == nil {
-		to = new(refusedCall)
-		r.of[key] = to
-	}
-	to.calls++
-	to.last, to.cause = now, f.Cause
+	r.of[key] = refusedCall{calls: r.of[key].calls + 1, last: now, cause: f.Cause}
 }
 
 // list returns the last ones first.

@@ -18,15 +18,12 @@ func newPart[T any](value T, end func()) *part[T] {
 
 // take reports whether the part has another user now. A part that nobody uses is closed.
 func (p *part[T]) take() bool {
-	for {
-		n := p.users.Load()
-		if n == 0 {
-			return false
-		}
+	for n := p.users.Load(); n > 0; n = p.users.Load() {
 		if p.users.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
+	return false
 }
 
 // release ends a use. The last one closes the part.

@@ -102,8 +102,7 @@ func (a *Authenticator) State() State {
 		s.Tokens.Unverified = a.failures.unverified.Load()
 	}
 	if a.keyFile != nil {
-		now := a.keyFile.stateNow()
-		s.APIKeys = &now
+		s.APIKeys = new(a.keyFile.stateNow())
 	}
 	if a.external != nil {
 		s.External = serviceState(a.external.value.Snapshot())

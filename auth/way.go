@@ -17,25 +17,20 @@ import (
 type way interface {
 	// judge says what it finds of a credential, in so far as that doesn't depend on the call. It
 	// returns false for a credential of another kind.
-	judge(ctx context.Context, p *presenter, c *credential, f *findings) (finding, bool)
+	judge(ctx context.Context, p *bridge.Peer, c *credential, f *findings) (finding, bool)
 }
 
-// A presenter is who presents credentials.
-type presenter struct {
-	*bridge.Peer
-}
-
-// address returns the client's address, which may be invalid.
-func (p *presenter) address() netip.AddrPort {
-	if at, err := netip.ParseAddrPort(p.Addr); err == nil {
+// addressOf returns the address of a peer or of this end, which may be invalid.
+func addressOf(text string) netip.AddrPort {
+	if at, err := netip.ParseAddrPort(text); err == nil {
 		return at
 	}
-	addr, _ := netip.ParseAddr(p.Addr) // a unix socket has none
+	addr, _ := netip.ParseAddr(text) // a unix socket has none
 	return netip.AddrPortFrom(addr, 0)
 }
 
-// certificate returns the one with which the client proved itself, or nil.
-func (p *presenter) certificate() *x509.Certificate {
+// certificateOf returns the one with which a client proved itself, or nil.
+func certificateOf(p *bridge.Peer) *x509.Certificate {
 	if p.TLS == nil || len(p.TLS.PeerCertificates) == 0 {
 		return nil
 	}
@@ -110,7 +105,7 @@ func (f *findings) inherit(conn *findings, token bool) {
 }
 
 // find has the ways judge credentials, which are in the order of their places.
-func (a *Authenticator) find(ctx context.Context, p *presenter, list []credential, f *findings) {
+func (a *Authenticator) find(ctx context.Context, p *bridge.Peer, list []credential, f *findings) {
 	bearers := false // some way took a token of an earlier place
 	for i := range list {
 		c := &list[i]

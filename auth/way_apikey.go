@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/auth/internal/apikey"
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
 )
 
 // apiKeys are the way of API keys.
@@ -21,7 +22,7 @@ type apiKeys struct {
 	way int
 }
 
-func (w *apiKeys) judge(_ context.Context, _ *presenter, c *credential, f *findings) (finding, bool) {
+func (w *apiKeys) judge(_ context.Context, _ *bridge.Peer, c *credential, f *findings) (finding, bool) {
 	if c.text == "" || c.place == inCookie || c.place == inCertificate {
 		return finding{}, false
 	}

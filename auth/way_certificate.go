@@ -6,13 +6,14 @@ import (
 
 	"github.com/culvert-grpc/culvert/auth/internal/identity"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
 )
 
 // certificates are the way of client certificates, which TLS has verified. One counts as long
 // as its connection, also if it expires meanwhile: TLS itself asks for it once.
 type certificates struct{ way int }
 
-func (w certificates) judge(_ context.Context, p *presenter, c *credential, _ *findings) (finding, bool) {
+func (w certificates) judge(_ context.Context, p *bridge.Peer, c *credential, _ *findings) (finding, bool) {
 	if c.place != inCertificate {
 		return finding{}, false
 	}

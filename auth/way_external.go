@@ -127,21 +127,20 @@ func (e *external) ask(ctx context.Context, r *bridge.AuthRequest, ofCall, ident
 // request describes a call to the service. Credentials that aren't metadata of the call are in
 // it as if they were.
 func (e *external) request(r *bridge.AuthRequest) check.Request {
-	p := presenter{&r.Peer}
+	p := &r.Peer
 	q := check.Request{
 		ID: r.ID, Method: r.Method, Authority: r.Authority, Scheme: r.Scheme, Route: r.Route, Start: time.Now(),
-		Metadata: e.metadata(r), Peer: p.address(),
+		Metadata: e.metadata(r), Peer: addressOf(p.Addr),
 	}
 	if r.Local != nil {
-		local := presenter{&bridge.Peer{Addr: r.Local.String()}}
-		q.Local = local.address()
+		q.Local = addressOf(r.Local.String())
 	}
 	if p.TLS != nil {
 		q.SNI = p.TLS.ServerName
 	}
 	if p.Client != nil {
-		q.Principals = principals(&p)
-		if c := p.certificate(); c != nil {
+		q.Principals = principals(p)
+		if c := certificateOf(p); c != nil {
 			q.CertificateHash = sha256.Sum256(c.Raw)
 		}
 	}
@@ -150,7 +149,7 @@ func (e *external) request(r *bridge.AuthRequest) check.Request {
 
 // principals returns the names in the client's certificate, without those that look like a URI
 // and aren't its SPIFFE ID: the service couldn't tell them from one.
-func principals(p *presenter) (names []string) {
+func principals(p *bridge.Peer) (names []string) {
 	if p.Client.SPIFFE != "" {
 		names = append(names, p.Client.SPIFFE)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/auth/internal/claim"
 	"github.com/culvert-grpc/culvert/auth/internal/jwt"
 	"github.com/culvert-grpc/culvert/auth/internal/rules"
+	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/internal/tries"
 )
 
@@ -49,7 +50,7 @@ type tokens struct {
 	others *cache.Cache[struct{}]
 }
 
-func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *findings) (finding, bool) {
+func (w *tokens) judge(ctx context.Context, p *bridge.Peer, c *credential, f *findings) (finding, bool) {
 	switch {
 	case c.place > inSubprotocol, c.text == "":
 		return finding{}, false
@@ -59,7 +60,7 @@ func (w *tokens) judge(ctx context.Context, p *presenter, c *credential, f *find
 	token, seen, err := w.verdicts.Seen(c.text)
 	var client netip.Prefix
 	if !seen {
-		client = tries.Client(p.address().Addr())
+		client = tries.Client(addressOf(p.Addr).Addr())
 		if jwt.Looks(c.text) && w.failures.over(client) {
 			if w.isOther(c.text) {
 				return finding{}, false // the service knows whether it was good
@@ -119,8 +120,8 @@ func (w *tokens) isOther(token string) bool {
 
 // thumbprint returns that of the client's certificate. A token may be bound to one that no
 // authority has signed (RFC 8705 §2.2): the handshake has proved that the client has its key.
-func thumbprint(p *presenter) jwt.Thumbprint {
-	if c := p.certificate(); c != nil {
+func thumbprint(p *bridge.Peer) jwt.Thumbprint {
+	if c := certificateOf(p); c != nil {
 		return jwt.ThumbprintOf(c)
 	}
 	return jwt.Thumbprint{}
@@ -128,7 +129,7 @@ func thumbprint(p *presenter) jwt.Thumbprint {
 
 // newTokens opens the sources of issuers' keys, or takes over those of before, which may be nil.
 // The claims are those that rules ask for.
-func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, log *keyLog) (w *tokens, wrong *Mistake) {
+func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator) (w *tokens, wrong *Mistake) {
 	w = &tokens{byIssuer: make(map[string]*issuer), claims: claims}
 	if cfg.External != nil {
 		w.others = &cache.Cache[struct{}]{MaxEntries: knownEntries, MaxBytes: knownEntries}
@@ -145,7 +146,7 @@ func newTokens(cfg *Config, claims []claim.Requirement, before *Authenticator, l
 		if len(from.RouteAudiences) > 0 {
 			i.audiences, i.byRoute = from.Audiences, from.RouteAudiences
 		}
-		if i.keys, wrong = openKeys(from, at, before, log, cfg.Offline); wrong != nil {
+		if i.keys, wrong = openKeys(from, at, before, cfg.Logger, cfg.Offline); wrong != nil {
 			return w, wrong
 		}
 		w.issuers, w.byIssuer[i.iss] = append(w.issuers, i), i
@@ -180,7 +181,6 @@ func issuerKey(at int, key string) string {
 	return fmt.Sprintf("issuers[%d].%s", at, key)
 }
 
-// release releases the keys.
 func (w *tokens) release() {
 	for _, i := range w.issuers {
 		i.keys.release()

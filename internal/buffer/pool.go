@@ -60,8 +60,7 @@ func (p Pool) Get(length int) *[]byte {
 		}
 		size = p[i].size
 	}
-	buf := make([]byte, length, size)
-	return &buf
+	return new(make([]byte, length, size))
 }
 
 // Put takes a buffer back. It leaves a buffer of any other size to the garbage

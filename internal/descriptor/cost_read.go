@@ -306,20 +306,15 @@ func (r *reading) typeInAny() (url string, ok bool) {
 	}
 	for !r.passes('}') {
 		key, ok := r.key()
+		switch {
+		case !ok:
+		case key != "@type":
+			ok = r.skip(math.MaxInt)
+		default:
+			text, _ := r.scalar() // nil isn't quoted
+			url, ok = unquoted(text)
+		}
 		if !ok {
-			return "", false
-		}
-		if key != "@type" {
-			if !r.skip(math.MaxInt) {
-				return "", false
-			}
-			continue
-		}
-		text, ok := r.scalar()
-		if !ok {
-			return "", false
-		}
-		if url, ok = unquoted(text); !ok {
 			return "", false
 		}
 	}

@@ -102,26 +102,19 @@ func (g *Guard) LastWrite(do func(late bool) error) error {
 
 // Read runs a read that the end of the context interrupts with cut.
 func (g *Guard) Read(cut func(), do func() error) error {
-	g.beginRead(cut)
-	defer g.endRead()
+	g.setCutRead(cut)
+	defer g.setCutRead(nil)
 	return do()
 }
 
-// beginRead announces a read that the end of the context cuts.
-func (g *Guard) beginRead(cut func()) {
+// setCutRead announces a read that the end of the context cuts; nil: it has returned, and nothing cuts it.
+func (g *Guard) setCutRead(cut func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.cutRead = cut
-	if g.ended {
+	if g.ended && cut != nil {
 		cut()
 	}
-}
-
-// endRead notes that the read has returned; nothing cuts after it.
-func (g *Guard) endRead() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.cutRead = nil
 }
 
 // begin announces a write. It returns false when the context has ended: then only the

@@ -80,10 +80,7 @@ func (c *Conn) pongNow() (free bool) {
 // sendPong answers the latest ping, unless that is done or the last frame was sent.
 // The connection's mu is held.
 func (c *Conn) sendPong() error {
-	if c.line.ended.Load() {
-		return nil
-	}
-	if !c.pong.hold(c.line) {
+	if c.line.ended.Load() || !c.pong.hold(c.line) {
 		return nil
 	}
 	return c.line.flush()
@@ -264,17 +261,13 @@ func (c *Conn) catch(then func()) {
 }
 
 func (c *Conn) stopPings() {
-	c.stopTimers()
-	c.pinging.Wait() // none of them blocks
-}
-
-func (c *Conn) stopTimers() {
 	c.pingMu.Lock()
-	defer c.pingMu.Unlock()
 	c.pingsOff = true
 	for _, at := range []*time.Timer{c.pingAt, c.pongAt} {
 		if at != nil && at.Stop() {
 			c.pinging.Done()
 		}
 	}
+	c.pingMu.Unlock()
+	c.pinging.Wait() // none of them blocks
 }

@@ -8,6 +8,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 // Slots bound the questions at a service. Its length is how many are asked now.
@@ -91,6 +93,15 @@ func (p *Problem) Load() error {
 	}
 	return nil
 }
+
+// An RPCError is a question by gRPC that failed.
+type RPCError struct {
+	Method string
+	Code   codes.Code
+	Text   string
+}
+
+func (e *RPCError) Error() string { return e.Method + ": " + e.Code.String() + ": " + e.Text }
 
 // Lower returns a name of a service's answer with the letters A-Z in lower case. strings.ToLower
 // would turn other letters into legal ones, too.

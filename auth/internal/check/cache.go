@@ -17,20 +17,16 @@ type verdict struct {
 
 // A cache has verdicts by key, for the time that the options give answers and refusals.
 type cache struct {
-	ttl     time.Duration // of answers
-	refused time.Duration // of refusals
-	known   bounded.Cache[verdict]
+	ttl   time.Duration // of answers; refusals have maxRefusedTTL at most
+	known bounded.Cache[verdict]
 }
 
 // entryBytes is about what an entry takes besides its verdict's strings.
 const entryBytes = 400
 
 func newCache(o Cache) *cache {
-	return &cache{ttl: o.TTL, refused: min(o.TTL, maxRefusedTTL), known: bounded.Cache[verdict]{MaxEntries: o.Entries, MaxBytes: maxCacheBytes}}
+	return &cache{ttl: o.TTL, known: bounded.Cache[verdict]{MaxEntries: o.Entries, MaxBytes: maxCacheBytes}}
 }
-
-// get returns the verdict for a key, if there is one that holds now.
-func (c *cache) get(k key, now time.Time) (v verdict, ok bool) { return c.known.Get(k, now) }
 
 // put keeps a verdict, unless it says that nobody judged the call, or is too large.
 func (c *cache) put(k key, v verdict, now time.Time) {
@@ -39,7 +35,7 @@ func (c *cache) put(k key, v verdict, now time.Time) {
 	case v.answer.Open != nil, v.refusal != nil && v.refusal.Kind == Unavailable:
 		return
 	case v.refusal != nil:
-		ttl, size = c.refused, size+v.refusal.bytes()
+		ttl, size = min(c.ttl, maxRefusedTTL), size+v.refusal.bytes()
 	}
 	c.known.Put(k, v, size, now.Add(ttl), now)
 }

@@ -96,10 +96,14 @@ func (c *Checker) Snapshot() ask.Snapshot {
 // then Check returns at once, and fail-open doesn't count. The caller may change r's metadata as soon as Check has returned.
 func (c *Checker) Check(ctx context.Context, r Request) (Answer, error) {
 	if c.cache == nil {
-		return c.end(ctx, c.first(ctx, r))
+		q, refusal := c.question(&r)
+		if refusal != nil {
+			return c.end(ctx, verdict{refusal: refusal})
+		}
+		return c.end(ctx, c.ask(ctx, q)) // in the call's goroutine
 	}
 	k := keyOf(&r, c.o.Names)
-	if v, ok := c.cache.get(k, time.Now()); ok {
+	if v, ok := c.cache.known.Get(k, time.Now()); ok {
 		c.counts.Cached.Add(1)
 		v.answer.Cached = true
 		return c.end(ctx, v)
@@ -126,15 +130,6 @@ func (c *Checker) end(ctx context.Context, v verdict) (Answer, error) {
 		c.counts.Failed.Add(1)
 	}
 	return Answer{Cached: v.answer.Cached}, v.refusal
-}
-
-// first asks for one call, in the call's goroutine.
-func (c *Checker) first(ctx context.Context, r Request) verdict {
-	q, refusal := c.question(&r)
-	if refusal != nil {
-		return verdict{refusal: refusal}
-	}
-	return c.ask(ctx, q)
 }
 
 // together asks for all calls with the key at once.

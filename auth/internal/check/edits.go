@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -79,14 +80,10 @@ func decoded(name, value string) ([]string, error) {
 	return md[name], nil
 }
 
-type valueError string
-
-func (e valueError) Error() string { return string(e) }
-
-const (
-	errIllegal   valueError = "has other bytes than printable ASCII"
-	errNotBase64 valueError = "isn't base64, as -bin names want it"
-	errParts     valueError = "has too many parts"
+var (
+	errIllegal   = errors.New("has other bytes than printable ASCII")
+	errNotBase64 = errors.New("isn't base64, as -bin names want it")
+	errParts     = errors.New("has too many parts")
 )
 
 // word checks a single word of an answer, such as the name of a backend.

@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/culvert-grpc/culvert/auth/internal/ask"
 )
 
 // contextName is culvert's own name in metadata_context and in dynamic_metadata.
@@ -31,20 +33,12 @@ func (s *grpcService) question(r *Request) question {
 // two, the service or grpc-go had a response that isn't one.
 func checkFailed(err error, hidden secrets) *Refusal {
 	st := status.Convert(err)
-	e := &rpcError{st.Code(), cause(st.Message(), hidden)}
+	e := &ask.RPCError{Method: "Check", Code: st.Code(), Text: cause(st.Message(), hidden)}
 	if st.Code() == codes.Unavailable || st.Code() == codes.DeadlineExceeded {
 		return unanswered(e)
 	}
 	return unusable(e)
 }
-
-// An rpcError is a Check that failed.
-type rpcError struct {
-	code codes.Code
-	text string
-}
-
-func (e *rpcError) Error() string { return "Check: " + e.code.String() + ": " + e.text }
 
 // checkRequest describes r as Envoy describes a gRPC request.
 func checkRequest(r *Request, names []string) *authv3.CheckRequest {

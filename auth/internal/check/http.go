@@ -53,13 +53,10 @@ type httpService struct {
 	ended     context.CancelFunc // of dials
 }
 
-// defaultNames are the metadata for a service of the HTTP form.
-var defaultNames = []string{"authorization", "cookie"}
-
 // NewHTTP returns a Checker that asks a service of the HTTP form. It doesn't connect yet.
 func NewHTTP(h HTTP, o Options) (*Checker, error) {
 	if o.Names == nil {
-		o.Names = defaultNames
+		o.Names = []string{"authorization", "cookie"}
 	}
 	o, err := o.checked()
 	if err != nil {
@@ -153,15 +150,11 @@ func answerNames(list []string, reserved func(string) bool) ([]string, error) {
 // or its connection has.
 func ofQuestion(name string) bool {
 	plain := strings.NewReplacer("_", "-", ".", "-").Replace(name)
-	for _, prefix := range []string{"x-forwarded-", "x-culvert-", "culvert-", "proxy-", "grpc-", "x-original-", "x-envoy-"} {
-		if strings.HasPrefix(plain, prefix) {
-			return true
-		}
-	}
 	switch plain {
 	case "idempotency-key", "x-idempotency-key", "host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "forwarded",
 		"content-length", "content-type", "content-encoding", "accept-encoding", "user-agent", "x-request-id", "x-real-ip":
 		return true
 	}
-	return false
+	prefixes := []string{"x-forwarded-", "x-culvert-", "culvert-", "proxy-", "grpc-", "x-original-", "x-envoy-"}
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(plain, prefix) })
 }

@@ -16,10 +16,7 @@ type key = bounded.Key
 
 const maxKeyBuffer = 16 << 10 // to be used again
 
-var keyBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, 2<<10)
-	return &b
-}}
+var keyBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, 2<<10)) }}
 
 // keyOf returns the key of a question about r with the metadata of the names. Each part has
 // its length before it and each list its count, so no two questions have the same bytes.
@@ -33,16 +30,9 @@ func keyOf(r *Request, names []string) key {
 	b = appendAddr(b, r.Peer.Addr()) // many policies look at it, and none at the port
 	b = appendAddr(b, r.Local.Addr())
 	b = binary.AppendUvarint(b, uint64(r.Local.Port())) // it tells listeners apart
-	b = binary.AppendUvarint(b, uint64(len(r.Principals)))
-	for _, p := range r.Principals {
-		b = appendPart(b, p)
-	}
+	b = appendParts(b, r.Principals)
 	for _, name := range names { // the same for all questions of a Checker
-		values := r.Metadata[name]
-		b = binary.AppendUvarint(b, uint64(len(values)))
-		for _, v := range values {
-			b = appendPart(b, v)
-		}
+		b = appendParts(b, r.Metadata[name])
 	}
 	sum := sha256.Sum256(b)
 	clear(b) // it held credentials
@@ -67,12 +57,7 @@ func (c *Checker) Credentials(r *Request) (k bounded.Key, has bool) {
 	var most [1024]byte // most are short enough for the stack
 	b := append(most[:0], r.CertificateHash[:]...)
 	for _, name := range names {
-		b = appendPart(b, name)
-		values := r.Metadata[name]
-		b = binary.AppendUvarint(b, uint64(len(values)))
-		for _, v := range values {
-			b = appendPart(b, v)
-		}
+		b = appendParts(appendPart(b, name), r.Metadata[name])
 	}
 	return sha256.Sum256(b), len(names) > 0 || r.CertificateHash != [sha256.Size]byte{}
 }
@@ -87,4 +72,12 @@ func appendAddr(b []byte, a netip.Addr) []byte {
 func appendPart(b []byte, part string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(part)))
 	return append(b, part...)
+}
+
+func appendParts(b []byte, parts []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(parts)))
+	for _, part := range parts {
+		b = appendPart(b, part)
+	}
+	return b
 }

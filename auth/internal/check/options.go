@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -92,16 +93,12 @@ func (o Options) checked() (Options, error) {
 		{"bytes of a question", &o.Bytes, DefaultBytes, MaxBytes},
 		{"entries of the cache", &o.Cache.Entries, DefaultEntries, MaxEntries},
 	} {
-		if *b.value == 0 {
-			*b.value = b.fallback
-		}
+		*b.value = cmp.Or(*b.value, b.fallback)
 		if *b.value < 0 || *b.value > b.max {
 			return o, fmt.Errorf("%s: %d isn't in 1 to %d", b.what, *b.value, b.max)
 		}
 	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	if o.Timeout < 0 || o.Timeout > MaxTimeout {
 		return o, fmt.Errorf("time-out: %v isn't in 0 to %v", o.Timeout, MaxTimeout)
 	}

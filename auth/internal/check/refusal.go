@@ -35,10 +35,8 @@ type Refusal struct {
 	unanswered bool
 }
 
-// Error returns the text for the log.
 func (r *Refusal) Error() string { return r.Cause.Error() }
 
-// Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Cause }
 
 // The words for clients when the service says nothing, or nothing that can be passed on.

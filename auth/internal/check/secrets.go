@@ -66,12 +66,7 @@ func holdsSecret(name string, further []string) bool {
 
 // in reports whether text repeats one of the secrets.
 func (s secrets) in(text string) bool {
-	for _, secret := range s {
-		if strings.Contains(text, secret) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s, func(secret string) bool { return strings.Contains(text, secret) })
 }
 
 // String hides the secrets from logs.

@@ -3,6 +3,7 @@ package claim
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,10 +41,8 @@ func (p Path) Check() error {
 	if len(p) == 0 || len(p) > 8 {
 		return errors.New("a claim's path has one to eight names")
 	}
-	for _, name := range p {
-		if name == "" {
-			return errors.New("a claim's path has an empty name")
-		}
+	if slices.Contains(p, "") {
+		return errors.New("a claim's path has an empty name")
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package identity
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // ForBackend returns the values of report.IdentityMetadata, "" for those that the identity
 // hasn't. They are shared.
@@ -27,16 +30,11 @@ func valueOf(name string) string { return escape(name, false) }
 // valueOfAll returns names, such as scopes, as one value with blanks between them. A blank in a
 // name is escaped, too, so that it doesn't become two names.
 func valueOfAll(names []string) string {
-	for i, name := range names {
-		if !needsEscape(name, true) {
-			continue
+	if slices.ContainsFunc(names, func(name string) bool { return needsEscape(name, true) }) {
+		names = slices.Clone(names)
+		for i, name := range names {
+			names[i] = escape(name, true)
 		}
-		escaped := make([]string, len(names))
-		copy(escaped, names[:i])
-		for k := i; k < len(names); k++ {
-			escaped[k] = escape(names[k], true)
-		}
-		return strings.Join(escaped, " ")
 	}
 	return strings.Join(names, " ")
 }

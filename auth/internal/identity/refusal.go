@@ -38,5 +38,4 @@ func (r *Refusal) Error() string {
 	return r.Text + ": " + r.Cause.Error()
 }
 
-// Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Cause }

@@ -1,7 +1,6 @@
 package jwk
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -241,5 +240,5 @@ func fingerprint(k *Key) ([sha256.Size]byte, error) {
 	if err != nil {
 		return [sha256.Size]byte{}, err
 	}
-	return sha256.Sum256(bytes.Join([][]byte{thumb, said}, nil)), nil
+	return sha256.Sum256(append(thumb, said...)), nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,13 +121,8 @@ func open(options Options, dial dialFunc) (*Source, error) {
 
 func (s *Source) configure() error {
 	o := &s.options
-	set := 0
-	for _, place := range []string{o.Issuer, o.URL, o.File} {
-		if place != "" {
-			set++
-		}
-	}
-	if set != 1 {
+	places := slices.DeleteFunc([]string{o.Issuer, o.URL, o.File}, func(place string) bool { return place == "" })
+	if len(places) != 1 {
 		return errors.New("keys come from an issuer's discovery, a URL or a file: name one of them")
 	}
 	var err error

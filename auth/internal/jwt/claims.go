@@ -205,11 +205,7 @@ func (i *Issuer) required(t *Token, c *candidate) *Error {
 // since one that is cut, trimmed or split says something else than the token.
 func (i *Issuer) metadata(t *Token, c *candidate) *Error {
 	for _, m := range i.Metadata {
-		found := m.Claim.Find(c.claims)
-		if found == nil {
-			continue
-		}
-		value, legal := metadataValue(found)
+		value, legal := metadataValue(m.Claim.Find(c.claims))
 		if !legal {
 			continue
 		}

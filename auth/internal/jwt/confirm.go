@@ -45,29 +45,19 @@ func confirmation(claims object.Object) (Thumbprint, *Error) {
 }
 
 // PresentedWith checks the certificate, zero for none, of a token's presenter. An error is an
-// *Error.
+// *Error. RFC 8705 §3: a mismatch is an invalid token.
 func (t *Token) PresentedWith(certificate Thumbprint) error {
-	if refused := t.presentedWith(certificate); refused != nil {
-		return refused
-	}
-	return nil
-}
-
-// presentedWith checks the certificate of the token's presenter. RFC 8705 §3: a mismatch is an
-// invalid token.
-func (t *Token) presentedWith(certificate Thumbprint) (refused *Error) {
-	defer func() {
-		if refused != nil {
-			refused.Issuer = t.Issuer
-		}
-	}()
+	var refused *Error
 	switch {
 	case t.bound == Thumbprint{}:
 		return nil
 	case certificate == Thumbprint{}:
-		return invalid("the token is bound to a client certificate (cnf), and the connection has none: connect with that certificate", nil)
+		refused = invalid("the token is bound to a client certificate (cnf), and the connection has none: connect with that certificate", nil)
 	case subtle.ConstantTimeCompare(t.bound[:], certificate[:]) != 1:
-		return invalid("the token is bound to another client certificate than that of the connection (cnf)", nil)
+		refused = invalid("the token is bound to another client certificate than that of the connection (cnf)", nil)
+	default:
+		return nil
 	}
-	return nil
+	refused.Issuer = t.Issuer
+	return refused
 }

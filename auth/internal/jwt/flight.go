@@ -29,9 +29,6 @@ func (f *flights) join(key cache.Key) (_ *flight, own bool) {
 	if there := f.all[key]; there != nil {
 		return there, false
 	}
-	if f.all == nil {
-		f.all = map[cache.Key]*flight{}
-	}
 	mine := &flight{done: make(chan struct{})}
 	f.all[key] = mine
 	return mine, true

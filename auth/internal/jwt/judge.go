@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -37,15 +38,8 @@ type Judge struct {
 
 // NewJudge returns a Judge with these options, or what is wrong with them.
 func NewJudge(o Options) (*Judge, error) {
-	if o.Entries == 0 {
-		o.Entries = defaultEntries
-	}
-	if o.Bytes == 0 {
-		o.Bytes = defaultBytes
-	}
-	if o.Verifications == 0 {
-		o.Verifications = 2 * runtime.GOMAXPROCS(0)
-	}
+	o.Entries, o.Bytes = cmp.Or(o.Entries, defaultEntries), cmp.Or(o.Bytes, defaultBytes)
+	o.Verifications = cmp.Or(o.Verifications, 2*runtime.GOMAXPROCS(0))
 	if o.Entries < 1 || o.Bytes < 1 || o.Verifications < 1 {
 		return nil, errors.New("the bounds of a cache and of verifications are numbers over 0")
 	}
@@ -55,6 +49,7 @@ func NewJudge(o Options) (*Judge, error) {
 		slots:   make(chan struct{}, o.Verifications),
 		good:    newVerdicts(o.Entries, o.Bytes),
 		refused: newVerdicts(refusedEntries, refusedBytes),
+		flights: flights{all: map[cache.Key]*flight{}},
 	}
 	switch {
 	case len(o.Issuers) == 0:
@@ -93,7 +88,7 @@ func (j *Judge) Verify(ctx context.Context, token string, certificate Thumbprint
 	if v.err != nil {
 		return nil, v.err
 	}
-	if err := v.token.presentedWith(certificate); err != nil {
+	if err := v.token.PresentedWith(certificate); err != nil {
 		return nil, err
 	}
 	return v.token, nil
@@ -195,8 +190,11 @@ func (j *Judge) ofIssuer(ctx context.Context, issuer *Issuer, c *candidate, toke
 		return &verdict{err: refused}
 	}
 	keys, err := issuer.Keys.Find(ctx, c.keyID, c.algorithm)
-	if err != nil {
-		return &verdict{err: keyMissing(err)}
+	switch {
+	case errors.Is(err, jwk.ErrUnavailable):
+		return &verdict{err: unavailable(err)}
+	case err != nil:
+		return &verdict{err: invalid("the token isn't signed with a key of its issuer: get a new one", err)}
 	}
 	key, refused := j.signer(ctx, token, c.algorithm, keys)
 	switch {
@@ -227,13 +225,6 @@ func (i *Issuer) header(c *candidate) *Error {
 		return invalid("the token's type isn't accepted (typ): get an access token", fmt.Errorf("it is %s", object.Quote(c.typ)))
 	}
 	return nil
-}
-
-func keyMissing(err error) *Error {
-	if errors.Is(err, jwk.ErrUnavailable) {
-		return unavailable(err)
-	}
-	return invalid("the token isn't signed with a key of its issuer: get a new one", err)
 }
 
 // signer returns the key that made the token's signature.

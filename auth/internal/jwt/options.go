@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,10 +82,7 @@ func (i *Issuer) complete() error {
 	if i.Types == nil {
 		i.Types = defaultTypes
 	}
-	if i.Skew == 0 {
-		i.Skew = defaultSkew
-	}
-	i.Skew = max(i.Skew, 0)
+	i.Skew = max(cmp.Or(i.Skew, defaultSkew), 0)
 	switch {
 	case i.Name == "" || strings.ContainsFunc(i.Name, control):
 		return errors.New("its name, the iss of its tokens, is empty or has control characters")

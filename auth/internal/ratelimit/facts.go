@@ -47,11 +47,7 @@ func (f *Facts) value(e *Entry) string {
 	case FromPeer:
 		return peer(f.Peer)
 	case FromMetadata:
-		if values := f.Metadata[e.Text]; len(values) > 1 {
-			return strings.Join(values, ",") // RFC 9110 §5.3
-		} else if len(values) == 1 {
-			return values[0]
-		}
+		return strings.Join(f.Metadata[e.Text], ",") // RFC 9110 §5.3
 	}
 	return ""
 }

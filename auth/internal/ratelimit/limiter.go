@@ -138,7 +138,7 @@ func (l *Limiter) inSlot(ctx context.Context, q *ratelimitv3.RateLimitRequest) (
 		return l.judge(q, response)
 	}
 	st := status.Convert(err)
-	err = &rpcError{st.Code(), line(st.Message())}
+	err = &ask.RPCError{Method: "ShouldRateLimit", Code: st.Code(), Text: line(st.Message())}
 	if cause := ask.End(ctx, l.late); cause != nil {
 		err = fmt.Errorf("%w (%w)", cause, err)
 	}

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -75,15 +76,11 @@ func (o Options) checked() (Options, error) {
 			return o, fmt.Errorf("descriptor %d: %w", i+1, err)
 		}
 	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	if o.Timeout < 0 || o.Timeout > MaxTimeout {
 		return o, fmt.Errorf("time-out: %v isn't in 0 to %v", o.Timeout, MaxTimeout)
 	}
-	if o.Concurrent == 0 {
-		o.Concurrent = DefaultConcurrent
-	}
+	o.Concurrent = cmp.Or(o.Concurrent, DefaultConcurrent)
 	if o.Concurrent < 0 || o.Concurrent > MaxConcurrent {
 		return o, fmt.Errorf("concurrent questions: %d isn't in 1 to %d", o.Concurrent, MaxConcurrent)
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 	"unicode"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -39,10 +38,8 @@ type Refusal struct {
 	Cause error
 }
 
-// Error returns the text for the log.
 func (r *Refusal) Error() string { return r.Cause.Error() }
 
-// Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Cause }
 
 const unavailableText = "the rate limit service gave no usable answer; try again later"
@@ -63,14 +60,6 @@ func overLimit(after time.Duration, cause error) *Refusal {
 func unavailable(cause error) *Refusal {
 	return &Refusal{Kind: Unavailable, Message: unavailableText, Cause: cause}
 }
-
-// An rpcError is a ShouldRateLimit that failed.
-type rpcError struct {
-	code codes.Code
-	text string
-}
-
-func (e *rpcError) Error() string { return "ShouldRateLimit: " + e.code.String() + ": " + e.text }
 
 const maxCauseBytes = 512
 

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -43,15 +44,9 @@ func (j joints) bounded(v string) string {
 
 // in reports whether v, between two underscores, has one of the joints.
 func (j joints) in(v string) bool {
-	if strings.IndexByte(v, '_') < 0 {
-		return false
-	}
-	for _, joint := range j {
-		if strings.Contains(v, joint) || strings.HasPrefix(v, joint[1:]) || strings.HasSuffix(v, joint[:len(joint)-1]) {
-			return true
-		}
-	}
-	return false
+	return strings.IndexByte(v, '_') >= 0 && slices.ContainsFunc(j, func(joint string) bool {
+		return strings.Contains(v, joint) || strings.HasPrefix(v, joint[1:]) || strings.HasSuffix(v, joint[:len(joint)-1])
+	})
 }
 
 func printable(v string) bool {

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -131,14 +132,6 @@ func (s *Said) finding() Finding {
 	return s.Finding
 }
 
-// refusal returns the way's refusal, or one that says little.
-func (s *Said) refusal(otherwise *identity.Refusal) *identity.Refusal {
-	if s.Refusal != nil {
-		return s.Refusal
-	}
-	return otherwise
-}
-
 var (
 	notValid = &identity.Refusal{Reason: identity.BadCredential, Text: "the credential isn't valid: send another one"}
 	unjudged = &identity.Refusal{Reason: identity.Unjudged, Text: "the credential can't be checked at present: try again later"}
@@ -172,7 +165,7 @@ func (r *Requirement) Judge(method string, said []Said) Verdict {
 	for i := range said {
 		switch said[i].finding() {
 		case Invalid:
-			return Verdict{Refusal: said[i].refusal(notValid), Way: r.ways[i]}
+			return Verdict{Refusal: cmp.Or(said[i].Refusal, notValid), Way: r.ways[i]}
 		case Unavailable:
 			if unavailable < 0 {
 				unavailable = i
@@ -192,7 +185,7 @@ func (r *Requirement) Judge(method string, said []Said) Verdict {
 	public := r.Public(method)
 	switch {
 	case unavailable >= 0:
-		return Verdict{Refusal: said[unavailable].refusal(unjudged), Way: r.ways[unavailable]}
+		return Verdict{Refusal: cmp.Or(said[unavailable].Refusal, unjudged), Way: r.ways[unavailable]}
 	case len(r.ways) == 0, lacks >= 0 && public:
 		return Verdict{Public: true}
 	case lacks >= 0 && valid == 0:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	grammar "github.com/culvert-grpc/culvert/internal/rules"
@@ -39,12 +40,7 @@ func parseOrigin(text string) (string, error) {
 // browser writes lower case; whoever writes another one is no browser, and doesn't evade a
 // rule by it.
 func findOrigin(list []string, origin string) int {
-	for i, o := range list {
-		if equalLower(o, origin) {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(list, func(o string) bool { return equalLower(o, origin) })
 }
 
 // equalLower reports whether text in lower case is equal to lower. Only ASCII has cases here:

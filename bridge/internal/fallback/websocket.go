@@ -53,12 +53,6 @@ func carry(x Exchange, r *http.Request, res *http.Response) error {
 	if _, err := client.Write(text.Bytes()); err != nil {
 		return errCarried // the client is gone
 	}
-	// One side's end is told to the other, which may still have bytes on their way.
-	halfClosed := func(other Conn) {
-		if other.CloseWrite() != nil {
-			_ = other.Close()
-		}
-	}
 	var both sync.WaitGroup
 	ends := make(chan struct{}, 2) // one place for each direction
 	oneWay := func(to, from Conn) {
@@ -70,7 +64,10 @@ func carry(x Exchange, r *http.Request, res *http.Response) error {
 			}
 		}()
 		pass(to, from)
-		halfClosed(to)
+		// One side's end is told to the other, which may still have bytes on their way.
+		if to.CloseWrite() != nil {
+			_ = to.Close()
+		}
 	}
 	both.Go(func() { oneWay(server, client) })
 	both.Go(func() { oneWay(client, server) })

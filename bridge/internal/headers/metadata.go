@@ -38,9 +38,7 @@ func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit, asked
 	kept := make(map[string][]string, len(h))
 	for name, values := range h {
 		name = lower(name)
-		for _, v := range values {
-			size += codec.FieldBytes(name, v)
-		}
+		size += FieldsBytes(name, values)
 		switch toUpstream.of(name) {
 		case Drop:
 			continue

@@ -70,16 +70,13 @@ func compile(table []Row) *ruleset {
 	for _, row := range table {
 		prefix, open := strings.CutSuffix(row.Name, "*")
 		spoofable := row.Rule == "vouched" || row.Why == ofCulvert
-		switch {
-		case open && spoofable:
-			rs.spoofablePrefixes = append(rs.spoofablePrefixes, prefix)
-		case spoofable:
-			rs.spoofable[row.Name] = true
+		if !open {
+			rs.exact[row.Name], rs.spoofable[row.Name] = words[row.Rule], spoofable
+			continue
 		}
-		if open {
-			rs.prefixes = append(rs.prefixes, prefixRule{prefix, words[row.Rule]})
-		} else {
-			rs.exact[row.Name] = words[row.Rule]
+		rs.prefixes = append(rs.prefixes, prefixRule{prefix, words[row.Rule]})
+		if spoofable {
+			rs.spoofablePrefixes = append(rs.spoofablePrefixes, prefix)
 		}
 	}
 	return rs

@@ -14,10 +14,8 @@ type VouchedNames struct{ exact, hyphened map[string]bool }
 func NewVouched(names []string) VouchedNames {
 	v := VouchedNames{exact: make(map[string]bool, len(names)), hyphened: make(map[string]bool, len(names))}
 	for _, name := range names {
-		v.exact[strings.ToLower(name)] = true
-	}
-	for name := range v.exact {
-		v.hyphened[hyphened(name)] = true
+		name = strings.ToLower(name)
+		v.exact[name], v.hyphened[hyphened(name)] = true, true
 	}
 	return v
 }

@@ -195,6 +195,14 @@ func (m *Reader) gather(share memory.Class, room func(read int) int, read func([
 	}
 }
 
+// fits returns why a message of n bytes is refused, or nil.
+func (m *Reader) fits(n int64) error {
+	if n > int64(m.Limit.Bytes) {
+		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.Limit.Bytes, report.Named(m.Limit.Key)).UnlessRaised(m.Limit.Key)
+	}
+	return nil
+}
+
 // brokenOff returns why a message of n bytes was cut before its end.
 func brokenOff(err error, read, n int) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -1,7 +1,6 @@
 package opamp
 
 import (
-	"context"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -100,18 +99,13 @@ func (s *Session) leave(cause error) {
 	if s == nil {
 		return
 	}
-	if cancel := s.mark(cause); cancel != nil {
+	s.table.mu.Lock()
+	s.over = cause // for a Bind that is to come
+	cancel := s.cancel
+	s.table.mu.Unlock()
+	if cancel != nil {
 		cancel(cause)
 	}
-}
-
-// mark notes that the session is over, for a Bind that is to come. It returns what ends the
-// call; nil: there is none yet.
-func (s *Session) mark(cause error) context.CancelCauseFunc {
-	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
-	s.over = cause
-	return s.cancel
 }
 
 // Close ends the table with a cause. Post opens no more sessions. Those that there are end:

@@ -291,26 +291,21 @@ func (s *Session) delivered(r reply, yes bool) {
 
 // endTurn lets the next poll begin.
 func (s *Session) endTurn() {
-	if closed := s.free(); closed != nil {
-		s.leave(closed)
-	}
-}
-
-// free is endTurn under the table's mu. It returns why the session ends, or nil.
-func (s *Session) free() error {
 	t := s.table
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	close(s.poll.done)
 	s.poll = nil
+	closed := t.closed
 	switch {
 	case t.sessions[s.key] != s:
-		return nil // it ends already
-	case t.closed != nil:
+		closed = nil // it ends already
+	case closed != nil:
 		t.remove(s)
-		return t.closed
 	default:
 		t.rest(s)
-		return nil
+	}
+	t.mu.Unlock()
+	if closed != nil {
+		s.leave(closed)
 	}
 }

@@ -59,17 +59,14 @@ type Session struct {
 
 // Bind implements downstream.
 func (s *Session) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	if over := s.bind(ctx, cancel); over != nil {
-		cancel(over)
-	}
-}
-
-func (s *Session) bind(ctx context.Context, cancel context.CancelCauseFunc) (over error) {
 	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
 	s.ctx, s.cancel = ctx, cancel
 	s.unwatch = context.AfterFunc(ctx, s.wake)
-	return s.over
+	over := s.over
+	s.table.mu.Unlock()
+	if over != nil {
+		cancel(over)
+	}
 }
 
 // wake has a Send or a Finish return, and the call end that is parked.

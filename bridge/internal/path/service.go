@@ -82,7 +82,11 @@ func (s *Service) start() error {
 		return nil
 	}
 	server := s.newServer()
-	backend, stop := upstream.InProcess(server)
+	backend, disconnect := upstream.InProcess(server)
+	stop := func() {
+		disconnect()
+		server.Stop()
+	}
 	backend.Logger, backend.Descriptors = s.o.Log, described{}
 	u, err := upstream.New(backend, report.SizeLimit{Bytes: Large.MessageBytes, Key: report.KeyDoctor}, s.o.HeaderBytes, s.o.Account, s.o.Panics)
 	if err == nil {
@@ -90,13 +94,9 @@ func (s *Service) start() error {
 	}
 	if err != nil {
 		stop()
-		server.Stop()
 		return err
 	}
-	s.stop = func() {
-		stop()
-		server.Stop()
-	}
+	s.stop = stop
 	return nil
 }
 

@@ -41,8 +41,7 @@ func New(server, address report.Quota, tryOut bool, refusals *report.Refusals) *
 func (q *Limiter) With(server, address report.Quota, tryOut bool) *Limiter {
 	with := *q
 	with.tryOut = tryOut
-	total := boundsOf(server, "", report.KeyLimits)
-	with.server.bounds = &total
+	with.server.bounds = new(boundsOf(server, "", report.KeyLimits))
 	with.address = boundsOf(address, " of this address", report.KeyAddressLimits)
 	return &with
 }
@@ -79,8 +78,7 @@ func newScope(r bounds) *Scope { return &Scope{&r, new(tally)} }
 
 // With returns the scope with other limits, like Limiter.With.
 func (s *Scope) With(limits report.Quota) *Scope {
-	r := boundsOf(limits, s.of, s.section)
-	return &Scope{&r, s.tally}
+	return &Scope{new(boundsOf(limits, s.of, s.section)), s.tally}
 }
 
 // Running returns the number of calls that count with the scope.

@@ -127,7 +127,8 @@ func (a attempt) failed(conns int64) bool { return a.err != nil && a.conns == co
 func NewBook(backend Backend, source report.DescriptorSource, limit int, account *memory.Account, log *slog.Logger, panics *report.Panics) *Book {
 	b := &Book{
 		backend: backend, source: source, limit: min(descriptor.MaxReflected, limit), account: account, log: log, panics: panics,
-		services: make(map[string]*service), reading: rate.NewLimiter(readingRate, readingBurst),
+		services: make(map[string]*service), named: namedTypes{known: make(map[descriptor.Unknown]*namedType)},
+		reading: rate.NewLimiter(readingRate, readingBurst),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background()) // ended by Close
 	return b

@@ -187,9 +187,6 @@ func (b *Book) noteNamed(unknown descriptor.Unknown, by *memory.Address, a fetch
 				t.evict(b)
 			}
 			s = &namedType{by: by}
-			if t.known == nil {
-				t.known = make(map[descriptor.Unknown]*namedType)
-			}
 			t.known[unknown] = s
 		}
 		s.keep(b, a.set, a.held)

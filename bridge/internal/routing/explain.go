@@ -57,10 +57,7 @@ func (e *entry) failed(f *Facts) int {
 // ways are all that there are. Shadowed judges each route by requests that match it and
 // as few others as possible.
 func (t *Table) Shadowed(ways []report.Way) []report.Shadow {
-	by := make([]int, t.routes)
-	for i := range by {
-		by[i] = -1
-	}
+	by := slices.Repeat([]int{-1}, t.routes)
 	gets := make([]bool, t.routes)
 	for i := range t.entries {
 		e := &t.entries[i]
