@@ -114,22 +114,18 @@ func staysHere(address string) bool {
 }
 
 // token returns the token, or "" if none is set.
-func (r *adminReach) token(ctx context.Context, c *config.Loaded) (string, error) {
-	if r.tokenFile != "" {
-		token, err := tokenOf(r.tokenFile)(ctx)
-		if err != nil {
-			return "", &misuse{fmt.Errorf("--token-file: %w", err)}
+func (r *adminReach) token(ctx context.Context, c *config.Loaded) (token string, err error) {
+	switch {
+	case r.tokenFile != "":
+		if token, err = tokenOf(r.tokenFile)(ctx); err != nil {
+			err = &misuse{fmt.Errorf("--token-file: %w", err)}
 		}
-		return token, nil
+	case c.Admin.Token != "":
+		if token, err = tokenOf(c.Admin.Token)(ctx); err != nil {
+			err = c.Errorf("admin.token", "%w: name a file that you can read with --token-file", sockets.Cause(err))
+		}
 	}
-	if c.Admin.Token == "" {
-		return "", nil
-	}
-	token, err := tokenOf(c.Admin.Token)(ctx)
-	if err != nil {
-		return "", c.Errorf("admin.token", "%w: name a file that you can read with --token-file", sockets.Cause(err))
-	}
-	return token, nil
+	return token, err
 }
 
 // trust returns a TLS configuration that trusts the CAs of --admin-ca, or without it the one
