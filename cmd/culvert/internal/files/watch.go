@@ -283,13 +283,11 @@ func (w *Watch) add(entries []string) error {
 	names := map[string]bool{}
 	var folders []string
 	for _, entry := range entries {
-		names[entry] = true
-		if folder := filepath.Dir(entry); !slices.Contains(folders, folder) {
+		folder := filepath.Dir(entry)
+		names[entry], names[folder] = true, true
+		if !slices.Contains(folders, folder) {
 			folders = append(folders, folder)
 		}
-	}
-	for _, folder := range folders {
-		names[folder] = true
 	}
 	w.names.Store(&names)
 	var errs []error
