@@ -49,23 +49,13 @@ func (p *program) openCalls(q admin.CallQuery) admin.Calls {
 	now := time.Now()
 	all := admin.Calls{At: now.UTC(), Calls: []admin.Call{}}
 	key := keysOf[q.Order]
+	var waiting [len(namesOfWaits)]int
 	for _, c := range p.bridge.OpenCalls().Top(q.Limit, func(c *bridge.OpenCall) (int64, bool) {
 		all.Open++
 		if !selects(&q, c) {
 			return 0, false
 		}
-		switch c.WaitsFor {
-		case bridge.WaitsForClient:
-			all.Waiting.Client++
-		case bridge.WaitsForBackend:
-			all.Waiting.Backend++
-		case bridge.WaitsForMemory:
-			all.Waiting.Memory++
-		case bridge.WaitsForPlace:
-			all.Waiting.Place++
-		case bridge.WaitsForAnswer:
-			all.Waiting.Answer++
-		}
+		waiting[c.WaitsFor]++
 		if !waits(q.WaitsFor, c.WaitsFor) {
 			return 0, false
 		}
@@ -74,19 +64,16 @@ func (p *program) openCalls(q admin.CallQuery) admin.Calls {
 	}) {
 		all.Calls = append(all.Calls, shownCall(&c, now))
 	}
+	all.Waiting = admin.WaitingCalls{
+		Client: waiting[bridge.WaitsForClient], Backend: waiting[bridge.WaitsForBackend],
+		Memory: waiting[bridge.WaitsForMemory], Place: waiting[bridge.WaitsForPlace], Answer: waiting[bridge.WaitsForAnswer],
+	}
 	return all
 }
 
 // waits reports whether a call that waits for this is one of those wanted.
 func waits(wanted string, has bridge.Wait) bool {
-	switch wanted {
-	case "":
-		return true
-	case admin.WaitsForAny:
-		return has != bridge.WaitsNot
-	default:
-		return wanted == namesOfWaits[has]
-	}
+	return wanted == "" || wanted == admin.WaitsForAny && has != bridge.WaitsNot || wanted == namesOfWaits[has]
 }
 
 // selects reports whether the query selects the call, whatever that waits for.

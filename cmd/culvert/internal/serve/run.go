@@ -47,7 +47,7 @@ func (p *program) run(ctx context.Context) error {
 		p.log.Info(s.says, s.about...) //nolint:sloglint // the messages of servers are constants
 	}
 	running.Go(func() { p.observers.releaser.run(ctx) })
-	p.notify(ctx, "READY=1")
+	notify(ctx, p.log.Logger, "READY=1")
 	running.Go(func() { p.announcer.run(ctx) })
 	if interval := watchdogInterval(); interval > 0 && os.Getenv("NOTIFY_SOCKET") != "" {
 		running.Go(func() { watchdog(ctx, p.log.Logger, interval, p.look) })
