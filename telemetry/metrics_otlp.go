@@ -70,7 +70,6 @@ func metricsOf(f *dto.MetricFamily, now, began time.Time) iter.Seq2[message, int
 	}
 }
 
-// metricOf writes a metric with values.
 func metricOf(f *dto.MetricFamily, points message) message {
 	of := standardNames[f.GetName()]
 	m := message(nil).text(metricName, cmp.Or(of.name, f.GetName())).text(metricHelp, cut(f.GetHelp())).text(metricUnit, of.unit)

@@ -171,7 +171,6 @@ func (m message) keyOf(field byte, key string, size int) message {
 // maxKeyBytes is the most that keyOf takes.
 const maxKeyBytes = 1<<7 - 1 - 4 - 11
 
-// count writes a number.
 func (m message) count(field byte, key string, n int64) message {
 	m = m.keyOf(field, key, protowire.SizeVarint(uint64(n))+1)
 	return m.number(intValue, uint64(n))

@@ -199,7 +199,6 @@ func (t *Traces) learn(path string) {
 	}
 }
 
-// knows reports whether a backend has shown to know the method.
 func (t *Traces) knows(path string) bool {
 	_, ok := t.known.find(path)
 	return ok

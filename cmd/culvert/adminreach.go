@@ -73,7 +73,6 @@ func (r *adminReach) client(ctx context.Context, off string) (*adminClient, erro
 	return client, err
 }
 
-// configured returns the client for the address in the configuration.
 func (r *adminReach) configured(ctx context.Context, off string) (*adminClient, error) {
 	address, c, err := fixedAddress(r.settings, []string{"admin.listen", "admin.token", "admin.tls.cert"}, "9902", off,
 		func(c *config.Loaded) string { return c.Admin.Listen })
@@ -192,13 +191,11 @@ func firstCertificate(text []byte) (raw []byte, name string, err error) {
 	return nil, "", errors.New("it has no certificate in PEM")
 }
 
-// isUntrusted reports whether an error is about the certificate of the server.
 func isUntrusted(err error) bool {
 	_, verified := errors.AsType[*tls.CertificateVerificationError](err)
 	return verified || errors.Is(err, errOtherCertificate)
 }
 
-// secure has the client speak TLS.
 func (c *adminClient) secure(config *tls.Config) {
 	if over, ok := c.http.Transport.(*http.Transport); ok { // it is sockets.Client's
 		over.TLSClientConfig = config

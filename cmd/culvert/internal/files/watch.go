@@ -313,7 +313,6 @@ func (w *Watch) unrest(now time.Time) {
 	w.timer.Reset(min(w.quiet, max(0, w.longest-now.Sub(w.since))))
 }
 
-// rested ends the time of unrest.
 func (w *Watch) rested() { w.since = time.Time{} }
 
 // lookups returns the directory entries on the way to the files that decide which

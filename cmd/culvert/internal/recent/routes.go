@@ -49,7 +49,6 @@ func (rs *routes) knows(key routeKey, own bool) bool {
 	return own || rs.known == nil || configured && (key.backend == "" || slices.Contains(backends, key.backend))
 }
 
-// ended counts the end of a call.
 func (rs *routes) ended(c *report.CallInfo) {
 	key := routeKey{c.Route, c.Backend}
 	n := rs.by[key]

@@ -11,7 +11,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
-// data has what the admin address shows as JSON.
 func (p *program) data() admin.Data {
 	return admin.Data{
 		Calls: p.openCalls, StopCall: p.stopCall, Connections: p.connections, Backends: p.backendStates, Memory: p.heldMemory,
@@ -84,7 +83,6 @@ func selects(q *admin.CallQuery, c *bridge.OpenCall) bool {
 		has(q.Method, c.Method) && has(q.Peer, c.Peer) && (has(q.Identity, c.Identity) || has(q.Identity, c.Client))
 }
 
-// shownCall returns a call as the admin address shows it.
 func shownCall(c *bridge.OpenCall, now time.Time) admin.Call {
 	shown := admin.Call{
 		ID: admin.Text(c.ID), Method: admin.Text(c.Method), Route: admin.Text(c.Route), Backend: admin.Text(c.Backend), Transport: admin.Text(c.Transport), Listener: admin.Text(c.Listener),

@@ -85,7 +85,6 @@ func (p *program) openExport(s config.Signal, to telemetry.Receiver, cfg *bridge
 	}
 }
 
-// any reports whether culvert exports anything.
 func (e *exports) any() bool { return len(e.all) > 0 }
 
 // closeExports exports what waits, to all receivers at a time. All calls have ended.

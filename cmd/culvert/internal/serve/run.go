@@ -133,7 +133,6 @@ func (p *program) servers() (all []server) {
 	return all
 }
 
-// aboutBackends returns what the log tells of the backends.
 func aboutBackends(c *config.Loaded) []any {
 	if len(c.Backends) == 0 {
 		return []any{"backend", c.Backend.Address, "tls_to_backend", c.Backend.TLS.Enabled}

@@ -241,7 +241,6 @@ func short(d time.Duration) string {
 	}
 }
 
-// flow returns messages and their bytes.
 func flow(messages, bytes int64) string {
 	return fmt.Sprintf("%d/%s", messages, size(bytes))
 }
