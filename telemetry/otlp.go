@@ -1,9 +1,7 @@
 package telemetry
 
 import (
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -188,15 +186,6 @@ func (m message) truth(field byte, key string, yes bool) message {
 type source struct {
 	before []byte // the resource
 	scope  []byte
-}
-
-func newSource(resource map[string]string, version string) source {
-	var about, scope message
-	for _, name := range slices.Sorted(maps.Keys(resource)) {
-		about = about.attribute(resourceAttributes, name, resource[name])
-	}
-	scope = scope.text(scopeName, "github.com/culvert-grpc/culvert").text(scopeVersion, version)
-	return source{before: message(nil).bytes(ofResource, about), scope: message(nil).bytes(ofScope, scope)}
 }
 
 // request writes a request with items, which are fields of a scope already.
