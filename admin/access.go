@@ -84,7 +84,6 @@ func (a *Access) names(host string) bool {
 	})
 }
 
-// wantsToken reports whether callers need the token.
 func (a *Access) wantsToken() bool {
 	if a == nil {
 		return false
@@ -193,7 +192,6 @@ func (a *Access) mustWait(remote string) time.Duration {
 	return a.guesses.Wait(guesser(remote), time.Now())
 }
 
-// hasSession reports whether a request has the cookie of an open session.
 func (a *Access) hasSession(r *http.Request) bool {
 	ids := sessionIDs(r)
 	a.mu.Lock()

@@ -11,7 +11,6 @@ import (
 	"time"
 )
 
-// serveData adds the pages of JSON.
 func (c *Control) serveData(mux *http.ServeMux) {
 	mux.HandleFunc("GET /calls", c.showCalls)
 	mux.HandleFunc("POST /calls/{id}/stop", c.stopCall)
@@ -139,7 +138,6 @@ func (c *Control) showMemory(w http.ResponseWriter, r *http.Request) {
 	c.answer(w, err, func() any { return c.Data.Memory(holders) })
 }
 
-// status returns the state of the program.
 func (c *Control) status() Status {
 	now := c.Configuration()
 	s := Status{

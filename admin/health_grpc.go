@@ -247,7 +247,6 @@ func (w *watches) stop() {
 	w.wake()
 }
 
-// wake makes all Watches look again.
 func (w *watches) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -29,7 +29,6 @@ const (
 // maxLogin is enough for a token of which each byte is encoded in three.
 const maxLogin = 4 << 10 // bytes
 
-// cookieOf returns the name of the session's cookie.
 func cookieOf(r *http.Request) string {
 	if r.TLS == nil {
 		return cookieName
@@ -99,7 +98,6 @@ func (a *Access) serveLogin(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveLogout ends the session of the cookie.
 func (a *Access) serveLogout(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		notAllowed(w, "POST")

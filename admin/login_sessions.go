@@ -19,7 +19,6 @@ type sessions struct {
 	began map[[sha256.Size]byte]time.Time
 }
 
-// begin returns the id of a new session.
 func (s *sessions) begin(now time.Time) (id string) {
 	if s.began == nil {
 		s.began = make(map[[sha256.Size]byte]time.Time)
@@ -44,13 +43,11 @@ func (s *sessions) begin(now time.Time) (id string) {
 	return id
 }
 
-// has reports whether the session is open.
 func (s *sessions) has(id string, now time.Time) bool {
 	began, open := s.began[sha256.Sum256([]byte(id))]
 	return open && now.Sub(began) < sessionTime
 }
 
-// end ends a session, and reports whether there was one.
 func (s *sessions) end(id string) bool {
 	key := sha256.Sum256([]byte(id))
 	_, open := s.began[key]
@@ -58,7 +55,6 @@ func (s *sessions) end(id string) bool {
 	return open
 }
 
-// endAll ends all sessions, and returns how many.
 func (s *sessions) endAll() int {
 	n := len(s.began)
 	s.began = nil

@@ -161,7 +161,6 @@ func (a *answer) speak() {
 	a.err = err
 }
 
-// say streams a text token by token.
 func (a *answer) say(text string) error {
 	for token := range strings.SplitAfterSeq(text, " ") {
 		if token == "" {
@@ -262,7 +261,6 @@ func describeCaller(ctx context.Context) string {
 	return text
 }
 
-// quote truncates a client's text.
 func quote(text string) string {
 	if runes := []rune(text); len(runes) > maxQuoted {
 		return string(runes[:maxQuoted]) + "…"

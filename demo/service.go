@@ -1,11 +1,11 @@
 package demo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -69,12 +69,11 @@ type service struct {
 func (s *service) Echo(ctx context.Context, req *demopb.EchoRequest) (*demopb.EchoResponse, error) {
 	res := &demopb.EchoResponse{Text: req.GetText()}
 	md, _ := metadata.FromIncomingContext(ctx)
-	for key, values := range md {
-		for _, value := range values {
+	for _, key := range slices.Sorted(maps.Keys(md)) {
+		for _, value := range md[key] {
 			res.Metadata = append(res.Metadata, &demopb.Metadatum{Key: key, Value: []byte(value)})
 		}
 	}
-	slices.SortStableFunc(res.Metadata, func(a, b *demopb.Metadatum) int { return cmp.Compare(a.Key, b.Key) })
 	return res, nil
 }
 

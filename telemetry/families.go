@@ -25,7 +25,6 @@ type Family struct {
 // families are the rows of the table below, in their order.
 var families []Family
 
-// family adds a row to the table.
 func family(name string, kind Kind, help string, labels ...string) Family {
 	f := Family{name, kind, help, labels}
 	families = append(families, f)

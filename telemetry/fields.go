@@ -3,6 +3,7 @@ package telemetry
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -21,14 +22,12 @@ func ParseFields(names []string) (Fields, error) {
 	if len(names) > rules.MaxLogFields {
 		return Fields{}, fmt.Errorf("%d fields for the lines of calls: there may be %d", len(names), rules.MaxLogFields)
 	}
-	f := Fields{make([]string, len(names))}
-	for i, name := range names {
+	for _, name := range names {
 		if err := rules.CheckLogField(name); err != nil {
 			return Fields{}, fmt.Errorf("field for the lines of calls: %q %w", name, err)
 		}
-		f.names[i] = name
 	}
-	return f, nil
+	return Fields{slices.Clone(names)}, nil
 }
 
 // SetFields replaces the fields, for calls that begin from now on.

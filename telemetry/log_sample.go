@@ -61,7 +61,6 @@ func (o *Log) sample(c *report.CallInfo) (write bool, notLogged slog.Attr) {
 	return true, slog.Attr{}
 }
 
-// sampled returns the sampler of a method, or nil.
 func (o *Log) sampled(method string) *sampler {
 	samples := o.samples.Load()
 	if samples == nil {

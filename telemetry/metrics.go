@@ -237,7 +237,6 @@ func (c *callMetrics) Message(d report.Direction, _ int) {
 	}
 }
 
-// learn notes that the backend knows the method.
 func (c *callMetrics) learn() {
 	if m := c.method.m; c.method == m.others {
 		c.method = m.learn(c.info.Method)

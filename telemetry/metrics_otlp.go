@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"encoding/hex"
 	"iter"
 	"math"
@@ -69,13 +70,9 @@ func metricsOf(f *dto.MetricFamily, now, began time.Time) iter.Seq2[message, int
 	}
 }
 
-// metricOf writes a metric with values.
 func metricOf(f *dto.MetricFamily, points message) message {
-	of, standard := standardNames[f.GetName()]
-	if !standard {
-		of.name = f.GetName()
-	}
-	m := message(nil).text(metricName, of.name).text(metricHelp, cut(f.GetHelp())).text(metricUnit, of.unit)
+	of := standardNames[f.GetName()]
+	m := message(nil).text(metricName, cmp.Or(of.name, f.GetName())).text(metricHelp, cut(f.GetHelp())).text(metricUnit, of.unit)
 	switch f.GetType() {
 	case dto.MetricType_COUNTER:
 		return m.bytes(metricSum, points.number(anyTemporality, cumulative).number(sumMonotonic, 1))
@@ -116,20 +113,13 @@ func (m message) point(kind dto.MetricType, of *dto.Metric, now, began time.Time
 
 func (m message) labels(field byte, of *dto.Metric) message {
 	for _, l := range of.GetLabel() {
-		name := l.GetName()
-		if standard, ok := standardAttributes[name]; ok {
-			name = standard
-		}
-		m = m.attribute(field, name, cut(l.GetValue()))
+		m = m.attribute(field, cmp.Or(standardAttributes[l.GetName()], l.GetName()), cut(l.GetValue()))
 	}
 	return m
 }
 
 // startOf returns since when a value counts. Prometheus knows it of what it counts itself.
-func startOf(of interface {
-	GetCreatedTimestamp() *timestamppb.Timestamp
-}, began time.Time,
-) time.Time {
+func startOf(of interface{ GetCreatedTimestamp() *timestamppb.Timestamp }, began time.Time) time.Time {
 	if at := of.GetCreatedTimestamp(); at != nil {
 		return at.AsTime()
 	}

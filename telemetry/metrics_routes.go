@@ -119,7 +119,6 @@ func (all routeSlots) find(pair routePair) *routeSlot {
 	return nil
 }
 
-// slots yields the slots of a route of that name.
 func (r *routeBackends) slots(name string) iter.Seq2[routePair, *routeSlot] {
 	return func(yield func(routePair, *routeSlot) bool) {
 		if !yield(routePair{route: name}, &r.refused) {
@@ -155,7 +154,6 @@ func (p routePair) kind() int {
 	return 0
 }
 
-// route returns the series of a call.
 func (m *Metrics) route(c *report.CallInfo) *routeSeries {
 	pair := routePair{c.Route, c.Backend}
 	if s := m.routes.slot(pair).Load(); s != nil {
@@ -166,7 +164,6 @@ func (m *Metrics) route(c *report.CallInfo) *routeSeries {
 	return m.newRoute(pair)
 }
 
-// slot returns the slot of a pair.
 func (t *routeTable) slot(pair routePair) *routeSlot {
 	if slot := t.all().find(pair); slot != nil {
 		return slot

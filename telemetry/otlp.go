@@ -1,9 +1,7 @@
 package telemetry
 
 import (
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -171,7 +169,6 @@ func (m message) keyOf(field byte, key string, size int) message {
 // maxKeyBytes is the most that keyOf takes.
 const maxKeyBytes = 1<<7 - 1 - 4 - 11
 
-// count writes a number.
 func (m message) count(field byte, key string, n int64) message {
 	m = m.keyOf(field, key, protowire.SizeVarint(uint64(n))+1)
 	return m.number(intValue, uint64(n))
@@ -189,15 +186,6 @@ func (m message) truth(field byte, key string, yes bool) message {
 type source struct {
 	before []byte // the resource
 	scope  []byte
-}
-
-func newSource(resource map[string]string, version string) source {
-	var about, scope message
-	for _, name := range slices.Sorted(maps.Keys(resource)) {
-		about = about.attribute(resourceAttributes, name, resource[name])
-	}
-	scope = scope.text(scopeName, "github.com/culvert-grpc/culvert").text(scopeVersion, version)
-	return source{before: message(nil).bytes(ofResource, about), scope: message(nil).bytes(ofScope, scope)}
 }
 
 // request writes a request with items, which are fields of a scope already.

@@ -62,10 +62,8 @@ func (e *exporter) overflowed(items int64) {
 	e.tell(fmt.Errorf("there are more %s than the receiver takes: have it take more, or %s", e.signal.items, e.signal.fewer), items)
 }
 
-// setHeaders replaces the headers of the next requests.
 func (e *exporter) setHeaders(all map[string]string) { e.once.setHeaders(all) }
 
-// drop counts items that the receiver didn't take.
 func (e *exporter) drop(items int64, err error) {
 	e.failed.Add(items)
 	e.tell(err, items)

@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -52,8 +54,10 @@ func (to *Receiver) source() source {
 	for name, value := range to.Attributes {
 		all[cut(name)] = value
 	}
-	for name, value := range all {
-		all[name] = cut(value)
+	var about message
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		about = about.attribute(resourceAttributes, name, cut(all[name]))
 	}
-	return newSource(all, to.Version)
+	scope := message(nil).text(scopeName, "github.com/culvert-grpc/culvert").text(scopeVersion, to.Version)
+	return source{before: message(nil).bytes(ofResource, about), scope: message(nil).bytes(ofScope, scope)}
 }

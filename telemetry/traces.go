@@ -136,8 +136,7 @@ func (t *Traces) begin(r *traceRules, c *report.CallInfo, md metadata.MD, own, f
 	binary.BigEndian.PutUint64(own.span[:], newNumber())
 
 	if !own.sampled && !r.Errors {
-		p := new(carried)
-		p.carry(c, md, own, own.span)
+		new(carried).carry(c, md, own, own.span)
 		keepState(md, child, state)
 		return nil
 	}
@@ -186,10 +185,9 @@ func (p *carried) carry(c *report.CallInfo, md metadata.MD, own spanContext, sen
 
 // keepState has a trace's state cross with the trace, and only with it.
 func keepState(md metadata.MD, child bool, state string) {
-	switch {
-	case child && state != "":
+	if child && state != "" {
 		md[tracestate] = []string{state}
-	default:
+	} else {
 		delete(md, tracestate)
 	}
 }
@@ -201,7 +199,6 @@ func (t *Traces) learn(path string) {
 	}
 }
 
-// knows reports whether a backend has shown to know the method.
 func (t *Traces) knows(path string) bool {
 	_, ok := t.known.find(path)
 	return ok

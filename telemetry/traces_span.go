@@ -86,7 +86,6 @@ func (s *callSpan) Ended(c *report.CallInfo) {
 	itemPool.Put(b)
 }
 
-// server writes the SERVER span.
 func (s *callSpan) server(m message, c *report.CallInfo, known bool) message {
 	state, flags := "", uint32(flagSampled|flagKnowsRemote)
 	if s.parent != [8]byte{} {
@@ -152,7 +151,6 @@ func (s *callSpan) span(m message, c *report.CallInfo, known bool, id, parent [8
 	return m.attribute(spanAttributes, "rpc.status_code", statusName(c.Code))
 }
 
-// stepped writes the steps as events.
 func (s *callSpan) stepped(m message) message {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -73,7 +73,6 @@ func (r *adminReach) client(ctx context.Context, off string) (*adminClient, erro
 	return client, err
 }
 
-// configured returns the client for the address in the configuration.
 func (r *adminReach) configured(ctx context.Context, off string) (*adminClient, error) {
 	address, c, err := fixedAddress(r.settings, []string{"admin.listen", "admin.token", "admin.tls.cert"}, "9902", off,
 		func(c *config.Loaded) string { return c.Admin.Listen })
@@ -114,22 +113,18 @@ func staysHere(address string) bool {
 }
 
 // token returns the token, or "" if none is set.
-func (r *adminReach) token(ctx context.Context, c *config.Loaded) (string, error) {
-	if r.tokenFile != "" {
-		token, err := tokenOf(r.tokenFile)(ctx)
-		if err != nil {
-			return "", &misuse{fmt.Errorf("--token-file: %w", err)}
+func (r *adminReach) token(ctx context.Context, c *config.Loaded) (token string, err error) {
+	switch {
+	case r.tokenFile != "":
+		if token, err = tokenOf(r.tokenFile)(ctx); err != nil {
+			err = &misuse{fmt.Errorf("--token-file: %w", err)}
 		}
-		return token, nil
+	case c.Admin.Token != "":
+		if token, err = tokenOf(c.Admin.Token)(ctx); err != nil {
+			err = c.Errorf("admin.token", "%w: name a file that you can read with --token-file", sockets.Cause(err))
+		}
 	}
-	if c.Admin.Token == "" {
-		return "", nil
-	}
-	token, err := tokenOf(c.Admin.Token)(ctx)
-	if err != nil {
-		return "", c.Errorf("admin.token", "%w: name a file that you can read with --token-file", sockets.Cause(err))
-	}
-	return token, nil
+	return token, err
 }
 
 // trust returns a TLS configuration that trusts the CAs of --admin-ca, or without it the one
@@ -196,13 +191,11 @@ func firstCertificate(text []byte) (raw []byte, name string, err error) {
 	return nil, "", errors.New("it has no certificate in PEM")
 }
 
-// isUntrusted reports whether an error is about the certificate of the server.
 func isUntrusted(err error) bool {
 	_, verified := errors.AsType[*tls.CertificateVerificationError](err)
 	return verified || errors.Is(err, errOtherCertificate)
 }
 
-// secure has the client speak TLS.
 func (c *adminClient) secure(config *tls.Config) {
 	if over, ok := c.http.Transport.(*http.Transport); ok { // it is sockets.Client's
 		over.TLSClientConfig = config

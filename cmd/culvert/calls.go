@@ -16,7 +16,6 @@ import (
 	"github.com/culvert-grpc/culvert/internal/terminal"
 )
 
-// newCallsCommand returns the command that lists the open calls of a running culvert.
 func newCallsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "calls",

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -64,42 +62,31 @@ func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 	return bridge.New(bridge.Config{
 		Backend:      bridge.Backend{Target: c.Backend},
 		Words:        rules.InFile,
-		Observer:     demoObserver{report.Discard(), c},
+		Observer:     demoObserver{report.Discard(), c.Refused},
 		AllowOrigins: c.AllowOrigins,
 		LoopbackOnly: c.LoopbackOnly,
 		Fallback:     c.Fallback,
+		CallEnded: func(i *report.CallInfo) {
+			c.CallEnded(demo.Call{
+				Transport:   i.Transport,
+				Method:      i.Method,
+				Status:      i.Status,
+				Duration:    i.Duration,
+				MessagesIn:  i.MessagesIn,
+				MessagesOut: i.MessagesOut,
+				BytesIn:     i.BytesIn,
+				BytesOut:    i.BytesOut,
+			})
+		},
 	})
 }
 
-// demoObserver reports calls and refusals to the demo.
+// demoObserver reports refusals to the demo.
 type demoObserver struct {
 	report.Observer // for what the demo doesn't show
-	to              demo.BridgeConfig
-}
-
-func (o demoObserver) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
-	return demoCall{report.DiscardCall(), o.to}
-}
-
-// demoCall reports the end of a call to the demo.
-type demoCall struct {
-	report.CallObserver // for the rest of the call
-	to                  demo.BridgeConfig
-}
-
-func (o demoCall) Ended(c *report.CallInfo) {
-	o.to.CallEnded(demo.Call{
-		Transport:   c.Transport,
-		Method:      c.Method,
-		Status:      c.Status,
-		Duration:    c.Duration,
-		MessagesIn:  c.MessagesIn,
-		MessagesOut: c.MessagesOut,
-		BytesIn:     c.BytesIn,
-		BytesOut:    c.BytesOut,
-	})
+	refused         func(demo.Refusal)
 }
 
 func (o demoObserver) Refused(r report.Refusal) {
-	o.to.Refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
+	o.refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
 }

@@ -107,7 +107,6 @@ it can't be started.`,
 	return cmd
 }
 
-// columnsOf returns the width of a terminal.
 func columnsOf(f *os.File) int {
 	columns, _, err := term.GetSize(int(f.Fd()))
 	if err != nil || columns <= 0 {
@@ -116,7 +115,6 @@ func columnsOf(f *os.File) int {
 	return columns
 }
 
-// clientOptions returns the options for these flags.
 func clientOptions(via string, to *reach) ([]client.Option, error) {
 	way, err := client.ParseWay(via)
 	if err != nil {

@@ -132,7 +132,6 @@ func printJSON(out io.Writer, r *doctor.Report) error {
 	return e.Encode(r)
 }
 
-// printReport prints a report for people.
 func printReport(out io.Writer, r *doctor.Report) error {
 	var b strings.Builder
 	b.WriteString(r.URL)

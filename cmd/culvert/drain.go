@@ -111,11 +111,6 @@ var (
 // errOther means that another culvert has taken the address, which serves new calls.
 var errOther = errors.New("another culvert answers, and no drain has begun there: the one that began to drain has ended, or both have the same socket (LISTEN_FDS): for a drain, give each culvert an admin address of its own")
 
-func (c *adminClient) drainState(ctx context.Context, method, query string) (s admin.DrainState, err error) {
-	err = c.ask(ctx, method, "/drain"+query, &s, func() bool { return s.State != "" })
-	return s, err
-}
-
 // get asks for a page of JSON, which has the time at which culvert looked.
 func (c *adminClient) get(ctx context.Context, path string, into any) error {
 	var looked struct{ At time.Time }
@@ -171,11 +166,11 @@ func (c *adminClient) ask(ctx context.Context, method, path string, into any, va
 	return nil
 }
 
-// patiently is drainState for a culvert that may be too busy to answer: it asks again
-// until busyPatience ends.
+// patiently asks for the state of the drain, and asks again until busyPatience ends: culvert
+// may be too busy to answer.
 func (c *adminClient) patiently(ctx context.Context, method, query string) (s admin.DrainState, err error) {
 	for began := time.Now(); ; {
-		s, err = c.drainState(ctx, method, query)
+		err = c.ask(ctx, method, "/drain"+query, &s, func() bool { return s.State != "" })
 		if !isBusy(err, method) || time.Since(began) > busyPatience {
 			return s, err
 		}

@@ -80,7 +80,7 @@ func (n *newKey) run(cmd *cobra.Command, name string, now time.Time) error {
 	if n.file == "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "# append this line to the file in auth.api_keys.file\n%s\n", line)
 	} else if err := appendKey(n.file, line); err != nil { // before the key: nobody needs one that doesn't count
-		return err
+		return fmt.Errorf("--file: %w", err)
 	}
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
 	return err
@@ -126,22 +126,19 @@ func lasting(text string) (time.Duration, error) {
 func appendKey(name, line string) error {
 	before, err := os.ReadFile(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("--file: %w", err)
+		return err
 	}
 	if len(before) > 0 && !bytes.HasSuffix(before, []byte("\n")) {
 		line = "\n" + line
 	}
 	line += "\n"
 	if _, err := auth.CheckAPIKeys(append(before, line...)); err != nil {
-		return fmt.Errorf("--file: with the new key, %s would be wrong, so it stays as it is: %w", name, err)
+		return fmt.Errorf("with the new key, %s would be wrong, so it stays as it is: %w", name, err)
 	}
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640) //nolint:gosec // the operator's; it has no secret
 	if err != nil {
-		return fmt.Errorf("--file: %w", err)
+		return err
 	}
 	_, err = io.WriteString(file, line)
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("--file: %w", err)
-	}
-	return nil
+	return errors.Join(err, file.Close())
 }

@@ -188,7 +188,6 @@ func listenerAt(c *config.Loaded, port string) int {
 	return at[0]
 }
 
-// explain writes the answer for people.
 func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.RouteRequest, a *bridge.RouteAnswer, said *auth.Explanation, as *as) {
 	w := tabwriter.NewWriter(b, 0, 0, 1, ' ', 0)
 	line := func(name, format string, args ...any) {
@@ -267,7 +266,6 @@ func explainRoute(line func(name, format string, args ...any), c *config.Loaded,
 	}
 }
 
-// shares writes the backends of a split with their shares.
 func shares(split []report.Target) string {
 	total := 0
 	for _, t := range split {

@@ -200,7 +200,6 @@ func explainCaller(line func(name, format string, args ...any), c *config.Loaded
 	}
 }
 
-// explainAuthRules writes what each rule says of the call.
 func explainAuthRules(b *strings.Builder, c *config.Loaded, said *auth.Explanation) {
 	if len(said.Rules) == 0 {
 		return

@@ -18,7 +18,6 @@ import (
 	"github.com/culvert-grpc/culvert/cmd/culvert/internal/top"
 )
 
-// newTopCommand returns the command that shows what a running culvert does.
 func newTopCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top",
@@ -103,7 +102,6 @@ func keysOf(in io.Reader) <-chan byte {
 	return keys
 }
 
-// state asks for what a page of top shows.
 func (c *adminClient) state(ctx context.Context, order string, calls int) (*top.State, error) {
 	s := new(top.State)
 	query := url.Values{"order": {order}, "limit": {strconv.Itoa(min(calls, 1000))}}

@@ -47,19 +47,21 @@ answer in time, or if a backend has no descriptors for a route whose messages ar
 			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 5s", patience)}
 		}
 		quietLibraries() // before anything connects
-		ask := func(loaded *config.Loaded) error {
-			return errors.Join(askBackends(cmd, loaded, patience), askAuth(cmd, loaded, patience))
+		loaded, err := validate(cmd, s, partial && !online)
+		if err == nil && online {
+			err = errors.Join(askBackends(cmd, loaded, patience), askAuth(cmd, loaded, patience))
 		}
-		if !online {
-			ask = func(*config.Loaded) error { return nil }
+		if err != nil {
+			return err
 		}
-		return validate(cmd, s, partial && !online, ask)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", cmp.Or(loaded.File, "environment and flags"))
+		return err
 	}
 	return cmd
 }
 
-// validate checks the configuration. If it is right, it calls ask.
-func validate(cmd *cobra.Command, s *settings, partial bool, ask func(*config.Loaded) error) error {
+// validate checks the configuration, and returns it.
+func validate(cmd *cobra.Command, s *settings, partial bool) (*config.Loaded, error) {
 	loaded, err := s.load()
 	if loaded != nil {
 		for _, w := range loaded.Warnings {
@@ -67,7 +69,7 @@ func validate(cmd *cobra.Command, s *settings, partial bool, ask func(*config.Lo
 		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var missing error
 	if wiring.LacksBackend(loaded) && !partial {
@@ -76,14 +78,7 @@ func validate(cmd *cobra.Command, s *settings, partial bool, ask func(*config.Lo
 	for _, w := range serve.Warnings(loaded) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)
 	}
-	if err := errors.Join(missing, checkBridge(cmd, loaded)); err != nil {
-		return err
-	}
-	if err := ask(loaded); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", cmp.Or(loaded.File, "environment and flags"))
-	return err
+	return loaded, errors.Join(missing, checkBridge(cmd, loaded))
 }
 
 // checkBridge creates the server as serve would, and closes it. So it checks

@@ -61,7 +61,6 @@ func askAuth(cmd *cobra.Command, loaded *config.Loaded, patience time.Duration) 
 	return errors.Join(issuerErr, errors.Join(errs...))
 }
 
-// askIssuers fetches the keys of all issuers.
 func askIssuers(ctx context.Context, out io.Writer, settings *auth.Config, loaded *config.Loaded) error {
 	a, err := auth.New(*settings, nil)
 	if err != nil {

@@ -167,7 +167,6 @@ func (t tokens) Authenticate(ctx context.Context, r *bridge.AuthRequest) (*bridg
 	return nil, nil
 }
 
-// listen opens the port.
 func listen(ctx context.Context, o *Options) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(o.Listen, "unix:"); ok {
 		if path == "" {

@@ -283,13 +283,11 @@ func (w *Watch) add(entries []string) error {
 	names := map[string]bool{}
 	var folders []string
 	for _, entry := range entries {
-		names[entry] = true
-		if folder := filepath.Dir(entry); !slices.Contains(folders, folder) {
+		folder := filepath.Dir(entry)
+		names[entry], names[folder] = true, true
+		if !slices.Contains(folders, folder) {
 			folders = append(folders, folder)
 		}
-	}
-	for _, folder := range folders {
-		names[folder] = true
 	}
 	w.names.Store(&names)
 	var errs []error
@@ -315,7 +313,6 @@ func (w *Watch) unrest(now time.Time) {
 	w.timer.Reset(min(w.quiet, max(0, w.longest-now.Sub(w.since))))
 }
 
-// rested ends the time of unrest.
 func (w *Watch) rested() { w.since = time.Time{} }
 
 // lookups returns the directory entries on the way to the files that decide which

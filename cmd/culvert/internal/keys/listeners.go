@@ -123,13 +123,10 @@ func trustKeys(running, next *config.Loaded) []string {
 func trustOf(c *config.Loaded, i int) string {
 	t := c.ListenerTLS(i)
 	var certificates []string
-	own := false
-	for _, pair := range t.Certificates {
-		own = own || pair.ClientCA != "" || pair.ClientAuth != ""
-		certificates = append(certificates, fmt.Sprint(pair))
-	}
-	if !own {
-		certificates = nil
+	if slices.ContainsFunc(t.Certificates, func(pair config.Certificate) bool { return pair.ClientCA != "" || pair.ClientAuth != "" }) {
+		for _, pair := range t.Certificates {
+			certificates = append(certificates, fmt.Sprint(pair))
+		}
 	}
 	return fmt.Sprintf("%q", []string{t.ClientCA, t.ClientAuth, strings.Join(t.CRLs, "\x00"), fmt.Sprint(t.SelfSigned, t.ACME.Enabled()), strings.Join(certificates, "\x00")})
 }

@@ -179,7 +179,6 @@ func (k *Ring) provider(c *config.Loaded, o proxytls.Options, fallback string, a
 	return p, nil
 }
 
-// shared returns the open Provider with the options, or nil.
 func (k *Ring) shared(wants string) *proxytls.Provider {
 	k.mu.Lock()
 	defer k.mu.Unlock()

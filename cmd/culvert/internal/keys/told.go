@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/cmd/culvert/internal/wiring"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -141,15 +142,10 @@ func wholeName(key string) string { return key }
 
 // placedIn is placed for a configuration, in which name returns the whole name of a key.
 func placedIn(c *config.Loaded, err error, name func(key string) string) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var errs []error
-		for _, e := range joined.Unwrap() {
-			errs = append(errs, placedIn(c, e, name))
+	return wiring.PlacedEach(err, func(one error) error {
+		if about, ok := errors.AsType[*proxytls.KeyError](one); ok {
+			return c.Errorf(name(about.Key), "%w", about.Err)
 		}
-		return errors.Join(errs...)
-	}
-	if about, ok := errors.AsType[*proxytls.KeyError](err); ok {
-		return c.Errorf(name(about.Key), "%w", about.Err)
-	}
-	return err
+		return one
+	})
 }

@@ -85,8 +85,6 @@ func (q *queue) dropLocked(lines []byte) {
 	q.lost += int64(n)
 }
 
-// droppedInAll returns how many lines were lost since the start, because they
-// didn't fit or because a write failed.
 func (q *queue) droppedInAll() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,6 +2,7 @@ package recent
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,14 +64,11 @@ func (r *Recorder) CallEnded(c *report.CallInfo) {
 	if c.Code == codes.OK {
 		return
 	}
-	message := ""
-	if c.Status != nil {
-		message = c.Status.Message()
-	}
 	r.fail(c.Origin, c.Reason, &admin.Failure{
 		At: c.Begin.Add(c.Duration).UTC(), ID: keep(c.ID), Method: keep(c.Method), Route: keep(c.Route), Backend: keep(c.Backend), Transport: admin.Text(c.Transport), Listener: admin.Text(c.Listener),
 		Peer: keep(c.Peer), Client: keep(c.Client), Identity: keep(c.Identity), Origin: c.Origin, Reason: admin.Text(c.Reason), Limit: keep(c.Limit),
-		Code: admin.Text(code.Code(c.Code).String()), Message: keep(message), Cause: keep(c.Cause), DurationSeconds: c.Duration.Seconds(),
+		Code: admin.Text(code.Code(c.Code).String()), Message: keep(c.Status.Message()),
+		Cause: keep(c.Cause), DurationSeconds: c.Duration.Seconds(),
 	})
 }
 
@@ -170,7 +168,8 @@ func (r *Recorder) Limits() admin.Limits {
 func (r *Recorder) SetRoutes(configured map[string][]string) {
 	r.routing.Lock()
 	defer r.routing.Unlock()
-	r.routes.set(configured)
+	r.routes.known = configured
+	maps.DeleteFunc(r.routes.by, func(key routeKey, n *routeCount) bool { return !r.routes.knows(key, n.own) })
 }
 
 // Routes returns how the calls of each route ended.

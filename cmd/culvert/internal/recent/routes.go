@@ -43,23 +43,12 @@ type routes struct {
 	known map[string][]string // the backends of each configured route; nil: nobody has said
 }
 
-// set is SetRoutes.
-func (rs *routes) set(configured map[string][]string) {
-	rs.known = configured
-	for key, n := range rs.by {
-		if !rs.knows(key, n.own) {
-			delete(rs.by, key)
-		}
-	}
-}
-
 // knows reports whether the configuration has the pair, or needn't have it.
 func (rs *routes) knows(key routeKey, own bool) bool {
 	backends, configured := rs.known[key.route]
 	return own || rs.known == nil || configured && (key.backend == "" || slices.Contains(backends, key.backend))
 }
 
-// ended counts the end of a call.
 func (rs *routes) ended(c *report.CallInfo) {
 	key := routeKey{c.Route, c.Backend}
 	n := rs.by[key]

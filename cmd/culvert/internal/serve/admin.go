@@ -26,12 +26,10 @@ func (p *program) openAccess() (err error) {
 	return err
 }
 
-// changeAdminHosts changes the names of the admin address.
 func (p *program) changeAdminHosts(_, next *config.Loaded) (commit, undo func(), err error) {
 	return func() { p.access.SetHosts(next.Admin.Hosts) }, nil, nil
 }
 
-// adminListener returns the listener of the admin server.
 func (p *program) adminListener(ln net.Listener) net.Listener {
 	ln = p.bridge.LeaveDescriptors(ln)
 	if ln.Addr().Network() != "unix" {
@@ -43,7 +41,6 @@ func (p *program) adminListener(ln net.Listener) net.Listener {
 	return ln
 }
 
-// aboutAdmin returns the log attributes of the admin address.
 func (p *program) aboutAdmin(ln net.Listener) []any {
 	attrs := []any{"address", sockets.AddressOf(ln.Addr())}
 	if p.adminTLS != nil {
@@ -69,7 +66,6 @@ func (p *program) control() *admin.Control {
 	}
 }
 
-// configuration returns what the admin address shows of the configuration.
 func (p *program) configuration() admin.Configuration {
 	now := p.reloads.current()
 	shown := admin.Configuration{Print: func(w io.Writer) error { return now.Whole().Print(w) }, File: now.File, Version: now.version, Since: now.since}

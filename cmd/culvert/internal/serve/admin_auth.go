@@ -15,9 +15,6 @@ func (p *program) authState() admin.Auth {
 		At: time.Now().UTC(), Ways: []admin.Text{}, Refused: []admin.AuthRefused{}, Rules: []admin.AuthRule{}, Issuers: []admin.AuthIssuer{},
 		APIKeyFile: []admin.AuthFile{}, Services: []admin.AuthService{},
 	}
-	if p.auth == nil {
-		return all
-	}
 	a := p.auth.now()
 	if a == nil {
 		return all

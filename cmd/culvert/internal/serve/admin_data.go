@@ -11,7 +11,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
-// data has what the admin address shows as JSON.
 func (p *program) data() admin.Data {
 	return admin.Data{
 		Calls: p.openCalls, StopCall: p.stopCall, Connections: p.connections, Backends: p.backendStates, Memory: p.heldMemory,
@@ -49,23 +48,13 @@ func (p *program) openCalls(q admin.CallQuery) admin.Calls {
 	now := time.Now()
 	all := admin.Calls{At: now.UTC(), Calls: []admin.Call{}}
 	key := keysOf[q.Order]
+	var waiting [len(namesOfWaits)]int
 	for _, c := range p.bridge.OpenCalls().Top(q.Limit, func(c *bridge.OpenCall) (int64, bool) {
 		all.Open++
 		if !selects(&q, c) {
 			return 0, false
 		}
-		switch c.WaitsFor {
-		case bridge.WaitsForClient:
-			all.Waiting.Client++
-		case bridge.WaitsForBackend:
-			all.Waiting.Backend++
-		case bridge.WaitsForMemory:
-			all.Waiting.Memory++
-		case bridge.WaitsForPlace:
-			all.Waiting.Place++
-		case bridge.WaitsForAnswer:
-			all.Waiting.Answer++
-		}
+		waiting[c.WaitsFor]++
 		if !waits(q.WaitsFor, c.WaitsFor) {
 			return 0, false
 		}
@@ -74,19 +63,16 @@ func (p *program) openCalls(q admin.CallQuery) admin.Calls {
 	}) {
 		all.Calls = append(all.Calls, shownCall(&c, now))
 	}
+	all.Waiting = admin.WaitingCalls{
+		Client: waiting[bridge.WaitsForClient], Backend: waiting[bridge.WaitsForBackend],
+		Memory: waiting[bridge.WaitsForMemory], Place: waiting[bridge.WaitsForPlace], Answer: waiting[bridge.WaitsForAnswer],
+	}
 	return all
 }
 
 // waits reports whether a call that waits for this is one of those wanted.
 func waits(wanted string, has bridge.Wait) bool {
-	switch wanted {
-	case "":
-		return true
-	case admin.WaitsForAny:
-		return has != bridge.WaitsNot
-	default:
-		return wanted == namesOfWaits[has]
-	}
+	return wanted == "" || wanted == admin.WaitsForAny && has != bridge.WaitsNot || wanted == namesOfWaits[has]
 }
 
 // selects reports whether the query selects the call, whatever that waits for.
@@ -97,7 +83,6 @@ func selects(q *admin.CallQuery, c *bridge.OpenCall) bool {
 		has(q.Method, c.Method) && has(q.Peer, c.Peer) && (has(q.Identity, c.Identity) || has(q.Identity, c.Client))
 }
 
-// shownCall returns a call as the admin address shows it.
 func shownCall(c *bridge.OpenCall, now time.Time) admin.Call {
 	shown := admin.Call{
 		ID: admin.Text(c.ID), Method: admin.Text(c.Method), Route: admin.Text(c.Route), Backend: admin.Text(c.Backend), Transport: admin.Text(c.Transport), Listener: admin.Text(c.Listener),

@@ -110,7 +110,6 @@ func (g *gatekeeper) into(cfg *bridge.Config) {
 	}
 }
 
-// now returns the Authenticator, or nil.
 func (g *gatekeeper) now() *auth.Authenticator {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -171,7 +170,6 @@ func (g *gatekeeper) problems() (all []string) {
 	return all
 }
 
-// files returns the files that the Authenticator reads again.
 func (g *gatekeeper) files() []string {
 	if a := g.now(); a != nil {
 		return a.Files()

@@ -34,7 +34,7 @@ func patienceUntil(end time.Time, longest, others time.Duration) time.Duration {
 func (p *program) drain(ctx context.Context, first os.Signal) error {
 	p.health.SetReady(false)
 	p.ports.leave()
-	p.notify(ctx, "STOPPING=1")
+	notify(ctx, p.log.Logger, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout
 	p.log.Info("draining: culvert asks clients to connect elsewhere", "signal", first.String(), "drain_timeout", timeout.String())
 	began := time.Now()

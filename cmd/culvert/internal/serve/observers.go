@@ -44,7 +44,6 @@ func (o *observers) open(cfg *bridge.Config, c *config.Loaded, log *logs.Log, ve
 	return all
 }
 
-// backendsOf returns the backends of the routes, by their names.
 func backendsOf(routes []telemetry.Route) map[string][]string {
 	all := make(map[string][]string, len(routes))
 	for _, r := range routes {
@@ -97,7 +96,6 @@ func (p *program) watchReloads() {
 	}
 }
 
-// tellReload tells the metrics of a reload.
 func tellReload(m *telemetry.Metrics, before, now *configState) {
 	if now.rejected != nil {
 		m.ConfigRejected()

@@ -85,20 +85,16 @@ func (p *program) openExport(s config.Signal, to telemetry.Receiver, cfg *bridge
 	}
 }
 
-// any reports whether culvert exports anything.
 func (e *exports) any() bool { return len(e.all) > 0 }
 
-// close exports what waits, to all receivers at a time. All calls have ended.
-func (e *exports) close(patience time.Duration) {
+// closeExports exports what waits, to all receivers at a time. All calls have ended.
+func (p *program) closeExports() {
+	patience := patienceUntil(p.ends, flushPatience, minPatience)
 	var running sync.WaitGroup
 	defer running.Wait()
-	for _, x := range e.all {
+	for _, x := range p.exports.all {
 		running.Go(func() { x.Close(patience) })
 	}
-}
-
-func (p *program) closeExports() {
-	p.exports.close(patienceUntil(p.ends, flushPatience, minPatience))
 }
 
 // changeExports changes which calls are sampled, what the backend gets, and the headers for the

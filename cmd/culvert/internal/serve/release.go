@@ -68,7 +68,6 @@ func newReleaser(used, mapped func() int64, release func(), log *slog.Logger) *r
 	return &releaser{used: used, mapped: mapped, release: release, log: log, wake: make(chan struct{}, 1)} // room for the one that ends a rest
 }
 
-// connBegan and connEnded count connections.
 func (r *releaser) connBegan() {
 	n := r.conns.Add(1)
 	for most := r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); most = r.most.Load() {
@@ -80,7 +79,6 @@ func (r *releaser) connBegan() {
 
 func (r *releaser) connEnded() { r.conns.Add(-1) }
 
-// run returns when ctx ends.
 func (r *releaser) run(ctx context.Context) {
 	left := r.mapped()
 	for r.rest(ctx) {

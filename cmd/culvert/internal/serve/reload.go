@@ -165,12 +165,10 @@ func (r *reloader) reload(asked bool) {
 		err = fmt.Errorf("%s: the file sets no key any more, so culvert takes it for one that is being written: to go back to the defaults, restart culvert", next.File)
 	case wiring.LacksBackend(next):
 		err = wiring.ErrNoBackend
-	}
-	if err == nil && next.Version() != running.version {
-		err = r.apply(running, next)
-	} else if err == nil {
+	case next.Version() == running.version:
 		r.unchanged(running, next, asked)
-		return
+	default:
+		err = r.apply(running, next)
 	}
 	if err != nil {
 		r.reject(running, next, err, asked)

@@ -13,7 +13,7 @@ import (
 // it applies it at once.
 func (p *program) openReloads(ctx context.Context) {
 	p.reloads = newReloader(p.Config, p.Again, p.log.Logger)
-	p.reloads.notify = func(state string) { p.notify(ctx, state) }
+	p.reloads.notify = func(state string) { notify(ctx, p.log.Logger, state) }
 	p.reloads.always = func() bool {
 		certificates, described, auth, token := p.keys.Reload(), p.described.Reload(), p.auth.reload(), p.token.Reload()
 		return certificates || described || auth || token

@@ -47,7 +47,7 @@ func (p *program) run(ctx context.Context) error {
 		p.log.Info(s.says, s.about...) //nolint:sloglint // the messages of servers are constants
 	}
 	running.Go(func() { p.observers.releaser.run(ctx) })
-	p.notify(ctx, "READY=1")
+	notify(ctx, p.log.Logger, "READY=1")
 	running.Go(func() { p.announcer.run(ctx) })
 	if interval := watchdogInterval(); interval > 0 && os.Getenv("NOTIFY_SOCKET") != "" {
 		running.Go(func() { watchdog(ctx, p.log.Logger, interval, p.look) })
@@ -133,7 +133,6 @@ func (p *program) servers() (all []server) {
 	return all
 }
 
-// aboutBackends returns what the log tells of the backends.
 func aboutBackends(c *config.Loaded) []any {
 	if len(c.Backends) == 0 {
 		return []any{"backend", c.Backend.Address, "tls_to_backend", c.Backend.TLS.Enabled}

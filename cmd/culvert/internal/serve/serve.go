@@ -217,6 +217,3 @@ func (p *program) closeLog(err error) {
 	}
 	p.log.Close(patienceUntil(p.ends, lastLog, 0))
 }
-
-// notify tells systemd the state of this service. The service works without systemd.
-func (p *program) notify(ctx context.Context, state string) { notify(ctx, p.log.Logger, state) }

@@ -171,7 +171,6 @@ func backends(all *admin.Backends, width int) []string {
 		{title: "HEALTH", least: 8, order: 1},
 	}
 	var rows [][]string
-	more := 0
 	for _, b := range all.Backends {
 		state := b.State
 		if b.Draining {
@@ -200,34 +199,19 @@ func backends(all *admin.Backends, width int) []string {
 			rows = append(rows, append(row, string(a.Address), strconv.Itoa(a.Connections), places, strconv.FormatInt(a.Picks, 10), health))
 		}
 	}
-	if width > 0 && len(rows) > tableRows {
-		rows, more = rows[:tableRows], len(rows)-tableRows
-	}
-	lines := table(columns, rows, width)
-	if more > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more", more))
-	}
-	return lines
+	return firstRows(columns, rows, width)
 }
 
 func routes(all *admin.Routes, width int) []string {
 	columns := []column{{title: "ROUTE", least: 8}, {title: "BACKEND", least: 8}, {title: "CALLS/S", right: true}, {title: "ERRORS/S", right: true}, {title: "MEAN", right: true}, {title: "CALLS", right: true, order: 2}, {title: "ERRORS", right: true, order: 1}}
-	shown := all.Routes
-	if width > 0 && len(shown) > tableRows {
-		shown = shown[:tableRows]
-	}
-	rows := make([][]string, len(shown))
-	for i, r := range shown {
+	rows := make([][]string, len(all.Routes))
+	for i, r := range all.Routes {
 		rows[i] = []string{
 			cmp.Or(string(r.Route), "-"), cmp.Or(string(r.Backend), "-"), fmt.Sprintf("%.1f", r.CallsPerSecond), fmt.Sprintf("%.1f", r.ErrorsPerSecond),
 			short(time.Duration(r.MeanSeconds * float64(time.Second))), strconv.FormatInt(r.Calls, 10), strconv.FormatInt(r.Errors, 10),
 		}
 	}
-	lines := table(columns, rows, width)
-	if more := len(all.Routes) - len(shown); more > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more", more))
-	}
-	return lines
+	return firstRows(columns, rows, width)
 }
 
 // fitted returns a line in at most width cells, safe for a terminal; 0: of any length.
@@ -257,7 +241,6 @@ func short(d time.Duration) string {
 	}
 }
 
-// flow returns messages and their bytes.
 func flow(messages, bytes int64) string {
 	return fmt.Sprintf("%d/%s", messages, size(bytes))
 }

@@ -78,7 +78,6 @@ const nextOrder = 'o'
 
 func leaves(key byte) bool { return key == 'q' || key == ctrlC }
 
-// after returns the order after another one.
 func after(order string) string {
 	return admin.Orders[(slices.Index(admin.Orders, order)+1)%len(admin.Orders)]
 }

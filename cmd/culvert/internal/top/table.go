@@ -2,6 +2,7 @@ package top
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -28,13 +29,9 @@ func table(columns []column, rows [][]string, width int) []string {
 			row[i] = strings.ReplaceAll(terminal.Text(row[i]), "\t", " ")
 		}
 	}
-	shown := make([]int, len(columns)) // indexes of columns
-	for i := range shown {
-		shown[i] = i
-	}
-	widths := make([]int, len(columns))
+	titles, widths, shown := make([]string, len(columns)), make([]int, len(columns)), make([]int, len(columns))
 	for i, c := range columns {
-		widths[i] = cells(c.title)
+		titles[i], widths[i], shown[i] = c.title, cells(c.title), i
 		for _, row := range rows {
 			widths[i] = max(widths[i], cells(row[i]))
 		}
@@ -42,24 +39,32 @@ func table(columns []column, rows [][]string, width int) []string {
 	if width > 0 {
 		shown = fit(columns, widths, shown, width)
 	}
-	titles := make([]string, len(columns))
-	for i, c := range columns {
-		titles[i] = c.title
-	}
-	lines := []string{line(columns, widths, shown, titles)}
-	for _, row := range rows {
-		lines = append(lines, line(columns, widths, shown, row))
-	}
-	if width > 0 {
-		for i := range lines {
-			lines[i] = cut(lines[i], width)
+	var lines []string
+	for _, row := range slices.Concat([][]string{titles}, rows) {
+		text := line(columns, widths, shown, row)
+		if width > 0 {
+			text = cut(text, width)
 		}
+		lines = append(lines, text)
+	}
+	return lines
+}
+
+// firstRows is table with at most tableRows rows, if width isn't 0, and the number of the others.
+func firstRows(columns []column, rows [][]string, width int) []string {
+	shown := rows
+	if width > 0 {
+		shown = rows[:min(len(rows), tableRows)]
+	}
+	lines := table(columns, shown, width)
+	if more := len(rows) - len(shown); more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
 	return lines
 }
 
 // fit leaves out columns that don't fit at their least widths, and then lowers the widths of the
-// widest until the rest fits.
+// widest until the rest fits. shown has the indexes of columns.
 func fit(columns []column, widths, shown []int, width int) []int {
 	over := func(of func(i int) int) int {
 		n := gap*(len(shown)-1) - width

@@ -2,7 +2,6 @@ package wiring
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 
@@ -152,32 +151,20 @@ func rateLimit(r *config.AuthRateLimit) *auth.RateLimit {
 
 // AuthPlaced adds the source of the key to an error of package auth about its configuration.
 func AuthPlaced(err error, c *config.Loaded) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var errs []error
-		for _, one := range joined.Unwrap() {
-			errs = append(errs, AuthPlaced(one, c))
+	return PlacedEach(err, func(one error) error {
+		if m, ok := errors.AsType[*auth.Mistake](one); ok {
+			return c.Errorf(authKey(c, m.Key), "%s", m.Text)
 		}
-		return errors.Join(errs...)
-	}
-	m, ok := errors.AsType[*auth.Mistake](err)
-	if !ok {
-		return err
-	}
-	return c.Errorf(authKey(c, m.Key), "%s", m.Text)
+		return one
+	})
 }
 
 // descriptorEntry matches an entry of a descriptor in package auth, where both lists are plain.
-var descriptorEntry = regexp.MustCompile(`^rate_limit\.descriptors(\[\d+\])(\[\d+\])?`)
+var descriptorEntry = regexp.MustCompile(`^rate_limit\.descriptors(\[\d+\])(\[\d+\])`)
 
 // authKey returns the key of a mistake that has a line in the file: a section has none.
 func authKey(c *config.Loaded, key string) string {
-	key = descriptorEntry.ReplaceAllStringFunc(key, func(text string) string {
-		m := descriptorEntry.FindStringSubmatch(text)
-		if m[2] == "" {
-			return text
-		}
-		return fmt.Sprintf("rate_limit.descriptors%s.entries%s", m[1], m[2])
-	})
+	key = descriptorEntry.ReplaceAllString(key, "rate_limit.descriptors$1.entries$2")
 	switch {
 	case key == "":
 		return "auth"

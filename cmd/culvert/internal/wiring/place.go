@@ -23,7 +23,6 @@ func NeedRestart(next *config.Loaded, keys []string) error { return needRestart(
 // needRestart is NeedRestart with the configuration of the start, which bounds
 // limits.header_bytes.
 func needRestart(start, next *config.Loaded, keys []string) error {
-	e := &RestartError{Keys: keys}
 	var lines []error
 	for _, key := range keys {
 		if key == report.KeyHeaderBytes && start != nil {
@@ -32,8 +31,20 @@ func needRestart(start, next *config.Loaded, keys []string) error {
 		}
 		lines = append(lines, next.Errorf(key, "a change needs a restart of culvert"))
 	}
-	e.err = errors.Join(lines...)
-	return e
+	return &RestartError{keys, errors.Join(lines...)}
+}
+
+// PlacedEach returns err with place applied to each of the errors that it joins.
+func PlacedEach(err error, place func(error) error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return place(err)
+	}
+	var errs []error
+	for _, one := range joined.Unwrap() {
+		errs = append(errs, PlacedEach(one, place))
+	}
+	return errors.Join(errs...)
 }
 
 // A BackendPlace is the section of a backend in a configuration.

@@ -88,22 +88,17 @@ func messageRoute(m *config.RouteMessage) *bridge.MessageRoute {
 
 // routeErrors adds the sources of their keys to the mistakes in routes.
 func routeErrors(err error, c *config.Loaded) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var errs []error
-		for _, one := range joined.Unwrap() {
-			errs = append(errs, routeErrors(one, c))
+	return PlacedEach(err, func(one error) error {
+		m, ok := errors.AsType[*report.RouteMistake](one)
+		if !ok {
+			return one
 		}
-		return errors.Join(errs...)
-	}
-	m, ok := errors.AsType[*report.RouteMistake](err)
-	if !ok {
-		return err
-	}
-	also := ""
-	if m.Other >= 0 {
-		also = " (" + c.Place(config.Entry("routes", m.Other)) + ")"
-	}
-	return c.Errorf(withLine(c, config.Entry("routes", m.Route)+"."+m.Key), "%s%s", m.Text, also)
+		also := ""
+		if m.Other >= 0 {
+			also = " (" + c.Place(config.Entry("routes", m.Other)) + ")"
+		}
+		return c.Errorf(withLine(c, config.Entry("routes", m.Route)+"."+m.Key), "%s%s", m.Text, also)
+	})
 }
 
 // withLine returns the key that has a line in the file for a mistake: a value in a list
